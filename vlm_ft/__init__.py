@@ -1,0 +1,1 @@
+"""Fine-tune vision-language models into assessors with typed, checkable answers."""

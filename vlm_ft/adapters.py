@@ -1,0 +1,90 @@
+"""An adapter folder: plain PEFT files, and `card.json` that keeps what serving needs without its task's code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Strict
+from vlm_ft.errors import AdapterError
+
+CARD = "card.json"
+CARD_VERSION = 1
+
+
+class BaseRef(Strict):
+    """Which base an adapter belongs to; `fingerprint` is of its weight files (`models.load.fingerprint`)."""
+
+    name: str
+    revision: str | None = None
+    fingerprint: str
+    model_type: str
+    kind: str = Field(description="'vision' (image-text-to-text) or 'text' (causal)")
+
+
+class Provenance(Strict):
+    """What the adapter was trained on."""
+
+    data: tuple[str, ...] = Field(description="the sources, as the recipe names them")
+    data_fingerprint: str = Field(description="sha256 over the ids and answers of the training examples")
+    counts: dict[str, int] = Field(description="examples a role")
+    synthetic: bool = Field(description="whether it learned from procedural drawings")
+
+
+class Card(Strict):
+    """Everything that serving an adapter needs beside its tensors."""
+
+    version: int = CARD_VERSION
+    name: str
+    form: Form
+    base: BaseRef
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    dtype: str = "float32"
+    scope: tuple[str, ...] = ()
+    method: str = "sft"
+    provenance: Provenance
+    training: dict[str, Any] = Field(default_factory=dict, description="steps, seconds, losses, machine")
+    metrics: dict[str, Any] = Field(default_factory=dict, description="figures on `test`, by field")
+
+    @property
+    def notice(self) -> str:
+        """What every answer says besides: the task's notice, and that it learned from drawings."""
+        drawn = "Trained on procedural drawings, not on photographs." if self.provenance.synthetic else ""
+        return " ".join(part for part in (self.form.notice, drawn) if part)
+
+    def write(self, folder: Path) -> None:
+        """Write `card.json` into the folder."""
+        (folder / CARD).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_card(folder: Path) -> Card:
+    """The card of an adapter folder.
+
+    Raises `AdapterError` where the folder, its card or its PEFT files are missing or cannot be read.
+    """
+    if not folder.is_dir():
+        raise AdapterError(
+            f"adapter {folder}: no such folder; train one with vlm-ft train, or check the path"
+        )
+    for needed in (CARD, "adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / needed).is_file():
+            raise AdapterError(
+                f"adapter {folder}: has no {needed}; it is no finished adapter folder of vlm-ft"
+            )
+    try:
+        return Card.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        detail = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
+        what = f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" if detail else "not UTF-8"
+        raise AdapterError(
+            f"{folder / CARD}: {what}; train the adapter again, or restore the file"
+        ) from error
+
+
+def find_adapters(root: Path) -> list[Path]:
+    """Every adapter folder at or below `root`, sorted; [] where there is none."""
+    return sorted(path.parent for path in root.rglob(CARD) if (path.parent / "adapter_config.json").is_file())

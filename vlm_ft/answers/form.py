@@ -1,0 +1,314 @@
+"""`Form`: a task as one recipe asks it. The card of an adapter keeps it whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from datasets_vision.example import BOX_SCALE
+from vlm_ft.answers.kinds import (
+    BoxKind,
+    Choice,
+    FieldSpec,
+    Flag,
+    Integer,
+    Items,
+    Kind,
+    Strict,
+    Text,
+    valid_box,
+)
+from vlm_ft.answers.task import Task, Values
+from vlm_ft.errors import FormError, nearest
+
+Options = Mapping[str, Sequence[str]]
+"""Field path ("kind", "findings.kind") -> the names it may take."""
+
+
+class Form(Strict):
+    """The fields that a data set really labels, the options that it really uses, and how they are asked."""
+
+    task: str
+    title: str
+    instruction: str
+    notice: str = ""
+    fields: tuple[FieldSpec, ...]
+
+    @classmethod
+    def of(cls, task: Task, options: Options | None = None, only: Iterable[str] | None = None) -> Form:
+        """The task's form with these options, narrowed to these field paths ("kind", "findings.box").
+
+        Raises `FormError` for an unknown path, an option that a closed field does not have, or an open choice
+        left without options.
+        """
+        options = dict(options or {})
+        known = paths(task.fields)
+        for path in [*options, *(only or ())]:
+            if path not in known:
+                raise FormError(f"task {task.name}: no field {path!r}; {nearest(path, known)}")
+        fields = _narrowed(task.fields, set(only) if only is not None else known)
+        return cls(
+            task=task.name,
+            title=task.title,
+            instruction=task.instruction,
+            notice=task.notice,
+            fields=tuple(_with_options(field, field.name, options, task.name) for field in fields),
+        )
+
+    @classmethod
+    def observed(
+        cls,
+        task: Task,
+        answers: Sequence[Values],
+        options: Options | None = None,
+        only: Iterable[str] | None = None,
+    ) -> Form:
+        """The form that these answers fill: fields that no answer states are left out, options are those seen.
+
+        `options` and `only` overrule what is seen. A field inside a list is kept where every item states it.
+        """
+        kept = set(only) if only is not None else _stated(task.fields, answers)
+        if not kept:
+            raise FormError(
+                f"task {task.name}: the data label none of its fields; known: {_listed(task.fields)}"
+            )
+        seen = {path: sorted(names) for path, names in _used(task.fields, answers).items()}
+        chosen = {path: names for path, names in seen.items() if path in kept and names}
+        return cls.of(task, {**chosen, **(options or {})}, kept)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the fields, in the order in which they are answered."""
+        return tuple(field.name for field in self.fields)
+
+    def field(self, name: str) -> FieldSpec:
+        """The field of that name."""
+        return next(field for field in self.fields if field.name == name)
+
+    def narrow(self, names: Iterable[str]) -> Form:
+        """The same form asking only these fields: what is unobserved is not asked."""
+        wanted = set(names)
+        kept = tuple(field for field in self.fields if field.name in wanted)
+        return self if len(kept) == len(self.fields) else self.model_copy(update={"fields": kept})
+
+    @property
+    def prompt(self) -> str:
+        """The rendered instruction: the constant part of every prompt."""
+        lines = [f"{field.name}: {_asked(field.kind)}{_gloss(field)}" for field in self.fields]
+        return "\n".join([self.instruction, "Answer in JSON with these fields:", *lines])
+
+    @property
+    def schema_of_answer(self) -> dict[str, Any]:
+        """The JSON schema of the compact answer; closed, ordered and bounded, so that decoding ends."""
+        return _object_schema(self.fields)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the prompt and schema: two forms are compatible where it is equal."""
+        text = self.prompt + json.dumps(self.schema_of_answer)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def target(self, values: Values) -> str:
+        """The supervised answer: compact JSON in the form's order. Raises `FormError` where it misfits."""
+        missing = [name for name in self.names if name not in values]
+        if missing:
+            raise FormError(f"answer lacks {', '.join(missing)}; ask only what is observed (narrow the form)")
+        ordered = _ordered(self.fields, values)
+        return json.dumps(self.check(ordered), separators=(",", ":"), ensure_ascii=False)
+
+    def parse(self, text: str) -> Values:
+        """The values of a written answer. Raises `FormError` in one line where it does not fit."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise FormError(f"answer is no JSON at character {error.pos}: {text[:60]!r}") from error
+        return self.check(values)
+
+    def check(self, values: Any) -> Values:
+        """The same values if they fit. Raises `FormError` naming the field, the value and what is allowed."""
+        try:
+            return self._model.model_validate(values).model_dump(mode="json")
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "answer"
+            raise FormError(f"{place}: {str(first['input'])[:60]!r} does not fit: {first['msg']}") from error
+
+    @cached_property
+    def _model(self) -> type[BaseModel]:
+        return _pydantic(self.fields, "Answer")
+
+
+def paths(fields: Iterable[FieldSpec]) -> set[str]:
+    """Every field path: "kind", "findings", "findings.kind" and so on."""
+    found = set()
+    for field in fields:
+        found.add(field.name)
+        if isinstance(field.kind, Items):
+            found |= {f"{field.name}.{inner.name}" for inner in field.kind.fields}
+    return found
+
+
+def _listed(fields: Iterable[FieldSpec]) -> str:
+    return ", ".join(sorted(paths(fields)))
+
+
+def _narrowed(fields: Iterable[FieldSpec], only: set[str]) -> list[FieldSpec]:
+    """Fields whose path is in `only`; naming a list alone keeps all of it, naming parts keeps those."""
+    kept = []
+    for field in fields:
+        inner = {path.split(".", 1)[1] for path in only if path.startswith(field.name + ".")}
+        if field.name not in only and not inner:
+            continue
+        if isinstance(field.kind, Items) and inner:
+            parts = tuple(part for part in field.kind.fields if part.name in inner)
+            field = field.model_copy(update={"kind": field.kind.model_copy(update={"fields": parts})})
+        kept.append(field)
+    return kept
+
+
+def _with_options(field: FieldSpec, path: str, options: Options, task: str) -> FieldSpec:
+    kind: Kind = field.kind
+    if isinstance(kind, Items):
+        inner = tuple(_with_options(part, f"{path}.{part.name}", options, task) for part in kind.fields)
+        return field.model_copy(update={"kind": kind.model_copy(update={"fields": inner})})
+    if not isinstance(kind, Choice):
+        if path in options:
+            raise FormError(f"task {task}: field {path!r} is no choice; labels go to choices only")
+        return field
+    given = tuple(options.get(path, kind.options))
+    if not given:
+        raise FormError(
+            f"task {task}: field {path!r} has no options; name them in the recipe: labels: {path}: [...]"
+        )
+    repeated = sorted({name for name in given if given.count(name) > 1})
+    if repeated:
+        raise FormError(f"task {task}: field {path!r} lists {repeated[0]!r} twice")
+    if kind.options:
+        for name in given:
+            if name not in kind.options:
+                raise FormError(
+                    f"task {task}: field {path!r} has no option {name!r}; {nearest(name, kind.options)}"
+                )
+        given = tuple(name for name in kind.options if name in given)  # a closed scale keeps its own order
+    return field.model_copy(update={"kind": Choice(options=given)})
+
+
+def _stated(fields: Iterable[FieldSpec], answers: Sequence[Values]) -> set[str]:
+    """Paths that the answers state: a field by any answer, a field inside a list by every item."""
+    stated = set()
+    for field in fields:
+        if not any(field.name in values for values in answers):
+            continue
+        if not isinstance(field.kind, Items):
+            stated.add(field.name)
+            continue
+        rows = [row for values in answers for row in values.get(field.name, ())]
+        stated |= {
+            f"{field.name}.{part.name}"
+            for part in field.kind.fields
+            if rows and all(part.name in row for row in rows)
+        }
+    return stated
+
+
+def _used(fields: Iterable[FieldSpec], answers: Sequence[Values], prefix: str = "") -> dict[str, set[str]]:
+    """Choice path -> the names that the answers use."""
+    used: dict[str, set[str]] = {}
+    for field in fields:
+        path = prefix + field.name
+        if isinstance(field.kind, Choice):
+            used[path] = {str(values[field.name]) for values in answers if field.name in values}
+        elif isinstance(field.kind, Items):
+            rows = [row for values in answers for row in values.get(field.name, ())]
+            used |= _used(field.kind.fields, rows, path + ".")
+    return used
+
+
+def _ordered(fields: Iterable[FieldSpec], values: Values) -> Values:
+    ordered: Values = {}
+    for field in fields:
+        value = values.get(field.name)
+        if isinstance(field.kind, Items) and isinstance(value, list):
+            value = [_ordered(field.kind.fields, row) for row in value]
+        ordered[field.name] = value
+    return ordered
+
+
+def _asked(kind: Kind) -> str:
+    match kind:
+        case Choice(options=options):
+            return " | ".join(options)
+        case Flag():
+            return "true | false"
+        case Integer(minimum=minimum, maximum=maximum):
+            return f"{minimum}..{maximum}"
+        case Text(max_length=length):
+            return f"text, at most {length} characters"
+        case BoxKind():
+            return f"[left,top,right,bottom] in 0..{BOX_SCALE}"
+        case Items(fields=fields, max_items=count):
+            inner = ", ".join(f"{part.name}: {_asked(part.kind)}" for part in fields)
+            return f"at most {count} of {{{inner}}}"
+
+
+def _gloss(field: FieldSpec) -> str:
+    return f" ({field.description})" if field.description else ""
+
+
+def _schema(kind: Kind) -> dict[str, Any]:
+    match kind:
+        case Choice(options=options):
+            return {"enum": list(options)}
+        case Flag():
+            return {"type": "boolean"}
+        case Integer(minimum=minimum, maximum=maximum):
+            return {"type": "integer", "minimum": minimum, "maximum": maximum}
+        case Text(max_length=length):
+            return {"type": "string", "maxLength": length}
+        case BoxKind():
+            side = {"type": "integer", "minimum": 0, "maximum": BOX_SCALE}
+            return {"type": "array", "items": side, "minItems": 4, "maxItems": 4}
+        case Items(fields=fields, max_items=count):
+            return {"type": "array", "items": _object_schema(fields), "maxItems": count}
+
+
+def _object_schema(fields: Iterable[FieldSpec]) -> dict[str, Any]:
+    properties = {field.name: _schema(field.kind) for field in fields}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _checked_box(box: list[int]) -> list[int]:
+    if not valid_box((box[0], box[1], box[2], box[3])):
+        raise ValueError(f"a box is left < right and top < bottom within 0..{BOX_SCALE}")
+    return box
+
+
+def _annotation(kind: Kind, name: str) -> Any:
+    match kind:
+        case Choice(options=options):
+            return Literal[options]
+        case Flag():
+            return bool
+        case Integer(minimum=minimum, maximum=maximum):
+            return Annotated[int, Field(ge=minimum, le=maximum)]
+        case Text(max_length=length):
+            return Annotated[str, Field(max_length=length)]
+        case BoxKind():
+            return Annotated[list[int], Field(min_length=4, max_length=4), AfterValidator(_checked_box)]
+        case Items(fields=fields, max_items=count):
+            return Annotated[list[_pydantic(fields, name)], Field(max_length=count)]  # type: ignore[misc]
+
+
+def _pydantic(fields: Iterable[FieldSpec], name: str) -> type[BaseModel]:
+    types: dict[str, Any] = {field.name: (_annotation(field.kind, field.name), ...) for field in fields}
+    return create_model(name, __config__=ConfigDict(extra="forbid", strict=True), **types)

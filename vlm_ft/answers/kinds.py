@@ -1,0 +1,147 @@
+"""The kinds of fields that an answer is made of, as data: what derives from a form branches on these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from datasets_vision.example import BOX_SCALE
+from vlm_ft.errors import FormError
+
+
+class Strict(BaseModel):
+    """Immutable; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Choice(Strict):
+    """One of a closed set of names."""
+
+    kind: Literal["choice"] = "choice"
+    options: tuple[str, ...]
+
+
+class Flag(Strict):
+    """True or false."""
+
+    kind: Literal["flag"] = "flag"
+
+
+class Integer(Strict):
+    """A whole number within bounds, both included."""
+
+    kind: Literal["integer"] = "integer"
+    minimum: int
+    maximum: int
+
+
+class Text(Strict):
+    """Free text of a bounded length, in characters."""
+
+    kind: Literal["text"] = "text"
+    max_length: int
+
+
+class BoxKind(Strict):
+    """Where on the image: left, top, right, bottom, each 0..1000 of the side."""
+
+    kind: Literal["box"] = "box"
+
+
+class Items(Strict):
+    """A bounded list of records: findings, objects."""
+
+    kind: Literal["items"] = "items"
+    fields: tuple[FieldSpec, ...]
+    max_items: int
+
+    @property
+    def boxed(self) -> bool:
+        """Whether each item says where it is."""
+        return any(isinstance(field.kind, BoxKind) for field in self.fields)
+
+
+Kind = Annotated[Choice | Flag | Integer | Text | BoxKind | Items, Field(discriminator="kind")]
+
+
+class FieldSpec(Strict):
+    """A named field of an answer, what it means in a few words, and its kind."""
+
+    name: str
+    description: str = ""
+    kind: Kind
+
+
+Items.model_rebuild()
+
+
+class OpenChoice:
+    """Marks ``Annotated[str, OpenChoice()]``: a choice whose options the data or the recipe supply."""
+
+
+OneOf = Annotated[str, OpenChoice()]
+BOX = "box"
+Box = Annotated[tuple[int, int, int, int], BOX]
+
+
+class Answer(BaseModel):
+    """Base of every answer type; its annotations are read by `fields_of`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Item(Answer):
+    """Base of the records inside an answer's lists."""
+
+
+def valid_box(box: tuple[int, int, int, int]) -> bool:
+    """Whether ``(left, top, right, bottom)`` has an area and lies within 0..1000."""
+    left, top, right, bottom = box
+    return 0 <= left < right <= BOX_SCALE and 0 <= top < bottom <= BOX_SCALE
+
+
+def fields_of(answer: type[BaseModel]) -> tuple[FieldSpec, ...]:
+    """The fields of an answer type, in order; an open choice has no options yet.
+
+    Raises `FormError` where an annotation is not one of the kinds.
+    """
+    return tuple(
+        FieldSpec(
+            name=name,
+            description=info.description or "",
+            kind=_kind_of(info.annotation, info.metadata, f"{answer.__name__}.{name}"),
+        )
+        for name, info in answer.model_fields.items()
+    )
+
+
+def _kind_of(annotation: Any, metadata: list[Any], place: str) -> Kind:
+    if annotation is bool:
+        return Flag()
+    if get_origin(annotation) is Literal:
+        return Choice(options=get_args(annotation))
+    if annotation is str and any(isinstance(item, OpenChoice) for item in metadata):
+        return Choice(options=())
+    if annotation is str:
+        return Text(max_length=_bound(metadata, "max_length", place))
+    if annotation is int:
+        return Integer(minimum=_bound(metadata, "ge", place), maximum=_bound(metadata, "le", place))
+    if BOX in metadata:
+        return BoxKind()
+    if get_origin(annotation) is list and issubclass(get_args(annotation)[0], Item):
+        return Items(
+            fields=fields_of(get_args(annotation)[0]), max_items=_bound(metadata, "max_length", place)
+        )
+    raise FormError(
+        f"{place}: {annotation!r} is no kind of field; use bool, Literal, OneOf, a bounded int, a bounded "
+        "str, Box, or a bounded list of Item"
+    )
+
+
+def _bound(metadata: list[Any], name: str, place: str) -> int:
+    for item in metadata:  # pydantic keeps annotated_types.MaxLen(max_length), Ge(ge) and Le(le)
+        if hasattr(item, name):
+            return int(getattr(item, name))
+    raise FormError(f"{place}: unbounded; give Field({name}=...), so that an answer always ends")

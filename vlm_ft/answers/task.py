@@ -1,0 +1,69 @@
+"""`Task`: what is asked of an image or a text, and how a data set's labels answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from datasets_vision.example import Label, LabelledObject
+from vlm_ft.answers.kinds import Answer, FieldSpec, Items, fields_of
+
+Values = dict[str, Any]
+"""Field name -> plain JSON value; a name that is absent is unobserved."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One use case. Everything else (prompt, grammar, metrics, columns, widgets) follows from the form.
+
+    `read` maps a label to the values that it really states and leaves out the rest. `derive` computes what
+    follows from an answer without a model. `notice` accompanies every output. `sample` is one full answer.
+    """
+
+    name: str
+    title: str
+    answer: type[Answer]
+    instruction: str
+    read: Callable[[Label], Values]
+    sample: Answer
+    notice: str = ""
+    derive: Callable[[Values], Values] | None = None
+
+    @property
+    def fields(self) -> tuple[FieldSpec, ...]:
+        """The fields of the answer type, open choices without options."""
+        return fields_of(self.answer)
+
+    def values(self, label: Label) -> Values:
+        """What the label states: the task's own reading, then table columns that name a field."""
+        names = {field.name for field in self.fields}
+        columns = {name: value for name, value in label.columns.items() if name in names}
+        return {**self.read(label), **columns}
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def items(objects: tuple[LabelledObject, ...], spec: Items, name_field: str) -> list[Values]:
+    """Labelled objects as an answer's items, largest first, at most as many as the field holds.
+
+    The object's name goes to `name_field`; attributes that name a field are taken along.
+    """
+    ordered = sorted(objects, key=lambda item: (-_area(item), item.box or (0, 0, 0, 0)))
+    wanted = {field.name for field in spec.fields}
+    rows = []
+    for item in ordered[: spec.max_items]:
+        row: Values = {name: value for name, value in item.attributes.items() if name in wanted}
+        row[name_field] = item.name
+        if item.box is not None:
+            row["box"] = list(item.box)
+        rows.append({field.name: row[field.name] for field in spec.fields if field.name in row})
+    return rows
+
+
+def _area(item: LabelledObject) -> int:
+    if item.box is None:
+        return 0
+    left, top, right, bottom = item.box
+    return (right - left) * (bottom - top)

@@ -1,0 +1,39 @@
+"""`Request`: one thing to assess, and who is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from PIL.Image import Image
+
+from datasets_vision.example import Turn
+from vlm_ft.adapters import Card
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.prediction import Prediction
+
+BASE = "base"
+"""The name under which the bare base, without any adapter, is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Images and turns for one adapter; `form` overrules the adapter's own, and the bare base needs one."""
+
+    images: tuple[Path | Image, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    adapter: str = BASE
+    form: Form | None = None
+
+
+class Predictor(Protocol):
+    """What the app, scoring and evaluation need of an engine."""
+
+    @property
+    def cards(self) -> Mapping[str, Card]:
+        """The resident adapters by name."""
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        """One prediction a request, in order; a request that cannot be served is an error value."""

@@ -1,0 +1,41 @@
+"""The tasks, spelled out in one place, and how a user's own task file is read."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from vlm_ft.answers.task import Task
+from vlm_ft.errors import RecipeError, nearest
+from vlm_ft.tasks import legal_documents, object_identification, product_defects
+
+TASKS: dict[str, Task] = {
+    task.name: task for task in (product_defects.TASK, object_identification.TASK, legal_documents.TASK)
+}
+
+
+def task_of(name: str, file: Path | None = None) -> Task:
+    """A task by its name, or the `TASK` of a user's own Python file (which is run).
+
+    Raises `RecipeError` for an unknown name, a missing file, or a file that defines no `TASK`.
+    """
+    if file is None:
+        if name not in TASKS:
+            raise RecipeError(f"task: unknown task {name!r}; {nearest(name, TASKS)}")
+        return TASKS[name]
+    if not file.is_file():
+        raise RecipeError(f"task file {file}: no such file; give a Python file that defines TASK")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise RecipeError(f"task file {file}: not a Python file; give one that defines TASK")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a user's own code can fail in any way
+        raise RecipeError(f"task file {file}: {type(error).__name__}: {error}") from error
+    task = getattr(module, "TASK", None)
+    if not isinstance(task, Task):
+        raise RecipeError(f"task file {file}: defines no TASK; end it with TASK = Task(...)")
+    if name != task.name:
+        raise RecipeError(f"task file {file}: defines {task.name!r}, but the recipe says task: {name}")
+    return task
