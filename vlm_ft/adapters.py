@@ -67,22 +67,16 @@ def read_card(folder: Path) -> Card:
     Raises `AdapterError` where the folder, its card or its PEFT files are missing or cannot be read.
     """
     if not folder.is_dir():
-        raise AdapterError(
-            f"adapter {folder}: no such folder; train one with vlm-ft train, or check the path"
-        )
+        raise AdapterError(f"adapter {folder}: no such folder; train one with vlm-ft train, or check the path")
     for needed in (CARD, "adapter_config.json", "adapter_model.safetensors"):
         if not (folder / needed).is_file():
-            raise AdapterError(
-                f"adapter {folder}: has no {needed}; it is no finished adapter folder of vlm-ft"
-            )
+            raise AdapterError(f"adapter {folder}: has no {needed}; it is no finished adapter folder of vlm-ft")
     try:
         return Card.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         detail = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
         what = f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" if detail else "not UTF-8"
-        raise AdapterError(
-            f"{folder / CARD}: {what}; train the adapter again, or restore the file"
-        ) from error
+        raise AdapterError(f"{folder / CARD}: {what}; train the adapter again, or restore the file") from error
 
 
 def find_adapters(root: Path) -> list[Path]:

@@ -74,9 +74,7 @@ class Form(Strict):
         """
         kept = set(only) if only is not None else _stated(task.fields, answers)
         if not kept:
-            raise FormError(
-                f"task {task.name}: the data label none of its fields; known: {_listed(task.fields)}"
-            )
+            raise FormError(f"task {task.name}: the data label none of its fields; known: {_listed(task.fields)}")
         seen = {path: sorted(names) for path, names in _used(task.fields, answers).items()}
         chosen = {path: names for path, names in seen.items() if path in kept and names}
         return cls.of(task, {**chosen, **(options or {})}, kept)

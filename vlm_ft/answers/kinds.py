@@ -131,9 +131,7 @@ def _kind_of(annotation: Any, metadata: list[Any], place: str) -> Kind:
     if BOX in metadata:
         return BoxKind()
     if get_origin(annotation) is list and issubclass(get_args(annotation)[0], Item):
-        return Items(
-            fields=fields_of(get_args(annotation)[0]), max_items=_bound(metadata, "max_length", place)
-        )
+        return Items(fields=fields_of(get_args(annotation)[0]), max_items=_bound(metadata, "max_length", place))
     raise FormError(
         f"{place}: {annotation!r} is no kind of field; use bool, Literal, OneOf, a bounded int, a bounded "
         "str, Box, or a bounded list of Item"

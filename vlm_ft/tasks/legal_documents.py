@@ -31,8 +31,6 @@ TASK = Task(
     answer=LegalDocuments,
     instruction="Read the passage of a contract or of terms of service.",
     read=read,
-    sample=LegalDocuments(
-        clause_type="audit_rights", present=True, risk="medium", summary="Audits once a year."
-    ),
+    sample=LegalDocuments(clause_type="audit_rights", present=True, risk="medium", summary="Audits once a year."),
     notice="A reading aid, not legal advice.",
 )
