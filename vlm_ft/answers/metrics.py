@@ -1,0 +1,361 @@
+"""The figures of an answer, derived from the kind of each field, with bootstrap intervals.
+
+Every figure is a function of sums over examples (right answers, matched items, counts a class), so that a
+resample is one matrix product. Conventions:
+
+- A row whose true values lack a field (unobserved) is left out of that field's figures.
+- A failed prediction, or one that lacks the field, is wrong: another class than the true one, the worst
+  distance to a bound, a text without a common word, every true item missed and one item invented.
+- What a prediction decides ("ask a person") is not looked at: figures are of all answers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import median_low
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.answers.task import Values
+
+RESAMPLES = 1000
+INTERVAL = (0.025, 0.975)
+IOU_THRESHOLD = 0.5  # Everingham et al. 2010 (PASCAL VOC), section 4.2
+LOWER_IS_BETTER = frozenset({"mae"})
+WHOLE = ""
+"""The field of a figure about the whole answer."""
+
+Sums = NDArray[np.float64]
+Row = tuple[float, ...]
+Pair = tuple[Any, Any]
+"""A true value and the answered one; None is a failed or missing answer."""
+
+
+class Metric(Strict):
+    """One figure with its 95 % percentile interval, over `count` examples.
+
+    `field` is "" for `valid`, the share of predictions without an error. All are 0..1, higher is better, but
+    `mae`, in the units of its field.
+    """
+
+    field: str
+    name: str
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+def measure(
+    form: Form,
+    truths: Sequence[Values],
+    predictions: Sequence[Prediction],
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+) -> tuple[Metric, ...]:
+    """The figures of predictions against what is observed; both in the same order.
+
+    choice, flag: `accuracy`; `macro_f1`, the unweighted mean of F1 over the classes that occur in the truth:
+    scikit-learn's ``f1_score(average="macro", labels=<classes in the truth>)``. An answer outside of them
+    costs its true class recall and is averaged nowhere itself.
+    integer: `mae`. text: `exact` (outer blanks aside), `rouge_l` (F1; Lin 2004). box: `iou`.
+    items: `precision`, `recall`, `f1` over all items (micro); with boxes by `match_items`, and
+    `localisation_f1` without regard to names; else by their choices as a multiset.
+
+    Intervals are percentile bootstraps (Efron 1979) over examples, or over whole groups where `groups` names
+    them (Field & Welsh 2007, cluster bootstrap); the group "" stands alone. An interval is widened to its
+    value where a skewed figure lies outside. The order of rows does not matter. Raises `ValueError` where
+    lengths differ.
+    """
+    groups = [""] * len(truths) if groups is None else groups
+    if not len(truths) == len(predictions) == len(groups):
+        raise ValueError(f"{len(truths)} truths, {len(predictions)} predictions, {len(groups)} groups")
+    if not truths:
+        return ()
+    clusters = _clusters(groups)
+    valid = _Tally(WHOLE, "valid", [(float(entry.error is None), 1.0) for entry in predictions], _mean)
+    metrics = [valid.metric(clusters, seed)]
+    for field in form.fields:
+        seen = [index for index, truth in enumerate(truths) if field.name in truth]
+        pairs = [(truths[index][field.name], _answer(predictions[index], field.name)) for index in seen]
+        if pairs:
+            metrics += [tally.metric(clusters[seen], seed) for tally in _tallies(field, pairs)]
+    return tuple(metrics)
+
+
+def case_score(form: Form, truth: Values, prediction: Prediction) -> float:
+    """How right one answer is, 0..1: the mean over its observed fields, 0 where it failed or none is observed.
+
+    choice, flag: 1 or 0; integer: 1 / (1 + distance); text: ROUGE-L; box: IoU; items: F1.
+    """
+    scores = [
+        field_score(field.kind, truth[field.name], _answer(prediction, field.name))
+        for field in form.fields
+        if field.name in truth
+    ]
+    return sum(scores) / len(scores) if scores else 0.0
+
+
+def field_score(kind: Kind, truth: Any, answer: Any) -> float:
+    """How right one field is, 0..1 (see `case_score`); an answer of None scores 0."""
+    if answer is None:
+        return 0.0
+    match kind:
+        case Choice() | Flag():
+            return float(truth == answer)
+        case Integer():
+            return 1.0 / (1 + abs(int(truth) - int(answer)))
+        case Text():
+            return rouge_l(truth, answer)
+        case BoxKind():
+            return float(iou([truth], [answer])[0, 0])
+        case Items():
+            return float(_f1(np.array(_item_counts(kind, truth, answer))))
+
+
+def majority(form: Form, truths: Iterable[Values]) -> Values:
+    """What is answered without looking: the honest floor, from the training examples.
+
+    The most common class, text, or list of items without boxes; the lower median of integers; the empty list
+    of items with boxes. Ties go to the first in order. A field that no example states is left out.
+    """
+    seen: dict[str, list[Any]] = {field.name: [] for field in form.fields}
+    for truth in truths:
+        for name in seen.keys() & truth.keys():
+            seen[name].append(truth[name])
+    return {field.name: _usual(field.kind, seen[field.name]) for field in form.fields if seen[field.name]}
+
+
+def match_items(
+    kind: Items, truth: Sequence[Values], answer: Sequence[Values], named: bool = True
+) -> list[tuple[int, int]]:
+    """Pairs of positions (true, answered) of items with boxes that are one and the same.
+
+    A pair may match where IoU >= 0.5 and, if `named`, the first choice of the item is equal. Each item is
+    matched once; as many as possible are, and of these matchings the one of largest total IoU (assignment
+    problem, Kuhn 1955). PASCAL VOC matches greedily by confidence, which these lists do not have.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if not truth or not answer:
+        return []
+    box, name = _box_field(kind), _name_field(kind)
+    overlap = iou([row.get(box) for row in truth], [row.get(box) for row in answer])
+    allowed = overlap >= IOU_THRESHOLD
+    if named and name is not None:
+        allowed &= np.array([[left.get(name) == right.get(name) for right in answer] for left in truth])
+    gain = np.where(allowed, min(overlap.shape) + overlap, 0.0)  # one more match outweighs any overlap
+    rows, columns = linear_sum_assignment(gain, maximize=True)
+    return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if allowed[row, column]]
+
+
+def iou(left: Sequence[Sequence[float] | None], right: Sequence[Sequence[float] | None]) -> Sums:
+    """Intersection over union of every pair of boxes (left, top, right, bottom), (len(left), len(right)).
+
+    0 where a box is missing or has no area.
+    """
+    a = np.array([box or (0, 0, 0, 0) for box in left], dtype=float)[:, None]
+    b = np.array([box or (0, 0, 0, 0) for box in right], dtype=float)[None]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    shared = np.prod(np.clip(sides, 0, None), axis=-1)
+    union = np.prod(a[..., 2:] - a[..., :2], axis=-1) + np.prod(b[..., 2:] - b[..., :2], axis=-1) - shared
+    return np.asarray(np.where(union > 0, shared / np.where(union > 0, union, 1), 0.0))
+
+
+def rouge_l(truth: str, answer: str) -> float:
+    """F1 of the longest common subsequence of words (Lin 2004), 1 for equal texts.
+
+    Words are runs of letters and digits of any script, in lower case, unstemmed.
+    """
+    if truth.strip() == answer.strip():
+        return 1.0
+    return float(_rouge().score(truth, answer)["rougeL"].fmeasure)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """A figure before it is summed: what each example adds, (examples, columns), and what the sums mean."""
+
+    field: str
+    name: str
+    rows: Sequence[Row]
+    value: Callable[[Sums], Sums]  # (..., columns) -> (...)
+
+    def metric(self, clusters: NDArray[np.int64], seed: int) -> Metric:
+        rows = np.asarray(self.rows, dtype=float)
+        _, members = np.unique(clusters, return_inverse=True)
+        sums = np.zeros((members.max() + 1, rows.shape[1]))
+        np.add.at(sums, members, rows)
+        value = float(self.value(rows.sum(axis=0)))
+        low, high = np.quantile(self.value(_resampled(sums, seed)), INTERVAL)
+        return Metric(
+            field=self.field,
+            name=self.name,
+            value=value,
+            low=min(value, float(low)),
+            high=max(value, float(high)),
+            count=len(rows),
+        )
+
+
+def _resampled(sums: Sums, seed: int) -> Sums:
+    """Sums over RESAMPLES draws of all clusters with replacement, (RESAMPLES, columns).
+
+    Equal clusters are drawn together and in sorted order, so that the order of examples plays no part.
+    """
+    unique, counts = np.unique(sums, axis=0, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(sums), counts / len(sums), size=RESAMPLES)
+    return draws @ unique
+
+
+def _clusters(groups: Sequence[str]) -> NDArray[np.int64]:
+    """A number for each example, equal within a group; the group "" is each example's own."""
+    numbers: dict[Any, int] = {}
+    keys = [group or index for index, group in enumerate(groups)]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+
+
+def _answer(prediction: Prediction, name: str) -> Any:
+    if prediction.error is not None or name not in prediction.fields:
+        return None
+    return prediction.fields[name].value
+
+
+def _tallies(field: FieldSpec, pairs: Sequence[Pair]) -> list[_Tally]:
+    """The figures of one field, by its kind."""
+    kind = field.kind
+    match kind:
+        case Choice() | Flag():
+            return [
+                _Tally(field.name, "accuracy", [(float(true == given), 1.0) for true, given in pairs], _mean),
+                _Tally(field.name, "macro_f1", _class_counts(pairs), _macro_f1),
+            ]
+        case Integer():
+            return [_Tally(field.name, "mae", [(_distance(kind, *pair), 1.0) for pair in pairs], _mean)]
+        case Text():
+            exact = [(float(given is not None and true.strip() == given.strip()), 1.0) for true, given in pairs]
+            rouge = [(field_score(kind, *pair), 1.0) for pair in pairs]
+            return [_Tally(field.name, "exact", exact, _mean), _Tally(field.name, "rouge_l", rouge, _mean)]
+        case BoxKind():
+            return [_Tally(field.name, "iou", [(field_score(kind, *pair), 1.0) for pair in pairs], _mean)]
+        case Items():
+            return _item_tallies(field.name, kind, pairs)
+
+
+def _item_tallies(name: str, kind: Items, pairs: Sequence[Pair]) -> list[_Tally]:
+    counts = [_item_counts(kind, *pair) for pair in pairs]
+    figures = (("precision", _precision), ("recall", _recall), ("f1", _f1))
+    tallies = [_Tally(name, figure, counts, value) for figure, value in figures]
+    if kind.boxed and _name_field(kind) is not None:
+        found = [_item_counts(kind, *pair, named=False) for pair in pairs]
+        tallies.append(_Tally(name, "localisation_f1", found, _f1))
+    return tallies
+
+
+def _item_counts(kind: Items, truth: Sequence[Values], answer: Sequence[Values] | None, named: bool = True) -> Row:
+    """(matched, answered, true); a failed answer is one invented item, so that it is wrong on empty lists too."""
+    if answer is None:
+        return 0.0, 1.0, float(len(truth))
+    if kind.boxed:
+        matched = len(match_items(kind, truth, answer, named))
+    else:
+        matched = (Counter(_keys(kind, truth)) & Counter(_keys(kind, answer))).total()
+    return float(matched), float(len(answer)), float(len(truth))
+
+
+def _keys(kind: Items, rows: Sequence[Values]) -> list[str]:
+    """What an item without a box is known by: all its choices, or all of it where it has none."""
+    names = [field.name for field in kind.fields if isinstance(field.kind, Choice)]
+    names = names or [field.name for field in kind.fields]
+    return [json.dumps([row.get(name) for name in names]) for row in rows]
+
+
+def _box_field(kind: Items) -> str:
+    return next(field.name for field in kind.fields if isinstance(field.kind, BoxKind))
+
+
+def _name_field(kind: Items) -> str | None:
+    return next((field.name for field in kind.fields if isinstance(field.kind, Choice)), None)
+
+
+def _class_counts(pairs: Sequence[Pair]) -> list[Row]:
+    """For each class of the truth: true positives, false positives, false negatives, (examples, 3 x classes)."""
+    place = {name: 3 * index for index, name in enumerate(sorted({true for true, _ in pairs}))}
+    rows = np.zeros((len(pairs), 3 * len(place)))
+    for row, (true, given) in zip(rows, pairs, strict=True):
+        row[place[true] + (0 if true == given else 2)] = 1
+        if true != given and given in place:
+            row[place[given] + 1] = 1
+    return [tuple(row) for row in rows.tolist()]
+
+
+def _distance(kind: Integer, truth: int, answer: int | None) -> float:
+    worst = max(truth - kind.minimum, kind.maximum - truth)
+    return float(worst if answer is None else abs(truth - answer))
+
+
+def _mean(sums: Sums) -> Sums:
+    return sums[..., 0] / sums[..., 1]
+
+
+def _macro_f1(sums: Sums) -> Sums:
+    """Mean F1 over the classes that occur in the truth (of a resample: in its truth)."""
+    hits, invented, missed = np.moveaxis(sums.reshape(*sums.shape[:-1], -1, 3), -1, 0)
+    present = hits + missed > 0
+    scores = np.where(present, 2 * hits / np.maximum(2 * hits + invented + missed, 1), 0)
+    return np.asarray(scores.sum(axis=-1) / present.sum(axis=-1))
+
+
+def _precision(sums: Sums) -> Sums:
+    return _share(sums[..., 0], sums[..., 1], sums)
+
+
+def _recall(sums: Sums) -> Sums:
+    return _share(sums[..., 0], sums[..., 2], sums)
+
+
+def _f1(sums: Sums) -> Sums:
+    return _share(2 * sums[..., 0], sums[..., 1] + sums[..., 2], sums)
+
+
+def _share(part: Sums, whole: Sums, sums: Sums) -> Sums:
+    """part / whole; 0 / 0 is 1 where nothing was to be found and nothing was answered, else 0."""
+    nothing = (sums[..., 1] + sums[..., 2] == 0).astype(float)
+    return np.where(whole > 0, part / np.maximum(whole, 1), nothing)
+
+
+def _usual(kind: Kind, seen: Sequence[Any]) -> Any:
+    match kind:
+        case Integer():
+            return median_low(seen)
+        case Items() if kind.boxed:
+            return []
+        case _:
+            order = kind.options if isinstance(kind, Choice) else ()
+            counts = Counter(json.dumps(value) for value in seen)
+            ranks = {json.dumps(name): rank for rank, name in enumerate(order)}
+            return json.loads(min(counts, key=lambda text: (-counts[text], ranks.get(text, len(ranks)), text)))
+
+
+class _Words:
+    """rouge_score's own tokenizer knows a-z and 0-9 only."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return re.findall(r"[^\W_]+", text.lower())
+
+
+@cache
+def _rouge() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rougeL"], tokenizer=_Words())
