@@ -1,0 +1,95 @@
+"""A predictor that answers with what it is given, and folders of small images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vlm_ft.adapters import BaseRef, Card, Provenance
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Choice, Items
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.task import Task, Values
+from vlm_ft.inference.request import Request
+from vlm_ft.tasks import TASKS
+
+
+def options_of(task: Task, values: Values) -> dict[str, list[str]]:
+    """For every open choice, the names that these values use and one that they do not."""
+    options: dict[str, list[str]] = {}
+    for field in task.fields:
+        rows = values[field.name] if isinstance(field.kind, Items) else [values]
+        inner = field.kind.fields if isinstance(field.kind, Items) else (field,)
+        prefix = f"{field.name}." if isinstance(field.kind, Items) else ""
+        for part in inner:
+            if part.kind == Choice(options=()):
+                options[prefix + part.name] = sorted({row[part.name] for row in rows} | {"another"})
+    return options
+
+
+def card_of(task: Task, name: str = "trial", kind: str = "vision") -> Card:
+    """A card for the task's whole form, as its sample fills it."""
+    return Card(
+        name=name,
+        form=Form.of(task, options_of(task, task.sample.model_dump(mode="json"))),
+        base=BaseRef(name="tiny", fingerprint="0" * 8, model_type="tiny", kind=kind),
+        provenance=Provenance(data=("drawn",), data_fingerprint="0", counts={"train": 8}, synthetic=True),
+    )
+
+
+def sample_prediction(task: Task) -> Prediction:
+    """The task's sample as an adapter would give it."""
+    values = task.sample.model_dump(mode="json")
+    return Prediction(fields={name: FieldValue(value) for name, value in values.items()}, raw="{}")
+
+
+class Canned:
+    """A `Predictor` of one adapter; it keeps the sizes of the batches that it was asked."""
+
+    def __init__(self, card: Card, answer: Callable[[Request], Prediction]) -> None:
+        self.cards: Mapping[str, Card] = {card.name: card}
+        self.batches: list[int] = []
+        self._answer = answer
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        self.batches.append(len(requests))
+        return [self._answer(request) for request in requests]
+
+
+@pytest.fixture
+def defects() -> Canned:
+    task = TASKS["product_defects"]
+    return Canned(card_of(task), lambda request: sample_prediction(task))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Ten images in two folders, each with its own content."""
+    return drawn(tmp_path / "photos", 10)
+
+
+def drawn(folder: Path, count: int) -> Path:
+    """A folder of so many small images, no two alike."""
+    for index in range(count):
+        path = folder / ("even" if index % 2 == 0 else "odd") / f"{index:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 8), (index, 0, 0)).save(path)
+    return folder
+
+
+@pytest.fixture(name="drawn")
+def _drawn() -> Callable[[Path, int], Path]:
+    return drawn
+
+
+@pytest.fixture(name="card_of")
+def _card_of() -> Callable[..., Card]:
+    return card_of
+
+
+@pytest.fixture(name="sample_prediction")
+def _sample_prediction() -> Callable[[Task], Prediction]:
+    return sample_prediction

@@ -1,0 +1,124 @@
+"""Every task's sample answer goes through every format and comes back."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from vlm_ft.adapters import Card
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Integer
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.task import Task
+from vlm_ft.scoring.export import SUFFIXES, columns, probability, write_table
+from vlm_ft.scoring.ledger import Ledger, Row
+from vlm_ft.tasks import TASKS
+
+
+def read_table(out: Path) -> list[dict[str, Any]]:
+    if out.suffix == ".parquet":
+        return pq.read_table(out).to_pylist()
+    text = out.read_text(encoding="utf-8")
+    if out.suffix == ".jsonl":
+        return [json.loads(line) for line in text.splitlines()]
+    return [{name: _cell(cell) for name, cell in row.items()} for row in csv.DictReader(text.splitlines())]
+
+
+def _cell(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text or None
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+def test_a_sample_reads_back(
+    task: Task,
+    suffix: str,
+    tmp_path: Path,
+    card_of: Callable[[Task], Card],
+    sample_prediction: Callable[[Task], Prediction],
+) -> None:
+    card, out = card_of(task), tmp_path / f"out{suffix}"
+    rows = [
+        Row("a.png", "0", 3, 2, sample_prediction(task)),
+        Row("b.png", "1", None, None, Prediction.failed("truncated")),
+    ]
+    write_table(out, card, rows)
+    answered, failed = read_table(out)
+    sample = task.sample.model_dump(mode="json")
+    assert {name: answered[name] for name in sample} == sample
+    assert all(answered[f"{name}_count"] == len(value) for name, value in sample.items() if isinstance(value, list))
+    assert answered["notice"] == card.notice
+    assert failed["error"] == "truncated"
+    assert all(failed[name] is None for name in sample)
+    assert list(answered) == [column.name for column in columns(card)]
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_field_named_like_a_column_keeps_its_own(card_of: Callable[[Task], Card], tmp_path: Path) -> None:
+    fields = (
+        FieldSpec(name="decision", kind=Choice(options=("yes", "no"))),
+        FieldSpec(name="kind", kind=Flag()),
+        FieldSpec(name="kind_probability", kind=Integer(minimum=0, maximum=9)),
+    )
+    form = Form(task="own", title="Own", instruction="Look.", fields=fields)
+    card = card_of(TASKS["product_defects"]).model_copy(update={"form": form})
+    answer = Prediction(
+        fields={
+            "decision": FieldValue("yes", {"yes": 0.75, "no": 0.25}),
+            "kind": FieldValue(True, {"true": 0.9, "false": 0.1}),
+            "kind_probability": FieldValue(7),
+        }
+    )
+    write_table(tmp_path / "out.jsonl", card, [Row("a.png", "0", 1, 1, answer)])
+    row = read_table(tmp_path / "out.jsonl")[0]
+    assert (row["decision"], row["answer_decision"], row["decision_probability"]) == ("answer", "yes", 0.75)
+    assert (row["kind"], row["kind_probability"], row["answer_kind_probability"]) == (True, 7, 0.9)
+
+
+def test_a_distribution_names_options_as_json_does() -> None:
+    assert probability(FieldValue(False, {"true": 0.1, "false": 0.9})) == 0.9
+    assert probability(FieldValue(3, {"3": 0.5})) == 0.5
+    assert probability(FieldValue(3)) is None
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1", "＝1"])
+def test_a_spreadsheet_runs_no_text(text: str, card_of: Callable[[Task], Card], tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    fields = {"clause_type": FieldValue(text), "summary": FieldValue(text)}
+    write_table(out, card_of(TASKS["legal_documents"]), [Row(text, "0", 1, 1, Prediction(fields=fields, raw=text))])
+    with out.open(encoding="utf-8", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert {row[name] for name in ("path", "clause_type", "summary", "raw")} == {f"'{text}"}
+
+
+def test_half_a_surrogate_is_kept_as_a_question_mark(tmp_path: Path, card_of: Callable[[Task], Card]) -> None:
+    answer = Prediction(fields={"summary": FieldValue(json.loads('"\\ud800"'))}, raw="{}")
+    with Ledger(tmp_path / "ledger", "trial", "0") as ledger:
+        ledger.record([Row("a.png", "0", 1, 1, answer)])
+        row = ledger.find("a.png")
+    assert row is not None
+    write_table(tmp_path / "out.parquet", card_of(TASKS["legal_documents"]), [row])
+    assert read_table(tmp_path / "out.parquet")[0]["summary"] == "?"
+
+
+def test_a_table_that_fails_leaves_the_old_one(tmp_path: Path, card_of: Callable[[Task], Card]) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+
+    def broken() -> Any:
+        yield Row("a.png", "0", 1, 1, Prediction())
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_table(out, card_of(TASKS["legal_documents"]), broken())
+    assert out.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [out]

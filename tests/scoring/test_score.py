@@ -1,0 +1,199 @@
+"""A folder is scored once each, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import vlm_ft
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.errors import AdapterError, DataError
+from vlm_ft.scoring.ledger import Ledger
+from vlm_ft.scoring.score import Progress, adapter_identity, ledger_path, score_folder
+
+
+def table(out: Path) -> list[dict[str, Any]]:
+    return pq.read_table(out).to_pylist()
+
+
+def test_every_image_is_one_row(defects: Any, photos: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    report = score_folder(defects, "trial", photos, tmp_path / "out.parquet", batch_size=4, progress=seen.append)
+    rows = table(report.out)
+    assert [row["path"] for row in rows][:2] == ["even/000.png", "even/002.png"]
+    assert len({row["path"] for row in rows}) == len(rows) == report.scored == 10
+    assert {(row["width"], row["height"], row["kind"]) for row in rows} == {(12, 8, "scratch")}
+    assert defects.batches == [4, 4, 2]
+    assert (seen[-1].done, seen[-1].total, seen[-1].eta_seconds) == (10, 10, 0.0)
+    assert report.complete
+    assert report.exit_code == 0
+
+
+def test_what_cannot_be_read_is_set_aside_with_its_reason(defects: Any, photos: Path, tmp_path: Path) -> None:
+    (photos / "text.jpg").write_text("no image")
+    (photos / "empty.png").touch()
+    whole = (photos / "odd" / "001.png").read_bytes()
+    (photos / "cut.png").write_bytes(whole[: len(whole) // 2])
+    report = score_folder(defects, "trial", photos, tmp_path / "out.parquet")
+    assert [path for path, _ in report.set_aside] == ["cut.png", "empty.png", "text.jpg"]
+    assert all(reason and "\n" not in reason and str(tmp_path) not in reason for _, reason in report.set_aside)
+    assert (report.exit_code, report.scored, report.total) == (3, 10, 13)
+    rows = {row["path"]: row for row in table(report.out)}
+    assert len(rows) == 13
+    assert rows["empty.png"]["error"]
+    assert rows["empty.png"]["kind"] is None
+    assert rows["empty.png"]["decision"] == "ask a person"
+
+
+def test_an_answer_that_failed_is_set_aside(defects: Any, photos: Path, tmp_path: Path) -> None:
+    defects._answer = lambda request: Prediction.failed("answer is no JSON", raw="{")
+    report = score_folder(defects, "trial", photos, tmp_path / "out.parquet")
+    assert report.exit_code == 3
+    assert {row["raw"] for row in table(report.out)} == {"{"}
+
+
+def test_a_second_run_asks_only_what_changed(defects: Any, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    score_folder(defects, "trial", photos, out)
+    Image.new("RGB", (20, 20), "blue").save(photos / "odd" / "003.png")
+    Image.new("RGB", (20, 20), "green").save(photos / "new.png")
+    (photos / "even" / "000.png").unlink()
+    defects.batches.clear()
+    report = score_folder(defects, "trial", photos, out)
+    assert defects.batches == [2]
+    assert (report.total, report.resumed) == (10, 8)
+    rows = {row["path"]: row for row in table(out)}
+    assert rows["odd/003.png"]["width"] == 20
+    assert "even/000.png" not in rows
+
+
+def test_same_content_under_two_names_is_two_rows(defects: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "twins"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (4, 4)).save(folder / name)
+    assert score_folder(defects, "trial", folder, tmp_path / "out.csv").scored == 2
+
+
+@pytest.mark.parametrize("name", ["line\nbreak.png", "Öl–漆.png", "=cmd.png", os.fsdecode(b"caf\xe9.png")])
+def test_any_file_name(defects: Any, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (4, 4)).save(folder / name)
+    (folder / f"bad {name}").write_text("no image")
+    for suffix in (".csv", ".parquet", ".jsonl"):
+        report = score_folder(defects, "trial", folder, tmp_path / f"out{suffix}")
+        assert report.total == 2
+        assert "\n" not in report.set_aside[0][1]
+
+
+def test_a_loop_of_links_ends(defects: Any, photos: Path, tmp_path: Path) -> None:
+    (photos / "even" / "loop").symlink_to(photos, target_is_directory=True)
+    assert score_folder(defects, "trial", photos, tmp_path / "out.csv").total == 10
+
+
+def test_another_adapter_cannot_resume(defects: Any, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    score_folder(defects, "trial", photos, out)
+    card = defects.cards["trial"]
+    defects.cards = {"trial": card.model_copy(update={"training": {"steps": 9}})}
+    with pytest.raises(AdapterError, match="give another output file, or delete"):
+        score_folder(defects, "trial", photos, out)
+
+
+def test_identity_follows_tensors_and_not_figures(defects: Any, tmp_path: Path) -> None:
+    card = defects.cards["trial"]
+    assert adapter_identity(card) == adapter_identity(card.model_copy(update={"name": "b", "metrics": {"f1": 1}}))
+    tensors = tmp_path / "adapter_model.safetensors"
+    tensors.write_bytes(b"one")
+    before = adapter_identity(card, tmp_path)
+    tensors.write_bytes(b"two")
+    assert before != adapter_identity(card, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [("out.xlsx", "unknown table format"), ("none/out.csv", "create it first"), ("taken.csv", "cannot be written")],
+)
+def test_a_target_that_cannot_be_is_told_before_any_work(
+    defects: Any, photos: Path, tmp_path: Path, out: str, says: str
+) -> None:
+    (tmp_path / "taken.csv").mkdir()
+    with pytest.raises(DataError, match=says):
+        score_folder(defects, "trial", photos, tmp_path / out)
+    assert defects.batches == []
+
+
+def test_what_cannot_be_scored_is_told(defects: Any, photos: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="holds no images"):
+        score_folder(defects, "trial", empty, tmp_path / "out.csv")
+    with pytest.raises(DataError, match="no such folder"):
+        score_folder(defects, "trial", tmp_path / "none", tmp_path / "out.csv")
+    with pytest.raises(AdapterError, match="did you mean 'trial'"):
+        score_folder(defects, "trail", photos, tmp_path / "out.csv")
+    card = defects.cards["trial"]
+    defects.cards = {"trial": card.model_copy(update={"base": card.base.model_copy(update={"kind": "text"})})}
+    with pytest.raises(AdapterError, match="reads text only"):
+        score_folder(defects, "trial", photos, tmp_path / "out.csv")
+
+
+def test_a_ledger_that_is_none_or_in_use(defects: Any, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    ledger_path(out).write_text("not a database, but long enough to look at" * 50)
+    with pytest.raises(DataError, match="no ledger"):
+        score_folder(defects, "trial", photos, out)
+    ledger_path(out).unlink()
+    with (
+        Ledger(ledger_path(out), "trial", adapter_identity(defects.cards["trial"])),
+        pytest.raises(DataError, match="another run writes it"),
+    ):
+        score_folder(defects, "trial", photos, out)
+
+
+def test_ctrl_c_says_how_to_go_on(defects: Any, photos: Path, tmp_path: Path) -> None:
+    answer = defects._answer
+
+    def interrupted(request: Any) -> Prediction:
+        if len(defects.batches) == 3:
+            raise KeyboardInterrupt
+        return answer(request)
+
+    defects._answer = interrupted
+    with pytest.raises(KeyboardInterrupt, match=r"stopped with 4 of 10 .* run the same command again"):
+        score_folder(defects, "trial", photos, tmp_path / "out.csv", batch_size=2)
+    assert not (tmp_path / "out.csv").exists()
+    defects._answer = answer
+    assert score_folder(defects, "trial", photos, tmp_path / "out.csv").resumed == 4
+
+
+def test_a_killed_run_goes_on(defects: Any, drawn: Callable[[Path, int], Path], tmp_path: Path) -> None:
+    folder, out, log = drawn(tmp_path / "photos", 200), tmp_path / "out.parquet", tmp_path / "log"
+    script = Path(__file__).with_name("slow_run.py")
+    root = str(Path(vlm_ft.__file__).parents[1])
+    run = subprocess.Popen([sys.executable, script, folder, out, log], env={**os.environ, "PYTHONPATH": root})
+    deadline = time.monotonic() + 60  # starting Python may take long on a busy machine
+    while not (log.exists() and len(log.read_text().split()) > 60):
+        assert run.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    run.send_signal(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    assert not out.exists()
+    asked = len(log.read_text().split())
+    report = score_folder(defects, "trial", folder, out, batch_size=8)
+    assert asked - 8 <= report.resumed <= asked
+    assert sum(defects.batches) == 200 - report.resumed
+    paths = [row["path"] for row in table(out)]
+    assert len(paths) == len(set(paths)) == 200

@@ -1,0 +1,1 @@
+"""Scoring a folder of images: one row an image, resumable, exported as a table."""

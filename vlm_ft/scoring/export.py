@@ -1,0 +1,198 @@
+"""Scored rows as a table: .parquet, .csv or .jsonl, by the suffix. The columns derive from the form.
+
+| field of the form | columns |
+| --- | --- |
+| choice, flag, integer | `<field>`, and `<field>_probability` of the value where the adapter gives one |
+| text | `<field>` |
+| box | `<field>`: left, top, right, bottom, each 0 to 1000 |
+| items | `<field>`: the list of records, and `<field>_count` |
+
+Every table has besides `path`, `width`, `height` (pixels), `decision`, `error`, `raw`, `adapter` and `notice`.
+A field that would take the name of another column is called `answer_<field>`. An image that was set aside has
+`error` filled and its answer empty.
+
+In .csv, lists are JSON, and a text that a spreadsheet would run as a formula (it begins with = + - @, a tab or
+a line break) is preceded by an apostrophe; .parquet and .jsonl keep every text as it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlm_ft.adapters import Card
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
+from vlm_ft.answers.prediction import FieldValue
+from vlm_ft.errors import DataError
+from vlm_ft.scoring.ledger import Row
+
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""How a text begins that a spreadsheet would run."""
+
+ROW_GROUP = 2000  # rows written at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its name, its Arrow type, and how it is read from a row."""
+
+    name: str
+    type: pa.DataType
+    read: Callable[[Row], Any]
+
+
+def check_target(out: Path) -> None:
+    """Raise `DataError` where a table could not be written to `out`; nothing is touched."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{out}: unknown table format {out.suffix!r}; end the name with {', '.join(SUFFIXES)}")
+    if not out.parent.is_dir():
+        raise DataError(f"{out}: no folder {out.parent}; create it first")
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise DataError(f"{out}: cannot be written; give a file in a folder that is yours")
+
+
+def columns(card: Card) -> tuple[Column, ...]:
+    """The columns of an adapter's table, in order: the path, the answer, what came with it."""
+    rest = _accompanying(card)
+    taken = {column.name for column in rest} | set(card.form.names)
+    answer: list[Column] = []
+    for field in card.form.fields:
+        for column in _answer_columns(field):
+            own = column.name == field.name
+            name = column.name if own and not _named(column.name, rest) else _free(column.name, taken)
+            taken.add(name)
+            answer.append(Column(name, column.type, column.read))
+    return (rest[0], *answer, *rest[1:])
+
+
+def probability(entry: FieldValue) -> float | None:
+    """The probability of the value that a field took; None where no distribution was computed."""
+    if entry.distribution is None:
+        return None
+    option = entry.value if isinstance(entry.value, str) else json.dumps(entry.value)  # true, false, 7
+    return entry.distribution.get(option)
+
+
+def write_table(out: Path, card: Card, rows: Iterable[Row]) -> None:
+    """Write the rows whole or not at all: to a file beside `out` that takes its place at the end."""
+    writer = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl}[out.suffix.lower()]
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        writer(part, columns(card), rows)
+        part.replace(out)
+    except OSError as error:
+        raise DataError(
+            f"{out}: {error.strerror or error}; nothing is lost, make room and run it again"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _accompanying(card: Card) -> tuple[Column, ...]:
+    return (
+        Column("path", pa.string(), lambda row: row.path),
+        Column("decision", pa.string(), lambda row: row.prediction.decision),
+        Column("error", pa.string(), lambda row: row.prediction.error),
+        Column("width", pa.int32(), lambda row: row.width),
+        Column("height", pa.int32(), lambda row: row.height),
+        Column("raw", pa.string(), lambda row: row.prediction.raw),
+        Column("adapter", pa.string(), lambda row: card.name),
+        Column("notice", pa.string(), lambda row: card.notice),
+    )
+
+
+def _answer_columns(field: FieldSpec) -> list[Column]:
+    name = field.name
+    value = Column(name, _arrow(field.kind), lambda row: _value(row, name))
+    match field.kind:
+        case Choice() | Flag() | Integer():
+            return [value, Column(f"{name}_probability", pa.float64(), lambda row: _probability(row, name))]
+        case Items():
+            return [value, Column(f"{name}_count", pa.int32(), lambda row: _count(row, name))]
+        case Text() | BoxKind():
+            return [value]
+
+
+def _named(name: str, table: Sequence[Column]) -> bool:
+    return any(column.name == name for column in table)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name = f"answer_{name}"
+    return name
+
+
+def _arrow(kind: Kind) -> pa.DataType:
+    match kind:
+        case Choice() | Text():
+            return pa.string()
+        case Flag():
+            return pa.bool_()
+        case Integer():
+            return pa.int64()
+        case BoxKind():
+            return pa.list_(pa.int32())
+        case Items(fields=fields):
+            return pa.list_(pa.struct([(field.name, _arrow(field.kind)) for field in fields]))
+
+
+def _value(row: Row, name: str) -> Any:
+    entry = row.prediction.fields.get(name)
+    return None if entry is None else entry.value
+
+
+def _probability(row: Row, name: str) -> float | None:
+    entry = row.prediction.fields.get(name)
+    return None if entry is None else probability(entry)
+
+
+def _count(row: Row, name: str) -> int | None:
+    value = _value(row, name)
+    return None if value is None else len(value)
+
+
+def _write_parquet(part: Path, table: Sequence[Column], rows: Iterable[Row]) -> None:
+    schema = pa.schema([(column.name, column.type) for column in table])
+    with pq.ParquetWriter(part, schema) as writer:
+        for group in _groups(rows):
+            arrays = [pa.array([column.read(row) for row in group], type=column.type) for column in table]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    source = iter(rows)
+    while group := list(islice(source, ROW_GROUP)):
+        yield group
+
+
+def _write_csv(part: Path, table: Sequence[Column], rows: Iterable[Row]) -> None:
+    with part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([_cell(column.name) for column in table])
+        writer.writerows([_cell(column.read(row)) for column in table] for row in rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(FORMULA) else value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _write_jsonl(part: Path, table: Sequence[Column], rows: Iterable[Row]) -> None:
+    with part.open("w", encoding="utf-8") as file:
+        for row in rows:
+            record = {column.name: column.read(row) for column in table}
+            file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")

@@ -1,0 +1,130 @@
+"""`Ledger`: which images are answered already, so that a run that was killed goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.errors import AdapterError, DataError
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS adapter (name TEXT NOT NULL, identity TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS answers (
+    path TEXT PRIMARY KEY, digest TEXT NOT NULL, width INTEGER, height INTEGER, prediction TEXT NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image: its path below the folder, the sha256 of its bytes, its size in pixels, what came back.
+
+    `digest` is "" where the bytes could not be read, width and height are None where the image could not.
+    """
+
+    path: str
+    digest: str
+    width: int | None
+    height: int | None
+    prediction: Prediction
+
+
+class Ledger:
+    """An sqlite file of rows, bound to one adapter and open in one process at a time.
+
+    Raises `AdapterError` where the file holds another adapter's answers, `DataError` where it is no ledger,
+    cannot be written, or is in use.
+    """
+
+    def __init__(self, path: Path, name: str, identity: str) -> None:
+        self._path = path
+        with self._readable():
+            self._db = sqlite3.connect(path, timeout=1)
+        try:
+            self._prepare()
+            self._bind(name, identity)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._db.close()
+
+    def record(self, rows: Iterable[Row]) -> None:
+        """Keep these rows for good: all of them, or none where the process dies in between."""
+        entries = [(row.path, row.digest, row.width, row.height, _written(row.prediction)) for row in rows]
+        with self._readable(), self._db:
+            self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", entries)
+
+    def find(self, path: str) -> Row | None:
+        """The row of an image, None where it has not been answered yet."""
+        with self._readable():
+            entry = self._db.execute("SELECT * FROM answers WHERE path = ?", (path,)).fetchone()
+        if entry is None:
+            return None
+        name, digest, width, height, prediction = entry
+        return Row(name, digest, width, height, _read(prediction))
+
+    def _prepare(self) -> None:
+        with self._readable():
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second run would answer images twice
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(_TABLES)
+
+    def _bind(self, name: str, identity: str) -> None:
+        with self._readable(), self._db:
+            bound = self._db.execute("SELECT name, identity FROM adapter").fetchone()
+            if bound is None:
+                self._db.execute("INSERT INTO adapter VALUES (?, ?)", (name, identity))
+                return
+        if bound[1] != identity:
+            raise AdapterError(
+                f"{self._path}: holds answers of another adapter ({bound[0]} {bound[1]}, now {name} {identity}); "
+                "give another output file, or delete this ledger to score anew"
+            )
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            why = "another run writes it; wait for that one" if "locked" in str(error) else f"{error}"
+            raise DataError(f"{self._path}: {why}, or give another output file") from error
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"{self._path}: no ledger ({error}); delete it, or give another output file"
+            ) from error
+
+
+def _written(prediction: Prediction) -> str:
+    text = json.dumps(
+        {
+            "fields": {
+                name: [entry.value, None if entry.distribution is None else dict(entry.distribution)]
+                for name, entry in prediction.fields.items()
+            },
+            "decision": prediction.decision,
+            "raw": prediction.raw,
+            "error": prediction.error,
+        },
+        ensure_ascii=False,
+    )
+    return text.encode("utf-8", "replace").decode("utf-8")  # a model can write half of a surrogate pair
+
+
+def _read(text: str) -> Prediction:
+    kept = json.loads(text)
+    fields = {name: FieldValue(value, distribution) for name, (value, distribution) in kept.pop("fields").items()}
+    return Prediction(fields=fields, **kept)

@@ -1,0 +1,257 @@
+"""Scoring every image below a folder: lazily, a batch at a time, each batch kept as it completes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL.Image import Image
+
+from datasets_vision.images import find_images, open_image
+from vlm_ft.adapters import Card
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.errors import AdapterError, DataError, nearest
+from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.scoring.export import check_target, write_table
+from vlm_ft.scoring.ledger import Ledger, Row
+
+BATCH_PIXELS = 200_000_000
+"""A batch is closed at this many decoded pixels (600 MB), however few images they are."""
+
+ALL_SCORED = 0
+SOME_SET_ASIDE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: images done (those of earlier runs included), how many of them are set aside."""
+
+    done: int
+    total: int
+    set_aside: int
+    images_per_second: float
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReport:
+    """A finished run. `resumed` images had been scored by an earlier run; `set_aside` pairs path and reason.
+
+    Set aside are images that cannot be read, and those that the adapter could not answer.
+    """
+
+    out: Path
+    total: int
+    resumed: int
+    ask_a_person: int
+    set_aside: tuple[tuple[str, str], ...]
+    seconds: float
+
+    @property
+    def scored(self) -> int:
+        """Images with an answer, those of earlier runs included."""
+        return self.total - len(self.set_aside)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image has an answer."""
+        return not self.set_aside
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all are scored, 3 where the run finished but set images aside (a user's mistake is 2)."""
+        return ALL_SCORED if self.complete else SOME_SET_ASIDE
+
+
+def score_folder(
+    predictor: Predictor,
+    adapter: str,
+    folder: Path,
+    out: Path,
+    *,
+    batch_size: int = 16,
+    progress: Callable[[Progress], None] | None = None,
+    adapter_folder: Path | None = None,
+) -> ScoreReport:
+    """Write one row an image below `folder` to `out` (.parquet, .csv or .jsonl; see `export`).
+
+    A run that was stopped in any way goes on where it was: rows are kept in `<out>.ledger`, keyed by relative
+    path and content, so that an image is asked again only where its bytes have changed. The table is of the
+    folder as it is now. The ledger is bound to the adapter's card, and to its tensors where `adapter_folder`
+    is given. Raises `DataError` for a target that cannot be written, a folder without images or a ledger in
+    use, `AdapterError` for an unknown adapter, one that reads text only, or a ledger of another adapter.
+    """
+    card = _card(predictor, adapter)
+    check_target(out)
+    paths = _images(folder)
+    with Ledger(ledger_path(out), adapter, adapter_identity(card, adapter_folder)) as ledger:
+        run = _Run(len(paths), progress)
+        try:
+            for batch in _batches(_unanswered(paths, folder, ledger, run), batch_size):
+                rows = _answered(batch, predictor, adapter)
+                ledger.record(rows)
+                run.add(rows)
+            run.tell()
+            write_table(out, card, _rows(paths, folder, ledger))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped with {run.done} of {run.total} images kept in {ledger_path(out)}; "
+                "run the same command again to go on"
+            ) from None
+    return run.report(out)
+
+
+def ledger_path(out: Path) -> Path:
+    """Where the rows of a table are kept while it is being made, and after."""
+    return out.with_name(out.name + ".ledger")
+
+
+def adapter_identity(card: Card, folder: Path | None = None) -> str:
+    """A hash of what decides an adapter's answers: its card less its name and figures, and its tensors."""
+    parts = card.model_dump_json(exclude={"name", "metrics"})
+    if folder is not None:
+        parts += _digest(folder / "adapter_model.safetensors")
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An image that has no row yet, or the reason why it cannot be read."""
+
+    path: str
+    digest: str
+    image: Image | None = None
+    error: str = ""
+
+    @property
+    def pixels(self) -> int:
+        return self.image.width * self.image.height if self.image else 0
+
+
+class _Run:
+    """The counts of one run."""
+
+    def __init__(self, total: int, progress: Callable[[Progress], None] | None) -> None:
+        self.total = total
+        self.done = 0
+        self._resumed = 0
+        self._ask = 0
+        self._set_aside: list[tuple[str, str]] = []
+        self._progress = progress
+        self._start = time.monotonic()
+
+    def resume(self, row: Row) -> None:
+        """Count a row of an earlier run."""
+        self._resumed += 1
+        self._count(row)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Count the rows of a batch, and tell how far the run is."""
+        for row in rows:
+            self._count(row)
+        self.tell()
+
+    def tell(self) -> None:
+        if self._progress is None:
+            return
+        fresh = self.done - self._resumed
+        rate = fresh / max(time.monotonic() - self._start, 1e-9)
+        eta = (self.total - self.done) / rate if rate else None
+        self._progress(Progress(self.done, self.total, len(self._set_aside), rate, eta))
+
+    def report(self, out: Path) -> ScoreReport:
+        return ScoreReport(
+            out=out,
+            total=self.total,
+            resumed=self._resumed,
+            ask_a_person=self._ask,
+            set_aside=tuple(sorted(self._set_aside)),
+            seconds=time.monotonic() - self._start,
+        )
+
+    def _count(self, row: Row) -> None:
+        self.done += 1
+        if row.prediction.error is not None:
+            self._set_aside.append((row.path, row.prediction.error))
+        elif row.prediction.decision != "answer":
+            self._ask += 1
+
+
+def _card(predictor: Predictor, adapter: str) -> Card:
+    if adapter not in predictor.cards:
+        raise AdapterError(f"adapter {adapter!r} is not loaded; {nearest(adapter, predictor.cards)}")
+    card = predictor.cards[adapter]
+    if card.base.kind == "text":
+        raise AdapterError(f"adapter {adapter!r} reads text only; score images with an adapter of a vision base")
+    return card
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of images; check the path")
+    paths = list(find_images(folder))
+    if not paths:
+        raise DataError(f"{folder}: holds no images; give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF files")
+    return paths
+
+
+def _unanswered(paths: Iterable[Path], folder: Path, ledger: Ledger, run: _Run) -> Iterator[_Opened]:
+    for path in paths:
+        name = _relative(path, folder)
+        try:
+            digest = _digest(path)
+        except OSError as error:
+            yield _Opened(name, "", error=f"cannot be read: {error.strerror or error}")
+            continue
+        row = ledger.find(name)
+        if row is not None and row.digest == digest:
+            run.resume(row)
+            continue
+        try:
+            yield _Opened(name, digest, open_image(path))
+        except DataError as error:
+            yield _Opened(name, digest, error=" ".join(str(error).removeprefix(f"{path}: ").split()))
+
+
+def _batches(opened: Iterable[_Opened], size: int) -> Iterator[list[_Opened]]:
+    batch: list[_Opened] = []
+    pixels = 0
+    for item in opened:
+        batch.append(item)
+        pixels += item.pixels
+        if len(batch) >= size or pixels >= BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+def _answered(batch: Sequence[_Opened], predictor: Predictor, adapter: str) -> list[Row]:
+    images = {item.path: item.image for item in batch if item.image is not None}
+    requests = [Request(images=(image,), adapter=adapter) for image in images.values()]
+    answers = dict(zip(images, predictor.predict(requests), strict=True)) if requests else {}
+    return [
+        Row(item.path, item.digest, *item.image.size, answers[item.path])
+        if item.image is not None
+        else Row(item.path, item.digest, None, None, Prediction.failed(item.error))
+        for item in batch
+    ]
+
+
+def _rows(paths: Iterable[Path], folder: Path, ledger: Ledger) -> Iterator[Row]:
+    rows = (ledger.find(_relative(path, folder)) for path in paths)
+    return (row for row in rows if row is not None)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """The path below the folder; bytes that are no UTF-8 are written as backslash escapes."""
+    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
