@@ -1,0 +1,65 @@
+"""Random models of every family, of 0.1 to 0.6 million parameters, for tests and dry runs.
+
+    save_tiny("qwen3_vl", folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+
+They have their families' architectures, special tokens, chat templates and image processing, at small sizes,
+and are built with no download. They know nothing: their answers are noise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
+
+from vlm_ft.errors import ModelError, nearest
+from vlm_ft.models.tiny.family import TinyFamily, token_ids
+from vlm_ft.models.tiny.gemma import GEMMA
+from vlm_ft.models.tiny.llama import LLAMA
+from vlm_ft.models.tiny.llava import LLAVA
+from vlm_ft.models.tiny.qwen import QWEN
+from vlm_ft.models.tiny.tiled import TILED
+from vlm_ft.models.tiny.tokenizer import build_tokenizer
+
+__all__ = ["TINY", "TinyFamily", "save_tiny"]
+
+TINY: dict[str, TinyFamily] = {**QWEN, **LLAVA, **TILED, **GEMMA, **LLAMA}
+
+
+def save_tiny(name: str, folder: Path, *, seed: int = 0) -> Path:
+    """Writes the tiny model of family ``name`` to ``folder`` and returns ``folder``.
+
+    The folder holds float32 weights, configuration, generation settings, tokenizer and, for a family that sees,
+    its processor; the same ``seed`` gives the same weights. The caller's random state is left as it was.
+    Raises ModelError for a name that is not in ``TINY``.
+    """
+    if name not in TINY:
+        raise ModelError(f"no tiny model {name!r}; {nearest(name, TINY)}")
+    family = TINY[name]
+    tokenizer = build_tokenizer(family.words, family.template)
+    _save_model(family, tokenizer, folder, seed)
+    saved = tokenizer if family.processor is None else family.processor(tokenizer)
+    saved.save_pretrained(folder)
+    return folder
+
+
+def _save_model(family: TinyFamily, tokenizer: Any, folder: Path, seed: int) -> None:
+    auto = AutoModelForCausalLM if family.processor is None else AutoModelForImageTextToText
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = auto.from_config(family.config(tokenizer), dtype=torch.float32)
+        _wake(model)
+    stops = [tokenizer.convert_tokens_to_ids(token) for token in family.stops]
+    model.generation_config = GenerationConfig(**token_ids(tokenizer) | {"eos_token_id": stops})
+    model.save_pretrained(folder)
+
+
+def _wake(model: torch.nn.Module) -> None:
+    """Draws the matrices that start at zero: through Gemma3's projector no image would be seen."""
+    for weight in model.parameters():
+        if weight.ndim == 2 and not weight.any():
+            torch.nn.init.normal_(weight, std=0.02)

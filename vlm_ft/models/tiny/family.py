@@ -1,0 +1,57 @@
+"""What a tiny family is made of, and the sizes that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vlm_ft.models.tiny.tokenizer import Vocabulary
+
+SIDE = 56  # pixels: the fixed square of a tower that has one
+PATCH = 14  # pixels
+GRID = SIDE // PATCH  # patches along a side
+
+TEXT_SIZES: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 8192,
+}
+VISION_SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": SIDE,
+    "patch_size": PATCH,
+}
+
+
+@dataclass(frozen=True)
+class TinyFamily:
+    """How a random model of one family is built.
+
+    ``config(tokenizer)`` gives the model's configuration; ``processor(tokenizer)`` the processor, or None for a
+    model of text alone; ``template`` the chat template, or None for a family that publishes none; ``stops`` are
+    the tokens at which ``generate`` stops.
+    """
+
+    words: Vocabulary
+    template: str | None
+    config: Callable[[Any], Any]
+    processor: Callable[[Any], Any] | None
+    stops: tuple[str, ...]
+
+
+def token_ids(tokenizer: Any) -> dict[str, int]:
+    """The ids that a language model's configuration names: padding, end, and beginning where there is one."""
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    return ids if tokenizer.bos_token_id is None else ids | {"bos_token_id": tokenizer.bos_token_id}
+
+
+def text_sizes(tokenizer: Any) -> dict[str, Any]:
+    """The settings of a tiny language model with this vocabulary."""
+    return {**TEXT_SIZES, "vocab_size": len(tokenizer), **token_ids(tokenizer)}
