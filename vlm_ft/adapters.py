@@ -41,8 +41,7 @@ class Card(Strict):
     name: str
     form: Form
     base: BaseRef
-    min_pixels: int | None = None
-    max_pixels: int | None = None
+    pixels: tuple[int, int] | None = Field(default=None, description="least and most pixels of one image")
     dtype: str = "float32"
     scope: tuple[str, ...] = ()
     method: str = "sft"

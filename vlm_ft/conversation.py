@@ -1,0 +1,203 @@
+"""The one builder of prompts: training, evaluation, the app, the service and scoring all go through it.
+
+The constant part (instruction, fields) comes before the image wherever the family's template has a system
+role. Prompt and completion are tokenised apart and joined, so that serving sees the very tokens of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from datasets_vision.example import Example, Turn
+from datasets_vision.images import open_image
+from vlm_ft.answers.form import Form
+from vlm_ft.errors import DataError, FormError
+from vlm_ft.models.load import Base
+
+IGNORED = -100  # the label of a position that is not supervised
+ANSWER = "\u2402ANSWER\u2403"  # stands for the answer while a template is read; no template contains it
+PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One prompt, and the answer that training supervises (None when it is asked for)."""
+
+    form: Form
+    turns: tuple[Turn, ...]
+    images: tuple[Path | Image, ...]
+    target: str | None = None
+
+    @classmethod
+    def of(cls, example: Example, form: Form, target: str | None = None) -> Row:
+        """The row of an example."""
+        return cls(form, example.turns, example.images, target)
+
+
+Batch = dict[str, Any]
+"""What the model's forward takes: token tensors (batch, length) and the family's own image tensors."""
+
+
+class Conversation:
+    """Turns rows into tokens for one base."""
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.tokenizer = base.tokenizer
+
+    def messages(self, row: Row) -> list[dict[str, Any]]:
+        """The chat messages of the prompt; images belong to the first user turn."""
+        turns = row.turns or (Turn("user", ""),)
+        constant, messages = row.form.prompt, []
+        if self.base.family.system_role:
+            messages.append(self._message("system", constant))
+            constant = ""
+        pending = len(row.images)
+        for turn in turns:
+            text = turn.text
+            if turn.role == "user":
+                text = "\n\n".join(part for part in (constant, text) if part)
+                messages.append(self._message("user", text, images=pending))
+                constant, pending = "", 0
+            else:
+                messages.append(self._message("assistant", text))
+        return messages
+
+    def _message(self, role: str, text: str, images: int = 0) -> dict[str, Any]:
+        if not self.base.vision:
+            return {"role": role, "content": text}
+        content: list[dict[str, str]] = [{"type": "image"}] * images
+        if text or not images:
+            content = [*content, {"type": "text", "text": text}]
+        return {"role": role, "content": content}
+
+    def prompt(self, row: Row) -> str:
+        """The prompt as text, ending where the answer begins; an image is still one placeholder."""
+        if not self._template:
+            return self._plain(row)
+        return str(self._render(self.messages(row), add_generation_prompt=True))
+
+    def completion(self, row: Row, target: str) -> str:
+        """The answer and the end of its turn, as the family's template closes it."""
+        if not self._template:
+            return target + str(self.tokenizer.eos_token)
+        answered = [*self.messages(row), self._message("assistant", ANSWER)]
+        tail = str(self._render(answered)).split(ANSWER)[1].rstrip()
+        return target + (tail or str(self.tokenizer.eos_token))
+
+    @property
+    def _template(self) -> Any:
+        return getattr(self.base.processor, "chat_template", None) or self.tokenizer.chat_template
+
+    def _render(self, messages: list[dict[str, Any]], **options: Any) -> Any:
+        return self.base.processor.apply_chat_template(messages, tokenize=False, **options)
+
+    def _plain(self, row: Row) -> str:
+        """A base without a chat template: images, instruction, turns, a line break."""
+        image = getattr(self.base.processor, "image_token", "")
+        texts = [row.form.prompt, *(turn.text for turn in row.turns if turn.text)]
+        return image * len(row.images) + "\n".join(texts) + "\n"
+
+    def completion_ids(self, row: Row) -> list[int]:
+        """The supervised token ids of a row that has a target."""
+        if row.target is None:
+            raise FormError("row has no target; nothing to supervise")
+        ids = self.tokenizer(self.completion(row, row.target), add_special_tokens=False)["input_ids"]
+        return [int(token) for token in ids]
+
+    def encode(self, rows: Sequence[Row], *, supervised: bool = False) -> Batch:
+        """Rows to tensors. Supervised: completions and `labels`, padded right; else prompts, padded left.
+
+        Raises `DataError` for an image that cannot be opened, or images given to a text base.
+        """
+        batch = self._prompts(rows)
+        prompts = [ids[mask.bool()] for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+        kinds = {
+            key: [row[mask.bool()] for row, mask in zip(batch[key], batch["attention_mask"], strict=True)]
+            for key in PER_TOKEN
+            if key in batch
+        }
+        completions = [torch.tensor(self.completion_ids(row) if supervised else [], dtype=torch.long) for row in rows]
+        side = "right" if supervised else "left"
+        ids = [torch.cat(pair) for pair in zip(prompts, completions, strict=True)]
+        batch["input_ids"] = _padded(ids, int(self.tokenizer.pad_token_id), side)
+        batch["attention_mask"] = _padded([torch.ones_like(row) for row in ids], 0, side)
+        for key, values in kinds.items():
+            suffix = dict([self.base.family.suffix_token_type or (key, 0)]).get(key, 0)
+            joined = [
+                torch.cat([value, torch.full_like(tail, suffix)])
+                for value, tail in zip(values, completions, strict=True)
+            ]
+            batch[key] = _padded(joined, 0, side)
+        if supervised:
+            labels = [
+                torch.cat([torch.full_like(prompt, IGNORED), tail])
+                for prompt, tail in zip(prompts, completions, strict=True)
+            ]
+            batch["labels"] = _padded(labels, IGNORED, side)
+        return batch
+
+    def _prompts(self, rows: Sequence[Row]) -> Batch:
+        texts = [self.prompt(row) for row in rows]
+        images = [[opened(image) for image in row.images] for row in rows]
+        options: dict[str, Any] = {
+            "padding": True,
+            "return_tensors": "pt",
+            "add_special_tokens": not self._template,
+        }
+        if not any(images):
+            text_only = self.tokenizer(texts, **options)
+            return dict(text_only)
+        if not self.base.vision:
+            raise DataError(f"base {self.base.ref.name}: is a text model and takes no images; choose a vision base")
+        return dict(self.base.processor(text=texts, images=images, **options))
+
+    def lengths(self, row: Row) -> tuple[int, int]:
+        """Tokens in all, and image tokens among them."""
+        batch = self.encode([row], supervised=row.target is not None)
+        return int(batch["input_ids"].shape[1]), int((batch["input_ids"] == self.image_token_id).sum())
+
+    @property
+    def image_token_id(self) -> int:
+        """The id that stands for a piece of an image, -1 for a text base."""
+        config = self.base.model.config
+        found = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
+        return -1 if found is None else int(found)
+
+    def view(self, row: Row) -> list[tuple[str, bool]]:
+        """The row as the model reads it: (text, supervised?) pieces; runs of image tokens are folded."""
+        batch = self.encode([row], supervised=True)
+        pieces: list[tuple[str, bool]] = []
+        ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+        start = 0
+        for end in range(1, len(ids) + 1):
+            if end < len(ids) and _sort(ids, labels, end, self.image_token_id) == _sort(
+                ids, labels, start, self.image_token_id
+            ):
+                continue
+            is_image = ids[start] == self.image_token_id
+            text = f"[{end - start} image tokens]" if is_image else str(self.tokenizer.decode(ids[start:end]))
+            pieces.append((text, labels[start] != IGNORED))
+            start = end
+        return pieces
+
+
+def _sort(ids: list[int], labels: list[int], position: int, image_token: int) -> tuple[bool, bool]:
+    return ids[position] == image_token, labels[position] != IGNORED
+
+
+def opened(image: Path | Image) -> Image:
+    """The picture itself."""
+    return open_image(image) if isinstance(image, Path) else image.convert("RGB")
+
+
+def _padded(rows: list[Tensor], value: int, side: str) -> Tensor:
+    """Rows of different lengths to (batch, longest)."""
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)

@@ -1,0 +1,1 @@
+"""From a recipe's sources to examples with answers and roles."""

@@ -1,0 +1,147 @@
+"""`Case`: an example with the answer its label states. `load` reads a recipe's data whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets_vision.example import Example
+from datasets_vision.source import SetAside, read
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Choice, Flag, Items
+from vlm_ft.answers.task import Values
+from vlm_ft.data.splits import assign
+from vlm_ft.errors import DataError, FormError
+from vlm_ft.recipe import ROLES, Recipe, Role
+from vlm_ft.tasks import task_of
+
+MARKER = "synthetic.json"
+"""The file that the project's generators leave in a set of drawings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An example, and the values that its label states (an absent field is unobserved)."""
+
+    example: Example
+    values: Values
+
+    @property
+    def group(self) -> str:
+        """What must share its role."""
+        return self.example.group or self.example.id
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A recipe's data: the form that they fill, the cases of each role, and what was set aside."""
+
+    form: Form
+    cases: dict[Role, tuple[Case, ...]]
+    set_aside: tuple[SetAside, ...]
+    synthetic: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Cases a role."""
+        return {role: len(self.cases[role]) for role in ROLES}
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash over ids and answers of the training cases."""
+        digest = hashlib.sha256()
+        for case in self.cases["train"]:
+            digest.update(json.dumps([case.example.id, case.values], ensure_ascii=False).encode())
+        return digest.hexdigest()[:16]
+
+
+def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
+    """Read, map, narrow and share out a recipe's data.
+
+    Raises `DataError` where a source cannot be read, a label does not fit the form, or `train` stays empty.
+    """
+    task = task_of(recipe.task, recipe.task_file)
+    readings = [read(source) for source in recipe.data]
+    examples = _distinct([example for reading in readings for example in reading.examples], len(readings))
+    cases = [Case(example, task.values(example.label)) for example in examples]
+    form = Form.observed(task, [case.values for case in cases], recipe.labels, recipe.fields)
+    cases, notes = _narrowed(cases, form)
+    roles = assign(
+        [case.example for case in cases], [_stratum(case, form) for case in cases], recipe.splits, splits_file
+    )
+    by_role: dict[Role, tuple[Case, ...]] = {
+        role: tuple(case for case, given in zip(cases, roles, strict=True) if given == role) for role in ROLES
+    }
+    if not by_role["train"]:
+        raise DataError(f"recipe {recipe.name}: no example is left for training; check splits and data")
+    return Dataset(
+        form=form,
+        cases=by_role,
+        set_aside=tuple(entry for reading in readings for entry in reading.set_aside),
+        synthetic=any((source.path / MARKER).is_file() for source in recipe.data),
+        notes=notes,
+    )
+
+
+def _distinct(examples: list[Example], sources: int) -> list[Example]:
+    """Ids are unique within a source; across several they must be, too."""
+    if sources == 1:
+        return examples
+    seen: dict[str, str] = {}
+    for example in examples:
+        if example.id in seen:
+            raise DataError(
+                f"{example.source}: id {example.id!r} is also in {seen[example.id]}; rename one of the files"
+            )
+        seen[example.id] = example.source
+    return examples
+
+
+def _narrowed(cases: Sequence[Case], form: Form) -> tuple[list[Case], tuple[str, ...]]:
+    """Only what the form asks; every answer checked; lists longer than the form holds are told."""
+    narrowed, empty, full = [], 0, Counter[str]()
+    for case in cases:
+        values = {name: case.values[name] for name in form.names if name in case.values}
+        if not values:
+            empty += 1
+            continue
+        for name, value in values.items():
+            kind = form.field(name).kind
+            if isinstance(kind, Items):
+                wanted = [part.name for part in kind.fields]
+                values[name] = [{key: row[key] for key in wanted if key in row} for row in value]
+                full[name] += len(value) == kind.max_items
+        try:
+            asked = form.narrow(values)
+            values = asked.parse(asked.target(values))
+        except FormError as error:
+            raise DataError(f"{case.example.source}: label does not fit the form: {error}") from error
+        narrowed.append(Case(case.example, values))
+    notes = [f"{empty} examples state none of the asked fields and are left out"] if empty else []
+    notes += [
+        f"{count} examples fill {name!r} to its limit; of longer lists the largest items are kept"
+        for name, count in full.items()
+        if count
+    ]
+    return narrowed, tuple(notes)
+
+
+def _stratum(case: Case, form: Form) -> str:
+    """What is shared out evenly: the first closed field, else the names in the first list, else nothing."""
+    for field in form.fields:
+        if isinstance(field.kind, Choice) and field.name in case.values:
+            return str(case.values[field.name])
+    for field in form.fields:
+        if isinstance(field.kind, Flag) and field.name in case.values:
+            return str(case.values[field.name])
+    for field in form.fields:
+        if isinstance(field.kind, Items) and case.values.get(field.name):
+            first = case.values[field.name][0]
+            choices = [part.name for part in field.kind.fields if isinstance(part.kind, Choice)]
+            return str([first.get(name) for name in choices])
+    return ""

@@ -1,0 +1,219 @@
+"""`Engine`: one base and any number of adapters, resident together; requests in, predictions out."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import GenerationConfig, LogitsProcessorList
+
+from datasets_vision.images import open_image
+from vlm_ft.adapters import Card, read_card
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.conversation import Conversation, Row
+from vlm_ft.errors import AdapterError, DataError, FormError, nearest
+from vlm_ft.inference.grammar import FollowGrammar, Grammars, longest_answer
+from vlm_ft.inference.request import BASE, Request
+from vlm_ft.models.families import limit_pixels
+from vlm_ft.models.load import Base, load_base
+
+log = logging.getLogger(__name__)
+BARE = "__base__"  # PEFT's own word for rows without an adapter
+
+
+class Engine:
+    """Answers requests for the bare base and for every resident adapter."""
+
+    def __init__(self, base: Base, folders: Mapping[str, Path] | None = None, *, batch_size: int = 16) -> None:
+        self.base = base
+        self.batch_size = batch_size
+        self.cards: dict[str, Card] = {}
+        self._model: Any = base.model
+        self._slots: dict[str, str] = {}  # our name -> PEFT's name, which may hold no dot
+        self._lock = threading.Lock()  # the Qwen families keep rope_deltas as module state
+        self._conversations: dict[tuple[int, int] | None, Conversation] = {}
+        self._stops = stop_tokens(base)
+        self._grammars = Grammars(base.tokenizer, self._vocabulary, self._stops)
+        for name, folder in (folders or {}).items():
+            self.add(name, folder)
+
+    @classmethod
+    def open(cls, folders: Sequence[Path], *, base: str | None = None, batch_size: int = 16) -> Engine:
+        """The engine of these adapter folders; the first one's card names the base unless `base` does.
+
+        Raises `AdapterError` where a folder cannot be used, or belongs to another base.
+        """
+        if not folders and base is None:
+            raise AdapterError("no adapter given; name an adapter folder, or a base")
+        cards = {folder: read_card(folder) for folder in folders}
+        first = next(iter(cards.values()), None)
+        loaded = load_base(base or first.base.name, revision=None if base or not first else first.base.revision)  # type: ignore[union-attr]
+        names: dict[str, Path] = {}
+        for folder, card in cards.items():
+            name = card.name if card.name not in names else f"{card.name} ({folder})"
+            names[name] = folder
+        return cls(loaded, names, batch_size=batch_size)
+
+    @property
+    def _vocabulary(self) -> int:
+        return int(self.base.model.get_output_embeddings().weight.shape[0])
+
+    def add(self, name: str, folder: Path) -> None:
+        """Make an adapter resident. Raises `AdapterError` where it is another base's, or its tensors miss."""
+        card = read_card(folder)
+        if name == BASE or name in self.cards:
+            raise AdapterError(f"adapter {folder}: the name {name!r} is taken; give another one")
+        if card.base.fingerprint != self.base.ref.fingerprint:
+            raise AdapterError(
+                f"adapter {folder}: trained on base {card.base.name} ({card.base.fingerprint}), not on "
+                f"{self.base.ref.name} ({self.base.ref.fingerprint}); load that base, or train again"
+            )
+        slot = f"a{len(self._slots)}"
+        if self._slots:
+            self._model.load_adapter(str(folder), adapter_name=slot)
+        else:
+            self._model = PeftModel.from_pretrained(self.base.model, str(folder), adapter_name=slot)
+        self._model.eval()
+        check_loaded(self._model, slot, folder)
+        self._slots[name] = slot
+        self.cards[name] = card
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        """One prediction a request, in order. An image that cannot be opened is that request's error value.
+
+        Raises `AdapterError` for an adapter that is not resident, `FormError` for a base request without a form.
+        """
+        forms = [self._form(request) for request in requests]
+        results: dict[int, Prediction] = {}
+        groups: dict[tuple[Any, ...], list[tuple[int, Row, str]]] = defaultdict(list)
+        for index, (request, form) in enumerate(zip(requests, forms, strict=True)):
+            try:
+                images = tuple(open_image(i) if isinstance(i, Path) else i.convert("RGB") for i in request.images)
+                self._fits(request)
+            except DataError as error:
+                results[index] = Prediction.failed(str(error))
+                continue
+            row = Row(form, request.turns, images)
+            groups[self._group(request)].append((index, row, request.adapter))
+        for key, members in groups.items():
+            for start in range(0, len(members), self.batch_size):
+                chunk = members[start : start + self.batch_size]
+                answers = self._answer([row for _, row, _ in chunk], [name for *_, name in chunk], key[0])
+                results |= dict(zip((index for index, *_ in chunk), answers, strict=True))
+        return [results[index] for index in range(len(requests))]
+
+    def _form(self, request: Request) -> Form:
+        if request.adapter != BASE and request.adapter not in self.cards:
+            raise AdapterError(f"adapter {request.adapter!r} is not loaded; {nearest(request.adapter, self.cards)}")
+        if request.form is not None:
+            return request.form
+        if request.adapter == BASE:
+            raise FormError("the bare base has no form of its own; give one with the request")
+        return self.cards[request.adapter].form
+
+    def _fits(self, request: Request) -> None:
+        if not request.images and not request.turns:
+            raise DataError("request: neither image nor text; give at least one")
+        if request.images and not self.base.vision:
+            raise DataError(f"base {self.base.ref.name}: takes no images; send text, or choose a vision adapter")
+
+    def _group(self, request: Request) -> tuple[Any, ...]:
+        """What may share a batch: one pixel limit, images or none, and one adapter where mixing is not exact."""
+        card = self.cards.get(request.adapter)
+        alone = request.adapter if not self._mixable else None
+        return (card.pixels if card else None, bool(request.images), alone)
+
+    def _conversation(self, pixels: tuple[int, int] | None) -> Conversation:
+        """The prompts of adapters with this pixel limit; each limit has a processor of its own."""
+        if pixels not in self._conversations:
+            processor = copy.deepcopy(self.base.processor)
+            if pixels is not None:
+                limit_pixels(processor, self.base.family, *pixels, config=self.base.model.config)
+            self._conversations[pixels] = Conversation(replace(self.base, processor=processor))
+        return self._conversations[pixels]
+
+    @property
+    def _mixable(self) -> bool:
+        """Whether one batch may hold several adapters: PEFT mixes plain LoRA; some towers fold the batch away."""
+        plain = all(not self._model.peft_config[slot].use_dora for slot in self._slots.values())
+        towers = any("vision" in card.scope for card in self.cards.values())
+        return plain and (self.base.family.mixed_adapters_with_vision or not towers)
+
+    def _answer(self, rows: list[Row], names: list[str], pixels: tuple[int, int] | None) -> list[Prediction]:
+        with self._lock, torch.inference_mode():
+            encoded = self._conversation(pixels).encode(rows)
+            batch = {key: _to(value, self.base.device) for key, value in encoded.items()}
+            length = batch["input_ids"].shape[1]
+            room = self.base.max_length - length
+            if room <= 0:
+                error = f"prompt of {length} tokens does not fit the base's {self.base.max_length}; shorten the text"
+                return [Prediction.failed(error)] * len(rows)
+            matchers = [self._grammars.matcher(row.form) for row in rows]
+            written = self._generate(
+                batch,
+                names,
+                logits_processor=LogitsProcessorList([FollowGrammar(matchers, length, self._vocabulary)]),
+                generation_config=GenerationConfig(
+                    do_sample=False,
+                    max_new_tokens=min(room, max(longest_answer(row.form) for row in rows)),
+                    eos_token_id=list(self._stops),
+                    pad_token_id=self.base.tokenizer.pad_token_id,
+                ),
+            )
+        texts = self.base.tokenizer.batch_decode(written[:, length:], skip_special_tokens=True)
+        return [read_answer(row.form, text) for row, text in zip(rows, texts, strict=True)]
+
+    def _generate(self, batch: dict[str, Any], names: list[str], **options: Any) -> torch.Tensor:
+        if not self._slots:
+            return self.base.model.generate(**batch, **options)  # type: ignore[no-any-return]
+        wanted = set(names)
+        if len(wanted) > 1:
+            slots = [self._slots.get(name, BARE) for name in names]
+            return self._model.generate(**batch, adapter_names=slots, **options)  # type: ignore[no-any-return]
+        if wanted == {BASE}:
+            with self._model.disable_adapter():
+                return self._model.generate(**batch, **options)  # type: ignore[no-any-return]
+        self._model.set_adapter(self._slots[wanted.pop()], inference_mode=True)
+        return self._model.generate(**batch, **options)  # type: ignore[no-any-return]
+
+
+def read_answer(form: Form, text: str) -> Prediction:
+    """A written answer as a prediction; one that does not fit is an error value."""
+    try:
+        values = form.parse(text)
+    except FormError as error:
+        return Prediction.failed(str(error), raw=text)
+    return Prediction(fields={name: FieldValue(value) for name, value in values.items()}, raw=text)
+
+
+def stop_tokens(base: Base) -> tuple[int, ...]:
+    """The tokens that end an answer: the tokenizer's, the generation config's."""
+    configured = base.model.generation_config.eos_token_id
+    listed = configured if isinstance(configured, list) else [configured]
+    found = {token for token in (*listed, base.tokenizer.eos_token_id) if token is not None}
+    return tuple(sorted(found))
+
+
+def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:
+    """Every tensor of the file must have arrived. Raises `AdapterError`: a drifted key would do nothing, silently."""
+    stored = load_file(folder / "adapter_model.safetensors")
+    held = get_peft_model_state_dict(model, adapter_name=slot)
+    lost = sorted(set(stored) ^ set(held))
+    if lost:
+        raise AdapterError(
+            f"adapter {folder}: {len(lost)} tensors do not match the base, first {lost[0]}; train it again"
+        )
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, torch.Tensor) else value

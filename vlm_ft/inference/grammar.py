@@ -1,0 +1,92 @@
+"""Decoding that follows a form: llguidance keeps every written answer inside the form's JSON schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from llguidance import LLMatcher, LLTokenizer
+from llguidance.hf import from_tokenizer
+from llguidance.torch import allocate_token_bitmask, fill_next_token_bitmask
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
+
+BYTES = 4  # the most bytes of one character in UTF-8: the most tokens that a byte-level vocabulary spends on it
+
+
+class Grammars:
+    """The compiled schema of each form, for one tokenizer."""
+
+    def __init__(self, tokenizer: Any, vocabulary: int, stops: Sequence[int]) -> None:
+        self._tokenizer: LLTokenizer = from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=list(stops))
+        self._compiled: dict[str, str] = {}
+
+    def matcher(self, form: Form) -> LLMatcher:
+        """A fresh state of the form's grammar."""
+        if form.fingerprint not in self._compiled:
+            self._compiled[form.fingerprint] = LLMatcher.grammar_from_json_schema(
+                json.dumps(form.schema_of_answer), defaults={"whitespace_flexible": False}
+            )
+        matcher = LLMatcher(self._tokenizer, self._compiled[form.fingerprint])
+        if matcher.is_error():
+            raise RuntimeError(f"form {form.task}: {matcher.get_error()}")
+        return matcher
+
+
+class FollowGrammar(LogitsProcessor):  # type: ignore[misc]
+    """Masks what the grammar of each row of a batch forbids next."""
+
+    def __init__(self, matchers: Sequence[LLMatcher], prompt_length: int, vocabulary: int) -> None:
+        self.matchers = matchers
+        self.seen = prompt_length
+        self.bitmask = allocate_token_bitmask(len(matchers), vocabulary)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """(batch, length) tokens so far and (batch, vocabulary) scores to masked scores."""
+        for tokens, matcher in zip(input_ids[:, self.seen :].tolist(), self.matchers, strict=True):
+            for token in tokens:
+                if not matcher.is_stopped():
+                    matcher.consume_token(token)
+        self.seen = input_ids.shape[1]
+        for row, matcher in enumerate(self.matchers):
+            if matcher.is_stopped():
+                self.bitmask[row] = -1  # a finished row is padded by generate
+            else:
+                fill_next_token_bitmask(matcher, self.bitmask, row)
+        return scores.masked_fill(~unpacked(self.bitmask, scores.shape[1]).to(scores.device), float("-inf"))
+
+
+def unpacked(bitmask: Tensor, vocabulary: int) -> Tensor:
+    """(batch, words) of 32 bits to (batch, vocabulary) bool."""
+    bits = bitmask.unsqueeze(-1).bitwise_right_shift(torch.arange(32, dtype=torch.int32)).bitwise_and(1)
+    return bits.flatten(1)[:, :vocabulary].bool()
+
+
+def longest_answer(form: Form) -> int:
+    """An upper bound of the tokens of one answer, for a tokenizer that spends at most one token a byte."""
+    return _longest_object(form.fields) + 1
+
+
+def _longest_object(fields: Sequence[FieldSpec]) -> int:
+    return 2 + sum(len(field.name.encode()) + 4 + _longest(field.kind) for field in fields)
+
+
+def _longest(kind: Kind) -> int:
+    match kind:
+        case Choice(options=options):
+            return 2 + max(len(json.dumps(option).encode()) for option in options)
+        case Flag():
+            return len("false")
+        case Integer(minimum=minimum, maximum=maximum):
+            return max(len(str(minimum)), len(str(maximum)))
+        case Text(max_length=length):
+            return 2 + length * (BYTES + 2)  # an escaped character takes up to six bytes
+        case BoxKind():
+            return len("[1000,1000,1000,1000]")
+        case Items(fields=fields, max_items=count):
+            return 2 + count * (1 + _longest_object(fields))

@@ -1,0 +1,216 @@
+"""`Recipe`: everything that one training run is told, as strict YAML."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from datasets_vision.source import Source
+from vlm_ft.answers.kinds import Strict
+from vlm_ft.errors import RecipeError, nearest
+
+Role = Literal["train", "tune", "calibrate", "test"]
+ROLES: tuple[Role, ...] = get_args(Role)
+Scope = Literal["language", "projector", "vision"]
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+class Pixels(Strict):
+    """The least and the most pixels of one image as the model sees it."""
+
+    minimum: int = Field(ge=1)
+    maximum: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Pixels:
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} exceeds maximum {self.maximum}; swap them")
+        return self
+
+
+class Splits(Strict):
+    """How examples get their role; groups are never shared between roles.
+
+    `source` keeps a data set's own lists ({"val": "test"}); the rest is shared out by the shares.
+    `folds` and `fold` make a cross-validation: that fold is `test`, the rest follows the other shares.
+    """
+
+    train: float = Field(default=0.70, gt=0)
+    tune: float = Field(default=0.10, ge=0)
+    calibrate: float = Field(default=0.05, ge=0)
+    test: float = Field(default=0.15, ge=0)
+    source: dict[str, Role] = Field(default_factory=dict)
+    folds: int | None = Field(default=None, ge=2)
+    fold: int = Field(default=0, ge=0)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> Splits:
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} does not exist; folds are 0..{self.folds - 1}")
+        return self
+
+
+class AdapterSettings(Strict):
+    """What is tuned: low-rank adapters on the chosen parts of the base, or all of its weights."""
+
+    kind: Literal["lora", "dora"] = "lora"
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    scope: tuple[Scope, ...] = Field(default=("language", "projector"), min_length=1)
+
+
+class Training(Strict):
+    """How it is tuned. With `minutes` the number of steps follows from a measured step, else from `epochs`."""
+
+    epochs: float = Field(default=10, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    learning_rate: float = Field(default=2e-4, gt=0)
+    warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps")
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_length: int | None = Field(default=None, ge=16, description="tokens; None: what the base takes")
+    evaluations: int = Field(default=8, ge=1, description="how often `tune` is looked at in a run")
+    patience: int | None = Field(default=None, ge=1, description="evaluations without a better `tune` loss")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = 0
+    report_to: tuple[str, ...] = ("tensorboard",)
+
+
+class Recipe(Strict):
+    """One task, one base, some data: one adapter."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    task: str
+    task_file: Path | None = None
+    base: str = "starter"
+    revision: str | None = None
+    quantize: Literal["nf4", "int8"] | None = None
+    attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
+    data: tuple[Source, ...] = Field(min_length=1)
+    fields: tuple[str, ...] | None = None
+    labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    splits: Splits = Splits()
+    pixels: Pixels | None = None
+    augment: str = "none"
+    adapter: AdapterSettings = AdapterSettings()
+    training: Training = Training()
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe file by path, or a shipped one by its name. Raises `RecipeError`."""
+    for path in (Path(name), RECIPES / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    raise RecipeError(f"recipe {name}: no such file, nor a shipped recipe; {nearest(name, shipped())}")
+
+
+def shipped() -> list[str]:
+    """The names of the recipes that travel with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file, with ``key=value`` settings (``training.epochs=3``) laid over it.
+
+    ``${NAME}`` and ``${NAME:-default}`` are taken from the environment. Raises `RecipeError`.
+    """
+    text = _substituted(_read(path), path)
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise RecipeError(f"{place}: not YAML: {getattr(error, 'problem', error)}; mend the line") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys, not {type(content).__name__}; see recipes/")
+    for setting in settings:
+        _lay_over(content, setting)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {one_line(error, Recipe)}") from error
+
+
+def one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first fault of a validation: the key, the value and the remedy."""
+    first = error.errors(include_url=False)[0]
+    where = [str(part) for part in first["loc"]]
+    key = ".".join(where)
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; {nearest(where[-1], _keys_at(model, first['loc'][:-1]))}"
+    if first["type"] == "missing":
+        return f"key {key!r} is missing; add it"
+    return f"{key}: {str(first['input'])[:80]!r}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    current: type[BaseModel] = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = current.model_fields[part].annotation
+        inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not inner:
+            return []
+        current = inner[0]
+    return list(current.model_fields)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise RecipeError(f"recipe {path}: no such file; shipped recipes: {', '.join(shipped())}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path}: cannot be read as UTF-8 text; {error}") from error
+
+
+def _substituted(text: str, path: Path) -> str:
+    def value(match: re.Match[str]) -> str:
+        name, default = match["name"], match["default"]
+        found = os.environ.get(name, default)
+        if found is None:
+            raise RecipeError(f"{path}: environment variable {name} is not set; export it, or write a path")
+        return found
+
+    return re.sub(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}", value, text)
+
+
+def _lay_over(content: dict[str, Any], setting: str) -> None:
+    key, separator, text = setting.partition("=")
+    if not separator:
+        raise RecipeError(f"--set {setting}: no '='; write --set training.epochs=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {setting}: {text!r} is no YAML value; quote it") from error
+    *parents, last = key.split(".")
+    place: Any = content
+    for part in parents:
+        place = _descend(place, part, setting)
+    if isinstance(place, list):
+        _descend(place, last, setting)
+        place[int(last)] = value
+    else:
+        place[last] = value
+
+
+def _descend(place: Any, part: str, setting: str) -> Any:
+    if isinstance(place, list):
+        if not part.isdigit() or int(part) >= len(place):
+            raise RecipeError(f"--set {setting}: {part!r} is no position in a list of {len(place)}; they start at 0")
+        return place[int(part)]
+    inner = place.setdefault(part, {})
+    if not isinstance(inner, dict | list):
+        raise RecipeError(f"--set {setting}: {part!r} holds a value, not keys; shorten the key")
+    return inner

@@ -1,0 +1,90 @@
+"""What a run shows while it goes on, and the picture of its losses."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+from vlm_ft.errors import RecipeError
+
+QUIET_LINES = 10  # lines in all where the output is no terminal
+
+
+class ShowProgress(TrainerCallback):  # type: ignore[misc]
+    """A bar with losses and the time left; plain lines where the output is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.losses: dict[str, float] = {}
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start at the step where the run stands."""
+        self.started, self.first = time.monotonic(), state.global_step
+        self.bar.start()
+        self.task = self.bar.add_task("", total=state.max_steps, completed=state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move on."""
+        self.bar.update(self.task, completed=state.global_step, description=self._told())
+        every = max(1, state.max_steps // QUIET_LINES)
+        if not self.console.is_terminal and state.global_step % every == 0:
+            pace = (time.monotonic() - self.started) / max(1, state.global_step - self.first)
+            left = pace * (state.max_steps - state.global_step)
+            self.console.print(f"step {state.global_step}/{state.max_steps}  {self._told()}  {left:.0f} s left")
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        """Keep the newest losses; a loss that is no number ends the run at once."""
+        for key, word in (("loss", "loss"), ("eval_loss", "tune loss")):
+            value = (logs or {}).get(key)
+            if value is None:
+                continue
+            if not math.isfinite(float(value)):
+                raise RecipeError(
+                    f"training.learning_rate: the {word} is {value} at step {state.global_step}; lower the rate "
+                    f"(now {args.learning_rate:g}) and start again"
+                )
+            self.losses[word] = float(value)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Leave the bar as it stands."""
+        self.bar.stop()
+
+    def _told(self) -> str:
+        return "  ".join(f"{word} {value:.3f}" for word, value in self.losses.items())
+
+
+def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """The loss on `train` and on `tune` over the steps, as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for key, label in (("loss", "train"), ("eval_loss", "tune")):
+        points = [(entry["step"], entry[key]) for entry in history if key in entry]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, marker="." if key == "eval_loss" else "")
+    axes.set(xlabel="step", ylabel="loss (nats a token)")
+    axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)

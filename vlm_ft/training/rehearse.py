@@ -1,0 +1,91 @@
+"""Before step 0: does every row fit, and what will the run cost?"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vlm_ft.conversation import Conversation
+from vlm_ft.errors import DataError
+from vlm_ft.recipe import Training
+from vlm_ft.training.collate import Collator
+from vlm_ft.training.methods import uses_bf16
+
+REHEARSED = 2  # steps that are timed, after one that warms up
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of the longest row, and in all; image tokens of the row with the most."""
+
+    longest: int
+    total: int
+    most_image_tokens: int
+
+
+def check_lengths(collators: Sequence[Collator], limit: int) -> Lengths:
+    """Measure every row as training will read it. Raises `DataError` naming the rows that do not fit: none is cut."""
+    longest = total = most_image = 0
+    too_long: list[str] = []
+    for collator in collators:
+        for index, case in enumerate(collator.cases):
+            tokens, image_tokens = collator.conversation.lengths(collator.row(index))
+            longest, total, most_image = max(longest, tokens), total + tokens, max(most_image, image_tokens)
+            if tokens > limit:
+                too_long.append(f"{case.example.source or case.example.id} ({tokens} tokens)")
+    if too_long:
+        shown = ", ".join(too_long[:3]) + (f" and {len(too_long) - 3} more" if len(too_long) > 3 else "")
+        raise DataError(
+            f"{len(too_long)} rows exceed {limit} tokens: {shown}; raise training.max_length, lower pixels.maximum, "
+            "or shorten the texts (rows are never cut)"
+        )
+    return Lengths(longest, total, most_image)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one optimiser step takes: seconds, and the process's (or the GPU's) peak memory in bytes."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def measure_step(model: nn.Module, collator: Collator, settings: Training) -> Cost:
+    """Time real forward and backward passes on the first rows; gradients are dropped, no weight changes."""
+    conversation = collator.conversation
+    count = min(settings.batch_size, len(collator.cases))
+    features = [{"index": index} for index in range(count)]
+    model.train()
+    seconds: list[float] = []
+    with torch.random.fork_rng():
+        for _ in range(1 + REHEARSED):
+            started = time.perf_counter()
+            for _ in range(settings.accumulate):
+                _loss(model, collator(features), conversation, settings.precision).backward()  # type: ignore[no-untyped-call]
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - started)
+            model.zero_grad(set_to_none=True)
+    return Cost(min(seconds[1:]), peak_memory())
+
+
+def _loss(model: nn.Module, batch: dict[str, object], conversation: Conversation, precision: str) -> Tensor:
+    device = conversation.base.device
+    moved = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+    with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(precision)):
+        loss: Tensor = model(**moved, use_cache=False).loss
+    return loss
+
+
+def peak_memory() -> int:
+    """Bytes at the peak so far: of the GPU where there is one, else resident in this process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

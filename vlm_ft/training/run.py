@@ -1,0 +1,229 @@
+"""One run: a recipe in, an adapter folder out."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from peft import PeftModel
+from rich.console import Console
+
+from vlm_ft.adapters import Card, Provenance
+from vlm_ft.conversation import Conversation
+from vlm_ft.data.cases import Case, Dataset, load
+from vlm_ft.errors import RecipeError
+from vlm_ft.models.load import Base, load_base, part_sizes
+from vlm_ft.recipe import Recipe
+from vlm_ft.training.collate import Collator
+from vlm_ft.training.methods import attach, sft
+from vlm_ft.training.progress import ShowProgress, draw_losses
+from vlm_ft.training.rehearse import Cost, Lengths, check_lengths, measure_step, peak_memory
+from vlm_ft.training.verify import adapter_state, checksum, verify
+
+ADAPTER = "adapter"
+PLAN = "plan.json"
+RECIPE = "recipe.yaml"
+SPLITS = "splits.jsonl"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that stands before step 0."""
+
+    recipe: Recipe
+    dataset: Dataset
+    base: Base
+    model: PeftModel
+    train: Collator
+    tune: Collator | None
+    lengths: Lengths
+
+    @property
+    def conversation(self) -> Conversation:
+        """The builder of every row."""
+        return self.train.conversation
+
+
+def prepare(recipe: Recipe, splits_file: Path | None = None) -> Prepared:
+    """Read the data, load the base, attach the adapter, check every row's length."""
+    dataset = load(recipe, splits_file)
+    pixels = (recipe.pixels.minimum, recipe.pixels.maximum) if recipe.pixels else None
+    base = load_base(
+        recipe.base,
+        revision=recipe.revision,
+        attention=recipe.attention,
+        quantize=recipe.quantize,
+        pixels=pixels,
+    )
+    conversation = Conversation(base)
+
+    def collator(cases: Sequence[Case], preset: str) -> Collator:
+        return Collator(conversation, dataset.form, cases, preset, recipe.training.seed)
+
+    train = collator(dataset.cases["train"], recipe.augment)
+    tune = collator(dataset.cases["tune"], "none") if dataset.cases["tune"] else None
+    limit = min(recipe.training.max_length or base.max_length, base.max_length)
+    plain = [collator(dataset.cases[role], "none") for role in ("train", "tune")]
+    lengths = check_lengths(plain, limit)
+    model = attach(base, recipe.adapter, recipe.training.seed)
+    return Prepared(recipe, dataset, base, model, train, tune, lengths)
+
+
+def plan_steps(recipe: Recipe, examples: int, cost: Cost) -> int:
+    """The number of optimiser steps: from `minutes` and a measured step, else from `epochs`."""
+    settings = recipe.training
+    if settings.max_steps is not None:
+        return settings.max_steps
+    if settings.minutes is not None:
+        return max(1, int(settings.minutes * 60 / cost.seconds))
+    return max(1, math.ceil(settings.epochs * examples / (settings.batch_size * settings.accumulate)))
+
+
+def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console | None = None) -> Path:
+    """Train and write ``out/adapter`` (PEFT files and card), checkpoints, the loss curve and the recipe as used.
+
+    Returns the adapter folder. Raises `RecipeError` where `out` holds another run, or nothing to resume.
+    """
+    console = console or Console(stderr=True)
+    _claim(out, recipe, resume)
+    prepared = prepare(recipe, out / SPLITS)
+    tell(prepared, console)
+    plan = _plan(prepared, out, resume, console)
+    before, base_sum = adapter_state(prepared.model), checksum(prepared.model)
+    trainer = sft(
+        recipe,
+        prepared.model,
+        prepared.base.processor,
+        prepared.train,
+        prepared.tune,
+        out=out,
+        max_steps=plan["steps"],
+        callbacks=[ShowProgress(console)],
+    )
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=resume and _has_checkpoint(out))
+    seconds = time.monotonic() - started
+    draw_losses(trainer.state.log_history, out / "loss.png")
+    folder = out / ADAPTER
+    prepared.model.save_pretrained(str(folder))
+    proof = verify(prepared.model, folder, prepared.conversation, prepared.train.row(0), before, base_sum)
+    _card(prepared, {**_told(trainer.state, seconds), **proof}).write(folder)
+    (folder / "README.md").write_text(_readme(prepared), encoding="utf-8")
+    console.print(f"adapter {folder}: {plan['steps']} steps in {seconds:.0f} s, {proof['tensors_moved']} tensors moved")
+    return folder
+
+
+def tell(prepared: Prepared, console: Console) -> None:
+    """Print what is about to be trained: data, form, trainable share."""
+    dataset = prepared.dataset
+    counts = ", ".join(f"{role} {count}" for role, count in dataset.counts.items())
+    console.print(
+        f"[bold]{prepared.recipe.name}[/]  {dataset.form.title}: {counts}; set aside {len(dataset.set_aside)}"
+    )
+    for entry in dataset.set_aside[:10]:
+        console.print(f"  set aside {entry.place}: {entry.reason}", style="yellow", markup=False)
+    if len(dataset.set_aside) > 10:
+        console.print(f"  … and {len(dataset.set_aside) - 10} more: vlm-ft data read shows all", style="yellow")
+    for note in dataset.notes:
+        console.print(f"  note: {note}", style="yellow", markup=False)
+    if dataset.form.notice:
+        console.print(f"  {dataset.form.notice}", markup=False)
+    console.print(size_table(prepared))
+
+
+def size_table(prepared: Prepared) -> Any:
+    """Parameters by part, and how many of them train."""
+    from rich.table import Table
+
+    table = Table("part", "parameters", "trainable", "share")
+    for row in part_sizes(prepared.model, prepared.base.family):
+        share = f"{row.trainable / row.total:.2%}" if row.total else "-"
+        table.add_row(row.part, f"{row.total:,}", f"{row.trainable:,}", share)
+    return table
+
+
+def _claim(out: Path, recipe: Recipe, resume: bool) -> None:
+    """A run folder belongs to one recipe; what stands there is resumed or left alone."""
+    kept = out / RECIPE
+    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    if kept.exists():
+        if not resume:
+            raise RecipeError(f"{out}: holds a run already; go on with --resume, or give another --out")
+        if kept.read_text(encoding="utf-8") != text:
+            raise RecipeError(f"{kept}: differs from the recipe given; resume with the same one, or give another --out")
+    elif resume:
+        raise RecipeError(f"{out}: holds no run to resume; leave --resume out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        kept.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{out}: cannot be written ({error.strerror}); give another --out") from error
+
+
+def _has_checkpoint(out: Path) -> bool:
+    return any((out / "checkpoints").glob("checkpoint-*/trainer_state.json"))
+
+
+def _plan(prepared: Prepared, out: Path, resume: bool, console: Console) -> dict[str, Any]:
+    """The number of steps, settled once: a resumed run goes by the first one's plan."""
+    file = out / PLAN
+    if resume and file.exists():
+        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return kept
+    cost = measure_step(prepared.model, prepared.train, prepared.recipe.training)
+    steps = plan_steps(prepared.recipe, len(prepared.train.cases), cost)
+    console.print(f"{steps} steps, {cost.seconds:.2f} s each as measured: about {steps * cost.seconds / 60:.1f} min")
+    plan = {"steps": steps, "seconds_a_step": cost.seconds}
+    file.write_text(json.dumps(plan), encoding="utf-8")
+    return plan
+
+
+def _told(state: Any, seconds: float) -> dict[str, Any]:
+    """What the card keeps of the run."""
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    tune = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+    return {
+        "steps": state.global_step,
+        "seconds": round(seconds, 1),
+        "loss": losses[-1] if losses else None,
+        "best_tune_loss": min(tune) if tune else None,
+        "peak_bytes": peak_memory(),
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"cpu, {torch.get_num_threads()} threads",
+    }
+
+
+def _card(prepared: Prepared, training: dict[str, Any]) -> Card:
+    recipe, dataset, base = prepared.recipe, prepared.dataset, prepared.base
+    return Card(
+        name=recipe.name,
+        form=dataset.form,
+        base=base.ref,
+        pixels=(recipe.pixels.minimum, recipe.pixels.maximum) if recipe.pixels else None,
+        dtype=str(next(base.model.parameters()).dtype).removeprefix("torch."),
+        scope=recipe.adapter.scope,
+        provenance=Provenance(
+            data=tuple(source.path.name for source in recipe.data),
+            data_fingerprint=dataset.fingerprint,
+            counts=dataset.counts,
+            synthetic=dataset.synthetic,
+        ),
+        training=training,
+    )
+
+
+def _readme(prepared: Prepared) -> str:
+    recipe, form = prepared.recipe, prepared.dataset.form
+    return (
+        f"---\nbase_model: {recipe.base}\nlibrary_name: peft\ntags: [vlm-ft, {form.task}]\n---\n\n"
+        f"# {recipe.name}\n\n{form.title}, a LoRA adapter for `{recipe.base}` made by vlm_ft. `card.json` holds the "
+        f"form that it answers, its data and its figures.\n\nIt is asked:\n\n```\n{form.prompt}\n```\n"
+    )
