@@ -1,0 +1,127 @@
+"""Opening images that people made with anything: RGB, upright, and one line where that cannot be."""
+
+from __future__ import annotations
+
+import re
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlm_ft.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+MAX_PIXELS = 100_000_000
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # no EPS, PDF ...: they start other programs
+_REMEDY = "use a JPEG, PNG, WebP, BMP, TIFF or GIF file"
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, struct.error)
+_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lie on their side
+_HEADER_LOCK = threading.Lock()  # Pillow's own limit is one per process
+
+
+def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> PILImage:
+    """Decoded, mode RGB, upright by its EXIF orientation, transparency over white, first frame.
+
+    16-bit grey is divided by 257; 32-bit and float grey are stretched from their least to their greatest
+    value. Raises DataError for a file that is missing, empty, no image, truncated, or larger than
+    `max_pixels` by its header, which is checked before anything is decoded.
+    """
+    from PIL import ImageOps
+
+    with _header(path, max_pixels) as image:
+        try:
+            image.load()
+            return _rgb(ImageOps.exif_transpose(image))
+        except _BROKEN as error:
+            raise DataError(f"{path}: truncated or damaged image ({_line(error)}); save it again") from error
+
+
+def image_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(width, height) in pixels once upright, from the header alone; raises DataError as `open_image` does.
+
+    A truncated file passes: that shows only when it is decoded.
+    """
+    with _header(path, max_pixels) as image:
+        width, height = image.size
+        return (height, width) if _on_its_side(image) else (width, height)
+
+
+def find_images(folder: Path) -> Iterator[Path]:
+    """Every file with an image's suffix (any case) under `folder`, in natural order: 2 before 10."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return iter(sorted(found, key=natural_key))
+
+
+def natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """A sort key that orders numbers by value and words without case, folder by folder."""
+    words = re.findall(r"[0-9]+|[^0-9/]+|/", path.as_posix())
+    return [(1, int(word), word) if word.isdecimal() else (word != "/", 0, word.casefold()) for word in words]
+
+
+def _header(path: Path, max_pixels: int) -> PILImage:
+    """The image, opened but not decoded."""
+    from PIL import Image, UnidentifiedImageError
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such image file; check the path")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: 0 bytes, no image; copy the file again")
+    try:
+        with _HEADER_LOCK:  # our limit, which names the size, stands in for Pillow's warning and error
+            pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(path, formats=_FORMATS)
+            finally:
+                Image.MAX_IMAGE_PIXELS = pillow_limit
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not an image that can be read; {_REMEDY}") from error
+    except _BROKEN as error:
+        raise DataError(f"{path}: damaged image header ({_line(error)}); {_REMEDY}") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        image.close()
+        raise DataError(f"{path}: {width}x{height} is more than {max_pixels} pixels; scale the image down")
+    return image
+
+
+def _on_its_side(image: PILImage) -> bool:
+    if image.format == "PNG" and "exif" not in image.info:
+        return False  # Pillow would decode the whole file to look for a late EXIF chunk
+    if image.format == "TIFF":
+        return False  # Pillow states its size upright
+    try:
+        return image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+    except _BROKEN:
+        return False
+
+
+def _rgb(image: PILImage) -> PILImage:
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        return _grey(image, low=0, high=65535)
+    if image.mode in ("I", "F"):
+        low, high = image.getextrema()
+        return _grey(image, low=float(str(low)), high=float(str(high)))
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _grey(image: PILImage, low: float, high: float) -> PILImage:
+    import numpy as np
+    from PIL import Image
+
+    scale = 255 / (high - low) if high > low else 0.0
+    levels = np.nan_to_num((np.asarray(image, dtype=np.float64) - low) * scale)
+    return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

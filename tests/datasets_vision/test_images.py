@@ -1,0 +1,126 @@
+"""Images as people save them: opened upright in RGB, or refused in one line."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets_vision.images import find_images, image_size, open_image
+from vlm_ft.errors import DataError
+
+
+def huge_png(path: Path, side: int) -> Path:
+    """A header that claims side x side 1-bit pixels, and no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+    return path
+
+
+def truncated_jpeg(path: Path) -> Path:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:900])
+    return path
+
+
+def text_as_jpeg(path: Path) -> Path:
+    path.write_text("not a picture\n" * 20)
+    return path
+
+
+def empty(path: Path) -> Path:
+    path.write_bytes(b"")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path, "no such image file"),
+        (empty, "0 bytes"),
+        (text_as_jpeg, "not an image"),
+        (truncated_jpeg, "truncated"),
+        (lambda path: huge_png(path, 20_000), "20000x20000 is more than 100000000 pixels"),
+        (lambda path: huge_png(path, 12_000), "12000x12000"),
+    ],
+)
+def test_what_cannot_be_opened_is_one_line(tmp_path, make, says):
+    path = make(tmp_path / "part.jpg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Pillow's own warning of a large image would be raised
+        with pytest.raises(DataError, match=says) as caught:
+            open_image(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_header_of_a_truncated_image_still_tells_its_size(tmp_path):
+    assert image_size(truncated_jpeg(tmp_path / "part.jpg")) == (64, 64)
+
+
+def test_the_limit_is_the_callers(tmp_path):
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    assert open_image(tmp_path / "a.png", max_pixels=200).size == (20, 10)
+    with pytest.raises(DataError, match="20x10 is more than 199"):
+        image_size(tmp_path / "a.png", max_pixels=199)
+
+
+def test_pillows_own_limit_stays_as_it_was(tmp_path):
+    limit = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(DataError):
+        open_image(text_as_jpeg(tmp_path / "a.jpg"))
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "I", "F"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    path = tmp_path / "a.tif"
+    Image.new(mode, (6, 4)).save(path)
+    image = open_image(path)
+    assert (image.mode, image.size, image_size(path)) == ("RGB", (6, 4), (6, 4))
+
+
+def test_transparent_becomes_white(tmp_path):
+    Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert open_image(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+    palette = Image.new("P", (2, 2), 0)
+    palette.putpalette([255, 0, 0] * 256)
+    palette.save(tmp_path / "palette.png", transparency=0)
+    assert open_image(tmp_path / "palette.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_sixteen_bits_keep_their_range(tmp_path):
+    levels = np.array([[0, 257 * 100, 65535]], dtype=np.uint16)
+    Image.fromarray(levels).save(tmp_path / "grey.png")
+    assert np.asarray(open_image(tmp_path / "grey.png"))[0, :, 0].tolist() == [0, 100, 255]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_exif_turns_the_image_upright(tmp_path, suffix):
+    path = tmp_path / f"photo{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20), "red").save(path, exif=exif)
+    assert open_image(path).size == (20, 30) == image_size(path)
+
+
+def test_images_come_in_natural_order_with_any_case_of_suffix(tmp_path):
+    for name in ("b/2.JPG", "b/10.jpg", "a10.png", "a2.PNG", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == [
+        "a2.PNG",
+        "a10.png",
+        "b/2.JPG",
+        "b/10.jpg",
+    ]
