@@ -1,0 +1,142 @@
+"""What a recipe says of one data set, and what a format makes of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from datasets_vision.example import Example
+from vlm_ft.errors import DataError, nearest
+
+FOLDER = "{folder}"
+"""Stands for the name of the folder that a table lies in."""
+
+SPLIT_NAMES = frozenset(
+    {
+        "train",
+        "training",
+        "trainval",
+        "tune",
+        "val",
+        "valid",
+        "validation",
+        "dev",
+        "eval",
+        "calibrate",
+        "test",
+        "testing",
+    }
+)
+"""Names of files and folders that state a role, in lower case; `Example.role` keeps the source's own word."""
+
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Something that cannot be used: where it stands, and why."""
+
+    place: str
+    reason: str
+
+    @classmethod
+    def of(cls, path: Path, error: DataError) -> Self:
+        """From an error whose line begins with `path`."""
+        return cls(str(path), str(error).removeprefix(f"{path}: "))
+
+
+class Source(BaseModel):
+    """One data set, as a recipe names it; a fault in it is a ValidationError, which the recipe tells.
+
+    `format`: None finds it from the files. `image_class`: a regex searched in an image's stem; its first
+    group is the image's class. `rename`: the source's word -> ours, for objects, image classes and columns.
+    `text`: a table's row as the text that is shown, {column} by name, {folder} the table's folder.
+    `columns`: answer field -> column, or "{folder}"; empty: every column that the text does not show.
+    `values`: for an answer field, the source's value -> ours; a value that it lacks sets the row aside.
+    `group`: a regex searched in an example's id; its groups, joined, name the examples that stay together;
+    with `group_block`, its last group is a number, and runs of so many numbers stay together.
+    `limit`: at most so many examples, evenly spaced over the set.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    path: Path
+    format: str | None = None
+    image_class: str | None = None
+    rename: dict[str, str] = Field(default_factory=dict)
+    text: str = "{text}"
+    columns: dict[str, str] = Field(default_factory=dict)
+    values: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    group: str | None = None
+    group_block: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
+
+    @field_validator("rename", "columns", "values", mode="before")
+    @classmethod
+    def _words_not_booleans(cls, given: Any) -> Any:
+        for key in _keys(given):
+            if isinstance(key, bool):
+                raise ValueError(f"the key {key} is no word; YAML reads Yes, No, on and off so: put it in quotes")
+        return given
+
+    @field_validator("image_class", "group")
+    @classmethod
+    def _regex_with_group(cls, regex: str | None) -> str | None:
+        if regex is None:
+            return None
+        try:
+            groups = re.compile(regex).groups
+        except re.error as error:
+            raise ValueError(f"the regex does not compile ({error}); mend it") from error
+        if groups == 0:
+            raise ValueError("the regex has no group; put what names it in ( )")
+        return regex
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.group_block is not None and self.group is None:
+            raise ValueError("group_block without group; give a regex whose last group is the number")
+        for field in self.values if self.columns else ():
+            if field not in self.columns:
+                raise ValueError(f"values: no column for {field!r}; {nearest(field, self.columns)}")
+        return self
+
+    def shown(self) -> set[str]:
+        """The names in the template `text`, FOLDER for the folder."""
+        return {FOLDER if f"{{{name}}}" == FOLDER else name for name in _PLACEHOLDER.findall(self.text)}
+
+    def render(self, row: dict[str, str]) -> str:
+        """The template `text`, filled from a row's columns (and FOLDER)."""
+        return _PLACEHOLDER.sub(lambda name: row.get(name[1], row.get(name[0], "")), self.text).strip()
+
+    @staticmethod
+    def require_columns(path: Path, wanted: Iterable[str], present: Iterable[str]) -> None:
+        """Raises DataError, in `path`'s name, for a wanted column that is not present."""
+        known = set(present)
+        for column in sorted(set(wanted) - known):
+            remedy = nearest(column, known - {FOLDER}) if known else "it has none; leave columns out"
+            raise DataError(f"{path}: no column {column!r}; {remedy}")
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A way of writing labels: how it is recognised, and how it is read.
+
+    `read` yields examples in the source's own words; it raises DataError for a fault of the whole source.
+    """
+
+    name: str
+    matches: Callable[[Path], bool]
+    read: Callable[[Source], Iterator[Example | SetAside]]
+
+
+def _keys(given: Any) -> Iterator[Any]:
+    if isinstance(given, dict):
+        for key, value in given.items():
+            yield key
+            yield from _keys(value)

@@ -1,0 +1,235 @@
+"""Pascal VOC: one XML an image, `ImageSets/Main/*.txt` for the split, `labels.csv` for what boxes cannot say.
+
+The standard counts pixels from 1 and includes the last; many sets count from 0 and exclude it, and nothing
+in a file tells which. The corners are read as edges, 0 <= left < right <= width: a box of either kind that
+lies inside its image stays inside, and at worst one pixel is lost at the left and the top.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+from datasets_vision.example import Box, Example, Label, LabelledObject, normalised_box
+from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
+from datasets_vision.formats.tables import Row, read_table
+from datasets_vision.images import find_images, image_size, natural_key
+from vlm_ft.errors import DataError
+
+_IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(slots=True)
+class _Set:
+    """What is known of the whole set before its annotations are read. Keys of dicts are stems or names."""
+
+    source: Source
+    images: dict[Path, dict[str, Path]]  # folder -> name and stem, in lower case -> image
+    lists: dict[str, list[str]]  # stem -> the split lists that name it
+    rows: dict[str, Row] = field(default_factory=dict)  # stem -> row of labels.csv
+    read: set[str] = field(default_factory=set)  # stems that an annotation spoke of
+
+
+def matches(path: Path) -> bool:
+    """XML under Annotations, or an XML file that begins as an annotation."""
+    if not path.is_dir():
+        return False
+    first = next(iter(_annotations(path)), None)
+    if first is None:
+        return False
+    return (path / "Annotations").is_dir() or b"<annotation" in first.read_bytes()[:2000]
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """Boxes, and with a labels.csv (file, class, ...) image classes and columns.
+
+    An annotation without objects says that there are none; where objects are written and every one had to
+    be set aside, the example says nothing of objects. An image or a listed name without annotation, and an
+    annotation whose image is missing, unreadable or of another size, is set aside.
+    """
+    annotations = _annotations(source.path)
+    if not annotations:
+        raise DataError(f"{source.path}: no XML annotation below; give the folder that holds Annotations")
+    whole = _Set(source, _images_by_folder(source.path), _split_lists(source.path))
+    yield from _read_labels(whole)
+    for path in annotations:
+        whole.read.add(path.stem)
+        yield from _read_annotation(whole, path)
+    yield from _unspoken(whole)
+
+
+def _annotations(root: Path) -> list[Path]:
+    folder = root / "Annotations"
+    files = (folder if folder.is_dir() else root).rglob("*")
+    return sorted((file for file in files if file.suffix.lower() == ".xml" and file.is_file()), key=natural_key)
+
+
+def _images_by_folder(root: Path) -> dict[Path, dict[str, Path]]:
+    found: dict[Path, dict[str, Path]] = defaultdict(dict)
+    for path in find_images(root):
+        found[path.parent][path.name.lower()] = path
+        found[path.parent].setdefault(path.stem.lower(), path)
+    return found
+
+
+def _split_lists(root: Path) -> dict[str, list[str]]:
+    """Stem -> names of its lists; a list of one class (`name 1`, `name -1`) is no split."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted((root / "ImageSets" / "Main").glob("*.txt")):
+        lines = [line.split() for line in path.read_text("utf-8-sig", errors="replace").splitlines()]
+        if any(len(words) == 2 and words[1] in ("1", "-1", "0") for words in lines):
+            continue
+        for words in filter(None, lines):
+            found[" ".join(words)].append(path.stem)
+    return found
+
+
+def _read_labels(whole: _Set) -> Iterator[SetAside]:
+    source, path = whole.source, whole.source.path / "labels.csv"
+    if not path.is_file():
+        source.require_columns(source.path, source.columns.values(), ())
+        return
+    header, rows = read_table(path)
+    source.require_columns(path, {"file", *source.columns.values()}, header)
+    for row in rows:
+        if isinstance(row, SetAside):
+            yield row
+            continue
+        stem = PureWindowsPath(row.cells["file"]).stem
+        if stem in whole.rows:
+            yield SetAside(f"{path}:{row.line}", f"a second row for {stem!r}")
+        whole.rows.setdefault(stem, row)
+
+
+def _unspoken(whole: _Set) -> Iterator[SetAside]:
+    """What the set names, but no annotation speaks of."""
+    root = whole.source.path
+    for names in whole.images.values():
+        for path in dict.fromkeys(names.values()):
+            if path.stem not in whole.read:
+                yield SetAside(str(path), "no annotation for this image")
+    have_image = {path.stem for names in whole.images.values() for path in names.values()}
+    for stem, lists in whole.lists.items():
+        if stem not in whole.read | have_image:
+            yield SetAside(f"{root}/ImageSets/Main/{lists[0]}.txt", f"{stem!r} has no annotation and no image")
+    for stem, row in whole.rows.items():
+        if stem not in whole.read | have_image:
+            yield SetAside(f"{root}/labels.csv:{row.line}", f"{stem!r} has no annotation and no image")
+
+
+def _read_annotation(whole: _Set, path: Path) -> Iterator[Example | SetAside]:
+    try:
+        root = _parse(path)
+        image = _find_image(whole, path, root)
+        whole.read.add(image.stem)
+        size = image_size(image)
+        _check_size(path, root, size)
+        role = _role(whole, path)
+    except DataError as error:
+        yield SetAside.of(path, error)
+        return
+    objects: list[LabelledObject] = []
+    written = root.findall("object")
+    for element in written:
+        try:
+            objects.append(_object(path, element, size))
+        except DataError as error:
+            yield SetAside.of(path, error)
+    yield Example(
+        id=image.relative_to(whole.source.path).with_suffix("").as_posix(),
+        images=(image,),
+        label=_label(whole, image, None if written and not objects else tuple(objects)),
+        source=str(path),
+        role=role,
+    )
+
+
+def _parse(path: Path) -> Any:  # Element; the parser comes without types
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import fromstring
+
+    try:
+        root = fromstring(path.read_bytes())
+    except DefusedXmlException as error:
+        raise DataError(f"{path}: declares XML entities, refused; remove its DOCTYPE") from error
+    except (ParseError, ValueError, LookupError) as error:
+        raise DataError(f"{path}: not well-formed XML ({error}); export it again") from error
+    if root.tag != "annotation":
+        raise DataError(f"{path}: its root is <{root.tag}>, not <annotation>; no Pascal VOC file")
+    return root
+
+
+def _find_image(whole: _Set, path: Path, root: Element) -> Path:
+    """By <filename>, else by the annotation's stem; beside it or in the folder of images next to its own."""
+    name = PureWindowsPath((root.findtext("filename") or "").strip()).name.lower()
+    folders = [path.parent, *(path.parent.parent / folder for folder in _IMAGE_FOLDERS)]
+    folders += [whole.source.path / folder for folder in _IMAGE_FOLDERS]
+    for key in (name, PureWindowsPath(name).stem, path.stem.lower()):
+        for folder in folders:
+            if key in whole.images.get(folder, {}):
+                return whole.images[folder][key]
+    raise DataError(f"{path}: its image {name or path.stem!r} is missing; put it beside or into JPEGImages")
+
+
+def _check_size(path: Path, root: Element, size: tuple[int, int]) -> None:
+    stated = root.findtext("size/width"), root.findtext("size/height")
+    try:
+        width, height = (int(float(side or 0)) for side in stated)
+    except (ValueError, OverflowError):
+        return
+    if width > 0 and height > 0 and (width, height) != size:
+        raise DataError(f"{path}: says {width}x{height}, its image is {size[0]}x{size[1]}; mend <size> and boxes")
+
+
+def _role(whole: _Set, path: Path) -> str | None:
+    """The name of the one split list that has the file, else of the split's folder."""
+    named = whole.lists.get(path.stem, [])
+    lists = [name for name in named if name != "trainval"] or named
+    if len(lists) > 1:
+        raise DataError(f"{path}: listed in {' and '.join(lists)}; keep it in one list")
+    first = path.relative_to(whole.source.path).parts[0]
+    return lists[0] if lists else first if first.lower() in SPLIT_NAMES else None
+
+
+def _object(path: Path, element: Element, size: tuple[int, int]) -> LabelledObject:
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        raise DataError(f"{path}: an object without a name; write its <name>")
+    attributes = {key: _plain(text) for key in ("difficult", "truncated", "pose") if (text := element.findtext(key))}
+    return LabelledObject(name, _box(path, name, element, size), attributes)
+
+
+def _plain(text: str) -> bool | str:
+    """The flags 0 and 1 as booleans, words as they stand."""
+    return {"0": False, "1": True}.get(text.strip(), text.strip())
+
+
+def _box(path: Path, name: str, element: Element, size: tuple[int, int]) -> Box:
+    texts = [element.findtext(f"bndbox/{corner}") for corner in _CORNERS]
+    try:
+        left, top, right, bottom = box = [float(text or "nan") for text in texts]
+    except ValueError:
+        left = top = right = bottom = math.nan
+        box = [math.nan]
+    width, height = size
+    where = f"{path}: {name!r} box {', '.join(str(text).strip() for text in texts)}"
+    if not all(map(math.isfinite, box)):
+        raise DataError(f"{where} is not four numbers; write {', '.join(_CORNERS)} in pixels")
+    if right <= left or bottom <= top:
+        raise DataError(f"{where} has no area (image {width}x{height}); the greater corner comes second")
+    if left < 0 or top < 0 or right > width or bottom > height:
+        raise DataError(f"{where} lies outside the image {width}x{height}; boxes are in its pixels")
+    return normalised_box(left, top, right, bottom, width, height)
+
+
+def _label(whole: _Set, image: Path, objects: tuple[LabelledObject, ...] | None) -> Label:
+    row = whole.rows.get(image.stem)
+    cells = dict(row.cells) if row else {}
+    cells.pop("file", None)
+    return Label(image_class=cells.pop("class", "") or None, objects=objects, columns=cells)

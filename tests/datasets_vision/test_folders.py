@@ -1,0 +1,80 @@
+"""Image folders: the class is a folder's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from datasets_vision.source import Source, read
+from vlm_ft.errors import DataError
+
+
+def write(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path, "JPEG")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "image_class", "role"),
+    [
+        ("crack/a.jpg", "crack", None),
+        ("crack/board 1/a.JPEG", "crack", None),
+        ("train/crack/a.jpg", "crack", "train"),
+        ("Test/crack/day2/a.PNG", "crack", "Test"),
+    ],
+)
+def test_class_and_role_come_from_the_folders(tmp_path, name, image_class, role):
+    (example,) = read(Source(path=write(tmp_path, name))).examples
+    assert (example.label.image_class, example.role) == (image_class, role)
+    assert example.label.objects is None
+    assert example.id == name.rpartition(".")[0]
+    assert example.images == (tmp_path / name,)
+
+
+def test_the_class_can_stand_in_the_files_name(tmp_path):
+    write(tmp_path, "train/rolled-in_scale_12.jpg", "odd.jpg")
+    found = read(Source(path=tmp_path, image_class=r"^(.*)_\d+$", rename={"rolled-in_scale": "scale"}))
+    assert [(example.label.image_class, example.role) for example in found.examples] == [("scale", "train")]
+    assert "finds nothing in 'odd'" in found.set_aside[0].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("crack/notes.md", b"x", "not an image by its suffix '.md'"),
+        ("crack/b.jpg", b"", "0 bytes"),
+        ("crack/b.jpg", b"text", "not an image"),
+        ("train/b.jpg", b"text", "in no class folder"),
+        ("b.jpg", b"text", "in no class folder"),
+    ],
+)
+def test_other_files_are_set_aside(tmp_path, name, content, says):
+    write(tmp_path, "crack/a.jpg", name)
+    (tmp_path / name).write_bytes(content)
+    found = read(Source(path=tmp_path))
+    assert len(found.examples) == 1
+    assert [item.place for item in found.set_aside] == [str(tmp_path / name)]
+    assert says in found.set_aside[0].reason
+
+
+def test_two_files_of_one_name_are_a_duplicate(tmp_path):
+    found = read(Source(path=write(tmp_path, "crack/a.jpg", "crack/a.png")))
+    assert len(found.examples) == 1
+    assert "id 'crack/a' is taken by" in found.set_aside[0].reason
+
+
+def test_annotations_of_another_format_are_not_taken_for_folders(tmp_path):
+    write(tmp_path, "train/images/a.jpg")
+    (tmp_path / "train/images/a.txt").write_text("0 .5 .5 .1 .1")
+    with pytest.raises(DataError, match=r"no known format in 1 \.jpg, 1 \.txt"):
+        read(Source(path=tmp_path))
+
+
+def test_folders_have_no_columns(tmp_path):
+    with pytest.raises(DataError, match="no column 'severity'"):
+        read(Source(path=write(tmp_path, "crack/a.jpg"), columns={"severity": "severity"}))

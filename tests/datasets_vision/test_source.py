@@ -1,0 +1,207 @@
+"""What holds for every format, and the real sets read unchanged."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from datasets_vision.example import BOX_SCALE
+from datasets_vision.formats import FORMATS, detect
+from datasets_vision.source import Source, read
+from vlm_ft.errors import DataError
+
+DATA = Path(os.environ.get("VLM_FT_DATA") or Path(__file__).parents[2] / "../shared/data")
+
+
+def write_image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (20, 10)).save(path)
+
+
+def write_voc(root: Path) -> None:
+    (root / "Annotations").mkdir()
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    for number in range(1, 13):
+        write_image(root / f"JPEGImages/part{number}.jpg")
+        text = f"<annotation><object><name>dent</name>{box}</object></annotation>"
+        (root / f"Annotations/part{number}.xml").write_text(text)
+
+
+def write_folders(root: Path) -> None:
+    for number in range(1, 13):
+        write_image(root / f"dent/part{number}.jpg")
+
+
+def write_tables(root: Path) -> None:
+    (root / "train.csv").write_text("text,label\n" + "broken,dent\n" * 12)
+
+
+WRITERS = {"voc": write_voc, "folders": write_folders, "tables": write_tables}
+
+
+@pytest.fixture(params=FORMATS)
+def written(request, tmp_path) -> tuple[str, Path]:
+    """A set of 12 items in each format, whose one label is `dent`."""
+    WRITERS[request.param](tmp_path)
+    return request.param, tmp_path
+
+
+def words(example) -> list[str]:
+    label = example.label
+    named = [label.image_class, *(thing.name for thing in label.objects or ()), *label.columns.values()]
+    return [word for word in named if word is not None]
+
+
+def test_the_format_is_found_from_the_files(written):
+    name, path = written
+    assert detect(path) == name
+
+
+def test_examples_are_complete_and_apart(written):
+    _, path = written
+    found = read(Source(path=path))
+    assert found.set_aside == ()
+    assert len({example.id for example in found.examples}) == 12
+    for example in found.examples:
+        assert example.images or example.text
+        assert example.group == example.id
+        assert Path(example.source.split(":")[0]).is_file()
+        assert words(example) == ["dent"]
+
+
+def test_reading_twice_gives_the_same(written):
+    _, path = written
+    assert read(Source(path=path)) == read(Source(path=path))
+
+
+def test_rename_reaches_every_label(written):
+    _, path = written
+    found = read(Source(path=path, rename={"dent": "dimple", "scrach": "x"}))
+    assert {word for example in found.examples for word in words(example)} == {"dimple"}
+    assert "nothing is named 'scrach'" in found.set_aside[0].reason
+
+
+def test_limit_is_spread_over_the_set(written):
+    _, path = written
+    whole = read(Source(path=path)).examples
+    assert read(Source(path=path, limit=4)).examples == whole[::3]
+    assert read(Source(path=path, limit=99)).examples == whole
+
+
+def test_groups_are_blocks_of_numbers(written):
+    _, path = written
+    found = read(Source(path=path, group=r"([a-z]+):?(\d+)$", group_block=5)).examples
+    assert all(example.group.count("|") == 1 for example in found)
+    assert max(Counter(example.group for example in found).values()) == 5
+    for example in found:
+        number = int("".join(filter(str.isdigit, example.id)))
+        assert example.group.endswith(f"|{number // 5}")
+
+
+def test_an_id_without_its_group_is_set_aside(written):
+    _, path = written
+    found = read(Source(path=path, group=r"(?:part|:)(\d)$"))
+    assert len(found.examples) + len(found.set_aside) == 12
+    assert all("finds nothing in the id" in item.reason for item in found.set_aside)
+    assert found.set_aside
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"image_clas": "x"}, "Extra inputs are not permitted"),
+        ({"image_class": "("}, "does not compile"),
+        ({"group": "["}, "does not compile"),
+        ({"group": r"\d+"}, "has no group"),
+        ({"group_block": 5}, "group_block without group"),
+        ({"limit": 0}, "greater than or equal to 1"),
+        ({"values": {"present": {True: 1}}}, "put it in quotes"),
+        ({"columns": {"present": "label"}, "values": {"presnt": {}}}, "did you mean 'present'"),
+    ],
+)
+def test_a_wrong_setting_is_refused(options, says):
+    with pytest.raises(ValidationError) as caught:
+        Source(**{"path": "set", **options})
+    (fault,) = caught.value.errors()
+    assert says in fault["msg"]
+    assert "\n" not in fault["msg"]
+
+
+def test_numbers_may_name_source_values():
+    assert Source(path="set", values={"kind": {1: "open"}}).values == {"kind": {"1": "open"}}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"path": "absent"}, "no such file or folder"),
+        ({"path": "empty"}, "an empty folder"),
+        ({"path": "other"}, r"no known format in 1 \.npy"),
+        ({"path": "other", "format": "vok"}, "unknown format 'vok'; did you mean 'voc'"),
+        ({"path": "other", "format": "voc"}, "no XML annotation"),
+        ({"path": "other", "format": "folders"}, "nothing else in .* is usable"),
+        ({"path": "other", "format": "tables"}, "nothing to read"),
+    ],
+)
+def test_a_fault_of_the_whole_source_is_one_line(tmp_path, options, says):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/a.npy").touch()
+    with pytest.raises(DataError, match=says) as caught:
+        read(Source(**{**options, "path": tmp_path / options["path"]}))
+    assert str(caught.value).startswith(str(tmp_path / options["path"]))
+    assert "\n" not in str(caught.value)
+
+
+REAL = {  # counts as the sets' own descriptions state them: items, boxes, roles
+    "product_defects/neu_det_voc": (900, 2095, {"train": 768, "val": 132}),
+    "object_identification/trashnet": (599, 0, {"train": 510, "val": 89}),
+    "object_identification/raccoon_voc": (113, 124, {"train": 90, "val": 23}),
+    "object_identification/playing_cards_voc": (296, 527, {"train": 248, "val": 48}),
+    "legal_documents/cuad_clause_tasks_tsv": (2993, 0, {"train": 2707, "val": 286}),
+    "legal_documents/unfair_tos_tsv": (772, 0, {"train": 695, "val": 77}),
+}
+
+
+def real(name: str) -> Path:
+    if not (DATA / name).is_dir():
+        pytest.skip(f"{name} is not here; point VLM_FT_DATA at the folder that holds it")
+    return DATA / name
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_sets_read_unchanged(name):
+    found = read(Source(path=real(name)))
+    boxes = [thing.box for example in found.examples for thing in example.label.objects or ()]
+    assert (len(found.examples), len(boxes), Counter(example.role for example in found.examples)) == REAL[name]
+    assert found.set_aside == ()
+    assert all(0 <= left < right <= BOX_SCALE and 0 <= top < low <= BOX_SCALE for left, top, right, low in boxes)
+
+
+def test_zero_size_boxes_of_a_real_set_are_named():
+    found = read(Source(path=real("scan_abnormalities/bccd_voc")))
+    assert len(found.examples) == 300
+    assert [Path(item.place).stem for item in found.set_aside] == ["BloodImage_00338", "BloodImage_00343"]
+
+
+def test_steel_classes_stand_in_the_files_names():
+    source = Source(path=real("product_defects/neu_det_voc"), image_class=r"^(.*)_\d+$")
+    classes = Counter(example.label.image_class for example in read(source).examples)
+    assert len(classes) == 6
+    assert set(classes) == {thing.name for example in read(source).examples for thing in example.label.objects or ()}
+
+
+def test_contract_clauses_have_their_folder_and_answer():
+    source = Source(
+        path=real("legal_documents/cuad_clause_tasks_tsv"),
+        columns={"clause": "{folder}", "present": "label"},
+        values={"present": {"Yes": True, "No": False}},
+    )
+    columns = [example.label.columns for example in read(source).examples]
+    assert Counter(column["present"] for column in columns) == {True: 1481, False: 1512}
+    assert len({column["clause"] for column in columns}) == 38

@@ -1,0 +1,134 @@
+"""CSV and TSV as programs and people write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datasets_vision.formats.tables import MAX_LINE
+from datasets_vision.source import Reading, Source, read
+from vlm_ft.errors import DataError
+
+
+def reading(path: Path, content: str | bytes, **options: object) -> Reading:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read(Source(path=path, **options))
+
+
+def texts(found: Reading) -> list[str]:
+    return [example.text for example in found.examples]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t"), (".TSV", "\t")])
+def test_byte_order_mark_and_line_ends_do_not_matter(tmp_path, end, mark, suffix, delimiter):
+    rows = [f"text{delimiter}label", f"grüß{delimiter}Yes", "", f"b{delimiter}No"]
+    found = reading(tmp_path / f"train{suffix}", mark + end.join(rows) + end)
+    assert texts(found) == ["grüß", "b"]
+    assert [example.label.columns for example in found.examples] == [{"label": "Yes"}, {"label": "No"}]
+    assert [example.id for example in found.examples] == ["train:2", "train:4"]
+    assert [example.role for example in found.examples] == ["train", "train"]
+    assert found.set_aside == ()
+
+
+def test_quotes_in_a_tsv_are_text_unless_it_is_quoted(tmp_path):
+    plain = reading(tmp_path / "plain.tsv", 'text\tlabel\n"twelve" inch\tA\n5" pipe\tB\n"open\tC\n')
+    assert texts(plain) == ['"twelve" inch', '5" pipe', '"open']
+    quoted = reading(tmp_path / "quoted.tsv", 'text\tlabel\n"the ""Term"""\tA\n"two\nlines"\tB\n')
+    assert texts(quoted) == ['the "Term"', "two\nlines"]
+
+
+def test_a_csv_cell_may_hold_commas_quotes_and_lines(tmp_path):
+    found = reading(tmp_path / "a.csv", 'text,label\n"a, ""b""\nc",x\nd,y\n')
+    assert texts(found) == ['a, "b"\nc', "d"]
+    assert found.examples[1].source.endswith("a.csv:4")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("a,b,c", "3 cells where the header has 2"),
+        ("a", "1 cells where the header has 2"),
+        ("x" * MAX_LINE + ",A", "a line of more than"),
+        (" ,A", "no text in '{text}'"),
+    ],
+)
+def test_a_bad_row_is_set_aside_by_file_and_line(tmp_path, row, says):
+    found = reading(tmp_path / "a.csv", f"text,label\ngood,A\n{row}\ngood,B\n")
+    assert texts(found) == ["good", "good"]
+    (item,) = found.set_aside
+    assert item.place == f"{tmp_path}/a.csv:3"
+    assert says in item.reason
+
+
+def test_a_quote_left_open_is_named_where_it_opens(tmp_path):
+    (item,) = reading(tmp_path / "a.csv", 'text,label\ngood,A\n"open,B\nc,D\n').set_aside
+    assert item.place.endswith("a.csv:3")
+    assert "runs to line 4: is a quote left open?" in item.reason
+
+
+def test_a_cell_of_many_lines_and_too_long_is_set_aside(tmp_path):
+    content = "text,label\ngood,A\n" + '"' + ("y" * 1000 + "\n") * 1100 + '",B\ngood,C\n'
+    found = reading(tmp_path / "a.csv", content)
+    assert texts(found) == ["good"]
+    assert found.set_aside[0].place.endswith("a.csv:3")
+    assert "field larger" in found.set_aside[0].reason
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty table"),
+        (b"\xef\xbb\xbf\r\n", "empty table"),
+        ("text,label\nGrüße,A\n".encode("latin-1"), "not UTF-8: byte 0xfc at offset 13"),
+        ("text,label\nb,A\n".encode("utf-16"), "not UTF-8: byte 0xff at offset 0"),
+        (b"text,text\na,b\n", "two columns named 'text'"),
+        (b'"text,label\na,b\n', "is a quote left open in it"),
+        (b"\ntext,label\na,b\n", "no header in the first line"),
+        (b"txt,label\na,b\n", "no column 'text'; did you mean 'txt'"),
+        (b"text,label\n", "nothing to read"),
+    ],
+)
+def test_a_bad_table_is_an_error_alone_and_set_aside_among_others(tmp_path, content, says):
+    path = tmp_path / "set/bad.csv"
+    with pytest.raises(DataError, match=says) as caught:
+        reading(path, content)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+    (tmp_path / "set/good.csv").write_text("text,label\na,b\n")
+    found = read(Source(path=tmp_path / "set"))
+    assert len(found.examples) == 1
+    assert all(item.place == str(path) for item in found.set_aside)
+
+
+def test_the_template_shows_columns_and_the_folder(tmp_path):
+    found = reading(
+        tmp_path / "insurance/val.tsv",
+        "text\tslot-labels\tanswer\nWe {insure}.\tO O\tYes\nNot us.\tO\tNo\nPerhaps.\tO\tMaybe\nSilence.\tO\t\n",
+        text="[{folder}] {text} ({slot-labels})",
+        columns={"present": "answer", "clause": "{folder}"},
+        values={"present": {"Yes": True, "No": False}},
+        rename={"insurance": "cover"},
+    )
+    assert texts(found)[0] == "[insurance] We {insure}. (O O)"
+    assert [dict(example.label.columns) for example in found.examples] == [
+        {"present": True, "clause": "cover"},
+        {"present": False, "clause": "cover"},
+        {"clause": "cover"},
+    ]
+    assert "values: present has no 'Maybe'" in found.set_aside[0].reason
+
+
+def test_a_tree_gives_ids_by_folder(tmp_path):
+    for name in ("a/train.tsv", "a/val.tsv", "b/faa_train.tsv", "b/notes.tsv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text\tlabel\nx\ty\n")
+    assert {example.id: example.role for example in read(Source(path=tmp_path)).examples} == {
+        "a/train:2": "train",
+        "a/val:2": "val",
+        "b/faa_train:2": "train",
+        "b/notes:2": None,
+    }
