@@ -1,0 +1,79 @@
+"""Cases with pictures, and a predictor that answers as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datasets_vision.example import Example, Turn
+from vlm_ft.adapters import BaseRef, Card, Provenance
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.task import Values
+from vlm_ft.evaluation.evaluate import Case
+from vlm_ft.inference.request import Request
+from vlm_ft.tasks import TASKS
+
+KINDS = {"none": (90, 90, 90), "pit": (40, 40, 200), "scratch": (200, 40, 40)}
+
+
+def card_of(form: Form, name: str = "made") -> Card:
+    base = BaseRef(name="tiny", fingerprint="0", model_type="none", kind="vision")
+    provenance = Provenance(data=("drawn",), data_fingerprint="0", counts={}, synthetic=True)
+    return Card(name=name, form=form, base=base, provenance=provenance)
+
+
+def answered(values: Values) -> Prediction:
+    return Prediction(fields={name: FieldValue(value) for name, value in values.items()})
+
+
+class Told:
+    """A predictor: `tell` is asked for each request of the bare base or of the adapter "made"."""
+
+    def __init__(self, form: Form, tell: Callable[[Request], Prediction]) -> None:
+        self.requests: list[Request] = []
+        self._card, self._tell = card_of(form), tell
+
+    @property
+    def cards(self) -> Mapping[str, Card]:
+        return {"made": self._card}
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        self.requests += requests
+        return [self._tell(request) for request in requests]
+
+
+def defect_cases(folder: Path, count: int = 12) -> list[Case]:
+    """Pictures of one defect or none, its colour by its kind, its place by its number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dice = np.random.default_rng(0)
+    return [_defect_case(folder / f"part-{index}.png", index, dice) for index in range(count)]
+
+
+def _defect_case(path: Path, index: int, dice: np.random.Generator) -> Case:
+    kind = list(KINDS)[index % 3]
+    box = [100 + 40 * (index % 10), 200, 500 + 40 * (index % 10), 600]
+    pixels = dice.normal(150, 12, (96, 128, 3))
+    left, top, right, bottom = (round(side * scale / 1000) for side, scale in zip(box, (128, 96) * 2, strict=True))
+    pixels[top:bottom, left:right] = KINDS[kind]
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    findings = [] if kind == "none" else [{"kind": kind, "severity": "minor", "box": box}]
+    values = {"passed": kind == "none", "kind": kind, "findings": findings}
+    return Case(Example(id=path.stem, images=(path,), group=f"board {index // 2}"), values)
+
+
+def clause_cases() -> list[Case]:
+    return [
+        Case(
+            Example(id=f"clause {index}", turns=(Turn("user", f"Passage {index} of the contract."),)),
+            {"clause_type": ("audit", "notice")[index % 2], "risk": "low", "summary": f"It says {index} things."},
+        )
+        for index in range(6)
+    ]
+
+
+def form_of(task: str, cases: Sequence[Case]) -> Form:
+    return Form.observed(TASKS[task], [case.values for case in cases])

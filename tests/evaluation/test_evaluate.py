@@ -1,0 +1,103 @@
+"""The comparison asks whom it should, counts what it should, and survives a trip through JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.evaluation.made import Told, answered, clause_cases, defect_cases, form_of
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.errors import AdapterError, DataError
+from vlm_ft.evaluation.evaluate import Case, Evaluation, RivalPlan, evaluate, rival_field
+from vlm_ft.inference.request import BASE, Request
+
+
+def value(evaluation: Evaluation, system: str, field: str, name: str) -> float:
+    metrics = evaluation.systems[system]
+    return next(metric.value for metric in metrics if (metric.field, metric.name) == (field, name))
+
+
+def knower(cases: list[Case]) -> Told:
+    """The adapter knows all, the bare base answers nothing that fits."""
+    known = {case.example.images or case.example.turns: case.values for case in cases}
+    task = "product_defects" if cases[0].example.images else "legal_documents"
+
+    def tell(request: Request) -> Prediction:
+        if request.adapter == BASE:
+            return Prediction.failed("answer is no JSON at character 0: 'I see'", raw="I see <b>a part</b>")
+        return answered(known[request.images or request.turns])
+
+    return Told(form_of(task, cases), tell)
+
+
+def test_a_knowing_adapter_beats_base_and_majority(tmp_path: Path) -> None:
+    cases = defect_cases(tmp_path)
+    predictor = knower(cases)
+    ticks: list[tuple[str, float, float]] = []
+    evaluation = evaluate(predictor, "made", cases, train=cases[:7], chunk=5, progress=lambda *tick: ticks.append(tick))
+    assert list(evaluation.systems) == ["base", "adapter", "majority"]
+    assert evaluation.counts == {"train": 7, "tune": 0, "test": 12}
+    assert value(evaluation, "adapter", "findings", "f1") == 1
+    assert value(evaluation, "adapter", "", "valid") == 1
+    assert value(evaluation, "base", "", "valid") == value(evaluation, "base", "kind", "accuracy") == 0
+    assert value(evaluation, "majority", "kind", "accuracy") == pytest.approx(1 / 3)
+    assert not any(metric.name == "valid" for metric in evaluation.systems["majority"])
+    assert [done for system, done, _ in ticks if system == "adapter"] == [5, 10, 12]
+    assert {row.answers["adapter"].score for row in evaluation.cases} == {1.0}
+
+
+def test_base_is_given_the_form_and_the_adapter_its_own(tmp_path: Path) -> None:
+    cases = defect_cases(tmp_path, 3)
+    predictor = knower(cases)
+    evaluate(predictor, "made", cases)
+    forms = {request.adapter: request.form for request in predictor.requests}
+    assert forms == {BASE: predictor.cards["made"].form, "made": None}
+
+
+def test_json_tells_all() -> None:
+    cases = clause_cases()
+    evaluation = evaluate(knower(cases), "made", cases, train=cases)
+    assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
+    assert evaluation.cases[2].text == "Passage 2 of the contract."
+
+
+def test_rival_answers_one_field(tmp_path: Path) -> None:
+    cases = defect_cases(tmp_path, 24)
+    blind = Case(clause_cases()[0].example, {"kind": "pit"})
+    test = [*cases[18:], blind]
+    predictor = knower(cases)
+    predictor._tell = lambda request: Prediction.failed("no")
+    evaluation = evaluate(
+        predictor, "made", test, train=cases[:12], tune=cases[12:18], rival=RivalPlan(seconds=2.0, side=32)
+    )
+    assert evaluation.rival is not None
+    assert (evaluation.rival.field, evaluation.rival.side) == ("kind", 32)
+    assert {metric.field for metric in evaluation.systems["rival"]} == {"kind"}
+    answers = [row.answers["rival"] for row in evaluation.cases]
+    assert answers[-1].error is not None
+    assert all(set(answer.values) == {"kind"} for answer in answers[:-1])
+
+
+def test_a_flag_is_the_rival_s_second_choice(tmp_path: Path) -> None:
+    cases = defect_cases(tmp_path, 6)
+    form = form_of("product_defects", cases).narrow(("passed", "findings"))
+    field = rival_field(form)
+    assert field is not None
+    assert field.name == "passed"
+    assert rival_field(form.narrow(("findings",))) is None
+    predictor = knower(cases)
+    predictor._card = predictor._card.model_copy(update={"form": form})
+    evaluation = evaluate(predictor, "made", cases, train=cases, rival=RivalPlan(seconds=0.5, side=32))
+    assert all(isinstance(row.answers["rival"].values["passed"], bool) for row in evaluation.cases)
+
+
+def test_mistakes_are_told() -> None:
+    cases = clause_cases()
+    predictor = knower(cases)
+    with pytest.raises(AdapterError, match="'mode' is not loaded; did you mean 'made'"):
+        evaluate(predictor, "mode", cases)
+    with pytest.raises(DataError, match="no test examples"):
+        evaluate(predictor, "made", [])
+    with pytest.raises(DataError, match="no training example has an image"):
+        evaluate(predictor, "made", cases, train=cases, rival=RivalPlan(seconds=1.0))

@@ -1,0 +1,119 @@
+"""The page is self-contained, escaped and complete."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from datasets_vision.example import Turn
+from tests.evaluation.made import Told, answered, clause_cases, defect_cases, form_of
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.evaluation.evaluate import Case, Evaluation, evaluate
+from vlm_ft.evaluation.report import class_table, figures, galleries, html, markdown, write
+from vlm_ft.inference.request import BASE, Request
+
+ATTACK = "<script>alert('|1|')</script>"
+
+
+def half_right(cases: list[Case], task: str) -> Evaluation:
+    """The base is always wrong, the adapter right in the first half, and broken in the last case."""
+    known = {case.example.images or case.example.turns: index for index, case in enumerate(cases)}
+
+    def tell(request: Request) -> Prediction:
+        index = known[request.images or request.turns]
+        if request.adapter == BASE or index == len(cases) - 1:
+            return Prediction.failed("no JSON", raw=ATTACK)
+        return answered(cases[index if index < len(cases) // 2 else index - 1].values)
+
+    return evaluate(Told(form_of(task, cases), tell), "made", cases, train=cases)
+
+
+@pytest.fixture(scope="module")
+def defects(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    return half_right(defect_cases(tmp_path_factory.mktemp("parts"), 24), "product_defects")
+
+
+def test_files_are_written_and_follow_from_the_json(defects: Evaluation, tmp_path: Path) -> None:
+    write(defects, tmp_path / "new" / "folder")
+    folder = tmp_path / "new" / "folder"
+    read = Evaluation.model_validate_json((folder / "evaluation.json").read_text())
+    assert (folder / "evaluation.md").read_text() == markdown(read)
+    assert (folder / "evaluation.html").read_text() == html(read)
+
+
+def test_page_needs_nothing_from_outside(defects: Evaluation) -> None:
+    page = html(defects)
+    own = re.sub(r'src="data:image/jpeg;base64,[\w+/=]*"', "", page)
+    assert not re.search(r"https?:|//\w|url\(|@import|<script|<link|src=", own)
+    assert page.count("data:image/jpeg;base64,") == page.count("<img ") == page.count(' alt="Image') == 15
+    assert len(page) < 1_000_000
+
+
+def test_boxes_lie_within_their_picture(defects: Evaluation) -> None:
+    page = html(defects)
+    rectangles = re.findall(r'class="(?:truth|given)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"', page)
+    assert rectangles
+    assert all(float(x) + float(width) <= 480 for x, _, width in rectangles)
+
+
+def test_notice_and_figures_are_shown(defects: Evaluation) -> None:
+    page = html(defects)
+    assert "Trained on procedural drawings" in page
+    for line in figures(defects):
+        assert f'<th scope="row">{line.field}</th><td class="metric">{line.name}</td>' in page
+
+
+def test_best_is_marked_and_clear_only_without_overlap(defects: Evaluation) -> None:
+    line = next(line for line in figures(defects) if (line.field, line.name) == ("kind", "accuracy"))
+    marks = {cell.system: (cell.best, cell.clear) for cell in line.cells}
+    assert marks["base"] == (False, False)
+    assert marks["adapter"][0]
+    assert "**" in markdown(defects)
+    assert all(len(row.split("|")) == 8 for row in markdown(defects).splitlines() if row.startswith("|"))
+
+
+def test_class_table_counts_every_case(defects: Evaluation) -> None:
+    table = class_table(defects.form.field("kind"), defects.cases)
+    assert table.columns == ("none", "pit", "scratch", "(no answer)")
+    assert sum(count for row in table.rows for count, _ in row.cells) == 24
+    hits = sum(row.cells[place][0] for place, row in enumerate(table.rows))
+    accuracy = next(m.value for m in defects.systems["adapter"] if (m.field, m.name) == ("kind", "accuracy"))
+    assert hits / 24 == pytest.approx(accuracy)
+
+
+def test_galleries_show_no_case_twice_and_only_mistakes_as_wrong(defects: Evaluation) -> None:
+    shown = {title: rows for title, _, rows in galleries(defects)}
+    ids = [row.id for rows in shown.values() for row in rows]
+    assert len(ids) == len(set(ids)) == 15
+    assert all(row.answers["adapter"].score < 1 for title in ("Worst", "Also wrong") for row in shown[title])
+    assert all(row.answers["adapter"].score == 1 for row in shown["Best"])
+
+
+def attacking(case: Case, text: str) -> Case:
+    example = replace(case.example, id=text, turns=(Turn("user", text),))
+    return Case(example, {**case.values, "summary": text, "clause_type": text})
+
+
+def test_text_of_data_and_models_is_escaped() -> None:
+    cases = [attacking(case, f"{ATTACK}{index}") for index, case in enumerate(clause_cases())]
+    page = html(half_right(cases, "legal_documents"))
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") > 10
+    assert "<script" not in markdown(half_right(cases, "legal_documents"))
+
+
+def test_texts_are_shown_whole() -> None:
+    page = html(half_right(clause_cases(), "legal_documents"))
+    assert all(f"Passage {index} of the contract." in page for index in range(6))
+    assert "rouge_l" in page
+    assert "<img" not in page
+
+
+def test_a_lost_picture_is_told(defects: Evaluation, tmp_path: Path) -> None:
+    lost = tuple(row.model_copy(update={"images": (str(tmp_path / "gone.png"),)}) for row in defects.cases)
+    page = html(defects.model_copy(update={"cases": lost}))
+    assert "gone.png" in page
+    assert "<img" not in page

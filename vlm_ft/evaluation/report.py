@@ -1,0 +1,394 @@
+"""An evaluation as files: JSON to keep, Markdown to paste, and one self-contained page to read."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from datasets_vision.example import BOX_SCALE
+from datasets_vision.images import open_image
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Items
+from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, field_score
+from vlm_ft.errors import DataError
+from vlm_ft.evaluation.evaluate import ADAPTER, MAJORITY, RIVAL, CaseRow, Evaluation
+from vlm_ft.inference.request import BASE
+
+PICTURE_SIDE = 480  # pixels of the longer side, on the page
+JPEG_QUALITY = 78
+TEXT_SHARE = 1 / 28  # the size of a box's name, of the picture's width
+BEST, WORST, WRONG = 3, 6, 6
+NO_ANSWER = "(no answer)"
+EXPLAINED = {
+    BASE: "the same model without the adapter, asked the same questions",
+    ADAPTER: "the model with the adapter",
+    MAJORITY: "always the most common answer of the training examples",
+    RIVAL: "a small convolutional network, trained from scratch on the same images",
+}
+
+
+def write(evaluation: Evaluation, folder: Path) -> None:
+    """Write `evaluation.json`, `evaluation.md` and `evaluation.html`; the folder is made if missing.
+
+    `Evaluation.model_validate_json` reads the first, and the other two follow from it and the images.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, text in (
+        ("json", evaluation.model_dump_json(indent=1) + "\n"),
+        ("md", markdown(evaluation)),
+        ("html", html(evaluation)),
+    ):
+        (folder / f"evaluation.{suffix}").write_text(text, encoding="utf-8")
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """The figures as a table; the best of a row in bold, with an asterisk where its interval is clear."""
+    head = ["field", "metric", "n", *evaluation.systems]
+    lines = [
+        f"# {_inline(evaluation.form.title)}: {_inline(evaluation.adapter)}",
+        "",
+        f"{evaluation.counts['test']} test examples; base {_inline(evaluation.base)}.",
+        *([_inline(evaluation.notice)] if evaluation.notice else []),
+        "",
+        _row(head),
+        _row(["---", "---", "---:", *("---:" for _ in evaluation.systems)]),
+    ]
+    for line in figures(evaluation):
+        cells = [_marked(cell) for cell in line.cells]
+        lines.append(_row([_inline(line.field), line.name, str(line.count), *cells]))
+    lines += [
+        "",
+        "In brackets: 95 % bootstrap interval. Bold: best of its row; with *: its interval overlaps no other.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def html(evaluation: Evaluation) -> str:
+    """One page without any outer address; images are inlined, and all text is escaped.
+
+    An image that cannot be read is told in its place.
+    """
+    environment = Environment(
+        loader=PackageLoader("vlm_ft.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = [
+        (title, gloss, [_shown(evaluation, row) for row in rows])
+        for title, gloss, rows in galleries(evaluation)
+        if rows
+    ]
+    answers = [row.answers[ADAPTER] for row in evaluation.cases]
+    return environment.get_template("report.html.j2").render(
+        evaluation=evaluation,
+        figures=figures(evaluation),
+        tables=[class_table(field, evaluation.cases) for field in _closed(evaluation)],
+        galleries=shown,
+        boxed=any(picture.marks for _, _, cases in shown for case in cases for picture in case.pictures),
+        failed=sum(answer.error is not None for answer in answers),
+        asked=sum(answer.error is None and answer.decision != "answer" for answer in answers),
+        explained=EXPLAINED,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A system's figure as text, "" where it has none; `clear`: best, and its interval overlaps no other."""
+
+    system: str
+    text: str
+    interval: str
+    best: bool
+    clear: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One row of the table: a figure of all systems."""
+
+    field: str
+    name: str
+    count: int
+    cells: tuple[Cell, ...]
+
+
+def figures(evaluation: Evaluation) -> list[Figures]:
+    """A row for each figure of the adapter, in its order; a system that lacks it has an empty cell."""
+    rows = []
+    for own in evaluation.systems[ADAPTER]:
+        rivals = {
+            system: metric
+            for system, metrics in evaluation.systems.items()
+            for metric in metrics
+            if (metric.field, metric.name) == (own.field, own.name)
+        }
+        cells = tuple(_cell(system, rivals) for system in evaluation.systems)
+        rows.append(Figures(own.field or "whole answer", own.name, own.count, cells))
+    return rows
+
+
+def _cell(system: str, metrics: dict[str, Metric]) -> Cell:
+    if system not in metrics:
+        return Cell(system, "", "", best=False, clear=False)
+    own, others = metrics[system], [metric for name, metric in metrics.items() if name != system]
+    lower = own.name in LOWER_IS_BETTER
+    best = all(own.value <= other.value if lower else own.value >= other.value for other in others)
+    clear = all(own.high < other.low if lower else own.low > other.high for other in others)
+    return Cell(
+        system,
+        f"{own.value:.2f}",
+        f"{own.low:.2f}–{own.high:.2f}",
+        best=best and bool(others),
+        clear=clear and bool(others),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """One class of a closed field: its counts against every column, and what follows; shares are 0..1."""
+
+    name: str
+    count: int
+    cells: tuple[tuple[int, float], ...]  # how many, and their share of the row
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTable:
+    """The confusion matrix of a field: true classes down, answered ones across."""
+
+    field: str
+    columns: tuple[str, ...]
+    rows: tuple[ClassRow, ...]
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Classes that were answered, but are true of no case."""
+        true = {row.name for row in self.rows}
+        return tuple(name for name in self.columns if name not in true | {NO_ANSWER})
+
+
+def class_table(field: FieldSpec, cases: Sequence[CaseRow], system: str = ADAPTER) -> ClassTable:
+    """Classes in the order of the form, then what was answered besides; a failed case is in "(no answer)"."""
+    pairs = Counter(
+        (_told(row.truth[field.name]), _class_of(row, field.name, system)) for row in cases if field.name in row.truth
+    )
+    known = [_told(name) for name in (field.kind.options if isinstance(field.kind, Choice) else (True, False))]
+    used = {name for pair in pairs for name in pair}
+    classes = [name for name in known if name in used]
+    classes += sorted(used - set(classes) - {NO_ANSWER})
+    columns = (*classes, *({NO_ANSWER} & used))
+    true = {name: sum(pairs[name, column] for column in columns) for name in classes}
+    return ClassTable(
+        field.name, columns, tuple(_class_row(name, columns, pairs, true) for name in classes if true[name])
+    )
+
+
+def _class_row(name: str, columns: Sequence[str], pairs: Counter[tuple[str, str]], true: dict[str, int]) -> ClassRow:
+    hits, answered = pairs[name, name], sum(pairs[other, name] for other in true)
+    return ClassRow(
+        name=name,
+        count=true[name],
+        cells=tuple((pairs[name, column], pairs[name, column] / true[name]) for column in columns),
+        precision=hits / answered if answered else 0.0,
+        recall=hits / true[name],
+        f1=2 * hits / (true[name] + answered),
+    )
+
+
+def galleries(evaluation: Evaluation) -> Iterator[tuple[str, str, list[CaseRow]]]:
+    """Title, explanation and cases: the worst, others that are wrong, the best; no case twice."""
+
+    def score(row: CaseRow) -> tuple[float, str]:
+        return row.answers[ADAPTER].score, row.id
+
+    ordered = sorted(evaluation.cases, key=score)
+    wrong = [row for row in ordered if row.answers[ADAPTER].score < 1]
+    worst, rest = wrong[:WORST], wrong[WORST:]
+    best = [row for row in reversed(ordered) if row not in worst][:BEST]
+    rest = [row for row in rest if row not in best]
+    shown = min(WRONG, len(rest))
+    spread = [rest[index * len(rest) // shown] for index in range(shown)]
+    yield "Worst", "The answers with the lowest scores.", worst
+    yield "Also wrong", "A sample of the other answers with a mistake, from worse to better.", spread
+    yield "Best", "The answers with the highest scores.", best
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A box on the picture, in its pixels, and what it is called."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    name: str
+    true: bool
+    text_x: float
+    text_y: float
+    anchor: str  # which end of the name lies at text_x
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A JPEG as a data address; empty, with `problem`, where the file cannot be read."""
+
+    data: str
+    width: int
+    height: int
+    marks: tuple[Mark, ...]
+    problem: str = ""
+
+    @property
+    def text_size(self) -> float:
+        """Of the boxes' names, in pixels of the picture: the same on the page for every shape."""
+        return self.width * TEXT_SHARE
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A field of a case: what is true and what was answered, as text; `score` is None where unobserved."""
+
+    field: str
+    truth: str
+    answer: str
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A case on the page."""
+
+    row: CaseRow
+    score: float
+    error: str | None
+    raw: str
+    pictures: tuple[Picture, ...]
+    fields: tuple[Compared, ...]
+
+
+def _shown(evaluation: Evaluation, row: CaseRow) -> Shown:
+    answer = row.answers[ADAPTER]
+    marks = [
+        *_boxes(evaluation.form.fields, row.truth, true=True),
+        *_boxes(evaluation.form.fields, answer.values, true=False),
+    ]
+    pictures = [_picture(Path(path), marks if index == 0 else []) for index, path in enumerate(row.images)]
+    fields = [_compared(field, row) for field in evaluation.form.fields]
+    return Shown(row, answer.score, answer.error, answer.raw, tuple(pictures), tuple(fields))
+
+
+def _compared(field: FieldSpec, row: CaseRow) -> Compared:
+    given = row.answers[ADAPTER]
+    value = None if given.error is not None else given.values.get(field.name)
+    told = NO_ANSWER if value is None else _told(value)
+    if field.name not in row.truth:
+        return Compared(field.name, "(not labelled)", told, None)
+    truth = row.truth[field.name]
+    return Compared(field.name, _told(truth), told, field_score(field.kind, truth, value))
+
+
+Boxed = tuple[list[int], str, bool]
+
+
+def _boxes(fields: Sequence[FieldSpec], values: dict[str, Any], *, true: bool) -> Iterator[Boxed]:
+    """Every box (0..1000) of an answer, with its name."""
+    for field in fields:
+        if field.name not in values:
+            continue
+        if isinstance(field.kind, BoxKind):
+            yield values[field.name], field.name, true
+        if isinstance(field.kind, Items):
+            for item in values[field.name]:
+                names = [str(item[part.name]) for part in field.kind.fields if isinstance(part.kind, Choice)]
+                boxes = [item[part.name] for part in field.kind.fields if isinstance(part.kind, BoxKind)]
+                yield from ((box, names[0] if names else "", true) for box in boxes)
+
+
+def _picture(path: Path, boxes: Sequence[Boxed]) -> Picture:
+    try:
+        image = open_image(path)
+    except DataError as error:
+        return Picture("", 0, 0, (), str(error))
+    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    scale_up = max(1, PICTURE_SIDE // max(image.size))  # small pictures keep room for the boxes' names
+    image = image.resize((image.width * scale_up, image.height * scale_up))
+    written = io.BytesIO()
+    image.save(written, "JPEG", quality=JPEG_QUALITY)
+    data = "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
+    marks = tuple(_mark(box, image.width, image.height) for box in boxes)
+    return Picture(data, image.width, image.height, marks)
+
+
+def _mark(boxed: Boxed, width: int, height: int) -> Mark:
+    (left, top, right, bottom), name, true = boxed
+    x0, x1 = left * width / BOX_SCALE, right * width / BOX_SCALE
+    y0, y1 = top * height / BOX_SCALE, bottom * height / BOX_SCALE
+    line = width * TEXT_SHARE
+    text_y = max(y0 - 0.4 * line, line) if true else min(y1 + 1.1 * line, height - 0.4 * line)
+    starts = x0 < width / 2
+    return Mark(x0, y0, x1 - x0, y1 - y0, name, true, x0 if starts else x1, text_y, "start" if starts else "end")
+
+
+def _closed(evaluation: Evaluation) -> list[FieldSpec]:
+    """The choices and flags that some test case states."""
+    return [
+        field
+        for field in evaluation.form.fields
+        if isinstance(field.kind, Choice | Flag) and any(field.name in row.truth for row in evaluation.cases)
+    ]
+
+
+def _class_of(row: CaseRow, name: str, system: str) -> str:
+    answer = row.answers[system]
+    if answer.error is not None or name not in answer.values:
+        return NO_ANSWER
+    return _told(answer.values[name])
+
+
+def _told(value: Any) -> str:
+    """A value in words: yes and no; items one after the other, without their boxes."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case []:
+            return "none"
+        case [dict(), *_]:
+            return "; ".join(_item(item) for item in value)
+        case [*sides]:
+            return ", ".join(map(str, sides))
+        case _:
+            return str(value)
+
+
+def _item(item: dict[str, Any]) -> str:
+    return ", ".join(_told(value) for value in item.values() if not isinstance(value, list)) or "a box"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _marked(cell: Cell) -> str:
+    if not cell.text:
+        return ""
+    value = f"**{cell.text}**" if cell.best else cell.text
+    return value + ("\\*" if cell.clear else "") + f" [{cell.interval}]"
+
+
+def _inline(text: str) -> str:
+    """On one line of Markdown, without markup or cells of its own."""
+    plain = " ".join(text.split())
+    for sign in "\\`*_[]|":
+        plain = plain.replace(sign, "\\" + sign)
+    return plain.replace("<", "&lt;")
