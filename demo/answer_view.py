@@ -1,0 +1,227 @@
+"""An answer as HTML. The markup derives from the kinds of the form's fields; every text in it is escaped.
+
+Only classes of `style.CSS` are used, and no script.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from demo.photo_view import Mark, colour, marks
+from vlm_ft.adapters import Card
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
+from vlm_ft.answers.prediction import Distribution, FieldValue, Prediction
+
+MOST_BARS = 6
+MOST_CHIPS = 12
+YES_NO = {"true": "Yes", "false": "No"}
+
+
+def answer_view(card: Card, prediction: Prediction) -> str:
+    """The whole answer: what was decided, each field, and the notice. An error is one line."""
+    if prediction.error is not None:
+        return message_view(prediction.error, card.notice)
+    placed = marks(card.form, prediction)
+    fields = "".join(
+        _field(field, prediction.fields[field.name], placed)
+        for field in card.form.fields
+        if field.name in prediction.fields
+    )
+    return f'<div class="answer" role="status">{_decision(prediction)}{fields}{notice_view(card.notice)}</div>'
+
+
+def message_view(message: str, notice: str = "") -> str:
+    """One line that says why there is no answer."""
+    line = escape(" ".join(message.split()))
+    return (
+        f'<div class="answer"><p class="banner wrong" role="alert"><strong>No answer.</strong> {line}</p>'
+        f"{notice_view(notice)}</div>"
+    )
+
+
+def empty_view(card: Card) -> str:
+    """What this adapter will tell, before anything is asked."""
+    asked = "".join(
+        f"<li><strong>{_title(field.name)}</strong> <span>{escape(_expected(field.kind))}</span></li>"
+        for field in card.form.fields
+    )
+    return (
+        '<div class="answer empty"><p>The answer appears here. This adapter tells:</p>'
+        f'<ul class="expected">{asked}</ul>{notice_view(card.notice)}</div>'
+    )
+
+
+def notice_view(notice: str) -> str:
+    """What every answer says besides; nothing where there is nothing to say."""
+    return f'<p class="notice">{escape(notice)}</p>' if notice else ""
+
+
+def raw_view(prediction: Prediction) -> str:
+    """The prediction as indented JSON."""
+    record = {
+        "fields": {
+            name: {"value": entry.value}
+            | ({} if entry.distribution is None else {"distribution": dict(entry.distribution)})
+            for name, entry in prediction.fields.items()
+        },
+        "decision": prediction.decision,
+        "error": prediction.error,
+        "raw": prediction.raw,
+    }
+    return json.dumps(record, indent=2, ensure_ascii=False)
+
+
+def _decision(prediction: Prediction) -> str:
+    if prediction.decision == "answer":
+        return ""
+    return (
+        '<p class="banner ask"><strong>Ask a person.</strong> This answer is not sure enough to stand on its own.</p>'
+    )
+
+
+def _field(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
+    gloss = f" <small>{escape(field.description)}</small>" if field.description else ""
+    body = _body(field, entry, placed)
+    return f'<section class="field"><h3>{_title(field.name)}{gloss}</h3>{body}</section>'
+
+
+def _body(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
+    match field.kind:
+        case Choice(options=options):
+            return _choice(options, entry)
+        case Flag():
+            return _flag(entry)
+        case Integer(minimum=minimum, maximum=maximum):
+            return _integer(minimum, maximum, entry)
+        case Text():
+            return f'<p class="text">{escape(str(entry.value))}</p>'
+        case BoxKind():
+            number = next(mark.number for mark in placed if mark.field == field.name)
+            return f"<p>{_badge(number)} {_cell(field.kind, entry.value)}</p>"
+        case Items():
+            return _items(field.name, field.kind, entry.value, placed)
+
+
+def _choice(options: Sequence[str], entry: FieldValue) -> str:
+    chosen = str(entry.value)
+    if entry.distribution is not None:
+        return f'<p class="label">{escape(chosen)}</p>{_bars(options, chosen, entry.distribution)}'
+    chips = "".join(
+        f'<li class="chosen" aria-current="true">{escape(option)}</li>'
+        if option == chosen
+        else f"<li>{escape(option)}</li>"
+        for option in options
+    )
+    if len(options) <= MOST_CHIPS:
+        return f'<ul class="chips">{chips}</ul>'
+    return (
+        f'<p class="label">{escape(chosen)}</p>'
+        f'<details><summary>of {len(options)} options</summary><ul class="chips">{chips}</ul></details>'
+    )
+
+
+def _flag(entry: FieldValue) -> str:
+    mark, word, style = ("✓", "Yes", "yes") if entry.value else ("✕", "No", "no")
+    pill = f'<p class="flag {style}"><span aria-hidden="true">{mark}</span> {word}</p>'
+    if entry.distribution is None:
+        return pill
+    return pill + _bars(tuple(YES_NO), json.dumps(entry.value), entry.distribution, YES_NO)
+
+
+def _integer(minimum: int, maximum: int, entry: FieldValue) -> str:
+    number = f'<p class="number">{entry.value} <small>of {minimum} to {maximum}</small></p>'
+    if entry.distribution is None:
+        return number
+    return number + _bars(tuple(entry.distribution), str(entry.value), entry.distribution)
+
+
+def _bars(
+    options: Sequence[str], chosen: str, distribution: Distribution, words: Mapping[str, str] | None = None
+) -> str:
+    """A bar an option, in the form's order; of many options the chosen one and the likeliest."""
+    likeliest = sorted(options, key=lambda option: (option != chosen, -distribution.get(option, 0.0)))
+    shown = [option for option in options if option in likeliest[:MOST_BARS]]
+    bars = "".join(
+        _bar((words or {}).get(option, option), distribution.get(option, 0.0), option == chosen) for option in shown
+    )
+    left = len(options) - len(shown)
+    rest = f'<p class="rest">and {left} less likely</p>' if left else ""
+    return f'<ul class="bars">{bars}</ul>{rest}'
+
+
+def _bar(word: str, share: float, chosen: bool) -> str:
+    style = ' class="chosen" aria-current="true"' if chosen else ""
+    return (
+        f"<li{style}><span>{escape(word)}</span>"
+        f'<span class="bar"><i style="width:{100 * share:.1f}%"></i></span><b>{_percent(share)}</b></li>'
+    )
+
+
+def _percent(share: float) -> str:
+    if 0 < share < 0.005:
+        return "&lt;1 %"
+    return "&gt;99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
+
+
+def _items(name: str, kind: Items, rows: Sequence[Mapping[str, Any]], placed: Sequence[Mark]) -> str:
+    if not rows:
+        return '<p class="none">None listed.</p>'
+    numbers = {mark.index: mark.number for mark in placed if mark.field == name}
+    head = "".join(f'<th scope="col">{_title(part.name)}</th>' for part in kind.fields)
+    body = "".join(_item(kind, row, numbers.get(index)) for index, row in enumerate(rows))
+    corner = '<th scope="col" aria-label="number on the photo"></th>' if numbers else ""
+    return (
+        '<div class="wide" tabindex="0" role="region" aria-label="table">'
+        f"<table><thead><tr>{corner}{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _item(kind: Items, row: Mapping[str, Any], number: int | None) -> str:
+    first = "" if number is None else f"<td>{_badge(number)}</td>"
+    cells = "".join(f"<td>{_cell(part.kind, row.get(part.name))}</td>" for part in kind.fields)
+    return f"<tr>{first}{cells}</tr>"
+
+
+def _badge(number: int) -> str:
+    return f'<span class="badge" style="background:{colour(number)}">{number}</span>'
+
+
+def _cell(kind: Kind, value: Any) -> str:
+    match kind:
+        case Flag():
+            return "Yes" if value else "No"
+        case BoxKind():
+            left, top, right, bottom = (round(side / 10) for side in value)
+            return f'<span class="place">{left}–{right} % × {top}–{bottom} %</span>'
+        case _:
+            return escape(str(value))
+
+
+def _expected(kind: Kind) -> str:
+    match kind:
+        case Choice(options=options):
+            listed = ", ".join(options[:MOST_BARS])
+            return listed if len(options) <= MOST_BARS else f"one of {len(options)}: {listed} …"
+        case Flag():
+            return "yes or no"
+        case Integer(minimum=minimum, maximum=maximum):
+            return f"a number from {minimum} to {maximum}"
+        case Text(max_length=length):
+            return f"text, up to {length} characters"
+        case BoxKind():
+            return "marked on the photo"
+        case Items(max_items=count):
+            return f"up to {count}, marked on the photo" if kind.boxed else f"up to {count}"
+
+
+def _title(name: str) -> str:
+    return escape(name.replace("_", " ").capitalize())
+
+
+def asked_fields(form: Form) -> str:
+    """The names of the fields in one escaped line."""
+    return ", ".join(escape(name.replace("_", " ")) for name in form.names)

@@ -1,0 +1,90 @@
+"""What an answer points at, drawn on the photo: numbered as in the answer's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import supervision as sv
+from PIL.Image import Image
+
+from datasets_vision.example import BOX_SCALE, Box
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Items, Text
+from vlm_ft.answers.prediction import Prediction
+
+PALETTE = ("#c81e2b", "#0a5bc4", "#1a7434", "#7a3fd1", "#b04600", "#b0307f", "#17707a", "#6b5900")
+"""Dark enough to carry white text (contrast above 4.5)."""
+
+LONGEST = 1280  # pixels of the drawn photo's longer side
+LABEL_SHARE = 0.026  # of the longer side: legible where the photo is as wide as a phone
+
+LONGEST_LABEL = 24  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A box of an answer: which field and item it belongs to, its number from 1, its name, 0..1000."""
+
+    field: str
+    index: int
+    number: int
+    name: str
+    box: Box
+
+
+def marks(form: Form, prediction: Prediction) -> list[Mark]:
+    """Every box of an answer, numbered through in the order of the form."""
+    found: list[Mark] = []
+    for field in form.fields:
+        if field.name not in prediction.fields:
+            continue
+        for index, (name, box) in enumerate(_boxes(field, prediction.fields[field.name].value)):
+            found.append(Mark(field.name, index, len(found) + 1, name, box))
+    return found
+
+
+def colour(number: int) -> str:
+    """The colour of a mark, as ``#rrggbb``."""
+    return PALETTE[(number - 1) % len(PALETTE)]
+
+
+def drawn(photo: Image, placed: list[Mark]) -> Image:
+    """A copy of the photo, at most `LONGEST` pixels a side, with every mark's box and name."""
+    scene = photo.copy()
+    scene.thumbnail((LONGEST, LONGEST))
+    if not placed:
+        return scene
+    longer = max(scene.size)
+    sides = np.array([mark.box for mark in placed], dtype=float) / BOX_SCALE
+    found = sv.Detections(
+        xyxy=sides * np.array(scene.size * 2), class_id=np.array([mark.number - 1 for mark in placed])
+    )
+    palette = sv.ColorPalette.from_hex(list(PALETTE))
+    scene = sv.BoxAnnotator(color=palette, thickness=max(2, longer // 320)).annotate(scene, found)
+    size = max(11, round(longer * LABEL_SHARE))
+    labels = [shorten(f"{mark.number} {mark.name}") for mark in placed]
+    writer = sv.RichLabelAnnotator(color=palette, font_size=size, text_padding=max(3, size // 4), smart_position=True)
+    written: Image = writer.annotate(scene, found, labels)
+    return written
+
+
+def shorten(label: str) -> str:
+    """The label, at most `LONGEST_LABEL` characters, on one line."""
+    line = " ".join(label.split())
+    return line if len(line) <= LONGEST_LABEL else f"{line[: LONGEST_LABEL - 1]}…"
+
+
+def _boxes(field: FieldSpec, value: Any) -> list[tuple[str, Box]]:
+    match field.kind:
+        case BoxKind():
+            return [(field.name, tuple(value))]
+        case Items(fields=parts):
+            place = next((part.name for part in parts if isinstance(part.kind, BoxKind)), None)
+            name = next((part.name for part in parts if isinstance(part.kind, Choice | Text)), None)
+            if place is None:
+                return []
+            return [(str(row[name]) if name else field.name, tuple(row[place])) for row in value]
+        case _:
+            return []

@@ -1,0 +1,70 @@
+"""How the app looks: system fonts, Gradio's own colour variables (so that dark mode follows), one column on
+a phone."""
+
+CSS = """
+.gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important;
+  --quiet: color-mix(in srgb, var(--body-text-color) 70%, var(--background-fill-primary)); }
+.gradio-container main { width: 100% !important; }
+.html-container { padding: 0 !important; }
+.lead h1 { font-size: 1.6rem; font-weight: 650; margin: 0.4rem 0 0.2rem; }
+.lead p { margin: 0; max-width: 62ch; color: var(--quiet); font-size: 1rem; }
+.card dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 0.8rem; margin: 0; }
+.card dt { color: var(--quiet); }
+.card dd { margin: 0; overflow-wrap: anywhere; }
+.card table { width: 100%; border-collapse: collapse; margin-top: 0.6rem; }
+.card caption { text-align: left; color: var(--quiet); padding-bottom: 0.2rem; }
+.card th { text-align: left; font-weight: 400; }
+.card td { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.answer table, .answer tr, .answer th, .answer td, .card table, .card tr, .card th, .card td {
+  border: 0 !important; }
+.card tr, .answer tbody tr { border-top: 1px solid var(--border-color-primary) !important; }
+.card th, .card td { padding: 0.15rem 0; }
+.card { font-size: 0.9rem; }
+.card details, .answer details { margin-top: 0.4rem; }
+.answer summary, .card summary { cursor: pointer; color: var(--quiet); }
+.answer { display: flex; flex-direction: column; gap: 0.8rem; font-size: 1rem; }
+.answer, .field { min-width: 0; max-width: 100%; }
+.answer p, .answer li { margin: 0 !important; }
+.answer.empty { border: 1px dashed var(--border-color-primary); border-radius: 10px; padding: 1rem; }
+.expected { margin: 0; padding: 0; list-style: none; display: grid; gap: 0.3rem; }
+.expected span { color: var(--quiet); overflow-wrap: anywhere; }
+.field { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 0.7rem 0.9rem;
+  background: var(--block-background-fill); }
+.field h3 { margin: 0 0 0.4rem; font-size: 0.9rem; font-weight: 600; color: var(--quiet); }
+.field h3 small { font-weight: 400; margin-left: 0.4rem; color: var(--quiet); font-size: inherit; }
+.answer .label, .answer .number, .answer .flag { font-size: 1.25rem; font-weight: 650; overflow-wrap: anywhere; }
+.number small { font-size: 0.85rem; font-weight: 400; color: var(--quiet); }
+.flag { display: inline-block; padding: 0.1rem 0.8rem; border-radius: 999px; border: 2px solid currentColor; }
+.flag.yes { background: var(--body-text-color); }
+.flag.yes, .flag.yes span { color: var(--background-fill-primary) !important; }
+.text { white-space: pre-wrap; overflow-wrap: anywhere; }
+.chips { display: flex; flex-wrap: wrap; gap: 0.35rem; margin: 0; padding: 0; list-style: none; }
+.chips li { border: 1px solid var(--border-color-primary); border-radius: 999px; padding: 0.1rem 0.7rem;
+  color: var(--quiet); }
+.chips li.chosen { background: var(--color-accent); border-color: var(--color-accent); color: #fff; font-weight: 650; }
+.chips li.chosen::before { content: "✓ "; }
+.bars { list-style: none; margin: 0.5rem 0 0; padding: 0; display: grid; gap: 0.25rem; }
+.bars li { display: grid; grid-template-columns: minmax(0, 42%) 1fr 3.2rem; gap: 0.6rem; align-items: center;
+  color: var(--quiet); }
+.bars li > span:first-child { overflow-wrap: anywhere; }
+.bars li.chosen { color: var(--body-text-color); font-weight: 650; }
+.bars b { text-align: right; font-weight: inherit; font-variant-numeric: tabular-nums; }
+.bar { height: 0.55rem; border-radius: 999px; background: var(--border-color-primary); overflow: hidden; }
+.bar i { display: block; height: 100%; background: var(--quiet); }
+.chosen .bar i { background: var(--color-accent); }
+.rest, .none { color: var(--quiet); font-size: 0.9rem; }
+.wide { overflow-x: auto; contain: inline-size; }
+.wide table { width: 100%; border-collapse: collapse; }
+.wide th { text-align: left; font-weight: 600; font-size: 0.85rem; color: var(--quiet); }
+.wide th, .wide td { padding: 0.35rem 0.8rem 0.35rem 0; }
+.place { white-space: nowrap; font-size: 0.85rem; color: var(--quiet); }
+.badge { display: inline-block; min-width: 1.5rem; padding: 0 0.3rem; border-radius: 6px; color: #fff !important;
+  text-align: center; font-weight: 650; }
+.banner { border-radius: 10px; padding: 0.7rem 0.9rem; border: 1px solid; overflow-wrap: anywhere; }
+.banner, .banner strong { color: inherit !important; }
+.banner.ask { background: #fff4d6; border-color: #d9a400; color: #5c4400 !important; }
+.banner.wrong { background: #fde8e8; border-color: #d64545; color: #7a1616 !important; }
+.notice { border-left: 3px solid var(--border-color-accent); padding-left: 0.7rem; font-size: 0.9rem;
+  color: var(--quiet); }
+footer { display: none !important; }
+"""
