@@ -1,0 +1,109 @@
+"""Cards of three adapters, and a predictor that knows their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from demo.app import build_app, launch
+from vlm_ft.adapters import BaseRef, Card, Provenance
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Choice, Items
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.task import Task, Values
+from vlm_ft.inference.request import Request
+from vlm_ft.tasks import TASKS
+
+HOSTILE = "<img src=x onerror=window.pwned=1>${window.pwned=1}{{constructor}}'\"&"
+FIGURES = {"passed": {"accuracy": {"value": 0.943, "low": 0.9, "high": 0.98}}}
+
+
+def card_of(task: Task, name: str = "trial", kind: str = "vision") -> Card:
+    """A card for the task's whole form; every open choice has what the sample uses, and a hostile name."""
+    return Card(
+        name=name,
+        form=Form.of(task, _options(task, task.sample.model_dump(mode="json"))),
+        base=BaseRef(name="tiny", fingerprint="0" * 8, model_type="tiny", kind=kind),
+        provenance=Provenance(data=("drawn",), data_fingerprint="0", counts={"train": 8}, synthetic=True),
+        metrics=FIGURES,
+    )
+
+
+def _options(task: Task, values: Values) -> dict[str, list[str]]:
+    options: dict[str, list[str]] = {}
+    for field in task.fields:
+        listed = isinstance(field.kind, Items)
+        for part in field.kind.fields if listed else (field,):
+            if part.kind == Choice(options=()):
+                rows = values[field.name] if listed else [values]
+                path = f"{field.name}.{part.name}" if listed else part.name
+                options[path] = [*sorted({row[part.name] for row in rows}), HOSTILE]
+    return options
+
+
+def sample_prediction(task: Task) -> Prediction:
+    """The task's sample as an adapter would give it."""
+    values = task.sample.model_dump(mode="json")
+    return Prediction(fields={name: FieldValue(value) for name, value in values.items()}, raw="{}")
+
+
+class Known:
+    """A `Predictor` that gives every adapter's sample answer, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.cards = {
+            "plates": card_of(TASKS["product_defects"], "plates"),
+            "contracts": card_of(TASKS["legal_documents"], "contracts", kind="text"),
+            "hostile": card_of(TASKS["product_defects"], "hostile"),
+        }
+        self.asked: list[Request] = []
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        self.asked += requests
+        return [self._answer(request.adapter) for request in requests]
+
+    def _answer(self, adapter: str) -> Prediction:
+        known = sample_prediction(TASKS[self.cards[adapter].form.task])
+        if adapter != "hostile":
+            return known
+        found = [{"kind": HOSTILE, "severity": "minor", "box": [0, 0, 90, 90]}]
+        fields = {"passed": FieldValue(False), "kind": FieldValue(HOSTILE), "findings": FieldValue(found)}
+        return Prediction(fields=fields, decision="ask a person", raw=HOSTILE)
+
+
+@pytest.fixture
+def known() -> Known:
+    return Known()
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "plate.png"
+    Image.new("RGB", (320, 240), "grey").save(path)
+    return path
+
+
+@pytest.fixture
+def address(known: Known, photo: Path) -> Iterator[str]:
+    """A running app's address."""
+    blocks = build_app(known, {"plates": [photo], "contracts": ["Audits are allowed once a year."]})
+    yield launch(blocks)
+    blocks.close()
+
+
+@pytest.fixture(name="card_of")
+def _card_of() -> object:
+    return card_of
+
+
+@pytest.fixture(name="sample_prediction")
+def _sample_prediction() -> object:
+    return sample_prediction
+
+
+@pytest.fixture
+def hostile() -> str:
+    return HOSTILE

@@ -1,0 +1,59 @@
+"""The app in a real browser, wide and narrow: everything comes from its own address."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def test_a_photo_is_assessed(browser: Any, address: str, photo: Path) -> None:
+    strangers: list[str] = []
+    for width in (1280, 390):
+        page = browser.new_page(viewport={"width": width, "height": 844})
+        page.on("request", lambda request: strangers.append(request.url))
+        page.goto(address)
+        assess = page.get_by_role("button", name="Assess")
+        assess.wait_for()
+        sync_api.expect(page.locator("#answer")).to_contain_text("The answer appears here")
+
+        page.get_by_label("Adapter", exact=True).click()
+        page.get_by_role("option", name="hostile").click()
+        page.locator("input[type=file]").first.set_input_files(photo)
+        page.get_by_role("button", name="Clear").or_(page.get_by_label("Remove Image")).first.wait_for()
+        assess.focus()
+        page.keyboard.press("Enter")
+        page.get_by_text("Ask a person.").wait_for()
+        sync_api.expect(page.locator("#answer .badge")).to_have_text("1")
+        sync_api.expect(page.locator("#result img").first).to_be_visible()
+        assert page.evaluate("window.pwned") is None
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.close()
+    assert [url for url in strangers if not url.startswith((address, "data:", "blob:"))] == []
+
+
+def test_a_text_is_assessed(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.get_by_label("Adapter", exact=True).click()
+    page.get_by_role("option", name="contracts").click()
+    page.get_by_text("Audits are allowed once a year.").click()
+    page.get_by_role("button", name="Assess").click()
+    sync_api.expect(page.locator("#answer")).to_contain_text("not legal advice")
+    sync_api.expect(page.locator("#answer")).to_contain_text("Audits once a year.")
+    sync_api.expect(page.locator("input[type=file]")).to_have_count(0)

@@ -1,0 +1,134 @@
+"""What the app shows derives from the form, and nothing that a model writes becomes markup."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops
+
+from demo.answer_view import answer_view, empty_view, message_view, raw_view
+from demo.card_view import card_view, figures
+from demo.photo_view import LONGEST, drawn, marks
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.task import Task
+from vlm_ft.tasks import TASKS
+
+TAGS = {"div", "section", "h3", "p", "strong", "small", "span", "b", "i", "ul", "li", "details", "summary"}
+TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd"}
+ATTRIBUTES = {"class", "role", "style", "scope", "tabindex", "aria-current", "aria-hidden", "aria-label"}
+
+
+class Markup(HTMLParser):
+    """Collects the text; fails on a tag or attribute that is not ours, or is left open."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in TAGS
+        assert {name for name, _ in attrs} <= ATTRIBUTES
+        self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+def test_every_sample_is_shown(task: Task, card_of: Any, sample_prediction: Any) -> None:
+    card, prediction = card_of(task), sample_prediction(task)
+    text = Markup(answer_view(card, prediction)).text
+    for field in card.form.fields:
+        assert field.name.replace("_", " ").capitalize() in text
+    for value in prediction.values.values():
+        assert isinstance(value, bool | list) or str(value) in text
+    assert card.notice in text
+    assert card.notice in Markup(empty_view(card)).text
+    assert card.form.title in Markup(card_view(card)).text
+
+
+def every_kind(hostile: str, bars: bool) -> tuple[Form, Prediction]:
+    parts = (FieldSpec(name=hostile, kind=Choice(options=(hostile,))), FieldSpec(name="b", kind=BoxKind()))
+    options = (hostile, *"abcdefghijklmnop")
+    fields = (
+        FieldSpec(name="choice", description=hostile, kind=Choice(options=options)),
+        FieldSpec(name="flag", kind=Flag()),
+        FieldSpec(name="number", kind=Integer(minimum=0, maximum=20)),
+        FieldSpec(name="place", kind=BoxKind()),
+        FieldSpec(name="items", kind=Items(fields=parts, max_items=3)),
+        FieldSpec(name="nothing", kind=Items(fields=parts, max_items=3)),
+    )
+    form = Form(task="own", title=hostile, instruction=hostile, notice=hostile, fields=fields)
+    answer = Prediction(
+        {
+            "choice": FieldValue(hostile, {hostile: 0.001, "a": 0.999} if bars else None),
+            "flag": FieldValue(True, {"true": 0.75, "false": 0.25} if bars else None),
+            "number": FieldValue(7, {str(n): 1 / 21 for n in range(21)} if bars else None),
+            "place": FieldValue([0, 0, 500, 500]),
+            "items": FieldValue([{hostile: hostile, "b": [10, 20, 30, 40]}]),
+            "nothing": FieldValue([]),
+        }
+    )
+    return form, answer
+
+
+@pytest.mark.parametrize("bars", [True, False])
+def test_nothing_written_becomes_markup(bars: bool, card_of: Any, hostile: str) -> None:
+    form, answer = every_kind(hostile, bars)
+    base = card_of(TASKS["legal_documents"])
+    card = base.model_copy(
+        update={"form": form, "base": base.base.model_copy(update={"name": hostile}), "metrics": {hostile: 0.5}}
+    )
+    views = (answer_view(card, answer), empty_view(card), card_view(card), message_view(hostile, hostile))
+    assert all(hostile in Markup(view).text for view in views)
+    text = Markup(views[0]).text
+    assert "None listed." in text
+    assert ("75 %" in text) is bars
+    assert ("<1 %" in text) is bars
+
+
+def test_decision_and_error_are_plain(card_of: Any, sample_prediction: Any) -> None:
+    task = TASKS["product_defects"]
+    card, prediction = card_of(task), sample_prediction(task)
+    assert "Ask a person" not in answer_view(card, prediction)
+    assert "Ask a person" in answer_view(card, replace(prediction, decision="ask a person"))
+    failed = Markup(answer_view(card, Prediction.failed("answer is no JSON\nat all"))).text
+    assert failed == f"No answer. answer is no JSON at all{card.notice}"
+    assert "no JSON" in raw_view(Prediction.failed("no JSON"))
+
+
+@pytest.mark.parametrize("size", [(40, 30), (4000, 300)])
+@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+def test_boxes_are_drawn(task: Task, size: tuple[int, int], card_of: Any, sample_prediction: Any) -> None:
+    photo = Image.new("RGB", size, "white")
+    placed = marks(card_of(task).form, sample_prediction(task))
+    scene = drawn(photo, placed)
+    assert max(scene.size) <= LONGEST
+    assert (ImageChops.invert(scene).getbbox() is not None) is bool(placed)
+    assert [mark.number for mark in placed] == list(range(1, len(placed) + 1))
+
+
+def test_figures_of_any_nesting() -> None:
+    metrics = {
+        "kind": {"accuracy": {"value": 0.5, "low": 0.25, "high": 0.75}, "count": 12, "note": "text"},
+        "list": [{"field": "passed", "name": "macro_f1", "value": 1.0, "low": 1.0, "high": 1.0}],
+        "plain": 0.125,
+    }
+    assert list(figures(metrics)) == [
+        ("kind accuracy", "0.50 (0.25 to 0.75)"),
+        ("kind count", "12"),
+        ("passed macro_f1", "1.00 (1.00 to 1.00)"),
+        ("plain", "0.12"),
+    ]
