@@ -1,0 +1,210 @@
+"""Pictures of objects on grounds, plain and cluttered: the domain of object identification."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from datasets_vision.synthetic.creatures import QUICKSTART_OBJECTS, STARTER_PICTURED
+from datasets_vision.synthetic.grounds import GROUNDS
+from datasets_vision.synthetic.materials import MATERIALS
+from datasets_vision.synthetic.scene import Scene, assemble, photograph
+from datasets_vision.synthetic.shapes import STARTER_RIGID, Form, Paint, Part, Points, Shape
+from datasets_vision.synthetic.surfaces import World
+from datasets_vision.synthetic.textures import (
+    Field,
+    Picture,
+    any_colour,
+    blend,
+    filled,
+    grid,
+    hsv,
+    noise,
+    shade,
+    soften,
+)
+
+OBJECTS: dict[World, dict[str, tuple[Shape, tuple[str, ...]]]] = {
+    "starter": STARTER_RIGID | STARTER_PICTURED,
+    "quickstart": QUICKSTART_OBJECTS,
+}
+WHITE_SHARE = 0.35  # of pictures on a plain pale ground, as product photos are
+SEEN_THROUGH = {"glass": 0.55}
+
+
+def object_scene(rng: Generator, size: int = 192, world: World = "starter", kind: str | None = None) -> Scene:
+    """One to four objects, the later ones in front; the first is of the kind asked for."""
+    ground = "white_ground" if rng.random() < WHITE_SHARE else str(rng.choice(list(GROUNDS)))
+    picture = GROUNDS[ground](rng, size)
+    count = min(4, int(rng.geometric(0.55)))
+    names = [kind or str(rng.choice(list(OBJECTS[world])))] + [
+        str(n) for n in rng.choice(list(OBJECTS[world]), count - 1)
+    ]
+    mask = np.zeros((size, size), np.uint8)
+    named = []
+    for instance, name in enumerate(names, start=1):
+        shape, materials = OBJECTS[world][name]
+        material = str(rng.choice(materials))
+        mask[draw(rng, picture, shape(rng), material, pose(rng, size, count))] = instance
+        named.append((name, material))
+    return assemble(photograph(rng, picture, 0.12), mask, named, ground)
+
+
+def pose(rng: Generator, size: int, count: int) -> NDArray[np.float64]:
+    """Where the shape's square goes: a homography (3, 3) to pixels, with turn, stretch and some perspective."""
+    reach = size * np.exp(rng.uniform(np.log(0.18), np.log(0.58))) / count**0.35
+    angle = rng.normal(0, 0.35) if rng.random() < 0.6 else rng.uniform(0, 2 * np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = turn @ np.diag([1, rng.uniform(0.7, 1.05)]) * reach
+    linear[0, 1] += reach * rng.normal(0, 0.08)
+    margin = min(0.75 * reach, 0.42 * size)
+    matrix = np.eye(3)
+    matrix[:2, :2], matrix[:2, 2] = linear, rng.uniform(margin, size - margin, 2)
+    matrix[2, :2] = rng.normal(0, 0.08, 2)
+    return matrix
+
+
+def placed(points: Points, matrix: NDArray[np.float64]) -> Points:
+    """Shape points (n, 2) in pixels (n, 2)."""
+    ahead = np.c_[points, np.ones(len(points))] @ matrix.T
+    return np.asarray(ahead[:, :2] / ahead[:, 2:], np.float32)
+
+
+def draw(
+    rng: Generator, picture: Picture, parts: list[Part], material: str, matrix: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Paint the parts with one material and a cast shadow; (H, W) true where the object shows."""
+    size = len(picture)
+    outlines = [placed(part.points, matrix) for part in parts]
+    every = np.concatenate(outlines)
+    left, top = np.clip(np.floor(every.min(0)).astype(int) - 2, 0, size - 4)
+    right, bottom = np.clip(np.ceil(every.max(0)).astype(int) + 3, (left + 4, top + 4), size)
+    height, width = int(bottom - top), int(right - left)
+    ground, solid = picture[top:bottom, left:right], np.zeros((height, width), np.float32)
+    canvas = ground.copy()
+    u, v = local_coordinates(matrix, left, top, height, width)
+    paints = Paints(rng, material, height, width)
+    opacity = np.float32(SEEN_THROUGH.get(material, 1.0))
+    for part, outline in zip(parts, outlines, strict=True):
+        here = outline - np.array([left, top], np.float32)
+        at = window(here, height, width)
+        alpha = filled(height, width, here)[at]
+        if part.paint == "gap":
+            blend(canvas[at], alpha, ground[at])
+            solid[at] *= 1 - alpha
+            continue
+        lit = paints.of(part.paint)[at] * (1 + relief(rng, part, u[at], v[at]))[..., None]
+        blend(canvas[at], alpha * (opacity if part.paint == "body" else np.float32(1)), lit)
+        np.maximum(solid[at], alpha, out=solid[at])
+    edge = solid - soften(solid, 1.5)
+    shade(canvas, np.float32(-rng.uniform(0, 0.6)) * np.clip(edge, 0, 1))
+    full = np.zeros((size, size), np.float32)
+    full[top:bottom, left:right] = solid
+    cast_shadow(rng, picture, full)
+    blend(ground, solid, canvas)
+    return full > 0.5
+
+
+def window(outline: Points, height: int, width: int) -> tuple[slice, slice]:
+    """The rows and columns that hold the outline, never empty."""
+    low, high = np.floor(outline.min(0)).astype(int) - 1, np.ceil(outline.max(0)).astype(int) + 2
+    left, top = min(max(0, int(low[0])), width - 2), min(max(0, int(low[1])), height - 2)
+    return slice(top, max(top + 2, min(height, int(high[1])))), slice(left, max(left + 2, min(width, int(high[0]))))
+
+
+def local_coordinates(matrix: NDArray[np.float64], left: int, top: int, height: int, width: int) -> tuple[Field, Field]:
+    """The shape's own (u, v) in -1..1 under each pixel of a window, each (height, width)."""
+    x, y = grid(height, width)
+    back = np.linalg.inv(matrix).astype(np.float32)
+    x, y = x + np.float32(left), y + np.float32(top)
+    depth = back[2, 0] * x + back[2, 1] * y + back[2, 2]
+    return (back[0, 0] * x + back[0, 1] * y + back[0, 2]) / depth, (
+        back[1, 0] * x + back[1, 1] * y + back[1, 2]
+    ) / depth
+
+
+def relief(rng: Generator, part: Part, u: Field, v: Field) -> Field:
+    """How much lighter or darker a part is for its form, (height, width)."""
+    form: Form = part.form
+    middle, half = part.points.mean(0), np.maximum(np.ptp(part.points, axis=0) / 2, 1e-3)
+    a, b = (u - middle[0]) / half[0], (v - middle[1]) / half[1]
+    side = np.float32(rng.uniform(-0.6, 0.6))
+    match form:
+        case "tube":
+            glint = np.exp(-(((a - side) / np.float32(rng.uniform(0.08, 0.25))) ** 2))
+            return np.asarray(0.15 - 0.5 * a * a + 0.2 * side * a + rng.uniform(0.1, 0.8) * glint, np.float32)
+        case "ball":
+            glint = np.exp(-(((a - side) ** 2 + (b + 0.4) ** 2) / np.float32(rng.uniform(0.03, 0.2))))
+            return np.asarray(0.15 - 0.35 * (a * a + b * b) - 0.15 * b + 0.35 * glint, np.float32)
+        case "creased":
+            coarse, fine = (noise(rng, len(u), u.shape[1], features) for features in (5, 10))
+            return np.asarray(0.3 * (np.abs(coarse) - 0.7) + 0.15 * np.abs(fine) - 0.1, np.float32)
+        case "flat":
+            return np.asarray(rng.uniform(-0.12, 0.12) + 0.12 * side * a, np.float32)
+
+
+class Paints:
+    """The colours of one object, each made once, (height, width, 3)."""
+
+    def __init__(self, rng: Generator, material: str, height: int, width: int) -> None:
+        self.body = MATERIALS[material](rng, height, width)
+        self.accent = any_colour(rng, (0.5, 0.95))
+        self.pale = hsv(rng.random(), rng.uniform(0, 0.1), rng.uniform(0.8, 0.97))
+        self._print_rng, self._printed = rng, np.empty(0, np.float32)
+
+    def of(self, paint: Paint) -> Picture:
+        match paint:
+            case "accent":
+                return np.broadcast_to(self.accent, self.body.shape)
+            case "dark":
+                return self.body * np.float32(0.55)
+            case "light":
+                return np.asarray(self.body * 0.35 + self.pale * 0.62, np.float32)
+            case "deep":
+                return self.body * np.float32(0.15)
+            case "print":
+                if not self._printed.size:
+                    self._printed = printing(self._print_rng, *self.body.shape[:2])
+                return self._printed
+            case _:
+                return self.body
+
+
+def printing(rng: Generator, height: int, width: int) -> Picture:
+    """A printed face: blocks of colour, lines of small marks, a bold word."""
+    page = np.empty((height, width, 3), np.uint8)
+    page[:] = 255 * (any_colour(rng, (0, 0.9)) if rng.random() < 0.6 else hsv(0.1, 0.04, 0.92))
+    for _ in range(int(rng.integers(1, 5))):
+        corner, reach = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.1, 0.5, 2) * (width, height)
+        left, top, right, bottom = np.concatenate([corner - reach / 2, corner + reach / 2]).astype(int).tolist()
+        cv2.rectangle(page, (left, top), (right, bottom), (255 * any_colour(rng)).tolist(), -1)
+    ink = (255 * hsv(rng.random(), rng.uniform(0, 0.8), rng.choice([0.1, 0.15, 0.95]))).tolist()
+    pitch = int(rng.integers(4, 8))
+    for y in range(int(rng.integers(0, height)), height, pitch):
+        stops = np.sort(rng.integers(0, width, 8))
+        for start, stop in zip(stops[::2], stops[1::2], strict=True):
+            cv2.line(page, (int(start), y), (int(stop), y), ink, max(1, pitch // 4))
+    word = "".join(chr(65 + int(c)) for c in rng.integers(0, 26, 5))
+    at = (int(rng.integers(0, max(1, width // 2))), int(rng.integers(height // 4, height)))
+    cv2.putText(
+        page,
+        word,
+        at,
+        cv2.FONT_HERSHEY_DUPLEX,
+        rng.uniform(0.4, 1.1),
+        (255 * any_colour(rng)).tolist(),
+        int(rng.integers(1, 3)),
+        cv2.LINE_AA,
+    )
+    return np.asarray(page, np.float32) / np.float32(255)
+
+
+def cast_shadow(rng: Generator, picture: Picture, solid: Field) -> None:
+    """A soft shadow beside the object."""
+    dx, dy = rng.normal(0, 4), rng.uniform(-1, 6)
+    move = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
+    there = np.asarray(cv2.warpAffine(solid, move, solid.shape[::-1]), np.float32)
+    there = np.asarray(cv2.blur(there, (k := int(rng.choice([3, 5, 9, 13])), k)), np.float32)
+    shade(picture, there * np.float32(-rng.uniform(0.1, 0.6)))

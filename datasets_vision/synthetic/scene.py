@@ -1,0 +1,91 @@
+"""A drawn picture with its exact truth, and the camera through which it is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from datasets_vision.synthetic.textures import Picture, grain, grid, noise, shade
+
+GOOD = "none"
+SMALLEST = 10  # visible pixels below which an object is not told
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One labelled thing: box is (left, top, right, bottom) in pixels, right and bottom exclusive."""
+
+    name: str
+    box: tuple[int, int, int, int]
+    material: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """image (H, W, 3) uint8 RGB; mask (H, W) uint8: 0 is background, i is objects[i - 1]."""
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    objects: tuple[SceneObject, ...]
+    surface: str
+    label: str
+
+
+def assemble(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], named: Sequence[tuple[str, str]], surface: str
+) -> Scene:
+    """The scene of a drawn mask; objects that hardly show are dropped and the ids closed up.
+
+    `named[i - 1]` is the (name, material) of mask id i. The label is the largest object's name, or "none".
+    """
+    areas = np.bincount(mask.ravel(), minlength=len(named) + 1)
+    renumber = np.zeros(256, np.uint8)
+    objects: list[SceneObject] = []
+    sizes: list[int] = []
+    for old, (name, material) in enumerate(named, start=1):
+        if areas[old] < SMALLEST:
+            continue
+        objects.append(SceneObject(name, extent(mask == old), material))
+        sizes.append(int(areas[old]))
+        renumber[old] = len(objects)
+    label = objects[int(np.argmax(sizes))].name if objects else GOOD
+    return Scene(image, renumber[mask], tuple(objects), surface, label)
+
+
+def extent(inside: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the true pixels, right and bottom exclusive."""
+    columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def photograph(rng: Generator, picture: Picture, grey_share: float) -> NDArray[np.uint8]:
+    """Light, exposure, focus, grey and sensor noise; (H, W, 3) uint8. Moves no edge, so masks stay exact."""
+    height, width = picture.shape[:2]
+    light(rng, picture)
+    if rng.random() < grey_share:
+        picture = np.repeat((picture @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, axis=2)
+    middle = np.float32(picture.mean())
+    picture = (picture - middle) * np.float32(rng.uniform(0.75, 1.25)) + middle
+    picture *= np.float32(np.exp(rng.normal(0, 0.16)))
+    if rng.random() < 0.35:
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.1)), np.float32)
+    if rng.random() < 0.7:
+        picture = picture + np.float32(rng.uniform(0.004, 0.035)) * grain(rng, height, width)[..., None]
+    return np.asarray(np.clip(picture * 255 + 0.5, 0, 255), np.uint8)
+
+
+def light(rng: Generator, picture: Picture) -> None:
+    """A slanted gradient, at times with soft cast shadows."""
+    height, width = picture.shape[:2]
+    x, y = grid(height, width)
+    angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5) ** 1.5
+    slope = (x / width - 0.5) * np.float32(np.cos(angle)) + (y / height - 0.5) * np.float32(np.sin(angle))
+    slope *= np.float32(strength * 1.6)
+    if rng.random() < 0.3:
+        slope += np.float32(rng.uniform(0.03, 0.12)) * noise(rng, height, width, 2)
+    shade(picture, slope)

@@ -1,0 +1,122 @@
+"""Noise, colours and blends from which every procedural picture is made.
+
+Pictures are float32 RGB in 0..1, (height, width, 3), and are changed in place; fields are float32
+(height, width). All randomness comes from the generator that is handed in.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+Picture = NDArray[np.float32]
+Colour = NDArray[np.float32]
+
+
+def noise(rng: Generator, height: int, width: int, across: float, down: float | None = None) -> Field:
+    """Smooth noise, (height, width), about unit variance, with `across` x `down` features."""
+    rows, columns = max(2, round(down or across)) + 2, max(2, round(across)) + 2
+    grid = rng.standard_normal((rows, columns), dtype=np.float32)
+    return np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def fractal(rng: Generator, height: int, width: int, across: float = 4, octaves: int = 4, decay: float = 0.6) -> Field:
+    """Noise over several scales, each `decay` times weaker and twice as fine, (height, width)."""
+    total = noise(rng, height, width, across)
+    weight, power = 1.0, 1.0
+    for _ in range(octaves - 1):
+        across, weight = across * 2, weight * decay
+        total += np.float32(weight) * noise(rng, height, width, min(across, width), min(across, height))
+        power += weight**2
+    return total / np.float32(np.sqrt(power))
+
+
+def grain(rng: Generator, height: int, width: int, sigma: float = 0.0) -> Field:
+    """White noise, softened by `sigma` pixels but kept at unit variance, (height, width)."""
+    field = rng.standard_normal((height, width), dtype=np.float32)
+    if sigma <= 0:
+        return field
+    field = np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)
+    return field / np.float32(field.std() + 1e-6)
+
+
+def streaks(rng: Generator, height: int, width: int, length: float, fine: float = 1.0) -> Field:
+    """Vertical streaks `length` pixels long and about `fine` pixels wide, unit variance."""
+    return grain_like(noise(rng, height, width, width / fine, max(2.0, height / length)))
+
+
+def grain_like(field: Field) -> Field:
+    """The field at zero mean and unit variance."""
+    return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
+
+
+def turned(field: Field, rng: Generator) -> Field:
+    """The square field turned by a quarter or not."""
+    return np.ascontiguousarray(field.T) if rng.random() < 0.5 else field
+
+
+@lru_cache(maxsize=16)
+def grid(height: int, width: int) -> tuple[Field, Field]:
+    """Pixel coordinates (x, y), each (height, width); shared, so never written to."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return x, y
+
+
+def hsv(hue: float, saturation: float, value: float) -> Colour:
+    """RGB in 0..1, (3,)."""
+    return np.array(colorsys.hsv_to_rgb(hue % 1, min(1, max(0, saturation)), min(1, max(0, value))), np.float32)
+
+
+def any_colour(rng: Generator, saturation: tuple[float, float] = (0.2, 0.95)) -> Colour:
+    return hsv(rng.random(), rng.uniform(*saturation), rng.uniform(0.25, 0.95))
+
+
+def tinted(field: Field, colour: Colour, strength: float) -> Picture:
+    """`colour` made lighter and darker by the field, (height, width, 3)."""
+    return np.asarray((1 + np.float32(strength) * field)[..., None] * colour, np.float32)
+
+
+def mixed(share: Field, low: Colour, high: Colour) -> Picture:
+    """From `low` to `high` by a share in 0..1, (height, width, 3)."""
+    return low + share[..., None] * (high - low)
+
+
+def blend(picture: Picture, alpha: Field, paint: Picture | Colour) -> None:
+    """Cover the picture by `paint` where alpha is 1."""
+    picture += alpha[..., None] * (paint - picture)
+
+
+def shade(picture: Picture, amount: Field) -> None:
+    """Lighten (above 0) or darken (below 0) the picture by a share."""
+    picture *= (1 + amount)[..., None]
+
+
+def step(field: Field, edge: float, width: float) -> Field:
+    """0 below the edge, 1 above, over `width` (smoothstep)."""
+    t = np.clip((field - (edge - width / 2)) / width, 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
+
+
+def strokes(size: int, lines: list[NDArray[np.float32]], thickness: list[int], closed: bool = False) -> Field:
+    """Anti-aliased polylines, alpha (size, size); points are (n, 2) x, y in pixels."""
+    canvas = np.zeros((size, size), np.uint8)
+    for points, width in zip(lines, thickness, strict=True):
+        cv2.polylines(canvas, [np.round(points * 16).astype(np.int32)], closed, 255, width, cv2.LINE_AA, 4)
+    return np.asarray(canvas, np.float32) / np.float32(255)
+
+
+def filled(height: int, width: int, polygon: NDArray[np.float32]) -> Field:
+    """An anti-aliased filled polygon, alpha (height, width); points are (n, 2) x, y in pixels."""
+    canvas = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(canvas, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    return np.asarray(canvas, np.float32) / np.float32(255)
+
+
+def soften(field: Field, sigma: float) -> Field:
+    return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)
