@@ -24,7 +24,7 @@ from datasets_vision.images import open_image
 
 MODEL = "resnet10t"  # 4.9 M parameters; the strongest of the small ResNets on a few hundred images
 BATCH = 32
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 3e-3  # three runs on 250 drawn surfaces: 3 to 9 points above 1e-3 at the same seconds
 WEIGHT_DECAY = 0.05
 SMOOTHING = 0.1  # Szegedy et al. 2016
 WARM_UP = 0.05  # share of the time
@@ -135,7 +135,9 @@ class _Course:
         self.network.train()
         images = varied(self.train.batch(chosen.tolist()), flips)
         target = self.labels[chosen].to(images.device)
-        loss = functional.cross_entropy(self.network(images), target, label_smoothing=SMOOTHING)
+        with _quick(images.device):
+            logits = self.network(images)
+        loss = functional.cross_entropy(logits.float(), target, label_smoothing=SMOOTHING)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -210,7 +212,8 @@ def _logits(network: nn.Module, pictures: _Pictures) -> Tensor:
     network.eval()
     starts = range(0, len(pictures), BATCH)
     batches = [range(begin, min(begin + BATCH, len(pictures))) for begin in starts]
-    logits = [network(pictures.batch(batch)).float().cpu() for batch in batches]
+    with _quick(_device()):
+        logits = [network(pictures.batch(batch)).float().cpu() for batch in batches]
     return torch.cat(logits) if logits else torch.empty(0, 1)
 
 
@@ -227,6 +230,16 @@ def _endless_batches(count: int) -> Iterator[Tensor]:
 def _schedule(share: float) -> float:
     """Linear warm-up, then half a cosine to zero over the share of the time (Loshchilov & Hutter 2017)."""
     return min(share / WARM_UP, 1.0) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+def _quick(device: torch.device) -> torch.autocast:
+    """bfloat16 where the hardware multiplies in it: twice the steps in the same time."""
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported()
+    else:
+        capable = torch.cpu.get_capabilities()
+        able = bool(capable.get("avx512_bf16") or capable.get("amx_bf16"))
+    return torch.autocast(device.type, torch.bfloat16, enabled=able)
 
 
 def _device() -> torch.device:
