@@ -208,9 +208,7 @@ def test_as_many_items_as_possible_are_matched() -> None:
 
 def test_items_without_boxes_are_a_multiset() -> None:
     truth = [{"kind": "dent"}, {"kind": "dent"}, {"kind": "pit"}]
-    metrics = measure(
-        form_of(told=TOLD), [{"told": truth}], [answered({"told": [{"kind": "pit"}, {"kind": "dent"}]})]
-    )
+    metrics = measure(form_of(told=TOLD), [{"told": truth}], [answered({"told": [{"kind": "pit"}, {"kind": "dent"}]})])
     assert {m.name: m.value for m in metrics if m.field} == {"precision": 1, "recall": 2 / 3, "f1": 4 / 5}
 
 
