@@ -67,6 +67,7 @@ def test_no_adapter_is_said(known: Any) -> None:
     assert NO_ADAPTER in json.dumps(blocks.get_config_file())
 
 
+@pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")  # Gradio's own use of pandas
 def test_the_address_answers(address: str, photo: Path, tmp_path: Path) -> None:
     client = Client(address, verbose=False)
     shown, html, raw = client.predict("plates", handle_file(photo), "", api_name="/assess")

@@ -91,9 +91,7 @@ def write_table(out: Path, card: Card, rows: Iterable[Row]) -> None:
         writer(part, columns(card), rows)
         part.replace(out)
     except OSError as error:
-        raise DataError(
-            f"{out}: {error.strerror or error}; nothing is lost, make room and run it again"
-        ) from error
+        raise DataError(f"{out}: {error.strerror or error}; nothing is lost, make room and run it again") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -103,9 +103,7 @@ class Ledger:
             why = "another run writes it; wait for that one" if "locked" in str(error) else f"{error}"
             raise DataError(f"{self._path}: {why}, or give another output file") from error
         except sqlite3.DatabaseError as error:
-            raise DataError(
-                f"{self._path}: no ledger ({error}); delete it, or give another output file"
-            ) from error
+            raise DataError(f"{self._path}: no ledger ({error}); delete it, or give another output file") from error
 
 
 def _written(prediction: Prediction) -> str:

@@ -1,0 +1,37 @@
+"""Serve the app from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from rich.console import Console
+
+from datasets_vision.images import find_images
+from demo.app import build_app, launch
+from vlm_ft.errors import DataError
+from vlm_ft.inference.engine import Engine
+
+EXAMPLES = 6  # shown at most
+
+
+def serve(
+    folders: Sequence[Path],
+    *,
+    base: str | None = None,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    examples: Path | None = None,
+    console: Console,
+) -> None:
+    """Load the adapters, print the app's address, and serve until interrupted."""
+    engine = Engine.open(folders, base=base)
+    tries = list(islice(find_images(examples), EXAMPLES)) if examples is not None else []
+    blocks = build_app(engine, dict.fromkeys(engine.cards, tries))
+    try:
+        address = launch(blocks, host, port)
+    except OSError as error:
+        raise DataError(f"--port {port}: cannot be listened on ({error}); give another one") from error
+    console.print(f"the app: {address}  (Ctrl-C stops it)")
+    blocks.block_thread()

@@ -1,0 +1,50 @@
+"""Score a folder from the command line: load the adapter, show how it goes on, tell what was set aside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich.progress
+from rich.console import Console
+
+from vlm_ft.adapters import adapter_folder, read_card
+from vlm_ft.inference.engine import Engine
+from vlm_ft.scoring.export import check_target
+from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
+
+
+def score_shown(
+    folder: Path, adapter: Path, out: Path, *, batch_size: int, base: str | None, console: Console
+) -> ScoreReport:
+    """Score with the adapter in a folder, telling how it goes on `console`; see `score_folder`."""
+    check_target(out)
+    place = adapter_folder(adapter)
+    name = read_card(place).name
+    engine = Engine.open([place], base=base, batch_size=batch_size)
+    with _bar(console) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(state: Progress) -> None:
+            aside = f"{state.set_aside} set aside, " if state.set_aside else ""
+            told = f"{aside}{state.images_per_second:.1f} images/s"
+            bar.update(task, completed=state.done, total=state.total, description=told)
+
+        report = score_folder(engine, name, folder, out, batch_size=batch_size, progress=show, adapter_folder=place)
+    told = f", {report.resumed} of them by an earlier run" if report.resumed else ""
+    console.print(f"{out}: {report.scored} of {report.total} images scored{told}, in {report.seconds:.0f} s")
+    for path, reason in report.set_aside:
+        console.print(f"  set aside {path}: {reason}", markup=False)
+    return report
+
+
+def _bar(console: Console) -> rich.progress.Progress:
+    return rich.progress.Progress(
+        rich.progress.TextColumn("scoring"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TextColumn("left"),
+        rich.progress.TimeRemainingColumn(),
+        rich.progress.TextColumn("{task.description}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
