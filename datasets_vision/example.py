@@ -10,6 +10,9 @@ from typing import Any, Literal
 BOX_SCALE = 1000
 """Boxes are stored normalised to 0..BOX_SCALE as (left, top, right, bottom)."""
 
+SYNTHETIC_MARKER = "synthetic.json"
+"""The file that the project's generators leave in a set of drawings."""
+
 Box = tuple[int, int, int, int]
 
 

@@ -10,19 +10,11 @@ from pydantic import Field, ValidationError
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import AdapterError
+from vlm_ft.models.base_ref import BaseRef
 
 CARD = "card.json"
 CARD_VERSION = 1
-
-
-class BaseRef(Strict):
-    """Which base an adapter belongs to; `fingerprint` is of its weight files (`models.load.fingerprint`)."""
-
-    name: str
-    revision: str | None = None
-    fingerprint: str
-    model_type: str
-    kind: str = Field(description="'vision' (image-text-to-text) or 'text' (causal)")
+ADAPTER = "adapter"  # its folder inside a run
 
 
 class Provenance(Strict):
@@ -76,6 +68,14 @@ def read_card(folder: Path) -> Card:
         detail = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
         what = f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" if detail else "not UTF-8"
         raise AdapterError(f"{folder / CARD}: {what}; train the adapter again, or restore the file") from error
+
+
+def adapter_folder(place: Path) -> Path:
+    """The adapter folder itself, given it or the run folder that holds it. Raises `AdapterError`."""
+    if not (place / CARD).is_file() and (place / ADAPTER / CARD).is_file():
+        return place / ADAPTER
+    read_card(place)
+    return place
 
 
 def find_adapters(root: Path) -> list[Path]:

@@ -147,17 +147,15 @@ class Conversation:
     def _prompts(self, rows: Sequence[Row]) -> Batch:
         texts = [self.prompt(row) for row in rows]
         images = [[opened(image) for image in row.images] for row in rows]
-        options: dict[str, Any] = {
-            "padding": True,
-            "return_tensors": "pt",
-            "add_special_tokens": not self._template,
-        }
+        begun = texts[0].startswith(self.tokenizer.bos_token or ANSWER)  # the template wrote the first token itself
+        options: dict[str, Any] = {"padding": True, "return_tensors": "pt", "add_special_tokens": not begun}
         if not any(images):
-            text_only = self.tokenizer(texts, **options)
-            return dict(text_only)
+            return dict(self.tokenizer(texts, **options))
         if not self.base.vision:
             raise DataError(f"base {self.base.ref.name}: is a text model and takes no images; choose a vision base")
-        return dict(self.base.processor(text=texts, images=images, **options))
+        batch = dict(self.base.processor(text=texts, images=images, **options))
+        batch.pop("labels", None)  # PaliGemma's processor always adds them
+        return batch
 
     def lengths(self, row: Row) -> tuple[int, int]:
         """Tokens in all, and image tokens among them."""

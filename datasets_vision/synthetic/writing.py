@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -11,9 +12,11 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 import numpy as np
 from PIL import Image
 
+from datasets_vision.example import SYNTHETIC_MARKER
 from datasets_vision.synthetic.objects import OBJECTS, object_scene
 from datasets_vision.synthetic.scene import GOOD, Scene
 from datasets_vision.synthetic.surfaces import KINDS, World, surface_scene
+from vlm_ft.errors import DataError
 
 Domain = Literal["product_defects", "object_identification"]
 IMAGES, BOXES, MASKS, LABELS = "JPEGImages", "Annotations", "SegmentationObject", "labels.csv"
@@ -33,8 +36,17 @@ def scenes(domain: Domain, count: int, seed: int, world: World, size: int = 192)
 
 
 def write_set(domain: Domain, folder: Path, count: int, seed: int, world: World, size: int = 192) -> Path:
-    """Draw and write a set; the same arguments give the same bytes. Returns the folder."""
-    return write_voc(folder, scenes(domain, count, seed, world, size))
+    """Draw and write a set; the same arguments give the same bytes. Returns the folder.
+
+    A marker file says that these are drawings, so that what learns from them says so too. Raises `DataError`
+    where the folder holds files already.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder}: is not empty; give a new folder, or remove it first")
+    write_voc(folder, scenes(domain, count, seed, world, size))
+    drawn = {"domain": domain, "count": count, "seed": seed, "world": world, "size": size}
+    (folder / SYNTHETIC_MARKER).write_text(json.dumps(drawn) + "\n", encoding="utf-8")
+    return folder
 
 
 def write_voc(folder: Path, drawn: Iterable[Scene], stem: str = "scene") -> Path:

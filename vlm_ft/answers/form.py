@@ -72,7 +72,8 @@ class Form(Strict):
 
         `options` and `only` overrule what is seen. A field inside a list is kept where every item states it.
         """
-        kept = set(only) if only is not None else _stated(task.fields, answers)
+        stated = _stated(task.fields, answers)
+        kept = stated if only is None else _asked_for(only, stated, task)
         if not kept:
             raise FormError(f"task {task.name}: the data label none of its fields; known: {_listed(task.fields)}")
         seen = {path: sorted(names) for path, names in _used(task.fields, answers).items()}
@@ -180,18 +181,14 @@ def _with_options(field: FieldSpec, path: str, options: Options, task: str) -> F
         return field
     given = tuple(options.get(path, kind.options))
     if not given:
-        raise FormError(
-            f"task {task}: field {path!r} has no options; name them in the recipe: labels: {path}: [...]"
-        )
+        raise FormError(f"task {task}: field {path!r} has no options; name them in the recipe: labels: {path}: [...]")
     repeated = sorted({name for name in given if given.count(name) > 1})
     if repeated:
         raise FormError(f"task {task}: field {path!r} lists {repeated[0]!r} twice")
     if kind.options:
         for name in given:
             if name not in kind.options:
-                raise FormError(
-                    f"task {task}: field {path!r} has no option {name!r}; {nearest(name, kind.options)}"
-                )
+                raise FormError(f"task {task}: field {path!r} has no option {name!r}; {nearest(name, kind.options)}")
         given = tuple(name for name in kind.options if name in given)  # a closed scale keeps its own order
     return field.model_copy(update={"kind": Choice(options=given)})
 
@@ -207,11 +204,22 @@ def _stated(fields: Iterable[FieldSpec], answers: Sequence[Values]) -> set[str]:
             continue
         rows = [row for values in answers for row in values.get(field.name, ())]
         stated |= {
-            f"{field.name}.{part.name}"
-            for part in field.kind.fields
-            if rows and all(part.name in row for row in rows)
+            f"{field.name}.{part.name}" for part in field.kind.fields if rows and all(part.name in row for row in rows)
         }
     return stated
+
+
+def _asked_for(only: Iterable[str], stated: set[str], task: Task) -> set[str]:
+    """The stated paths that `only` asks for; a list's name asks for all that is stated inside it."""
+    known, kept = paths(task.fields), set()
+    for path in only:
+        if path not in known:
+            raise FormError(f"task {task.name}: no field {path!r}; {nearest(path, known)}")
+        found = {name for name in stated if name == path or name.startswith(path + ".")}
+        if not found:
+            raise FormError(f"task {task.name}: fields asks {path!r}, which no label states; leave it out")
+        kept |= found
+    return kept
 
 
 def _used(fields: Iterable[FieldSpec], answers: Sequence[Values], prefix: str = "") -> dict[str, set[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets_vision.example import Example
+from datasets_vision.example import SYNTHETIC_MARKER, Example
 from datasets_vision.source import SetAside, read
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Items
@@ -18,9 +18,6 @@ from vlm_ft.data.splits import assign
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import ROLES, Recipe, Role
 from vlm_ft.tasks import task_of
-
-MARKER = "synthetic.json"
-"""The file that the project's generators leave in a set of drawings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
         form=form,
         cases=by_role,
         set_aside=tuple(entry for reading in readings for entry in reading.set_aside),
-        synthetic=any((source.path / MARKER).is_file() for source in recipe.data),
+        synthetic=any((source.path / SYNTHETIC_MARKER).is_file() for source in recipe.data),
         notes=notes,
     )
 

@@ -16,6 +16,7 @@ from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Strict
 from vlm_ft.answers.metrics import WHOLE, Metric, case_score, majority, measure
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Values
+from vlm_ft.data.cases import Case
 from vlm_ft.errors import AdapterError, DataError, nearest
 from vlm_ft.evaluation.rival import MODEL, Flips, Labelled, train_rival
 from vlm_ft.inference.request import BASE, Predictor, Request
@@ -25,14 +26,6 @@ SIDE = 224  # of the rival's images, in pixels, where the card states no limit
 
 Progress = Callable[[str, float, float], None]
 """Called with a system's name, what is done and what there is: examples, or seconds of the rival's training."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """An example, and the values that are observed of it."""
-
-    example: Example
-    values: Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +91,7 @@ def evaluate(
     train: Sequence[Case] = (),
     tune: Sequence[Case] = (),
     rival: RivalPlan | None = None,
+    ask_base: bool = True,
     chunk: int = 16,
     seed: int = 0,
     progress: Progress | None = None,
@@ -115,7 +109,8 @@ def evaluate(
         raise DataError(f"adapter {adapter}: no test examples to evaluate on; give the test role a share")
     card = predictor.cards[adapter]
     study = _Study(card.form, test, seed, progress)
-    study.ask(BASE, predictor, BASE, chunk)
+    if ask_base:
+        study.ask(BASE, predictor, BASE, chunk)
     study.ask(ADAPTER, predictor, adapter, chunk)
     if train:
         values = majority(card.form, [case.values for case in train])

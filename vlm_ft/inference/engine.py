@@ -130,8 +130,8 @@ class Engine:
     def _group(self, request: Request) -> tuple[Any, ...]:
         """What may share a batch: one pixel limit, images or none, and one adapter where mixing is not exact."""
         card = self.cards.get(request.adapter)
-        alone = request.adapter if not self._mixable else None
-        return (card.pixels if card else None, bool(request.images), alone)
+        mixable = self._mixable and len(request.images) <= 1  # PEFT takes one entry of the tower's batch for a row
+        return (card.pixels if card else None, len(request.images), None if mixable else request.adapter)
 
     def _conversation(self, pixels: tuple[int, int] | None) -> Conversation:
         """The prompts of adapters with this pixel limit; each limit has a processor of its own."""
@@ -146,8 +146,8 @@ class Engine:
     def _mixable(self) -> bool:
         """Whether one batch may hold several adapters: PEFT mixes plain LoRA; some towers fold the batch away."""
         plain = all(not self._model.peft_config[slot].use_dora for slot in self._slots.values())
-        towers = any("vision" in card.scope for card in self.cards.values())
-        return plain and (self.base.family.mixed_adapters_with_vision or not towers)
+        seeing = any({"vision", "projector"} & set(card.scope) for card in self.cards.values())
+        return plain and (self.base.family.mixed_adapters_with_vision or not seeing)
 
     def _answer(self, rows: list[Row], names: list[str], pixels: tuple[int, int] | None) -> list[Prediction]:
         with self._lock, torch.inference_mode():
@@ -162,7 +162,9 @@ class Engine:
             written = self._generate(
                 batch,
                 names,
-                logits_processor=LogitsProcessorList([FollowGrammar(matchers, length, self._vocabulary)]),
+                logits_processor=LogitsProcessorList(
+                    [FollowGrammar(matchers, length, self._vocabulary, self._stops[0])]
+                ),
                 generation_config=GenerationConfig(
                     do_sample=False,
                     max_new_tokens=min(room, max(longest_answer(row.form) for row in rows)),

@@ -41,8 +41,9 @@ class Grammars:
 class FollowGrammar(LogitsProcessor):  # type: ignore[misc]
     """Masks what the grammar of each row of a batch forbids next."""
 
-    def __init__(self, matchers: Sequence[LLMatcher], prompt_length: int, vocabulary: int) -> None:
+    def __init__(self, matchers: Sequence[LLMatcher], prompt_length: int, vocabulary: int, stop: int) -> None:
         self.matchers = matchers
+        self.stop = stop
         self.seen = prompt_length
         self.bitmask = allocate_token_bitmask(len(matchers), vocabulary)
 
@@ -54,11 +55,14 @@ class FollowGrammar(LogitsProcessor):  # type: ignore[misc]
                     matcher.consume_token(token)
         self.seen = input_ids.shape[1]
         for row, matcher in enumerate(self.matchers):
-            if matcher.is_stopped():
-                self.bitmask[row] = -1  # a finished row is padded by generate
-            else:
+            if not matcher.is_stopped():
                 fill_next_token_bitmask(matcher, self.bitmask, row)
-        return scores.masked_fill(~unpacked(self.bitmask, scores.shape[1]).to(scores.device), float("-inf"))
+        allowed = unpacked(self.bitmask, scores.shape[1])
+        for row, matcher in enumerate(self.matchers):
+            if matcher.is_stopped():  # the answer is whole: end the turn
+                allowed[row] = False
+                allowed[row, self.stop] = True
+        return scores.masked_fill(~allowed.to(scores.device), float("-inf"))
 
 
 def unpacked(bitmask: Tensor, vocabulary: int) -> Tensor:

@@ -23,8 +23,8 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from vlm_ft.adapters import BaseRef
 from vlm_ft.errors import ModelError
+from vlm_ft.models.base_ref import BaseRef
 from vlm_ft.models.families import Family, family_of, limit_pixels
 
 log = logging.getLogger(__name__)
@@ -77,8 +77,8 @@ def load_base(
 ) -> Base:
     """Load by Hub name, local folder, or ``starter``.
 
-    `dtype` None is bf16 on a GPU and fp32 on a CPU; `pixels` are the least and the most of one image. Raises `ModelError` where the base cannot be had, is of an
-    unknown family, or cannot be quantized here.
+    `dtype` None is bf16 on a GPU and fp32 on a CPU; `pixels` are the least and the most of one image. Raises
+    `ModelError` where the base cannot be had, is of an unknown family, or cannot be quantized here.
     """
     place = locate(name)
     try:

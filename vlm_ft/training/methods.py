@@ -73,7 +73,8 @@ def sft(
         warmup_steps=round(settings.warmup * max_steps),
         weight_decay=settings.weight_decay,
         bf16=uses_bf16(settings.precision),
-        gradient_checkpointing=torch.cuda.is_available(),
+        gradient_checkpointing=None,  # deprecated, and TRL's default
+        activation_checkpointing=torch.cuda.is_available(),
         eval_strategy="steps" if watched else "no",
         eval_steps=every,
         save_strategy="steps",

@@ -24,6 +24,7 @@ REHEARSED = 2  # steps that are timed, after one that warms up
 class Lengths:
     """Tokens of the longest row, and in all; image tokens of the row with the most."""
 
+    rows: int
     longest: int
     total: int
     most_image_tokens: int
@@ -31,10 +32,11 @@ class Lengths:
 
 def check_lengths(collators: Sequence[Collator], limit: int) -> Lengths:
     """Measure every row as training will read it. Raises `DataError` naming the rows that do not fit: none is cut."""
-    longest = total = most_image = 0
+    rows = longest = total = most_image = 0
     too_long: list[str] = []
     for collator in collators:
         for index, case in enumerate(collator.cases):
+            rows += 1
             tokens, image_tokens = collator.conversation.lengths(collator.row(index))
             longest, total, most_image = max(longest, tokens), total + tokens, max(most_image, image_tokens)
             if tokens > limit:
@@ -45,7 +47,7 @@ def check_lengths(collators: Sequence[Collator], limit: int) -> Lengths:
             f"{len(too_long)} rows exceed {limit} tokens: {shown}; raise training.max_length, lower pixels.maximum, "
             "or shorten the texts (rows are never cut)"
         )
-    return Lengths(longest, total, most_image)
+    return Lengths(rows, longest, total, most_image)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import yaml
 from peft import PeftModel
 from rich.console import Console
 
-from vlm_ft.adapters import Card, Provenance
+from vlm_ft.adapters import ADAPTER, Card, Provenance
 from vlm_ft.conversation import Conversation
 from vlm_ft.data.cases import Case, Dataset, load
 from vlm_ft.errors import RecipeError
@@ -27,10 +27,10 @@ from vlm_ft.training.progress import ShowProgress, draw_losses
 from vlm_ft.training.rehearse import Cost, Lengths, check_lengths, measure_step, peak_memory
 from vlm_ft.training.verify import adapter_state, checksum, verify
 
-ADAPTER = "adapter"
 PLAN = "plan.json"
 RECIPE = "recipe.yaml"
 SPLITS = "splits.jsonl"
+SHOWN_ROWS = 3
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=resume and _has_checkpoint(out))
     seconds = time.monotonic() - started
+    trainer.accelerator.unwrap_model(prepared.model, keep_fp32_wrapper=False)  # sheds the autocast of training
     draw_losses(trainer.state.log_history, out / "loss.png")
     folder = out / ADAPTER
     prepared.model.save_pretrained(str(folder))
@@ -118,6 +119,39 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     (folder / "README.md").write_text(_readme(prepared), encoding="utf-8")
     console.print(f"adapter {folder}: {plan['steps']} steps in {seconds:.0f} s, {proof['tensors_moved']} tensors moved")
     return folder
+
+
+def rehearse(recipe: Recipe, console: Console) -> None:
+    """What a run would be, from real rows and real steps; trains nothing and writes nothing."""
+    prepared = prepare(recipe)
+    tell(prepared, console)
+    for index in range(min(SHOWN_ROWS, len(prepared.train.cases))):
+        console.rule(f"row {index + 1}: {prepared.train.cases[index].example.id}")
+        console.print(render(prepared.conversation.view(prepared.train.row(index))))
+    console.rule()
+    lengths = prepared.lengths
+    console.print(
+        f"tokens: longest {lengths.longest} of {prepared.base.max_length}, mean {lengths.total / lengths.rows:.0f}, "
+        f"{lengths.most_image_tokens} of images"
+    )
+    cost = measure_step(prepared.model, prepared.train, recipe.training)
+    steps = plan_steps(recipe, len(prepared.train.cases), cost)
+    where = "on the GPU" if torch.cuda.is_available() else "resident"
+    console.print(
+        f"measured: {cost.seconds:.2f} s a step of {recipe.training.batch_size * recipe.training.accumulate}, "
+        f"{cost.peak_bytes / 2**30:.2f} GiB {where} at the peak\n"
+        f"estimated: {steps} steps, about {steps * cost.seconds / 60:.1f} min"
+    )
+
+
+def render(pieces: Sequence[tuple[str, bool]]) -> Any:
+    """A row's tokens as text; what is supervised stands out."""
+    from rich.text import Text
+
+    text = Text()
+    for piece, supervised in pieces:
+        text.append(f"⟦{piece}⟧" if supervised else piece, style="bold green" if supervised else "dim")
+    return text
 
 
 def tell(prepared: Prepared, console: Console) -> None:

@@ -1,0 +1,227 @@
+"""The command line. Heavy libraries are imported inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from vlm_ft.errors import VlmFtError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vlm_ft.recipe import Recipe
+
+USER_ERROR = 2
+Domain = Literal["product_defects", "object_identification"]
+World = Literal["starter", "quickstart"]
+
+app = typer.Typer(
+    name="vlm-ft",
+    help="Fine-tune vision-language models into assessors with typed, checkable answers.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Look at data before training on it.", no_args_is_help=True)
+starter = typer.Typer(help="The embedded starter base.", no_args_is_help=True)
+app.add_typer(data, name="data")
+app.add_typer(starter, name="starter")
+
+RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one (vlm-ft recipes)")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="key=value laid over the recipe; may be repeated")]
+TaskFile = Annotated[Path | None, typer.Option("--task", help="a Python file of yours that defines TASK")]
+Out = Annotated[Path | None, typer.Option("--out", help="the run's folder [runs/<recipe name>]")]
+Adapters = Annotated[list[Path], typer.Option("--adapter", help="an adapter or run folder; may be repeated")]
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one line and exit code 2."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except VlmFtError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(USER_ERROR) from None
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@app.callback()
+def _quiet() -> None:
+    """Fine-tune vision-language models into assessors with typed, checkable answers."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)\b")
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that travel with the package."""
+    from vlm_ft.recipe import RECIPES, load_recipe, shipped
+
+    for name in shipped():
+        recipe = load_recipe(RECIPES / f"{name}.yaml")
+        print(f"{name:24} {recipe.task:24} {', '.join(str(source.path) for source in recipe.data)}")
+
+
+@app.command()
+def train(
+    recipe: RecipeName,
+    out: Out = None,
+    settings: Set = None,
+    task: TaskFile = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the newest checkpoint")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show rows, sizes and cost; train nothing")] = False,
+) -> None:
+    """Tune an adapter as a recipe says."""
+    from vlm_ft.training.run import rehearse
+    from vlm_ft.training.run import train as run
+
+    loaded = _recipe(recipe, settings, task)
+    if dry_run:
+        rehearse(loaded, _console())
+        return
+    run(loaded, out or Path("runs") / loaded.name, resume=resume, console=_console())
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="a run folder of vlm-ft train")],
+    rival: Annotated[
+        bool, typer.Option(help="train a timm convnet for the same time, where images have a class")
+    ] = True,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    base: Annotated[bool, typer.Option(help="ask the bare base, too")] = True,
+) -> None:
+    """Compare adapter, bare base, majority class and a classifier on `test`; write JSON, Markdown and HTML."""
+    from vlm_ft.evaluation.run import evaluate_run
+
+    evaluate_run(run, rival=rival, base=base, batch_size=batch_size, console=_console())
+
+
+@app.command()
+def crossval(
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Option("--out", help="the folder of all its runs")],
+    folds: Annotated[int, typer.Option(min=2)] = 3,
+    vary: Annotated[list[str] | None, typer.Option(help="key=value of one variant; may be repeated")] = None,
+    settings: Set = None,
+) -> None:
+    """Train and test variants of a recipe on the same grouped folds; what is finished is kept."""
+    from vlm_ft.evaluation.crossval import crossval as run
+    from vlm_ft.recipe import find_recipe
+
+    run(find_recipe(recipe), out, folds=folds, variants=vary or [], settings=settings or [], console=_console())
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(help="images, searched recursively")],
+    adapter: Annotated[Path, typer.Option("--adapter", help="an adapter or run folder")],
+    out: Annotated[Path, typer.Option("--out", help="results.parquet, .csv or .jsonl")],
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    base: Annotated[str | None, typer.Option(help="where the base is, if not where the card says")] = None,
+) -> None:
+    """Score a folder of images. Exit code 0: all scored; 3: done, some set aside; 2: a mistake to mend."""
+    from vlm_ft.scoring.run import score_shown
+
+    report = score_shown(folder, adapter, out, batch_size=batch_size, base=base, console=_console())
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def demo(
+    adapter: Adapters,
+    host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="[the first free one from 7860]")] = None,
+    examples: Annotated[Path | None, typer.Option(help="a folder of example images")] = None,
+    base: Annotated[str | None, typer.Option(help="where the base is, if not where the card says")] = None,
+) -> None:
+    """Open the app: upload a photo, get an assessment."""
+    from demo.run import serve
+
+    serve(_folders(adapter), base=base, host=host, port=port, examples=examples, console=_console())
+
+
+@data.command("read")
+def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -> None:
+    """Read a recipe's data: the form that they fill, the roles, and all that was set aside."""
+    from vlm_ft.data.cases import load
+
+    console = _console()
+    dataset = load(_recipe(recipe, settings, task))
+    console.print(dataset.form.prompt, markup=False)
+    console.print("\n" + ", ".join(f"{role} {count}" for role, count in dataset.counts.items()))
+    for note in dataset.notes:
+        console.print(f"note: {note}", markup=False)
+    for entry in dataset.set_aside:
+        console.print(f"set aside {entry.place}: {entry.reason}", markup=False)
+
+
+@data.command("synth")
+def data_synth(
+    domain: Annotated[Domain, typer.Argument()],
+    out: Annotated[Path, typer.Argument(help="an empty or new folder")],
+    count: Annotated[int, typer.Option(min=1)] = 600,
+    seed: int = 0,
+    size: Annotated[int, typer.Option(min=32, help="pixels of a side")] = 192,
+    world: Annotated[
+        World, typer.Option(help="quickstart: what the base never saw; starter: what it did")
+    ] = "quickstart",
+) -> None:
+    """Draw a procedural set with exact boxes and masks, as Pascal VOC."""
+    from datasets_vision.synthetic.writing import write_set
+
+    write_set(domain, out, count, seed=seed, world=world, size=size)
+    print(f"{out}: {count} images")
+
+
+@starter.command("build")
+def starter_build(
+    out: Annotated[Path, typer.Option("--out", help="checkpoints and the finished base")] = Path("build/starter"),
+    tower_minutes: Annotated[float, typer.Option(help="dense stage: the vision tower alone")] = 60,
+    minutes: Annotated[float, typer.Option(help="instruction stage: the whole model")] = 40,
+    seed: int = 0,
+    threads: Annotated[int, typer.Option(min=1, help="of the training; one more process draws the pictures")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the newest checkpoints")] = False,
+) -> None:
+    """Train the starter base from nothing, on procedural images and texts; resumable."""
+    from vlm_ft.pretraining.build import build
+
+    build(out, tower_minutes=tower_minutes, minutes=minutes, seed=seed, resume=resume, threads=threads)
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option("--out")] = Path("quickstart"),
+    app_: Annotated[bool, typer.Option("--app/--no-app", help="open the app at the end")] = True,
+) -> None:
+    """The main job, whole and small: a set that the base never saw, LoRA, evaluation, a scored folder, the app."""
+    from vlm_ft.quickstart import run
+
+    run(out, with_app=app_, console=_console())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def _recipe(name: str, settings: list[str] | None, task: Path | None) -> Recipe:
+    from vlm_ft.recipe import find_recipe, load_recipe
+
+    extra = [f"task_file={task}"] if task else []
+    return load_recipe(find_recipe(name), [*(settings or []), *extra])
+
+
+def _folders(places: list[Path]) -> list[Path]:
+    from vlm_ft.adapters import adapter_folder
+
+    return [adapter_folder(place) for place in places]

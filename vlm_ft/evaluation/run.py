@@ -1,0 +1,118 @@
+"""Evaluate a run folder: the adapter in it, on the `test` role that its recipe set aside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vlm_ft.adapters import ADAPTER, Card, read_card
+from vlm_ft.data.cases import Dataset, load
+from vlm_ft.errors import AdapterError
+from vlm_ft.evaluation import report
+from vlm_ft.evaluation.evaluate import ADAPTER as SYSTEM
+from vlm_ft.evaluation.evaluate import Evaluation, RivalPlan, evaluate, rival_field
+from vlm_ft.inference.engine import Engine
+from vlm_ft.recipe import Recipe, load_recipe
+from vlm_ft.training.run import RECIPE, SPLITS
+
+LARGEST_SIDE = 448  # pixels: a convnet from scratch gains nothing from more
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    rival: bool = True,
+    base: bool = True,
+    batch_size: int = 16,
+    console: Console | None = None,
+) -> Evaluation:
+    """Compare the systems on `test`, write ``run/evaluation`` (JSON, Markdown, HTML), put the figures on the card.
+
+    Raises `AdapterError` where the folder holds no finished run.
+    """
+    console = console or Console(stderr=True)
+    recipe, card, dataset = open_run(run)
+    engine = Engine.open([run / ADAPTER], batch_size=batch_size)
+    plan = None
+    if rival and rival_field(dataset.form) is not None and any(c.example.images for c in dataset.cases["train"]):
+        plan = RivalPlan(
+            seconds=float(card.training["seconds"]),
+            side=_side(engine.base.processor),
+            flips="both" if recipe.augment == "flips" else "none",
+            seed=recipe.training.seed,
+        )
+    with _shown(console) as progress:
+        evaluation = evaluate(
+            engine,
+            card.name,
+            dataset.cases["test"],
+            train=dataset.cases["train"],
+            tune=dataset.cases["tune"],
+            rival=plan,
+            ask_base=base,
+            chunk=batch_size,
+            progress=progress,
+        )
+    folder = run / "evaluation"
+    report.write(evaluation, folder)
+    figures = {f"{metric.field}.{metric.name}": metric.model_dump() for metric in evaluation.systems[SYSTEM]}
+    card.model_copy(update={"metrics": figures}).write(run / ADAPTER)
+    console.print(summary(evaluation))
+    console.print(f"{folder / 'evaluation.html'}: pictures of the best, worst and wrong cases")
+    return evaluation
+
+
+def open_run(run: Path) -> tuple[Recipe, Card, Dataset]:
+    """The recipe, the card and the data of a finished run, in the roles that it trained with."""
+    if not (run / RECIPE).is_file():
+        raise AdapterError(f"{run}: holds no run of vlm-ft train (no {RECIPE}); give a run folder")
+    recipe = load_recipe(run / RECIPE)
+    card = read_card(run / ADAPTER)
+    dataset = load(recipe, run / SPLITS)
+    if dataset.form.fingerprint != card.form.fingerprint:
+        raise AdapterError(
+            f"{run}: its data now fill another form than the adapter's (form {dataset.form.fingerprint}, card "
+            f"{card.form.fingerprint}); restore the data, or train again"
+        )
+    return recipe, card, dataset
+
+
+def summary(evaluation: Evaluation) -> Table:
+    """The figures as a terminal table: a row a metric, a column a system."""
+    table = Table("field", "metric", "n", *evaluation.systems)
+    for metric in evaluation.systems[SYSTEM]:
+        cells = []
+        for metrics in evaluation.systems.values():
+            found = next((m for m in metrics if (m.field, m.name) == (metric.field, metric.name)), None)
+            cells.append(f"{found.value:.3f} [{found.low:.2f}, {found.high:.2f}]" if found else "-")
+        table.add_row(metric.field, metric.name, str(metric.count), *cells)
+    return table
+
+
+def _side(processor: Any) -> int:
+    """The side in pixels of the images that the adapter sees, as the rival gets them."""
+    size = getattr(getattr(processor, "image_processor", None), "size", None) or {}
+    area = size.get("longest_edge") or size.get("height", 224) * size.get("width", 224)
+    return min(LARGEST_SIDE, round(math.sqrt(area)))
+
+
+@contextmanager
+def _shown(console: Console) -> Iterator[Any]:
+    """A bar a system."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(system: str, done: float, total: float) -> None:
+            if system not in tasks:
+                tasks[system] = bar.add_task(f"asking {system}", total=total)
+            bar.update(tasks[system], completed=done, total=total)
+
+        yield show

@@ -1,0 +1,142 @@
+"""Instruction rows for the starter: a drawn picture or a text, a form of a random shape, the exact answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image
+
+from datasets_vision.example import Label, LabelledObject, Turn, normalised_box
+from datasets_vision.synthetic.objects import OBJECTS, object_scene
+from datasets_vision.synthetic.scene import GOOD, Scene
+from datasets_vision.synthetic.surfaces import KINDS, surface_scene
+from datasets_vision.synthetic.texts import CLAUSES, clause, sentence
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.task import Task, Values
+from vlm_ft.conversation import Row
+from vlm_ft.models.starter.architecture import SIDE
+from vlm_ft.tasks import legal_documents, object_identification, product_defects
+
+TEXT_SHARE = 0.12
+DISTRACTORS = (2, 9)  # options beside those that the answer uses
+
+DEFECT_FORMS: tuple[tuple[str, ...], ...] = (
+    ("kind",),
+    ("passed", "kind"),
+    ("passed", "findings.kind"),
+    ("passed", "kind", "findings.kind", "findings.box"),
+    ("kind", "findings.kind", "findings.box"),
+    ("findings.kind", "findings.box"),
+)
+OBJECT_FORMS: tuple[tuple[str, ...], ...] = (
+    ("kind",),
+    ("kind", "count"),
+    ("count", "objects.name", "objects.box"),
+    ("objects.name", "objects.box"),
+    ("kind", "count", "objects.name", "objects.box"),
+)
+CLAUSE_FORMS: tuple[tuple[str, ...], ...] = (("clause_type",), ("present",))
+
+
+def draw_row(rng: Generator) -> Row:
+    """One supervised row: a text, or a surface, or objects."""
+    draw = rng.random()
+    if draw < TEXT_SHARE:
+        return _clause_row(rng)
+    if draw < TEXT_SHARE + (1 - TEXT_SHARE) / 2:
+        scene = surface_scene(rng, SIDE)
+        names = sorted(KINDS["starter"])
+        return _seen(rng, scene, product_defects.TASK, DEFECT_FORMS, [*names, GOOD], ("kind", "findings.kind"))
+    scene = object_scene(rng, SIDE)
+    names = sorted(OBJECTS["starter"])
+    return _seen(rng, scene, object_identification.TASK, OBJECT_FORMS, names, ("kind", "objects.name"))
+
+
+def _seen(
+    rng: Generator,
+    scene: Scene,
+    task: Task,
+    forms: Sequence[tuple[str, ...]],
+    names: Sequence[str],
+    choices: tuple[str, str],
+) -> Row:
+    scene = _flipped(rng, scene)
+    label = label_of(scene, image_class=task is object_identification.TASK and bool(scene.objects))
+    values = task.values(label)
+    only = list(forms[int(rng.integers(len(forms)))])
+    if "kind" in only and "kind" not in values:
+        only = [path for path in only if path != "kind"] or ["count"]
+    used = {thing.name for thing in scene.objects} | ({values["kind"]} if "kind" in values else set())
+    options = _options(rng, used, names)
+    listed = [name for name in options if name != GOOD]
+    form = Form.of(task, {path: listed if "." in path else options for path in choices if path in only}, only)
+    return Row(form, (), (Image.fromarray(scene.image),), form.target(_only(values, form)))
+
+
+def _clause_row(rng: Generator) -> Row:
+    text, name = clause(rng)
+    if rng.random() < 0.5:
+        form = Form.of(legal_documents.TASK, {"clause_type": _options(rng, {name}, sorted(CLAUSES))}, ["clause_type"])
+        return Row(form, (Turn("user", text),), (), form.target({"clause_type": name}))
+    asked = name if rng.random() < 0.5 else str(rng.choice(sorted(CLAUSES)))
+    form = Form.of(legal_documents.TASK, only=["present"])
+    turn = Turn("user", f"Clause asked about: {asked}\n\n{text}")
+    return Row(form, (turn,), (), form.target({"present": asked == name}))
+
+
+def label_of(scene: Scene, *, image_class: bool) -> Label:
+    """What a drawn scene's own files would say of it."""
+    height, width = scene.mask.shape
+    return Label(
+        image_class=scene.label if image_class else None,
+        objects=tuple(LabelledObject(thing.name, normalised_box(*thing.box, width, height)) for thing in scene.objects),
+    )
+
+
+def _only(values: Values, form: Form) -> Values:
+    kept: Values = {}
+    for field in form.fields:
+        value = values[field.name]
+        inner = getattr(field.kind, "fields", None)
+        kept[field.name] = value if inner is None else [{part.name: row[part.name] for part in inner} for row in value]
+    return kept
+
+
+def _options(rng: Generator, used: set[str], names: Sequence[str]) -> list[str]:
+    """The names that the answer needs among some that it does not, in the sorted order of a real form."""
+    others = [name for name in names if name not in used]
+    count = min(len(others), int(rng.integers(*DISTRACTORS)))
+    picked = {str(name) for name in rng.choice(others, count, replace=False)} if count else set()
+    if not (used | picked) - {GOOD}:
+        picked.add(next(name for name in others if name != GOOD))
+    return sorted(used | picked)
+
+
+def _flipped(rng: Generator, scene: Scene) -> Scene:
+    """The scene mirrored half of the time, boxes with it."""
+    if rng.random() < 0.5:
+        return scene
+    width = scene.mask.shape[1]
+
+    def mirrored(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        return width - box[2], box[1], width - box[0], box[3]
+
+    objects = tuple(replace(thing, box=mirrored(thing.box)) for thing in scene.objects)
+    image, mask = (np.ascontiguousarray(array[:, ::-1]) for array in (scene.image, scene.mask))
+    return replace(scene, image=image, mask=mask, objects=objects)
+
+
+def corpus(count: int, seed: int = 0) -> Iterator[str]:
+    """Texts for the vocabulary: prompts, answers, and sentences of every domain."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        if rng.random() < 0.5:
+            yield sentence(rng)
+            continue
+        row: Any = draw_row(rng)
+        yield row.form.prompt
+        yield row.target
