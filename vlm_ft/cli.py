@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -58,6 +59,7 @@ def main() -> None:
 def _quiet() -> None:
     """Fine-tune vision-language models into assessors with typed, checkable answers."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)\b")
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it misses optional CPU kernels aloud
 
 
 @app.command()
@@ -211,7 +213,7 @@ def quickstart(
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def _recipe(name: str, settings: list[str] | None, task: Path | None) -> Recipe:

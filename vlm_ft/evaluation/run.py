@@ -85,13 +85,14 @@ def open_run(run: Path) -> tuple[Recipe, Card, Dataset]:
 
 
 def summary(evaluation: Evaluation) -> Table:
-    """The figures as a terminal table: a row a metric, a column a system."""
+    """The figures as a terminal table: a row a metric, a column a system; the adapter's with 95 % intervals."""
     table = Table("field", "metric", "n", *evaluation.systems)
     for metric in evaluation.systems[SYSTEM]:
         cells = []
         for metrics in evaluation.systems.values():
             found = next((m for m in metrics if (m.field, m.name) == (metric.field, metric.name)), None)
-            cells.append(f"{found.value:.3f} [{found.low:.2f}, {found.high:.2f}]" if found else "-")
+            interval = f" [{metric.low:.2f}, {metric.high:.2f}]" if found is metric else ""
+            cells.append(f"{found.value:.3f}{interval}" if found else "-")
         table.add_row(metric.field, metric.name, str(metric.count), *cells)
     return table
 

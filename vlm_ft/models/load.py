@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from transformers import (
     BitsAndBytesConfig,
 )
 from transformers.utils import cached_file
+from transformers.utils.logging import disable_progress_bar
 
 from vlm_ft.errors import ModelError
 from vlm_ft.models.base_ref import BaseRef
@@ -80,6 +82,8 @@ def load_base(
     `dtype` None is bf16 on a GPU and fp32 on a CPU; `pixels` are the least and the most of one image. Raises
     `ModelError` where the base cannot be had, is of an unknown family, or cannot be quantized here.
     """
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     place = locate(name)
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
