@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -126,20 +126,18 @@ class Form(Strict):
             values = json.loads(text)
         except json.JSONDecodeError as error:
             raise FormError(f"answer is no JSON at character {error.pos}: {text[:60]!r}") from error
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list in a list in a list ...
+            raise FormError(f"answer is no JSON that can be read: {text[:60]!r}") from error
         return self.check(values)
 
     def check(self, values: Any) -> Values:
         """The same values if they fit. Raises `FormError` naming the field, the value and what is allowed."""
         try:
-            return self._model.model_validate(values).model_dump(mode="json")
+            return _model(self.fields).model_validate(values).model_dump(mode="json")
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "answer"
-            raise FormError(f"{place}: {str(first['input'])[:60]!r} does not fit: {first['msg']}") from error
-
-    @cached_property
-    def _model(self) -> type[BaseModel]:
-        return _pydantic(self.fields, "Answer")
+            place = " ".join(".".join(str(part) for part in first["loc"]).split()) or "answer"  # a key may be any text
+            raise FormError(f"{place[:60]}: {str(first['input'])[:60]!r} does not fit: {first['msg']}") from error
 
 
 def paths(fields: Iterable[FieldSpec]) -> set[str]:
@@ -313,6 +311,12 @@ def _annotation(kind: Kind, name: str) -> Any:
             return Annotated[list[int], Field(min_length=4, max_length=4), AfterValidator(_checked_box)]
         case Items(fields=fields, max_items=count):
             return Annotated[list[_pydantic(fields, name)], Field(max_length=count)]  # type: ignore[misc]
+
+
+@lru_cache(maxsize=256)
+def _model(fields: tuple[FieldSpec, ...]) -> type[BaseModel]:
+    """Kept by the fields, not on the form: a form's narrowed copy must not check by the whole form's model."""
+    return _pydantic(fields, "Answer")
 
 
 def _pydantic(fields: Iterable[FieldSpec], name: str) -> type[BaseModel]:
