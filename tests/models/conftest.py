@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from vlm_ft.models.tiny import TINY, save_tiny
+from vlm_ft.models.tiny import TINY
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,9 @@ def _load(folder: Path, sees: bool) -> Loaded:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Loaded]:
-    """Reads the tiny model of a name; its folder is written at the first call."""
-    folders: dict[str, Path] = {}
-
-    def load(name: str) -> Loaded:
-        if name not in folders:
-            folders[name] = save_tiny(name, tmp_path_factory.mktemp(name))
-        return _load(folders[name], sees=TINY[name].processor is not None)
-
-    return load
+def tiny(tiny_folder: Callable[[str], Path]) -> Callable[[str], Loaded]:
+    """Reads the tiny model of a name."""
+    return lambda name: _load(tiny_folder(name), sees=TINY[name].processor is not None)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,249 @@
+"""A form asks what its data label, round-trips every answer that fits, and says in one line what does not."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from vlm_ft.answers.form import Form, paths
+from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Text
+from vlm_ft.answers.task import Task, Values
+from vlm_ft.errors import FormError
+from vlm_ft.tasks import TASKS
+
+EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=str)
+EVERY_PATH = pytest.mark.parametrize(
+    ("task", "path"), [(task, path) for task in TASKS.values() for path in sorted(paths(task.fields))], ids=str
+)
+
+Forms = Callable[[Task], Form]
+DEFECTS = TASKS["product_defects"]
+
+
+def sample(task: Task) -> Values:
+    return task.sample.model_dump(mode="json")
+
+
+def objects_in(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schema and all schemas inside it."""
+    yield schema
+    for inner in [*schema.get("properties", {}).values(), *([schema["items"]] if "items" in schema else [])]:
+        yield from objects_in(inner)
+
+
+@EVERY_TASK
+def test_target_parses_back(task: Task, whole_form: Forms) -> None:
+    form = whole_form(task)
+    assert form.parse(form.target(sample(task))) == sample(task)
+
+
+@EVERY_TASK
+def test_target_is_compact_and_in_the_form_s_order(task: Task, whole_form: Forms) -> None:
+    form = whole_form(task)
+    shuffled = dict(reversed(sample(task).items()))
+    assert form.target(shuffled) == form.target(sample(task)) == json.dumps(sample(task), separators=(",", ":"))
+
+
+@EVERY_TASK
+def test_schema_is_closed_ordered_and_bounded(task: Task, whole_form: Forms) -> None:
+    schema = whole_form(task).schema_of_answer
+    assert list(schema["properties"]) == [field.name for field in task.fields]
+    for part in objects_in(schema):
+        match part.get("type"):
+            case "object":
+                assert part["additionalProperties"] is False
+                assert part["required"] == list(part["properties"])
+            case "array":
+                assert part["maxItems"] > 0
+            case "string":
+                assert part["maxLength"] > 0
+            case "integer":
+                assert part["minimum"] < part["maximum"]
+            case "boolean":
+                pass
+            case None:
+                assert part["enum"]
+
+
+@EVERY_PATH
+def test_narrowing_by_a_path_asks_that_alone(task: Task, path: str, whole_form: Forms) -> None:
+    given = whole_form(task)
+    open_paths = {each: ["a", "b"] for each in paths(task.fields) if _kind(task, each) == Choice(options=())}
+    form = Form.of(task, open_paths, [path])
+    below = {known for known in paths(task.fields) if known.startswith(path + ".")}
+    assert paths(form.fields) == {path, *below} | ({path.split(".")[0]} if "." in path else set())
+    narrow = given.narrow([path.split(".")[0]])
+    assert narrow.names == (path.split(".")[0],)
+    assert narrow.narrow(narrow.names) is narrow
+
+
+def _kind(task: Task, path: str) -> object:
+    name, _, part = path.partition(".")
+    field = next(field for field in task.fields if field.name == name)
+    if not part:
+        return field.kind
+    assert isinstance(field.kind, Items)
+    return next(inner.kind for inner in field.kind.fields if inner.name == part)
+
+
+@EVERY_TASK
+def test_a_form_in_use_can_be_narrowed(task: Task, whole_form: Forms) -> None:
+    form = whole_form(task)
+    form.check(sample(task))
+    for name in form.names:
+        values = {name: sample(task)[name]}
+        assert form.narrow([name]).parse(json.dumps(values)) == values
+
+
+@EVERY_TASK
+def test_observed_leaves_out_what_no_answer_states(task: Task) -> None:
+    for left in sample(task):
+        answers = [{name: value for name, value in sample(task).items() if name != left}]
+        form = Form.observed(task, answers)
+        assert form.names == tuple(name for name in sample(task) if name != left)
+        assert form.parse(form.target(answers[0])) == answers[0]
+
+
+def test_observed_options_are_those_used() -> None:
+    answers = [{"kind": "pit"}, {"kind": "crack", "passed": False}, {"passed": True}]
+    form = Form.observed(DEFECTS, answers)
+    assert form.names == ("passed", "kind")
+    assert form.field("kind").kind == Choice(options=("crack", "pit"))
+
+
+def test_labels_overrule_what_is_used() -> None:
+    form = Form.observed(DEFECTS, [{"kind": "pit"}], {"kind": ["pit", "dent", "burr"]})
+    assert form.field("kind").kind == Choice(options=("pit", "dent", "burr"))
+
+
+def test_a_closed_scale_keeps_its_own_order() -> None:
+    findings = [{"kind": "pit", "severity": severity} for severity in ("critical", "minor")]
+    kind = Form.observed(DEFECTS, [{"findings": findings}]).field("findings").kind
+    assert isinstance(kind, Items)
+    assert kind.fields[1].kind == Choice(options=("minor", "critical"))
+
+
+def test_a_part_of_a_list_is_asked_only_where_every_item_states_it() -> None:
+    whole = {"kind": "pit", "severity": "minor", "box": [1, 2, 3, 4]}
+    for left in ("severity", "box"):
+        lacking = {name: value for name, value in whole.items() if name != left}
+        answers = [{"findings": [whole]}, {"findings": []}, {"findings": [whole, lacking]}]
+        assert left not in str(paths(Form.observed(DEFECTS, answers).fields))
+    assert "findings.severity" in paths(Form.observed(DEFECTS, [{"findings": [whole]}, {"findings": []}]).fields)
+
+
+@pytest.mark.parametrize(
+    ("options", "only", "told"),
+    [
+        ({"knid": ["a"]}, None, "no field 'knid'; did you mean 'kind'?"),
+        ({"kind": ["a"]}, ["findings.bxo"], "no field 'findings.bxo'; did you mean 'findings.box'?"),
+        ({"findings.severity": ["mino"]}, None, "no option 'mino'; did you mean 'minor'?"),
+        ({"passed": ["a"]}, None, "'passed' is no choice"),
+        ({"kind": ["a", "b", "a"]}, None, "lists 'a' twice"),
+        ({}, ["kind"], "'kind' has no options"),
+    ],
+)
+def test_a_form_that_cannot_be_is_told_in_a_line(options: Any, only: Any, told: str) -> None:
+    defaults = {"kind": ["a"], "findings.kind": ["a"]} if only is None else {}
+    with pytest.raises(FormError) as error:
+        Form.of(DEFECTS, {**defaults, **options}, only)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_observed_refuses_what_no_label_states() -> None:
+    with pytest.raises(FormError, match="label none of its fields"):
+        Form.observed(DEFECTS, [{}])
+    with pytest.raises(FormError, match="fields asks 'findings', which no label states"):
+        Form.observed(DEFECTS, [{"kind": "pit"}], only=["findings"])
+    with pytest.raises(FormError, match="did you mean 'kind'"):
+        Form.observed(DEFECTS, [{"kind": "pit"}], only=["kinds"])
+
+
+@EVERY_TASK
+def test_json_keeps_the_whole_form(task: Task, whole_form: Forms) -> None:
+    form = whole_form(task)
+    form.check(sample(task))
+    kept = Form.model_validate_json(form.model_dump_json())
+    assert kept == form
+    assert (kept.prompt, kept.fingerprint) == (form.prompt, form.fingerprint)
+
+
+@EVERY_TASK
+def test_fingerprint_follows_prompt_and_options(task: Task, whole_form: Forms) -> None:
+    form = whole_form(task)
+    reworded = form.model_copy(update={"instruction": form.instruction + " Look twice."})
+    fewer = [form.narrow([name]) for name in form.names]
+    changed = [form.fields[0].model_copy(update={"kind": Choice(options=("this", "that"))}), *form.fields[1:]]
+    other = form.model_copy(update={"fields": tuple(changed)})
+    prints = [each.fingerprint for each in (form, reworded, other, *fewer)]
+    assert len(set(prints)) == len(prints)
+    assert form.model_copy(update={"notice": "Said beside it."}).fingerprint == form.fingerprint
+
+
+def misfits(form: Form, values: Values) -> Iterator[tuple[str, Values]]:
+    """The name of a field, and the answer with that field spoilt, in every way that its kind allows."""
+    for field in form.fields:
+        yield field.name, {name: value for name, value in values.items() if name != field.name}
+        for wrong in _wrong(field.kind, values[field.name]):
+            yield field.name, {**copy.deepcopy(values), field.name: wrong}
+        if isinstance(field.kind, Items):
+            row = values[field.name][0]
+            inner = form.model_copy(update={"fields": field.kind.fields})
+            for name, spoilt in misfits(inner, row):
+                yield f"{field.name}.0.{name}", {**values, field.name: [spoilt]}
+
+
+def _wrong(kind: object, value: Any) -> list[Any]:
+    """Values of the wrong type, and outside the bounds."""
+    match kind:
+        case Choice():
+            return [True, 1, None, "no such name", f"{value} "]
+        case Flag():
+            return ["true", 1, None, "yes\nno"]
+        case Integer(minimum=low, maximum=high):
+            return [low - 1, high + 1, "2", 2.0, True, None]
+        case Text(max_length=length):
+            return ["x" * (length + 1), 7, None]
+        case BoxKind():
+            outside, degenerate = [0, 0, 1, 1001], [[5, 5, 5, 9], [5, 9, 9, 5], [9, 5, 5, 9]]
+            return [outside, [-1, 0, 5, 5], *degenerate, [1, 2, 3], [1, 2, 3, 4, 5], [1, 2, 3, 4.5], "1,2,3,4"]
+        case Items(max_items=most):
+            return [value * (most + 1), value[0], "[]", None]
+    raise AssertionError(kind)
+
+
+@EVERY_TASK
+def test_every_misfit_names_its_field_in_a_line(task: Task, whole_form: Forms) -> None:
+    form = whole_form(task)
+    for place, wrong in misfits(form, sample(task)):
+        with pytest.raises(FormError) as error:
+            form.parse(json.dumps(wrong))
+        assert str(error.value).startswith(place), wrong
+        assert "\n" not in str(error.value)
+
+
+@EVERY_TASK
+def test_an_extra_key_is_named(task: Task, whole_form: Forms) -> None:
+    form = whole_form(task)
+    for extra in ("colour", "two\nlines"):
+        with pytest.raises(FormError, match="colour|two lines") as error:
+            form.parse(json.dumps({**sample(task), extra: 1}))
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "I see a pit.", '{"kind":', "[]", "null", "9" * 5000, "[" * 100_000, '{"a":NaN}'])
+def test_what_is_no_answer_is_told(text: str, whole_form: Forms) -> None:
+    with pytest.raises(FormError) as error:
+        whole_form(DEFECTS).parse(text)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 250
+
+
+def test_a_target_lacks_nothing(whole_form: Forms) -> None:
+    with pytest.raises(FormError, match="answer lacks kind, findings"):
+        whole_form(DEFECTS).target({"passed": True})
