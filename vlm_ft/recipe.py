@@ -130,7 +130,8 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"{place}: not YAML: {getattr(error, 'problem', error)}; mend the line") from error
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise RecipeError(f"{place}: not YAML: {problem}; mend the line") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys, not {type(content).__name__}; see recipes/")
     for setting in settings:
@@ -207,10 +208,12 @@ def _lay_over(content: dict[str, Any], setting: str) -> None:
 
 def _descend(place: Any, part: str, setting: str) -> Any:
     if isinstance(place, list):
-        if not part.isdigit() or int(part) >= len(place):
+        if not part.isdecimal() or int(part) >= len(place):
             raise RecipeError(f"--set {setting}: {part!r} is no position in a list of {len(place)}; they start at 0")
         return place[int(part)]
-    inner = place.setdefault(part, {})
+    if place.get(part) is None:  # absent, or a section left empty
+        place[part] = {}
+    inner = place[part]
     if not isinstance(inner, dict | list):
         raise RecipeError(f"--set {setting}: {part!r} holds a value, not keys; shorten the key")
     return inner
