@@ -127,7 +127,7 @@ def recipe_of(tiny_folder: Callable[[str], Path], drawings: Path) -> Callable[..
 @pytest.fixture(scope="session")
 def quiet() -> Console:
     """A console whose output nobody reads."""
-    return Console(file=Path(os.devnull).open("w"), highlight=False)  # noqa: SIM115
+    return Console(file=Path(os.devnull).open("w"), highlight=False)
 
 
 @pytest.fixture(scope="session")

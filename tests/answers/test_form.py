@@ -231,7 +231,7 @@ def test_every_misfit_names_its_field_in_a_line(task: Task, whole_form: Forms) -
 def test_an_extra_key_is_named(task: Task, whole_form: Forms) -> None:
     form = whole_form(task)
     for extra in ("colour", "two\nlines"):
-        with pytest.raises(FormError, match="colour|two lines") as error:
+        with pytest.raises(FormError, match=r"colour|two lines") as error:
             form.parse(json.dumps({**sample(task), extra: 1}))
         assert "\n" not in str(error.value)
 

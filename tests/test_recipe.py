@@ -1,0 +1,175 @@
+"""A recipe is strict at every depth, tells what is wrong in one line, and takes settings over itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from vlm_ft.data.cases import load
+from vlm_ft.errors import RecipeError
+from vlm_ft.recipe import RECIPES, Recipe, find_recipe, load_recipe, shipped
+
+DATA = Path(os.environ.get("VLM_FT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+PLAIN: dict[str, Any] = {
+    "name": "trial",
+    "task": "product_defects",
+    "data": [{"path": "drawn"}],
+    "splits": {},
+    "pixels": {"minimum": 1, "maximum": 2},
+    "adapter": {},
+    "training": {},
+}
+
+
+def keys(model: type[BaseModel], place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every key of a recipe, from the top: ("training", "epochs"); the first entry of a list is "0"."""
+    for name, field in model.model_fields.items():
+        yield (*place, name)
+        kinds = [field.annotation, *get_args(field.annotation)]
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                listed = ("0",) if Ellipsis in kinds else ()
+                yield from keys(kind, (*place, name, *listed))
+
+
+def written(folder: Path, content: Any) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("key", list(keys(Recipe)), ids=".".join)
+def test_a_misspelt_key_is_told_with_the_right_one(key: tuple[str, ...], tmp_path: Path) -> None:
+    misspelt = ".".join(key) + "x"
+    with pytest.raises(RecipeError) as error:
+        load_recipe(written(tmp_path, PLAIN), [f"{misspelt}=1"])
+    assert f"unknown key {misspelt!r}; did you mean {key[-1]!r}?" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "place", "value"),
+    [
+        ("base=starter", ["base"], "starter"),
+        ("training.epochs=3", ["training", "epochs"], 3.0),
+        ("training.learning_rate=1.0e-3", ["training", "learning_rate"], 1e-3),
+        ("training.minutes=null", ["training", "minutes"], None),
+        ("data.0.limit=7", ["data", 0, "limit"], 7),
+        ("data.0.path=/a=b", ["data", 0, "path"], "/a=b"),
+        ("adapter.scope=[vision, projector]", ["adapter", "scope"], ["vision", "projector"]),
+        ("labels.kind=[pit, crack]", ["labels", "kind"], ["pit", "crack"]),
+        ("labels={findings.kind: [pit]}", ["labels", "findings.kind"], ["pit"]),
+        ("splits.source.val=test", ["splits", "source", "val"], "test"),
+        ('data.0.columns={kind: "a"}', ["data", 0, "columns", "kind"], "a"),
+    ],
+)
+def test_a_setting_is_laid_over_at_its_depth(setting: str, place: list[Any], value: Any, tmp_path: Path) -> None:
+    found: Any = load_recipe(written(tmp_path, PLAIN), [setting]).model_dump(mode="json")
+    for part in place:
+        found = found[part]
+    assert found == value
+
+
+def test_a_later_setting_wins_and_an_empty_section_is_filled(tmp_path: Path) -> None:
+    path = written(tmp_path, {**PLAIN, "training": None, "adapter": {"scope": ["language", "vision"]}})
+    recipe = load_recipe(path, ["training.epochs=3", "training.epochs=4", "adapter.scope.1=projector"])
+    assert recipe.training.epochs == 4
+    assert recipe.adapter.scope == ("language", "projector")
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("training.epochs", "no '='"),
+        ("training.epochs=[", "no YAML value"),
+        ("data.4.limit=3", "'4' is no position in a list of 1"),
+        ("data.².limit=3", "'²' is no position"),
+        ("data.first.limit=3", "'first' is no position"),
+        ("data.0.limit.most=3", "'limit' holds a value, not keys"),
+        ("name.first=3", "'name' holds a value, not keys"),
+        ("training.epochs=many", "training.epochs: 'many'"),
+        ("training.epochs=-1", "training.epochs: '-1'"),
+        ("adapter.scope=[tower]", "adapter.scope.0: 'tower'"),
+        ("adapter.scope=[]", "adapter.scope"),
+        ("splits.folds=3", "fold 5 does not exist; folds are 0..2"),
+        ("pixels.minimum=3", "minimum 3 exceeds maximum 2"),
+        ("labels.kind=[yes, no]", "labels.kind.0"),
+        ("name=a/b", "name: 'a/b'"),
+        ("data=[]", "data"),
+        ("data.0.group=[", "no YAML value"),
+        ("data.0.group='('", "the regex does not compile"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_told_in_a_line(setting: str, told: str, tmp_path: Path) -> None:
+    path = written(tmp_path, {**PLAIN, "splits": {"fold": 5}, "data": [{"path": "drawn", "limit": 5}]})
+    with pytest.raises(RecipeError) as error:
+        load_recipe(path, [setting])
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_environment_fills_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "name: trial\ntask: product_defects\ndata: [{path: '${VLM_FT_TRIAL:-here}/set'}]"
+    monkeypatch.delenv("VLM_FT_TRIAL", raising=False)
+    assert load_recipe(written(tmp_path, text)).data[0].path == Path("here/set")
+    monkeypatch.setenv("VLM_FT_TRIAL", "/there")
+    assert load_recipe(written(tmp_path, text)).data[0].path == Path("/there/set")
+    monkeypatch.delenv("VLM_FT_TRIAL")
+    with pytest.raises(RecipeError, match="environment variable VLM_FT_TRIAL is not set"):
+        load_recipe(written(tmp_path, text.replace(":-here", "")))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: trial\ntask: [", "recipe.yaml:2: not YAML"),
+        ("- name", "a recipe is a mapping of keys, not list"),
+        ("", "a recipe is a mapping of keys, not NoneType"),
+        ("name: trial", "key 'task' is missing"),
+        ("1: trial", "recipe.yaml: "),
+        ("name: trial\ntask: product_defects\ndata: [{}]", "key 'data.0.path' is missing"),
+        ("name: \x00", "not YAML"),
+    ],
+)
+def test_what_is_no_recipe_is_told_in_a_line(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe(written(tmp_path, text))
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such file"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(RecipeError, match="cannot be read as UTF-8"):
+        load_recipe(tmp_path / "latin.yaml")
+    with pytest.raises(RecipeError, match="did you mean 'quickstart_surfaces'"):
+        find_recipe("quickstart_surface")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_recipe_loads_and_is_kept_as_it_is(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(find_recipe(name))
+    assert recipe.name == name
+    kept = written(tmp_path, recipe.model_dump(mode="json"))
+    assert load_recipe(kept) == recipe
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_recipe_reads_its_data(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLM_FT_DATA", str(DATA))
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    if not all(source.path.exists() for source in recipe.data):
+        pytest.skip("its data are not here")
+    dataset = load(recipe)
+    assert dataset.form.names == tuple(name for name in dataset.form.names if name in (recipe.fields or ()))
+    assert dataset.form.names
+    assert dataset.counts["train"] > 100
+    assert dataset.counts["test"] > 0

@@ -1,0 +1,116 @@
+"""Every task is whole, reads silence as silence, and a user's own file is as good as a shipped one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datasets_vision.example import Label, LabelledObject
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Choice, Items, Text
+from vlm_ft.answers.task import Task, items
+from vlm_ft.errors import RecipeError
+from vlm_ft.tasks import TASKS, task_of
+
+EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=str)
+
+OWN = """
+from typing import Literal
+from vlm_ft.answers.kinds import Answer
+from vlm_ft.answers.task import Task
+
+class Verdict(Answer):
+    verdict: Literal["good", "bad"]
+
+def read(label):
+    return {} if label.objects is None else {"verdict": "bad" if label.objects else "good"}
+
+TASK = Task("my_task", "My task", Verdict, "Judge the part.", read, Verdict(verdict="bad"))
+"""
+
+
+@EVERY_TASK
+def test_a_task_is_whole(task: Task) -> None:
+    assert TASKS[task.name] is task
+    assert task.title
+    assert task.instruction.endswith(".")
+    assert type(task.sample) is task.answer
+
+
+@EVERY_TASK
+def test_free_text_follows_the_closed_fields(task: Task) -> None:
+    texts = [isinstance(field.kind, Text) for field in task.fields]
+    assert texts == sorted(texts)
+
+
+@EVERY_TASK
+def test_silence_is_unobserved(task: Task) -> None:
+    assert task.values(Label()) == {}
+
+
+@EVERY_TASK
+def test_a_column_that_names_a_field_is_its_value(task: Task) -> None:
+    sample = task.sample.model_dump(mode="json")
+    assert task.values(Label(columns={**sample, "no field": 1})) == sample
+
+
+@EVERY_TASK
+def test_every_reading_fits_the_form_that_it_fills(task: Task) -> None:
+    boxes = [(0, 0, 10, 10), (5, 5, 900, 900), (5, 5, 900, 900)]
+    objects = tuple(LabelledObject(name, box) for name, box in zip(("pit", "rust", "pit"), boxes, strict=True))
+    labels = [Label(image_class="pit"), Label(image_class="none"), Label(objects=()), Label(objects=objects * 20)]
+    answers = [values for label in labels if (values := task.values(label))]
+    form = Form.observed(task, answers)
+    for values in answers:
+        asked = form.narrow(values)
+        kept = {name: values[name] for name in asked.names}
+        assert asked.parse(asked.target(kept)) == kept
+
+
+@pytest.mark.parametrize(
+    ("task", "field"),
+    [(task, field) for task in TASKS.values() for field in task.fields if isinstance(field.kind, Items)],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_items_are_the_largest_first_and_bounded(task: Task, field: object) -> None:
+    spec = field.kind  # type: ignore[attr-defined]
+    name = next(part.name for part in spec.fields if part.kind == Choice(options=()))
+    things = tuple(LabelledObject(str(side), (0, 0, side, side)) for side in range(1, spec.max_items + 6))
+    rows = items(things, spec, name)
+    sides = [row["box"][2] for row in rows]
+    assert len(rows) == spec.max_items
+    assert sides == sorted(sides, reverse=True)
+    assert rows == items(tuple(reversed(things)), spec, name)
+
+
+def test_an_own_task_file(tmp_path: Path) -> None:
+    file = tmp_path / "my_task.py"
+    file.write_text(OWN, encoding="utf-8")
+    task = task_of("my_task", file)
+    assert task.values(Label(objects=())) == {"verdict": "good"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("my_task", None, "no such file"),
+        ("my_task", "import nowhere_to_be_found", "ModuleNotFoundError"),
+        ("my_task", "TASK = (", "SyntaxError"),
+        ("my_task", "TASK = 3", "defines no TASK"),
+        ("other", OWN, "defines 'my_task', but the recipe says task: other"),
+    ],
+)
+def test_an_own_task_file_that_cannot_be_used(name: str, text: str | None, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "my_task.py"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=told) as error:
+        task_of(name, file)
+    assert str(error.value).startswith(f"task file {file}:")
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_task() -> None:
+    with pytest.raises(RecipeError, match="unknown task 'product_defect'; did you mean 'product_defects'"):
+        task_of("product_defect")
