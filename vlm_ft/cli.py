@@ -45,6 +45,7 @@ Adapters = Annotated[list[Path], typer.Option("--adapter", help="an adapter or r
 def main() -> None:
     """Run a command; a user's mistake is one line and exit code 2."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
     except VlmFtError as error:

@@ -137,7 +137,7 @@ class Form(Strict):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = " ".join(".".join(str(part) for part in first["loc"]).split()) or "answer"  # a key may be any text
-            raise FormError(f"{place[:60]}: {str(first['input'])[:60]!r} does not fit: {first['msg']}") from error
+            raise FormError(f"{place[:60]}: {str(first['input'])[:60]!r} does not fit: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 def paths(fields: Iterable[FieldSpec]) -> set[str]:

@@ -27,7 +27,6 @@ BATCH = 32
 LANGUAGE_RATE = 1.5e-3
 TOWER_RATE = 3e-4
 CHECKPOINT = "instruct.pt"
-HELD_OUT = 1_000_003  # a seed that no training batch uses
 
 
 def conversation_of(processor_folder: Path) -> Conversation:
@@ -37,10 +36,10 @@ def conversation_of(processor_folder: Path) -> Conversation:
     return Conversation(Base(None, processor, FAMILIES["qwen3_vl"], ref))
 
 
-def draw_batch(conversation: Conversation, seed: int, step: int) -> list[Batch]:
+def draw_batch(conversation: Conversation, seed: int, step: int, count: int = BATCH) -> list[Batch]:
     """The supervised tensors of one step, the same for the same seed and step: rows with images, rows without."""
     rng = np.random.default_rng((seed, step))
-    rows = [draw_row(rng) for _ in range(BATCH)]
+    rows = [draw_row(rng) for _ in range(count)]
     parts = ([row for row in rows if row.images], [row for row in rows if not row.images])
     return [conversation.encode(part, supervised=True) for part in parts if part]
 

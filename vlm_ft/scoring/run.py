@@ -12,6 +12,8 @@ from vlm_ft.inference.engine import Engine
 from vlm_ft.scoring.export import check_target
 from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
 
+SHOWN = 10  # of the images set aside
+
 
 def score_shown(
     folder: Path, adapter: Path, out: Path, *, batch_size: int, base: str | None, console: Console
@@ -32,8 +34,10 @@ def score_shown(
         report = score_folder(engine, name, folder, out, batch_size=batch_size, progress=show, adapter_folder=place)
     told = f", {report.resumed} of them by an earlier run" if report.resumed else ""
     console.print(f"{out}: {report.scored} of {report.total} images scored{told}, in {report.seconds:.0f} s")
-    for path, reason in report.set_aside:
+    for path, reason in report.set_aside[:SHOWN]:
         console.print(f"  set aside {path}: {reason}", markup=False)
+    if len(report.set_aside) > SHOWN:
+        console.print(f"  … and {len(report.set_aside) - SHOWN} more; all reasons stand in the column `error`")
     return report
 
 
