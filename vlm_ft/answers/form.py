@@ -137,7 +137,9 @@ class Form(Strict):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = " ".join(".".join(str(part) for part in first["loc"]).split()) or "answer"  # a key may be any text
-            raise FormError(f"{place[:60]}: {str(first['input'])[:60]!r} does not fit: {first['msg'].removeprefix('Value error, ')}") from error
+            raise FormError(
+                f"{place[:60]}: {str(first['input'])[:60]!r} does not fit: {first['msg'].removeprefix('Value error, ')}"
+            ) from error
 
 
 def paths(fields: Iterable[FieldSpec]) -> set[str]:
@@ -221,12 +223,13 @@ def _asked_for(only: Iterable[str], stated: set[str], task: Task) -> set[str]:
 
 
 def _used(fields: Iterable[FieldSpec], answers: Sequence[Values], prefix: str = "") -> dict[str, set[str]]:
-    """Choice path -> the names that the answers use."""
+    """Choice path -> the names that the answers use; one that a closed choice lacks is told by `check`, with its row."""
     used: dict[str, set[str]] = {}
     for field in fields:
         path = prefix + field.name
         if isinstance(field.kind, Choice):
-            used[path] = {str(values[field.name]) for values in answers if field.name in values}
+            names = {str(values[field.name]) for values in answers if field.name in values}
+            used[path] = names.intersection(field.kind.options or names)
         elif isinstance(field.kind, Items):
             rows = [row for values in answers for row in values.get(field.name, ())]
             used |= _used(field.kind.fields, rows, path + ".")
