@@ -34,10 +34,10 @@ def assign(examples: Sequence[Example], strata: Sequence[str], splits: Splits, f
 def read_roles(file: Path) -> dict[str, Role]:
     """Group -> role as the file keeps it."""
     roles: dict[str, Role] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_lines(file), 1):
         try:
             entry = json.loads(line)
-            group, role = entry["group"], entry["role"]
+            group, role = str(entry["group"]), entry["role"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DataError(f"{file}:{number}: {line[:60]!r} is no split entry; restore the line") from error
         if role not in ROLES:
@@ -46,9 +46,21 @@ def read_roles(file: Path) -> dict[str, Role]:
     return roles
 
 
+def _lines(file: Path) -> list[str]:
+    """Cut at line feeds alone: a group's name may hold any other kind of line break."""
+    try:
+        text = file.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: byte {error.start} is not UTF-8; restore the file") from error
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def _append(file: Path, new: Mapping[str, Role]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
+    whole = not file.exists() or file.read_bytes()[-1:] in (b"", b"\n")
     with file.open("a", encoding="utf-8") as out:
+        if not whole:  # an editor left the last line's end out
+            out.write("\n")
         for group, role in new.items():
             out.write(json.dumps({"group": group, "role": role}, ensure_ascii=False) + "\n")
 
