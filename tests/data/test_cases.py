@@ -1,0 +1,95 @@
+"""A recipe's data as cases: only what is asked, every label checked, nothing dropped in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasets_vision.synthetic import write_set
+from vlm_ft.data.cases import load
+from vlm_ft.errors import DataError
+from vlm_ft.recipe import Recipe
+
+Recipes = Callable[..., Recipe]
+
+
+def table(folder: Path, rows: list[str], header: str = "text\tclause_type\trisk\tpresent") -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "rows.tsv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return folder
+
+
+def legal(folder: Path, **more: Any) -> Recipe:
+    source = {"path": str(folder), "format": "tables", "values": {"present": {"yes": True, "no": False}}}
+    source["columns"] = {"clause_type": "clause_type", "risk": "risk", "present": "present"}
+    return Recipe.model_validate({"name": "trial", "task": "legal_documents", "data": [source], **more})
+
+
+def test_drawings_fill_the_form_and_say_that_they_are_drawings(recipe_of: Recipes) -> None:
+    dataset = load(recipe_of("qwen3_vl", fields=["kind", "findings"]))
+    assert dataset.form.names == ("kind", "findings")
+    assert "severity" not in dataset.form.prompt
+    assert dataset.synthetic
+    assert sum(dataset.counts.values()) == 20
+    ids = [case.example.id for cases in dataset.cases.values() for case in cases]
+    assert len(set(ids)) == 20
+    for case in (case for cases in dataset.cases.values() for case in cases):
+        assert dataset.form.parse(dataset.form.target(case.values)) == case.values
+
+
+def test_the_fingerprint_is_of_what_is_learned(recipe_of: Recipes) -> None:
+    one = load(recipe_of("qwen3_vl"))
+    assert load(recipe_of("qwen3_vl", name="other", training={"max_steps": 9})).fingerprint == one.fingerprint
+    assert load(recipe_of("qwen3_vl", splits={"seed": 4})).fingerprint != one.fingerprint
+    assert load(recipe_of("qwen3_vl", fields=["kind"])).fingerprint != one.fingerprint
+
+
+def test_an_empty_cell_is_unobserved(tmp_path: Path) -> None:
+    rows = [f"Text {index}.\taudit\t{'low' if index % 2 else ''}\t{'yes' if index % 3 else ''}" for index in range(40)]
+    dataset = load(legal(table(tmp_path / "set", rows)))
+    assert dataset.form.names == ("clause_type", "present", "risk")
+    for case in dataset.cases["train"]:
+        number = int(case.example.text.removeprefix("Text ").rstrip("."))
+        assert ("risk" in case.values) == bool(number % 2)
+        assert ("present" in case.values) == bool(number % 3)
+
+
+def test_examples_that_state_nothing_asked_are_told(tmp_path: Path) -> None:
+    rows = [f"Text {index}.\taudit\t{'low' if index < 30 else ''}\tyes" for index in range(40)]
+    dataset = load(legal(table(tmp_path / "set", rows), fields=["risk"]))
+    assert sum(dataset.counts.values()) == 30
+    assert any("10 examples state none of the asked fields" in note for note in dataset.notes)
+
+
+def test_a_label_outside_the_form_is_told_with_its_place(tmp_path: Path) -> None:
+    rows = ["One.\taudit\tlow\tyes", "Two.\taudit\thuge\tyes"]
+    with pytest.raises(DataError, match=r"rows.tsv:3: label does not fit the form: risk: 'huge'") as error:
+        load(legal(table(tmp_path / "set", rows)))
+    assert "\n" not in str(error.value)
+
+
+def test_labels_leave_no_room_for_others(tmp_path: Path) -> None:
+    rows = ["One.\taudit\tlow\tyes", "Two.\tother\tlow\tyes"]
+    with pytest.raises(DataError, match=r"rows.tsv.*label does not fit the form: clause_type: 'other'"):
+        load(legal(table(tmp_path / "set", rows), labels={"clause_type": ["audit", "notice"]}))
+
+
+def test_two_sources_may_not_share_an_id(recipe_of: Recipes, tmp_path: Path) -> None:
+    sets = [write_set("product_defects", tmp_path / name, 2, 0, "quickstart", size=64) for name in ("a", "b")]
+    with pytest.raises(DataError, match=r"scene_00000.*: id 'JPEGImages/scene_00000' is also in"):
+        load(recipe_of("qwen3_vl", data=[{"path": str(path)} for path in sets]))
+
+
+def test_nothing_to_train_on_is_told(tmp_path: Path) -> None:
+    rows = ["One.\taudit\tlow\tyes"]
+    with pytest.raises(DataError, match="no example is left for training"):
+        load(legal(table(tmp_path / "set", rows), splits={"train": 1e-9, "test": 1.0}))
+
+
+def test_roles_are_kept_beside_the_run(recipe_of: Recipes, tmp_path: Path) -> None:
+    file = tmp_path / "splits.jsonl"
+    first = load(recipe_of("qwen3_vl"), file)
+    assert load(recipe_of("qwen3_vl", splits={"seed": 9}), file).cases == first.cases
