@@ -51,6 +51,7 @@ class Conversation:
     def __init__(self, base: Base) -> None:
         self.base = base
         self.tokenizer = base.tokenizer
+        self._special = special_tokens(base)
 
     def messages(self, row: Row) -> list[dict[str, Any]]:
         """The chat messages of the prompt; images belong to the first user turn."""
@@ -71,12 +72,19 @@ class Conversation:
         return messages
 
     def _message(self, role: str, text: str, images: int = 0) -> dict[str, Any]:
+        text = self._as_text(text)
         if not self.base.vision:
             return {"role": role, "content": text}
         content: list[dict[str, str]] = [{"type": "image"}] * images
         if text or not images:
             content = [*content, {"type": "text", "text": text}]
         return {"role": role, "content": content}
+
+    def _as_text(self, text: str) -> str:
+        """What people write stays text: a space parts what would read as an image, or as the end of a turn."""
+        for token in self._special:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
 
     def prompt(self, row: Row) -> str:
         """The prompt as text, ending where the answer begins; an image is still one placeholder."""
@@ -103,13 +111,15 @@ class Conversation:
         """A base without a chat template: images, instruction, turns, a line break."""
         image = getattr(self.base.processor, "image_token", "")
         texts = [row.form.prompt, *(turn.text for turn in row.turns if turn.text)]
-        return image * len(row.images) + "\n".join(texts) + "\n"
+        return image * len(row.images) + self._as_text("\n".join(texts)) + "\n"
 
     def completion_ids(self, row: Row) -> list[int]:
         """The supervised token ids of a row that has a target."""
         if row.target is None:
             raise FormError("row has no target; nothing to supervise")
-        ids = self.tokenizer(self.completion(row, row.target), add_special_tokens=False)["input_ids"]
+        end = self.completion(row, "")
+        answer = self.tokenizer(row.target, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids = [*answer, *self.tokenizer(end, add_special_tokens=False)["input_ids"]]
         return [int(token) for token in ids]
 
     def encode(self, rows: Sequence[Row], *, supervised: bool = False) -> Batch:
@@ -185,6 +195,13 @@ class Conversation:
             pieces.append((text, labels[start] != IGNORED))
             start = end
         return pieces
+
+
+def special_tokens(base: Base) -> list[str]:
+    """The texts that the tokenizer or the processor takes for more than text."""
+    added = [token.content for token in base.tokenizer.added_tokens_decoder.values() if token.special]
+    image = [token] if isinstance(token := getattr(base.processor, "image_token", None), str) else []
+    return sorted({*added, *base.tokenizer.all_special_tokens, *image})
 
 
 def _sort(ids: list[int], labels: list[int], position: int, image_token: int) -> tuple[bool, bool]:
