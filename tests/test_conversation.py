@@ -1,0 +1,199 @@
+"""Serving sends the very tokens that training saw, for every family, images and turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from datasets_vision.example import Turn
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.task import Task
+from vlm_ft.conversation import IGNORED, Batch, Conversation, Row, special_tokens
+from vlm_ft.errors import DataError, FormError
+from vlm_ft.models.load import load_base
+from vlm_ft.models.tiny import TINY
+from vlm_ft.tasks import TASKS
+
+SEEING = [name for name, family in TINY.items() if family.processor is not None]
+READING = [name for name in TINY if name not in SEEING]
+ASKED = (Turn("user", "What of this part?"),)
+TALKED = (Turn("user", "Look closely."), Turn("assistant", "I do. It is a part."), Turn("user", "Is it good?"))
+CASES = [(name, images) for name in TINY for images in (0, 1, 2) if images == 0 or name in SEEING]
+EVERY_CASE = pytest.mark.parametrize(("name", "images"), CASES)
+EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
+
+TARGET = '{"passed":false,"kind":"scratch"}'
+
+
+@pytest.fixture(scope="module")
+def talk(tiny_folder: Callable[[str], Path]) -> Callable[[str], Conversation]:
+    """The conversation of a family's tiny base; read once, for nothing here changes it."""
+    known: dict[str, Conversation] = {}
+
+    def of(name: str) -> Conversation:
+        if name not in known:
+            known[name] = Conversation(load_base(str(tiny_folder(name))))
+        return known[name]
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def form(whole_form: Callable[[Task], Form]) -> Form:
+    return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
+
+
+def pictures(count: int) -> tuple[Image.Image, ...]:
+    """Of different shapes and colours."""
+    shapes = ((120, 80), (64, 96), (90, 90))
+    return tuple(Image.new("RGB", shapes[index], (40 * index, 90, 200)) for index in range(count))
+
+
+def row_of(batch: Batch, index: int) -> list[int]:
+    """A row's tokens without padding."""
+    return batch["input_ids"][index][batch["attention_mask"][index].bool()].tolist()
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("turns", [(), ASKED, TALKED], ids=["no text", "a question", "several turns"])
+def test_serving_sends_the_tokens_of_training(
+    name: str, images: int, turns: tuple[Turn, ...], talk: Callable[[str], Conversation], form: Form
+) -> None:
+    conversation = talk(name)
+    row = Row(form, turns, pictures(images), TARGET)
+    trained, served = conversation.encode([row], supervised=True), conversation.encode([row])
+    supervised = trained["labels"][0] != IGNORED
+    first = int(supervised.nonzero()[0])
+    assert trained["input_ids"][0, :first].tolist() == row_of(served, 0)
+    assert served.keys() == trained.keys() - {"labels"}
+    for key in served.keys() - {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}:
+        assert torch.equal(served[key], trained[key]), key
+
+
+@EVERY_CASE
+def test_nothing_but_the_answer_and_the_end_of_turn_is_supervised(
+    name: str, images: int, talk: Callable[[str], Conversation], form: Form
+) -> None:
+    conversation = talk(name)
+    batch = conversation.encode([Row(form, TALKED, pictures(images), TARGET)], supervised=True)
+    labels, ids = batch["labels"][0], batch["input_ids"][0]
+    places = (labels != IGNORED).nonzero().flatten()
+    assert places.tolist() == list(range(int(places[0]), len(ids)))  # one stretch, up to the end
+    assert torch.equal(labels[places], ids[places])
+    text = conversation.tokenizer.decode(ids[places])
+    assert text.startswith(TARGET)
+    end = conversation.tokenizer(text.removeprefix(TARGET), add_special_tokens=False)["input_ids"]
+    stops = conversation.base.model.generation_config.eos_token_id
+    assert len(end) == 1
+    assert end[0] in (stops if isinstance(stops, list) else [stops])
+
+
+@EVERY_CASE
+def test_a_row_is_the_same_in_a_batch(name: str, images: int, talk: Callable[[str], Conversation], form: Form) -> None:
+    conversation = talk(name)
+    rows = [
+        Row(form, turns, pictures(images)[::step], target)
+        for turns, step, target in ((ASKED, 1, TARGET), (TALKED, -1, '{"passed":true,"kind":"pit"}'), (ASKED, 1, "{}"))
+    ]
+    for supervised in (False, True):
+        together = conversation.encode(rows, supervised=supervised)
+        kept = together["attention_mask"].bool()
+        for index, row in enumerate(rows):
+            alone = conversation.encode([row], supervised=supervised)
+            for key in ("input_ids", "labels", "token_type_ids", "mm_token_type_ids"):
+                if key in alone:
+                    assert together[key][index][kept[index]].tolist() == alone[key][0].tolist(), key
+        if supervised:
+            assert set(together["labels"][~kept].tolist()) <= {IGNORED}
+
+
+@pytest.mark.parametrize("name", SEEING)
+def test_a_row_in_a_batch_has_the_logits_that_it_has_alone(
+    name: str, talk: Callable[[str], Conversation], form: Form
+) -> None:
+    conversation = talk(name)
+    model = conversation.base.model
+    rows = [Row(form, ASKED, pictures(1)), Row(form, TALKED, pictures(3)[2:])]
+    with torch.inference_mode():
+        together = model(**conversation.encode(rows)).logits[:, -1]
+        alone = torch.cat([model(**conversation.encode([row])).logits[:, -1] for row in rows])
+    # other shapes take other kernels, which add up in another order: float32 then differs in its last digits
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
+
+
+@EVERY_FAMILY
+def test_the_constant_part_comes_first_where_the_family_allows(
+    name: str, talk: Callable[[str], Conversation], form: Form
+) -> None:
+    conversation = talk(name)
+    base = conversation.base
+    prompt = conversation.prompt(Row(form, ASKED, pictures(int(base.vision))))
+    assert prompt.count(form.prompt) == 1
+    assert prompt.index(form.prompt) < prompt.index(ASKED[0].text)
+    if base.vision:
+        image = _first_image(conversation, prompt)
+        assert (prompt.index(form.prompt) < image) == base.family.system_role
+
+
+def _first_image(conversation: Conversation, prompt: str) -> int:
+    """Where the first placeholder of an image stands."""
+    processor, base = conversation.base.processor, conversation.base
+    names = (getattr(processor, "image_token", None), getattr(base.tokenizer, "boi_token", None), "<image>")
+    return min(prompt.index(name) for name in names if name and name in prompt)
+
+
+@pytest.mark.parametrize("name", SEEING)
+def test_two_images_stand_in_the_first_user_turn(name: str, talk: Callable[[str], Conversation], form: Form) -> None:
+    conversation = talk(name)
+    counts = [conversation.lengths(Row(form, TALKED, pictures(count)))[1] for count in (0, 1, 2)]
+    assert counts[0] == 0
+    assert min(counts[1:]) > 0  # two may take fewer than one: LLaVA-OneVision tiles a single image alone
+    if conversation.base.family.system_role:
+        first, second = conversation.messages(Row(form, TALKED, pictures(2)))[1::2]
+        assert [part["type"] for part in first["content"]] == ["image", "image", "text"]
+        assert [part["type"] for part in second["content"]] == ["text"]
+
+
+@EVERY_FAMILY
+def test_the_view_is_the_row(name: str, talk: Callable[[str], Conversation], form: Form) -> None:
+    conversation = talk(name)
+    row = Row(form, ASKED, pictures(int(conversation.base.vision)), TARGET)
+    pieces = conversation.view(row)
+    assert [supervised for _, supervised in pieces] == sorted(supervised for _, supervised in pieces)
+    assert "".join(text for text, supervised in pieces if supervised) == conversation.completion(row, TARGET)
+    assert any("image tokens]" in text for text, _ in pieces) == conversation.base.vision
+
+
+@pytest.mark.parametrize("name", READING)
+def test_a_text_base_takes_no_image(name: str, talk: Callable[[str], Conversation], form: Form) -> None:
+    with pytest.raises(DataError, match="takes no images"):
+        talk(name).encode([Row(form, ASKED, pictures(1))])
+
+
+def test_what_cannot_be_encoded_is_told(talk: Callable[[str], Conversation], form: Form, tmp_path: Path) -> None:
+    conversation = talk("qwen3_vl")
+    with pytest.raises(FormError, match="no target"):
+        conversation.encode([Row(form, ASKED, pictures(1))], supervised=True)
+    with pytest.raises(DataError, match="no such image file"):
+        conversation.encode([Row(form, ASKED, (tmp_path / "none.png",))])
+
+
+@EVERY_FAMILY
+def test_what_people_write_is_text(name: str, talk: Callable[[str], Conversation], form: Form) -> None:
+    """A special token in a question or an answer is none: it ends no turn and stands for no image."""
+    conversation = talk(name)
+    images = pictures(int(conversation.base.vision))
+
+    def counted(word: str) -> dict[str, int]:
+        row = Row(form, (Turn("user", f"x {word} x"),), images, f'{{"kind":"{word}"}}')
+        ids = row_of(conversation.encode([row], supervised=True), 0)
+        return {token: ids.count(conversation.tokenizer.convert_tokens_to_ids(token)) for token in special}
+
+    special = special_tokens(conversation.base)
+    plain = counted("word")
+    for token in special:
+        assert counted(token) == plain, token
