@@ -223,7 +223,7 @@ def _asked_for(only: Iterable[str], stated: set[str], task: Task) -> set[str]:
 
 
 def _used(fields: Iterable[FieldSpec], answers: Sequence[Values], prefix: str = "") -> dict[str, set[str]]:
-    """Choice path -> the names that the answers use; one that a closed choice lacks is told by `check`, with its row."""
+    """Choice path -> the names that the answers use; one that a closed choice lacks is left for `check` to tell."""
     used: dict[str, set[str]] = {}
     for field in fields:
         path = prefix + field.name
