@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -34,7 +34,8 @@ class Card(Strict):
     form: Form
     base: BaseRef
     pixels: tuple[int, int] | None = Field(default=None, description="least and most pixels of one image")
-    dtype: str = "float32"
+    dtype: str | None = Field(default=None, description="of the base's weights, where the recipe named one")
+    quantize: Literal["nf4", "int8"] | None = None
     scope: tuple[str, ...] = ()
     method: str = "sft"
     provenance: Provenance

@@ -95,6 +95,9 @@ class Recipe(Strict):
     base: str = "starter"
     revision: str | None = None
     quantize: Literal["nf4", "int8"] | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        default=None, description="of the base's weights; None: bfloat16 on a GPU, float32 on a CPU"
+    )
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
     data: tuple[Source, ...] = Field(min_length=1)
     fields: tuple[str, ...] | None = None

@@ -57,7 +57,7 @@ class Engine:
             raise AdapterError("no adapter given; name an adapter folder, or a base")
         cards = {folder: read_card(folder) for folder in folders}
         first = next(iter(cards.values()), None)
-        loaded = load_base(base or first.base.name, revision=None if base or not first else first.base.revision)  # type: ignore[union-attr]
+        loaded = _base_of(base, first)
         names: dict[str, Path] = {}
         for folder, card in cards.items():
             name = card.name if card.name not in names else f"{card.name} ({folder})"
@@ -187,6 +187,20 @@ class Engine:
                 return self._model.generate(**batch, **options)  # type: ignore[no-any-return]
         self._model.set_adapter(self._slots[wanted.pop()], inference_mode=True)
         return self._model.generate(**batch, **options)  # type: ignore[no-any-return]
+
+
+def _base_of(name: str | None, card: Card | None) -> Base:
+    """The base that is named, as the card's adapter was trained on it; by default the card's own."""
+    if card is None:
+        assert name is not None
+        return load_base(name)
+    own = name is None or name == card.base.name
+    return load_base(
+        name or card.base.name,
+        revision=card.base.revision if own else None,
+        dtype=card.dtype,
+        quantize=card.quantize,
+    )
 
 
 def read_answer(form: Form, text: str) -> Prediction:

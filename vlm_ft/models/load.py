@@ -72,7 +72,7 @@ def load_base(
     name: str,
     *,
     revision: str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: str | None = None,
     attention: str | None = None,
     quantize: Quantize | None = None,
     pixels: tuple[int, int] | None = None,
@@ -93,7 +93,7 @@ def load_base(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options: dict[str, Any] = {
         "revision": revision,
-        "dtype": dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32),
+        "dtype": dtype or ("bfloat16" if device.type == "cuda" else "float32"),
         "attn_implementation": attention,
         "quantization_config": quantization(quantize),
         "device_map": {"": device} if quantize or device.type == "cuda" else None,

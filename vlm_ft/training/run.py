@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rich.console import Console
 from vlm_ft.adapters import ADAPTER, Card, Provenance
 from vlm_ft.conversation import Conversation
 from vlm_ft.data.cases import Case, Dataset, load
-from vlm_ft.errors import RecipeError
+from vlm_ft.errors import RecipeError, VlmFtError
 from vlm_ft.models.load import Base, load_base, part_sizes
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.collate import Collator
@@ -58,6 +59,7 @@ def prepare(recipe: Recipe, splits_file: Path | None = None) -> Prepared:
     base = load_base(
         recipe.base,
         revision=recipe.revision,
+        dtype=recipe.dtype,
         attention=recipe.attention,
         quantize=recipe.quantize,
         pixels=pixels,
@@ -92,8 +94,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     Returns the adapter folder. Raises `RecipeError` where `out` holds another run, or nothing to resume.
     """
     console = console or Console(stderr=True)
-    _claim(out, recipe, resume)
-    prepared = prepare(recipe, out / SPLITS)
+    with _claimed(out, recipe, resume):
+        prepared = prepare(recipe, out / SPLITS)
     tell(prepared, console)
     plan = _plan(prepared, out, resume, console)
     before, base_sum = adapter_state(prepared.model), checksum(prepared.model)
@@ -183,6 +185,23 @@ def size_table(prepared: Prepared) -> Any:
     return table
 
 
+@contextmanager
+def _claimed(out: Path, recipe: Recipe, resume: bool) -> Iterator[None]:
+    """The run's folder, let go where a mistake of the user's keeps the run from starting."""
+    stood, kept_roles = out.exists(), (out / SPLITS).exists()
+    _claim(out, recipe, resume)
+    try:
+        yield
+    except VlmFtError:
+        if not resume:
+            (out / RECIPE).unlink()
+            if not kept_roles:
+                (out / SPLITS).unlink(missing_ok=True)
+            if not stood:
+                out.rmdir()
+        raise
+
+
 def _claim(out: Path, recipe: Recipe, resume: bool) -> None:
     """A run folder belongs to one recipe; what stands there is resumed or left alone."""
     kept = out / RECIPE
@@ -242,7 +261,8 @@ def _card(prepared: Prepared, training: dict[str, Any]) -> Card:
         form=dataset.form,
         base=base.ref,
         pixels=(recipe.pixels.minimum, recipe.pixels.maximum) if recipe.pixels else None,
-        dtype=str(next(base.model.parameters()).dtype).removeprefix("torch."),
+        dtype=recipe.dtype,
+        quantize=recipe.quantize,
         scope=recipe.adapter.scope,
         provenance=Provenance(
             data=tuple(source.path.name for source in recipe.data),
