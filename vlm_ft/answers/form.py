@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -21,6 +21,7 @@ from vlm_ft.answers.kinds import (
     Kind,
     Strict,
     Text,
+    spanned_box,
     valid_box,
 )
 from vlm_ft.answers.task import Task, Values
@@ -122,13 +123,14 @@ class Form(Strict):
 
     def parse(self, text: str) -> Values:
         """The values of a written answer. Raises `FormError` in one line where it does not fit."""
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise FormError(f"answer is no JSON at character {error.pos}: {text[:60]!r}") from error
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list in a list in a list ...
-            raise FormError(f"answer is no JSON that can be read: {text[:60]!r}") from error
-        return self.check(values)
+        return self.check(_loaded(text))
+
+    def read(self, text: str) -> Values:
+        """As `parse`, for what a model wrote: the schema bounds a box's sides, but can't hold left < right.
+
+        Two corners span a box in whichever order they stand.
+        """
+        return self.check(_spanned(self.fields, _loaded(text)))
 
     def check(self, values: Any) -> Values:
         """The same values if they fit. Raises `FormError` naming the field, the value and what is allowed."""
@@ -140,6 +142,37 @@ class Form(Strict):
             raise FormError(
                 f"{place[:60]}: {str(first['input'])[:60]!r} does not fit: {first['msg'].removeprefix('Value error, ')}"
             ) from error
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise FormError(f"answer is no JSON at character {error.pos}: {text[:60]!r}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list in a list in a list ...
+        raise FormError(f"answer is no JSON that can be read: {text[:60]!r}") from error
+
+
+def _spanned(fields: Iterable[FieldSpec], values: Any) -> Any:
+    """The same values with every box spanned by its corners; what is no box is left for `check` to tell."""
+    if not isinstance(values, dict):
+        return values
+    spanned = dict(values)
+    for field in fields:
+        value = values.get(field.name)
+        if isinstance(field.kind, Items) and isinstance(value, list):
+            spanned[field.name] = [_spanned(field.kind.fields, row) for row in value]
+        elif isinstance(field.kind, BoxKind) and _is_corners(value):
+            spanned[field.name] = spanned_box(value)
+    return spanned
+
+
+def _is_corners(value: Any) -> TypeGuard[list[int]]:
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and all(type(side) is int and 0 <= side <= BOX_SCALE for side in value)
+    )
 
 
 def paths(fields: Iterable[FieldSpec]) -> set[str]:

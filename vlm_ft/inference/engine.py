@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import GenerationConfig, LogitsProcessorList
 
@@ -20,7 +22,7 @@ from datasets_vision.images import open_image
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.conversation import Conversation, Row
+from vlm_ft.conversation import Batch, Conversation, Row
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
 from vlm_ft.inference.grammar import FollowGrammar, Grammars, longest_answer
 from vlm_ft.inference.request import BASE, Request
@@ -79,14 +81,37 @@ class Engine:
                 f"{self.base.ref.name} ({self.base.ref.fingerprint}); load that base, or train again"
             )
         slot = f"a{len(self._slots)}"
+        try:
+            self._load(slot, folder)
+        except (AdapterError, SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            self._drop(slot)
+            if isinstance(error, AdapterError):
+                raise
+            told = " ".join(str(error).split())[:160]
+            raise AdapterError(
+                f"adapter {folder}: cannot be loaded ({told}); restore its files, or train it again"
+            ) from error
+        self._slots[name] = slot
+        self.cards[name] = card
+
+    def _load(self, slot: str, folder: Path) -> None:
         if self._slots:
             self._model.load_adapter(str(folder), adapter_name=slot)
         else:
             self._model = PeftModel.from_pretrained(self.base.model, str(folder), adapter_name=slot)
         self._model.eval()
         check_loaded(self._model, slot, folder)
-        self._slots[name] = slot
-        self.cards[name] = card
+
+    def _drop(self, slot: str) -> None:
+        """Undo a load that failed half-way: the base and the other adapters answer as before."""
+        for module in self.base.model.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.delete_adapter(slot)
+        if not self._slots:
+            self._model = self.base.model
+            vars(self._model).pop("peft_config", None)
+        else:
+            self._model.peft_config.pop(slot, None)
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """One prediction a request, in order. An image that cannot be opened is that request's error value.
@@ -150,29 +175,41 @@ class Engine:
         return plain and (self.base.family.mixed_adapters_with_vision or not seeing)
 
     def _answer(self, rows: list[Row], names: list[str], pixels: tuple[int, int] | None) -> list[Prediction]:
+        limit = self.base.max_length
         with self._lock, torch.inference_mode():
-            encoded = self._conversation(pixels).encode(rows)
-            batch = {key: _to(value, self.base.device) for key, value in encoded.items()}
-            length = batch["input_ids"].shape[1]
-            room = self.base.max_length - length
-            if room <= 0:
-                error = f"prompt of {length} tokens does not fit the base's {self.base.max_length}; shorten the text"
-                return [Prediction.failed(error)] * len(rows)
-            matchers = [self._grammars.matcher(row.form) for row in rows]
-            written = self._generate(
-                batch,
-                names,
-                logits_processor=LogitsProcessorList(
-                    [FollowGrammar(matchers, length, self._vocabulary, self._stops[0])]
-                ),
-                generation_config=GenerationConfig(
-                    do_sample=False,
-                    max_new_tokens=min(room, max(longest_answer(row.form) for row in rows)),
-                    eos_token_id=list(self._stops),
-                    pad_token_id=self.base.tokenizer.pad_token_id,
-                ),
-            )
-        texts = self.base.tokenizer.batch_decode(written[:, length:], skip_special_tokens=True)
+            batch = self._conversation(pixels).encode(rows)
+            lengths = batch["attention_mask"].sum(1).tolist()
+            if max(lengths) < limit:
+                return self._written(rows, names, batch)
+        answers = [
+            Prediction.failed(f"prompt of {length} tokens does not fit the base's {limit}; shorten the text")
+            for length in lengths
+        ]
+        fitting = [place for place, length in enumerate(lengths) if length < limit]
+        if fitting:  # one that is too long is no reason to refuse its neighbours
+            shorter = self._answer([rows[place] for place in fitting], [names[place] for place in fitting], pixels)
+            for place, answer in zip(fitting, shorter, strict=True):
+                answers[place] = answer
+        return answers
+
+    def _written(self, rows: list[Row], names: list[str], encoded: Batch) -> list[Prediction]:
+        batch = {key: _to(value, self.base.device) for key, value in encoded.items()}
+        length = batch["input_ids"].shape[1]
+        matchers = [self._grammars.matcher(row.form) for row in rows]
+        written = self._generate(
+            batch,
+            names,
+            logits_processor=LogitsProcessorList([FollowGrammar(matchers, length, self._vocabulary, self._stops[0])]),
+            generation_config=GenerationConfig(
+                do_sample=False,
+                max_new_tokens=min(self.base.max_length - length, max(longest_answer(row.form) for row in rows)),
+                eos_token_id=list(self._stops),
+                pad_token_id=self.base.tokenizer.pad_token_id,
+            ),
+        )
+        texts = self.base.tokenizer.batch_decode(
+            written[:, length:], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         return [read_answer(row.form, text) for row, text in zip(rows, texts, strict=True)]
 
     def _generate(self, batch: dict[str, Any], names: list[str], **options: Any) -> torch.Tensor:
@@ -206,7 +243,7 @@ def _base_of(name: str | None, card: Card | None) -> Base:
 def read_answer(form: Form, text: str) -> Prediction:
     """A written answer as a prediction; one that does not fit is an error value."""
     try:
-        values = form.parse(text)
+        values = form.read(text)
     except FormError as error:
         return Prediction.failed(str(error), raw=text)
     return Prediction(fields={name: FieldValue(value) for name, value in values.items()}, raw=text)
