@@ -25,6 +25,7 @@ def attach(base: Base, settings: AdapterSettings, seed: int) -> PeftModel:
     model = base.model
     if getattr(model, "is_quantized", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        _keep_unpacked(model)
     return get_peft_model(
         model,
         LoraConfig(
@@ -35,6 +36,13 @@ def attach(base: Base, settings: AdapterSettings, seed: int) -> PeftModel:
             target_modules=linear_modules(model, base.family, settings.scope),
         ),
     )
+
+
+def _keep_unpacked(model: Any) -> None:
+    """bitsandbytes repacks 4-bit weights on a CPU at the first evaluation, for a product that has no gradient."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def uses_bf16(precision: str) -> bool:
@@ -125,8 +133,8 @@ class FollowEpoch(TrainerCallback):  # type: ignore[misc]
         self.collator = collator
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Before the epoch's first batch is made."""
-        self.collator.epoch = round(state.epoch or 0)
+        """Before the epoch's first batch is made; a resumed run enters in the midst of one, at 2.6 say."""
+        self.collator.epoch = int((state.epoch or 0) + 1e-6)  # a sum of steps that should be whole may fall short
 
 
 def _table(collator: Collator, *, training: bool = True) -> Table:
