@@ -26,6 +26,20 @@ from vlm_ft.answers.task import Task
 from vlm_ft.models.tiny import save_tiny
 from vlm_ft.recipe import Recipe
 
+OWN_TASK = """
+from typing import Literal
+from vlm_ft.answers.kinds import Answer
+from vlm_ft.answers.task import Task
+
+class Verdict(Answer):
+    verdict: Literal["good", "bad"]
+
+def read(label):
+    return {} if label.objects is None else {"verdict": "bad" if label.objects else "good"}
+
+TASK = Task("my_task", "My task", Verdict, "Judge the part.", read, Verdict(verdict="bad"))
+"""
+
 
 class NetworkClosedError(RuntimeError):
     """A test reached for an address outside this machine; no `OSError`, so that nobody retries it in silence."""
@@ -90,6 +104,24 @@ def _whole_form() -> Callable[[Task], Form]:
 def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty small drawn surfaces with boxes, four of each of four kinds of defects and four good ones."""
     return write_set("product_defects", tmp_path_factory.mktemp("drawn") / "set", 20, 7, "quickstart", size=64)
+
+
+@pytest.fixture(scope="session")
+def clauses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of twelve short passages, each of one of two kinds of clause."""
+    folder = tmp_path_factory.mktemp("clauses")
+    kinds = ("audit", "notice")
+    rows = [f"Passage {index} grants {kinds[index % 2]}.\t{kinds[index % 2]}" for index in range(12)]
+    (folder / "rows.tsv").write_text("\n".join(["text\tclause_type", *rows]) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def own_task(tmp_path: Path) -> Path:
+    """A task file of a user's own, named my_task."""
+    file = tmp_path / "my_task.py"
+    file.write_text(OWN_TASK, encoding="utf-8")
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -15,20 +15,6 @@ from vlm_ft.tasks import TASKS, task_of
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=str)
 
-OWN = """
-from typing import Literal
-from vlm_ft.answers.kinds import Answer
-from vlm_ft.answers.task import Task
-
-class Verdict(Answer):
-    verdict: Literal["good", "bad"]
-
-def read(label):
-    return {} if label.objects is None else {"verdict": "bad" if label.objects else "good"}
-
-TASK = Task("my_task", "My task", Verdict, "Judge the part.", read, Verdict(verdict="bad"))
-"""
-
 
 @EVERY_TASK
 def test_a_task_is_whole(task: Task) -> None:
@@ -84,10 +70,8 @@ def test_items_are_the_largest_first_and_bounded(task: Task, field: object) -> N
     assert rows == items(tuple(reversed(things)), spec, name)
 
 
-def test_an_own_task_file(tmp_path: Path) -> None:
-    file = tmp_path / "my_task.py"
-    file.write_text(OWN, encoding="utf-8")
-    task = task_of("my_task", file)
+def test_an_own_task_file(own_task: Path) -> None:
+    task = task_of("my_task", own_task)
     assert task.values(Label(objects=())) == {"verdict": "good"}
 
 
@@ -98,7 +82,6 @@ def test_an_own_task_file(tmp_path: Path) -> None:
         ("my_task", "import nowhere_to_be_found", "ModuleNotFoundError"),
         ("my_task", "TASK = (", "SyntaxError"),
         ("my_task", "TASK = 3", "defines no TASK"),
-        ("other", OWN, "defines 'my_task', but the recipe says task: other"),
     ],
 )
 def test_an_own_task_file_that_cannot_be_used(name: str, text: str | None, told: str, tmp_path: Path) -> None:
@@ -114,3 +97,8 @@ def test_an_own_task_file_that_cannot_be_used(name: str, text: str | None, told:
 def test_unknown_task() -> None:
     with pytest.raises(RecipeError, match="unknown task 'product_defect'; did you mean 'product_defects'"):
         task_of("product_defect")
+
+
+def test_an_own_task_file_of_another_name(own_task: Path) -> None:
+    with pytest.raises(RecipeError, match="defines 'my_task', but the recipe says task: other"):
+        task_of("other", own_task)

@@ -1,0 +1,259 @@
+"""Answers do not depend on company; a random model's answers fit every form; what cannot be used is told."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from datasets_vision.example import Turn
+from vlm_ft.adapters import ADAPTER
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import FieldSpec, Items, Text
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.answers.task import Task
+from vlm_ft.errors import AdapterError, FormError
+from vlm_ft.inference.engine import Engine, read_answer
+from vlm_ft.inference.request import BASE, Request
+from vlm_ft.models.load import load_base
+from vlm_ft.models.tiny import TINY
+from vlm_ft.tasks import TASKS
+
+Runs = Callable[..., Path]
+SEEING = [name for name, family in TINY.items() if family.processor is not None]
+SCOPES = {"language": ["language"], "vision": ["language", "projector", "vision"]}
+BASES = ["qwen3_vl", "llava_siglip_qwen2"]
+ASKED = (Turn("user", "Is it good?"),)
+
+
+def shortened(field: FieldSpec) -> FieldSpec:
+    """Short texts and lists: a random model fills each to its limit, one forward pass a token."""
+    kind = field.kind
+    if isinstance(kind, Text):
+        kind = Text(max_length=12)
+    if isinstance(kind, Items):
+        kind = Items(fields=tuple(map(shortened, kind.fields)), max_items=2)
+    return field.model_copy(update={"kind": kind})
+
+
+def short(form: Form) -> Form:
+    return form.model_copy(update={"fields": tuple(map(shortened, form.fields))})
+
+
+@pytest.fixture(scope="module")
+def pictures(drawings: Path) -> list[Path]:
+    return sorted((drawings / "JPEGImages").glob("*.png"))[:4]
+
+
+@pytest.fixture(scope="module", params=[(base, scope) for base in BASES for scope in SCOPES], ids="-".join)
+def engine(request: pytest.FixtureRequest, run_of: Runs) -> Engine:
+    """Two adapters on one base, trained apart."""
+    base, scope = request.param
+    adapter = {"scope": SCOPES[scope], "rank": 8, "alpha": 64}  # far enough from the base to answer otherwise
+    runs = [
+        run_of(base, name=name, adapter=adapter, fields=fields, training={"max_steps": 4, "learning_rate": 2e-2})
+        for name, fields in (("one", ["passed", "kind"]), ("two", ["kind", "findings"]))
+    ]
+    opened = Engine.open([run / ADAPTER for run in runs])
+    for name, card in opened.cards.items():
+        opened.cards[name] = card.model_copy(update={"form": short(card.form)})
+    return opened
+
+
+def mixed(engine: Engine, pictures: list[Path]) -> list[Request]:
+    """Every system on every picture, some with text; the base answers the first one's form."""
+    form = short(engine.cards["one"].form)
+    return [
+        Request(images=(picture,), adapter=adapter, turns=turns, form=form if adapter == BASE else None)
+        for picture, turns in zip(pictures, [(), ASKED, (), ASKED], strict=True)
+        for adapter in ("one", "two", BASE)
+    ]
+
+
+def test_a_mixed_batch_answers_as_each_does_alone(engine: Engine, pictures: list[Path]) -> None:
+    requests = mixed(engine, pictures)
+    together = engine.predict(requests)
+    alone = [engine.predict([request])[0] for request in requests]
+    assert [answer.raw for answer in together] == [answer.raw for answer in alone]
+    assert together == alone
+    assert [answer.error for answer in together] == [None] * len(requests)
+
+
+def test_order_and_batch_size_change_nothing(engine: Engine, pictures: list[Path]) -> None:
+    requests = mixed(engine, pictures)
+    answers = engine.predict(requests)
+    assert engine.predict(requests[::-1])[::-1] == answers
+    engine.batch_size, kept = 5, engine.batch_size
+    assert engine.predict(requests) == answers
+    engine.batch_size = kept
+
+
+def test_adapters_answer_as_in_an_engine_of_their_own(engine: Engine, pictures: list[Path], run_of: Runs) -> None:
+    base = load_base(engine.base.ref.name)
+    bare = Engine(base)
+    form = short(engine.cards["one"].form)
+    request = Request(images=(pictures[0],), form=form)
+    assert engine.predict([request]) == bare.predict([request])
+
+
+def test_what_cannot_be_read_is_an_error_in_its_place(engine: Engine, pictures: list[Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(pictures[0].read_bytes()[:200])
+    places = [pictures[0], broken, pictures[1], tmp_path / "none.png"]
+    answers = engine.predict([Request(images=(place,), adapter="one") for place in places] + [Request((), (), "one")])
+    assert [answer.error is None for answer in answers] == [True, False, True, False, False]
+    for answer, told in zip(
+        (answers[1], answers[3], answers[4]), ("truncated", "no such image", "neither image"), strict=True
+    ):
+        assert told in str(answer.error)
+        assert "\n" not in str(answer.error)
+        assert answer.decision == "ask a person"
+        assert not answer.fields
+    assert answers[0] == engine.predict([Request(images=(pictures[0],), adapter="one")])[0]
+
+
+def test_whom_it_does_not_know_it_tells(engine: Engine, pictures: list[Path]) -> None:
+    with pytest.raises(AdapterError, match=r"adapter 'on' is not loaded; did you mean 'one'\?"):
+        engine.predict([Request(images=(pictures[0],), adapter="on")])
+    with pytest.raises(FormError, match="the bare base has no form"):
+        engine.predict([Request(images=(pictures[0],))])
+
+
+@pytest.fixture(scope="module")
+def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
+    engines: dict[str, Engine] = {}
+
+    def of(name: str) -> Engine:
+        if name not in engines:
+            engines[name] = Engine(load_base(str(tiny_folder(name))))
+        return engines[name]
+
+    return of
+
+
+@pytest.mark.parametrize("name", list(TINY))
+def test_a_random_model_s_answers_fit_every_form(
+    name: str, bare: Callable[[str], Engine], whole_form: Callable[[Task], Form], pictures: list[Path]
+) -> None:
+    forms = [short(whole_form(task)) for task in TASKS.values()]
+    images = pictures[:2] if name in SEEING else [None, None]
+    requests = [Request(images=(image,) if image else (), turns=ASKED, form=form) for form in forms for image in images]
+    for request, answer in zip(requests, bare(name).predict(requests), strict=True):
+        assert answer.error is None, answer.raw
+        assert request.form is not None
+        assert request.form.check(answer.values) == answer.values
+        assert tuple(answer.values) == request.form.names
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if name not in SEEING])
+def test_a_text_base_says_that_it_sees_nothing(
+    name: str, bare: Callable[[str], Engine], whole_form: Callable[[Task], Form]
+) -> None:
+    form = whole_form(TASKS["legal_documents"])
+    (answer,) = bare(name).predict([Request(images=(Image.new("RGB", (9, 9)),), form=form)])
+    assert "takes no images" in str(answer.error)
+
+
+def test_a_prompt_that_does_not_fit_is_told(bare: Callable[[str], Engine], whole_form: Callable[[Task], Form]) -> None:
+    form = short(whole_form(TASKS["legal_documents"]))
+    long = Request(turns=(Turn("user", "word " * 9000),), form=form)
+    answers = bare("qwen3").predict([Request(turns=ASKED, form=form), long])
+    assert answers[0].error is None
+    assert "does not fit the base's 8192" in str(answers[1].error)
+
+
+def test_corners_in_any_order_span_a_box() -> None:
+    form = Form.of(TASKS["product_defects"], {"findings.kind": ["pit"]}, ["findings.kind", "findings.box"])
+
+    def read(box: str) -> Prediction:
+        return read_answer(form, f'{{"findings":[{{"kind":"pit","box":{box}}}]}}')
+
+    for written, spanned in {
+        "[30,40,10,20]": [10, 20, 30, 40],
+        "[10,40,30,20]": [10, 20, 30, 40],
+        "[5,5,5,5]": [5, 5, 6, 6],
+        "[1000,0,1000,1000]": [999, 0, 1000, 1000],
+        "[10,20,30,40]": [10, 20, 30, 40],
+    }.items():
+        assert read(written).values == {"findings": [{"kind": "pit", "box": spanned}]}, written
+    for wrong in ("[0,0,5,1001]", "[1,2,3]", '["a",1,2,3]', "null", "[1.5,2,3,4]"):
+        assert "findings.0.box" in str(read(wrong).error), wrong
+
+
+def copied(run: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(run / ADAPTER, folder))
+
+
+def test_another_base_s_adapter_is_refused(run_of: Runs, tiny_folder: Callable[[str], Path]) -> None:
+    run = run_of("qwen3_vl")
+    with pytest.raises(AdapterError, match="trained on base .*load that base, or train again"):
+        Engine.open([run / ADAPTER], base=str(tiny_folder("llava_siglip_qwen2")))
+
+
+def test_a_renamed_tensor_is_refused(run_of: Runs, tmp_path: Path) -> None:
+    folder = copied(run_of("qwen3_vl"), tmp_path / "renamed")
+    file = folder / "adapter_model.safetensors"
+    stored = load_file(file)
+    first = next(iter(stored))
+    stored[first.replace("layers.0", "layer.0")] = stored.pop(first)
+    save_file(stored, file)
+    with pytest.raises(AdapterError, match="tensors do not match the base"):
+        Engine.open([folder])
+
+
+def test_a_reshaped_or_unreadable_adapter_is_refused(run_of: Runs, tmp_path: Path) -> None:
+    folder = copied(run_of("qwen3_vl"), tmp_path / "other rank")
+    config = folder / "adapter_config.json"
+    config.write_text(config.read_text().replace('"r": 4', '"r": 2'))
+    with pytest.raises(AdapterError) as error:
+        Engine.open([folder])
+    assert "\n" not in str(error.value)
+    folder = copied(run_of("qwen3_vl"), tmp_path / "cut")
+    file = folder / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(AdapterError) as error:
+        Engine.open([folder])
+    assert "\n" not in str(error.value)
+
+
+def test_a_refused_adapter_leaves_no_trace(run_of: Runs, tmp_path: Path, pictures: list[Path]) -> None:
+    good = run_of("qwen3_vl") / ADAPTER
+    broken = copied(run_of("qwen3_vl"), tmp_path / "renamed")
+    stored = load_file(broken / "adapter_model.safetensors")
+    stored["base_model.model.nowhere"] = stored.pop(next(iter(stored)))
+    save_file(stored, broken / "adapter_model.safetensors")
+    clean = Engine.open([good])
+    form = clean.cards["trial"].form
+    requests = [Request(images=(picture,), form=form) for picture in pictures]
+    requests += [replace(request, adapter="trial", form=None) for request in requests]
+    engine = Engine(load_base(clean.base.ref.name))
+    for folder in (broken, good, broken):
+        if folder is good:
+            engine.add("trial", folder)
+            continue
+        with pytest.raises(AdapterError):
+            engine.add("broken", folder)
+        assert engine.predict(requests[:4]) == clean.predict(requests[:4])
+    assert engine.predict(requests) == clean.predict(requests)
+
+
+def test_two_adapters_of_one_name_are_both_served(run_of: Runs, tmp_path: Path) -> None:
+    run = run_of("qwen3_vl")
+    other = copied(run, tmp_path / "other")
+    engine = Engine.open([run / ADAPTER, other])
+    assert list(engine.cards) == ["trial", f"trial ({other})"]
+    with pytest.raises(AdapterError, match="the name 'trial' is taken"):
+        engine.add("trial", other)
+    with pytest.raises(AdapterError, match="the name 'base' is taken"):
+        engine.add(BASE, other)
+
+
+def test_an_image_counts_by_its_pixels_alone(engine: Engine, pictures: list[Path]) -> None:
+    by_path = Request(images=(pictures[0],), adapter="one")
+    opened = replace(by_path, images=(Image.open(pictures[0]),))
+    assert engine.predict([by_path]) == engine.predict([opened])

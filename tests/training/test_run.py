@@ -1,0 +1,280 @@
+"""A run leaves a plain PEFT adapter that does what its card says; nothing is cut, half-done or overwritten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, TrainerCallback
+
+from datasets_vision.example import Turn
+from vlm_ft.adapters import ADAPTER, adapter_folder, find_adapters, read_card
+from vlm_ft.errors import AdapterError, DataError, ModelError, RecipeError
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+from vlm_ft.models.families import linear_modules
+from vlm_ft.models.load import load_base
+from vlm_ft.recipe import Recipe
+from vlm_ft.training import run as runs
+from vlm_ft.training.methods import attach
+from vlm_ft.training.run import rehearse, train
+
+Recipes = Callable[..., Recipe]
+Runs = Callable[..., Path]
+Folders = Callable[[str], Path]
+
+EVERY_BASE = pytest.mark.parametrize("base", ["qwen3_vl", "llava_siglip_qwen2"])
+SCOPES = [("language",), ("projector",), ("vision",), ("language", "projector", "vision")]
+WHOLE = {"scope": ["language", "projector", "vision"]}
+
+
+def tensors(folder: Path) -> bytes:
+    return (adapter_folder(folder) / "adapter_model.safetensors").read_bytes()
+
+
+@EVERY_BASE
+def test_plain_peft_loads_the_adapter(base: str, run_of: Runs, tiny_folder: Folders) -> None:
+    run = run_of(base)
+    plain = AutoModelForImageTextToText.from_pretrained(tiny_folder(base))
+    model = PeftModel.from_pretrained(plain, run / ADAPTER)
+    moved = [float(weight.abs().max()) for name, weight in model.named_parameters() if "lora_B" in name]
+    assert moved
+    assert max(moved) > 0
+
+
+@EVERY_BASE
+def test_the_card_tells_the_run(base: str, run_of: Runs, tiny_folder: Folders) -> None:
+    card = read_card(run_of(base) / ADAPTER)
+    assert (card.base.name, card.base.kind) == (str(tiny_folder(base)), "vision")
+    assert card.provenance.counts == {"train": 9, "tune": 5, "calibrate": 0, "test": 6}
+    assert card.provenance.synthetic
+    assert "drawings" in card.notice
+    assert card.training["steps"] == 2
+    assert card.training["tensors_moved"] > 0
+    assert card.training["probe_change"] > 0
+    assert find_adapters(run_of(base)) == [run_of(base) / ADAPTER]
+
+
+@EVERY_BASE
+def test_the_loss_falls_on_a_set_seen_again_and_again(base: str, run_of: Runs) -> None:
+    run = run_of(base, training={"max_steps": 24, "evaluations": 1}, adapter={**WHOLE, "rank": 16, "alpha": 32})
+    history = [
+        entry
+        for file in sorted((run / "checkpoints").glob("checkpoint-24/trainer_state.json"))
+        for entry in json.loads(file.read_text())["log_history"]
+    ]
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    # the frozen head's random rows are so short that no hidden state gets below 0.8 of chance, ln(vocabulary)
+    assert losses[-1] < 0.9 * losses[0]
+    assert (run / "loss.png").stat().st_size > 0
+
+
+class Killed(Exception):
+    """Stands for a power cut."""
+
+
+class KillAt(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise Killed
+
+
+@EVERY_BASE
+@pytest.mark.parametrize("step", [3, 5])
+def test_a_resumed_run_is_the_unbroken_one(
+    base: str,
+    step: int,
+    run_of: Runs,
+    recipe_of: Recipes,
+    quiet: Console,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Checkpoints stand at 2, 4 and 6, inside epochs of three steps; rows are augmented and dropped out by chance."""
+    settings: dict[str, Any] = {
+        "augment": "flips",
+        "adapter": {**WHOLE, "dropout": 0.1},
+        "training": {"max_steps": 8, "evaluations": 4},
+    }
+    unbroken, recipe, out = run_of(base, **settings), recipe_of(base, **settings), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "ShowProgress", lambda console: KillAt(step))
+        with pytest.raises(Killed):
+            train(recipe, out, console=quiet)
+    assert not (out / ADAPTER).exists()
+    train(recipe, out, resume=True, console=quiet)
+    assert tensors(out) == tensors(unbroken)
+
+
+def test_a_run_is_the_same_twice(run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
+    train(recipe_of("qwen3_vl"), tmp_path / "again", console=quiet)
+    assert tensors(tmp_path / "again") == tensors(run_of("qwen3_vl"))
+
+
+def test_a_finished_run_resumes_to_itself(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
+    recipe = recipe_of("qwen3_vl")
+    train(recipe, tmp_path / "run", console=quiet)
+    before = tensors(tmp_path / "run")
+    train(recipe, tmp_path / "run", resume=True, console=quiet)
+    assert tensors(tmp_path / "run") == before
+
+
+def test_a_folder_belongs_to_one_recipe(run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
+    run = run_of("qwen3_vl")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with pytest.raises(RecipeError, match="holds a run already; go on with --resume"):
+        train(recipe_of("qwen3_vl"), run, console=quiet)
+    with pytest.raises(RecipeError, match="differs from the recipe given"):
+        train(recipe_of("qwen3_vl", training={"max_steps": 3}), run, resume=True, console=quiet)
+    with pytest.raises(RecipeError, match="holds no run to resume"):
+        train(recipe_of("qwen3_vl"), tmp_path / "none", resume=True, console=quiet)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_run_that_cannot_start_leaves_its_folder_free(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for wrong in ({"data": [{"path": str(tmp_path / "none")}]}, {"training": {"max_length": 16}}):
+        with pytest.raises(DataError):
+            train(recipe_of("qwen3_vl", **wrong), out, console=quiet)
+        assert not out.exists()
+    train(recipe_of("qwen3_vl"), out, console=quiet)
+
+
+def test_a_row_too_long_is_named_and_none_is_cut(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"rows exceed 60 tokens: .*scene_\d+\S* \(\d+ tokens\)") as error:
+        train(recipe_of("qwen3_vl", training={"max_length": 60}), tmp_path / "run", console=quiet)
+    assert "\n" not in str(error.value)
+
+
+def test_a_rehearsal_writes_nothing_and_changes_nothing(
+    recipe_of: Recipes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of("qwen3_vl", augment="flips")
+    monkeypatch.chdir(tmp_path)
+    prepared: list[runs.Prepared] = []
+    states: list[dict[str, torch.Tensor]] = []
+
+    def kept(*given: Any) -> runs.Prepared:
+        prepared.append(real(*given))
+        states.append({name: tensor.clone() for name, tensor in prepared[0].model.state_dict().items()})
+        return prepared[0]
+
+    real = runs.prepare
+    monkeypatch.setattr(runs, "prepare", kept)
+    console = Console(record=True, width=200, file=(tmp_path / "said").open("w"))
+    rehearse(recipe, console)
+    said = console.export_text()
+    assert "measured:" in said
+    assert "estimated: 2 steps" in said
+    assert "image tokens]" in said
+    assert list(tmp_path.iterdir()) == [tmp_path / "said"]
+    for name, tensor in prepared[0].model.state_dict().items():
+        assert torch.equal(tensor, states[0][name]), name
+    assert all(parameter.grad is None for parameter in prepared[0].model.parameters())
+
+
+@EVERY_BASE
+@pytest.mark.parametrize("scope", SCOPES, ids="+".join)
+def test_the_scope_chooses_exactly_its_modules(
+    base: str, scope: tuple[Any, ...], recipe_of: Recipes, tiny_folder: Folders
+) -> None:
+    loaded = load_base(str(tiny_folder(base)))
+    wanted = linear_modules(loaded.model, loaded.family, scope)
+    model = attach(loaded, recipe_of(base, adapter={"scope": scope}).adapter, seed=0)
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    touched = {name.removeprefix("base_model.model.").split(".lora_")[0] for name in names}
+    assert touched == set(wanted)
+    assert all("lora_" in name for name in names)
+
+
+def test_a_scope_that_a_base_lacks_is_told(recipe_of: Recipes, tiny_folder: Folders) -> None:
+    with pytest.raises(ModelError, match="no Linear module in the scope 'vision'"):
+        attach(load_base(str(tiny_folder("qwen3"))), recipe_of("qwen3", adapter=WHOLE).adapter, seed=0)
+
+
+def test_dora(run_of: Runs, tiny_folder: Folders) -> None:
+    run = run_of("qwen3_vl", adapter={"kind": "dora"})
+    plain = AutoModelForImageTextToText.from_pretrained(tiny_folder("qwen3_vl"))
+    model = PeftModel.from_pretrained(plain, run / ADAPTER)
+    assert any("lora_magnitude_vector" in name for name, _ in model.named_parameters())
+    assert read_card(run / ADAPTER).training["probe_change"] > 0
+
+
+@pytest.mark.parametrize("quantize", ["nf4", "int8"])
+def test_a_quantized_base_trains(quantize: str, run_of: Runs) -> None:
+    training = read_card(run_of("qwen3_vl", quantize=quantize, adapter=WHOLE) / ADAPTER).training
+    assert training["steps"] == 2
+    assert training["tensors_moved"] > 0
+
+
+def test_a_text_task_trains_on_a_text_base(run_of: Runs, tiny_folder: Folders, clauses: Path) -> None:
+    run = run_of(
+        "qwen3", task="legal_documents", data=[{"path": str(clauses)}], fields=None, adapter={"scope": ["language"]}
+    )
+    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder("qwen3")), run / ADAPTER)
+    engine = Engine.open([run / ADAPTER])
+    (answer,) = engine.predict([Request(turns=(Turn("user", "The licensee may audit."),), adapter="trial")])
+    assert answer.error is None
+
+
+def test_an_own_task_serves_without_its_file(
+    own_task: Path, recipe_of: Recipes, quiet: Console, tmp_path: Path, drawings: Path
+) -> None:
+    recipe = recipe_of("qwen3_vl", task="my_task", task_file=str(own_task), fields=None)
+    folder = train(recipe, tmp_path / "run", console=quiet)
+    own_task.unlink()
+    engine = Engine.open([folder])
+    image = next((drawings / "JPEGImages").glob("*.png"))
+    (answer,) = engine.predict([Request(images=(image,), adapter="trial")])
+    assert answer.error is None
+    assert answer.values["verdict"] in ("good", "bad")
+    assert engine.cards["trial"].form.title == "My task"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [("adapter_state", "moved none"), ("checksum", "base's weights changed"), ("probe_logits", "loads but changes no")],
+)
+def test_a_run_that_did_not_work_is_no_adapter(
+    spoil: str, told: str, recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vlm_ft.training import verify
+
+    spoilt = {
+        "adapter_state": lambda model: {},
+        "checksum": lambda model: torch.ones(1),
+        "probe_logits": lambda *given: torch.ones(3),
+    }
+    monkeypatch.setattr(verify, spoil, spoilt[spoil])
+    if spoil == "adapter_state":
+        monkeypatch.setattr(runs, spoil, spoilt[spoil])
+    with pytest.raises(AdapterError, match=told):
+        train(recipe_of("qwen3_vl"), tmp_path / "run", console=quiet)
+    with pytest.raises(AdapterError):
+        read_card(tmp_path / "run" / ADAPTER)
+
+
+def test_an_evaluation_leaves_the_gradients_of_a_quantized_base(recipe_of: Recipes) -> None:
+    prepared = runs.prepare(recipe_of("qwen3_vl", quantize="nf4", adapter=WHOLE))
+    batch = prepared.train([{"index": 0}])
+    gradients = []
+    for _ in range(2):
+        prepared.model.train()
+        prepared.model(**batch).loss.backward()
+        gradients.append({name: p.grad.clone() for name, p in prepared.model.named_parameters() if p.requires_grad})
+        prepared.model.zero_grad()
+        prepared.model.eval()
+        with torch.no_grad():
+            prepared.model(**batch)
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradients[1][name], gradient), name
