@@ -191,7 +191,7 @@ def copied(run: Path, folder: Path) -> Path:
 
 def test_another_base_s_adapter_is_refused(run_of: Runs, tiny_folder: Callable[[str], Path]) -> None:
     run = run_of("qwen3_vl")
-    with pytest.raises(AdapterError, match="trained on base .*load that base, or train again"):
+    with pytest.raises(AdapterError, match=r"trained on base .*load that base, or train again"):
         Engine.open([run / ADAPTER], base=str(tiny_folder("llava_siglip_qwen2")))
 
 

@@ -75,7 +75,7 @@ def test_the_loss_falls_on_a_set_seen_again_and_again(base: str, run_of: Runs) -
     assert (run / "loss.png").stat().st_size > 0
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a power cut."""
 
 
@@ -85,7 +85,7 @@ class KillAt(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == self.step:
-            raise Killed
+            raise KilledError
 
 
 @EVERY_BASE
@@ -108,7 +108,7 @@ def test_a_resumed_run_is_the_unbroken_one(
     unbroken, recipe, out = run_of(base, **settings), recipe_of(base, **settings), tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(runs, "ShowProgress", lambda console: KillAt(step))
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train(recipe, out, console=quiet)
     assert not (out / ADAPTER).exists()
     train(recipe, out, resume=True, console=quiet)

@@ -1,0 +1,79 @@
+"""An adapter's card survives the trip through its folder; a folder that is none is told in a line."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vlm_ft.adapters import ADAPTER, CARD, Card, Provenance, adapter_folder, find_adapters, read_card
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.task import Task
+from vlm_ft.errors import AdapterError
+from vlm_ft.models.base_ref import BaseRef
+from vlm_ft.tasks import TASKS
+
+FILES = (CARD, "adapter_config.json", "adapter_model.safetensors")
+
+
+def card_of(form: Form) -> Card:
+    base = BaseRef(name="tiny", fingerprint="0" * 16, model_type="tiny", kind="vision")
+    provenance = Provenance(data=("drawn",), data_fingerprint="0", counts={"train": 8}, synthetic=True)
+    return Card(name="trial", form=form, base=base, provenance=provenance, metrics={"kind.accuracy": {"value": 0.5}})
+
+
+def written(folder: Path, card: Card) -> Path:
+    folder.mkdir(parents=True)
+    for name in FILES[1:]:
+        (folder / name).touch()
+    card.write(folder)
+    return folder
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+def test_a_card_reads_back(task: Task, whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
+    card = card_of(whole_form(task))
+    read = read_card(written(tmp_path / "adapter", card))
+    assert read == card
+    assert read.form.fingerprint == card.form.fingerprint
+    assert read.form.notice in read.notice
+    assert "drawings" in read.notice
+
+
+def test_a_trained_card_is_written_as_it_was_read(run_of: Callable[..., Path], tmp_path: Path) -> None:
+    folder = run_of("qwen3_vl") / ADAPTER
+    card = read_card(folder)
+    card.write(tmp_path)
+    assert (tmp_path / CARD).read_bytes() == (folder / CARD).read_bytes()
+
+
+@pytest.mark.parametrize("missing", FILES)
+def test_an_unfinished_folder_is_told(missing: str, whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
+    folder = written(tmp_path / "adapter", card_of(whole_form(TASKS["product_defects"])))
+    (folder / missing).unlink()
+    with pytest.raises(AdapterError, match=f"has no {missing}; it is no finished adapter folder"):
+        read_card(folder)
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"{", b"\xff\xfe", b'{"version": "\n"}'])
+def test_a_spoilt_card_is_told_in_a_line(text: bytes, whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
+    folder = written(tmp_path / "adapter", card_of(whole_form(TASKS["product_defects"])))
+    (folder / CARD).write_bytes(text)
+    with pytest.raises(AdapterError) as error:
+        read_card(folder)
+    assert str(error.value).startswith(str(folder / CARD))
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_folder_stands_for_its_adapter(whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
+    folder = written(tmp_path / "run" / ADAPTER, card_of(whole_form(TASKS["product_defects"])))
+    assert adapter_folder(tmp_path / "run") == adapter_folder(folder) == folder
+    other = Path(shutil.copytree(folder, tmp_path / "deep" / "er" / "other"))
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / CARD).touch()
+    assert find_adapters(tmp_path) == [other, folder]
+    assert find_adapters(tmp_path / "half") == []
+    with pytest.raises(AdapterError, match="no such folder; train one with vlm-ft train"):
+        adapter_folder(tmp_path / "none")
