@@ -195,6 +195,7 @@ def test_another_base_s_adapter_is_refused(run_of: Runs, tiny_folder: Callable[[
         Engine.open([run / ADAPTER], base=str(tiny_folder("llava_siglip_qwen2")))
 
 
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys:UserWarning")  # PEFT only warns; the engine refuses
 def test_a_renamed_tensor_is_refused(run_of: Runs, tmp_path: Path) -> None:
     folder = copied(run_of("qwen3_vl"), tmp_path / "renamed")
     file = folder / "adapter_model.safetensors"
@@ -221,6 +222,7 @@ def test_a_reshaped_or_unreadable_adapter_is_refused(run_of: Runs, tmp_path: Pat
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys:UserWarning")  # PEFT only warns; the engine refuses
 def test_a_refused_adapter_leaves_no_trace(run_of: Runs, tmp_path: Path, pictures: list[Path]) -> None:
     good = run_of("qwen3_vl") / ADAPTER
     broken = copied(run_of("qwen3_vl"), tmp_path / "renamed")
