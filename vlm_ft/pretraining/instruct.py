@@ -19,7 +19,7 @@ from vlm_ft.models.base_ref import BaseRef
 from vlm_ft.models.families import FAMILIES
 from vlm_ft.models.load import Base
 from vlm_ft.models.starter.architecture import build_starter
-from vlm_ft.models.starter.dense import Budget, load_tower, rate
+from vlm_ft.models.starter.dense import Budget, load_tower, quicken, rate, whole
 from vlm_ft.models.starter.lessons import one_thread
 from vlm_ft.pretraining.instructions import draw_row
 
@@ -76,7 +76,13 @@ def batches(processor_folder: Path, seed: int, first: int, workers: int = 1) -> 
 
 def answer_losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Cross-entropy (tokens,) of the supervised tokens, and whether each was the likeliest (tokens,)."""
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    inputs = {key: value for key, value in batch.items() if key not in ("labels", "pixel_values")}
+    if "pixel_values" in batch:
+        pixels = batch["pixel_values"]
+        seen = model.model.visual(pixels, grid_thw=batch["image_grid_thw"], cu_seqlens=whole(pixels))
+        seen.pooler_output = (seen.pooler_output,)  # the model joins the parts of a batch
+        seen.deepstack_features = [(features,) for features in seen.deepstack_features]
+        inputs["mm_encoder_outputs"] = {"image": seen}
     hidden = model.model(**inputs).last_hidden_state[:, :-1]  # (batch, length - 1, width)
     targets = batch["labels"][:, 1:]
     kept = targets != IGNORED
@@ -92,6 +98,7 @@ class Run:
         self.model = build_starter(seed)
         if tower is not None:
             load_tower(self.model, tower)
+        quicken(self.model.model.visual)
         visual = {id(p) for name, p in self.model.model.visual.named_parameters() if "merger" not in name}
         groups = [
             {"params": [p for p in self.model.parameters() if id(p) not in visual], "peak": LANGUAGE_RATE},

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,19 +73,30 @@ def equal_attention(
     return mixed.transpose(1, 2), None
 
 
+def quicken(visual: Any) -> None:
+    """Let a tower train quickly on full-size pictures: one attention product for all, no convolution; same values.
+
+    It then wants ``cu_seqlens=whole(pixels)``.
+    """
+    ALL_ATTENTION_FUNCTIONS.register("equal_pictures", equal_attention)
+    visual.config._attn_implementation = "equal_pictures"
+    projection = visual.patch_embed.proj
+    # The convolution's stride is its kernel: a plain product, many times quicker backward on a CPU.
+    visual.patch_embed.forward = lambda flat: functional.linear(flat, projection.weight.flatten(1), projection.bias)
+
+
+def whole(pixels: Tensor) -> Tensor:
+    """All patches as one sequence, which `equal_attention` parts into pictures itself."""
+    return torch.tensor([0, len(pixels)], dtype=torch.int32, device=pixels.device)
+
+
 class Tower(nn.Module):
     """The starter's vision tower with its training heads."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
         self.visual = build_starter(seed).model.visual
-        ALL_ATTENTION_FUNCTIONS.register("equal_pictures", equal_attention)
-        self.visual.config._attn_implementation = "equal_pictures"
-        projection = self.visual.patch_embed.proj
-        # The convolution's stride is its kernel: a plain product, many times quicker backward on a CPU.
-        self.visual.patch_embed.forward = lambda flat: functional.linear(
-            flat, projection.weight.flatten(1), projection.bias
-        )
+        quicken(self.visual)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(len(DEEPSTACK) + 1))
@@ -98,8 +110,7 @@ class Tower(nn.Module):
         n = len(images)
         grid = torch.tensor([[1, SIDE // PATCH, SIDE // PATCH]]).expand(n, 3).to(images.device)
         flat = patches(images)
-        whole = torch.tensor([0, len(flat)], dtype=torch.int32, device=images.device)
-        seen = self.visual(flat, grid_thw=grid, cu_seqlens=whole)
+        seen = self.visual(flat, grid_thw=grid, cu_seqlens=whole(flat))
         layers = [seen.pooler_output, *seen.deepstack_features]
         tokens = [norm(layer.view(n, TOKENS, WIDTH)) for norm, layer in zip(self.norms, layers, strict=True)]
         pooled = torch.cat([tokens[0].mean(1), tokens[0].amax(1)], -1)
