@@ -24,6 +24,7 @@ from vlm_ft.models.starter.lessons import one_thread
 from vlm_ft.pretraining.instructions import draw_row
 
 BATCH = 32
+PART = 8
 LANGUAGE_RATE = 1.5e-3
 TOWER_RATE = 3e-4
 CHECKPOINT = "instruct.pt"
@@ -37,11 +38,17 @@ def conversation_of(processor_folder: Path) -> Conversation:
 
 
 def draw_batch(conversation: Conversation, seed: int, step: int, count: int = BATCH) -> list[Batch]:
-    """The supervised tensors of one step, the same for the same seed and step: rows with images, rows without."""
+    """The supervised tensors of one step, the same for the same seed and step.
+
+    Rows of like length, with images or without, come in parts of `PART`, so that little of a part is padding.
+    """
     rng = np.random.default_rng((seed, step))
-    rows = [draw_row(rng) for _ in range(count)]
-    parts = ([row for row in rows if row.images], [row for row in rows if not row.images])
-    return [conversation.encode(part, supervised=True) for part in parts if part]
+    rows = sorted(
+        (draw_row(rng) for _ in range(count)), key=lambda row: len(row.form.prompt) + 2 * len(row.target or "")
+    )
+    kinds = ([row for row in rows if row.images], [row for row in rows if not row.images])
+    parts = [kind[start : start + PART] for kind in kinds for start in range(0, len(kind), PART)]
+    return [conversation.encode(part, supervised=True) for part in parts]
 
 
 class Steps(Dataset[list[Batch]]):

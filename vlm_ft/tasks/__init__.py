@@ -31,7 +31,7 @@ def task_of(name: str, file: Path | None = None) -> Task:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a user's own code can fail in any way
+    except (Exception, SystemExit) as error:  # a user's own code can fail in any way
         raise RecipeError(f"task file {file}: {type(error).__name__}: {error}") from error
     task = getattr(module, "TASK", None)
     if not isinstance(task, Task):

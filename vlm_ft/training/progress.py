@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,30 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
 
     def _told(self) -> str:
         return "  ".join(f"{word} {value:.3f}" for word, value in self.losses.items())
+
+
+class KeepTime(TrainerCallback):  # type: ignore[misc]
+    """Counts the seconds of training, those before a resumed checkpoint included; they are kept beside it."""
+
+    FILE = "seconds.json"
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take up the count of the checkpoint that the run goes on from."""
+        kept = Path(args.output_dir) / self.FILE
+        counts = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        self.before = float(counts.get(str(state.global_step), 0.0))
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self.before + time.monotonic() - self.started
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Note the count at this checkpoint."""
+        kept = Path(args.output_dir) / self.FILE
+        counts = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        kept.write_text(json.dumps({**counts, str(state.global_step): self.seconds}), encoding="utf-8")
 
 
 def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from vlm_ft.models.load import Base, load_base, part_sizes
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.methods import attach, sft
-from vlm_ft.training.progress import ShowProgress, draw_losses
+from vlm_ft.training.progress import KeepTime, ShowProgress, draw_losses
 from vlm_ft.training.rehearse import Cost, Lengths, check_lengths, measure_step, peak_memory
 from vlm_ft.training.verify import adapter_state, checksum, verify
 
@@ -99,6 +98,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     tell(prepared, console)
     plan = _plan(prepared, out, resume, console)
     before, base_sum = adapter_state(prepared.model), checksum(prepared.model)
+    clock = KeepTime()
     trainer = sft(
         recipe,
         prepared.model,
@@ -107,11 +107,10 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
         prepared.tune,
         out=out,
         max_steps=plan["steps"],
-        callbacks=[ShowProgress(console)],
+        callbacks=[ShowProgress(console), clock],
     )
-    started = time.monotonic()
     trainer.train(resume_from_checkpoint=resume and _has_checkpoint(out))
-    seconds = time.monotonic() - started
+    seconds = clock.seconds
     trainer.accelerator.unwrap_model(prepared.model, keep_fp32_wrapper=False)  # sheds the autocast of training
     draw_losses(trainer.state.log_history, out / "loss.png")
     folder = out / ADAPTER
