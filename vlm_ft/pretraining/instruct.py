@@ -82,7 +82,10 @@ def batches(processor_folder: Path, seed: int, first: int, workers: int = 1) -> 
 
 
 def answer_losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Cross-entropy (tokens,) of the supervised tokens, and whether each was the likeliest (tokens,)."""
+    """The mean cross-entropy (rows,) of each row's supervised tokens, and the share that was the likeliest (rows,).
+
+    By row, so that a long list of boxes does not drown a single word's lesson.
+    """
     inputs = {key: value for key, value in batch.items() if key not in ("labels", "pixel_values")}
     if "pixel_values" in batch:
         pixels = batch["pixel_values"]
@@ -94,7 +97,12 @@ def answer_losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     targets = batch["labels"][:, 1:]
     kept = targets != IGNORED
     logits = model.lm_head(hidden[kept]).float()
-    return functional.cross_entropy(logits, targets[kept], reduction="none"), logits.argmax(-1) == targets[kept]
+    losses = torch.zeros(kept.shape).masked_scatter(
+        kept, functional.cross_entropy(logits, targets[kept], reduction="none")
+    )
+    right = torch.zeros(kept.shape).masked_scatter(kept, (logits.argmax(-1) == targets[kept]).float())
+    counts = kept.sum(1)
+    return losses.sum(1) / counts, right.sum(1) / counts
 
 
 class Run:
@@ -126,7 +134,7 @@ class Run:
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
         right = torch.cat([right for _, right in results])
-        return float(losses.mean().detach()), float(right.float().mean())
+        return float(losses.mean().detach()), float(right.mean())
 
     def save(self, folder: Path) -> Path:
         """Write the checkpoint whole or not at all."""
