@@ -9,9 +9,9 @@ import torch
 from transformers import GenerationConfig
 
 from vlm_ft.models.starter.architecture import ENDOFTEXT, IM_END
-from vlm_ft.models.starter.dense import CHECKPOINT as TOWER_CHECKPOINT
-from vlm_ft.models.starter.dense import train_tower
 from vlm_ft.pretraining.instruct import BATCH, Run, train_instructions
+from vlm_ft.pretraining.tower import CHECKPOINT as TOWER_CHECKPOINT
+from vlm_ft.pretraining.tower import train_tower
 from vlm_ft.pretraining.vocabulary import save_processor
 
 FACTS = "build.json"

@@ -19,9 +19,9 @@ from vlm_ft.models.base_ref import BaseRef
 from vlm_ft.models.families import FAMILIES
 from vlm_ft.models.load import Base
 from vlm_ft.models.starter.architecture import build_starter
-from vlm_ft.models.starter.dense import Budget, load_tower, quicken, rate, whole
-from vlm_ft.models.starter.lessons import one_thread
 from vlm_ft.pretraining.instructions import draw_row
+from vlm_ft.pretraining.lessons import one_thread
+from vlm_ft.pretraining.tower import Budget, load_tower, quicken, rate, whole
 
 BATCH = 32
 PART = 8
@@ -194,30 +194,3 @@ def train_instructions(
             saved = now
     run.save(out)
     return run
-
-
-def main() -> None:
-    """Stage 2 alone, from a finished stage 1."""
-    import argparse
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tower", type=Path)
-    parser.add_argument("--processor", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    train_instructions(
-        given.out,
-        processor_folder=given.processor,
-        tower=given.tower,
-        steps=None,
-        minutes=given.minutes,
-        seed=0,
-        resume=True,
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -24,16 +24,16 @@ from vlm_ft.tasks import legal_documents, object_identification, product_defects
 TEXT_SHARE = 0.12
 DISTRACTORS = (2, 9)  # options beside those that the answer uses
 
+# Short forms come often: one word is learned from a whole picture, and costs little.
 DEFECT_FORMS: tuple[tuple[str, ...], ...] = (
-    ("kind",),
-    ("passed", "kind"),
-    ("passed", "findings.kind"),
+    *[("kind",)] * 5,
+    *[("passed", "kind")] * 3,
     ("passed", "kind", "findings.kind", "findings.box"),
     ("kind", "findings.kind", "findings.box"),
     ("findings.kind", "findings.box"),
 )
 OBJECT_FORMS: tuple[tuple[str, ...], ...] = (
-    ("kind",),
+    *[("kind",)] * 7,
     ("kind", "count"),
     ("count", "objects.name", "objects.box"),
     ("objects.name", "objects.box"),

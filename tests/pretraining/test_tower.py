@@ -8,8 +8,9 @@ import torch
 from transformers.models.qwen2_vl import Qwen2VLImageProcessor
 
 from datasets_vision.synthetic import surface_scene
-from vlm_ft.models.starter import dense, lessons
 from vlm_ft.models.starter.architecture import MERGE, PATCH, SIDE, TEMPORAL, TOKENS, VOCABULARY, WIDTH, build_starter
+from vlm_ft.pretraining import lessons
+from vlm_ft.pretraining import tower as dense
 
 
 @pytest.fixture(autouse=True)

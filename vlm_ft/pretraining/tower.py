@@ -6,7 +6,6 @@ whole picture says which classes it holds. Next-token loss alone stays at chance
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,7 +30,7 @@ from vlm_ft.models.starter.architecture import (
     WIDTH,
     build_starter,
 )
-from vlm_ft.models.starter.lessons import BATCH, CLASSES, SUBSTANCES, batches, draw_batch
+from vlm_ft.pretraining.lessons import BATCH, CLASSES, SUBSTANCES, batches, draw_batch
 
 PEAK_RATE = 1.5e-3
 WARMUP = 0.03  # share of the run
@@ -165,27 +164,23 @@ def rate(share: float, peak: float) -> float:
 class Run:
     """A training run that can be stopped and gone on with at any step."""
 
-    def __init__(self, seed: int, peak: float = PEAK_RATE, muon: bool = True) -> None:
-        self.seed, self.peak, self.step, self.seconds = seed, peak, 0, 0.0
+    def __init__(self, seed: int) -> None:
+        self.seed, self.step, self.seconds = seed, 0, 0.0
         self.tower = Tower(seed)
-        inner = (
-            [p for name, p in self.tower.visual.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
-            if muon
-            else []
-        )
+        named = self.tower.visual.named_parameters()
+        inner = [p for name, p in named if p.ndim == 2 and name.startswith("blocks.")]
         ids = {id(p) for p in inner}
         outer = [p for p in self.tower.parameters() if id(p) not in ids]
         self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(outer, lr=peak, betas=(0.9, 0.98), weight_decay=0.05)
+            torch.optim.AdamW(outer, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05),
+            torch.optim.Muon(inner, lr=PEAK_RATE, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         ]
-        if inner:
-            self.optimisers.append(torch.optim.Muon(inner, lr=peak, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"))
 
     def learn(self, batch: dict[str, Tensor], share: float) -> float:
         """One step at the rate of `share`; the loss before it."""
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = rate(share, self.peak)
+                group["lr"] = rate(share, PEAK_RATE)
         with torch.autocast("cpu", torch.bfloat16):
             said = self.tower(batch["images"])
         loss = dense_loss(said, batch)
@@ -260,8 +255,6 @@ def train_tower(
     workers: int = 1,
     save_every: float = 180,
     tell_every: float = 120,
-    peak: float = PEAK_RATE,
-    muon: bool = True,
 ) -> Path:
     """Train until the budget of pictures or minutes is spent; returns the checkpoint's path.
 
@@ -270,7 +263,7 @@ def train_tower(
     if (pictures is None) == (minutes is None):
         raise ValueError("give a budget of either pictures or minutes")
     out.mkdir(parents=True, exist_ok=True)
-    run, budget = Run(seed, peak, muon), Budget(pictures, minutes)
+    run, budget = Run(seed), Budget(pictures, minutes)
     if resume and (out / CHECKPOINT).exists():
         run.restore(out)
     source = batches(run.seed, run.step, workers)
@@ -304,30 +297,3 @@ def tell(run: Run, losses: list[float], pace: float) -> None:
 def load_tower(model: Qwen3VLForConditionalGeneration, checkpoint: Path) -> None:
     """Put a trained tower into the whole model, in place."""
     model.model.visual.load_state_dict(torch.load(checkpoint, weights_only=True)["visual"])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float)
-    parser.add_argument("--pictures", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--peak", type=float, default=PEAK_RATE)
-    parser.add_argument("--adamw", action="store_true")
-    parser.add_argument("--threads", type=int, default=1, help="more than one is slower on a busy machine")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    train_tower(
-        given.out,
-        pictures=given.pictures,
-        minutes=given.minutes,
-        seed=given.seed,
-        resume=given.resume,
-        peak=given.peak,
-        muon=not given.adamw,
-    )
-
-
-if __name__ == "__main__":
-    main()
