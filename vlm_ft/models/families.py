@@ -53,6 +53,9 @@ class Family:
     """The input that tells kinds of token apart, and its value at a supervised token of the answer. A
     processor gives that input; whoever appends answer tokens extends it by this value. None: no such input."""
 
+    tower_by_picture: bool = False
+    """Off a GPU, the tower's attention goes through a batch picture by picture (`models.pictures` mends that)."""
+
     pixel_limits: PixelLimits = "fixed"
     """What ``limit_pixels`` can change: the ``area`` of an image, its number of ``tiles``, its longest
     ``edge`` in tiles, the ``grids`` of tiles that the configuration lists, or nothing (one ``fixed`` square)."""
@@ -71,6 +74,7 @@ _QWEN = Family(
     projector=r"model\.visual\.(merger|deepstack_merger_list)\..+",
     language=_LANGUAGE,
     suffix_token_type=("mm_token_type_ids", 0),
+    tower_by_picture=True,
     pixel_limits="area",
 )
 _LLAVA = Family(

@@ -28,6 +28,7 @@ from transformers.utils.logging import disable_progress_bar
 from vlm_ft.errors import ModelError
 from vlm_ft.models.base_ref import BaseRef
 from vlm_ft.models.families import Family, family_of, limit_pixels
+from vlm_ft.models.pictures import attend_together
 
 log = logging.getLogger(__name__)
 STARTER = "starter"
@@ -106,6 +107,8 @@ def load_base(
         raise ModelError(_unavailable(name, error)) from error
     if pixels is not None:
         limit_pixels(processor, family, *pixels, config=config)
+    if family.tower_by_picture and device.type == "cpu" and attention is None:
+        attend_together(model.model.visual)
     model.eval()
     ref = BaseRef(
         name=name,

@@ -21,7 +21,7 @@ from vlm_ft.models.load import Base
 from vlm_ft.models.starter.architecture import build_starter
 from vlm_ft.pretraining.instructions import draw_row
 from vlm_ft.pretraining.lessons import one_thread
-from vlm_ft.pretraining.tower import Budget, load_tower, quicken, rate, whole
+from vlm_ft.pretraining.tower import Budget, load_tower, quicken, rate
 
 BATCH = 32
 PART = 8
@@ -86,13 +86,7 @@ def answer_losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
 
     By row, so that a long list of boxes does not drown a single word's lesson.
     """
-    inputs = {key: value for key, value in batch.items() if key not in ("labels", "pixel_values")}
-    if "pixel_values" in batch:
-        pixels = batch["pixel_values"]
-        seen = model.model.visual(pixels, grid_thw=batch["image_grid_thw"], cu_seqlens=whole(pixels))
-        seen.pooler_output = (seen.pooler_output,)  # the model joins the parts of a batch
-        seen.deepstack_features = [(features,) for features in seen.deepstack_features]
-        inputs["mm_encoder_outputs"] = {"image": seen}
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
     hidden = model.model(**inputs).last_hidden_state[:, :-1]  # (batch, length - 1, width)
     targets = batch["labels"][:, 1:]
     kept = targets != IGNORED

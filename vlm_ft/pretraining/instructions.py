@@ -14,7 +14,7 @@ from datasets_vision.example import Label, LabelledObject, Turn, normalised_box
 from datasets_vision.synthetic.objects import OBJECTS, object_scene
 from datasets_vision.synthetic.scene import GOOD, Scene
 from datasets_vision.synthetic.surfaces import KINDS, surface_scene
-from datasets_vision.synthetic.texts import CLAUSES, clause, sentence
+from datasets_vision.synthetic.texts import CLAUSES, SLOTS, clause, sentence
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.conversation import Row
@@ -22,6 +22,7 @@ from vlm_ft.models.starter.architecture import SIDE
 from vlm_ft.tasks import legal_documents, object_identification, product_defects
 
 TEXT_SHARE = 0.12
+RENAMED_SHARE = 0.5  # of the rows whose options bear invented names: the answer must be read off the prompt
 DISTRACTORS = (2, 9)  # options beside those that the answer uses
 
 # Short forms come often: one word is learned from a whole picture, and costs little.
@@ -39,6 +40,7 @@ OBJECT_FORMS: tuple[tuple[str, ...], ...] = (
     ("objects.name", "objects.box"),
     ("kind", "count", "objects.name", "objects.box"),
 )
+WORDS = tuple(sorted({word for slot in SLOTS.values() for phrase in slot for word in phrase.split() if len(word) > 2}))
 CLAUSE_FORMS: tuple[tuple[str, ...], ...] = (("clause_type",), ("present",))
 
 
@@ -72,9 +74,11 @@ def _seen(
         only = [path for path in only if path != "kind"] or ["count"]
     used = {thing.name for thing in scene.objects} | ({values["kind"]} if "kind" in values else set())
     options = _options(rng, used, names)
-    listed = [name for name in options if name != GOOD]
-    form = Form.of(task, {path: listed if "." in path else options for path in choices if path in only}, only)
-    return Row(form, (), (Image.fromarray(scene.image),), form.target(_only(values, form)))
+    called = _called(rng, options)
+    listed = sorted(called[name] for name in options if name != GOOD)
+    open_options = {path: listed if "." in path else sorted(called.values()) for path in choices if path in only}
+    form = Form.of(task, open_options, only)
+    return Row(form, (), (Image.fromarray(scene.image),), form.target(_renamed(_only(values, form), called)))
 
 
 def _clause_row(rng: Generator) -> Row:
@@ -114,6 +118,46 @@ def _options(rng: Generator, used: set[str], names: Sequence[str]) -> list[str]:
     if not (used | picked) - {GOOD}:
         picked.add(next(name for name in others if name != GOOD))
     return sorted(used | picked)
+
+
+def _called(rng: Generator, options: Sequence[str]) -> dict[str, str]:
+    """Option -> what it is called: its own name, or an invented one in `RENAMED_SHARE` of the rows."""
+    if rng.random() >= RENAMED_SHARE:
+        return {name: name for name in options}
+    called: dict[str, str] = {}
+    for name in options:
+        new = name
+        while name != GOOD and (new == name or new in called.values()):
+            new = invented(rng)
+        called[name] = new
+    return called
+
+
+def invented(rng: Generator) -> str:
+    """A name of one to three syllables or words, joined as label sets join them."""
+    parts = [
+        "".join(
+            str(rng.choice(list(letters)))
+            for letters in ("bcdfghjklmnprstvwz", "aeiouy", "lmnrstxk")[: rng.integers(2, 4)]
+        )
+        if rng.random() < 0.6
+        else str(rng.choice(WORDS))
+        for _ in range(int(rng.integers(1, 4)))
+    ]
+    name = str(rng.choice(["_", "-", " ", ""])).join(parts)
+    return name.capitalize() if rng.random() < 0.15 else name
+
+
+def _renamed(values: Values, called: dict[str, str]) -> Values:
+    """The same values with every option by its new name."""
+    return {
+        name: [_renamed(row, called) for row in value]
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+        else called.get(value, value)
+        if isinstance(value, str)
+        else value
+        for name, value in values.items()
+    }
 
 
 def _flipped(rng: Generator, scene: Scene) -> Scene:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen3VLForConditionalGeneration
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from vlm_ft.models.pictures import attend_together
 from vlm_ft.models.starter.architecture import (
     DEEPSTACK,
     MERGE,
@@ -51,42 +51,12 @@ def patches(images: Tensor) -> Tensor:
     return pixels.reshape(n * rows * columns * MERGE**2, -1)
 
 
-def equal_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """Attention within pictures of 144 patches laid end to end, (1, heads, n * 144, d): one product for all.
-
-    transformers takes pictures one by one off a GPU, at half the speed.
-    """
-    heads, total, width = query.shape[1:]
-    each = (SIDE // PATCH) ** 2
-    q, k, v = (t.reshape(heads * total // each, each, width) for t in (query, key, value))
-    weights = torch.softmax(torch.bmm(q * scaling, k.transpose(1, 2)), -1)
-    mixed = torch.bmm(weights.to(v.dtype), v).view(1, heads, total, width)
-    return mixed.transpose(1, 2), None
-
-
 def quicken(visual: Any) -> None:
-    """Let a tower train quickly on full-size pictures: one attention product for all, no convolution; same values.
-
-    It then wants ``cu_seqlens=whole(pixels)``.
-    """
-    ALL_ATTENTION_FUNCTIONS.register("equal_pictures", equal_attention)
-    visual.config._attn_implementation = "equal_pictures"
+    """Let a tower train quickly on a CPU: one attention product for all pictures, no convolution; same values."""
+    attend_together(visual)
     projection = visual.patch_embed.proj
     # The convolution's stride is its kernel: a plain product, many times quicker backward on a CPU.
     visual.patch_embed.forward = lambda flat: functional.linear(flat, projection.weight.flatten(1), projection.bias)
-
-
-def whole(pixels: Tensor) -> Tensor:
-    """All patches as one sequence, which `equal_attention` parts into pictures itself."""
-    return torch.tensor([0, len(pixels)], dtype=torch.int32, device=pixels.device)
 
 
 class Tower(nn.Module):
@@ -109,7 +79,7 @@ class Tower(nn.Module):
         n = len(images)
         grid = torch.tensor([[1, SIDE // PATCH, SIDE // PATCH]]).expand(n, 3).to(images.device)
         flat = patches(images)
-        seen = self.visual(flat, grid_thw=grid, cu_seqlens=whole(flat))
+        seen = self.visual(flat, grid_thw=grid)
         layers = [seen.pooler_output, *seen.deepstack_features]
         tokens = [norm(layer.view(n, TOKENS, WIDTH)) for norm, layer in zip(self.norms, layers, strict=True)]
         pooled = torch.cat([tokens[0].mean(1), tokens[0].amax(1)], -1)
