@@ -18,7 +18,7 @@ from vlm_ft.scoring.run import score_shown
 from vlm_ft.training.run import train
 
 RECIPE = "quickstart_surfaces"
-LABELLED = 480  # drawings with labels: a recipe shares them out
+LABELLED = 900  # drawings with labels: a recipe shares them out
 NEW = 60  # drawings that are only scored
 SEED = 2026
 MARKER = ".vlm_ft_quickstart"

@@ -43,12 +43,12 @@ def surface_scene(rng: Generator, size: int = 192, world: World = "starter", kin
 
 
 def place(rng: Generator, size: int, world: World) -> Spot:
-    """A spot whose centre lies well inside; a radius of 5 to 20 % of the side (to 45 % for the starter)."""
-    widest = 0.2 if world == "quickstart" else 0.45
-    radius = size * np.exp(rng.uniform(np.log(0.08), np.log(widest)))
+    """A spot whose centre lies well inside; a radius of 12 to 24 % of the side (8 to 45 % for the starter)."""
+    smallest, widest = (0.12, 0.24) if world == "quickstart" else (0.08, 0.45)
+    radius = size * np.exp(rng.uniform(np.log(smallest), np.log(widest)))
     margin = min(radius, 0.3 * size)
     x, y = rng.uniform(margin, size - margin, 2)
-    contrast = rng.uniform(0.3, 1) if world == "quickstart" else rng.beta(1.6, 1.4)
+    contrast = rng.uniform(0.5, 1) if world == "quickstart" else rng.beta(1.6, 1.4)
     return Spot(float(x), float(y), float(radius), float(rng.uniform(0, 2 * np.pi)), float(contrast))
 
 
