@@ -200,6 +200,19 @@ def starter_build(
     build(out, tower_minutes=tower_minutes, minutes=minutes, seed=seed, resume=resume, threads=threads)
 
 
+@starter.command("probe")
+def starter_probe(
+    count: Annotated[int, typer.Option(min=1, help="drawings of each domain")] = 200,
+    base: Annotated[str, typer.Option(help="another base to ask")] = "starter",
+) -> None:
+    """Ask the bare base for the class of drawings that it has not seen."""
+    from vlm_ft.inference.engine import Engine
+    from vlm_ft.pretraining.probe import probe
+
+    for known in probe(Engine.open([], base=base), count):
+        print(f"{known.task:24} {known.accuracy:.3f} right of {known.count}; chance {1 / known.classes:.3f}")
+
+
 @app.command()
 def quickstart(
     out: Annotated[Path, typer.Option("--out")] = Path("quickstart"),

@@ -62,7 +62,9 @@ def evaluate_run(
         )
     folder = run / "evaluation"
     report.write(evaluation, folder)
-    figures = {f"{metric.field}.{metric.name}": metric.model_dump() for metric in evaluation.systems[SYSTEM]}
+    figures = {
+        f"{metric.field or 'answer'}.{metric.name}": metric.model_dump() for metric in evaluation.systems[SYSTEM]
+    }
     card.model_copy(update={"metrics": figures}).write(run / ADAPTER)
     console.print(summary(evaluation))
     console.print(f"{folder / 'evaluation.html'}: pictures of the best, worst and wrong cases")
