@@ -58,7 +58,7 @@ def test_the_quick_tower_is_the_plain_one():
     tower = dense.Tower(0).eval()
     images = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8))
     flat, grid = dense.patches(images), torch.tensor([[1, 12, 12]] * 2)
-    quick = tower.visual(flat, grid_thw=grid, cu_seqlens=torch.tensor([0, 288], dtype=torch.int32))
+    quick = tower.visual(flat, grid_thw=grid)
     plain = build_starter(0).model.visual.eval()(flat, grid_thw=grid)
     for one, other in zip(
         [quick.pooler_output, *quick.deepstack_features], [plain.pooler_output, *plain.deepstack_features], strict=True
