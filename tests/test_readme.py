@@ -14,7 +14,7 @@ from vlm_ft.cli import app
 from vlm_ft.recipe import Recipe
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"^vlm-ft [^\n#]+", README, re.M)) | set(re.findall(r"`(vlm-ft [^`]+)`", README)))
+COMMANDS = sorted(set(re.findall(r"^vlm-ft [^\n#]+", README, re.M)) | set(re.findall(r"`(vlm-ft [a-z][^`]*)`", README)))
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.S)
 
 
