@@ -208,6 +208,11 @@ def _sort(ids: list[int], labels: list[int], position: int, image_token: int) ->
     return ids[position] == image_token, labels[position] != IGNORED
 
 
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on the device."""
+    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+
+
 def opened(image: Path | Image) -> Image:
     """The picture itself."""
     return open_image(image) if isinstance(image, Path) else image.convert("RGB")

@@ -66,7 +66,9 @@ def test_a_draw_that_hides_an_object_is_not_taken():
 @pytest.mark.parametrize("size", [(1, 1), (3, 200)])
 def test_tiny_images_survive(size):
     for seed in range(6):
-        augment(Image.new("RGB", size), (LabelledObject("dot", (0, 0, 1000, 1000)),), "flips", seed)
+        image, objects = augment(Image.new("RGB", size), (LabelledObject("dot", (0, 0, 1000, 1000)),), "flips", seed)
+        assert sorted(image.size) == sorted(size)
+        assert [thing.name for thing in objects] == ["dot"]
 
 
 def test_an_unknown_preset_names_the_nearest():

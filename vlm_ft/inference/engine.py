@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,18 +17,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import GenerationConfig, LogitsProcessorList
 
-from datasets_vision.images import open_image
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.conversation import Batch, Conversation, Row
+from vlm_ft.conversation import Batch, Conversation, Row, moved, opened
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
 from vlm_ft.inference.grammar import FollowGrammar, Grammars, longest_answer
 from vlm_ft.inference.request import BASE, Request
 from vlm_ft.models.families import limit_pixels
 from vlm_ft.models.load import Base, load_base
 
-log = logging.getLogger(__name__)
 BARE = "__base__"  # PEFT's own word for rows without an adapter
 
 
@@ -123,7 +120,7 @@ class Engine:
         groups: dict[tuple[Any, ...], list[tuple[int, Row, str]]] = defaultdict(list)
         for index, (request, form) in enumerate(zip(requests, forms, strict=True)):
             try:
-                images = tuple(open_image(i) if isinstance(i, Path) else i.convert("RGB") for i in request.images)
+                images = tuple(opened(image) for image in request.images)
                 self._fits(request)
             except DataError as error:
                 results[index] = Prediction.failed(str(error))
@@ -193,7 +190,7 @@ class Engine:
         return answers
 
     def _written(self, rows: list[Row], names: list[str], encoded: Batch) -> list[Prediction]:
-        batch = {key: _to(value, self.base.device) for key, value in encoded.items()}
+        batch = moved(encoded, self.base.device)
         length = batch["input_ids"].shape[1]
         matchers = [self._grammars.matcher(row.form) for row in rows]
         written = self._generate(
@@ -266,7 +263,3 @@ def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:
         raise AdapterError(
             f"adapter {folder}: {len(lost)} tensors do not match the base, first {lost[0]}; train it again"
         )
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, torch.Tensor) else value

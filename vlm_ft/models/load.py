@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 import sys
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ from vlm_ft.models.base_ref import BaseRef
 from vlm_ft.models.families import Family, family_of, limit_pixels
 from vlm_ft.models.pictures import attend_together
 
-log = logging.getLogger(__name__)
 STARTER = "starter"
 STARTER_FOLDER = Path(__file__).parent / "starter" / "base"
 SAMPLE = 65_536  # bytes read at each sampled place of a weight file

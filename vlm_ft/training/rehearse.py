@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vlm_ft.conversation import Conversation
+from vlm_ft.conversation import Batch, Conversation, moved
 from vlm_ft.errors import DataError
 from vlm_ft.recipe import Training
 from vlm_ft.training.collate import Collator
@@ -77,11 +77,10 @@ def measure_step(model: nn.Module, collator: Collator, settings: Training) -> Co
     return Cost(min(seconds[1:]), peak_memory())
 
 
-def _loss(model: nn.Module, batch: dict[str, object], conversation: Conversation, precision: str) -> Tensor:
+def _loss(model: nn.Module, batch: Batch, conversation: Conversation, precision: str) -> Tensor:
     device = conversation.base.device
-    moved = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
     with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(precision)):
-        loss: Tensor = model(**moved, use_cache=False).loss
+        loss: Tensor = model(**moved(batch, device), use_cache=False).loss
     return loss
 
 

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from vlm_ft.conversation import Conversation, Row
+from vlm_ft.conversation import Conversation, Row, moved
 from vlm_ft.errors import AdapterError
 
 SAMPLED = 4096  # values of each base parameter that go into the checksum
@@ -58,10 +58,7 @@ def verify(
 def probe_logits(model: nn.Module, conversation: Conversation, row: Row) -> Tensor:
     """(vocabulary,) logits after the row's prompt, in float32."""
     model.eval()
-    batch = {
-        key: value.to(conversation.base.device) if isinstance(value, Tensor) else value
-        for key, value in conversation.encode([row]).items()
-    }
+    batch = moved(conversation.encode([row]), conversation.base.device)
     with torch.inference_mode():
         logits: Tensor = model(**batch).logits
     return logits[0, -1].float().cpu()
