@@ -7,20 +7,15 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from vlm_ft.cli import data
+from vlm_ft.cli.options import Adapters, Out, RecipeName, Set, TaskFile, console, folders, recipe_of
 from vlm_ft.errors import VlmFtError
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from vlm_ft.recipe import Recipe
-
 USER_ERROR = 2
-Domain = Literal["product_defects", "object_identification"]
-World = Literal["starter", "quickstart"]
 
 app = typer.Typer(
     name="vlm-ft",
@@ -30,16 +25,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="Look at data before training on it.", no_args_is_help=True)
 starter = typer.Typer(help="The embedded starter base.", no_args_is_help=True)
-app.add_typer(data, name="data")
+app.add_typer(data.app, name="data")
 app.add_typer(starter, name="starter")
-
-RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one (vlm-ft recipes)")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="key=value laid over the recipe; may be repeated")]
-TaskFile = Annotated[Path | None, typer.Option("--task", help="a Python file of yours that defines TASK")]
-Out = Annotated[Path | None, typer.Option("--out", help="the run's folder [runs/<recipe name>]")]
-Adapters = Annotated[list[Path], typer.Option("--adapter", help="an adapter or run folder; may be repeated")]
 
 
 def main() -> None:
@@ -86,11 +74,11 @@ def train(
     from vlm_ft.training.run import rehearse
     from vlm_ft.training.run import train as run
 
-    loaded = _recipe(recipe, settings, task)
+    loaded = recipe_of(recipe, settings, task)
     if dry_run:
-        rehearse(loaded, _console())
+        rehearse(loaded, console())
         return
-    run(loaded, out or Path("runs") / loaded.name, resume=resume, console=_console())
+    run(loaded, out or Path("runs") / loaded.name, resume=resume, console=console())
 
 
 @app.command()
@@ -105,7 +93,7 @@ def evaluate(
     """Compare adapter, bare base, majority class and a classifier on `test`; write JSON, Markdown and HTML."""
     from vlm_ft.evaluation.run import evaluate_run
 
-    evaluate_run(run, rival=rival, base=base, batch_size=batch_size, console=_console())
+    evaluate_run(run, rival=rival, base=base, batch_size=batch_size, console=console())
 
 
 @app.command()
@@ -120,7 +108,7 @@ def crossval(
     from vlm_ft.evaluation.crossval import crossval as run
     from vlm_ft.recipe import find_recipe
 
-    run(find_recipe(recipe), out, folds=folds, variants=vary or [], settings=settings or [], console=_console())
+    run(find_recipe(recipe), out, folds=folds, variants=vary or [], settings=settings or [], console=console())
 
 
 @app.command()
@@ -134,7 +122,7 @@ def score(
     """Score a folder of images. Exit code 0: all scored; 3: done, some set aside; 2: a mistake to mend."""
     from vlm_ft.scoring.run import score_shown
 
-    report = score_shown(folder, adapter, out, batch_size=batch_size, base=base, console=_console())
+    report = score_shown(folder, adapter, out, batch_size=batch_size, base=base, console=console())
     raise typer.Exit(report.exit_code)
 
 
@@ -149,40 +137,7 @@ def demo(
     """Open the app: upload a photo, get an assessment."""
     from demo.run import serve
 
-    serve(_folders(adapter), base=base, host=host, port=port, examples=examples, console=_console())
-
-
-@data.command("read")
-def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -> None:
-    """Read a recipe's data: the form that they fill, the roles, and all that was set aside."""
-    from vlm_ft.data.cases import load
-
-    console = _console()
-    dataset = load(_recipe(recipe, settings, task))
-    console.print(dataset.form.prompt, markup=False)
-    console.print("\n" + ", ".join(f"{role} {count}" for role, count in dataset.counts.items()))
-    for note in dataset.notes:
-        console.print(f"note: {note}", markup=False)
-    for entry in dataset.set_aside:
-        console.print(f"set aside {entry.place}: {entry.reason}", markup=False)
-
-
-@data.command("synth")
-def data_synth(
-    domain: Annotated[Domain, typer.Argument()],
-    out: Annotated[Path, typer.Argument(help="an empty or new folder")],
-    count: Annotated[int, typer.Option(min=1)] = 600,
-    seed: int = 0,
-    size: Annotated[int, typer.Option(min=32, help="pixels of a side")] = 192,
-    world: Annotated[
-        World, typer.Option(help="quickstart: what the base never saw; starter: what it did")
-    ] = "quickstart",
-) -> None:
-    """Draw a procedural set with exact boxes and masks, as Pascal VOC."""
-    from datasets_vision.synthetic.writing import write_set
-
-    write_set(domain, out, count, seed=seed, world=world, size=size)
-    print(f"{out}: {count} images")
+    serve(folders(adapter), base=base, host=host, port=port, examples=examples, console=console())
 
 
 @starter.command("build")
@@ -221,23 +176,4 @@ def quickstart(
     """The main job, whole and small: a set that the base never saw, LoRA, evaluation, a scored folder, the app."""
     from vlm_ft.quickstart import run
 
-    run(out, with_app=app_, console=_console())
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def _recipe(name: str, settings: list[str] | None, task: Path | None) -> Recipe:
-    from vlm_ft.recipe import find_recipe, load_recipe
-
-    extra = [f"task_file={task}"] if task else []
-    return load_recipe(find_recipe(name), [*(settings or []), *extra])
-
-
-def _folders(places: list[Path]) -> list[Path]:
-    from vlm_ft.adapters import adapter_folder
-
-    return [adapter_folder(place) for place in places]
+    run(out, with_app=app_, console=console())

@@ -1,0 +1,41 @@
+"""What the commands share: their options, the console, and how a recipe or an adapter is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vlm_ft.recipe import Recipe
+
+RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one (vlm-ft recipes)")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="key=value laid over the recipe; may be repeated")]
+TaskFile = Annotated[Path | None, typer.Option("--task", help="a Python file of yours that defines TASK")]
+Out = Annotated[Path | None, typer.Option("--out", help="the run's folder [runs/<recipe name>]")]
+Adapters = Annotated[list[Path], typer.Option("--adapter", help="an adapter or run folder; may be repeated")]
+
+
+def console() -> Console:
+    """Where progress and tables go: stderr, so that stdout stays a program's."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def recipe_of(name: str, settings: list[str] | None, task: Path | None) -> Recipe:
+    """A recipe by file or shipped name, with the settings and the task file of the command line."""
+    from vlm_ft.recipe import find_recipe, load_recipe
+
+    extra = [f"task_file={task}"] if task else []
+    return load_recipe(find_recipe(name), [*(settings or []), *extra])
+
+
+def folders(places: list[Path]) -> list[Path]:
+    """The adapter folder of each place: itself, or a run that holds one."""
+    from vlm_ft.adapters import adapter_folder
+
+    return [adapter_folder(place) for place in places]
