@@ -56,6 +56,7 @@ class Source(BaseModel):
     `format`: None finds it from the files. `image_class`: a regex searched in an image's stem; its first
     group is the image's class. `rename`: the source's word -> ours, for objects, image classes and columns.
     `text`: a table's row as the text that is shown, {column} by name, {folder} the table's folder.
+    `image`: the column of a table or record that holds its photo's path, relative to the file.
     `columns`: answer field -> column, or "{folder}"; empty: every column that the text does not show.
     `values`: for an answer field, the source's value -> ours; a value that it lacks sets the row aside.
     `group`: a regex searched in an example's id; its groups, joined, name the examples that stay together;
@@ -70,6 +71,7 @@ class Source(BaseModel):
     image_class: str | None = None
     rename: dict[str, str] = Field(default_factory=dict)
     text: str = "{text}"
+    image: str | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     values: dict[str, dict[str, Any]] = Field(default_factory=dict)
     group: str | None = None
