@@ -15,11 +15,13 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from datasets_vision.example import Example, Turn
+from datasets_vision.example import Example, Picture, Turn, View
 from datasets_vision.images import open_image
 from vlm_ft.answers.form import Form
 from vlm_ft.errors import DataError, FormError
+from vlm_ft.grammar import Grammars
 from vlm_ft.models.load import Base
+from vlm_ft.recipe import LossOn
 
 IGNORED = -100  # the label of a position that is not supervised
 ANSWER = "\u2402ANSWER\u2403"  # stands for the answer while a template is read; no template contains it
@@ -32,7 +34,7 @@ class Row:
 
     form: Form
     turns: tuple[Turn, ...]
-    images: tuple[Path | Image, ...]
+    images: tuple[Picture | Image, ...]
     target: str | None = None
 
     @classmethod
@@ -46,10 +48,15 @@ Batch = dict[str, Any]
 
 
 class Conversation:
-    """Turns rows into tokens for one base."""
+    """Turns rows into tokens for one base.
 
-    def __init__(self, base: Base) -> None:
+    What is supervised of an answer: all of it, or with `loss_on` "decisions" the tokens that the form's grammar
+    leaves open, and the end of the turn. Constrained decoding writes the rest by itself.
+    """
+
+    def __init__(self, base: Base, loss_on: LossOn = "answer") -> None:
         self.base = base
+        self.grammars = Grammars(base.tokenizer) if loss_on == "decisions" else None
         self.tokenizer = base.tokenizer
         self._special = special_tokens(base)
 
@@ -122,6 +129,13 @@ class Conversation:
         ids = [*answer, *self.tokenizer(end, add_special_tokens=False)["input_ids"]]
         return [int(token) for token in ids]
 
+    def _labels(self, row: Row, completion: Tensor) -> Tensor:
+        """The completion (tokens,) with what is not learned IGNORED."""
+        if self.grammars is None:
+            return completion
+        decided = torch.tensor(self.grammars.decided(row.form, completion.tolist()))
+        return torch.where(decided, completion, IGNORED)
+
     def encode(self, rows: Sequence[Row], *, supervised: bool = False) -> Batch:
         """Rows to tensors. Supervised: completions and `labels`, padded right; else prompts, padded left.
 
@@ -148,8 +162,8 @@ class Conversation:
             batch[key] = _padded(joined, 0, side)
         if supervised:
             labels = [
-                torch.cat([torch.full_like(prompt, IGNORED), tail])
-                for prompt, tail in zip(prompts, completions, strict=True)
+                torch.cat([torch.full_like(prompt, IGNORED), self._labels(row, tail)])
+                for row, prompt, tail in zip(rows, prompts, completions, strict=True)
             ]
             batch["labels"] = _padded(labels, IGNORED, side)
         return batch
@@ -213,9 +227,9 @@ def moved(batch: Batch, device: torch.device) -> Batch:
     return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
 
 
-def opened(image: Path | Image) -> Image:
+def opened(image: Picture | Image) -> Image:
     """The picture itself."""
-    return open_image(image) if isinstance(image, Path) else image.convert("RGB")
+    return open_image(image) if isinstance(image, Path | View) else image.convert("RGB")
 
 
 def _padded(rows: list[Tensor], value: int, side: str) -> Tensor:

@@ -15,6 +15,7 @@ from datasets_vision.source import Source
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import RecipeError, nearest
 
+LossOn = Literal["decisions", "answer"]
 Role = Literal["train", "tune", "calibrate", "test"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Scope = Literal["language", "projector", "vision"]
@@ -79,6 +80,9 @@ class Training(Strict):
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps")
     weight_decay: float = Field(default=0.01, ge=0)
     max_length: int | None = Field(default=None, ge=16, description="tokens; None: what the base takes")
+    loss_on: LossOn = Field(
+        default="decisions", description="the tokens that the form leaves open, or the whole answer"
+    )
     evaluations: int = Field(default=8, ge=1, description="how often `tune` is looked at in a run")
     patience: int | None = Field(default=None, ge=1, description="evaluations without a better `tune` loss")
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -22,7 +22,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.conversation import Batch, Conversation, Row, moved, opened
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
-from vlm_ft.inference.grammar import FollowGrammar, Grammars, longest_answer
+from vlm_ft.grammar import FollowGrammar, Grammars, longest_answer
 from vlm_ft.inference.request import BASE, Request
 from vlm_ft.models.families import limit_pixels
 from vlm_ft.models.load import Base, load_base

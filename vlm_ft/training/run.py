@@ -63,7 +63,7 @@ def prepare(recipe: Recipe, splits_file: Path | None = None) -> Prepared:
         quantize=recipe.quantize,
         pixels=pixels,
     )
-    conversation = Conversation(base)
+    conversation = Conversation(base, recipe.training.loss_on)
 
     def collator(cases: Sequence[Case], preset: str) -> Collator:
         return Collator(conversation, dataset.form, cases, preset, recipe.training.seed)

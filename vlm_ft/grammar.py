@@ -1,4 +1,8 @@
-"""Decoding that follows a form: llguidance keeps every written answer inside the form's JSON schema."""
+"""The grammar of a form: llguidance keeps every written answer inside the form's JSON schema.
+
+Where the schema leaves one way to go on (a field's name, the rest of an option that nothing else begins like),
+decoding writes it unasked, and training need not teach it: only what is decided is asked of the model.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,10 @@ BYTES = 4  # the most bytes of one character in UTF-8: the most tokens that a by
 class Grammars:
     """The compiled schema of each form, for one tokenizer."""
 
-    def __init__(self, tokenizer: Any, vocabulary: int, stops: Sequence[int]) -> None:
-        self._tokenizer: LLTokenizer = from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=list(stops))
+    def __init__(self, tokenizer: Any, vocabulary: int | None = None, stops: Sequence[int] | None = None) -> None:
+        self._tokenizer: LLTokenizer = from_tokenizer(
+            tokenizer, n_vocab=vocabulary, eos_token=None if stops is None else list(stops)
+        )
         self._compiled: dict[str, str] = {}
 
     def matcher(self, form: Form) -> LLMatcher:
@@ -36,6 +42,18 @@ class Grammars:
         if matcher.is_error():
             raise RuntimeError(f"form {form.task}: {matcher.get_error()}")
         return matcher
+
+    def decided(self, form: Form, answer: Sequence[int]) -> list[bool]:
+        """Token by token of a written answer: whether the grammar left a choice there."""
+        matcher, forced = self.matcher(form), list[int]()
+        decided: list[bool] = []
+        for token in answer:
+            forced = forced or matcher.compute_ff_tokens()
+            decided.append(forced[:1] != [token])
+            forced = [] if decided[-1] else forced[1:]
+            if not matcher.consume_token(token) or matcher.is_stopped():  # the rest is not the grammar's
+                break
+        return decided + [True] * (len(answer) - len(decided))
 
 
 class FollowGrammar(LogitsProcessor):  # type: ignore[misc]
@@ -54,14 +72,18 @@ class FollowGrammar(LogitsProcessor):  # type: ignore[misc]
                 if not matcher.is_stopped():
                     matcher.consume_token(token)
         self.seen = input_ids.shape[1]
-        for row, matcher in enumerate(self.matchers):
-            if not matcher.is_stopped():
-                fill_next_token_bitmask(matcher, self.bitmask, row)
-        allowed = unpacked(self.bitmask, scores.shape[1])
+        forced: dict[int, int] = {}
         for row, matcher in enumerate(self.matchers):
             if matcher.is_stopped():  # the answer is whole: end the turn
-                allowed[row] = False
-                allowed[row, self.stop] = True
+                forced[row] = self.stop
+            elif only := matcher.compute_ff_tokens():
+                forced[row] = only[0]
+            else:
+                fill_next_token_bitmask(matcher, self.bitmask, row)
+        allowed = unpacked(self.bitmask, scores.shape[1])
+        for row, token in forced.items():
+            allowed[row] = False
+            allowed[row, token] = True
         return scores.masked_fill(~allowed.to(scores.device), float("-inf"))
 
 

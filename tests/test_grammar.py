@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.task import Task
-from vlm_ft.inference.grammar import longest_answer
+from vlm_ft.grammar import FollowGrammar, Grammars, longest_answer
+from vlm_ft.models.load import load_base
 from vlm_ft.tasks import TASKS
 
 
@@ -48,3 +50,22 @@ def test_the_network_is_closed(address: tuple[str, int]) -> None:
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     with socket.socket(family) as plug, pytest.raises(RuntimeError, match="without a network"):
         plug.connect(address)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+def test_what_is_not_decided_follows_from_what_is(task: Task, whole_form: Callable[[Task], Form]) -> None:
+    """Decoding, given the decided tokens of an answer and left alone elsewhere, writes the whole answer."""
+    tokenizer = load_base("starter").tokenizer
+    grammars, form = Grammars(tokenizer), whole_form(task)
+    written = form.target(task.sample.model_dump(mode="json"))
+    tokens = tokenizer(written, add_special_tokens=False)["input_ids"]
+    decided = grammars.decided(form, tokens)
+    assert 0 < sum(decided) < len(tokens)
+
+    follow = FollowGrammar([grammars.matcher(form)], 0, len(tokenizer), tokenizer.eos_token_id)
+    ids = torch.zeros((1, 0), dtype=torch.long)
+    for token, chosen in zip(tokens, decided, strict=True):
+        scores = torch.zeros((1, len(tokenizer)))
+        scores[0, token] = 1.0 if chosen else -1.0  # where nothing is decided, the model would rather not
+        ids = torch.cat([ids, follow(ids, scores).argmax(-1, keepdim=True)], dim=1)
+    assert tokenizer.decode(ids[0]) == written
