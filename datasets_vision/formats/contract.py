@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -54,13 +54,16 @@ class Source(BaseModel):
     """One data set, as a recipe names it; a fault in it is a ValidationError, which the recipe tells.
 
     `format`: None finds it from the files. `image_class`: a regex searched in an image's stem; its first
-    group is the image's class. `rename`: the source's word -> ours, for objects, image classes and columns.
+    group is the image's class. `rename`: the source's word -> ours, for objects, image classes and columns;
+    a word that ends with * stands for all that begin so.
     `text`: a table's row as the text that is shown, {column} by name, {folder} the table's folder.
     `image`: the column of a table or record that holds its photo's path, relative to the file.
     `columns`: answer field -> column, or "{folder}"; empty: every column that the text does not show.
     `values`: for an answer field, the source's value -> ours; a value that it lacks sets the row aside.
     `group`: a regex searched in an example's id; its groups, joined, name the examples that stay together;
     with `group_block`, its last group is a number, and runs of so many numbers stay together.
+    `group_by`: a column instead of that, whose value names the examples that stay together.
+    `shorten`: for an answer field, at most so many characters: its first sentences that fit.
     `limit`: at most so many examples, evenly spaced over the set.
     """
 
@@ -76,6 +79,8 @@ class Source(BaseModel):
     values: dict[str, dict[str, Any]] = Field(default_factory=dict)
     group: str | None = None
     group_block: int | None = Field(default=None, ge=1)
+    group_by: str | None = None
+    shorten: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     limit: int | None = Field(default=None, ge=1)
 
     @field_validator("rename", "columns", "values", mode="before")
@@ -103,9 +108,12 @@ class Source(BaseModel):
     def _fits_together(self) -> Self:
         if self.group_block is not None and self.group is None:
             raise ValueError("group_block without group; give a regex whose last group is the number")
-        for field in self.values if self.columns else ():
-            if field not in self.columns:
-                raise ValueError(f"values: no column for {field!r}; {nearest(field, self.columns)}")
+        if self.group is not None and self.group_by is not None:
+            raise ValueError("group and group_by both name what stays together; leave one out")
+        for key in ("values", "shorten") if self.columns else ():
+            for field in getattr(self, key):
+                if field not in self.columns:
+                    raise ValueError(f"{key}: no column for {field!r}; {nearest(field, self.columns)}")
         return self
 
     def shown(self) -> set[str]:
