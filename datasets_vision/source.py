@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.example import Example, Label, LabelledObject
+from datasets_vision.example import Example, Label, LabelledObject, path_of
 from datasets_vision.formats import FORMATS, detect
-from datasets_vision.formats.contract import FOLDER, SetAside, Source
+from datasets_vision.formats.contract import FOLDER, SetAside, Source, plain, shortened
 from vlm_ft.errors import DataError, nearest
 
 __all__ = ["Reading", "SetAside", "Source", "read"]
@@ -81,6 +81,8 @@ def _words(label: Label) -> Iterator[str]:
 def _unused_renames(source: Source, words: set[str]) -> Iterator[SetAside]:
     """A slip in the recipe, told without failing: one `rename` may serve several cuts of a set."""
     for word in sorted(set(source.rename) - words):
+        if word.endswith("*") and any(name.startswith(word[:-1]) for name in words):
+            continue
         remedy = nearest(word, words) if 0 < len(words) <= _MANY_WORDS else "check its spelling"
         yield SetAside(str(source.path), f"rename: nothing is named {word!r}; {remedy}")
 
@@ -96,18 +98,18 @@ def _in_our_words(source: Source, example: Example) -> Example | SetAside:
 def _image_class(source: Source, example: Example) -> str | None:
     name = example.label.image_class
     if source.image_class is not None and example.images:
-        stem = example.images[0].stem
+        stem = path_of(example.images[0]).stem
         found = re.search(source.image_class, stem)
         if found is None or not found[1]:
             raise DataError(f"image_class {source.image_class!r} finds nothing in {stem!r}")
         name = str(found[1])
-    return None if name is None else source.rename.get(name, name)
+    return None if name is None else _renamed(source, name)
 
 
 def _objects(source: Source, label: Label) -> tuple[LabelledObject, ...] | None:
     if label.objects is None:
         return None
-    return tuple(replace(thing, name=source.rename.get(thing.name, thing.name)) for thing in label.objects)
+    return tuple(replace(thing, name=_renamed(source, thing.name)) for thing in label.objects)
 
 
 def _columns(source: Source, label: Label) -> dict[str, Any]:
@@ -120,16 +122,33 @@ def _columns(source: Source, label: Label) -> dict[str, Any]:
     }
 
 
-def _value(source: Source, field: str, value: str) -> Any:
-    if field not in source.values:
-        return source.rename.get(value, value)
-    known = source.values[field]
-    if value not in known:
-        raise DataError(f"values: {field} has no {value!r}; {nearest(value, known)}")
-    return known[value]
+def _value(source: Source, field: str, value: Any) -> Any:
+    if field in source.values:
+        known, word = source.values[field], plain(value)
+        if word not in known:
+            raise DataError(f"values: {field} has no {word!r}; {nearest(word, known)}")
+        value = known[word]
+    elif isinstance(value, str):
+        value = _renamed(source, value)
+    if field in source.shorten and isinstance(value, str):
+        return shortened(value, source.shorten[field])
+    return value
+
+
+def _renamed(source: Source, word: str) -> str:
+    """By the whole word, else by the longest beginning that `rename` has."""
+    if word in source.rename:
+        return source.rename[word]
+    beginnings = [key for key in source.rename if key.endswith("*") and word.startswith(key[:-1])]
+    return source.rename[max(beginnings, key=len)] if beginnings else word
 
 
 def _group(source: Source, example: Example) -> str:
+    if source.group_by is not None:
+        columns = example.label.columns
+        if source.group_by not in columns:
+            raise DataError(f"group_by: no column {source.group_by!r}; {nearest(source.group_by, columns)}")
+        return plain(columns[source.group_by]) or example.id
     if source.group is None:
         return example.group or example.id
     found = re.search(source.group, example.id)

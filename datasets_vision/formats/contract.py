@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -34,6 +35,7 @@ SPLIT_NAMES = frozenset(
 )
 """Names of files and folders that state a role, in lower case; `Example.role` keeps the source's own word."""
 
+_SENTENCE_END = re.compile(r"(?<!\d)[.!?][\"')\]]?(?=\s)|\S(?=\s*\n)")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -120,9 +122,9 @@ class Source(BaseModel):
         """The names in the template `text`, FOLDER for the folder."""
         return {FOLDER if f"{{{name}}}" == FOLDER else name for name in _PLACEHOLDER.findall(self.text)}
 
-    def render(self, row: dict[str, str]) -> str:
+    def render(self, row: Mapping[str, Any]) -> str:
         """The template `text`, filled from a row's columns (and FOLDER)."""
-        return _PLACEHOLDER.sub(lambda name: row.get(name[1], row.get(name[0], "")), self.text).strip()
+        return _PLACEHOLDER.sub(lambda name: plain(row.get(name[1], row.get(name[0], ""))), self.text).strip()
 
     @staticmethod
     def require_columns(path: Path, wanted: Iterable[str], present: Iterable[str]) -> None:
@@ -143,6 +145,22 @@ class Format:
     name: str
     matches: Callable[[Path], bool]
     read: Callable[[Source], Iterator[Example | SetAside]]
+
+
+def plain(value: Any) -> str:
+    """A column's value as text: words as they stand, `true`, `false` and numbers as JSON writes them."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def shortened(text: str, limit: int) -> str:
+    """The first whole sentences within `limit` characters; whole words where the first sentence is longer."""
+    if len(text) <= limit:
+        return text
+    ends = [found.end() for found in _SENTENCE_END.finditer(text, 0, limit + 1) if found.end() <= limit]
+    if ends:
+        return text[: ends[-1]]
+    words = text[: limit + 1].rsplit(None, 1)[0]
+    return words if len(words) <= limit else text[:limit]
 
 
 def _keys(given: Any) -> Iterator[Any]:
