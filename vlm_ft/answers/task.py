@@ -9,6 +9,9 @@ from typing import Any
 from datasets_vision.example import Label, LabelledObject
 from vlm_ft.answers.kinds import Answer, FieldSpec, Items, fields_of
 
+NOTHING = "none"
+"""The kind of what was looked at and shows nothing of note."""
+
 Values = dict[str, Any]
 """Field name -> plain JSON value; a name that is absent is unobserved."""
 
@@ -35,6 +38,12 @@ class Task:
         """The fields of the answer type, open choices without options."""
         return fields_of(self.answer)
 
+    def listed(self, field: str, objects: tuple[LabelledObject, ...], name_field: str) -> list[Values]:
+        """Labelled objects as the items of that field; see `items`."""
+        kind = next(spec.kind for spec in self.fields if spec.name == field)
+        assert isinstance(kind, Items)
+        return items(objects, kind, name_field)
+
     def values(self, label: Label) -> Values:
         """What the label states: the task's own reading, then table columns that name a field."""
         names = {field.name for field in self.fields}
@@ -60,6 +69,18 @@ def items(objects: tuple[LabelledObject, ...], spec: Items, name_field: str) -> 
             row["box"] = list(item.box)
         rows.append({field.name: row[field.name] for field in spec.fields if field.name in row})
     return rows
+
+
+def main_kind(rows: list[Values]) -> str:
+    """The kind of the first of the items, which is the largest; NOTHING where there are none."""
+    return str(rows[0]["kind"]) if rows else NOTHING
+
+
+def preferred_reply(label: Label) -> Values:
+    """The reply that people prefer: a pair's chosen one, a liked completion; else nothing is stated."""
+    if "chosen" in label.columns:
+        return {"reply": label.columns["chosen"]}
+    return {"reply": label.columns["completion"]} if label.columns.get("liked") is True else {}
 
 
 def _area(item: LabelledObject) -> int:

@@ -7,10 +7,35 @@ from pathlib import Path
 
 from vlm_ft.answers.task import Task
 from vlm_ft.errors import RecipeError, nearest
-from vlm_ft.tasks import legal_documents, object_identification, product_defects
+from vlm_ft.tasks import (
+    aviation_maintenance,
+    car_damage,
+    customer_chatbot,
+    industry_language,
+    legal_documents,
+    medical_conditions,
+    object_identification,
+    product_defects,
+    scan_abnormalities,
+    scientific_research,
+    technical_diagnosis,
+)
 
 TASKS: dict[str, Task] = {
-    task.name: task for task in (product_defects.TASK, object_identification.TASK, legal_documents.TASK)
+    task.name: task
+    for task in (
+        car_damage.TASK,
+        product_defects.TASK,
+        aviation_maintenance.TASK,
+        scan_abnormalities.TASK,
+        object_identification.TASK,
+        technical_diagnosis.TASK,
+        customer_chatbot.TASK,
+        industry_language.TASK,
+        legal_documents.TASK,
+        medical_conditions.TASK,
+        scientific_research.TASK,
+    )
 }
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from datasets_vision.example import Label
-from vlm_ft.answers.kinds import Answer, Box, Item, Items, OneOf
-from vlm_ft.answers.task import Task, Values, items
+from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
+from vlm_ft.answers.task import Task, Values
 
 MOST = 12
 """The most objects that one answer lists."""
@@ -33,9 +33,7 @@ def read(label: Label) -> Values:
     """Objects as labelled; the main object is the image's class, and is not guessed from the boxes."""
     values: Values = {}
     if label.objects is not None:
-        spec = TASK.fields[2].kind
-        assert isinstance(spec, Items)
-        values["objects"] = items(label.objects, spec, "name")
+        values["objects"] = TASK.listed("objects", label.objects, "name")
         values["count"] = min(len(label.objects), 99)
     if label.image_class is not None:
         values["kind"] = label.image_class

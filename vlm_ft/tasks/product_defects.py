@@ -7,23 +7,21 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from datasets_vision.example import Label
-from vlm_ft.answers.kinds import Answer, Box, Item, Items, OneOf
-from vlm_ft.answers.task import Task, Values, items
-
-GOOD = "none"
-"""The kind of a part without a defect."""
+from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
+from vlm_ft.answers.task import NOTHING, Task, Values, main_kind
 
 
 class Defect(Item):
-    """One defect."""
+    """One defect; `photo` counts from 1 and is stated where there are several."""
 
     kind: OneOf
     severity: Literal["minor", "major", "critical"]
     box: Box
+    photo: int = Field(default=1, ge=1, le=8)
 
 
 class ProductDefects(Answer):
-    """The assessment of one product photo."""
+    """The assessment of one product, from a photo or several."""
 
     passed: bool
     kind: OneOf = Field(description="main defect")
@@ -37,14 +35,12 @@ def read(label: Label) -> Values:
     """
     values: Values = {}
     if label.objects is not None:
-        spec = TASK.fields[2].kind
-        assert isinstance(spec, Items)
-        values["findings"] = items(label.objects, spec, "kind")
+        values["findings"] = TASK.listed("findings", label.objects, "kind")
         values["passed"] = not label.objects
-        values["kind"] = values["findings"][0]["kind"] if values["findings"] else GOOD
+        values["kind"] = main_kind(values["findings"])
     if label.image_class is not None:
         values["kind"] = label.image_class
-        values["passed"] = label.image_class == GOOD
+        values["passed"] = label.image_class == NOTHING
     return values
 
 

@@ -1,0 +1,67 @@
+"""Aviation maintenance: findings on an aircraft, from a photo, a log entry, or both."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from datasets_vision.example import Label
+from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
+from vlm_ft.answers.task import Task, Values, main_kind
+
+
+class Finding(Item):
+    """One finding; `photo` counts from 1 and is stated where there are several."""
+
+    kind: OneOf
+    severity: Literal["minor", "moderate", "severe"]
+    box: Box
+    photo: int = Field(default=1, ge=1, le=8)
+
+
+class AviationMaintenance(Answer):
+    """The assessment of one aircraft or log entry. Event, phase and cause are those of an occurrence report."""
+
+    kind: OneOf = Field(description="main finding")
+    findings: Annotated[list[Finding], Field(max_length=8)]
+    problem_part: OneOf = Field(description="part at fault")
+    location: OneOf = Field(description="where on the aircraft")
+    event: Literal["accident", "incident"]
+    phase: OneOf = Field(description="phase of flight")
+    cause: OneOf
+    action: str = Field(max_length=200, description="maintenance action")
+
+
+def read(label: Label) -> Values:
+    """Objects are findings; the class of a photo is the main one. All else comes from mapped columns."""
+    values: Values = {}
+    if label.objects is not None:
+        values["findings"] = TASK.listed("findings", label.objects, "kind")
+        values["kind"] = main_kind(values["findings"])
+    if label.image_class is not None:
+        values["kind"] = label.image_class
+    return values
+
+
+TASK = Task(
+    name="aviation_maintenance",
+    title="Aviation maintenance",
+    answer=AviationMaintenance,
+    instruction="Inspect the aircraft, by photo or log entry, for what needs maintenance.",
+    read=read,
+    sample=AviationMaintenance(
+        kind="crack",
+        findings=[
+            Finding(kind="crack", severity="severe", box=(400, 210, 620, 260)),
+            Finding(kind="missing_fastener", severity="moderate", box=(700, 500, 730, 530)),
+        ],
+        problem_part="skin panel",
+        location="left wing",
+        event="incident",
+        phase="climb",
+        cause="fatigue",
+        action="Stop-drilled the crack, fitted a doubler.",
+    ),
+    notice="An aid to inspection; an authorised person decides on airworthiness.",
+)

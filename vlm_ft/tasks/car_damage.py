@@ -1,0 +1,69 @@
+"""Car damage: is it damaged, how badly, which part, what to do. A rate card makes an estimate of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from datasets_vision.example import Label
+from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
+from vlm_ft.answers.task import NOTHING, Task, Values, main_kind
+
+Severity = Literal["minor", "moderate", "severe"]
+
+
+class Damage(Item):
+    """One damage; `photo` counts from 1 and is stated where there are several."""
+
+    part: OneOf
+    kind: OneOf
+    severity: Severity
+    box: Box
+    photo: int = Field(default=1, ge=1, le=8)
+
+
+class CarDamage(Answer):
+    """The assessment of one car, from a photo or several."""
+
+    damaged: bool
+    severity: Severity
+    kind: OneOf = Field(description="main damage")
+    findings: Annotated[list[Damage], Field(max_length=8)]
+    action: Literal["no_action", "repair", "replace", "total_loss_review"]
+
+
+def read(label: Label) -> Values:
+    """Objects are damages; the class of a photo is its severity where it names one, else the main damage.
+
+    A photo that was looked at and shows no damage has no severity.
+    """
+    values: Values = {}
+    if label.objects is not None:
+        values["findings"] = TASK.listed("findings", label.objects, "kind")
+        values["damaged"] = bool(label.objects)
+        values["kind"] = main_kind(values["findings"])
+    if label.image_class is not None:
+        severe = label.image_class in get_args(Severity)
+        values["severity" if severe else "kind"] = label.image_class
+        values["damaged"] = label.image_class != NOTHING
+    return values
+
+
+TASK = Task(
+    name="car_damage",
+    title="Car damage",
+    answer=CarDamage,
+    instruction="Assess the damage of the car in the photo.",
+    read=read,
+    sample=CarDamage(
+        damaged=True,
+        severity="moderate",
+        kind="dent",
+        findings=[
+            Damage(part="door", kind="dent", severity="moderate", box=(310, 420, 640, 700)),
+            Damage(part="front_bumper", kind="scratch", severity="minor", box=(80, 640, 200, 720)),
+        ],
+        action="repair",
+    ),
+)

@@ -1,0 +1,39 @@
+"""Medical conditions: what the literature says on a question about a condition."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from datasets_vision.example import Label
+from vlm_ft.answers.kinds import Answer, OneOf
+from vlm_ft.answers.task import Task, Values
+
+
+class MedicalConditions(Answer):
+    """The answer to one question."""
+
+    decision: Literal["yes", "no", "maybe"]
+    condition: OneOf
+    answer: str = Field(max_length=600)
+
+
+def read(label: Label) -> Values:
+    """A folder's class is the condition; all else comes from the columns that the recipe maps."""
+    return {} if label.image_class is None else {"condition": label.image_class}
+
+
+TASK = Task(
+    name="medical_conditions",
+    title="Medical conditions",
+    answer=MedicalConditions,
+    instruction="Answer the medical question from the passage, if there is one.",
+    read=read,
+    sample=MedicalConditions(
+        decision="maybe",
+        condition="migraine",
+        answer="Two small trials found fewer attacks; neither was blinded.",
+    ),
+    notice="Information from the literature, not medical advice.",
+)

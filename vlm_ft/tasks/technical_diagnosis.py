@@ -1,0 +1,58 @@
+"""Technical diagnosis: which system, which fault, why, how urgent; from a photo, a text or both."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from datasets_vision.example import Label
+from vlm_ft.answers.kinds import Answer, Item, OneOf
+from vlm_ft.answers.task import Task, Values
+
+
+class Mention(Item):
+    """Words of the text that name something: a part, an activity, a state."""
+
+    type: OneOf
+    text: str = Field(max_length=80)
+
+
+class TechnicalDiagnosis(Answer):
+    """The diagnosis of one machine or report; `option` answers a question of several choices."""
+
+    system: OneOf
+    fault: OneOf
+    cause: OneOf = Field(description="likely cause")
+    urgency: Literal["routine", "soon", "urgent"]
+    option: OneOf = Field(description="letter of the right choice")
+    mentions: Annotated[list[Mention], Field(max_length=12)]
+    next_step: str = Field(max_length=300)
+
+
+def read(label: Label) -> Values:
+    """The class of a photo is the fault; objects that are words of the text are its mentions."""
+    values: Values = {} if label.image_class is None else {"fault": label.image_class}
+    if label.objects is not None:
+        words = tuple(thing for thing in label.objects if "text" in thing.attributes)
+        if words or not label.objects:
+            values["mentions"] = TASK.listed("mentions", words, "type")
+    return values
+
+
+TASK = Task(
+    name="technical_diagnosis",
+    title="Technical diagnosis",
+    answer=TechnicalDiagnosis,
+    instruction="Diagnose the fault that the photo or the text shows.",
+    read=read,
+    sample=TechnicalDiagnosis(
+        system="hydraulics",
+        fault="leak",
+        cause="worn seal",
+        urgency="soon",
+        option="B",
+        mentions=[Mention(type="part", text="boom cylinder"), Mention(type="state", text="leaking")],
+        next_step="Replace the rod seal and check the rod for scores.",
+    ),
+)
