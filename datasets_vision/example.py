@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,53 @@ SYNTHETIC_MARKER = "synthetic.json"
 """The file that the project's generators leave in a set of drawings."""
 
 Box = tuple[int, int, int, int]
+
+Window = str | tuple[float, float]
+"""Which values of a scan are shown: a name (`datasets_vision.windows`), or (centre, width)."""
+
+_VIEW = re.compile(r"(.+)#frame=([0-9]+)&window=([^#&]*)&crop=([^#&]*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One picture inside a file: a frame of a scan under a window, or a cut of a large photo.
+
+    `crop` is (left, top, right, bottom) in pixels of the upright image, right and bottom exclusive.
+    """
+
+    path: Path
+    frame: int = 0
+    window: Window | None = None
+    crop: tuple[int, int, int, int] | None = None
+
+    def __str__(self) -> str:
+        """A line that `picture_of` reads back."""
+        window = self.window or ""
+        told = window if isinstance(window, str) else ",".join(str(float(value)) for value in window)
+        crop = ",".join(str(side) for side in self.crop or ())
+        return f"{self.path}#frame={self.frame}&window={told}&crop={crop}"
+
+
+Picture = Path | View
+"""A whole file (its first frame), or one picture inside it."""
+
+
+def path_of(picture: Picture) -> Path:
+    """The file that a picture lies in."""
+    return picture.path if isinstance(picture, View) else picture
+
+
+def picture_of(line: str) -> Picture:
+    """The picture that `str` wrote."""
+    if (found := _VIEW.fullmatch(line)) is None:
+        return Path(line)
+    path, frame, told, sides = found.groups()
+    window: Window | None = told or None
+    if re.fullmatch(r"[-+.e0-9]+,[-+.e0-9]+", told):
+        centre, width = told.split(",")
+        window = (float(centre), float(width))
+    left, top, right, bottom = (int(side) for side in sides.split(",")) if sides else (0, 0, 0, 0)
+    return View(Path(path), int(frame), window, (left, top, right, bottom) if sides else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +104,7 @@ class Example:
 
     id: str
     turns: tuple[Turn, ...] = ()
-    images: tuple[Path, ...] = ()
+    images: tuple[Picture, ...] = ()
     label: Label = field(default_factory=Label)
     group: str = ""
     source: str = ""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datasets_vision.example import Picture, View
 from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lie on their side
 _HEADER_LOCK = threading.Lock()  # Pillow's own limit is one per process
 
 
-def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> PILImage:
+def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> PILImage:
     """Decoded, mode RGB, upright by its EXIF orientation, transparency over white, first frame.
 
     16-bit grey is divided by 257; 32-bit and float grey are stretched from their least to their greatest
@@ -33,22 +34,30 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> PILImage:
     """
     from PIL import ImageOps
 
+    view = picture if isinstance(picture, View) else View(picture)
+    path = view.path
     with _header(path, max_pixels) as image:
         try:
+            image.seek(view.frame)
             image.load()
-            return _rgb(ImageOps.exif_transpose(image))
+            upright = _rgb(ImageOps.exif_transpose(image))
         except _BROKEN as error:
             raise DataError(f"{path}: truncated or damaged image ({_line(error)}); save it again") from error
+    return upright.crop(_crop(view, *upright.size)) if view.crop else upright
 
 
-def image_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(width, height) in pixels once upright, from the header alone; raises DataError as `open_image` does.
 
     A truncated file passes: that shows only when it is decoded.
     """
-    with _header(path, max_pixels) as image:
+    view = picture if isinstance(picture, View) else View(picture)
+    with _header(view.path, max_pixels) as image:
         width, height = image.size
-        return (height, width) if _on_its_side(image) else (width, height)
+        if _on_its_side(image):
+            width, height = height, width
+    left, top, right, bottom = _crop(view, width, height)
+    return right - left, bottom - top
 
 
 def find_images(folder: Path) -> Iterator[Path]:
@@ -87,6 +96,14 @@ def _header(path: Path, max_pixels: int) -> PILImage:
         image.close()
         raise DataError(f"{path}: {width}x{height} is more than {max_pixels} pixels; scale the image down")
     return image
+
+
+def _crop(view: View, width: int, height: int) -> tuple[int, int, int, int]:
+    """The cut, which must lie in the upright image; all of it where the view has none."""
+    left, top, right, bottom = view.crop or (0, 0, width, height)
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise DataError(f"{view.path}: the cut {view.crop} lies outside the image {width}x{height}; see to its sides")
+    return left, top, right, bottom
 
 
 def _on_its_side(image: PILImage) -> bool:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from datasets_vision.example import Example
@@ -239,7 +238,7 @@ def _answered(form: Form, truth: Values, prediction: Prediction) -> Answered:
 def _labelled(cases: Sequence[Case], name: str) -> list[Labelled]:
     """First image and class; a flag's class is "True" or "False"."""
     return [
-        (Path(case.example.images[0]), str(case.values[name]))
+        (case.example.images[0], str(case.values[name]))
         for case in cases
         if case.example.images and name in case.values
     ]

@@ -12,7 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from datasets_vision.example import BOX_SCALE
+from datasets_vision.example import BOX_SCALE, picture_of
+from datasets_vision.example import Picture as Pictured
 from datasets_vision.images import open_image
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Items
 from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, field_score
@@ -283,7 +284,7 @@ def _shown(evaluation: Evaluation, row: CaseRow) -> Shown:
         *_boxes(evaluation.form.fields, row.truth, true=True),
         *_boxes(evaluation.form.fields, answer.values, true=False),
     ]
-    pictures = [_picture(Path(path), marks if index == 0 else []) for index, path in enumerate(row.images)]
+    pictures = [_picture(picture_of(path), marks if index == 0 else []) for index, path in enumerate(row.images)]
     fields = [_compared(field, row) for field in evaluation.form.fields]
     return Shown(row, answer.score, answer.error, answer.raw, tuple(pictures), tuple(fields))
 
@@ -315,7 +316,7 @@ def _boxes(fields: Sequence[FieldSpec], values: dict[str, Any], *, true: bool) -
                 yield from ((box, names[0] if names else "", true) for box in boxes)
 
 
-def _picture(path: Path, boxes: Sequence[Boxed]) -> Picture:
+def _picture(path: Pictured, boxes: Sequence[Boxed]) -> Picture:
     try:
         image = open_image(path)
     except DataError as error:

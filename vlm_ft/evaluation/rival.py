@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from datasets_vision.example import Picture
 from datasets_vision.images import open_image
 
 MODEL = "resnet10t"  # 4.9 M parameters; the strongest of the small ResNets on a few hundred images
@@ -32,7 +32,7 @@ CHECKING = 0.15  # the most of the time that goes to the tune images
 STRIDE = 32  # of the convnets: sides are multiples
 
 Flips = Literal["none", "horizontal", "both"]
-Labelled = tuple[Path, str]
+Labelled = tuple[Picture, str]
 Progress = Callable[[float, float], None]
 """Called with the seconds that have passed and those that there are."""
 
@@ -48,7 +48,7 @@ class Rival:
     seconds: float
     accuracy: float | None
 
-    def predict(self, paths: Sequence[Path]) -> list[str]:
+    def predict(self, paths: Sequence[Picture]) -> list[str]:
         """The most probable class of each image. Raises `DataError` where one cannot be read."""
         pictures = _Pictures(paths, self.side, keep=False)
         logits = _logits(self.network, pictures)  # (images, classes)
@@ -161,7 +161,7 @@ class _Course:
 class _Pictures:
     """Images as uint8 tensors (3, side, side), read at first use."""
 
-    def __init__(self, paths: Sequence[Path], side: int, keep: bool = True) -> None:
+    def __init__(self, paths: Sequence[Picture], side: int, keep: bool = True) -> None:
         self._paths, self._side, self._keep = paths, side, keep
         self._read: dict[int, Tensor] = {}
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from PIL.Image import Image
 
-from datasets_vision.example import Turn
+from datasets_vision.example import Picture, Turn
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
@@ -22,7 +21,7 @@ BASE = "base"
 class Request:
     """Images and turns for one adapter; `form` overrules the adapter's own, and the bare base needs one."""
 
-    images: tuple[Path | Image, ...] = ()
+    images: tuple[Picture | Image, ...] = ()
     turns: tuple[Turn, ...] = ()
     adapter: str = BASE
     form: Form | None = None

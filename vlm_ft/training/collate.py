@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
 
 from datasets_vision.augment import augment
-from datasets_vision.example import LabelledObject
+from datasets_vision.example import LabelledObject, Picture
 from datasets_vision.images import open_image
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Items
@@ -38,7 +37,7 @@ class Collator:
     def row(self, index: int) -> Row:
         """The row of a case, augmented; only observed fields are asked."""
         case = self.cases[index]
-        images: tuple[Path | Image, ...] = case.example.images
+        images: tuple[Picture | Image, ...] = case.example.images
         values = case.values
         if self.preset != "none" and len(images) == 1:
             opened, values = self._augmented(open_image(case.example.images[0]), values, index)
