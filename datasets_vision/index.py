@@ -1,0 +1,60 @@
+"""A dictionary that lies on disk: what must be remembered of every item of a set of any length."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+
+class DiskIndex:
+    """Words by key in a temporary SQLite file that goes when it is closed; memory stays that of its cache (2 MB).
+
+    Keys and words are any text, lone surrogates included. Use it as a context.
+    """
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("CREATE TABLE words (key BLOB PRIMARY KEY, word BLOB NOT NULL) WITHOUT ROWID")
+        self._database.execute("BEGIN")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    def add(self, key: str, word: str) -> bool:
+        """Keep `word` under `key`; False where the key has one already, which stays."""
+        done = self._database.execute("INSERT OR IGNORE INTO words VALUES (?, ?)", (_bytes(key), _bytes(word)))
+        return done.rowcount == 1
+
+    def get(self, key: str) -> str | None:
+        """The word under `key`."""
+        row = self._database.execute("SELECT word FROM words WHERE key = ?", (_bytes(key),)).fetchone()
+        return _text(row[0]) if row else None
+
+    def pop(self, key: str) -> str | None:
+        """The word under `key`, which is forgotten."""
+        word = self.get(key)
+        if word is not None:
+            self._database.execute("DELETE FROM words WHERE key = ?", (_bytes(key),))
+        return word
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Every key with its word, by key."""
+        for key, word in self._database.execute("SELECT key, word FROM words ORDER BY key"):
+            yield _text(key), _text(word)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
