@@ -65,6 +65,7 @@ class Source(BaseModel):
     `group`: a regex searched in an example's id; its groups, joined, name the examples that stay together;
     with `group_block`, its last group is a number, and runs of so many numbers stay together.
     `group_by`: a column instead of that, whose value names the examples that stay together.
+    `record`: the XML element that is one item; None takes the one that stands most often.
     `shorten`: for an answer field, at most so many characters: its first sentences that fit.
     `limit`: at most so many examples, evenly spaced over the set.
     """
@@ -82,6 +83,7 @@ class Source(BaseModel):
     group: str | None = None
     group_block: int | None = Field(default=None, ge=1)
     group_by: str | None = None
+    record: str | None = None
     shorten: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     limit: int | None = Field(default=None, ge=1)
 
@@ -145,6 +147,12 @@ class Format:
     name: str
     matches: Callable[[Path], bool]
     read: Callable[[Source], Iterator[Example | SetAside]]
+
+
+def role_in(stem: str) -> str | None:
+    """The last word of a file's or folder's name where that names a split: "faa_train" -> "train"."""
+    word = re.split(r"[_\-. ]", stem)[-1]
+    return word if word.lower() in SPLIT_NAMES else None
 
 
 def plain(value: Any) -> str:
