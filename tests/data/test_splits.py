@@ -97,6 +97,38 @@ def test_what_the_file_holds_never_moves(splits: Splits, tmp_path: Path) -> None
     assert len(grown) == len({json.loads(line)["group"] for line in grown}) == 67
 
 
+def test_small_additions_follow_the_shares(tmp_path: Path) -> None:
+    """One more group at a time, as from a review queue: no role takes them all."""
+    file, splits = tmp_path / "splits.jsonl", Splits()
+    shared(examples(60, size=1), splits, file)
+    for count in range(61, 361):
+        roles = shared(examples(count, size=1), splits, file)
+    counts = Counter((strata([example])[0], roles[example.id]) for example in examples(360, size=1))
+    for stratum in STRATA:
+        for role in ROLES:
+            assert abs(counts[stratum, role] - 120 * getattr(splits, role)) < 2, (stratum, role)
+
+
+@EVERY_SPLIT
+def test_a_group_that_grows_stays_whole(splits: Splits, tmp_path: Path) -> None:
+    file = tmp_path / "splits.jsonl"
+    first = shared(examples(100, size=10), splits, file)
+    more = [*examples(100, size=10), Example(id="late", group="g3")]
+    assert shared(more, splits, file)["late"] == first["30"]
+
+
+def test_the_file_overrules_the_source_s_lists(tmp_path: Path) -> None:
+    file = tmp_path / "splits.jsonl"
+    file.write_text('{"group": "one", "role": "train"}\n', encoding="utf-8")
+    given = [Example(id="1", group="one", role="val")]
+    assert assign(given, [""], Splits(source={"val": "test"}), file) == ["train"]
+
+
+def test_a_name_that_is_no_text_is_told() -> None:
+    with pytest.raises(DataError, match="not UTF-8; rename the file"):
+        assign([Example(id="a\udcff.jpg", source="a\udcff.jpg")], [""], Splits())
+
+
 def test_a_last_line_without_its_end_is_not_glued_to(tmp_path: Path) -> None:
     file = tmp_path / "splits.jsonl"
     shared(examples(9), Splits(), file)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from datasets_vision.example import Example
 from vlm_ft.errors import DataError
 from vlm_ft.recipe import ROLES, Role, Splits
+
+_TABLES = """
+CREATE TABLE votes (name TEXT, stratum TEXT, examples INTEGER, PRIMARY KEY (name, stratum)) WITHOUT ROWID;
+CREATE TABLE strata (stratum TEXT, position BLOB, name TEXT, examples INTEGER);
+CREATE TABLE roles (name TEXT PRIMARY KEY, role TEXT, kept INTEGER);
+"""
 
 
 def assign(examples: Sequence[Example], strata: Sequence[str], splits: Splits, file: Path | None = None) -> list[Role]:
@@ -19,122 +27,186 @@ def assign(examples: Sequence[Example], strata: Sequence[str], splits: Splits, f
     `file` remembers group -> role: what stands there stays, new groups are appended. Raises `DataError` where the
     file cannot be read, or where a data set's own lists part a group.
     """
-    known = read_roles(file) if file is not None and file.exists() else {}
-    fixed = _fixed_by_source(examples, splits)
-    roles: dict[str, Role] = {**fixed, **known}
-    new = _grouped_by_stratum(examples, strata, set(roles))
-    shares = _shares(splits, bool(fixed))
-    for stratum in sorted(new):
-        roles |= _share_out(new[stratum], shares, splits, stratum)
-    if file is not None:
-        _append(file, {group: role for group, role in roles.items() if group not in known})
-    return [roles[example.group or example.id] for example in examples]
+    roster = Roster(splits, sqlite3.connect(":memory:"))
+    for example, stratum in zip(examples, strata, strict=True):
+        roster.add(example, stratum)
+    roster.share_out(file)
+    return [roster.role(example) for example in examples]
 
 
 def read_roles(file: Path) -> dict[str, Role]:
     """Group -> role as the file keeps it."""
-    roles: dict[str, Role] = {}
-    for number, line in enumerate(_lines(file), 1):
+    return dict(_entries(file))
+
+
+class Roster:
+    """The groups of a set and their roles, as tables of a database: in memory, or on disk for millions."""
+
+    def __init__(self, splits: Splits, database: sqlite3.Connection) -> None:
+        self.splits = splits
+        self.database = database
+        self.database.executescript(_TABLES)
+
+    def add(self, example: Example, stratum: str) -> None:
+        """Count an example. Raises `DataError` where the data set's own lists put its group into two roles."""
         try:
-            entry = json.loads(line)
-            group, role = str(entry["group"]), entry["role"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DataError(f"{file}:{number}: {line[:60]!r} is no split entry; restore the line") from error
-        if role not in ROLES:
-            raise DataError(f"{file}:{number}: unknown role {role!r}; roles are {', '.join(ROLES)}")
-        roles[group] = role
-    return roles
+            self.database.execute(
+                "INSERT INTO votes VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET examples = examples + 1",
+                (group_of(example), stratum),
+            )
+        except UnicodeEncodeError as error:
+            raise DataError(f"{example.source!r}: its name is not UTF-8; rename the file") from error
+        role = self.splits.source.get(example.role or "")
+        if role is not None:
+            self._fix(example, role)
 
-
-def _lines(file: Path) -> list[str]:
-    """Cut at line feeds alone: a group's name may hold any other kind of line break."""
-    try:
-        text = file.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: byte {error.start} is not UTF-8; restore the file") from error
-    return text.removesuffix("\n").split("\n") if text else []
-
-
-def _append(file: Path, new: Mapping[str, Role]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    whole = not file.exists() or file.read_bytes()[-1:] in (b"", b"\n")
-    with file.open("a", encoding="utf-8") as out:
-        if not whole:  # an editor left the last line's end out
-            out.write("\n")
-        for group, role in new.items():
-            out.write(json.dumps({"group": group, "role": role}, ensure_ascii=False) + "\n")
-
-
-def _fixed_by_source(examples: Sequence[Example], splits: Splits) -> dict[str, Role]:
-    """Roles that the data set's own lists give, as `splits.source` maps them."""
-    fixed: dict[str, Role] = {}
-    for example in examples:
-        role = splits.source.get(example.role or "")
-        group = example.group or example.id
-        if role is None:
-            continue
-        if fixed.setdefault(group, role) != role:
+    def _fix(self, example: Example, role: Role) -> None:
+        """As the data set's own lists say, by `splits.source`."""
+        group = group_of(example)
+        found = self.role_of(group)
+        if found is None:
+            self.database.execute("INSERT INTO roles VALUES (?, ?, 0)", (group, role))
+        elif found != role:
             raise DataError(
-                f"{example.source}: group {group!r} stands in the lists of two roles ({fixed[group]}, {role}); "
+                f"{example.source}: group {group!r} stands in the lists of two roles ({found}, {role}); "
                 "give a finer group, or leave splits.source out"
             )
-    return fixed
+
+    def share_out(self, file: Path | None = None) -> None:
+        """Give every group its role. `file` overrules what the lists and the shares say, and takes the new groups.
+
+        Stratified at the first writing; later, a new group goes to the role that its stratum is furthest behind in.
+        """
+        shares = self._shares(sourced=self._one("SELECT count(*) FROM roles") > 0)
+        grown = file is not None and file.exists() and self._recall(file)
+        self._settle_strata()
+        for (stratum,) in self.database.execute("SELECT DISTINCT stratum FROM strata ORDER BY stratum").fetchall():
+            self._share_out(stratum, shares, grown)
+        if file is not None:
+            self._append(file)
+
+    def role(self, example: Example) -> Role:
+        """The role of an example that was added, once the roles are shared out."""
+        found = self.role_of(group_of(example))
+        assert found is not None
+        return found
+
+    def role_of(self, group: str) -> Role | None:
+        """The role of a group, None where it has none yet."""
+        row = self.database.execute("SELECT role FROM roles WHERE name = ?", (group,)).fetchone()
+        return None if row is None else row[0]
+
+    def _recall(self, file: Path) -> bool:
+        """Take the file's roles over; whether it has any."""
+        self.database.executemany("INSERT OR REPLACE INTO roles VALUES (?, ?, 1)", _entries(file))
+        return bool(self._one("SELECT count(*) FROM roles WHERE kept"))
+
+    def _settle_strata(self) -> None:
+        """A group's stratum is its most common one; groups of a stratum stand in a seeded order."""
+
+        def rows() -> Iterator[tuple[str, bytes, str, int]]:
+            votes = self.database.execute("SELECT name, stratum, examples FROM votes ORDER BY name, stratum")
+            for name, found in groupby(votes, key=lambda row: row[0]):
+                counts = {stratum: examples for _, stratum, examples in found}
+                stratum = min(counts, key=lambda word: (-counts[word], word))
+                position = hashlib.sha256(f"{self.splits.seed}\n{name}".encode()).digest()
+                yield stratum, position, name, sum(counts.values())
+
+        self.database.executemany("INSERT INTO strata VALUES (?, ?, ?, ?)", rows())
+        self.database.execute("CREATE INDEX in_order ON strata (stratum, position)")
+
+    def _shares(self, *, sourced: bool) -> list[tuple[Role, float]]:
+        """Role -> its share of what is left to share out; a role that the source fills gets none of it."""
+        splits = self.splits
+        shares: dict[Role, float] = {
+            "train": splits.train,
+            "tune": splits.tune,
+            "calibrate": splits.calibrate,
+            "test": splits.test,
+        }
+        if splits.folds is not None:
+            shares["test"] = 0.0
+        if sourced:
+            shares |= {role: 0.0 for role in splits.source.values() if role != "train"}
+        total = sum(shares.values())
+        return [(role, share / total) for role, share in shares.items()]
+
+    def _share_out(self, stratum: str, shares: Sequence[tuple[Role, float]], grown: bool) -> None:
+        if self.splits.folds is not None:
+            self._give(self._held_out(stratum, self.splits.folds))
+        self._give(self._behind(stratum, shares) if grown else self._cut(stratum, shares))
+
+    def _cut(self, stratum: str, shares: Sequence[tuple[Role, float]]) -> Iterator[tuple[str, Role]]:
+        """Groups in their order, cut where the cumulated number of examples passes each share."""
+        total = self._left(stratum)
+        offset = int(hashlib.sha256(stratum.encode()).hexdigest(), 16) % 1000 / 1000  # small strata round differently
+        passed = 0.0
+        for name, examples in self._new(stratum):
+            middle = (passed + offset * examples) / total
+            passed += examples
+            yield name, _at(middle, shares)
+
+    def _behind(self, stratum: str, shares: Sequence[tuple[Role, float]]) -> Iterator[tuple[str, Role]]:
+        """Groups in their order, each to the role with the most examples still owed to it."""
+        have = dict.fromkeys(ROLES, 0)
+        have |= self.database.execute(
+            "SELECT role, sum(examples) FROM strata JOIN roles USING (name) WHERE stratum = ? GROUP BY role", (stratum,)
+        ).fetchall()
+        open_roles = [(role, share) for role, share in shares if share]
+        total = sum(have[role] for role, _ in open_roles)
+        for name, examples in self._new(stratum):
+            total += examples
+            role = max(open_roles, key=lambda given: given[1] * total - have[given[0]])[0]
+            have[role] += examples
+            yield name, role
+
+    def _held_out(self, stratum: str, folds: int) -> Iterator[tuple[str, Role]]:
+        """The groups of the held-out fold: the fold's own stretch of the cumulated examples."""
+        total, passed = self._left(stratum), 0.0
+        for name, examples in self._new(stratum):
+            if int(folds * (passed + examples / 2) / total) == self.splits.fold:
+                yield name, "test"
+            passed += examples
+
+    def _new(self, stratum: str) -> Iterator[tuple[str, int]]:
+        """Groups of a stratum that have no role yet, in their order, with their numbers of examples.
+
+        Roles that are given meanwhile do not disturb the walk: each one is of a group already passed.
+        """
+        return self.database.execute(
+            "SELECT name, examples FROM strata WHERE stratum = ? "
+            "AND NOT EXISTS (SELECT 1 FROM roles WHERE roles.name = strata.name) ORDER BY position",
+            (stratum,),
+        )
+
+    def _left(self, stratum: str) -> int:
+        return self._one(
+            "SELECT sum(examples) FROM strata WHERE stratum = ? "
+            "AND NOT EXISTS (SELECT 1 FROM roles WHERE roles.name = strata.name)",
+            stratum,
+        )
+
+    def _give(self, given: Iterator[tuple[str, Role]]) -> None:
+        self.database.executemany("INSERT INTO roles VALUES (?, ?, 0)", given)
+
+    def _append(self, file: Path) -> None:
+        """Only the groups of this set that the file lacks, at its end."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        ended = _is_ended(file)
+        new = self.database.execute("SELECT name, role FROM roles WHERE NOT kept ORDER BY rowid")
+        with file.open("a", encoding="utf-8") as out:
+            if not ended:  # an editor left the last line's end out
+                out.write("\n")
+            for group, role in new:
+                out.write(json.dumps({"group": group, "role": role}, ensure_ascii=False) + "\n")
+
+    def _one(self, query: str, *values: Any) -> int:
+        return int(self.database.execute(query, values).fetchone()[0] or 0)
 
 
-def _grouped_by_stratum(
-    examples: Sequence[Example], strata: Sequence[str], done: set[str]
-) -> dict[str, dict[str, int]]:
-    """Stratum -> group -> examples; a group's stratum is its most common one."""
-    votes: dict[str, Counter[str]] = defaultdict(Counter)
-    for example, stratum in zip(examples, strata, strict=True):
-        group = example.group or example.id
-        if group not in done:
-            votes[group][stratum] += 1
-    grouped: dict[str, dict[str, int]] = defaultdict(dict)
-    for group, counts in votes.items():
-        stratum = min(counts, key=lambda name: (-counts[name], name))
-        grouped[stratum][group] = counts.total()
-    return grouped
-
-
-def _shares(splits: Splits, sourced: bool) -> list[tuple[Role, float]]:
-    """Role -> its share of what is left to share out; a role that the source fills gets none of it."""
-    shares: dict[Role, float] = {
-        "train": splits.train,
-        "tune": splits.tune,
-        "calibrate": splits.calibrate,
-        "test": splits.test,
-    }
-    if splits.folds is not None:
-        shares["test"] = 0.0
-    if sourced:
-        shares |= {role: 0.0 for role in splits.source.values() if role != "train"}
-    total = sum(shares.values())
-    return [(role, share / total) for role, share in shares.items()]
-
-
-def _share_out(
-    groups: Mapping[str, int], shares: Sequence[tuple[Role, float]], splits: Splits, stratum: str
-) -> dict[str, Role]:
-    """Groups in a seeded order, cut where the cumulated number of examples passes each share."""
-
-    def order(group: str) -> str:
-        return hashlib.sha256(f"{splits.seed}\n{group}".encode()).hexdigest()
-
-    ordered = sorted(groups, key=order)
-    roles: dict[str, Role] = {}
-    if splits.folds is not None:
-        held = _fold(ordered, groups, splits)
-        roles |= dict.fromkeys(held, "test")
-        ordered = [group for group in ordered if group not in roles]
-    total = sum(groups[group] for group in ordered)
-    offset = int(hashlib.sha256(stratum.encode()).hexdigest(), 16) % 1000 / 1000  # small strata round differently
-    passed = 0.0
-    for group in ordered:
-        middle = (passed + offset * groups[group]) / total
-        passed += groups[group]
-        roles[group] = _at(middle, shares)
-    return roles
+def group_of(example: Example) -> str:
+    """What must share its role: the example's group, itself where it has none."""
+    return example.group or example.id
 
 
 def _at(position: float, shares: Sequence[tuple[Role, float]]) -> Role:
@@ -146,12 +218,34 @@ def _at(position: float, shares: Sequence[tuple[Role, float]]) -> Role:
     return next(role for role, share in reversed(shares) if share)
 
 
-def _fold(ordered: Sequence[str], groups: Mapping[str, int], splits: Splits) -> list[str]:
-    """The groups of the held-out fold: the fold's own stretch of the cumulated examples."""
-    assert splits.folds is not None
-    total, passed, held = sum(groups.values()), 0.0, []
-    for group in ordered:
-        if int(splits.folds * (passed + groups[group] / 2) / total) == splits.fold:
-            held.append(group)
-        passed += groups[group]
-    return held
+def _entries(file: Path) -> Iterator[tuple[str, Role]]:
+    for number, line in enumerate(_lines(file), 1):
+        try:
+            entry = json.loads(line)
+            group, role = str(entry["group"]), entry["role"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise DataError(f"{file}:{number}: {line[:60]!r} is no split entry; restore the line") from error
+        if role not in ROLES:
+            raise DataError(f"{file}:{number}: unknown role {role!r}; roles are {', '.join(ROLES)}")
+        yield group, role
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """Cut at line feeds alone: a group's name may hold any other kind of line break."""
+    start = 0
+    with file.open("rb") as stored:
+        for line in stored:
+            try:
+                yield line.removesuffix(b"\n").decode()
+            except UnicodeDecodeError as error:
+                raise DataError(f"{file}: byte {start + error.start} is not UTF-8; restore the file") from error
+            start += len(line)
+
+
+def _is_ended(file: Path) -> bool:
+    """Whether the next line can be appended as it is."""
+    if not file.exists() or file.stat().st_size == 0:
+        return True
+    with file.open("rb") as stored:
+        stored.seek(-1, 2)
+        return stored.read() == b"\n"
