@@ -1,4 +1,4 @@
-"""A data set's files to examples in the recipe's words: `read(Source(path=...))`."""
+"""A data set's files to examples in the recipe's words: `read(Source(path=...))`, or `stream` for a long one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 from datasets_vision.example import Example, Label, LabelledObject, path_of
 from datasets_vision.formats import FORMATS, detect
 from datasets_vision.formats.contract import FOLDER, SetAside, Source, plain, shortened
+from datasets_vision.index import DiskIndex
 from vlm_ft.errors import DataError, nearest
 
-__all__ = ["Reading", "SetAside", "Source", "read"]
+__all__ = ["Reading", "SetAside", "Source", "read", "stream"]
 
 _MANY_WORDS = 60  # more distinct words than that are free text, no list to choose from
+_LONG_WORD = 200  # characters; no name is longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,42 +34,103 @@ def read(source: Source) -> Reading:
     What cannot be used is set aside with its reason. Raises DataError for a fault of the whole source:
     no such path, an empty folder, an unknown format, or nothing usable in it.
     """
-    examples: dict[str, Example] = {}
+    examples: list[Example] = []
     set_aside: list[SetAside] = []
-    words: set[str] = set()
-    for item in _items(source):
+    for item in stream(source):
         if isinstance(item, Example):
-            words.update(_words(item.label))
-            item = _in_our_words(source, item)
-        if isinstance(item, SetAside):
-            set_aside.append(item)
-        elif item.id in examples:
-            set_aside.append(SetAside(item.source, f"id {item.id!r} is taken by {examples[item.id].source}"))
+            examples.append(item)
         else:
-            examples[item.id] = item
-    if not examples:
-        raise DataError(_nothing_usable(source.path, set_aside))
-    set_aside += _unused_renames(source, words)
-    return Reading(_spaced(tuple(examples.values()), source.limit), tuple(set_aside))
+            set_aside.append(item)
+    return Reading(tuple(examples), tuple(set_aside))
+
+
+def stream(source: Source) -> Iterator[Example | SetAside]:
+    """What `read` gives, one item at a time, in constant memory; the last error comes after the last item.
+
+    With a `limit` the source is read twice: how far apart its examples stand depends on how many there are.
+    """
+    if source.limit is None:
+        yield from _stream(source)
+        return
+    count = sum(isinstance(item, Example) for item in _stream(source))
+    step = max(count, source.limit)  # as many places as that; those past `count` are never reached
+    places = (number * step // source.limit for number in range(source.limit))
+    place, wanted = 0, next(places)
+    for item in _stream(source):
+        if isinstance(item, SetAside):
+            yield item
+            continue
+        if place == wanted:
+            yield item
+            wanted = next(places, -1)
+        place += 1
+
+
+def _stream(source: Source) -> Iterator[Example | SetAside]:
+    words = _Words(source)
+    usable, set_aside, first = 0, 0, None
+    with DiskIndex() as ids:
+        for item in _items(source):
+            if isinstance(item, Example):
+                words.note(item.label)
+                item = _in_our_words(source, item)
+            if isinstance(item, Example) and not ids.add(item.id, item.source):
+                item = SetAside(item.source, f"id {item.id!r} is taken by {ids.get(item.id)}")
+            if isinstance(item, Example):
+                usable += 1
+            else:
+                set_aside, first = set_aside + 1, first or item
+            yield item
+    if not usable:
+        raise DataError(_nothing_usable(source.path, set_aside, first))
+    yield from words.unused()
 
 
 def _items(source: Source) -> Iterator[Example | SetAside]:
     path = source.path
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; check the source's path")
-    if path.is_dir() and next(path.iterdir(), None) is None:
-        raise DataError(f"{path}: an empty folder; put the data set there")
-    name = source.format or detect(path)
+    if source.format is None or source.format not in FORMATS or not FORMATS[source.format].named:
+        _check_path(path)
+    name = source.format or detect(path, photo_column=source.image is not None)
     if name not in FORMATS:
         raise DataError(f"{path}: unknown format {name!r}; {nearest(name, FORMATS)}")
     return FORMATS[name].read(source)
 
 
-def _nothing_usable(path: Path, set_aside: list[SetAside]) -> str:
-    if not set_aside:
+def _check_path(path: Path) -> None:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; check the source's path")
+    if path.is_dir() and next(path.iterdir(), None) is None:
+        raise DataError(f"{path}: an empty folder; put the data set there")
+
+
+def _nothing_usable(path: Path, set_aside: int, first: SetAside | None) -> str:
+    if first is None:
         return f"{path}: nothing to read; give a source with at least one labelled item"
-    first = set_aside[0]
-    return f"{first.place}: {first.reason} (nothing else in {path} is usable, {len(set_aside)} set aside)"
+    return f"{first.place}: {first.reason} (nothing else in {path} is usable, {set_aside} set aside)"
+
+
+class _Words:
+    """Which of the words that `rename` names the source has, and the first few that it has at all."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._missing = set(source.rename)
+        self._seen: set[str] = set()
+
+    def note(self, label: Label) -> None:
+        if not self._missing:
+            return
+        for word in _words(label):
+            if word in self._missing or len(self._seen) <= _MANY_WORDS:
+                self._seen.add(word[:_LONG_WORD])
+            self._missing.discard(word)
+            self._missing -= {key for key in self._missing if key.endswith("*") and word.startswith(key[:-1])}
+
+    def unused(self) -> Iterator[SetAside]:
+        """A slip in the recipe, told without failing: one `rename` may serve several cuts of a set."""
+        for word in sorted(self._missing):
+            remedy = nearest(word, self._seen) if 0 < len(self._seen) <= _MANY_WORDS else "check its spelling"
+            yield SetAside(str(self._source.path), f"rename: nothing is named {word!r}; {remedy}")
 
 
 def _words(label: Label) -> Iterator[str]:
@@ -76,15 +139,6 @@ def _words(label: Label) -> Iterator[str]:
         yield label.image_class
     yield from (thing.name for thing in label.objects or ())
     yield from (value for value in label.columns.values() if isinstance(value, str))
-
-
-def _unused_renames(source: Source, words: set[str]) -> Iterator[SetAside]:
-    """A slip in the recipe, told without failing: one `rename` may serve several cuts of a set."""
-    for word in sorted(set(source.rename) - words):
-        if word.endswith("*") and any(name.startswith(word[:-1]) for name in words):
-            continue
-        remedy = nearest(word, words) if 0 < len(words) <= _MANY_WORDS else "check its spelling"
-        yield SetAside(str(source.path), f"rename: nothing is named {word!r}; {remedy}")
 
 
 def _in_our_words(source: Source, example: Example) -> Example | SetAside:
@@ -115,10 +169,11 @@ def _objects(source: Source, label: Label) -> tuple[LabelledObject, ...] | None:
 def _columns(source: Source, label: Label) -> dict[str, Any]:
     """By answer field; a field whose cell is empty is left out: the source says nothing of it."""
     wanted = source.columns or {name: name for name in label.columns if name != FOLDER}
+    cells = {field: label.columns.get(column) for field, column in wanted.items()}
     return {
-        field: _value(source, field, label.columns[column])
-        for field, column in wanted.items()
-        if label.columns.get(column, "") != "" or "" in source.values.get(field, {})
+        field: _value(source, field, "" if cell is None else cell)
+        for field, cell in cells.items()
+        if cell not in ("", None) or "" in source.values.get(field, {})
     }
 
 
@@ -160,9 +215,3 @@ def _group(source: Source, example: Example) -> str:
             raise DataError(f"group {source.group!r}: its last group is {parts[-1]!r}, no number")
         parts[-1] = str(int(parts[-1]) // source.group_block)
     return "|".join(parts)
-
-
-def _spaced(examples: tuple[Example, ...], limit: int | None) -> tuple[Example, ...]:
-    if limit is None or limit >= len(examples):
-        return examples
-    return tuple(examples[place * len(examples) // limit] for place in range(limit))

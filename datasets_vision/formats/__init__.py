@@ -7,25 +7,29 @@ from pathlib import Path
 
 from datasets_vision.formats import folders, tables, voc
 from datasets_vision.formats.contract import Format
+from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
 
 FORMATS: dict[str, Format] = {
     "voc": Format("voc", voc.matches, voc.read),
     "folders": Format("folders", folders.matches, folders.read),
-    "tables": Format("tables", tables.matches, tables.read),
+    "tables": Format("tables", tables.matches, tables.read, photo_column=True),
 }
 """By name, in the order in which they are tried: the more particular first."""
 
 
-def detect(path: Path) -> str:
-    """The name of the format of the files at `path`; raises DataError naming what was seen."""
-    for name, form in FORMATS.items():
+def detect(path: Path, photo_column: bool = False) -> str:
+    """The name of the format of the files at `path`; raises DataError naming what was seen.
+
+    With `photo_column`, among those formats alone that can name photos in a column.
+    """
+    known = {name: form for name, form in FORMATS.items() if form.photo_column or not photo_column}
+    for name, form in known.items():
         if form.matches(path):
             return name
-    raise DataError(f"{path}: no known format in {_seen(path)}; name one with format: {', '.join(FORMATS)}")
+    raise DataError(f"{path}: no known format in {_seen(path)}; name one with format: {', '.join(known)}")
 
 
 def _seen(path: Path) -> str:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    suffixes = Counter(file.suffix.lower() or "(no suffix)" for file in files)
+    suffixes = Counter(file.suffix.lower() or "(no suffix)" for file in walk(path))
     return ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(6)) or "an empty folder"

@@ -1,14 +1,24 @@
-"""Image folders: `class/*.jpg`, or `split/class/*.jpg`."""
+"""Image folders: `class/*.jpg`, or `split/class/*.jpg`, and with a `labels.csv` (file, ...) columns beside.
+
+The file is named relative to `labels.csv`, or by its bare name. Its column `class` names the image's class
+where no folder does.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
-from datasets_vision.images import IMAGE_SUFFIXES, find_images, image_size, natural_key
+from datasets_vision.formats.tables import read_table
+from datasets_vision.images import IMAGE_SUFFIXES, image_size
+from datasets_vision.index import DiskIndex
+from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
+
+LABELS = "labels.csv"
 
 _ANNOTATIONS = frozenset({".json", ".jsonl", ".xml", ".txt", ".yaml", ".yml", ".dcm"})
 _PROSE = ("readme", "license", "licence", "notice")
@@ -16,41 +26,72 @@ _PROSE = ("readme", "license", "licence", "notice")
 
 def matches(path: Path) -> bool:
     """Images, and no file that may hold the annotations of another format."""
-    if not path.is_dir() or next(find_images(path), None) is None:
+    if not path.is_dir():
         return False
-    files = (file for file in path.rglob("*") if file.suffix.lower() in _ANNOTATIONS)
-    return all(file.name.lower().startswith(_PROSE) for file in files)
+    found = False
+    for file in walk(path):
+        suffix = file.suffix.lower()
+        if suffix in _ANNOTATIONS and not file.name.lower().startswith(_PROSE):
+            return False
+        found = found or suffix in IMAGE_SUFFIXES
+    return found
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
     """The class is the first folder (below the split's, if it has one); deeper folders only sort.
 
-    An image without a class folder is usable only where `image_class` finds its class.
+    An image without a class folder is usable only where `image_class` finds its class, or labels.csv has it.
     """
     if not source.path.is_dir():
         raise DataError(f"{source.path}: not a folder of images; give the folder")
-    source.require_columns(source.path, source.columns.values(), ())
-    for path in sorted(source.path.rglob("*"), key=natural_key):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            yield _example(source, path)
-        elif path.is_file():
-            yield SetAside(str(path), f"not an image by its suffix {path.suffix!r}")
+    with DiskIndex() as rows:
+        yield from _read_labels(source, rows)
+        for path in walk(source.path):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                yield _example(source, path, _row(rows, path.relative_to(source.path)))
+            elif path != source.path / LABELS:
+                yield SetAside(str(path), f"not an image by its suffix {path.suffix!r}")
+        for name, row in rows.items():
+            yield SetAside(f"{source.path / LABELS}:{json.loads(row)[0]}", f"its image {name!r} is missing")
 
 
-def _example(source: Source, path: Path) -> Example | SetAside:
+def _read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
+    path = source.path / LABELS
+    if not path.is_file():
+        source.require_columns(source.path, source.columns.values(), ())
+        return
+    header, found = read_table(path)
+    source.require_columns(path, {"file", *source.columns.values()}, header)
+    for row in found:
+        if isinstance(row, SetAside):
+            yield row
+            continue
+        name = PureWindowsPath(row.cells.pop("file").strip()).as_posix()
+        if not rows.add(name, json.dumps([row.line, row.cells])):
+            yield SetAside(f"{path}:{row.line}", f"a second row for {name!r}")
+
+
+def _row(rows: DiskIndex, image: Path) -> dict[str, str]:
+    """The cells of an image's row, which is taken out; none where labels.csv does not name it."""
+    found = rows.pop(image.as_posix()) or rows.pop(image.name)
+    return dict(json.loads(found)[1]) if found else {}
+
+
+def _example(source: Source, path: Path, cells: dict[str, str]) -> Example | SetAside:
     relative = path.relative_to(source.path)
     folders = list(relative.parent.parts)
     role = folders.pop(0) if folders and folders[0].lower() in SPLIT_NAMES else None
-    if not folders and source.image_class is None:
-        return SetAside(str(path), "in no class folder; move it into one, or give image_class")
+    if not folders and not cells and source.image_class is None:
+        return SetAside(str(path), f"in no class folder; move it into one, or give image_class or {LABELS}")
     try:
         image_size(path)
     except DataError as error:
         return SetAside.of(path, error)
+    written = cells.pop("class", "") if not folders else ""
     return Example(
         id=relative.with_suffix("").as_posix(),
         images=(path,),
-        label=Label(image_class=folders[0] if folders else None),
+        label=Label(image_class=folders[0] if folders else written or None, columns=cells),
         source=str(path),
         role=role,
     )

@@ -78,3 +78,35 @@ def test_annotations_of_another_format_are_not_taken_for_folders(tmp_path):
 def test_folders_have_no_columns(tmp_path):
     with pytest.raises(DataError, match="no column 'severity'"):
         read(Source(path=write(tmp_path, "crack/a.jpg"), columns={"severity": "severity"}))
+
+
+def test_a_table_beside_the_folders_gives_columns(tmp_path):
+    write(tmp_path, "train/minor/a.jpg", "train/minor/b.jpg", "val/severe/c.jpg")
+    rows = ["file,severity,side", "train/minor/a.jpg,minor,left", "val\\severe\\c.jpg,severe,", "val/d.jpg,minor,left"]
+    (tmp_path / "labels.csv").write_text("\ufeff" + "\r\n".join([*rows, "val/d.jpg,severe,left", ""]))
+    found = read(Source(path=tmp_path))
+    assert [(example.id, example.label.image_class, dict(example.label.columns)) for example in found.examples] == [
+        ("train/minor/a", "minor", {"severity": "minor", "side": "left"}),
+        ("train/minor/b", "minor", {}),
+        ("val/severe/c", "severe", {"severity": "severe"}),
+    ]
+    assert [(item.place, item.reason) for item in found.set_aside] == [
+        (f"{tmp_path}/labels.csv:5", "a second row for 'val/d.jpg'"),
+        (f"{tmp_path}/labels.csv:4", "its image 'val/d.jpg' is missing"),
+    ]
+
+
+def test_a_table_alone_can_name_the_class(tmp_path):
+    write(tmp_path, "photos/a.jpg", "b.jpg", "c.jpg")
+    (tmp_path / "labels.csv").write_text("file,class,side\nb.jpg,dent,left\na.jpg,scratch,right\n")
+    found = read(Source(path=tmp_path))
+    assert {example.id: example.label.image_class for example in found.examples} == {"b": "dent", "photos/a": "photos"}
+    assert [item.place for item in found.set_aside] == [f"{tmp_path}/c.jpg"]
+
+
+@pytest.mark.parametrize(("header", "says"), [("image,severity", "no column 'file'"), ("", "empty table")])
+def test_a_table_that_cannot_be_used_is_an_error(tmp_path, header, says):
+    write(tmp_path, "minor/a.jpg")
+    (tmp_path / "labels.csv").write_text(header)
+    with pytest.raises(DataError, match=says):
+        read(Source(path=tmp_path))
