@@ -47,8 +47,8 @@ class SetAside:
     reason: str
 
     @classmethod
-    def of(cls, path: Path, error: DataError) -> Self:
-        """From an error whose line begins with `path`."""
+    def of(cls, path: Path | str, error: DataError) -> Self:
+        """From an error whose line begins with `path`, or with the place in a file."""
         return cls(str(path), str(error).removeprefix(f"{path}: "))
 
 
@@ -67,6 +67,7 @@ class Source(BaseModel):
     `group_by`: a column instead of that, whose value names the examples that stay together.
     `record`: the XML element that is one item; None takes the one that stands most often.
     `shorten`: for an answer field, at most so many characters: its first sentences that fit.
+    `named_by`: the attribute of a region that names the object, where a format (VIA) leaves that open.
     `limit`: at most so many examples, evenly spaced over the set.
     """
 
@@ -85,6 +86,7 @@ class Source(BaseModel):
     group_by: str | None = None
     record: str | None = None
     shorten: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    named_by: str | None = None
     limit: int | None = Field(default=None, ge=1)
 
     @field_validator("rename", "columns", "values", mode="before")
@@ -150,12 +152,6 @@ class Format:
     read: Callable[[Source], Iterator[Example | SetAside]]
     photo_column: bool = False
     named: bool = False
-
-
-def role_in(stem: str) -> str | None:
-    """The last word of a file's or folder's name where that names a split: "faa_train" -> "train"."""
-    word = re.split(r"[_\-. ]", stem)[-1]
-    return word if word.lower() in SPLIT_NAMES else None
 
 
 def plain(value: Any) -> str:
