@@ -14,9 +14,9 @@ from datasets_vision.source import SetAside, read
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Items
 from vlm_ft.answers.task import Values
-from vlm_ft.data.splits import assign
+from vlm_ft.data.splits import assign, group_of
 from vlm_ft.errors import DataError, FormError
-from vlm_ft.recipe import ROLES, Recipe, Role
+from vlm_ft.recipe import ROLES, Recipe, Role, with_rates
 from vlm_ft.tasks import task_of
 
 
@@ -30,7 +30,7 @@ class Case:
     @property
     def group(self) -> str:
         """What must share its role."""
-        return self.example.group or self.example.id
+        return group_of(self.example)
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
     readings = [read(source) for source in recipe.data]
     examples = _distinct([example for reading in readings for example in reading.examples], len(readings))
     cases = [Case(example, task.values(example.label)) for example in examples]
-    form = Form.observed(task, [case.values for case in cases], recipe.labels, recipe.fields)
+    form = with_rates(Form.observed(task, [case.values for case in cases], recipe.labels, recipe.fields), recipe)
     cases, notes = _narrowed(cases, form)
     roles = assign(
-        [case.example for case in cases], [_stratum(case, form) for case in cases], recipe.splits, splits_file
+        [case.example for case in cases], [stratum_of(case.values, form) for case in cases], recipe.splits, splits_file
     )
     by_role: dict[Role, tuple[Case, ...]] = {
         role: tuple(case for case, given in zip(cases, roles, strict=True) if given == role) for role in ROLES
@@ -101,44 +101,51 @@ def _distinct(examples: list[Example], sources: int) -> list[Example]:
 
 def _narrowed(cases: Sequence[Case], form: Form) -> tuple[list[Case], tuple[str, ...]]:
     """Only what the form asks; every answer checked; lists longer than the form holds are told."""
-    narrowed, empty, full = [], 0, Counter[str]()
+    kept, empty, full = [], 0, Counter[str]()
     for case in cases:
-        values = {name: case.values[name] for name in form.names if name in case.values}
+        try:
+            values = narrowed(case.values, form)
+        except FormError as error:
+            raise DataError(f"{case.example.source}: label does not fit the form: {error}") from error
         if not values:
             empty += 1
             continue
         for name, value in values.items():
             kind = form.field(name).kind
-            if isinstance(kind, Items):
-                wanted = [part.name for part in kind.fields]
-                values[name] = [{key: row[key] for key in wanted if key in row} for row in value]
-                full[name] += len(value) == kind.max_items
-        try:
-            asked = form.narrow(values)
-            values = asked.parse(asked.target(values))
-        except FormError as error:
-            raise DataError(f"{case.example.source}: label does not fit the form: {error}") from error
-        narrowed.append(Case(case.example, values))
+            full[name] += isinstance(kind, Items) and len(value) == kind.max_items
+        kept.append(Case(case.example, values))
     notes = [f"{empty} examples state none of the asked fields and are left out"] if empty else []
     notes += [
         f"{count} examples fill {name!r} to its limit; of longer lists the largest items are kept"
         for name, count in full.items()
         if count
     ]
-    return narrowed, tuple(notes)
+    return kept, tuple(notes)
 
 
-def _stratum(case: Case, form: Form) -> str:
+def narrowed(values: Values, form: Form) -> Values:
+    """Only what the form asks of what is stated, checked; {} where that is nothing. Raises `FormError`."""
+    values = {name: values[name] for name in form.names if name in values}
+    for name, value in values.items():
+        kind = form.field(name).kind
+        if isinstance(kind, Items):
+            wanted = [part.name for part in kind.fields]
+            values[name] = [{key: row[key] for key in wanted if key in row} for row in value]
+    asked = form.narrow(values)
+    return asked.parse(asked.target(values)) if values else {}
+
+
+def stratum_of(values: Values, form: Form) -> str:
     """What is shared out evenly: the first closed field, else the names in the first list, else nothing."""
     for field in form.fields:
-        if isinstance(field.kind, Choice) and field.name in case.values:
-            return str(case.values[field.name])
+        if isinstance(field.kind, Choice) and field.name in values:
+            return str(values[field.name])
     for field in form.fields:
-        if isinstance(field.kind, Flag) and field.name in case.values:
-            return str(case.values[field.name])
+        if isinstance(field.kind, Flag) and field.name in values:
+            return str(values[field.name])
     for field in form.fields:
-        if isinstance(field.kind, Items) and case.values.get(field.name):
-            first = case.values[field.name][0]
+        if isinstance(field.kind, Items) and values.get(field.name):
+            first = values[field.name][0]
             choices = [part.name for part in field.kind.fields if isinstance(part.kind, Choice)]
             return str([first.get(name) for name in choices])
     return ""
