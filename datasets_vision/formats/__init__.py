@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from datasets_vision.formats import folders, tables, voc
+from datasets_vision.formats import folders, records, tables, voc
 from datasets_vision.formats.contract import Format
 from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
@@ -14,6 +14,7 @@ FORMATS: dict[str, Format] = {
     "voc": Format("voc", voc.matches, voc.read),
     "folders": Format("folders", folders.matches, folders.read),
     "tables": Format("tables", tables.matches, tables.read, photo_column=True),
+    "records": Format("records", records.matches, records.read, photo_column=True),
 }
 """By name, in the order in which they are tried: the more particular first."""
 

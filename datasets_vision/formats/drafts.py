@@ -1,0 +1,114 @@
+"""`Draft`: a record by its columns, before the recipe's template makes an example of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from datasets_vision.example import Example, Label, LabelledObject, Turn
+from datasets_vision.formats.contract import FOLDER, SetAside, Source
+from datasets_vision.formats.tables import role_of
+from datasets_vision.images import image_size
+from vlm_ft.errors import DataError
+
+HEAD = 1000
+"""Records that tell which columns a file has; a record that lacks one of them has it empty."""
+
+TEXT = "text"
+"""The column that the default template shows: what a format takes for the item's own text."""
+
+_WEB = ("http:", "https:", "data:", "ftp:", "s3:", "gs:")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One record. `name` is unique in its file; `place` is file:line.
+
+    `cells`: column -> value. `more`: columns that are there for the asking only. `before`: the turns that
+    precede the text. `images`: paths as the record writes them, besides the column that the recipe names.
+    """
+
+    name: str
+    place: str
+    cells: Mapping[str, Any]
+    more: Mapping[str, Any] = field(default_factory=dict)
+    before: tuple[Turn, ...] = ()
+    images: tuple[str, ...] = ()
+    objects: tuple[LabelledObject, ...] | None = None
+    group: str = ""
+
+
+def examples_of(source: Source, path: Path, drafts: Iterator[Draft | SetAside]) -> Iterator[Example | SetAside]:
+    """The examples of one file. A column that the source asks for and its first records lack sets the file aside."""
+    head = list(islice(drafts, HEAD))
+    found = [draft for draft in head if isinstance(draft, Draft)]
+    if found:
+        try:
+            _require(source, path, found)
+        except DataError as error:
+            yield SetAside.of(path, error)
+            return
+    for item in chain(head, drafts):
+        yield item if isinstance(item, SetAside) else _example(source, path, item)
+
+
+def stem_of(source: Source, path: Path) -> str:
+    """A file's name within its source, without suffix: how its examples' ids begin."""
+    root = source.path.parent if source.path.is_file() else source.path
+    return path.relative_to(root).with_suffix("").as_posix()
+
+
+def image_at(path: Path, written: str) -> Path:
+    """The image that a label file names, beside it or in its folder `images`.
+
+    Raises DataError, in the image's name, for an address on the web, or a file that is missing or no image.
+    """
+    name = written.strip().removeprefix("file://")
+    if name.lower().startswith(_WEB):
+        raise DataError(f"image {name[:60]!r} is no local file; save it beside {path.name} and write its path")
+    relative = Path(PureWindowsPath(name).as_posix())
+    for candidate in (path.parent / relative, path.parent / "images" / relative):
+        if candidate.is_file():
+            image_size(candidate)
+            return candidate
+    raise DataError(f"image {name[:120]!r} is missing; put it beside {path.name} or into its folder images")
+
+
+def _require(source: Source, path: Path, drafts: Sequence[Draft]) -> None:
+    wanted = source.shown() | set(source.columns.values())
+    wanted |= {name for name in (source.image, source.group_by) if name is not None}
+    cells = dict.fromkeys(name for draft in drafts for name in draft.cells)
+    if TEXT in wanted and TEXT not in cells:
+        listed = ", ".join(cells) or "none"
+        raise DataError(f"{path}: no column {TEXT!r}; give text: a template over its columns: {listed}")
+    asked = wanted - cells.keys()  # only where one is missing are the many by position looked at
+    more = {name for draft in drafts for name in draft.more} if asked else set()
+    source.require_columns(path, wanted, {*cells, FOLDER, *(asked & more)})
+
+
+def _example(source: Source, path: Path, draft: Draft) -> Example | SetAside:
+    cells: dict[str, Any] = {**draft.cells, FOLDER: path.resolve().parent.name}
+    asked = source.shown() | set(source.columns.values())
+    cells |= {name: draft.more[name] for name in asked if name in draft.more}
+    text = source.render(cells)
+    try:
+        written = str(cells.get(source.image) or "") if source.image else ""
+        images = tuple(image_at(path, name) for name in (*draft.images, *filter(None, [written])))
+    except DataError as error:
+        return SetAside(draft.place, str(error))
+    if not text and not images:
+        return SetAside(draft.place, f"no text in {source.text!r}")
+    hidden = set() if source.columns else (source.shown() | {source.image}) - {source.group_by}
+    stem = stem_of(source, path)
+    return Example(
+        id=f"{stem}:{draft.name}",
+        turns=(*draft.before, Turn("user", text)) if text or draft.before else (),
+        images=images,
+        label=Label(objects=draft.objects, columns={name: cells[name] for name in cells if name not in hidden}),
+        group=draft.group,
+        source=draft.place,
+        role=role_of(path.stem) or role_of(path.parent.name if "/" in stem else ""),
+    )

@@ -1,0 +1,276 @@
+"""JSON and JSON-lines files as entries, each with its place; a line of any length is read in pieces."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from datasets_vision.formats.contract import SetAside
+from datasets_vision.walk import walk
+from vlm_ft.errors import DataError
+
+MAX_LINE = 16 << 20
+"""Bytes; a longer line of a JSON-lines file is set aside without being held."""
+
+MAX_FILE = 512 << 20
+"""Bytes of a JSON file, which is parsed from memory; a JSON-lines file may be of any size."""
+
+TURNS = ("messages", "conversations")
+"""Names of lists that are one conversation, never a list of records."""
+
+SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
+_HEAD = 1 << 20  # bytes that tell a file's kind
+_LOOKED_AT = 8  # files of a folder that tell its kind
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One value of a file: where it stands, and its name there (a key, a line or a position from 1)."""
+
+    place: str
+    name: str
+    value: Any
+
+
+def json_files(path: Path) -> Iterator[Path]:
+    """The file itself, or every JSON and JSON-lines file below, in natural order; hidden ones are passed over."""
+    return (file for file in walk(path) if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+
+
+def first_objects(path: Path) -> Iterator[dict[str, Any]]:
+    """The first record of each of the first files at `path`, where it is a JSON object: what tells a format."""
+    for file in islice(json_files(path), _LOOKED_AT):
+        state = file.stat()
+        found = _first_object(file, state.st_mtime_ns, state.st_size)
+        if found is not None:
+            yield found
+
+
+def entries(path: Path) -> Iterator[Entry | SetAside]:
+    """The lines of a JSON-lines file; of a JSON file the members of its list, or of the dict keyed by id.
+
+    A dict of which one value is a list of objects (`{"version": 1, "data": [...]}`) stands for that list,
+    any other dict is one entry. Line ends may be LF or CRLF, a byte order mark is passed over. Broken JSON is
+    set aside by file and line; what stands before it is used.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: empty file; write its records")
+        yield from _lines(path) if _is_lines(path) else _members_of(path, _text(path))
+    except OSError as error:
+        yield SetAside(str(path), f"cannot be read ({error.strerror}); check its permissions")
+    except DataError as error:
+        yield SetAside.of(path, error)
+
+
+@lru_cache(maxsize=64)
+def _first_object(path: Path, modified: int, size: int) -> dict[str, Any] | None:
+    found = _first(_lines(path) if _is_lines(path) else _members_of(path, _head(path)))
+    if found is None and path.suffix.lower() == ".json":
+        found = _first(entries(path))
+    return found if isinstance(found, dict) else None
+
+
+def _first(items: Iterator[Entry | SetAside]) -> Any:
+    return next((item.value for item in items if isinstance(item, Entry)), None)
+
+
+def _head(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(_HEAD).decode("utf-8-sig", errors="replace")
+
+
+def _is_lines(path: Path) -> bool:
+    """By its suffix, or a `.json` whose first line is an object, with another one below."""
+    if path.suffix.lower() != ".json":
+        return True
+    first, _, rest = _head(path).lstrip().partition("\n")
+    if not first.startswith("{") or not rest.lstrip().startswith("{"):
+        return False
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _lines(path: Path) -> Iterator[Entry | SetAside]:
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE + 1):
+            number += 1
+            place = f"{path}:{number}"
+            if len(line) > MAX_LINE:
+                _skip_line(file, line)
+                yield SetAside(place, f"a line of more than {MAX_LINE} bytes; cut it")
+                continue
+            try:
+                text = _decoded(path, line if number > 1 else _without_mark(path, line)).strip()
+                if text:
+                    yield Entry(place, str(number), _loads(text))
+            except json.JSONDecodeError as error:
+                yield SetAside(place, f"not JSON: {error.msg} at character {error.pos + 1}; mend the line")
+            except (DataError, ValueError, RecursionError) as error:
+                yield SetAside(place, _reason(path, error))
+
+
+def _skip_line(file: IO[bytes], line: bytes) -> None:
+    """To the end of a line whose beginning has been read, a piece at a time."""
+    while line and not line.endswith(b"\n"):
+        line = file.readline(_HEAD)
+
+
+def _without_mark(path: Path, data: bytes) -> bytes:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{path}: UTF-16; save it as UTF-8")
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        byte = f"0x{data[error.start]:02x}"
+        raise DataError(f"{path}: not UTF-8: byte {byte} at offset {error.start}; save it as UTF-8") from error
+
+
+def _text(path: Path) -> str:
+    size = path.stat().st_size
+    if size > MAX_FILE:
+        raise DataError(f"{path}: {size >> 20} MiB of JSON; write it as JSON lines, which are read one by one")
+    return _decoded(path, _without_mark(path, path.read_bytes()))
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "not JSON that can be read: lists in lists in lists ...; flatten it"
+    return str(error).removeprefix(f"{path}: ")
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r} stands twice in one object; keep one")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs)
+
+
+def _loads(text: str) -> Any:
+    return _DECODER.decode(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    key: str | None  # None in a list
+    start: int  # of the value, in characters
+    value: Any
+
+
+def _members_of(path: Path, text: str) -> Iterator[Entry | SetAside]:
+    """The entries of one JSON text."""
+    start = _after_space(text, 0)
+    if text[start : start + 1] == "{":
+        yield from _of_dict(path, text, start)
+    elif text[start : start + 1] == "[":
+        yield from _of_list(path, text, start, whole=True)
+    elif start == len(text):
+        yield SetAside(str(path), "empty file; write its records")
+    else:
+        yield SetAside(f"{path}:1", "neither a list nor an object of JSON; give records")
+
+
+def _of_list(path: Path, text: str, start: int, *, whole: bool) -> Iterator[Entry | SetAside]:
+    line, counted, number = 1, 0, 0
+    try:
+        for member in _members(text, start, whole=whole):
+            line += text.count("\n", counted, member.start)
+            counted, number = member.start, number + 1
+            yield Entry(f"{path}:{line}", str(number), member.value)
+    except (ValueError, RecursionError) as error:
+        yield _broken(path, text, error, line)
+
+
+def _of_dict(path: Path, text: str, start: int) -> Iterator[Entry | SetAside]:
+    members: list[_Member] = []
+    broken: SetAside | None = None
+    try:
+        for member in _members(text, start, whole=True):
+            members.append(member)
+    except (ValueError, RecursionError) as error:
+        broken = _broken(path, text, error, 1 + text.count("\n", 0, members[-1].start if members else 0))
+    lists = [member for member in members if _is_records(member)]
+    if len(lists) == 1:
+        yield from _of_list(path, text, lists[0].start, whole=False)
+    elif members and all(isinstance(member.value, dict) for member in members):
+        line, counted = 1, 0
+        for member in members:
+            line += text.count("\n", counted, member.start)
+            counted = member.start
+            yield Entry(f"{path}:{line}", str(member.key), member.value)
+    elif broken is None:
+        yield Entry(f"{path}:1", "1", {str(member.key): member.value for member in members})
+    if broken is not None:
+        yield broken
+
+
+def _is_records(member: _Member) -> bool:
+    value = member.value
+    objects = isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+    return objects and member.key not in TURNS
+
+
+def _members(text: str, start: int, *, whole: bool) -> Iterator[_Member]:
+    """The members of the list or dict that opens at `start`; raises JSONDecodeError where it breaks.
+
+    `whole`: nothing may follow it.
+    """
+    keyed = text[start] == "{"
+    close = "}" if keyed else "]"
+    at = _after_space(text, start + 1)
+    if text[at : at + 1] == close:
+        return
+    while True:
+        key = None
+        if keyed:
+            key, at = _DECODER.raw_decode(text, at)
+            if not isinstance(key, str):
+                raise json.JSONDecodeError("a key is no string", text, at)
+            at = _after(text, at, ":")
+        value, end = _DECODER.raw_decode(text, at)
+        yield _Member(key, at, value)
+        at = _after_space(text, end)
+        if text[at : at + 1] == close:
+            break
+        at = _after(text, at, ",")
+    if whole and (at := _after_space(text, at + 1)) < len(text):
+        raise json.JSONDecodeError("more text after the last record", text, at)
+
+
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _after(text: str, at: int, mark: str) -> int:
+    at = _after_space(text, at)
+    if text[at : at + 1] != mark:
+        raise json.JSONDecodeError(f"{mark!r} is missing", text, at)
+    return _after_space(text, at + 1)
+
+
+def _broken(path: Path, text: str, error: Exception, line: int) -> SetAside:
+    if isinstance(error, json.JSONDecodeError):
+        place = f"{path}:{error.lineno}"
+        return SetAside(place, f"not JSON from here on: {error.msg} at column {error.colno}; mend it")
+    return SetAside(f"{path}:{line}", _reason(path, error))

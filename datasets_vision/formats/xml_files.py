@@ -1,0 +1,122 @@
+"""XML files as records: which element is one item, and the columns of it and of what stands around it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import ParseError
+
+from datasets_vision.formats.contract import SetAside
+from datasets_vision.formats.drafts import Draft
+from datasets_vision.formats.flat import Leaf, Steps, flat
+from datasets_vision.walk import walk
+from vlm_ft.errors import DataError
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+MAX_FILE = 64 << 20
+"""Bytes of an XML file, which is parsed from memory."""
+
+LINE = "\0line"
+"""The attribute of a parsed element that holds its line."""
+
+_LOOKED_AT = 64  # files, evenly spaced, that tell the element of an item
+
+
+def xml_files(path: Path) -> list[Path]:
+    """The file itself, or every XML file below, in natural order."""
+    return [file for file in walk(path) if file.suffix.lower() == ".xml" and file.name[0] != "."]
+
+
+def record_tag(files: list[Path]) -> str | None:
+    """The element with parts of its own that stands most often in the files, the outer one of equals."""
+    counts: Counter[str] = Counter()  # keeps the order of first sight: the outer before the inner
+    step = max(1, len(files) // _LOOKED_AT)
+    for path in files[::step]:
+        try:
+            counts.update(_tag(element) for element in parse_xml(path).iter() if len(element))
+        except DataError:
+            continue  # told when it is read
+    return max(counts, key=lambda tag: counts[tag]) if counts else None
+
+
+def xml_drafts(path: Path, tag: str) -> Iterator[Draft | SetAside]:
+    """The items of one file: their own columns by name, those of what stands around them after the root's name."""
+    try:
+        root = parse_xml(path)
+    except DataError as error:
+        place, _, reason = str(error).partition(": ")
+        yield SetAside(place, reason)
+        return
+    items = [element for element in root.iter() if _tag(element) == tag]
+    if not items:
+        yield SetAside(str(path), f"no <{tag}> in it; name the element of an item with record:")
+        return
+    around, around_more = flat(_leaves(root, (_tag(root),), without=tag) if items[0] is not root else ())
+    for number, element in enumerate(items, 1):
+        cells, more = flat(_leaves(element, ()))
+        yield Draft(str(number), f"{path}:{element.get(LINE)}", {**cells, **around}, {**more, **around_more})
+
+
+def parse_xml(path: Path) -> Any:  # Element; the parser comes without types
+    """The root element; each element's attribute `LINE` is its line. Raises DataError for a file that is too large, broken, or declares entities."""
+    from defusedxml import DefusedXmlException
+
+    if path.stat().st_size > MAX_FILE:
+        raise DataError(f"{path}: {path.stat().st_size >> 20} MiB of XML; cut it into files of one item")
+    try:
+        return _lined_tree(path.read_bytes())
+    except DefusedXmlException as error:
+        raise DataError(f"{path}: declares XML entities, refused; remove its DOCTYPE") from error
+    except ParseError as error:
+        line = error.position[0]
+        raise DataError(f"{path}:{line}: not well-formed XML ({error}); export it again") from error
+    except (ValueError, LookupError) as error:
+        raise DataError(f"{path}: not well-formed XML ({error}); export it again") from error
+
+
+def _lined_tree(data: bytes) -> Element:
+    from defusedxml.ElementTree import DefusedXMLParser
+
+    class Lined(DefusedXMLParser):  # type: ignore[misc]  # defusedxml comes without types
+        def _start(self, tag: str, attributes: list[str]) -> Any:
+            return super()._start(tag, [*attributes, LINE, str(self.parser.CurrentLineNumber)])
+
+    parser = Lined()
+    parser.feed(data)
+    root: Element = parser.close()
+    return root
+
+
+def _tag(element: Element) -> str:
+    """Without its namespace; a comment has none."""
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def _words(text: str) -> str:
+    """Without the indentation that a program wrote: no blank lines, one space between words."""
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _leaves(element: Element, path: Steps, without: str = "") -> Iterator[Leaf]:
+    """Attributes and texts below an element; elements among words are words."""
+    for name, value in element.attrib.items():
+        if name != LINE:
+            yield (*path, name.rpartition("}")[2]), value
+    parts = [part for part in element if _tag(part)]
+    if not parts or any((part.tail or "").strip() for part in parts):
+        yield path, _words("".join(element.itertext()))
+        return
+    repeated = Counter(_tag(part) for part in parts)
+    seen: Counter[str] = Counter()
+    for part in parts:
+        tag = _tag(part)
+        if tag == without:
+            continue
+        inner: Steps = (*path, tag, seen[tag]) if repeated[tag] > 1 else (*path, tag)
+        seen[tag] += 1
+        yield from _leaves(part, inner, without)
