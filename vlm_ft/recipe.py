@@ -12,6 +12,8 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from datasets_vision.source import Source
+from vlm_ft.answers.derivations.estimate import read_rate_card
+from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import RecipeError, nearest
 
@@ -106,6 +108,7 @@ class Recipe(Strict):
     data: tuple[Source, ...] = Field(min_length=1)
     fields: tuple[str, ...] | None = None
     labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    rate_card: str | None = Field(default=None, description="a CSV file, or the name of a shipped one")
     splits: Splits = Splits()
     pixels: Pixels | None = None
     augment: str = "none"
@@ -124,6 +127,23 @@ def find_recipe(name: str) -> Path:
 def shipped() -> list[str]:
     """The names of the recipes that travel with the package."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def find_rate_card(name: str) -> Path:
+    """A rate card's file by path, or a shipped one by its name. Raises `RecipeError`."""
+    folder = RECIPES / "rate_cards"
+    for path in (Path(name), folder / f"{name}.csv"):
+        if path.is_file():
+            return path
+    known = [path.stem for path in folder.glob("*.csv")]
+    raise RecipeError(f"rate_card {name}: no such file, nor a shipped rate card; {nearest(name, known)}")
+
+
+def with_rates(form: Form, recipe: Recipe) -> Form:
+    """The form whose answers are priced by the recipe's rate card, if it has one."""
+    if recipe.rate_card is None:
+        return form
+    return form.deriving(read_rate_card(find_rate_card(recipe.rate_card)))
 
 
 def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from datasets_vision.example import BOX_SCALE
+from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import (
     BoxKind,
     Choice,
@@ -39,6 +40,7 @@ class Form(Strict):
     instruction: str
     notice: str = ""
     fields: tuple[FieldSpec, ...]
+    derivations: tuple[Derivation, ...] = ()
 
     @classmethod
     def of(cls, task: Task, options: Options | None = None, only: Iterable[str] | None = None) -> Form:
@@ -53,12 +55,14 @@ class Form(Strict):
             if path not in known:
                 raise FormError(f"task {task.name}: no field {path!r}; {nearest(path, known)}")
         fields = _narrowed(task.fields, set(only) if only is not None else known)
+        asked = paths(fields)
         return cls(
             task=task.name,
             title=task.title,
             instruction=task.instruction,
             notice=task.notice,
             fields=tuple(_with_options(field, field.name, options, task.name) for field in fields),
+            derivations=tuple(entry for entry in task.derivations if entry.derivable(asked)),
         )
 
     @classmethod
@@ -95,6 +99,21 @@ class Form(Strict):
         wanted = set(names)
         kept = tuple(field for field in self.fields if field.name in wanted)
         return self if len(kept) == len(self.fields) else self.model_copy(update={"fields": kept})
+
+    def deriving(self, derivation: Derivation) -> Form:
+        """The same form, of whose answers this follows, too. Raises `FormError` where nothing can follow."""
+        if not derivation.derivable(paths(self.fields)):
+            raise FormError(
+                f"{derivation.kind} {derivation.name}: the form lists no findings by kind (it asks "
+                f"{', '.join(self.names)}); ask for them, or leave it out"
+            )
+        others = tuple(entry for entry in self.derivations if entry.kind != derivation.kind)
+        return self.model_copy(update={"derivations": (*others, derivation)})
+
+    def derive(self, values: Values) -> dict[str, Values]:
+        """What follows from an answer, by the kind of derivation; what its values do not tell is left out."""
+        results = {entry.kind: entry.derive(values) for entry in self.derivations}
+        return {kind: result.model_dump(mode="json") for kind, result in results.items() if result is not None}
 
     @property
     def prompt(self) -> str:

@@ -22,6 +22,7 @@ class FieldValue:
 class Prediction:
     """A typed answer, or an error value; never a guess.
 
+    `derived` is what follows from the fields without a model (`Form.derive`), by the kind of derivation.
     `decision` is "answer" where the answer may stand, "ask a person" otherwise. `raw` is the text that the
     model wrote. `error` says in one line why there are no fields.
     """
@@ -30,6 +31,7 @@ class Prediction:
     decision: Literal["answer", "ask a person"] = "answer"
     raw: str = ""
     error: str | None = None
+    derived: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets_vision.example import Label, LabelledObject
+from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import Answer, FieldSpec, Items, fields_of
 
 NOTHING = "none"
@@ -20,7 +21,7 @@ Values = dict[str, Any]
 class Task:
     """One use case. Everything else (prompt, grammar, metrics, columns, widgets) follows from the form.
 
-    `read` maps a label to the values that it really states and leaves out the rest. `derive` computes what
+    `read` maps a label to the values that it really states and leaves out the rest. `derivations` tell what
     follows from an answer without a model. `notice` accompanies every output. `sample` is one full answer.
     """
 
@@ -31,7 +32,7 @@ class Task:
     read: Callable[[Label], Values]
     sample: Answer
     notice: str = ""
-    derive: Callable[[Values], Values] | None = None
+    derivations: tuple[Derivation, ...] = ()
 
     @property
     def fields(self) -> tuple[FieldSpec, ...]:

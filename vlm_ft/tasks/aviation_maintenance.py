@@ -1,14 +1,21 @@
-"""Aviation maintenance: findings on an aircraft, from a photo, a log entry, or both."""
+"""Aviation maintenance: findings on an aircraft, from a photo, a log entry, or both.
+
+How soon they are due follows from a table, never from a model: no data set states priorities.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from datasets_vision.example import Label
+from vlm_ft.answers.derivations.priority import read_priorities
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
 from vlm_ft.answers.task import Task, Values, main_kind
+
+PRIORITIES = read_priorities(Path(__file__).with_name("aviation_priorities.csv"))
 
 
 class Finding(Item):
@@ -64,4 +71,5 @@ TASK = Task(
         action="Stop-drilled the crack, fitted a doubler.",
     ),
     notice="An aid to inspection; an authorised person decides on airworthiness.",
+    derivations=(PRIORITIES,),
 )

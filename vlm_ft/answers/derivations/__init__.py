@@ -1,0 +1,17 @@
+"""What follows from an answer without a model: a repair estimate, a maintenance priority.
+
+A derivation is data (the rows of a rate card, of a priority table), so that an adapter's card keeps it and
+serving derives the same as training did. Adding a kind: one module, and its line in `Derivation`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from vlm_ft.answers.derivations.estimate import RateCard
+from vlm_ft.answers.derivations.priority import PriorityTable
+
+Derivation = Annotated[RateCard | PriorityTable, Field(discriminator="kind")]
+"""Each has `kind`, `name`, `version`, `derivable(paths)` and `derive(values)`."""

@@ -1,0 +1,237 @@
+"""What a repair costs, from the damages that an answer lists and a rate card."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from vlm_ft.answers.derivations.names import ANY, same_name
+from vlm_ft.answers.derivations.versioned import read_versioned
+from vlm_ft.answers.kinds import Strict
+from vlm_ft.errors import DataError
+
+FINDINGS = "findings"
+"""The field of an answer that lists what is to be repaired, each with a kind and maybe a part and a severity."""
+
+KEY = ("part", "kind", "severity")
+Key = tuple[str, str, str]
+
+
+class Rate(Strict):
+    """The price of one repair: hours of labour at a rate an hour, and parts from low (used, mended) to high (new).
+
+    `ANY` in a key holds for every part, kind or severity that no closer row names.
+    """
+
+    part: str
+    kind: str
+    severity: str
+    labour_hours: float = Field(ge=0, le=1000, allow_inf_nan=False)
+    labour_rate: float = Field(ge=0, allow_inf_nan=False)
+    parts_low: float = Field(ge=0, allow_inf_nan=False)
+    parts_high: float = Field(ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Rate:
+        if self.parts_low > self.parts_high:
+            raise ValueError(f"parts_low {self.parts_low:g} exceeds parts_high {self.parts_high:g}; swap them")
+        return self
+
+    @property
+    def labour(self) -> float:
+        """Its cost, in the card's currency."""
+        return self.labour_hours * self.labour_rate
+
+    @property
+    def key(self) -> Key:
+        """What it prices, as names are compared."""
+        return same_name(self.part), same_name(self.kind), same_name(self.severity)
+
+
+class PricedRow(Rate):
+    """A row of a rate card's file; all rows have one currency (ISO 4217)."""
+
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+
+
+class Line(Strict):
+    """One line of an estimate; None in its key is what the answer does not state. Costs are in its currency.
+
+    The hours and their rate are None where rows of several hold, and their costs are spanned.
+    """
+
+    part: str | None
+    kind: str | None
+    severity: str | None
+    labour_hours: float | None
+    labour_rate: float | None
+    labour_low: float
+    labour_high: float
+    parts_low: float
+    parts_high: float
+    note: str = ""
+
+
+class NotPriced(Strict):
+    """A finding without a price, and why."""
+
+    part: str | None
+    kind: str | None
+    severity: str | None
+    reason: str
+
+
+class Estimate(Strict):
+    """What the findings of one answer cost: the sum of its lines, from low to high.
+
+    `complete`: every finding is priced; otherwise low and high are those of the priced ones alone.
+    """
+
+    card: str
+    version: str
+    notice: str
+    currency: str
+    low: float
+    high: float
+    complete: bool
+    lines: tuple[Line, ...]
+    not_priced: tuple[NotPriced, ...]
+
+    @property
+    def middle(self) -> float:
+        """The point that stands for the interval."""
+        return (self.low + self.high) / 2
+
+
+class RateCard(Strict):
+    """Prices by part, kind and severity. Of several rows that hold, those of the closest key count.
+
+    A key is closer that names the part; then the kind; then the severity.
+    """
+
+    kind: Literal["estimate"] = "estimate"
+    name: str
+    version: str
+    notice: str = ""
+    currency: str
+    rates: tuple[Rate, ...] = Field(min_length=1)
+
+    def derivable(self, paths: Collection[str]) -> bool:
+        """Whether answers with these field paths can be priced."""
+        return f"{FINDINGS}.kind" in paths
+
+    def derive(self, values: Mapping[str, Any]) -> Estimate | None:
+        """The estimate of an answer; None where it states no findings.
+
+        A finding that does not state its part or severity gets the span of all rows that may hold. Several
+        findings of one part pay its parts once, and each its labour.
+        """
+        findings = values.get(FINDINGS)
+        if findings is None:
+            return None
+        lines, not_priced = list[Line](), list[NotPriced]()
+        for finding in findings:
+            key = {name: finding.get(name) for name in KEY}
+            rates = self._holding(key)
+            if rates:
+                lines.append(_line(key, rates))
+            else:
+                not_priced.append(NotPriced(**key, reason=self._reason(key)))
+        if not findings and values.get("damaged") is True:
+            not_priced.append(NotPriced(**dict.fromkeys(KEY), reason="damaged, but no damage is listed"))
+        lines = _parts_once(lines)
+        return Estimate(
+            card=self.name,
+            version=self.version,
+            notice=self.notice,
+            currency=self.currency,
+            low=round(sum(line.labour_low + line.parts_low for line in lines), 2),
+            high=round(sum(line.labour_high + line.parts_high for line in lines), 2),
+            complete=not not_priced,
+            lines=tuple(lines),
+            not_priced=tuple(not_priced),
+        )
+
+    @cached_property
+    def _by_key(self) -> dict[Key, Rate]:
+        return {rate.key: rate for rate in self.rates}
+
+    @cached_property
+    def _names(self) -> tuple[tuple[str, ...], ...]:
+        """For each name of a key, all that the card's rows hold; ANY where they are all silent."""
+        columns = zip(*self._by_key, strict=True)
+        return tuple(tuple(dict.fromkeys(name for name in column if name != ANY)) or (ANY,) for column in columns)
+
+    def _holding(self, finding: Mapping[str, str | None]) -> list[Rate]:
+        """The row of a finding; where it is silent, the row of each finding that it may be."""
+        stated = [finding[name] for name in KEY]
+        may_be = [
+            (same_name(name),) if name is not None else known for name, known in zip(stated, self._names, strict=True)
+        ]
+        found = [self._closest(key) for key in product(*may_be)]
+        return list({rate.key: rate for rate in found if rate is not None}.values())
+
+    def _closest(self, key: tuple[str, ...]) -> Rate | None:
+        for part, kind, severity in product(*((name, ANY) for name in key)):
+            if (part, kind, severity) in self._by_key:
+                return self._by_key[part, kind, severity]
+        return None
+
+    def _reason(self, finding: Mapping[str, str | None]) -> str:
+        for place, name in enumerate(KEY):
+            stated, column = finding[name], {key[place] for key in self._by_key}
+            if stated is not None and not {same_name(stated), ANY} & column:
+                return f"the rate card {self.name} has no {name} {stated!r}"
+        return f"the rate card {self.name} has no row for these together"
+
+
+def read_rate_card(path: Path) -> RateCard:
+    """A rate card's CSV file: a line ``# version:``, maybe ``# notice:``, and the columns of `PricedRow`.
+
+    Raises `DataError` naming file and line.
+    """
+    heading, rows = read_versioned(path, PricedRow, lambda row: row.key)
+    currency = rows[0][1].currency
+    for line, row in rows:
+        if row.currency != currency:
+            raise DataError(f"{path}:{line}: currency {row.currency!r}, above {currency!r}; a card has one, write two")
+    rates = tuple(Rate(**row.model_dump(exclude={"currency"})) for _, row in rows)
+    return RateCard(name=path.stem, currency=currency, rates=rates, **heading.model_dump())
+
+
+def _line(key: Mapping[str, str | None], rates: Sequence[Rate]) -> Line:
+    silent = [name for name in KEY if key[name] is None]
+    hours, hourly = {rate.labour_hours for rate in rates}, {rate.labour_rate for rate in rates}
+    return Line(
+        **key,
+        labour_hours=hours.pop() if len(hours) == 1 else None,
+        labour_rate=hourly.pop() if len(hourly) == 1 else None,
+        labour_low=round(min(rate.labour for rate in rates), 2),
+        labour_high=round(max(rate.labour for rate in rates), 2),
+        parts_low=min(rate.parts_low for rate in rates),
+        parts_high=max(rate.parts_high for rate in rates),
+        note=f"{' and '.join(silent)} not stated: all that may hold" if len(rates) > 1 and silent else "",
+    )
+
+
+def _parts_once(lines: list[Line]) -> list[Line]:
+    """The same lines; of several with the same stated part, the dearest pays the part for all."""
+    paid = list(lines)
+    for part in {same_name(line.part) for line in lines if line.part is not None}:
+        places = [place for place, line in enumerate(lines) if line.part is not None and same_name(line.part) == part]
+        payer = max(places, key=lambda place: (lines[place].parts_high, -place))
+        for place in places:
+            update = {"parts_low": 0.0, "parts_high": 0.0, "note": _joined(lines[place].note, "part paid once")}
+            if place == payer:
+                update = {"parts_low": max(lines[place].parts_low for place in places)}
+            paid[place] = lines[place].model_copy(update=update)
+    return paid
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)

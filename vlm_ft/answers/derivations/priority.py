@@ -1,0 +1,140 @@
+"""How soon maintenance is due, from the findings that an answer lists and a priority table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import Field
+
+from datasets_vision.example import BOX_SCALE
+from vlm_ft.answers.derivations.names import ANY, covers, same_name
+from vlm_ft.answers.derivations.versioned import read_versioned
+from vlm_ft.answers.kinds import Strict
+
+Urgency = Literal["immediate", "before_next_flight", "next_check", "monitor"]
+URGENCIES: tuple[Urgency, ...] = get_args(Urgency)
+"""The most urgent first."""
+
+NOTHING_FOUND, UNKNOWN = "nothing_found", "unknown"
+FINDINGS, MAIN, ZONE = "findings", "kind", "location"
+"""The fields of an answer that are looked at: its findings, else its main one alone; and where it is."""
+
+NO_KINDS = ("", "none")
+
+
+class PriorityRow(Strict):
+    """What a finding calls for. `ANY` holds for every severity or zone, stated or not.
+
+    `area_from`: the least share of the photo (0..1) that the finding's box covers; 0 holds without a box, too.
+    """
+
+    finding: str
+    severity: str = ANY
+    zone: str = ANY
+    area_from: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
+    priority: Urgency
+    reason: str
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What it holds for, as names are compared."""
+        return same_name(self.finding), same_name(self.severity), same_name(self.zone), self.area_from
+
+
+class Reason(Strict):
+    """What one finding calls for, and why; `UNKNOWN` where the table does not know its kind."""
+
+    finding: str
+    priority: Urgency | Literal["unknown"]
+    reason: str
+
+
+class Priority(Strict):
+    """The most urgent of what the findings call for.
+
+    `unknown` where a finding of an unknown kind could be more urgent than all known ones: nothing is guessed.
+    """
+
+    table: str
+    version: str
+    notice: str
+    priority: Urgency | Literal["nothing_found", "unknown"]
+    reasons: tuple[Reason, ...]
+
+
+class PriorityTable(Strict):
+    """Priorities by kind of finding, severity, zone and size; of several rows that hold, the closest counts.
+
+    A row is closer that states more of severity, zone and size; of equally close ones the most urgent counts.
+    """
+
+    kind: Literal["priority"] = "priority"
+    name: str
+    version: str
+    notice: str = ""
+    rows: tuple[PriorityRow, ...] = Field(min_length=1)
+
+    def derivable(self, paths: Collection[str]) -> bool:
+        """Whether answers with these field paths can be given a priority."""
+        return f"{FINDINGS}.kind" in paths or MAIN in paths
+
+    def derive(self, values: Mapping[str, Any]) -> Priority | None:
+        """The priority of an answer; None where it states neither findings nor a main one."""
+        findings = _findings(values)
+        if findings is None:
+            return None
+        reasons = tuple(self._reason(finding, values.get(ZONE)) for finding in findings)
+        told = {reason.priority for reason in reasons}
+        urgent = next((urgency for urgency in URGENCIES if urgency in told), None)
+        priority: Any = urgent or NOTHING_FOUND
+        if UNKNOWN in told and urgent != URGENCIES[0]:
+            priority = UNKNOWN
+        return Priority(table=self.name, version=self.version, notice=self.notice, priority=priority, reasons=reasons)
+
+    def _reason(self, finding: Mapping[str, Any], zone: str | None) -> Reason:
+        kind, area = str(finding.get("kind")), _area(finding.get("box"))
+        held = [
+            row
+            for row in self.rows
+            if covers(row.finding, kind)
+            and covers(row.severity, finding.get("severity"))
+            and covers(row.zone, zone)
+            and area >= row.area_from
+        ]
+        if not held:
+            why = f"table {self.name} {self.version} does not know it; ask a person"
+            return Reason(finding=kind, priority=UNKNOWN, reason=why)
+        best = min(held, key=lambda row: (-_closeness(row), URGENCIES.index(row.priority)))
+        return Reason(finding=kind, priority=best.priority, reason=best.reason)
+
+
+def read_priorities(path: Path) -> PriorityTable:
+    """A priority table's CSV file: a line ``# version:``, maybe ``# notice:``, and the columns of `PriorityRow`.
+
+    Raises `DataError` naming file and line.
+    """
+    heading, rows = read_versioned(path, PriorityRow, lambda row: row.key)
+    return PriorityTable(name=path.stem, rows=tuple(row for _, row in rows), **heading.model_dump())
+
+
+def _findings(values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
+    """The listed findings; where there is no list, or an empty one beside a main finding, the main one."""
+    listed = values.get(FINDINGS)
+    main = values.get(MAIN)
+    if listed or main is None:
+        return None if listed is None else list(listed)
+    return [] if str(main).casefold() in NO_KINDS else [{"kind": main}]
+
+
+def _closeness(row: PriorityRow) -> int:
+    return (row.severity != ANY) + (row.zone != ANY) + (row.area_from > 0)
+
+
+def _area(box: Sequence[int] | None) -> float:
+    """Of a box in 0..1000, as a share of the photo; 0 where there is none."""
+    if box is None:
+        return 0.0
+    left, top, right, bottom = box
+    return (right - left) * (bottom - top) / BOX_SCALE**2

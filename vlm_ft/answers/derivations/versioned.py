@@ -1,0 +1,112 @@
+"""A versioned CSV table: lines ``# key: value`` (version, notice), a header, rows."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from vlm_ft.answers.kinds import Strict
+from vlm_ft.errors import DataError, nearest
+
+MAX_LINE = 10_000
+"""Characters; a longer line is no row of such a table."""
+
+
+Row = TypeVar("Row", bound=BaseModel)
+
+
+class Heading(Strict):
+    """What stands before a table's header: its version, and what all that follows from it must say."""
+
+    version: str
+    notice: str = ""
+
+
+def read_versioned(path: Path, row: type[Row], key: Callable[[Row], Hashable]) -> tuple[Heading, list[tuple[int, Row]]]:
+    """The heading of a UTF-8 table (BOM and any line end allowed), and its rows with their lines.
+
+    Blank lines are no rows. An empty cell leaves its column to the row's default. Raises `DataError` naming file
+    and line for a row that does not fit, and for a second row of the same key.
+    """
+    lines = _lines(path)
+    heading = _heading(path, lines)
+    first = max((number for number, line in enumerate(lines, 1) if line.startswith("#")), default=0)
+    reader = csv.reader(lines[first:], strict=True)
+    try:
+        header = _header(path, next(reader, []), row, first + 1)
+        rows, seen = list[tuple[int, Row]](), dict[Hashable, int]()
+        for cells in reader:
+            line = first + reader.line_num
+            if not cells:
+                continue
+            entry = _row(f"{path}:{line}", header, cells, row)
+            if (twin := seen.setdefault(key(entry), line)) != line:
+                raise DataError(f"{path}:{line}: says again what line {twin} says of the same; keep one")
+            rows.append((line, entry))
+    except csv.Error as error:
+        raise DataError(f"{path}:{first + reader.line_num}: not a row ({error}); is a quote left open?") from error
+    if not rows:
+        raise DataError(f"{path}: no rows below the header; write at least one")
+    return heading, rows
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
+        if len(line) > MAX_LINE:
+            raise DataError(f"{path}:{number}: a line of {len(line)} characters; {MAX_LINE} are the most")
+    return lines
+
+
+def _heading(path: Path, lines: Sequence[str]) -> Heading:
+    stated: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.startswith("#"):
+            continue
+        name, colon, value = line.lstrip("# ").partition(":")
+        if not colon or name.strip() not in Heading.model_fields:
+            known = ", ".join(Heading.model_fields)
+            raise DataError(f"{path}:{number}: {line[:60]!r} is no '# key: value' of {known}; mend or delete it")
+        stated[name.strip()] = value.strip()
+    if not stated.get("version"):
+        raise DataError(f"{path}: states no version; begin it with a line '# version: 1'")
+    return Heading(**stated)
+
+
+def _header(path: Path, header: list[str], row: type[BaseModel], line: int) -> list[str]:
+    if not header:
+        raise DataError(f"{path}: no header; name the columns {', '.join(row.model_fields)}")
+    names = [name.strip() for name in header]
+    for name in names:
+        if name not in row.model_fields:
+            raise DataError(f"{path}:{line}: unknown column {name!r}; {nearest(name, row.model_fields)}")
+        if names.count(name) > 1:
+            raise DataError(f"{path}:{line}: two columns named {name!r}; keep one")
+    for name, info in row.model_fields.items():
+        if info.is_required() and name not in names:
+            raise DataError(f"{path}:{line}: no column {name!r}; add it")
+    return names
+
+
+def _row(place: str, header: list[str], cells: list[str], row: type[Row]) -> Row:
+    if len(cells) != len(header):
+        raise DataError(f"{place}: {len(cells)} cells where the header has {len(header)}; mend the row")
+    try:
+        stated = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}
+        return row.model_validate(stated)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        column = ".".join(str(part) for part in first["loc"]) or "row"
+        shown = "" if first["type"] == "missing" or not first["loc"] else f" {str(first['input'])[:40]!r}"
+        told = "empty; fill it" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+        raise DataError(f"{place}: {column}{shown}: {told}") from error
