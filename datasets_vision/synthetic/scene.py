@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -18,22 +18,30 @@ SMALLEST = 10  # visible pixels below which an object is not told
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One labelled thing: box is (left, top, right, bottom) in pixels, right and bottom exclusive."""
+    """One labelled thing: box is (left, top, right, bottom) in pixels, right and bottom exclusive.
+
+    `material` is what it is made of, or what it lies on; `attributes` are written beside the name.
+    """
 
     name: str
     box: tuple[int, int, int, int]
     material: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """image (H, W, 3) uint8 RGB; mask (H, W) uint8: 0 is background, i is objects[i - 1]."""
+    """image (H, W, 3) uint8 RGB; mask (H, W) uint8: 0 is background, i is objects[i - 1].
+
+    `columns` are further facts of the whole picture.
+    """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     objects: tuple[SceneObject, ...]
     surface: str
     label: str
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def assemble(

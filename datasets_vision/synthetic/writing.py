@@ -1,71 +1,113 @@
-"""Write scenes as a Pascal VOC set, so that drawn and real pictures are read by the same loader."""
+"""Write scenes as a Pascal VOC set and texts as JSONL, so that made and real sets are read by the same loaders."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 import numpy as np
 from PIL import Image
 
 from datasets_vision.example import SYNTHETIC_MARKER
-from datasets_vision.synthetic.objects import OBJECTS, object_scene
-from datasets_vision.synthetic.scene import GOOD, Scene
-from datasets_vision.synthetic.surfaces import KINDS, World, surface_scene
+from datasets_vision.synthetic.domains import DOMAINS, Pictures, Texts
+from datasets_vision.synthetic.scene import Scene
+from datasets_vision.synthetic.surfaces import World
 from vlm_ft.errors import DataError
 
-Domain = Literal["product_defects", "object_identification"]
 IMAGES, BOXES, MASKS, LABELS = "JPEGImages", "Annotations", "SegmentationObject", "labels.csv"
+ROWS = "rows.jsonl"
 
 
-def scenes(domain: Domain, count: int, seed: int, world: World, size: int = 192) -> Iterator[Scene]:
-    """`count` scenes in which every class comes as often as any other, good parts included.
+def scenes(domain: str, count: int, seed: int, world: World, size: int = 192) -> Iterator[Scene]:
+    """`count` scenes in which every class is asked for as often as any other, good parts included.
 
-    Scene i depends on the seed and i alone.
+    Scene i depends on the seed and i alone. Raises `DataError` for a world that the domain has not.
     """
-    draw, names = {
-        "product_defects": (surface_scene, [GOOD, *KINDS[world]]),
-        "object_identification": (object_scene, [*OBJECTS[world]]),
-    }[domain]
+    drawn = _domain(domain)
+    if not isinstance(drawn, Pictures):
+        raise DataError(f"synthetic domain {domain!r} is written, not drawn; it has no scenes")
+    if world not in drawn.classes:
+        raise DataError(f"synthetic domain {domain!r} has no world {world!r}; known: {', '.join(drawn.classes)}")
+    names = drawn.classes[world]
     for index in range(count):
-        yield draw(np.random.default_rng((seed, index)), size, world, names[index % len(names)])
+        yield drawn.scene(np.random.default_rng((seed, index)), size, world, names[index % len(names)])
 
 
-def write_set(domain: Domain, folder: Path, count: int, seed: int, world: World, size: int = 192) -> Path:
-    """Draw and write a set; the same arguments give the same bytes. Returns the folder.
+def rows(domain: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """`count` rows of a domain of texts, each a JSON object; row i depends on the seed and i alone."""
+    written = _domain(domain)
+    if not isinstance(written, Texts):
+        raise DataError(f"synthetic domain {domain!r} is drawn, not written; it has no rows")
+    for index in range(count):
+        yield written.row(np.random.default_rng((seed, index)), index)
 
-    A marker file says that these are drawings, so that what learns from them says so too. Raises `DataError`
-    where the folder holds files already.
+
+def write_set(domain: str, folder: Path, count: int, seed: int, world: World, size: int = 192) -> Path:
+    """Draw or write a set; the same arguments give the same bytes. Returns the folder.
+
+    Pictures are written as Pascal VOC, texts as rows.jsonl. A marker file says that the set is made up, so that
+    what learns from it says so too. Raises `DataError` for an unknown domain or world, and where the folder holds
+    files already.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: is not empty; give a new folder, or remove it first")
-    write_voc(folder, scenes(domain, count, seed, world, size))
-    drawn = {"domain": domain, "count": count, "seed": seed, "world": world, "size": size}
-    (folder / SYNTHETIC_MARKER).write_text(json.dumps(drawn) + "\n", encoding="utf-8")
+    made: dict[str, Any] = {"domain": domain, "count": count, "seed": seed}
+    if isinstance(_domain(domain), Texts):
+        write_rows(folder, rows(domain, count, seed))
+    else:
+        write_voc(folder, scenes(domain, count, seed, world, size))
+        made |= {"world": world, "size": size}
+    (folder / SYNTHETIC_MARKER).write_text(json.dumps(made) + "\n", encoding="utf-8")
+    return folder
+
+
+def _domain(name: str) -> Pictures | Texts:
+    if name not in DOMAINS:
+        raise DataError(f"synthetic domain {name!r} is not known; known: {', '.join(DOMAINS)}")
+    return DOMAINS[name]
+
+
+def write_rows(folder: Path, written: Iterable[dict[str, Any]]) -> Path:
+    """Write rows.jsonl, one JSON object a line. Returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ROWS).open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in written)
     return folder
 
 
 def write_voc(folder: Path, drawn: Iterable[Scene], stem: str = "scene") -> Path:
     """Write JPEGImages/*.png (lossless), Annotations/*.xml, SegmentationObject/*.png and labels.csv.
 
-    labels.csv has file, class and surface; class is "none" for a good part. Returns the folder.
+    labels.csv has file, class, surface and the scenes' own columns; class is "none" for a good part. An object's
+    attributes are written as CVAT writes them. Returns the folder.
     """
+    first, drawn = _peeked(drawn)
     for name in (IMAGES, BOXES, MASKS):
         (folder / name).mkdir(parents=True, exist_ok=True)
     with (folder / LABELS).open("w", newline="", encoding="utf-8") as table:
-        rows = csv.writer(table, lineterminator="\n")
-        rows.writerow(("file", "class", "surface"))
+        labels = csv.writer(table, lineterminator="\n")
+        labels.writerow(("file", "class", "surface", *first.columns))
         for index, scene in enumerate(drawn):
             name = f"{stem}_{index:05d}"
             Image.fromarray(scene.image).save(folder / IMAGES / f"{name}.png")
             Image.fromarray(scene.mask).save(folder / MASKS / f"{name}.png")
             annotation(f"{name}.png", scene).write(folder / BOXES / f"{name}.xml", encoding="utf-8")
-            rows.writerow((f"{name}.png", scene.label, scene.surface))
+            labels.writerow((f"{name}.png", scene.label, scene.surface, *scene.columns.values()))
     return folder
+
+
+def _peeked(drawn: Iterable[Scene]) -> tuple[Scene, Iterator[Scene]]:
+    """The first scene, whose columns head the table, and all scenes."""
+    scenes = iter(drawn)
+    first = next(scenes, None)
+    if first is None:
+        raise DataError("a synthetic set of no scenes; ask for one at least")
+    return first, chain((first,), scenes)
 
 
 def annotation(filename: str, scene: Scene) -> ElementTree[Element]:
@@ -83,5 +125,14 @@ def annotation(filename: str, scene: Scene) -> ElementTree[Element]:
         corners = SubElement(element, "bndbox")
         for corner, pixel in zip(("xmin", "ymin", "xmax", "ymax"), (left + 1, top + 1, right, bottom), strict=True):
             SubElement(corners, corner).text = str(pixel)
+        if thing.attributes:
+            _write_attributes(SubElement(element, "attributes"), thing.attributes)
     indent(root)
     return ElementTree(root)
+
+
+def _write_attributes(parent: Element, attributes: Mapping[str, str]) -> None:
+    for name, value in attributes.items():
+        attribute = SubElement(parent, "attribute")
+        SubElement(attribute, "name").text = name
+        SubElement(attribute, "value").text = value

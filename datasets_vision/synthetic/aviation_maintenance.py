@@ -1,0 +1,258 @@
+"""Pictures of riveted aircraft skin, sound and defective: the domain of aviation maintenance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from datasets_vision.synthetic.damage import crack, dent
+from datasets_vision.synthetic.defects import Spot, blob, walk
+from datasets_vision.synthetic.objects import local_coordinates, placed
+from datasets_vision.synthetic.scene import GOOD, Scene, assemble, photograph
+from datasets_vision.synthetic.severity import Measure, graded
+from datasets_vision.synthetic.textures import (
+    Field,
+    Picture,
+    blend,
+    fractal,
+    grain,
+    hsv,
+    noise,
+    shade,
+    soften,
+    step,
+    streaks,
+    strokes,
+    tinted,
+    turned,
+)
+
+MEASURES = {
+    "corrosion": Measure("area", 0.015, 0.05),
+    "crack": Measure("length", 0.15, 0.3),
+    "missing_fastener": Measure("count", 2, 3),
+    "dent": Measure("area", 0.02, 0.06),
+    "paint_loss": Measure("area", 0.02, 0.07),
+}
+AVIATION_DEFECTS = tuple(MEASURES)
+MORE_SHARE = 0.3  # of defective pictures with a defect of another kind beside the first
+COVERED = 0.35  # alpha above which a pixel belongs to a defect
+LEAST_HOLE = 2.4  # pixels of radius of a fastener's hole, so that it can be seen
+
+Points = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Skin:
+    """A stretch of skin as the camera sees it: fasteners (n, 2) and seams (each (2, 2)) in pixels."""
+
+    finish: Literal["bare", "painted"]
+    fasteners: Points
+    seams: tuple[Points, ...]
+    radius: float  # of a fastener's head, pixels
+    matrix: NDArray[np.float64]  # skin to pixels, (3, 3); one unit is the pitch of the fasteners
+
+
+Defect = Callable[[Generator, Picture, Skin, Spot], Field]
+
+
+def skin_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
+    """A stretch of riveted skin with defects of the kind asked for ("none": sound), and at times of another.
+
+    Each missing fastener is a finding of its own; a finding that crosses a seam lies on the `seam`, else on the
+    `panel`. The surface is the finish. Column: `severity`, the greatest by MEASURES.
+    """
+    if kind is None:
+        kind = str(rng.choice([GOOD, *AVIATION_DEFECTS]))
+    kinds = [] if kind == GOOD else [kind]
+    if kinds and rng.random() < MORE_SHARE:
+        kinds.append(str(rng.choice(AVIATION_DEFECTS)))
+    skin = _skin(rng, size, painted="paint_loss" in kinds or rng.random() < 0.65)
+    holes = _chosen_holes(rng, skin, size) if "missing_fastener" in kinds else []
+    picture = _render(rng, skin, size, holes)
+    mask, named, seams = np.zeros((size, size), np.uint8), [], strokes(size, list(skin.seams), [1, 1]) > 0
+    for wanted in kinds:
+        for alpha in _drawn(rng, picture, skin, wanted, holes):
+            covered = alpha > COVERED
+            mask[covered] = len(named) + 1
+            part = "fastener" if wanted == "missing_fastener" else "seam" if (covered & seams).any() else "panel"
+            named.append((wanted, part))
+    return graded(assemble(photograph(rng, picture, 0.2), mask, named, skin.finish), MEASURES)
+
+
+def _skin(rng: Generator, size: int, *, painted: bool) -> Skin:
+    pitch = size * float(np.exp(rng.uniform(np.log(0.06), np.log(0.12))))
+    angle = rng.choice([0, np.pi / 2]) + rng.normal(0, 0.15)
+    matrix, shift = np.eye(3), np.eye(3)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix[:2, :2] = turn @ np.diag([1, rng.uniform(0.75, 1)]) * pitch
+    matrix[:2, 2] = size / 2
+    shift[2, :2] = rng.normal(0, 0.12, 2) / size
+    matrix = shift @ matrix
+    matrix /= matrix[2, 2]
+    return _laid_out(rng, matrix, pitch, "painted" if painted else "bare")
+
+
+def _laid_out(rng: Generator, matrix: NDArray[np.float64], pitch: float, finish: Literal["bare", "painted"]) -> Skin:
+    """Two seams that cross somewhere, a row of fasteners on either side of each, and rows along stringers."""
+    reach = 14.0
+    across, down = rng.uniform(-4, 4, 2)
+    run = np.arange(-reach, reach) + rng.random()
+    rows = [down - 0.7, down + 0.7, *(down + step * rng.uniform(4.5, 6) for step in (-2, -1, 1, 2))]
+    columns = [across - 0.7, across + 0.7]
+    points = [np.stack([run, np.full_like(run, row)], 1) for row in rows]
+    points += [np.stack([np.full_like(run, column), run], 1) for column in columns]
+    both = np.concatenate(points)
+    crowded = (np.abs(both[:, 0] - across) < 1.1) & (np.abs(both[:, 1] - down) < 1.1)
+    fasteners = placed(both[~crowded].astype(np.float32), matrix)
+    seams = (
+        placed(np.float32([[-reach, down], [reach, down]]), matrix),
+        placed(np.float32([[across, -reach], [across, reach]]), matrix),
+    )
+    return Skin(finish, fasteners, seams, max(LEAST_HOLE, pitch * float(rng.uniform(0.14, 0.22))), matrix)
+
+
+def _render(rng: Generator, skin: Skin, size: int, holes: list[int]) -> Picture:
+    picture = _finish(rng, skin, size)
+    shade(
+        picture, strokes(size, list(skin.seams), [max(1, round(size / 130))] * 2) * np.float32(-rng.uniform(0.4, 0.8))
+    )
+    heads = np.zeros((size, size), np.uint8)
+    for place, (x, y) in enumerate(skin.fasteners):
+        if place not in holes and -8 < x < size + 8 and -8 < y < size + 8:
+            cv2.circle(heads, (round(x * 16), round(y * 16)), round(skin.radius * 16), 255, -1, cv2.LINE_AA, 4)
+    head = np.asarray(heads, np.float32) / np.float32(255)
+    dome = soften(head, max(0.6, skin.radius * 0.35))
+    turn = rng.uniform(0, 2 * np.pi)
+    slope = (np.roll(dome, 1, 1) - np.roll(dome, -1, 1)) * np.float32(np.cos(turn))
+    slope += (np.roll(dome, 1, 0) - np.roll(dome, -1, 0)) * np.float32(np.sin(turn))
+    shade(picture, np.asarray(slope * rng.uniform(0.7, 2.0) + head * rng.uniform(-0.12, 0.12), np.float32))
+    return _weathered(rng, picture, skin)
+
+
+def _finish(rng: Generator, skin: Skin, size: int) -> Picture:
+    if skin.finish == "bare":
+        field = 0.6 * turned(streaks(rng, size, size, rng.uniform(60, 300)), rng) + 0.8 * noise(rng, size, size, 3)
+        return tinted(field, hsv(0.6, rng.uniform(0, 0.06), rng.uniform(0.5, 0.75)), rng.uniform(0.04, 0.1))
+    base = hsv(rng.uniform(0.1, 0.65), rng.uniform(0, 0.08), rng.uniform(0.65, 0.9))
+    field = fractal(rng, size, size, 3, 3) + 0.3 * grain(rng, size, size, 0.7)
+    picture = tinted(field, base, rng.uniform(0.01, 0.04))
+    if rng.random() < 0.5:  # an airline's stripe
+        u, v = local_coordinates(skin.matrix, 0, 0, size, size)
+        stripe = step(np.asarray(v + rng.normal(0, 0.4) * u, np.float32), rng.uniform(-5, 5), 0.15)
+        livery = hsv(rng.choice([0.0, 0.58, 0.62, 0.35, 0.1]), rng.uniform(0.4, 0.9), rng.uniform(0.25, 0.7))
+        blend(picture, stripe, tinted(field, livery, 0.03))
+    return picture
+
+
+def _weathered(rng: Generator, picture: Picture, skin: Skin) -> Picture:
+    """Dirt that is no defect: smears behind a few fasteners, a haze of grime."""
+    size = len(picture)
+    shade(picture, np.float32(rng.uniform(0, 0.05)) * fractal(rng, size, size, 3, 3))
+    lines = []
+    for x, y in skin.fasteners[rng.integers(0, len(skin.fasteners), int(rng.integers(0, 8)))]:
+        tail = rng.uniform(0.05, 0.2) * size
+        lines.append(np.float32([[x, y], [x + rng.normal(0, 0.1) * tail, y + tail]]))
+    if lines:
+        smear = soften(strokes(size, lines, [2] * len(lines)), 1.5)
+        shade(picture, smear * np.float32(-rng.uniform(0.1, 0.3)))
+    return picture
+
+
+def _chosen_holes(rng: Generator, skin: Skin, size: int) -> list[int]:
+    """Fasteners that will be missing: one to four, well inside the picture, often neighbours."""
+    inside = ((skin.fasteners > 0.08 * size) & (skin.fasteners < 0.92 * size)).all(1)
+    places = np.flatnonzero(inside)
+    first = skin.fasteners[int(rng.choice(places))]
+    near = places[np.argsort(np.hypot(*(skin.fasteners[places] - first).T))]
+    count = min(4, int(rng.geometric(0.5)))
+    chosen = near[:count] if rng.random() < 0.5 else rng.choice(places, min(count, len(places)), replace=False)
+    return [int(place) for place in chosen]
+
+
+def _drawn(rng: Generator, picture: Picture, skin: Skin, kind: str, holes: list[int]) -> list[Field]:
+    """The alphas of the findings of one kind."""
+    if kind == "missing_fastener":
+        return [_hole(rng, picture, skin, skin.fasteners[place]) for place in holes]
+    return [_DRAWN[kind](rng, picture, skin, _spot(rng, skin, len(picture)))]
+
+
+def _spot(rng: Generator, skin: Skin, size: int) -> Spot:
+    """Half of the defects begin at a fastener, where stress and water are."""
+    x, y = rng.uniform(0.2, 0.8, 2) * size
+    inside = ((skin.fasteners > 0.15 * size) & (skin.fasteners < 0.85 * size)).all(1)
+    if inside.any() and rng.random() < 0.5:
+        x, y = skin.fasteners[int(rng.choice(np.flatnonzero(inside)))]
+    radius = size * np.exp(rng.uniform(np.log(0.06), np.log(0.22)))
+    return Spot(float(x), float(y), float(radius), float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.4, 1)))
+
+
+def _hole(rng: Generator, picture: Picture, skin: Skin, at: Points) -> Field:
+    """An open hole where a fastener was: dark, with a bright countersink on one side."""
+    size = len(picture)
+    canvas, rim = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
+    centre, radius = (round(float(at[0]) * 16), round(float(at[1]) * 16)), skin.radius
+    cv2.circle(canvas, centre, round(radius * 16), 255, -1, cv2.LINE_AA, 4)
+    cv2.circle(rim, centre, round(radius * 1.25 * 16), 255, max(1, round(radius / 3)), cv2.LINE_AA, 4)
+    alpha = np.asarray(canvas, np.float32) / np.float32(255)
+    shade(picture, np.asarray(rim, np.float32) / np.float32(255) * np.float32(rng.uniform(0.1, 0.4)))
+    blend(picture, alpha, hsv(0.08, rng.uniform(0, 0.3), rng.uniform(0.01, 0.1)))
+    return alpha
+
+
+def _corrosion(rng: Generator, picture: Picture, skin: Skin, spot: Spot) -> Field:
+    """Powdery bloom and pits, whitish on aluminium, brown on steel."""
+    size = len(picture)
+    area = blob(rng, size, spot, 0.4, 0.9, rng.uniform(1, 2.2))
+    speckle = noise(rng, size, size, size / 4) * 0.6 + noise(rng, size, size, size / 9) * 0.5
+    alpha = step(np.asarray(1.7 * area + 0.6 * speckle, np.float32), 1.0, 0.5) * step(area, 0.1, 0.1)
+    brown = rng.random() < 0.5
+    tone = hsv(rng.uniform(0.03, 0.09), rng.uniform(0.5, 0.8), rng.uniform(0.25, 0.5))
+    if not brown:
+        tone = hsv(rng.uniform(0.1, 0.5), rng.uniform(0, 0.12), rng.uniform(0.75, 0.95))
+    rough = np.float32(0.3) * grain(rng, size, size, 0.8)
+    blend(picture, alpha * np.float32(0.5 + 0.5 * spot.contrast), np.asarray((1 + rough)[..., None] * tone, np.float32))
+    shade(picture, -alpha * step(speckle, 0.8, 0.3) * np.float32(0.6))
+    return alpha
+
+
+def _crack(rng: Generator, picture: Picture, skin: Skin, spot: Spot) -> Field:
+    return crack(rng, picture, replace(spot, radius=spot.radius * rng.uniform(0.8, 1.4)))
+
+
+def _dent(rng: Generator, picture: Picture, skin: Skin, spot: Spot) -> Field:
+    return dent(rng, picture, spot)
+
+
+def _paint_loss(rng: Generator, picture: Picture, skin: Skin, spot: Spot) -> Field:
+    """Paint peeled to green or yellow primer, or to bare metal, with a shadowed edge."""
+    size = len(picture)
+    area = blob(rng, size, spot, 0.35, 0.3, rng.uniform(1, 2))
+    alpha = step(np.asarray(area + 0.25 * area * noise(rng, size, size, size / 6), np.float32), 0.5, 0.12)
+    primer = hsv(rng.uniform(0.16, 0.3), rng.uniform(0.3, 0.55), rng.uniform(0.4, 0.65))
+    metal = hsv(0.6, 0.03, rng.uniform(0.35, 0.6))
+    tone = primer if rng.random() < 0.6 else metal
+    fine = np.float32(0.06) * grain(rng, size, size, 0.8)
+    blend(
+        picture, alpha * np.float32(0.75 + 0.25 * spot.contrast), np.asarray((1 + fine)[..., None] * tone, np.float32)
+    )
+    edge = soften(alpha, 0.8)
+    shade(picture, (np.roll(edge, -1, 0) - np.roll(edge, 1, 0)) * np.float32(0.6))
+    flakes = [walk(rng, replace(spot, radius=spot.radius * 0.6, angle=rng.uniform(0, 6)), 4, 0.5) for _ in range(2)]
+    shade(picture, strokes(size, flakes, [1, 1]) * alpha * np.float32(0.3))
+    return alpha
+
+
+_DRAWN: dict[str, Defect] = {
+    "corrosion": _corrosion,
+    "crack": _crack,
+    "dent": _dent,
+    "paint_loss": _paint_loss,
+}

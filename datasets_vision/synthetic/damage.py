@@ -1,0 +1,154 @@
+"""Damage to painted sheet, plastic and glass, each a function that changes a picture and tells where (alpha, 0..1).
+
+Light comes from above, so that a bowl is dark at its upper edge and bright at its lower one.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+
+from datasets_vision.synthetic.defects import Spot, blob, polar, walk
+from datasets_vision.synthetic.textures import (
+    Field,
+    Picture,
+    blend,
+    grain,
+    grid,
+    hsv,
+    noise,
+    shade,
+    soften,
+    step,
+    strokes,
+)
+
+
+def dent(rng: Generator, picture: Picture, spot: Spot) -> Field:
+    """A bowl pressed in: what the sheet mirrors is drawn together, and its walls are lit from above."""
+    size = len(picture)
+    distance = polar(size, spot, rng.uniform(1, 1.8))[2] + np.float32(0.12) * noise(rng, size, size, 4)
+    bowl = np.exp(-2 * distance**2).astype(np.float32)
+    x, y = grid(size, size)
+    pull = bowl * np.float32(rng.uniform(0.2, 0.5))
+    moved = cv2.remap(
+        picture,
+        x + (x - np.float32(spot.x)) * pull,
+        y + (y - np.float32(spot.y)) * pull,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT,
+    )
+    picture[:] = moved
+    wall = (y - np.float32(spot.y)) / np.float32(spot.radius) * bowl * 2
+    rim = np.exp(-((distance - 0.95) ** 2) * 60) * np.clip(wall * 2 + 0.2, 0, 1)
+    strength = np.float32(0.35 + 0.6 * spot.contrast)
+    shade(
+        picture,
+        np.asarray(np.clip(strength * (wall - 0.25 * bowl), -0.8, 0.9) + 0.35 * spot.contrast * rim, np.float32),
+    )
+    if rng.random() < 0.3:  # a crease where the sheet folded
+        shade(picture, strokes(size, [walk(rng, spot, 6, 0.12, 1.3)], [2]) * np.float32(-0.4))
+    return step(-distance, -0.95, 0.2)
+
+
+def scuff(rng: Generator, picture: Picture, spot: Spot) -> Field:
+    """One to six scratches side by side, through the paint to a paler or darker layer."""
+    size = len(picture)
+    long = Spot(spot.x, spot.y, spot.radius * rng.uniform(1.2, 2.2), spot.angle, spot.contrast)
+    lines, widths = [], []
+    for _ in range(int(rng.integers(1, 7))):
+        offset, turn = rng.normal(0, 0.012 * size, 2), spot.angle + rng.normal(0, 0.04)
+        there = Spot(spot.x + offset[0], spot.y + offset[1], long.radius * rng.uniform(0.5, 1), turn, 0)
+        lines.append(walk(rng, there, 8, 0.05))
+        widths.append(max(1, round(size / 192 * rng.choice([1, 1, 2, 3]))))
+    alpha = strokes(size, lines, widths) * np.clip(1.1 + 0.35 * noise(rng, size, size, 16), 0.3, 1).astype(np.float32)
+    pale = picture.mean() < 0.55 or rng.random() < 0.3
+    tone = hsv(rng.uniform(0.05, 0.6), rng.uniform(0, 0.12), rng.uniform(0.7, 0.95) if pale else rng.uniform(0.1, 0.3))
+    blend(picture, alpha * np.float32(0.5 + 0.5 * spot.contrast), tone)
+    return alpha
+
+
+def crack(rng: Generator, picture: Picture, spot: Spot) -> Field:
+    """A dark jagged line, at times forked; a pale edge where plastic whitened."""
+    size = len(picture)
+    width = max(1, round(size / 192 * rng.uniform(1, 3)))
+    trunk = walk(rng, spot, 12, 0.45, 2.4)
+    lines, widths = [trunk], [width]
+    for _ in range(int(rng.integers(0, 3))):
+        at = trunk[int(rng.integers(3, 10))]
+        turn = spot.angle + rng.choice([-1, 1]) * rng.uniform(0.5, 1.2)
+        twig = walk(rng, Spot(at[0], at[1], spot.radius * 0.45, turn, 0), 6, 0.4)
+        lines.append(twig - twig[0] + at)
+        widths.append(max(1, width - 1))
+    alpha = strokes(size, lines, widths)
+    edge = np.clip(soften(alpha, 1.2) - 0.6 * alpha, 0, 1)
+    shade(picture, edge * np.float32(0.8 * spot.contrast))
+    blend(picture, alpha * np.float32(0.6 + 0.4 * spot.contrast), hsv(0, 0, rng.uniform(0.0, 0.1)))
+    return alpha
+
+
+def paint_loss(rng: Generator, picture: Picture, spot: Spot) -> Field:
+    """Paint flaked off in ragged patches: primer, bare metal or rust, with the paint's thickness at the edge."""
+    size = len(picture)
+    area = blob(rng, size, spot, 0.45, 0.5, rng.uniform(1, 2))
+    fine = noise(rng, size, size, size / max(spot.radius, 4) * 6) * np.float32(0.5)
+    alpha = step(np.asarray(area * 2 + fine * area, np.float32), rng.uniform(0.7, 1.1), 0.15)
+    layer = str(rng.choice(["primer", "metal", "rust"], p=[0.45, 0.25, 0.3]))
+    tone = {
+        "primer": hsv(rng.uniform(0.05, 0.6), rng.uniform(0, 0.15), rng.uniform(0.5, 0.8)),
+        "metal": hsv(0.6, 0.04, rng.uniform(0.55, 0.85)),
+        "rust": hsv(rng.uniform(0.03, 0.07), rng.uniform(0.6, 0.85), rng.uniform(0.3, 0.55)),
+    }[layer]
+    rough = np.float32(0.22 if layer == "rust" else 0.07) * grain(rng, size, size, 0.8)
+    blend(
+        picture, alpha * np.float32(0.65 + 0.35 * spot.contrast), np.asarray((1 + rough)[..., None] * tone, np.float32)
+    )
+    edge = soften(alpha, 1.0)
+    shade(picture, (np.roll(edge, -1, 0) - np.roll(edge, 1, 0)) * np.float32(0.5))
+    return alpha
+
+
+def shattered(rng: Generator, picture: Picture, spot: Spot) -> Field:
+    """A web of rays and rings about the blow; the web's disc is the damage."""
+    size, rays = len(picture), int(rng.integers(9, 20))
+    turns = np.sort(rng.uniform(0, 2 * np.pi, rays))
+    reach = spot.radius * rng.uniform(0.75, 1.25, rays)
+    centre = np.array([spot.x, spot.y])
+    ways = np.stack([np.cos(turns), np.sin(turns)], 1)
+    tips = centre + ways * reach[:, None]
+    lines = [np.stack([centre, tip]).astype(np.float32) for tip in tips]
+    for ring in np.sort(rng.uniform(0.15, 0.9, int(rng.integers(2, 6)))):
+        knots = centre + ways * (reach * ring * rng.uniform(0.85, 1.15, rays))[:, None]
+        lines.append(np.vstack([knots, knots[:1]]).astype(np.float32))
+    web = strokes(size, lines, [1] * len(lines))
+    canvas = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(canvas, [np.round(tips).astype(np.int32)], 255)
+    area = np.asarray(canvas, np.float32) / np.float32(255)
+    distance = polar(size, spot)[2]
+    frost = area * np.exp(-distance * 2.2).astype(np.float32) * np.clip(0.6 + 0.5 * grain(rng, size, size, 0.7), 0, 1)
+    blend(
+        picture,
+        np.clip(web * np.float32(0.45 + 0.4 * spot.contrast) + frost, 0, 1),
+        hsv(0.5, 0.05, rng.uniform(0.75, 0.98)),
+    )
+    return np.maximum(area, web)
+
+
+def lamp_hole(rng: Generator, picture: Picture, spot: Spot) -> Field:
+    """A hole with splintered corners, dark inside, and cracks that run from it."""
+    size, corners = len(picture), int(rng.integers(7, 12))
+    turns = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    reach = spot.radius * rng.uniform(0.35, 1.1, corners)
+    hole = np.stack([spot.x + reach * np.cos(turns), spot.y + reach * np.sin(turns)], 1).astype(np.float32)
+    canvas = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(canvas, [np.round(hole * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    alpha = np.asarray(canvas, np.float32) / np.float32(255)
+    inside = np.clip(0.12 + 0.1 * noise(rng, size, size, 24), 0.01, 0.5)[..., None] * hsv(0.1, 0.1, 1)
+    blend(picture, alpha * np.float32(0.75 + 0.25 * spot.contrast), np.asarray(inside, np.float32))
+    shade(picture, strokes(size, [hole], [1], closed=True) * np.float32(0.8))
+    cracks = [
+        walk(rng, Spot(x, y, spot.radius * 0.5, turn, 0), 5, 0.3) for (x, y), turn in zip(hole, turns, strict=True)
+    ]
+    shade(picture, strokes(size, cracks[::3], [1] * len(cracks[::3])) * np.float32(-0.5))
+    return alpha

@@ -1,0 +1,70 @@
+"""How bad a drawn finding is, by a measure that anyone can take from its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from datasets_vision.synthetic.scene import GOOD, Scene, SceneObject
+
+SEVERITIES = ("minor", "moderate", "severe")
+URGENCIES = {"": "routine", "minor": "routine", "moderate": "soon", "severe": "urgent"}
+"""What a drawing's greatest severity asks for: a rule of the drawings, not of any trade."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured, and from which value on a finding is moderate, and severe.
+
+    "area": its pixels over the picture's; "length": its box's diagonal over the picture's; "count": how many of
+    its kind the picture shows.
+    """
+
+    of: Literal["area", "length", "count"]
+    moderate: float
+    severe: float
+
+    def severity(self, value: float) -> str:
+        """minor, moderate or severe."""
+        return SEVERITIES[(value >= self.moderate) + (value >= self.severe)]
+
+
+def measured(scene: Scene, place: int, of: Literal["area", "length", "count"]) -> float:
+    """The measure of `scene.objects[place]`."""
+    thing = scene.objects[place]
+    height, width = scene.mask.shape
+    match of:
+        case "area":
+            return float(np.count_nonzero(scene.mask == place + 1)) / (height * width)
+        case "length":
+            left, top, right, bottom = thing.box
+            return float(np.hypot(right - left, bottom - top) / np.hypot(height, width))
+        case "count":
+            return sum(other.name == thing.name for other in scene.objects)
+
+
+def graded(scene: Scene, measures: Mapping[str, Measure]) -> Scene:
+    """The scene whose findings tell their severity and what part they lie on (their material).
+
+    Its label becomes the kind of the finding with the largest box. Its columns gain `severity`, the greatest of
+    its findings; "", which states nothing, where there are none.
+    """
+    severities = [
+        measures[thing.name].severity(measured(scene, place, measures[thing.name].of))
+        for place, thing in enumerate(scene.objects)
+    ]
+    objects = tuple(
+        replace(thing, attributes={"part": thing.material, "severity": severity})
+        for thing, severity in zip(scene.objects, severities, strict=True)
+    )
+    label = max(objects, key=_box_area).name if objects else GOOD
+    worst = max(severities, key=SEVERITIES.index, default="")
+    return replace(scene, objects=objects, label=label, columns={**scene.columns, "severity": worst})
+
+
+def _box_area(thing: SceneObject) -> int:
+    left, top, right, bottom = thing.box
+    return (right - left) * (bottom - top)
