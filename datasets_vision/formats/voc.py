@@ -202,7 +202,16 @@ def _object(path: Path, element: Element, size: tuple[int, int]) -> LabelledObje
     if not name:
         raise DataError(f"{path}: an object without a name; write its <name>")
     attributes = {key: _plain(text) for key in ("difficult", "truncated", "pose") if (text := element.findtext(key))}
-    return LabelledObject(name, _box(path, name, element, size), attributes)
+    return LabelledObject(name, _box(path, name, element, size), attributes | _own_attributes(element))
+
+
+def _own_attributes(element: Element) -> dict[str, bool | str]:
+    """What CVAT writes beside the standard's flags: <attributes><attribute><name/><value/></attribute></attributes>."""
+    pairs = (
+        ((found.findtext("name") or "").strip(), (found.findtext("value") or "").strip())
+        for found in element.iterfind("attributes/attribute")
+    )
+    return {name: {"true": True, "false": False}.get(value.lower(), value) for name, value in pairs if name and value}
 
 
 def _plain(text: str) -> bool | str:
