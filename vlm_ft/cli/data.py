@@ -9,7 +9,6 @@ import typer
 
 from vlm_ft.cli.options import RecipeName, Set, TaskFile, console, recipe_of
 
-Domain = Literal["product_defects", "object_identification"]
 World = Literal["starter", "quickstart"]
 
 app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True)
@@ -32,7 +31,7 @@ def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -
 
 @app.command("synth")
 def data_synth(
-    domain: Annotated[Domain, typer.Argument()],
+    domain: Annotated[str, typer.Argument(help="a task's name, as car_damage; a name that is not known lists all")],
     out: Annotated[Path, typer.Argument(help="an empty or new folder")],
     count: Annotated[int, typer.Option(min=1)] = 600,
     seed: int = 0,
@@ -41,8 +40,26 @@ def data_synth(
         World, typer.Option(help="quickstart: what the base never saw; starter: what it did")
     ] = "quickstart",
 ) -> None:
-    """Draw a procedural set with exact boxes and masks, as Pascal VOC."""
+    """Draw a procedural set with exact boxes and masks, as Pascal VOC; or write one of texts, as JSONL."""
     from datasets_vision.synthetic.writing import write_set
 
     write_set(domain, out, count, seed=seed, world=world, size=size)
-    print(f"{out}: {count} images")
+    print(f"{out}: {count} examples")
+
+
+@app.command("documents")
+def data_documents(
+    manuals: Annotated[Path, typer.Argument(help="a manual, or a folder of them: PDF, Markdown, HTML")],
+    out: Annotated[Path, typer.Argument(help="the JSONL file to write: messages, source, passage, group")],
+    server: Annotated[str | None, typer.Option(help="an OpenAI-compatible server to write the questions")] = None,
+    model: Annotated[str, typer.Option(help="the server's name of the model")] = "",
+    key_env: Annotated[str, typer.Option(help="the environment variable that holds its key")] = "OPENAI_API_KEY",
+    passage: Annotated[int, typer.Option(min=200, help="most characters of a passage")] = 1200,
+    answer: Annotated[int, typer.Option(min=50, help="most characters of an answer")] = 600,
+) -> None:
+    """Manuals to questions and answers for a chatbot, each with the passage that it comes from."""
+    from vlm_ft.data.manuals import chatbot_rows
+
+    terminal = console()
+    for line in chatbot_rows(manuals, out, server, model, key_env, passage, answer):
+        terminal.print(line, markup=False)

@@ -1,0 +1,186 @@
+"""A folder of manuals to a chatbot's training set: OpenAI `messages`, each row with the passage it comes from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets_vision.documents.html import decoded, read_html
+from datasets_vision.documents.markdown import read_markdown
+from datasets_vision.documents.passages import MAX_PASSAGE, Block, Document, Passage, passages
+from datasets_vision.documents.pdf import read_pdf
+from datasets_vision.documents.questions import MAX_ANSWER, Question, questions
+from datasets_vision.documents.server import Server
+from datasets_vision.formats.contract import SetAside
+from datasets_vision.images import natural_key
+from vlm_ft.errors import DataError
+
+MAX_BYTES = 200_000_000
+
+Told = Callable[[Document, int], None]
+"""Called with each document when it is done, and how many questions it gave."""
+
+
+@dataclass
+class Built:
+    """What came of a folder: documents, passages and rows counted, and all that was set aside."""
+
+    documents: int = 0
+    passages: int = 0
+    rows: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    set_aside: list[SetAside] = field(default_factory=list)
+
+
+def read_documents(path: Path) -> Iterator[Document | SetAside]:
+    """Every manual at or below `path`, in natural order; what is no manual, or can't be read, is set aside."""
+    root = path if path.is_dir() else path.parent
+    for file in _files(path):
+        yield from _document(file, file.relative_to(root).as_posix())
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder of manuals; check the path")
+    found = [path] if path.is_file() else path.rglob("*")
+    return sorted((file for file in found if file.is_file()), key=natural_key)
+
+
+def write_messages(
+    manuals: Path,
+    out: Path,
+    *,
+    server: Server | None = None,
+    longest_passage: int = MAX_PASSAGE,
+    longest_answer: int = MAX_ANSWER,
+    told: Told | None = None,
+) -> Built:
+    """Write a JSONL row a question: `messages`, and `source`, `passage`, `group` (the document), `kind`.
+
+    With a server, it is asked instead of the templates. A question that a document answers twice in different
+    words is asked with its section's name, then set aside. Raises DataError where no manual gives a row.
+    """
+    built, files = Built(), _files(manuals)  # listed first: the rows may be written among them
+    root = manuals if manuals.is_dir() else manuals.parent
+    part = out.with_name(out.name + ".part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        file = part.open("w", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror}); give another file") from error
+    with file:
+        for item in (item for path in files for item in _document(path, path.relative_to(root).as_posix())):
+            if isinstance(item, SetAside):
+                built.set_aside.append(item)
+                continue
+            before = built.rows
+            for row in _rows(item, built, server, longest_passage, longest_answer):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            built.documents += 1
+            if told is not None:
+                told(item, built.rows - before)
+    if not built.rows:
+        part.unlink()
+        first = f"{built.set_aside[0].place}: {built.set_aside[0].reason}" if built.set_aside else "no file in it"
+        raise DataError(f"{manuals}: no question from {built.documents} manuals ({first}); give PDF, Markdown or HTML")
+    os.replace(part, out)
+    return built
+
+
+def _rows(
+    document: Document, built: Built, server: Server | None, longest_passage: int, longest_answer: int
+) -> Iterator[dict[str, object]]:
+    answers: dict[str, str] = {}
+    for passage in passages(document, longest_passage):
+        built.passages += 1
+        found = server.ask(passage, longest_answer) if server else questions(passage, longest_answer)
+        silent = True
+        for item in found:
+            silent = False
+            asked = _distinct(item, passage, answers) if isinstance(item, Question) else item
+            if isinstance(asked, SetAside):
+                built.set_aside.append(asked)
+            elif asked is not None:
+                answers[asked.question.lower()] = asked.answer
+                built.kinds[asked.kind] += 1
+                built.rows += 1
+                yield _row(asked, passage)
+        if silent and not server:
+            built.set_aside.append(SetAside(passage.place, f"passage {passage.number}: {_SILENT}"))
+
+
+_SILENT = "no heading, steps, definitions or table to ask about; a --server can read it"
+
+
+def _distinct(item: Question, passage: Passage, answers: dict[str, str]) -> Question | SetAside | None:
+    """The question as it may be asked once in this document; None where the same pair stands there already."""
+    known = answers.get(item.question.lower())
+    if known is None:
+        return item
+    if known == item.answer:
+        return None
+    asked = f"{item.question} (in the section {' > '.join(passage.section)})" if passage.section else item.question
+    if asked.lower() in answers:
+        return SetAside(passage.place, f"another answer to the question {item.question!r}")
+    return Question(asked, item.answer, item.kind)
+
+
+def _row(item: Question, passage: Passage) -> dict[str, object]:
+    return {
+        "messages": [{"role": "user", "content": item.question}, {"role": "assistant", "content": item.answer}],
+        "source": passage.place,
+        "passage": passage.text,
+        "group": passage.document,
+        "kind": item.kind,
+    }
+
+
+def _document(path: Path, name: str) -> Iterator[Document | SetAside]:
+    try:
+        reader = READERS.get(path.suffix.lower())
+        if reader is None:
+            raise DataError(f"no manual by its suffix {path.suffix!r}; known: {', '.join(READERS)}")
+        title, blocks, bare = reader(_data(path))
+        if not any(block.kind != "heading" for block in blocks):
+            raise DataError("no text in it; give a manual with text")
+    except DataError as error:
+        yield SetAside(str(path), str(error))
+        return
+    yield from (SetAside(f"{path}, page {number}", reason) for number, reason in bare)
+    yield Document(name, title or path.stem, tuple(blocks))
+
+
+def _data(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if not 0 < size <= MAX_BYTES:
+            raise DataError("0 bytes; copy the file again" if not size else f"{size} bytes, more than {MAX_BYTES}")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}") from error
+
+
+Read = tuple[str, list[Block], list[tuple[int, str]]]
+
+
+def _of_html(data: bytes) -> Read:
+    return (*read_html(decoded(data)), [])
+
+
+def _of_markdown(data: bytes) -> Read:
+    return (*read_markdown(decoded(data)), [])
+
+
+READERS: dict[str, Callable[[bytes], Read]] = {
+    ".pdf": read_pdf,
+    ".md": _of_markdown,
+    ".markdown": _of_markdown,
+    ".html": _of_html,
+    ".htm": _of_html,
+    ".xhtml": _of_html,
+}
+"""By suffix: bytes to title, blocks, and pages that hold nothing."""

@@ -1,0 +1,199 @@
+"""HTML manuals to blocks, by the standard library's tolerant parser; Markdown comes through here too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+from datasets_vision.documents.passages import Block
+from vlm_ft.errors import DataError
+
+_HIDDEN = frozenset({"script", "style", "nav", "footer", "noscript", "template", "svg", "form", "button", "aside"})
+_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_BREAKS = frozenset({"p", "div", "section", "article", "main", "blockquote", "header", "figure", "figcaption", "hr"})
+_VOID = frozenset({"br", "hr", "img", "input", "meta", "link", "col", "wbr", "source", "area", "base", "embed"})
+_CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([-\w]+)", re.I)
+_TERM = re.compile(r"(?P<term>[^.:;!?]{2,60}?)\s*(?::|\s[–—])\s+(?P<meaning>\S.*)", re.S)
+_TERM_WORDS = 6
+
+
+def decoded(data: bytes) -> str:
+    """A page's text by its byte order mark, its declared charset, or UTF-8; raises DataError where that fails."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        name = "utf-16"
+    else:
+        found = _CHARSET.search(data[:4096])
+        name = found[1].decode("ascii") if found and not data.startswith(b"\xef\xbb\xbf") else "utf-8"
+    try:
+        return data.decode(name).removeprefix("\ufeff")
+    except LookupError as error:
+        raise DataError(f"declares the unknown charset {name!r}; save it as UTF-8") from error
+    except UnicodeDecodeError as error:
+        byte = f"0x{data[error.start]:02x}"
+        raise DataError(f"not {name.upper()}: byte {byte} at offset {error.start}; save it as UTF-8") from error
+
+
+def read_html(text: str) -> tuple[str, list[Block]]:
+    """The page's title ("" where it has none) and its blocks; menus, scripts, forms and footers are left out."""
+    reader = _Reader()
+    reader.feed(text)
+    reader.close()
+    reader.finish()
+    return reader.title, list(_defined(reader.blocks))
+
+
+class _Reader(HTMLParser):
+    """Collects text until a tag says what it was. Tags that are never closed close with what holds them."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.blocks: list[Block] = []
+        self.title = ""
+        self._text: list[str] = []
+        self._hidden: list[str] = []
+        self._lists: list[tuple[str, list[tuple[str, ...]]]] = []
+        self._term = ""
+        self._rows: list[list[str]] | None = None
+        self._header = False
+        self._verbatim = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self._hidden or tag in _HIDDEN:
+            if tag not in _VOID:
+                self._hidden.append(tag)
+            return
+        if tag == "br":
+            self._text.append("\n" if self._verbatim else " ")
+        elif tag in ("ul", "ol", "dl"):
+            self._end_item()
+            self._lists.append((tag, []))
+        elif tag in ("li", "dt", "dd"):
+            self._end_item()
+        elif tag == "table" and self._rows is None:
+            self._flush()
+            self._rows, self._header = [], False
+        elif self._rows is not None:
+            self._start_cell(tag)
+        elif tag in _HEADINGS or tag == "pre" or (tag in _BREAKS and not self._lists):
+            self._flush()
+            self._verbatim = tag == "pre"
+        elif tag in _BREAKS:
+            self._text.append(" ")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._hidden:
+            if tag in self._hidden:
+                del self._hidden[self._hidden.index(tag) :]
+            return
+        if tag == "title":
+            self.title = self.title or self._taken()
+        elif tag == "table" and self._rows is not None:
+            self._end_table()
+        elif self._rows is not None:
+            self._text.append(" ")
+        elif tag in _HEADINGS:
+            self._end_heading(_HEADINGS[tag])
+        elif tag in ("ul", "ol", "dl") and self._lists:
+            self._end_list()
+        elif tag == "dt":
+            self._term = self._taken()
+        elif tag in ("li", "dd"):
+            self._end_item()
+        elif tag == "pre":
+            self._flush("code")
+            self._verbatim = False
+        elif tag in _BREAKS and not self._lists:
+            self._flush()
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self._text.append(data)
+
+    def finish(self) -> None:
+        """Close what the page left open."""
+        if self._rows is not None:
+            self._end_table()
+        while self._lists:
+            self._end_list()
+        self._flush()
+
+    def _taken(self) -> str:
+        text, self._text = "".join(self._text), []
+        return text.strip("\n") if self._verbatim else " ".join(text.split()).rstrip(" ¶")
+
+    def _flush(self, kind: str = "paragraph") -> None:
+        if text := self._taken():
+            self.blocks.append(Block("code" if kind == "code" else "paragraph", text))
+
+    def _end_heading(self, level: int) -> None:
+        if text := self._taken():
+            self.blocks.append(Block("heading", text.rstrip(" #"), level=level))
+
+    def _end_item(self) -> None:
+        if not self._lists:
+            self._flush()
+            return
+        tag, entries = self._lists[-1]
+        text = self._taken()
+        if tag == "dl" and text and self._term:
+            entries.append((self._term, text))
+            self._term = ""
+        elif tag == "dl" and text:
+            self._term = text
+        elif text:
+            entries.append((text,))
+
+    def _end_list(self) -> None:
+        self._end_item()
+        tag, entries = self._lists.pop()
+        self._term = ""
+        if not entries:
+            return
+        if self._lists and tag != "dl":  # an inner list belongs to the entry that holds it
+            outer = self._lists[-1][1]
+            joined = "; ".join(entry[0] for entry in entries)
+            outer[-1:] = [(f"{outer[-1][0]} ({joined})" if outer else joined,)]
+            return
+        pairs = [entry for entry in entries if len(entry) == 2]
+        if tag == "dl" and pairs:
+            self.blocks.append(Block("definition", items=tuple(pairs)))
+        elif tag != "dl":
+            self.blocks.append(Block("steps" if tag == "ol" else "bullets", items=tuple(entries)))
+
+    def _start_cell(self, tag: str) -> None:
+        rows = self._rows
+        assert rows is not None
+        if tag == "tr":
+            self._end_cell()
+            rows.append([])
+        elif tag in ("td", "th"):
+            self._end_cell()
+            if not rows:
+                rows.append([])
+            self._header = self._header or (tag == "th" and len(rows) == 1)
+            rows[-1].append("")
+
+    def _end_cell(self) -> None:
+        text = self._taken()
+        if self._rows and self._rows[-1]:
+            self._rows[-1][-1] = (self._rows[-1][-1] + " " + text).strip()
+
+    def _end_table(self) -> None:
+        self._end_cell()
+        rows = tuple(tuple(row) for row in self._rows or () if any(row))
+        self._rows = None
+        if rows:
+            self.blocks.append(Block("table", items=rows, header=self._header and len(rows) > 1))
+
+
+def _defined(blocks: list[Block]) -> Iterator[Block]:
+    """A list whose every entry reads "term: meaning" is a list of definitions."""
+    for block in blocks:
+        found = [_TERM.fullmatch(item[0]) for item in block.items] if block.kind == "bullets" else []
+        terms = [match for match in found if match is not None and len(match["term"].split()) <= _TERM_WORDS]
+        if terms and len(terms) == len(block.items):
+            pairs = tuple((match["term"].strip(), match["meaning"].strip()) for match in terms)
+            yield Block("definition", items=pairs, page=block.page)
+        else:
+            yield block

@@ -1,0 +1,185 @@
+"""Blocks of a document to passages: cut at headings, bounded in length, with section and page kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+MAX_PASSAGE = 1200
+"""Characters; a longer stretch is cut between blocks, else between sentences."""
+
+BlockKind = Literal["heading", "paragraph", "steps", "bullets", "definition", "table", "code"]
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9À-Þ])")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One piece of a document's structure.
+
+    `items`: a list's entries, a table's cells row by row, or (term, meaning) of a definition. `level` is a
+    heading's, 1 for the highest; `header`: whether a table's first row names its columns; `page` counts from 1.
+    """
+
+    kind: BlockKind
+    text: str = ""
+    items: tuple[tuple[str, ...], ...] = ()
+    level: int = 0
+    header: bool = False
+    page: int | None = None
+
+    @property
+    def plain(self) -> str:
+        """The block as text."""
+        match self.kind:
+            case "steps":
+                return "\n".join(f"{number}. {item[0]}" for number, item in enumerate(self.items, 1))
+            case "bullets":
+                return "\n".join(f"- {item[0]}" for item in self.items)
+            case "definition":
+                return "\n".join(f"{term}: {meaning}" for term, meaning in self.items)
+            case "table":
+                return "\n".join(" | ".join(row) for row in self.items)
+            case _:
+                return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One manual: its path below the folder that was read, its title, its blocks in reading order."""
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A stretch of one section. `section` names the headings above it, outermost first; pages count from 1.
+
+    `number` counts the document's passages, `part` those of one section, both from 1.
+    """
+
+    document: str
+    title: str
+    section: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    number: int
+    part: int = 1
+
+    @property
+    def heading(self) -> str:
+        """The heading just above, "" where there is none."""
+        return self.section[-1] if self.section else ""
+
+    @property
+    def text(self) -> str:
+        """The passage as it is read, without its heading."""
+        return "\n\n".join(block.plain for block in self.blocks)
+
+    @property
+    def place(self) -> str:
+        """Document, page and section in words: what an answer cites."""
+        pages = sorted({block.page for block in self.blocks if block.page is not None})
+        told = [self.document]
+        if pages:
+            told.append(f"page {pages[0]}" if len(pages) == 1 else f"pages {pages[0]}-{pages[-1]}")
+        if self.section:
+            told.append(" > ".join(self.section))
+        return ", ".join(told)
+
+
+def passages(document: Document, longest: int = MAX_PASSAGE) -> Iterator[Passage]:
+    """The passages of a document in order; every block but the headings stands in exactly one of them."""
+    section: list[tuple[int, str]] = []
+    held: list[Block] = []
+    number = 0
+
+    def flush() -> Iterator[Passage]:
+        nonlocal number
+        for part, blocks in enumerate(_bounded(held, longest), 1):
+            number += 1
+            yield Passage(document.name, document.title, tuple(name for _, name in section), blocks, number, part)
+        held.clear()
+
+    for block in document.blocks:
+        if block.kind != "heading":
+            held.append(block)
+            continue
+        yield from flush()
+        while section and section[-1][0] >= block.level:
+            section.pop()
+        section.append((block.level, block.text))
+    yield from flush()
+
+
+def sentences(text: str) -> list[str]:
+    """Cut after a full stop, exclamation or question mark that a capital or a digit follows."""
+    return [sentence for sentence in _SENTENCE_END.split(text) if sentence]
+
+
+def _bounded(blocks: Iterable[Block], longest: int) -> Iterator[tuple[Block, ...]]:
+    kept: list[Block] = []
+    length = 0
+    for block in _pieces(blocks, longest):
+        size = len(block.plain)
+        if kept and length + size > longest:
+            yield tuple(kept)
+            kept, length = [], 0
+        kept.append(block)
+        length += size + 2
+    if kept:
+        yield tuple(kept)
+
+
+def _pieces(blocks: Iterable[Block], longest: int) -> Iterator[Block]:
+    """Blocks, those that alone are too long cut up."""
+    for block in blocks:
+        if len(block.plain) <= longest:
+            yield block
+        elif block.items:
+            yield from _cut_items(block, longest)
+        else:
+            for text in packed(_words(sentences(block.text), longest), longest):
+                yield Block(block.kind, text, page=block.page)
+
+
+def _cut_items(block: Block, longest: int) -> Iterator[Block]:
+    """A long list or table in several, each table with its header; steps go on as text, with their numbers."""
+    if block.kind == "steps":
+        for text in packed(_words(block.plain.split("\n"), longest), longest, "\n"):
+            yield Block("paragraph", text, page=block.page)
+        return
+    header = block.items[:1] if block.header else ()
+    rows: list[tuple[str, ...]] = []
+    for row in block.items[len(header) :]:
+        if rows and sum(len(cell) + 3 for line in (*header, *rows, row) for cell in line) > longest:
+            yield Block(block.kind, block.text, (*header, *rows), header=block.header, page=block.page)
+            rows = []
+        rows.append(row)
+    yield Block(block.kind, block.text, (*header, *rows), header=block.header, page=block.page)
+
+
+def packed(parts: Sequence[str], longest: int, joint: str = " ") -> list[str]:
+    """Neighbouring parts joined while they fit in `longest` characters."""
+    texts: list[str] = []
+    for part in parts:
+        if texts and len(texts[-1]) + len(joint) + len(part) <= longest:
+            texts[-1] += joint + part
+        else:
+            texts.append(part)
+    return texts
+
+
+def _words(parts: Iterable[str], longest: int) -> list[str]:
+    """Parts, a part that is too long cut between words; one overlong word is cut anywhere."""
+    short: list[str] = []
+    for part in parts:
+        if len(part) <= longest:
+            short.append(part)
+            continue
+        words = [word[at : at + longest] for word in part.split() for at in range(0, len(word), longest)]
+        short += packed(words, longest)
+    return short

@@ -1,0 +1,244 @@
+"""PDF manuals to blocks: headings by bookmark, type size or number; running heads and feet left out."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from datasets_vision.documents.passages import Block
+from vlm_ft.errors import DataError
+
+MAX_PAGES = 5000
+MAX_HEADING = 90
+"""Characters; a longer line is no heading."""
+
+_LARGER = 1.15  # times the body's type size
+_LEAST_TEXT = 20  # characters on a page; less is a picture with a page number
+_RUNNING = 0.5  # share of the pages on which a line must stand to be a running head or foot
+_NUMBERED = re.compile(r"(?P<number>\d{1,2}(?:\.\d{1,2}){0,4})\.?\s+(?P<title>[A-ZÀ-Þ][^.!?;]*)")
+_STEP = re.compile(r"(?:step\s+)?(?P<number>\d{1,2})\s*[.):]\s+(?P<text>\S.*)", re.I)
+_BULLET = re.compile(r"[•▪●◦‣∙·*–-]\s+(?P<text>\S.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    text: str
+    size: float  # points
+    page: int
+    gap: bool  # a blank line stands before it
+
+
+def read_pdf(data: bytes) -> tuple[str, list[Block], list[tuple[int, str]]]:
+    """The title, the blocks, and (page, reason) of pages without text.
+
+    Raises DataError where nothing can be read: no PDF, damaged, locked by a password, or scanned throughout.
+    """
+    from pypdf.errors import PyPdfError
+
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it tells every mended cross-reference aloud
+    try:
+        reader = _opened(data)
+        pages = [_lines(page, number) for number, page in enumerate(reader.pages, 1)]
+        bookmarks = _bookmarks(reader)
+        title = " ".join(str((reader.metadata or {}).get("/Title") or "").split())
+    except DataError:
+        raise
+    except (PyPdfError, RecursionError, *_BROKEN) as error:
+        told = " ".join(str(error).split())[:120] or type(error).__name__
+        raise DataError(f"damaged PDF ({told}); print or save it to PDF again") from error
+    bare = [number for number, lines in enumerate(pages, 1) if sum(len(line.text) for line in lines) < _LEAST_TEXT]
+    if len(bare) == len(pages):
+        raise DataError(f"no text on any of its {len(pages)} pages: a scan? run text recognition (OCR) on it first")
+    lines = _without_running([lines for lines in pages if lines])
+    return (
+        title,
+        list(_blocks(lines, bookmarks)),
+        [(number, "no text on the page: a scan or figure") for number in bare],
+    )
+
+
+_BROKEN = (ValueError, KeyError, TypeError, IndexError, AttributeError, AssertionError, OSError, NotImplementedError)
+
+
+def _opened(data: bytes) -> Any:
+    from pypdf import PasswordType, PdfReader
+    from pypdf.errors import DependencyError
+
+    if b"%PDF-" not in data[:1024]:
+        raise DataError("no PDF by its first bytes; give a .pdf file that a viewer opens")
+    reader = PdfReader(BytesIO(data))
+    if reader.is_encrypted:
+        try:
+            unlocked = reader.decrypt("") is not PasswordType.NOT_DECRYPTED
+        except (DependencyError, NotImplementedError):
+            unlocked = False
+        if not unlocked:
+            raise DataError("encrypted; save a copy without a password")
+    if not 0 < len(reader.pages) <= MAX_PAGES:
+        raise DataError(f"{len(reader.pages)} pages; give a PDF of 1 to {MAX_PAGES}")
+    return reader
+
+
+def _lines(page: Any, number: int) -> list[_Line]:
+    """The page's lines with the type size that most of their letters have."""
+    sizes: Counter[tuple[str, float]] = Counter()
+
+    def note(text: str, cm: Any, tm: Any, font: Any, size: float) -> None:
+        scale = abs(tm[3] * cm[3]) or abs(tm[1] * cm[1]) or 1.0  # a page on its side has its scale off the diagonal
+        for piece in text.split("\n"):
+            if key := _key(piece):
+                sizes[key, round(float(size) * scale, 1)] += len(key)
+
+    text = page.extract_text(visitor_text=note) or ""
+    lines: list[_Line] = []
+    gap = False
+    for raw in text.replace("\x00", "").split("\n"):
+        words = " ".join(raw.split())
+        if words:
+            lines.append(_Line(words, _size(words, sizes), number, gap))
+        gap = not words
+    return lines
+
+
+def _key(text: str) -> str:
+    return "".join(text.split())
+
+
+def _size(text: str, sizes: Counter[tuple[str, float]]) -> float:
+    whole = _key(text)
+    votes: Counter[float] = Counter()
+    for (piece, size), count in sizes.items():
+        if piece in whole:
+            votes[size] += count
+    return votes.most_common(1)[0][0] if votes else 0.0
+
+
+def _bookmarks(reader: Any) -> dict[str, int]:
+    """The outline's titles, without blanks and in lower case, and how deep each stands (1 is the top)."""
+    found: dict[str, int] = {}
+
+    def walk(entries: Any, level: int) -> None:
+        for entry in entries:
+            if isinstance(entry, list):
+                walk(entry, level + 1)
+            else:
+                found.setdefault(_key(str(entry.title)).lower(), level)
+
+    walk(reader.outline, 1)
+    return found
+
+
+def _without_running(pages: Sequence[list[_Line]]) -> list[_Line]:
+    """All lines but those that stand, numbers aside, at the top or foot of most pages."""
+    seen: Counter[str] = Counter()
+    for lines in pages:
+        seen.update({_numberless(line.text) for line in (*lines[:2], *lines[-2:])})
+    running = {text for text, count in seen.items() if len(pages) > 2 and count > max(2, _RUNNING * len(pages))}
+    kept: list[_Line] = []
+    for lines in pages:
+        last = len(lines) - 2
+        kept += [
+            line
+            for place, line in enumerate(lines)
+            if not ((place < 2 or place >= last) and _numberless(line.text) in running)
+        ]
+    return kept or [line for lines in pages for line in lines]
+
+
+def _numberless(text: str) -> str:
+    return re.sub(r"\d+", "#", text)
+
+
+def _blocks(lines: Sequence[_Line], bookmarks: dict[str, int]) -> Iterator[Block]:
+    sizes: Counter[float] = Counter()
+    for line in lines:
+        sizes[line.size] += len(line.text)
+    body = sizes.most_common(1)[0][0]
+    larger = sorted({line.size for line in lines if _is_large(line, body)}, reverse=True)
+    held: list[_Line] = []
+    for line in lines:
+        level = _level(line, body, larger, bookmarks)
+        if level is None:
+            held.append(line)
+            continue
+        yield from _body(held)
+        held = []
+        yield Block("heading", _title(line.text), level=level, page=line.page)
+    yield from _body(held)
+
+
+def _is_large(line: _Line, body: float) -> bool:
+    return line.size >= body * _LARGER and len(line.text) <= MAX_HEADING and any(char.isalpha() for char in line.text)
+
+
+def _level(line: _Line, body: float, larger: Sequence[float], bookmarks: dict[str, int]) -> int | None:
+    """A heading's level, by what is surest: its bookmark, its number's depth, the rank of its type size."""
+    text = line.text
+    if len(text) > MAX_HEADING:
+        return None
+    marked = bookmarks.get(_key(text).lower(), bookmarks.get(_key(_title(text)).lower()))
+    if marked is not None:
+        return marked
+    numbered = _NUMBERED.fullmatch(text)
+    large = _is_large(line, body)
+    if numbered and (large or "." in numbered["number"]):
+        return numbered["number"].count(".") + 1
+    return min(larger.index(line.size) + 1, 6) if large else None
+
+
+def _title(text: str) -> str:
+    numbered = _NUMBERED.fullmatch(text)
+    return numbered["title"].strip() if numbered else text
+
+
+def _body(lines: Sequence[_Line]) -> Iterator[Block]:
+    """Lines between two headings: paragraphs, numbered steps, bullets."""
+    kind, entries, page = "", list[str](), 0
+    for line in lines:
+        found, text = _sort(line.text, kind, len(entries))
+        if found == "" and kind != "" and not line.gap:
+            entries[-1] = _joined(entries[-1], text)  # a line goes on with what stands above it
+            continue
+        if entries and found != kind:
+            yield _block(kind, entries, page)
+            entries = []
+        if not entries:
+            kind, page = found, line.page
+        if found == "" and entries and not line.gap:
+            entries[-1] = _joined(entries[-1], text)
+        elif found == "" and entries:
+            yield _block(kind, entries, page)
+            entries, page = [text], line.page
+        else:
+            entries.append(text)
+    if entries:
+        yield _block(kind, entries, page)
+
+
+def _sort(text: str, kind: str, entries: int) -> tuple[str, str]:
+    """What a line begins ("steps", "bullets", "" for running text), and its text without the mark."""
+    step = _STEP.fullmatch(text)
+    if step and int(step["number"]) == (entries + 1 if kind == "steps" else 1):
+        return "steps", step["text"]
+    bullet = _BULLET.fullmatch(text)
+    return ("bullets", bullet["text"]) if bullet else ("", text)
+
+
+def _joined(above: str, below: str) -> str:
+    """Two lines in one; a word that was parted at the line's end is whole again."""
+    if re.search(r"[a-zà-ÿ]-$", above) and below[:1].islower():
+        return above[:-1] + below
+    return f"{above} {below}"
+
+
+def _block(kind: str, entries: Sequence[str], page: int) -> Block:
+    if kind == "steps":
+        return Block("steps", items=tuple((entry,) for entry in entries), page=page)
+    if kind == "bullets":
+        return Block("bullets", items=tuple((entry,) for entry in entries), page=page)
+    return Block("paragraph", " ".join(entries), page=page)

@@ -1,0 +1,137 @@
+"""Questions that a passage answers in its own words: by template, from headings, steps, definitions and tables.
+
+Every answer is text of the passage, word for word; nothing is inferred. A question names what the manual names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from datasets_vision.documents.passages import Block, Passage, packed, sentences
+
+MAX_ANSWER = 600
+"""Characters; a longer answer is cut after a whole sentence or entry."""
+
+_WARNING = re.compile(r"(?P<word>warning|caution|danger|important|notice)\s*[:!–—-]\s*(?P<text>\S.*)", re.I | re.S)
+_IS = re.compile(r"(?:An?\s|The\s)?(?P<term>\w[\w/ -]{1,50}?)\s(?:is|are)\s(?:an?|the|any)\s\S.*", re.S)
+_DEICTIC = frozenset({"this", "that", "these", "those", "it", "there", "here", "if", "when", "what", "which", "he"})
+_TERM_WORDS = 5
+_LABEL = re.compile(r"(?:(?:chapter|section|appendix|part)\s+)?[\dA-Z]{1,3}(?:\.\d+)*[.):]?\s+(?=\S)", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, its answer, and what the two were made from: `kind` names the template, or "server"."""
+
+    question: str
+    answer: str
+    kind: str
+
+
+def questions(passage: Passage, longest: int = MAX_ANSWER) -> Iterator[Question]:
+    """The questions that the passage's structure gives; none where it has neither heading nor structure."""
+    topic = _topic(passage)
+    if topic:
+        yield from _of_section(passage, topic, longest)
+    for block in passage.blocks:
+        match block.kind:
+            case "definition":
+                yield from _of_definitions(block, longest)
+            case "table":
+                yield from _of_table(block, topic, longest)
+            case "paragraph":
+                yield from _of_paragraph(block, topic, longest)
+
+
+def _topic(passage: Passage) -> str:
+    """What the passage is about: its heading without its number, and what stands above a heading of one word."""
+    heading = _bare(passage.heading)
+    if not any(char.isalpha() for char in heading):
+        return ""
+    if len(heading.split()) == 1 and len(passage.section) > 1 and not heading.endswith("?"):
+        return f"{heading} ({_bare(passage.section[-2])})"
+    return heading
+
+
+def _bare(heading: str) -> str:
+    """A heading without its number: "3.2 Filters" is "Filters"; a word such as "A" before text stays."""
+    found = _LABEL.match(heading)
+    return heading[found.end() :] if found and any(char.isdigit() for char in found[0]) else heading
+
+
+def _of_section(passage: Passage, topic: str, longest: int) -> Iterator[Question]:
+    steps = next((block for block in passage.blocks if block.kind == "steps"), None)
+    told = [block for block in passage.blocks if block.kind in ("paragraph", "bullets", "steps")]
+    part = f" (part {passage.part})" if passage.part > 1 else ""
+    if topic.endswith("?"):
+        if told:
+            yield Question(topic + part, _cut("\n".join(block.plain for block in told), longest), "section")
+        return
+    if steps is not None:
+        yield Question(_how(topic + part), _cut(steps.plain, longest, "\n"), "steps")
+    told = [block for block in told if block.kind != "steps"]
+    if told:
+        answer = _cut("\n".join(block.plain for block in told), longest)
+        yield Question(f'What does the manual say about "{topic}"{part}?', answer, "section")
+
+
+def _how(topic: str) -> str:
+    """The question for steps; the heading stays as it is written, whatever its grammar."""
+    words = topic.split()
+    if len(words) > 2 and [word.lower() for word in words[:2]] == ["how", "to"]:
+        return f"How do I {' '.join(words[2:])}?"
+    if words[0].lower().endswith("ing") and len(words) > 1:
+        return f"What are the steps for {words[0].lower()} {' '.join(words[1:])}?"
+    return f'What are the steps for "{topic}"?'
+
+
+def _of_definitions(block: Block, longest: int) -> Iterator[Question]:
+    for term, meaning in block.items:
+        question = term if term.endswith("?") else f'What does the manual say "{term}" is?'
+        yield Question(question, _cut(meaning, longest), "definition")
+
+
+def _of_table(block: Block, topic: str, longest: int) -> Iterator[Question]:
+    """A question a cell: the first column names the row, the header names the cell."""
+    if not block.header:
+        return
+    header, *rows = block.items
+    about = f" ({topic})" if topic else ""
+    for row in rows:
+        for name, cell in zip(header[1:], row[1:], strict=False):
+            if row[0] and name and cell:
+                key = f"{header[0]} {row[0]}".strip() if header[0] else row[0]
+                yield Question(f'What is the {_lowered(name)} for "{key}"{about}?', _cut(cell, longest), "table")
+
+
+def _of_paragraph(block: Block, topic: str, longest: int) -> Iterator[Question]:
+    warned = _WARNING.match(block.text)
+    if warned:
+        if topic:
+            yield Question(f'What warning does the manual give under "{topic}"?', _cut(block.text, longest), "warning")
+        return
+    first = sentences(block.text)[:1]
+    defined = _IS.fullmatch(first[0]) if first else None
+    if defined is None:
+        return
+    words = defined["term"].split()
+    if len(words) <= _TERM_WORDS and words[0].lower() not in _DEICTIC:
+        yield Question(f'What is meant by "{defined["term"]}"?', _cut(first[0], longest), "definition")
+
+
+def _lowered(name: str) -> str:
+    """A column's name inside a sentence; abbreviations keep their capitals."""
+    return name if len(name) > 1 and name[1].isupper() else name[:1].lower() + name[1:]
+
+
+def _cut(text: str, longest: int, joint: str = "") -> str:
+    """The text, or as many whole sentences (lines, where `joint` is a line break) as fit."""
+    if len(text) <= longest:
+        return text
+    parts = text.split("\n") if joint else sentences(text)
+    first = packed([part for part in parts if len(part) <= longest], longest, joint or " ")[:1]
+    if first and text.startswith(parts[0]) and len(parts[0]) <= longest:
+        return first[0]
+    return text[: longest - 2].rsplit(" ", 1)[0] + " …"

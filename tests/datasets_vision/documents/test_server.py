@@ -1,0 +1,143 @@
+"""Questions from a server: a real HTTP server on this machine that answers as told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from datasets_vision.documents import Server, write_messages
+from vlm_ft.errors import DataError
+
+GOOD = {"question": "When is the filter changed?", "answer": "The filter is changed every 30 days."}
+MANUAL = "# Filter\n\nThe filter is changed every 30 days. Wear gloves.\n"
+
+
+class Stub:
+    """Answers each request with the next of `replies` (a text, or a status), the last one for ever."""
+
+    def __init__(self) -> None:
+        self.replies: list[str | int | bytes] = []
+        self.asked: list[tuple[dict[str, Any], str | None]] = []
+        self.url = ""
+
+    def next(self) -> str | int | bytes:
+        return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    told = Stub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.asked.append((json.loads(body), self.headers.get("Authorization")))
+            reply = told.next()
+            self.send_response(reply if isinstance(reply, int) else 200)
+            self.end_headers()
+            if isinstance(reply, str):
+                self.wfile.write(json.dumps({"choices": [{"message": {"content": reply}}]}).encode())
+            elif isinstance(reply, bytes):
+                self.wfile.write(reply)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    told.url = f"http://127.0.0.1:{server.server_port}/v1"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield told
+    server.shutdown()
+    server.server_close()
+
+
+def pairs(*found: object) -> str:
+    return json.dumps({"pairs": found})
+
+
+def built(stub: Stub, tmp_path, *replies: str | int | bytes, text: str = MANUAL, **options: Any):
+    (tmp_path / "m.md").write_text(text)
+    stub.replies = list(replies)
+    out = tmp_path / "chat.jsonl"
+    found = write_messages(tmp_path / "m.md", out, server=Server(stub.url, "some-model", pause=0.001, **options))
+    return found, [json.loads(line) for line in out.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pairs(GOOD),
+        f"Here you are:\n```json\n{pairs(GOOD)}\n```\nGood luck!",
+        f"<think>{{not this}}</think>{pairs(GOOD)}",
+    ],
+)
+def test_a_reply_becomes_rows_with_their_passage(stub, tmp_path, reply):
+    found, rows = built(stub, tmp_path, reply, key="k")
+    assert [turn["content"] for turn in rows[0]["messages"]] == [GOOD["question"], GOOD["answer"]]
+    assert rows[0]["passage"] == "The filter is changed every 30 days. Wear gloves."
+    assert (found.rows, found.set_aside, rows[0]["kind"]) == (1, [], "server")
+    request, key = stub.asked[0]
+    assert (request["model"], key) == ("some-model", "Bearer k")
+    assert "Wear gloves." in request["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("I cannot help.", "no JSON with pairs"),
+        ('{"pairs": 3}', "no list with entries"),
+        ('{"pairs": [{"question": "x"', "no JSON with pairs"),
+        (b"<html>busy</html>", "no chat completion"),
+        (b'{"choices": []}', "no chat completion"),
+        (pairs({"question": "When?"}), "without question or answer"),
+        (pairs("When?"), "without question or answer"),
+        (pairs({**GOOD, "answer": "The filter is changed every 90 days."}), "the passage has no 90"),
+        (pairs({**GOOD, "answer": "Blue whales swim through northern oceans."}), "holds 0% of its words"),
+        (pairs({**GOOD, "answer": "filter " * 200}), "characters, more than"),
+        (400, "refused the request"),
+    ],
+)
+def test_what_cannot_be_used_is_set_aside_and_the_rest_kept(stub, tmp_path, bad, reason):
+    text = MANUAL + "\n# Gloves\n\nThe filter is changed every 30 days, with gloves.\n"
+    found, rows = built(stub, tmp_path, bad, pairs(GOOD), text=text)
+    assert [row["messages"][1]["content"] for row in rows] == [GOOD["answer"]]
+    assert len(found.set_aside) == 1
+    assert reason in found.set_aside[0].reason
+    assert found.set_aside[0].place == "m.md, Filter"
+
+
+def test_a_busy_server_is_asked_again(stub, tmp_path):
+    found, rows = built(stub, tmp_path, 503, 429, pairs(GOOD))
+    assert (len(rows), len(stub.asked), found.set_aside) == (1, 3, [])
+
+
+def test_a_stopped_run_asks_no_passage_twice(stub, tmp_path):
+    kept = tmp_path / "chat.replies"
+    built(stub, tmp_path, pairs(GOOD), kept=kept)
+    kept.write_text(kept.read_text() + '{"request": "cut off')
+    _, rows = built(stub, tmp_path, 500, kept=kept)
+    assert (len(rows), len(stub.asked)) == (1, 1)
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_refusal_is_one_line_without_the_key(stub, tmp_path, status):
+    with pytest.raises(DataError, match="check the address, the model 'some-model', the key") as caught:
+        built(stub, tmp_path, status, key="very-secret")
+    assert "very-secret" not in str(caught.value)
+
+
+def test_an_address_where_nothing_answers_is_one_line(tmp_path):
+    (tmp_path / "m.md").write_text(MANUAL)
+    with pytest.raises(DataError, match="nothing answers there"):
+        write_messages(tmp_path / "m.md", tmp_path / "c.jsonl", server=Server("http://127.0.0.1:9", "m"))
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "file:///etc/passwd", "ftp://x/v1", ""])
+def test_only_http_is_an_address(url):
+    with pytest.raises(DataError, match="http"):
+        Server(url, "m")

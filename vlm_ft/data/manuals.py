@@ -1,0 +1,30 @@
+"""`vlm-ft data documents`: manuals to a chatbot's rows, and what is told of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets_vision.documents import Server, write_messages
+from vlm_ft.errors import DataError
+
+
+def chatbot_rows(
+    manuals: Path, out: Path, server: str | None, model: str, key_env: str, passage: int, answer: int
+) -> Iterator[str]:
+    """Write the rows, and yield the lines that tell what came of them. `passage` and `answer` are characters.
+
+    Raises DataError for a server without a model, or manuals that give no row.
+    """
+    asked = None
+    if server is not None:
+        if not model:
+            raise DataError(f"server {server}: no model named; add --model")
+        kept = out.with_name(out.name + ".replies")
+        asked = Server(server, model, os.environ.get(key_env, ""), kept=kept)
+    built = write_messages(manuals, out, server=asked, longest_passage=passage, longest_answer=answer)
+    kinds = ", ".join(f"{count} by {kind}" for kind, count in built.kinds.most_common())
+    yield f"{out}: {built.rows} rows ({kinds}) from {built.passages} passages of {built.documents} documents"
+    for entry in built.set_aside:
+        yield f"set aside {entry.place}: {entry.reason}"
