@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from datasets_vision.formats import folders, records, tables, voc
+from datasets_vision.formats import folders, masks, pairs, records, tables, voc
 from datasets_vision.formats.contract import Format
 from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
 
 FORMATS: dict[str, Format] = {
     "voc": Format("voc", voc.matches, voc.read),
+    "pairs": Format("pairs", pairs.matches, pairs.read),
+    "masks": Format("masks", masks.matches, masks.read),
     "folders": Format("folders", folders.matches, folders.read),
     "tables": Format("tables", tables.matches, tables.read, photo_column=True),
     "records": Format("records", records.matches, records.read, photo_column=True),

@@ -1,0 +1,162 @@
+"""DeepPCB: a faultless template beside each tested board, and boxes in a text file.
+
+    PCBData/group00041/00041/00041000_temp.jpg, 00041000_test.jpg
+    PCBData/group00041/00041_not/00041000.txt       x1 y1 x2 y2 type
+    PCBData/trainval.txt, PCBData/test.txt          group00041/00041/00041000.jpg group00041/00041_not/00041000.txt
+
+The corners are read as edges in pixels, the second ones exclusive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets_vision.example import Example, Label, LabelledObject, normalised_box
+from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
+from datasets_vision.images import IMAGE_SUFFIXES, image_size
+from datasets_vision.index import DiskIndex
+from datasets_vision.walk import walk
+from vlm_ft.errors import DataError, nearest
+
+TYPES = {"1": "open", "2": "short", "3": "mousebite", "4": "spur", "5": "copper", "6": "pin-hole"}
+"""What the format's numbers stand for."""
+
+MAX_TEXT = 1_000_000
+"""Bytes; a longer text of boxes is set aside."""
+
+_TEMPLATE, _TEST, _BOXES = "_temp", "_test", "_not"
+
+
+def matches(path: Path) -> bool:
+    """A tested photo with its template, and a folder of texts whose name ends with _not."""
+    if not path.is_dir():
+        return False
+    return any(_is_tested(file) and _text_of(file) is not None and _template_of(file).is_file() for file in walk(path))
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """One example a pair, images (template, test); the boxes lie in the second. `group` is the board's folder.
+
+    The role is the name of the list (trainval.txt ...) that has the pair. An empty text says that there is
+    nothing. A pair without a text, a photo without its twin, and a listed pair that is missing are set aside.
+    """
+    if not source.path.is_dir():
+        raise DataError(f"{source.path}: not a folder of photo pairs; give the folder")
+    source.require_columns(source.path, source.columns.values(), ())
+    with DiskIndex() as lists:
+        yield from _read_lists(source.path, lists)
+        for path in walk(source.path):
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            if _is_tested(path):
+                yield from _example(source.path, path, lists)
+            elif not path.stem.endswith(_TEMPLATE):
+                yield SetAside(str(path), f"neither a {_TEMPLATE} nor a {_TEST} photo by its name")
+            elif not _tested_of(path).is_file():
+                yield SetAside(str(path), f"a template without its photo {_tested_of(path).name}")
+        for stem, told in lists.items():
+            role, _, place = told.partition("|")
+            yield SetAside(place, f"{stem!r} of the list {role!r} is missing")
+
+
+def _is_tested(path: Path) -> bool:
+    return path.stem.endswith(_TEST) and path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _template_of(tested: Path) -> Path:
+    return tested.with_name(tested.stem.removesuffix(_TEST) + _TEMPLATE + tested.suffix)
+
+
+def _tested_of(template: Path) -> Path:
+    return template.with_name(template.stem.removesuffix(_TEMPLATE) + _TEST + template.suffix)
+
+
+def _text_of(tested: Path) -> Path | None:
+    """The text of boxes: in the sibling folder whose name is the photo's folder and _not."""
+    folder = tested.parent.with_name(tested.parent.name + _BOXES)
+    text = folder / f"{tested.stem.removesuffix(_TEST)}.txt"
+    return text if text.is_file() else None
+
+
+def _read_lists(root: Path, lists: DiskIndex) -> Iterator[SetAside]:
+    """Pair's stem relative to its list's folder, made one relative to the root -> role|place."""
+    for path in walk(root):
+        if path.suffix.lower() != ".txt" or path.stem.lower() not in SPLIT_NAMES:
+            continue
+        for number, line in enumerate(_text(path).splitlines(), 1):
+            words = line.split()
+            if not words:
+                continue
+            place = f"{path}:{number}"
+            stem = (path.parent.relative_to(root) / words[0].lstrip("/")).with_suffix("").as_posix()
+            if not lists.add(stem, f"{path.stem}|{place}"):
+                role, _, first = (lists.get(stem) or "").partition("|")
+                yield SetAside(place, f"{stem!r} is listed in {role!r} already ({first})")
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > MAX_TEXT:
+        raise DataError(f"{path}: more than {MAX_TEXT} bytes, no text of boxes; split it")
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at offset {error.start}; save it as UTF-8") from error
+
+
+def _example(root: Path, tested: Path, lists: DiskIndex) -> Iterator[Example | SetAside]:
+    relative = tested.relative_to(root)
+    stem = relative.with_name(tested.stem.removesuffix(_TEST)).as_posix()
+    role = (lists.pop(stem) or "").partition("|")[0]
+    text, template = _text_of(tested), _template_of(tested)
+    objects: list[LabelledObject] = []
+    try:
+        size = image_size(tested)
+        _check_template(template, size)
+        if text is None:
+            raise DataError(f"{tested}: no text of boxes; put {Path(stem).name}.txt into {tested.parent.name}{_BOXES}")
+        lines = _text(text).splitlines()
+    except DataError as error:
+        yield SetAside.of(tested, error)
+        return
+    for number, line in enumerate(lines, 1):
+        try:
+            objects += _objects(f"{text}:{number}", line, size)
+        except DataError as error:
+            yield SetAside(f"{text}:{number}", str(error).removeprefix(f"{text}:{number}: "))
+    stated = any(line.strip() for line in lines)
+    yield Example(
+        id=stem,
+        images=(template, tested),
+        label=Label(objects=None if stated and not objects else tuple(objects)),
+        group=relative.parent.parts[-2] if len(relative.parts) > 2 else relative.parent.name,
+        source=str(text),
+        role=role or None,
+    )
+
+
+def _check_template(template: Path, size: tuple[int, int]) -> None:
+    width, height = image_size(template)
+    if (width, height) != size:
+        raise DataError(f"{template}: is {width}x{height}, its photo {size[0]}x{size[1]}; align the pair")
+
+
+def _objects(place: str, line: str, size: tuple[int, int]) -> list[LabelledObject]:
+    """The object of a line, none for a blank one; numbers apart by blanks or commas."""
+    words = line.replace(",", " ").split()
+    if not words:
+        return []
+    try:
+        left, top, right, bottom = (int(word) for word in words[:4])
+    except ValueError as error:
+        raise DataError(f"{place}: {line[:80]!r} is no box; write x1 y1 x2 y2 type") from error
+    if len(words) != 5 or words[4] not in TYPES:
+        kind = " ".join(words[4:])[:80]
+        raise DataError(f"{place}: unknown type {kind!r}; {nearest(kind, TYPES)}")
+    width, height = size
+    where = f"{place}: {TYPES[words[4]]!r} box {left}, {top}, {right}, {bottom}"
+    if right <= left or bottom <= top:
+        raise DataError(f"{where} has no area; the greater corner comes second")
+    if left < 0 or top < 0 or right > width or bottom > height:
+        raise DataError(f"{where} lies outside the image {width}x{height}; boxes are in its pixels")
+    return [LabelledObject(TYPES[words[4]], normalised_box(left, top, right, bottom, width, height))]
