@@ -63,3 +63,19 @@ def data_documents(
     terminal = console()
     for line in chatbot_rows(manuals, out, server, model, key_env, passage, answer):
         terminal.print(line, markup=False)
+
+
+@app.command("rate-card")
+def data_rate_card(
+    costs: Annotated[Path, typer.Argument(help="a table of repair costs by car type, part, damage and severity")],
+    out: Annotated[Path, typer.Argument(help="the rate card to write, .csv")],
+    car: Annotated[str, typer.Option(help="the type of car whose prices it holds, as the table names it")],
+    currency: Annotated[str, typer.Option(help="ISO 4217")] = "USD",
+) -> None:
+    """Repair costs of one type of car, made into a rate card for `rate_card:` in a recipe."""
+    from vlm_ft.answers.derivations.estimate import write_rate_card
+    from vlm_ft.answers.derivations.repair_costs import rate_card_of
+
+    card = rate_card_of(costs, car, currency)
+    write_rate_card(card, out)
+    print(f"{out}: {len(card.rates)} prices in {card.currency}")

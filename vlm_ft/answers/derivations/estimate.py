@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from itertools import product
@@ -183,10 +184,12 @@ class RateCard(Strict):
         return None
 
     def _reason(self, finding: Mapping[str, str | None]) -> str:
-        for place, name in enumerate(KEY):
-            stated, column = finding[name], {key[place] for key in self._by_key}
-            if stated is not None and not {same_name(stated), ANY} & column:
-                return f"the rate card {self.name} has no {name} {stated!r}"
+        """The first name that no row holds for; else the first that no row names."""
+        for wide in ({ANY}, set[str]()):
+            for place, name in enumerate(KEY):
+                stated, held = finding[name], {key[place] for key in self._by_key}
+                if stated is not None and not {same_name(stated), *wide} & held:
+                    return f"the rate card {self.name} has no row for {name} {stated!r}"
         return f"the rate card {self.name} has no row for these together"
 
 
@@ -202,6 +205,26 @@ def read_rate_card(path: Path) -> RateCard:
             raise DataError(f"{path}:{line}: currency {row.currency!r}, above {currency!r}; a card has one, write two")
     rates = tuple(Rate(**row.model_dump(exclude={"currency"})) for _, row in rows)
     return RateCard(name=path.stem, currency=currency, rates=rates, **heading.model_dump())
+
+
+def write_rate_card(card: RateCard, path: Path) -> None:
+    """The card as `read_rate_card` reads it, under the file's name. Raises `DataError` where it can't be written."""
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.write(f"# version: {card.version}\n")
+            file.write(f"# notice: {' '.join(card.notice.split())}\n" if card.notice else "")
+            table = csv.DictWriter(file, PricedRow.model_fields, lineterminator="\n")
+            table.writeheader()
+            for rate in card.rates:
+                numbers = {name: _plain(value) for name, value in rate.model_dump().items()}
+                table.writerow({**numbers, "currency": card.currency})
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); give a file in a folder of yours") from error
+
+
+def _plain(value: Any) -> Any:
+    """3.0 as 3: a number as people write it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _line(key: Mapping[str, str | None], rates: Sequence[Rate]) -> Line:
