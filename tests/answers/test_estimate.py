@@ -1,0 +1,221 @@
+"""An estimate adds up what the card says, spans what the answer leaves open, and tells what it cannot price."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vlm_ft.answers.derivations.estimate import Estimate, Rate, RateCard, read_rate_card, write_rate_card
+from vlm_ft.answers.derivations.repair_costs import rate_card_of
+from vlm_ft.errors import DataError
+from vlm_ft.recipe import find_rate_card
+from vlm_ft.tasks import TASKS
+
+HEADER = "part,kind,severity,labour_hours,labour_rate,parts_low,parts_high,currency"
+DATA = Path(os.environ.get("VLM_FT_DATA", Path(__file__).parents[3] / "shared" / "data"))
+COSTS = DATA / "car_damage" / "repair_cost_rules"
+
+
+def rate(part: str, kind: str, severity: str, hours: float, low: float, high: float) -> Rate:
+    return Rate(
+        part=part, kind=kind, severity=severity, labour_hours=hours, labour_rate=50, parts_low=low, parts_high=high
+    )
+
+
+CARD = RateCard(
+    name="own",
+    version="7",
+    currency="EUR",
+    rates=(
+        rate("*", "*", "minor", 1, 0, 10),
+        rate("door", "*", "minor", 2, 0, 20),
+        rate("door", "*", "severe", 8, 300, 900),
+        rate("door", "scratch", "*", 3, 0, 30),
+        rate("hood", "dent", "severe", 6, 200, 400),
+    ),
+)
+
+
+def estimate(*findings: dict[str, str], damaged: bool = True) -> Estimate:
+    result = CARD.derive({"findings": list(findings), "damaged": damaged})
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize(
+    ("finding", "low", "high"),
+    [
+        ({"part": "mirror", "kind": "dent", "severity": "minor"}, 50, 60),  # only the widest row holds
+        ({"part": "door", "kind": "dent", "severity": "minor"}, 100, 120),  # the part is closer than its severity
+        ({"part": "door", "kind": "scratch", "severity": "minor"}, 150, 180),  # the kind is closer than the severity
+        ({"part": "DOOR", "kind": "Scratch", "severity": "severe"}, 150, 180),
+        ({"part": "door", "kind": "dent"}, 100, 1300),  # minor to severe
+        ({"kind": "dent", "severity": "severe"}, 500, 1300),  # the hood's or the door's
+    ],
+)
+def test_the_closest_row_prices(finding: dict[str, str], low: float, high: float) -> None:
+    result = estimate(finding)
+    assert (result.low, result.high, result.complete) == (low, high, True)
+    assert result.middle == (low + high) / 2
+    assert ("not stated" in result.lines[0].note) is (len(finding) < 3)
+
+
+@pytest.mark.parametrize(
+    ("finding", "told"),
+    [
+        ({"part": "door", "kind": "dent", "severity": "moderate"}, "no row for severity 'moderate'"),
+        ({"part": "hood", "kind": "dent", "severity": "moderate"}, "no row for severity 'moderate'"),
+        ({"part": "mirror", "kind": "dent", "severity": "severe"}, "no row for part 'mirror'"),
+        ({"part": "hood", "kind": "scratch", "severity": "severe"}, "no row for these together"),
+    ],
+)
+def test_what_has_no_price_is_told(finding: dict[str, str], told: str) -> None:
+    result = estimate(finding, {"part": "door", "kind": "scratch", "severity": "minor"})
+    assert not result.complete
+    assert (result.low, result.high) == (150, 180)
+    assert len(result.lines) == len(result.not_priced) == 1
+    assert told in result.not_priced[0].reason
+
+
+def test_an_estimate_is_the_sum_of_its_lines() -> None:
+    findings = [
+        {"part": "door", "kind": "dent", "severity": "severe"},
+        {"part": "door", "kind": "scratch", "severity": "minor"},
+        {"part": "hood", "kind": "dent", "severity": "severe"},
+    ]
+    result = estimate(*findings)
+    assert result.low == sum(line.labour_low + line.parts_low for line in result.lines) == 400 + 300 + 150 + 300 + 200
+    assert result.high == sum(line.labour_high + line.parts_high for line in result.lines) == 400 + 900 + 150 + 700
+    turned = estimate(*reversed(findings))
+    assert (turned.low, turned.high) == (result.low, result.high)
+
+
+def test_nothing_found_costs_nothing() -> None:
+    assert CARD.derive({"damaged": True}) is None
+    assert (estimate(damaged=False).high, estimate(damaged=False).complete) == (0, True)
+    assert not estimate(damaged=True).complete
+    assert "no damage is listed" in estimate(damaged=True).not_priced[0].reason
+
+
+def test_the_shipped_card_is_an_example_that_prices_the_sample() -> None:
+    card = read_rate_card(find_rate_card("example_eur"))
+    assert "example" in card.notice.lower()
+    result = card.derive(TASKS["car_damage"].sample.model_dump(mode="json"))
+    assert result is not None
+    assert result.complete
+    assert 0 < result.low < result.high
+    assert result.notice == card.notice
+
+
+def test_a_card_is_written_as_it_is_read(tmp_path: Path) -> None:
+    write_rate_card(CARD, tmp_path / "own.csv")
+    assert read_rate_card(tmp_path / "own.csv") == CARD
+    with pytest.raises(DataError, match="cannot be written"):
+        write_rate_card(CARD, tmp_path / "none" / "own.csv")
+
+
+def test_a_card_from_another_program(tmp_path: Path) -> None:
+    file = tmp_path / "own.csv"
+    text = f'# version: 2\r\n{HEADER}\r\n\r\n"door","*","minor",1,50,0,10.5,EUR\r\n'
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read_rate_card(file).rates[0].parts_high == 10.5
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (["door,dent,minor,1,50,0,10,EUR", "Door,DENT,minor,1,50,0,10,EUR"], "own.csv:4: says again what line 3 says"),
+        (["door,dent,minor,1,50,20,10,EUR"], "own.csv:3: row: parts_low 20 exceeds parts_high 10; swap them"),
+        (["door,dent,minor,-1,50,0,10,EUR"], "own.csv:3: labour_hours '-1'"),
+        (["door,dent,minor,nan,50,0,10,EUR"], "own.csv:3: labour_hours 'nan'"),
+        (["door,dent,minor,one,50,0,10,EUR"], "own.csv:3: labour_hours 'one'"),
+        (["door,dent,,1,50,0,10,EUR"], "own.csv:3: severity: empty; fill it"),
+        (["door,dent,minor,1,50,0,10,euro"], "own.csv:3: currency 'euro'"),
+        (["door,dent,minor,1,50,0,10,EUR", "hood,dent,minor,1,50,0,10,USD"], "own.csv:4: currency 'USD', above 'EUR'"),
+        (["door,dent,minor,1,50"], "own.csv:3: 5 cells where the header has 8"),
+        (['door,"dent,minor,1,50,0,10,EUR'], "own.csv:3: not a row"),
+        (["x" * 20_000], "own.csv:3: a line of 20000 characters"),
+        ([], "own.csv: no rows below the header"),
+    ],
+)
+def test_a_bad_row_is_told_in_a_line(rows: list[str], told: str, tmp_path: Path) -> None:
+    file = tmp_path / "own.csv"
+    file.write_text("\n".join(["# version: 1", HEADER, *rows]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        read_rate_card(file)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"", "states no version"),
+        (HEADER.encode(), "states no version"),
+        (b"# version: 1\n", "no header"),
+        (b"# wersion: 1\n", "no '# key: value' of version, notice"),
+        (b"# version: 1\npart,kind\n", "no column 'severity'"),
+        (b"# version: 1\npart,kind,severty\n", "unknown column 'severty'; did you mean 'severity'?"),
+        (b"# version: 1\npart,part\n", "two columns named 'part'"),
+        (b"# version: 1\n\xff\n", "not UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_card(text: bytes, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "own.csv"
+    file.write_bytes(text)
+    with pytest.raises(DataError) as error:
+        read_rate_card(file)
+    assert str(error.value).startswith(str(file))
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+COSTS_HEADER = "Car_Type,Part,Damage_Type,Severity,New_Part_Cost,Used_Part_Cost,Labor_Hours,Labor_Rate_Per_Hour"
+
+
+def test_a_cost_table_becomes_a_card(tmp_path: Path) -> None:
+    table = tmp_path / "costs.csv"
+    table.write_text(f"{COSTS_HEADER}\nVan,Front bumper,Dent,Minor,400,200,2.5,80\nCab,Door,Dent,Minor,9,8,7,6\n")
+    card = rate_card_of(table, "van")
+    assert card.currency == "USD"
+    assert [entry.model_dump() for entry in card.rates] == [
+        {
+            "part": "front_bumper",
+            "kind": "dent",
+            "severity": "minor",
+            "labour_hours": 2.5,
+            "labour_rate": 80,
+            "parts_low": 200,
+            "parts_high": 400,
+        }
+    ]
+    with pytest.raises(DataError, match="no rows of car type 'vann'; did you mean 'Van'"):
+        rate_card_of(table, "vann")
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("Van,Door,Dent,Minor,4,2,1,80\nVan,door,Dent,Minor,4,2,1,80", "costs.csv:3: prices again what line 2 prices"),
+        ("Van,Door,Dent,Minor,4,2,x,80", "costs.csv:2: Labor_Hours 'x'"),
+        ("Van,Door,Dent,Minor,2,4,1,80", "costs.csv:2: row"),
+        ("Van,Door", "costs.csv:2: 2 cells"),
+    ],
+)
+def test_a_bad_cost_table(rows: str, told: str, tmp_path: Path) -> None:
+    table = tmp_path / "costs.csv"
+    table.write_text(f"{COSTS_HEADER}\n{rows}\n")
+    with pytest.raises(DataError, match=told) as error:
+        rate_card_of(table, "Van")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not COSTS.is_dir(), reason=f"no {COSTS}; set VLM_FT_DATA")
+@pytest.mark.parametrize("car", ["Sedan", "SUV", "Super"])
+def test_the_real_cost_table(car: str, tmp_path: Path) -> None:
+    card = rate_card_of(next(COSTS.glob("*.csv")), car)
+    assert len(card.rates) == 13 * 4 * 3
+    write_rate_card(card, tmp_path / f"{card.name}.csv")
+    assert read_rate_card(tmp_path / f"{card.name}.csv") == card
