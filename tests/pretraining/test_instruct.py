@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from vlm_ft.models.starter.architecture import SPECIAL_TOKENS
 from vlm_ft.pretraining import instruct, vocabulary
 from vlm_ft.pretraining.build import export
-from vlm_ft.pretraining.instruct import Run, answer_losses, conversation_of, draw_batch
+from vlm_ft.pretraining.instruct import Run, answer_losses, conversations_of, draw_batch
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_a_repeated_batch_is_learned_and_the_base_loads(
 ) -> None:
     monkeypatch.setattr(instruct, "PART", 1)  # one row a part: the model's own mean over tokens is the row's
     run = Run(seed=0, tower=None)
-    parts = draw_batch(conversation_of(processor), seed=0, step=0, count=4)
+    parts = draw_batch(conversations_of(processor), seed=0, step=0, count=4)
     losses = [run.learn(parts, share=0.3)[0] for _ in range(6)]
     assert losses[-1] < 0.8 * losses[0]
     run.save(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -22,22 +22,28 @@ from vlm_ft.models.starter.architecture import build_starter
 from vlm_ft.pretraining.instructions import draw_row
 from vlm_ft.pretraining.lessons import one_thread
 from vlm_ft.pretraining.tower import Budget, load_tower, quicken, rate
+from vlm_ft.recipe import LossOn
 
 BATCH = 32
 PART = 8
 LANGUAGE_RATE = 1.5e-3
 TOWER_RATE = 3e-4
 CHECKPOINT = "instruct.pt"
+Conversations = dict[LossOn, Conversation]
 
 
-def conversation_of(processor_folder: Path) -> Conversation:
-    """The starter's prompts, without its weights."""
+SPELLED_SHARE = 0.15  # of the parts whose answers are learned whole; of the others, what their forms leave open
+
+
+def conversations_of(processor_folder: Path) -> Conversations:
+    """The starter's prompts, without its weights, by what is learned of an answer."""
     processor = AutoProcessor.from_pretrained(processor_folder)
     ref = BaseRef(name="starter", fingerprint="", model_type="qwen3_vl", kind="vision")
-    return Conversation(Base(None, processor, FAMILIES["qwen3_vl"], ref))
+    base = Base(None, processor, FAMILIES["qwen3_vl"], ref)
+    return {loss_on: Conversation(base, loss_on) for loss_on in get_args(LossOn)}
 
 
-def draw_batch(conversation: Conversation, seed: int, step: int, count: int = BATCH) -> list[Batch]:
+def draw_batch(conversations: Conversations, seed: int, step: int, count: int = BATCH) -> list[Batch]:
     """The supervised tensors of one step, the same for the same seed and step.
 
     Rows of like length, with images or without, come in parts of `PART`, so that little of a part is padding.
@@ -48,7 +54,10 @@ def draw_batch(conversation: Conversation, seed: int, step: int, count: int = BA
     )
     kinds = ([row for row in rows if row.images], [row for row in rows if not row.images])
     parts = [kind[start : start + PART] for kind in kinds for start in range(0, len(kind), PART)]
-    return [conversation.encode(part, supervised=True) for part in parts]
+    return [
+        conversations["answer" if rng.random() < SPELLED_SHARE else "decisions"].encode(part, supervised=True)
+        for part in parts
+    ]
 
 
 class Steps(Dataset[list[Batch]]):
@@ -56,15 +65,15 @@ class Steps(Dataset[list[Batch]]):
 
     def __init__(self, processor_folder: Path, seed: int) -> None:
         self.folder, self.seed = processor_folder, seed
-        self.conversation: Conversation | None = None
+        self.conversations: Conversations | None = None
 
     def __len__(self) -> int:
         return 2**31
 
     def __getitem__(self, step: int) -> list[Batch]:
-        if self.conversation is None:
-            self.conversation = conversation_of(self.folder)
-        return draw_batch(self.conversation, self.seed, step)
+        if self.conversations is None:
+            self.conversations = conversations_of(self.folder)
+        return draw_batch(self.conversations, self.seed, step)
 
 
 def batches(processor_folder: Path, seed: int, first: int, workers: int = 1) -> Iterator[list[Batch]]:

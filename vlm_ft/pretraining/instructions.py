@@ -21,8 +21,9 @@ from vlm_ft.conversation import Row
 from vlm_ft.models.starter.architecture import SIDE
 from vlm_ft.tasks import legal_documents, object_identification, product_defects
 
-TEXT_SHARE = 0.12
-RENAMED_SHARE = 0.5  # of the rows whose options bear invented names: the answer must be read off the prompt
+CLAUSE_SHARE = 0.08
+NOTE_SHARE = 0.10  # texts that name the answer: an option, known or invented, is found in the prompt and copied
+RENAMED_SHARE = 0.1  # of the pictures' rows, whose options bear invented names: the answer must be one of them
 DISTRACTORS = (2, 9)  # options beside those that the answer uses
 
 # Short forms come often: one word is learned from a whole picture, and costs little.
@@ -41,15 +42,18 @@ OBJECT_FORMS: tuple[tuple[str, ...], ...] = (
     ("kind", "count", "objects.name", "objects.box"),
 )
 WORDS = tuple(sorted({word for slot in SLOTS.values() for phrase in slot for word in phrase.split() if len(word) > 2}))
+NOTES = ("It is {}.", "Seen: {}", "kind {}", "The inspector wrote {}.", "{}", "This looks like {} to me.")
 CLAUSE_FORMS: tuple[tuple[str, ...], ...] = (("clause_type",), ("present",))
 
 
 def draw_row(rng: Generator) -> Row:
     """One supervised row: a text, or a surface, or objects."""
     draw = rng.random()
-    if draw < TEXT_SHARE:
+    if draw < CLAUSE_SHARE:
         return _clause_row(rng)
-    if draw < TEXT_SHARE + (1 - TEXT_SHARE) / 2:
+    if draw < (texts := CLAUSE_SHARE + NOTE_SHARE):
+        return _note_row(rng)
+    if draw < texts + (1 - texts) / 2:
         scene = surface_scene(rng, SIDE)
         names = sorted(KINDS["starter"])
         return _seen(rng, scene, product_defects.TASK, DEFECT_FORMS, [*names, GOOD], ("kind", "findings.kind"))
@@ -74,7 +78,7 @@ def _seen(
         only = [path for path in only if path != "kind"] or ["count"]
     used = {thing.name for thing in scene.objects} | ({values["kind"]} if "kind" in values else set())
     options = _options(rng, used, names)
-    called = _called(rng, options)
+    called = _called(rng, options, RENAMED_SHARE)
     listed = sorted(called[name] for name in options if name != GOOD)
     open_options = {path: listed if "." in path else sorted(called.values()) for path in choices if path in only}
     form = Form.of(task, open_options, only)
@@ -90,6 +94,19 @@ def _clause_row(rng: Generator) -> Row:
     form = Form.of(legal_documents.TASK, only=["present"])
     turn = Turn("user", f"Clause asked about: {asked}\n\n{text}")
     return Row(form, (turn,), (), form.target({"present": asked == name}))
+
+
+def _note_row(rng: Generator) -> Row:
+    """A sentence that names the kind, among sentences that name nothing."""
+    task = (product_defects.TASK, object_identification.TASK)[int(rng.integers(2))]
+    names = sorted(KINDS["starter"]) if task is product_defects.TASK else sorted(OBJECTS["starter"])
+    options = _options(rng, set(), names)
+    called = _called(rng, options, 0.8)
+    name = called[str(rng.choice(options))]
+    told = str(rng.choice(NOTES)).format(name)
+    text = " ".join(part for part in (sentence(rng), told, sentence(rng)) if part == told or rng.random() < 0.5)
+    form = Form.of(task, {"kind": sorted(called.values())}, ["kind"])
+    return Row(form, (Turn("user", text),), (), form.target({"kind": name}))
 
 
 def label_of(scene: Scene, *, image_class: bool) -> Label:
@@ -120,9 +137,9 @@ def _options(rng: Generator, used: set[str], names: Sequence[str]) -> list[str]:
     return sorted(used | picked)
 
 
-def _called(rng: Generator, options: Sequence[str]) -> dict[str, str]:
-    """Option -> what it is called: its own name, or an invented one in `RENAMED_SHARE` of the rows."""
-    if rng.random() >= RENAMED_SHARE:
+def _called(rng: Generator, options: Sequence[str], share: float) -> dict[str, str]:
+    """Option -> what it is called: its own name, or an invented one in this share of the rows."""
+    if rng.random() >= share:
         return {name: name for name in options}
     called: dict[str, str] = {}
     for name in options:
