@@ -9,40 +9,35 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datasets_vision.dicom import DICOM_SUFFIXES, dicom_size, is_dicom, open_dicom
 from datasets_vision.example import Picture, View
+from datasets_vision.windows import TAG, checked, levels, limits
 from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}) | DICOM_SUFFIXES
 MAX_PIXELS = 100_000_000
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # no EPS, PDF ...: they start other programs
-_REMEDY = "use a JPEG, PNG, WebP, BMP, TIFF or GIF file"
+_REMEDY = "use a JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM file"
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, struct.error)
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lie on their side
 _HEADER_LOCK = threading.Lock()  # Pillow's own limit is one per process
 
 
 def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> PILImage:
-    """Decoded, mode RGB, upright by its EXIF orientation, transparency over white, first frame.
+    """Decoded, mode RGB, upright by its EXIF orientation, transparency over white; a plain path's first frame.
 
-    16-bit grey is divided by 257; 32-bit and float grey are stretched from their least to their greatest
-    value. Raises DataError for a file that is missing, empty, no image, truncated, or larger than
-    `max_pixels` by its header, which is checked before anything is decoded.
+    Without a window, 16-bit grey is divided by 257, and 32-bit and float grey are stretched from their least
+    to their greatest value; a preset takes the stored values for Hounsfield units. DICOM is told at
+    `open_dicom`. Raises DataError for a file that is missing, empty, no image, truncated, or larger than
+    `max_pixels` by its header, which is checked before anything is decoded; for a frame or cut that it has
+    not, and for a window of a colour picture.
     """
-    from PIL import ImageOps
-
     view = picture if isinstance(picture, View) else View(picture)
-    path = view.path
-    with _header(path, max_pixels) as image:
-        try:
-            image.seek(view.frame)
-            image.load()
-            upright = _rgb(ImageOps.exif_transpose(image))
-        except _BROKEN as error:
-            raise DataError(f"{path}: truncated or damaged image ({_line(error)}); save it again") from error
+    upright = open_dicom(view, max_pixels=max_pixels) if is_dicom(view.path) else _upright(view, max_pixels)
     return upright.crop(_crop(view, *upright.size)) if view.crop else upright
 
 
@@ -52,17 +47,25 @@ def image_size(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> tuple[int, 
     A truncated file passes: that shows only when it is decoded.
     """
     view = picture if isinstance(picture, View) else View(picture)
-    with _header(view.path, max_pixels) as image:
-        width, height = image.size
-        if _on_its_side(image):
-            width, height = height, width
+    if is_dicom(view.path):
+        width, height = dicom_size(view.path, max_pixels=max_pixels)
+    else:
+        with _header(view.path, max_pixels) as image:
+            width, height = image.size
+            if _on_its_side(image):
+                width, height = height, width
     left, top, right, bottom = _crop(view, width, height)
     return right - left, bottom - top
 
 
+def is_image(path: Path) -> bool:
+    """By its suffix, in any case; DICOM without one by its first bytes."""
+    return path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)
+
+
 def find_images(folder: Path) -> Iterator[Path]:
-    """Every file with an image's suffix (any case) under `folder`, in natural order: 2 before 10."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    """Every file that `is_image` under `folder`, in natural order: 2 before 10."""
+    found = (path for path in folder.rglob("*") if path.is_file() and is_image(path))
     return iter(sorted(found, key=natural_key))
 
 
@@ -98,6 +101,21 @@ def _header(path: Path, max_pixels: int) -> PILImage:
     return image
 
 
+def _upright(view: View, max_pixels: int) -> PILImage:
+    from PIL import ImageOps
+
+    with _header(view.path, max_pixels) as image:
+        try:
+            if view.frame and not 0 <= view.frame < (frames := getattr(image, "n_frames", 1)):
+                raise DataError(f"{view.path}: has no frame {view.frame}; its frames are 0 to {frames - 1}")
+            image.seek(view.frame)
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return _rgb(upright) if view.window is None else _windowed(view, upright)
+        except _BROKEN as error:
+            raise DataError(f"{view.path}: truncated or damaged image ({_line(error)}); save it again") from error
+
+
 def _crop(view: View, width: int, height: int) -> tuple[int, int, int, int]:
     """The cut, which must lie in the upright image; all of it where the view has none."""
     left, top, right, bottom = view.crop or (0, 0, width, height)
@@ -131,13 +149,27 @@ def _rgb(image: PILImage) -> PILImage:
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
+def _windowed(view: View, image: PILImage) -> PILImage:
+    import numpy as np
+    from PIL import Image
+
+    try:
+        window = checked(view.window or TAG)
+    except DataError as error:
+        raise DataError(f"{view.path}: {error}") from None
+    if window == TAG:
+        raise DataError(f"{view.path}: only DICOM states a window; give a preset, percentiles or (centre, width)")
+    if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
+        raise DataError(f"{view.path}: a colour picture has no window; leave it out")
+    values = np.asarray(image)
+    return Image.fromarray(levels(values, *limits(window, values))).convert("RGB")
+
+
 def _grey(image: PILImage, low: float, high: float) -> PILImage:
     import numpy as np
     from PIL import Image
 
-    scale = 255 / (high - low) if high > low else 0.0
-    levels = np.nan_to_num((np.asarray(image, dtype=np.float64) - low) * scale)
-    return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)).convert("RGB")
+    return Image.fromarray(levels(np.asarray(image), low, high)).convert("RGB")
 
 
 def _line(error: BaseException) -> str:

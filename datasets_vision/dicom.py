@@ -1,0 +1,329 @@
+"""DICOM pictures: one frame under a window, as RGB; or one line that says why not.
+
+Errors name the file and what is wrong with it. No value of its tags is ever told: they may name a person.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets_vision.example import View, Window
+from datasets_vision.windows import PRESETS, TAG, USUAL, checked, levels, limits
+from vlm_ft.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image as PILImage
+    from pydicom import Dataset
+
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic"})
+MAX_INFLATED = 1 << 30  # bytes of a deflated file once inflated
+
+_PREAMBLE = 128
+_DIRECTORY = "DICOMDIR"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420"})
+_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # float, double, integer
+_GUESSED = {
+    (True, True): "1.2.840.10008.1.2",
+    (False, True): "1.2.840.10008.1.2.1",
+    (False, False): "1.2.840.10008.1.2.2",
+}
+_BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+
+
+def is_dicom(path: Path) -> bool:
+    """By its suffix; a file without one (or with a number for one, as UIDs end) by the preamble."""
+    suffix = path.suffix.lower()
+    if suffix in DICOM_SUFFIXES:
+        return True
+    if (suffix and not suffix[1:].isdecimal()) or path.name == _DIRECTORY:
+        return False
+    return has_preamble(path)
+
+
+def has_preamble(path: Path) -> bool:
+    """Whether the file begins as DICOM files do; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+    except OSError:
+        return False
+
+
+def header(path: Path) -> Dataset:
+    """Every tag before the pixels; raises DataError where that cannot be read."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such image file; check the path")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: 0 bytes, no image; copy the file again")
+    import pydicom
+
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    warnings.filterwarnings("ignore", module="pydicom")  # they quote the tags' values
+    _check_inflated(path)
+    try:
+        known = pydicom.dcmread(path, stop_before_pixels=True, force=not has_preamble(path))
+        if not has_preamble(path) and "Rows" not in known and "SOPClassUID" not in known:
+            raise DataError(f"{path}: not a DICOM file; give DICOM, or name it by what it is")
+        if "TransferSyntaxUID" not in known.file_meta:
+            known.file_meta.TransferSyntaxUID = pydicom.uid.UID(_GUESSED[_encoding(known)])
+    except _BROKEN as error:
+        raise DataError(f"{path}: damaged DICOM header ({type(error).__name__}); copy the file again") from error
+    return known
+
+
+def _encoding(known: Dataset) -> tuple[bool, bool]:
+    """(implicit VR?, little endian?) as it was read."""
+    implicit, little = known.original_encoding
+    return bool(implicit), bool(little)
+
+
+def frame_count(path: Path, known: Dataset | None = None) -> int:
+    """Pictures in the file; raises DataError where their number is damaged."""
+    known = header(path) if known is None else known
+    count = _whole(path, known, "NumberOfFrames", 1)
+    if not 1 <= count <= path.stat().st_size:
+        raise DataError(f"{path}: NumberOfFrames is {count}, which the file cannot hold; export it again")
+    return count
+
+
+def dicom_size(path: Path, *, max_pixels: int) -> tuple[int, int]:
+    """(width, height) in pixels, from the header alone; raises DataError."""
+    return _size(path, header(path), max_pixels)
+
+
+def open_dicom(view: View, *, max_pixels: int) -> PILImage:
+    """The view's frame as RGB, its cut left to the caller.
+
+    Grey values go through the modality's rescale, then the window. None is the tag's window, or its VOI LUT; a
+    file without one is shown whole up to eight bits, and between its 1st and 99th percentile above. Raises
+    DataError for what holds no picture, is damaged, too large, or in no window that fits.
+    """
+    from PIL import Image
+
+    known = header(view.path)
+    values = _values(view, known, max_pixels)
+    kind = str(known.get("PhotometricInterpretation", "MONOCHROME2")).strip()
+    if kind not in _COLOUR and kind != "PALETTE COLOR" and values.ndim == 2:
+        return Image.fromarray(_grey(view, known, values, inverted=kind == "MONOCHROME1")).convert("RGB")
+    if view.window not in (None, TAG):
+        raise DataError(f"{view.path}: a colour picture has no window; leave it out")
+    try:
+        return Image.fromarray(_coloured(known, values, palette=kind == "PALETTE COLOR"))
+    except _BROKEN as error:
+        reason = f"its colours ({kind}) cannot be read ({type(error).__name__})"
+        raise DataError(f"{view.path}: {reason}; export it again") from error
+
+
+def _size(path: Path, known: Dataset, max_pixels: int) -> tuple[int, int]:
+    if "Rows" not in known or "Columns" not in known:
+        raise DataError(f"{path}: holds no picture but {_sort(known)}; leave it out")
+    width, height = _whole(path, known, "Columns"), _whole(path, known, "Rows")
+    if width < 1 or height < 1:
+        raise DataError(f"{path}: {width}x{height} is no size of a picture; export it again")
+    if width * height > max_pixels:
+        raise DataError(f"{path}: {width}x{height} is more than {max_pixels} pixels; scale the image down")
+    return width, height
+
+
+def _values(view: View, known: Dataset, max_pixels: int) -> np.ndarray:
+    """One frame as stored, (height, width) or (height, width, 3) in RGB."""
+    from pydicom.pixels.decoders import get_decoder
+
+    from datasets_vision import jpeg_frames
+
+    path, syntax = view.path, known.file_meta.TransferSyntaxUID
+    _size(path, known, max_pixels)
+    count = frame_count(path, known)
+    if not 0 <= view.frame < count:
+        raise DataError(f"{path}: has no frame {view.frame}; its frames are 0 to {count - 1}")
+    jpeg_frames.register()
+    try:
+        get_decoder(syntax)
+    except (NotImplementedError, ValueError):
+        told = syntax.name if syntax.is_transfer_syntax else "unknown"
+        raise DataError(f"{path}: transfer syntax {told} cannot be decoded; convert it (dcmdjpeg, gdcmconv)") from None
+    try:
+        return _frame(path, syntax, view.frame)
+    except _BROKEN as error:
+        raise DataError(f"{path}: {_why(known, error)}; export or copy it again") from error
+
+
+def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
+    """From the file, of which pydicom reads the frame alone; from all of it where that fails, or it is deflated."""
+    import pydicom
+    from pydicom.pixels.utils import pixel_array
+
+    if syntax != _DEFLATED:
+        with contextlib.suppress(*_BROKEN):
+            return pixel_array(path, index=frame, transfer_syntax_uid=syntax)
+    whole = pydicom.dcmread(path, force=True)
+    whole.file_meta.TransferSyntaxUID = syntax
+    return pixel_array(whole, index=frame)
+
+
+def _why(known: Dataset, error: Exception) -> str:
+    """The reason in our words: pydicom's quote values."""
+    said = str(error)
+    if isinstance(error, AttributeError) and "no pixel data" in said:
+        return f"holds no pixel data ({_sort(known)})"
+    if "less than expected" in said or "cannot reshape" in said or isinstance(error, EOFError):
+        return "truncated: fewer pixels than its size asks for"
+    if "missing dependencies" in said:
+        return f"{known.file_meta.TransferSyntaxUID.name} needs a decoder that is not installed"
+    return f"pixel data damaged ({known.file_meta.TransferSyntaxUID.name}, {type(error).__name__})"
+
+
+def _grey(view: View, known: Dataset, stored: np.ndarray, inverted: bool) -> np.ndarray:
+    """uint8, (height, width)."""
+    try:
+        shown = _windowed(view, known, stored)
+    except _BROKEN as error:
+        reason = f"its rescale or window tags are damaged ({type(error).__name__})"
+        raise DataError(f"{view.path}: {reason}; export it again") from error
+    return 255 - shown if inverted else shown
+
+
+def _windowed(view: View, known: Dataset, stored: np.ndarray) -> np.ndarray:
+    from pydicom.pixels.processing import apply_modality_lut
+
+    values = apply_modality_lut(stored, _macro(known, "PixelValueTransformationSequence", view.frame))
+    values = values * float(known.get("DoseGridScaling") or 1)
+    window = view.window
+    if window in (None, TAG):
+        shown = _by_tag(known, _macro(known, "FrameVOILUTSequence", view.frame), values)
+        if shown is not None:
+            return shown
+        if window == TAG:
+            raise DataError(f"{view.path}: states no window of its own; give a preset, {USUAL}, or (centre, width)")
+        window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if (bits := int(known.BitsStored)) <= 8 else USUAL
+        if window != USUAL and (values != stored).any():
+            window = USUAL  # a rescale has moved the values out of their bits
+    return levels(values, *_limits(view.path, known, window, values, stored))
+
+
+def _limits(
+    path: Path, known: Dataset, window: Window | None, values: np.ndarray, stored: np.ndarray
+) -> tuple[float, float]:
+    try:
+        window = checked(window or USUAL)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    if isinstance(window, str) and window in PRESETS and known.get("Modality") != "CT":
+        raise DataError(f"{path}: window {window!r} is for CT, in Hounsfield units; take {TAG} or {USUAL}")
+    padding = known.get("PixelPaddingValue")
+    inside = values[stored != int(padding)] if isinstance(padding, int) else values
+    return limits(window, inside if inside.size else values)
+
+
+def _by_tag(known: Dataset, voi: Dataset, values: np.ndarray) -> np.ndarray | None:
+    """By the VOI LUT, else by the first window, of the functions in PS3.3 C.11.2.1; None where the file has none."""
+    import numpy as np
+
+    if voi.get("VOILUTSequence"):
+        from pydicom.pixels.processing import apply_voi
+
+        table = voi.VOILUTSequence[0]
+        return levels(apply_voi(np.rint(values).astype(np.int64), voi), 0, 2 ** int(table.LUTDescriptor[2]) - 1)
+    centre, width = _first(voi.get("WindowCenter")), _first(voi.get("WindowWidth"))
+    if centre is None or width is None or width <= 0:
+        return None
+    match str(voi.get("VOILUTFunction") or "LINEAR").strip():
+        case "SIGMOID":
+            return levels(1 / (1 + np.exp(-4 * (values.astype(np.float64) - centre) / width)), 0, 1)
+        case "LINEAR_EXACT":
+            return levels(values, centre - width / 2, centre + width / 2)
+        case _:
+            if width <= 1:
+                return levels(values > centre - 0.5, 0, 1)
+            return levels(values, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
+
+
+def _macro(known: Dataset, name: str, frame: int) -> Dataset:
+    """Where a frame's rescale or window stands: its own functional group, the shared one, or the file itself."""
+    for groups, place in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+        items = known.get(groups) or []
+        if place < len(items) and items[place].get(name):
+            found: Dataset = items[place][name].value[0]
+            return found
+    return known
+
+
+def _coloured(known: Dataset, values: np.ndarray, palette: bool) -> np.ndarray:
+    """uint8, (height, width, 3)."""
+    from pydicom.pixels.processing import apply_color_lut
+
+    if palette:
+        values = apply_color_lut(values, known)[..., :3]
+        top = 2 ** (8 * values.dtype.itemsize) - 1
+    else:
+        top = 2 ** int(known.BitsStored) - 1
+    return levels(values, 0, top)
+
+
+def _first(value: Any) -> float | None:
+    if value is None or isinstance(value, str):
+        return float(value) if value else None
+    if isinstance(value, int | float):
+        return float(value)
+    return float(value[0]) if len(value) else None
+
+
+def _whole(path: Path, known: Dataset, name: str, usual: int | None = None) -> int:
+    """A tag that must be a whole number; its value is not told where it is none."""
+    try:
+        value = known.get(name)
+        if value in (None, "") and usual is not None:
+            return usual
+        return int(str(value))
+    except _BROKEN as error:
+        raise DataError(f"{path}: {name} is no whole number; export it again") from error
+
+
+def _sort(known: Dataset) -> str:
+    sort = known.get("SOPClassUID")
+    return sort.name if sort is not None and sort.name != str(sort) else "something else"
+
+
+def _check_inflated(path: Path) -> None:
+    """A deflated file is read whole: it must not swell without bound."""
+    import pydicom
+
+    if not has_preamble(path):
+        return
+    try:
+        meta = pydicom.filereader.read_file_meta_info(path)
+    except _BROKEN:
+        return  # the reading proper will tell
+    if meta.get("TransferSyntaxUID") != _DEFLATED:
+        return
+    inflating, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with path.open("rb") as file:
+        file.seek(_PREAMBLE + 4 + 12 + int(meta.FileMetaInformationGroupLength))
+        rest = file.read(1 << 16)
+        while rest and not inflating.eof and size <= MAX_INFLATED:
+            size += len(inflating.decompress(rest, 1 << 20))
+            rest = inflating.unconsumed_tail or file.read(1 << 16)
+    if size > MAX_INFLATED:
+        raise DataError(f"{path}: deflated, and more than {MAX_INFLATED} bytes once inflated; scale the image down")

@@ -1,0 +1,60 @@
+"""JPEG frames of DICOM files that pydicom's own decoders leave out: 12 bits, lossless, JPEG-LS.
+
+A decoder plugin as pydicom's guide asks for one: `is_available`, `DECODER_DEPENDENCIES`, a decoding function.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_WANTS = ("imagecodecs>=2026.3",)
+_JPEG = {"1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
+_JPEG_LS = {"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"}
+_START_OF_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xf7]..(.)(..)(..)", re.DOTALL)  # bits, height, width
+
+DECODER_DEPENDENCIES = dict.fromkeys(_JPEG | _JPEG_LS, _WANTS)
+LABEL = "imagecodecs"
+
+
+def is_available(uid: str) -> bool:
+    """Whether the plugin decodes this transfer syntax."""
+    return uid in DECODER_DEPENDENCIES
+
+
+def register() -> None:
+    """Let pydicom know of the plugin; a second call does nothing."""
+    from pydicom.pixels.decoders import get_decoder
+
+    for syntax in DECODER_DEPENDENCIES:
+        decoder = get_decoder(syntax)
+        if LABEL not in decoder.available_plugins:
+            decoder.add_plugin(LABEL, (__name__, "decode_frame"))
+
+
+def decode_frame(source: bytes, runner: Any) -> bytes:
+    """The frame's samples, colour by pixel; raises ValueError where its size is not the data set's."""
+    import imagecodecs
+
+    found = _START_OF_FRAME.search(source)
+    stated = found and (int.from_bytes(found[2]), int.from_bytes(found[3]))
+    if stated != (runner.rows, runner.columns):
+        raise ValueError("the compressed frame has another size than the data set states")
+    if str(runner.transfer_syntax) in _JPEG_LS:
+        frame = imagecodecs.jpegls_decode(source)
+    elif runner.samples_per_pixel > 1:  # as stored: pydicom converts colours itself
+        frame = imagecodecs.jpeg_decode(source, colorspace="RGB", outcolorspace="RGB")
+    else:
+        frame = _signed(imagecodecs.jpeg_decode(source), runner)
+    if runner.samples_per_pixel > 1:
+        runner.set_option("planar_configuration", 0)
+    runner.set_option("bits_allocated", frame.dtype.itemsize * 8)
+    return bytes(frame.tobytes())
+
+
+def _signed(frame: Any, runner: Any) -> Any:
+    """Samples of fewer bits than their container, their sign carried up."""
+    spare = frame.dtype.itemsize * 8 - runner.bits_stored
+    if runner.pixel_representation == 0 or spare <= 0:
+        return frame
+    return (frame.view(f"i{frame.dtype.itemsize}") << spare) >> spare

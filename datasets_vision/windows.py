@@ -1,0 +1,75 @@
+"""Which values of a scan are shown: a window from a tag, a preset, two percentiles, or centre and width."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from datasets_vision.example import Window
+from vlm_ft.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TAG = "tag"
+"""The window that the file itself states."""
+
+PRESETS: dict[str, tuple[float, float]] = {
+    "brain": (40, 80),
+    "stroke": (35, 40),
+    "subdural": (75, 215),
+    "temporal bone": (600, 2800),
+    "lung": (-600, 1500),
+    "mediastinum": (50, 350),
+    "angiography": (300, 600),
+    "abdomen": (50, 400),
+    "liver": (60, 160),
+    "spine": (50, 250),
+    "bone": (400, 1800),
+}
+"""(centre, width) in Hounsfield units, so for computed tomography alone."""
+
+USUAL = "p1-p99"
+"""Where a file of more than eight bits states no window."""
+
+_PERCENTILES = re.compile(r"p([0-9]+(?:\.[0-9]+)?)-p([0-9]+(?:\.[0-9]+)?)")
+
+
+def checked(window: Window) -> Window:
+    """The window, if it is one; raises DataError in one line, without a place, else."""
+    if not isinstance(window, str):
+        if not window[1] > 0:
+            raise DataError(f"window {tuple(window)}: its width must be more than 0; give (centre, width)")
+        return window
+    if (found := _PERCENTILES.fullmatch(window)) is not None:
+        low, high = float(found[1]), float(found[2])
+        if not low < high <= 100:
+            raise DataError(f"window {window!r}: percentiles rise from 0 to 100, as in {USUAL}")
+    elif window not in PRESETS and window != TAG:
+        raise DataError(f"window {window!r}: {nearest(window, [*PRESETS, TAG, USUAL])}")
+    return window
+
+
+def limits(window: Window, values: np.ndarray) -> tuple[float, float]:
+    """The values shown black and white under a preset, two percentiles of `values`, or (centre, width)."""
+    import numpy as np
+
+    if isinstance(window, str) and (found := _PERCENTILES.fullmatch(window)) is not None:
+        known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+        if known.size == 0:
+            return 0.0, 0.0
+        low, high = np.percentile(known, (float(found[1]), float(found[2])))
+        if low == high:  # nearly all of one value: a mask, a black frame with a mark
+            low, high = known.min(), known.max()
+        return float(low), float(high)
+    centre, width = PRESETS[window] if isinstance(window, str) else window
+    return centre - width / 2, centre + width / 2
+
+
+def levels(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """`values` as uint8: `low` and below 0, `high` and above 255; what is no number is 0."""
+    import numpy as np
+
+    scale = 255 / (high - low) if high > low else 0.0
+    stretched = np.nan_to_num((values.astype(np.float64) - low) * scale, nan=0.0, posinf=255.0, neginf=0.0)
+    return np.clip(np.rint(stretched), 0, 255).astype(np.uint8)
