@@ -42,6 +42,7 @@ class Splits(Strict):
 
     `source` keeps a data set's own lists ({"val": "test"}); the rest is shared out by the shares.
     `folds` and `fold` make a cross-validation: that fold is `test`, the rest follows the other shares.
+    `train_examples`: at most so many of `train` are used, whole groups, drawn by `subset_seed`; the other roles stay.
     """
 
     train: float = Field(default=0.70, gt=0)
@@ -52,6 +53,8 @@ class Splits(Strict):
     folds: int | None = Field(default=None, ge=2)
     fold: int = Field(default=0, ge=0)
     seed: int = 0
+    train_examples: int | None = Field(default=None, ge=1)
+    subset_seed: int = 0
 
     @model_validator(mode="after")
     def _fold_exists(self) -> Splits:

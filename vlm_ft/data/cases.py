@@ -15,8 +15,9 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Items
 from vlm_ft.answers.task import Values
 from vlm_ft.data.splits import assign, group_of
+from vlm_ft.data.subsets import nested
 from vlm_ft.errors import DataError, FormError
-from vlm_ft.recipe import ROLES, Recipe, Role, with_rates
+from vlm_ft.recipe import ROLES, Recipe, Role, Splits, with_rates
 from vlm_ft.tasks import task_of
 
 
@@ -74,6 +75,7 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
     by_role: dict[Role, tuple[Case, ...]] = {
         role: tuple(case for case, given in zip(cases, roles, strict=True) if given == role) for role in ROLES
     }
+    by_role["train"] = _limited(by_role["train"], form, recipe.splits)
     if not by_role["train"]:
         raise DataError(f"recipe {recipe.name}: no example is left for training; check splits and data")
     return Dataset(
@@ -83,6 +85,15 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
         synthetic=any((source.path / SYNTHETIC_MARKER).is_file() for source in recipe.data),
         notes=notes,
     )
+
+
+def _limited(train: tuple[Case, ...], form: Form, splits: Splits) -> tuple[Case, ...]:
+    """The training cases, or the nested subset that the recipe asks for."""
+    if splits.train_examples is None or not train:
+        return train
+    strata = [stratum_of(case.values, form) for case in train]
+    kept = nested([case.group for case in train], strata, splits.train_examples, splits.subset_seed)
+    return tuple(case for case, keep in zip(train, kept, strict=True) if keep)
 
 
 def _distinct(examples: list[Example], sources: int) -> list[Example]:
@@ -128,7 +139,7 @@ def narrowed(values: Values, form: Form) -> Values:
     values = {name: values[name] for name in form.names if name in values}
     for name, value in values.items():
         kind = form.field(name).kind
-        if isinstance(kind, Items):
+        if isinstance(kind, Items) and isinstance(value, list):
             wanted = [part.name for part in kind.fields]
             values[name] = [{key: row[key] for key in wanted if key in row} for row in value]
     asked = form.narrow(values)
