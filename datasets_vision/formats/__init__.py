@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from datasets_vision.formats import folders, masks, pairs, records, tables, voc
+from datasets_vision.formats import (
+    chat,
+    dialogues,
+    folders,
+    masks,
+    multiple_choice,
+    pairs,
+    preferences,
+    records,
+    spans,
+    tables,
+    voc,
+)
 from datasets_vision.formats.contract import Format
 from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
@@ -15,6 +27,11 @@ FORMATS: dict[str, Format] = {
     "pairs": Format("pairs", pairs.matches, pairs.read),
     "masks": Format("masks", masks.matches, masks.read),
     "folders": Format("folders", folders.matches, folders.read),
+    "preferences": Format("preferences", preferences.matches, preferences.read, photo_column=True),
+    "chat": Format("chat", chat.matches, chat.read, photo_column=True),
+    "multiple_choice": Format("multiple_choice", multiple_choice.matches, multiple_choice.read, photo_column=True),
+    "spans": Format("spans", spans.matches, spans.read, photo_column=True),
+    "dialogues": Format("dialogues", dialogues.matches, dialogues.read),
     "tables": Format("tables", tables.matches, tables.read, photo_column=True),
     "records": Format("records", records.matches, records.read, photo_column=True),
 }

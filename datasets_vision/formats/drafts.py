@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets_vision.example import Example, Label, LabelledObject, Turn
 from datasets_vision.formats.contract import FOLDER, SetAside, Source
-from datasets_vision.formats.tables import role_of
+from datasets_vision.formats.tables import asked_columns, role_of
 from datasets_vision.images import image_size
 from vlm_ft.errors import DataError
 
@@ -78,9 +78,8 @@ def image_at(path: Path, written: str) -> Path:
 
 
 def _require(source: Source, path: Path, drafts: Sequence[Draft]) -> None:
-    wanted = source.shown() | set(source.columns.values())
-    wanted |= {name for name in (source.image, source.group_by) if name is not None}
     cells = dict.fromkeys(name for draft in drafts for name in draft.cells)
+    wanted = asked_columns(source, cells) | ({source.group_by} if source.group_by else set())
     if TEXT in wanted and TEXT not in cells:
         listed = ", ".join(cells) or "none"
         raise DataError(f"{path}: no column {TEXT!r}; give text: a template over its columns: {listed}")

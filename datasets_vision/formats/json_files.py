@@ -21,7 +21,7 @@ MAX_LINE = 16 << 20
 MAX_FILE = 512 << 20
 """Bytes of a JSON file, which is parsed from memory; a JSON-lines file may be of any size."""
 
-TURNS = ("messages", "conversations")
+TURNS = ("messages", "conversations", "conversation")
 """Names of lists that are one conversation, never a list of records."""
 
 SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})

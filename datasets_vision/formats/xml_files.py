@@ -62,7 +62,10 @@ def xml_drafts(path: Path, tag: str) -> Iterator[Draft | SetAside]:
 
 
 def parse_xml(path: Path) -> Any:  # Element; the parser comes without types
-    """The root element; each element's attribute `LINE` is its line. Raises DataError for a file that is too large, broken, or declares entities."""
+    """The root element; each element's attribute `LINE` is its line.
+
+    Raises DataError for a file that is too large, broken, or declares entities.
+    """
     from defusedxml import DefusedXmlException
 
     if path.stat().st_size > MAX_FILE:

@@ -1,0 +1,208 @@
+"""Conversations: LLaVA JSON with <image>, ShareGPT, and OpenAI `messages` with parts of content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets_vision.example import Example, Turn
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.drafts import TEXT, Draft, examples_of
+from datasets_vision.formats.flat import flat, leaves_of
+from datasets_vision.formats.json_files import TURNS, Entry, entries, first_objects, json_files
+from vlm_ft.errors import DataError, nearest
+
+MARK = "<image>"
+"""Stands in a text where an image is shown."""
+
+_IMAGES = ("image", "images")  # columns of a record
+_WHO = ("role", "from")
+_WHAT = ("content", "value")
+_ROLES: dict[str, Literal["system", "user", "assistant"]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "model": "assistant",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A conversation: neighbouring turns of one speaker are one; `marks` counts the places for images."""
+
+    turns: tuple[Turn, ...]
+    images: tuple[str, ...] = ()
+    marks: int = 0
+
+
+def matches(path: Path) -> bool:
+    """JSON or JSON lines whose first record is a list of turns with a role and a text."""
+    return any(_conversation(record) is not None for record in first_objects(path))
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """The last assistant turn is the column `reply`, all before it the turns; what follows it is not used.
+
+    A system message opens the user's next turn. Columns are `text` (the last user turn, without the mark
+    <image>), `reply`, and whatever else a record holds. An image's path is relative to the file or to its
+    folder `images`; there must be as many images as marks, where there are marks.
+    """
+    found = False
+    for path in json_files(source.path):
+        found = True
+        yield from examples_of(source, path, drafts_of(source, path, _draft))
+    if not found:
+        raise DataError(f"{source.path}: no JSON or JSON-lines file; give one, or the folder of some")
+
+
+def drafts_of(source: Source, path: Path, draft: Any) -> Iterator[Draft | SetAside]:
+    """What `draft(source, entry, record)` makes of each record of a file; its DataError sets the record aside."""
+    for entry in entries(path):
+        if isinstance(entry, SetAside):
+            yield entry
+            continue
+        try:
+            if not isinstance(entry.value, dict):
+                raise DataError(f"not an object with keys but {str(entry.value)[:40]!r}; write one a record")
+            yield draft(source, entry, entry.value)
+        except DataError as error:
+            yield SetAside(entry.place, str(error))
+        except RecursionError:
+            yield SetAside(entry.place, "values nested too deep; flatten them")
+
+
+def spoken(messages: Any) -> Spoken:
+    """The turns of a list of messages; raises DataError for a role, or a part of content, that is not known."""
+    if not isinstance(messages, list) or not messages:
+        raise DataError("no list of messages; write [{role, content}, ...]")
+    turns: list[Turn] = []
+    images: list[str] = []
+    marks, system = 0, ""
+    for message in messages:
+        role, content = _role(message), next((message[key] for key in _WHAT if key in message), None)
+        text, shown = _text(content)
+        marks += text.count(MARK) + len(shown)
+        images += [name for name in shown if name]
+        text = "\n".join(line.strip() for line in text.split(MARK)).strip() if MARK in text else text.strip()
+        if role == "system":
+            system = _joined(system, text)
+        elif role == "assistant":
+            if shown:
+                raise DataError("an image in an assistant's turn; only what is asked can show images")
+            _add(turns, "assistant", text)
+        else:
+            _add(turns, "user", _joined(system, text))
+            system = ""
+    return Spoken(tuple(turns), tuple(images), marks)
+
+
+def images_of(source: Source, record: Mapping[str, Any], said: Spoken) -> tuple[str, ...]:
+    """Paths of a record's images, in its messages or beside them; raises DataError where marks and images differ.
+
+    With `Source.image` the recipe names their column, which is read elsewhere.
+    """
+    names = list(said.images)
+    for column in _IMAGES if source.image is None else ():
+        value = record.get(column)
+        for name in value if isinstance(value, list) else [value] if value else []:
+            if not isinstance(name, str):
+                raise DataError(f"{column}: {str(name)[:40]!r} is no path; write images as paths of files")
+            names.append(name)
+    count = len(names) + (source.image is not None)
+    if said.marks and said.marks != count:
+        raise DataError(f"{said.marks} places for images ({MARK} or image parts), but {count} images; make them equal")
+    return tuple(names)
+
+
+def others_of(record: Mapping[str, Any], used: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The other columns of a record, and those for the asking."""
+    return flat(leaves_of({key: value for key, value in record.items() if key not in used}) if len(record) else ())
+
+
+def _conversation(record: Mapping[str, Any]) -> Any:
+    for name in TURNS:
+        turns = record.get(name)
+        if isinstance(turns, list) and turns and isinstance(turns[0], dict):
+            first = turns[0]
+            if any(key in first for key in _WHO) and any(key in first for key in _WHAT):
+                return turns
+    return None
+
+
+def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
+    turns = next((record[name] for name in TURNS if name in record), None)
+    if turns is None:
+        raise DataError(f"no {' or '.join(TURNS)} in it but {', '.join(record)[:80] or 'nothing'}")
+    said = spoken(turns)
+    last = max((number for number, turn in enumerate(said.turns) if turn.role == "assistant"), default=-1)
+    if last < 0:
+        raise DataError("no assistant's turn, so nothing to learn; add one")
+    asked, reply = said.turns[:last], said.turns[last].text
+    if not any(turn.role == "user" for turn in asked):
+        raise DataError("nothing is asked before the last assistant's turn; add a user's turn")
+    if not reply:
+        raise DataError("the last assistant's turn is empty; write its text")
+    images = images_of(source, record, said)
+    others, more = others_of(record, (*TURNS, *(_IMAGES if source.image is None else ())))
+    cells = {**others, TEXT: asked[-1].text, "reply": reply}
+    return Draft(entry.name, entry.place, cells, more, before=asked[:-1], images=images)
+
+
+def _role(message: Any) -> Literal["system", "user", "assistant"]:
+    if not isinstance(message, dict):
+        raise DataError(f"a message is no object but {str(message)[:40]!r}; write {{role, content}}")
+    said = next((str(message[key]) for key in _WHO if key in message), "")
+    if said.lower() not in _ROLES:
+        raise DataError(f"a message of role {said[:40]!r}; {nearest(said, _ROLES)}")
+    return _ROLES[said.lower()]
+
+
+def _text(content: Any) -> tuple[str, list[str]]:
+    """The words of a message, and its images: a path each, "" where a record names them beside its messages."""
+    if isinstance(content, str):
+        return content, []
+    if not isinstance(content, list):
+        raise DataError(f"a message without text ({str(content)[:40]!r}); write its content")
+    words: list[str] = []
+    images: list[str] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(part, str):
+            words.append(part)
+        elif kind in ("text", "input_text", "output_text") and isinstance(part.get("text"), str):
+            words.append(part["text"])
+        elif kind in ("image_url", "input_image", "image"):
+            images.append(_address(part))
+        else:
+            raise DataError(
+                f"a part of type {str(kind)[:40]!r} in a message's content; only text and image_url are read"
+            )
+    return "\n".join(words), images
+
+
+def _address(part: Mapping[str, Any]) -> str:
+    value = next((part[key] for key in ("image_url", "image", "path", "url") if part.get(key)), "")
+    if isinstance(value, dict):
+        value = value.get("url") or value.get("path") or ""
+    if not isinstance(value, str):
+        raise DataError(f"an image part holds {str(value)[:40]!r}; write the path of a file")
+    return value
+
+
+def _add(turns: list[Turn], role: Literal["user", "assistant"], text: str) -> None:
+    if turns and turns[-1].role == role:
+        turns[-1] = Turn(role, _joined(turns[-1].text, text))
+    else:
+        turns.append(Turn(role, text))
+
+
+def _joined(first: str, second: str) -> str:
+    return "\n\n".join(part for part in (first, second) if part)

@@ -1,0 +1,146 @@
+"""Dialogues as tables: a row a customer's turn, with its intent and a slot for each word (MultiDoGO)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+from datasets_vision.example import Example, LabelledObject, Turn
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.drafts import TEXT, Draft, examples_of
+from datasets_vision.formats.tables import Row, read_table
+from datasets_vision.walk import walk
+from vlm_ft.errors import DataError
+
+OUTSIDE = "O"
+"""The slot of a word that fills none."""
+
+_CONVERSATION, _TURN, _UTTERANCE, _SLOTS, _INTENT = (
+    "conversationId",
+    "turnNumber",
+    "utterance",
+    "slot-labels",
+    "intent",
+)
+_SUFFIXES = frozenset({".tsv", ".csv"})
+_SEVERAL = "<div>"  # between the intents of one turn
+_LOOKED_AT = 4  # tables of a folder that tell its kind
+
+
+def matches(path: Path) -> bool:
+    """Tables with the columns conversationId, turnNumber and utterance."""
+    return any(_is_dialogue(table) for table in islice(_tables(path), _LOOKED_AT))
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """Each turn is an example with the turns of its conversation so far; the conversation is its group.
+
+    Columns: `text` (this turn), `intent` (several joined by "+"), and the table's own. Slots are objects: the
+    words in a row that fill one slot, with their place in the turn in characters, the end exclusive. Only what
+    the table has is known: where it holds the customer's side alone, so do the turns.
+    """
+    found = False
+    for path in _tables(source.path):
+        found = True
+        try:
+            rows = list(_rows(path))
+        except DataError as error:
+            yield SetAside.of(path, error)
+            continue
+        yield from examples_of(source, path, _drafts(path, rows))
+    if not found:
+        raise DataError(f"{source.path}: no TSV or CSV table; give one, or the folder of some")
+
+
+def _tables(path: Path) -> Iterator[Path]:
+    return (file for file in walk(path) if file.suffix.lower() in _SUFFIXES)
+
+
+def _is_dialogue(path: Path) -> bool:
+    try:
+        header, _ = read_table(path)
+    except DataError:
+        return False
+    return {_CONVERSATION, _TURN, _UTTERANCE} <= set(header)
+
+
+def _rows(path: Path) -> Iterator[Row | SetAside]:
+    header, rows = read_table(path)
+    Source.require_columns(path, (_CONVERSATION, _TURN, _UTTERANCE), header)
+    return rows
+
+
+def _drafts(path: Path, rows: list[Row | SetAside]) -> Iterator[Draft | SetAside]:
+    """In the table's order; a conversation's turns follow their numbers, wherever their rows stand."""
+    conversations: dict[str, list[tuple[int, Row]]] = {}
+    for item in rows:
+        if isinstance(item, SetAside):
+            yield item
+            continue
+        try:
+            number = _number(item)
+        except DataError as error:
+            yield SetAside(f"{path}:{item.line}", str(error))
+            continue
+        conversations.setdefault(item.cells[_CONVERSATION], []).append((number, item))
+    for name, turns in conversations.items():
+        yield from _conversation(path, name, sorted(turns, key=lambda turn: turn[0]))
+
+
+def _number(row: Row) -> int:
+    if not row.cells[_CONVERSATION].strip():
+        raise DataError(f"no {_CONVERSATION}; write which conversation the turn belongs to")
+    number = row.cells[_TURN].strip().removesuffix(".0")  # as pandas writes a column with gaps
+    if not number.isdecimal():
+        raise DataError(f"{_TURN} {row.cells[_TURN][:40]!r} is no number; count the turns from 0")
+    return int(number)
+
+
+def _conversation(path: Path, name: str, turns: list[tuple[int, Row]]) -> Iterator[Draft | SetAside]:
+    before: list[Turn] = []
+    seen: set[int] = set()
+    for number, row in turns:
+        place = f"{path}:{row.line}"
+        text = row.cells[_UTTERANCE].strip()
+        if number in seen:
+            yield SetAside(place, f"a second turn {number} of conversation {name!r}; number it anew")
+            continue
+        seen.add(number)
+        if not text:
+            yield SetAside(place, "a turn without words")
+            continue
+        try:
+            slots = _slots(row.cells[_UTTERANCE], row.cells)
+        except DataError as error:
+            yield SetAside(place, str(error))  # its words were said all the same
+        else:
+            cells = {**row.cells, TEXT: text}
+            if _INTENT in cells:
+                cells[_INTENT] = "+".join(cells[_INTENT].split(_SEVERAL))
+            yield Draft(str(row.line), place, cells, before=tuple(before), objects=slots, group=name)
+        before.append(Turn("user", text))
+
+
+def _slots(utterance: str, cells: Mapping[str, str]) -> tuple[LabelledObject, ...] | None:
+    """The slots that a turn's words fill; None where the table has no labels, or none for this turn."""
+    if not cells.get(_SLOTS, "").strip():
+        return None
+    words, labels = utterance.split(" "), cells[_SLOTS].split(" ")
+    if len(words) != len(labels):
+        raise DataError(f"{len(labels)} slot labels for {len(words)} words; give one a word")
+    found: list[tuple[str, int, int]] = []
+    at, last = 0, OUTSIDE
+    for word, label in zip(words, labels, strict=True):
+        if label != OUTSIDE:
+            start = found.pop()[1] if label == last else at
+            found.append((label, start, at + len(word)))
+        at, last = at + len(word) + 1, label
+    shift = len(utterance) - len(utterance.lstrip())
+    return tuple(
+        LabelledObject(
+            label,
+            attributes={"text": utterance[start:end], "start": start - shift, "end": end - shift},
+        )
+        for label, start, end in found
+    )

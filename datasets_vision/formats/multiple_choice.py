@@ -1,0 +1,104 @@
+"""Multiple choice: a question, its options, and which of them are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from datasets_vision.example import Example
+from datasets_vision.formats.chat import drafts_of, others_of
+from datasets_vision.formats.contract import SetAside, Source, plain
+from datasets_vision.formats.drafts import TEXT, Draft, examples_of
+from datasets_vision.formats.json_files import Entry, first_objects, json_files
+from vlm_ft.errors import DataError
+
+_OPTIONS = ("options", "choices")
+_RIGHT = ("correct", "answer")
+_USED = (*_OPTIONS, *_RIGHT, "option_ids")
+
+
+def matches(path: Path) -> bool:
+    """JSON or JSON lines whose first record has a question, a list of options and the right one."""
+    return any(
+        isinstance(record.get("question"), str)
+        and any(isinstance(record.get(key), list) for key in _OPTIONS)
+        and any(key in record for key in _RIGHT)
+        for record in first_objects(path)
+    )
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """The text is the question and its options, a letter each; `option` is the right letter, `answer` its text.
+
+    What is right: `correct`, a boolean for each option, or `answer`: a letter, an option's text, or its
+    position from 0. Letters of several right ones are joined by "+", their texts by "; ".
+    """
+    found = False
+    for path in json_files(source.path):
+        found = True
+        yield from examples_of(source, path, drafts_of(source, path, _draft))
+    if not found:
+        raise DataError(f"{source.path}: no JSON or JSON-lines file; give one, or the folder of some")
+
+
+def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
+    question = record.get("question")
+    if not isinstance(question, str) or not question.strip():
+        raise DataError(f"no question in it but {', '.join(record)[:80] or 'nothing'}")
+    options = _options(record)
+    letters = _letters(record, len(options))
+    right = _right(record, options, letters)
+    listed = "\n".join(f"{letter}) {option}" for letter, option in zip(letters, options, strict=True))
+    others, more = others_of(record, _USED)
+    cells = {
+        **others,
+        TEXT: f"{question.strip()}\n{listed}",
+        "option": "+".join(letters[place] for place in right),
+        "answer": "; ".join(options[place] for place in right),
+    }
+    return Draft(entry.name, entry.place, cells, more)
+
+
+def _options(record: Mapping[str, Any]) -> list[str]:
+    given = next((record[key] for key in _OPTIONS if isinstance(record.get(key), list)), [])
+    options = [plain(option).strip() for option in given if isinstance(option, str | int | float)]
+    if len(given) < 2 or len(options) < len(given) or not all(options):
+        raise DataError(f"options {str(given)[:60]!r} are no list of two or more texts")
+    if len(set(options)) < len(options):
+        twice = next(option for option in options if options.count(option) > 1)
+        raise DataError(f"option {twice[:60]!r} stands twice; drop one")
+    return options
+
+
+def _letters(record: Mapping[str, Any], count: int) -> list[str]:
+    given = record.get("option_ids")
+    if given is None:
+        if count > len(ascii_uppercase):
+            raise DataError(f"{count} options, which is more than letters; give option_ids")
+        return list(ascii_uppercase[:count])
+    letters = [plain(letter).strip() for letter in given] if isinstance(given, list) else []
+    if len(letters) != count or len(set(letters)) != count:
+        raise DataError(f"option_ids {str(given)[:60]!r} do not name the {count} options")
+    return letters
+
+
+def _right(record: Mapping[str, Any], options: list[str], letters: list[str]) -> list[int]:
+    """Positions of the right options."""
+    flags = record.get("correct")
+    if isinstance(flags, list):
+        if len(flags) != len(options) or not all(isinstance(flag, bool) for flag in flags):
+            raise DataError(f"correct {str(flags)[:60]!r} is no true or false for each of the {len(options)} options")
+        if not any(flags):
+            raise DataError("no option is correct; mark the right one")
+        return [place for place, flag in enumerate(flags) if flag]
+    answer = record.get("answer", flags)
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        if not 0 <= answer < len(options):
+            raise DataError(f"answer {answer} is no position among {len(options)} options; they start at 0")
+        return [answer]
+    for known in (letters, options):
+        if isinstance(answer, str) and answer.strip() in known:
+            return [known.index(answer.strip())]
+    raise DataError(f"answer {str(answer)[:60]!r} is none of the options; write its letter, its text or its position")

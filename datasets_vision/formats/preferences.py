@@ -1,0 +1,111 @@
+"""Preferences: pairs of a chosen and a rejected reply in their three forms, and replies with a thumb up or down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets_vision.example import Example, Turn
+from datasets_vision.formats.chat import Spoken, drafts_of, images_of, others_of, spoken
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.drafts import TEXT, Draft, examples_of
+from datasets_vision.formats.json_files import Entry, first_objects, json_files
+from vlm_ft.errors import DataError
+
+_PAIR = ("chosen", "rejected")
+_OUTPUTS = ("preferred_output", "non_preferred_output")  # OpenAI and Azure
+_UNPAIRED = ("prompt", "completion", "label")
+_USED = ("prompt", "input", "completion", "label", "image", "images", *_PAIR, *_OUTPUTS)
+
+
+def matches(path: Path) -> bool:
+    """JSON or JSON lines whose first record has a pair of replies, or one with a label true or false."""
+    return any(_form(record) is not None for record in first_objects(path))
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """Columns `chosen` and `rejected`, or `completion` and `liked` (bool); the prompt is the turns.
+
+    A prompt is a text or messages; where there is none, `chosen` and `rejected` are whole conversations that
+    differ in their last turn. A pair of equal replies is set aside.
+    """
+    found = False
+    for path in json_files(source.path):
+        found = True
+        yield from examples_of(source, path, drafts_of(source, path, _draft))
+    if not found:
+        raise DataError(f"{source.path}: no JSON or JSON-lines file; give one, or the folder of some")
+
+
+def _form(record: Mapping[str, Any]) -> tuple[str, ...] | None:
+    for form in (_PAIR, _OUTPUTS):
+        if all(isinstance(record.get(key), str | list | dict) for key in form):
+            return form
+    if all(key in record for key in _UNPAIRED) and record["label"] in (True, False):
+        return _UNPAIRED
+    return None
+
+
+def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
+    form = _form(record)
+    if form is None:
+        raise DataError(
+            f"no {' and '.join(_PAIR)}, no {' and '.join(_OUTPUTS)}, no {', '.join(_UNPAIRED)} (true or false)"
+        )
+    cells: dict[str, Any]
+    if form == _UNPAIRED:
+        asked = _prompt(record)
+        cells = {"completion": _reply("completion", record["completion"]), "liked": bool(record["label"])}
+    else:
+        asked, chosen, rejected = _pair(record, *form)
+        if chosen == rejected:
+            raise DataError(f"{form[0]} and {form[1]} are the same text; drop the pair")
+        cells = {"chosen": chosen, "rejected": rejected}
+    if not asked.turns or asked.turns[-1].role != "user":
+        raise DataError("the prompt does not end with a user's turn; write what is asked")
+    images = images_of(source, record, asked)
+    others, more = others_of(record, [key for key in _USED if key != source.image])
+    *before, last = asked.turns
+    return Draft(
+        entry.name, entry.place, {**others, TEXT: last.text, **cells}, more, before=tuple(before), images=images
+    )
+
+
+def _pair(record: Mapping[str, Any], liked: str, disliked: str) -> tuple[Spoken, str, str]:
+    if "prompt" in record or "input" in record:
+        return _prompt(record), _reply(liked, record[liked]), _reply(disliked, record[disliked])
+    one, other = spoken(_messages(record[liked])), spoken(_messages(record[disliked]))
+    if one.turns[:-1] != other.turns[:-1]:
+        raise DataError(f"{liked} and {disliked} differ before their last turn; give their prompt")
+    asked = Spoken(one.turns[:-1], one.images, one.marks)
+    return asked, _last(liked, one.turns[-1:]), _last(disliked, other.turns[-1:])
+
+
+def _prompt(record: Mapping[str, Any]) -> Spoken:
+    given = record.get("prompt", record.get("input"))
+    if isinstance(given, str):
+        return spoken([{"role": "user", "content": given}])
+    return spoken(_messages(given))
+
+
+def _messages(given: Any) -> Any:
+    return given.get("messages") if isinstance(given, dict) else given
+
+
+def _reply(name: str, given: Any) -> str:
+    """The text of a reply: a text, or one assistant's turn."""
+    if isinstance(given, str):
+        if not given.strip():
+            raise DataError(f"{name} is empty; write the reply")
+        return given.strip()
+    messages = [given] if isinstance(given, dict) and "content" in given else _messages(given)
+    return _last(name, spoken(messages).turns)
+
+
+def _last(name: str, turns: tuple[Turn, ...]) -> str:
+    if len(turns) != 1 or turns[0].role != "assistant":
+        raise DataError(f"{name} is not one assistant's turn; end the conversation with it")
+    if not turns[0].text:
+        raise DataError(f"{name} is empty; write the reply")
+    return turns[0].text

@@ -1,0 +1,124 @@
+"""Entity spans: a text, what its words name, and how that hangs together (MaintIE and its like)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets_vision.example import Example, LabelledObject
+from datasets_vision.formats.chat import drafts_of, others_of
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.drafts import TEXT, Draft, examples_of
+from datasets_vision.formats.json_files import Entry, first_objects, json_files
+from vlm_ft.errors import DataError
+
+Spans = list[tuple[int, int]]
+"""First character and the one after the last, of each token."""
+
+_TYPES = ("type", "label")
+_USED = ("text", "tokens", "entities", "relations")
+
+
+def matches(path: Path) -> bool:
+    """JSON or JSON lines whose first record has a text or tokens, and entities with a start and an end."""
+    return any(_is_annotated(record) for record in first_objects(path))
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """The text; each entity is an object by its type, with its words (`text`) and where they stand in the text.
+
+    `start` and `end` count characters of the column `text`, the end exclusive. In the file they count tokens
+    where there are `tokens`, else characters. A relation is in the attribute `relations` of its head:
+    `{"type": ..., "text": the tail's words, "to": the tail's position among the entities}`.
+    """
+    found = False
+    for path in json_files(source.path):
+        found = True
+        yield from examples_of(source, path, drafts_of(source, path, _draft))
+    if not found:
+        raise DataError(f"{source.path}: no JSON or JSON-lines file; give one, or the folder of some")
+
+
+def _is_annotated(record: Mapping[str, Any]) -> bool:
+    entities = record.get("entities")
+    if not isinstance(entities, list) or not (isinstance(record.get("text"), str) or "tokens" in record):
+        return False
+    return all(isinstance(entity, dict) and {"start", "end"} <= entity.keys() for entity in entities)
+
+
+def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
+    text, spans = _text(record)
+    entities = record.get("entities")
+    if not isinstance(entities, list):
+        raise DataError("no list of entities; write [] where there are none")
+    placed = [_place(entity, text, spans) for entity in entities]
+    related = _relations(record.get("relations") or [], placed, text)
+    objects = tuple(
+        LabelledObject(name, attributes={"text": text[start:end], "start": start, "end": end, **related[number]})
+        for number, (name, start, end) in enumerate(placed)
+    )
+    others, more = others_of(record, _USED)
+    return Draft(entry.name, entry.place, {**others, TEXT: text}, more, objects=objects)
+
+
+def _text(record: Mapping[str, Any]) -> tuple[str, Spans | None]:
+    """The text, and where its tokens stand; tokens joined by spaces where the text does not have them in order."""
+    text, tokens = record.get("text"), record.get("tokens")
+    if tokens is not None and not (isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)):
+        raise DataError(f"tokens {str(tokens)[:60]!r} are no list of words")
+    if not isinstance(text, str):
+        if not tokens:
+            raise DataError("neither text nor tokens; write one")
+        text = " ".join(tokens)
+    if tokens is None:
+        return text, None
+    return (text, spans) if (spans := _aligned(text, tokens)) is not None else _spelled(tokens)
+
+
+def _aligned(text: str, tokens: Sequence[str]) -> Spans | None:
+    spans, at = [], 0
+    for token in tokens:
+        start = text.find(token, at)
+        if start < 0 or text[at:start].strip():
+            return None
+        at = start + len(token)
+        spans.append((start, at))
+    return spans
+
+
+def _spelled(tokens: Sequence[str]) -> tuple[str, Spans]:
+    text = " ".join(tokens)
+    return text, _aligned(text, tokens) or []
+
+
+def _place(entity: Any, text: str, spans: Spans | None) -> tuple[str, int, int]:
+    """Type, and first and last character (exclusive)."""
+    if not isinstance(entity, dict):
+        raise DataError(f"an entity is no object but {str(entity)[:40]!r}; write {{start, end, type}}")
+    name = next((entity[key] for key in _TYPES if entity.get(key)), None)
+    if not isinstance(name, str):
+        raise DataError(f"an entity without type: {str(entity)[:60]}; write its type")
+    start, end = entity.get("start"), entity.get("end")
+    length, unit = (len(text), "characters") if spans is None else (len(spans), "tokens")
+    if type(start) is not int or type(end) is not int or not 0 <= start < end <= length:
+        raise DataError(f"{name[:60]!r} from {start} to {end} lies outside the {length} {unit}; the end is exclusive")
+    return (name, start, end) if spans is None else (name, spans[start][0], spans[end - 1][1])
+
+
+def _relations(
+    relations: Any, placed: Sequence[tuple[str, int, int]], text: str
+) -> Mapping[int, dict[str, list[dict[str, Any]]]]:
+    """The attribute of each head."""
+    found: dict[int, dict[str, list[dict[str, Any]]]] = defaultdict(dict)
+    for relation in relations if isinstance(relations, list) else [relations]:
+        fields = relation if isinstance(relation, dict) else {}
+        head, tail = fields.get("head"), fields.get("tail")
+        for position in (head, tail):
+            if type(position) is not int or not 0 <= position < len(placed):
+                raise DataError(f"a relation from {head} to {tail} among {len(placed)} entities; positions start at 0")
+        _, start, end = placed[int(str(tail))]
+        told = {"type": str(fields.get("type", "")), "text": text[start:end], "to": tail}
+        found[int(str(head))].setdefault("relations", []).append(told)
+    return found
