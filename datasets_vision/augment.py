@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +21,90 @@ MIN_VISIBLE = 0.4
 
 Step = tuple[str, dict[str, Any]]
 
-_LIGHT: tuple[Step, ...] = (
-    ("RandomBrightnessContrast", {"brightness_limit": 0.15, "contrast_limit": 0.15, "p": 0.8}),
-    # Each side loses up to 10 % and the size is kept: scale, shift and crop in one, and no invented border.
-    # Keep it the only step that cuts: MIN_VISIBLE is measured step by step.
-    ("CropAndPad", {"percent": (-0.1, 0.0), "keep_size": True, "p": 0.8}),
+
+def _light_of(limit: float) -> Step:
+    return ("RandomBrightnessContrast", {"brightness_limit": limit, "contrast_limit": limit, "p": 0.8})
+
+
+def _cut(most: float) -> Step:
+    """Each side loses up to `most` and the size is kept: scale, shift and crop in one, and no invented border.
+
+    Keep it the only step that cuts: MIN_VISIBLE is measured step by step.
+    """
+    return ("CropAndPad", {"percent": (-most, 0.0), "keep_size": True, "p": 0.8})
+
+
+def _colour(hue: int, saturation: int) -> Step:
+    limits = {"hue_shift_limit": hue, "sat_shift_limit": saturation, "val_shift_limit": 0}
+    return ("HueSaturationValue", {**limits, "p": 0.5})
+
+
+_MIRROR: Step = ("HorizontalFlip", {"p": 0.5})
+_TURNS: tuple[Step, ...] = (_MIRROR, ("VerticalFlip", {"p": 0.5}), ("RandomRotate90", {"p": 0.5}))
+_LIGHT: tuple[Step, ...] = (_light_of(0.15), _cut(0.1))
+_LENS: tuple[Step, ...] = (
+    ("GaussianBlur", {"sigma_limit": (0.3, 0.9), "blur_limit": 0, "p": 0.2}),
+    ("GaussNoise", {"std_range": (0.005, 0.03), "p": 0.3}),  # last: what it draws depends on the image's size
 )
-_TURNS: tuple[Step, ...] = (
-    ("HorizontalFlip", {"p": 0.5}),
-    ("VerticalFlip", {"p": 0.5}),
-    ("RandomRotate90", {"p": 0.5}),
+_PATIENT: Step = (
+    "Affine",
+    # Boxes of round things stay tight when turned; a lesion is round before it is square.
+    {
+        "rotate": (-3, 3),
+        "scale": (0.95, 1.05),
+        "translate_percent": (-0.02, 0.02),
+        "rotate_method": "ellipse",
+        "p": 0.8,
+    },
 )
 
 AUGMENTATIONS: dict[str, tuple[Step, ...]] = {
     "none": (),
     "light": _LIGHT,
     "flips": _LIGHT + _TURNS,  # for surfaces on which sides do not matter
+    "surfaces": (_light_of(0.2), _cut(0.12), *_TURNS, *_LENS),
+    "cars": (_light_of(0.2), _colour(6, 20), _cut(0.12), _MIRROR, *_LENS),  # a car stands on its wheels
+    "aircraft": (_light_of(0.25), _colour(4, 15), _cut(0.15), *_TURNS, *_LENS),
+    "scans": (_light_of(0.06), _PATIENT),  # grey levels and sides carry meaning
+    "documents": (_light_of(0.15), _cut(0.04), ("ImageCompression", {"quality_range": (55, 95), "p": 0.4}), *_LENS),
+    "objects": (_light_of(0.25), _colour(10, 30), _cut(0.2), _MIRROR, *_LENS),
+    "waste": (_light_of(0.25), _colour(10, 30), _cut(0.2), *_TURNS, *_LENS),  # seen from above
 }
 """Preset -> steps, each the name of an albumentations transform and its arguments."""
+
+_ACROSS = frozenset(["left", "right", "lh", "rh", "port", "starboard", "driver", "passenger", "nearside", "offside"])
+_UPRIGHT = frozenset(["top", "bottom", "upper", "lower", "upside", "underside", "above", "below", "overhead"])
+BROKEN_WORDS: dict[str, frozenset[str]] = {
+    "HorizontalFlip": _ACROSS,
+    "VerticalFlip": _ACROSS | _UPRIGHT,  # a mirror image, whichever way it is turned
+    "RandomRotate90": _ACROSS | _UPRIGHT,
+}
+"""Step -> the words that are no longer true of an image after it."""
+
+
+def steps_of(preset: str) -> tuple[Step, ...]:
+    """The steps of a preset. Raises DataError for an unknown one."""
+    if preset not in AUGMENTATIONS:
+        raise DataError(f"augmentation {preset!r} is not known; {nearest(preset, AUGMENTATIONS)}")
+    return AUGMENTATIONS[preset]
+
+
+def broken_word(preset: str, labels: Iterable[str]) -> tuple[str, str] | None:
+    """The first (label, word) that the preset would make untrue, as ("left_door", "left") by a flip; None is safe."""
+    words = frozenset[str]().union(*(BROKEN_WORDS.get(name, frozenset()) for name, _ in steps_of(preset)))
+    if not words:
+        return None
+    for label in labels:
+        for word in re.findall(r"[a-z]+", label.lower().replace("l/h", "lh").replace("r/h", "rh")):
+            if word in words:
+                return label, word
+    return None
+
+
+def safe_presets(labels: Iterable[str]) -> list[str]:
+    """The presets that leave every label true."""
+    told = list(labels)
+    return [preset for preset in AUGMENTATIONS if broken_word(preset, told) is None]
 
 
 def augment(
@@ -47,20 +115,41 @@ def augment(
     Boxes are 0..1000 of the image on both ways. Where less than MIN_VISIBLE of an object's area would stay,
     image and objects come back as they were. Raises DataError for an unknown preset.
     """
-    if preset not in AUGMENTATIONS:
-        raise DataError(f"augmentation {preset!r} is not known; {nearest(preset, AUGMENTATIONS)}")
-    if not AUGMENTATIONS[preset]:
-        return image, objects
-    boxed = {place: thing.box for place, thing in enumerate(objects or ()) if thing.box is not None}
-    pixels, boxes = _draw(image, boxed, preset, seed)
-    if len(boxes) < len(boxed):
-        return image, objects
+    (drawn,), moved = augment_together((image,), objects, preset, seed)
+    return drawn, moved
+
+
+def augment_together(
+    images: Sequence[PILImage], objects: tuple[LabelledObject, ...] | None, preset: str, seed: int
+) -> tuple[tuple[PILImage, ...], tuple[LabelledObject, ...] | None]:
+    """The same draw on every image of one example, so that a reference and its test photo stay aligned.
+
+    An object lies in the last image unless its attribute `photo` (from 1) says which. Sizes may differ: a draw is
+    a share of the sides. Where an object would be hidden in any image, all come back as they were.
+    """
+    if not steps_of(preset) or not images:
+        return tuple(images), objects
+    boxed: list[dict[int, tuple[int, int, int, int]]] = [{} for _ in images]
+    for place, thing in enumerate(objects or ()):
+        if thing.box is not None:
+            boxed[photo_of(thing, len(images))][place] = thing.box
+    drawn = [_draw(image, boxes, preset, seed) for image, boxes in zip(images, boxed, strict=True)]
+    if any(len(kept) < len(boxes) for (_, kept), boxes in zip(drawn, boxed, strict=True)):
+        return tuple(images), objects
+    pixels = tuple(image for image, _ in drawn)
     if objects is None:
         return pixels, None
+    moved = {place: box for _, kept in drawn for place, box in kept.items()}
     return pixels, tuple(
-        replace(thing, box=normalised_box(*boxes[place], 1, 1)) if place in boxes else thing
+        replace(thing, box=normalised_box(*moved[place], 1, 1)) if place in moved else thing
         for place, thing in enumerate(objects)
     )
+
+
+def photo_of(thing: LabelledObject, images: int) -> int:
+    """The image, from 0, in which an object of an example with so many images lies."""
+    stated = thing.attributes.get("photo", images)
+    return min(max(int(stated), 1), images) - 1
 
 
 def _draw(
