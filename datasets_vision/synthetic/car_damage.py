@@ -40,12 +40,12 @@ CAR_DAMAGE: dict[str, tuple[Defect, tuple[Stuff, ...]]] = {
 """Kind -> how it is drawn, and on what it can be."""
 
 MEASURES = {
-    "dent": Measure("area", 0.02, 0.06),
-    "paint_damage": Measure("area", 0.01, 0.03),
-    "shattered_glass": Measure("area", 0.02, 0.08),
-    "broken_lamp": Measure("area", 0.006, 0.02),
-    "scratch": Measure("length", 0.2, 0.4),
-    "crack": Measure("length", 0.15, 0.3),
+    "dent": Measure("area", 0.02, 0.045),
+    "paint_damage": Measure("area", 0.01, 0.025),
+    "shattered_glass": Measure("area", 0.02, 0.05),
+    "broken_lamp": Measure("area", 0.005, 0.012),
+    "scratch": Measure("length", 0.18, 0.3),
+    "crack": Measure("length", 0.12, 0.2),
 }
 REPLACED = ("shattered_glass", "broken_lamp")
 COVERED = 0.35  # alpha above which a pixel belongs to a damage
