@@ -7,8 +7,11 @@ from pathlib import Path
 
 from datasets_vision.formats import (
     chat,
+    coco,
+    cvat,
     dialogues,
     folders,
+    labelme,
     masks,
     multiple_choice,
     pairs,
@@ -16,16 +19,23 @@ from datasets_vision.formats import (
     records,
     spans,
     tables,
+    via,
     voc,
+    yolo,
 )
 from datasets_vision.formats.contract import Format
 from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
 
 FORMATS: dict[str, Format] = {
+    "cvat": Format("cvat", cvat.matches, cvat.read),
+    "coco": Format("coco", coco.matches, coco.read),
+    "via": Format("via", via.matches, via.read),
+    "labelme": Format("labelme", labelme.matches, labelme.read),
     "voc": Format("voc", voc.matches, voc.read),
     "pairs": Format("pairs", pairs.matches, pairs.read),
     "masks": Format("masks", masks.matches, masks.read),
+    "yolo": Format("yolo", yolo.matches, yolo.read),
     "folders": Format("folders", folders.matches, folders.read),
     "preferences": Format("preferences", preferences.matches, preferences.read, photo_column=True),
     "chat": Format("chat", chat.matches, chat.read, photo_column=True),
