@@ -1,0 +1,254 @@
+"""What the annotation formats share: their files recognised and parsed, and the images that they speak of."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from datasets_vision.example import Example, Label
+from datasets_vision.formats.contract import SPLIT_NAMES, SetAside
+from datasets_vision.images import IMAGE_SUFFIXES
+from datasets_vision.walk import walk
+from vlm_ft.errors import DataError
+
+MAX_BYTES = 1 << 30
+"""A larger annotation file is refused: parsed, it would take some ten times as much memory."""
+
+KeyPath = tuple[str, ...]
+"""The keys that lead to a key; "[]" stands for a list."""
+
+_PLAIN_WORDS = frozenset({"image", "images", "img", "imgs", "label", "labels", "annotations", "set", "data"})
+_ANNOTATION_FOLDERS = frozenset({"annotations", "labels", "json", "jsons"})
+_COCO = {
+    ("annotations", "[]", "category_id"),
+    ("annotations", "[]", "bbox"),
+    ("annotations", "[]", "segmentation"),
+    ("images", "[]", "file_name"),
+    ("categories", "[]", "supercategory"),
+}
+_LABEL_STUDIO = {("[]", "annotations"), ("[]", "predictions"), ("[]", "completions")}
+_HEAD = 1 << 16  # bytes that show what a JSON file is
+_LOOKED_AT = 8  # files of one folder that show what its files are
+_DEPTH = 5
+_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)(?:"|\Z)(\s*:)?|[{}\[\]]', re.DOTALL)
+
+
+def files_of(path: Path, suffix: str) -> list[Path]:
+    """The file itself, or all with that suffix (any case) below a folder, in natural order; hidden ones not."""
+    return [file for file in walk(path) if file.suffix.lower() == suffix and file.name[0] != "."]
+
+
+def sampled(files: list[Path]) -> Iterator[Path]:
+    """The first few of each folder: enough to know what the others are."""
+    seen: dict[Path, int] = defaultdict(int)
+    for file in files:
+        seen[file.parent] += 1
+        if seen[file.parent] <= _LOOKED_AT:
+            yield file
+
+
+def key_paths(path: Path) -> frozenset[KeyPath]:
+    """The keys in the first part of a JSON file, each with those that lead to it; nothing is parsed whole."""
+    status = path.stat()
+    return _key_paths(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _key_paths(path: Path, _changed: int, _size: int) -> frozenset[KeyPath]:
+    with path.open("rb") as file:
+        text = file.read(_HEAD).decode("utf-8-sig", errors="replace")
+    found: set[KeyPath] = set()
+    lead: list[str] = []  # of each open container: "[]", or the key read last
+    for token in _TOKEN.finditer(text):
+        match token[0][0]:
+            case "{" | "[" as opening:
+                lead.append("[]" if opening == "[" else "")
+            case "}" | "]":
+                if lead:
+                    lead.pop()
+            case _ if token[2] and lead and len(lead) <= _DEPTH:
+                lead[-1] = token[1]
+                found.add(tuple(lead))
+    return frozenset(found)
+
+
+def json_kind(path: Path) -> str | None:
+    """Which annotation format a JSON file has, by the keys in its first part."""
+    keys = key_paths(path)
+    if not _COCO.isdisjoint(keys):
+        return "coco"
+    if {("shapes",), ("imagePath",)} <= keys or ("shapes", "[]", "points") in keys:
+        return "labelme"
+    if ("[]", "data") in keys and not _LABEL_STUDIO.isdisjoint(keys):
+        return "label_studio"
+    if ("_via_img_metadata",) in keys or {key[1] for key in keys if len(key) == 2} >= {"filename", "regions"}:
+        return "via"
+    return None
+
+
+def beside(files: list[Path], kind: str) -> Iterator[SetAside]:
+    """The files of other annotation formats that a format leaves unread."""
+    for file in files:
+        other = json_kind(file)
+        if other not in (None, kind):
+            yield SetAside(str(file), f"holds {other} annotations, the set was read as {kind}; give this file as path")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file (UTF-8, BOM allowed); raises DataError with the line where it breaks, or for a key given twice."""
+    try:
+        return json.loads(_text(path), object_pairs_hook=_keys_once)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}); export it again") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: nested too deeply for annotations; export it again") from error
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:80]!r} is given twice in one object; remove one")
+    return found
+
+
+def _text(path: Path) -> str:
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise DataError(f"{path}: {size} bytes are more than {MAX_BYTES}; export the set in parts")
+    if size == 0:
+        raise DataError(f"{path}: 0 bytes, no annotations; export it again")
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = f"0x{error.object[error.start]:02x}"
+        raise DataError(f"{path}: not UTF-8: byte {byte} at offset {error.start}; save it as UTF-8") from error
+
+
+def role_word(name: str) -> str | None:
+    """The word of a folder's name that states a role: "val2017", "test_images"; no other word may stand there."""
+    words = [word for word in _words(name) if word.lower() not in _PLAIN_WORDS]
+    return words[0] if len(words) == 1 and words[0].lower() in SPLIT_NAMES else None
+
+
+def role_at_end(stem: str) -> str | None:
+    """The last or first word of a file's name that states a role: "instances_val2017", "train-coco"."""
+    words = _words(stem)
+    return next((word for word in (*words[-1:], *words[:1]) if word.lower() in SPLIT_NAMES), None)
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", name)
+
+
+@dataclass(slots=True)
+class Pictures:
+    """The images of a set: found by what an annotation calls them, and those that no annotation spoke of."""
+
+    root: Path
+    found: dict[str, Path]  # by normalised path, in natural order
+    named: dict[str, list[Path]]  # name, and stem, in lower case -> images
+    spoken: set[Path] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, path: Path) -> Pictures:
+        """Below a set's folder; for its file or folder of annotations without images, below the folder above."""
+        root = path if path.is_dir() else path.parent
+        climbs = path.is_file() or root.name.lower() in _ANNOTATION_FOLDERS
+        if climbs and next(_images(root), None) is None:
+            root = Path(os.path.normpath(root / ".."))
+        named: dict[str, list[Path]] = defaultdict(list)
+        found = {os.path.normpath(image): image for image in _images(root)}
+        for image in found.values():
+            named[image.name.lower()].append(image)
+            named[image.stem.lower()].append(image)
+        return cls(root, found, named)
+
+    def find(self, place: str, name: str, annotation: Path) -> Path:
+        """By its path from the annotation's folder or the root, else the nearest of that name, or of that stem.
+
+        An image of another role than the annotation's is none. Raises DataError where none is found, or several
+        are as near.
+        """
+        if not name.strip():
+            raise DataError(f"{place}: names no image; write its file name")
+        written = PureWindowsPath(name.strip())
+        for folder in (annotation.parent, self.root):
+            exact = self.found.get(os.path.normpath(folder / written.as_posix()))
+            if exact is not None:
+                return self._spoken_of(exact)
+        by_name = self.named.get(written.name.lower()) or self.named.get(written.stem.lower(), [])
+        role = self.role(None, annotation)
+        fitting = [image for image in by_name if role is None or self.role(image) in (None, role)]
+        nearness = {image: _nearness(image, written, annotation) for image in fitting}
+        nearest = [image for image in fitting if nearness[image] == max(nearness.values())]
+        if not nearest:
+            raise DataError(f"{place}: its image {str(written)[:120]!r} is missing; put it beside the annotations")
+        if len(nearest) > 1:
+            raise DataError(f"{place}: {written.name!r} may be {nearest[0]} or {nearest[1]}; write the image's path")
+        return self._spoken_of(nearest[0])
+
+    def role(self, image: Path | None, annotation: Path | None = None) -> str | None:
+        """The source's own word: of the image's folders, else of the annotation's folders or name."""
+        for path in filter(None, (image, annotation)):
+            folders = Path(os.path.relpath(path.parent, self.root)).parts
+            if stated := next(filter(None, map(role_word, folders)), None):
+                return stated
+        return role_at_end(annotation.stem) if annotation else None
+
+    def example(self, image: Path, label: Label, place: str, annotation: Path, role: str | None = None) -> Example:
+        """One image with its label, in the role that is given or found; its id is its path without the suffix."""
+        return Example(
+            id=image.relative_to(self.root).with_suffix("").as_posix(),
+            images=(image,),
+            label=label,
+            source=place,
+            role=role or self.role(image, annotation),
+        )
+
+    def unspoken(self, reason: str = "no annotation for this image") -> Iterator[SetAside]:
+        """Images that `find` was never asked for."""
+        return (SetAside(str(image), reason) for image in self.found.values() if image not in self.spoken)
+
+    def _spoken_of(self, image: Path) -> Path:
+        self.spoken.add(image)
+        return image
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    return (file for file in walk(folder) if file.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def check_size(place: str, stated: tuple[Any, Any], size: tuple[int, int]) -> None:
+    """Raises DataError where the annotation states another size than the image has; silence is no fault."""
+    try:
+        width, height = (int(float(side or 0)) for side in stated)
+    except (TypeError, ValueError, OverflowError):
+        return
+    if width > 0 and height > 0 and (width, height) != size:
+        raise DataError(
+            f"{place}: says {width}x{height}, its image is {size[0]}x{size[1]}; mend the size and the boxes"
+        )
+
+
+def _nearness(image: Path, written: PureWindowsPath, annotation: Path) -> tuple[int, int]:
+    """How many of the last parts of the written path fit, and how many folders are shared with the annotation."""
+    fit = _common(image.parts[::-1], written.parts[::-1])
+    return fit, _common(image.parent.parts, annotation.parent.parts)
+
+
+def _common(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """How many parts are the same from the first on."""
+    return next(
+        (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )

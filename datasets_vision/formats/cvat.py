@@ -1,0 +1,155 @@
+"""CVAT for images: one XML with an <image> a photo, and in it boxes, polygons, lines, points, masks and tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from datasets_vision.example import Example, Label, LabelledObject
+from datasets_vision.formats.annotation_files import Pictures, check_size, files_of
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.shapes import (
+    Size,
+    boxed,
+    ellipse,
+    lined,
+    numbers,
+    outlined,
+    pointed,
+    rotated,
+    usable,
+)
+from datasets_vision.formats.xml_files import LINE, parse_xml
+from datasets_vision.images import image_size
+from vlm_ft.errors import DataError
+
+_HEAD = 1 << 16  # bytes; what stands before the first image grows with the project's labels
+_SHAPES = ("box", "polygon", "polyline", "points", "ellipse", "mask", "skeleton", "cuboid")
+_CORNERS = ("xtl", "ytl", "xbr", "ybr")
+
+
+def matches(path: Path) -> bool:
+    """An XML file whose root is <annotations>."""
+    return any(map(_is_cvat, files_of(path, ".xml")[:1]))
+
+
+def _is_cvat(file: Path) -> bool:
+    with file.open("rb") as opened:
+        head = opened.read(_HEAD)
+    return b"<annotations>" in head and any(sign in head for sign in (b"<meta>", b"<image ", b"<track "))
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """An image that the file lists without shapes has nothing to find; an image in no file is set aside.
+
+    The one tag of an image is its class; a tag's attributes are columns, a shape's are the object's. The role
+    is the image's `subset`, else a split's word in its folders.
+    """
+    files = files_of(source.path, ".xml")
+    if not files:
+        raise DataError(f"{source.path}: no CVAT XML below; give the file, or the folder that holds it")
+    pictures = Pictures.of(source.path)
+    broken = False
+    for path in files:
+        try:
+            images = _images(path)
+        except DataError as error:
+            broken = True
+            yield SetAside.of(path, error)
+            continue
+        for element in images:
+            yield from _read_image(pictures, path, element)
+    if not broken:
+        yield from pictures.unspoken()
+
+
+def _images(path: Path) -> list[Element]:
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: 0 bytes, no annotations; export it again")
+    root = parse_xml(path)
+    if root.tag != "annotations":
+        raise DataError(f"{path}: its root is <{root.tag[:80]}>, not <annotations>; export as CVAT for images")
+    if root.find("track") is not None:
+        raise DataError(f"{path}: has <track>s of a video; export as CVAT for images")
+    return list(root.findall("image"))
+
+
+def _read_image(pictures: Pictures, path: Path, element: Element) -> Iterator[Example | SetAside]:
+    place = f"{path}:{element.get(LINE)}"
+    try:
+        image = pictures.find(place, element.get("name") or "", path)
+        size = image_size(image)
+        check_size(place, (element.get("width"), element.get("height")), size)
+    except DataError as error:
+        yield SetAside.of(place, error)
+        return
+    objects, faults = usable(_objects(path, element, size))
+    yield from faults
+    tags = element.findall("tag")
+    for tag in tags[1:]:
+        yield SetAside(f"{path}:{tag.get(LINE)}", f"a second tag {tag.get('label')!r} of one image; it has one class")
+    kind, columns = (tags[0].get("label"), _attributes(tags[0])) if tags else (None, {})
+    yield pictures.example(image, Label(kind, objects, columns), place, path, element.get("subset"))
+
+
+def _objects(path: Path, image: Element, size: Size) -> Iterator[LabelledObject | SetAside]:
+    for element in image:
+        if element.tag not in _SHAPES:
+            continue
+        place = f"{path}:{element.get(LINE)}"
+        try:
+            yield _object(place, element, size)
+        except DataError as error:
+            yield SetAside.of(place, error)
+
+
+def _object(place: str, element: Element, size: Size) -> LabelledObject:
+    name = (element.get("label") or "").strip()
+    if not name:
+        raise DataError(f"{place}: a <{element.tag}> without a label; write its name")
+    attributes = _attributes(element)
+    degrees = numbers(place, f"{name!r} rotation", element.get("rotation") or 0, 1)[0]
+    match element.tag:
+        case "box":
+            return _box(place, name, element, size, attributes, degrees)
+        case "polygon":
+            return outlined(place, name, _points(element), size, attributes)
+        case "polyline":
+            return lined(place, name, _points(element), size, attributes)
+        case "points" if len(points := _points(element)) == 1:
+            return pointed(place, name, points[0], size, attributes)
+        case "ellipse":
+            centre, radii = ([element.get(key) for key in keys] for keys in (("cx", "cy"), ("rx", "ry")))
+            return ellipse(place, name, centre, radii, size, attributes, degrees)
+        case "mask":
+            sides = [element.get(key) for key in ("left", "top", "width", "height")]
+            left, top, width, height = numbers(place, f"{name!r} mask", sides, 4)
+            return boxed(place, name, (left, top, left + width, top + height), size, attributes)
+    raise DataError(f"{place}: {name!r} is a <{element.tag}>; redraw it as a box or polygon")
+
+
+def _box(
+    place: str, name: str, element: Element, size: Size, attributes: dict[str, Any], degrees: float
+) -> LabelledObject:
+    corners = [element.get(corner) for corner in _CORNERS]
+    if not degrees:
+        return boxed(place, name, corners, size, attributes)
+    left, top, right, bottom = numbers(place, f"{name!r} box", corners, 4)
+    centre = (left + right) / 2, (top + bottom) / 2
+    return outlined(place, name, rotated(left, top, right - left, bottom - top, degrees, centre), size, attributes)
+
+
+def _points(element: Element) -> list[list[str]]:
+    """From "x,y;x,y"."""
+    return [pair.split(",") for pair in (element.get("points") or "").split(";") if pair.strip()]
+
+
+def _attributes(element: Element) -> dict[str, Any]:
+    """Those that have a value, true and false as booleans; `occluded` where it is set."""
+    given = {part.get("name") or "": (part.text or "").strip() for part in element.findall("attribute")}
+    found: dict[str, Any] = {
+        key: {"true": True, "false": False}.get(value.lower(), value) for key, value in given.items() if key and value
+    }
+    return {**found, "occluded": True} if element.get("occluded") == "1" else found

@@ -1,0 +1,123 @@
+"""labelme: one JSON an image, with polygons, rectangles, circles, points, lines and masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets_vision.example import Example, Label, LabelledObject
+from datasets_vision.formats.annotation_files import (
+    Pictures,
+    beside,
+    check_size,
+    files_of,
+    json_kind,
+    read_json,
+    sampled,
+)
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.shapes import (
+    Size,
+    bounds,
+    boxed,
+    ellipse,
+    lined,
+    outlined,
+    pairs,
+    pointed,
+    shown,
+    usable,
+)
+from datasets_vision.images import image_size
+from vlm_ft.errors import DataError
+
+
+def matches(path: Path) -> bool:
+    """A JSON file that begins as labelme writes it."""
+    return any(json_kind(file) == "labelme" for file in sampled(files_of(path, ".json")))
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """A file without shapes says that there is nothing to find; an image without a file is set aside.
+
+    A shape's flags that are set, its group and its description are attributes; the image's flags are columns.
+    """
+    files = files_of(source.path, ".json")
+    if not files:
+        raise DataError(f"{source.path}: no labelme JSON below; give the folder that holds one an image")
+    pictures = Pictures.of(source.path)
+    for path in files:
+        if json_kind(path) in ("labelme", None):
+            yield from _read_file(pictures, path)
+    yield from pictures.unspoken()
+    yield from beside(files, "labelme")
+
+
+def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
+    try:
+        content = read_json(path)
+        if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+            raise DataError(f"{path}: has no list of shapes; no labelme file")
+        image = _image(pictures, path, content)
+        size = image_size(image)
+        check_size(str(path), (content.get("imageWidth"), content.get("imageHeight")), size)
+    except DataError as error:
+        yield SetAside.of(path, error)
+        return
+    objects, faults = usable(_objects(path, content["shapes"], size))
+    yield from faults
+    flags = content.get("flags")
+    label = Label(objects=objects, columns=dict(flags) if isinstance(flags, dict) else {})
+    yield pictures.example(image, label, str(path), path)
+
+
+def _image(pictures: Pictures, path: Path, content: dict[str, Any]) -> Path:
+    """By the path that the file states, else by the file's own stem."""
+    try:
+        return pictures.find(str(path), str(content.get("imagePath") or path.stem), path)
+    except DataError:
+        if path.stem.lower() in pictures.named:
+            return pictures.find(str(path), path.stem, path)
+        raise
+
+
+def _objects(path: Path, shapes: list[Any], size: Size) -> Iterator[LabelledObject | SetAside]:
+    for number, shape in enumerate(shapes):
+        place = f"{path}: shapes[{number}]"
+        try:
+            yield _object(place, shape, size)
+        except DataError as error:
+            yield SetAside.of(place, error)
+
+
+def _object(place: str, shape: Any, size: Size) -> LabelledObject:
+    name = str(shape.get("label") or "").strip() if isinstance(shape, dict) else ""
+    if not name:
+        raise DataError(f"{place}: a shape without a label; write its name")
+    attributes = _attributes(shape)
+    points = pairs(place, f"{name!r} points", shape.get("points"))
+    if not points:
+        raise DataError(f"{place}: {name!r} has no points; draw it again")
+    match shape.get("shape_type") or "polygon":
+        case "polygon":
+            return outlined(place, name, points, size, attributes)
+        case "rectangle" | "mask":
+            return boxed(place, name, bounds(points), size, attributes)
+        case "circle" if len(points) == 2:
+            radius = math.dist(*points)
+            return ellipse(place, name, points[0], (radius, radius), size, attributes)
+        case "point" if len(points) == 1:
+            return pointed(place, name, points[0], size, attributes)
+        case "line" | "linestrip":
+            return lined(place, name, points, size, attributes)
+    kind = shown([shape.get("shape_type")])
+    raise DataError(f"{place}: {name!r} is a {kind} of {len(points)} points; redraw it as a rectangle or polygon")
+
+
+def _attributes(shape: dict[str, Any]) -> dict[str, Any]:
+    flags = shape.get("flags")
+    found = {key: True for key, value in (flags if isinstance(flags, dict) else {}).items() if value}
+    said = {"group": shape.get("group_id"), "description": shape.get("description")}
+    return {**found, **{key: value for key, value in said.items() if value not in (None, "")}}

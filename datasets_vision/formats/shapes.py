@@ -1,0 +1,222 @@
+"""Boxes, polygons, points and masks in pixels: verified against their image, brought to 0..1000.
+
+Corners are edges: 0 <= left < right <= width. What annotators draw may run over the image's edge by
+`OVERRUN` of the side and is clipped there; what lies further out was drawn on another image, and is refused.
+Every function raises DataError that begins with `place`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from datasets_vision.example import BOX_SCALE, Box, LabelledObject, normalised_box
+from datasets_vision.formats.contract import SetAside
+from vlm_ft.errors import DataError
+
+OVERRUN = 0.02
+"""Share of the image's side."""
+
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+Point = tuple[float, float]
+"""(x, y) in pixels."""
+
+Outline = list[list[int]]
+"""[[x, y], ...] in 0..1000."""
+
+_SHOWN = 80  # characters of a wrong value in a message
+
+
+def numbers(place: str, what: str, values: Any, count: int | None = None) -> list[float]:
+    """Finite numbers from what a file gives as such (`count` of them, where told); no booleans."""
+    listed = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
+    try:
+        found = [math.nan if isinstance(value, bool) else float(value) for value in listed]
+    except (TypeError, ValueError, OverflowError):
+        found = [math.nan]
+    if not all(map(math.isfinite, found)) or len(found) != (count or len(found)):
+        wanted = {2: "two numbers", 4: "four numbers"}.get(count or 0, "a row of numbers")
+        raise DataError(f"{place}: {what} {shown(listed)} is not {wanted}; write them in pixels")
+    return found
+
+
+def shown(values: Iterable[Any]) -> str:
+    """Values in a message: bounded, however many they are."""
+    text = ", ".join(f"{value:g}" if isinstance(value, float) else str(value).strip()[:_SHOWN] for value in values)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def verified_box(place: str, name: str, corners: Any, size: Size, *, overrun: float = OVERRUN) -> Box:
+    """(left, top, right, bottom) in pixels, as numbers or their text."""
+    left, top, right, bottom = numbers(place, f"{name!r} box", corners, 4)
+    width, height = size
+    where = f"{place}: {name!r} box {shown(corners)}"
+    if right <= left or bottom <= top:
+        raise DataError(f"{where} has no area (image {width}x{height}); the greater corner comes second")
+    if _outside((left, top, right, bottom), size, overrun):
+        raise DataError(f"{where} lies outside the image {width}x{height}; boxes are in its pixels")
+    return normalised_box(left, top, right, bottom, width, height)
+
+
+def boxed(place: str, name: str, corners: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
+    """An object with a box of (left, top, right, bottom)."""
+    return LabelledObject(name, verified_box(place, name, corners, size), attributes)
+
+
+def outlined(place: str, name: str, points: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
+    """An object with a polygon; its box is the polygon's bounds, the polygon goes to `attributes`.
+
+    A polygon that 0..1000 is too coarse for leaves its box alone.
+    """
+    corners = pairs(place, f"{name!r} polygon", points)
+    if len(set(corners)) < 3:
+        raise DataError(f"{place}: {name!r} polygon of {len(set(corners))} points; three make one")
+    box = verified_box(place, f"{name} polygon's", bounds(corners), size)
+    outline = normalised_outline(corners, size)
+    return LabelledObject(name, box, {**attributes, "polygon": outline} if outline else attributes)
+
+
+def several_outlined(
+    place: str, name: str, rings: Sequence[Any], size: Size, attributes: Mapping[str, Any]
+) -> LabelledObject:
+    """An object in several pieces: `polygon` is the largest one, `polygons` are all, the box holds them all."""
+    if not rings:
+        raise DataError(f"{place}: {name!r} has an empty list of polygons; draw one")
+    pieces = [outlined(place, name, ring, size, {}) for ring in rings]
+    if len(pieces) == 1:
+        return LabelledObject(name, pieces[0].box, {**attributes, **pieces[0].attributes})
+    boxes = [piece.box for piece in pieces if piece.box]
+    outlines = [piece.attributes["polygon"] for piece in pieces if "polygon" in piece.attributes]
+    hull = (*(min(box[i] for box in boxes) for i in (0, 1)), *(max(box[i] for box in boxes) for i in (2, 3)))
+    drawn = {"polygon": max(outlines, key=area), "polygons": outlines} if outlines else {}
+    return LabelledObject(name, hull, {**attributes, **drawn})
+
+
+def ellipse(
+    place: str, name: str, centre: Any, radii: Any, size: Size, attributes: Mapping[str, Any], degrees: float = 0.0
+) -> LabelledObject:
+    """An object in an ellipse (or circle) about a centre inside the image; what juts out is clipped."""
+    x, y = _inside(place, f"{name!r} centre", centre, size)
+    across, along = numbers(place, f"{name!r} radii", radii, 2)
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    half_width, half_height = math.hypot(across * cosine, along * sine), math.hypot(across * sine, along * cosine)
+    corners = (max(x - half_width, 0), max(y - half_height, 0), min(x + half_width, size[0]))
+    return boxed(place, name, (*corners, min(y + half_height, size[1])), size, attributes)
+
+
+def pointed(place: str, name: str, point: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
+    """An object at a point: no box, the point goes to `attributes` as [x, y] in 0..1000."""
+    x, y = _inside(place, f"{name!r} point", point, size)
+    return LabelledObject(name, None, {**attributes, "point": _scaled((x, y), size)})
+
+
+def lined(place: str, name: str, points: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
+    """An object along a line of two points or more: the line goes to `attributes`, its bounds are the box."""
+    corners = pairs(place, f"{name!r} line", points)
+    if len(set(corners)) < 2:
+        raise DataError(f"{place}: {name!r} line of {len(set(corners))} points; two make one")
+    box = bounds(corners)
+    if _outside(box, size, OVERRUN):
+        raise DataError(
+            f"{place}: {name!r} line {shown(box)} lies outside the image {size[0]}x{size[1]}; its corners are in pixels"
+        )
+    line = [_scaled(corner, size) for corner in corners]
+    return LabelledObject(name, normalised_box(*box, *size), {**attributes, "line": line})
+
+
+def rotated(left: float, top: float, width: float, height: float, degrees: float, about: Point) -> list[Point]:
+    """The four corners of a box in pixels, turned clockwise about a point."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    corners = ((left, top), (left + width, top), (left + width, top + height), (left, top + height))
+    moved = [(x - about[0], y - about[1]) for x, y in corners]
+    return [(about[0] + x * cosine - y * sine, about[1] + x * sine + y * cosine) for x, y in moved]
+
+
+def pairs(place: str, what: str, points: Any) -> list[Point]:
+    """Points from [[x, y], ...]."""
+    if not isinstance(points, Sequence) or isinstance(points, str):
+        raise DataError(f"{place}: {what} {shown([points])} is no list of points; write [[x, y], ...]")
+    return [(x, y) for x, y in (numbers(place, f"{what} point", point, 2) for point in points)]
+
+
+def bounds(points: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) about points."""
+    across, down = [point[0] for point in points], [point[1] for point in points]
+    return min(across), min(down), max(across), max(down)
+
+
+def normalised_outline(points: Sequence[Point], size: Size) -> Outline:
+    """The points in 0..1000 without repeats that follow each other; [] where fewer than three are left."""
+    outline: Outline = []
+    for point in points:
+        scaled = _scaled(point, size)
+        if not outline or outline[-1] != scaled:
+            outline.append(scaled)
+    if len(outline) > 1 and outline[0] == outline[-1]:
+        outline.pop()
+    return outline if len(outline) > 2 else []
+
+
+def area(outline: Sequence[Sequence[float]]) -> float:
+    """By the shoelace formula, in the square of the points' unit."""
+    turns = zip(outline, [*outline[1:], *outline[:1]], strict=True)
+    return abs(sum(a[0] * b[1] - b[0] * a[1] for a, b in turns)) / 2
+
+
+def share_inside(inner: Outline, outer: Outline) -> float:
+    """The share (0 to 1) of `inner` that lies in `outer`, counted on the grid of 0..1000."""
+    left, top, right, bottom = (round(edge) for edge in bounds(inner))
+    shape = (right - left + 1, bottom - top + 1)
+    drawn = [_filled([(x - left, y - top) for x, y in outline], shape) for outline in (inner, outer)]
+    own = sum(drawn[0])
+    return sum(a and b for a, b in zip(*drawn, strict=True)) / own if own else 0.0
+
+
+def box_outline(box: Box) -> Outline:
+    """A box's corners, clockwise."""
+    left, top, right, bottom = box
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+def usable(
+    found: Iterable[LabelledObject | SetAside],
+) -> tuple[tuple[LabelledObject, ...] | None, list[SetAside]]:
+    """Objects (None where some were drawn and every one had to be set aside), and what was set aside."""
+    objects: list[LabelledObject] = []
+    faults: list[SetAside] = []
+    for item in found:
+        if isinstance(item, SetAside):
+            faults.append(item)
+        else:
+            objects.append(item)
+    return (None if faults and not objects else tuple(objects)), faults
+
+
+def _filled(points: list[tuple[int, int]], shape: Size) -> bytes:
+    """One byte a cell, 0 or 1."""
+    from PIL import Image, ImageDraw
+
+    grid = Image.new("L", shape)
+    ImageDraw.Draw(grid).polygon(points, fill=1)
+    return grid.tobytes()
+
+
+def _outside(corners: Sequence[float], size: Size, overrun: float) -> bool:
+    left, top, right, bottom = corners
+    beyond_x, beyond_y = overrun * size[0], overrun * size[1]
+    return left < -beyond_x or top < -beyond_y or right > size[0] + beyond_x or bottom > size[1] + beyond_y
+
+
+def _inside(place: str, what: str, point: Any, size: Size) -> Point:
+    x, y = numbers(place, what, point, 2)
+    if _outside((x, y, x, y), size, OVERRUN):
+        raise DataError(f"{place}: {what} {shown([x, y])} lies outside the image {size[0]}x{size[1]}; use its pixels")
+    return x, y
+
+
+def _scaled(point: Point, size: Size) -> list[int]:
+    x, y = (round(BOX_SCALE * value / side) for value, side in zip(point, size, strict=True))
+    return [min(max(x, 0), BOX_SCALE), min(max(y, 0), BOX_SCALE)]

@@ -1,0 +1,267 @@
+"""VGG Image Annotator, versions 1 and 2: one JSON of regions a folder or split, alone or in a project file.
+
+Where a folder has two files of one set of photos and the name of one says `parts`, its regions are the parts of
+the thing: each region of the other file gets the attribute `part`, that part in which it lies by the largest
+share of its area, of at least `PART_SHARE` (of equal shares the smaller part).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datasets_vision.example import Example, Label, LabelledObject
+from datasets_vision.formats.annotation_files import Pictures, beside, files_of, json_kind, read_json, sampled
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.shapes import (
+    Outline,
+    Size,
+    area,
+    box_outline,
+    boxed,
+    ellipse,
+    lined,
+    numbers,
+    outlined,
+    pointed,
+    share_inside,
+    shown,
+    usable,
+)
+from datasets_vision.images import image_size
+from vlm_ft.errors import DataError, nearest
+
+PART_SHARE = 0.2
+"""Of a region's area, that must lie in a part for the region to be that part's."""
+
+_NAMING = ("class", "class name", "label", "category", "type", "name", "kind", "defect", "damage")
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    entries: dict[str, dict[str, Any]]  # by the place of each
+    named_by: str | None  # the attribute that names a region
+
+
+def matches(path: Path) -> bool:
+    """A JSON file that begins as VIA writes it."""
+    return any(json_kind(file) == "via" for file in sampled(files_of(path, ".json")))
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """A region is named by `Source.named_by`, else by the attribute that most regions of its file have.
+
+    Where several are as common, one whose name says class, label, category, type or name comes first, else
+    that of more different values. Regions without any attribute are named by `rename: {"": ...}`. An image
+    that a file lists without regions has nothing to find; an image in no file is set aside.
+    """
+    files = [file for file in files_of(source.path, ".json") if json_kind(file) == "via" or file == source.path]
+    if not files:
+        raise DataError(f"{source.path}: no VIA JSON below; give the file, or the folder that holds it")
+    pictures = Pictures.of(source.path)
+    broken = False
+    for damage, parts in _with_parts(source.path, files):
+        try:
+            file = _file(source, damage)
+            found = _Parts(source, pictures, parts) if parts else None
+        except DataError as error:
+            broken = True
+            yield (
+                SetAside.of(damage, error)
+                if str(error).startswith(str(damage))
+                else SetAside.of(parts or damage, error)
+            )
+            continue
+        for place, entry in file.entries.items():
+            yield from _read_entry(source, pictures, file, place, entry, found)
+        yield from found.unused() if found else ()
+    if not broken:
+        yield from pictures.unspoken()
+    yield from beside(files_of(source.path, ".json"), "via")
+
+
+def _with_parts(given: Path, files: list[Path]) -> Iterator[tuple[Path, Path | None]]:
+    """Each file of regions, with the file of parts beside it; a file that was given itself is read alone."""
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for file in files:
+        folders[file.parent].append(file)
+    for listed in folders.values():
+        parts = [file for file in listed if "part" in file.stem.lower()]
+        alone = given.is_file() or len(parts) != 1 or len(listed) == 1
+        yield from ((file, None if alone else parts[0]) for file in listed if alone or file not in parts)
+
+
+def _file(source: Source, path: Path) -> _File:
+    content = read_json(path)
+    if isinstance(content, dict):
+        content = content.get("_via_img_metadata", content)
+    if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
+        raise DataError(f"{path}: no VIA file; it holds entries with filename and regions")
+    entries = {f"{path}: {key[:120]}": entry for key, entry in content.items()}
+    regions = [region for entry in entries.values() for region in _regions(entry) if isinstance(region, dict)]
+    return _File(path, entries, source.named_by or _naming(map(_attributes, regions)))
+
+
+def _regions(entry: dict[str, Any]) -> list[Any]:
+    """VIA 2 has a list, VIA 1 a dict keyed "0", "1", ..."""
+    regions = entry.get("regions")
+    if isinstance(regions, dict):
+        return list(regions.values())
+    return regions if isinstance(regions, list) else []
+
+
+def _attributes(region: dict[str, Any]) -> dict[str, Any]:
+    """Those that say something: a text, or of check boxes the ones that are ticked."""
+    given = region.get("region_attributes")
+    if not isinstance(given, dict):
+        return {}
+    said = {key: _ticked(value) if isinstance(value, dict) else value for key, value in given.items()}
+    return {
+        key: value.strip() if isinstance(value, str) else value
+        for key, value in said.items()
+        if value not in ("", None)
+    }
+
+
+def _ticked(boxes: dict[str, Any]) -> str:
+    return "+".join(key for key, value in boxes.items() if value)
+
+
+def _naming(regions: Iterable[Mapping[str, Any]]) -> str | None:
+    values: dict[str, list[str]] = defaultdict(list)
+    for attributes in regions:
+        for key, value in attributes.items():
+            values[key].append(str(value))
+
+    def rank(key: str) -> tuple[int, int, int]:
+        lower = key.strip().lower()
+        known = len(_NAMING) - _NAMING.index(lower) if lower in _NAMING else 0
+        return len(values[key]), known, len(set(values[key]))
+
+    return max(values, key=rank, default=None)
+
+
+def _read_entry(
+    source: Source, pictures: Pictures, file: _File, place: str, entry: dict[str, Any], parts: _Parts | None
+) -> Iterator[Example | SetAside]:
+    try:
+        image = pictures.find(place, str(entry.get("filename") or ""), file.path)
+        size = image_size(image)
+    except DataError as error:
+        yield SetAside.of(place, error)
+        return
+    objects, faults = usable(_objects(source, file, place, entry, size))
+    yield from faults
+    if parts:
+        here, part_faults = parts.of(image, size)
+        yield from part_faults
+        objects = objects and tuple(_on_part(thing, here) for thing in objects)
+    yield pictures.example(image, Label(objects=objects, columns=_columns(entry)), place, file.path)
+
+
+def _columns(entry: dict[str, Any]) -> dict[str, Any]:
+    return _attributes({"region_attributes": entry.get("file_attributes")})
+
+
+def _objects(
+    source: Source, file: _File, place: str, entry: dict[str, Any], size: Size
+) -> Iterator[LabelledObject | SetAside]:
+    for number, region in enumerate(_regions(entry)):
+        where = f"{place} regions[{number}]"
+        try:
+            yield _object(source, file, where, region, size)
+        except DataError as error:
+            yield SetAside.of(where, error)
+
+
+def _object(source: Source, file: _File, place: str, region: Any, size: Size) -> LabelledObject:
+    shape = region.get("shape_attributes") if isinstance(region, dict) else None
+    if not isinstance(shape, dict):
+        raise DataError(f"{place}: a region without shape_attributes; export it again")
+    attributes = _attributes(region)
+    name = str(attributes.pop(file.named_by or "", ""))
+    if not name and "" not in source.rename:
+        wanted = f"no attribute {file.named_by!r}" if file.named_by else "no attribute"
+        remedy = nearest(file.named_by or "", attributes) if attributes else 'name such with rename: {"": ...}'
+        raise DataError(f"{place}: the region has {wanted}; {remedy}")
+    return _shaped(place, name, shape, size, attributes)
+
+
+def _shaped(place: str, name: str, shape: dict[str, Any], size: Size, attributes: dict[str, Any]) -> LabelledObject:
+    def sides(*keys: str) -> list[Any]:
+        return [shape.get(key) for key in keys]
+
+    match shape.get("name"):
+        case "rect":
+            left, top, width, height = numbers(place, f"{name!r} rect", sides("x", "y", "width", "height"), 4)
+            return boxed(place, name, (left, top, left + width, top + height), size, attributes)
+        case "polygon":
+            return outlined(place, name, _points(place, name, shape), size, attributes)
+        case "polyline":
+            return lined(place, name, _points(place, name, shape), size, attributes)
+        case "circle":
+            return ellipse(place, name, sides("cx", "cy"), sides("r", "r"), size, attributes)
+        case "ellipse":
+            theta = numbers(place, f"{name!r} theta", shape.get("theta") or 0.0, 1)[0]  # radians, as VIA 2 writes it
+            degrees = theta * 57.29577951308232
+            return ellipse(place, name, sides("cx", "cy"), sides("rx", "ry"), size, attributes, degrees)
+        case "point":
+            return pointed(place, name, sides("cx", "cy"), size, attributes)
+    raise DataError(f"{place}: shape {shown([shape.get('name')])} is none of VIA's; redraw it as a rect or polygon")
+
+
+def _points(place: str, name: str, shape: dict[str, Any]) -> list[tuple[float, float]]:
+    across = numbers(place, f"{name!r} all_points_x", shape.get("all_points_x"))
+    down = numbers(place, f"{name!r} all_points_y", shape.get("all_points_y"))
+    if len(across) != len(down):
+        raise DataError(f"{place}: {name!r} has {len(across)} x and {len(down)} y; each point has both")
+    return list(zip(across, down, strict=True))
+
+
+class _Parts:
+    """The parts that a second file has drawn on the same photos."""
+
+    def __init__(self, source: Source, pictures: Pictures, path: Path) -> None:
+        self._source = source.model_copy(update={"named_by": None})
+        self._file = _file(self._source, path)
+        self._entries: dict[Path, tuple[str, dict[str, Any]]] = {}
+        self._faults: list[SetAside] = []
+        for place, entry in self._file.entries.items():
+            try:
+                image = pictures.find(place, str(entry.get("filename") or ""), path)
+            except DataError as error:
+                self._faults.append(SetAside.of(place, error))
+                continue
+            self._entries[image] = place, entry
+
+    def of(self, image: Path, size: Size) -> tuple[tuple[LabelledObject, ...], list[SetAside]]:
+        """The parts of an image, and what could not be used."""
+        if image not in self._entries:
+            return (), []
+        objects, faults = usable(_objects(self._source, self._file, *self._entries.pop(image), size))
+        return objects or (), faults
+
+    def unused(self) -> Iterator[SetAside]:
+        """The entries whose image is missing, or is in no file of damage."""
+        yield from self._faults
+        for place, _ in self._entries.values():
+            yield SetAside(place, "its parts are drawn, but no other file beside has this image")
+
+
+def _on_part(thing: LabelledObject, parts: tuple[LabelledObject, ...]) -> LabelledObject:
+    own = _outline(thing)
+    shares = Counter({index: share_inside(own, _outline(part)) for index, part in enumerate(parts)}) if own else {}
+    best = max(shares, key=lambda index: (shares[index], -area(_outline(parts[index]))), default=None)
+    if best is None or shares[best] < PART_SHARE:
+        return thing
+    return replace(thing, attributes={**thing.attributes, "part": parts[best].name})
+
+
+def _outline(thing: LabelledObject) -> Outline:
+    """The polygon of an object, else its box, else nothing."""
+    polygon: Outline | None = thing.attributes.get("polygon")
+    return polygon or (box_outline(thing.box) if thing.box else [])

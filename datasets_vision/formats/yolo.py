@@ -1,0 +1,263 @@
+"""YOLO: a text file an image with `class x y width height` or `class x1 y1 x2 y2 ...`, in shares of its sides.
+
+An image's labels lie beside it, or where its path has `labels` for `images`. The classes' names are in a YAML
+file (`names`, a list or numbered), in classes.txt or *.names; without one a class is its number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from glob import escape
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from datasets_vision.example import Example, Label, LabelledObject
+from datasets_vision.formats.annotation_files import role_word
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.shapes import Size, boxed, numbers, outlined, shown, usable
+from datasets_vision.images import IMAGE_SUFFIXES, image_size
+from datasets_vision.walk import walk
+from vlm_ft.errors import DataError
+
+MAX_BYTES = 4 << 20
+"""Of a label file or a list of names; a larger one is refused unread."""
+
+_NAMES = ("classes.txt", "obj.names", "_darknet.labels")
+_LOOKED_AT = 32  # label files that tell the format
+_ROLES = ("train", "val", "test")  # keys of a YAML file
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    root: Path
+    names: dict[int, str] | None  # None: no file has them
+    folders: dict[Path, str]  # of images -> the role that the YAML gives them
+
+
+def matches(path: Path) -> bool:
+    """Below a folder, a YAML file with `names` of classes, or text files of such lines beside or for images."""
+    if not path.is_dir():
+        return False
+    return any(map(_names_classes, _yaml_files(path))) or any(
+        _is_labels(path, file) for file in islice(_label_files(path), _LOOKED_AT)
+    )
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """An empty label file says that there is nothing to find; an image without one is set aside.
+
+    The role is the word of a split in the image's folders, else what the YAML file says of its folder.
+    """
+    if not source.path.is_dir():
+        raise DataError(f"{source.path}: not a folder; give the one that holds images and labels")
+    whole = _set(source.path)
+    for path in walk(whole.root):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            yield from _read_image(whole, path)
+    for labels in _label_files(whole.root):
+        if labels.name not in _NAMES and _image_of(whole.root, labels) is None and _is_row(_first_line(labels)):
+            yield SetAside(str(labels), "its image is missing; put it beside, or into images")
+
+
+def _label_files(root: Path) -> Iterator[Path]:
+    return (file for file in walk(root) if file.suffix.lower() == ".txt" and file.name.lower() not in _NAMES)
+
+
+def _is_labels(root: Path, file: Path) -> bool:
+    """Rows of shares, and an image for them."""
+    line = _first_line(file)
+    return _is_row(line) and _image_of(root, file) is not None
+
+
+def _first_line(file: Path) -> str:
+    with file.open("rb") as opened:
+        head = opened.read(4096).decode("utf-8-sig", errors="replace").splitlines()
+    return next((line for line in head if line.strip()), "")
+
+
+def _is_row(line: str) -> bool:
+    """A class's number, then at least four numbers, all shares."""
+    words = line.split()
+    if len(words) < 5 or not words[0].isdecimal():
+        return False
+    try:
+        return all(-1 <= float(word) <= 2 for word in words[1:5])
+    except ValueError:
+        return False
+
+
+def _image_of(root: Path, labels: Path) -> Path | None:
+    folder = _swapped(root, labels.parent, "labels", "images")
+    places = (labels.parent, folder) if folder else (labels.parent,)
+    names = (place / (labels.stem + suffix) for place in places for suffix in sorted(IMAGE_SUFFIXES))
+    found = next((file for file in names if file.is_file()), None)
+    if found is not None:
+        return found
+    near = (file for place in places if place.is_dir() for file in place.glob(f"{escape(labels.stem)}.*"))
+    return next((file for file in near if file.suffix.lower() in IMAGE_SUFFIXES), None)  # a suffix in capitals
+
+
+def _labels_of(root: Path, image: Path) -> Path | None:
+    folder = _swapped(root, image.parent, "images", "labels")
+    places = [place / f"{image.stem}.txt" for place in (folder, image.parent) if place]
+    return next((file for file in places if file.is_file()), None)
+
+
+def _swapped(root: Path, folder: Path, one: str, other: str) -> Path | None:
+    """The folder with its last part named `one` named `other`, if it has one below the root."""
+    parts = list(folder.relative_to(root).parts)
+    for index in reversed(range(len(parts))):
+        if parts[index].lower() == one:
+            return root.joinpath(*parts[:index], other, *parts[index + 1 :])
+    return None
+
+
+def _read_image(whole: _Set, image: Path) -> Iterator[Example | SetAside]:
+    path = _labels_of(whole.root, image)
+    if path is None:
+        yield SetAside(str(image), "no label file for this image; write an empty one where there is nothing to find")
+        return
+    try:
+        size = image_size(image)
+        lines = _lines(path)
+    except DataError as error:
+        yield SetAside.of(path if str(error).startswith(f"{path}: ") else image, error)
+        return
+    objects, faults = usable(_objects(whole, path, lines, size))
+    yield from faults
+    yield Example(
+        id=image.relative_to(whole.root).with_suffix("").as_posix(),
+        images=(image,),
+        label=Label(objects=objects),
+        source=str(path),
+        role=_role(whole, image),
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise DataError(f"{path}: {size} bytes are more than {MAX_BYTES}; no label file of one image")
+    try:
+        return path.read_bytes().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        byte = f"0x{error.object[error.start]:02x}"
+        raise DataError(f"{path}: not UTF-8: byte {byte} at offset {error.start}; save it as UTF-8") from error
+
+
+def _objects(whole: _Set, path: Path, lines: list[str], size: Size) -> Iterator[LabelledObject | SetAside]:
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words:
+            continue
+        place = f"{path}:{number}"
+        first = seen.setdefault(" ".join(words), number)
+        if first != number:
+            yield SetAside(place, f"the same as line {first}")
+            continue
+        try:
+            yield _object(whole, place, words, size)
+        except DataError as error:
+            yield SetAside.of(place, error)
+
+
+def _object(whole: _Set, place: str, words: list[str], size: Size) -> LabelledObject:
+    name = _name(whole, place, words[0])
+    shares = numbers(place, f"{name!r} row", words[1:])
+    if len(shares) == 4:
+        x, y, width, height = (share * size[index % 2] for index, share in enumerate(shares))
+        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        return boxed(place, name, corners, size, {})
+    if len(shares) < 6 or len(shares) % 2:
+        raise DataError(f"{place}: {len(shares)} numbers follow the class; a box has 4, a polygon an even count from 6")
+    points = [(x * size[0], y * size[1]) for x, y in zip(shares[::2], shares[1::2], strict=True)]
+    return outlined(place, name, points, size, {})
+
+
+def _name(whole: _Set, place: str, word: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,9}(\.0*)?", word):
+        raise DataError(f"{place}: {word[:40]!r} is no class; a line begins with its number")
+    number = int(float(word))
+    if whole.names is None:
+        return str(number)
+    if number not in whole.names:
+        raise DataError(f"{place}: class {number} has no name; the file of names has {shown(sorted(whole.names))}")
+    return whole.names[number]
+
+
+def _role(whole: _Set, image: Path) -> str | None:
+    folders = image.parent.relative_to(whole.root).parts
+    stated = next(filter(None, map(role_word, folders)), None)
+    return stated or next((whole.folders[folder] for folder in image.parents if folder in whole.folders), None)
+
+
+def _set(root: Path) -> _Set:
+    """With the names and folders of the YAML file nearest to the root, else with names one a line."""
+    for file in _yaml_files(root):
+        content = _yaml(file)
+        if content and "names" in content:
+            return _Set(root, _numbered(file, content["names"]), _folders(root, file, content))
+    for file in walk(root):
+        if file.name.lower() in _NAMES or file.suffix.lower() == ".names":
+            names = [line.strip() for line in _lines(file) if line.strip()]
+            return _Set(root, dict(enumerate(names)), {})
+    return _Set(root, None, {})
+
+
+def _yaml_files(root: Path) -> list[Path]:
+    """Those in the folder and in the folders in it; the usual name first."""
+    found = [file for pattern in ("*.y*ml", "*/*.y*ml") for file in sorted(root.glob(pattern)) if file.is_file()]
+    return sorted(found, key=lambda file: (len(file.parts), file.stem not in ("data", "dataset")))
+
+
+def _names_classes(file: Path) -> bool:
+    """Whether a YAML file names classes, and where their images are."""
+    try:
+        content = _yaml(file) or {}
+    except DataError:
+        return False
+    return "names" in content and any(key in content for key in (*_ROLES, "nc", "path"))
+
+
+def _yaml(file: Path) -> dict[str, Any] | None:
+    import yaml
+
+    try:
+        content = yaml.safe_load("\n".join(_lines(file)))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{file}:{mark.line + 1}" if mark else str(file)
+        problem = " ".join(str(getattr(error, "problem", error)).split())[:200]
+        raise DataError(f"{place}: not YAML: {problem}; mend the line") from error
+    return content if isinstance(content, dict) else None
+
+
+def _numbered(file: Path, names: Any) -> dict[int, str]:
+    """A list from 0, or numbers with names."""
+    listed = dict(enumerate(names)) if isinstance(names, list) else names
+    if not isinstance(listed, dict) or not listed:
+        raise DataError(f"{file}: names is neither a list nor numbers with names; write names: [dent, crack]")
+    found = {}
+    for key, name in listed.items():
+        if not str(key).isdecimal() or isinstance(name, bool | list | dict) or name is None:
+            raise DataError(f"{file}: names has {str(key)[:40]!r} for a {type(name).__name__}; put each name in quotes")
+        found[int(key)] = str(name).strip()
+    return found
+
+
+def _folders(root: Path, file: Path, content: dict[str, Any]) -> dict[Path, str]:
+    """Folders of images that the YAML file gives to a role, from its `path`, from itself or from the root."""
+    stated = content.get("path")
+    bases = [file.parent / stated, root / stated] if isinstance(stated, str) else []
+    found: dict[Path, str] = {}
+    for role in _ROLES:
+        given = content.get(role)
+        for name in given if isinstance(given, list) else [given]:
+            if isinstance(name, str):
+                places = (base / name for base in (*bases, file.parent, root))
+                found |= {place: role for place in places if place.is_dir() and place != root}
+    return found
