@@ -193,6 +193,8 @@ def test_a_cost_table_becomes_a_card(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match="no rows of car type 'vann'; did you mean 'Van'"):
         rate_card_of(table, "vann")
+    with pytest.raises(DataError, match="currency 'Euro': is no code"):
+        rate_card_of(table, "Van", "Euro")
 
 
 @pytest.mark.parametrize(

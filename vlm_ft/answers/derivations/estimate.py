@@ -21,6 +21,7 @@ FINDINGS = "findings"
 
 KEY = ("part", "kind", "severity")
 Key = tuple[str, str, str]
+CURRENCY = r"^[A-Z]{3}$"
 
 
 class Rate(Strict):
@@ -57,7 +58,7 @@ class Rate(Strict):
 class PricedRow(Rate):
     """A row of a rate card's file; all rows have one currency (ISO 4217)."""
 
-    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    currency: str = Field(pattern=CURRENCY)
 
 
 class Line(Strict):
@@ -119,7 +120,7 @@ class RateCard(Strict):
     name: str
     version: str
     notice: str = ""
-    currency: str
+    currency: str = Field(pattern=CURRENCY)
     rates: tuple[Rate, ...] = Field(min_length=1)
 
     def derivable(self, paths: Collection[str]) -> bool:

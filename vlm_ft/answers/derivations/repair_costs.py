@@ -1,0 +1,64 @@
+"""A table of repair costs by type of car, part, damage and severity, made into a rate card."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from datasets_vision.formats.tables import Row, read_table
+from vlm_ft.answers.derivations.estimate import CURRENCY, Key, Rate, RateCard
+from vlm_ft.errors import DataError, nearest
+
+CAR = "Car_Type"
+COLUMNS = {
+    "part": "Part",
+    "kind": "Damage_Type",
+    "severity": "Severity",
+    "labour_hours": "Labor_Hours",
+    "labour_rate": "Labor_Rate_Per_Hour",
+    "parts_low": "Used_Part_Cost",
+    "parts_high": "New_Part_Cost",
+}
+"""Field of a rate -> column of the table: a used part is the low end, a new one the high end."""
+
+
+def rate_card_of(table: Path, car: str, currency: str = "USD", version: str = "1") -> RateCard:
+    """The prices of one type of car. Names are written in lower case with underscores.
+
+    Raises `DataError` naming file and line for a bad row, a second price of the same, or a car that is not there.
+    """
+    if not re.fullmatch(CURRENCY, currency):
+        raise DataError(f"currency {currency!r}: is no code of three capital letters; give one of ISO 4217, as EUR")
+    header, rows = read_table(table)
+    for column in (CAR, *COLUMNS.values()):
+        if column not in header:
+            raise DataError(f"{table}: no column {column!r}; {nearest(column, header)}")
+    rates, cars, lines = list[Rate](), set[str](), dict[Key, int]()
+    for row in rows:
+        if not isinstance(row, Row):
+            raise DataError(f"{row.place}: {row.reason}")
+        cars.add(row.cells[CAR])
+        if row.cells[CAR].casefold() != car.casefold():
+            continue
+        rate = _rate(table, row)
+        if (twin := lines.setdefault(rate.key, row.line)) != row.line:
+            raise DataError(f"{table}:{row.line}: prices again what line {twin} prices; keep one")
+        rates.append(rate)
+    if not rates:
+        raise DataError(f"{table}: no rows of car type {car!r}; {nearest(car, cars)}")
+    notice = f"From {table.name}, car type {car}; low with a used part, high with a new one."
+    return RateCard(name=table.stem, version=version, notice=notice, currency=currency, rates=tuple(rates))
+
+
+def _rate(table: Path, row: Row) -> Rate:
+    cells = {field: row.cells[column].strip() for field, column in COLUMNS.items()}
+    named = {field: cells[field].lower().replace(" ", "_") for field in ("part", "kind", "severity")}
+    try:
+        return Rate.model_validate({**cells, **named})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        column = COLUMNS.get(str(first["loc"][0]), "row") if first["loc"] else "row"
+        told = first["msg"].removeprefix("Value error, ")
+        raise DataError(f"{table}:{row.line}: {column} {str(first['input'])[:40]!r}: {told}; mend the row") from error
