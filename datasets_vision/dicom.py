@@ -149,7 +149,7 @@ def _size(path: Path, known: Dataset, max_pixels: int) -> tuple[int, int]:
 
 def _values(view: View, known: Dataset, max_pixels: int) -> np.ndarray:
     """One frame as stored, (height, width) or (height, width, 3) in RGB."""
-    from pydicom.pixels.decoders import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     from datasets_vision import jpeg_frames
 

@@ -24,7 +24,7 @@ def is_available(uid: str) -> bool:
 
 def register() -> None:
     """Let pydicom know of the plugin; a second call does nothing."""
-    from pydicom.pixels.decoders import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     for syntax in DECODER_DEPENDENCIES:
         decoder = get_decoder(syntax)

@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from datasets_vision.example import Example
+from datasets_vision.example import Example, Window
+from datasets_vision.windows import checked
 from vlm_ft.errors import DataError, nearest
 
 FOLDER = "{folder}"
@@ -68,6 +69,9 @@ class Source(BaseModel):
     `record`: the XML element that is one item; None takes the one that stands most often.
     `shorten`: for an answer field, at most so many characters: its first sentences that fit.
     `named_by`: the attribute of a region that names the object, where a format (VIA) leaves that open.
+    `frames`: of a DICOM file with several, the first, the middle one, or each as an example of its own.
+    `window`: what of a DICOM file's values is shown: a preset (lung), two percentiles (p1-p99), tag, or
+    [centre, width]; None takes the tag's, and percentiles where it has none.
     `limit`: at most so many examples, evenly spaced over the set.
     """
 
@@ -87,6 +91,8 @@ class Source(BaseModel):
     record: str | None = None
     shorten: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     named_by: str | None = None
+    frames: Literal["first", "middle", "each"] = "first"
+    window: Window | None = None
     limit: int | None = Field(default=None, ge=1)
 
     @field_validator("rename", "columns", "values", mode="before")
@@ -96,6 +102,14 @@ class Source(BaseModel):
             if isinstance(key, bool):
                 raise ValueError(f"the key {key} is no word; YAML reads Yes, No, on and off so: put it in quotes")
         return given
+
+    @field_validator("window")
+    @classmethod
+    def _known_window(cls, window: Window | None) -> Window | None:
+        try:
+            return None if window is None else checked(window)
+        except DataError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("image_class", "group")
     @classmethod

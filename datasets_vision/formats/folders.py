@@ -45,17 +45,17 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     if not source.path.is_dir():
         raise DataError(f"{source.path}: not a folder of images; give the folder")
     with DiskIndex() as rows:
-        yield from _read_labels(source, rows)
+        yield from read_labels(source, rows)
         for path in walk(source.path):
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                yield _example(source, path, _row(rows, path.relative_to(source.path)))
+                yield _example(source, path, row_of(rows, path.relative_to(source.path)))
             elif path != source.path / LABELS:
                 yield SetAside(str(path), f"not an image by its suffix {path.suffix!r}")
         for name, row in rows.items():
             yield SetAside(f"{source.path / LABELS}:{json.loads(row)[0]}", f"its image {name!r} is missing")
 
 
-def _read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
+def read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
     path = source.path / LABELS
     if not path.is_file():
         source.require_columns(source.path, source.columns.values(), ())
@@ -71,7 +71,7 @@ def _read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
             yield SetAside(f"{path}:{row.line}", f"a second row for {name!r}")
 
 
-def _row(rows: DiskIndex, image: Path) -> dict[str, str]:
+def row_of(rows: DiskIndex, image: Path) -> dict[str, str]:
     """The cells of an image's row, which is taken out; none where labels.csv does not name it."""
     found = rows.pop(image.as_posix()) or rows.pop(image.name)
     return dict(json.loads(found)[1]) if found else {}

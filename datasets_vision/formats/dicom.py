@@ -1,0 +1,122 @@
+"""Folders of DICOM files: `class/*.dcm`, `split/class/*.dcm`, and `labels.csv` as image folders have it.
+
+No tag that may name a person leaves a file: ids are hashes of the path, groups are hashes of the PatientID.
+They are pseudonyms: who knows the paths and the patients can tell them apart. Of the tags, `TAGS` alone can be
+asked for as columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datasets_vision.dicom import frame_count, header, is_dicom
+from datasets_vision.example import Example, Label, Picture, View
+from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
+from datasets_vision.formats.folders import LABELS, read_labels, row_of
+from datasets_vision.images import image_size
+from datasets_vision.index import DiskIndex
+from datasets_vision.walk import walk
+from vlm_ft.errors import DataError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+TAGS = ("Modality", "BodyPartExamined", "ViewPosition", "Laterality")
+"""Tags that `Source.columns` may name: what is seen, not whom."""
+
+_ROUNDS = 20_000  # of hashing a PatientID: a list of all short ids takes long to try
+
+
+def matches(path: Path) -> bool:
+    """A folder with a DICOM file somewhere below it."""
+    return path.is_dir() and any(is_dicom(file) for file in walk(path))
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """One example a file, or a frame with `frames: each`; the class is the first folder, below the split's."""
+    if not source.path.is_dir():
+        raise DataError(f"{source.path}: not a folder of DICOM files; give the folder")
+    table = source.model_copy(update={"columns": {k: v for k, v in source.columns.items() if v not in TAGS}})
+    with DiskIndex() as rows:
+        yield from read_labels(table, rows)
+        for path in walk(source.path):
+            if is_dicom(path):
+                relative = path.relative_to(source.path)
+                yield from _examples(source, path, row_of(rows, relative) or row_of(rows, relative.with_suffix("")))
+            elif path != source.path / LABELS:
+                yield SetAside(str(path), "not a DICOM file")
+        for name, _ in rows.items():
+            yield SetAside(str(source.path / LABELS), f"its file {name!r} is missing")
+
+
+def patient_group(known: Dataset) -> str:
+    """A pseudonym of the patient, or of the study where no PatientID is stated; "" where neither is."""
+    for tag in ("PatientID", "StudyInstanceUID"):
+        if value := str(known.get(tag) or "").strip():
+            return f"{tag.removesuffix('ID').lower()}-{_pseudonym(value)}"
+    return ""
+
+
+def _examples(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Example | SetAside]:
+    relative = path.relative_to(source.path)
+    folders = list(relative.parent.parts)
+    role = folders.pop(0) if folders and folders[0].lower() in SPLIT_NAMES else None
+    if not folders and not cells and source.image_class is None:
+        yield SetAside(str(path), f"in no class folder; move it into one, or give image_class or {LABELS}")
+        return
+    try:
+        known = header(path)
+        image_size(path)
+        pictures = _pictures(source, path, frame_count(path, known))
+    except DataError as error:
+        yield SetAside.of(path, error)
+        return
+    if folders and _names_person(folders[0], known):
+        yield SetAside(str(path), "its class folder bears the patient's name or id; name folders by class")
+        return
+    written = cells.pop("class", "") if not folders else ""
+    label = Label(folders[0] if folders else written or None, columns={**cells, **_tags(source, known)})
+    key, group = f"scan-{hashlib.sha256(relative.as_posix().encode()).hexdigest()[:16]}", patient_group(known)
+    for frame, picture in pictures:
+        name = key if frame is None else f"{key}/{frame}"
+        yield Example(name, images=(picture,), label=label, group=group or key, source=str(path), role=role)
+
+
+def _pictures(source: Source, path: Path, count: int) -> Iterator[tuple[int | None, Picture]]:
+    """(frame number where a file gives several examples, picture)."""
+    match source.frames:
+        case "each":
+            return ((frame, View(path, frame, source.window)) for frame in range(count))
+        case "middle":
+            return iter([(None, View(path, count // 2, source.window))])
+        case _:
+            return iter([(None, path if source.window is None else View(path, 0, source.window))])
+
+
+def _tags(source: Source, known: Dataset) -> dict[str, str]:
+    asked = [tag for tag in TAGS if tag in source.columns.values()]
+    return {tag: str(known.get(tag) or "").strip() for tag in asked}
+
+
+def _names_person(folder: str, known: Dataset) -> bool:
+    """Exports sort by patient: such a folder is no class, and its name must not become an answer."""
+    written = _letters(folder)
+    if (number := _letters(str(known.get("PatientID") or ""))) and number == written:
+        return True
+    names = [_letters(word) for word in re.split(r"[\^=\s]+", str(known.get("PatientName") or ""))]
+    family = next((name for name in names if len(name) > 1), "")
+    return bool(family) and family in written and all(name in written for name in names)
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
+
+
+@lru_cache(maxsize=1 << 16)
+def _pseudonym(value: str) -> str:
+    return hashlib.pbkdf2_hmac("sha256", value.encode(), b"vlm_ft patient group", _ROUNDS).hex()[:16]
