@@ -29,7 +29,9 @@ MIN_AREA = 9
 _MASK_FOLDERS = ("masks", "mask", "ground_truth", "groundtruth", "gt")
 _IMAGE_FOLDERS = frozenset({"images", "imgs", "image", "img", "photos", "jpegimages"})
 _MODES = frozenset({"1", "L", "P", "I;16"})
-_SOUND = re.compile(r"(?:^|[_\- ])(?:good|ok|free|normal|no|none|healthy|sound|defect-?free)(?:$|[_\- ])", re.IGNORECASE)
+_SOUND = re.compile(
+    r"(?:^|[_\- ])(?:good|ok|free|normal|no|none|healthy|sound|defect-?free)(?:$|[_\- ])", re.IGNORECASE
+)
 _SERIES = re.compile(r"exp[0-9]+_num_([0-9]+)$")  # one tile under several exposures: neighbouring numbers
 _SERIES_GAP = 200  # neighbours of one tile in the magnetic tile set lie 10 to 160 apart, tiles mostly over 1000
 
@@ -113,7 +115,9 @@ def _images_of(root: Path, mask: Path) -> bool:
         return False
     above, below = root.joinpath(*parts[:place]), parts[place + 1 :]
     folders = [above.joinpath(*below)]
-    folders += [folder.joinpath(*below) for folder in above.iterdir() if folder.is_dir() and folder.name != parts[place]]
+    folders += [
+        folder.joinpath(*below) for folder in above.iterdir() if folder.is_dir() and folder.name != parts[place]
+    ]
     return any(
         (folder / f"{stem}.png").is_file() or next(_beside(folder / mask.name, stem), None) is not None
         for folder in folders

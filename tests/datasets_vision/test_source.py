@@ -44,7 +44,7 @@ def write_tables(root: Path) -> None:
 WRITERS = {"voc": write_voc, "folders": write_folders, "tables": write_tables}
 
 
-@pytest.fixture(params=FORMATS)
+@pytest.fixture(params=WRITERS)
 def written(request, tmp_path) -> tuple[str, Path]:
     """A set of 12 items in each format, whose one label is `dent`."""
     WRITERS[request.param](tmp_path)
@@ -55,6 +55,12 @@ def words(example) -> list[str]:
     label = example.label
     named = [label.image_class, *(thing.name for thing in label.objects or ()), *label.columns.values()]
     return [word for word in named if word is not None]
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+def test_every_format_has_its_tests(form):
+    name = form.read.__module__.rpartition(".")[2]
+    assert Path(__file__).with_name(f"test_{name}.py").is_file()
 
 
 def test_the_format_is_found_from_the_files(written):
@@ -160,6 +166,10 @@ def test_a_fault_of_the_whole_source_is_one_line(tmp_path, options, says):
 
 REAL = {  # counts as the sets' own descriptions state them: items, boxes, roles
     "product_defects/neu_det_voc": (900, 2095, {"train": 768, "val": 132}),
+    "product_defects/deeppcb": (170, 1175, {"trainval": 145, "val": 25}),
+    "scan_abnormalities/brain_tumor_mri": (366, 0, {"train": 315, "val": 51}),
+    "scan_abnormalities/chest_xray_nih": (520, 0, {"train": 457, "val": 63}),
+    "car_damage/severity_vds": (488, 0, {"train": 407, "val": 81}),
     "object_identification/trashnet": (599, 0, {"train": 510, "val": 89}),
     "object_identification/raccoon_voc": (113, 124, {"train": 90, "val": 23}),
     "object_identification/playing_cards_voc": (296, 527, {"train": 248, "val": 48}),
