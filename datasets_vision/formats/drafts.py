@@ -51,8 +51,9 @@ def examples_of(source: Source, path: Path, drafts: Iterator[Draft | SetAside]) 
         except DataError as error:
             yield SetAside.of(path, error)
             return
+    stem, folder = stem_of(source, path), path.resolve().parent.name
     for item in chain(head, drafts):
-        yield item if isinstance(item, SetAside) else _example(source, path, item)
+        yield item if isinstance(item, SetAside) else _example(source, path, stem, folder, item)
 
 
 def stem_of(source: Source, path: Path) -> str:
@@ -88,8 +89,8 @@ def _require(source: Source, path: Path, drafts: Sequence[Draft]) -> None:
     source.require_columns(path, wanted, {*cells, FOLDER, *(asked & more)})
 
 
-def _example(source: Source, path: Path, draft: Draft) -> Example | SetAside:
-    cells: dict[str, Any] = {**draft.cells, FOLDER: path.resolve().parent.name}
+def _example(source: Source, path: Path, stem: str, folder: str, draft: Draft) -> Example | SetAside:
+    cells: dict[str, Any] = {**draft.cells, FOLDER: folder}
     asked = source.shown() | set(source.columns.values())
     cells |= {name: draft.more[name] for name in asked if name in draft.more}
     text = source.render(cells)
@@ -101,7 +102,6 @@ def _example(source: Source, path: Path, draft: Draft) -> Example | SetAside:
     if not text and not images:
         return SetAside(draft.place, f"no text in {source.text!r}")
     hidden = set() if source.columns else (source.shown() | {source.image}) - {source.group_by}
-    stem = stem_of(source, path)
     return Example(
         id=f"{stem}:{draft.name}",
         turns=(*draft.before, Turn("user", text)) if text or draft.before else (),

@@ -62,7 +62,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
 
 
 def _options(record: Mapping[str, Any]) -> list[str]:
-    given = next((record[key] for key in _OPTIONS if isinstance(record.get(key), list)), [])
+    given: list[Any] = next((record[key] for key in _OPTIONS if isinstance(record.get(key), list)), [])
     options = [plain(option).strip() for option in given if isinstance(option, str | int | float)]
     if len(given) < 2 or len(options) < len(given) or not all(options):
         raise DataError(f"options {str(given)[:60]!r} are no list of two or more texts")
