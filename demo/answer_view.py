@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from demo.derived_view import derived_view
 from demo.photo_view import Mark, colour, marks
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
@@ -31,7 +32,8 @@ def answer_view(card: Card, prediction: Prediction) -> str:
         for field in card.form.fields
         if field.name in prediction.fields
     )
-    return f'<div class="answer" role="status">{_decision(prediction)}{fields}{notice_view(card.notice)}</div>'
+    follows = derived_view(prediction.derived)
+    return f'<div class="answer" role="status">{_decision(prediction)}{fields}{follows}{notice_view(card.notice)}</div>'
 
 
 def message_view(message: str, notice: str = "") -> str:
@@ -68,6 +70,7 @@ def raw_view(prediction: Prediction) -> str:
             | ({} if entry.distribution is None else {"distribution": dict(entry.distribution)})
             for name, entry in prediction.fields.items()
         },
+        **({"derived": dict(prediction.derived)} if prediction.derived else {}),
         "decision": prediction.decision,
         "error": prediction.error,
         "raw": prediction.raw,

@@ -44,9 +44,10 @@ class Card(Strict):
 
     @property
     def notice(self) -> str:
-        """What every answer says besides: the task's notice, and that it learned from drawings."""
+        """What every answer says besides: the task's notice, its tables' own, and that it learned from drawings."""
         drawn = "Trained on procedural drawings, not on photographs." if self.provenance.synthetic else ""
-        return " ".join(part for part in (self.form.notice, drawn) if part)
+        tables = (entry.notice for entry in self.form.derivations)
+        return " ".join(part for part in (self.form.notice, *tables, drawn) if part)
 
     def write(self, folder: Path) -> None:
         """Write `card.json` into the folder."""

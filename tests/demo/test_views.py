@@ -12,12 +12,16 @@ from PIL import Image, ImageChops
 from demo.answer_view import answer_view, empty_view, message_view, raw_view
 from demo.card_view import card_view, figures
 from demo.photo_view import LONGEST, drawn, marks
+from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
+from vlm_ft.recipe import find_rate_card
 from vlm_ft.tasks import TASKS
+from vlm_ft.tasks.aviation_maintenance import PRIORITIES
 
+HOSTILE = "<b onclick=x>&"
 TAGS = {"div", "section", "h3", "p", "strong", "small", "span", "b", "i", "ul", "li", "details", "summary"}
 TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd"}
 ATTRIBUTES = {"class", "role", "style", "scope", "tabindex", "aria-current", "aria-hidden", "aria-label"}
@@ -57,6 +61,24 @@ def test_every_sample_is_shown(task: Task, card_of: Any, sample_prediction: Any)
     assert card.notice in text
     assert card.notice in Markup(empty_view(card)).text
     assert card.form.title in Markup(card_view(card)).text
+
+
+def test_what_follows_is_shown(card_of: Any, sample_prediction: Any) -> None:
+    card, answer = card_of(TASKS["car_damage"]), sample_prediction(TASKS["car_damage"])
+    form = card.form.deriving(read_rate_card(find_rate_card("example_eur"))).deriving(PRIORITIES)
+    card = card.model_copy(update={"form": form})
+    text = Markup(answer_view(card, replace(answer, derived=form.derive(answer.values)))).text
+    assert "EUR 558 to 748" in text
+    assert "5.5 h × 72 = 396" in text
+    assert "Example prices" in text
+    assert "Maintenance priority" in text
+    assert "next check" in text
+    hostile = {"findings": [{"part": HOSTILE, "kind": HOSTILE, "severity": "minor"}]}
+    text = Markup(answer_view(card, replace(answer, derived=form.derive(hostile)))).text
+    assert f"no row for part '{HOSTILE}'" in text
+    assert "not priced" in text
+    assert "Ask a person" in text
+    assert "Repair estimate" not in Markup(answer_view(card, answer)).text
 
 
 def every_kind(hostile: str, bars: bool) -> tuple[Form, Prediction]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from vlm_ft.adapters import Card
+from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Integer
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
+from vlm_ft.recipe import find_rate_card
 from vlm_ft.scoring.export import SUFFIXES, columns, probability, write_table
 from vlm_ft.scoring.ledger import Ledger, Row
 from vlm_ft.tasks import TASKS
+from vlm_ft.tasks.aviation_maintenance import PRIORITIES
+
+BESIDE = ("path", "width", "height", "decision", "error", "raw", "adapter", "notice")
 
 
 def read_table(out: Path) -> list[dict[str, Any]]:
@@ -54,13 +60,39 @@ def test_a_sample_reads_back(
     write_table(out, card, rows)
     answered, failed = read_table(out)
     sample = task.sample.model_dump(mode="json")
-    assert {name: answered[name] for name in sample} == sample
+    column_of = {name: f"answer_{name}" if name in BESIDE else name for name in sample}
+    assert {name: answered[column_of[name]] for name in sample} == sample
     assert all(answered[f"{name}_count"] == len(value) for name, value in sample.items() if isinstance(value, list))
     assert answered["notice"] == card.notice
     assert failed["error"] == "truncated"
-    assert all(failed[name] is None for name in sample)
+    assert all(failed[name] is None for name in column_of.values())
     assert list(answered) == [column.name for column in columns(card)]
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_follows_from_an_answer_reads_back(
+    suffix: str, tmp_path: Path, card_of: Callable[[Task], Card], sample_prediction: Callable[[Task], Prediction]
+) -> None:
+    card = card_of(TASKS["car_damage"])
+    form = card.form.deriving(read_rate_card(find_rate_card("example_eur")))
+    card = card.model_copy(update={"form": form.deriving(PRIORITIES)})
+    answer = sample_prediction(TASKS["car_damage"])
+    derived = card.form.derive(answer.values)
+    with Ledger(tmp_path / "ledger", "trial", "0") as ledger:
+        ledger.record([Row("a.png", "0", 3, 2, replace(answer, derived=derived))])
+        kept = ledger.find("a.png")
+    assert kept is not None
+    write_table(tmp_path / f"out{suffix}", card, [kept, Row("b.png", "1", 3, 2, Prediction.failed("truncated"))])
+    row, failed = read_table(tmp_path / f"out{suffix}")
+    estimate, priority = derived["estimate"], derived["priority"]
+    for name in ("low", "high", "currency", "complete", "lines", "not_priced"):
+        assert row[f"estimate_{name}"] == estimate[name]
+        assert failed[f"estimate_{name}"] is None
+    assert row["priority"] == priority["priority"] == "next_check"
+    assert [text.split(":")[0] for text in row["priority_reasons"]] == ["dent", "scratch"]
+    assert failed["priority"] is None
+    assert "Example prices" in row["notice"]
 
 
 def test_a_field_named_like_a_column_keeps_its_own(card_of: Callable[[Task], Card], tmp_path: Path) -> None:

@@ -7,9 +7,16 @@
 | box | `<field>`: left, top, right, bottom, each 0 to 1000 |
 | items | `<field>`: the list of records, and `<field>_count` |
 
+What follows from an answer (`Prediction.derived`) comes after it:
+
+| derivation of the form | columns |
+| --- | --- |
+| estimate | `estimate_low`, `_high`, `_currency`, `_complete`, `_lines`, `_not_priced` (the reasons) |
+| priority | `priority`, `priority_reasons` |
+
 Every table has besides `path`, `width`, `height` (pixels), `decision`, `error`, `raw`, `adapter` and `notice`.
-A field that would take the name of another column is called `answer_<field>`. An image that was set aside has
-`error` filled and its answer empty.
+A field that would take the name of another column is called `answer_<field>`, a derived one `derived_<column>`.
+An image that was set aside has `error` filled and its answer empty.
 
 In .csv, lists are JSON, and a text that a spreadsheet would run as a formula (it begins with = + - @, a tab or
 a line break) is preceded by an apostrophe; .parquet and .jsonl keep every text as it is.
@@ -20,7 +27,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -72,6 +79,10 @@ def columns(card: Card) -> tuple[Column, ...]:
             name = column.name if own and not _named(column.name, rest) else _free(column.name, taken)
             taken.add(name)
             answer.append(Column(name, column.type, column.read))
+    for column in (column for entry in card.form.derivations for column in DERIVED[entry.kind]):
+        name = _free(column.name, taken, "derived")
+        taken.add(name)
+        answer.append(Column(name, column.type, column.read))
     return (rest[0], *answer, *rest[1:])
 
 
@@ -125,10 +136,59 @@ def _named(name: str, table: Sequence[Column]) -> bool:
     return any(column.name == name for column in table)
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free(name: str, taken: set[str], prefix: str = "answer") -> str:
     while name in taken:
-        name = f"answer_{name}"
+        name = f"{prefix}_{name}"
     return name
+
+
+def _derived(kind: str, name: str) -> Callable[[Row], Any]:
+    """Reads one fact of what was derived; None where nothing was."""
+    return lambda row: row.prediction.derived.get(kind, {}).get(name)
+
+
+def _told(kind: str, listed: str, write: Callable[[Mapping[str, Any]], str]) -> Callable[[Row], Any]:
+    """Reads a list of what was derived as lines of text."""
+
+    def read(row: Row) -> list[str] | None:
+        found = row.prediction.derived.get(kind)
+        return None if found is None else [write(entry) for entry in found[listed]]
+
+    return read
+
+
+def _not_priced(entry: Mapping[str, Any]) -> str:
+    named = " ".join(entry[name] for name in ("severity", "kind", "part") if entry[name] is not None)
+    return f"{named}: {entry['reason']}" if named else str(entry["reason"])
+
+
+_LINE = pa.struct(
+    [
+        *((name, pa.string()) for name in ("part", "kind", "severity")),
+        *((name, pa.float64()) for name in ("labour_hours", "labour_rate", "labour_low", "labour_high")),
+        *((name, pa.float64()) for name in ("parts_low", "parts_high")),
+        ("note", pa.string()),
+    ]
+)
+DERIVED: dict[str, tuple[Column, ...]] = {
+    "estimate": (
+        Column("estimate_low", pa.float64(), _derived("estimate", "low")),
+        Column("estimate_high", pa.float64(), _derived("estimate", "high")),
+        Column("estimate_currency", pa.string(), _derived("estimate", "currency")),
+        Column("estimate_complete", pa.bool_(), _derived("estimate", "complete")),
+        Column("estimate_lines", pa.list_(_LINE), _derived("estimate", "lines")),
+        Column("estimate_not_priced", pa.list_(pa.string()), _told("estimate", "not_priced", _not_priced)),
+    ),
+    "priority": (
+        Column("priority", pa.string(), _derived("priority", "priority")),
+        Column(
+            "priority_reasons",
+            pa.list_(pa.string()),
+            _told("priority", "reasons", lambda entry: f"{entry['finding']}: {entry['priority']}, {entry['reason']}"),
+        ),
+    ),
+}
+"""Kind of derivation -> its columns."""
 
 
 def _arrow(kind: Kind) -> pa.DataType:

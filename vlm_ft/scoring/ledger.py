@@ -116,6 +116,7 @@ def _written(prediction: Prediction) -> str:
             "decision": prediction.decision,
             "raw": prediction.raw,
             "error": prediction.error,
+            "derived": dict(prediction.derived),
         },
         ensure_ascii=False,
     )
