@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets_vision.example import SYNTHETIC_MARKER, Example
+from datasets_vision.example import Example
+from datasets_vision.provenance import is_synthetic
 from datasets_vision.source import SetAside, read
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Items
 from vlm_ft.answers.task import Values
+from vlm_ft.data.augmentation import check_augmentation
 from vlm_ft.data.splits import assign, group_of
 from vlm_ft.data.subsets import nested
 from vlm_ft.errors import DataError, FormError
@@ -61,7 +63,8 @@ class Dataset:
 def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
     """Read, map, narrow and share out a recipe's data.
 
-    Raises `DataError` where a source cannot be read, a label does not fit the form, or `train` stays empty.
+    Raises `DataError` where a source cannot be read, a label does not fit the form, `train` stays empty, or the
+    recipe's augmentation would make a label untrue.
     """
     task = task_of(recipe.task, recipe.task_file)
     readings = [read(source) for source in recipe.data]
@@ -78,11 +81,12 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
     by_role["train"] = _limited(by_role["train"], form, recipe.splits)
     if not by_role["train"]:
         raise DataError(f"recipe {recipe.name}: no example is left for training; check splits and data")
+    check_augmentation(recipe.augment, form, [(case.example, case.values) for case in by_role["train"]])
     return Dataset(
         form=form,
         cases=by_role,
         set_aside=tuple(entry for reading in readings for entry in reading.set_aside),
-        synthetic=any((source.path / SYNTHETIC_MARKER).is_file() for source in recipe.data),
+        synthetic=any(is_synthetic(source.path) for source in recipe.data),
         notes=notes,
     )
 
