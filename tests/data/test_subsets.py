@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from vlm_ft.data.subsets import nested
@@ -18,7 +20,7 @@ def chosen(most: int, seed: int = 0) -> set[int]:
 def test_subsets_are_nested_and_of_whole_groups(seed: int) -> None:
     sizes = [1, 10, 25, 50, 100, 200, 300, 1000]
     subsets = [chosen(size, seed) for size in sizes]
-    for smaller, larger in zip(subsets, subsets[1:], strict=False):
+    for smaller, larger in pairwise(subsets):
         assert smaller <= larger
     for size, subset in zip(sizes[1:], subsets[1:], strict=True):
         assert min(size, 300) - 3 < len(subset) <= size

@@ -111,6 +111,26 @@ def crossval(
     run(find_recipe(recipe), out, folds=folds, variants=vary or [], settings=settings or [], console=console())
 
 
+@app.command("learning-curve")
+def learning_curve(
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Option("--out", help="the folder of all its runs")],
+    sizes: Annotated[
+        list[int] | None, typer.Option("--size", min=1, help="training examples; may be repeated [25, 50, 100, 200]")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="trainings a size, each on a subset of its own")] = 1,
+    target: Annotated[float | None, typer.Option(min=0, max=1, help="foretell the examples for this figure")] = None,
+    settings: Set = None,
+) -> None:
+    """How many photos do I need? Train on 25, 50, 100, 200 and all examples; draw and foretell the curve."""
+    from vlm_ft.evaluation.learning_curve import SIZES
+    from vlm_ft.evaluation.learning_curve import learning_curve as run
+    from vlm_ft.recipe import find_recipe
+
+    place, asked = find_recipe(recipe), sizes or SIZES
+    run(place, out, console=console(), sizes=asked, repeats=repeats, target=target, settings=settings or [])
+
+
 @app.command()
 def score(
     folder: Annotated[Path, typer.Argument(help="images, searched recursively")],

@@ -1,0 +1,72 @@
+"""A learning curve of a tiny model: nested training sets, one test set, what is finished is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from vlm_ft.errors import RecipeError
+from vlm_ft.evaluation import learning_curve as curves
+from vlm_ft.recipe import Recipe
+from vlm_ft.training.run import train
+
+Recipes = Callable[..., Recipe]
+
+
+class StoppedError(Exception):
+    pass
+
+
+def _roles(run: Path, role: str) -> set[str]:
+    lines = map(json.loads, (run / "splits.jsonl").read_text().splitlines())
+    return {line["group"] for line in lines if line["role"] == role}
+
+
+def test_a_curve_goes_on_where_it_stopped(
+    recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tmp_path / "recipe.yaml", tmp_path / "curve"
+    recipe = recipe_of("qwen3_vl", fields=["kind"], training={"max_steps": 1, "evaluations": 1})
+    file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    trained: list[str] = []
+
+    def counted(recipe: Recipe, run: Path, **options: Any) -> Path:
+        if len(trained) == 1 and stop:
+            raise StoppedError
+        trained.append(run.name)
+        return train(recipe, run, **options)
+
+    def curve(*settings: str) -> curves.LearningCurve:
+        return curves.learning_curve(
+            file, out, console=quiet, sizes=(6, 3, 99), repeats=1, target=0.9, settings=settings
+        )
+
+    monkeypatch.setattr(curves, "train", counted)
+    stop = True
+    with pytest.raises(StoppedError):
+        curve()
+    stop = False
+    found = curve()
+    assert trained == ["3", "6", "all"]
+    assert curve() == found
+    assert len(trained) == 3
+
+    assert len({frozenset(_roles(out / name, "test")) for name in trained}) == 1
+    accuracy = next(entry for entry in found.curves if entry.name == "kind.accuracy")
+    assert [point.examples for point in accuracy.points] == [3, 6, found.counts["train"]]
+    assert {point.tested for point in accuracy.points} == {found.counts["test"]}
+    assert [point.examples for point in accuracy.forecast] == [2 * found.counts["train"], 4 * found.counts["train"]]
+    assert accuracy.doubts
+    assert found.main == ("kind.macro_f1",)
+    assert curves.LearningCurve.model_validate_json((out / "learning_curve.json").read_text()) == found
+    assert "foretold" in (out / "learning_curve.md").read_text()
+    assert (out / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+    with pytest.raises(RecipeError, match="another recipe"):
+        curve("training.learning_rate=0.5")

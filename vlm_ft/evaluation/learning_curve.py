@@ -1,0 +1,283 @@
+"""How many examples does it take? Train on nested subsets, test on the same examples, look ahead."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, variance
+
+from rich.console import Console
+from rich.table import Table
+
+from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Kind, Strict, Text
+from vlm_ft.answers.metrics import LOWER_IS_BETTER, WHOLE, Metric
+from vlm_ft.data.cases import Dataset, load
+from vlm_ft.errors import DataError, RecipeError
+from vlm_ft.evaluation.evaluate import ADAPTER, MAJORITY
+from vlm_ft.evaluation.power_law import Foretold, Needed, Point, PowerLaw, doubts
+from vlm_ft.evaluation.run import evaluate_run
+from vlm_ft.recipe import Recipe, load_recipe
+from vlm_ft.training.run import RECIPE, SPLITS, train
+
+SIZES = (25, 50, 100, 200)
+RESULTS = "learning_curve"
+AHEAD = (2, 4)
+"""Times all examples: where the curve looks to."""
+
+
+class FieldCurve(Strict):
+    """One figure of one field over the sizes; `doubts` says why its forecast can't be trusted, where it can't."""
+
+    field: str
+    metric: str
+    lower_is_better: bool
+    points: tuple[Point, ...]
+    forecast: tuple[Foretold, ...]
+    needed: Needed | None = None
+    doubts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Field and metric."""
+        return f"{self.field}.{self.metric}"
+
+
+class LearningCurve(Strict):
+    """All figures; `counts` are the examples of each role, `main` the figure of each field that is drawn."""
+
+    recipe: str
+    counts: dict[str, int]
+    repeats: int
+    curves: tuple[FieldCurve, ...]
+    main: tuple[str, ...]
+
+
+class _Trained(Strict):
+    """What one finished training keeps."""
+
+    examples: int
+    seconds: float
+    adapter: tuple[Metric, ...]
+    majority: tuple[Metric, ...]
+
+
+def learning_curve(
+    recipe: Path,
+    out: Path,
+    *,
+    console: Console,
+    sizes: Sequence[int] = SIZES,
+    repeats: int = 1,
+    target: float | None = None,
+    settings: Sequence[str] = (),
+) -> LearningCurve:
+    """Train on nested subsets of these sizes and on all, test each on the same `test`, draw and foretell.
+
+    Writes ``learning_curve.json``, ``.md`` and ``.png`` to `out`, and a run folder a training; what is finished
+    there is kept. `repeats`: trainings a size, each with a subset and a seed of its own. `target`: for it, the
+    number of examples is foretold. Raises `RecipeError` where `out` holds trainings of another recipe.
+    """
+    base = load_recipe(recipe, settings)
+    dataset = load(base, out / SPLITS)
+    if not dataset.cases["test"]:
+        raise DataError(f"recipe {base.name}: no test examples; give the test role a share")
+    counts = [size for size in sorted(set(sizes)) if size < dataset.counts["train"]]
+    trained: list[list[_Trained]] = []
+    for size in [*counts, None]:
+        runs = [_point(recipe, out, settings, size, repeat, console) for repeat in range(repeats)]
+        trained.append(runs)
+    curve = LearningCurve(
+        recipe=base.name,
+        counts=dataset.counts,
+        repeats=repeats,
+        curves=tuple(_curves(trained, target)),
+        main=_main(dataset),
+    )
+    (out / f"{RESULTS}.json").write_text(curve.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (out / f"{RESULTS}.md").write_text(markdown(curve), encoding="utf-8")
+    draw(curve, out / f"{RESULTS}.png")
+    console.print(_table(curve))
+    for line in _told(curve):
+        console.print(line, markup=False)
+    console.print(f"{out / RESULTS}.png: the curve", markup=False)
+    return curve
+
+
+def _point(
+    recipe: Path, out: Path, settings: Sequence[str], size: int | None, repeat: int, console: Console
+) -> _Trained:
+    """Train and test at one size, or take what an earlier call finished."""
+    run = out / (f"{'all' if size is None else size}" + (f"-{repeat}" if repeat else ""))
+    overlay = [*settings, *([] if size is None else [f"splits.train_examples={size}"])]
+    if repeat:
+        overlay += [f"splits.subset_seed={repeat}", f"training.seed={repeat}"]
+    loaded = load_recipe(recipe, overlay)
+    begun, kept = (run / RECIPE).exists(), run / "point.json"
+    if begun and not _same(load_recipe(run / RECIPE), loaded):
+        raise RecipeError(f"{run}: holds a training of another recipe; give another --out")
+    if kept.exists():
+        return _Trained.model_validate_json(kept.read_text(encoding="utf-8"))
+    if not begun:
+        run.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(out / SPLITS, run / SPLITS)  # the same roles at every size
+    console.rule(f"{'all' if size is None else size} examples")
+    folder = train(loaded, run, resume=begun, console=console)
+    evaluation = evaluate_run(run, rival=False, base=False, console=console)
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    point = _Trained(
+        examples=evaluation.counts["train"],
+        seconds=float(card["training"]["seconds"]),
+        adapter=evaluation.systems[ADAPTER],
+        majority=evaluation.systems[MAJORITY],
+    )
+    kept.write_text(point.model_dump_json(indent=2), encoding="utf-8")
+    return point
+
+
+def _same(one: Recipe, other: Recipe) -> bool:
+    return one.model_dump(mode="json") == other.model_dump(mode="json")
+
+
+def _curves(trained: Sequence[Sequence[_Trained]], target: float | None) -> list[FieldCurve]:
+    keys = [(metric.field, metric.name) for metric in trained[-1][0].adapter if metric.field != WHOLE]
+    curves = []
+    for field, name in keys:
+        points = tuple(_measured(runs, field, name) for runs in trained)
+        lower = name in LOWER_IS_BETTER
+        law = PowerLaw.of(points, lower) if len(points) > 1 else None
+        wanted = law.needed(target) if law is not None and target is not None and not lower else None
+        curves.append(
+            FieldCurve(
+                field=field,
+                metric=name,
+                lower_is_better=lower,
+                points=points,
+                forecast=tuple(law.at(points[-1].examples * times) for times in AHEAD) if law is not None else (),
+                needed=wanted,
+                doubts=doubts(points, lower),
+            )
+        )
+    return curves
+
+
+def _measured(runs: Sequence[_Trained], field: str, name: str) -> Point:
+    """The mean over the repeats; its interval has the test set's chance and the repeats' spread."""
+    found = [_metric(run.adapter, field, name) for run in runs]
+    floor = [metric.value for run in runs for metric in run.majority if (metric.field, metric.name) == (field, name)]
+    value = fmean(metric.value for metric in found)
+    spread = 1.96 * (variance(metric.value for metric in found) / len(found)) ** 0.5 if len(found) > 1 else 0.0
+    below = fmean(metric.value - metric.low for metric in found)
+    above = fmean(metric.high - metric.value for metric in found)
+    return Point(
+        examples=round(fmean(run.examples for run in runs)),
+        value=value,
+        low=max(0.0, value - float((below**2 + spread**2) ** 0.5)),
+        high=value + float((above**2 + spread**2) ** 0.5),
+        tested=found[0].count,
+        majority=fmean(floor) if floor else None,
+    )
+
+
+def _metric(metrics: Sequence[Metric], field: str, name: str) -> Metric:
+    return next(metric for metric in metrics if (metric.field, metric.name) == (field, name))
+
+
+def _main(dataset: Dataset) -> tuple[str, ...]:
+    return tuple(f"{field.name}.{_main_metric(field.kind)}" for field in dataset.form.fields)
+
+
+def _main_metric(kind: Kind) -> str:
+    match kind:
+        case Choice() | Flag():
+            return "macro_f1"
+        case Integer():
+            return "mae"
+        case Text():
+            return "rouge_l"
+        case BoxKind():
+            return "iou"
+        case Items():
+            return "f1"
+
+
+def draw(curve: LearningCurve, path: Path) -> None:
+    """The main figure of each field over the examples (log), with intervals, the fit and its band, as a PNG."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    shown = [entry for entry in curve.curves if entry.name in curve.main]
+    figure = Figure(figsize=(5 * len(shown), 4), layout="constrained")
+    for place, entry in enumerate(shown, 1):
+        axes = figure.add_subplot(1, len(shown), place)
+        sizes = [point.examples for point in entry.points]
+        values = [point.value for point in entry.points]
+        bars = [[p.value - p.low for p in entry.points], [p.high - p.value for p in entry.points]]
+        axes.errorbar(sizes, values, yerr=bars, fmt="o", capsize=3, label="measured on test, 95 %")
+        if entry.forecast:
+            law = PowerLaw.of(entry.points, entry.lower_is_better)
+            ahead = [law.at(int(n)) for n in np.geomspace(sizes[0], entry.forecast[-1].examples, 60)]
+            told = [point.examples for point in ahead]
+            axes.plot(
+                told, [p.value for p in ahead], label="power law" + (" (not to be trusted)" if entry.doubts else "")
+            )
+            axes.fill_between(told, [p.low for p in ahead], [p.high for p in ahead], alpha=0.15)
+            axes.axvline(sizes[-1], color="grey", linewidth=0.8, linestyle=":")
+        if entry.points[-1].majority is not None:
+            axes.axhline(entry.points[-1].majority, color="black", linewidth=0.8, linestyle="--", label="majority")
+        axes.set(xscale="log", xlabel="training examples", ylabel=entry.metric, title=entry.field)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def markdown(curve: LearningCurve) -> str:
+    """The figures as a page."""
+    roles = ", ".join(f"{role} {count}" for role, count in curve.counts.items())
+    lines = [f"# Learning curve: {curve.recipe}", "", f"Examples: {roles}. The same `tune` and `test` at every size; "]
+    lines[-1] += f"subsets are nested, whole groups; {curve.repeats} training(s) a size. Intervals are of 95 %."
+    lines += ["", f"![curve]({RESULTS}.png)", ""]
+    for entry in curve.curves:
+        lines += [f"## {entry.name}" + (" (lower is better)" if entry.lower_is_better else ""), ""]
+        lines += ["| training examples | figure | interval | |", "| ---: | ---: | --- | --- |"]
+        lines += [f"| {p.examples} | {p.value:.3f} | {p.low:.3f} to {p.high:.3f} | measured |" for p in entry.points]
+        lines += [f"| {p.examples} | {p.value:.3f} | {p.low:.3f} to {p.high:.3f} | foretold |" for p in entry.forecast]
+        lines += ["", _verdict(entry), ""]
+    return "\n".join(lines)
+
+
+def _table(curve: LearningCurve) -> Table:
+    table = Table("field", "metric", "examples", "figure", "95 %", "")
+    for entry in curve.curves:
+        for told, points in (("", entry.points), ("foretold", entry.forecast)):
+            for p in points:
+                table.add_row(
+                    entry.field, entry.metric, str(p.examples), f"{p.value:.3f}", f"{p.low:.2f} to {p.high:.2f}", told
+                )
+    return table
+
+
+def _told(curve: LearningCurve) -> list[str]:
+    return [f"{entry.name}: {_verdict(entry)}" for entry in curve.curves if entry.name in curve.main]
+
+
+def _verdict(entry: FieldCurve) -> str:
+    """In a sentence or two: what more examples would give, what a target takes, and whether to believe it."""
+    parts = []
+    if entry.forecast:
+        ahead = entry.forecast[0]
+        interval = f"{ahead.low:.3f} to {ahead.high:.3f}"
+        parts.append(f"With {ahead.examples} examples the curve foretells {ahead.value:.3f} ({interval}).")
+    if entry.needed is not None:
+        parts.append(_needed(entry.needed))
+    if entry.doubts:
+        parts.append(f"The forecast cannot be trusted: {'; '.join(entry.doubts)}.")
+    return " ".join(parts)
+
+
+def _needed(needed: Needed) -> str:
+    if needed.examples is None:
+        return f"{needed.target:g} is not within the curve's reach."
+    low, high = needed.low or "?", needed.high or "any number"
+    return f"{needed.target:g} takes about {needed.examples} examples (80 %: {low} to {high})."

@@ -1,0 +1,168 @@
+"""How a figure grows with the number of examples: a power law, its interval, and whether it can be trusted.
+
+The error (1 - figure, or the distance itself) is taken as ``floor + scale * n ** -exponent``: Cortes et al. 1993,
+"Learning curves: asymptotic values and rate of convergence"; Hestness et al. 2017 for deep networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm_ft.answers.kinds import Strict
+
+RESAMPLES = 1000
+INTERVAL = (0.025, 0.975)
+LEAST_POINTS = 4
+LEAST_TESTED = 50
+WIDEST = 0.25
+"""Of an interval at twice the examples: a wider one tells nothing, on a figure of 0..1."""
+
+_EXPONENTS = np.linspace(0.05, 2.0, 79)
+
+Array = NDArray[np.float64]
+
+
+class Point(Strict):
+    """A figure measured with so many training examples, its 95 % interval, and the test examples under it."""
+
+    examples: int
+    value: float
+    low: float
+    high: float
+    tested: int
+    majority: float | None = None
+
+
+class Foretold(Strict):
+    """The figure at so many examples, with a 95 % interval."""
+
+    examples: int
+    value: float
+    low: float
+    high: float
+
+
+class Needed(Strict):
+    """Examples for a target, with an 80 % interval; None: the curve does not get there."""
+
+    target: float
+    examples: int | None
+    low: int | None
+    high: int | None
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """The fit, and its resamples: `floor`, `scale`, `exponent` each (1 + RESAMPLES,), the fit itself first."""
+
+    floor: Array
+    scale: Array
+    exponent: Array
+    lower_is_better: bool
+
+    @classmethod
+    def of(cls, points: Sequence[Point], lower_is_better: bool = False, seed: int = 0) -> PowerLaw:
+        """Weighted least squares, and as many fits to points redrawn within their intervals.
+
+        Exact over a grid of exponents (0.05 to 2); floor and scale are held to 0 and above.
+        """
+        sizes = np.array([point.examples for point in points], dtype=float)
+        errors = _errors([point.value for point in points], lower_is_better)
+        spread = _spread(points)
+        draws = np.random.default_rng(seed).normal(errors, spread, (RESAMPLES, len(points)))
+        floor, scale, exponent = _fitted(sizes, np.vstack([errors, np.clip(draws, 0, None)]), 1 / spread**2)
+        return cls(floor, scale, exponent, lower_is_better)
+
+    def at(self, examples: int) -> Foretold:
+        """The figure that the curve foretells."""
+        error = self.floor + self.scale * float(examples) ** -self.exponent
+        values = error if self.lower_is_better else np.clip(1 - error, 0, 1)
+        low, high = np.quantile(values[1:], INTERVAL)
+        value = float(values[0])
+        return Foretold(examples=examples, value=value, low=min(value, float(low)), high=max(value, float(high)))
+
+    def needed(self, target: float) -> Needed:
+        """How many examples the curve needs for a target; bounds that are beyond 1e9 are None."""
+        left = (target if self.lower_is_better else 1 - target) - self.floor
+        reached = (left > 0) & (self.scale > 0)
+        power = np.log(self.scale, where=reached, out=np.zeros_like(left))
+        power = (power - np.log(left, where=reached, out=np.zeros_like(left))) / self.exponent
+        flat = np.where((self.scale <= 0) & (left >= 0), 0.0, np.inf)
+        sizes = np.where(reached, np.exp(np.clip(power, 0, 50)), flat)
+        low, high = np.quantile(sizes[1:], (0.1, 0.9), method="nearest")
+        told = [None if size > 1e9 else max(1, int(np.ceil(size))) for size in (sizes[0], low, high)]
+        return Needed(target=target, examples=told[0], low=told[1], high=told[2])
+
+
+def doubts(points: Sequence[Point], lower_is_better: bool = False, seed: int = 0) -> tuple[str, ...]:
+    """Why the curve through these points cannot be trusted beyond them; () where nothing speaks against it."""
+    found: list[str] = []
+    if len(points) < LEAST_POINTS:
+        return (f"{len(points)} points; a power law has three unknowns, so at least {LEAST_POINTS} are needed",)
+    if points[-1].tested < LEAST_TESTED:
+        found.append(f"{points[-1].tested} test examples; fewer than {LEAST_TESTED} leave every figure to chance")
+    sign = -1.0 if lower_is_better else 1.0
+    gain = sign * (points[-1].value - points[0].value)
+    if gain <= 2 * float(np.hypot(*_spread([points[0], points[-1]]))):
+        found.append("from the fewest to the most examples it does not grow by more than chance allows")
+    floor = points[-1].majority
+    if floor is not None and sign * (points[-1].value - floor) <= 0:
+        found.append(f"with all examples it is no better than the majority ({floor:.3f})")
+    law = PowerLaw.of(points, lower_is_better, seed)
+    residuals = np.array([law.at(point.examples).value - point.value for point in points]) / _spread(points)
+    if float((residuals**2).sum()) > 9 + 2 * len(points):
+        found.append("the points do not lie along a power law within their intervals")
+    found += _missed(points, lower_is_better, seed)
+    ahead = law.at(2 * points[-1].examples)
+    if not lower_is_better and ahead.high - ahead.low > WIDEST:
+        found.append(f"at {ahead.examples} examples its interval is {ahead.high - ahead.low:.2f} wide")
+    return tuple(found)
+
+
+def _missed(points: Sequence[Point], lower_is_better: bool, seed: int) -> list[str]:
+    """The trial: fitted on all points but the last, does it foretell the last?"""
+    last = points[-1]
+    foretold = PowerLaw.of(points[:-1], lower_is_better, seed).at(last.examples)
+    if foretold.low <= last.high and last.low <= foretold.high:
+        return []
+    return [
+        f"fitted without the last point, it foretells {foretold.value:.3f} [{foretold.low:.3f}, {foretold.high:.3f}] "
+        f"there; measured: {last.value:.3f}"
+    ]
+
+
+def _errors(values: Sequence[float], lower_is_better: bool) -> Array:
+    array = np.asarray(values, dtype=float)
+    return array if lower_is_better else 1 - array
+
+
+def _spread(points: Sequence[Point]) -> Array:
+    """Standard errors from 95 % intervals; a figure of exactly 0 or 1 has none, so a third of an example stands in."""
+    widths = np.array([(point.high - point.low) / 3.92 for point in points])
+    least = np.array([max(abs(point.value), 1.0) / (3 * max(point.tested, 1)) for point in points])
+    return np.asarray(np.maximum(widths, least))
+
+
+def _fitted(sizes: Array, errors: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """(floor, scale, exponent) of each row of errors (rows, points); scale is in errors at one example."""
+    best = np.full(len(errors), np.inf)
+    found = np.zeros((3, len(errors)))
+    total = weights.sum()
+    mean = errors @ weights / total
+    for exponent in _EXPONENTS:
+        basis = sizes**-exponent
+        centre = basis @ weights / total
+        spread = ((basis - centre) ** 2) @ weights
+        scale = np.clip((errors - mean[:, None]) @ (weights * (basis - centre)) / spread, 0, None)
+        floor = mean - scale * centre
+        through_zero = (errors @ (weights * basis)) / ((basis**2) @ weights)  # where the floor would be negative
+        scale, floor = np.where(floor < 0, through_zero, scale), np.clip(floor, 0, None)
+        cost = ((errors - floor[:, None] - scale[:, None] * basis) ** 2) @ weights
+        better = cost < best
+        best = np.where(better, cost, best)
+        found = np.where(better, np.stack([floor, scale, np.full_like(floor, exponent)]), found)
+    return found[0], found[1], found[2]
