@@ -69,8 +69,9 @@ class Source(BaseModel):
     `record`: the XML element that is one item; None takes the one that stands most often.
     `shorten`: for an answer field, at most so many characters: its first sentences that fit.
     `named_by`: the attribute of a region that names the object, where a format (VIA) leaves that open.
+    `image_folder`: where the images are, if they lie neither beside the annotations nor in a folder below.
     `frames`: of a DICOM file with several, the first, the middle one, or each as an example of its own.
-    `window`: what of a DICOM file's values is shown: a preset (lung), two percentiles (p1-p99), tag, or
+    `window`: what of a grey DICOM file's values is shown: a preset (lung), two percentiles (p1-p99), tag, or
     [centre, width]; None takes the tag's, and percentiles where it has none.
     `limit`: at most so many examples, evenly spaced over the set.
     """
@@ -91,6 +92,7 @@ class Source(BaseModel):
     record: str | None = None
     shorten: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     named_by: str | None = None
+    image_folder: Path | None = None
     frames: Literal["first", "middle", "each"] = "first"
     window: Window | None = None
     limit: int | None = Field(default=None, ge=1)
