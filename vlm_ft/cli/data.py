@@ -79,3 +79,34 @@ def data_rate_card(
     card = rate_card_of(costs, car, currency)
     write_rate_card(card, out)
     print(f"{out}: {len(card.rates)} prices in {card.currency}")
+
+
+@app.command("check")
+def data_check(
+    recipe: RecipeName,
+    settings: Set = None,
+    task: TaskFile = None,
+    out: Annotated[Path | None, typer.Option("--out", help="a folder for check.json and check.html")] = None,
+    base: Annotated[bool, typer.Option(help="measure rows and boxes by the recipe's base")] = True,
+    splits: Annotated[Path | None, typer.Option(help="the splits.jsonl of a run, for its roles")] = None,
+) -> None:
+    """Look for what spoils training: broken files, leaks, contradictions ... Exit code 1: there are errors."""
+    from vlm_ft.data.checks import check
+    from vlm_ft.data.checks.report import tell, write
+
+    loaded, terminal, ruler = recipe_of(recipe, settings, task), console(), None
+    if base:
+        from vlm_ft.training.ruler import BaseRuler
+
+        ruler = BaseRuler(loaded)
+    with terminal.status("reading") as status:
+        report = check(
+            loaded,
+            ruler,
+            splits_file=splits,
+            progress=lambda doing, count: status.update(f"{doing}: {count:,}"),
+        )
+    if out is not None:
+        write(report, out)
+    tell(report, terminal)
+    raise typer.Exit(1 if report.errors else 0)

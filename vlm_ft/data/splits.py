@@ -72,7 +72,7 @@ class Roster:
                 "give a finer group, or leave splits.source out"
             )
 
-    def share_out(self, file: Path | None = None) -> None:
+    def share_out(self, file: Path | None = None, *, write: bool = True) -> None:
         """Give every group its role. `file` overrules what the lists and the shares say, and takes the new groups.
 
         Stratified at the first writing; later, a new group goes to the role that its stratum is furthest behind in.
@@ -82,7 +82,7 @@ class Roster:
         self._settle_strata()
         for (stratum,) in self.database.execute("SELECT DISTINCT stratum FROM strata ORDER BY stratum").fetchall():
             self._share_out(stratum, shares, grown)
-        if file is not None:
+        if file is not None and write:
             self._append(file)
 
     def role(self, example: Example) -> Role:

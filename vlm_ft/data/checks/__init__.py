@@ -1,0 +1,82 @@
+"""Look at data before training on it: `check` a recipe's data, or `inspect` what is loaded already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlm_ft.data.cases import Dataset
+from vlm_ft.data.checks import balance
+from vlm_ft.data.checks.fault import Fault, Finding, Lengths, Report
+from vlm_ft.data.checks.gather import Progress, Ruler, gather, gather_loaded
+from vlm_ft.data.checks.index import Index
+from vlm_ft.data.checks.registry import CHECKS
+from vlm_ft.recipe import ROLES, Recipe
+
+__all__ = ["CHECKS", "Fault", "Finding", "Lengths", "Report", "Ruler", "check", "inspect"]
+
+BINS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384, 32768, 1 << 62)
+"""Upper ends of the histogram's bins, in tokens."""
+
+
+def check(
+    recipe: Recipe,
+    ruler: Ruler | None = None,
+    *,
+    splits_file: Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Every check of a recipe's data, in constant memory: each source is read twice, each picture decoded once.
+
+    `ruler` measures rows as the base will read them; None leaves lengths and tiny boxes out. `splits_file` has the
+    roles of an earlier run; it is read and not written. Raises `DataError` where the data cannot be read at all, or
+    `FormError` where they label nothing that the task asks.
+    """
+    index = gather(recipe, ruler, splits_file, progress)
+    try:
+        return _report(index, recipe.name)
+    finally:
+        index.close()
+
+
+def inspect(dataset: Dataset, recipe: Recipe) -> Report:
+    """The quick checks of loaded data: labels, roles, files and headers; pictures are decoded by `check` alone.
+
+    What `check` remembers of a picture of the same content is used.
+    """
+    index = gather_loaded(dataset, recipe)
+    try:
+        return _report(index, recipe.name)
+    finally:
+        index.close()
+
+
+def _report(index: Index, recipe: str) -> Report:
+    findings = []
+    for name, entry in CHECKS.items():
+        finding = Finding(name, entry.title)
+        for fault in entry.find(index):
+            finding.add(fault)
+        findings.append(finding)
+    roles = dict.fromkeys(ROLES, 0) | dict(index.rows("SELECT role, count(*) FROM placed GROUP BY role"))
+    return Report(recipe, roles, tuple(findings), balance.classes(index), _lengths(index))
+
+
+def _lengths(index: Index) -> Lengths | None:
+    measured, longest = index.rows("SELECT count(*), max(tokens) FROM lengths").fetchone()
+    if index.limit is None or not measured:
+        return None
+    return Lengths(
+        index.limit, measured, longest, _histogram(index, "tokens", longest), _histogram(index, "image_tokens", longest)
+    )
+
+
+def _histogram(index: Index, column: str, longest: int) -> tuple[tuple[int, int], ...]:
+    """(at most so many tokens, rows), up to the longest row; no bin is left out in between."""
+    counts, low = [], -1
+    for high in BINS:
+        query = f"SELECT count(*) FROM lengths WHERE {column} > ? AND {column} <= ?"
+        counts.append((high, int(index.one(query, low, high))))
+        low = high
+        if high >= longest:
+            break
+    return tuple(counts)

@@ -1,0 +1,72 @@
+"""Checks of the classes: which names does each role have, and how evenly?"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+from vlm_ft.data.checks.fault import Fault
+from vlm_ft.data.checks.index import Index
+from vlm_ft.recipe import ROLES
+
+FEW = 5
+"""Training examples of a class; with fewer it is hardly learned."""
+UNEVEN = 20
+"""The commonest class of a field against the rarest, in training examples."""
+
+Classes = dict[str, dict[str, dict[str, int]]]
+
+
+def classes(index: Index) -> Classes:
+    """Field -> name -> role -> examples, fields and names in order."""
+    found: Classes = defaultdict(lambda: defaultdict(lambda: dict.fromkeys(ROLES, 0)))
+    query = """SELECT field, word, role, count(*) FROM classes JOIN placed ON number = item
+        GROUP BY field, word, role ORDER BY field, word"""
+    for field, word, role, count in index.rows(query):
+        found[field][word][role] = count
+    return {field: dict(words) for field, words in found.items()}
+
+
+def balance(index: Index) -> Iterator[Fault]:
+    """A class that a role lacks, that has few training examples, or that others outnumber."""
+    sizes = dict.fromkeys(ROLES, 0) | dict(index.rows("SELECT role, count(*) FROM placed GROUP BY role"))
+    for field, words in classes(index).items():
+        if len(words) == 1 and sum(next(iter(words.values())).values()) == index.items:
+            yield Fault("warning", field, f"always {next(iter(words))!r}", "nothing is learned of it: leave it out")
+            continue
+        for word, roles in words.items():
+            yield from _fault(index, field, word, roles, sizes)
+        trained = {word: roles["train"] for word, roles in words.items() if roles["train"] >= FEW}
+        if trained and max(trained.values()) > UNEVEN * min(trained.values()):
+            most, least = max(trained, key=trained.__getitem__), min(trained, key=trained.__getitem__)
+            value = f"{most!r} has {trained[most]} training examples, {least!r} has {trained[least]}"
+            yield Fault("warning", field, value, "gather more of the rare ones, and go by macro figures")
+
+
+def _fault(index: Index, field: str, word: str, roles: dict[str, int], sizes: dict[str, int]) -> Iterator[Fault]:
+    place = f"{field} {word!r}"
+    first = index.one(
+        "SELECT place FROM classes JOIN items ON number = item WHERE field = ? AND word = ? LIMIT 1", field, word
+    )
+    if roles["train"] == 0:
+        value = f"has {sum(roles.values())} examples and none in train; the first is {first}"
+        yield Fault("warning", place, value, "gather more, merge it with rename, or leave it out")
+    elif roles["train"] < FEW:
+        value = f"has {roles['train']} training examples; the first is {first}"
+        yield Fault("warning", place, value, "gather more, or merge it with another by rename")
+    elif roles["test"] == 0 and sizes["test"]:
+        value = f"is missing in test, with {roles['train']} training examples"
+        yield Fault("warning", place, value, "its figures will be untold: gather more, or use folds (vlm-ft crossval)")
+
+
+def spellings(index: Index) -> Iterator[Fault]:
+    """Names of one field that differ in case, spaces or punctuation alone."""
+    for field, words in classes(index).items():
+        alike = defaultdict(list)
+        for word in words:
+            alike[re.sub(r"[\W_]+", "", word).casefold() or word].append(word)
+        for names in alike.values():
+            if len(names) > 1:
+                told = ", ".join(f"{name!r} ({sum(words[name].values())})" for name in names)
+                yield Fault("warning", field, f"these may be one class: {told}", "merge them with rename")

@@ -1,0 +1,113 @@
+"""What a check finds, and the report of all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from datasets_vision.example import Box
+from vlm_ft.errors import DataError
+
+Severity = Literal["error", "warning"]
+KEPT = 1000
+"""The most faults of one check whose text is kept; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: where, what, and what to do about it; with the pictures and the box that show it."""
+
+    severity: Severity
+    place: str
+    value: str
+    remedy: str
+    pictures: tuple[str, ...] = ()
+    box: Box | None = None
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.value}; {self.remedy}"
+
+
+@dataclass
+class Finding:
+    """All faults that one check found; `faults` keeps the first KEPT of them."""
+
+    check: str
+    title: str
+    errors: int = 0
+    warnings: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+    def add(self, fault: Fault) -> None:
+        """Count it, and keep it while there is room; errors stand first."""
+        if fault.severity == "error":
+            self.errors += 1
+        else:
+            self.warnings += 1
+        if len(self.faults) < KEPT:
+            self.faults.append(fault)
+
+    @property
+    def total(self) -> int:
+        """Errors and warnings."""
+        return self.errors + self.warnings
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the checks found in a recipe's data.
+
+    `roles`: examples by role. `classes`: field -> name -> role -> examples. `lengths`: tokens of rows, and of their
+    images, as (up to so many tokens, rows), with the base's `limit`; None where no base was asked.
+    """
+
+    recipe: str
+    roles: Mapping[str, int]
+    findings: tuple[Finding, ...]
+    classes: Mapping[str, Mapping[str, Mapping[str, int]]]
+    lengths: Lengths | None = None
+
+    @property
+    def errors(self) -> int:
+        """Faults that stop training."""
+        return sum(finding.errors for finding in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """Faults that are told, and stop nothing."""
+        return sum(finding.warnings for finding in self.findings)
+
+    def stop_at_errors(self) -> None:
+        """Raises `DataError`, in one line, where the data have an error."""
+        found = [fault for finding in self.findings for fault in finding.faults if fault.severity == "error"]
+        if not self.errors:
+            return
+        more = f" ({self.errors - 1} more errors: vlm-ft data check {self.recipe})" if self.errors > 1 else ""
+        told = found[0] if found else f"{self.errors} errors"
+        raise DataError(f"{told}{more}; --no-check trains all the same")
+
+    def as_json(self) -> str:
+        """The report for programs: counts of all faults, the text of the first KEPT of each check."""
+        content: dict[str, Any] = {
+            "recipe": self.recipe,
+            "errors": self.errors,
+            "warnings": self.warnings,
+            "roles": dict(self.roles),
+            "checks": [asdict(finding) for finding in self.findings],
+            "classes": self.classes,
+            "lengths": asdict(self.lengths) if self.lengths else None,
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Token counts of the measured rows: histograms of all tokens and of image tokens, as (at most, rows)."""
+
+    limit: int
+    measured: int
+    longest: int
+    tokens: tuple[tuple[int, int], ...]
+    image_tokens: tuple[tuple[int, int], ...]

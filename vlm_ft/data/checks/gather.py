@@ -1,0 +1,200 @@
+"""Two passes over a recipe's data: the first sees which form they fill, the second fills the index."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from datasets_vision.example import BOX_SCALE, Example, Picture, Turn
+from datasets_vision.source import SetAside, stream
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Choice, FieldSpec, Items
+from vlm_ft.answers.task import Task, Values
+from vlm_ft.data.cases import Dataset, narrowed
+from vlm_ft.data.checks import near
+from vlm_ft.data.checks.index import Index
+from vlm_ft.data.checks.pictures import Facts, Memory, look
+from vlm_ft.data.splits import group_of
+from vlm_ft.errors import DataError, FormError
+from vlm_ft.recipe import Recipe
+from vlm_ft.tasks import task_of
+
+MOST_NAMES = 2000
+"""A field with more names than that is no choice."""
+MEASURED = 2000
+"""About so many rows are measured in tokens; besides, every one that may be too long."""
+SMALL_SIDE = 6.0
+"""Pixels of a box's shorter side as the base sees it; less is hardly to be seen."""
+
+
+class Ruler(Protocol):
+    """What measures rows for a base: the most tokens of a row, the most pixels of an image, and a row's tokens."""
+
+    limit: int
+    most_pixels: int | None
+
+    def lengths(
+        self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str
+    ) -> tuple[int, int]:
+        """Tokens of the row with images of these sizes, in pixels, and image tokens among them."""
+
+
+Progress = Callable[[str, int], None]
+
+
+def gather(
+    recipe: Recipe, ruler: Ruler | None = None, splits_file: Path | None = None, progress: Progress | None = None
+) -> Index:
+    """The index of a recipe's data; `progress` is told the pass and the examples so far.
+
+    Raises `DataError` or `FormError` where no form can be seen: nothing can be checked then.
+    """
+    task = task_of(recipe.task, recipe.task_file)
+    witnesses, count = Witnesses(task), 0
+    for item in _streamed(recipe, "reading", progress):
+        if isinstance(item, Example):
+            witnesses.add(task.values(item.label), item.source)
+            count += 1
+    form = Form.observed(task, witnesses.values, recipe.labels, recipe.fields)
+    filling = Filling(Index(recipe.splits), form, ruler, Memory(), every=max(1, count // MEASURED))
+    for item in _streamed(recipe, "checking", progress):
+        if isinstance(item, SetAside):
+            filling.index.set_aside(item)
+        else:
+            filling.take(item, task.values(item.label))
+    filling.index.settle(splits_file)
+    near.find(filling.index)
+    return filling.index
+
+
+def gather_loaded(dataset: Dataset, recipe: Recipe) -> Index:
+    """The index of data that are loaded already; pictures are not decoded, but remembered where they were before."""
+    filling = Filling(Index(recipe.splits), dataset.form, None, Memory(), decode=False)
+    for entry in dataset.set_aside:
+        filling.index.set_aside(entry)
+    for cases in dataset.cases.values():
+        for case in cases:
+            filling.take(case.example, case.values)
+    filling.index.settle_as((group_of(case.example), role) for role, cases in dataset.cases.items() for case in cases)
+    near.find(filling.index)
+    return filling.index
+
+
+def _streamed(recipe: Recipe, doing: str, progress: Progress | None) -> Iterator[Example | SetAside]:
+    count = 0
+    for source in recipe.data:
+        for item in stream(source):
+            yield item
+            count += 1
+            if progress and count % 1000 == 0:
+                progress(doing, count)
+
+
+class Witnesses:
+    """Enough of many answers to observe their form: those that state what none before them stated."""
+
+    def __init__(self, task: Task) -> None:
+        self.values: list[Values] = []
+        self._fields = task.fields
+        self._seen: set[tuple[str, ...]] = set()
+
+    def add(self, values: Values, place: str) -> None:
+        """Keep the answer if it adds a field, a name, or an item that lacks a part."""
+        told = set(_told(self._fields, values))
+        if told <= self._seen:
+            return
+        self._seen |= told
+        self.values.append(values)
+        if len(self._seen) > MOST_NAMES:
+            field = max(told - {()}, key=lambda entry: sum(seen[0] == entry[0] for seen in self._seen))[0]
+            raise DataError(f"{place}: {field} has more than {MOST_NAMES} names; is that column free text?")
+
+
+def _told(fields: Iterable[FieldSpec], values: Values, prefix: str = "") -> Iterator[tuple[str, ...]]:
+    for field in fields:
+        path = prefix + field.name
+        if field.name not in values:
+            yield path, "unstated"
+            continue
+        yield (path,)
+        value = values[field.name]
+        if isinstance(field.kind, Choice):
+            yield path, "is", str(value)
+        elif isinstance(field.kind, Items) and isinstance(value, list | tuple):
+            for row in value:
+                yield from _told(field.kind.fields, row, path + ".")
+
+
+class Filling:
+    """Takes examples into an index, one at a time."""
+
+    def __init__(
+        self, index: Index, form: Form, ruler: Ruler | None, memory: Memory, *, every: int = 1, decode: bool = True
+    ) -> None:
+        self.index = index
+        self._form = form
+        self._ruler = ruler
+        index.limit = ruler.limit if ruler else None
+        self._memory = memory
+        self._every = every
+        self._decode = decode
+        self._empty: int | None = None
+        self._taken = 0
+
+    def take(self, example: Example, values: Values) -> None:
+        """Check its label against the form, look at its pictures, measure its row."""
+        try:
+            values = narrowed(values, self._form)
+        except FormError as error:
+            self.index.misfit(example.source, str(error))
+            return
+        if not values:
+            return
+        pictures = [(picture, look(picture, decode=self._decode, memory=self._memory)) for picture in example.images]
+        number = self.index.add(example, values, self._form, pictures)
+        if self._ruler is not None:
+            self._measure(self._ruler, number, example, values, pictures)
+            self._small_boxes(self._ruler, number, example, pictures)
+
+    def _measure(
+        self, ruler: Ruler, number: int, example: Example, values: Values, pictures: Sequence[tuple[Picture, Facts]]
+    ) -> None:
+        """Every so-many-th row, and each that could be too long: no token is shorter than a byte."""
+        form = self._form.narrow(values)
+        target = form.target(values)
+        if self._empty is None:
+            self._empty = ruler.lengths(self._form, (), (), "")[0]
+        most = self._empty + len(target.encode()) + sum(len(turn.text.encode()) + 16 for turn in example.turns)
+        self._taken += 1
+        if most > ruler.limit or len(pictures) > 1 or self._taken % self._every == 0:
+            sizes = [(facts.width, facts.height) for _, facts in pictures if facts.width]
+            self.index.length(number, *ruler.lengths(form, example.turns, sizes, target))
+
+    def _small_boxes(
+        self, ruler: Ruler, number: int, example: Example, pictures: Sequence[tuple[Picture, Facts]]
+    ) -> None:
+        """Boxes lie in the last image, or in the one that the attribute `photo` numbers from 1."""
+        for thing in example.label.objects or ():
+            place = _photo(thing.attributes, len(pictures))
+            if thing.box is None or place is None:
+                continue
+            picture, facts = pictures[place]
+            left, top, right, bottom = thing.box
+            scale = seen_scale(facts, ruler.most_pixels) / BOX_SCALE
+            side = min((right - left) * facts.width, (bottom - top) * facts.height) * scale
+            if facts.width and side < SMALL_SIDE:
+                self.index.small_box(number, picture, thing.name, side, thing.box)
+
+
+def _photo(attributes: Any, count: int) -> int | None:
+    """The place of an object's picture."""
+    photo = attributes.get("photo", count)
+    return photo - 1 if isinstance(photo, int) and 1 <= photo <= count else None
+
+
+def seen_scale(facts: Facts, most_pixels: int | None) -> float:
+    """By how much the base shrinks a picture's sides, at most 1."""
+    area = facts.width * facts.height
+    return min(1.0, math.sqrt(most_pixels / area)) if most_pixels and area else 1.0

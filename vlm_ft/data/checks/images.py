@@ -1,0 +1,80 @@
+"""Checks of the image files: can they be read, are they what they say, is there anything on them?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from vlm_ft.data.checks.fault import Fault
+from vlm_ft.data.checks.index import Index, file_of
+from vlm_ft.data.checks.pictures import stated_format
+
+CONSTANT = 2
+"""Grey levels of 255: a picture with a smaller range shows nothing."""
+SMALL_PICTURE = 24
+"""Pixels of a side."""
+_UNREADABLE = re.compile(r"image|truncated|0 bytes|pixels|no such file|damaged|photo", re.IGNORECASE)
+_SAME_FORMAT = {"MPO": "JPEG", "JPEG2000": "JPEG 2000"}  # a phone's JPEG with a second picture inside
+
+
+def is_of_image(reason: str) -> bool:
+    """Whether a loader set something aside for its image."""
+    return bool(_UNREADABLE.search(reason)) and not is_of_box(reason)
+
+
+def is_of_box(reason: str) -> bool:
+    """Whether a loader set something aside for its box, polygon or mask."""
+    return bool(re.search(r"\b(box|bndbox|bbox|polygon|corner|xmin|ymin|zero[- ]size|outside)", reason, re.IGNORECASE))
+
+
+def unreadable(index: Index) -> Iterator[Fault]:
+    """An image that training would stumble over is an error; one that the loader set aside is a warning."""
+    query = "SELECT place, picture, fault FROM pictures JOIN items ON items.number = item WHERE fault IS NOT NULL"
+    for place, picture, fault in index.rows(query):
+        what, _, remedy = str(fault).partition("; ")
+        yield Fault("error", str(file_of(picture)), what, f"{remedy or 'mend the file'}, or remove it and {place}")
+    for place, reason in index.rows("SELECT place, reason FROM set_aside"):
+        if is_of_image(reason):
+            what, _, remedy = reason.partition("; ")
+            yield Fault("warning", place, f"set aside: {what}", remedy or "mend the file, or remove its label")
+
+
+def extension(index: Index) -> Iterator[Fault]:
+    """The suffix says one format, the content is another."""
+    query = "SELECT picture, format FROM pictures WHERE format != '' AND fault IS NULL GROUP BY picture"
+    for picture, form in index.rows(query):
+        path = file_of(picture)
+        stated = stated_format(path)
+        if stated is not None and _SAME_FORMAT.get(stated, stated) != _SAME_FORMAT.get(form, form):
+            remedy = f"rename it to .{form.lower()}, and its labels with it"
+            yield Fault("warning", str(path), f"the content is {form}, the suffix says {stated}", remedy, (picture,))
+
+
+def orientation(index: Index) -> Iterator[Fault]:
+    """A photo with boxes that stands turned in its file: were they drawn on the raw or on the upright picture?"""
+    query = "SELECT picture, orientation FROM pictures WHERE boxed AND orientation BETWEEN 2 AND 8 GROUP BY picture"
+    for picture, turn in index.rows(query):
+        yield Fault(
+            "warning",
+            str(file_of(picture)),
+            f"EXIF orientation {turn} and boxes: it is shown upright, the boxes may be of the raw picture",
+            "look at it in vlm-ft data preview; where they are off, save the photo upright and draw them again",
+            (picture,),
+        )
+
+
+def constant(index: Index) -> Iterator[Fault]:
+    """One colour all over."""
+    query = "SELECT picture, spread FROM pictures WHERE spread <= ? GROUP BY picture"
+    for picture, spread in index.rows(query, CONSTANT):
+        value = f"shows nothing: its grey levels differ by {spread} of 255"
+        yield Fault("warning", str(file_of(picture)), value, "take the photo again, or remove it", (picture,))
+
+
+def small(index: Index) -> Iterator[Fault]:
+    """A few pixels of a side."""
+    query = """SELECT picture, width, height FROM pictures
+        WHERE fault IS NULL AND width > 0 AND min(width, height) < ? GROUP BY picture"""
+    for picture, width, height in index.rows(query, SMALL_PICTURE):
+        value = f"{width}x{height} pixels"
+        yield Fault("warning", str(file_of(picture)), value, "is it a thumbnail? use the photo itself", (picture,))

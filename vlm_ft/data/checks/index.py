@@ -1,0 +1,219 @@
+"""The set as tables on disk: what the checks ask is a query, and memory stays the same for a million rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets_vision.example import Box, Example, Picture, path_of, picture_of
+from datasets_vision.source import SetAside
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Integer, Items
+from vlm_ft.answers.task import Values
+from vlm_ft.data.cases import stratum_of
+from vlm_ft.data.checks.pictures import Facts
+from vlm_ft.data.splits import Roster, group_of
+from vlm_ft.errors import DataError
+from vlm_ft.recipe import Role, Splits
+
+_TABLES = """
+CREATE TABLE set_aside (place TEXT, reason TEXT);
+CREATE TABLE misfits (place TEXT, reason TEXT);
+CREATE TABLE parted (reason TEXT);
+CREATE TABLE items (
+    number INTEGER PRIMARY KEY, id TEXT, place TEXT, name TEXT, text BLOB, shown BLOB, closed TEXT, images INTEGER);
+CREATE TABLE pictures (
+    number INTEGER PRIMARY KEY, item INTEGER, picture TEXT, content BLOB, width INTEGER, height INTEGER, format TEXT,
+    orientation INTEGER, fault TEXT, spread INTEGER, hashes TEXT, grey BLOB, boxed INTEGER);
+CREATE TABLE bands (key INTEGER, holder INTEGER);
+CREATE TABLE likes (
+    later INTEGER, earlier INTEGER, turned INTEGER, distance INTEGER, likeness REAL, same_role INTEGER);
+CREATE TABLE classes (item INTEGER, field TEXT, word TEXT);
+CREATE TABLE boxes (item INTEGER, picture TEXT, word TEXT, side REAL, box TEXT);
+CREATE TABLE hints (kind TEXT, word TEXT, item INTEGER);
+CREATE TABLE lengths (item INTEGER, tokens INTEGER, image_tokens INTEGER);
+"""
+_INDEXES = """
+CREATE INDEX items_by_text ON items (text);
+CREATE INDEX items_by_shown ON items (shown);
+CREATE INDEX pictures_by_content ON pictures (content);
+CREATE INDEX classes_by_word ON classes (field, word);
+CREATE INDEX hints_by_word ON hints (kind, word);
+CREATE INDEX items_by_id ON items (id);
+"""
+_BELONGINGS = (
+    "claim|case|aircraft|tail|registration|msn|patient|subject|study|board|vehicle|vin|serial|panel|engine|customer"
+)
+_HINT_COLUMN = re.compile(rf"(?i)^(?:{_BELONGINGS})[ _-]?(?:id|no|nr|num|number|code|name)?$")
+_HINT_ID = re.compile(rf"(?i)(?<![a-z])({_BELONGINGS})[ _-]?(?:id|no|nr)?[ _-]?(\d[a-z0-9]*)")
+
+
+class Index:
+    """Examples, pictures, labels and roles of one set, on disk while it is open."""
+
+    def __init__(self, splits: Splits) -> None:
+        self.database = sqlite3.connect("", isolation_level=None)  # a temporary file, gone when closed
+        self.database.execute("PRAGMA journal_mode = OFF")
+        self.database.execute("PRAGMA synchronous = OFF")
+        self.database.execute("BEGIN")
+        self.database.executescript(_TABLES)
+        self.roster = Roster(splits, self.database)
+        self.items = 0
+        self.pictures = 0
+        self.limit: int | None = None  # tokens of a row, where a base was asked
+
+    def close(self) -> None:
+        """Let the tables go."""
+        self.database.close()
+
+    def rows(self, query: str, *values: Any) -> sqlite3.Cursor:
+        """The rows of a query, one at a time."""
+        return self.database.execute(query, values)
+
+    def one(self, query: str, *values: Any) -> Any:
+        """The first value of a query's only row."""
+        return self.database.execute(query, values).fetchone()[0]
+
+    def pictures_of(self, *items: int) -> tuple[str, ...]:
+        """The first picture of each of these examples that has one."""
+        query = "SELECT picture FROM pictures WHERE item = ? LIMIT 1"
+        return tuple(row[0] for item in items for row in self.rows(query, item))
+
+    def set_aside(self, entry: SetAside) -> None:
+        """What a loader could not use."""
+        self.database.execute("INSERT INTO set_aside VALUES (?, ?)", (_told(entry.place), _told(entry.reason)))
+
+    def misfit(self, place: str, reason: str) -> None:
+        """A label that does not fit the form."""
+        self.database.execute("INSERT INTO misfits VALUES (?, ?)", (_told(place), _told(reason)))
+
+    def add(self, example: Example, values: Values, form: Form, pictures: list[tuple[Picture, Facts]]) -> int:
+        """Take in an example with its narrowed values; its number."""
+        self.items += 1
+        number = self.items
+        try:
+            self.roster.add(example, stratum_of(values, form))
+        except DataError as error:  # the source's own lists part a group
+            self.database.execute("INSERT INTO parted VALUES (?)", (_told(str(error)),))
+        text = _text_key(example)
+        contents = b"".join(facts.content for _, facts in pictures)
+        shown = hashlib.blake2b((text or b"") + contents, digest_size=12).digest()
+        closed = json.dumps(closed_values(values, form), ensure_ascii=False, sort_keys=True)
+        row = (number, _told(example.id), _told(example.source), group_of(example), text, shown, closed, len(pictures))
+        self.database.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        classes = {(number, field, word) for field, word in class_words(values, form)}
+        self.database.executemany("INSERT INTO classes VALUES (?, ?, ?)", classes)
+        hints = [(kind, _told(word), number) for kind, word in belongings(example)]
+        self.database.executemany("INSERT INTO hints VALUES (?, ?, ?)", hints)
+        boxed = any(thing.box for thing in example.label.objects or ())
+        for picture, facts in pictures:
+            self._add_picture(number, picture, facts, boxed)
+        return number
+
+    def _add_picture(self, item: int, picture: Picture, facts: Facts, boxed: bool) -> None:
+        self.pictures += 1
+        self.database.execute(
+            "INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self.pictures,
+                item,
+                _told(str(picture)),
+                facts.content,
+                facts.width,
+                facts.height,
+                facts.format,
+                facts.orientation,
+                facts.fault,
+                facts.spread,
+                json.dumps(facts.hashes),
+                facts.grey,
+                boxed,
+            ),
+        )
+
+    def small_box(self, item: int, picture: Picture, word: str, side: float, box: Box) -> None:
+        """A box whose shorter side the base sees as `side` pixels."""
+        row = (item, _told(str(picture)), word, side, json.dumps(box))
+        self.database.execute("INSERT INTO boxes VALUES (?, ?, ?, ?, ?)", row)
+
+    def length(self, item: int, tokens: int, image_tokens: int) -> None:
+        """The measured tokens of an example's row."""
+        self.database.execute("INSERT INTO lengths VALUES (?, ?, ?)", (item, tokens, image_tokens))
+
+    def settle(self, splits_file: Path | None = None) -> None:
+        """Share the roles out; after this the checks can ask. A splits file is read, and is not written."""
+        self.roster.share_out(splits_file, write=False)
+        self.index()
+
+    def settle_as(self, roles: Iterator[tuple[str, Role]]) -> None:
+        """The same with the roles, group by group, as they are known."""
+        self.database.executemany("INSERT OR IGNORE INTO roles VALUES (?, ?, 0)", roles)
+        self.index()
+
+    def index(self) -> None:
+        """Make the tables quick to ask."""
+        for statement in _INDEXES.split(";"):
+            self.database.execute(statement)
+        self.database.execute("CREATE TEMP VIEW placed AS SELECT items.*, role FROM items JOIN roles USING (name)")
+
+
+def closed_values(values: Values, form: Form) -> Values:
+    """What can contradict: choices, flags, numbers, and the choices inside lists (in any order); no text, no boxes."""
+    closed: Values = {}
+    for field in form.fields:
+        if field.name not in values:
+            continue
+        if isinstance(field.kind, Items):
+            closed[field.name] = sorted(
+                json.dumps([row.get(part.name) for part in _closed(field.kind.fields)]) for row in values[field.name]
+            )
+        elif _closed((field,)):
+            closed[field.name] = values[field.name]
+    return closed
+
+
+def _closed(fields: tuple[FieldSpec, ...]) -> list[FieldSpec]:
+    return [field for field in fields if isinstance(field.kind, Choice | Flag | Integer)]
+
+
+def class_words(values: Values, form: Form) -> Iterator[tuple[str, str]]:
+    """(field path, name) of every choice and flag that an answer states."""
+    for field in form.fields:
+        if field.name not in values:
+            continue
+        if isinstance(field.kind, Choice | Flag):
+            yield field.name, str(values[field.name])
+        elif isinstance(field.kind, Items):
+            for part in field.kind.fields:
+                if isinstance(part.kind, Choice):
+                    yield from ((f"{field.name}.{part.name}", str(row[part.name])) for row in values[field.name])
+
+
+def belongings(example: Example) -> Iterator[tuple[str, str]]:
+    """What its columns and its id say that it belongs to: ("patient", "017"), ("claim", "C-9")."""
+    for column, value in example.label.columns.items():
+        if value not in ("", None) and _HINT_COLUMN.fullmatch(column):
+            yield f"column {column}", str(value)[:80]
+    for kind, word in set(_HINT_ID.findall(example.id)):
+        yield f"{kind.lower()} in the id", word.lower()
+
+
+def _text_key(example: Example) -> bytes | None:
+    """A hash of all turns, without case and spacing; None where there is no text."""
+    text = "\n".join(f"{turn.role} {' '.join(turn.text.casefold().split())}" for turn in example.turns if turn.text)
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=12).digest() if text else None
+
+
+def _told(text: str) -> str:
+    """Text that a table takes: a file's name may be no UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def file_of(picture: str) -> Path:
+    """The file of a picture as the tables name it."""
+    return path_of(picture_of(picture))

@@ -1,0 +1,107 @@
+"""Checks of the labels: do they fit the form, can they be seen, do they contradict each other?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from vlm_ft.data.checks.fault import Fault
+from vlm_ft.data.checks.images import is_of_box, is_of_image
+from vlm_ft.data.checks.index import Index
+
+MOST_SET_ASIDE = 0.10
+"""The share of a set that its loader may set aside before that is an error."""
+COMPARED = 50
+"""Labels of one picture or text that are held against each other."""
+
+
+def schema(index: Index) -> Iterator[Fault]:
+    """A label that the form does not hold."""
+    for place, reason in index.rows("SELECT place, reason FROM misfits"):
+        remedy = "mend the label, map it with rename or values, or name it under the recipe's labels"
+        yield Fault("error", place, f"the label does not fit the form: {reason}", remedy)
+
+
+def boxes(index: Index) -> Iterator[Fault]:
+    """Boxes that are empty, or lie outside the image, as the loader set them aside."""
+    for place, reason in index.rows("SELECT place, reason FROM set_aside"):
+        if is_of_box(reason):
+            what, _, remedy = reason.partition("; ")
+            yield Fault("warning", place, f"set aside: {what}", remedy or "draw the box again, or remove it")
+
+
+def set_aside(index: Index) -> Iterator[Fault]:
+    """What else a loader could not use; an error where it is more than a tenth of the set."""
+    for place, reason in index.rows("SELECT place, reason FROM set_aside"):
+        if not is_of_box(reason) and not is_of_image(reason):
+            what, _, remedy = reason.partition("; ")
+            yield Fault("warning", place, f"set aside: {what}", remedy or "mend it, or leave it out of the set")
+    count = index.one("SELECT count(*) FROM set_aside")
+    if count > MOST_SET_ASIDE * (index.items + count):
+        place = index.one("SELECT place FROM set_aside LIMIT 1")
+        value = f"{count} of {index.items + count} set aside, more than {MOST_SET_ASIDE:.0%}"
+        yield Fault("error", place, value, "is the format the right one? see vlm-ft data read")
+
+
+def ids(index: Index) -> Iterator[Fault]:
+    """Two examples of one id, in two of the recipe's sources."""
+    query = """SELECT items.id, place FROM items
+        JOIN (SELECT id FROM items GROUP BY id HAVING count(*) > 1) AS twice ON items.id = twice.id ORDER BY items.id"""
+    first = ("", "")
+    for name, place in index.rows(query):
+        if name == first[0]:
+            yield Fault("error", place, f"id {name!r} is also in {first[1]}", "rename one of the files")
+        else:
+            first = (name, place)
+
+
+def tiny_boxes(index: Index) -> Iterator[Fault]:
+    """Boxes that the base's pixel budget shrinks to almost nothing."""
+    query = "SELECT place, picture, word, side, box FROM boxes JOIN items ON items.number = item ORDER BY side"
+    for place, picture, word, side, box in index.rows(query):
+        left, top, right, bottom = json.loads(box)
+        value = f"{word}: the base sees {side:.1f} pixels of its shorter side"
+        remedy = "raise pixels.maximum, cut large photos into tiles, or leave the box out"
+        yield Fault("warning", place, value, remedy, (picture,), (left, top, right, bottom))
+
+
+def conflicts(index: Index) -> Iterator[Fault]:
+    """The same picture, or the same text where there is none, with labels that contradict each other."""
+    query = "SELECT shown FROM items GROUP BY shown HAVING count(DISTINCT closed) > 1"
+    for (shown,) in index.rows(query):
+        held = index.rows("SELECT number, place, closed, images FROM items WHERE shown = ? LIMIT ?", shown, COMPARED)
+        first, rest = held.fetchone(), held.fetchall()
+        for number, place, closed, images in rest:
+            field = _contradicted(json.loads(first[2]), json.loads(closed))
+            if field is None:
+                continue
+            one, two = (_short(json.loads(entry)[field]) for entry in (closed, first[2]))
+            what = "the same picture" if images else "the same text"
+            remedy = "settle which is right, and remove or mend the other"
+            seen = index.pictures_of(number, first[0])
+            yield Fault("warning", place, f"{field} is {one}; {what} in {first[1]} has {two}", remedy, seen)
+            break
+
+
+def _contradicted(one: dict[str, object], two: dict[str, object]) -> str | None:
+    """A field that both state, differently."""
+    return next((field for field in one if field in two and one[field] != two[field]), None)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list):
+        value = [json.loads(row) for row in value]
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def lengths(index: Index) -> Iterator[Fault]:
+    """Rows with more tokens than the base, or the recipe, takes."""
+    if index.limit is None:
+        return
+    query = """SELECT place, tokens, image_tokens FROM lengths JOIN items ON number = item
+        WHERE tokens > ? ORDER BY tokens DESC"""
+    for place, tokens, image_tokens in index.rows(query, index.limit):
+        value = f"{tokens} tokens, {image_tokens} of them of images; {index.limit} fit"
+        remedy = "shorten the text, lower pixels.maximum, or raise training.max_length"
+        yield Fault("error", place, value, remedy)

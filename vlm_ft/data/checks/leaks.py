@@ -1,0 +1,115 @@
+"""Checks for what stands in the set twice: within a role it weighs double, between roles it makes figures untrue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vlm_ft.data.checks.fault import Fault
+from vlm_ft.data.checks.index import Index, file_of
+from vlm_ft.data.checks.pictures import ORIENTATIONS
+
+TOGETHER = "give both the same group, or remove one"
+FEWEST_WORDS, MOST_SHARE = 5, 0.5  # a column with fewer words, or a word on half of the rows, names no belonging
+
+
+def leaks(index: Index) -> Iterator[Fault]:
+    """A picture file, byte for byte, in two roles."""
+    query = """
+        SELECT pictures.number, picture, role, content FROM pictures JOIN placed ON placed.number = item
+        WHERE content IN (
+            SELECT content FROM pictures JOIN placed ON placed.number = item
+            GROUP BY content HAVING count(DISTINCT role) > 1)
+        ORDER BY content, pictures.number"""
+    first: tuple[str, str, bytes] = ("", "", b"")
+    told: set[str] = set()
+    for _, picture, role, content in index.rows(query):
+        if content != first[2]:
+            first, told = (picture, role, content), {role}
+        elif role not in told:
+            told.add(role)
+            value = f"in {role}, and the same picture in {first[1]}: {file_of(first[0])}"
+            yield Fault("error", str(file_of(picture)), value, TOGETHER, (picture, first[0]))
+
+
+def duplicates(index: Index) -> Iterator[Fault]:
+    """The same picture and text more than once in a role."""
+    query = """
+        SELECT placed.shown, placed.role, place, images, number FROM placed JOIN (
+            SELECT shown, role FROM placed GROUP BY shown, role HAVING count(*) > 1
+        ) AS twice ON placed.shown = twice.shown AND placed.role = twice.role
+        ORDER BY placed.shown, placed.role, number"""
+    first: tuple[bytes, str, str, int] = (b"", "", "", 0)
+    for shown, role, place, images, number in index.rows(query):
+        if (shown, role) != first[:2]:
+            first = (shown, role, place, number)
+            continue
+        what = "picture" if images else "text"
+        yield Fault(
+            "warning",
+            place,
+            f"the same {what} as {first[2]}, both in {role}",
+            "remove one, or leave it where the set should weigh it so",
+            index.pictures_of(number, first[3]),
+        )
+
+
+def near_leaks(index: Index) -> Iterator[Fault]:
+    """Pictures in two roles that look the same, in any orientation."""
+    yield from _likes(index, same_role=False)
+
+
+def near_duplicates(index: Index) -> Iterator[Fault]:
+    """Pictures of one role that look the same, in any orientation, and are of different groups."""
+    yield from _likes(index, same_role=True)
+
+
+def _likes(index: Index, *, same_role: bool) -> Iterator[Fault]:
+    query = """
+        SELECT one.picture, two.picture, place_one.role, place_two.role, turned, distance
+        FROM likes JOIN pictures AS one ON one.number = later JOIN pictures AS two ON two.number = earlier
+        JOIN placed AS place_one ON place_one.number = one.item JOIN placed AS place_two ON place_two.number = two.item
+        WHERE same_role = ? ORDER BY distance, -likeness"""
+    for picture, other, role, other_role, orientation, bits in index.rows(query, same_role):
+        roles = f"both in {role}" if same_role else f"in {role}, that one in {other_role}"
+        value = f"looks like {file_of(other)}, {ORIENTATIONS[orientation]} ({bits} of 64 bits differ), {roles}"
+        yield Fault("warning", str(file_of(picture)), value, TOGETHER, (picture, other))
+
+
+def texts(index: Index) -> Iterator[Fault]:
+    """The same text, without an image, in two roles."""
+    query = """
+        SELECT min(place), group_concat(DISTINCT role), count(*), max(place) FROM placed
+        WHERE images = 0 AND text IS NOT NULL GROUP BY text HAVING count(DISTINCT role) > 1"""
+    for place, roles, count, other in index.rows(query):
+        value = f"this text stands {count} times, in {' and '.join(roles.split(','))}; also in {other}"
+        yield Fault("warning", place, value, TOGETHER)
+
+
+def groups(index: Index) -> Iterator[Fault]:
+    """A claim, aircraft, patient or board whose examples stand in two roles."""
+    for (reason,) in index.rows("SELECT reason FROM parted"):
+        place, _, rest = str(reason).partition(": ")
+        what, _, remedy = rest.partition("; ")
+        yield Fault("error", place, what, remedy)
+    kinds = index.rows("SELECT kind, count(DISTINCT word), count(*) FROM hints GROUP BY kind").fetchall()
+    for kind, words, count in kinds:
+        if words < FEWEST_WORDS or words == count:
+            continue
+        most = index.one("SELECT max(n) FROM (SELECT count(*) AS n FROM hints WHERE kind = ? GROUP BY word)", kind)
+        if most > MOST_SHARE * count:
+            continue
+        yield from _parted(index, kind, words)
+
+
+def _parted(index: Index, kind: str, words: int) -> Iterator[Fault]:
+    """One fault a kind of belonging: how many of its words are parted, with one that is."""
+    query = """
+        SELECT count(*), word, place, roles FROM (
+            SELECT word, min(place) AS place, group_concat(DISTINCT role) AS roles FROM hints
+            JOIN placed ON number = item WHERE kind = ? GROUP BY word HAVING count(DISTINCT role) > 1)"""
+    parted = index.rows(query, kind).fetchone()
+    if parted[0]:
+        count, word, place, roles = parted
+        told = " and ".join(roles.split(","))
+        value = f"{kind}: {count} of {words} stand in more than one role, like {word!r} in {told}"
+        yield Fault("warning", place, value, "set the source's group (a regex on the id) or group_by (a column)")

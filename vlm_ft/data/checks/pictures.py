@@ -1,0 +1,196 @@
+"""What can be said of one picture: its file's true format, its turn, its contrast, and what it looks like.
+
+A picture's look is its perceptual hash (pHash, 64 bits) in all eight orientations, and 16x16 grey levels that
+tell true likeness from chance. Facts that took decoding are kept by content, so that a second look is quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets_vision.example import Picture, path_of
+from datasets_vision.images import image_size, open_image
+from vlm_ft.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ORIENTATIONS = (
+    "as it stands",
+    "turned by 90°",
+    "turned by 180°",
+    "turned by 270°",
+    "mirrored",
+    "mirrored and turned by 90°",
+    "upside down",
+    "mirrored and turned by 270°",
+)
+GREY_SIDE = 16  # of the kept grey levels
+HASHED_SIDE = 32  # what pHash scales a picture to
+_ORIENTATION_TAG = 0x0112
+_VERSION = 1  # of the kept facts
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One picture. `fault`: why it cannot be read. `format` and `orientation` are the file's own words.
+
+    `spread`: the range of its grey levels, `hashes`: eight 64-bit perceptual hashes, `grey`: 256 levels; these
+    are None or empty where it was not decoded.
+    """
+
+    content: bytes
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    orientation: int = 1
+    fault: str | None = None
+    spread: int | None = None
+    hashes: tuple[int, ...] = ()
+    grey: bytes = b""
+
+    @property
+    def decoded(self) -> bool:
+        """Whether its pixels were looked at."""
+        return self.spread is not None or self.fault is not None
+
+
+def look(picture: Picture, *, decode: bool = True, memory: Memory | None = None) -> Facts:
+    """The facts of a picture; with `decode` false only what the file's header, or the memory, tells."""
+    facts = _header(picture)
+    if facts.fault is not None:
+        return facts
+    known = memory.recall(facts) if memory else None
+    if known is not None or not decode:
+        return known or facts
+    try:
+        image = open_image(picture)
+    except DataError as error:
+        facts = replace(facts, fault=str(error).removeprefix(f"{path_of(picture)}: "))
+    else:
+        facts = _appearance(facts, image)
+    if memory:
+        memory.keep(facts)
+    return facts
+
+
+def _header(picture: Picture) -> Facts:
+    path = path_of(picture)
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+    except OSError as error:
+        return Facts(str(picture).encode(errors="surrogateescape"), fault=f"{error.strerror}; check the path")
+    digest.update(str(picture).removeprefix(str(path)).encode())  # a frame, a window, a cut
+    facts = Facts(digest.digest())
+    try:
+        width, height = image_size(picture)
+    except DataError as error:
+        return replace(facts, fault=str(error).removeprefix(f"{path}: "))
+    form, orientation = _file_facts(path)
+    return replace(facts, width=width, height=height, format=form, orientation=orientation)
+
+
+def _file_facts(path: Path) -> tuple[str, int]:
+    """The format by content, and the EXIF orientation; ("", 1) for what is no plain image file."""
+    from PIL import Image
+
+    with suppress(Exception), Image.open(path) as image:  # what other libraries read (DICOM ...) has neither
+        late = image.format == "PNG" and "exif" not in image.info  # Pillow would decode all to look for it
+        return str(image.format), 1 if late else int(image.getexif().get(_ORIENTATION_TAG, 1))
+    return "", 1
+
+
+def _appearance(facts: Facts, image: Any) -> Facts:
+    import imagehash
+    import numpy as np
+    from PIL import Image
+
+    grey = image.convert("L")
+    small = grey.resize((HASHED_SIDE, HASHED_SIDE), Image.Resampling.LANCZOS)
+    levels = np.asarray(small, dtype=np.uint8)
+    hashes = tuple(
+        int.from_bytes(np.packbits(imagehash.phash(Image.fromarray(seen)).hash).tobytes(), "big")
+        for seen in orientations(levels)
+    )
+    half = HASHED_SIDE // GREY_SIDE
+    reduced = levels.reshape(GREY_SIDE, half, GREY_SIDE, half).mean(axis=(1, 3))
+    low, high = grey.getextrema()
+    return replace(facts, spread=int(high - low), hashes=hashes, grey=reduced.round().astype(np.uint8).tobytes())
+
+
+def orientations(levels: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """A square array (side, side) in its eight orientations, in the order of ORIENTATIONS."""
+    import numpy as np
+
+    mirrored = levels[:, ::-1]
+    return [np.ascontiguousarray(np.rot90(side, turns)) for side in (levels, mirrored) for turns in range(4)]
+
+
+def likeness(grey: bytes, other: bytes, orientation: int) -> float:
+    """The correlation, -1 to 1, of `grey` in that orientation with `other`; 0 where either is constant."""
+    import numpy as np
+
+    one = orientations(np.frombuffer(grey, np.uint8).reshape(GREY_SIDE, GREY_SIDE))[orientation].astype(np.float64)
+    two = np.frombuffer(other, np.uint8).reshape(GREY_SIDE, GREY_SIDE).astype(np.float64)
+    one, two = one - one.mean(), two - two.mean()
+    scale = float(np.sqrt((one**2).sum() * (two**2).sum()))
+    return float((one * two).sum()) / scale if scale else 0.0
+
+
+@lru_cache(maxsize=1)
+def _suffixes() -> dict[str, str]:
+    from PIL import Image
+
+    return dict(Image.registered_extensions())
+
+
+def stated_format(path: Path) -> str | None:
+    """The format that a file's suffix states; None for a suffix that states none."""
+    return _suffixes().get(path.suffix.lower())
+
+
+class Memory:
+    """Facts of decoded pictures by content, in a file of the user's cache folder; without one, nothing is kept."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._database: sqlite3.Connection | None = None
+        file = file or _cache_file()
+        with suppress(OSError, sqlite3.Error):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            database = sqlite3.connect(file, timeout=1, isolation_level=None)
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute("CREATE TABLE IF NOT EXISTS facts (content BLOB PRIMARY KEY, told TEXT, grey BLOB)")
+            self._database = database
+
+    def recall(self, facts: Facts) -> Facts | None:
+        """The facts of a picture of the same content; None where it was never decoded."""
+        if self._database is None:
+            return None
+        with suppress(sqlite3.Error, ValueError, TypeError):
+            row = self._database.execute("SELECT told, grey FROM facts WHERE content = ?", (facts.content,)).fetchone()
+            if row is not None:
+                fault, spread, hashes = json.loads(row[0])
+                return replace(facts, fault=fault, spread=spread, hashes=tuple(hashes), grey=row[1])
+        return None
+
+    def keep(self, facts: Facts) -> None:
+        """Remember a decoded picture."""
+        if self._database is None:
+            return
+        told = json.dumps([facts.fault, facts.spread, facts.hashes])
+        with suppress(sqlite3.Error):
+            self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (facts.content, told, facts.grey))
+
+
+def _cache_file() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "vlm_ft" / f"pictures_{_VERSION}.sqlite"

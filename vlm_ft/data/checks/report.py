@@ -1,0 +1,130 @@
+"""A report as a terminal table, as JSON, and as one page with the pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets_vision.example import BOX_SCALE, picture_of
+from datasets_vision.images import open_image
+from vlm_ft.data.checks.fault import Fault, Finding, Report
+from vlm_ft.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+IN_TERMINAL = 3  # faults of each check
+ON_PAGE = 60  # faults of each check
+WITH_PICTURES = 24  # of those
+THUMBNAIL = 200  # pixels of the longer side
+JPEG_QUALITY = 75
+MOST_BINS = 1 << 62
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write `check.json` and `check.html`; the folder is made if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "check.json").write_text(report.as_json(), encoding="utf-8")
+    (folder / "check.html").write_text(html(report), encoding="utf-8")
+
+
+def tell(report: Report, console: Console) -> None:
+    """Print what was found: a table of the checks, then the first faults of each."""
+    from rich.table import Table
+
+    roles = ", ".join(f"{role} {count}" for role, count in report.roles.items())
+    console.print(f"[bold]{report.recipe}[/]: {roles}")
+    table = Table("check", "errors", "warnings", "what it found")
+    for finding in report.findings:
+        if finding.total:
+            cells = (finding.check, str(finding.errors or ""), str(finding.warnings or ""), finding.title)
+            table.add_row(*cells, style="red" if finding.errors else "yellow")
+    if table.row_count:
+        console.print(table)
+    for finding in report.findings:
+        for fault in first(finding, IN_TERMINAL):
+            style = "red" if fault.severity == "error" else "yellow"
+            console.print(f"{finding.check}: {fault}", style=style, markup=False)
+        if finding.total > IN_TERMINAL:
+            console.print(f"  … and {finding.total - IN_TERMINAL} more", style="dim")
+    clean = [finding.check for finding in report.findings if not finding.total]
+    console.print(f"nothing found by: {', '.join(clean)}")
+    if report.lengths:
+        lengths = report.lengths
+        console.print(
+            f"tokens: the longest of {lengths.measured} measured rows has {lengths.longest} of {lengths.limit}"
+        )
+    console.print(f"{report.errors} errors, {report.warnings} warnings", style="bold red" if report.errors else "bold")
+
+
+def first(finding: Finding, count: int) -> list[Fault]:
+    """The first faults, errors before warnings."""
+    return sorted(finding.faults, key=lambda fault: fault.severity)[:count]
+
+
+def html(report: Report) -> str:
+    """One page without any outer address; pictures are inlined, and all text is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vlm_ft.data.checks", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    histograms = report.lengths and {
+        "all tokens": list(_bars(report.lengths.tokens)),
+        "image tokens": list(_bars(report.lengths.image_tokens)),
+    }
+    return environment.get_template("check.html.j2").render(
+        report=report,
+        sections=[(finding, list(_entries(finding))) for finding in report.findings if finding.total],
+        clean=[finding for finding in report.findings if not finding.total],
+        histograms=histograms,
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A fault on the page: with its thumbnails (data addresses), and its box as percentages of the first one."""
+
+    fault: Fault
+    thumbnails: tuple[str, ...]
+    box: tuple[float, float, float, float] | None
+
+
+def _entries(finding: Finding) -> Iterator[Entry]:
+    for number, fault in enumerate(first(finding, ON_PAGE)):
+        pictures = fault.pictures if number < WITH_PICTURES else ()
+        box = None
+        if fault.box is not None and pictures:
+            left, top, right, bottom = (100 * side / BOX_SCALE for side in fault.box)
+            box = (left, top, right - left, bottom - top)
+        yield Entry(fault, tuple(found for picture in pictures if (found := thumbnail(picture))), box)
+
+
+@cache
+def thumbnail(picture: str) -> str | None:
+    """A picture as a data address, small; None where it cannot be read."""
+    try:
+        image = open_image(picture_of(picture))
+    except DataError:
+        return None
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _bars(histogram: tuple[tuple[int, int], ...]) -> Iterator[dict[str, Any]]:
+    """Rows of a bar chart: what the bin holds, the rows in it, its width in per cent of the widest."""
+    most = max(count for _, count in histogram) or 1
+    for high, count in histogram:
+        label = f"≤ {high:,}" if high < MOST_BINS else "more"
+        yield {"label": label, "count": count, "width": round(100 * count / most, 1)}
