@@ -12,10 +12,13 @@ from datasets_vision.formats import (
     dialogues,
     dicom,
     folders,
+    huggingface,
+    label_studio,
     labelme,
     masks,
     multiple_choice,
     pairs,
+    parquet,
     preferences,
     records,
     spans,
@@ -29,9 +32,11 @@ from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
 
 FORMATS: dict[str, Format] = {
+    "huggingface": Format("huggingface", huggingface.matches, huggingface.read, photo_column=True, named=True),
     "cvat": Format("cvat", cvat.matches, cvat.read),
     "coco": Format("coco", coco.matches, coco.read),
     "via": Format("via", via.matches, via.read),
+    "label_studio": Format("label_studio", label_studio.matches, label_studio.read),
     "labelme": Format("labelme", labelme.matches, labelme.read),
     "voc": Format("voc", voc.matches, voc.read),
     "pairs": Format("pairs", pairs.matches, pairs.read),
@@ -44,6 +49,7 @@ FORMATS: dict[str, Format] = {
     "multiple_choice": Format("multiple_choice", multiple_choice.matches, multiple_choice.read, photo_column=True),
     "spans": Format("spans", spans.matches, spans.read, photo_column=True),
     "dialogues": Format("dialogues", dialogues.matches, dialogues.read),
+    "parquet": Format("parquet", parquet.matches, parquet.read, photo_column=True),
     "tables": Format("tables", tables.matches, tables.read, photo_column=True),
     "records": Format("records", records.matches, records.read, photo_column=True),
 }

@@ -47,7 +47,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     files = [file for file in files_of(source.path, ".json") if json_kind(file) == "coco" or file == source.path]
     if not files:
         raise DataError(f"{source.path}: no COCO JSON below; give the file, or the folder that holds it")
-    pictures = Pictures.of(source.path)
+    pictures = Pictures.of(source.path, source.image_folder)
     broken = False
     for path in files:
         try:

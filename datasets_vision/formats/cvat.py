@@ -50,7 +50,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     files = files_of(source.path, ".xml")
     if not files:
         raise DataError(f"{source.path}: no CVAT XML below; give the file, or the folder that holds it")
-    pictures = Pictures.of(source.path)
+    pictures = Pictures.of(source.path, source.image_folder)
     broken = False
     for path in files:
         try:

@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets_vision.dicom import frame_count, header, is_dicom
-from datasets_vision.example import Example, Label, Picture, View
+from datasets_vision.dicom import check_window, frame_count, header, is_dicom, is_grey
+from datasets_vision.example import Example, Label, Picture, View, Window
 from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
 from datasets_vision.formats.folders import LABELS, read_labels, row_of
 from datasets_vision.images import image_size
@@ -72,7 +72,10 @@ def _examples(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Exa
     try:
         known = header(path)
         image_size(path)
-        pictures = _pictures(source, path, frame_count(path, known))
+        window = source.window if is_grey(known) else None
+        if window is not None:
+            check_window(path, known, window)
+        pictures = _pictures(source, path, frame_count(path, known), window)
     except DataError as error:
         yield SetAside.of(path, error)
         return
@@ -87,15 +90,15 @@ def _examples(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Exa
         yield Example(name, images=(picture,), label=label, group=group or key, source=str(path), role=role)
 
 
-def _pictures(source: Source, path: Path, count: int) -> Iterator[tuple[int | None, Picture]]:
+def _pictures(source: Source, path: Path, count: int, window: Window | None) -> Iterator[tuple[int | None, Picture]]:
     """(frame number where a file gives several examples, picture)."""
     match source.frames:
         case "each":
-            return ((frame, View(path, frame, source.window)) for frame in range(count))
+            return ((frame, View(path, frame, window)) for frame in range(count))
         case "middle":
-            return iter([(None, View(path, count // 2, source.window))])
+            return iter([(None, View(path, count // 2, window))])
         case _:
-            return iter([(None, path if source.window is None else View(path, 0, source.window))])
+            return iter([(None, path if window is None else View(path, 0, window))])
 
 
 def _tags(source: Source, known: Dataset) -> dict[str, str]:

@@ -47,7 +47,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     files = files_of(source.path, ".json")
     if not files:
         raise DataError(f"{source.path}: no labelme JSON below; give the folder that holds one an image")
-    pictures = Pictures.of(source.path)
+    pictures = Pictures.of(source.path, source.image_folder)
     for path in files:
         if json_kind(path) in ("labelme", None):
             yield from _read_file(pictures, path)

@@ -110,3 +110,25 @@ def data_check(
         write(report, out)
     tell(report, terminal)
     raise typer.Exit(1 if report.errors else 0)
+
+
+@app.command("export")
+def data_export(
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Argument(help="the tasks to write, a .json file")],
+    settings: Set = None,
+    task: TaskFile = None,
+    root: Annotated[Path | None, typer.Option(help="root of Label Studio's local storage [that of all images]")] = None,
+    predicted: Annotated[
+        bool, typer.Option("--predicted", help="labels as predictions for annotators to check")
+    ] = False,
+) -> None:
+    """Write a recipe's data as Label Studio tasks, with the labelling interface beside them."""
+    from datasets_vision.export_label_studio import export
+    from datasets_vision.source import read
+
+    examples = [example for source in recipe_of(recipe, settings, task).data for example in read(source).examples]
+    written = export(examples, out, root, predicted=predicted)
+    for entry in written.set_aside:
+        console().print(f"set aside {entry.place}: {entry.reason}", markup=False)
+    print(f"{written.tasks}: {written.count} tasks; interface {written.interface}")

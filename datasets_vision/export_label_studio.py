@@ -1,0 +1,315 @@
+"""Examples to Label Studio: its tasks as JSON, and the labelling interface that shows them.
+
+`formats.label_studio` reads back equal labels. Label Studio finds the images in its local storage, whose root is
+the folder that the addresses are relative to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from datasets_vision.example import BOX_SCALE, Example, Label, LabelledObject, View, path_of
+from datasets_vision.formats.contract import SetAside
+from datasets_vision.formats.label_studio import IMAGE_CLASS, OWN, UNPLACED
+from datasets_vision.formats.shapes import Size, box_outline, outlined
+from datasets_vision.images import image_size
+from vlm_ft.errors import DataError
+
+ADDRESS = "/data/local-files/?d="
+"""What stands before an image's path in Label Studio's local storage."""
+
+_MOST_CHOICES = 24  # different words; more are typed, not chosen
+_LONGEST_CHOICE = 60  # characters
+_SPAN = ("text", "start", "end")
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and what Label Studio cannot show."""
+
+    tasks: Path
+    interface: Path
+    count: int
+    set_aside: tuple[SetAside, ...]
+
+
+def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, predicted: bool = False) -> Exported:
+    """Write tasks to `out` (JSON), and beside it the labelling interface (.xml).
+
+    `root`: of the local storage, None takes the folder that holds all images. `predicted`: the labels become
+    predictions, which annotators check, instead of annotations. Raises DataError where an image lies outside the
+    root, or nothing can be written.
+    """
+    shown, aside = _showable(examples)
+    if not shown:
+        raise DataError(f"{out}: nothing to export; {aside[0].reason if aside else 'the recipe reads no example'}")
+    images = [path_of(picture).absolute() for example in shown for picture in example.images]
+    storage = (root or _common_folder(images)).absolute()
+    kinds = _Kinds(shown)
+    tasks = [_task(example, number, storage, kinds, predicted) for number, example in enumerate(shown, 1)]
+    interface = out.with_suffix(".xml")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8")
+    interface.write_text(labelling_interface(shown), encoding="utf-8")
+    return Exported(out, interface, len(tasks), tuple(aside))
+
+
+def _showable(examples: Iterable[Example]) -> tuple[list[Example], list[SetAside]]:
+    shown: list[Example] = []
+    aside: list[SetAside] = []
+    for example in examples:
+        views = [picture for picture in example.images if isinstance(picture, View) and picture != View(picture.path)]
+        if views:
+            aside.append(SetAside(example.source, f"shows {views[0]}; Label Studio shows whole files, write it as one"))
+        else:
+            shown.append(example)
+    return shown, aside
+
+
+def _common_folder(images: list[Path]) -> Path:
+    return Path(os.path.commonpath([image.parent for image in images])) if images else Path()
+
+
+class _Kinds:
+    """How a value is given in Label Studio, by the name of its control: chosen, typed, a number, or JSON."""
+
+    def __init__(self, examples: Iterable[Example]) -> None:
+        self.words: dict[str, dict[str, None]] = defaultdict(dict)
+        self._numbers: set[str] = set()
+        self._others: set[str] = set()
+        for example in examples:
+            for control, value in _values(example.label):
+                if isinstance(value, bool | str):
+                    self.words[control][plain_word(value)] = None
+                if isinstance(value, str) and value in ("true", "false"):
+                    self._others.add(control)  # it would be read as a boolean
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    self._numbers.add(control)
+                elif not isinstance(value, bool | str):
+                    self._others.add(control)
+
+    def of(self, control: str) -> str:
+        """choices, number, textarea or json."""
+        words = self.words.get(control, {})
+        if control in self._others or (control in self._numbers and words):
+            return "json"
+        if control in self._numbers:
+            return "number"
+        short = len(words) <= _MOST_CHOICES and all(0 < len(word) <= _LONGEST_CHOICE for word in words)
+        if short:
+            return "choices"
+        return "json" if {"true", "false"} & set(words) else "textarea"
+
+
+def plain_word(value: bool | str) -> str:
+    """A choice's word: true and false for booleans."""
+    return value if isinstance(value, str) else str(value).lower()
+
+
+def _values(label: Label) -> Iterator[tuple[str, Any]]:
+    """Every value that a control holds, by the control's name."""
+    yield from ((f"column.{name}", value) for name, value in label.columns.items())
+    for thing in label.objects or ():
+        drawn = _drawn_by_shape(thing)
+        yield from ((f"object.{name}", value) for name, value in thing.attributes.items() if name not in drawn)
+
+
+def _drawn_by_shape(thing: LabelledObject) -> tuple[str, ...]:
+    """The attributes that the shape itself states."""
+    match _shape(thing):
+        case "polygon":
+            return ("polygon",)
+        case "keypoint":
+            return ("point",)
+        case "span":
+            return _SPAN
+    return ()
+
+
+def _shape(thing: LabelledObject) -> str:
+    """polygon, rectangle, keypoint, span, or "" for an object without a place."""
+    if thing.box is not None:
+        return "polygon" if _is_exact(thing) else "rectangle"
+    point = thing.attributes.get("point")
+    if isinstance(point, list) and len(point) == 2:
+        return "keypoint"
+    return "span" if {"start", "end"} <= set(thing.attributes) else ""
+
+
+def _is_exact(thing: LabelledObject) -> bool:
+    """Whether its polygon alone gives back its box and itself."""
+    if "polygon" not in thing.attributes:
+        return False
+    try:
+        back = outlined("", thing.name, thing.attributes["polygon"], (BOX_SCALE, BOX_SCALE), {})
+    except DataError:
+        return False
+    return (back.box, back.attributes.get("polygon")) == (thing.box, thing.attributes["polygon"])
+
+
+def _task(example: Example, number: int, storage: Path, kinds: _Kinds, predicted: bool) -> dict[str, Any]:
+    images = [path_of(picture) for picture in example.images]
+    sizes = [image_size(image) for image in images]
+    results = list(_results(example.label, sizes, kinds))
+    labelled: dict[str, Any] = {"result": results}
+    return {
+        "id": number,
+        "data": _data(example, [_address(image, storage) for image in images]),
+        "annotations": [] if predicted else [labelled],
+        "predictions": [{"model_version": "vlm-ft", **labelled}] if predicted else [],
+    }
+
+
+def _address(image: Path, storage: Path) -> str:
+    try:
+        return ADDRESS + quote(image.absolute().relative_to(storage).as_posix())
+    except ValueError as error:
+        raise DataError(f"{image}: lies outside {storage}; give a root that holds all images") from error
+
+
+def _data(example: Example, addresses: list[str]) -> dict[str, Any]:
+    """What annotators see, and under OWN what Label Studio has no place for."""
+    own = {
+        "id": example.id,
+        "group": example.group,
+        "role": example.role,
+        "turns": [{"role": turn.role, "text": turn.text} for turn in example.turns],
+        "objects": example.label.objects is not None,
+    }
+    data: dict[str, Any] = (
+        {"image": addresses[0]} if len(addresses) == 1 else {"images": addresses} if addresses else {}
+    )
+    if example.turns:
+        several = len(example.turns) > 1
+        data["text"] = "\n".join(f"{turn.role}: {turn.text}" if several else turn.text for turn in example.turns)
+    return {**data, OWN: own}
+
+
+def _results(label: Label, sizes: list[Size], kinds: _Kinds) -> Iterator[Result]:
+    if label.image_class is not None:
+        value = {"choices": [label.image_class]}
+        yield {"id": "class", "from_name": IMAGE_CLASS, "to_name": "shown", "type": "choices", "value": value}
+    for name, value in label.columns.items():
+        yield {"id": f"column {name}", **_stated("column", name, value, kinds)}
+    for index, thing in enumerate(label.objects or ()):
+        region = f"object {index + 1}"
+        drawn = _drawn(thing, sizes)
+        yield {"id": region, **drawn}
+        for name, value in thing.attributes.items():
+            if name not in _drawn_by_shape(thing):
+                place = {key: part for key, part in drawn["value"].items() if not key.endswith("labels")}
+                stated = _stated("object", name, value, kinds)
+                yield {"id": region, **stated, "value": {**place, **stated["value"]}}
+
+
+def _stated(scope: str, name: str, value: Any, kinds: _Kinds) -> Result:
+    """A value as the result of its control."""
+    kind = kinds.of(f"{scope}.{name}")
+    said = {
+        "choices": lambda: {"choices": [plain_word(value)]},
+        "number": lambda: {"number": value},
+        "textarea": lambda: {"text": [value]},
+        "json": lambda: {"text": [json.dumps(value, ensure_ascii=False)]},
+    }[kind]()
+    control = f"{scope}:json.{name}" if kind == "json" else f"{scope}.{name}"
+    return {"from_name": control, "to_name": "shown", "type": "textarea" if kind == "json" else kind, "value": said}
+
+
+def _drawn(thing: LabelledObject, sizes: list[Size]) -> Result:
+    """The region of an object; Label Studio counts in percent of the image."""
+    shape = _shape(thing)
+    if shape == "span":
+        words = {key: thing.attributes[key] for key in _SPAN if key in thing.attributes}
+        return {"from_name": "span", "to_name": "shown", "type": "labels", "value": {**words, "labels": [thing.name]}}
+    if not shape or not sizes:
+        return {"from_name": UNPLACED, "to_name": "shown", "type": "textarea", "value": {"text": [thing.name]}}
+    photo = thing.attributes.get("photo")
+    index = photo - 1 if isinstance(photo, int) and 0 < photo <= len(sizes) else len(sizes) - 1
+    several = {"item_index": index} if len(sizes) > 1 else {}
+    return {
+        "from_name": shape,
+        "to_name": "shown",
+        "type": f"{shape}labels",
+        "original_width": sizes[index][0],
+        "original_height": sizes[index][1],
+        "image_rotation": 0,
+        "value": {**_place(thing, shape), f"{shape}labels": [thing.name]},
+        **several,
+    }
+
+
+def _place(thing: LabelledObject, shape: str) -> dict[str, Any]:
+    per_percent = BOX_SCALE / 100
+    if shape == "keypoint":
+        x, y = thing.attributes["point"]
+        return {"x": x / per_percent, "y": y / per_percent, "width": 0.5}
+    if shape == "polygon":
+        return {"points": [[x / per_percent, y / per_percent] for x, y in thing.attributes["polygon"]], "closed": True}
+    (left, top), _, (right, bottom), _ = box_outline(thing.box or (0, 0, 1, 1))
+    sides = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+    return {**{key: value / per_percent for key, value in sides.items()}, "rotation": 0}
+
+
+def labelling_interface(examples: Sequence[Example]) -> str:
+    """The XML to paste into a project's labelling interface: its controls have the names of the results."""
+    kinds = _Kinds(examples)
+    view = Element("View")
+    pictures = max((len(example.images) for example in examples), default=0)
+    if pictures:
+        value = {"value": "$image"} if pictures == 1 else {"valueList": "$images"}
+        SubElement(view, "Image", {"name": "shown", **value, "zoom": "true", "zoomControl": "true"})
+    if any(example.turns for example in examples):
+        SubElement(view, "Text", name="text" if pictures else "shown", value="$text")
+    classes = {example.label.image_class: None for example in examples if example.label.image_class is not None}
+    _labels(view, "Choices", "Choice", IMAGE_CLASS, [name for name in classes if name])
+    for shape, names in _names_by_shape(examples).items():
+        if shape:
+            _labels(view, "Labels" if shape == "span" else f"{_TAGS[shape]}Labels", "Label", shape, list(names))
+        else:
+            SubElement(view, "TextArea", name=UNPLACED, toName="shown")
+    for control in dict.fromkeys(control for example in examples for control, _ in _values(example.label)):
+        _add_control(view, control, kinds)
+    indent(view)
+    return tostring(view, encoding="unicode") + "\n"
+
+
+_TAGS: Mapping[str, str] = {"rectangle": "Rectangle", "polygon": "Polygon", "keypoint": "KeyPoint"}
+
+
+def _names_by_shape(examples: Sequence[Example]) -> dict[str, dict[str, None]]:
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for example in examples:
+        for thing in example.label.objects or ():
+            found[_shape(thing)][thing.name] = None
+    return found
+
+
+def _labels(view: Element, tag: str, inner: str, name: str, words: list[str]) -> None:
+    if words:
+        control = SubElement(view, tag, name=name, toName="shown")
+        for word in words:
+            SubElement(control, inner, value=word)
+
+
+def _add_control(view: Element, control: str, kinds: _Kinds) -> None:
+    scope, _, name = control.partition(".")
+    kind = kinds.of(control)
+    region = {"perRegion": "true"} if scope == "object" else {}
+    SubElement(view, "Header", value=name, size="6")
+    written = {"name": f"{scope}:json.{name}" if kind == "json" else control, "toName": "shown", **region}
+    if kind == "choices":
+        choices = SubElement(view, "Choices", written)
+        for word in kinds.words[control]:
+            SubElement(choices, "Choice", value=word)
+    else:
+        SubElement(view, "Number" if kind == "number" else "TextArea", written)

@@ -1,0 +1,140 @@
+"""Rows of Arrow columns, which Parquet files and Hugging Face data sets share, to examples."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from datasets_vision.embedded import kept
+from datasets_vision.example import Example, Label, Turn
+from datasets_vision.formats.contract import FOLDER, SetAside, Source
+from datasets_vision.formats.tables import photo_beside
+from datasets_vision.images import image_size
+from vlm_ft.errors import DataError
+
+_LISTS = frozenset({"Sequence", "List", "LargeList"})
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What is known of a data set's columns before its rows are read."""
+
+    names: tuple[str, ...]
+    photos: tuple[str, ...] = ()
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> the names of its numbers
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], features: Mapping[str, Any]) -> Self:
+        """From features in the form of `datasets.Features.to_dict()`; {} where nothing is said of them."""
+        photos = tuple(name for name in names if _is_photo(features.get(name)))
+        classes = {name: _class_names(features.get(name)) for name in names}
+        return cls(names, photos, {name: words for name, words in classes.items() if words})
+
+
+def _is_photo(feature: Any) -> bool:
+    if isinstance(feature, list):  # an older way to write a sequence
+        return len(feature) == 1 and _is_photo(feature[0])
+    if not isinstance(feature, Mapping):
+        return False
+    return feature.get("_type") == "Image" or (feature.get("_type") in _LISTS and _is_photo(feature.get("feature")))
+
+
+def _class_names(feature: Any) -> tuple[str, ...]:
+    if not isinstance(feature, Mapping) or feature.get("_type") != "ClassLabel":
+        return ()
+    return tuple(feature.get("names") or ())
+
+
+class RowReader:
+    """Makes examples of the rows of one file.
+
+    The photos are the columns of type Image, or the one that `Source.image` names; a path in it is relative
+    to `file`. A column of class labels is the image's class where it is the only one and there are photos,
+    and a column of its names else.
+    """
+
+    def __init__(self, source: Source, file: Path, columns: Columns) -> None:
+        """Raises DataError for a column that the source asks for and the file lacks."""
+        twice = next((name for name in columns.names if columns.names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"{file}: two columns named {twice!r}; rename one")
+        self._source, self._file, self._columns = source, file, columns
+        self._photos = columns.photos if source.image is None else (source.image,)
+        asked = source.shown() | set(source.columns.values()) | set(self._photos)
+        if self._photos and "text" not in source.model_fields_set and "text" not in columns.names:
+            asked.discard("text")
+        source.require_columns(file, asked, {*columns.names, FOLDER})
+        self._class = next(iter(columns.classes)) if self._photos and len(columns.classes) == 1 else None
+        hidden = {*self._photos, self._class} | (set() if source.columns else source.shown())
+        self._kept = [name for name in (*columns.names, FOLDER) if name not in hidden - set(source.columns.values())]
+
+    def example(self, values: Mapping[str, Any], name: str, place: str, role: str | None) -> Example | SetAside:
+        """One row's example; `values` by column, with {bytes, path}, bytes or a path for a photo."""
+        try:
+            images = tuple(photo for column in self._photos for photo in self._read(values.get(column)))
+            cells = {column: self._cell(column, values.get(column)) for column in self._columns.names}
+        except DataError as error:
+            return SetAside(place, str(error).removeprefix(f"{self._file}: "))
+        cells[FOLDER] = self._file.resolve().parent.name
+        text = self._source.render({column: "" if cell is None else cell for column, cell in cells.items()})
+        if not text and not images:
+            return SetAside(place, f"no text in {self._source.text!r}, and no photo")
+        return Example(
+            id=name,
+            turns=(Turn("user", text),) if text else (),
+            images=images,
+            label=Label(
+                image_class=cells[self._class] if self._class else None,
+                columns={column: cells[column] for column in self._kept if cells[column] is not None},
+            ),
+            source=place,
+            role=role,
+        )
+
+    def _read(self, value: Any) -> Iterator[Path]:
+        """The photos in a cell; only their headers are read."""
+        for given in value if isinstance(value, list) else [value]:
+            if isinstance(given, Mapping):
+                given = given.get("bytes") or given.get("path")
+            if isinstance(given, bytes) and given:
+                path = kept(given)
+                image_size(path)
+                yield path
+            elif isinstance(given, str | None):
+                yield photo_beside(self._file, given or "")
+            else:
+                raise DataError(f"a photo is bytes or a path, not {type(given).__name__}; check image")
+
+    def _cell(self, column: str, value: Any) -> Any:
+        if column in self._photos or value is None:
+            return None
+        if column not in self._columns.classes or not isinstance(value, int):
+            return _plain(value)
+        names = self._columns.classes[column]
+        if value == -1:  # the data set's way to say that it does not say
+            return None
+        if not 0 <= value < len(names):
+            raise DataError(f"{column}: no class has the number {value}; there are {len(names)}")
+        return names[value]
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: dates as ISO text, lists and dictionaries through, bytes and NaN left out."""
+    match value:
+        case float() if math.isnan(value):
+            return None
+        case None | bool() | int() | float() | str():
+            return value
+        case bytes():
+            return None
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+        case Mapping():
+            return {str(key): _plain(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_plain(part) for part in value]
+    return str(value)

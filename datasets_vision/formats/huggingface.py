@@ -1,0 +1,149 @@
+"""A Hugging Face data set: a folder that `save_to_disk` wrote, or a name on the Hub.
+
+The path `owner/name` (or `owner/name/configuration`) with `format: huggingface` is read from the Hub as a
+stream; what lies in the files, photos included, comes as for Parquet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets_vision.example import Example
+from datasets_vision.formats.columnar import Columns, RowReader
+from datasets_vision.formats.contract import SetAside, Source
+from vlm_ft.errors import DataError
+
+_STATE, _INFO, _SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A split: its name (None where the data set has none), features and rows."""
+
+    role: str | None
+    features: Mapping[str, Any]
+    rows: Iterable[Mapping[str, Any]]
+
+
+def matches(path: Path) -> bool:
+    """A folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote."""
+    return (path / _SPLITS).is_file() or ((path / _STATE).is_file() and (path / _INFO).is_file())
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """Rows as the columns' types say: photos, class labels by their names, text by the template.
+
+    The role is the split's name. Raises DataError where the folder is no such data set, or the Hub has none
+    of that name or cannot be reached; a column that is asked for and missing is an error of the split.
+    """
+    path = source.path
+    if not path.exists():
+        parts = _from_hub(path)
+    elif matches(path):
+        parts = _from_folder(path)
+    else:
+        raise DataError(f"{path}: no {_SPLITS} and no {_STATE}; give a folder that save_to_disk wrote")
+    for part in parts:
+        file = path / part.role / _STATE if part.role and path.exists() else path / _STATE
+        reader = RowReader(source, file, Columns.of(tuple(part.features), part.features))
+        name = part.role or "all"
+        try:
+            for number, values in enumerate(part.rows, 1):
+                yield reader.example(values, f"{name}:{number}", f"{path}:{name}:{number}", part.role)
+        except DataError as error:
+            yield SetAside(f"{path}:{name}", str(error).removeprefix(f"{path}: "))
+
+
+def _from_folder(path: Path) -> Iterator[_Part]:
+    if not (path / _SPLITS).is_file():
+        yield _saved(path, None)
+        return
+    splits = _json(path / _SPLITS).get("splits")
+    if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
+        raise DataError(f"{path / _SPLITS}: no list of splits in it; save the data set again")
+    for split in splits:
+        yield _saved(path / split, split)
+
+
+def _saved(folder: Path, role: str | None) -> _Part:
+    """One split on disk; the Arrow files are read as streams, not mapped, so that memory does not grow."""
+    state, info = _json(folder / _STATE), _json(folder / _INFO)
+    files, features = state.get("_data_files"), info.get("features")
+    if not isinstance(files, list) or not isinstance(features, Mapping):
+        raise DataError(f"{folder}: says nothing of its files or features; save the data set again")
+    if state.get("_indices_data_files"):
+        raise DataError(f"{folder}: saved by an old `datasets` with a list of indices; save it again with a new one")
+    names = [str(entry.get("filename", "")) for entry in files if isinstance(entry, Mapping)]
+    return _Part(role, features, _rows([folder / Path(name).name for name in names]))
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); save the data set again") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}); save the data set again") from error
+    if not isinstance(content, Mapping):
+        raise DataError(f"{path}: not a JSON object; save the data set again")
+    return content
+
+
+def _rows(files: list[Path]) -> Iterator[Mapping[str, Any]]:
+    import pyarrow as pa
+
+    for path in files:
+        try:
+            with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as batches:
+                for batch in batches:
+                    for place in range(batch.num_rows):  # one by one: a batch of photos is large enough as it is
+                        yield batch.slice(place, 1).to_pylist()[0]
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise DataError(f"{path}: not an Arrow stream that can be read ({line}); save it again") from error
+
+
+def _from_hub(path: Path) -> Iterator[_Part]:
+    """The splits of `owner/name` or `owner/name/configuration`, streamed: nothing is downloaded as a whole."""
+    from datasets import load_dataset
+
+    words = path.parts
+    if path.is_absolute() or len(words) > 3:
+        raise DataError(f"{path}: no such folder, and no name on the Hub; write owner/name")
+    with _hub_errors(path):
+        splits = load_dataset("/".join(words[:2]), words[2] if len(words) == 3 else None, streaming=True)
+    for role, rows in splits.items():
+        with _hub_errors(path):
+            features = _features(rows)
+        yield _Part(str(role), features, _streamed(path, rows))
+
+
+def _features(rows: Any) -> Mapping[str, Any]:
+    """The features that a stream states, else the columns of its first row."""
+    if rows.features is not None:
+        return dict(rows.features.to_dict())
+    return dict.fromkeys(next(iter(rows), {}))
+
+
+def _streamed(path: Path, rows: Any) -> Iterator[Mapping[str, Any]]:
+    """Rows with photos as the bytes that they are."""
+    with _hub_errors(path):
+        yield from rows if rows.features is None else rows.decode(False)
+
+
+@contextmanager
+def _hub_errors(path: Path) -> Iterator[None]:
+    from datasets.exceptions import DatasetsError
+    from httpx import HTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        yield
+    except (DatasetsError, HfHubHTTPError, HFValidationError, HTTPError, OSError, ValueError) as error:
+        line = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise DataError(f"{path}: cannot be had from the Hub ({line}); check the name and the network") from error

@@ -1,0 +1,342 @@
+"""Label Studio: tasks with their annotations, as its JSON export writes them.
+
+A region is an object, and what was said of it (choices, texts, numbers) its attributes; what was said of the
+whole task are columns, a choice named `choice`, `class` or `image_class` is the image's class. What
+`datasets_vision.export_label_studio` wrote is read back as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from datasets_vision.example import Example, Label, LabelledObject, Turn
+from datasets_vision.formats.annotation_files import Pictures, beside, files_of, json_kind, read_json, sampled
+from datasets_vision.formats.contract import SetAside, Source, plain
+from datasets_vision.formats.shapes import (
+    Point,
+    Size,
+    boxed,
+    ellipse,
+    numbers,
+    outlined,
+    pairs,
+    pointed,
+    rotated,
+    usable,
+)
+from datasets_vision.images import IMAGE_SUFFIXES, image_size
+from vlm_ft.errors import DataError
+
+OWN = "vlm_ft"
+"""The key of a task's data that holds what Label Studio has no place for: id, group, role, turns, objects."""
+
+IMAGE_CLASS = "image_class"
+UNPLACED = "unplaced"
+"""Names of controls: the class of the whole image, and objects without a place."""
+
+SCOPED = re.compile(r"(object|column)(:json)?\.(.*)", re.DOTALL)
+"""The name of a control that our export wrote: whose it is, whether its text is JSON, and the name."""
+
+SHAPES = ("rectangle", "polygon", "ellipse", "keypoint", "brush")
+
+_CLASS_CONTROLS = (IMAGE_CLASS, "choice", "class")
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
+_SAID = {"choices": "choices", "textarea": "text", "number": "number", "rating": "rating", "datetime": "datetime"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    place: str
+    path: Path
+    number: str
+    data: dict[str, Any]
+    results: dict[str, list[dict[str, Any]]]  # by region, in the order of first sight
+    looked: bool  # for objects: somewhere in the file is one
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """What our export wrote; empty for others' tasks."""
+        given = self.data.get(OWN)
+        return given if isinstance(given, dict) else {}
+
+
+def matches(path: Path) -> bool:
+    """A JSON list of tasks with data, and annotations or predictions."""
+    return any(json_kind(file) == "label_studio" for file in sampled(files_of(path, ".json")))
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """The annotation marked as ground truth, else the last that was not cancelled; predictions are not read.
+
+    A task without regions has nothing to find where others of its file have some, else it says nothing of objects.
+    """
+    files = files_of(source.path, ".json")
+    wanted = [file for file in files if json_kind(file) == "label_studio" or file == source.path]
+    if not wanted:
+        raise DataError(f"{source.path}: no Label Studio JSON below; export as JSON and give the file")
+    pictures = Pictures.of(source.path, source.image_folder)
+    for path in wanted:
+        try:
+            content = read_json(path)
+            if not isinstance(content, list):
+                raise DataError(f"{path}: is no list of tasks; export as JSON from Label Studio")
+        except DataError as error:
+            yield SetAside.of(path, error)
+            continue
+        yield from _read_tasks(source, pictures, path, content)
+    yield from beside(files, "label_studio")
+
+
+def _read_tasks(source: Source, pictures: Pictures, path: Path, tasks: list[Any]) -> Iterator[Example | SetAside]:
+    looked = any(_is_region(group) for task in tasks for group in _grouped(_chosen(task)[0]).values())
+    for index, given in enumerate(tasks):
+        number = str(given.get("id", index + 1)) if isinstance(given, dict) else str(index + 1)
+        place = f"{path}: task {number[:40]}"
+        if not isinstance(given, dict) or not isinstance(given.get("data"), dict):
+            yield SetAside(place, "has no data; export the tasks with theirs")
+            continue
+        annotation, others = _chosen(given)
+        if annotation is None:
+            yield SetAside(place, "is not annotated yet, or its annotation was cancelled")
+            continue
+        if others:
+            yield SetAside(place, f"has {others} more annotations; the ground truth or the last one was read")
+        task = _Task(place, path, number, given["data"], _grouped(annotation), looked)
+        yield from _read_task(source, pictures, task)
+
+
+def _chosen(task: Any) -> tuple[dict[str, Any] | None, int]:
+    """The annotation that is read, and how many are not."""
+    given = task.get("annotations", task.get("completions")) if isinstance(task, dict) else None
+    done = [
+        annotation
+        for annotation in (given if isinstance(given, list) else [])
+        if isinstance(annotation, dict) and not annotation.get("was_cancelled")
+    ]
+    truths = [annotation for annotation in done if annotation.get("ground_truth")]
+    return ((truths or done)[-1], len(done) - 1) if done else (None, 0)
+
+
+def _grouped(annotation: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
+    """Results by the region that they speak of; one without a region stands alone."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    results = (annotation or {}).get("result")
+    for index, result in enumerate(results if isinstance(results, list) else []):
+        if isinstance(result, dict) and isinstance(result.get("value"), dict):
+            found[str(result.get("id", f"#{index}"))].append(result)
+    return found
+
+
+def _is_region(group: list[dict[str, Any]]) -> bool:
+    return any(_shape(result) or result.get("from_name") == UNPLACED for result in group)
+
+
+def _shape(result: dict[str, Any]) -> str | None:
+    """Which shape a result draws: that of its type without `labels`; a span of text draws one, too."""
+    kind = str(result.get("type"))
+    if kind in ("labels", "hypertextlabels"):
+        return "span" if "start" in result["value"] and "end" in result["value"] else None
+    return kind.removesuffix("labels") if kind.removesuffix("labels") in SHAPES else None
+
+
+def _read_task(source: Source, pictures: Pictures, task: _Task) -> Iterator[Example | SetAside]:
+    try:
+        images = tuple(_image(pictures, task, written) for written in _written_images(task.data))
+        sizes = [image_size(image) for image in images]
+        turns = _turns(source, task)
+        if not images and not turns:
+            raise DataError(f"{task.place}: has neither an image nor a text; name its text's key with text: '{{key}}'")
+    except DataError as error:
+        yield SetAside.of(task.place, error)
+        return
+    objects, faults = usable(_objects(task, sizes))
+    yield from faults
+    kind, columns, unread = _said_of_all(source, task)
+    yield from unread
+    looked = bool(task.own["objects"]) if "objects" in task.own else task.looked
+    label = Label(kind, objects if looked or objects else None, columns)
+    if images:
+        example = pictures.example(images[-1], label, task.place, task.path)
+    else:
+        example = Example(f"{task.path.stem}:{task.number}", label=label, source=task.place)
+    own = {key: task.own[key] for key in ("id", "group", "role") if isinstance(task.own.get(key), str)}
+    yield replace(example, images=images, turns=turns, **own)
+
+
+def _written_images(data: Mapping[str, Any]) -> list[str]:
+    """Addresses of images in a task's data: a list of them, else each value that is one."""
+    values = [value for key, value in data.items() if key != OWN]
+    listed = next((value for value in values if isinstance(value, list) and value and all(map(_is_image, value))), None)
+    return listed or [value for value in values if _is_image(value)]
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, str) and "\n" not in value and Path(_file_of(value)).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _file_of(address: str) -> str:
+    """The path in an address: of local storage (?d=), of a bucket, or of an upload."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address
+    local = parse_qs(parts.query).get("d")
+    return local[0] if local else unquote(parts.path)
+
+
+def _image(pictures: Pictures, task: _Task, address: str) -> Path:
+    written = Path(_file_of(address))
+    try:
+        return pictures.find(task.place, str(written), task.path)
+    except DataError:
+        bare = _UPLOAD.sub("", written.name)
+        if bare == written.name:
+            raise
+        return pictures.find(task.place, bare, task.path)
+
+
+def _turns(source: Source, task: _Task) -> tuple[Turn, ...]:
+    own = task.own.get("turns")
+    if isinstance(own, list):
+        return tuple(
+            Turn("assistant" if turn.get("role") == "assistant" else "user", str(turn.get("text", "")))
+            for turn in own
+            if isinstance(turn, dict)
+        )
+    row = {key: plain(value) for key, value in task.data.items() if isinstance(value, str | int | float)}
+    text = source.render(row)
+    return (Turn("user", text),) if text else ()
+
+
+def _objects(task: _Task, sizes: list[Size]) -> Iterator[LabelledObject | SetAside]:
+    for region, group in task.results.items():
+        if not _is_region(group):
+            continue
+        place = f"{task.place} region {region[:40]}"
+        try:
+            yield _object(task, place, group, sizes)
+        except DataError as error:
+            yield SetAside.of(place, error)
+
+
+def _object(task: _Task, place: str, group: list[dict[str, Any]], sizes: list[Size]) -> LabelledObject:
+    drawn = next((result for result in group if _shape(result)), group[0])
+    name = "+".join(str(label) for result in group for label in _labels(result))
+    if not name:
+        raise DataError(f"{place}: has no label; choose one")
+    attributes: dict[str, Any] = {}
+    for result in group:
+        if _shape(result) or result.get("from_name") == UNPLACED or result.get("type") == "labels":
+            continue
+        key, value = _said(place, result)
+        attributes[key] = value
+    if len(sizes) > 1 and not task.own and drawn.get("item_index", len(sizes) - 1) != len(sizes) - 1:
+        attributes["photo"] = drawn["item_index"] + 1
+    return _drawn(place, name, drawn, sizes, attributes)
+
+
+def _labels(result: dict[str, Any]) -> list[Any]:
+    """Names in a result: those under `rectanglelabels`, `labels` ..."""
+    value = result["value"]
+    if result.get("from_name") == UNPLACED:
+        return list(value.get("text", []))
+    return [
+        name for key, names in value.items() if key.endswith("labels") and isinstance(names, list) for name in names
+    ]
+
+
+def _drawn(
+    place: str, name: str, result: dict[str, Any], sizes: list[Size], attributes: dict[str, Any]
+) -> LabelledObject:
+    value, shape = result["value"], _shape(result)
+    if shape == "span":
+        words = {key: value[key] for key in ("text", "start", "end") if key in value}
+        return LabelledObject(name, None, {**attributes, **words})
+    if shape is None:
+        return LabelledObject(name, None, attributes)
+    photo = attributes.get("photo")
+    if not sizes or (photo is not None and (not isinstance(photo, int) or not 0 < photo <= len(sizes))):
+        raise DataError(f"{place}: {name!r} lies in no image of the task; give the task its images")
+    size = sizes[photo - 1 if photo else -1]
+    if shape == "polygon":
+        points = pairs(place, f"{name!r} points", value.get("points"))
+        return outlined(place, name, [_pixels(point, size) for point in points], size, attributes)
+    x, y = _pixels(numbers(place, f"{name!r} place", [value.get("x"), value.get("y")], 2), size)
+    degrees = numbers(place, f"{name!r} rotation", value.get("rotation") or 0, 1)[0]
+    if shape == "keypoint":
+        return pointed(place, name, (x, y), size, attributes)
+    if shape == "ellipse":
+        radii = numbers(place, f"{name!r} radii", [value.get("radiusX"), value.get("radiusY")], 2)
+        return ellipse(place, name, (x, y), _pixels(radii, size), size, attributes, degrees)
+    if shape == "rectangle":
+        sides = numbers(place, f"{name!r} sides", [value.get("width"), value.get("height")], 2)
+        width, height = _pixels(sides, size)
+        if degrees:
+            return outlined(place, name, rotated(x, y, width, height, degrees, (x, y)), size, attributes)
+        return boxed(place, name, (x, y, x + width, y + height), size, attributes)
+    raise DataError(f"{place}: {name!r} is drawn with a {shape}; export it as polygons or boxes")
+
+
+def _pixels(percent: Any, size: Size) -> Point:
+    return percent[0] * size[0] / 100, percent[1] * size[1] / 100
+
+
+def _said_of_all(source: Source, task: _Task) -> tuple[str | None, dict[str, Any], list[SetAside]]:
+    """The image's class, the columns, and what could not be read of the results for the whole task."""
+    kind: str | None = None
+    columns: dict[str, Any] = {} if task.own else _data_columns(source, task.data)
+    faults: list[SetAside] = []
+    for group in task.results.values():
+        if _is_region(group):
+            continue
+        for result in group:
+            try:
+                key, value = _said(task.place, result)
+            except DataError as error:
+                faults.append(SetAside.of(task.place, error))
+                continue
+            controls = (IMAGE_CLASS,) if task.own else _CLASS_CONTROLS
+            if key in controls and result.get("type") == "choices" and not SCOPED.fullmatch(_control(result)):
+                kind = plain(value)
+            else:
+                columns[key] = value
+    return kind, columns, faults
+
+
+def _data_columns(source: Source, data: Mapping[str, Any]) -> dict[str, Any]:
+    shown = source.shown()
+    plain_values = {key: value for key, value in data.items() if isinstance(value, str | int | float)}
+    return {key: value for key, value in plain_values.items() if key not in shown and not _is_image(value)}
+
+
+def _control(result: dict[str, Any]) -> str:
+    return str(result.get("from_name", ""))
+
+
+def _said(place: str, result: dict[str, Any]) -> tuple[str, Any]:
+    """The name of a control, and the value that was given in it."""
+    kind, control = str(result.get("type")), _control(result)
+    if kind not in _SAID or _SAID[kind] not in result["value"]:
+        raise DataError(f"{place}: a result of type {kind[:40]!r} is not read; use regions, choices, texts or numbers")
+    value = result["value"][_SAID[kind]]
+    scoped = SCOPED.fullmatch(control)
+    if kind == "choices":
+        word = "+".join(map(str, value)) if isinstance(value, list) else str(value)
+        return (scoped[3] if scoped else control), {"true": True, "false": False}.get(word, word)
+    if isinstance(value, list):
+        value = "\n".join(str(line) for line in value)
+    if scoped is None:
+        return control, value
+    if scoped[2]:
+        try:
+            value = json.loads(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise DataError(f"{place}: {control!r} holds no JSON any more; mend its text") from error
+    return scoped[3], value

@@ -1,0 +1,99 @@
+"""Parquet files, alone or in a tree of folders; each row is one text, photos, or both.
+
+Photos are paths relative to the file (`Source.image` names the column), or lie in the file as `datasets`
+writes them. Rows are read a few at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets_vision.example import Example
+from datasets_vision.formats.columnar import Columns, RowReader
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.tables import role_of
+from datasets_vision.walk import walk
+from vlm_ft.errors import DataError
+
+if TYPE_CHECKING:
+    from pyarrow import Schema
+    from pyarrow.parquet import ParquetFile
+
+_BUFFER = 1 << 20  # bytes a column
+_ROWS, _ROWS_WITH_PHOTOS = 1000, 16  # at a time
+_SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{8,})?$")
+_PHOTO_PARTS = frozenset({"bytes", "path"})
+
+
+def matches(path: Path) -> bool:
+    """A Parquet file, or a folder with one somewhere below."""
+    return next(_files(path), None) is not None
+
+
+def read(source: Source) -> Iterator[Example | SetAside]:
+    """Rows with their columns in `Label.columns`; the role is the last word of a file's stem that names a split.
+
+    A file that cannot be read, or lacks a column that the source asks for, is set aside as a whole; so is
+    the rest of one that ends early.
+    """
+    root = source.path.parent if source.path.is_file() else source.path
+    for path in _files(source.path):
+        try:
+            yield from _read_file(source, root, path)
+        except DataError as error:
+            yield SetAside.of(path, error)
+
+
+def features_of(schema: Schema) -> dict[str, Any]:
+    """The features that `datasets` leaves in a schema; else structs of bytes and path are photos."""
+    import pyarrow as pa
+
+    try:
+        told = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        if isinstance(told, Mapping):
+            return dict(told)
+    except (KeyError, TypeError, ValueError):
+        pass
+    structs = (column for column in schema if pa.types.is_struct(column.type))
+    return {
+        column.name: {"_type": "Image"} for column in structs if {part.name for part in column.type} == _PHOTO_PARTS
+    }
+
+
+def _files(path: Path) -> Iterator[Path]:
+    return (file for file in walk(path) if file.suffix.lower() == ".parquet")
+
+
+def _read_file(source: Source, root: Path, path: Path) -> Iterator[Example | SetAside]:
+    import pyarrow as pa
+
+    try:
+        with _open(path) as file:
+            schema = file.schema_arrow
+            columns = Columns.of(tuple(schema.names), features_of(schema))
+            reader = RowReader(source, path, columns)
+            stem = path.relative_to(root).with_suffix("").as_posix()
+            number = 0
+            rows = _ROWS_WITH_PHOTOS if columns.photos else _ROWS
+            for batch in file.iter_batches(rows):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield reader.example(values, f"{stem}:{number}", f"{path}:{number}", _role(path))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: not a Parquet file that can be read ({line}); write it again") from error
+
+
+def _open(path: Path) -> ParquetFile:
+    from pyarrow import parquet
+
+    return parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+
+
+def _role(path: Path) -> str | None:
+    """By the stem without its shard, as in `train-00000-of-00002`, else by the folder."""
+    return role_of(_SHARD.sub("", path.stem)) or role_of(path.parent.name)
