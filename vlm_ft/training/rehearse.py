@@ -22,23 +22,25 @@ REHEARSED = 2  # steps that are timed, after one that warms up
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of the longest row, and in all; image tokens of the row with the most."""
+    """Tokens of the longest row, and in all; text tokens and image tokens of the rows with the most."""
 
     rows: int
     longest: int
     total: int
+    most_text_tokens: int
     most_image_tokens: int
 
 
 def check_lengths(collators: Sequence[Collator], limit: int) -> Lengths:
     """Measure every row as training will read it. Raises `DataError` naming the rows that do not fit: none is cut."""
-    rows = longest = total = most_image = 0
+    rows = longest = total = most_text = most_image = 0
     too_long: list[str] = []
     for collator in collators:
         for index, case in enumerate(collator.cases):
             rows += 1
             tokens, image_tokens = collator.conversation.lengths(collator.row(index))
-            longest, total, most_image = max(longest, tokens), total + tokens, max(most_image, image_tokens)
+            longest, total = max(longest, tokens), total + tokens
+            most_text, most_image = max(most_text, tokens - image_tokens), max(most_image, image_tokens)
             if tokens > limit:
                 too_long.append(f"{case.example.source or case.example.id} ({tokens} tokens)")
     if too_long:
@@ -47,7 +49,7 @@ def check_lengths(collators: Sequence[Collator], limit: int) -> Lengths:
             f"{len(too_long)} rows exceed {limit} tokens: {shown}; raise training.max_length, lower pixels.maximum, "
             "or shorten the texts (rows are never cut)"
         )
-    return Lengths(rows, longest, total, most_image)
+    return Lengths(rows, longest, total, most_text, most_image)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import yaml
 from peft import PeftModel
 from rich.console import Console
 
+from datasets_vision.images import image_size
 from vlm_ft.adapters import ADAPTER, Card, Provenance
 from vlm_ft.conversation import Conversation
 from vlm_ft.data.cases import Case, Dataset, load
@@ -22,6 +24,7 @@ from vlm_ft.errors import RecipeError, VlmFtError
 from vlm_ft.models.load import Base, load_base, part_sizes
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.collate import Collator
+from vlm_ft.training.memory import GIB, LongestRow, needs
 from vlm_ft.training.methods import attach, sft
 from vlm_ft.training.progress import KeepTime, ShowProgress, draw_losses
 from vlm_ft.training.rehearse import Cost, Lengths, check_lengths, measure_step, peak_memory
@@ -31,6 +34,7 @@ PLAN = "plan.json"
 RECIPE = "recipe.yaml"
 SPLITS = "splits.jsonl"
 SHOWN_ROWS = 3
+MEASURED_IMAGES = 200  # whose headers are read for their size
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ def rehearse(recipe: Recipe, console: Console) -> None:
         f"{cost.peak_bytes / 2**30:.2f} GiB {where} at the peak\n"
         f"estimated: {steps} steps, about {steps * cost.seconds / 60:.1f} min"
     )
+    console.print(memory_table(prepared))
 
 
 def render(pieces: Sequence[tuple[str, bool]]) -> Any:
@@ -181,6 +186,22 @@ def size_table(prepared: Prepared) -> Any:
     for row in part_sizes(prepared.model, prepared.base.family):
         share = f"{row.trainable / row.total:.2%}" if row.total else "-"
         table.add_row(row.part, f"{row.total:,}", f"{row.trainable:,}", share)
+    return table
+
+
+def memory_table(prepared: Prepared) -> Any:
+    """What the same recipe needs with a base of the Hub, estimated; nothing is downloaded."""
+    from rich.table import Table
+
+    recipe, cases = prepared.recipe, prepared.train.cases
+    sizes = [math.prod(image_size(image)) for case in cases[:MEASURED_IMAGES] for image in case.example.images]
+    images = max(len(case.example.images) for case in cases)
+    largest = min(max(sizes, default=0), recipe.pixels.maximum if recipe.pixels else sys.maxsize)
+    row = LongestRow(prepared.lengths.most_text_tokens, images, largest)
+    table = Table("one line away: base:", "tokens", "bf16", "quantize: nf4")
+    for need in needs(recipe.adapter, row, recipe.training.batch_size):
+        table.add_row(need.base, str(need.tokens), f"{need.bf16 / GIB:.0f} GiB", f"{need.nf4 / GIB:.0f} GiB")
+    table.caption = f"estimated for a GPU, {recipe.training.batch_size} rows at a time"
     return table
 
 

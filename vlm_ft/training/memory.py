@@ -1,0 +1,99 @@
+"""What a run needs on a GPU, from a base's published shape: told before anything is downloaded.
+
+An estimate by counting, not a measurement. Weights, adapter and optimiser are exact to the element; activations
+follow Korthikanti et al. 2022 (Reducing Activation Recomputation in Large Transformer Models, section 4.1, with
+fused attention) under full recomputation: one hidden state a layer is kept, one layer's insides are alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+
+from vlm_ft.models.families import family_of, linear_modules
+from vlm_ft.models.hub import HUB_BASES, HubBase
+from vlm_ft.recipe import AdapterSettings, Scope
+
+BF16, FP32 = 2, 4  # bytes
+NF4 = 4.127 / 8  # bytes a weight with double quantization (Dettmers et al. 2023, section 3)
+ADAMW = 2 * FP32  # two moments
+INSIDE_LAYER = 34  # bytes a token and hidden unit of one layer in 16 bits, without the attention scores
+CUDA_CONTEXT = 0.8e9  # bytes: context, kernels, workspaces
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class LongestRow:
+    """The longest row of a run: its text tokens, its images, and the pixels of its largest image."""
+
+    text_tokens: int
+    images: int
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes on the GPU at the peak of training one base, in bf16 and in nf4."""
+
+    base: str
+    tokens: int
+    bf16: float
+    nf4: float
+
+
+def needs(adapter: AdapterSettings, row: LongestRow, batch_size: int) -> list[Need]:
+    """For every known Hub base that can read the row: its peak in bytes at this batch size."""
+    return [
+        need(name, base, adapter, row, batch_size)
+        for name, base in HUB_BASES.items()
+        if (base.vision is not None) == bool(row.images)
+    ]
+
+
+def need(name: str, base: HubBase, adapter: AdapterSettings, row: LongestRow, batch_size: int) -> Need:
+    """The peak of one base."""
+    model = base.empty()
+    linear = sum(module.weight.numel() for module in _quantized(model))
+    whole = sum(parameter.numel() for parameter in model.parameters())
+    trainable = _lora(model, base, adapter)
+    tokens = row.text_tokens + row.images * base.image_tokens(row.pixels)
+    seen = batch_size * (tokens - row.text_tokens) if "vision" in adapter.scope else 0
+    activations = _activations(base, tokens * batch_size) + _tower_activations(base, seen)
+    rest = trainable * (FP32 + FP32 + ADAMW) + activations + CUDA_CONTEXT
+    return Need(name, tokens, whole * BF16 + rest, linear * NF4 + (whole - linear) * BF16 + rest)
+
+
+def _activations(base: HubBase, tokens: int) -> float:
+    text: dict[str, Any] = base.text
+    hidden, layers = text["hidden_size"], text["num_hidden_layers"]
+    logits = tokens * text["vocab_size"] * (BF16 + FP32)
+    return float(tokens * hidden * (layers * BF16 + INSIDE_LAYER) + logits)
+
+
+def _tower_activations(base: HubBase, image_tokens: int) -> float:
+    """Of a tower that trains; one that is frozen keeps nothing for a backward pass."""
+    if base.vision is None:
+        return 0.0
+    layers = base.vision.get("depth", base.vision.get("num_hidden_layers", 0))
+    patches = image_tokens * base.patches_per_token
+    return float(patches * base.vision["hidden_size"] * (layers * BF16 + INSIDE_LAYER))
+
+
+def _quantized(model: nn.Module) -> list[nn.Linear]:
+    """What bitsandbytes packs: every linear layer but the head."""
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    return [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
+
+
+def _lora(model: nn.Module, base: HubBase, adapter: AdapterSettings) -> int:
+    """Elements of the adapter's matrices."""
+    scope: Sequence[Scope] = adapter.scope if base.vision else ("language",)
+    targets = linear_modules(model, family_of(model.config), scope)
+    with_lora = inject_adapter_in_model(
+        LoraConfig(r=adapter.rank, target_modules=targets), model, low_cpu_mem_usage=True
+    )
+    return sum(parameter.numel() for name, parameter in with_lora.named_parameters() if "lora_" in name)
