@@ -139,7 +139,7 @@ def _streamed(path: Path, rows: Any) -> Iterator[Mapping[str, Any]]:
 @contextmanager
 def _hub_errors(path: Path) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
-    from httpx import HTTPError
+    from httpx2 import HTTPError  # what huggingface_hub speaks through
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
