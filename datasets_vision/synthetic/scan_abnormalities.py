@@ -120,7 +120,7 @@ def chest(rng: Generator, size: int) -> Phantom:
     lungs = [np.asarray(lung * (1 - top), np.float32) for lung, top in zip(lungs, dome, strict=True)]
     both = np.maximum(*lungs)
     grey = trunk * np.float32(0.62) - both * np.float32(rng.uniform(0.38, 0.46))
-    grey += both * np.float32(0.05) * np.abs(fractal(rng, size, size, 6, 4))
+    grey += both * np.float32(0.025) * np.abs(fractal(rng, size, size, 14, 3))  # vessels
     curve, first, gap = rng.uniform(0.25, 0.45), rng.uniform(-0.95, -0.85), rng.uniform(0.15, 0.19)
     ribs = np.mod((v + np.float32(curve) * (np.abs(u) - 0.45) ** 2 * 2 - first) / np.float32(gap), 1)
     grey += (

@@ -132,3 +132,20 @@ def data_export(
     for entry in written.set_aside:
         console().print(f"set aside {entry.place}: {entry.reason}", markup=False)
     print(f"{written.tasks}: {written.count} tasks; interface {written.interface}")
+
+
+@app.command("preview")
+def data_preview(
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Option("--out", help="the image file to write")],
+    settings: Set = None,
+    task: TaskFile = None,
+    count: Annotated[int, typer.Option(min=1, help="examples")] = 8,
+    draws: Annotated[int, typer.Option(min=0, help="augmented draws of each")] = 3,
+    seed: int = 0,
+) -> None:
+    """Write a contact sheet: training examples with their boxes, beside augmented draws of them."""
+    from vlm_ft.data.preview import preview
+
+    shown = preview(recipe_of(recipe, settings, task), out, count, draws, seed)
+    print(f"{out}: {shown} examples")

@@ -1,0 +1,72 @@
+"""A recipe's examples as a contact sheet: what the labels say, and what augmentation makes of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets_vision.augment import steps_of
+from datasets_vision.images import open_image
+from datasets_vision.preview import Shown, contact_sheet
+from vlm_ft.answers.form import Form
+from vlm_ft.data.cases import Case, load, stratum_of
+from vlm_ft.errors import DataError
+from vlm_ft.recipe import Recipe
+
+MOST_TEXT = 110  # characters of a caption's line
+
+
+def preview(recipe: Recipe, out: Path, count: int = 8, draws: int = 3, seed: int = 0) -> int:
+    """Write a contact sheet of `count` training examples to an image file; returns how many it shows.
+
+    The examples are taken in turn from each class. Boxes are those of the labels, asked for or not. Raises
+    `DataError` where the recipe's training examples have no images, and for a file that is no image's.
+    """
+    from PIL import Image
+
+    Image.init()
+    if out.suffix.lower() not in Image.EXTENSION:
+        raise DataError(f"{out}: no image's file name; write to a .png")
+    steps_of(recipe.augment)
+    dataset = load(recipe)
+    pictured = [case for case in dataset.cases["train"] if case.example.images]
+    if not pictured:
+        raise DataError(f"recipe {recipe.name}: its training examples have no images; there is nothing to preview")
+    shown = [_shown(case) for case in _in_turn(pictured, dataset.form, count, seed)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(shown, recipe.augment, draws, seed).save(out)
+    return len(shown)
+
+
+def _in_turn(cases: Sequence[Case], form: Form, count: int, seed: int) -> list[Case]:
+    """Cases spread over the strata and, by the seed, over the set."""
+    strata: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        strata[stratum_of(case.values, form)].append(case)
+    chosen: list[Case] = []
+    turn = 0
+    while len(chosen) < min(count, len(cases)):
+        for name in sorted(strata):
+            members = strata[name]
+            if turn < len(members):
+                chosen.append(members[(seed + turn * max(1, len(members) // count)) % len(members)])
+        turn += 1
+    return list({id(case): case for case in chosen}.values())[:count]
+
+
+def _shown(case: Case) -> Shown:
+    images = tuple(open_image(picture) for picture in case.example.images)
+    values = "; ".join(f"{name}: {_plain(value)}" for name, value in case.values.items())
+    lines = [case.example.id, values, " ".join(case.example.text.split())]
+    caption = tuple(line if len(line) <= MOST_TEXT else f"{line[: MOST_TEXT - 3]}..." for line in lines if line)
+    return Shown(images, case.example.label.objects, caption)
+
+
+def _plain(value: Any) -> str:
+    """A value in few words; of a list what is said of each item, but for its box, which is drawn."""
+    if isinstance(value, list):
+        said = [", ".join(str(part) for name, part in row.items() if not isinstance(part, list)) for row in value]
+        return " + ".join(said) or "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
