@@ -5,7 +5,6 @@ Errors name the file and what is wrong with it. No value of its tags is ever tol
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import warnings
 import zlib
@@ -108,6 +107,22 @@ def frame_count(path: Path, known: Dataset | None = None) -> int:
     return count
 
 
+def is_grey(known: Dataset) -> bool:
+    """Whether a window can be laid over its values."""
+    kind = str(known.get("PhotometricInterpretation", "MONOCHROME2")).strip()
+    return kind not in _COLOUR and kind != "PALETTE COLOR"
+
+
+def check_window(path: Path, known: Dataset, window: Window) -> None:
+    """Raises DataError for a window that is none, or a preset of Hounsfield units for anything but CT."""
+    try:
+        checked(window)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    if isinstance(window, str) and window in PRESETS and known.get("Modality") != "CT":
+        raise DataError(f"{path}: window {window!r} is for CT, in Hounsfield units; take {TAG} or {USUAL}")
+
+
 def dicom_size(path: Path, *, max_pixels: int) -> tuple[int, int]:
     """(width, height) in pixels, from the header alone; raises DataError."""
     return _size(path, header(path), max_pixels)
@@ -125,7 +140,7 @@ def open_dicom(view: View, *, max_pixels: int) -> PILImage:
     known = header(view.path)
     values = _values(view, known, max_pixels)
     kind = str(known.get("PhotometricInterpretation", "MONOCHROME2")).strip()
-    if kind not in _COLOUR and kind != "PALETTE COLOR" and values.ndim == 2:
+    if is_grey(known) and values.ndim == 2:
         return Image.fromarray(_grey(view, known, values, inverted=kind == "MONOCHROME1")).convert("RGB")
     if view.window not in (None, TAG):
         raise DataError(f"{view.path}: a colour picture has no window; leave it out")
@@ -175,12 +190,18 @@ def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
     import pydicom
     from pydicom.pixels.utils import pixel_array
 
+    failed: Exception | None = None
     if syntax != _DEFLATED:
-        with contextlib.suppress(*_BROKEN):
+        try:
             return pixel_array(path, index=frame, transfer_syntax_uid=syntax)
-    whole = pydicom.dcmread(path, force=True)
-    whole.file_meta.TransferSyntaxUID = syntax
-    return pixel_array(whole, index=frame)
+        except _BROKEN as error:
+            failed = error
+    try:
+        whole = pydicom.dcmread(path, force=True)
+        whole.file_meta.TransferSyntaxUID = syntax
+        return pixel_array(whole, index=frame)
+    except _BROKEN as error:
+        raise failed or error from None
 
 
 def _why(known: Dataset, error: Exception) -> str:
@@ -220,21 +241,11 @@ def _windowed(view: View, known: Dataset, stored: np.ndarray) -> np.ndarray:
         window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if (bits := int(known.BitsStored)) <= 8 else USUAL
         if window != USUAL and (values != stored).any():
             window = USUAL  # a rescale has moved the values out of their bits
-    return levels(values, *_limits(view.path, known, window, values, stored))
-
-
-def _limits(
-    path: Path, known: Dataset, window: Window | None, values: np.ndarray, stored: np.ndarray
-) -> tuple[float, float]:
-    try:
-        window = checked(window or USUAL)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    if isinstance(window, str) and window in PRESETS and known.get("Modality") != "CT":
-        raise DataError(f"{path}: window {window!r} is for CT, in Hounsfield units; take {TAG} or {USUAL}")
+    window = window or USUAL
+    check_window(view.path, known, window)
     padding = known.get("PixelPaddingValue")
-    inside = values[stored != int(padding)] if isinstance(padding, int) else values
-    return limits(window, inside if inside.size else values)
+    inside = values[stored != padding] if isinstance(padding, int) else values
+    return levels(values, *limits(window, inside if inside.size else values))
 
 
 def _by_tag(known: Dataset, voi: Dataset, values: np.ndarray) -> np.ndarray | None:

@@ -49,8 +49,12 @@ class SetAside:
 
     @classmethod
     def of(cls, path: Path | str, error: DataError) -> Self:
-        """From an error whose line begins with `path`, or with the place in a file."""
-        return cls(str(path), str(error).removeprefix(f"{path}: "))
+        """From an error whose line begins with `path` (a place in a file, too), and may go on with a line's number."""
+        text = str(error)
+        if not text.startswith(f"{path}:"):
+            return cls(str(path), text)
+        line, _, reason = text.removeprefix(str(path)).partition(": ")
+        return cls(f"{path}{line}", reason)
 
 
 class Source(BaseModel):

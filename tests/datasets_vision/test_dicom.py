@@ -1,0 +1,413 @@
+"""DICOM pictures and folders of them: read as pydicom reads them, or refused in one line that names nobody."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
+from pydicom.sequence import Sequence
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+
+from datasets_vision import dicom
+from datasets_vision.example import View, picture_of
+from datasets_vision.formats import detect
+from datasets_vision.images import find_images, image_size, open_image
+from datasets_vision.source import Source, read
+from datasets_vision.windows import PRESETS
+from tests.datasets_vision.made_dicom import PERSON, PRIVATE, ramp, write_dicom
+from vlm_ft.errors import DataError
+
+DATA = Path(os.environ.get("VLM_FT_DATA") or Path(__file__).parents[2] / "../shared/data")
+SAMPLES = DATA / "scan_abnormalities" / "dicom_samples"
+SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"  # pydicom's own, of every transfer syntax
+
+real = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no {SAMPLES}; set VLM_FT_DATA")
+REFUSED = {"MR_truncated.dcm": "truncated", "badVR.dcm": "NumberOfFrames is no whole number"}
+GREY = {"CT_small.dcm", "JPGExtended.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_implicit.dcm", "rtdose.dcm"}
+
+
+def grey(picture: Path | View) -> np.ndarray:
+    """The levels of a picture that must be grey."""
+    shown = np.asarray(open_image(picture))
+    assert (shown == shown[..., :1]).all()
+    return shown[..., 0]
+
+
+def stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.clip(np.rint((values.astype(np.float64) - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
+
+
+@real
+def test_every_real_file_is_read_or_refused_with_its_reason():
+    for path in sorted(SAMPLES.glob("*.dcm")):
+        if path.name in REFUSED:
+            with pytest.raises(DataError, match=REFUSED[path.name]):
+                open_image(path)
+            continue
+        image = open_image(path)
+        assert (image.mode, image.size) == ("RGB", image_size(path))
+        assert len(image.getcolors(1 << 16)) > 1, path
+
+
+@real
+@pytest.mark.parametrize("name", sorted(GREY))
+def test_real_values_are_pydicoms(name):
+    known = pydicom.dcmread(SAMPLES / name)
+    open_image(SAMPLES / name)  # registers the decoder of 12-bit JPEG with pydicom
+    stored = known.pixel_array.astype(np.int64)
+    first = stored[0] if stored.ndim == 3 else stored
+    values = apply_modality_lut(first, known) * float(known.get("DoseGridScaling", 1))
+    if "WindowCenter" in known:
+        half = 2 ** (known.BitsStored - 1)  # signed: pydicom's window spans the stored range
+        expected = stretched(apply_windowing(first, known), -half, half - 1)
+    else:
+        expected = stretched(values, *np.percentile(values, (1, 99)))
+    assert np.abs(grey(SAMPLES / name).astype(int) - expected).max() <= 1  # two roundings
+
+
+@real
+def test_the_same_scan_in_three_syntaxes_is_the_same_picture():
+    pictures = [grey(SAMPLES / f"MR_small{way}.dcm") for way in ("", "_RLE", "_implicit")]
+    assert all((picture == pictures[0]).all() for picture in pictures)
+
+
+@real
+def test_colours_are_the_palette_of_the_test_card():
+    for name in ("SC_rgb_jpeg_gdcm.dcm", "SC_ybr_full_422_uncompressed.dcm"):
+        card = np.asarray(open_image(SAMPLES / name)).astype(int)
+        for row, colour in ((5, (255, 0, 0)), (45, (0, 0, 255)), (65, (0, 0, 0)), (95, (255, 255, 255))):
+            assert np.abs(card[row, 50] - colour).max() <= 2, (name, row)  # YBR's rounding
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [
+        ("MR_small_bigendian.dcm", "MR_small.dcm"),
+        ("MR_small_jp2klossless.dcm", "MR_small.dcm"),
+        ("MR_small_jpeg_ls_lossless.dcm", "MR_small.dcm"),
+        ("SC_rgb_rle.dcm", "SC_rgb_jpeg_gdcm.dcm"),
+        ("SC_rgb_rle_16bit.dcm", "SC_rgb_jpeg_gdcm.dcm"),
+        ("SC_rgb_rle_32bit.dcm", "SC_rgb_jpeg_gdcm.dcm"),
+        ("SC_rgb_gdcm_KY.dcm", "SC_rgb_jpeg_gdcm.dcm"),
+    ],
+)
+def test_transfer_syntaxes_agree(name, like):
+    if not (SHIPPED / name).is_file():
+        pytest.skip(f"this pydicom comes without {name}")
+    pair = [np.asarray(open_image(SHIPPED / file)).astype(int) for file in (name, like)]
+    assert np.abs(pair[0] - pair[1]).max() <= 1
+
+
+def test_all_that_pydicom_ships_is_read_or_refused_in_one_line():
+    if not SHIPPED.is_dir():
+        pytest.skip("this pydicom comes without its test files")
+    paths, lines = sorted(SHIPPED.glob("*.dcm")), {}
+    for path in paths:
+        try:
+            assert open_image(path).mode == "RGB"
+        except DataError as error:
+            lines[path] = str(error)
+    assert all(line.startswith(str(path)) and "\n" not in line for path, line in lines.items())
+    assert len(lines) < len(paths) / 2
+
+
+def test_windows_of_hounsfield_units(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", ramp() + 1024, RescaleSlope=1, RescaleIntercept=-1024)
+    for name, (centre, width) in PRESETS.items():
+        expected = stretched(ramp(), centre - width / 2, centre + width / 2)
+        assert (grey(View(path, window=name)) == expected).all(), name
+        assert (grey(View(path, window=(centre, width))) == expected).all(), name
+    assert (grey(View(path, window="p10-p90")) == stretched(ramp(), *np.percentile(ramp(), (10, 90)))).all()
+    assert (grey(path) == grey(View(path, window="p1-p99"))).all()
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_windows_of_the_tag_are_pydicoms(tmp_path, function):
+    tags = {"WindowCenter": [40, 400], "WindowWidth": [350, 1500], "VOILUTFunction": function}
+    path = write_dicom(tmp_path / "a.dcm", ramp(), RescaleSlope=1, RescaleIntercept=0, **tags)
+    expected = apply_windowing(ramp(), pydicom.dcmread(path))
+    expected = stretched(expected, -32768, 32767)
+    assert np.abs(grey(path).astype(int) - expected).max() <= 1  # two roundings
+    assert (grey(View(path, window="tag")) == grey(path)).all()
+
+
+def test_lookup_tables(tmp_path):
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData = [256, 0, 8], [255 - index for index in range(256)]
+    voi = {"VOILUTSequence": Sequence([table])}
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    table["LUTDescriptor"].VR, table["LUTData"].VR = "US", "US"
+    path = write_dicom(tmp_path / "voi.dcm", values, **voi)
+    assert (grey(path) == apply_voi(values, pydicom.dcmread(path))).all()
+    path = write_dicom(tmp_path / "modality.dcm", values, ModalityLUTSequence=Sequence([table]))
+    assert (grey(View(path, window=(127.5, 255))) == 255 - values).all()
+
+
+def test_eight_bits_are_shown_whole_and_monochrome1_is_turned(tmp_path):
+    values = np.full((8, 8), 100, np.uint8)
+    assert (grey(write_dicom(tmp_path / "two.dcm", values)) == 100).all()
+    turned = write_dicom(tmp_path / "one.dcm", values, PhotometricInterpretation="MONOCHROME1")
+    assert (grey(turned) == 155).all()
+
+
+def test_padding_and_unused_bits_do_not_count(tmp_path):
+    values = ramp(0, 1000)
+    values[:16] = -2000
+    path = write_dicom(tmp_path / "padded.dcm", values, PixelPaddingValue=-2000)
+    low, high = np.percentile(values[16:], (1, 99))
+    assert (grey(path) == stretched(values, low, high)).all()
+    words = ramp(0, 4095).astype(np.uint16)
+    plain = write_dicom(tmp_path / "plain.dcm", words, BitsStored=12, HighBit=11)
+    overlaid = write_dicom(tmp_path / "overlaid.dcm", words | 0xF000, BitsStored=12, HighBit=11)
+    assert (grey(overlaid) == grey(plain)).all()
+
+
+def test_frames_have_their_own_windows(tmp_path):
+    def group(centre: int, slope: int) -> Dataset:
+        item, window, rescale = Dataset(), Dataset(), Dataset()
+        window.WindowCenter, window.WindowWidth = centre, 100
+        rescale.RescaleSlope, rescale.RescaleIntercept = slope, 0
+        item.FrameVOILUTSequence = Sequence([window])
+        item.PixelValueTransformationSequence = Sequence([rescale])
+        return item
+
+    pixels = np.stack([ramp(0, 100), ramp(0, 100)])
+    groups = Sequence([group(50, 1), group(200, 2)])
+    path = write_dicom(tmp_path / "a.dcm", pixels, PerFrameFunctionalGroupsSequence=groups)
+    assert np.abs(grey(path).astype(int) - stretched(pixels[0], 0, 99)).max() <= 1
+    assert np.abs(grey(View(path, 1)).astype(int) - stretched(pixels[1] * 2, 150, 249)).max() <= 1
+    with pytest.raises(DataError, match="has no frame 2; its frames are 0 to 1"):
+        open_image(View(path, 2))
+
+
+def test_colour_by_plane_palette_and_cut(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}
+    by_pixel = write_dicom(tmp_path / "pixel.dcm", colours, PlanarConfiguration=0, **tags)
+    planes = np.ascontiguousarray(colours.transpose(2, 0, 1)).reshape(6, 8, 3)
+    by_plane = write_dicom(tmp_path / "plane.dcm", planes, PlanarConfiguration=1, **tags)
+    for path in (by_pixel, by_plane):
+        assert (np.asarray(open_image(path)) == colours).all()
+    cut = View(by_pixel, crop=(2, 1, 5, 6))
+    assert open_image(cut).size == (3, 5) == image_size(cut)
+    assert (np.asarray(open_image(cut)) == colours[1:6, 2:5]).all()
+    palette = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for name, shift in (("Red", 0), ("Green", 1), ("Blue", 2)):
+        palette[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        table = (np.arange(256, dtype=np.uint16) * (shift + 1) % 256) << 8
+        palette[f"{name}PaletteColorLookupTableData"] = table.tobytes()
+    path = write_dicom(tmp_path / "palette.dcm", np.arange(256, dtype=np.uint8).reshape(16, 16), **palette)
+    shown = np.asarray(open_image(path)).reshape(256, 3)
+    assert np.abs(shown[[10, 100]].astype(int) - [[10, 20, 30], [100, 200, 44]]).max() <= 1
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_other_ways_of_writing(tmp_path, syntax):
+    assert (
+        grey(write_dicom(tmp_path / "a.dcm", ramp(), syntax)) == grey(write_dicom(tmp_path / "b.dcm", ramp()))
+    ).all()
+
+
+def test_a_name_without_a_suffix_is_known_by_its_first_bytes(tmp_path):
+    for name in ("IM0001", "1.2.840.1", "SCAN.DCM"):
+        write_dicom(tmp_path / name, ramp())
+    (tmp_path / "notes").write_text("no picture\n")
+    write_dicom(tmp_path / "DICOMDIR", ramp())
+    assert {path.name for path in find_images(tmp_path)} == {"IM0001", "1.2.840.1", "SCAN.DCM"}
+    assert open_image(tmp_path / "IM0001").size == (32, 32)
+
+
+def text(path: Path) -> Path:
+    path.write_text("not a scan\n" * 100)
+    return path
+
+
+def empty(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def cut_short(path: Path) -> Path:
+    write_dicom(path, ramp())
+    path.write_bytes(path.read_bytes()[:-700])
+    return path
+
+
+def cut_in_the_header(path: Path) -> Path:
+    write_dicom(path, ramp())
+    path.write_bytes(path.read_bytes()[:200])
+    return path
+
+
+def without_pixels(path: Path) -> Path:
+    write_dicom(path, ramp())
+    known = pydicom.dcmread(path)
+    del known.PixelData
+    known.save_as(path)
+    return path
+
+
+def unknown_syntax(path: Path) -> Path:
+    write_dicom(path, ramp())
+    known = pydicom.dcmread(path)
+    known.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"  # MPEG2
+    known.PixelData = encapsulate([known.PixelData])
+    known.save_as(path)
+    return path
+
+
+def damaged_rle(path: Path) -> Path:
+    write_dicom(path, ramp())
+    known = pydicom.dcmread(path)
+    known.compress(RLELossless)
+    known.save_as(path)
+    path.write_bytes(path.read_bytes()[:-300] + b"\x7f" * 300)
+    return path
+
+
+FAULTS = {
+    "no such image file": lambda path: path,
+    "0 bytes": empty,
+    "not a DICOM file": text,
+    "truncated": cut_short,
+    "damaged DICOM header|holds no picture": cut_in_the_header,
+    "holds no pixel data": without_pixels,
+    "MPEG2 .* cannot be decoded": unknown_syntax,
+    "pixel data damaged|truncated": damaged_rle,
+    "60000x60000 is more than": lambda path: write_dicom(path, ramp(), Rows=60_000, Columns=60_000),
+    "0x32 is no size": lambda path: write_dicom(path, ramp(), Columns=0),
+    "NumberOfFrames is 999999999, which the file cannot hold": lambda path: write_dicom(
+        path, ramp(), NumberOfFrames=999_999_999
+    ),
+    "rescale or window tags are damaged": lambda path: write_dicom(path, ramp(), DoseGridScaling=[1, 2]),
+    "colours .PALETTE COLOR. cannot be read": lambda path: write_dicom(
+        path, ramp().astype(np.uint16), PhotometricInterpretation="PALETTE COLOR"
+    ),
+}
+
+
+@pytest.mark.parametrize("says", FAULTS)
+def test_what_cannot_be_shown_is_one_line_that_names_nobody(tmp_path, says):
+    path = FAULTS[says](tmp_path / "a.dcm")
+    with warnings.catch_warnings(record=True) as told, pytest.raises(DataError, match=says) as caught:
+        open_image(path)
+    line = str(caught.value)
+    assert line.startswith(str(path))
+    assert "\n" not in line
+    assert not any(private in f"{line} {[str(each.message) for each in told]}" for private in PRIVATE)
+
+
+def test_a_deflated_bomb_is_refused(tmp_path, monkeypatch):
+    path = write_dicom(tmp_path / "a.dcm", np.zeros((512, 512), np.int16), DeflatedExplicitVRLittleEndian)
+    assert path.stat().st_size < 4096
+    monkeypatch.setattr(dicom, "MAX_INFLATED", 100_000)
+    with pytest.raises(DataError, match="more than 100000 bytes once inflated"):
+        open_image(path)
+
+
+@pytest.mark.parametrize(
+    ("window", "modality", "says"),
+    [
+        ("lungs", "CT", "did you mean 'lung'"),
+        ("lung", "MR", "is for CT"),
+        ("tag", "CT", "states no window of its own"),
+        ("p99-p1", "CT", "percentiles rise"),
+        ((40, 0), "CT", "width must be more than 0"),
+    ],
+)
+def test_a_window_that_does_not_fit_is_told(tmp_path, window, modality, says):
+    path = write_dicom(tmp_path / "a.dcm", ramp(), Modality=modality)
+    with pytest.raises(DataError, match=says):
+        open_image(View(path, window=window))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [View(Path("a#b.dcm"), 3, "p1-p99", (1, 2, 3, 4)), View(Path("a.dcm"), 0, (40, 80.5)), View(Path("a & b=c.png"))],
+)
+def test_a_view_is_read_back_from_its_line(view):
+    assert picture_of(str(view)) == view
+    assert picture_of(str(view.path)) == view.path
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> Path:
+    for index, patient in enumerate(("A", "A", "B")):
+        folder = tmp_path / ("train" if index else "test") / ("normal" if patient == "A" else "tumour")
+        write_dicom(folder / f"scan{index}.dcm", np.stack([ramp()] * 3), PatientID=f"{PERSON['PatientID']}{patient}")
+    return tmp_path
+
+
+def test_a_folder_of_classes_groups_by_patient_and_names_nobody(patients):
+    assert detect(patients) == "dicom"
+    reading = read(Source(path=patients, window="bone", columns={"modality": "Modality"}))
+    assert [example.label.image_class for example in reading.examples] == ["normal", "normal", "tumour"]
+    assert [example.role for example in reading.examples] == ["test", "train", "train"]
+    assert all(example.label.columns == {"modality": "CT"} for example in reading.examples)
+    first, second, third = (example.group for example in reading.examples)
+    assert first == second != third
+    assert all(isinstance(image, View) and image.window == "bone" for e in reading.examples for image in e.images)
+    assert not any(private in repr(reading) for private in PRIVATE)
+
+
+def test_frames_are_first_middle_or_each(patients):
+    assert [e.images[0] for e in read(Source(path=patients)).examples] == sorted(patients.rglob("*.dcm"))
+    middle = read(Source(path=patients, frames="middle")).examples
+    assert [image.frame for e in middle for image in e.images] == [1, 1, 1]
+    each = read(Source(path=patients, frames="each")).examples
+    assert [image.frame for e in each for image in e.images] == [0, 1, 2] * 3
+    assert len({example.id for example in each}) == 9
+    assert len({example.group for example in each}) == 2
+
+
+def test_labels_come_from_a_table_by_path_name_or_stem(tmp_path):
+    for name in ("x/one.dcm", "two.dcm", "three.dcm", "four.dcm"):
+        write_dicom(tmp_path / name, ramp())
+    rows = "file,finding\r\nx/one.dcm,cyst\r\ntwo,none\r\nlost.dcm,cyst\r\nthree.dcm,none\r\n"
+    (tmp_path / "labels.csv").write_bytes(b"\xef\xbb\xbf" + rows.encode())
+    reading = read(Source(path=tmp_path))
+    assert [e.label.columns["finding"] for e in reading.examples] == ["none", "none", "cyst"]  # three, two, x/one
+    reasons = sorted(entry.reason for entry in reading.set_aside)
+    assert "lost.dcm" in reasons[1]
+    assert reasons[0].startswith("in no class folder")
+
+
+def test_what_cannot_be_used_is_set_aside(patients):
+    cut_in_the_header(patients / "train" / "normal" / "cut.dcm")
+    (patients / "notes.txt").write_text("x")
+    write_dicom(patients / "train" / "zwiebel_quentin" / "a.dcm", ramp())
+    write_dicom(patients / "train" / "QZ-4711-0815" / "a.dcm", ramp())
+    reading = read(Source(path=patients))
+    assert len(reading.examples) == 3
+    assert len(reading.set_aside) == 4
+    assert sum("class folder bears the patient" in entry.reason for entry in reading.set_aside) == 2
+
+
+def test_a_preset_for_another_modality_sets_the_file_aside(patients):
+    write_dicom(patients / "train" / "normal" / "mr.dcm", ramp(), Modality="MR")
+    assert ["is for CT" in entry.reason for entry in read(Source(path=patients, window="lung")).set_aside] == [True]
+
+
+def test_a_window_of_the_recipe_is_checked():
+    with pytest.raises(ValueError, match="did you mean 'brain'"):
+        Source(path=Path("x"), window="brian")
+    assert Source(path=Path("x"), window=[40, 80]).window == (40, 80)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "L", "F", "I"])
+def test_plain_scans_take_a_window_too(tmp_path, mode):
+    values = (ramp(0, 250)).astype({"I;16": np.uint16, "L": np.uint8, "F": np.float32, "I": np.int32}[mode])
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert (grey(View(tmp_path / "a.tif", window=(100, 50))) == stretched(values, 75, 125)).all()
+    assert (grey(View(tmp_path / "a.tif", window="p5-p95")) == stretched(values, *np.percentile(values, (5, 95)))).all()
+    assert (grey(View(tmp_path / "a.tif", window="abdomen")) == stretched(values, -150, 250)).all()
+    with pytest.raises(DataError, match="only DICOM states a window"):
+        open_image(View(tmp_path / "a.tif", window="tag"))
