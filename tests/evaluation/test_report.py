@@ -7,13 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from datasets_vision.example import Turn
 from tests.evaluation.made import Told, answered, clause_cases, defect_cases, form_of
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.evaluation.evaluate import Case, Evaluation, evaluate
+from vlm_ft.evaluation.pictures import pictures_of
 from vlm_ft.evaluation.report import class_table, figures, galleries, html, markdown, write
 from vlm_ft.inference.request import BASE, Request
+from vlm_ft.tasks import TASKS
 
 ATTACK = "<script>alert('|1|')</script>"
 
@@ -117,3 +120,14 @@ def test_a_lost_picture_is_told(defects: Evaluation, tmp_path: Path) -> None:
     page = html(defects.model_copy(update={"cases": lost}))
     assert "gone.png" in page
     assert "<img" not in page
+
+
+def test_boxes_lie_in_the_photo_that_their_item_names(tmp_path: Path) -> None:
+    names = [str(tmp_path / f"{number}.png") for number in (1, 2)]
+    for name in names:
+        Image.new("RGB", (20, 10)).save(name)
+    fields = TASKS["product_defects"].fields
+    found = [{"kind": "pit", "box": [0, 0, 500, 500], "photo": 1}, {"kind": "dent", "box": [0, 0, 100, 100]}]
+    first, last = pictures_of(names, fields, {"findings": found}, {"findings": [{**found[0], "photo": 8}]})
+    assert [(mark.name, mark.true) for mark in first.marks] == [("pit", True)]
+    assert [(mark.name, mark.true) for mark in last.marks] == [("dent", True), ("pit", False)]

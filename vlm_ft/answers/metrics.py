@@ -31,7 +31,7 @@ from vlm_ft.answers.task import Values
 RESAMPLES = 1000
 INTERVAL = (0.025, 0.975)
 IOU_THRESHOLD = 0.5  # Everingham et al. 2010 (PASCAL VOC), section 4.2
-LOWER_IS_BETTER = frozenset({"mae"})
+LOWER_IS_BETTER = frozenset({"mae", "median_error", "not_priced"})
 WHOLE = ""
 """The field of a figure about the whole answer."""
 
@@ -45,7 +45,7 @@ class Metric(Strict):
     """One figure with its 95 % percentile interval, over `count` examples.
 
     `field` is "" for `valid`, the share of predictions without an error. All are 0..1, higher is better, but
-    `mae`, in the units of its field.
+    those `LOWER_IS_BETTER`: `mae` and `median_error`, in the units of their field, and `not_priced`.
     """
 
     field: str
@@ -82,7 +82,7 @@ def measure(
         raise ValueError(f"{len(truths)} truths, {len(predictions)} predictions, {len(groups)} groups")
     if not truths:
         return ()
-    clusters = _clusters(groups)
+    clusters = clusters_of(groups)
     valid = _Tally(WHOLE, "valid", [(float(entry.error is None), 1.0) for entry in predictions], _mean)
     metrics = [valid.metric(clusters, seed)]
     for field in form.fields:
@@ -218,7 +218,7 @@ def _resampled(sums: Sums, seed: int) -> Sums:
     return draws @ unique
 
 
-def _clusters(groups: Sequence[str]) -> NDArray[np.int64]:
+def clusters_of(groups: Sequence[str]) -> NDArray[np.int64]:
     """A number for each example, equal within a group; the group "" is each example's own."""
     numbers: dict[Any, int] = {}
     keys = [group or index for index, group in enumerate(groups)]

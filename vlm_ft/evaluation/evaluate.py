@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import Field
+
 from datasets_vision.example import Example
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
@@ -17,6 +19,7 @@ from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.data.cases import Case
 from vlm_ft.errors import AdapterError, DataError, nearest
+from vlm_ft.evaluation.derived import measure_derived, untold
 from vlm_ft.evaluation.rival import MODEL, Flips, Labelled, train_rival
 from vlm_ft.inference.request import BASE, Predictor, Request
 
@@ -56,16 +59,18 @@ class Answered(Strict):
     raw: str
     error: str | None
     score: float
+    derived: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class CaseRow(Strict):
-    """One case and all answers to it, by system."""
+    """One case and all answers to it, by system; `derived` is what follows from the truth."""
 
     id: str
     images: tuple[str, ...]
     text: str
     truth: dict[str, Any]
     answers: dict[str, Answered]
+    derived: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class Evaluation(Strict):
@@ -79,6 +84,7 @@ class Evaluation(Strict):
     systems: dict[str, tuple[Metric, ...]]
     seconds: dict[str, float]
     rival: RivalNote | None = None
+    notes: tuple[str, ...] = ()
     cases: tuple[CaseRow, ...]
 
 
@@ -124,6 +130,7 @@ def evaluate(
         systems=study.figures,
         seconds=study.seconds,
         rival=note,
+        notes=untold(card.form, study.follows),
         cases=study.rows(),
     )
 
@@ -140,6 +147,7 @@ class _Study:
 
     def __init__(self, form: Form, test: Sequence[Case], seed: int, progress: Progress | None) -> None:
         self.form, self.test, self.seed = form, test, seed
+        self.follows = [form.derive(case.values) for case in test]
         self._progress = progress or (lambda system, done, total: None)
         self.figures: dict[str, tuple[Metric, ...]] = {}
         self.seconds: dict[str, float] = {}
@@ -160,7 +168,11 @@ class _Study:
         groups = [case.example.group for case in self.test]
         metrics = measure(form, truths, predictions, groups, self.seed)
         written = system in (BASE, ADAPTER)
-        self.figures[system] = tuple(metric for metric in metrics if written or metric.field != WHOLE)
+        derived = [form.derive(prediction.values) for prediction in predictions]
+        self.figures[system] = (
+            *(metric for metric in metrics if written or metric.field != WHOLE),
+            *measure_derived(form, self.follows, derived, groups, self.seed),
+        )
         self.seconds[system] = seconds
         self._answers[system] = form, predictions
 
@@ -212,6 +224,7 @@ class _Study:
                     system: _answered(form, case.values, predictions[index])
                     for system, (form, predictions) in self._answers.items()
                 },
+                derived=self.follows[index],
             )
             for index, case in enumerate(self.test)
         )
@@ -232,6 +245,7 @@ def _answered(form: Form, truth: Values, prediction: Prediction) -> Answered:
         raw=prediction.raw,
         error=prediction.error,
         score=case_score(form, truth, prediction),
+        derived=form.derive(prediction.values),
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,18 +10,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from datasets_vision.example import BOX_SCALE, picture_of
-from datasets_vision.example import Picture as Pictured
-from datasets_vision.images import open_image
-from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Items
+from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
 from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, field_score
-from vlm_ft.errors import DataError
+from vlm_ft.evaluation.derived import in_words
 from vlm_ft.evaluation.evaluate import ADAPTER, MAJORITY, RIVAL, CaseRow, Evaluation
+from vlm_ft.evaluation.pictures import Picture, pictures_of
 from vlm_ft.inference.request import BASE
 
-PICTURE_SIDE = 480  # pixels of the longer side, on the page
-JPEG_QUALITY = 78
-TEXT_SHARE = 1 / 28  # the size of a box's name, of the picture's width
 BEST, WORST, WRONG = 3, 6, 6
 NO_ANSWER = "(no answer)"
 EXPLAINED = {
@@ -63,6 +56,7 @@ def markdown(evaluation: Evaluation) -> str:
     for line in figures(evaluation):
         cells = [_marked(cell) for cell in line.cells]
         lines.append(_row([_inline(line.field), line.name, str(line.count), *cells]))
+    lines += [f"\n{_inline(note)}" for note in evaluation.notes]
     lines += [
         "",
         "In brackets: 95 % bootstrap interval. Bold: best of its row; with *: its interval overlaps no other.",
@@ -226,37 +220,6 @@ def galleries(evaluation: Evaluation) -> Iterator[tuple[str, str, list[CaseRow]]
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """A box on the picture, in its pixels, and what it is called."""
-
-    left: float
-    top: float
-    width: float
-    height: float
-    name: str
-    true: bool
-    text_x: float
-    text_y: float
-    anchor: str  # which end of the name lies at text_x
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A JPEG as a data address; empty, with `problem`, where the file cannot be read."""
-
-    data: str
-    width: int
-    height: int
-    marks: tuple[Mark, ...]
-    problem: str = ""
-
-    @property
-    def text_size(self) -> float:
-        """Of the boxes' names, in pixels of the picture: the same on the page for every shape."""
-        return self.width * TEXT_SHARE
-
-
-@dataclass(frozen=True, slots=True)
 class Compared:
     """A field of a case: what is true and what was answered, as text; `score` is None where unobserved."""
 
@@ -280,13 +243,10 @@ class Shown:
 
 def _shown(evaluation: Evaluation, row: CaseRow) -> Shown:
     answer = row.answers[ADAPTER]
-    marks = [
-        *_boxes(evaluation.form.fields, row.truth, true=True),
-        *_boxes(evaluation.form.fields, answer.values, true=False),
-    ]
-    pictures = [_picture(picture_of(path), marks if index == 0 else []) for index, path in enumerate(row.images)]
+    pictures = pictures_of(row.images, evaluation.form.fields, row.truth, answer.values)
     fields = [_compared(field, row) for field in evaluation.form.fields]
-    return Shown(row, answer.score, answer.error, answer.raw, tuple(pictures), tuple(fields))
+    fields += [_followed(entry.kind, row) for entry in evaluation.form.derivations]
+    return Shown(row, answer.score, answer.error, answer.raw, pictures, tuple(fields))
 
 
 def _compared(field: FieldSpec, row: CaseRow) -> Compared:
@@ -299,46 +259,10 @@ def _compared(field: FieldSpec, row: CaseRow) -> Compared:
     return Compared(field.name, _told(truth), told, field_score(field.kind, truth, value))
 
 
-Boxed = tuple[list[int], str, bool]
-
-
-def _boxes(fields: Sequence[FieldSpec], values: dict[str, Any], *, true: bool) -> Iterator[Boxed]:
-    """Every box (0..1000) of an answer, with its name."""
-    for field in fields:
-        if field.name not in values:
-            continue
-        if isinstance(field.kind, BoxKind):
-            yield values[field.name], field.name, true
-        if isinstance(field.kind, Items):
-            for item in values[field.name]:
-                names = [str(item[part.name]) for part in field.kind.fields if isinstance(part.kind, Choice)]
-                boxes = [item[part.name] for part in field.kind.fields if isinstance(part.kind, BoxKind)]
-                yield from ((box, names[0] if names else "", true) for box in boxes)
-
-
-def _picture(path: Pictured, boxes: Sequence[Boxed]) -> Picture:
-    try:
-        image = open_image(path)
-    except DataError as error:
-        return Picture("", 0, 0, (), str(error))
-    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    scale_up = max(1, PICTURE_SIDE // max(image.size))  # small pictures keep room for the boxes' names
-    image = image.resize((image.width * scale_up, image.height * scale_up))
-    written = io.BytesIO()
-    image.save(written, "JPEG", quality=JPEG_QUALITY)
-    data = "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
-    marks = tuple(_mark(box, image.width, image.height) for box in boxes)
-    return Picture(data, image.width, image.height, marks)
-
-
-def _mark(boxed: Boxed, width: int, height: int) -> Mark:
-    (left, top, right, bottom), name, true = boxed
-    x0, x1 = left * width / BOX_SCALE, right * width / BOX_SCALE
-    y0, y1 = top * height / BOX_SCALE, bottom * height / BOX_SCALE
-    line = width * TEXT_SHARE
-    text_y = max(y0 - 0.4 * line, line) if true else min(y1 + 1.1 * line, height - 0.4 * line)
-    starts = x0 < width / 2
-    return Mark(x0, y0, x1 - x0, y1 - y0, name, true, x0 if starts else x1, text_y, "start" if starts else "end")
+def _followed(kind: str, row: CaseRow) -> Compared:
+    """What follows from the truth and from the answer; it is right where both are told in the same words."""
+    true, given = in_words(kind, row.derived.get(kind)), in_words(kind, row.answers[ADAPTER].derived.get(kind))
+    return Compared(kind, true, given, None if kind not in row.derived else float(true == given))
 
 
 def _closed(evaluation: Evaluation) -> list[FieldSpec]:

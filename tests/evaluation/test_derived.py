@@ -1,0 +1,145 @@
+"""The error of what follows: told in money and in priorities, against what follows from the labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from datasets_vision.example import Example, Turn
+from tests.evaluation.made import Told, answered, form_of
+from vlm_ft.answers.derivations.estimate import Rate, RateCard
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.metrics import Metric
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.answers.task import Values
+from vlm_ft.evaluation.derived import in_words, measure_derived, untold
+from vlm_ft.evaluation.evaluate import Case, Evaluation, evaluate
+from vlm_ft.evaluation.report import html, markdown
+from vlm_ft.tasks.aviation_maintenance import PRIORITIES
+
+PRICES = {"door": 100.0, "hood": 200.0, "roof": 400.0}
+CARD = RateCard(
+    name="own",
+    version="1",
+    notice="Own prices.",
+    currency="EUR",
+    rates=tuple(
+        Rate(
+            part=part, kind="*", severity="*", labour_hours=1, labour_rate=price - 10, parts_low=0, parts_high=20
+        )  # so that the middle is the price
+        for part, price in PRICES.items()
+    ),
+)
+
+
+def values(*parts: str, kind: str = "dent") -> Values:
+    return {"findings": [{"part": part, "kind": kind, "box": [0, 0, 9, 9]} for part in parts]}
+
+
+def form() -> Form:
+    cases = [Case(Example(id="x"), values(*PRICES, "wing")), Case(Example(id="y"), values("door", kind="crack"))]
+    return form_of("car_damage", cases).deriving(CARD)
+
+
+def figures(truths: list[Values], answers: list[Values], asked: Form | None = None) -> dict[str, Metric]:
+    asked = asked or form()
+    metrics = measure_derived(
+        asked, [asked.derive(entry) for entry in truths], [asked.derive(entry) for entry in answers], [""] * len(truths)
+    )
+    return {f"{metric.field} {metric.name}": metric for metric in metrics}
+
+
+def test_the_money_error() -> None:
+    truths = [values("door"), values("hood"), values("roof"), values("door", "hood")]
+    answers = [values("door"), values("door"), values("wing"), {}]
+    told = figures(truths, answers)
+    assert told["estimate in EUR mae"].value == 50  # of 0 and 100
+    assert told["estimate in EUR mae"].count == 2
+    assert told["estimate in EUR median_error"].value == 50
+    assert told["estimate in EUR within_20_percent"].value == 0.25
+    assert told["estimate in EUR within_20_percent"].count == 4
+    assert told["estimate in EUR not_priced"].value == 0.5
+    assert all(metric.low <= metric.value <= metric.high for metric in told.values())
+
+
+def test_right_answers_cost_what_the_labels_cost() -> None:
+    truths = [values("door"), values(), values("hood", "roof")]
+    told = figures(truths, truths)
+    assert {name.split()[-1]: metric.value for name, metric in told.items()} == {
+        "mae": 0,
+        "median_error": 0,
+        "within_20_percent": 1,
+        "not_priced": 0,
+    }
+    assert all(metric.low == metric.high for metric in told.values())
+
+
+def test_labels_without_a_price_are_told_and_left_out() -> None:
+    truths = [values("door"), values("wing")]
+    assert figures(truths, truths)["estimate in EUR not_priced"].count == 1
+    asked = form()
+    (note,) = untold(asked, [asked.derive(entry) for entry in truths])
+    assert note.startswith("1 of 2 labelled examples have no whole estimate by own 1")
+    assert figures([values("wing")], [values("door")]) == {}
+
+
+def test_nothing_priced_has_no_error_in_money() -> None:
+    told = figures([values("door")], [values("wing")])
+    assert set(told) == {"estimate in EUR within_20_percent", "estimate in EUR not_priced"}
+
+
+def test_a_form_that_cannot_be_priced_has_no_such_figures() -> None:
+    asked = form()
+    findings = asked.field("findings")
+    narrow = asked.model_copy(update={"fields": (findings.model_copy(update={"kind": findings.kind.fields[-1].kind}),)})  # type: ignore[union-attr]
+    assert measure_derived(narrow, [{}], [{}], [""]) == ()
+
+
+def test_priorities_agree_or_do_not() -> None:
+    asked = form_of(
+        "aviation_maintenance", [Case(Example(id=kind), {"kind": kind}) for kind in ("dent", "crack", "leak", "none")]
+    )
+    assert asked.derivations == (PRIORITIES,)
+    kinds = ["dent", "crack", "leak", "none"]
+    told = figures(
+        [{"kind": kind} for kind in kinds], [{"kind": "dent"}, {"kind": "leak"}, {"kind": "dent"}, {}], asked
+    )
+    assert told["priority accuracy"].value == 0.5  # a leak is as urgent as a crack
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    asked = form()
+    parts = ["door", "hood", "roof", "wing"]
+    cases = [Case(Example(id=part, turns=(Turn("user", part),)), values(part)) for part in parts]
+
+    def tell(request: Any) -> Prediction:
+        part = request.turns[0].text
+        return Prediction.failed("no answer") if part == "roof" else answered(values(part))
+
+    return evaluate(Told(asked, tell), "made", cases, train=cases)
+
+
+def test_an_evaluation_tells_the_money_error(evaluation: Evaluation) -> None:
+    told = {metric.name: metric for metric in evaluation.systems["adapter"] if metric.field == "estimate in EUR"}
+    assert told["mae"].value == 0
+    assert told["not_priced"].value == pytest.approx(1 / 3)
+    assert evaluation.cases[0].derived == evaluation.cases[0].answers["adapter"].derived != {}
+    assert evaluation.cases[2].answers["adapter"].derived == {}
+    assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
+
+
+def test_the_report_shows_it(evaluation: Evaluation) -> None:
+    for page in (markdown(evaluation), html(evaluation)):
+        assert "Own prices." in page
+        assert "1 of 4 labelled examples have no whole estimate" in page
+        assert "within_20_percent" in page
+    assert "EUR 190 to 210" in html(evaluation)
+
+
+def test_in_words() -> None:
+    derived = form().derive(values("door", "wing"))
+    assert in_words("estimate", derived["estimate"]) == "EUR 90 to 110, 1 not priced"
+    assert in_words("priority", {"priority": "next_check"}) == "next check"
+    assert in_words("priority", None) == "nothing"
