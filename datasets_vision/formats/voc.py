@@ -7,17 +7,19 @@ lies inside its image stays inside, and at worst one pixel is lost at the left a
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
-from datasets_vision.example import Box, Example, Label, LabelledObject, normalised_box
+from datasets_vision.example import Example, Label, LabelledObject
+from datasets_vision.formats.annotation_files import check_size
 from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
+from datasets_vision.formats.shapes import Size, usable, verified_box
 from datasets_vision.formats.tables import Row, read_table
+from datasets_vision.formats.xml_files import LINE, parse_xml
 from datasets_vision.images import find_images, image_size, natural_key
 from vlm_ft.errors import DataError
 
@@ -129,39 +131,26 @@ def _read_annotation(whole: _Set, path: Path) -> Iterator[Example | SetAside]:
         image = _find_image(whole, path, root)
         whole.read.add(image.stem)
         size = image_size(image)
-        _check_size(path, root, size)
+        check_size(str(path), (root.findtext("size/width"), root.findtext("size/height")), size)
         role = _role(whole, path)
     except DataError as error:
         yield SetAside.of(path, error)
         return
-    objects: list[LabelledObject] = []
-    written = root.findall("object")
-    for element in written:
-        try:
-            objects.append(_object(path, element, size))
-        except DataError as error:
-            yield SetAside.of(path, error)
+    objects, faults = usable(_objects(path, root.findall("object"), size))
+    yield from faults
     yield Example(
         id=image.relative_to(whole.source.path).with_suffix("").as_posix(),
         images=(image,),
-        label=_label(whole, image, None if written and not objects else tuple(objects)),
+        label=_label(whole, image, objects),
         source=str(path),
         role=role,
     )
 
 
 def _parse(path: Path) -> Any:  # Element; the parser comes without types
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import fromstring
-
-    try:
-        root = fromstring(path.read_bytes())
-    except DefusedXmlException as error:
-        raise DataError(f"{path}: declares XML entities, refused; remove its DOCTYPE") from error
-    except (ParseError, ValueError, LookupError) as error:
-        raise DataError(f"{path}: not well-formed XML ({error}); export it again") from error
+    root = parse_xml(path)
     if root.tag != "annotation":
-        raise DataError(f"{path}: its root is <{root.tag}>, not <annotation>; no Pascal VOC file")
+        raise DataError(f"{path}: its root is <{root.tag[:80]}>, not <annotation>; no Pascal VOC file")
     return root
 
 
@@ -177,16 +166,6 @@ def _find_image(whole: _Set, path: Path, root: Element) -> Path:
     raise DataError(f"{path}: its image {name or path.stem!r} is missing; put it beside or into JPEGImages")
 
 
-def _check_size(path: Path, root: Element, size: tuple[int, int]) -> None:
-    stated = root.findtext("size/width"), root.findtext("size/height")
-    try:
-        width, height = (int(float(side or 0)) for side in stated)
-    except (ValueError, OverflowError):
-        return
-    if width > 0 and height > 0 and (width, height) != size:
-        raise DataError(f"{path}: says {width}x{height}, its image is {size[0]}x{size[1]}; mend <size> and boxes")
-
-
 def _role(whole: _Set, path: Path) -> str | None:
     """The name of the one split list that has the file, else of the split's folder."""
     named = whole.lists.get(path.stem, [])
@@ -197,12 +176,22 @@ def _role(whole: _Set, path: Path) -> str | None:
     return lists[0] if lists else first if first.lower() in SPLIT_NAMES else None
 
 
-def _object(path: Path, element: Element, size: tuple[int, int]) -> LabelledObject:
+def _objects(path: Path, written: list[Element], size: Size) -> Iterator[LabelledObject | SetAside]:
+    for element in written:
+        place = f"{path}:{element.get(LINE)}"
+        try:
+            yield _object(place, element, size)
+        except DataError as error:
+            yield SetAside.of(place, error)
+
+
+def _object(place: str, element: Element, size: Size) -> LabelledObject:
     name = (element.findtext("name") or "").strip()
     if not name:
-        raise DataError(f"{path}: an object without a name; write its <name>")
+        raise DataError(f"{place}: an object without a name; write its <name>")
     attributes = {key: _plain(text) for key in ("difficult", "truncated", "pose") if (text := element.findtext(key))}
-    return LabelledObject(name, _box(path, name, element, size), attributes | _own_attributes(element))
+    corners = [element.findtext(f"bndbox/{corner}") or "" for corner in _CORNERS]
+    return LabelledObject(name, verified_box(place, name, corners, size, overrun=0), attributes | _own_attributes(element))
 
 
 def _own_attributes(element: Element) -> dict[str, bool | str]:
@@ -217,24 +206,6 @@ def _own_attributes(element: Element) -> dict[str, bool | str]:
 def _plain(text: str) -> bool | str:
     """The flags 0 and 1 as booleans, words as they stand."""
     return {"0": False, "1": True}.get(text.strip(), text.strip())
-
-
-def _box(path: Path, name: str, element: Element, size: tuple[int, int]) -> Box:
-    texts = [element.findtext(f"bndbox/{corner}") for corner in _CORNERS]
-    try:
-        left, top, right, bottom = box = [float(text or "nan") for text in texts]
-    except ValueError:
-        left = top = right = bottom = math.nan
-        box = [math.nan]
-    width, height = size
-    where = f"{path}: {name!r} box {', '.join(str(text).strip() for text in texts)}"
-    if not all(map(math.isfinite, box)):
-        raise DataError(f"{where} is not four numbers; write {', '.join(_CORNERS)} in pixels")
-    if right <= left or bottom <= top:
-        raise DataError(f"{where} has no area (image {width}x{height}); the greater corner comes second")
-    if left < 0 or top < 0 or right > width or bottom > height:
-        raise DataError(f"{where} lies outside the image {width}x{height}; boxes are in its pixels")
-    return normalised_box(left, top, right, bottom, width, height)
 
 
 def _label(whole: _Set, image: Path, objects: tuple[LabelledObject, ...] | None) -> Label:

@@ -74,7 +74,7 @@ def test_a_bad_box_is_set_aside_and_the_example_stays(tmp_path, corners, says):
     path = write(tmp_path, "a", box("dent", *corners) + box("scratch", 1, 2, 3, 4))
     found = reading(tmp_path)
     assert [thing.name for thing in found.examples[0].label.objects] == ["scratch"]
-    assert found.set_aside[0].place == str(path)
+    assert found.set_aside[0].place == f"{path}:1"
     assert says in found.set_aside[0].reason
 
 
@@ -115,7 +115,7 @@ def test_one_bad_file_among_good_ones_is_set_aside(tmp_path, spoil, says):
 def test_the_only_file_being_bad_is_an_error(tmp_path):
     path = write(tmp_path, "a")
     path.write_text("<annotation")
-    with pytest.raises(DataError, match=f"^{path}: not well-formed XML") as caught:
+    with pytest.raises(DataError, match=f"^{path}:1: not well-formed XML") as caught:
         reading(tmp_path)
     assert "\n" not in str(caught.value)
 
