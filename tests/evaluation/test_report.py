@@ -127,7 +127,10 @@ def test_boxes_lie_in_the_photo_that_their_item_names(tmp_path: Path) -> None:
     for name in names:
         Image.new("RGB", (20, 10)).save(name)
     fields = TASKS["product_defects"].fields
-    found = [{"kind": "pit", "box": [0, 0, 500, 500], "photo": 1}, {"kind": "dent", "box": [0, 0, 100, 100]}]
+    found = [
+        {"kind": "pit", "severity": "minor", "box": [0, 0, 500, 500], "photo": 1},
+        {"kind": "dent", "severity": "minor", "box": [0, 0, 100, 100]},
+    ]
     first, last = pictures_of(names, fields, {"findings": found}, {"findings": [{**found[0], "photo": 8}]})
     assert [(mark.name, mark.true) for mark in first.marks] == [("pit", True)]
     assert [(mark.name, mark.true) for mark in last.marks] == [("dent", True), ("pit", False)]
