@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ TURNS = ("messages", "conversations", "conversation")
 
 SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 _HEAD = 1 << 20  # bytes that tell a file's kind
+_PIECE = 1 << 16  # bytes of a line that is passed over
 _LOOKED_AT = 8  # files of a folder that tell its kind
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -123,8 +125,13 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
 
 def _skip_line(file: IO[bytes], line: bytes) -> None:
     """To the end of a line whose beginning has been read, a piece at a time."""
-    while line and not line.endswith(b"\n"):
-        line = file.readline(_HEAD)
+    if line.endswith(b"\n"):
+        return
+    while piece := file.read(_PIECE):
+        end = piece.find(b"\n")
+        if end >= 0:
+            file.seek(end + 1 - len(piece), os.SEEK_CUR)
+            return
 
 
 def _without_mark(path: Path, data: bytes) -> bytes:
