@@ -20,7 +20,7 @@ from vlm_ft.data.cases import load
 from vlm_ft.data.checks import CHECKS, Report, check, inspect
 from vlm_ft.data.checks.gather import Witnesses
 from vlm_ft.data.checks.near import BANDS, band_keys
-from vlm_ft.data.checks.pictures import ORIENTATIONS, Memory, likeness, look, orientations
+from vlm_ft.data.checks.pictures import ORIENTATIONS, Memory, likeness, look, orientations, outline
 from vlm_ft.data.checks.report import html, tell, write
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import Recipe
@@ -326,9 +326,24 @@ def test_orientations_are_the_eight(tmp_path: Path) -> None:
     hashes = {int(str(imagehash.phash(seen)), 16) for seen in wanted}
     for own in facts.hashes:  # scaling before or after a turn rounds differently
         assert min((own ^ other).bit_count() for other in hashes) <= 2
-    levels = np.frombuffer(facts.grey, np.uint8).reshape(16, 16)
-    for number, seen in enumerate(orientations(levels)):
-        assert likeness(facts.grey, seen.tobytes(), number) == pytest.approx(1)
+    levels = outline(facts.grey)
+    turned = orientations(levels)
+    assert likeness(turned[0], levels) == pytest.approx(1)
+    assert max(likeness(seen, levels) for seen in turned[1:]) < 0.9
+
+
+def test_a_fixed_camera_s_pictures_are_no_duplicates_and_its_copies_are(tmp_path: Path) -> None:
+    """The same scene 40 times, each time with its own small things in it; then one of them saved anew."""
+    made, scene = photos(tmp_path / "set"), np.asarray(drawn(9), np.float64)
+    shutil.rmtree(tmp_path / "set")
+    for index in range(40):
+        place = tmp_path / "set" / ("test", "train", "train")[index % 3] / ("dent", "scratch")[index % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        own = 0.9 * scene + 0.1 * np.asarray(drawn(100 + index), np.float64)
+        Image.fromarray(own.astype(np.uint8)).save(place / f"p{index}.jpg", quality=92)
+    assert found(check(made)) == {}
+    Image.open(tmp_path / "set/train/dent/p4.jpg").save(tmp_path / "set/test/dent/x.jpg", quality=60)
+    assert found(check(made)) == {"near_leaks": "warning"}
 
 
 def test_hashes_of_four_differing_bits_share_a_band() -> None:

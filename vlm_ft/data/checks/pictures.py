@@ -23,6 +23,8 @@ from vlm_ft.errors import DataError
 if TYPE_CHECKING:
     import numpy as np
 
+    Levels = np.ndarray[Any, Any]
+
 ORIENTATIONS = (
     "as it stands",
     "turned by 90°",
@@ -127,7 +129,7 @@ def _appearance(facts: Facts, image: Any) -> Facts:
     return replace(facts, spread=int(high - low), hashes=hashes, grey=reduced.round().astype(np.uint8).tobytes())
 
 
-def orientations(levels: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+def orientations(levels: Levels) -> list[Levels]:
     """A square array (side, side) in its eight orientations, in the order of ORIENTATIONS."""
     import numpy as np
 
@@ -135,15 +137,22 @@ def orientations(levels: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     return [np.ascontiguousarray(np.rot90(side, turns)) for side in (levels, mirrored) for turns in range(4)]
 
 
-def likeness(grey: bytes, other: bytes, orientation: int) -> float:
-    """The correlation, -1 to 1, of `grey` in that orientation with `other`; 0 where either is constant."""
+def outline(grey: bytes) -> Levels:
+    """The kept grey levels, (16, 16), brought to mean 0 and length 1: brightness and contrast do not count."""
     import numpy as np
 
-    one = orientations(np.frombuffer(grey, np.uint8).reshape(GREY_SIDE, GREY_SIDE))[orientation].astype(np.float64)
-    two = np.frombuffer(other, np.uint8).reshape(GREY_SIDE, GREY_SIDE).astype(np.float64)
-    one, two = one - one.mean(), two - two.mean()
-    scale = float(np.sqrt((one**2).sum() * (two**2).sum()))
-    return float((one * two).sum()) / scale if scale else 0.0
+    levels = np.frombuffer(grey, np.uint8).reshape(GREY_SIDE, GREY_SIDE).astype(np.float64)
+    levels = levels - levels.mean()
+    length = float(np.sqrt((levels**2).sum()))
+    return levels / length if length else levels
+
+
+def likeness(one: Levels, other: Levels) -> float:
+    """The correlation, -1 to 1, of two outlines or of what is left of them; 0 where either is nothing."""
+    import numpy as np
+
+    scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    return float((one * other).sum()) / scale if scale else 0.0
 
 
 @lru_cache(maxsize=1)
