@@ -123,7 +123,9 @@ def test_a_photo_lies_relative_to_the_file(tmp_path):
 
 
 def test_a_missing_text_lists_the_columns(tmp_path):
-    with pytest.raises(DataError, match="no column 'text'; give text: a template over its columns: q, meta.year") as it:
+    with pytest.raises(
+        DataError, match=r"no column 'text'; give text: a template over its columns: q, meta\.year"
+    ) as it:
         lines(tmp_path / "a.jsonl", {"q": "a", "meta": {"year": 1}})
     assert str(it.value).startswith(f"{tmp_path}/a.jsonl: ")
     with pytest.raises(DataError, match=r"no column 'target.3'; did you mean 'target'"):
@@ -219,7 +221,8 @@ def test_a_json_file_too_large_to_parse_is_refused(tmp_path, monkeypatch):
 def test_xml_items_know_what_stands_around_them(tmp_path):
     document = """<doc id="d1"><focus>Gout</focus><names><n>a</n><n>b</n></names>
       <pairs><pair pid="1"><q type="x">What
-         is it?</q><a>A <b>swollen</b> toe.</a></pair><!-- no --><pair pid="2"><q type="y">Who?</q><a/></pair></pairs></doc>"""
+         is it?</q><a>A <b>swollen</b> toe.</a></pair><!-- no --><pair pid="2"><q type="y">Who?</q><a/></pair>
+      </pairs></doc>"""
     found = reading(tmp_path / "d.xml", document, text="{doc.focus}: {q}", group_by="doc.focus")
     assert [example.text for example in found.examples] == ["Gout: What\nis it?", "Gout: Who?"]
     assert [example.group for example in found.examples] == ["Gout", "Gout"]

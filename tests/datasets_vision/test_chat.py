@@ -1,0 +1,150 @@
+"""LLaVA JSON, ShareGPT and OpenAI messages."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from datasets_vision.example import Turn
+from datasets_vision.formats import detect
+from tests.datasets_vision.written import lines, only, reading, write_image
+from vlm_ft.errors import DataError
+
+USER, GOOD = {"role": "user", "content": "What is wrong?"}, {"role": "assistant", "content": "A dent."}
+SYSTEM = {"role": "system", "content": "Be brief."}
+MORE = [{"role": "user", "content": "How bad?"}, {"role": "assistant", "content": "Minor."}]
+
+
+def sharegpt(messages: list[dict]) -> dict:
+    names = {"user": "human", "assistant": "gpt", "system": "system"}
+    return {"conversations": [{"from": names[item["role"]], "value": item["content"]} for item in messages]}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [SYSTEM, USER, GOOD, *MORE]},
+        sharegpt([SYSTEM, USER, GOOD, *MORE]),
+        {"messages": [SYSTEM, {"role": "user", "content": [{"type": "text", "text": "What is wrong?"}]}, GOOD, *MORE]},
+        {
+            "messages": [
+                SYSTEM,
+                {"role": "user", "content": "What is"},
+                {"role": "user", "content": "wrong?"},
+                GOOD,
+                *MORE,
+            ]
+        },
+        {"messages": [SYSTEM, USER, GOOD, *MORE, {"role": "user", "content": "Thanks."}]},
+    ],
+    ids=["openai", "sharegpt", "parts", "neighbours", "thanks"],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "one.json", "list.json"])
+def test_the_last_assistants_turn_is_the_reply(tmp_path, record, name):
+    content = json.dumps([record], indent=1) if name == "list.json" else json.dumps(record, indent=None)
+    example = only(reading(tmp_path / name, content))
+    assert detect(tmp_path) == "chat"
+    first, *rest = example.turns
+    assert (first.role, first.text.split()) == ("user", ["Be", "brief.", "What", "is", "wrong?"])
+    assert rest == [Turn("assistant", "A dent."), Turn("user", "How bad?")]
+    assert example.text == "How bad?"
+    assert example.label.columns == {"reply": "Minor."}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"id": "7", "image": "a.png", "conversations": [{"from": "human", "value": "<image>\nWhat is wrong?"}]},
+        {"id": "7", "images": ["a.png"], "conversations": [{"from": "human", "value": "What is wrong?"}]},
+        {"id": "7", "messages": [{"role": "user", "content": ["What is wrong?", {"type": "image", "image": "a.png"}]}]},
+        {
+            "id": "7",
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "image_url", "image_url": {"url": "file://a.png"}},
+                        {"type": "text", "text": "What is wrong?"},
+                    ],
+                }
+            ],
+        },
+        {"id": "7", "image": "a.png", "messages": [{"role": "user", "content": [{"type": "image"}, "What is wrong?"]}]},
+    ],
+    ids=["llava", "no mark", "qwen", "openai", "placeholder"],
+)
+@pytest.mark.parametrize("folder", ["", "images/"])
+def test_an_image_lies_beside_the_file_or_in_its_images(tmp_path, record, folder):
+    write_image(tmp_path / f"{folder}a.png")
+    turns = record.get("conversations", record.get("messages"))
+    whole = {**record, "conversations" if "conversations" in record else "messages": [*turns, GOOD]}
+    example = only(lines(tmp_path / "a.jsonl", whole))
+    assert example.images == (tmp_path / f"{folder}a.png",)
+    assert example.turns == (Turn("user", "What is wrong?"),)
+    assert example.label.columns == {"id": "7", "reply": "A dent."}
+
+
+def test_an_image_alone_can_be_asked_about(tmp_path):
+    write_image(tmp_path / "a.png")
+    example = only(lines(tmp_path / "a.jsonl", {"image": "a.png", "messages": [{**USER, "content": "<image>"}, GOOD]}))
+    assert example.images
+    assert example.text == ""
+
+
+def test_several_images_keep_their_order(tmp_path):
+    for name in "ab":
+        write_image(tmp_path / f"{name}.png")
+    record = {"image": ["b.png", "a.png"], "messages": [{**USER, "content": "<image><image> Which?"}, GOOD]}
+    example = only(lines(tmp_path / "a.jsonl", record))
+    assert [path.name for path in example.images] == ["b.png", "a.png"]
+    assert example.text == "Which?"
+
+
+def test_the_template_frames_the_last_turn(tmp_path):
+    record = {"plane": "N1", "messages": [USER, GOOD, *MORE]}
+    found = lines(tmp_path / "a.jsonl", record, text="[{plane}] {text}", columns={"answer": "reply"})
+    assert [turn.text for turn in only(found).turns] == ["What is wrong?", "A dent.", "[N1] How bad?"]
+    assert only(found).label.columns == {"answer": "Minor."}
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"messages": []}, "no list of messages"),
+        ({"text": "a"}, "no messages or conversations or conversation in it but text"),
+        ({"messages": [USER]}, "no assistant's turn"),
+        ({"messages": [GOOD]}, "nothing is asked before"),
+        ({"messages": [USER, {**GOOD, "content": " "}]}, "turn is empty"),
+        ({"messages": [USER, {**GOOD, "content": None}]}, "a message without text"),
+        ({"messages": [USER, {"role": "tool", "content": "x"}, GOOD]}, "a message of role 'tool'; known: assistant"),
+        ({"messages": ["hi", GOOD]}, "a message is no object"),
+        ({"messages": [{**USER, "content": [{"type": "audio"}]}, GOOD]}, "a part of type 'audio'"),
+        ({"image": "none.png", "messages": [USER, GOOD]}, "image 'none.png' is missing"),
+        ({"image": "empty.png", "messages": [USER, GOOD]}, "0 bytes, no image"),
+        ({"image": "a.png", "messages": [{**USER, "content": "<image><image>"}, GOOD]}, "2 places for images"),
+        (
+            {"messages": [{**USER, "content": "<image> What?"}, GOOD]},
+            "1 places for images (<image> or image parts), but 0",
+        ),
+        ({"image": "https://example.org/a.png", "messages": [USER, GOOD]}, "is no local file"),
+        ({"image": "data:image/png;base64,AAAA", "messages": [USER, GOOD]}, "is no local file"),
+        ({"image": {"bytes": "x"}, "messages": [USER, GOOD]}, "is no path"),
+        ({"messages": [USER, {**GOOD, "content": [{"type": "image", "image": "a.png"}]}]}, "in an assistant's turn"),
+        ([USER, GOOD], "not an object with keys"),
+    ],
+)
+def test_a_bad_conversation_is_set_aside_by_file_and_line(tmp_path, record, says):
+    write_image(tmp_path / "a.png")
+    (tmp_path / "empty.png").write_bytes(b"")
+    found = lines(tmp_path / "a.jsonl", {"messages": [USER, GOOD]}, record)
+    assert len(found.examples) == 1
+    (item,) = found.set_aside
+    assert item.place == f"{tmp_path}/a.jsonl:2"
+    assert says in item.reason
+    assert "\n" not in item.reason
+
+
+def test_a_file_of_none_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no JSON or JSON-lines file"):
+        reading(tmp_path / "a.txt", "x", format="chat")

@@ -1,0 +1,108 @@
+"""Conversations as tables of turns."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import pytest
+
+from datasets_vision.formats import detect
+from datasets_vision.source import Source, read
+from tests.datasets_vision.written import reading, real_set
+from vlm_ft.errors import DataError
+
+HEADER = ("conversationId", "turnNumber", "utterance", "slot-labels", "intent")
+ROWS = [
+    ("c1", "0", "hi", "O", "greet"),
+    ("c2", "0", "a big mac", "O food food", "order<div>burger"),
+    ("c1", "4", "to new york today", "O city city date", "book"),
+    ("c1", "2", "a flight please", "O O O", "book"),
+]
+
+
+def table(rows: list[tuple[str, ...]], header: tuple[str, ...] = HEADER, end: str = "\n") -> str:
+    return end.join("\t".join(row) for row in [header, *rows]) + end
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_turn_comes_with_those_before_it(tmp_path, mark, end):
+    found = reading(tmp_path / "air/train.tsv", mark + table(ROWS, end=end))
+    assert detect(tmp_path) == "dialogues"
+    assert found.set_aside == ()
+    assert {example.id: [turn.text for turn in example.turns] for example in found.examples} == {
+        "train:2": ["hi"],
+        "train:5": ["hi", "a flight please"],
+        "train:4": ["hi", "a flight please", "to new york today"],
+        "train:3": ["a big mac"],
+    }
+    assert {example.group for example in found.examples} == {"c1", "c2"}
+    assert {example.role for example in found.examples} == {"train"}
+
+
+def test_intents_and_slots(tmp_path):
+    found = reading(tmp_path / "air/train.tsv", table(ROWS), columns={"intent": "intent", "category": "{folder}"})
+    by_id = {example.id: example.label for example in found.examples}
+    assert by_id["train:3"].columns == {"intent": "order+burger", "category": "air"}
+    assert [(thing.name, dict(thing.attributes)) for thing in by_id["train:4"].objects] == [
+        ("city", {"text": "new york", "start": 3, "end": 11}),
+        ("date", {"text": "today", "start": 12, "end": 17}),
+    ]
+    assert by_id["train:2"].objects == ()
+
+
+def test_slots_and_intents_may_be_absent(tmp_path):
+    rows = [("c1", "1.0", "hi"), ("c1", "2.0", "bye")]
+    found = reading(tmp_path / "a.tsv", table(rows, HEADER[:3]))
+    assert [example.label.objects for example in found.examples] == [None, None]
+    assert len(found.examples[1].turns) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (("c1", "x", "hello", "O", "greet"), "turnNumber 'x' is no number"),
+        (("c1", "0", "hello", "O", "greet"), "a second turn 0 of conversation 'c1'"),
+        (("c1", "9", " ", "O", "greet"), "a turn without words"),
+        (("c1", "9", "hello you", "O", "greet"), "1 slot labels for 2 words"),
+        ((" ", "9", "hello", "O", "greet"), "no conversationId"),
+        (("c1", "9", "hello"), "3 cells where the header has 5"),
+    ],
+)
+def test_a_bad_turn_is_set_aside_by_file_and_line(tmp_path, row, says):
+    found = reading(tmp_path / "a.tsv", table([*ROWS, row]))
+    assert len(found.examples) == len(ROWS)
+    (item,) = found.set_aside
+    assert item.place == f"{tmp_path}/a.tsv:6"
+    assert says in item.reason
+
+
+def test_a_turn_that_cannot_be_used_was_said_all_the_same(tmp_path):
+    rows = [("c1", "0", "one two", "O", "x"), ("c1", "1", "three", "O", "y")]
+    (example,) = reading(tmp_path / "a.tsv", table(rows)).examples
+    assert [turn.text for turn in example.turns] == ["one two", "three"]
+
+
+def test_another_table_is_set_aside(tmp_path):
+    (tmp_path / "a.tsv").write_text(table(ROWS))
+    (tmp_path / "b.tsv").write_text("text\tlabel\nx\ty\n")
+    found = read(Source(path=tmp_path))
+    assert len(found.examples) == len(ROWS)
+    assert [item.place for item in found.set_aside] == [f"{tmp_path}/b.tsv"]
+    with pytest.raises(DataError, match="no column 'conversationId'"):
+        read(Source(path=tmp_path / "b.tsv", format="dialogues"))
+
+
+def test_multidogo():
+    found = real_set("customer_chatbot/multidogo_tsv", columns={"intent": "intent", "service": "{folder}"})
+    assert len(found.examples) + len(found.set_aside) == 6624
+    assert {item.reason for item in found.set_aside} == {"a turn without words"}
+    assert len(found.set_aside) == 3
+    services = Counter((example.label.columns["service"], example.role) for example in found.examples)
+    assert services["fastfood", "train"] == 993
+    assert services["insurance", "val"] == 158
+    turns = defaultdict(set)
+    for example in found.examples:
+        turns[example.group].add(len(example.turns))
+    assert len(turns) == 780
+    assert all(counts <= set(range(1, max(counts) + 1)) for counts in turns.values())
