@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -165,8 +166,9 @@ def _draw(
         bbox_params=albumentations.BboxParams(
             format="albumentations", label_fields=["places"], min_visibility=MIN_VISIBLE
         ),
-        seed=seed,
     )
+    # One stream for all steps: given `seed`, every step would begin the same stream, and all flips come together.
+    pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
     drawn = pipeline(
         image=np.asarray(image.convert("RGB")),
         bboxes=[[side / BOX_SCALE for side in box] for box in boxed.values()],
