@@ -37,6 +37,25 @@ class Pixels(Strict):
         return self
 
 
+class Tiling(Strict):
+    """Large photos are looked at in overlapping tiles, in training and in every answer.
+
+    `side` and `overlap` are pixels of the photo. `visible`: the share of an object's box that must lie in a tile of
+    training. `empty`: tiles without an object that training sees for each one with (1 at least for each photo).
+    """
+
+    side: int = Field(ge=16)
+    overlap: int = Field(ge=0)
+    visible: float = Field(default=0.5, gt=0, le=1)
+    empty: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _advances(self) -> Tiling:
+        if self.overlap > self.side // 2:
+            raise ValueError(f"overlap {self.overlap} is more than half of the side {self.side}; give less")
+        return self
+
+
 class Splits(Strict):
     """How examples get their role; groups are never shared between roles.
 
@@ -114,6 +133,7 @@ class Recipe(Strict):
     rate_card: str | None = Field(default=None, description="a CSV file, or the name of a shipped one")
     splits: Splits = Splits()
     pixels: Pixels | None = None
+    tiling: Tiling | None = None
     augment: str = "none"
     adapter: AdapterSettings = AdapterSettings()
     training: Training = Training()

@@ -14,13 +14,19 @@ from datasets_vision.provenance import is_synthetic
 from datasets_vision.source import SetAside, read
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Items
-from vlm_ft.answers.task import Values
+from vlm_ft.answers.task import Task, Values
 from vlm_ft.data.augmentation import check_augmentation
 from vlm_ft.data.splits import assign, group_of
 from vlm_ft.data.subsets import nested
+from vlm_ft.data.tiles import Tiles, boxed_only, lengthened, require_boxes, tiles_by_photo, whole_values
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import ROLES, Recipe, Role, Splits, with_rates
 from vlm_ft.tasks import task_of
+
+
+TILED: tuple[Role, ...] = ("train", "tune")
+WHOLE: tuple[Role, ...] = ("calibrate", "test")
+"""Where photos are tiled, the roles that are looked at by the tile, and those that stay whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +75,11 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
     task = task_of(recipe.task, recipe.task_file)
     readings = [read(source) for source in recipe.data]
     examples = _distinct([example for reading in readings for example in reading.examples], len(readings))
+    examples, untiled = boxed_only(examples) if recipe.tiling else (examples, [])
     cases = [Case(example, task.values(example.label)) for example in examples]
-    form = with_rates(Form.observed(task, [case.values for case in cases], recipe.labels, recipe.fields), recipe)
+    tiles = tiles_by_photo(task, examples, recipe.tiling, recipe.splits.seed) if recipe.tiling else {}
+    seen = [case.values for case in cases] + [values for tiled in tiles.values() for _, values in tiled]
+    form = with_rates(Form.observed(task, seen, recipe.labels, recipe.fields), recipe)
     cases, notes = _narrowed(cases, form)
     roles = assign(
         [case.example for case in cases], [stratum_of(case.values, form) for case in cases], recipe.splits, splits_file
@@ -81,11 +90,14 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
     by_role["train"] = _limited(by_role["train"], form, recipe.splits)
     if not by_role["train"]:
         raise DataError(f"recipe {recipe.name}: no example is left for training; check splits and data")
+    if recipe.tiling:
+        require_boxes(task, form.names)
+        by_role = _tiled(by_role, task, form, tiles)
     check_augmentation(recipe.augment, form, [(case.example, case.values) for case in by_role["train"]])
     return Dataset(
         form=form,
         cases=by_role,
-        set_aside=tuple(entry for reading in readings for entry in reading.set_aside),
+        set_aside=(*(entry for reading in readings for entry in reading.set_aside), *untiled),
         synthetic=any(is_synthetic(source.path) for source in recipe.data),
         notes=notes,
     )
@@ -98,6 +110,25 @@ def _limited(train: tuple[Case, ...], form: Form, splits: Splits) -> tuple[Case,
     strata = [stratum_of(case.values, form) for case in train]
     kept = nested([case.group for case in train], strata, splits.train_examples, splits.subset_seed)
     return tuple(case for case, keep in zip(train, kept, strict=True) if keep)
+
+
+def _tiled(cases: dict[Role, tuple[Case, ...]], task: Task, form: Form, tiles: Tiles) -> dict[Role, tuple[Case, ...]]:
+    """`train` and `tune` by the tile, the other roles as whole photos with every item that is labelled."""
+    learned: dict[Role, tuple[Case, ...]] = {
+        role: tuple(
+            Case(tile, kept)
+            for case in cases[role]
+            for tile, values in tiles[case.example.id]
+            if (kept := narrowed(values, form))
+        )
+        for role in TILED
+    }
+    long = lengthened(form)
+    asked: dict[Role, tuple[Case, ...]] = {
+        role: tuple(Case(case.example, narrowed(whole_values(task, case.example), long)) for case in cases[role])
+        for role in WHOLE
+    }
+    return {**cases, **learned, **asked}
 
 
 def _distinct(examples: list[Example], sources: int) -> list[Example]:

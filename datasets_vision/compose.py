@@ -1,0 +1,194 @@
+"""Large scenes made of real labelled photos: small things in a wide picture, with exact boxes.
+
+Photos are laid on a ground that is real, too: the largest stretches of the photos on which no box lies, mirrored
+and laid side by side. A scene is a montage: it has the texture and the defects of real photos, but seams and
+repeats that no camera makes, so figures on scenes compare ways of looking and are no figures of a plant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from datasets_vision.example import Example
+from datasets_vision.images import open_image
+from datasets_vision.synthetic.scene import Scene, SceneObject
+from datasets_vision.synthetic.writing import annotation
+from datasets_vision.tiles import Crop, in_pixels
+from vlm_ft.errors import DataError
+
+Raster = NDArray[np.uint8]
+"""(height, width, 3)."""
+
+_CELLS = 20  # of a photo's side, when its free stretches are looked for
+_LEAST_GROUND = 32  # pixels of a ground's side
+_GROUNDS = 24  # photos that give a ground
+_TRIES = 60  # for a free place before a photo is left out
+
+
+@dataclass(frozen=True, slots=True)
+class Wide:
+    """One scene, its objects, and the ids of the photos in it."""
+
+    image: Raster
+    objects: tuple[SceneObject, ...]
+    photos: tuple[str, ...]
+
+
+def compose(
+    examples: Sequence[Example],
+    count: int,
+    *,
+    size: tuple[int, int] = (4000, 3000),
+    photos: int = 12,
+    scale: tuple[float, float] = (0.4, 1.0),
+    seed: int = 0,
+) -> Iterator[Wide]:
+    """`count` scenes of `size` (width, height) with at most `photos` photos each, scaled within `scale`, apart.
+
+    Scene i depends on the seed and i alone. Raises DataError where no example has one photo and boxes, or a photo
+    is larger than the scene.
+    """
+    usable = [example for example in examples if len(example.images) == 1 and example.label.objects]
+    if not usable:
+        raise DataError("compose: no example has one photo with boxes; give a recipe whose data have them")
+    if not 0 < scale[0] <= scale[1]:
+        raise DataError(f"compose: scales from {scale[0]} to {scale[1]}; give two above 0, the smaller first")
+    grounds = _grounds(usable, seed)
+    for index in range(count):
+        yield _scene(usable, grounds, size, photos, scale, np.random.default_rng((seed, index)))
+
+
+def write_scenes(folder: Path, scenes: Iterator[Wide], quality: int = 92) -> int:
+    """Write JPEGImages/*.jpg and Annotations/*.xml (Pascal VOC); returns how many.
+
+    Raises DataError where the folder holds files already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: is not empty; give a new folder, or remove it first")
+    for name in ("JPEGImages", "Annotations"):
+        (folder / name).mkdir(parents=True)
+    count = 0
+    for count, scene in enumerate(scenes, 1):
+        stem = f"wide_{count:04d}"
+        Image.fromarray(scene.image).save(folder / "JPEGImages" / f"{stem}.jpg", quality=quality, subsampling=0)
+        told = Scene(scene.image, scene.image[..., 0], scene.objects, surface="", label="")
+        annotation(f"{stem}.jpg", told).write(folder / "Annotations" / f"{stem}.xml", encoding="utf-8")
+    return count
+
+
+def _scene(
+    examples: Sequence[Example],
+    grounds: Sequence[Raster],
+    size: tuple[int, int],
+    photos: int,
+    scale: tuple[float, float],
+    random: np.random.Generator,
+) -> Wide:
+    image = _laid(grounds[random.integers(len(grounds))], size, random)
+    taken: list[Crop] = []
+    objects: list[SceneObject] = []
+    used: list[str] = []
+    for place in random.permutation(len(examples))[:photos]:
+        example = examples[place]
+        photo = _scaled(example, float(random.uniform(*scale)), size)
+        spot = _free(photo.shape[1], photo.shape[0], size, taken, random)
+        if spot is None:
+            continue
+        left, top = spot
+        height, width = photo.shape[:2]
+        image[top : top + height, left : left + width] = photo
+        taken.append((left, top, left + width, top + height))
+        objects += _placed(example, left, top, (width, height))
+        used.append(example.id)
+    return Wide(image, tuple(objects), tuple(used))
+
+
+def _scaled(example: Example, factor: float, size: tuple[int, int]) -> Raster:
+    photo = open_image(example.images[0])
+    width, height = (max(8, round(side * factor)) for side in photo.size)
+    if width > size[0] or height > size[1]:
+        raise DataError(
+            f"{example.source}: {width}x{height} does not fit a scene of {size[0]}x{size[1]}; scale it down"
+        )
+    return np.asarray(photo.resize((width, height), Image.Resampling.LANCZOS)).copy()
+
+
+def _placed(example: Example, left: int, top: int, size: tuple[int, int]) -> Iterator[SceneObject]:
+    for thing in example.label.objects or ():
+        if thing.box is not None:
+            x0, y0, x1, y1 = (round(side) for side in in_pixels(thing.box, size))
+            box = (left + x0, top + y0, left + max(x1, x0 + 1), top + max(y1, y0 + 1))
+            yield SceneObject(thing.name, box, material="")
+
+
+def _free(
+    width: int, height: int, size: tuple[int, int], taken: Sequence[Crop], random: np.random.Generator
+) -> tuple[int, int] | None:
+    for _ in range(_TRIES):
+        left, top = int(random.integers(size[0] - width + 1)), int(random.integers(size[1] - height + 1))
+        if all(left >= x1 or left + width <= x0 or top >= y1 or top + height <= y0 for x0, y0, x1, y1 in taken):
+            return left, top
+    return None
+
+
+def _grounds(examples: Sequence[Example], seed: int) -> list[Raster]:
+    """The largest free stretches of some photos; where all are full, their mean colour with their own grain."""
+    random = np.random.default_rng((seed, 0, 0))
+    chosen = [examples[place] for place in random.permutation(len(examples))[:_GROUNDS]]
+    found = []
+    for example in chosen:
+        photo = np.asarray(open_image(example.images[0]))
+        left, top, right, bottom = _free_stretch(example, photo.shape[1], photo.shape[0])
+        if min(right - left, bottom - top) >= _LEAST_GROUND:
+            found.append(photo[top:bottom, left:right])
+    if found:
+        return sorted(found, key=lambda ground: -ground.size)[: max(1, len(found) // 2)]
+    photo = np.asarray(open_image(chosen[0].images[0]), dtype=float)
+    grain = random.normal(photo.mean((0, 1)), photo.std((0, 1)) / 2, (128, 128, 3))
+    return [np.clip(grain, 0, 255).astype(np.uint8)]
+
+
+def _free_stretch(example: Example, width: int, height: int) -> Crop:
+    """The largest rectangle of a coarse grid on which no box lies, in pixels."""
+    full = np.zeros((_CELLS, _CELLS), dtype=bool)
+    for thing in example.label.objects or ():
+        if thing.box is not None:
+            left, top, right, bottom = (side * _CELLS / 1000 for side in thing.box)
+            full[int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))] = True
+    best, area = (0, 0, 0, 0), 0
+    for top in range(_CELLS):
+        free = np.ones(_CELLS, dtype=bool)
+        for bottom in range(top + 1, _CELLS + 1):
+            free &= ~full[bottom - 1]
+            left, run = _longest(free)
+            if run * (bottom - top) > area:
+                best, area = (left, top, left + run, bottom), run * (bottom - top)
+    left, top, right, bottom = best
+    return left * width // _CELLS, top * height // _CELLS, right * width // _CELLS, bottom * height // _CELLS
+
+
+def _longest(free: NDArray[np.bool_]) -> tuple[int, int]:
+    """Start and length of the longest run of free cells."""
+    best, start, run = (0, 0), 0, 0
+    for place, cell in enumerate(free):
+        run = run + 1 if cell else 0
+        start = place - run + 1
+        if run > best[1]:
+            best = (start, run)
+    return best
+
+
+def _laid(ground: Raster, size: tuple[int, int], random: np.random.Generator) -> Raster:
+    """The ground, mirrored at every seam, over the whole scene, from a random start."""
+    height, width = ground.shape[:2]
+    pair = np.concatenate([ground, ground[:, ::-1]], axis=1)
+    block = np.concatenate([pair, pair[::-1]], axis=0)
+    rolled = np.roll(block, (int(random.integers(2 * height)), int(random.integers(2 * width))), axis=(0, 1))
+    repeats = (-(-size[1] // (2 * height)), -(-size[0] // (2 * width)), 1)
+    return np.asarray(np.tile(rolled, repeats)[: size[1], : size[0]]).copy()

@@ -1,0 +1,88 @@
+"""Large photos as overlapping tiles: where they lie, and what a label says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from datasets_vision.example import BOX_SCALE, Example, Label, LabelledObject, Picture, View, normalised_box, path_of
+from vlm_ft.errors import DataError
+
+Crop = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom exclusive."""
+
+VISIBLE = 0.5
+"""Share of an object's box that must lie in a tile for the tile to show the object."""
+
+
+def grid(width: int, height: int, side: int, overlap: int) -> list[Crop]:
+    """Tiles of `side` pixels that cover a photo, row by row; neighbours share at least `overlap` pixels.
+
+    The tiles are spread evenly, so that all are whole; a photo that is shorter than a tile is its own height.
+    """
+    if not 0 <= overlap < side:
+        raise DataError(f"tiling: an overlap of {overlap} pixels in tiles of {side}; give less than the side")
+    columns, rows = _starts(width, side, overlap), _starts(height, side, overlap)
+    return [(x, y, min(x + side, width), min(y + side, height)) for y in rows for x in columns]
+
+
+def _starts(length: int, side: int, overlap: int) -> list[int]:
+    if length <= side:
+        return [0]
+    steps = -(-(length - side) // (side - overlap))
+    return [round(step * (length - side) / steps) for step in range(steps + 1)]
+
+
+def cut(picture: Picture, crop: Crop) -> View:
+    """The tile of a picture; a tile of a cut lies within that cut."""
+    view = picture if isinstance(picture, View) else View(picture)
+    left, top = view.crop[:2] if view.crop else (0, 0)
+    return replace(view, crop=(crop[0] + left, crop[1] + top, crop[2] + left, crop[3] + top))
+
+
+def tile_examples(
+    example: Example, size: tuple[int, int], side: int, overlap: int, visible: float = VISIBLE
+) -> Iterator[Example]:
+    """One example a tile of an example's one photo of `size` (width, height) pixels, of the same group.
+
+    The label keeps the objects that cover half of the tile or show `visible` of their box in it, cut off at its
+    edge. What the label says of the whole photo (its class, its columns) is not known of a tile and is left out.
+    Raises DataError for an example of several photos, or without a statement about objects.
+    """
+    if len(example.images) != 1:
+        raise DataError(f"{example.source}: tiling needs one photo an example, this one has {len(example.images)}")
+    if example.label.objects is None:
+        raise DataError(f"{example.source}: tiling needs boxes, and the label says nothing of objects; leave it out")
+    for number, crop in enumerate(grid(*size, side, overlap)):
+        objects = [_seen(thing, crop, size, visible) for thing in example.label.objects]
+        yield replace(
+            example,
+            id=f"{example.id}#{number}",
+            images=(cut(example.images[0], crop),),
+            label=Label(objects=tuple(thing for thing in objects if thing is not None)),
+            group=example.group or example.id,
+            source=f"{example.source} (tile {number}: {path_of(example.images[0]).name} {crop})",
+        )
+
+
+def _seen(thing: LabelledObject, crop: Crop, size: tuple[int, int], visible: float) -> LabelledObject | None:
+    """The object as the tile shows it; one without a box could lie anywhere, so no tile shows it."""
+    if thing.box is None:
+        return None
+    left, top, right, bottom = in_pixels(thing.box, size)
+    x0, y0, x1, y1 = max(left, crop[0]), max(top, crop[1]), min(right, crop[2]), min(bottom, crop[3])
+    if x0 >= x1 or y0 >= y1:
+        return None
+    shown = (x1 - x0) * (y1 - y0)
+    tile = (crop[2] - crop[0]) * (crop[3] - crop[1])
+    if shown < visible * (right - left) * (bottom - top) and shown < tile / 2:
+        return None
+    attributes = {name: value for name, value in thing.attributes.items() if name != "polygon"}
+    box = normalised_box(x0 - crop[0], y0 - crop[1], x1 - crop[0], y1 - crop[1], crop[2] - crop[0], crop[3] - crop[1])
+    return replace(thing, box=box, attributes=attributes)
+
+
+def in_pixels(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box in 0..1000 as pixels of a photo of `size` (width, height)."""
+    (width, height), (left, top, right, bottom) = size, box
+    return left * width / BOX_SCALE, top * height / BOX_SCALE, right * width / BOX_SCALE, bottom * height / BOX_SCALE

@@ -1,0 +1,97 @@
+"""A recipe's large photos as tiles: `train` and `tune` are learned by the tile, the other roles stay whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from datasets_vision.example import Example, Label
+from datasets_vision.formats.contract import SetAside
+from datasets_vision.images import image_size
+from datasets_vision.tiles import tile_examples
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Items
+from vlm_ft.answers.task import Task, Values
+from vlm_ft.errors import DataError
+from vlm_ft.recipe import Tiling
+
+MOST = 500
+"""The most items that a photo's merged answer, or its label, is measured with."""
+
+
+def boxed_only(examples: Iterable[Example]) -> tuple[list[Example], list[SetAside]]:
+    """Examples that can be tiled, with what their labels say of objects alone: no class or column of the photo."""
+    kept, aside = [], []
+    for example in examples:
+        if len(example.images) != 1 or example.label.objects is None:
+            reason = f"{len(example.images)} photos" if len(example.images) != 1 else "no boxes"
+            aside.append(SetAside(example.source, f"tiling needs one photo with boxes; this example has {reason}"))
+        else:
+            kept.append(replace(example, label=Label(objects=example.label.objects)))
+    return kept, aside
+
+
+Tiles = dict[str, list[tuple[Example, Values]]]
+"""By a photo's id: the tiles that training sees of it, each with the values of its label."""
+
+
+def tiles_by_photo(task: Task, examples: Iterable[Example], tiling: Tiling, seed: int) -> Tiles:
+    """The tiles of every photo; only the photos' headers are read."""
+    return {
+        example.id: [(tile, task.values(tile.label)) for tile in tiles_of(example, tiling, seed)]
+        for example in examples
+    }
+
+
+def lengthened(form: Form) -> Form:
+    """The form with room for all of a photo's items in its lists with boxes: what is measured, never asked."""
+    fields = tuple(
+        field.model_copy(update={"kind": field.kind.model_copy(update={"max_items": MOST})})
+        if isinstance(field.kind, Items) and field.kind.boxed
+        else field
+        for field in form.fields
+    )
+    return form.model_copy(update={"fields": fields})
+
+
+def tiles_of(example: Example, tiling: Tiling, seed: int) -> list[Example]:
+    """The tiles that training sees of a photo: all with an object, and a seeded few without."""
+    size = image_size(example.images[0])
+    tiles = list(tile_examples(example, size, tiling.side, tiling.overlap, tiling.visible))
+    full = [tile for tile in tiles if tile.label.objects]
+    bare = [tile for tile in tiles if not tile.label.objects]
+    most = max(1, round(tiling.empty * len(full))) if tiling.empty else 0
+    drawn = {tile.id for tile in sorted(bare, key=lambda tile: _drawn(seed, tile.id))[:most]}
+    return [tile for tile in tiles if tile.label.objects or tile.id in drawn]
+
+
+def whole_values(task: Task, example: Example) -> Values:
+    """What the label states of the whole photo, its list of boxed items at full length.
+
+    The task's own reading stops at as many items as one answer holds; a photo of many tiles has more.
+    """
+    values = task.values(example.label)
+    spec = next((field for field in task.fields if isinstance(field.kind, Items) and field.kind.boxed), None)
+    objects = example.label.objects or ()
+    if spec is None or spec.name not in values or len(objects) <= len(values[spec.name]):
+        return values
+    assert isinstance(spec.kind, Items)
+    step = spec.kind.max_items
+    rows: list[Any] = []
+    for start in range(0, min(len(objects), MOST), step):
+        rows += task.values(Label(objects=objects[start : start + step]))[spec.name]
+    return {**values, spec.name: rows}
+
+
+def require_boxes(task: Task, fields: Sequence[str]) -> None:
+    """Raises DataError where none of the asked fields has boxes: tiles could not be put together."""
+    boxed = {field.name for field in task.fields if isinstance(field.kind, Items) and field.kind.boxed}
+    if not boxed & set(fields):
+        told = f"ask for {' or '.join(sorted(boxed))}" if boxed else f"task {task.name} has none"
+        raise DataError(f"tiling: no asked field is a list with boxes; {told}, or leave tiling out")
+
+
+def _drawn(seed: int, name: str) -> str:
+    return hashlib.sha256(f"tile {seed}\n{name}".encode()).hexdigest()

@@ -1,0 +1,258 @@
+"""Answers about tiles put together as the answer about the photo.
+
+A list with boxes: boxes go from tile to photo; what two tiles both saw is one item, and what an edge parted is
+joined. Other fields follow from the joined list where the task's own reading of a label gives them (a part
+passes where nothing was found); else the tile with the largest finding speaks for the photo, and where nothing
+was found, most tiles do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+
+from datasets_vision.example import Label, LabelledObject, Picture, normalised_box
+from datasets_vision.images import open_image
+from datasets_vision.tiles import Crop, grid, in_pixels
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Items
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.task import Values
+from vlm_ft.errors import DataError
+from vlm_ft.inference.request import Request
+from vlm_ft.recipe import Tiling
+from vlm_ft.tasks import TASKS
+
+SAME_IOU = 0.5
+SAME_COVER = 0.7
+"""Share of the smaller of two boxes that the other covers: one tile saw a part of what the other saw whole."""
+
+ALIGNED = 0.5
+"""Overlap over union, along an edge, of two boxes that the edge parted."""
+
+_AT_EDGE = 0.015  # of a tile's side: nearer to the edge, a box is cut off by it
+
+Pixels = tuple[float, float, float, float]
+Predict = Callable[[Sequence[Request]], list[Prediction]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An item of one tile, its box in the photo's pixels, and the inner edges that cut it off (left, top ...)."""
+
+    item: Values
+    box: Pixels
+    tile: int
+    cut: tuple[bool, bool, bool, bool]
+
+    @property
+    def area(self) -> float:
+        return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
+
+
+def predict_tiled(
+    predict: Predict,
+    requests: Sequence[Request],
+    tilings: Sequence[Tiling | None],
+    forms: Sequence[Form],
+    chunk: int = 256,
+) -> list[Prediction]:
+    """One prediction a request: of its tiles where it has a tiling and one photo larger than a tile.
+
+    A photo is opened once, and at most `chunk` of its tiles are asked at a time. One that cannot be opened is an
+    error value, as without tiling.
+    """
+    results: dict[int, Prediction] = {}
+    whole: list[int] = []
+    for index, (request, tiling) in enumerate(zip(requests, tilings, strict=True)):
+        if tiling is None or len(request.images) != 1 or _boxed(forms[index]) is None:
+            whole.append(index)
+            continue
+        try:
+            photo = _opened(request.images[0])
+        except DataError as error:
+            results[index] = Prediction.failed(str(error))
+            continue
+        crops = grid(*photo.size, tiling.side, tiling.overlap)
+        if len(crops) < 2:
+            whole.append(index)
+            continue
+        answers: list[Prediction] = []
+        for start in range(0, len(crops), chunk):
+            part = crops[start : start + chunk]
+            answers += predict([replace(request, images=(photo.crop(crop),)) for crop in part])
+        results[index] = gathered(forms[index], crops, answers, photo.size)
+    answered = predict([requests[index] for index in whole]) if whole else []
+    results |= dict(zip(whole, answered, strict=True))
+    return [results[index] for index in range(len(requests))]
+
+
+def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], size: tuple[int, int]) -> Prediction:
+    """The photo's prediction from those of its tiles, in the order of `crops`; an error value where all failed.
+
+    Where some tiles failed, the answer is of the others and a person is asked.
+    """
+    good = [(place, answer) for place, answer in enumerate(answers) if answer.error is None]
+    if not good:
+        return Prediction.failed(f"all {len(answers)} tiles failed: {answers[0].error}", raw=answers[0].raw)
+    spec = _boxed(form)
+    assert spec is not None
+    found = joined(spec, _found(spec, crops, dict(good), size))
+    items = [_normalised(spec, entry, size) for entry in sorted(found, key=lambda entry: -entry.area)]
+    told = {spec.name: items, **_read(form, spec, items)}
+    largest = max(found, key=lambda entry: entry.area, default=None)
+    speaker = dict(good).get(largest.tile) if largest is not None else None
+    fields = {}
+    for name in form.names:
+        if name in told:
+            fields[name] = FieldValue(told[name])
+        elif speaker is not None and name in speaker.fields:
+            fields[name] = speaker.fields[name]
+        else:
+            fields[name] = _most([answer.fields[name] for _, answer in good if name in answer.fields])
+    asked = len(good) < len(answers) or any(answer.decision != "answer" for _, answer in good)
+    raw = json.dumps({name: value.value for name, value in fields.items()}, ensure_ascii=False, separators=(",", ":"))
+    return Prediction(fields=fields, decision="ask a person" if asked else "answer", raw=raw)
+
+
+def joined(spec: FieldSpec, found: Sequence[_Found]) -> list[_Found]:
+    """Items of different tiles and one name that are one thing, as one: the mean of whole views, else their span."""
+    links = np.zeros((len(found), len(found)), dtype=bool)
+    if found:
+        boxes = np.array([entry.box for entry in found])
+        tiles = np.array([entry.tile for entry in found])
+        names = np.array([str(entry.item.get(_name(spec))) for entry in found])
+        apart = (tiles[:, None] != tiles) & (names[:, None] == names)
+        links = apart & (_same(boxes) | _parted(boxes, np.array([entry.cut for entry in found])))
+    groups: dict[int, list[int]] = {}
+    for index, root in enumerate(_roots(links)):
+        groups.setdefault(root, []).append(index)
+    return [_one([found[index] for index in members]) for members in groups.values()]
+
+
+def _found(
+    spec: FieldSpec, crops: Sequence[Crop], answers: Mapping[int, Prediction], size: tuple[int, int]
+) -> list[_Found]:
+    entries = []
+    for tile, answer in answers.items():
+        crop = crops[tile]
+        value = answer.fields.get(spec.name)
+        for item in value.value if value is not None else ():
+            if not (box := item.get(_box(spec))):
+                continue
+            left, top, right, bottom = in_pixels(tuple(box), (crop[2] - crop[0], crop[3] - crop[1]))
+            placed = (left + crop[0], top + crop[1], right + crop[0], bottom + crop[1])
+            entries.append(_Found(item, placed, tile, _cut_off(placed, crop, size)))
+    return entries
+
+
+def _cut_off(box: Pixels, crop: Crop, size: tuple[int, int]) -> tuple[bool, bool, bool, bool]:
+    """By which of the tile's edges the box ends; the photo's own border cuts nothing."""
+    near = _AT_EDGE * max(crop[2] - crop[0], crop[3] - crop[1])
+    return (
+        crop[0] > 0 and box[0] - crop[0] <= near,
+        crop[1] > 0 and box[1] - crop[1] <= near,
+        crop[2] < size[0] and crop[2] - box[2] <= near,
+        crop[3] < size[1] and crop[3] - box[3] <= near,
+    )
+
+
+def _same(boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Pairs that both tiles saw, (n, n): IoU, or one box within the other."""
+    shared = np.prod(np.clip(_shared(boxes), 0, None), axis=-1)
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
+    union = area[:, None] + area - shared
+    return np.asarray((shared >= SAME_IOU * union) | (shared >= SAME_COVER * np.minimum(area[:, None], area)))
+
+
+def _parted(boxes: np.ndarray[Any, Any], cuts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Pairs that meet, of which one ends at its tile's far edge and the other begins at its own, (n, n)."""
+    sides = _shared(boxes)
+    spans = np.maximum(boxes[:, None, 2:], boxes[:, 2:]) - np.minimum(boxes[:, None, :2], boxes[:, :2])
+    aligned = sides >= ALIGNED * spans
+    meet = (sides > 0).all(axis=-1)
+    across = cuts[:, None, 2] & cuts[None, :, 0] & aligned[..., 1]
+    down = cuts[:, None, 3] & cuts[None, :, 1] & aligned[..., 0]
+    one_way = meet & (across | down)
+    return np.asarray(one_way | one_way.T)
+
+
+def _shared(boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Width and height that two boxes share, below 0 where they are apart, (n, n, 2)."""
+    return np.asarray(np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2]))
+
+
+def _roots(links: np.ndarray[Any, Any]) -> list[int]:
+    """The group of each member: what is linked, at however many removes, shares one."""
+    from scipy.sparse.csgraph import connected_components
+
+    return [int(label) for label in connected_components(links, directed=False)[1]] if len(links) else []
+
+
+def _one(members: Sequence[_Found]) -> _Found:
+    """The members as one: the mean of the boxes that no edge cuts, where such cover the cut ones, else the span."""
+    span = np.array([member.box for member in members])
+    outer: Pixels = (span[:, 0].min(), span[:, 1].min(), span[:, 2].max(), span[:, 3].max())
+    whole = [member for member in members if not any(member.cut)]
+    box = outer
+    if whole:
+        mean = np.array([member.box for member in whole]).mean(axis=0)
+        if np.prod(mean[2:] - mean[:2]) >= SAME_IOU * (outer[2] - outer[0]) * (outer[3] - outer[1]):
+            box = (float(mean[0]), float(mean[1]), float(mean[2]), float(mean[3]))
+    best = max(whole or members, key=lambda member: member.area)
+    return replace(best, box=box)
+
+
+def _normalised(spec: FieldSpec, entry: _Found, size: tuple[int, int]) -> Values:
+    return {**entry.item, _box(spec): list(normalised_box(*entry.box, *size))}
+
+
+def _read(form: Form, spec: FieldSpec, items: Sequence[Values]) -> Values:
+    """The fields that follow from a list of objects, by the task's own reading; {} for a task of a user's own."""
+    task = TASKS.get(form.task)
+    if task is None:
+        return {}
+    objects = tuple(
+        LabelledObject(
+            str(item.get(_name(spec))),
+            tuple(item[_box(spec)]),
+            {name: value for name, value in item.items() if name not in (_name(spec), _box(spec))},
+        )
+        for item in items
+    )
+    values = task.values(Label(objects=objects))
+    kept = {name: values[name] for name in form.names if name in values and name != spec.name}
+    return {name: value for name, value in kept.items() if _fits(form.field(name), value)}
+
+
+def _fits(field: FieldSpec, value: Any) -> bool:
+    return not isinstance(field.kind, Choice) or value in field.kind.options
+
+
+def _most(values: Sequence[FieldValue]) -> FieldValue:
+    counts = Counter(json.dumps(value.value) for value in values)
+    return FieldValue(json.loads(counts.most_common(1)[0][0]))
+
+
+def _boxed(form: Form) -> FieldSpec | None:
+    return next((field for field in form.fields if isinstance(field.kind, Items) and field.kind.boxed), None)
+
+
+def _box(spec: FieldSpec) -> str:
+    assert isinstance(spec.kind, Items)
+    return next(part.name for part in spec.kind.fields if isinstance(part.kind, BoxKind))
+
+
+def _name(spec: FieldSpec) -> str:
+    assert isinstance(spec.kind, Items)
+    return next((part.name for part in spec.kind.fields if isinstance(part.kind, Choice)), "")
+
+
+def _opened(picture: Picture | Image) -> Image:
+    return picture.convert("RGB") if isinstance(picture, Image) else open_image(picture)
