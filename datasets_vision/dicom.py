@@ -33,7 +33,7 @@ _GUESSED = {
     (False, True): "1.2.840.10008.1.2.1",
     (False, False): "1.2.840.10008.1.2.2",
 }
-_BROKEN = (
+BROKEN = (
     OSError,
     ValueError,
     TypeError,
@@ -87,7 +87,7 @@ def header(path: Path) -> Dataset:
             raise DataError(f"{path}: not a DICOM file; give DICOM, or name it by what it is")
         if "TransferSyntaxUID" not in known.file_meta:
             known.file_meta.TransferSyntaxUID = pydicom.uid.UID(_GUESSED[_encoding(known)])
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(f"{path}: damaged DICOM header ({type(error).__name__}); copy the file again") from error
     return known
 
@@ -146,7 +146,7 @@ def open_dicom(view: View, *, max_pixels: int) -> PILImage:
         raise DataError(f"{view.path}: a colour picture has no window; leave it out")
     try:
         return Image.fromarray(_coloured(known, values, palette=kind == "PALETTE COLOR"))
-    except _BROKEN as error:
+    except BROKEN as error:
         reason = f"its colours ({kind}) cannot be read ({type(error).__name__})"
         raise DataError(f"{view.path}: {reason}; export it again") from error
 
@@ -181,7 +181,7 @@ def _values(view: View, known: Dataset, max_pixels: int) -> np.ndarray:
         raise DataError(f"{path}: transfer syntax {told} cannot be decoded; convert it (dcmdjpeg, gdcmconv)") from None
     try:
         return _frame(path, syntax, view.frame)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(f"{path}: {_why(known, error)}; export or copy it again") from error
 
 
@@ -194,13 +194,13 @@ def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
     if syntax != _DEFLATED:
         try:
             return pixel_array(path, index=frame, transfer_syntax_uid=syntax)
-        except _BROKEN as error:
+        except BROKEN as error:
             failed = error
     try:
         whole = pydicom.dcmread(path, force=True)
         whole.file_meta.TransferSyntaxUID = syntax
         return pixel_array(whole, index=frame)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise failed or error from None
 
 
@@ -220,7 +220,7 @@ def _grey(view: View, known: Dataset, stored: np.ndarray, inverted: bool) -> np.
     """uint8, (height, width)."""
     try:
         shown = _windowed(view, known, stored)
-    except _BROKEN as error:
+    except BROKEN as error:
         reason = f"its rescale or window tags are damaged ({type(error).__name__})"
         raise DataError(f"{view.path}: {reason}; export it again") from error
     return 255 - shown if inverted else shown
@@ -308,7 +308,7 @@ def _whole(path: Path, known: Dataset, name: str, usual: int | None = None) -> i
         if value in (None, "") and usual is not None:
             return usual
         return int(str(value))
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(f"{path}: {name} is no whole number; export it again") from error
 
 
@@ -325,7 +325,7 @@ def _check_inflated(path: Path) -> None:
         return
     try:
         meta = pydicom.filereader.read_file_meta_info(path)
-    except _BROKEN:
+    except BROKEN:
         return  # the reading proper will tell
     if meta.get("TransferSyntaxUID") != _DEFLATED:
         return

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from datasets_vision.confidentiality import Dates
 from vlm_ft.cli.options import RecipeName, Set, TaskFile, console, recipe_of
 
 World = Literal["starter", "quickstart"]
@@ -149,3 +150,30 @@ def data_preview(
 
     shown = preview(recipe_of(recipe, settings, task), out, count, draws, seed)
     print(f"{out}: {shown} examples")
+
+
+@app.command("deidentify")
+def data_deidentify(
+    source: Annotated[Path, typer.Argument(help="a DICOM file, or a folder of them")],
+    out: Annotated[Path, typer.Argument(help="the folder of the copies")],
+    dates: Annotated[Dates, typer.Option(help="shift: by days that only the key tells, the same for a patient")] = (
+        "remove"
+    ),
+    key: Annotated[Path | None, typer.Option(help="the pseudonyms' key, to be kept apart [OUT.key]")] = None,
+) -> None:
+    """Copy DICOM without names, dates and UIDs; text in the pixels stays and is pointed at.
+
+    Exit code: 0 every file copied, 1 some not, 3 all copied and some pictures need a look.
+    """
+    from datasets_vision.deidentify import LOG, NOTICE, deidentify
+
+    terminal = console()
+    outcome = deidentify(source, out, key_file=key, dates=dates, told=lambda line: terminal.print(line, markup=False))
+    for path in outcome.left:
+        terminal.print(f"left where it is, no DICOM: {path}", markup=False)
+    print(
+        f"{out}: {len(outcome.copied)} copied, {outcome.already} were there, {len(outcome.failed)} failed, "
+        f"{len(outcome.left)} left, {outcome.doubtful} need a look; see {out / LOG}"
+    )
+    terminal.print(NOTICE, markup=False)
+    raise typer.Exit(outcome.exit_code)

@@ -1,0 +1,249 @@
+"""What a de-identified DICOM data set keeps, after the Basic Application Level Confidentiality Profile.
+
+PS3.15 Annex E lists what must go. This keeps a list of what may stay, so that a tag that nobody thought of goes
+too: what the picture needs, how it was made, and numbers and codes from groups that describe no person.
+Free text goes, but for a few words of the device; dates are removed or moved; UIDs are replaced throughout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pydicom import DataElement, Dataset
+
+Dates = Literal["remove", "shift"]
+
+METHOD = "vlm-ft: PS3.15 Basic Profile by list of kept tags; pixels not cleaned"
+MAX_SHIFT = 3650  # days, into the past
+
+_TEXT_KEPT = frozenset(
+    {
+        "Manufacturer",
+        "ManufacturerModelName",
+        "ConvolutionKernel",
+        "FilterType",
+        "SequenceName",
+        "RescaleType",
+        "SegmentLabel",
+        "CodeValue",
+        "CodingSchemeDesignator",
+        "CodingSchemeVersion",
+        "CodeMeaning",
+    }
+)
+_BLANKED = frozenset(  # type 2: must be there, may be empty
+    {
+        "AccessionNumber",
+        "PatientBirthDate",
+        "PatientSex",
+        "ReferringPhysicianName",
+        "StudyID",
+        "StudyDate",
+        "StudyTime",
+        "ContentDate",
+        "ContentTime",
+    }
+)
+_SEQUENCES_REMOVED = frozenset(
+    {
+        "ReferencedPatientSequence",
+        "ReferencedPerformedProcedureStepSequence",
+        "ReferencedStudySequence",
+        "DeidentificationMethodCodeSequence",
+    }
+)
+_GROUPS_KEPT = frozenset(
+    {0x0008, 0x0018, 0x0020, 0x0022, 0x0028, 0x0048, 0x0052, 0x0054, 0x0062, 0x0070, 0x3002, 0x3004, 0x5200, 0x7FE0}
+)
+_PROCEDURE_KEPT = range(0x00409092, 0x00409230)  # real world values; the rest of the group is who, where and why
+_NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "DS", "IS"})
+_BYTES = frozenset({"OB", "OW", "OF", "OD", "OL", "OV", "OB or OW"})
+_BYTES_GROUPS = frozenset({0x0028, 0x7FE0})
+_WHO = re.compile("Identification|Institution|Physician|Operator|Person|Diagnos|Consult")  # in names of sequences
+_CODE = re.compile(r"[A-Z0-9_ ]{0,16}")
+_NUMBER = re.compile(r"\s*[-+]?[0-9]*\.?[0-9]*([eE][-+]?[0-9]+)?\s*")
+_STANDARD_UID = "1.2.840.10008."
+_GROUP_0008_NUMBERS = frozenset({"RecommendedDisplayFrameRate", "StartTrim", "StopTrim"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonyms:
+    """Stand-ins that are the same wherever the same key meets the same value."""
+
+    key: bytes
+    dates: Dates = "remove"
+
+    def of(self, kind: str, value: str) -> bytes:
+        """32 bytes that say nothing of `value` to one without the key."""
+        return hmac.digest(self.key, f"{kind}:{value}".encode(), hashlib.sha256)
+
+    def patient(self, identity: str) -> str:
+        """A patient's new id and name."""
+        return f"patient-{self.of('patient', identity).hex()[:16]}"
+
+    def uid(self, old: str) -> str:
+        """A new UID (PS3.5 B.2); those that the standard itself defines stay."""
+        if not old or old.startswith(_STANDARD_UID):
+            return old
+        return f"2.25.{int.from_bytes(self.of('uid', old)[:16])}"
+
+    def days(self, identity: str) -> int:
+        """How far a patient's dates move into the past, 1 to MAX_SHIFT."""
+        return 1 + int.from_bytes(self.of("days", identity)[:4]) % MAX_SHIFT
+
+
+@dataclass(slots=True)
+class Changes:
+    """What was done to a data set: names of tags, never values."""
+
+    removed: set[str] = field(default_factory=set)
+    blanked: set[str] = field(default_factory=set)
+    replaced: set[str] = field(default_factory=set)
+    private: int = 0
+
+
+def identity_of(known: Dataset) -> str:
+    """What tells this patient from others: id and issuer, else the name and birth date, else the study."""
+    number = str(known.get("PatientID") or "").strip()
+    if number:
+        return f"{number}|{str(known.get('IssuerOfPatientID') or '').strip()}"
+    name = f"{known.get('PatientName') or ''}|{known.get('PatientBirthDate') or ''}"
+    return name if name != "|" else str(known.get("StudyInstanceUID") or "")
+
+
+def strip(known: Dataset, pseudonyms: Pseudonyms) -> Changes:
+    """Take out of `known`, in place, all that may tell who or where; pixels stay as they are."""
+    changes, identity = Changes(), identity_of(known)
+    _strip(known, pseudonyms, pseudonyms.days(identity), changes)
+    known.PatientName = known.PatientID = pseudonyms.patient(identity)
+    changes.removed -= {"PatientName", "PatientID"}
+    changes.replaced |= {"PatientName", "PatientID"}
+    _declare(known, pseudonyms.dates)
+    return changes
+
+
+def private_words(known: Dataset) -> set[str]:
+    """The values that a file's own name may give away, as letters and digits in lower case."""
+    words: set[str] = set()
+    for name in ("PatientName", "PatientID", "OtherPatientIDs", "AccessionNumber", "PatientBirthDate", "StudyID"):
+        words.update(re.split(r"[\^=\s\\]+", str(known.get(name) or "")))
+    words.update(str(known.get(name) or "") for name in ("PatientID", "AccessionNumber"))
+    words.update(str(element.value) for element in known.iterall() if element.VR == "UI")
+    letters = {"".join(filter(str.isalnum, word)).casefold() for word in words}
+    return {word for word in letters if len(word) > 2}
+
+
+def _strip(known: Dataset, pseudonyms: Pseudonyms, days: int, changes: Changes) -> None:
+    for element in list(known):
+        name = element.keyword or str(element.tag)
+        if element.tag.is_private:
+            changes.private += 1
+            del known[element.tag]
+        elif name in _BLANKED and not (pseudonyms.dates == "shift" and element.VR in ("DA", "TM")):
+            element.value = ""
+            changes.blanked.add(name)
+        elif name in _BLANKED or element.VR in ("DA", "TM", "DT"):
+            _date(known, element, pseudonyms, days, changes)
+        elif element.VR == "UI" and _group_kept(element):
+            _replace_uids(element, pseudonyms, name, changes)
+        elif not _kept(element, name):
+            changes.removed.add(name)
+            del known[element.tag]
+        elif element.VR == "SQ":
+            for item in element.value:
+                _strip(item, pseudonyms, days, changes)
+
+
+def _kept(element: DataElement, name: str) -> bool:
+    if not _group_kept(element):
+        return False
+    match element.VR:
+        case "SQ":
+            return name not in _SEQUENCES_REMOVED and _WHO.search(name) is None
+        case "CS":
+            return all(_CODE.fullmatch(str(value)) for value in _several(element.value))
+        case "DS" | "IS":
+            return all(_NUMBER.fullmatch(str(value)) for value in _several(element.value))
+        case number if number in _NUMBERS:
+            return True
+        case raw if raw in _BYTES or " or " in raw:
+            return element.tag.group in _BYTES_GROUPS
+        case _:
+            return name in _TEXT_KEPT
+
+
+def _group_kept(element: DataElement) -> bool:
+    tag = element.tag
+    if tag.group == 0x0008 and element.VR in _NUMBERS:
+        return element.keyword in _GROUP_0008_NUMBERS
+    return tag.group in _GROUPS_KEPT or int(tag) in _PROCEDURE_KEPT
+
+
+def _replace_uids(element: DataElement, pseudonyms: Pseudonyms, name: str, changes: Changes) -> None:
+    old = [str(value) for value in _several(element.value)]
+    new = [pseudonyms.uid(value) for value in old]
+    if new != old:
+        element.value = new if len(new) > 1 else new[0]
+        changes.replaced.add(name)
+
+
+def _date(known: Dataset, element: DataElement, pseudonyms: Pseudonyms, days: int, changes: Changes) -> None:
+    """A date of the scan moved by the patient's days; any other one, and what is no date, goes."""
+    name, value = element.keyword or str(element.tag), str(element.value or "")
+    moved = None
+    if pseudonyms.dates == "shift" and _group_kept(element) and name != "PatientBirthDate":
+        moved = value if element.VR == "TM" and re.fullmatch(r"[0-9.]{0,16}", value) else _moved(value, days)
+    if moved is None and name in _BLANKED:
+        element.value = ""
+        changes.blanked.add(name)
+    elif moved is None:
+        changes.removed.add(name)
+        del known[element.tag]
+    elif moved != value:
+        element.value = moved
+        changes.replaced.add(name)
+
+
+def _moved(value: str, days: int) -> str | None:
+    """YYYYMMDD with what follows it, so many days earlier; None where it begins with no date."""
+    if value and not re.fullmatch(r"[0-9]{8}[0-9.+-]*", value):
+        return None
+    try:
+        return (
+            (datetime.strptime(value[:8], "%Y%m%d") - timedelta(days)).strftime("%Y%m%d") + value[8:] if value else ""
+        )
+    except (ValueError, OverflowError):
+        return None
+
+
+def _several(value: Any) -> Iterator[Any]:
+    """Each of an element's values, whether it has one, several or none."""
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        yield "" if value is None else value
+    else:
+        yield from value
+
+
+def _declare(known: Dataset, dates: Dates) -> None:
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    def code(value: str, meaning: str) -> Dataset:
+        item = Dataset()
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+        return item
+
+    codes = [code("113100", "Basic Application Confidentiality Profile")]
+    if dates == "shift":
+        codes.append(code("113107", "Retain Longitudinal Temporal Information Modified Dates Option"))
+    known.PatientIdentityRemoved = "YES"
+    known.DeidentificationMethod = METHOD
+    known.DeidentificationMethodCodeSequence = Sequence(codes)
+    known.LongitudinalTemporalInformationModified = "MODIFIED" if dates == "shift" else "REMOVED"

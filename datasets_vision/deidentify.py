@@ -1,0 +1,268 @@
+"""De-identified copies of DICOM files, with a log of what was taken out of each.
+
+The log (JSON lines, in the folder of copies) names tags and never their values; a source file stands in it as a
+keyed hash. The key lies beside the folder of copies, not in it: it alone could tell which pseudonym was whom.
+What is burned into the pixels stays in the copy, and the log says where text likely stands.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets_vision.burned_in import PixelBox, text_areas
+from datasets_vision.confidentiality import Changes, Dates, Pseudonyms, private_words, strip
+from datasets_vision.dicom import BROKEN, frame_count, header, is_dicom
+from datasets_vision.example import View
+from datasets_vision.images import natural_key, open_image
+from vlm_ft.errors import DataError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+LOG = "deidentified.jsonl"
+NOTICE = "Text burned into the pixels is NOT removed. Look at every file whose entry has text_areas, or unchecked."
+KEY_BYTES = 32
+FRAMES_LOOKED_AT = 3  # of a file with many: the first, the middle one, the last
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """One file's entry in the log. `text_areas`: [left, top, right, bottom] in pixels, over the frames looked at."""
+
+    source: str  # a keyed hash of the path
+    file: str  # the copy, relative to the log
+    removed: list[str]
+    blanked: list[str]
+    replaced: list[str]
+    private: int
+    burned_in_annotation: str  # the tag's own word: YES, NO or nothing
+    text_areas: list[PixelBox]
+    unchecked: str | None  # why the pixels could not be looked at
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a person must look at the pixels."""
+        return bool(self.text_areas) or self.unchecked is not None or self.burned_in_annotation == "YES"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a folder's files."""
+
+    copied: list[Copied] = field(default_factory=list)
+    already: int = 0
+    doubtful: int = 0
+    failed: list[str] = field(default_factory=list)  # one line each
+    left: list[Path] = field(default_factory=list)  # no DICOM, so not copied
+
+    @property
+    def exit_code(self) -> int:
+        """0: every file has a copy; 1: some have none; 3: all have, and some of the pictures need a look."""
+        return 1 if self.failed else 3 if self.doubtful else 0
+
+
+def deidentify(
+    source: Path,
+    out: Path,
+    *,
+    key_file: Path | None = None,
+    dates: Dates = "remove",
+    told: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Copy every DICOM file below `source` to `out`, without what may tell who or where.
+
+    Nothing is overwritten; a second call copies what the first did not. `key_file` is made where it is missing
+    (by default `out` with .key added): the same key gives the same pseudonyms, for later files of the same
+    patients. `told` gets a line for each file that failed or whose pixels need a look. Raises DataError for
+    folders that cannot be used so, and for a log that is none.
+    """
+    _check_folders(source, out)
+    pseudonyms = Pseudonyms(_key(key_file or out.with_name(f"{out.name}.key")), dates)
+    out.mkdir(parents=True, exist_ok=True)
+    done, outcome = _logged(out / LOG), Outcome()
+    for path in _files(source):
+        relative = path.relative_to(source) if source.is_dir() else Path(path.name)
+        name = pseudonyms.of("path", relative.as_posix()).hex()[:24]
+        if not is_dicom(path):
+            outcome.left.append(path)
+        elif (entry := done.get(name)) is not None and (out / entry["file"]).is_file():
+            outcome.already += 1
+            outcome.doubtful += bool(entry["doubtful"])
+        else:
+            try:
+                copied = _copy(path, relative, out, pseudonyms, name)
+            except (DataError, OSError) as error:
+                outcome.failed.append(str(error))
+                told(f"not copied: {error}")
+                continue
+            outcome.copied.append(copied)
+            outcome.doubtful += copied.doubtful
+            if copied.doubtful:
+                told(f"{out / copied.file}: look at its pixels: {_doubt(copied)}")
+    return outcome
+
+
+def _copy(path: Path, relative: Path, out: Path, pseudonyms: Pseudonyms, name: str) -> Copied:
+    import pydicom
+
+    known = header(path)  # in our words where it cannot be read
+    if "Rows" not in known:
+        raise DataError(f"{path}: holds no picture; reports and plans are not copied")
+    frame_count(path, known)
+    words, burned = private_words(known), str(known.get("BurnedInAnnotation") or "").strip().upper()
+    areas, unchecked = _text(path, known)
+    copy = Path(*(_safe(part, words, pseudonyms) for part in relative.parts))
+    target = out / copy
+    if target.exists() or target == out / LOG:
+        raise DataError(f"{path}: {target} is there already, and its log does not know it; give an empty folder")
+    try:
+        whole = pydicom.dcmread(path, force=True)
+        whole.file_meta.TransferSyntaxUID = known.file_meta.TransferSyntaxUID
+        _clear_hidden_overlays(whole)
+        changes = strip(whole, pseudonyms)
+        data = _written(whole)
+    except BROKEN as error:
+        raise DataError(f"{path}: cannot be written again ({type(error).__name__}); export it again") from None
+    burned = burned if burned in ("YES", "NO") else ""
+    entry = _entry(name, copy, changes, burned, areas, unchecked)
+    _place(target, data, out / LOG, {**asdict(entry), "doubtful": entry.doubtful})
+    return entry
+
+
+def _entry(
+    name: str, copy: Path, changes: Changes, burned: str, areas: list[PixelBox], unchecked: str | None
+) -> Copied:
+    tags = (sorted(changes.removed), sorted(changes.blanked), sorted(changes.replaced))
+    return Copied(name, copy.as_posix(), *tags, changes.private, burned, areas, unchecked)
+
+
+def _text(path: Path, known: Dataset) -> tuple[list[PixelBox], str | None]:
+    """Where text likely stands in the frames looked at, and why they could not be looked at."""
+    import numpy as np
+
+    areas: list[PixelBox] = []
+    try:
+        last = frame_count(path, known) - 1
+        for frame in sorted({round(last * part / (FRAMES_LOOKED_AT - 1)) for part in range(FRAMES_LOOKED_AT)}):
+            found = text_areas(np.asarray(open_image(View(path, frame))))
+            areas += [box for box in found if box not in areas]
+    except DataError as error:
+        return areas, str(error).removeprefix(f"{path}: ")
+    return areas, None
+
+
+def _clear_hidden_overlays(known: Dataset) -> None:
+    """Old files draw in the unused bits of the pixels (PS3.5 8.1.2, retired): those bits are set to 0."""
+    import numpy as np
+
+    stored, allocated = int(known.get("BitsStored") or 0), int(known.get("BitsAllocated") or 0)
+    syntax = known.file_meta.TransferSyntaxUID
+    hidden = any(
+        element.tag.group >> 8 == 0x60 and element.tag.element == 0x0102 and element.value for element in known
+    )
+    if not hidden or syntax.is_compressed or "PixelData" not in known or not 0 < stored < allocated <= 32:
+        return
+    words = np.frombuffer(known.PixelData, dtype=f"{'<' if syntax.is_little_endian else '>'}u{allocated // 8}")
+    shift = int(known.HighBit) + 1 - stored
+    known.PixelData = (words & (((1 << stored) - 1) << shift)).astype(words.dtype).tobytes()
+
+
+def _written(known: Dataset) -> bytes:
+    """The file anew: an empty preamble, and of the file's meta information no more than must be."""
+    from pydicom.dataset import FileMetaDataset
+
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = known.file_meta.TransferSyntaxUID
+    meta.MediaStorageSOPClassUID = known.get("SOPClassUID") or known.file_meta.get("MediaStorageSOPClassUID")
+    meta.MediaStorageSOPInstanceUID = known.get("SOPInstanceUID") or ""
+    known.file_meta, known.preamble = meta, b"\0" * 128
+    written = io.BytesIO()
+    known.save_as(written, enforce_file_format=True)
+    return written.getvalue()
+
+
+def _place(target: Path, data: bytes, log: Path, entry: dict[str, Any]) -> None:
+    """The copy under another name, its log line, then its name: a copy without a line is never left."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    new = not log.exists()
+    with log.open("a", encoding="utf-8") as file:
+        lines = ([{"notice": NOTICE}] if new else []) + [entry]
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(target)
+
+
+def _safe(part: str, words: set[str], pseudonyms: Pseudonyms) -> str:
+    """A folder's or file's own name, but where it holds a word of the patient, or a UID."""
+    letters = "".join(filter(str.isalnum, part)).casefold()
+    if not any(word in letters for word in words):
+        return part
+    suffix = Path(part).suffix
+    return pseudonyms.of("name", part).hex()[:16] + (suffix if suffix.lower() == ".dcm" else "")
+
+
+def _files(source: Path) -> Iterator[Path]:
+    if source.is_file():
+        return iter([source])
+    return iter(sorted((path for path in source.rglob("*") if path.is_file()), key=natural_key))
+
+
+def _logged(log: Path) -> dict[str, dict[str, Any]]:
+    """The log's entries by their source; a last line that was cut off is none."""
+    if not log.exists():
+        return {}
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        log.write_text("".join(lines[:-1]), encoding="utf-8")
+        lines.pop()
+    entries = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            if "notice" not in entry:
+                entries[str(entry["source"])] = {"file": str(entry["file"]), "doubtful": entry["doubtful"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{log}:{number}: no line of this log; give another folder") from error
+    return entries
+
+
+def _key(path: Path) -> bytes:
+    if path.is_file():
+        key = path.read_bytes()
+        if len(key) < KEY_BYTES:
+            raise DataError(f"{path}: {len(key)} bytes are too few for a key; delete it, and one is made")
+        return key
+    key = secrets.token_bytes(KEY_BYTES)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(key)
+    return key
+
+
+def _check_folders(source: Path, out: Path) -> None:
+    if not source.exists():
+        raise DataError(f"{source}: no such file or folder; check the path")
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: a file, not a folder for the copies; give another name")
+    here, there = source.resolve(), out.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise DataError(f"{out}: lies in {source}, or it in this; give a folder apart for the copies")
+
+
+def _doubt(copied: Copied) -> str:
+    reasons = [f"text likely at {', '.join(map(str, copied.text_areas))}"] if copied.text_areas else []
+    reasons += ["its tag says that text is burned in"] if copied.burned_in_annotation == "YES" else []
+    return "; ".join([*reasons, *([copied.unchecked] if copied.unchecked else [])])
