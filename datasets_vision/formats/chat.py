@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from datasets_vision.example import Example, Turn
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import TEXT, Draft, examples_of
-from datasets_vision.formats.flat import flat, leaves_of
-from datasets_vision.formats.json_files import TURNS, Entry, entries, first_objects, json_files
+from datasets_vision.formats.drafts import TEXT, Draft, json_examples
+from datasets_vision.formats.flat import flat_but
+from datasets_vision.formats.json_files import TURNS, Entry, first_objects
 from vlm_ft.errors import DataError, nearest
 
 MARK = "<image>"
@@ -55,28 +55,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     <image>), `reply`, and whatever else a record holds. An image's path is relative to the file or to its
     folder `images`; there must be as many images as marks, where there are marks.
     """
-    found = False
-    for path in json_files(source.path):
-        found = True
-        yield from examples_of(source, path, drafts_of(source, path, _draft))
-    if not found:
-        raise DataError(f"{source.path}: no JSON or JSON-lines file; give one, or the folder of some")
-
-
-def drafts_of(source: Source, path: Path, draft: Any) -> Iterator[Draft | SetAside]:
-    """What `draft(source, entry, record)` makes of each record of a file; its DataError sets the record aside."""
-    for entry in entries(path):
-        if isinstance(entry, SetAside):
-            yield entry
-            continue
-        try:
-            if not isinstance(entry.value, dict):
-                raise DataError(f"not an object with keys but {str(entry.value)[:40]!r}; write one a record")
-            yield draft(source, entry, entry.value)
-        except DataError as error:
-            yield SetAside(entry.place, str(error))
-        except RecursionError:
-            yield SetAside(entry.place, "values nested too deep; flatten them")
+    yield from json_examples(source, _draft)
 
 
 def spoken(messages: Any) -> Spoken:
@@ -122,11 +101,6 @@ def images_of(source: Source, record: Mapping[str, Any], said: Spoken) -> tuple[
     return tuple(names)
 
 
-def others_of(record: Mapping[str, Any], used: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The other columns of a record, and those for the asking."""
-    return flat(leaves_of({key: value for key, value in record.items() if key not in used}) if len(record) else ())
-
-
 def _conversation(record: Mapping[str, Any]) -> Any:
     for name in TURNS:
         turns = record.get(name)
@@ -151,7 +125,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     if not reply:
         raise DataError("the last assistant's turn is empty; write its text")
     images = images_of(source, record, said)
-    others, more = others_of(record, (*TURNS, *(_IMAGES if source.image is None else ())))
+    others, more = flat_but(record, (*TURNS, *(_IMAGES if source.image is None else ())))
     cells = {**others, TEXT: asked[-1].text, "reply": reply}
     return Draft(entry.name, entry.place, cells, more, before=asked[:-1], images=images)
 

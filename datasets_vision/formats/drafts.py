@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path, PureWindowsPath
@@ -10,6 +10,7 @@ from typing import Any
 
 from datasets_vision.example import Example, Label, LabelledObject, Turn
 from datasets_vision.formats.contract import FOLDER, SetAside, Source
+from datasets_vision.formats.json_files import Entry, entries, json_files
 from datasets_vision.formats.tables import asked_columns, role_of
 from datasets_vision.images import image_size
 from vlm_ft.errors import DataError
@@ -41,6 +42,10 @@ class Draft:
     group: str = ""
 
 
+Drafting = Callable[[Source, Entry, dict[str, Any]], Draft]
+"""Makes a draft of a record; raises DataError for one that cannot be used."""
+
+
 def examples_of(source: Source, path: Path, drafts: Iterator[Draft | SetAside]) -> Iterator[Example | SetAside]:
     """The examples of one file. A column that the source asks for and its first records lack sets the file aside."""
     head = list(islice(drafts, HEAD))
@@ -54,6 +59,19 @@ def examples_of(source: Source, path: Path, drafts: Iterator[Draft | SetAside]) 
     stem, folder = stem_of(source, path), path.resolve().parent.name
     for item in chain(head, drafts):
         yield item if isinstance(item, SetAside) else _example(source, path, stem, folder, item)
+
+
+def json_examples(source: Source, draft: Drafting) -> Iterator[Example | SetAside]:
+    """The examples of all JSON and JSON-lines files of a source, by what makes a draft of a record.
+
+    A DataError of `draft` is the reason to set its record aside. Raises DataError where there is no such file.
+    """
+    files = json_files(source.path)
+    first = next(files, None)
+    if first is None:
+        raise DataError(f"{source.path}: no JSON or JSON-lines file; give one, or the folder of some")
+    for path in chain([first], files):
+        yield from examples_of(source, path, _drafts(source, path, draft))
 
 
 def stem_of(source: Source, path: Path) -> str:
@@ -76,6 +94,21 @@ def image_at(path: Path, written: str) -> Path:
             image_size(candidate)
             return candidate
     raise DataError(f"image {name[:120]!r} is missing; put it beside {path.name} or into its folder images")
+
+
+def _drafts(source: Source, path: Path, draft: Drafting) -> Iterator[Draft | SetAside]:
+    for entry in entries(path):
+        if isinstance(entry, SetAside):
+            yield entry
+            continue
+        try:
+            if not isinstance(entry.value, dict) or not entry.value:
+                raise DataError(f"not an object with keys but {str(entry.value)[:40]!r}; write one a record")
+            yield draft(source, entry, entry.value)
+        except DataError as error:
+            yield SetAside(entry.place, str(error))
+        except RecursionError:
+            yield SetAside(entry.place, "values nested too deep; flatten them")
 
 
 def _require(source: Source, path: Path, drafts: Sequence[Draft]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from datasets_vision.formats.contract import plain
@@ -25,6 +25,12 @@ def flat(leaves: Iterable[Leaf]) -> tuple[dict[str, str], dict[str, str]]:
         if any(isinstance(part, int) for part in path):
             placed[".".join(map(str, path))] = text
     return {name: "\n".join(texts) for name, texts in named.items()}, placed
+
+
+def flat_but(record: Mapping[str, Any], used: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """`flat` of what a record holds besides the keys that are used."""
+    left = {key: value for key, value in record.items() if key not in used}
+    return flat(leaves_of(left)) if left else ({}, {})
 
 
 def leaves_of(value: Any, path: Steps = ()) -> Iterator[Leaf]:

@@ -8,10 +8,10 @@ from string import ascii_uppercase
 from typing import Any
 
 from datasets_vision.example import Example
-from datasets_vision.formats.chat import drafts_of, others_of
 from datasets_vision.formats.contract import SetAside, Source, plain
-from datasets_vision.formats.drafts import TEXT, Draft, examples_of
-from datasets_vision.formats.json_files import Entry, first_objects, json_files
+from datasets_vision.formats.drafts import TEXT, Draft, json_examples
+from datasets_vision.formats.flat import flat_but
+from datasets_vision.formats.json_files import Entry, first_objects
 from vlm_ft.errors import DataError
 
 _OPTIONS = ("options", "choices")
@@ -35,12 +35,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     What is right: `correct`, a boolean for each option, or `answer`: a letter, an option's text, or its
     position from 0. Letters of several right ones are joined by "+", their texts by "; ".
     """
-    found = False
-    for path in json_files(source.path):
-        found = True
-        yield from examples_of(source, path, drafts_of(source, path, _draft))
-    if not found:
-        raise DataError(f"{source.path}: no JSON or JSON-lines file; give one, or the folder of some")
+    yield from json_examples(source, _draft)
 
 
 def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
@@ -51,7 +46,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     letters = _letters(record, len(options))
     right = _right(record, options, letters)
     listed = "\n".join(f"{letter}) {option}" for letter, option in zip(letters, options, strict=True))
-    others, more = others_of(record, _USED)
+    others, more = flat_but(record, _USED)
     cells = {
         **others,
         TEXT: f"{question.strip()}\n{listed}",

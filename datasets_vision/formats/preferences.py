@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets_vision.example import Example, Turn
-from datasets_vision.formats.chat import Spoken, drafts_of, images_of, others_of, spoken
+from datasets_vision.formats.chat import Spoken, images_of, spoken
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import TEXT, Draft, examples_of
-from datasets_vision.formats.json_files import Entry, first_objects, json_files
+from datasets_vision.formats.drafts import TEXT, Draft, json_examples
+from datasets_vision.formats.flat import flat_but
+from datasets_vision.formats.json_files import Entry, first_objects
 from vlm_ft.errors import DataError
 
 _PAIR = ("chosen", "rejected")
@@ -30,12 +31,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     A prompt is a text or messages; where there is none, `chosen` and `rejected` are whole conversations that
     differ in their last turn. A pair of equal replies is set aside.
     """
-    found = False
-    for path in json_files(source.path):
-        found = True
-        yield from examples_of(source, path, drafts_of(source, path, _draft))
-    if not found:
-        raise DataError(f"{source.path}: no JSON or JSON-lines file; give one, or the folder of some")
+    yield from json_examples(source, _draft)
 
 
 def _form(record: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -65,7 +61,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     if not asked.turns or asked.turns[-1].role != "user":
         raise DataError("the prompt does not end with a user's turn; write what is asked")
     images = images_of(source, record, asked)
-    others, more = others_of(record, [key for key in _USED if key != source.image])
+    others, more = flat_but(record, [key for key in _USED if key != source.image])
     *before, last = asked.turns
     return Draft(
         entry.name, entry.place, {**others, TEXT: last.text, **cells}, more, before=tuple(before), images=images

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from datasets_vision.example import Example
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import Draft, examples_of
+from datasets_vision.formats.drafts import Draft, examples_of, json_examples
 from datasets_vision.formats.flat import flat, leaves_of
-from datasets_vision.formats.json_files import entries, first_objects, json_files
+from datasets_vision.formats.json_files import Entry, first_objects, json_files
 from datasets_vision.formats.xml_files import record_tag, xml_drafts, xml_files
-from vlm_ft.errors import DataError
 
 
 def matches(path: Path) -> bool:
@@ -29,30 +29,14 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     In XML, an item has the texts and attributes of its own parts (`Question`, `Question.qid`), and what stands
     around it after the root's name (`Document.Focus`).
     """
-    found = list(json_files(source.path))
-    for path in found:
-        yield from examples_of(source, path, _drafts(path))
     others = xml_files(source.path)
+    if not others or next(json_files(source.path), None) is not None:
+        yield from json_examples(source, _draft)
     tag = source.record or record_tag(others)
     for path in others:
         yield from examples_of(source, path, xml_drafts(path, tag or ""))
-    if not found and not others:
-        raise DataError(f"{source.path}: no JSON, JSON-lines or XML file; give one, or the folder of some")
 
 
-def _drafts(path: Path) -> Iterator[Draft | SetAside]:
-    for entry in entries(path):
-        if isinstance(entry, SetAside):
-            yield entry
-        elif not isinstance(entry.value, dict) or not entry.value:
-            yield SetAside(entry.place, f"not an object with keys but {str(entry.value)[:40]!r}; write one a record")
-        else:
-            yield _draft(entry.place, entry.name, entry.value)
-
-
-def _draft(place: str, name: str, value: dict[str, object]) -> Draft | SetAside:
-    try:
-        cells, more = flat(leaves_of(value))
-    except RecursionError:
-        return SetAside(place, "values nested too deep; flatten them")
-    return Draft(name, place, cells, more)
+def _draft(_: Source, entry: Entry, record: dict[str, Any]) -> Draft:
+    cells, more = flat(leaves_of(record))
+    return Draft(entry.name, entry.place, cells, more)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets_vision.example import Example, LabelledObject
-from datasets_vision.formats.chat import drafts_of, others_of
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import TEXT, Draft, examples_of
-from datasets_vision.formats.json_files import Entry, first_objects, json_files
+from datasets_vision.formats.drafts import TEXT, Draft, json_examples
+from datasets_vision.formats.flat import flat_but
+from datasets_vision.formats.json_files import Entry, first_objects
 from vlm_ft.errors import DataError
 
 Spans = list[tuple[int, int]]
@@ -33,12 +33,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     where there are `tokens`, else characters. A relation is in the attribute `relations` of its head:
     `{"type": ..., "text": the tail's words, "to": the tail's position among the entities}`.
     """
-    found = False
-    for path in json_files(source.path):
-        found = True
-        yield from examples_of(source, path, drafts_of(source, path, _draft))
-    if not found:
-        raise DataError(f"{source.path}: no JSON or JSON-lines file; give one, or the folder of some")
+    yield from json_examples(source, _draft)
 
 
 def _is_annotated(record: Mapping[str, Any]) -> bool:
@@ -59,7 +54,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
         LabelledObject(name, attributes={"text": text[start:end], "start": start, "end": end, **related[number]})
         for number, (name, start, end) in enumerate(placed)
     )
-    others, more = others_of(record, _USED)
+    others, more = flat_but(record, _USED)
     return Draft(entry.name, entry.place, {**others, TEXT: text}, more, objects=objects)
 
 
