@@ -26,7 +26,7 @@ MOST_NAMES = 2000
 MEASURED = 2000
 """About so many rows are measured in tokens; besides, every one that may be too long."""
 SMALL_SIDE = 6.0
-"""Pixels of a box's shorter side as the base sees it; less is hardly to be seen."""
+"""The side, in pixels, of a square as large as a box that the base hardly sees."""
 
 
 class Ruler(Protocol):
@@ -183,9 +183,9 @@ class Filling:
             picture, facts = pictures[place]
             left, top, right, bottom = thing.box
             scale = seen_scale(facts, ruler.most_pixels) / BOX_SCALE
-            side = min((right - left) * facts.width, (bottom - top) * facts.height) * scale
-            if facts.width and side < SMALL_SIDE:
-                self.index.small_box(number, picture, thing.name, side, thing.box)
+            width, height = (right - left) * facts.width * scale, (bottom - top) * facts.height * scale
+            if 0 < width * height < SMALL_SIDE**2:
+                self.index.small_box(number, picture, thing.name, (width, height), thing.box)
 
 
 def _photo(attributes: Any, count: int) -> int | None:

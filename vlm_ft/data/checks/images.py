@@ -13,7 +13,10 @@ CONSTANT = 2
 """Grey levels of 255: a picture with a smaller range shows nothing."""
 SMALL_PICTURE = 24
 """Pixels of a side."""
-_UNREADABLE = re.compile(r"image|truncated|0 bytes|pixels|no such file|damaged|photo", re.IGNORECASE)
+_UNREADABLE = re.compile(
+    r"not an image that|no such image|damaged|truncated|0 bytes|more than \d+ pixels|image .{0,200}is missing",
+    re.IGNORECASE,
+)
 _SAME_FORMAT = {"MPO": "JPEG", "JPEG2000": "JPEG 2000"}  # a phone's JPEG with a second picture inside
 
 

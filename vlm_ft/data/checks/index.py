@@ -34,7 +34,7 @@ CREATE TABLE bands (key INTEGER, holder INTEGER);
 CREATE TABLE likes (
     later INTEGER, earlier INTEGER, turned INTEGER, distance INTEGER, likeness REAL, same_role INTEGER);
 CREATE TABLE classes (item INTEGER, field TEXT, word TEXT);
-CREATE TABLE boxes (item INTEGER, picture TEXT, word TEXT, side REAL, box TEXT);
+CREATE TABLE boxes (item INTEGER, picture TEXT, word TEXT, width REAL, height REAL, box TEXT);
 CREATE TABLE hints (kind TEXT, word TEXT, item INTEGER);
 CREATE TABLE lengths (item INTEGER, tokens INTEGER, image_tokens INTEGER);
 """
@@ -136,10 +136,10 @@ class Index:
             ),
         )
 
-    def small_box(self, item: int, picture: Picture, word: str, side: float, box: Box) -> None:
-        """A box whose shorter side the base sees as `side` pixels."""
-        row = (item, _told(str(picture)), word, side, json.dumps(box))
-        self.database.execute("INSERT INTO boxes VALUES (?, ?, ?, ?, ?)", row)
+    def small_box(self, item: int, picture: Picture, word: str, seen: tuple[float, float], box: Box) -> None:
+        """A box that the base sees so many pixels wide and high."""
+        row = (item, _told(str(picture)), word, *seen, json.dumps(box))
+        self.database.execute("INSERT INTO boxes VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def length(self, item: int, tokens: int, image_tokens: int) -> None:
         """The measured tokens of an example's row."""

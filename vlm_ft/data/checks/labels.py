@@ -57,10 +57,11 @@ def ids(index: Index) -> Iterator[Fault]:
 
 def tiny_boxes(index: Index) -> Iterator[Fault]:
     """Boxes that the base's pixel budget shrinks to almost nothing."""
-    query = "SELECT place, picture, word, side, box FROM boxes JOIN items ON items.number = item ORDER BY side"
-    for place, picture, word, side, box in index.rows(query):
+    query = """SELECT place, picture, word, boxes.width, boxes.height, box FROM boxes
+        JOIN items ON items.number = item ORDER BY boxes.width * boxes.height"""
+    for place, picture, word, width, height, box in index.rows(query):
         left, top, right, bottom = json.loads(box)
-        value = f"{word}: the base sees {side:.1f} pixels of its shorter side"
+        value = f"{word}: the base sees {width:.1f} x {height:.1f} pixels of it"
         remedy = "raise pixels.maximum, cut large photos into tiles, or leave the box out"
         yield Fault("warning", place, value, remedy, (picture,), (left, top, right, bottom))
 

@@ -1,7 +1,8 @@
 """Pictures that look the same, in any of eight orientations: candidates by banded hashes, told apart by grey levels.
 
-What all pictures of the set share (one camera, one machine, one organ) does not make two of them alike, so the
-set's mean outline is taken off before two are compared.
+What all pictures of the set share (one camera, one machine, one organ) does not make two of them alike: outlines
+are compared less the set's mean, and the less the set varies in a direction, the more that direction counts
+(whitening, with a floor).
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ BANDS = (0, 13, 26, 39, 52, 64)
 """Where the 64 bits of a perceptual hash are cut: two hashes that differ in 4 bits or fewer share a band."""
 MOST_BITS = 8
 """Of 64: two pictures whose hashes differ in more are not alike. Past 4 a pair can be missed."""
-LEAST_LIKENESS = 0.95
-"""The correlation of their 16x16 grey levels less the set's mean, in the orientation that the hash found."""
+LEAST_LIKENESS = 0.93
+"""The correlation of their whitened 16x16 grey levels, in the orientation that the hash found."""
+FLOOR = 0.01
+"""Added to the variance in every direction, where that of a whole outline is at most 1; below it is noise."""
 FEWEST = 30
-"""Pictures of a set that have a mean worth taking off."""
+"""Pictures that make a set with a mean and a variance; fewer are compared as they stand."""
 ALL_ALIKE = 0.05
 """The length of an outline less the mean, where all of it is 1: two pictures that have less left are both the mean."""
 MOST_CANDIDATES = 500
@@ -39,13 +42,13 @@ def find(index: Index) -> None:
         """CREATE TABLE looked_at AS SELECT min(number) AS number FROM pictures
         WHERE hashes != '[]' AND spread > 2 GROUP BY content"""
     )
-    mean = _mean(index)
+    common = Common.of(index)
     query = """
         SELECT pictures.number, hashes, grey, name, role FROM looked_at JOIN pictures USING (number)
         JOIN placed ON placed.number = item ORDER BY pictures.number"""
     for number, told, grey, group, role in index.rows(query):
         seen = Seen(json.loads(told), outline(grey))
-        for same_role, found in enumerate(_nearest(index, seen, mean, group, role)):
+        for same_role, found in enumerate(_nearest(index, seen, common, group, role)):
             if found:
                 index.rows("INSERT INTO likes VALUES (?, ?, ?, ?, ?, ?)", number, *found, same_role)
         for key in band_keys(seen.hashes[0]):
@@ -60,20 +63,42 @@ class Seen:
     outline: Any
 
 
-def _mean(index: Index) -> Any:
-    """The mean outline (16, 16) of the set; 0 for a set of a few."""
-    import numpy as np
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What the outlines of a set have in common: their mean (256,), and what whitens the rest (256, 256)."""
 
-    total, count = np.zeros((GREY_SIDE, GREY_SIDE)), 0
-    for (grey,) in index.rows("SELECT grey FROM looked_at JOIN pictures USING (number)"):
-        total, count = total + outline(grey), count + 1
-    return total / count if count >= FEWEST else np.zeros_like(total)
+    mean: Any
+    whiten: Any
+
+    @classmethod
+    def of(cls, index: Index) -> Common:
+        """One pass over the set's outlines."""
+        import numpy as np
+
+        side = GREY_SIDE**2
+        total, squares, count = np.zeros(side), np.zeros((side, side)), 0
+        for (grey,) in index.rows("SELECT grey FROM looked_at JOIN pictures USING (number)"):
+            levels = outline(grey).ravel()
+            total, count = total + levels, count + 1
+            squares += np.outer(levels, levels)
+        if count < FEWEST:
+            return cls(np.zeros(side), np.eye(side))
+        mean = total / count
+        variance, directions = np.linalg.eigh(squares / count - np.outer(mean, mean))
+        return cls(mean, directions / np.sqrt(np.maximum(variance, 0) + FLOOR))
+
+    def alike(self, one: Any, other: Any) -> float:
+        """The likeness of two outlines (16, 16), -1 to 1."""
+        left = [outlined.ravel() - self.mean for outlined in (one, other)]
+        if max(float((rest**2).sum()) for rest in left) < ALL_ALIKE**2:
+            return 1.0
+        return likeness(left[0] @ self.whiten, left[1] @ self.whiten)
 
 
 _Like = tuple[int, int, int, float]  # earlier picture, orientation, bits, correlation
 
 
-def _nearest(index: Index, seen: Seen, mean: Any, group: str, role: str) -> tuple[_Like | None, _Like | None]:
+def _nearest(index: Index, seen: Seen, common: Common, group: str, role: str) -> tuple[_Like | None, _Like | None]:
     """The most alike earlier picture of another role, and of the same."""
     turned = orientations(seen.outline)
     best: dict[bool, _Like] = {}
@@ -81,16 +106,11 @@ def _nearest(index: Index, seen: Seen, mean: Any, group: str, role: str) -> tupl
         bits, orientation = min(((upright ^ turn).bit_count(), place) for place, turn in enumerate(seen.hashes))
         if bits > MOST_BITS:
             continue
-        alike = _alike(turned[orientation] - mean, outline(levels) - mean)
+        alike = common.alike(turned[orientation], outline(levels))
         same = their_role == role
         if alike >= LEAST_LIKENESS and (same not in best or alike > best[same][3]):
             best[same] = number, orientation, bits, alike
     return best.get(False), best.get(True)
-
-
-def _alike(one: Any, other: Any) -> float:
-    left = max(float((one**2).sum()), float((other**2).sum()))
-    return 1.0 if left < ALL_ALIKE**2 else likeness(one, other)
 
 
 def _candidates(index: Index, hashes: list[int], group: str) -> Iterator[tuple[int, int, bytes, str]]:
