@@ -177,3 +177,23 @@ def data_deidentify(
     )
     terminal.print(NOTICE, markup=False)
     raise typer.Exit(outcome.exit_code)
+
+
+@app.command("sets")
+def data_sets(
+    root: Annotated[Path, typer.Argument(help="a folder of data sets, with or without a manifest.json")],
+    reasons: Annotated[int, typer.Option(min=0, help="kinds of reasons told for each set")] = 3,
+) -> None:
+    """Read every set below a folder: its format, its items, what was set aside and why, as a Markdown table.
+
+    Exit code: 0 every set reads as its manifest states, 1 one does not.
+    """
+    from datasets_vision.inventory import HEAD, take
+
+    print(HEAD)
+    agree = []
+    for record in take(root):
+        agree.append(record.agrees)
+        print(record.row(reasons), flush=True)
+    console().print(f"{sum(agree)} of {len(agree)} sets read as stated")
+    raise typer.Exit(int(not all(agree)))
