@@ -1,0 +1,68 @@
+"""Every shipped recipe loads, and trains for two steps on a tiny base from its own files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from datasets_vision.documents.build import write_messages
+from datasets_vision.synthetic import write_set
+from vlm_ft.adapters import read_card
+from vlm_ft.data.cases import load
+from vlm_ft.recipe import RECIPES, Recipe, load_recipe, shipped
+from vlm_ft.training.run import train
+
+DATA = Path(os.environ.get("VLM_FT_DATA", "../shared/data"))
+FEW = 24
+LIMITS = {"maintenance_logs_csv": 300}  # one row in ten bears its tags
+SHORT = [
+    "training.minutes=null",
+    "training.max_steps=2",
+    "training.batch_size=2",
+    "training.evaluations=1",
+    "training.patience=null",
+    "training.report_to=[]",
+    "adapter.rank=2",
+    "adapter.scope=[language]",
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What recipes read that is made, not downloaded: drawn sets, and a chat set from a manual."""
+    root = tmp_path_factory.mktemp("made")
+    write_messages(Path(__file__).parents[1] / "README.md", root / "chat.jsonl")
+    for domain in ("car_damage", "aviation_maintenance", "scan_abnormalities"):
+        write_set(domain, root / domain, FEW, seed=1, world="quickstart", size=64)
+    write_set("product_defects", root / "surfaces", FEW, seed=1, world="quickstart", size=64)
+    return root
+
+
+def settings(name: str, made: Path) -> list[str]:
+    """Two steps, few rows, and the made set where the recipe's own is made."""
+    few = [*SHORT, f"data.0.limit={LIMITS.get(name, FEW)}"]
+    return [*few, f"data.0.path={made / 'surfaces'}"] if name == "quickstart_surfaces" else few
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_two_steps(
+    name: str, made: Path, tmp_path: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLM_FT_DATA", str(DATA))
+    monkeypatch.setenv("VLM_FT_SYNTHETIC", str(made))
+    monkeypatch.setenv("VLM_FT_MANUALS", str(made / "chat.jsonl"))
+    recipe = load_recipe(RECIPES / f"{name}.yaml", settings(name, made))
+    for source in recipe.data:
+        if not source.path.exists():
+            pytest.skip(f"{source.path} is not there")
+    sees = any(case.example.images for case in load(recipe).cases["train"])
+    folder = tiny_folder("qwen3_vl" if sees else "qwen3")
+    assert isinstance(recipe, Recipe)
+    adapter = train(recipe.model_copy(update={"base": str(folder)}), tmp_path / "run", console=Console(quiet=True))
+    card = read_card(adapter)
+    assert card.form.task == recipe.task
+    assert card.training["steps"] == 2
