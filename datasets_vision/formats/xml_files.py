@@ -17,7 +17,7 @@ from vlm_ft.errors import DataError
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-MAX_FILE = 64 << 20
+MAX_FILE = 512 << 20
 """Bytes of an XML file, which is parsed from memory."""
 
 LINE = "\0line"
@@ -48,8 +48,7 @@ def xml_drafts(path: Path, tag: str) -> Iterator[Draft | SetAside]:
     try:
         root = parse_xml(path)
     except DataError as error:
-        place, _, reason = str(error).partition(": ")
-        yield SetAside(place, reason)
+        yield SetAside.of(path, error)
         return
     items = [element for element in root.iter() if _tag(element) == tag]
     if not items:
@@ -69,7 +68,7 @@ def parse_xml(path: Path) -> Any:  # Element; the parser comes without types
     from defusedxml import DefusedXmlException
 
     if path.stat().st_size > MAX_FILE:
-        raise DataError(f"{path}: {path.stat().st_size >> 20} MiB of XML; cut it into files of one item")
+        raise DataError(f"{path}: {path.stat().st_size >> 20} MiB of XML; cut it into smaller files")
     try:
         return _lined_tree(path.read_bytes())
     except DefusedXmlException as error:
