@@ -22,9 +22,10 @@ from vlm_ft.data.checks.gather import Witnesses
 from vlm_ft.data.checks.near import BANDS, band_keys
 from vlm_ft.data.checks.pictures import ORIENTATIONS, Memory, likeness, look, orientations, outline
 from vlm_ft.data.checks.report import html, tell, write
-from vlm_ft.errors import DataError, FormError
+from vlm_ft.errors import DataError, FormError, ModelError
 from vlm_ft.recipe import Recipe
 from vlm_ft.tasks import TASKS
+from vlm_ft.training.run import train
 
 SIDE = 64
 Plant = Callable[[Path], None]
@@ -278,6 +279,32 @@ def test_errors_stop_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"again.*\.jpg: in test, .*1 more errors.*--no-check") as error:
         inspect(load(made), made).stop_at_errors()
     assert "\n" not in str(error.value)
+
+
+def test_training_stops_at_errors_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: Console
+) -> None:
+    made, out = photos(tmp_path / "set"), tmp_path / "run"
+    copied(tmp_path / "set", "train/dent/traindent3.jpg", "test/dent/again.jpg")
+    with pytest.raises(DataError, match="--no-check"):
+        train(made, out, console=quiet)
+    assert not out.exists()
+
+    def reached(*_: object, **__: object) -> None:
+        raise ModelError("the base would be loaded now")
+
+    monkeypatch.setattr("vlm_ft.training.run.load_base", reached)
+    with pytest.raises(ModelError):
+        train(made, out, check=False, console=quiet)
+
+
+def test_a_leak_that_no_figure_is_told_of_is_a_warning(tmp_path: Path) -> None:
+    made = photos(tmp_path / "set")
+    made = made.model_copy(
+        update={"splits": made.splits.model_copy(update={"source": {"train": "train", "test": "tune"}})}
+    )
+    copied(tmp_path / "set", "train/dent/traindent3.jpg", "test/dent/again.jpg")
+    assert found(check(made)) == {"leaks": "warning"}
 
 
 def test_a_quick_look_finds_what_needs_no_decoding(tmp_path: Path) -> None:

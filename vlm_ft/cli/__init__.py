@@ -69,6 +69,7 @@ def train(
     task: TaskFile = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the newest checkpoint")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show rows, sizes and cost; train nothing")] = False,
+    check: Annotated[bool, typer.Option(help="stop at errors in the data (vlm-ft data check)")] = True,
 ) -> None:
     """Tune an adapter as a recipe says."""
     from vlm_ft.training.run import rehearse
@@ -78,7 +79,7 @@ def train(
     if dry_run:
         rehearse(loaded, console())
         return
-    run(loaded, out or Path("runs") / loaded.name, resume=resume, console=console())
+    run(loaded, out or Path("runs") / loaded.name, resume=resume, check=check, console=console())
 
 
 @app.command()

@@ -20,6 +20,7 @@ from datasets_vision.images import image_size
 from vlm_ft.adapters import ADAPTER, Card, Provenance
 from vlm_ft.conversation import Conversation
 from vlm_ft.data.cases import Case, Dataset, load
+from vlm_ft.data.checks import inspect
 from vlm_ft.errors import RecipeError, VlmFtError
 from vlm_ft.models.load import Base, load_base, part_sizes
 from vlm_ft.recipe import Recipe
@@ -55,9 +56,14 @@ class Prepared:
         return self.train.conversation
 
 
-def prepare(recipe: Recipe, splits_file: Path | None = None) -> Prepared:
-    """Read the data, load the base, attach the adapter, check every row's length."""
+def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = False) -> Prepared:
+    """Read the data, load the base, attach the adapter, check every row's length.
+
+    With `check` an error in the data (`vlm_ft.data.checks`) is raised before the base is loaded.
+    """
     dataset = load(recipe, splits_file)
+    if check:
+        inspect(dataset, recipe).stop_at_errors()
     pixels = (recipe.pixels.minimum, recipe.pixels.maximum) if recipe.pixels else None
     base = load_base(
         recipe.base,
@@ -91,14 +97,17 @@ def plan_steps(recipe: Recipe, examples: int, cost: Cost) -> int:
     return max(1, math.ceil(settings.epochs * examples / (settings.batch_size * settings.accumulate)))
 
 
-def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console | None = None) -> Path:
+def train(
+    recipe: Recipe, out: Path, *, resume: bool = False, check: bool = True, console: Console | None = None
+) -> Path:
     """Train and write ``out/adapter`` (PEFT files and card), checkpoints, the loss curve and the recipe as used.
 
-    Returns the adapter folder. Raises `RecipeError` where `out` holds another run, or nothing to resume.
+    Returns the adapter folder. Raises `RecipeError` where `out` holds another run, or nothing to resume, and with
+    `check` `DataError` where the data have an error.
     """
     console = console or Console(stderr=True)
     with _claimed(out, recipe, resume):
-        prepared = prepare(recipe, out / SPLITS)
+        prepared = prepare(recipe, out / SPLITS, check=check and not resume)
     tell(prepared, console)
     plan = _plan(prepared, out, resume, console)
     before, base_sum = adapter_state(prepared.model), checksum(prepared.model)
@@ -281,6 +290,7 @@ def _card(prepared: Prepared, training: dict[str, Any]) -> Card:
         form=dataset.form,
         base=base.ref,
         pixels=(recipe.pixels.minimum, recipe.pixels.maximum) if recipe.pixels else None,
+        tiling=recipe.tiling,
         dtype=recipe.dtype,
         quantize=recipe.quantize,
         scope=recipe.adapter.scope,

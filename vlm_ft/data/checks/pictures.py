@@ -87,21 +87,28 @@ def look(picture: Picture, *, decode: bool = True, memory: Memory | None = None)
 def _header(picture: Picture) -> Facts:
     path = path_of(picture)
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+        content = _content(path, path.stat().st_mtime_ns)
     except OSError as error:
         return Facts(str(picture).encode(errors="surrogateescape"), fault=f"{error.strerror}; check the path")
-    digest.update(str(picture).removeprefix(str(path)).encode())  # a frame, a window, a cut
-    facts = Facts(digest.digest())
+    inside = str(picture).removeprefix(str(path))  # a frame, a window, a cut
+    facts = Facts(hashlib.blake2b(content + inside.encode(), digest_size=16).digest())
     try:
         width, height = image_size(picture)
     except DataError as error:
         return replace(facts, fault=str(error).removeprefix(f"{path}: "))
-    form, orientation = _file_facts(path)
+    form, orientation = _file_facts(path, path.stat().st_mtime_ns)
     return replace(facts, width=width, height=height, format=form, orientation=orientation)
 
 
-def _file_facts(path: Path) -> tuple[str, int]:
+@lru_cache(maxsize=256)
+def _content(path: Path, changed: int) -> bytes:
+    """A hash of a file's bytes; the cuts of one large photo read it once."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+
+
+@lru_cache(maxsize=256)
+def _file_facts(path: Path, changed: int) -> tuple[str, int]:
     """The format by content, and the EXIF orientation; ("", 1) for what is no plain image file."""
     from PIL import Image
 
