@@ -23,7 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bitext_csv": {"text": "{instruction}"},
     "dicom_samples": {"image_class": "^(.*)$"},  # they have no labels: the file's name stands in for one
     "excavator_work_orders_csv": {"text": "{OriginalShorttext}"},
-    "logs_faa_omin": {"text": "{report}"},
+    "logs_faa_omin": {"text": "{narrative}"},
     "logs_maintnet": {"text": "{PROBLEM}"},
     "medquad_xml": {"text": "{Question}"},
     "obd_codes_csv": {"text": "{code}"},

@@ -1,0 +1,137 @@
+"""Reading takes the memory of a row, however long the set."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from datasets_vision.formats.tables import MAX_LINE
+from datasets_vision.source import SetAside, Source, read, stream
+
+SHORT, LONG = 10_000, 200_000
+TOLERANCE = 1.15  # of peak resident size, as the project promises it between 10 k and 1 M rows
+
+STREAM = """
+import re, sys
+from datasets_vision.source import Source, stream
+count = sum(1 for _ in stream(Source(path=sys.argv[1])))
+print(count, re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+"""
+
+
+def rows(path: Path, count: int) -> None:
+    with path.open("w") as file:
+        file.write("text,kind\n")
+        file.writelines(f"row {number} tells of part {number % 97},kind{number % 7}\n" for number in range(count))
+
+
+def peak(path: Path) -> tuple[int, int]:
+    """(items, peak resident KiB) of a process that streams `path`."""
+    done = subprocess.run([sys.executable, "-c", STREAM, str(path)], capture_output=True, text=True, check=True)
+    count, size = done.stdout.split()
+    return int(count), int(size)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak resident size is read from /proc")
+def test_peak_memory_does_not_grow_with_the_rows(tmp_path):
+    sizes = []
+    for count in (SHORT, LONG):
+        rows(tmp_path / f"{count}.csv", count)
+        read_rows, size = peak(tmp_path / f"{count}.csv")
+        assert read_rows == count
+        sizes.append(size)
+    assert sizes[1] < sizes[0] * TOLERANCE
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak resident size is read from /proc")
+def test_an_endless_line_is_never_held(tmp_path):
+    """A line of 1 GB, written as a hole in the file: NUL is a character like any other."""
+    path = tmp_path / "a.csv"
+    with path.open("wb") as file:
+        file.write(b"text,kind\ngood,a\n")
+        file.seek(1 << 30, 1)
+        file.write(b"\ngood,b\n")
+    count, size = peak(path)
+    assert count == 3
+    assert size < 200 << 10
+
+
+def counting(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Path]:
+    """The photos that a function of the readers was called with."""
+    calls: list[Path] = []
+    module = sys.modules["datasets_vision.formats.tables"]
+    original: Callable[[Path], object] = getattr(module, name)
+
+    def counted(path: Path) -> object:
+        calls.append(path)
+        return original(path)
+
+    monkeypatch.setattr(module, name, counted)
+    return calls
+
+
+def test_rows_are_read_as_they_are_asked_for(tmp_path, monkeypatch):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.csv").write_text("file,kind\n" + "a.png,dent\n" * 1000)
+    calls = counting(monkeypatch, "image_size")
+    found = list(islice(stream(Source(path=tmp_path / "a.csv", image="file")), 3))
+    assert len(calls) == len(found) == 3
+    assert [example.images for example in found] == [(tmp_path / "a.png",)] * 3
+
+
+def test_nothing_is_decoded_while_reading(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.new("L", (800, 800)).save(path)
+    path.write_bytes(path.read_bytes()[:60])  # the header alone
+    (tmp_path / "a.csv").write_text("file,kind\na.png,dent\n")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("decoded"))
+    assert len(read(Source(path=tmp_path, image="file")).examples) == 1
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7, 10, 11])
+def test_stream_gives_what_read_gives(tmp_path, limit):
+    rows(tmp_path / "a.csv", 10)
+    with (tmp_path / "a.csv").open("a") as file:
+        file.write("odd\n")
+    source = Source(path=tmp_path, limit=limit)
+    found = read(source)
+    items = list(stream(source))
+    assert tuple(item for item in items if not isinstance(item, SetAside)) == found.examples
+    assert tuple(item for item in items if isinstance(item, SetAside)) == found.set_aside
+    assert [example.id for example in found.examples] == [
+        f"a:{n * 10 // min(limit, 10) + 2}" for n in range(min(limit, 10))
+    ]
+    assert len(found.set_aside) == 1
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("spare", range(-3, 4))
+def test_line_numbers_hold_after_a_line_of_about_the_limit(tmp_path, end, spare):
+    """The cut may fall before, between or after the two characters of a line's end."""
+    long = "x" * (MAX_LINE + spare - len(",a") - len(end)) + ",a"
+    (tmp_path / "a.csv").write_bytes(end.join(["text,kind", long, "good,b", "", "good,c", ""]).encode())
+    items = {item.id if not isinstance(item, SetAside) else item.place for item in stream(Source(path=tmp_path))}
+    assert items == {"a:2" if spare <= 0 else f"{tmp_path}/a.csv:2", "a:3", "a:5"}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_photos_are_found_beside_their_table(tmp_path, suffix):
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "photos/a.png")
+    lines = ["file,kind,text", "photos/a.png,dent,left", "photos\\a.png,dent,", "photos/b.png,dent,left", ",dent,left"]
+    (tmp_path / f"a.{suffix}").write_text("\n".join(lines).replace(",", {"csv": ",", "tsv": "\t"}[suffix]))
+    found = read(Source(path=tmp_path, image="file"))
+    assert [(example.images, example.text) for example in found.examples] == [
+        ((tmp_path / "photos/a.png",), "left"),
+        ((tmp_path / "photos/a.png",), ""),
+    ]
+    assert all(dict(example.label.columns) == {"kind": "dent"} for example in found.examples)
+    assert [item.place.rpartition(":")[2] for item in found.set_aside] == ["4", "5"]
+    assert "no such image file" in found.set_aside[0].reason
+    assert "no photo's path" in found.set_aside[1].reason
