@@ -124,6 +124,12 @@ def test_what_several_photos_state() -> None:
     ]
 
 
+def test_a_damage_on_none_of_the_labelled_parts() -> None:
+    objects = tuple(LabelledObject("dent", (0, 0, 9, 9), attributes) for attributes in ({"part": None}, {}))
+    rows = TASKS["car_damage"].values(Label(objects=objects))["findings"]
+    assert [row.get("part") for row in rows] == ["other", None]
+
+
 def test_an_own_task_file(own_task: Path) -> None:
     task = task_of("my_task", own_task)
     assert task.values(Label(objects=())) == {"verdict": "good"}

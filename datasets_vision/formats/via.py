@@ -2,7 +2,7 @@
 
 Where a folder has two files of one set of photos and the name of one says `parts`, its regions are the parts of
 the thing: each region of the other file gets the attribute `part`, that part in which it lies by the largest
-share of its area, of at least `PART_SHARE` (of equal shares the smaller part).
+share of its area, of at least `PART_SHARE` (of equal shares the smaller part); None where it lies in none.
 """
 
 from __future__ import annotations
@@ -256,9 +256,8 @@ def _on_part(thing: LabelledObject, parts: tuple[LabelledObject, ...]) -> Labell
     own = _outline(thing)
     shares = Counter({index: share_inside(own, _outline(part)) for index, part in enumerate(parts)}) if own else {}
     best = max(shares, key=lambda index: (shares[index], -area(_outline(parts[index]))), default=None)
-    if best is None or shares[best] < PART_SHARE:
-        return thing
-    return replace(thing, attributes={**thing.attributes, "part": parts[best].name})
+    part = None if best is None or shares[best] < PART_SHARE else parts[best].name  # None: on none of those drawn
+    return replace(thing, attributes={**thing.attributes, "part": part})
 
 
 def _outline(thing: LabelledObject) -> Outline:

@@ -58,13 +58,13 @@ class Task:
 def items(objects: tuple[LabelledObject, ...], spec: Items, name_field: str) -> list[Values]:
     """Labelled objects as an answer's items, largest first, at most as many as the field holds.
 
-    The object's name goes to `name_field`; attributes that name a field are taken along.
+    The object's name goes to `name_field`; attributes that name a field and are not None are taken along.
     """
     ordered = sorted(objects, key=lambda item: (-_area(item), item.box or (0, 0, 0, 0)))
     wanted = {field.name for field in spec.fields}
     rows = []
     for item in ordered[: spec.max_items]:
-        row: Values = {name: value for name, value in item.attributes.items() if name in wanted}
+        row: Values = {name: value for name, value in item.attributes.items() if name in wanted and value is not None}
         row[name_field] = item.name
         if item.box is not None:
             row["box"] = list(item.box)

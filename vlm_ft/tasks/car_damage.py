@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from datasets_vision.example import Label
+from datasets_vision.example import Label, LabelledObject
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
 from vlm_ft.answers.task import NOTHING, Task, Values, main_kind
+
+OTHER = "other"
+"""The part of a damage that lies on none of those that a set labels."""
 
 Severity = Literal["minor", "moderate", "severe"]
 
@@ -40,7 +44,7 @@ def read(label: Label) -> Values:
     """
     values: Values = {}
     if label.objects is not None:
-        values["findings"] = TASK.listed("findings", label.objects, "kind")
+        values["findings"] = TASK.listed("findings", tuple(map(_on_a_part, label.objects)), "kind")
         values["damaged"] = bool(label.objects)
         values["kind"] = main_kind(values["findings"])
     if label.image_class is not None:
@@ -48,6 +52,13 @@ def read(label: Label) -> Values:
         values["severity" if severe else "kind"] = label.image_class
         values["damaged"] = label.image_class != NOTHING
     return values
+
+
+def _on_a_part(damage: LabelledObject) -> LabelledObject:
+    """A part of None says that the damage lies on none of the parts that the set labels; silence stays silence."""
+    if damage.attributes.get("part", OTHER) is not None:
+        return damage
+    return replace(damage, attributes={**damage.attributes, "part": OTHER})
 
 
 TASK = Task(
