@@ -64,6 +64,7 @@ class RowReader:
             raise DataError(f"{file}: two columns named {twice!r}; rename one")
         self._source, self._file, self._columns = source, file, columns
         self._photos = columns.photos if source.image is None else (source.image,)
+        self._folder = file.resolve().parent.name
         asked = source.shown() | set(source.columns.values()) | set(self._photos)
         if self._photos and "text" not in source.model_fields_set and "text" not in columns.names:
             asked.discard("text")
@@ -79,7 +80,7 @@ class RowReader:
             cells = {column: self._cell(column, values.get(column)) for column in self._columns.names}
         except DataError as error:
             return SetAside(place, str(error).removeprefix(f"{self._file}: "))
-        cells[FOLDER] = self._file.resolve().parent.name
+        cells[FOLDER] = self._folder
         text = self._source.render({column: "" if cell is None else cell for column, cell in cells.items()})
         if not text and not images:
             return SetAside(place, f"no text in {self._source.text!r}, and no photo")

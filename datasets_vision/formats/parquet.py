@@ -77,12 +77,12 @@ def _read_file(source: Source, root: Path, path: Path) -> Iterator[Example | Set
             columns = Columns.of(tuple(schema.names), features_of(schema))
             reader = RowReader(source, path, columns)
             stem = path.relative_to(root).with_suffix("").as_posix()
-            number = 0
+            role, number = _role(path), 0
             rows = _ROWS_WITH_PHOTOS if columns.photos else _ROWS
             for batch in file.iter_batches(rows):
                 for values in batch.to_pylist():
                     number += 1
-                    yield reader.example(values, f"{stem}:{number}", f"{path}:{number}", _role(path))
+                    yield reader.example(values, f"{stem}:{number}", f"{path}:{number}", role)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         line = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: not a Parquet file that can be read ({line}); write it again") from error

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from io import TextIOWrapper
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets_vision.example import Example, Label, Turn
@@ -89,6 +89,37 @@ class _Lines:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """What all rows of one table share."""
+
+    source: Source
+    path: Path
+    name: str
+    folder: str
+    role: str | None
+    hidden: frozenset[str | None]  # columns that no label repeats
+
+    def example(self, row: Row) -> Example | SetAside:
+        source, place = self.source, f"{self.path}:{row.line}"
+        cells = {**row.cells, FOLDER: self.folder}
+        text = source.render(cells)
+        if not text and source.image is None:
+            return SetAside(place, f"no text in {source.text!r}")
+        try:
+            images = () if source.image is None else (photo_beside(self.path, row.cells[source.image]),)
+        except DataError as error:
+            return SetAside(place, str(error).removeprefix(f"{self.path}: "))
+        return Example(
+            id=f"{self.name}:{row.line}",
+            turns=(Turn("user", text),) if text else (),
+            images=images,
+            label=Label(columns={name: cell for name, cell in cells.items() if name not in self.hidden}),
+            source=place,
+            role=self.role,
+        )
+
+
 def matches(path: Path) -> bool:
     """A table, or a folder with one somewhere below."""
     return next(_tables(path), None) is not None
@@ -109,8 +140,16 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         except DataError as error:
             yield SetAside.of(path, error)
             continue
+        table = _Table(
+            source,
+            path,
+            name=path.relative_to(root).with_suffix("").as_posix(),
+            folder=path.resolve().parent.name,
+            role=role_of(path.stem),
+            hidden=frozenset() if source.columns else frozenset(source.shown() | {source.image}),
+        )
         for row in rows:
-            yield _example(source, root, path, row) if isinstance(row, Row) else row
+            yield table.example(row) if isinstance(row, Row) else row
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
@@ -149,8 +188,7 @@ def photo_beside(path: Path, name: str) -> Path:
     """
     if not name.strip():
         raise DataError(f"{path}: no photo's path; write it, or leave the row out")
-    given = PureWindowsPath(name.strip())
-    photo = Path(name.strip()) if Path(name.strip()).is_absolute() else path.parent / given.as_posix()
+    photo = path.parent / name.strip().replace("\\", "/")  # an absolute path stands for itself
     image_size(photo)
     return photo
 
@@ -163,28 +201,6 @@ def role_of(stem: str) -> str | None:
 
 def _tables(path: Path) -> Iterator[Path]:
     return (file for file in walk(path) if file.suffix.lower() in _DELIMITERS)
-
-
-def _example(source: Source, root: Path, path: Path, row: Row) -> Example | SetAside:
-    place = f"{path}:{row.line}"
-    cells = {**row.cells, FOLDER: path.resolve().parent.name}
-    text = source.render(cells)
-    if not text and source.image is None:
-        return SetAside(place, f"no text in {source.text!r}")
-    try:
-        images = () if source.image is None else (photo_beside(path, row.cells[source.image]),)
-    except DataError as error:
-        return SetAside(place, str(error).removeprefix(f"{path}: "))
-    hidden = set() if source.columns else source.shown() | {source.image}
-    stem = path.relative_to(root).with_suffix("").as_posix()
-    return Example(
-        id=f"{stem}:{row.line}",
-        turns=(Turn("user", text),) if text else (),
-        images=images,
-        label=Label(columns={name: cell for name, cell in cells.items() if name not in hidden}),
-        source=place,
-        role=role_of(path.stem),
-    )
 
 
 def _open(path: Path) -> TextIOWrapper:
