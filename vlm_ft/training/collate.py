@@ -8,11 +8,11 @@ from typing import Any
 
 from PIL.Image import Image
 
-from datasets_vision.augment import augment
+from datasets_vision.augment import augment_together
 from datasets_vision.example import LabelledObject, Picture
 from datasets_vision.images import open_image
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Items
+from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items
 from vlm_ft.answers.task import Values
 from vlm_ft.conversation import Batch, Conversation, Row
 from vlm_ft.data.cases import Case
@@ -39,9 +39,8 @@ class Collator:
         case = self.cases[index]
         images: tuple[Picture | Image, ...] = case.example.images
         values = case.values
-        if self.preset != "none" and len(images) == 1:
-            opened, values = self._augmented(open_image(case.example.images[0]), values, index)
-            images = (opened,)
+        if self.preset != "none" and images:
+            images, values = self._augmented([open_image(picture) for picture in case.example.images], values, index)
         form = self.form.narrow(values)
         return Row(form, case.example.turns, images, form.target(values))
 
@@ -49,17 +48,29 @@ class Collator:
         """Indices to tensors (batch, length) and the family's image tensors."""
         return self.conversation.encode([self.row(feature["index"]) for feature in features], supervised=True)
 
-    def _augmented(self, image: Image, values: Values, index: int) -> tuple[Image, Values]:
+    def _augmented(self, images: Sequence[Image], values: Values, index: int) -> tuple[tuple[Image, ...], Values]:
+        """The same draw on all images of a case; its boxes follow."""
         key = f"{self.seed}:{self.epoch}:{index}".encode()
         seed = int.from_bytes(hashlib.sha256(key).digest()[:4])
-        boxed = [(name, place) for name in self._boxed_lists for place in range(len(values.get(name, ())))]
-        objects = tuple(LabelledObject(name, tuple(values[name][place]["box"])) for name, place in boxed)
-        image, moved = augment(image, objects, self.preset, seed)
-        values = {**values, **{name: [dict(row) for row in values[name]] for name in {name for name, _ in boxed}}}
-        for (name, place), thing in zip(boxed, moved or (), strict=True):
-            values[name][place]["box"] = list(thing.box or ())
-        return image, values
+        values, holders = _with_holders(self.form.fields, values)
+        objects = tuple(LabelledObject(name, tuple(holder[name]), holder) for holder, name in holders)
+        drawn, moved = augment_together(images, objects, self.preset, seed)
+        for (holder, name), thing in zip(holders, moved or (), strict=True):
+            holder[name] = list(thing.box or ())
+        return drawn, values
 
-    @property
-    def _boxed_lists(self) -> list[str]:
-        return [field.name for field in self.form.fields if isinstance(field.kind, Items) and field.kind.boxed]
+
+def _with_holders(fields: Sequence[FieldSpec], values: Values) -> tuple[Values, list[tuple[Values, str]]]:
+    """A copy of the values, and every place in it that holds a box: the record, and the box's name there."""
+    copied = dict(values)
+    holders: list[tuple[Values, str]] = []
+    for field in fields:
+        if field.name not in values:
+            continue
+        if isinstance(field.kind, BoxKind):
+            holders.append((copied, field.name))
+        elif isinstance(field.kind, Items):
+            copied[field.name] = [dict(row) for row in values[field.name]]
+            named = [part.name for part in field.kind.fields if isinstance(part.kind, BoxKind)]
+            holders += [(row, name) for row in copied[field.name] for name in named if name in row]
+    return copied, holders

@@ -1,0 +1,88 @@
+"""Rows of training: the boxes that are asked follow the images that are seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import Field
+
+from datasets_vision.example import Example
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Answer, Box, Item
+from vlm_ft.answers.task import Task
+from vlm_ft.data.cases import Case
+from vlm_ft.training.collate import Collator
+
+SQUARE = (300, 200, 600, 450)
+
+
+class Spot(Item):
+    """One spot; its box has a name of its own."""
+
+    at: Box
+
+
+class Located(Answer):
+    """A box beside a list of boxes."""
+
+    main: Box
+    spots: Annotated[list[Spot], Field(max_length=4)]
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    """A reference and a test photo of 200 x 120 pixels, with the same white rectangle, as a pair of boards has."""
+    pixels = np.zeros((120, 200, 3), np.uint8)
+    pixels[24:54, 60:120] = 255
+    images = (tmp_path / "reference.png", tmp_path / "test.png")
+    for path in images:
+        Image.fromarray(pixels).save(path)
+    return Case(Example("pair", images=images), {"main": list(SQUARE), "spots": [{"at": list(SQUARE)}]})
+
+
+@pytest.fixture
+def form() -> Form:
+    sample = Located(main=SQUARE, spots=[Spot(at=SQUARE)])
+    return Form.of(Task("spots", "Spots", Located, "Find the spot.", lambda label: {}, sample))
+
+
+def seen(image: Image.Image) -> list[float]:
+    """Where the white is, 0..1000."""
+    bright = np.asarray(image)[..., 0] > np.asarray(image).max() / 2
+    rows, columns = np.nonzero(bright)
+    height, width = bright.shape
+    sides = columns.min() / width, rows.min() / height, (columns.max() + 1) / width, (rows.max() + 1) / height
+    return [1000 * side for side in sides]
+
+
+@pytest.mark.parametrize("preset", ["light", "flips", "surfaces"])
+def test_a_pair_is_drawn_alike_and_every_box_follows(case: Case, form: Form, preset: str) -> None:
+    collator = Collator(None, form, [case], preset, seed=3)
+    for epoch in range(6):
+        collator.epoch = epoch
+        row = collator.row(0)
+        values = form.parse(row.target)
+        reference, test = row.images
+        assert values["main"] == values["spots"][0]["at"]
+        np.testing.assert_allclose(seen(test), values["main"], atol=20)  # two pixels of the shorter side
+        np.testing.assert_allclose(seen(reference), seen(test), atol=10)  # noise may move an edge by a pixel
+    assert case.values["main"] == list(SQUARE)
+
+
+def test_an_epoch_draws_the_same_again_and_another_does_not(case: Case, form: Form) -> None:
+    first, second = Collator(None, form, [case], "flips"), Collator(None, form, [case], "flips")
+    assert first.row(0).target == second.row(0).target
+    targets = set()
+    for first.epoch in range(8):
+        targets.add(first.row(0).target)
+    assert len(targets) > 3
+
+
+def test_without_augmentation_the_files_are_handed_on(case: Case, form: Form) -> None:
+    row = Collator(None, form, [case]).row(0)
+    assert row.images == case.example.images
+    assert form.parse(row.target) == case.values
