@@ -177,11 +177,12 @@ def _clear_hidden_overlays(known: Dataset) -> None:
 def _written(known: Dataset) -> bytes:
     """The file anew: an empty preamble, and of the file's meta information no more than must be."""
     from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import UID, SecondaryCaptureImageStorage
 
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = known.file_meta.TransferSyntaxUID
-    meta.MediaStorageSOPClassUID = known.get("SOPClassUID") or known.file_meta.get("MediaStorageSOPClassUID")
-    meta.MediaStorageSOPInstanceUID = known.get("SOPInstanceUID") or ""
+    meta.MediaStorageSOPClassUID = UID(known.get("SOPClassUID") or SecondaryCaptureImageStorage)
+    meta.MediaStorageSOPInstanceUID = UID(known.get("SOPInstanceUID") or "")
     known.file_meta, known.preamble = meta, b"\0" * 128
     written = io.BytesIO()
     known.save_as(written, enforce_file_format=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets_vision.example import View
 from datasets_vision.images import find_images, image_size, open_image
 from vlm_ft.errors import DataError
 
@@ -124,3 +125,42 @@ def test_images_come_in_natural_order_with_any_case_of_suffix(tmp_path):
         "b/2.JPG",
         "b/10.jpg",
     ]
+
+
+def test_a_cut_lies_in_the_upright_image(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    whole, cut = open_image(tmp_path / "a.png"), View(tmp_path / "a.png", crop=(3, 5, 20, 30))
+    assert open_image(cut).size == (17, 25) == image_size(cut)
+    assert (np.asarray(open_image(cut)) == np.asarray(whole)[5:30, 3:20]).all()
+
+
+@pytest.mark.parametrize("crop", [(0, 0, 21, 5), (-1, 0, 5, 5), (5, 0, 5, 5), (0, 9, 5, 8)])
+def test_a_cut_outside_the_image_is_told(tmp_path, crop):
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    for look in (open_image, image_size):
+        with pytest.raises(DataError, match="lies outside the image 20x10"):
+            look(View(tmp_path / "a.png", crop=crop))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".tif"])
+def test_a_view_picks_the_frame(tmp_path, suffix):
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "lime", "blue")]
+    path = tmp_path / f"a{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert [open_image(View(path, frame)).getpixel((0, 0)) for frame in range(3)] == [
+        (255, 0, 0),
+        (0, 255, 0),
+        (0, 0, 255),
+    ]
+    assert open_image(path).getpixel((0, 0)) == (255, 0, 0)
+    with pytest.raises(DataError, match="has no frame 3; its frames are 0 to 2"):
+        open_image(View(path, 3))
+
+
+def test_a_colour_picture_has_no_window(tmp_path):
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="a colour picture has no window"):
+        open_image(View(tmp_path / "a.png", window="p1-p99"))
