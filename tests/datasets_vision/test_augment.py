@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets_vision.augment import AUGMENTATIONS, augment
+from datasets_vision.augment import AUGMENTATIONS, augment, augment_together, broken_word, safe_presets
 from datasets_vision.example import LabelledObject
 from vlm_ft.errors import DataError
 
+MIRRORING = {"flips", "surfaces", "cars", "aircraft", "objects", "waste"}
+TURNING = MIRRORING - {"cars", "objects"}
 BOX = (300, 200, 600, 450)
 
 
@@ -74,3 +76,79 @@ def test_tiny_images_survive(size):
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(DataError, match="did you mean 'flips'"):
         augment(picture(), None, "flip", 0)
+
+
+def test_flips_and_turns_come_apart():
+    """A square with one bright corner shows all eight orientations, none of them in most draws."""
+    pixels = np.zeros((60, 60, 3), dtype=np.uint8)
+    pixels[:30, :20] = 255
+    seen = []
+    for seed in range(120):
+        bright = np.asarray(augment(Image.fromarray(pixels), None, "flips", seed)[0])[..., 0] > 120
+        rows, columns = np.nonzero(bright)
+        seen.append((rows.mean() < 30, columns.mean() < 30, np.ptp(rows) > np.ptp(columns)))
+    shares = [seen.count(orientation) / len(seen) for orientation in set(seen)]
+    assert len(shares) == 8
+    assert max(shares) < 0.4
+
+
+@pytest.mark.parametrize("preset", AUGMENTATIONS)
+@pytest.mark.parametrize("size", [(200, 120), (400, 240)])
+def test_a_pair_stays_aligned_and_boxes_belong_to_the_last(preset, size):
+    """The reference, of the same size or twice as large, shows the rectangle where the test photo does."""
+    for seed in range(6):
+        reference = picture().resize(size, Image.Resampling.NEAREST)
+        (first, last), (dent,) = augment_together((reference, picture()), (LabelledObject("dent", BOX),), preset, seed)
+        alone = augment(picture(), (LabelledObject("dent", BOX),), preset, seed)
+        assert last.tobytes() == alone[0].tobytes()
+        assert dent == alone[1][0]
+        places = []
+        for image in (first, last):
+            grey = np.asarray(image)[..., 0].astype(float)
+            rows, columns = np.nonzero(grey > (grey.min() + grey.max()) / 2)
+            places.append((rows.mean() / grey.shape[0], columns.mean() / grey.shape[1]))
+        np.testing.assert_allclose(*places, atol=0.01)  # a pixel of the shorter side
+
+
+def test_an_object_lies_in_the_photo_that_it_names():
+    """Hidden in the first photo it stops the draw, though the last shows it whole."""
+    edge = (0, 100, 40, 900)
+    named = LabelledObject("dent", edge, {"photo": 1})
+    other = Image.new("RGB", (200, 120))
+    drawn = [augment_together((picture(edge), other), (named,), "light", seed) for seed in range(40)]
+    refused = [images for images, objects in drawn if objects[0].box == edge and images[1] is other]
+    assert 0 < len(refused) < 40
+
+
+@pytest.mark.parametrize("preset", AUGMENTATIONS)
+@pytest.mark.parametrize(
+    "label", ["left_door", "Right wing", "R/H MLG", "passenger side", "LH flap", "door, left", "port engine"]
+)
+def test_a_mirror_image_is_refused_where_a_label_names_a_side(preset, label):
+    assert (broken_word(preset, ["dent", label]) is not None) == (preset in MIRRORING)
+
+
+@pytest.mark.parametrize("preset", AUGMENTATIONS)
+@pytest.mark.parametrize("label", ["upper_arm", "bottom seam", "top"])
+def test_a_turn_is_refused_where_a_label_names_an_end(preset, label):
+    assert (broken_word(preset, [label]) is not None) == (preset in TURNING)
+
+
+def test_words_that_only_contain_a_side_are_no_sides():
+    assert broken_word("flips", ["bright", "laptop", "upright", "leftover", "copyright", "stopper", "report"]) is None
+
+
+def test_the_presets_that_remain_are_named():
+    assert safe_presets(["left_door"]) == ["none", "light", "scans", "documents"]
+    assert safe_presets(["dent"]) == list(AUGMENTATIONS)
+
+
+def test_scans_keep_their_sides_and_nearly_their_grey():
+    """A bright left half stays at the left, and no level moves by more than a tenth of the range."""
+    pixels = np.full((80, 80, 3), 80, dtype=np.uint8)
+    pixels[:, :40] = 160
+    for seed in range(20):
+        drawn = np.asarray(augment(Image.fromarray(pixels), None, "scans", seed)[0]).astype(int)
+        assert drawn[20:60, 10:30].mean() > drawn[20:60, 50:70].mean() + 50
+        assert abs(drawn[20:60, 10:30].mean() - 160) < 26
+        assert abs(drawn[20:60, 50:70].mean() - 80) < 26

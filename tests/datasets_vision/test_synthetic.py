@@ -1,17 +1,58 @@
 """Drawn pictures: the same bytes for the same seed, and truths that are exactly those of the mask."""
 
+import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from datasets_vision.formats import voc
 from datasets_vision.formats.contract import Source
-from datasets_vision.synthetic import GOOD, KINDS, OBJECTS, SURFACES, object_scene, scenes, surface_scene, write_set
+from datasets_vision.provenance import is_synthetic
+from datasets_vision.synthetic import (
+    DOMAINS,
+    GOOD,
+    KINDS,
+    OBJECTS,
+    SURFACES,
+    Pictures,
+    aviation_maintenance,
+    car_damage,
+    object_scene,
+    rows,
+    scan_abnormalities,
+    scenes,
+    surface_scene,
+    write_set,
+    write_voc,
+)
+from datasets_vision.synthetic.severity import SEVERITIES, Measure, measured
+from vlm_ft.errors import DataError
 
 WORLDS = ("starter", "quickstart")
-DOMAINS = ("product_defects", "object_identification")
+TWO_WORLDS = ("product_defects", "object_identification")
+DRAWN = [name for name, domain in DOMAINS.items() if isinstance(domain, Pictures)]
+WRITTEN = [name for name in DOMAINS if name not in DRAWN]
+MEASURES = {
+    "car_damage": car_damage.MEASURES,
+    "aviation_maintenance": aviation_maintenance.MEASURES,
+    "scan_abnormalities": scan_abnormalities.MEASURES,
+}
+GRADED_CASES = [(domain, kind) for domain, measures in MEASURES.items() for kind in (GOOD, *measures)]
+# Whether a finding is darker or lighter than what lies within a few pixels of it.
+SHADES = {
+    ("car_damage", "crack"): -1,
+    ("car_damage", "shattered_glass"): 1,
+    ("aviation_maintenance", "crack"): -1,
+    ("aviation_maintenance", "missing_fastener"): -1,
+    ("scan_abnormalities", "nodule"): 1,
+    ("scan_abnormalities", "opacity"): 1,
+    ("scan_abnormalities", "mass"): -1,
+    ("scan_abnormalities", "calcification"): 1,
+    ("scan_abnormalities", "white_matter_lesion"): 1,
+}
 KIND_CASES = [(world, kind) for world in WORLDS for kind in (GOOD, *KINDS[world])]
 OBJECT_CASES = [(world, kind) for world in WORLDS for kind in OBJECTS[world]]
 
@@ -63,7 +104,7 @@ def test_the_worlds_share_nothing(what):
     assert not set(table["starter"]) & set(table["quickstart"])
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("domain", TWO_WORLDS)
 def test_every_class_comes_as_often(domain):
     names = [GOOD, *KINDS["quickstart"]] if domain == "product_defects" else [*OBJECTS["quickstart"]]
     drawn = list(scenes(domain, 2 * len(names), 5, "quickstart", 96))
@@ -72,8 +113,7 @@ def test_every_class_comes_as_often(domain):
         assert [scene.label for scene in drawn] == names * 2
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize(("domain", "world"), [(name, world) for name in DRAWN for world in DOMAINS[name].classes])
 def test_a_set_is_the_same_bytes_again(tmp_path: Path, domain, world):
     first, second, other = (
         write_set(domain, tmp_path / str(i), 6, seed, world, 96) for i, seed in enumerate((3, 3, 4))
@@ -93,3 +133,175 @@ def test_the_voc_loader_reads_a_set(tmp_path: Path):
     ):
         assert np.array_equal(np.asarray(Image.open(example.images[0])), scene.image)
         assert [thing.name for thing in example.label.objects] == [thing.name for thing in scene.objects]
+
+
+def drawn_of(domain, kind, count, size=128):
+    return [DOMAINS[domain].scene(np.random.default_rng((11, seed)), size, "quickstart", kind) for seed in range(count)]
+
+
+@pytest.mark.parametrize(("domain", "kind"), GRADED_CASES)
+def test_findings_are_where_the_mask_says_and_as_bad_as_they_measure(domain, kind):
+    for size in (64, 160):
+        for scene in drawn_of(domain, kind, 3, size):
+            check(scene, "quickstart")
+            assert (kind == GOOD) <= (not scene.objects)
+            for place, thing in enumerate(scene.objects):
+                measure = MEASURES[domain][thing.name]
+                assert thing.attributes["severity"] == measure.severity(measured(scene, place, measure.of))
+                assert thing.attributes["part"]
+            worst = max((thing.attributes["severity"] for thing in scene.objects), key=SEVERITIES.index, default="")
+            assert scene.columns["severity"] == worst
+
+
+@pytest.mark.parametrize("domain", MEASURES)
+def test_most_drawings_show_what_was_asked_for(domain):
+    for kind in MEASURES[domain]:
+        named = [kind in {thing.name for thing in scene.objects} for scene in drawn_of(domain, kind, 6, 96)]
+        assert sum(named) >= 5, kind
+
+
+@pytest.mark.parametrize("domain", MEASURES)
+def test_every_severity_comes_up(domain):
+    found = {
+        thing.attributes["severity"] for scene in scenes(domain, 60, 3, "quickstart", 64) for thing in scene.objects
+    }
+    assert found == set(SEVERITIES)
+
+
+@pytest.mark.parametrize(("domain", "kind"), SHADES)
+def test_a_finding_is_lighter_or_darker_than_what_lies_about_it(domain, kind):
+    right = []
+    for scene in drawn_of(domain, kind, 12):
+        under = np.isin(scene.mask, [i for i, thing in enumerate(scene.objects, start=1) if thing.name == kind])
+        about = cv2.dilate(under.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & (scene.mask == 0)
+        if under.any() and about.any():
+            grey = scene.image.mean(2)
+            right.append(SHADES[domain, kind] * (np.median(grey[under]) - np.median(grey[about])) > 0)
+    assert sum(right) >= 0.75 * len(right) > 0
+
+
+@pytest.mark.parametrize(
+    ("domain", "line", "area"), [("car_damage", "crack", "dent"), ("aviation_maintenance", "crack", "dent")]
+)
+def test_lines_fill_less_of_their_box_than_areas(domain, line, area):
+    def filled(kind):
+        shares = []
+        for scene in drawn_of(domain, kind, 10):
+            for place, thing in enumerate(scene.objects, start=1):
+                left, top, right, bottom = thing.box
+                if thing.name == kind:
+                    shares.append((scene.mask == place).sum() / ((right - left) * (bottom - top)))
+        return np.median(shares)
+
+    assert filled(line) + 0.15 < filled(area)
+
+
+@pytest.mark.parametrize("kind", car_damage.CAR_DAMAGE)
+def test_a_damage_changes_nothing_but_its_part(kind):
+    rng = np.random.default_rng(4)
+    before = rng.random((96, 96, 3)).astype(np.float32)
+    part = np.zeros((96, 96), bool)
+    part[30:70, 20:80] = True
+    after = before.copy()
+    where = car_damage._damage(rng, after, kind, part)
+    assert where.any()
+    assert not (where & ~part).any()
+    assert np.array_equal(before[~part], after[~part])
+    assert not np.array_equal(before[where], after[where])
+
+
+def test_scans_are_grey_and_each_lesion_is_in_its_own_modality():
+    for kind, modality in scan_abnormalities.LESIONS.items():
+        scene = drawn_of("scan_abnormalities", kind, 1)[0]
+        assert scene.columns["modality"] == modality
+        assert np.ptp(scene.image, axis=2).max() == 0
+
+
+def test_measures_are_told_from_their_bounds_on():
+    measure = Measure("area", 0.1, 0.2)
+    assert [measure.severity(value) for value in (0, 0.099, 0.1, 0.199, 0.2, 1)] == [
+        "minor", "minor", "moderate", "moderate", "severe", "severe"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("domain", MEASURES)
+def test_the_voc_loader_reads_parts_severities_and_columns(tmp_path: Path, domain):
+    folder = write_set(domain, tmp_path / "set", 10, 1, "quickstart", 96)
+    found = sorted(voc.read(Source(path=folder)), key=lambda example: example.id)
+    for example, scene in zip(found, scenes(domain, 10, 1, "quickstart", 96), strict=True):
+        told = [{key: thing.attributes[key] for key in ("part", "severity")} for thing in example.label.objects]
+        assert told == [dict(thing.attributes) for thing in scene.objects]
+        assert {key: example.label.columns[key] for key in scene.columns} == scene.columns
+        assert example.label.image_class == scene.label
+
+
+@pytest.mark.parametrize("domain", WRITTEN)
+def test_rows_are_the_same_again_and_each_stands_alone(tmp_path: Path, domain):
+    first, second = (write_set(domain, tmp_path / name, 24, 5, "quickstart") for name in ("a", "b"))
+    text = (first / "rows.jsonl").read_text()
+    assert text == (second / "rows.jsonl").read_text()
+    assert [json.loads(line) for line in text.splitlines()] == list(rows(domain, 24, 5))
+    assert text != "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(domain, 24, 6))
+    assert list(rows(domain, 3, 5)) == list(rows(domain, 24, 5))[:3]
+
+
+@pytest.mark.parametrize("domain", WRITTEN)
+def test_rows_are_whole_sentences_with_every_slot_filled(domain):
+    for row in rows(domain, 60, 2):
+        told = json.dumps(row)
+        assert "{" not in told[1:].replace('{"role"', "")
+        assert all(row.values())
+
+
+@pytest.mark.parametrize(
+    ("domain", "field", "many"),
+    [
+        ("aviation_logs", "kind", 6),
+        ("customer_chatbot", "intent", 8),
+        ("industry_language", "intent", 4),
+        ("medical_conditions", "decision", 3),
+        ("scientific_research", "verdict", 3),
+        ("technical_diagnosis", "fault", 10),
+    ],
+)
+def test_every_label_of_a_text_comes_as_often(domain, field, many):
+    labels = [row[field] for row in rows(domain, 3 * many, 0)]
+    assert {labels.count(label) for label in set(labels)} == {3}
+    assert len(set(labels)) == many
+
+
+def test_the_marker_is_found_from_the_set_and_from_what_lies_in_it(tmp_path: Path):
+    folder = write_set("medical_conditions", tmp_path / "set", 2, 0, "quickstart")
+    assert is_synthetic(folder)
+    assert is_synthetic(folder / "rows.jsonl")
+    assert not is_synthetic(tmp_path)
+    assert json.loads((folder / "synthetic.json").read_text()) == {
+        "domain": "medical_conditions",
+        "count": 2,
+        "seed": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("domain", "world", "says"),
+    [
+        ("car_damag", "quickstart", "'car_damag' is not known; known: product_defects"),
+        ("car_damage", "starter", "'car_damage' has no world 'starter'; known: quickstart"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told(tmp_path: Path, domain, world, says):
+    with pytest.raises(DataError, match=says):
+        write_set(domain, tmp_path / "set", 2, 0, world)
+    assert not (tmp_path / "set").exists()
+
+
+def test_drawings_and_texts_are_not_taken_for_one_another(tmp_path: Path):
+    with pytest.raises(DataError, match="is drawn, not written"):
+        next(rows("car_damage", 1, 0))
+    with pytest.raises(DataError, match="is written, not drawn"):
+        next(scenes("legal_documents", 1, 0, "quickstart"))
+    (full := tmp_path / "full").touch()
+    with pytest.raises(DataError, match="is not empty"):
+        write_set("car_damage", full.parent, 1, 0, "quickstart")
+    with pytest.raises(DataError, match="no scenes"):
+        write_voc(tmp_path / "none", [])
