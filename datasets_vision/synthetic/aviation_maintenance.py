@@ -77,7 +77,8 @@ def skin_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scen
     skin = _skin(rng, size, painted="paint_loss" in kinds or rng.random() < 0.65)
     holes = _chosen_holes(rng, skin, size) if "missing_fastener" in kinds else []
     picture = _render(rng, skin, size, holes)
-    mask, named, seams = np.zeros((size, size), np.uint8), [], strokes(size, list(skin.seams), [1, 1]) > 0
+    mask, seams = np.zeros((size, size), np.uint8), strokes(size, list(skin.seams), [1, 1]) > 0
+    named: list[tuple[str, str]] = []
     for wanted in kinds:
         for alpha in _drawn(rng, picture, skin, wanted, holes):
             covered = alpha > COVERED
@@ -113,8 +114,8 @@ def _laid_out(rng: Generator, matrix: NDArray[np.float64], pitch: float, finish:
     crowded = (np.abs(both[:, 0] - across) < 1.1) & (np.abs(both[:, 1] - down) < 1.1)
     fasteners = placed(both[~crowded].astype(np.float32), matrix)
     seams = (
-        placed(np.float32([[-reach, down], [reach, down]]), matrix),
-        placed(np.float32([[across, -reach], [across, reach]]), matrix),
+        placed(np.array([[-reach, down], [reach, down]], np.float32), matrix),
+        placed(np.array([[across, -reach], [across, reach]], np.float32), matrix),
     )
     return Skin(finish, fasteners, seams, max(LEAST_HOLE, pitch * float(rng.uniform(0.14, 0.22))), matrix)
 
@@ -159,7 +160,7 @@ def _weathered(rng: Generator, picture: Picture, skin: Skin) -> Picture:
     lines = []
     for x, y in skin.fasteners[rng.integers(0, len(skin.fasteners), int(rng.integers(0, 8)))]:
         tail = rng.uniform(0.05, 0.2) * size
-        lines.append(np.float32([[x, y], [x + rng.normal(0, 0.1) * tail, y + tail]]))
+        lines.append(np.array([[x, y], [x + rng.normal(0, 0.1) * tail, y + tail]], np.float32))
     if lines:
         smear = soften(strokes(size, lines, [2] * len(lines)), 1.5)
         shade(picture, smear * np.float32(-rng.uniform(0.1, 0.3)))

@@ -71,7 +71,8 @@ def car_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene
         bend = _bend(rng)
         ids = _ids([placed(_bent(panel.outline, bend), matrix) for panel in panels], size)
     picture = _render(rng, panels, ids, matrix)
-    mask, named = np.zeros((size, size), np.uint8), []
+    mask = np.zeros((size, size), np.uint8)
+    named: list[tuple[str, str]] = []
     for wanted in _kinds(rng, panels, ids, kind):
         place = int(rng.choice(_places(panels, ids, wanted)))
         mask[_damage(rng, picture, wanted, ids == place)] = len(named) + 1

@@ -34,7 +34,9 @@ def _disc(stuff: Stuff, x: float, y: float, radius: float) -> Panel:
 
 
 def _mirrored(panel: Panel, width: float) -> Panel:
-    return Panel(panel.name, panel.stuff, np.float32([width, 0]) + panel.outline * np.float32([-1, 1]))
+    return Panel(
+        panel.name, panel.stuff, np.array([width, 0], np.float32) + panel.outline * np.array([-1, 1], np.float32)
+    )
 
 
 def _wheel(x: float) -> tuple[Panel, ...]:

@@ -66,7 +66,7 @@ def scuff(rng: Generator, picture: Picture, spot: Spot) -> Field:
     pale = picture.mean() < 0.55 or rng.random() < 0.3
     tone = hsv(rng.uniform(0.05, 0.6), rng.uniform(0, 0.12), rng.uniform(0.7, 0.95) if pale else rng.uniform(0.1, 0.3))
     blend(picture, alpha * np.float32(0.5 + 0.5 * spot.contrast), tone)
-    return alpha
+    return np.asarray(alpha, np.float32)
 
 
 def crack(rng: Generator, picture: Picture, spot: Spot) -> Field:
@@ -132,7 +132,7 @@ def shattered(rng: Generator, picture: Picture, spot: Spot) -> Field:
         np.clip(web * np.float32(0.45 + 0.4 * spot.contrast) + frost, 0, 1),
         hsv(0.5, 0.05, rng.uniform(0.75, 0.98)),
     )
-    return np.maximum(area, web)
+    return np.asarray(np.maximum(area, web), np.float32)
 
 
 def lamp_hole(rng: Generator, picture: Picture, spot: Spot) -> Field:

@@ -63,7 +63,8 @@ def scan_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scen
         kind = str(rng.choice([GOOD, *LESIONS]))
     modality = str(rng.choice(sorted(set(LESIONS.values())))) if kind == GOOD else LESIONS[kind]
     phantom = PHANTOMS[modality](rng, size)
-    mask, named = np.zeros((size, size), np.uint8), []
+    mask = np.zeros((size, size), np.uint8)
+    named: list[tuple[str, str]] = []
     for _ in range(_count(rng, kind)):
         covered = LESION_OF[kind](rng, phantom, phantom.room[kind]) > COVERED
         mask[covered & (mask == 0)] = len(named) + 1
@@ -97,7 +98,7 @@ def _body(rng: Generator, size: int, wide: float, tall: float) -> tuple[Field, F
     x, y = grid(size, size)
     angle = rng.normal(0, 0.05)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    middle, scale = np.float32(size / 2 * (1 + rng.normal(0, 0.03, 2))), size / 2 * rng.uniform(0.85, 1.05)
+    middle, scale = (size / 2 * (1 + rng.normal(0, 0.03, 2))).astype(np.float32), size / 2 * rng.uniform(0.85, 1.05)
     x, y = x - middle[0], y - middle[1]
     u, v = (x * cos + y * sin) / np.float32(scale * wide), (y * cos - x * sin) / np.float32(scale * tall)
     return np.asarray(u, np.float32), np.asarray(v, np.float32)

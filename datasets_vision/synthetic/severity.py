@@ -38,12 +38,12 @@ def measured(scene: Scene, place: int, of: Literal["area", "length", "count"]) -
     height, width = scene.mask.shape
     match of:
         case "area":
-            return float(np.count_nonzero(scene.mask == place + 1)) / (height * width)
+            return float(np.count_nonzero(scene.mask == place + 1) / (height * width))
         case "length":
             left, top, right, bottom = thing.box
             return float(np.hypot(right - left, bottom - top) / np.hypot(height, width))
         case "count":
-            return sum(other.name == thing.name for other in scene.objects)
+            return float(sum(other.name == thing.name for other in scene.objects))
 
 
 def graded(scene: Scene, measures: Mapping[str, Measure]) -> Scene:
