@@ -83,7 +83,7 @@ def _without_weights(recipe: Recipe) -> Base:
 
 def most_pixels(processor: Any, family: Family) -> int | None:
     """The most pixels of one image that reach the tower; None where the processor states no bound."""
-    images = getattr(processor, "image_processor", None)
+    images: Any = getattr(processor, "image_processor", None)
     match family.pixel_limits:
         case "none":
             return None

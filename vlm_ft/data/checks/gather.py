@@ -58,7 +58,8 @@ def gather(
             witnesses.add(task.values(item.label), item.source)
             count += 1
     form = Form.observed(task, witnesses.values, recipe.labels, recipe.fields)
-    filling = Filling(Index(recipe.splits), form, ruler, Memory(), every=max(1, count // MEASURED))
+    every, tile = max(1, count // MEASURED), recipe.tiling.side if recipe.tiling else None
+    filling = Filling(Index(recipe.splits), form, ruler, Memory(), every=every, tile=tile)
     for item in _streamed(recipe, "checking", progress):
         if isinstance(item, SetAside):
             filling.index.set_aside(item)
@@ -76,7 +77,7 @@ def gather_loaded(dataset: Dataset, recipe: Recipe) -> Index:
         filling.index.set_aside(entry)
     for cases in dataset.cases.values():
         for case in cases:
-            filling.take(case.example, case.values)
+            filling.add(case.example, case.values)
     filling.index.settle_as((group_of(case.example), role) for role, cases in dataset.cases.items() for case in cases)
     near.find(filling.index)
     return filling.index
@@ -131,7 +132,15 @@ class Filling:
     """Takes examples into an index, one at a time."""
 
     def __init__(
-        self, index: Index, form: Form, ruler: Ruler | None, memory: Memory, *, every: int = 1, decode: bool = True
+        self,
+        index: Index,
+        form: Form,
+        ruler: Ruler | None,
+        memory: Memory,
+        *,
+        every: int = 1,
+        decode: bool = True,
+        tile: int | None = None,
     ) -> None:
         self.index = index
         self._form = form
@@ -140,18 +149,22 @@ class Filling:
         self._memory = memory
         self._every = every
         self._decode = decode
+        self._tile = tile
         self._empty: int | None = None
         self._taken = 0
 
     def take(self, example: Example, values: Values) -> None:
-        """Check its label against the form, look at its pictures, measure its row."""
+        """Check its label against the form, and add it."""
         try:
             values = narrowed(values, self._form)
         except FormError as error:
             self.index.misfit(example.source, str(error))
             return
-        if not values:
-            return
+        if values:
+            self.add(example, values)
+
+    def add(self, example: Example, values: Values) -> None:
+        """Look at its pictures, and measure its row; its values are those of the form."""
         pictures = [(picture, look(picture, decode=self._decode, memory=self._memory)) for picture in example.images]
         number = self.index.add(example, values, self._form, pictures)
         if self._ruler is not None:
@@ -169,7 +182,7 @@ class Filling:
         most = self._empty + len(target.encode()) + sum(len(turn.text.encode()) + 16 for turn in example.turns)
         self._taken += 1
         if most > ruler.limit or len(pictures) > 1 or self._taken % self._every == 0:
-            sizes = [(facts.width, facts.height) for _, facts in pictures if facts.width]
+            sizes = [self._seen_size(facts) for _, facts in pictures if facts.width]
             self.index.length(number, *ruler.lengths(form, example.turns, sizes, target))
 
     def _small_boxes(
@@ -182,10 +195,15 @@ class Filling:
                 continue
             picture, facts = pictures[place]
             left, top, right, bottom = thing.box
-            scale = seen_scale(facts, ruler.most_pixels) / BOX_SCALE
+            scale = seen_scale(self._seen_size(facts), ruler.most_pixels) / BOX_SCALE
             width, height = (right - left) * facts.width * scale, (bottom - top) * facts.height * scale
             if 0 < width * height < SMALL_SIDE**2:
                 self.index.small_box(number, picture, thing.name, (width, height), thing.box)
+
+    def _seen_size(self, facts: Facts) -> tuple[int, int]:
+        """A picture's width and height in pixels, or those of a tile of it."""
+        most = self._tile or max(facts.width, facts.height)
+        return min(facts.width, most), min(facts.height, most)
 
 
 def _photo(attributes: Any, count: int) -> int | None:
@@ -194,7 +212,7 @@ def _photo(attributes: Any, count: int) -> int | None:
     return photo - 1 if isinstance(photo, int) and 1 <= photo <= count else None
 
 
-def seen_scale(facts: Facts, most_pixels: int | None) -> float:
-    """By how much the base shrinks a picture's sides, at most 1."""
-    area = facts.width * facts.height
+def seen_scale(size: tuple[int, int], most_pixels: int | None) -> float:
+    """By how much the base shrinks the sides of a picture of that width and height, at most 1."""
+    area = size[0] * size[1]
     return min(1.0, math.sqrt(most_pixels / area)) if most_pixels and area else 1.0

@@ -77,7 +77,15 @@ def _likes(index: Index, *, same_role: bool) -> Iterator[Fault]:
 
 
 def texts(index: Index) -> Iterator[Fault]:
-    """The same text, without an image, in two roles."""
+    """The same text, without an image, in two roles; first, how much of `test` that makes untrue."""
+    tested = index.one("SELECT count(*) FROM placed WHERE role = 'test'")
+    known = index.one(
+        """SELECT count(*) FROM placed WHERE role = 'test' AND images = 0
+        AND text IN (SELECT text FROM placed WHERE role = 'train' AND images = 0)"""
+    )
+    if known:
+        value = f"{known} of {tested} test examples ({known / tested:.1%}) have a text that train has, too"
+        yield Fault("warning", "test", value, "expect less on new texts; group_by that column keeps texts together")
     query = """
         SELECT min(place), group_concat(DISTINCT role), count(*), max(place) FROM placed
         WHERE images = 0 AND text IS NOT NULL GROUP BY text HAVING count(DISTINCT role) > 1"""

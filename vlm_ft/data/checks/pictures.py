@@ -151,7 +151,7 @@ def outline(grey: bytes) -> Levels:
     levels = np.frombuffer(grey, np.uint8).reshape(GREY_SIDE, GREY_SIDE).astype(np.float64)
     levels = levels - levels.mean()
     length = float(np.sqrt((levels**2).sum()))
-    return levels / length if length else levels
+    return np.asarray(levels / length if length else levels)
 
 
 def likeness(one: Levels, other: Levels) -> float:
