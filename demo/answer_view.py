@@ -62,8 +62,8 @@ def notice_view(notice: str) -> str:
     return f'<p class="notice">{escape(notice)}</p>' if notice else ""
 
 
-def raw_view(prediction: Prediction) -> str:
-    """The prediction as indented JSON."""
+def raw_view(prediction: Prediction, notice: str = "") -> str:
+    """The prediction as indented JSON, with what every answer says besides."""
     record = {
         "fields": {
             name: {"value": entry.value}
@@ -74,6 +74,7 @@ def raw_view(prediction: Prediction) -> str:
         "decision": prediction.decision,
         "error": prediction.error,
         "raw": prediction.raw,
+        **({"notice": notice} if notice else {}),
     }
     return json.dumps(record, indent=2, ensure_ascii=False)
 

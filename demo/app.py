@@ -120,7 +120,7 @@ def assess(predictor: Predictor, adapter: str, photo: str | None, text: str | No
         message = "Something went wrong inside; the server's log says what. Try again, or tell its owner."
         return None, message_view(message, card.notice), ""
     shown = drawn(image, marks(card.form, prediction)) if image else None
-    return shown, answer_view(card, prediction), raw_view(prediction)
+    return shown, answer_view(card, prediction), raw_view(prediction, card.notice)
 
 
 def reads_photos(card: Card) -> bool:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from vlm_ft.data.cases import load
 from vlm_ft.errors import RecipeError
-from vlm_ft.recipe import RECIPES, Recipe, find_recipe, load_recipe, shipped
+from vlm_ft.recipe import RECIPES, Recipe, find_rate_card, find_recipe, load_recipe, shipped
 
 DATA = Path(os.environ.get("VLM_FT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 PLAIN: dict[str, Any] = {
@@ -171,5 +171,15 @@ def test_a_shipped_recipe_reads_its_data(name: str, monkeypatch: pytest.MonkeyPa
     dataset = load(recipe)
     assert dataset.form.names == tuple(name for name in dataset.form.names if name in (recipe.fields or ()))
     assert dataset.form.names
-    assert dataset.counts["train"] > 100
+    assert dataset.counts["train"] > 20  # the smallest real sets have some thirty photos
     assert dataset.counts["test"] > 0
+
+
+def test_a_recipe_s_rate_card_is_found_by_name_or_path(tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_bytes(find_rate_card("example_eur").read_bytes())
+    assert find_rate_card(str(own)) == own
+    with pytest.raises(RecipeError, match=r"rate_card example_usd: no such file, .* did you mean 'example_eur'"):
+        find_rate_card("example_usd")
+    with pytest.raises(RecipeError, match=r"rate_card nowhere\.csv: no such file"):
+        find_rate_card("nowhere.csv")

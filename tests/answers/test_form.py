@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.form import Form, paths
 from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Text
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.errors import FormError
+from vlm_ft.recipe import find_rate_card
 from vlm_ft.tasks import TASKS
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=str)
@@ -247,3 +249,36 @@ def test_what_is_no_answer_is_told(text: str, whole_form: Forms) -> None:
 def test_a_target_lacks_nothing(whole_form: Forms) -> None:
     with pytest.raises(FormError, match="answer lacks kind, findings"):
         whole_form(DEFECTS).target({"passed": True})
+
+
+def test_a_form_derives_what_its_fields_tell() -> None:
+    task = TASKS["aviation_maintenance"]
+    whole = Form.of(task, {"kind": ["dent", "none"], "cause": ["fatigue"]}, ["kind", "cause"])
+    assert [entry.kind for entry in whole.derivations] == ["priority"]
+    assert whole.derive({"kind": "dent"})["priority"]["priority"] == "next_check"
+    assert whole.derive({"kind": "none"})["priority"]["priority"] == "nothing_found"
+    assert whole.derive({"cause": "fatigue"}) == {}
+    assert Form.of(task, {"cause": ["fatigue"]}, ["cause"]).derivations == ()
+
+
+def test_derivations_leave_the_fingerprint_and_survive_the_card() -> None:
+    card = read_rate_card(find_rate_card("example_eur"))
+    asked = Form.of(TASKS["car_damage"], {"findings.part": ["door"], "findings.kind": ["dent"]}, ["findings"])
+    priced = asked.deriving(card)
+    assert priced.fingerprint == asked.fingerprint
+    values = {"findings": [{"part": "door", "kind": "dent", "severity": "minor", "box": [0, 0, 9, 9], "photo": 1}]}
+    derived = priced.derive(values)
+    read = Form.model_validate_json(priced.model_dump_json())
+    assert read == priced
+    assert read.derive(values) == derived != {}
+    assert asked.derive(values) == {}
+    other = card.model_copy(update={"name": "other"})
+    assert [entry.name for entry in priced.deriving(other).derivations] == ["other"]
+
+
+def test_what_lists_no_findings_has_no_estimate() -> None:
+    form = Form.of(TASKS["car_damage"], only=["severity"])
+    with pytest.raises(
+        FormError, match=r"estimate example_eur: the form lists no findings by kind \(it asks severity\)"
+    ):
+        form.deriving(read_rate_card(find_rate_card("example_eur")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -59,6 +60,7 @@ def test_every_sample_is_shown(task: Task, card_of: Any, sample_prediction: Any)
     for value in prediction.values.values():
         assert isinstance(value, bool | list) or str(value) in text
     assert card.notice in text
+    assert json.loads(raw_view(prediction, card.notice))["notice"] == card.notice
     assert card.notice in Markup(empty_view(card)).text
     assert card.form.title in Markup(card_view(card)).text
 
