@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pyarrow import Schema
     from pyarrow.parquet import ParquetFile
 
-_BUFFER = 1 << 20  # bytes a column
+_BUFFER = 1 << 16  # bytes a column
 _ROWS, _ROWS_WITH_PHOTOS = 1000, 16  # at a time
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{8,})?$")
 _PHOTO_PARTS = frozenset({"bytes", "path"})
@@ -79,7 +79,7 @@ def _read_file(source: Source, root: Path, path: Path) -> Iterator[Example | Set
             stem = path.relative_to(root).with_suffix("").as_posix()
             role, number = _role(path), 0
             rows = _ROWS_WITH_PHOTOS if columns.photos else _ROWS
-            for batch in file.iter_batches(rows):
+            for batch in file.iter_batches(rows, use_threads=False):
                 for values in batch.to_pylist():
                     number += 1
                     yield reader.example(values, f"{stem}:{number}", f"{path}:{number}", role)
@@ -89,9 +89,19 @@ def _read_file(source: Source, root: Path, path: Path) -> Iterator[Example | Set
 
 
 def _open(path: Path) -> ParquetFile:
+    """With the system's allocator: Arrow's own keeps what it frees, and grows with the rows that pass.
+
+    A reader takes the allocator that is the default when it opens, and keeps it.
+    """
+    import pyarrow as pa
     from pyarrow import parquet
 
-    return parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+    usual = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        return parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+    finally:
+        pa.set_memory_pool(usual)
 
 
 def _role(path: Path) -> str | None:
