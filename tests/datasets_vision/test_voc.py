@@ -161,3 +161,13 @@ def test_two_annotations_of_one_image_are_a_duplicate(tmp_path):
     write(tmp_path, "a")
     (tmp_path / "Annotations/copy.xml").write_text((tmp_path / "Annotations/a.xml").read_text())
     assert "id 'JPEGImages/a' is taken by" in reasons(reading(tmp_path))
+
+
+def test_attributes_as_cvat_writes_them(tmp_path):
+    told = "<attributes><attribute><name>part</name><value> door </value></attribute>"
+    told += "<attribute><name>old</name><value>true</value></attribute>"
+    told += "<attribute><name></name><value>x</value></attribute><attribute><name>y</name></attribute></attributes>"
+    write(tmp_path, "a", box("dent", 1, 1, 20, 20).replace("</object>", f"{told}</object>"))
+    (thing,) = reading(tmp_path).examples[0].label.objects
+    assert {name: thing.attributes[name] for name in ("part", "old")} == {"part": "door", "old": True}
+    assert not {"", "y"} & set(thing.attributes)
