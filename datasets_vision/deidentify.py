@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets_vision.burned_in import PixelBox, text_areas
 from datasets_vision.confidentiality import Changes, Dates, Pseudonyms, private_words, strip
-from datasets_vision.dicom import BROKEN, frame_count, header, is_dicom
+from datasets_vision.dicom import damaged_tags, frame_count, header, is_dicom
 from datasets_vision.example import View
 from datasets_vision.images import natural_key, open_image
 from vlm_ft.errors import DataError
@@ -112,24 +112,22 @@ def deidentify(
 def _copy(path: Path, relative: Path, out: Path, pseudonyms: Pseudonyms, name: str) -> Copied:
     import pydicom
 
-    known = header(path)  # in our words where it cannot be read
-    if "Rows" not in known:
-        raise DataError(f"{path}: holds no picture; reports and plans are not copied")
-    frame_count(path, known)
-    words, burned = private_words(known), str(known.get("BurnedInAnnotation") or "").strip().upper()
-    areas, unchecked = _text(path, known)
-    copy = Path(*(_safe(part, words, pseudonyms) for part in relative.parts))
-    target = out / copy
-    if target.exists() or target == out / LOG:
-        raise DataError(f"{path}: {target} is there already, and its log does not know it; give an empty folder")
-    try:
+    with damaged_tags(path):
+        known = header(path)
+        if "Rows" not in known:
+            raise DataError(f"{path}: holds no picture; reports and plans are not copied")
+        frame_count(path, known)
+        words, burned = private_words(known), str(known.get("BurnedInAnnotation") or "").strip().upper()
+        areas, unchecked = _text(path, known)
+        copy = Path(*(_safe(part, words, pseudonyms) for part in relative.parts))
+        target = out / copy
+        if target.exists() or target == out / LOG:
+            raise DataError(f"{path}: {target} is there already, and its log does not know it; give an empty folder")
         whole = pydicom.dcmread(path, force=True)
         whole.file_meta.TransferSyntaxUID = known.file_meta.TransferSyntaxUID
         _clear_hidden_overlays(whole)
         changes = strip(whole, pseudonyms)
         data = _written(whole)
-    except BROKEN as error:
-        raise DataError(f"{path}: cannot be written again ({type(error).__name__}); export it again") from None
     burned = burned if burned in ("YES", "NO") else ""
     entry = _entry(name, copy, changes, burned, areas, unchecked)
     _place(target, data, out / LOG, {**asdict(entry), "doubtful": entry.doubtful})

@@ -5,9 +5,11 @@ Errors name the file and what is wrong with it. No value of its tags is ever tol
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +53,20 @@ BROKEN = (
 )
 
 
+@contextlib.contextmanager
+def damaged_tags(path: Path) -> Iterator[None]:
+    """Around all that touches a data set: pydicom parses a tag when it is asked for, and then raises anything.
+
+    Its messages quote values, so that they are neither told nor chained.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: damaged DICOM tags ({type(error).__name__}); export or copy it again") from None
+
+
 def is_dicom(path: Path) -> bool:
     """By its suffix; a file without one (or with a number for one, as UIDs end) by the preamble."""
     suffix = path.suffix.lower()
@@ -80,15 +96,13 @@ def header(path: Path) -> Dataset:
 
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     warnings.filterwarnings("ignore", module="pydicom")  # they quote the tags' values
-    _check_inflated(path)
-    try:
+    with damaged_tags(path):
+        _check_inflated(path)
         known = pydicom.dcmread(path, stop_before_pixels=True, force=not has_preamble(path))
         if not has_preamble(path) and "Rows" not in known and "SOPClassUID" not in known:
             raise DataError(f"{path}: not a DICOM file; give DICOM, or name it by what it is")
         if "TransferSyntaxUID" not in known.file_meta:
             known.file_meta.TransferSyntaxUID = pydicom.uid.UID(_GUESSED[_encoding(known)])
-    except BROKEN as error:
-        raise DataError(f"{path}: damaged DICOM header ({type(error).__name__}); copy the file again") from error
     return known
 
 
@@ -125,7 +139,8 @@ def check_window(path: Path, known: Dataset, window: Window) -> None:
 
 def dicom_size(path: Path, *, max_pixels: int) -> tuple[int, int]:
     """(width, height) in pixels, from the header alone; raises DataError."""
-    return _size(path, header(path), max_pixels)
+    with damaged_tags(path):
+        return _size(path, header(path), max_pixels)
 
 
 def open_dicom(view: View, *, max_pixels: int) -> PILImage:
@@ -135,9 +150,13 @@ def open_dicom(view: View, *, max_pixels: int) -> PILImage:
     file without one is shown whole up to eight bits, and between its 1st and 99th percentile above. Raises
     DataError for what holds no picture, is damaged, too large, or in no window that fits.
     """
+    with damaged_tags(view.path):
+        return _opened(view, header(view.path), max_pixels)
+
+
+def _opened(view: View, known: Dataset, max_pixels: int) -> PILImage:
     from PIL import Image
 
-    known = header(view.path)
     values = _values(view, known, max_pixels)
     kind = str(known.get("PhotometricInterpretation", "MONOCHROME2")).strip()
     if is_grey(known) and values.ndim == 2:
@@ -148,7 +167,7 @@ def open_dicom(view: View, *, max_pixels: int) -> PILImage:
         return Image.fromarray(_coloured(known, values, palette=kind == "PALETTE COLOR"))
     except BROKEN as error:
         reason = f"its colours ({kind}) cannot be read ({type(error).__name__})"
-        raise DataError(f"{view.path}: {reason}; export it again") from error
+        raise DataError(f"{view.path}: {reason}; export it again") from None
 
 
 def _size(path: Path, known: Dataset, max_pixels: int) -> tuple[int, int]:
@@ -182,7 +201,7 @@ def _values(view: View, known: Dataset, max_pixels: int) -> np.ndarray:
     try:
         return _frame(path, syntax, view.frame)
     except BROKEN as error:
-        raise DataError(f"{path}: {_why(known, error)}; export or copy it again") from error
+        raise DataError(f"{path}: {_why(known, error)}; export or copy it again") from None
 
 
 def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
@@ -222,7 +241,7 @@ def _grey(view: View, known: Dataset, stored: np.ndarray, inverted: bool) -> np.
         shown = _windowed(view, known, stored)
     except BROKEN as error:
         reason = f"its rescale or window tags are damaged ({type(error).__name__})"
-        raise DataError(f"{view.path}: {reason}; export it again") from error
+        raise DataError(f"{view.path}: {reason}; export it again") from None
     return 255 - shown if inverted else shown
 
 
@@ -308,8 +327,8 @@ def _whole(path: Path, known: Dataset, name: str, usual: int | None = None) -> i
         if value in (None, "") and usual is not None:
             return usual
         return int(str(value))
-    except BROKEN as error:
-        raise DataError(f"{path}: {name} is no whole number; export it again") from error
+    except BROKEN:
+        raise DataError(f"{path}: {name} is no whole number; export it again") from None
 
 
 def _sort(known: Dataset) -> str:
@@ -325,8 +344,8 @@ def _check_inflated(path: Path) -> None:
         return
     try:
         meta = pydicom.filereader.read_file_meta_info(path)
-    except BROKEN:
-        return  # the reading proper will tell
+    except Exception:  # anything, as in damaged_tags; the reading proper will tell
+        return
     if meta.get("TransferSyntaxUID") != _DEFLATED:
         return
     inflating, size = zlib.decompressobj(-zlib.MAX_WBITS), 0

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets_vision.dicom import check_window, frame_count, header, is_dicom, is_grey
+from datasets_vision.dicom import check_window, damaged_tags, frame_count, header, is_dicom, is_grey
 from datasets_vision.example import Example, Label, Picture, View, Window
 from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
 from datasets_vision.formats.folders import LABELS, read_labels, row_of
@@ -70,35 +71,50 @@ def _examples(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Exa
         yield SetAside(str(path), f"in no class folder; move it into one, or give image_class or {LABELS}")
         return
     try:
+        facts = _facts(source, path, folders[0] if folders else "")
+    except DataError as error:
+        yield SetAside.of(path, error)
+        return
+    written = cells.pop("class", "") if not folders else ""
+    label = Label(folders[0] if folders else written or None, columns={**cells, **facts.columns})
+    key = f"scan-{hashlib.sha256(relative.as_posix().encode()).hexdigest()[:16]}"
+    for frame, picture in _pictures(source, path, facts):
+        name = key if frame is None else f"{key}/{frame}"
+        yield Example(name, images=(picture,), label=label, group=facts.group or key, source=str(path), role=role)
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is taken from a file's tags."""
+
+    frames: int
+    window: Window | None
+    group: str
+    columns: dict[str, str]
+
+
+def _facts(source: Source, path: Path, folder: str) -> _Facts:
+    """Raises DataError for a file that cannot be shown, or whose class `folder` names its patient."""
+    with damaged_tags(path):
         known = header(path)
         image_size(path)
         window = source.window if is_grey(known) else None
         if window is not None:
             check_window(path, known, window)
-        pictures = _pictures(source, path, frame_count(path, known), window)
-    except DataError as error:
-        yield SetAside.of(path, error)
-        return
-    if folders and _names_person(folders[0], known):
-        yield SetAside(str(path), "its class folder bears the patient's name or id; name folders by class")
-        return
-    written = cells.pop("class", "") if not folders else ""
-    label = Label(folders[0] if folders else written or None, columns={**cells, **_tags(source, known)})
-    key, group = f"scan-{hashlib.sha256(relative.as_posix().encode()).hexdigest()[:16]}", patient_group(known)
-    for frame, picture in pictures:
-        name = key if frame is None else f"{key}/{frame}"
-        yield Example(name, images=(picture,), label=label, group=group or key, source=str(path), role=role)
+        if folder and _names_person(folder, known):
+            raise DataError(f"{path}: its class folder bears the patient's name or id; name folders by class")
+        return _Facts(frame_count(path, known), window, patient_group(known), _tags(source, known))
 
 
-def _pictures(source: Source, path: Path, count: int, window: Window | None) -> Iterator[tuple[int | None, Picture]]:
+def _pictures(source: Source, path: Path, facts: _Facts) -> Iterator[tuple[int | None, Picture]]:
     """(frame number where a file gives several examples, picture)."""
     match source.frames:
         case "each":
-            return ((frame, View(path, frame, window)) for frame in range(count))
+            return ((frame, View(path, frame, facts.window)) for frame in range(facts.frames))
         case "middle":
-            return iter([(None, View(path, count // 2, window))])
+            return iter([(None, View(path, facts.frames // 2, facts.window))])
         case _:
-            return iter([(None, path if window is None else View(path, 0, window))])
+            return iter([(None, path if facts.window is None else View(path, 0, facts.window))])
 
 
 def _tags(source: Source, known: Dataset) -> dict[str, str]:
