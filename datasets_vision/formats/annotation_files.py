@@ -162,14 +162,14 @@ class Pictures:
 
     @classmethod
     def of(cls, path: Path, folder: Path | None = None) -> Pictures:
-        """Below a folder that is named; else the set's, or above its file or folder of annotations, if without images.
+        """Below a folder that is named; else the set's, or the one above a folder `annotations` without images.
 
         Raises DataError where the named folder is none.
         """
         if folder is not None and not folder.is_dir():
             raise DataError(f"{folder}: no such folder of images; mend image_folder")
         root = folder or (path if path.is_dir() else path.parent)
-        climbs = folder is None and (path.is_file() or root.name.lower() in _ANNOTATION_FOLDERS)
+        climbs = folder is None and root.name.lower() in _ANNOTATION_FOLDERS
         if climbs and next(_images(root), None) is None:
             root = Path(os.path.normpath(root / ".."))
         named: dict[str, list[Path]] = defaultdict(list)

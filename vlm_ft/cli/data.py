@@ -119,7 +119,7 @@ def data_export(
     out: Annotated[Path, typer.Argument(help="the tasks to write, a .json file")],
     settings: Set = None,
     task: TaskFile = None,
-    root: Annotated[Path | None, typer.Option(help="root of Label Studio's local storage [that of all images]")] = None,
+    root: Annotated[Path | None, typer.Option(help="root of Label Studio's local storage [the set's folder]")] = None,
     predicted: Annotated[
         bool, typer.Option("--predicted", help="labels as predictions for annotators to check")
     ] = False,
@@ -128,8 +128,10 @@ def data_export(
     from datasets_vision.export_label_studio import export
     from datasets_vision.source import read
 
-    examples = [example for source in recipe_of(recipe, settings, task).data for example in read(source).examples]
-    written = export(examples, out, root, predicted=predicted)
+    sources = recipe_of(recipe, settings, task).data
+    examples = [example for source in sources for example in read(source).examples]
+    alone = sources[0].path if len(sources) == 1 and sources[0].path.is_dir() else None
+    written = export(examples, out, root or alone, predicted=predicted)
     for entry in written.set_aside:
         console().print(f"set aside {entry.place}: {entry.reason}", markup=False)
     print(f"{written.tasks}: {written.count} tasks; interface {written.interface}")

@@ -1,0 +1,58 @@
+"""Small annotated sets as people write them, and what reading them said."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from datasets_vision.example import Example
+from datasets_vision.source import Reading, Source, read
+
+DATA = Path(os.environ.get("VLM_FT_DATA") or Path(__file__).parents[2] / "../shared/data")
+SQUARE = [[10, 5], [30, 5], [30, 25], [10, 25]]
+"""A polygon in a photo of 100x50; in 0..1000 its box is `SQUARE_BOX`."""
+
+SQUARE_BOX = (100, 100, 300, 500)
+
+
+def photo(path: Path, size: tuple[int, int] = (100, 50)) -> Path:
+    """A small photo."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size).save(path)
+    return path
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """A JSON file in UTF-8."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def reading(path: Path, **options: Any) -> Reading:
+    """What a source at `path` gives."""
+    return read(Source(path=path, **options))
+
+
+def reasons(found: Reading) -> str:
+    """Everything set aside, a line each."""
+    lines = [f"{item.place}: {item.reason}" for item in found.set_aside]
+    assert all("\n" not in line for line in lines)
+    return "\n".join(lines)
+
+
+def objects(example: Example) -> list[tuple[str, Any]]:
+    """Names and boxes."""
+    return [(thing.name, thing.box) for thing in example.label.objects or ()]
+
+
+def real_set(name: str, **options: Any) -> Reading:
+    """A real set read unchanged; skips where the data is absent."""
+    if not (DATA / name).exists():
+        pytest.skip(f"{name} is not here; point VLM_FT_DATA at the folder that holds it")
+    return read(Source(path=DATA / name, **options))

@@ -1,0 +1,187 @@
+"""YOLO: boxes and polygons mixed, names from where people put them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from datasets_vision.formats import detect, yolo
+from tests.datasets_vision.annotated import SQUARE_BOX, objects, photo, reading, real_set, reasons
+from vlm_ft.errors import DataError
+
+BOX = "0 0.2 0.3 0.2 0.4"
+POLYGON = "1 0.1 0.1 0.3 0.1 0.3 0.5 0.1 0.5"
+YAML = "train: train/images\nval: valid/images\nnc: 2\nnames: ['dent', crack]\n"
+
+
+def write(root: Path, text: str | bytes = BOX, yaml: str = YAML, stem: str = "a") -> Path:
+    photo(root / f"train/images/{stem}.PNG")
+    path = root / f"train/labels/{stem}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    if yaml:
+        (root / "data.yaml").write_text(yaml)
+    return path
+
+
+def test_boxes_and_polygons_stand_in_one_file(tmp_path):
+    path = write(tmp_path, f"{BOX}\n{POLYGON}\n")
+    assert detect(tmp_path) == "yolo"
+    found = reading(tmp_path)
+    (example,) = found.examples
+    assert objects(example) == [("dent", SQUARE_BOX), ("crack", SQUARE_BOX)]
+    assert [list(thing.attributes) for thing in example.label.objects] == [[], ["polygon"]]
+    assert (example.id, example.role, example.source) == ("train/images/a", "train", str(path))
+    assert found.set_aside == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("2 0.2 0.3 0.2 0.4", "class 2 has no name; the file of names has 0, 1"),
+        ("-1 0.2 0.3 0.2 0.4", "'-1' is no class"),
+        ("dent 0.2 0.3 0.2 0.4", "'dent' is no class"),
+        ("0 0.02 0.3 0.2 0.4", "lies outside the image 100x50"),
+        ("0 20 30 20 40", "lies outside"),
+        ("0 0.2 0.3 -0.2 0.4", "has no area"),
+        ("0 0.2 0.3 0.2", "3 numbers follow the class"),
+        ("0 0.2 0.3 0.2 0.4 0.9", "5 numbers follow the class; a box has 4, a polygon an even count from 6"),
+        ("0 0.1 0.1 0.1 0.1 0.2 0.2", "polygon of 2 points"),
+        ("0 0.2 nan 0.2 0.4", "is not a row of numbers"),
+        ("0 0,2 0,3 0,2 0,4", "is not a row of numbers"),
+        (BOX, "the same as line 1"),
+        ("9" * 5000 + " 1", "is no class"),
+    ],
+)
+def test_a_bad_line_is_set_aside_and_the_image_stays(tmp_path, line, says):
+    path = write(tmp_path, f"{BOX}\r\n\r\n{line}\r\n")
+    found = reading(tmp_path)
+    assert objects(found.examples[0]) == [("dent", SQUARE_BOX)]
+    assert reasons(found).startswith(f"{path}:3: ")
+    assert says in reasons(found)
+    assert len(reasons(found)) < 500
+
+
+def test_nothing_there_is_told_from_nothing_known(tmp_path):
+    write(tmp_path, "")
+    assert reading(tmp_path).examples[0].label.objects == ()
+    write(tmp_path, "7 0.2 0.3 0.2 0.4")
+    assert reading(tmp_path).examples[0].label.objects is None
+
+
+def test_what_has_no_partner_is_told(tmp_path):
+    write(tmp_path)
+    write(tmp_path, stem="b").unlink()
+    lonely = write(tmp_path, stem="c")
+    (tmp_path / "train/images/c.PNG").unlink()
+    found = reading(tmp_path)
+    assert [example.id for example in found.examples] == ["train/images/a"]
+    assert "b.PNG: no label file for this image" in reasons(found)
+    assert f"{lonely}: its image is missing" in reasons(found)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\xff\xfe0 ", "a.txt: not UTF-8: byte 0xff at offset 0"),
+        (b" " * 200, "a.txt: 200 bytes are more than 99"),
+    ],
+)
+def test_a_bad_label_file_is_set_aside(tmp_path, monkeypatch, data, says):
+    write(tmp_path, stem="b")
+    write(tmp_path, data)
+    monkeypatch.setattr(yolo, "MAX_BYTES", 99)
+    found = reading(tmp_path)
+    assert [example.id for example in found.examples] == ["train/images/b"]
+    assert says in reasons(found)
+
+
+def test_a_mark_is_no_fault(tmp_path):
+    write(tmp_path, b"\xef\xbb\xbf" + BOX.encode())
+    assert objects(reading(tmp_path).examples[0]) == [("dent", SQUARE_BOX)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("damage.yaml", "path: .\ntrain: a\nnames:\n  0: dent\n"),
+        ("data.yml", "names: [dent]\nnc: 1"),
+        ("classes.txt", "dent\n"),
+        ("obj.names", "dent\ncrack\n"),
+    ],
+)
+def test_names_are_found_where_people_put_them(tmp_path, name, text):
+    write(tmp_path, yaml="")
+    (tmp_path / name).write_text(text)
+    assert detect(tmp_path) == "yolo"
+    assert objects(reading(tmp_path).examples[0]) == [("dent", SQUARE_BOX)]
+
+
+def test_without_names_a_class_is_its_number(tmp_path):
+    write(tmp_path, yaml="")
+    assert objects(reading(tmp_path, rename={"0": "dent"}).examples[0]) == [("dent", SQUARE_BOX)]
+
+
+def test_labels_may_lie_beside_their_images(tmp_path):
+    for stem in ("a", "b[1]"):
+        photo(tmp_path / f"{stem}.JPG")
+        (tmp_path / f"{stem}.txt").write_text(BOX)
+    assert detect(tmp_path) == "yolo"
+    found = reading(tmp_path)
+    assert ([example.id for example in found.examples], found.set_aside) == (["a", "b[1]"], ())
+
+
+def test_the_role_is_in_the_path_or_in_the_yaml(tmp_path):
+    for folder in ("images/val", "images/line_a", "images/line_b"):
+        photo(tmp_path / folder / "a.png")
+        labels = tmp_path / folder.replace("images", "labels") / "a.txt"
+        labels.parent.mkdir(parents=True)
+        labels.write_text(BOX)
+    (tmp_path / "data.yaml").write_text("train: images/line_a\nval: images/val\nnames: [dent]\n")
+    assert {example.id: example.role for example in reading(tmp_path).examples} == {
+        "images/line_a/a": "train",
+        "images/line_b/a": None,
+        "images/val/a": "val",
+    }
+
+
+@pytest.mark.parametrize(
+    ("yaml", "says"),
+    [
+        ("train: a\nnames: [yes, no]", "put each name in quotes"),
+        ("train: a\nnames: 3", "neither a list nor numbers"),
+        ("train: a\nnames:\n - [", "data.yaml:3: not YAML"),
+        ("train: a\nnames: &a [*a, x]", "for a list; put each name in quotes"),
+    ],
+)
+def test_bad_names_are_a_fault_of_the_whole_set(tmp_path, yaml, says):
+    write(tmp_path, yaml=yaml)
+    with pytest.raises(DataError, match=says) as caught:
+        reading(tmp_path, format="yolo")
+    assert str(caught.value).startswith(str(tmp_path / "data.yaml"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["466 441 493 470 3\n", "JPEGImages/a.jpg\n", "1 2 3\n", "words about the photo\n"])
+def test_other_text_files_are_not_taken_for_labels(tmp_path, text):
+    photo(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text(text)
+    assert not yolo.matches(tmp_path)
+
+
+def test_real_sets_have_the_counts_that_they_state():
+    found = real_set("car_damage/yolo_damage")
+    assert Counter(example.role for example in found.examples for _ in objects(example)) == {"train": 83, "val": 14}
+    assert (len(found.examples), found.set_aside) == (55, ())
+
+
+def test_a_real_set_mixes_boxes_and_polygons():
+    found = real_set("aviation_maintenance/aircraft_skin_yolo")
+    assert Counter(example.role for example in found.examples) == {"train": 396, "valid": 76}
+    things = [(example.role, thing) for example in found.examples for thing in example.label.objects]
+    assert Counter(role for role, thing in things if "polygon" in thing.attributes) == {"train": 49, "valid": 8}
+    train = Counter(thing.name for role, thing in things if role == "train")
+    assert train == {"dent": 274, "crack": 183, "missing-head": 135, "paint-off": 134, "scratch": 26}
+    assert found.set_aside == ()
