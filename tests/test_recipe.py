@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from vlm_ft.data.cases import load
-from vlm_ft.errors import RecipeError
+from vlm_ft.errors import FormError, RecipeError
 from vlm_ft.recipe import RECIPES, Recipe, find_rate_card, find_recipe, load_recipe, shipped
 
 DATA = Path(os.environ.get("VLM_FT_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -183,3 +183,11 @@ def test_a_recipe_s_rate_card_is_found_by_name_or_path(tmp_path: Path) -> None:
         find_rate_card("example_usd")
     with pytest.raises(RecipeError, match=r"rate_card nowhere\.csv: no such file"):
         find_rate_card("nowhere.csv")
+
+
+def test_a_rate_card_prices_the_answers_of_a_form_with_findings(recipe_of: Callable[..., Recipe]) -> None:
+    form = load(recipe_of("qwen3_vl", fields=["findings"], rate_card="example_eur")).form
+    assert [(entry.kind, entry.name) for entry in form.derivations] == [("estimate", "example_eur")]
+    with pytest.raises(FormError, match="the form lists no findings by kind"):
+        load(recipe_of("qwen3_vl", fields=["passed"], rate_card="example_eur"))
+    assert load(recipe_of("qwen3_vl", fields=["findings"])).form.derivations == ()

@@ -194,7 +194,10 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """The first fault of a validation: the key, the value and the remedy."""
-    first = error.errors(include_url=False)[0]
+    faults = error.errors(include_url=False)
+    first = next(
+        (fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0]
+    )  # a slip leaves a gap, too
     where = [str(part) for part in first["loc"]]
     key = ".".join(where)
     if first["type"] == "extra_forbidden":
