@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from typer.testing import CliRunner
 
 from datasets_vision.example import Turn
 from vlm_ft.answers.form import Form
+from vlm_ft.cli.data import app
+from vlm_ft.conversation import Conversation, Row
 from vlm_ft.data.cases import load
 from vlm_ft.data.checks import CHECKS, Report, check, inspect
 from vlm_ft.data.checks.gather import Witnesses
@@ -23,8 +26,10 @@ from vlm_ft.data.checks.near import BANDS, band_keys
 from vlm_ft.data.checks.pictures import ORIENTATIONS, Memory, likeness, look, orientations, outline
 from vlm_ft.data.checks.report import html, tell, write
 from vlm_ft.errors import DataError, FormError, ModelError
+from vlm_ft.models.load import load_base
 from vlm_ft.recipe import Recipe
 from vlm_ft.tasks import TASKS
+from vlm_ft.training.ruler import BaseRuler
 from vlm_ft.training.run import train
 
 SIDE = 64
@@ -438,3 +443,32 @@ def test_labels_that_answer_nothing_are_told(tmp_path: Path) -> None:
     made = photos(tmp_path / "set").model_copy(update={"task": "legal_documents", "fields": ("risk",)})
     with pytest.raises(FormError, match="risk"):
         check(made)
+
+
+def test_the_command_s_exit_code_tells_errors(tmp_path: Path) -> None:
+    made = photos(tmp_path / "set")
+    file = tmp_path / "trial.yaml"
+    file.write_text(made.model_dump_json(exclude_defaults=True), encoding="utf-8")
+    command = ["check", str(file), "--no-base", "--out", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    copied(tmp_path / "set", "train/dent/traindent3.jpg", "test/dent/again.jpg")
+    assert CliRunner().invoke(app, command).exit_code == 1
+    assert json.loads((tmp_path / "out/check.json").read_text(encoding="utf-8"))["errors"] == 1
+
+
+@pytest.mark.parametrize("text", ["Look at <image> this.", ""])
+@pytest.mark.parametrize("name", ["qwen3_vl", "smolvlm", "internvl", "llava_onevision", "llama"])
+def test_a_row_is_as_long_as_training_will_find_it(
+    name: str, text: str, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Without the weights, and with blank pictures of the same size."""
+    made = boxed(tmp_path / "set").model_copy(update={"base": str(tiny_folder(name))})
+    ruler, base = BaseRuler(made), load_base(made.base)
+    case = load(made).cases["train"][0]
+    form = load(made).form.narrow(case.values)
+    turns, target = (Turn("user", text),) if text else (), form.target(case.values)
+    images = case.example.images if base.vision else ()
+    expected = Conversation(base).lengths(Row(form, turns, images, target))
+    assert ruler.lengths(form, turns, [(SIDE, SIDE)], target) == (expected if base.vision else (expected[0], 0))
+    assert ruler.limit == base.max_length
+    assert (ruler.most_pixels is None) == (not base.vision)

@@ -19,6 +19,7 @@ from vlm_ft.models.load import Base, locate
 from vlm_ft.recipe import Recipe
 
 Sizes = tuple[tuple[int, int], ...]
+SOME_TEXT = (Turn("user", "Look"),)
 
 
 class BaseRuler:
@@ -31,7 +32,7 @@ class BaseRuler:
         """Raises `ModelError` where the base's configuration or processor cannot be had."""
         base = _without_weights(recipe)
         self._conversation = Conversation(base)
-        self._added: dict[Sizes, tuple[int, int]] = {}
+        self._added: dict[tuple[Sizes, bool], tuple[int, int]] = {}
         self.limit = min(recipe.training.max_length or base.max_length, base.max_length)
         self.most_pixels = most_pixels(base.processor, base.family)
 
@@ -40,19 +41,24 @@ class BaseRuler:
     ) -> tuple[int, int]:
         """Tokens of the row, prompt and answer, and image tokens among them; images count 0 for a text base."""
         text, _ = self._conversation.lengths(Row(form, tuple(turns), (), target))
-        added, image_tokens = self._of_images(form, tuple(sizes))
+        worded = any(turn.text for turn in turns)
+        added, image_tokens = self._of_images(form, tuple(sizes), worded)
         return text + added, image_tokens
 
-    def _of_images(self, form: Form, sizes: Sizes) -> tuple[int, int]:
-        """Tokens that images of these sizes add to a row (with their separators), and image tokens among them."""
+    def _of_images(self, form: Form, sizes: Sizes, worded: bool) -> tuple[int, int]:
+        """Tokens that images of these sizes add to a row (with their separators), and image tokens among them.
+
+        `worded`: a text follows; what ends an image can merge with what begins that.
+        """
         if not sizes or not self._conversation.base.vision:
             return 0, 0
-        if sizes not in self._added:
-            blank = tuple(Image.new("RGB", size) for size in sizes)
-            without, _ = self._conversation.lengths(Row(form, (), ()))
-            tokens, image_tokens = self._conversation.lengths(Row(form, (), blank))
-            self._added[sizes] = tokens - without, image_tokens
-        return self._added[sizes]
+        key = sizes, worded
+        if key not in self._added:
+            turns, blank = SOME_TEXT if worded else (), tuple(Image.new("RGB", size) for size in sizes)
+            without, _ = self._conversation.lengths(Row(form, turns, ()))
+            tokens, image_tokens = self._conversation.lengths(Row(form, turns, blank))
+            self._added[key] = tokens - without, image_tokens
+        return self._added[key]
 
 
 def _without_weights(recipe: Recipe) -> Base:

@@ -85,7 +85,9 @@ def texts(index: Index) -> Iterator[Fault]:
     )
     if known:
         value = f"{known} of {tested} test examples ({known / tested:.1%}) have a text that train has, too"
-        yield Fault("warning", "test", value, "expect less on new texts; group_by that column keeps texts together")
+        yield Fault(
+            "warning", "test", value, "expect less on new texts; group_by the text's column, or take the repeats out"
+        )
     query = """
         SELECT min(place), group_concat(DISTINCT role), count(*), max(place) FROM placed
         WHERE images = 0 AND text IS NOT NULL GROUP BY text HAVING count(DISTINCT role) > 1"""
