@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -41,7 +42,65 @@ def write_tables(root: Path) -> None:
     (root / "train.csv").write_text("text,label\n" + "broken,dent\n" * 12)
 
 
-WRITERS = {"voc": write_voc, "folders": write_folders, "tables": write_tables}
+def write_photos(root: Path) -> list[str]:
+    names = [f"part{number}.png" for number in range(1, 13)]
+    for name in names:
+        write_image(root / "images" / name)
+    return names
+
+
+def write_coco(root: Path) -> None:
+    names = list(enumerate(write_photos(root)))
+    boxes = [{"id": number, "image_id": number, "category_id": 1, "bbox": [1, 1, 8, 8]} for number, _ in names]
+    images = [{"id": number, "file_name": name} for number, name in names]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "dent"}]}
+    (root / "coco.json").write_text(json.dumps(content))
+
+
+def write_via(root: Path) -> None:
+    rect = {"name": "rect", "x": 1, "y": 1, "width": 8, "height": 8}
+    region = {"shape_attributes": rect, "region_attributes": {"kind": "dent"}}
+    content = {name: {"filename": name, "size": 9, "regions": [region]} for name in write_photos(root)}
+    (root / "via.json").write_text(json.dumps(content))
+
+
+def write_labelme(root: Path) -> None:
+    shape = {"label": "dent", "points": [[1, 1], [9, 9]], "shape_type": "rectangle"}
+    for name in write_photos(root):
+        (root / f"{name}.json").write_text(json.dumps({"shapes": [shape], "imagePath": name}))
+
+
+def write_label_studio(root: Path) -> None:
+    value = {"x": 1, "y": 1, "width": 9, "height": 9, "rectanglelabels": ["dent"]}
+    result = [{"id": "r", "from_name": "label", "type": "rectanglelabels", "value": value}]
+    tasks = [{"data": {"image": name}, "annotations": [{"result": result}]} for name in write_photos(root)]
+    (root / "export.json").write_text(json.dumps(tasks))
+
+
+def write_cvat(root: Path) -> None:
+    box = '<box label="dent" xtl="1" ytl="1" xbr="9" ybr="9"/>'
+    images = "".join(f'<image name="{name}">{box}</image>' for name in write_photos(root))
+    (root / "annotations.xml").write_text(f"<annotations><meta/>{images}</annotations>")
+
+
+def write_yolo(root: Path) -> None:
+    (root / "labels").mkdir()
+    (root / "data.yaml").write_text("train: images\nnames: [dent]\n")
+    for name in write_photos(root):
+        (root / "labels" / name).with_suffix(".txt").write_text("0 0.5 0.5 0.2 0.2\n")
+
+
+WRITERS = {
+    "voc": write_voc,
+    "coco": write_coco,
+    "via": write_via,
+    "labelme": write_labelme,
+    "label_studio": write_label_studio,
+    "cvat": write_cvat,
+    "yolo": write_yolo,
+    "folders": write_folders,
+    "tables": write_tables,
+}
 
 
 @pytest.fixture(params=WRITERS)
