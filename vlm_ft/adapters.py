@@ -11,6 +11,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import AdapterError
 from vlm_ft.models.base_ref import BaseRef
+from vlm_ft.recipe import Tiling
 
 CARD = "card.json"
 CARD_VERSION = 1
@@ -34,6 +35,7 @@ class Card(Strict):
     form: Form
     base: BaseRef
     pixels: tuple[int, int] | None = Field(default=None, description="least and most pixels of one image")
+    tiling: Tiling | None = Field(default=None, description="how large photos are cut up, in training and in answers")
     dtype: str | None = Field(default=None, description="of the base's weights, where the recipe named one")
     quantize: Literal["nf4", "int8"] | None = None
     scope: tuple[str, ...] = ()

@@ -24,8 +24,10 @@ from vlm_ft.conversation import Batch, Conversation, Row, moved, opened
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
 from vlm_ft.grammar import FollowGrammar, Grammars, longest_answer
 from vlm_ft.inference.request import BASE, Request
+from vlm_ft.inference.tiling import predict_tiled
 from vlm_ft.models.families import limit_pixels
 from vlm_ft.models.load import Base, load_base
+from vlm_ft.recipe import Tiling
 
 BARE = "__base__"  # PEFT's own word for rows without an adapter
 
@@ -115,6 +117,20 @@ class Engine:
 
         Raises `AdapterError` for an adapter that is not resident, `FormError` for a base request without a form.
         """
+        forms = [self._form(request) for request in requests]
+        answers = predict_tiled(self._each, requests, [self._tiling(request) for request in requests], forms)
+        return [
+            replace(answer, derived=form.derive(answer.values)) for form, answer in zip(forms, answers, strict=True)
+        ]
+
+    def _tiling(self, request: Request) -> Tiling | None:
+        card = self.cards.get(request.adapter)
+        if request.tiling == "card":
+            return card.tiling if card is not None else None
+        return None if request.tiling == "none" else request.tiling
+
+    def _each(self, requests: Sequence[Request]) -> list[Prediction]:
+        """As `predict`, every photo whole."""
         forms = [self._form(request) for request in requests]
         results: dict[int, Prediction] = {}
         groups: dict[tuple[Any, ...], list[tuple[int, Row, str]]] = defaultdict(list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from PIL.Image import Image
 
@@ -12,6 +12,7 @@ from datasets_vision.example import Picture, Turn
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
+from vlm_ft.recipe import Tiling
 
 BASE = "base"
 """The name under which the bare base, without any adapter, is asked."""
@@ -19,12 +20,16 @@ BASE = "base"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Images and turns for one adapter; `form` overrules the adapter's own, and the bare base needs one."""
+    """Images and turns for one adapter; `form` overrules the adapter's own, and the bare base needs one.
+
+    `tiling`: how a large photo is cut up; "card": as the adapter learned, "none": not at all.
+    """
 
     images: tuple[Picture | Image, ...] = ()
     turns: tuple[Turn, ...] = ()
     adapter: str = BASE
     form: Form | None = None
+    tiling: Tiling | Literal["card", "none"] = "card"
 
 
 class Predictor(Protocol):

@@ -1,0 +1,151 @@
+"""Tiles' answers put together: nothing is found twice, nothing lost at an edge, and the photo's fields follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from datasets_vision.example import Box, Example, Label, LabelledObject, normalised_box
+from datasets_vision.tiles import grid, in_pixels, tile_examples
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.data.cases import load
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+from vlm_ft.inference.tiling import gathered, predict_tiled
+from vlm_ft.recipe import Recipe, Tiling
+from vlm_ft.tasks import TASKS
+
+SIZE = (1000, 800)
+TILES = grid(*SIZE, 400, 100)
+FORM = Form.of(
+    TASKS["product_defects"],
+    {"kind": ["none", "pit", "scratch"], "findings.kind": ["pit", "scratch"]},
+    ["passed", "kind", "findings.kind", "findings.box"],
+)
+
+Pixels = tuple[int, int, int, int]
+
+
+def tile_answers(things: Sequence[tuple[str, Pixels]], visible: float = 0.01) -> list[Prediction]:
+    """What a faultless model says of each tile, even of slivers."""
+    objects = tuple(LabelledObject(name, normalised_box(*box, *SIZE)) for name, box in things)
+    example = Example("p", images=(Path("p.png"),), label=Label(objects=objects), source="p")
+    answers = []
+    for tile in tile_examples(example, SIZE, 400, 100, visible):
+        values = TASKS["product_defects"].values(tile.label)
+        answers.append(Prediction(fields={name: FieldValue(values[name]) for name in FORM.names}))
+    return answers
+
+
+def photo(things: Sequence[tuple[str, Pixels]]) -> Prediction:
+    return gathered(FORM, TILES, tile_answers(things), SIZE)
+
+
+def near(one: Sequence[int], other: Box, most: int = 4) -> bool:
+    return max(abs(left - right) for left, right in zip(one, other, strict=True)) <= most
+
+
+@pytest.mark.parametrize(
+    "things",
+    [
+        [("pit", (10, 10, 40, 40))],
+        [("pit", (320, 20, 380, 60))],  # in two tiles, whole
+        [("pit", (310, 310, 390, 390))],  # in four tiles
+        [("scratch", (20, 500, 980, 520))],  # across all columns
+        [("scratch", (30, 30, 950, 770))],  # across all tiles
+        [("pit", (380, 100, 440, 160))],  # cut by one tile's edge, whole in the next
+        [("pit", (10, 10, 40, 40)), ("pit", (44, 10, 74, 40)), ("scratch", (10, 10, 40, 40))],
+        [("pit", (320, 20, 345, 45)), ("pit", (350, 20, 375, 45)), ("pit", (320, 50, 345, 75))],
+        [],
+    ],
+)
+def test_a_photo_is_what_its_tiles_are(things):
+    found = photo(things).values["findings"]
+    assert len(found) == len(things), found
+    for name, box in things:
+        truth = normalised_box(*box, *SIZE)
+        assert any(item["kind"] == name and near(item["box"], truth) for item in found), (found, truth)
+
+
+def test_the_photos_fields_follow_from_what_was_found():
+    good, bad = photo([]), photo([("pit", (10, 10, 40, 40)), ("scratch", (500, 500, 700, 700))])
+    assert good.values == {"passed": True, "kind": "none", "findings": []}
+    assert (bad.values["passed"], bad.values["kind"]) == (False, "scratch")
+    assert [item["kind"] for item in bad.values["findings"]] == ["scratch", "pit"]
+    assert bad.decision == good.decision == "answer"
+
+
+def test_more_is_told_than_one_answer_holds():
+    corners = [(20 + 240 * (n % 4), 20 + 190 * (n // 4)) for n in range(16)]
+    assert len(photo([("pit", (x, y, x + 30, y + 30)) for x, y in corners]).values["findings"]) == 16
+
+
+def test_a_form_of_a_users_own_task_lets_the_tile_with_the_largest_finding_speak():
+    form = FORM.model_copy(update={"task": "somebodys_own"})
+    answers = tile_answers([("scratch", (500, 500, 700, 700)), ("pit", (10, 10, 40, 40))])
+    assert gathered(form, TILES, answers, SIZE).values["kind"] == "scratch"
+    assert gathered(form, TILES, tile_answers([]), SIZE).values["passed"] is True
+
+
+def test_a_tile_that_failed_asks_a_person_and_all_of_them_are_an_error():
+    answers = tile_answers([("pit", (10, 10, 40, 40))])
+    part = gathered(FORM, TILES, [*answers[:-1], Prediction.failed("too long")], SIZE)
+    assert (part.decision, part.error, len(part.values["findings"])) == ("ask a person", None, 1)
+    none = gathered(FORM, TILES, [Prediction.failed("too long")] * len(TILES), SIZE)
+    assert "all" in (none.error or "")
+    assert "too long" in (none.error or "")
+
+
+def test_only_large_photos_are_cut_and_the_order_stays(tmp_path):
+    Image.new("RGB", SIZE).save(tmp_path / "large.png")
+    Image.new("RGB", (300, 200)).save(tmp_path / "small.png")
+    asked: list[tuple[int, int]] = []
+
+    def predict(requests: Sequence[Request]) -> list[Prediction]:
+        sizes = [image.size if isinstance(image, Image.Image) else (0, 0) for r in requests for image in r.images]
+        asked.extend(sizes)
+        return [Prediction(fields={"passed": FieldValue(size == (0, 0))}) for size in sizes]
+
+    names = ["small.png", "large.png", "missing.png", "small.png"]
+    requests = [Request(images=(tmp_path / name,)) for name in names]
+    tiling = Tiling(side=400, overlap=100)
+    found = predict_tiled(predict, requests, [tiling] * 4, [FORM] * 4, chunk=5)
+    assert [entry.values.get("passed") for entry in found] == [True, True, None, True]
+    assert "missing.png" in (found[2].error or "")
+    assert asked.count((400, 400)) == len(TILES)
+    assert asked.count((0, 0)) == 2
+
+
+def test_an_adapter_of_tiles_answers_by_the_tile(run_of: Callable[..., Path], recipe_of: Callable[..., Recipe]):
+    settings = {
+        "fields": ["passed", "findings.kind", "findings.box"],
+        "tiling": {"side": 48, "overlap": 16},
+        "training": {"max_steps": 1},
+    }
+    run = run_of("qwen3_vl", **settings)
+    engine = Engine.open([run / "adapter"])
+    assert engine.cards["trial"].tiling == Tiling(side=48, overlap=16)
+    picture = next(Path(recipe_of("qwen3_vl").data[0].path).rglob("JPEGImages/*.png"))
+    cut, whole = engine.predict([Request((picture,), (), "trial"), Request((picture,), (), "trial", tiling="none")])
+    for prediction in (cut, whole):
+        assert set(prediction.fields) == {"passed", "findings"}
+    assert cut.values["passed"] == (not cut.values["findings"])
+
+
+def test_tiles_are_learned_and_whole_photos_tested(recipe_of: Callable[..., Recipe]):
+    recipe = recipe_of("qwen3_vl", fields=["passed", "kind", "findings.box"], tiling={"side": 40, "overlap": 8})
+    plain, tiled = load(recipe.model_copy(update={"tiling": None})), load(recipe)
+    assert tiled.counts["test"] == plain.counts["test"]
+    assert tiled.counts["train"] > plain.counts["train"]
+    assert {case.group for case in tiled.cases["train"]} == {case.group for case in plain.cases["train"]}
+    for case in tiled.cases["train"]:
+        (view,) = case.example.images
+        left, top, right, bottom = view.crop
+        assert (right - left, bottom - top) == (40, 40)
+        assert case.values["passed"] == (case.values["findings"] == [])
+        for item in case.values["findings"]:
+            assert all(0 <= side <= 40 for side in in_pixels(tuple(item["box"]), (40, 40)))

@@ -1,0 +1,103 @@
+"""Which objects are found, by how large they are in the photo: small ones are where large photos fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm_ft.answers.kinds import Items, Strict
+from vlm_ft.answers.metrics import INTERVAL, RESAMPLES, match_items
+from vlm_ft.answers.task import Values
+
+COCO = (("small", 0.0, 32.0**2), ("medium", 32.0**2, 96.0**2), ("large", 96.0**2, float("inf")))
+"""Bounds of a box's area in pixels of the photo as it is: Lin et al. 2014 (COCO)."""
+
+Bin = tuple[str, float, float]
+Array = NDArray[np.float64]
+
+
+class AreaRecall(Strict):
+    """Recall of the true objects of one span of areas (pixels), with a 95 % interval over photos."""
+
+    name: str
+    low_area: float
+    high_area: float | None
+    objects: int
+    found: int
+    recall: float | None
+    low: float | None
+    high: float | None
+
+
+def recall_by_area(
+    kind: Items,
+    truths: Sequence[Sequence[Values]],
+    answers: Sequence[Sequence[Values] | None],
+    sizes: Sequence[tuple[int, int]],
+    *,
+    bins: Sequence[Bin] = COCO,
+    named: bool = True,
+    seed: int = 0,
+) -> tuple[AreaRecall, ...]:
+    """Recall in each bin; an item is found where `match_items` pairs it (IoU >= 0.5, and the name if `named`).
+
+    `sizes` are (width, height) of the photos in pixels; an answer of None found nothing. A bin without objects has no
+    recall. Intervals resample photos.
+    """
+    box = next(part.name for part in kind.fields if part.kind.kind == "box")
+    hits = np.zeros((len(truths), len(bins), 2))
+    for place, (truth, answer, size) in enumerate(zip(truths, answers, sizes, strict=True)):
+        matched = {true for true, _ in match_items(kind, truth, answer or [], named)}
+        for index, item in enumerate(truth):
+            if item.get(box):
+                span = _bin(_area(item[box], size), bins)
+                hits[place, span] += (index in matched, 1)
+    return tuple(_row(hits[:, index], name, low, high, seed) for index, (name, low, high) in enumerate(bins))
+
+
+def quantile_bins(
+    truths: Sequence[Sequence[Values]], sizes: Sequence[tuple[int, int]], box: str, count: int = 4
+) -> tuple[Bin, ...]:
+    """Spans of area that hold equally many of the objects, for sets whose objects are all of one COCO size."""
+    pairs = zip(truths, sizes, strict=True)
+    areas = [_area(item[box], size) for truth, size in pairs for item in truth if item.get(box)]
+    if not areas:
+        return COCO
+    bounds = sorted({float(bound) for bound in np.quantile(areas, np.linspace(0, 1, count + 1)[1:-1])})
+    edges = [0.0, *bounds, float("inf")]
+    return tuple((f"quantile {place}", *edges[place - 1 : place + 1]) for place in range(1, len(edges)))
+
+
+def _area(box: Sequence[float], size: tuple[int, int]) -> float:
+    left, top, right, bottom = box
+    return (right - left) * (bottom - top) / 1e6 * size[0] * size[1]
+
+
+def _bin(area: float, bins: Sequence[Bin]) -> int:
+    return next(place for place, (_, low, high) in enumerate(bins) if low <= area < high)
+
+
+def _row(hits: Array, name: str, low: float, high: float, seed: int) -> AreaRecall:
+    """`hits` are (photos, 2): found, all."""
+    found, objects = (int(total) for total in hits.sum(axis=0))
+    recall: float | None = None
+    bounds: tuple[float | None, float | None] = (None, None)
+    if objects:
+        even = np.full(len(hits), 1 / len(hits))
+        draws = np.random.default_rng(seed).multinomial(len(hits), even, size=RESAMPLES) @ hits
+        shares = draws[draws[:, 1] > 0]
+        least, most = np.quantile(shares[:, 0] / shares[:, 1], INTERVAL)
+        recall = found / objects
+        bounds = min(recall, float(least)), max(recall, float(most))
+    return AreaRecall(
+        name=name,
+        low_area=low,
+        high_area=None if high == float("inf") else high,
+        objects=objects,
+        found=found,
+        recall=recall,
+        low=bounds[0],
+        high=bounds[1],
+    )

@@ -1,0 +1,189 @@
+"""Does looking closer help? One adapter, the same large photos, whole and by the tile: figures and recall by area."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+from rich.table import Table
+
+from datasets_vision.example import Example
+from datasets_vision.images import image_size
+from datasets_vision.source import Source, read
+from vlm_ft.adapters import adapter_folder, read_card
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items, Strict
+from vlm_ft.answers.metrics import Metric, measure
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.answers.task import Task, Values
+from vlm_ft.data.cases import narrowed
+from vlm_ft.data.tiles import boxed_only, lengthened, require_boxes, whole_values
+from vlm_ft.errors import DataError, FormError
+from vlm_ft.evaluation.by_area import AreaRecall, quantile_bins, recall_by_area
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.recipe import Tiling
+from vlm_ft.tasks import task_of
+
+RESULTS = "tiling"
+WHOLE, TILED = "whole", "tiled"
+
+
+class Looked(Strict):
+    """One way of looking: its figures, its recall by area, its seconds a photo, the photos that failed."""
+
+    figures: tuple[Metric, ...]
+    coco: tuple[AreaRecall, ...]
+    quantiles: tuple[AreaRecall, ...]
+    unnamed: tuple[AreaRecall, ...]
+    seconds: float
+    failed: int
+
+
+class Comparison(Strict):
+    """Both ways on the same photos."""
+
+    adapter: str
+    tiling: Tiling
+    photos: int
+    objects: int
+    pixels: int
+    ways: dict[str, Looked]
+
+
+def compare_tiling(
+    adapter: Path,
+    source: Source,
+    tiling: Tiling,
+    out: Path,
+    *,
+    console: Console,
+    task_file: Path | None = None,
+    base: str | None = None,
+    batch_size: int = 16,
+) -> Comparison:
+    """Ask one adapter for labelled photos, whole and by the tile; write ``tiling.json`` and ``tiling.md`` to `out`.
+
+    Raises `DataError` where no photo has boxes that the adapter's form asks for.
+    """
+    place = adapter_folder(adapter)
+    card = read_card(place)
+    photos = _photos(source, card.form, task_of(card.form.task, task_file))
+    engine = Engine.open([place], base=base, batch_size=batch_size)
+    ways = {}
+    for way, looked in ((WHOLE, "none"), (TILED, tiling)):
+        console.print(f"{len(photos.examples)} photos, {way}", markup=False)
+        requests = [Request(images=one.images, adapter=card.name, tiling=looked) for one in photos.examples]
+        ways[way] = _looked(engine, requests, photos)
+    comparison = Comparison(
+        adapter=card.name,
+        tiling=tiling,
+        photos=len(photos.examples),
+        objects=sum(map(len, photos.items)),
+        pixels=round(fmean(width * height for width, height in photos.sizes)),
+        ways=ways,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{RESULTS}.json").write_text(comparison.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (out / f"{RESULTS}.md").write_text(markdown(comparison), encoding="utf-8")
+    console.print(_table(comparison))
+    return comparison
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """Labelled photos: what the form asks of each, with room for all of its items."""
+
+    form: Form
+    spec: FieldSpec
+    examples: Sequence[Example]
+    truths: Sequence[Values]
+    sizes: Sequence[tuple[int, int]]
+
+    @property
+    def items(self) -> list[list[Values]]:
+        return [truth.get(self.spec.name, []) for truth in self.truths]
+
+
+def _photos(source: Source, form: Form, task: Task) -> _Photos:
+    require_boxes(task, form.names)
+    examples, _ = boxed_only(read(source).examples)
+    if not examples:
+        raise DataError(f"{source.path}: no photo with boxes; give a labelled set")
+    long = lengthened(form)
+    try:
+        truths = [narrowed(whole_values(task, example), long) for example in examples]
+    except FormError as error:
+        raise DataError(f"{source.path}: a label does not fit the adapter's form: {error}") from error
+    sizes = [image_size(example.images[0]) for example in examples]
+    spec = next(field for field in long.fields if isinstance(field.kind, Items) and field.kind.boxed)
+    return _Photos(long, spec, examples, truths, sizes)
+
+
+def _looked(engine: Predictor, requests: Sequence[Request], photos: _Photos) -> Looked:
+    start, predictions = time.monotonic(), list[Prediction]()
+    for request in requests:
+        predictions += engine.predict([request])
+    seconds = (time.monotonic() - start) / len(requests)
+    kind = photos.spec.kind
+    assert isinstance(kind, Items)
+    box = next(part.name for part in kind.fields if isinstance(part.kind, BoxKind))
+    answers = [prediction.values.get(photos.spec.name) for prediction in predictions]
+    quantiles = quantile_bins(photos.items, photos.sizes, box)
+    return Looked(
+        figures=measure(photos.form, photos.truths, predictions),
+        coco=recall_by_area(kind, photos.items, answers, photos.sizes),
+        quantiles=recall_by_area(kind, photos.items, answers, photos.sizes, bins=quantiles),
+        unnamed=recall_by_area(kind, photos.items, answers, photos.sizes, named=False),
+        seconds=seconds,
+        failed=sum(prediction.error is not None for prediction in predictions),
+    )
+
+
+def rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+    """What is compared, of how many, whole, tiled."""
+    whole, tiled = comparison.ways[WHOLE], comparison.ways[TILED]
+    found = [
+        (f"{one.field or 'answer'} {one.name}", str(one.count), _told(one.value, one), _told(other.value, other))
+        for one, other in zip(whole.figures, tiled.figures, strict=True)
+    ]
+    for title, part in (("recall", "coco"), ("recall", "quantiles"), ("recall in any name", "unnamed")):
+        for one, other in zip(getattr(whole, part), getattr(tiled, part), strict=True):
+            high = "" if one.high_area is None else f" to {one.high_area:.0f}"
+            name = f"{title}, {one.name} ({one.low_area:.0f}{high} px²)"
+            found.append((name, str(one.objects), _told(one.recall, one), _told(other.recall, other)))
+    found.append(("seconds a photo", str(comparison.photos), f"{whole.seconds:.2f}", f"{tiled.seconds:.2f}"))
+    return found
+
+
+def markdown(comparison: Comparison) -> str:
+    """The comparison as a page."""
+    tiling = comparison.tiling
+    lines = [
+        f"# Whole and by the tile: {comparison.adapter}",
+        "",
+        f"{comparison.photos} photos of {comparison.pixels / 1e6:.1f} megapixels with {comparison.objects} objects; "
+        f"tiles of {tiling.side} pixels, {tiling.overlap} of them shared. Intervals are of 95 %, over photos.",
+        "",
+        "| | n | whole | tiled |",
+        "| --- | ---: | --- | --- |",
+        *(f"| {' | '.join(row)} |" for row in rows(comparison)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _told(value: float | None, interval: Metric | AreaRecall) -> str:
+    if value is None or interval.low is None or interval.high is None:
+        return "-"
+    return f"{value:.3f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _table(comparison: Comparison) -> Table:
+    table = Table("", "n", WHOLE, TILED)
+    for row in rows(comparison):
+        table.add_row(*row)
+    return table
