@@ -132,6 +132,26 @@ def learning_curve(
     run(place, out, console=console(), sizes=asked, repeats=repeats, target=target, settings=settings or [])
 
 
+@app.command("compare-tiling")
+def compare_tiling(
+    adapter: Annotated[Path, typer.Argument(help="an adapter or run folder")],
+    photos: Annotated[Path, typer.Argument(help="large photos with boxes, in any format that a recipe reads")],
+    out: Annotated[Path, typer.Option("--out", help="the folder of tiling.json and tiling.md")],
+    side: Annotated[int, typer.Option(min=16, help="pixels of a tile")] = 512,
+    overlap: Annotated[int, typer.Option(min=0, help="pixels that neighbours share")] = 64,
+    task: TaskFile = None,
+    base: Annotated[str | None, typer.Option(help="where the base is, if not where the card says")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+) -> None:
+    """One adapter on large photos, whole and by the tile: figures, and recall by the objects' area."""
+    from datasets_vision.source import Source
+    from vlm_ft.evaluation.tiled import compare_tiling as run
+    from vlm_ft.recipe import Tiling
+
+    tiling, source = Tiling(side=side, overlap=overlap), Source(path=photos)
+    run(adapter, source, tiling, out, console=console(), task_file=task, base=base, batch_size=batch_size)
+
+
 @app.command()
 def score(
     folder: Annotated[Path, typer.Argument(help="images, searched recursively")],

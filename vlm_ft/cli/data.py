@@ -199,3 +199,24 @@ def data_sets(
         print(record.row(reasons), flush=True)
     console().print(f"{sum(agree)} of {len(agree)} sets read as stated")
     raise typer.Exit(int(not all(agree)))
+
+
+@app.command("compose")
+def data_compose(
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Argument(help="an empty or new folder")],
+    count: Annotated[int, typer.Option(min=1)] = 10,
+    size: Annotated[tuple[int, int], typer.Option(help="width and height in pixels")] = (4000, 3000),
+    photos: Annotated[int, typer.Option(min=1, help="at most so many photos in a scene")] = 12,
+    scale: Annotated[tuple[float, float], typer.Option(help="least and most size of a photo laid in")] = (0.4, 1.0),
+    seed: int = 0,
+    settings: Set = None,
+    task: TaskFile = None,
+) -> None:
+    """Compose large scenes of a recipe's own `test` photos, with exact boxes, as Pascal VOC."""
+    from datasets_vision.compose import compose, write_scenes
+    from vlm_ft.data.cases import load
+
+    examples = [case.example for case in load(recipe_of(recipe, settings, task)).cases["test"]]
+    scenes = compose(examples, count, size=size, photos=photos, scale=scale, seed=seed)
+    print(f"{out}: {write_scenes(out, scenes)} scenes")
