@@ -88,7 +88,7 @@ def open_run(run: Path) -> tuple[Recipe, Card, Dataset]:
 
 def summary(evaluation: Evaluation) -> Table:
     """The figures as a terminal table: a row a metric, a column a system; the adapter's with 95 % intervals."""
-    table = Table("field", "metric", "n", *evaluation.systems)
+    table = Table("field", "metric", "n", *evaluation.systems, caption=evaluation.notice or None)
     for metric in evaluation.systems[SYSTEM]:
         cells = []
         for metrics in evaluation.systems.values():
