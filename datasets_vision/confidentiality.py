@@ -23,7 +23,7 @@ Dates = Literal["remove", "shift"]
 METHOD = "vlm-ft: PS3.15 Basic Profile by list of kept tags; pixels not cleaned"
 MAX_SHIFT = 3650  # days, into the past
 
-_TEXT_KEPT = frozenset(
+TEXT_KEPT = frozenset(
     {
         "Manufacturer",
         "ManufacturerModelName",
@@ -176,7 +176,7 @@ def _kept(element: DataElement, name: str) -> bool:
         case raw if raw in _BYTES or " or " in raw:
             return element.tag.group in _BYTES_GROUPS
         case _:
-            return name in _TEXT_KEPT
+            return name in TEXT_KEPT
 
 
 def _group_kept(element: DataElement) -> bool:

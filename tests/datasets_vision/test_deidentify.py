@@ -17,7 +17,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from typer.testing import CliRunner
 
 from datasets_vision.burned_in import PixelBox, text_areas
-from datasets_vision.confidentiality import _TEXT_KEPT, Pseudonyms, strip
+from datasets_vision.confidentiality import TEXT_KEPT, Pseudonyms, strip
 from datasets_vision.deidentify import LOG, NOTICE, deidentify
 from datasets_vision.images import open_image
 from datasets_vision.source import Source, read
@@ -52,7 +52,7 @@ def marked(vr_wanted: str, rest: int, of: int) -> Dataset:
     known = Dataset()
     for tag, (vr, *_) in DicomDictionary.items():
         keyword = keyword_for_tag(tag)
-        if vr == vr_wanted and tag % of == rest and tag >> 16 > 0x0007 and keyword not in _TEXT_KEPT:
+        if vr == vr_wanted and tag % of == rest and tag >> 16 > 0x0007 and keyword not in TEXT_KEPT:
             known.add_new(tag, vr, MARKS[vr])
     return known
 
