@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from datasets_vision.cases import joined
 from datasets_vision.example import Example, Label, LabelledObject, path_of
 from datasets_vision.formats import FORMATS, detect
 from datasets_vision.formats.contract import FOLDER, SetAside, Source, plain, shortened
@@ -48,6 +49,7 @@ def stream(source: Source) -> Iterator[Example | SetAside]:
     """What `read` gives, one item at a time, in constant memory; the last error comes after the last item.
 
     With a `limit` the source is read twice: how far apart its examples stand depends on how many there are.
+    Cases of several photos are held in memory whole.
     """
     if source.limit is None:
         yield from _stream(source)
@@ -69,6 +71,7 @@ def stream(source: Source) -> Iterator[Example | SetAside]:
 def _stream(source: Source) -> Iterator[Example | SetAside]:
     words = _Words(source)
     usable, set_aside, first = 0, 0, None
+    photos: list[Example] = []
     with DiskIndex() as ids:
         for item in _items(source):
             if isinstance(item, Example):
@@ -80,7 +83,12 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
                 usable += 1
             else:
                 set_aside, first = set_aside + 1, first or item
-            yield item
+            if source.case_by is None or isinstance(item, SetAside):
+                yield item
+            else:
+                photos.append(item)
+    if source.case_by is not None:
+        yield from joined(photos, source.case_by, source.worst_first)
     if not usable:
         raise DataError(_nothing_usable(source.path, set_aside, first))
     yield from words.unused()

@@ -70,6 +70,8 @@ class Source(BaseModel):
     `group`: a regex searched in an example's id; its groups, joined, name the examples that stay together;
     with `group_block`, its last group is a number, and runs of so many numbers stay together.
     `group_by`: a column instead of that, whose value names the examples that stay together.
+    `case_by`: photos of one folder, or of one group, become one example; where they differ in a class or column, the
+    first of `worst_first` that occurs is the case's.
     `record`: the XML element that is one item; None takes the one that stands most often.
     `shorten`: for an answer field, at most so many characters: its first sentences that fit.
     `named_by`: the attribute of a region that names the object, where a format (VIA) leaves that open.
@@ -93,6 +95,8 @@ class Source(BaseModel):
     group: str | None = None
     group_block: int | None = Field(default=None, ge=1)
     group_by: str | None = None
+    case_by: Literal["folder", "group"] | None = None
+    worst_first: tuple[str, ...] = ()
     record: str | None = None
     shorten: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     named_by: str | None = None

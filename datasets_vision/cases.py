@@ -1,0 +1,110 @@
+"""Several photos of one claim, aircraft or patient as one example.
+
+What a case's label says, of what its photos' labels say:
+
+- objects: all of them, each with `photo`, the number of its photo from 1; unobserved where a photo is silent.
+- image class: the one that all photos share; where they differ, the first of `worst_first` that occurs, and
+  where that does not list it, the case is set aside.
+- columns: as the image class, of the photos that state them.
+- turns: those of all photos, a text that several share once; role and group: shared by all, or set aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from datasets_vision.example import Example, Label, LabelledObject, Turn, path_of
+from datasets_vision.formats.contract import SetAside
+from datasets_vision.images import natural_key
+from vlm_ft.errors import DataError
+
+CaseBy = Literal["folder", "group"]
+
+
+def joined(examples: Iterable[Example], by: CaseBy, worst_first: Sequence[str] = ()) -> Iterator[Example | SetAside]:
+    """One example a case, its photos in natural order; an example without photos is a case of its own.
+
+    `by`: the folder that a photo lies in, or the example's group. A case that cannot be joined is set aside.
+    """
+    cases: dict[str, list[Example]] = {}
+    for example in examples:
+        cases.setdefault(_key(example, by), []).append(example)
+    for key, members in cases.items():
+        if len(members) == 1:
+            yield replace(members[0], group=members[0].group if by == "group" else key)
+            continue
+        try:
+            yield _joined(key, sorted(members, key=_order), by, worst_first)
+        except DataError as error:
+            yield SetAside(members[0].source, f"case {key!r} of {len(members)} photos: {error}")
+
+
+def _key(example: Example, by: CaseBy) -> str:
+    if by == "group" or not example.images:
+        return example.group or example.id
+    return path_of(example.images[0]).parent.as_posix()
+
+
+def _order(example: Example) -> list[tuple[int, int, str]]:
+    return natural_key(path_of(example.images[0])) if example.images else []
+
+
+def _joined(key: str, members: Sequence[Example], by: CaseBy, worst_first: Sequence[str]) -> Example:
+    classes = [member.label.image_class for member in members if member.label.image_class is not None]
+    names = {name: None for member in members for name in member.label.columns}
+    columns = {
+        name: _merged(name, [m.label.columns[name] for m in members if name in m.label.columns], worst_first)
+        for name in names
+    }
+    roles = {member.role for member in members}
+    if len(roles) > 1:
+        raise DataError(f"its photos stand in the lists {', '.join(sorted(map(str, roles)))}; put them into one")
+    groups = {member.group or member.id for member in members}
+    return Example(
+        id=key if by == "group" else _common(members, key),
+        turns=_turns(members),
+        images=tuple(image for member in members for image in member.images),
+        label=Label(_merged("image class", classes, worst_first) if classes else None, _objects(members), columns),
+        group=groups.pop() if len(groups) == 1 else key,
+        source=members[0].source,
+        role=roles.pop(),
+    )
+
+
+def _common(members: Sequence[Example], key: str) -> str:
+    """The folder as the examples' ids name it: "claims/17" of "claims/17/a" and "claims/17/b"."""
+    parts = {member.id.rpartition("/")[0] for member in members}
+    return parts.pop() if len(parts) == 1 and parts != {""} else key
+
+
+def _merged(name: str, values: Sequence[Any], worst_first: Sequence[str]) -> Any:
+    if all(value == values[0] for value in values):
+        return values[0]
+    worst = next((word for word in worst_first if word in values), None)
+    if worst is None or any(value not in worst_first for value in values):
+        told = ", ".join(sorted({repr(value) for value in values})[:4])
+        raise DataError(f"{name}: its photos say {told}; give worst_first, or mend the labels")
+    return worst
+
+
+def _objects(members: Sequence[Example]) -> tuple[LabelledObject, ...] | None:
+    if any(member.label.objects is None for member in members):
+        return None
+    found: list[LabelledObject] = []
+    photo = 1
+    for member in members:
+        for thing in member.label.objects or ():
+            place = photo + int(thing.attributes.get("photo", 1)) - 1
+            found.append(replace(thing, attributes={**thing.attributes, "photo": place}))
+        photo += len(member.images)
+    return tuple(found)
+
+
+def _turns(members: Sequence[Example]) -> tuple[Turn, ...]:
+    """The turns that all share, or one turn of the texts that differ."""
+    if all(member.turns == members[0].turns for member in members):
+        return members[0].turns
+    texts = dict.fromkeys(member.text for member in members if member.text)
+    return (Turn("user", "\n".join(texts)),)

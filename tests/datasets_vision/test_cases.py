@@ -1,0 +1,101 @@
+"""Several photos of one case as one example: nothing is guessed, nothing lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from datasets_vision.cases import joined
+from datasets_vision.example import Example, Label, LabelledObject, Turn
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.source import read
+
+DENT = LabelledObject("dent", (1, 2, 3, 4), {"part": "door"})
+
+
+def example(name: str, label: Label | None = None, **more: object) -> Example:
+    return Example(name, images=(Path(f"set/{name}.png"),), label=label or Label(), source=f"{name}.xml", **more)
+
+
+def case(*examples: Example, worst_first: tuple[str, ...] = ()) -> Example | SetAside:
+    (found,) = joined(examples, "folder", worst_first)
+    return found
+
+
+def test_photos_stand_in_natural_order_and_findings_name_their_photo():
+    labels = [Label(objects=(DENT,)), Label(objects=()), Label(objects=(DENT, DENT))]
+    found = case(*(example(f"17/{name}", label) for name, label in zip(("10", "2", "1"), labels, strict=True)))
+    assert isinstance(found, Example)
+    assert [image.stem for image in found.images] == ["1", "2", "10"]
+    assert [thing.attributes for thing in found.label.objects or ()] == [
+        {"part": "door", "photo": photo} for photo in (1, 1, 3)
+    ]
+    assert (found.id, found.group) == ("17", "set/17")
+
+
+def test_a_silent_photo_leaves_the_findings_unobserved():
+    found = case(example("17/1", Label(objects=(DENT,))), example("17/2"))
+    assert isinstance(found, Example)
+    assert found.label.objects is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "order", "merged"),
+    [
+        (["minor", "minor"], (), "minor"),
+        (["minor", None], (), "minor"),
+        ([None, None], (), None),
+        (["minor", "severe"], ("severe", "minor"), "severe"),
+    ],
+)
+def test_classes_agree_or_the_worst_counts(classes, order, merged):
+    found = case(*(example(f"17/{n}", Label(name)) for n, name in enumerate(classes)), worst_first=order)
+    assert isinstance(found, Example)
+    assert found.label.image_class == merged
+
+
+@pytest.mark.parametrize("order", [(), ("severe",)])
+def test_classes_that_differ_without_an_order_set_the_case_aside(order):
+    found = case(example("17/1", Label("minor")), example("17/2", Label("severe")), worst_first=order)
+    assert isinstance(found, SetAside)
+    assert "case 'set/17' of 2 photos: image class: its photos say 'minor', 'severe'; give worst_first" in found.reason
+
+
+def test_columns_are_merged_as_classes_are():
+    labels = [Label(columns={"model": "A", "grade": "low"}), Label(columns={"grade": "high"})]
+    found = case(*(example(f"17/{n}", label) for n, label in enumerate(labels)), worst_first=("high", "low"))
+    assert isinstance(found, Example)
+    assert found.label.columns == {"model": "A", "grade": "high"}
+
+
+def test_one_case_has_one_role():
+    found = case(example("17/1", role="train"), example("17/2", role="val"))
+    assert isinstance(found, SetAside)
+    assert "train, val" in found.reason
+
+
+def test_texts_that_differ_are_one_turn():
+    turns = [(Turn("user", text),) for text in ("Front.", "Rear.", "Front.")]
+    found = case(*(example(f"17/{n}", turns=turn) for n, turn in enumerate(turns)))
+    assert isinstance(found, Example)
+    assert found.turns == (Turn("user", "Front.\nRear."),)
+
+
+def claims(folder: Path) -> Path:
+    for name in ("dent/c1_front", "dent/c1_rear", "dent/c2_front", "good/c3_front", "dent/c3_rear"):
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    return folder
+
+
+@pytest.mark.parametrize(("worst_first", "cases", "aside"), [((), 2, 1), (("dent", "good"), 3, 0)])
+def test_a_source_is_read_by_case(tmp_path, worst_first, cases, aside):
+    settings = {"format": "folders", "group": r"(c\d)_", "case_by": "group", "worst_first": worst_first}
+    found = read(Source(path=claims(tmp_path), **settings))
+    assert (len(found.examples), len(found.set_aside)) == (cases, aside)
+    assert {one.group for one in found.examples} <= {"c1", "c2", "c3"}
+    assert {len(one.images) for one in found.examples} == {1, 2}
+    assert len(read(Source(path=tmp_path, limit=1, **settings)).examples) == 1
