@@ -215,12 +215,11 @@ def _results(label: Label, sizes: list[Size], kinds: _Kinds) -> Iterator[Result]
 def _stated(scope: str, name: str, value: Any, kinds: _Kinds) -> Result:
     """A value as the result of its control."""
     kind = kinds.of(f"{scope}.{name}")
-    said = {
-        "choices": lambda: {"choices": [plain_word(value)]},
-        "number": lambda: {"number": value},
-        "textarea": lambda: {"text": [value]},
-        "json": lambda: {"text": [json.dumps(value, ensure_ascii=False)]},
-    }[kind]()
+    said: dict[str, Any] = {"text": [json.dumps(value, ensure_ascii=False) if kind == "json" else value]}
+    if kind == "choices":
+        said = {"choices": [plain_word(value)]}
+    elif kind == "number":
+        said = {"number": value}
     control = f"{scope}:json.{name}" if kind == "json" else f"{scope}.{name}"
     return {"from_name": control, "to_name": "shown", "type": "textarea" if kind == "json" else kind, "value": said}
 

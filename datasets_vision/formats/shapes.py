@@ -90,7 +90,8 @@ def several_outlined(
         return LabelledObject(name, pieces[0].box, {**attributes, **pieces[0].attributes})
     boxes = [piece.box for piece in pieces if piece.box]
     outlines = [piece.attributes["polygon"] for piece in pieces if "polygon" in piece.attributes]
-    hull = (*(min(box[i] for box in boxes) for i in (0, 1)), *(max(box[i] for box in boxes) for i in (2, 3)))
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    hull = min(lefts), min(tops), max(rights), max(bottoms)
     drawn = {"polygon": max(outlines, key=area), "polygons": outlines} if outlines else {}
     return LabelledObject(name, hull, {**attributes, **drawn})
 
@@ -171,8 +172,8 @@ def share_inside(inner: Outline, outer: Outline) -> float:
     left, top, right, bottom = (round(edge) for edge in bounds(inner))
     shape = (right - left + 1, bottom - top + 1)
     drawn = [_filled([(x - left, y - top) for x, y in outline], shape) for outline in (inner, outer)]
-    own = sum(drawn[0])
-    return sum(a and b for a, b in zip(*drawn, strict=True)) / own if own else 0.0
+    own = int(drawn[0].sum())
+    return int((drawn[0] & drawn[1]).sum()) / own if own else 0.0
 
 
 def box_outline(box: Box) -> Outline:
@@ -195,13 +196,13 @@ def usable(
     return (None if faults and not objects else tuple(objects)), faults
 
 
-def _filled(points: list[tuple[int, int]], shape: Size) -> bytes:
-    """One byte a cell, 0 or 1."""
+def _filled(points: list[tuple[int, int]], shape: Size) -> Any:  # (height, width) of bool
+    import numpy as np
     from PIL import Image, ImageDraw
 
     grid = Image.new("L", shape)
     ImageDraw.Draw(grid).polygon(points, fill=1)
-    return grid.tobytes()
+    return np.asarray(grid, dtype=bool)
 
 
 def _outside(corners: Sequence[float], size: Size, overrun: float) -> bool:
