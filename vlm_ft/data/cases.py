@@ -23,7 +23,6 @@ from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import ROLES, Recipe, Role, Splits, with_rates
 from vlm_ft.tasks import task_of
 
-
 TILED: tuple[Role, ...] = ("train", "tune")
 WHOLE: tuple[Role, ...] = ("calibrate", "test")
 """Where photos are tiled, the roles that are looked at by the tile, and those that stay whole."""
