@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets_vision.example import Picture, path_of
-from datasets_vision.images import image_size, open_image
+from datasets_vision.images import IMAGE_SUFFIXES, image_size, open_image
 from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
@@ -112,7 +113,9 @@ def _file_facts(path: Path, changed: int) -> tuple[str, int]:
     """The format by content, and the EXIF orientation; ("", 1) for what is no plain image file."""
     from PIL import Image
 
-    with suppress(Exception), Image.open(path) as image:  # what other libraries read (DICOM ...) has neither
+    if path.suffix.lower() not in IMAGE_SUFFIXES:  # what other libraries read (DICOM ...) has neither
+        return "", 1
+    with warnings.catch_warnings(action="ignore"), suppress(Exception), Image.open(path) as image:
         late = image.format == "PNG" and "exif" not in image.info  # Pillow would decode all to look for it
         return str(image.format), 1 if late else int(image.getexif().get(_ORIENTATION_TAG, 1))
     return "", 1
