@@ -205,9 +205,8 @@ def _values(mask: Path, size: tuple[int, int]) -> np.ndarray[Any, Any]:
         )
     try:
         with Image.open(mask) as image:
-            if image.mode not in _MODES:
-                image = image.convert("L")
-            return np.asarray(image).astype(np.uint16 if image.mode == "I;16" else np.uint8)
+            values = np.asarray(image if image.mode in _MODES else image.convert("L"))
+            return values.astype(np.uint16 if image.mode == "I;16" else np.uint8)
     except (OSError, SyntaxError, ValueError) as error:
         line = " ".join(str(error).split())
         raise DataError(f"{mask}: truncated or damaged mask ({line}); save it again") from error

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from datasets_vision.inventory import HEAD, entries, take
+from datasets_vision.inventory import HEAD, OPTIONS, entries, record, take
 from vlm_ft.cli import app
 from vlm_ft.errors import DataError
 
@@ -111,3 +111,14 @@ def test_the_real_sets_are_listed():
     found = entries(DATA)
     assert len(found) == 34
     assert all(entry.path.is_dir() and entry.stated for entry in found)
+
+
+@pytest.mark.parametrize(
+    "name", ["repair_cost_rules", "logs_maintnet", "logs_faa_omin", "obd_codes_csv", "excavator_work_orders_csv"]
+)
+def test_real_tables_read_as_stated(name):
+    if not (DATA / "manifest.json").is_file():
+        pytest.skip("no real sets here; point VLM_FT_DATA at the folder that holds them")
+    (entry,) = [entry for entry in entries(DATA) if entry.path.name == name]
+    found = record(entry, OPTIONS[name])
+    assert (found.format, found.items, found.error) == ("tables", entry.stated, "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from datasets_vision.formats.masks import MIN_AREA
 from datasets_vision.source import Reading, Source, read
 from vlm_ft.errors import DataError
 
+DATA = Path(os.environ.get("VLM_FT_DATA") or Path(__file__).parents[2] / "../shared/data")
 SIZE = (40, 20)  # width, height
 
 
@@ -163,3 +166,19 @@ def test_masks_have_no_columns(tmp_path):
     write(tmp_path, "crack/a.jpg", "crack/a.png", s0_0_5=255)
     with pytest.raises(DataError, match="no column 'severity'"):
         read(Source(path=tmp_path, columns={"severity": "severity"}))
+
+
+def test_a_real_set_reads_as_it_says():
+    root = DATA / "product_defects/magnetic_tile_masks"
+    if not root.is_dir():
+        pytest.skip("the magnetic tile set is not here; point VLM_FT_DATA at the folder that holds it")
+    found = read(Source(path=root))
+    classes = Counter((example.role, example.label.image_class) for example in found.examples)
+    assert len(found.examples) == 504
+    assert (classes["train", "MT_Free"], classes["train", "MT_Blowhole"], classes["val", "MT_Uneven"]) == (167, 84, 12)
+    assert all((not example.label.objects) for example in found.examples if example.label.image_class == "MT_Free")
+    roles: dict[str, set[str | None]] = defaultdict(set)
+    for example in found.examples:
+        roles[example.group].add(example.role)
+    assert max(map(len, roles.values())) == 1  # the set's own split keeps one tile on one side
+    assert len(roles) < 200
