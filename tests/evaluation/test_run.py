@@ -17,6 +17,7 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError
 from vlm_ft.evaluation import crossval as folds
 from vlm_ft.evaluation.evaluate import Evaluation, evaluate
+from vlm_ft.evaluation.figures import SHOWN, figures
 from vlm_ft.evaluation.run import evaluate_run
 from vlm_ft.inference.request import BASE, Request
 from vlm_ft.recipe import Recipe
@@ -49,6 +50,10 @@ def test_a_run_is_evaluated_whole(recipe_of: Recipes, quiet: Console, tmp_path: 
         assert "kind" in (folder / name).read_text(encoding="utf-8")
     metrics = read_card(run / ADAPTER).metrics
     assert metrics["kind.accuracy"]["count"] == len(evaluation.cases)
+    rows = figures([run]).splitlines()
+    shown = [metric for metric in evaluation.systems["adapter"] if metric.name in SHOWN]
+    assert len(rows) == 2 + len(shown)
+    assert all(f"{metric.value:.3f} (" in row for metric, row in zip(shown, rows[2:], strict=True))
     assert evaluate_run(run, rival=False, base=False, console=quiet).systems["adapter"] == evaluation.systems["adapter"]
 
 

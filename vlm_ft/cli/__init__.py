@@ -98,6 +98,14 @@ def evaluate(
 
 
 @app.command()
+def figures(runs: Annotated[list[Path], typer.Argument(help="run folders that vlm-ft evaluate has been at")]) -> None:
+    """Print the figures of many runs as one Markdown table."""
+    from vlm_ft.evaluation.figures import figures as table
+
+    print(table(runs))
+
+
+@app.command()
 def crossval(
     recipe: RecipeName,
     out: Annotated[Path, typer.Option("--out", help="the folder of all its runs")],
