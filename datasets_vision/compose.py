@@ -90,7 +90,7 @@ def _scene(
     scale: tuple[float, float],
     random: np.random.Generator,
 ) -> Wide:
-    image = _laid(grounds[random.integers(len(grounds))], size, random)
+    image = _laid(grounds[int(random.integers(len(grounds)))], size, random)
     taken: list[Crop] = []
     objects: list[SceneObject] = []
     used: list[str] = []

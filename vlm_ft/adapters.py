@@ -24,7 +24,7 @@ class Provenance(Strict):
     data: tuple[str, ...] = Field(description="the sources, as the recipe names them")
     data_fingerprint: str = Field(description="sha256 over the ids and answers of the training examples")
     counts: dict[str, int] = Field(description="examples a role")
-    synthetic: bool = Field(description="whether it learned from procedural drawings")
+    synthetic: bool = Field(description="whether it learned from procedural drawings or texts")
 
 
 class Card(Strict):
@@ -35,6 +35,7 @@ class Card(Strict):
     form: Form
     base: BaseRef
     pixels: tuple[int, int] | None = Field(default=None, description="least and most pixels of one image")
+    image_tokens: int | None = Field(default=None, description="the most image tokens of one row")
     tiling: Tiling | None = Field(default=None, description="how large photos are cut up, in training and in answers")
     dtype: str | None = Field(default=None, description="of the base's weights, where the recipe named one")
     quantize: Literal["nf4", "int8"] | None = None
@@ -47,7 +48,7 @@ class Card(Strict):
     @property
     def notice(self) -> str:
         """What every answer says besides: the task's notice, its tables' own, and that it learned from drawings."""
-        drawn = "Trained on procedural drawings, not on photographs." if self.provenance.synthetic else ""
+        drawn = "Trained on procedural drawings or texts, not on real data." if self.provenance.synthetic else ""
         tables = (entry.notice for entry in self.form.derivations)
         return " ".join(part for part in (self.form.notice, *tables, drawn) if part)
 

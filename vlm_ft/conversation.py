@@ -20,6 +20,7 @@ from datasets_vision.images import open_image
 from vlm_ft.answers.form import Form
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.grammar import Grammars
+from vlm_ft.models.budget import within_budget
 from vlm_ft.models.load import Base
 from vlm_ft.recipe import LossOn
 
@@ -170,7 +171,7 @@ class Conversation:
 
     def _prompts(self, rows: Sequence[Row]) -> Batch:
         texts = [self.prompt(row) for row in rows]
-        images = [[opened(image) for image in row.images] for row in rows]
+        images = [self._photos(row) for row in rows]
         begun = texts[0].startswith(self.tokenizer.bos_token or ANSWER)  # the template wrote the first token itself
         options: dict[str, Any] = {"padding": True, "return_tensors": "pt", "add_special_tokens": not begun}
         if not any(images):
@@ -180,6 +181,13 @@ class Conversation:
         batch = dict(self.base.processor(text=texts, images=images, **options))
         batch.pop("labels", None)  # PaliGemma's processor always adds them
         return batch
+
+    def _photos(self, row: Row) -> list[Image]:
+        """The row's photos, lowered where they are held to a budget of tokens."""
+        photos = [opened(image) for image in row.images]
+        if self.base.image_tokens is None or not photos or not self.base.vision:
+            return photos
+        return within_budget(self.base.processor, self.image_token_id, photos, self.base.image_tokens)
 
     def lengths(self, row: Row) -> tuple[int, int]:
         """Tokens in all, and image tokens among them."""

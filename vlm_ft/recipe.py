@@ -134,6 +134,7 @@ class Recipe(Strict):
     splits: Splits = Splits()
     pixels: Pixels | None = None
     tiling: Tiling | None = None
+    image_tokens: int | None = Field(default=None, ge=1, description="the most of one row; its photos are lowered")
     augment: str = "none"
     adapter: AdapterSettings = AdapterSettings()
     training: Training = Training()

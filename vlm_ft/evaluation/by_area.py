@@ -67,7 +67,7 @@ def quantile_bins(
         return COCO
     bounds = sorted({float(bound) for bound in np.quantile(areas, np.linspace(0, 1, count + 1)[1:-1])})
     edges = [0.0, *bounds, float("inf")]
-    return tuple((f"quantile {place}", *edges[place - 1 : place + 1]) for place in range(1, len(edges)))
+    return tuple((f"quantile {place}", edges[place - 1], edges[place]) for place in range(1, len(edges)))
 
 
 def _area(box: Sequence[float], size: tuple[int, int]) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -75,7 +76,8 @@ def compare_tiling(
     photos = _photos(source, card.form, task_of(card.form.task, task_file))
     engine = Engine.open([place], base=base, batch_size=batch_size)
     ways = {}
-    for way, looked in ((WHOLE, "none"), (TILED, tiling)):
+    looks: dict[str, Tiling | Literal["card", "none"]] = {WHOLE: "none", TILED: tiling}
+    for way, looked in looks.items():
         console.print(f"{len(photos.examples)} photos, {way}", markup=False)
         requests = [Request(images=one.images, adapter=card.name, tiling=looked) for one in photos.examples]
         ways[way] = _looked(engine, requests, photos)

@@ -29,6 +29,9 @@ from vlm_ft.models.families import limit_pixels
 from vlm_ft.models.load import Base, load_base
 from vlm_ft.recipe import Tiling
 
+Seen = tuple[tuple[int, int] | None, int | None]
+"""Least and most pixels of an image, most image tokens of a row; None: as the base has it."""
+
 BARE = "__base__"  # PEFT's own word for rows without an adapter
 
 
@@ -42,7 +45,7 @@ class Engine:
         self._model: Any = base.model
         self._slots: dict[str, str] = {}  # our name -> PEFT's name, which may hold no dot
         self._lock = threading.Lock()  # the Qwen families keep rope_deltas as module state
-        self._conversations: dict[tuple[int, int] | None, Conversation] = {}
+        self._conversations: dict[Seen, Conversation] = {}
         self._stops = stop_tokens(base)
         self._grammars = Grammars(base.tokenizer, self._vocabulary, self._stops)
         for name, folder in (folders or {}).items():
@@ -169,16 +172,19 @@ class Engine:
         """What may share a batch: one pixel limit, images or none, and one adapter where mixing is not exact."""
         card = self.cards.get(request.adapter)
         mixable = self._mixable and len(request.images) <= 1  # PEFT takes one entry of the tower's batch for a row
-        return (card.pixels if card else None, len(request.images), None if mixable else request.adapter)
+        seen = (card.pixels, card.image_tokens) if card else (None, None)
+        return (seen, len(request.images), None if mixable else request.adapter)
 
-    def _conversation(self, pixels: tuple[int, int] | None) -> Conversation:
-        """The prompts of adapters with this pixel limit; each limit has a processor of its own."""
-        if pixels not in self._conversations:
+    def _conversation(self, seen: Seen) -> Conversation:
+        """The prompts of adapters with these limits of pixels and image tokens; each has a processor of its own."""
+        if seen not in self._conversations:
+            pixels, image_tokens = seen
             processor = copy.deepcopy(self.base.processor)
             if pixels is not None:
                 limit_pixels(processor, self.base.family, *pixels, config=self.base.model.config)
-            self._conversations[pixels] = Conversation(replace(self.base, processor=processor))
-        return self._conversations[pixels]
+            limited = replace(self.base, processor=processor, image_tokens=image_tokens)
+            self._conversations[seen] = Conversation(limited)
+        return self._conversations[seen]
 
     @property
     def _mixable(self) -> bool:
@@ -187,10 +193,10 @@ class Engine:
         seeing = any({"vision", "projector"} & set(card.scope) for card in self.cards.values())
         return plain and (self.base.family.mixed_adapters_with_vision or not seeing)
 
-    def _answer(self, rows: list[Row], names: list[str], pixels: tuple[int, int] | None) -> list[Prediction]:
+    def _answer(self, rows: list[Row], names: list[str], seen: Seen) -> list[Prediction]:
         limit = self.base.max_length
         with self._lock, torch.inference_mode():
-            batch = self._conversation(pixels).encode(rows)
+            batch = self._conversation(seen).encode(rows)
             lengths = batch["attention_mask"].sum(1).tolist()
             if max(lengths) < limit:
                 return self._written(rows, names, batch)
@@ -200,7 +206,7 @@ class Engine:
         ]
         fitting = [place for place, length in enumerate(lengths) if length < limit]
         if fitting:  # one that is too long is no reason to refuse its neighbours
-            shorter = self._answer([rows[place] for place in fitting], [names[place] for place in fitting], pixels)
+            shorter = self._answer([rows[place] for place in fitting], [names[place] for place in fitting], seen)
             for place, answer in zip(fitting, shorter, strict=True):
                 answers[place] = answer
         return answers

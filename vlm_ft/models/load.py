@@ -44,6 +44,7 @@ class Base:
     processor: Any
     family: Family
     ref: BaseRef
+    image_tokens: int | None = None  # the most of one row; its photos are lowered to keep to it
 
     @property
     def tokenizer(self) -> Any:

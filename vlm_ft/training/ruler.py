@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +31,7 @@ class BaseRuler:
 
     def __init__(self, recipe: Recipe) -> None:
         """Raises `ModelError` where the base's configuration or processor cannot be had."""
-        base = _without_weights(recipe)
+        base = replace(_without_weights(recipe), image_tokens=recipe.image_tokens)
         self._conversation = Conversation(base)
         self._added: dict[tuple[Sizes, bool], tuple[int, int]] = {}
         self.limit = min(recipe.training.max_length or base.max_length, base.max_length)

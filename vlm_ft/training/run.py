@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
         quantize=recipe.quantize,
         pixels=pixels,
     )
+    base = replace(base, image_tokens=recipe.image_tokens)
     conversation = Conversation(base, recipe.training.loss_on)
 
     def collator(cases: Sequence[Case], preset: str) -> Collator:
@@ -291,6 +292,7 @@ def _card(prepared: Prepared, training: dict[str, Any]) -> Card:
         base=base.ref,
         pixels=(recipe.pixels.minimum, recipe.pixels.maximum) if recipe.pixels else None,
         tiling=recipe.tiling,
+        image_tokens=recipe.image_tokens,
         dtype=recipe.dtype,
         quantize=recipe.quantize,
         scope=recipe.adapter.scope,

@@ -1,0 +1,44 @@
+"""A row's image tokens keep to their budget, however many photos a case has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vlm_ft.answers.form import Form
+from vlm_ft.conversation import Conversation, Row
+from vlm_ft.errors import DataError
+from vlm_ft.models.load import Base, load_base
+from vlm_ft.tasks import TASKS
+
+
+@pytest.fixture(scope="module")
+def base(tiny_folder: Callable[[str], Path]) -> Base:
+    return load_base(str(tiny_folder("qwen3_vl")), pixels=(32 * 32, 512 * 512))
+
+
+def tokens(base: Base, sizes: list[tuple[int, int]], budget: int | None, whole_form: Callable[..., Form]) -> int:
+    form = whole_form(TASKS["product_defects"])
+    images = tuple(Image.new("RGB", size) for size in sizes)
+    return Conversation(replace(base, image_tokens=budget)).lengths(Row(form, (), images))[1]
+
+
+@pytest.mark.parametrize("sizes", [[(900, 600)], [(900, 600)] * 6, [(900, 600), (64, 64), (300, 900)]])
+@pytest.mark.parametrize("budget", [40, 100])
+def test_photos_are_lowered_to_the_budget_and_no_further(base, whole_form, sizes, budget):
+    free, held = (tokens(base, sizes, limit, whole_form) for limit in (None, budget))
+    assert free > budget
+    assert 0.5 * budget < held <= budget
+
+
+def test_what_fits_is_left_as_it_is(base, whole_form):
+    assert tokens(base, [(96, 96)], 1000, whole_form) == tokens(base, [(96, 96)], None, whole_form)
+
+
+def test_too_many_photos_are_told(base, whole_form):
+    with pytest.raises(DataError, match=r"12 photos take .* more than image_tokens 5"):
+        tokens(base, [(300, 300)] * 12, 5, whole_form)
