@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from datasets_vision.augment import flips_of
 from vlm_ft.adapters import ADAPTER, Card, read_card
 from vlm_ft.data.cases import Dataset, load
 from vlm_ft.errors import AdapterError
@@ -45,7 +46,7 @@ def evaluate_run(
         plan = RivalPlan(
             seconds=float(card.training["seconds"]),
             side=_side(engine.base.processor),
-            flips="both" if recipe.augment == "flips" else "none",
+            flips=flips_of(recipe.augment),
             seed=recipe.training.seed,
         )
     with _shown(console) as progress:
