@@ -70,8 +70,8 @@ def test_two_files_of_one_name_are_a_duplicate(tmp_path):
 
 def test_annotations_of_another_format_are_not_taken_for_folders(tmp_path):
     write(tmp_path, "train/images/a.jpg")
-    (tmp_path / "train/images/a.txt").write_text("0 .5 .5 .1 .1")
-    with pytest.raises(DataError, match=r"no known format in 1 \.jpg, 1 \.txt"):
+    (tmp_path / "train/images/a.yml").write_text("of: no format that is known")
+    with pytest.raises(DataError, match=r"no known format in 1 \.jpg, 1 \.yml"):
         read(Source(path=tmp_path))
 
 
