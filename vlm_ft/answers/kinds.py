@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -109,6 +110,7 @@ def spanned_box(corners: list[int]) -> list[int]:
     return [left, top, max(right, left + 1), max(bottom, top + 1)]
 
 
+@cache
 def fields_of(answer: type[BaseModel]) -> tuple[FieldSpec, ...]:
     """The fields of an answer type, in order; an open choice has no options yet.
 
