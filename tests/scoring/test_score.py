@@ -197,3 +197,19 @@ def test_a_killed_run_goes_on(defects: Any, drawn: Callable[[Path, int], Path], 
     assert sum(defects.batches) == 200 - report.resumed
     paths = [row["path"] for row in table(out)]
     assert len(paths) == len(set(paths)) == 200
+
+
+def test_the_photos_of_a_folder_are_one_case(defects: Any, tmp_path: Path) -> None:
+    folder, out = tmp_path / "claims", tmp_path / "scored.parquet"
+    for name in ("17/front", "17/rear", "18/front", "loose"):
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (len(name), 0, 0)).save(path)
+    report = score_folder(defects, "trial", folder, out, by_case=True)
+    assert {row["path"] for row in table(out)} == {"17", "18", "loose.png"}
+    assert (report.total, report.scored) == (3, 3)
+    (folder / "17" / "rear.png").write_bytes(b"broken")
+    again = score_folder(defects, "trial", folder, out, by_case=True)
+    assert again.resumed == 2
+    assert [path for path, _ in again.set_aside] == ["17"]
+    assert "rear.png" in again.set_aside[0][1]

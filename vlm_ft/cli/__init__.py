@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -167,11 +167,15 @@ def score(
     out: Annotated[Path, typer.Option("--out", help="results.parquet, .csv or .jsonl")],
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     base: Annotated[str | None, typer.Option(help="where the base is, if not where the card says")] = None,
+    case_by: Annotated[
+        Literal["folder"] | None, typer.Option(help="folder: the photos of one folder are one case, and one row")
+    ] = None,
 ) -> None:
     """Score a folder of images. Exit code 0: all scored; 3: done, some set aside; 2: a mistake to mend."""
     from vlm_ft.scoring.run import score_shown
 
-    report = score_shown(folder, adapter, out, batch_size=batch_size, base=base, console=console())
+    by_case = case_by == "folder"
+    report = score_shown(folder, adapter, out, batch_size=batch_size, base=base, console=console(), by_case=by_case)
     raise typer.Exit(report.exit_code)
 
 

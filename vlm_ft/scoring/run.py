@@ -16,7 +16,14 @@ SHOWN = 10  # of the images set aside
 
 
 def score_shown(
-    folder: Path, adapter: Path, out: Path, *, batch_size: int, base: str | None, console: Console
+    folder: Path,
+    adapter: Path,
+    out: Path,
+    *,
+    batch_size: int,
+    base: str | None,
+    console: Console,
+    by_case: bool = False,
 ) -> ScoreReport:
     """Score with the adapter in a folder, telling how it goes on `console`; see `score_folder`."""
     check_target(out)
@@ -31,7 +38,9 @@ def score_shown(
             told = f"{aside}{state.images_per_second:.1f} images/s"
             bar.update(task, completed=state.done, total=state.total, description=told)
 
-        report = score_folder(engine, name, folder, out, batch_size=batch_size, progress=show, adapter_folder=place)
+        report = score_folder(
+            engine, name, folder, out, batch_size=batch_size, progress=show, adapter_folder=place, by_case=by_case
+        )
     told = f", {report.resumed} of them by an earlier run" if report.resumed else ""
     console.print(f"{out}: {report.scored} of {report.total} images scored{told}, in {report.seconds:.0f} s")
     for path, reason in report.set_aside[:SHOWN]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,27 +76,30 @@ def score_folder(
     batch_size: int = 16,
     progress: Callable[[Progress], None] | None = None,
     adapter_folder: Path | None = None,
+    by_case: bool = False,
 ) -> ScoreReport:
     """Write one row an image below `folder` to `out` (.parquet, .csv or .jsonl; see `export`).
 
     A run that was stopped in any way goes on where it was: rows are kept in `<out>.ledger`, keyed by relative
     path and content, so that an image is asked again only where its bytes have changed. The table is of the
-    folder as it is now. The ledger is bound to the adapter's card, and to its tensors where `adapter_folder`
-    is given. Raises `DataError` for a target that cannot be written, a folder without images or a ledger in
-    use, `AdapterError` for an unknown adapter, one that reads text only, or a ledger of another adapter.
+    folder as it is now. With `by_case` the photos that lie in one folder are asked together and get one row, under
+    that folder's path; photos that lie in `folder` itself stand alone. The ledger is bound to the adapter's card,
+    and to its tensors where `adapter_folder` is given. Raises `DataError` for a target that cannot be written, a
+    folder without images or a ledger in use, `AdapterError` for an unknown adapter, one that reads text only, or a
+    ledger of another adapter.
     """
     card = _card(predictor, adapter)
     check_target(out)
-    paths = _images(folder)
+    paths = _units(_images(folder), folder, by_case)
     with Ledger(ledger_path(out), adapter, adapter_identity(card, adapter_folder)) as ledger:
         run = _Run(len(paths), progress)
         try:
-            for batch in _batches(_unanswered(paths, folder, ledger, run), batch_size):
+            for batch in _batches(_unanswered(paths, ledger, run), batch_size):
                 rows = _answered(batch, predictor, adapter)
                 ledger.record(rows)
                 run.add(rows)
             run.tell()
-            write_table(out, card, _rows(paths, folder, ledger))
+            write_table(out, card, _rows(paths, ledger))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"stopped with {run.done} of {run.total} images kept in {ledger_path(out)}; "
@@ -114,7 +117,7 @@ def adapter_identity(card: Card, folder: Path | None = None) -> str:
     """A hash of what decides an adapter's answers: its card less its name and figures, and its tensors."""
     parts = card.model_dump_json(exclude={"name", "metrics"})
     if folder is not None:
-        parts += _digest(folder / "adapter_model.safetensors")
+        parts += _digest([folder / "adapter_model.safetensors"])
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
@@ -124,12 +127,12 @@ class _Opened:
 
     path: str
     digest: str
-    image: Image | None = None
+    images: tuple[Image, ...] = ()
     error: str = ""
 
     @property
     def pixels(self) -> int:
-        return self.image.width * self.image.height if self.image else 0
+        return sum(image.width * image.height for image in self.images)
 
 
 class _Run:
@@ -199,11 +202,20 @@ def _images(folder: Path) -> list[Path]:
     return paths
 
 
-def _unanswered(paths: Iterable[Path], folder: Path, ledger: Ledger, run: _Run) -> Iterator[_Opened]:
+def _units(paths: Sequence[Path], folder: Path, by_case: bool) -> dict[str, tuple[Path, ...]]:
+    """By the name of a row: the photos that it is about."""
+    units: dict[str, tuple[Path, ...]] = {}
     for path in paths:
-        name = _relative(path, folder)
+        alone = not by_case or path.parent == folder
+        name = _relative(path if alone else path.parent, folder)
+        units[name] = (*units.get(name, ()), path)
+    return units
+
+
+def _unanswered(units: Mapping[str, tuple[Path, ...]], ledger: Ledger, run: _Run) -> Iterator[_Opened]:
+    for name, paths in units.items():
         try:
-            digest = _digest(path)
+            digest = _digest(paths)
         except OSError as error:
             yield _Opened(name, "", error=f"cannot be read: {error.strerror or error}")
             continue
@@ -212,9 +224,10 @@ def _unanswered(paths: Iterable[Path], folder: Path, ledger: Ledger, run: _Run) 
             run.resume(row)
             continue
         try:
-            yield _Opened(name, digest, open_image(path))
+            yield _Opened(name, digest, tuple(open_image(path) for path in paths))
         except DataError as error:
-            yield _Opened(name, digest, error=" ".join(str(error).removeprefix(f"{path}: ").split()))
+            told = str(error).removeprefix(f"{paths[0]}: ") if len(paths) == 1 else str(error)
+            yield _Opened(name, digest, error=" ".join(told.split()))
 
 
 def _batches(opened: Iterable[_Opened], size: int) -> Iterator[list[_Opened]]:
@@ -231,19 +244,19 @@ def _batches(opened: Iterable[_Opened], size: int) -> Iterator[list[_Opened]]:
 
 
 def _answered(batch: Sequence[_Opened], predictor: Predictor, adapter: str) -> list[Row]:
-    images = {item.path: item.image for item in batch if item.image is not None}
-    requests = [Request(images=(image,), adapter=adapter) for image in images.values()]
+    images = {item.path: item.images for item in batch if item.images}
+    requests = [Request(images=photos, adapter=adapter) for photos in images.values()]
     answers = dict(zip(images, predictor.predict(requests), strict=True)) if requests else {}
     return [
-        Row(item.path, item.digest, *item.image.size, answers[item.path])
-        if item.image is not None
+        Row(item.path, item.digest, *item.images[0].size, answers[item.path])
+        if item.images
         else Row(item.path, item.digest, None, None, Prediction.failed(item.error))
         for item in batch
     ]
 
 
-def _rows(paths: Iterable[Path], folder: Path, ledger: Ledger) -> Iterator[Row]:
-    rows = (ledger.find(_relative(path, folder)) for path in paths)
+def _rows(names: Iterable[str], ledger: Ledger) -> Iterator[Row]:
+    rows = (ledger.find(name) for name in names)
     return (row for row in rows if row is not None)
 
 
@@ -252,6 +265,10 @@ def _relative(path: Path, folder: Path) -> str:
     return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(paths: Sequence[Path]) -> str:
+    """Of one file its sha256, of several the sha256 of theirs."""
+    found = []
+    for path in paths:
+        with path.open("rb") as file:
+            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
