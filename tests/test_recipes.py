@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from datasets_vision.documents.build import write_messages
 from datasets_vision.synthetic import write_set
 from vlm_ft.adapters import read_card
 from vlm_ft.data.cases import load
+from vlm_ft.models.hub import HUB_BASES
 from vlm_ft.recipe import RECIPES, Recipe, load_recipe, shipped
+from vlm_ft.training.memory import GIB
 from vlm_ft.training.run import train
 
 DATA = Path(os.environ.get("VLM_FT_DATA", "../shared/data"))
@@ -66,3 +69,20 @@ def test_two_steps(
     card = read_card(adapter)
     assert card.form.task == recipe.task
     assert card.training["steps"] == 2
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_base_for_real_work_is_one_line_away(name: str) -> None:
+    told = re.search(
+        r"^base: starter +# on a GPU: (\S+) \((\d+) GiB in bf16, (\d+) with quantize: nf4\)$", text_of(name), re.M
+    )
+    assert told, "the line `base:` names no base of the Hub with its memory, as vlm-ft train --dry-run estimates it"
+    assert told[1] in HUB_BASES
+    weights = 2e9 * HUB_BASES[told[1]].parameters / GIB
+    assert int(told[3]) < weights + 20
+    assert weights < int(told[2]) < weights + 40
+
+
+def text_of(name: str) -> str:
+    """The recipe as it is written, comments too."""
+    return (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
