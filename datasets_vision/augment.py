@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from datasets_vision.example import BOX_SCALE, LabelledObject, normalised_box
+from datasets_vision.example import BOX_SCALE, LabelledObject, normalised_box, photo_of
 from vlm_ft.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def augment_together(
 ) -> tuple[tuple[PILImage, ...], tuple[LabelledObject, ...] | None]:
     """The same draw on every image of one example, so that a reference and its test photo stay aligned.
 
-    An object lies in the last image unless its attribute `photo` (from 1) says which. Sizes may differ: a draw is
-    a share of the sides. Where an object would be hidden in any image, all come back as they were.
+    Sizes may differ: a draw is a share of the sides. Where an object would be hidden in any image (`photo_of` says
+    in which it lies), all come back as they were.
     """
     if not steps_of(preset) or not images:
         return tuple(images), objects
@@ -153,12 +153,6 @@ def augment_together(
         replace(thing, box=normalised_box(*moved[place], 1, 1)) if place in moved else thing
         for place, thing in enumerate(objects)
     )
-
-
-def photo_of(thing: LabelledObject, images: int) -> int:
-    """The image, from 0, in which an object of an example with so many images lies."""
-    stated = thing.attributes.get("photo", images)
-    return min(max(int(stated), 1), images) - 1
 
 
 def _draw(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from datasets_vision.example import Example, Label, LabelledObject, Turn, path_of
+from datasets_vision.example import Example, Label, LabelledObject, Turn, path_of, photo_of
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.images import natural_key
 from vlm_ft.errors import DataError
@@ -93,12 +93,12 @@ def _objects(members: Sequence[Example]) -> tuple[LabelledObject, ...] | None:
     if any(member.label.objects is None for member in members):
         return None
     found: list[LabelledObject] = []
-    photo = 1
+    before = 0
     for member in members:
         for thing in member.label.objects or ():
-            place = photo + int(thing.attributes.get("photo", 1)) - 1
-            found.append(replace(thing, attributes={**thing.attributes, "photo": place}))
-        photo += len(member.images)
+            place = {"photo": before + photo_of(thing, len(member.images)) + 1} if member.images else {}
+            found.append(replace(thing, attributes={**thing.attributes, **place}))
+        before += len(member.images)
     return tuple(found)
 
 

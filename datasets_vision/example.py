@@ -116,6 +116,15 @@ class Example:
         return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
 
 
+def photo_of(thing: LabelledObject, images: int) -> int:
+    """The image, from 0, of an example with so many in which an object lies.
+
+    Its attribute `photo` (from 1) says which; without one that names an image, it is the last.
+    """
+    stated = str(thing.attributes.get("photo"))
+    return int(stated) - 1 if re.fullmatch("[1-9][0-9]{0,3}", stated) and int(stated) <= images else images - 1
+
+
 def normalised_box(left: float, top: float, right: float, bottom: float, width: int, height: int) -> Box:
     """Pixels (exclusive right and bottom) to 0..1000, at least one unit wide and high."""
     scaled = [

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from datasets_vision.augment import augment_together, photo_of
-from datasets_vision.example import BOX_SCALE, LabelledObject
+from datasets_vision.augment import augment_together
+from datasets_vision.example import BOX_SCALE, LabelledObject, photo_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,17 @@ def test_photos_stand_in_natural_order_and_findings_name_their_photo():
         {"part": "door", "photo": photo} for photo in (1, 1, 3)
     ]
     assert (found.id, found.group) == ("17", "set/17")
+
+
+@pytest.mark.parametrize(("stated", "photo"), [({}, 2), ({"photo": 1}, 1), ({"photo": "1"}, 1), ({"photo": "IMG"}, 2)])
+def test_an_object_lies_in_the_last_of_its_own_photos_unless_it_names_another(stated, photo):
+    pair = replace(
+        example("17/1", Label(objects=(LabelledObject("dent", (1, 2, 3, 4), stated),))),
+        images=(Path("set/17/1a.png"), Path("set/17/1b.png")),
+    )
+    found = case(pair, example("17/2", Label(objects=(DENT,))))
+    assert isinstance(found, Example)
+    assert [thing.attributes["photo"] for thing in found.label.objects or ()] == [photo, 3]
 
 
 def test_a_silent_photo_leaves_the_findings_unobserved():
