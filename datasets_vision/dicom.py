@@ -6,6 +6,7 @@ Errors name the file and what is wrong with it. No value of its tags is ever tol
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import warnings
 import zlib
@@ -88,7 +89,7 @@ def has_preamble(path: Path) -> bool:
 
 def header(path: Path) -> Dataset:
     """Every tag before the pixels; raises DataError where that cannot be read."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path}: no such image file; check the path")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: 0 bytes, no image; copy the file again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import threading
@@ -79,7 +80,7 @@ def _header(path: Path, max_pixels: int) -> PILImage:
     """The image, opened but not decoded."""
     from PIL import Image, UnidentifiedImageError
 
-    if not path.is_file():
+    if not os.path.isfile(path):  # nor is a name that the system does not take
         raise DataError(f"{path}: no such image file; check the path")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: 0 bytes, no image; copy the file again")

@@ -136,6 +136,8 @@ def record(entry: Entry, options: Mapping[str, Any]) -> Record:
                 reasons[kind] = Reason(first.count + 1, first.place, first.text)
     except DataError as error:
         return Record(entry, name, error=str(error))
+    except OSError as error:
+        return Record(entry, name, error=f"{entry.path}: cannot be read ({error.strerror or error}); mend the file")
     except ValidationError as error:
         return Record(entry, name, error=f"{entry.name}: {error.errors()[0]['msg']}; mend the set's options")
     ordered = sorted(reasons.values(), key=lambda reason: -reason.count)
@@ -145,7 +147,7 @@ def record(entry: Entry, options: Mapping[str, Any]) -> Record:
 def _listed(path: Path) -> list[Entry]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: no JSON that can be read ({' '.join(str(error).split())}); mend it") from error
     if not isinstance(content, list) or not content:
         raise DataError(f"{path}: not a list of sets; write [{{path, items}}, ...]")

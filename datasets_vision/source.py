@@ -73,7 +73,7 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
     usable, set_aside, first = 0, 0, None
     photos: list[Example] = []
     with DiskIndex() as ids:
-        for item in _items(source):
+        for item in _readable(source):
             if isinstance(item, Example):
                 words.note(item.label)
                 item = _in_our_words(source, item)
@@ -92,6 +92,15 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
     if not usable:
         raise DataError(_nothing_usable(source.path, set_aside, first))
     yield from words.unused()
+
+
+def _readable(source: Source) -> Iterator[Example | SetAside]:
+    """A file or folder that the system refuses is a fault of the whole source, wherever a format meets it."""
+    try:
+        yield from _items(source)
+    except OSError as error:
+        place = error.filename if isinstance(error.filename, str) else source.path
+        raise DataError(f"{place}: cannot be read ({error.strerror or error}); mend the file, or its rights") from error
 
 
 def _items(source: Source) -> Iterator[Example | SetAside]:

@@ -144,6 +144,45 @@ def test_what_is_no_recipe_is_told_in_a_line(text: str, told: str, tmp_path: Pat
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: 2020-99-99", "no date or number"),
+        ("name: !!float x", "no date or number"),
+        ("name: !!timestamp x", "no date or number"),
+        ("{a: " * 2000, "nested too deeply"),
+        ("name: x\ntask: y\nname: z\n", ":3: not YAML: key 'name' is given twice"),
+    ],
+)
+def test_what_yaml_chokes_on_is_told_in_a_line(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe(written(tmp_path, text))
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_merged_key_may_be_given_anew(tmp_path: Path) -> None:
+    text = "x: &x {seed: 1}\ny: &y {<<: *x, seed: 2}\nsplits: {<<: *y, fold: 0}\n" + yaml.safe_dump(
+        {key: value for key, value in PLAIN.items() if key != "splits"}
+    )
+    with pytest.raises(RecipeError, match="unknown key 'x'"):  # nothing was given twice
+        load_recipe(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("setting", ["training.epochs=.inf", "training.minutes=.inf", "splits.train=1e308"])
+def test_a_number_without_end_is_refused(setting: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=setting.partition("=")[0]):
+        load_recipe(written(tmp_path, PLAIN), [setting])
+
+
+def test_a_name_that_the_system_refuses_is_no_recipe() -> None:
+    for name in ("x" * 5000, "a\0b"):
+        with pytest.raises(RecipeError, match="no such file"):
+            find_recipe(name)
+        with pytest.raises(RecipeError, match="no such file"):
+            find_rate_card(name)
+
+
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such file"):
         load_recipe(tmp_path / "none.yaml")

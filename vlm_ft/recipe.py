@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from datasets_vision.source import Source
 from vlm_ft.answers.derivations.estimate import read_rate_card
@@ -24,7 +24,13 @@ Scope = Literal["language", "projector", "vision"]
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
-class Pixels(Strict):
+class _Section(Strict):
+    """A part of a recipe: its numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Pixels(_Section):
     """The least and the most pixels of one image as the model sees it."""
 
     minimum: int = Field(ge=1)
@@ -37,7 +43,7 @@ class Pixels(Strict):
         return self
 
 
-class Tiling(Strict):
+class Tiling(_Section):
     """Large photos are looked at in overlapping tiles, in training and in every answer.
 
     `side` and `overlap` are pixels of the photo. `visible`: the share of an object's box that must lie in a tile of
@@ -56,7 +62,7 @@ class Tiling(Strict):
         return self
 
 
-class Splits(Strict):
+class Splits(_Section):
     """How examples get their role; groups are never shared between roles.
 
     `source` keeps a data set's own lists ({"val": "test"}); the rest is shared out by the shares.
@@ -64,10 +70,10 @@ class Splits(Strict):
     `train_examples`: at most so many of `train` are used, whole groups, drawn by `subset_seed`; the other roles stay.
     """
 
-    train: float = Field(default=0.70, gt=0)
-    tune: float = Field(default=0.10, ge=0)
-    calibrate: float = Field(default=0.05, ge=0)
-    test: float = Field(default=0.15, ge=0)
+    train: float = Field(default=0.70, gt=0, le=1e9)
+    tune: float = Field(default=0.10, ge=0, le=1e9)
+    calibrate: float = Field(default=0.05, ge=0, le=1e9)
+    test: float = Field(default=0.15, ge=0, le=1e9)
     source: dict[str, Role] = Field(default_factory=dict)
     folds: int | None = Field(default=None, ge=2)
     fold: int = Field(default=0, ge=0)
@@ -82,7 +88,7 @@ class Splits(Strict):
         return self
 
 
-class AdapterSettings(Strict):
+class AdapterSettings(_Section):
     """What is tuned: low-rank adapters on the chosen parts of the base, or all of its weights."""
 
     kind: Literal["lora", "dora"] = "lora"
@@ -92,7 +98,7 @@ class AdapterSettings(Strict):
     scope: tuple[Scope, ...] = Field(default=("language", "projector"), min_length=1)
 
 
-class Training(Strict):
+class Training(_Section):
     """How it is tuned. With `minutes` the number of steps follows from a measured step, else from `epochs`."""
 
     epochs: float = Field(default=10, gt=0)
@@ -143,7 +149,7 @@ class Recipe(Strict):
 def find_recipe(name: str) -> Path:
     """A recipe file by path, or a shipped one by its name. Raises `RecipeError`."""
     for path in (Path(name), RECIPES / f"{name}.yaml"):
-        if path.is_file():
+        if os.path.isfile(path):  # a name that the system does not take is no file, either
             return path
     raise RecipeError(f"recipe {name}: no such file, nor a shipped recipe; {nearest(name, shipped())}")
 
@@ -157,7 +163,7 @@ def find_rate_card(name: str) -> Path:
     """A rate card's file by path, or a shipped one by its name. Raises `RecipeError`."""
     folder = RECIPES / "rate_cards"
     for path in (Path(name), folder / f"{name}.csv"):
-        if path.is_file():
+        if os.path.isfile(path):
             return path
     known = [path.stem for path in folder.glob("*.csv")]
     raise RecipeError(f"rate_card {name}: no such file, nor a shipped rate card; {nearest(name, known)}")
@@ -176,13 +182,7 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     ``${NAME}`` and ``${NAME:-default}`` are taken from the environment. Raises `RecipeError`.
     """
     text = _substituted(_read(path), path)
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = " ".join(str(getattr(error, "problem", error)).split())
-        raise RecipeError(f"{place}: not YAML: {problem}; mend the line") from error
+    content = _parsed(text, path)
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys, not {type(content).__name__}; see recipes/")
     for setting in settings:
@@ -230,6 +230,36 @@ def _read(path: Path) -> str:
         raise RecipeError(f"recipe {path}: cannot be read as UTF-8 text; {error}") from error
 
 
+class _OnceEach(yaml.SafeLoader):
+    """YAML in which no key may be given twice: the first would be lost in silence."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                problem = f"key {key.value[:80]!r} is given twice"
+                raise yaml.composer.ComposerError(problem=problem, problem_mark=key.start_mark)
+            seen.add((key.tag, str(key.value)))
+        return node
+
+
+def _parsed(text: str, path: Path) -> Any:
+    """Raises RecipeError for what YAML makes nothing of, and for dates and numbers that are none."""
+    try:
+        return yaml.load(text, _OnceEach)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise RecipeError(f"{place}: not YAML: {problem}; mend the line") from error
+    except RecursionError as error:
+        raise RecipeError(f"{path}: nested too deeply for a recipe; see recipes/") from error
+    except (ValueError, AttributeError) as error:  # what PyYAML lets through: 2020-99-99, !!float x
+        problem = " ".join(str(error).split())[:120]
+        raise RecipeError(f"{path}: a value that is no date or number ({problem}); put it in quotes") from error
+
+
 def _substituted(text: str, path: Path) -> str:
     def value(match: re.Match[str]) -> str:
         name, default = match["name"], match["default"]
@@ -247,7 +277,7 @@ def _lay_over(content: dict[str, Any], setting: str) -> None:
         raise RecipeError(f"--set {setting}: no '='; write --set training.epochs=3")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
         raise RecipeError(f"--set {setting}: {text!r} is no YAML value; quote it") from error
     *parents, last = key.split(".")
     place: Any = content

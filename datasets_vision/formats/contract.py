@@ -36,6 +36,8 @@ SPLIT_NAMES = frozenset(
 )
 """Names of files and folders that state a role, in lower case; `Example.role` keeps the source's own word."""
 
+_LONGEST = 1000  # characters of a message
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SENTENCE_END = re.compile(r"(?<!\d)[.!?][\"')\]]?(?=\s)|\S(?=\s*\n)")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
@@ -46,6 +48,11 @@ class SetAside:
 
     place: str
     reason: str
+
+    def __post_init__(self) -> None:
+        """Both are one line that a terminal shows as it is, however strange what they quote."""
+        object.__setattr__(self, "place", one_line(self.place))
+        object.__setattr__(self, "reason", one_line(self.reason))
 
     @classmethod
     def of(cls, path: Path | str, error: DataError) -> Self:
@@ -192,6 +199,13 @@ def shortened(text: str, limit: int) -> str:
         return text[: ends[-1]]
     words = text[: limit + 1].rsplit(None, 1)[0]
     return words if len(words) <= limit else text[:limit]
+
+
+def one_line(text: str) -> str:
+    """Line ends and other control characters as escapes, and the middle left out of what is long."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _keys(given: Any) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -90,7 +91,7 @@ def image_at(path: Path, written: str) -> Path:
         raise DataError(f"image {name[:60]!r} is no local file; save it beside {path.name} and write its path")
     relative = Path(PureWindowsPath(name).as_posix())
     for candidate in (path.parent / relative, path.parent / "images" / relative):
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # False for a name that the system does not take
             image_size(candidate)
             return candidate
     raise DataError(f"image {name[:120]!r} is missing; put it beside {path.name} or into its folder images")

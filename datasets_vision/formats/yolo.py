@@ -6,6 +6,7 @@ file (`names`, a list or numbered), in classes.txt or *.names; without one a cla
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -228,7 +229,7 @@ def _yaml(file: Path) -> dict[str, Any] | None:
 
     try:
         content = yaml.safe_load("\n".join(_lines(file)))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else str(file)
         problem = " ".join(str(getattr(error, "problem", error)).split())[:200]
@@ -259,5 +260,5 @@ def _folders(root: Path, file: Path, content: dict[str, Any]) -> dict[Path, str]
         for name in given if isinstance(given, list) else [given]:
             if isinstance(name, str):
                 places = (base / name for base in (*bases, file.parent, root))
-                found |= {place: role for place in places if place.is_dir() and place != root}
+                found |= {place: role for place in places if os.path.isdir(place) and place != root}
     return found

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import warnings
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,10 +35,15 @@ def main() -> None:
     """Run a command; a user's mistake is one line and exit code 2."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a file's name may be no text that the terminal's encoding has
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except VlmFtError as error:
-        print(f"error: {error}", file=sys.stderr)
+        from datasets_vision.formats.contract import one_line
+
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)

@@ -1,0 +1,83 @@
+"""Files that nobody should give: a line and a remedy each, whatever the system or a parser makes of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from datasets_vision.formats.contract import SetAside
+from datasets_vision.source import Source, read
+from datasets_vision.walk import walk
+from vlm_ft.errors import DataError
+
+
+def photo(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (20, 10)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("target", ["gone.csv", "labels.csv"], ids=["nowhere", "itself"])
+def test_a_lost_link_is_told_and_no_crash(tmp_path: Path, target: str) -> None:
+    photo(tmp_path / "dent/a.png")
+    (tmp_path / "labels.csv").symlink_to(tmp_path / target)
+    with pytest.raises(DataError, match="a link that leads nowhere"):
+        read(Source(path=tmp_path))
+
+
+@pytest.mark.parametrize("target", ["gone.png", "b.png"], ids=["nowhere", "itself"])
+def test_an_image_s_lost_link_is_set_aside(tmp_path: Path, target: str) -> None:
+    photo(tmp_path / "dent/a.png")
+    (tmp_path / "dent/b.png").symlink_to(tmp_path / "dent" / target)
+    found = read(Source(path=tmp_path))
+    assert len(found.examples) == 1
+    assert [entry.place for entry in found.set_aside] == [str(tmp_path / "dent/b.png")]
+
+
+def test_pipes_and_hidden_lost_links_are_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / ".#lock").symlink_to("user@host.1")
+    assert list(walk(tmp_path)) == []
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "x" * 5000, "a\0b"], ids=["device", "too long a name", "null byte"])
+def test_a_path_that_the_system_refuses_is_told(path: str) -> None:
+    with pytest.raises(DataError) as refused:
+        read(Source(path=Path(path)))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_photo_s_name_that_the_system_refuses_sets_its_row_aside(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    (tmp_path / "rows.csv").write_text(f"photo,kind\na.png,dent\n{'x' * 5000},dent\n")
+    (tmp_path / "rows.jsonl").write_text(f'{{"photo": "a.png"}}\n{{"photo": "{"x" * 5000}"}}\n')
+    for name, form in (("rows.csv", "tables"), ("rows.jsonl", "records")):
+        found = read(Source(path=tmp_path / name, image="photo", format=form, text="{photo}"))
+        assert (len(found.examples), len(found.set_aside)) == (1, 1)
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\x1b[2Jb", "a\u2028b", "a\x00b", "a\ud800b"])
+def test_what_is_set_aside_is_one_line_of_plain_text(text: str) -> None:
+    entry = SetAside(text, text * 3)
+    for told in (entry.place, entry.reason):
+        assert told.isprintable()
+        assert told.startswith("a\\")
+
+
+def test_what_is_set_aside_is_told_shortly() -> None:
+    assert len(SetAside("x", "y" * 100_000).reason) < 1100
+
+
+def test_a_yolo_list_of_names_that_yaml_chokes_on_is_told(tmp_path: Path) -> None:
+    photo(tmp_path / "images/a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.2")
+    for wrong in ("!!timestamp x", "2020-99-99", "!!float x"):
+        (tmp_path / "data.yaml").write_text(f"names: [{wrong}]\nnc: 1\n")
+        with pytest.raises(DataError, match=r"data\.yaml"):
+            read(Source(path=tmp_path, format="yolo"))
+    (tmp_path / "data.yaml").write_text(f"names: [dent]\ntrain: {'x' * 5000}\n")
+    assert len(read(Source(path=tmp_path, format="yolo")).examples) == 1
