@@ -65,7 +65,9 @@ def test_two_steps(
     sees = any(case.example.images for case in load(recipe).cases["train"])
     folder = tiny_folder("qwen3_vl" if sees else "qwen3")
     assert isinstance(recipe, Recipe)
-    adapter = train(recipe.model_copy(update={"base": str(folder)}), tmp_path / "run", console=Console(quiet=True))
+    recipe = recipe.model_copy(update={"base": str(folder)})
+    # Of so few rows, what is set aside of the whole set is a large share: the check would stop here.
+    adapter = train(recipe, tmp_path / "run", check=False, console=Console(quiet=True))
     card = read_card(adapter)
     assert card.form.task == recipe.task
     assert card.training["steps"] == 2
