@@ -191,7 +191,9 @@ def _object(place: str, element: Element, size: Size) -> LabelledObject:
         raise DataError(f"{place}: an object without a name; write its <name>")
     attributes = {key: _plain(text) for key in ("difficult", "truncated", "pose") if (text := element.findtext(key))}
     corners = [element.findtext(f"bndbox/{corner}") or "" for corner in _CORNERS]
-    return LabelledObject(name, verified_box(place, name, corners, size, overrun=0), attributes | _own_attributes(element))
+    return LabelledObject(
+        name, verified_box(place, name, corners, size, overrun=0), attributes | _own_attributes(element)
+    )
 
 
 def _own_attributes(element: Element) -> dict[str, bool | str]:
