@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PureWindowsPath
@@ -17,9 +16,6 @@ from datasets_vision.formats.contract import SPLIT_NAMES, SetAside
 from datasets_vision.images import IMAGE_SUFFIXES
 from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
-
-MAX_BYTES = 1 << 30
-"""A larger annotation file is refused: parsed, it would take some ten times as much memory."""
 
 KeyPath = tuple[str, ...]
 """The keys that lead to a key; "[]" stands for a list."""
@@ -45,13 +41,19 @@ def files_of(path: Path, suffix: str) -> list[Path]:
     return [file for file in walk(path) if file.suffix.lower() == suffix and file.name[0] != "."]
 
 
-def sampled(files: list[Path]) -> Iterator[Path]:
-    """The first few of each folder: enough to know what the others are."""
-    seen: dict[Path, int] = defaultdict(int)
-    for file in files:
+def holds(path: Path, kind: str) -> bool:
+    """Whether a JSON file is of this kind; of each folder, the first few tell what the others are."""
+    seen: Counter[Path] = Counter()
+    for file in files_of(path, ".json"):
         seen[file.parent] += 1
-        if seen[file.parent] <= _LOOKED_AT:
-            yield file
+        if seen[file.parent] <= _LOOKED_AT and json_kind(file) == kind:
+            return True
+    return False
+
+
+def kinds_of(path: Path) -> dict[Path, str | None]:
+    """Every JSON file with its kind, in natural order."""
+    return {file: json_kind(file) for file in files_of(path, ".json")}
 
 
 def key_paths(path: Path) -> frozenset[KeyPath]:
@@ -93,46 +95,11 @@ def json_kind(path: Path) -> str | None:
     return None
 
 
-def beside(files: list[Path], kind: str) -> Iterator[SetAside]:
+def beside(kinds: Mapping[Path, str | None], kind: str) -> Iterator[SetAside]:
     """The files of other annotation formats that a format leaves unread."""
-    for file in files:
-        other = json_kind(file)
+    for file, other in kinds.items():
         if other not in (None, kind):
             yield SetAside(str(file), f"holds {other} annotations, the set was read as {kind}; give this file as path")
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file (UTF-8, BOM allowed); raises DataError with the line where it breaks, or for a key given twice."""
-    try:
-        return json.loads(_text(path), object_pairs_hook=_keys_once)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}); export it again") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: nested too deeply for annotations; export it again") from error
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
-
-
-def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:80]!r} is given twice in one object; remove one")
-    return found
-
-
-def _text(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise DataError(f"{path}: {size} bytes are more than {MAX_BYTES}; export the set in parts")
-    if size == 0:
-        raise DataError(f"{path}: 0 bytes, no annotations; export it again")
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        byte = f"0x{error.object[error.start]:02x}"
-        raise DataError(f"{path}: not UTF-8: byte {byte} at offset {error.start}; save it as UTF-8") from error
 
 
 def role_word(name: str) -> str | None:
@@ -196,7 +163,8 @@ class Pictures:
         role = self.role(None, annotation)
         fitting = [image for image in by_name if role is None or self.role(image) in (None, role)]
         nearness = {image: _nearness(image, written, annotation) for image in fitting}
-        nearest = [image for image in fitting if nearness[image] == max(nearness.values())]
+        best = max(nearness.values(), default=None)
+        nearest = [image for image in fitting if nearness[image] == best]
         if not nearest:
             raise DataError(f"{place}: its image {str(written)[:120]!r} is missing; put it beside the annotations")
         if len(nearest) > 1:

@@ -9,16 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets_vision.example import Box, Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import (
-    Pictures,
-    beside,
-    check_size,
-    files_of,
-    json_kind,
-    read_json,
-    sampled,
-)
+from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import Size, boxed, numbers, outlined, several_outlined, shown, usable, verified_box
 from datasets_vision.images import image_size
 from vlm_ft.errors import DataError, nearest
@@ -39,12 +32,13 @@ class _File:
 
 def matches(path: Path) -> bool:
     """A JSON file that begins as COCO does."""
-    return any(json_kind(file) == "coco" for file in sampled(files_of(path, ".json")))
+    return holds(path, "coco")
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
     """An image that the file lists without annotations has nothing to find; an image in no file is set aside."""
-    files = [file for file in files_of(source.path, ".json") if json_kind(file) == "coco" or file == source.path]
+    kinds = kinds_of(source.path)
+    files = [file for file, kind in kinds.items() if kind == "coco" or file == source.path]
     if not files:
         raise DataError(f"{source.path}: no COCO JSON below; give the file, or the folder that holds it")
     pictures = Pictures.of(source.path, source.image_folder)
@@ -63,7 +57,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             yield from _read_image(pictures, file, place, image)
     if not broken:
         yield from pictures.unspoken()
-    yield from beside(files_of(source.path, ".json"), "coco")
+    yield from beside(kinds, "coco")
 
 
 def _file(path: Path, content: Any, faults: list[SetAside]) -> _File:

@@ -6,7 +6,6 @@ stream; what lies in the files, photos included, comes as for Parquet.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 from datasets_vision.example import Example
 from datasets_vision.formats.columnar import Columns, RowReader
 from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.json_files import read_json
 from vlm_ft.errors import DataError
 
 _STATE, _INFO, _SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
@@ -83,12 +83,7 @@ def _saved(folder: Path, role: str | None) -> _Part:
 
 
 def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); save the data set again") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); save the data set again") from error
+    content = read_json(path)
     if not isinstance(content, Mapping):
         raise DataError(f"{path}: not a JSON object; save the data set again")
     return content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,14 +14,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from datasets_vision.formats.contract import SetAside
+from datasets_vision.formats.text_files import decoded, read_text, without_mark
 from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
 
 MAX_LINE = 16 << 20
 """Bytes; a longer line of a JSON-lines file is set aside without being held."""
 
-MAX_FILE = 512 << 20
-"""Bytes of a JSON file, which is parsed from memory; a JSON-lines file may be of any size."""
+MAX_FILE = 1 << 30
+"""Bytes of a JSON file, which is parsed from memory and takes some ten times as much; JSON lines may be of any size."""
 
 TURNS = ("messages", "conversations", "conversation")
 """Names of lists that are one conversation, never a list of records."""
@@ -72,6 +74,24 @@ def entries(path: Path) -> Iterator[Entry | SetAside]:
         yield SetAside.of(path, error)
 
 
+def read_json(path: Path) -> Any:
+    """The one value of a JSON file (UTF-8, BOM allowed) of at most MAX_FILE bytes.
+
+    Raises DataError with the line where it breaks, and for a key that stands twice in one object.
+    """
+    text = read_text(path, MAX_FILE)
+    if not text:
+        raise DataError(f"{path}: 0 bytes, no JSON; export it again")
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}); export it again") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: lists in lists in lists ..., nested too deeply; export it again") from error
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
 @lru_cache(maxsize=64)
 def _first_object(path: Path, modified: int, size: int) -> dict[str, Any] | None:
     found = _first(_lines(path) if _is_lines(path) else _members_of(path, _head(path)))
@@ -114,9 +134,9 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
                 yield SetAside(place, f"a line of more than {MAX_LINE} bytes; cut it")
                 continue
             try:
-                text = _decoded(path, line if number > 1 else _without_mark(path, line)).strip()
+                text = decoded(path, line if number > 1 else without_mark(path, line)).strip()
                 if text:
-                    yield Entry(place, str(number), _loads(text))
+                    yield Entry(place, str(number), _DECODER.decode(text))
             except json.JSONDecodeError as error:
                 yield SetAside(place, f"not JSON: {error.msg} at character {error.pos + 1}; mend the line")
             except (DataError, ValueError, RecursionError) as error:
@@ -134,25 +154,11 @@ def _skip_line(file: IO[bytes], line: bytes) -> None:
             return
 
 
-def _without_mark(path: Path, data: bytes) -> bytes:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{path}: UTF-16; save it as UTF-8")
-    return data.removeprefix(b"\xef\xbb\xbf")
-
-
-def _decoded(path: Path, data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        byte = f"0x{data[error.start]:02x}"
-        raise DataError(f"{path}: not UTF-8: byte {byte} at offset {error.start}; save it as UTF-8") from error
-
-
 def _text(path: Path) -> str:
     size = path.stat().st_size
     if size > MAX_FILE:
         raise DataError(f"{path}: {size >> 20} MiB of JSON; write it as JSON lines, which are read one by one")
-    return _decoded(path, _without_mark(path, path.read_bytes()))
+    return read_text(path, MAX_FILE)
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -164,17 +170,12 @@ def _reason(path: Path, error: Exception) -> str:
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} stands twice in one object; keep one")
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"key {twice[:80]!r} stands twice in one object; keep one")
     return found
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_pairs)
-
-
-def _loads(text: str) -> Any:
-    return _DECODER.decode(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from datasets_vision.example import Example, Label, LabelledObject, Turn
-from datasets_vision.formats.annotation_files import Pictures, beside, files_of, json_kind, read_json, sampled
+from datasets_vision.formats.annotation_files import Pictures, beside, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source, plain
+from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import (
     Point,
     Size,
@@ -69,7 +70,7 @@ class _Task:
 
 def matches(path: Path) -> bool:
     """A JSON list of tasks with data, and annotations or predictions."""
-    return any(json_kind(file) == "label_studio" for file in sampled(files_of(path, ".json")))
+    return holds(path, "label_studio")
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -77,12 +78,12 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
     A task without regions has nothing to find where others of its file have some, else it says nothing of objects.
     """
-    files = files_of(source.path, ".json")
-    wanted = [file for file in files if json_kind(file) == "label_studio" or file == source.path]
-    if not wanted:
+    kinds = kinds_of(source.path)
+    files = [file for file, kind in kinds.items() if kind == "label_studio" or file == source.path]
+    if not files:
         raise DataError(f"{source.path}: no Label Studio JSON below; export as JSON and give the file")
     pictures = Pictures.of(source.path, source.image_folder)
-    for path in wanted:
+    for path in files:
         try:
             content = read_json(path)
             if not isinstance(content, list):
@@ -91,7 +92,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             yield SetAside.of(path, error)
             continue
         yield from _read_tasks(source, pictures, path, content)
-    yield from beside(files, "label_studio")
+    yield from beside(kinds, "label_studio")
 
 
 def _read_tasks(source: Source, pictures: Pictures, path: Path, tasks: list[Any]) -> Iterator[Example | SetAside]:

@@ -8,16 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import (
-    Pictures,
-    beside,
-    check_size,
-    files_of,
-    json_kind,
-    read_json,
-    sampled,
-)
+from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import (
     Size,
     bounds,
@@ -36,7 +29,7 @@ from vlm_ft.errors import DataError
 
 def matches(path: Path) -> bool:
     """A JSON file that begins as labelme writes it."""
-    return any(json_kind(file) == "labelme" for file in sampled(files_of(path, ".json")))
+    return holds(path, "labelme")
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -44,15 +37,15 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
     A shape's flags that are set, its group and its description are attributes; the image's flags are columns.
     """
-    files = files_of(source.path, ".json")
-    if not files:
+    kinds = kinds_of(source.path)
+    if not kinds:
         raise DataError(f"{source.path}: no labelme JSON below; give the folder that holds one an image")
     pictures = Pictures.of(source.path, source.image_folder)
-    for path in files:
-        if json_kind(path) in ("labelme", None):
+    for path, kind in kinds.items():
+        if kind in ("labelme", None):
             yield from _read_file(pictures, path)
     yield from pictures.unspoken()
-    yield from beside(files, "labelme")
+    yield from beside(kinds, "labelme")
 
 
 def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:

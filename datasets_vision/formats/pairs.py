@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets_vision.example import Example, Label, LabelledObject, normalised_box
+from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
+from datasets_vision.formats.shapes import Size, usable, verified_box
+from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.index import DiskIndex
 from datasets_vision.walk import walk
@@ -84,7 +86,7 @@ def _read_lists(root: Path, lists: DiskIndex) -> Iterator[SetAside]:
     for path in walk(root):
         if path.suffix.lower() != ".txt" or path.stem.lower() not in SPLIT_NAMES:
             continue
-        for number, line in enumerate(_text(path).splitlines(), 1):
+        for number, line in enumerate(read_text(path, MAX_TEXT).splitlines(), 1):
             words = line.split()
             if not words:
                 continue
@@ -95,68 +97,53 @@ def _read_lists(root: Path, lists: DiskIndex) -> Iterator[SetAside]:
                 yield SetAside(place, f"{stem!r} is listed in {role!r} already ({first})")
 
 
-def _text(path: Path) -> str:
-    if path.stat().st_size > MAX_TEXT:
-        raise DataError(f"{path}: more than {MAX_TEXT} bytes, no text of boxes; split it")
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at offset {error.start}; save it as UTF-8") from error
-
-
 def _example(root: Path, tested: Path, lists: DiskIndex) -> Iterator[Example | SetAside]:
     relative = tested.relative_to(root)
     stem = relative.with_name(tested.stem.removesuffix(_TEST)).as_posix()
     role = (lists.pop(stem) or "").partition("|")[0]
     text, template = _text_of(tested), _template_of(tested)
-    objects: list[LabelledObject] = []
     try:
         size = image_size(tested)
         _check_template(template, size)
         if text is None:
             raise DataError(f"{tested}: no text of boxes; put {Path(stem).name}.txt into {tested.parent.name}{_BOXES}")
-        lines = _text(text).splitlines()
+        lines = read_text(text, MAX_TEXT).splitlines()
     except DataError as error:
         yield SetAside.of(tested, error)
         return
-    for number, line in enumerate(lines, 1):
-        try:
-            objects += _objects(f"{text}:{number}", line, size)
-        except DataError as error:
-            yield SetAside(f"{text}:{number}", str(error).removeprefix(f"{text}:{number}: "))
-    stated = any(line.strip() for line in lines)
+    objects, faults = usable(_objects(text, lines, size))
+    yield from faults
     yield Example(
         id=stem,
         images=(template, tested),
-        label=Label(objects=None if stated and not objects else tuple(objects)),
+        label=Label(objects=objects),
         group=relative.parent.parts[-2] if len(relative.parts) > 2 else relative.parent.name,
         source=str(text),
         role=role or None,
     )
 
 
-def _check_template(template: Path, size: tuple[int, int]) -> None:
+def _check_template(template: Path, size: Size) -> None:
     width, height = image_size(template)
     if (width, height) != size:
         raise DataError(f"{template}: is {width}x{height}, its photo {size[0]}x{size[1]}; align the pair")
 
 
-def _objects(place: str, line: str, size: tuple[int, int]) -> list[LabelledObject]:
-    """The object of a line, none for a blank one; numbers apart by blanks or commas."""
+def _objects(text: Path, lines: list[str], size: Size) -> Iterator[LabelledObject | SetAside]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            place = f"{text}:{number}"
+            try:
+                yield _object(place, line, size)
+            except DataError as error:
+                yield SetAside.of(place, error)
+
+
+def _object(place: str, line: str, size: Size) -> LabelledObject:
+    """Five words, apart by blanks or commas."""
     words = line.replace(",", " ").split()
-    if not words:
-        return []
-    try:
-        left, top, right, bottom = (int(word) for word in words[:4])
-    except ValueError as error:
-        raise DataError(f"{place}: {line[:80]!r} is no box; write x1 y1 x2 y2 type") from error
-    if len(words) != 5 or words[4] not in TYPES:
-        kind = " ".join(words[4:])[:80]
-        raise DataError(f"{place}: unknown type {kind!r}; {nearest(kind, TYPES)}")
-    width, height = size
-    where = f"{place}: {TYPES[words[4]]!r} box {left}, {top}, {right}, {bottom}"
-    if right <= left or bottom <= top:
-        raise DataError(f"{where} has no area; the greater corner comes second")
-    if left < 0 or top < 0 or right > width or bottom > height:
-        raise DataError(f"{where} lies outside the image {width}x{height}; boxes are in its pixels")
-    return [LabelledObject(TYPES[words[4]], normalised_box(left, top, right, bottom, width, height))]
+    if len(words) != 5:
+        raise DataError(f"{place}: {line[:80]!r} is no box; write x1 y1 x2 y2 type")
+    if words[4] not in TYPES:
+        raise DataError(f"{place}: unknown type {words[4][:80]!r}; {nearest(words[4], TYPES)}")
+    return LabelledObject(TYPES[words[4]], verified_box(place, TYPES[words[4]], words[:4], size, overrun=0))

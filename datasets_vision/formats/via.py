@@ -7,6 +7,7 @@ share of its area, of at least `PART_SHARE` (of equal shares the smaller part); 
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, beside, files_of, json_kind, read_json, sampled
+from datasets_vision.formats.annotation_files import Pictures, beside, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import (
     Outline,
     Size,
@@ -49,7 +51,7 @@ class _File:
 
 def matches(path: Path) -> bool:
     """A JSON file that begins as VIA writes it."""
-    return any(json_kind(file) == "via" for file in sampled(files_of(path, ".json")))
+    return holds(path, "via")
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -59,7 +61,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     that of more different values. Regions without any attribute are named by `rename: {"": ...}`. An image
     that a file lists without regions has nothing to find; an image in no file is set aside.
     """
-    files = [file for file in files_of(source.path, ".json") if json_kind(file) == "via" or file == source.path]
+    kinds = kinds_of(source.path)
+    files = [file for file, kind in kinds.items() if kind == "via" or file == source.path]
     if not files:
         raise DataError(f"{source.path}: no VIA JSON below; give the file, or the folder that holds it")
     pictures = Pictures.of(source.path, source.image_folder)
@@ -70,18 +73,15 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             found = _Parts(source, pictures, parts) if parts else None
         except DataError as error:
             broken = True
-            yield (
-                SetAside.of(damage, error)
-                if str(error).startswith(str(damage))
-                else SetAside.of(parts or damage, error)
-            )
+            faulty = damage if str(error).startswith(f"{damage}:") else parts or damage
+            yield SetAside.of(faulty, error)
             continue
         for place, entry in file.entries.items():
             yield from _read_entry(source, pictures, file, place, entry, found)
         yield from found.unused() if found else ()
     if not broken:
         yield from pictures.unspoken()
-    yield from beside(files_of(source.path, ".json"), "via")
+    yield from beside(kinds, "via")
 
 
 def _with_parts(given: Path, files: list[Path]) -> Iterator[tuple[Path, Path | None]]:
@@ -207,8 +207,7 @@ def _shaped(place: str, name: str, shape: dict[str, Any], size: Size, attributes
             return ellipse(place, name, sides("cx", "cy"), sides("r", "r"), size, attributes)
         case "ellipse":
             theta = numbers(place, f"{name!r} theta", shape.get("theta") or 0.0, 1)[0]  # radians, as VIA 2 writes it
-            degrees = theta * 57.29577951308232
-            return ellipse(place, name, sides("cx", "cy"), sides("rx", "ry"), size, attributes, degrees)
+            return ellipse(place, name, sides("cx", "cy"), sides("rx", "ry"), size, attributes, math.degrees(theta))
         case "point":
             return pointed(place, name, sides("cx", "cy"), size, attributes)
     raise DataError(f"{place}: shape {shown([shape.get('name')])} is none of VIA's; redraw it as a rect or polygon")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datasets_vision.formats import annotation_files, detect
+from datasets_vision.formats import detect, json_files
 from datasets_vision.source import Source, read
 from tests.datasets_vision.annotated import (
     DATA,
@@ -158,7 +158,7 @@ def test_an_image_in_no_file_is_told(tmp_path):
         (b"", "0 bytes"),
         (b'{"images": [{"file_name": "a.png"}],\n "annotations": [', ":2: not JSON"),
         (b'{"images": [{"file_name": "\xff.png"}]}', "not UTF-8: byte 0xff"),
-        (b'{"images": [{"file_name": "a.png", "file_name": "b.png"}]}', "'file_name' is given twice"),
+        (b'{"images": [{"file_name": "a.png", "file_name": "b.png"}]}', "'file_name' stands twice"),
         (b'{"images": {"file_name": "a.png"}}', "has no list of images"),
         (b'{"images": [], "annotations": 3}', "annotations is no list"),
         (b'{"images": ' + b"[" * 100_000, "nested too deeply"),
@@ -170,7 +170,7 @@ def test_a_bad_file_is_one_line(tmp_path, monkeypatch, data, says):
     path = tmp_path / "coco.json"
     path.write_bytes(data)
     if "more than" in says:
-        monkeypatch.setattr(annotation_files, "MAX_BYTES", 99)
+        monkeypatch.setattr(json_files, "MAX_FILE", 99)
     with pytest.raises(DataError, match=says) as caught:
         reading(path, format="coco")
     assert str(caught.value).startswith(str(path))

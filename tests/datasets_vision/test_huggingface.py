@@ -80,7 +80,7 @@ def test_class_labels_of_texts_are_columns_by_name(tmp_path):
     [
         ("dataset_dict.json", lambda content: {"splits": "train"}, "no list of splits"),
         ("dataset_dict.json", lambda content: {"splits": ["dev"]}, "state.json: cannot be read"),
-        ("dataset_dict.json", None, "dataset_dict.json: not JSON"),
+        ("dataset_dict.json", None, "dataset_dict.json:1: not JSON"),
         ("train/dataset_info.json", lambda content: [], "not a JSON object"),
         ("train/dataset_info.json", lambda content: {}, "says nothing of its files or features"),
         ("train/state.json", lambda content: content | {"_indices_data_files": ["x"]}, "a list of indices"),

@@ -185,7 +185,7 @@ def test_of_several_annotations_one_is_read_and_the_rest_told(tmp_path):
         (b"\xff", "not UTF-8"),
         (b'{"id": 1}', "is no list of tasks"),
         (b"[]", "nothing to read"),
-        (b'[{"id": 1, "id": 2}]', "'id' is given twice"),
+        (b'[{"id": 1, "id": 2}]', "'id' stands twice"),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path, data, says):

@@ -218,7 +218,7 @@ def test_the_parts_can_be_read_themselves(tmp_path):
         ),
         (
             lambda root: (root / "b.json").write_text('{"x": {"filename": 1, "regions": []}, "x": {}}'),
-            "'x' is given twice",
+            "'x' stands twice",
         ),
         (lambda root: write_json(root / "b.json", {**entry("a.png"), "c": 3}), "no VIA file"),
     ],

@@ -1,0 +1,35 @@
+"""Files that are read whole as text: UTF-8, and no more bytes than their format can need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlm_ft.errors import DataError
+
+
+def read_text(path: Path, most: int) -> str:
+    """The text without a byte order mark; raises DataError for more than `most` bytes, and as `decoded` does."""
+    try:
+        size = path.stat().st_size
+        if size > most:
+            raise DataError(f"{path}: {size} bytes are more than {most}; give it in parts")
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    return decoded(path, without_mark(path, data))
+
+
+def without_mark(path: Path, data: bytes) -> bytes:
+    """The first bytes of a file without a byte order mark; raises DataError for that of UTF-16."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{path}: not UTF-8: byte 0x{data[0]:02x} at offset 0 begins UTF-16; save it as UTF-8")
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
+def decoded(path: Path, data: bytes) -> str:
+    """Bytes of a file as text; raises DataError for what is not UTF-8, with the byte and its offset in them."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        byte = f"0x{data[error.start]:02x}"
+        raise DataError(f"{path}: not UTF-8: byte {byte} at offset {error.start}; save it as UTF-8") from error
