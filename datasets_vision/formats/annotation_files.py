@@ -12,7 +12,8 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from datasets_vision.example import Example, Label
-from datasets_vision.formats.contract import SPLIT_NAMES, SetAside
+from datasets_vision.formats.contract import SetAside
+from datasets_vision.formats.roles import role_of_folders, role_of_stem
 from datasets_vision.images import IMAGE_SUFFIXES
 from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
@@ -20,7 +21,6 @@ from vlm_ft.errors import DataError
 KeyPath = tuple[str, ...]
 """The keys that lead to a key; "[]" stands for a list."""
 
-_PLAIN_WORDS = frozenset({"image", "images", "img", "imgs", "label", "labels", "annotations", "set", "data"})
 _ANNOTATION_FOLDERS = frozenset({"annotations", "labels", "json", "jsons"})
 _COCO = {
     ("annotations", "[]", "category_id"),
@@ -102,22 +102,6 @@ def beside(kinds: Mapping[Path, str | None], kind: str) -> Iterator[SetAside]:
             yield SetAside(str(file), f"holds {other} annotations, the set was read as {kind}; give this file as path")
 
 
-def role_word(name: str) -> str | None:
-    """The word of a folder's name that states a role: "val2017", "test_images"; no other word may stand there."""
-    words = [word for word in _words(name) if word.lower() not in _PLAIN_WORDS]
-    return words[0] if len(words) == 1 and words[0].lower() in SPLIT_NAMES else None
-
-
-def role_at_end(stem: str) -> str | None:
-    """The last or first word of a file's name that states a role: "instances_val2017", "train-coco"."""
-    words = _words(stem)
-    return next((word for word in (*words[-1:], *words[:1]) if word.lower() in SPLIT_NAMES), None)
-
-
-def _words(name: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", name)
-
-
 @dataclass(slots=True)
 class Pictures:
     """The images of a set: found by what an annotation calls them, and those that no annotation spoke of."""
@@ -174,10 +158,9 @@ class Pictures:
     def role(self, image: Path | None, annotation: Path | None = None) -> str | None:
         """The source's own word: of the image's folders, else of the annotation's folders or name."""
         for path in filter(None, (image, annotation)):
-            folders = Path(os.path.relpath(path.parent, self.root)).parts
-            if stated := next(filter(None, map(role_word, folders)), None):
+            if stated := role_of_folders(Path(os.path.relpath(path.parent, self.root))):
                 return stated
-        return role_at_end(annotation.stem) if annotation else None
+        return role_of_stem(annotation.stem) if annotation else None
 
     def example(self, image: Path, label: Label, place: str, annotation: Path, role: str | None = None) -> Example:
         """One image with its label, in the role that is given or found; its id is its path without the suffix."""

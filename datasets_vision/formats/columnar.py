@@ -12,7 +12,7 @@ from typing import Any, Self
 from datasets_vision.embedded import kept
 from datasets_vision.example import Example, Label, Turn
 from datasets_vision.formats.contract import FOLDER, SetAside, Source
-from datasets_vision.formats.tables import photo_beside
+from datasets_vision.formats.drafts import image_at
 from datasets_vision.images import image_size
 from vlm_ft.errors import DataError
 
@@ -40,13 +40,15 @@ def _is_photo(feature: Any) -> bool:
         return len(feature) == 1 and _is_photo(feature[0])
     if not isinstance(feature, Mapping):
         return False
-    return feature.get("_type") == "Image" or (feature.get("_type") in _LISTS and _is_photo(feature.get("feature")))
+    kind = str(feature.get("_type"))
+    return kind == "Image" or (kind in _LISTS and _is_photo(feature.get("feature")))
 
 
 def _class_names(feature: Any) -> tuple[str, ...]:
     if not isinstance(feature, Mapping) or feature.get("_type") != "ClassLabel":
         return ()
-    return tuple(feature.get("names") or ())
+    names = feature.get("names")
+    return tuple(map(str, names)) if isinstance(names, list | tuple) else ()
 
 
 class RowReader:
@@ -71,7 +73,8 @@ class RowReader:
         source.require_columns(file, asked, {*columns.names, FOLDER})
         self._class = next(iter(columns.classes)) if self._photos and len(columns.classes) == 1 else None
         hidden = {*self._photos, self._class} | (set() if source.columns else source.shown())
-        self._kept = [name for name in (*columns.names, FOLDER) if name not in hidden - set(source.columns.values())]
+        hidden -= {*source.columns.values(), source.group_by}
+        self._kept = [name for name in (*columns.names, FOLDER) if name not in hidden]
 
     def example(self, values: Mapping[str, Any], name: str, place: str, role: str | None) -> Example | SetAside:
         """One row's example; `values` by column, with {bytes, path}, bytes or a path for a photo."""
@@ -106,7 +109,7 @@ class RowReader:
                 image_size(path)
                 yield path
             elif isinstance(given, str | None):
-                yield photo_beside(self._file, given or "")
+                yield image_at(self._file, given or "")
             else:
                 raise DataError(f"a photo is bytes or a path, not {type(given).__name__}; check image")
 

@@ -18,24 +18,6 @@ from vlm_ft.errors import DataError, nearest
 FOLDER = "{folder}"
 """Stands for the name of the folder that a table lies in."""
 
-SPLIT_NAMES = frozenset(
-    {
-        "train",
-        "training",
-        "trainval",
-        "tune",
-        "val",
-        "valid",
-        "validation",
-        "dev",
-        "eval",
-        "calibrate",
-        "test",
-        "testing",
-    }
-)
-"""Names of files and folders that state a role, in lower case; `Example.role` keeps the source's own word."""
-
 _LONGEST = 1000  # characters of a message
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SENTENCE_END = re.compile(r"(?<!\d)[.!?][\"')\]]?(?=\s)|\S(?=\s*\n)")
@@ -152,6 +134,11 @@ class Source(BaseModel):
                 if field not in self.columns:
                     raise ValueError(f"{key}: no column for {field!r}; {nearest(field, self.columns)}")
         return self
+
+    @property
+    def root(self) -> Path:
+        """The folder that the names of its files are relative to."""
+        return self.path.parent if self.path.is_file() else self.path
 
     def shown(self) -> set[str]:
         """The names in the template `text`, FOLDER for the folder."""

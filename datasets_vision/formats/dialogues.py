@@ -9,8 +9,7 @@ from pathlib import Path
 from datasets_vision.example import Example, LabelledObject, Turn
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import TEXT, Draft, examples_of
-from datasets_vision.formats.tables import Row, read_table
-from datasets_vision.walk import walk
+from datasets_vision.formats.table_files import Row, read_table, table_files
 from vlm_ft.errors import DataError
 
 OUTSIDE = "O"
@@ -23,14 +22,13 @@ _CONVERSATION, _TURN, _UTTERANCE, _SLOTS, _INTENT = (
     "slot-labels",
     "intent",
 )
-_SUFFIXES = frozenset({".tsv", ".csv"})
 _SEVERAL = "<div>"  # between the intents of one turn
 _LOOKED_AT = 4  # tables of a folder that tell its kind
 
 
 def matches(path: Path) -> bool:
     """Tables with the columns conversationId, turnNumber and utterance."""
-    return any(_is_dialogue(table) for table in islice(_tables(path), _LOOKED_AT))
+    return any(_is_dialogue(table) for table in islice(table_files(path), _LOOKED_AT))
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -41,7 +39,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     the table has is known: where it holds the customer's side alone, so do the turns.
     """
     found = False
-    for path in _tables(source.path):
+    for path in table_files(source.path):
         found = True
         try:
             rows = list(_rows(path))
@@ -51,10 +49,6 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         yield from examples_of(source, path, _drafts(path, rows))
     if not found:
         raise DataError(f"{source.path}: no TSV or CSV table; give one, or the folder of some")
-
-
-def _tables(path: Path) -> Iterator[Path]:
-    return (file for file in walk(path) if file.suffix.lower() in _SUFFIXES)
 
 
 def _is_dialogue(path: Path) -> bool:

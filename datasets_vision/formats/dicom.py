@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from datasets_vision.dicom import check_window, damaged_tags, frame_count, header, is_dicom, is_grey
 from datasets_vision.example import Example, Label, Picture, View, Window
-from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
-from datasets_vision.formats.folders import LABELS, read_labels, row_of
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.folders import LABELS, missing, read_labels, row_of
+from datasets_vision.formats.roles import role_and_folders
 from datasets_vision.images import image_size
 from datasets_vision.index import DiskIndex
 from datasets_vision.walk import walk
@@ -51,8 +52,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
                 yield from _examples(source, path, row_of(rows, relative) or row_of(rows, relative.with_suffix("")))
             elif path != source.path / LABELS:
                 yield SetAside(str(path), "not a DICOM file")
-        for name, _ in rows.items():
-            yield SetAside(str(source.path / LABELS), f"its file {name!r} is missing")
+        yield from missing(source, rows)
 
 
 def patient_group(known: Dataset) -> str:
@@ -65,8 +65,7 @@ def patient_group(known: Dataset) -> str:
 
 def _examples(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Example | SetAside]:
     relative = path.relative_to(source.path)
-    folders = list(relative.parent.parts)
-    role = folders.pop(0) if folders and folders[0].lower() in SPLIT_NAMES else None
+    role, folders = role_and_folders(relative.parent)
     if not folders and not cells and source.image_class is None:
         yield SetAside(str(path), f"in no class folder; move it into one, or give image_class or {LABELS}")
         return

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, Self
 
 from datasets_vision.example import Example, Label, LabelledObject, Turn
 from datasets_vision.formats.contract import FOLDER, SetAside, Source
 from datasets_vision.formats.json_files import Entry, entries, json_files
-from datasets_vision.formats.tables import asked_columns, role_of
+from datasets_vision.formats.roles import role_of_file
 from datasets_vision.images import image_size
 from vlm_ft.errors import DataError
 
@@ -47,19 +47,25 @@ Drafting = Callable[[Source, Entry, dict[str, Any]], Draft]
 """Makes a draft of a record; raises DataError for one that cannot be used."""
 
 
-def examples_of(source: Source, path: Path, drafts: Iterator[Draft | SetAside]) -> Iterator[Example | SetAside]:
-    """The examples of one file. A column that the source asks for and its first records lack sets the file aside."""
-    head = list(islice(drafts, HEAD))
+def examples_of(
+    source: Source, path: Path, drafts: Iterator[Draft | SetAside], columns: Sequence[str] | None = None
+) -> Iterator[Example | SetAside]:
+    """The examples of one file. A column that the source asks for and the file lacks sets it aside as a whole.
+
+    `columns`: all that the file has; else its first records tell.
+    """
+    head = list(islice(drafts, HEAD)) if columns is None else []
     found = [draft for draft in head if isinstance(draft, Draft)]
-    if found:
-        try:
-            _require(source, path, found)
-        except DataError as error:
-            yield SetAside.of(path, error)
-            return
-    stem, folder = stem_of(source, path), path.resolve().parent.name
+    names = columns or tuple(dict.fromkeys(name for draft in found for name in draft.cells))
+    try:
+        if names:
+            _require(source, path, names, found)
+    except DataError as error:
+        yield SetAside.of(path, error)
+        return
+    file = _File.of(source, path)
     for item in chain(head, drafts):
-        yield item if isinstance(item, SetAside) else _example(source, path, stem, folder, item)
+        yield item if isinstance(item, SetAside) else file.example(item)
 
 
 def json_examples(source: Source, draft: Drafting) -> Iterator[Example | SetAside]:
@@ -77,16 +83,18 @@ def json_examples(source: Source, draft: Drafting) -> Iterator[Example | SetAsid
 
 def stem_of(source: Source, path: Path) -> str:
     """A file's name within its source, without suffix: how its examples' ids begin."""
-    root = source.path.parent if source.path.is_file() else source.path
-    return path.relative_to(root).with_suffix("").as_posix()
+    return path.relative_to(source.root).with_suffix("").as_posix()
 
 
 def image_at(path: Path, written: str) -> Path:
     """The image that a label file names, beside it or in its folder `images`.
 
-    Raises DataError, in the image's name, for an address on the web, or a file that is missing or no image.
+    Raises DataError for an address on the web and a missing file, and in the image's name for one that is none.
+    Only the image's header is read; an absolute path stands for itself.
     """
     name = written.strip().removeprefix("file://")
+    if not name:
+        raise DataError("no photo's path; write it, or leave the row out")
     if name.lower().startswith(_WEB):
         raise DataError(f"image {name[:60]!r} is no local file; save it beside {path.name} and write its path")
     relative = Path(PureWindowsPath(name).as_posix())
@@ -112,36 +120,74 @@ def _drafts(source: Source, path: Path, draft: Drafting) -> Iterator[Draft | Set
             yield SetAside(entry.place, "values nested too deep; flatten them")
 
 
-def _require(source: Source, path: Path, drafts: Sequence[Draft]) -> None:
-    cells = dict.fromkeys(name for draft in drafts for name in draft.cells)
+def asked_columns(source: Source, present: Iterable[str]) -> set[str]:
+    """The columns that a source needs. A text that it does not speak of is not needed beside a photo."""
+    asked = source.shown() | set(source.columns.values())
+    if source.image is None:
+        return asked
+    if "text" not in source.model_fields_set and TEXT not in set(present):
+        asked.discard(TEXT)
+    return asked | {source.image}
+
+
+def _require(source: Source, path: Path, cells: Sequence[str], drafts: Sequence[Draft]) -> None:
     wanted = asked_columns(source, cells) | ({source.group_by} if source.group_by else set())
     if TEXT in wanted and TEXT not in cells:
         listed = ", ".join(cells) or "none"
         raise DataError(f"{path}: no column {TEXT!r}; give text: a template over its columns: {listed}")
-    asked = wanted - cells.keys()  # only where one is missing are the many by position looked at
+    asked = wanted - set(cells)  # only where one is missing are the many by position looked at
     more = {name for draft in drafts for name in draft.more} if asked else set()
     source.require_columns(path, wanted, {*cells, FOLDER, *(asked & more)})
 
 
-def _example(source: Source, path: Path, stem: str, folder: str, draft: Draft) -> Example | SetAside:
-    cells: dict[str, Any] = {**draft.cells, FOLDER: folder}
-    asked = source.shown() | set(source.columns.values())
-    cells |= {name: draft.more[name] for name in asked if name in draft.more}
-    text = source.render(cells)
-    try:
-        written = str(cells.get(source.image) or "") if source.image else ""
-        images = tuple(image_at(path, name) for name in (*draft.images, *filter(None, [written])))
-    except DataError as error:
-        return SetAside(draft.place, str(error))
-    if not text and not images:
-        return SetAside(draft.place, f"no text in {source.text!r}")
-    hidden = set() if source.columns else (source.shown() | {source.image}) - {source.group_by}
-    return Example(
-        id=f"{stem}:{draft.name}",
-        turns=(*draft.before, Turn("user", text)) if text or draft.before else (),
-        images=images,
-        label=Label(objects=draft.objects, columns={name: cells[name] for name in cells if name not in hidden}),
-        group=draft.group,
-        source=draft.place,
-        role=role_of(path.stem) or role_of(path.parent.name if "/" in stem else ""),
-    )
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What all examples of one file share."""
+
+    source: Source
+    path: Path
+    stem: str
+    folder: str
+    role: str | None
+    asked: frozenset[str]  # columns that the source names
+    hidden: frozenset[str | None]  # columns that no label repeats
+
+    @classmethod
+    def of(cls, source: Source, path: Path) -> Self:
+        shown = source.shown()
+        return cls(
+            source,
+            path,
+            stem=stem_of(source, path),
+            folder=path.resolve().parent.name,
+            role=role_of_file(path, source.root),
+            asked=frozenset(shown | set(source.columns.values())),
+            hidden=frozenset() if source.columns else frozenset((shown | {source.image}) - {source.group_by}),
+        )
+
+    def example(self, draft: Draft) -> Example | SetAside:
+        cells: dict[str, Any] = {**draft.cells, FOLDER: self.folder}
+        if draft.more:
+            cells |= {name: draft.more[name] for name in self.asked if name in draft.more}
+        text = self.source.render(cells)
+        try:
+            images = tuple(image_at(self.path, name) for name in self._written(draft, cells))
+        except DataError as error:
+            return SetAside(draft.place, str(error))
+        if not text and not images:
+            return SetAside(draft.place, f"no text in {self.source.text!r}")
+        return Example(
+            id=f"{self.stem}:{draft.name}",
+            turns=(*draft.before, Turn("user", text)) if text or draft.before else (),
+            images=images,
+            label=Label(objects=draft.objects, columns={k: cell for k, cell in cells.items() if k not in self.hidden}),
+            group=draft.group,
+            source=draft.place,
+            role=self.role,
+        )
+
+    def _written(self, draft: Draft, cells: Mapping[str, Any]) -> tuple[str, ...]:
+        """The paths of a record's images as it writes them."""
+        if self.source.image is None:
+            return draft.images
+        return (*draft.images, str(cells.get(self.source.image) or ""))

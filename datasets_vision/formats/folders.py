@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
 from datasets_vision.example import Example, Label
-from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
-from datasets_vision.formats.tables import read_table
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.roles import role_and_folders
+from datasets_vision.formats.table_files import read_table
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.index import DiskIndex
 from datasets_vision.walk import walk
@@ -51,11 +52,11 @@ def read(source: Source) -> Iterator[Example | SetAside]:
                 yield _example(source, path, row_of(rows, path.relative_to(source.path)))
             elif path != source.path / LABELS:
                 yield SetAside(str(path), f"not an image by its suffix {path.suffix!r}")
-        for name, row in rows.items():
-            yield SetAside(f"{source.path / LABELS}:{json.loads(row)[0]}", f"its image {name!r} is missing")
+        yield from missing(source, rows)
 
 
 def read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
+    """Put the rows of labels.csv, where there is one, under the names of their files."""
     path = source.path / LABELS
     if not path.is_file():
         source.require_columns(source.path, source.columns.values(), ())
@@ -77,10 +78,15 @@ def row_of(rows: DiskIndex, image: Path) -> dict[str, str]:
     return dict(json.loads(found)[1]) if found else {}
 
 
+def missing(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
+    """The rows that no image took out."""
+    for name, row in rows.items():
+        yield SetAside(f"{source.path / LABELS}:{json.loads(row)[0]}", f"its image {name!r} is missing")
+
+
 def _example(source: Source, path: Path, cells: dict[str, str]) -> Example | SetAside:
     relative = path.relative_to(source.path)
-    folders = list(relative.parent.parts)
-    role = folders.pop(0) if folders and folders[0].lower() in SPLIT_NAMES else None
+    role, folders = role_and_folders(relative.parent)
     if not folders and not cells and source.image_class is None:
         return SetAside(str(path), f"in no class folder; move it into one, or give image_class or {LABELS}")
     try:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets_vision.example import Example, Label, LabelledObject, normalised_box
-from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.roles import role_of_folder, role_of_folders
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
@@ -155,10 +156,9 @@ def _example(root: Path, path: Path, series: array[int]) -> Iterator[Example | S
 
 def _folders(root: Path, path: Path) -> tuple[str | None, str | None]:
     """(class, role) by the folders, each None where no folder says it."""
-    parts = path.relative_to(root).parts[:-1]
-    role = next((part for part in parts if part.lower() in SPLIT_NAMES), None)
-    named = (part for part in parts if part.lower() not in SPLIT_NAMES | _IMAGE_FOLDERS)
-    return next(named, None), role
+    folders = path.relative_to(root).parent
+    named = (part for part in folders.parts if not role_of_folder(part) and part.lower() not in _IMAGE_FOLDERS)
+    return next(named, None), role_of_folders(folders)
 
 
 def _objects(mask: Path, size: tuple[int, int], name: str) -> tuple[tuple[LabelledObject, ...], int]:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.roles import SPLIT_NAMES
 from datasets_vision.formats.shapes import Size, usable, verified_box
 from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import IMAGE_SUFFIXES, image_size

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from datasets_vision.example import Example
 from datasets_vision.formats.columnar import Columns, RowReader
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.tables import role_of
+from datasets_vision.formats.drafts import stem_of
+from datasets_vision.formats.roles import role_of_file
 from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
 
@@ -40,10 +41,9 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     A file that cannot be read, or lacks a column that the source asks for, is set aside as a whole; so is
     the rest of one that ends early.
     """
-    root = source.path.parent if source.path.is_file() else source.path
     for path in _files(source.path):
         try:
-            yield from _read_file(source, root, path)
+            yield from _read_file(source, path)
         except DataError as error:
             yield SetAside.of(path, error)
 
@@ -68,7 +68,7 @@ def _files(path: Path) -> Iterator[Path]:
     return (file for file in walk(path) if file.suffix.lower() == ".parquet")
 
 
-def _read_file(source: Source, root: Path, path: Path) -> Iterator[Example | SetAside]:
+def _read_file(source: Source, path: Path) -> Iterator[Example | SetAside]:
     import pyarrow as pa
 
     try:
@@ -76,8 +76,8 @@ def _read_file(source: Source, root: Path, path: Path) -> Iterator[Example | Set
             schema = file.schema_arrow
             columns = Columns.of(tuple(schema.names), features_of(schema))
             reader = RowReader(source, path, columns)
-            stem = path.relative_to(root).with_suffix("").as_posix()
-            role, number = _role(path), 0
+            stem = stem_of(source, path)
+            role, number = role_of_file(path.with_stem(_SHARD.sub("", path.stem)), source.root), 0
             rows = _ROWS_WITH_PHOTOS if columns.photos else _ROWS
             for batch in file.iter_batches(rows, use_threads=False):
                 for values in batch.to_pylist():
@@ -102,8 +102,3 @@ def _open(path: Path) -> ParquetFile:
         return parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
     finally:
         pa.set_memory_pool(usual)
-
-
-def _role(path: Path) -> str | None:
-    """By the stem without its shard, as in `train-00000-of-00002`, else by the folder."""
-    return role_of(_SHARD.sub("", path.stem)) or role_of(path.parent.name)

@@ -1,279 +1,36 @@
-"""CSV and TSV tables with a header, alone or in a tree of folders; each row is one text, one photo, or both.
-
-A table is read as a stream: once for its encoding, twice more for the quoting of a TSV that has quotes, and
-once for its rows. No more than one row of it is held.
-"""
+"""CSV and TSV tables, alone or in a tree of folders; each row is one text, one photo, or both."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from io import TextIOWrapper
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from datasets_vision.example import Example, Label, Turn
-from datasets_vision.formats.contract import FOLDER, SPLIT_NAMES, SetAside, Source
-from datasets_vision.images import image_size
-from datasets_vision.walk import walk
+from datasets_vision.example import Example
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.drafts import Draft, examples_of
+from datasets_vision.formats.table_files import Row, read_table, table_files
 from vlm_ft.errors import DataError
-
-if TYPE_CHECKING:
-    from _csv import Reader
-
-MAX_LINE = 1_000_000
-"""Characters; a longer line is set aside, and never held."""
-
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_CHUNK = 1 << 20  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row by its column names, and the line (from 1) on which it begins."""
-
-    line: int
-    cells: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Dialect:
-    delimiter: str
-    quoted: bool = True
-
-    def reader(self, lines: Iterable[str], *, strict: bool = False) -> Reader:
-        csv.field_size_limit(max(MAX_LINE, csv.field_size_limit()))
-        if self.quoted:
-            return csv.reader(lines, delimiter=self.delimiter, strict=strict)
-        return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
-
-
-@dataclass(slots=True)
-class _Lines:
-    """The lines of an open file, their ends kept; one that is too long comes as a blank one."""
-
-    file: TextIOWrapper
-    number: int = 0
-    long: set[int] = field(default_factory=set)  # numbers of the too long ones, until they are asked for
-
-    def __iter__(self) -> Iterator[str]:
-        line = self._piece()
-        while line:
-            self.number += 1
-            after = ""
-            if len(line) > MAX_LINE:
-                self.long.add(self.number)
-                line, after = "\n", self._skip(line)
-            yield line
-            line = after or self._piece()
-
-    def _piece(self) -> str:
-        return self.file.readline(MAX_LINE + 1)
-
-    def _skip(self, piece: str) -> str:
-        """Past the end of the line that `piece` begins; what was read of the next one, if anything."""
-        while piece and not piece.endswith(("\n", "\r")):
-            piece = self._piece()
-        if not piece.endswith("\r"):
-            return ""
-        after = self._piece()  # the cut may lie between a \r and its \n
-        return "" if after == "\n" else after
-
-    def any_long(self, first: int, last: int) -> bool:
-        """Is one of these lines, the latest read, too long?"""
-        found = any(first <= number <= last for number in self.long)
-        self.long.clear()
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """What all rows of one table share."""
-
-    source: Source
-    path: Path
-    name: str
-    folder: str
-    role: str | None
-    hidden: frozenset[str | None]  # columns that no label repeats
-
-    def example(self, row: Row) -> Example | SetAside:
-        source, place = self.source, f"{self.path}:{row.line}"
-        cells = {**row.cells, FOLDER: self.folder}
-        text = source.render(cells)
-        if not text and source.image is None:
-            return SetAside(place, f"no text in {source.text!r}")
-        try:
-            images = () if source.image is None else (photo_beside(self.path, row.cells[source.image]),)
-        except DataError as error:
-            return SetAside(place, str(error).removeprefix(f"{self.path}: "))
-        return Example(
-            id=f"{self.name}:{row.line}",
-            turns=(Turn("user", text),) if text else (),
-            images=images,
-            label=Label(columns={name: cell for name, cell in cells.items() if name not in self.hidden}),
-            source=place,
-            role=self.role,
-        )
 
 
 def matches(path: Path) -> bool:
     """A table, or a folder with one somewhere below."""
-    return next(_tables(path), None) is not None
+    return next(table_files(path), None) is not None
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """Rows as texts, photos, or both; the role is the last word of a file's stem where that names a split.
+    """Rows as texts, photos, or both; the role is a word of the file's name that states a split, or of its folders.
 
-    `Label.columns` has the row's columns by their own names, and FOLDER. A table that cannot be read, or
-    lacks a column that the source asks for, is set aside as a whole.
+    A table that cannot be read, or lacks a column that the source asks for, is set aside as a whole.
     """
-    root = source.path.parent if source.path.is_file() else source.path
-    for path in _tables(source.path):
+    for path in table_files(source.path):
         try:
             header, rows = read_table(path)
-            asked = asked_columns(source, header)
-            source.require_columns(path, asked, {*header, FOLDER})
         except DataError as error:
             yield SetAside.of(path, error)
             continue
-        table = _Table(
-            source,
-            path,
-            name=path.relative_to(root).with_suffix("").as_posix(),
-            folder=path.resolve().parent.name,
-            role=role_of(path.stem),
-            hidden=frozenset() if source.columns else frozenset(source.shown() | {source.image}),
-        )
-        for row in rows:
-            yield table.example(row) if isinstance(row, Row) else row
+        yield from examples_of(source, path, _drafts(path, rows), columns=header)
 
 
-def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
-    """The header and the rows of a UTF-8 table (BOM and any line end allowed); blank lines are no rows.
-
-    A CSV is read quoted. A TSV is read quoted where that loses no row, else as it stands: the quotes in its
-    text are text. Raises DataError for a file that is not UTF-8, is empty, or repeats a column's name.
-    """
-    dialect = _dialect(path)
-    with _open(path) as file:
-        header = tuple(next(dialect.reader(_Lines(file)), []))
-    if not header:
-        raise DataError(f"{path}: no header in the first line; write the columns' names there")
-    if not all(name.isprintable() for name in header):
-        raise DataError(f"{path}: the header is no line of text; is a quote left open in it?")
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise DataError(f"{path}: two columns named {twice!r}; rename one")
-    return header, _rows(path, dialect, header)
-
-
-def asked_columns(source: Source, present: Iterable[str]) -> set[str]:
-    """The columns that a source needs. A text that it does not speak of is not needed beside a photo."""
-    asked = source.shown() | set(source.columns.values())
-    if source.image is None:
-        return asked
-    if "text" not in source.model_fields_set and "text" not in set(present):
-        asked.discard("text")
-    return asked | {source.image}
-
-
-def photo_beside(path: Path, name: str) -> Path:
-    """The photo that a file names relative to itself (either slash); raises DataError where it can't be used.
-
-    Only the photo's header is read.
-    """
-    if not name.strip():
-        raise DataError(f"{path}: no photo's path; write it, or leave the row out")
-    photo = path.parent / name.strip().replace("\\", "/")  # an absolute path stands for itself
-    image_size(photo)
-    return photo
-
-
-def role_of(stem: str) -> str | None:
-    """The last word of a file's stem, where it names a split."""
-    word = re.split(r"[_\-. ]", stem)[-1]
-    return word if word.lower() in SPLIT_NAMES else None
-
-
-def _tables(path: Path) -> Iterator[Path]:
-    return (file for file in walk(path) if file.suffix.lower() in _DELIMITERS)
-
-
-def _open(path: Path) -> TextIOWrapper:
-    """Line ends as they stand; no byte order mark."""
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _dialect(path: Path) -> _Dialect:
-    """Raises DataError for a file that is empty or not UTF-8."""
-    delimiter = _DELIMITERS.get(path.suffix.lower(), ",")
-    quotes = _check_text(path)
-    quoted, plain = _Dialect(delimiter), _Dialect(delimiter, quoted=False)
-    if delimiter == "\t" and quotes and _fitting(path, quoted) < _fitting(path, plain):
-        return plain
-    return quoted
-
-
-def _check_text(path: Path) -> bool:
-    """Has the file a quote? Raises DataError for a file that is empty or not UTF-8."""
-    quotes = written = False
-    offset, rest = 0, b""
-    with path.open("rb") as file:
-        while True:
-            chunk = file.read(_CHUNK)
-            try:
-                text, used = codecs.utf_8_decode(rest + chunk, "strict", not chunk)
-            except UnicodeDecodeError as error:
-                byte = f"0x{error.object[error.start]:02x}"
-                place = offset + error.start
-                raise DataError(f"{path}: not UTF-8: byte {byte} at offset {place}; save it as UTF-8") from error
-            written = written or bool((text if offset else text.removeprefix("\ufeff")).strip())
-            quotes = quotes or '"' in text
-            offset, rest = offset + used, (rest + chunk)[used:]
-            if not chunk:
-                break
-    if not written:
-        raise DataError(f"{path}: empty table; write a header and rows")
-    return quotes
-
-
-def _fitting(path: Path, dialect: _Dialect) -> int:
-    """How many rows are as wide as the header; -1 where the quoting is broken."""
-    with _open(path) as file:
-        rows = dialect.reader(_Lines(file), strict=True)
-        try:
-            width = len(next(rows, []))
-            return sum(len(row) == width for row in rows)
-        except csv.Error:
-            return -1
-
-
-def _rows(path: Path, dialect: _Dialect, header: tuple[str, ...]) -> Iterator[Row | SetAside]:
-    with _open(path) as file:
-        lines = _Lines(file)
-        reader = dialect.reader(lines)
-        next(reader)
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield SetAside(f"{path}:{line}", f"not a row ({error}); is a quote left open?")
-                continue
-            if lines.any_long(line, reader.line_num):
-                yield SetAside(f"{path}:{line}", f"a line of more than {MAX_LINE} characters")
-            elif len(cells) == len(header):
-                yield Row(line, dict(zip(header, cells, strict=True)))
-            elif cells:
-                yield SetAside(f"{path}:{line}", _width_fault(len(cells), len(header), line, reader.line_num))
-
-
-def _width_fault(cells: int, columns: int, first: int, last: int) -> str:
-    fault = f"{cells} cells where the header has {columns}"
-    return f"{fault}; the row runs to line {last}: is a quote left open?" if last > first else fault
+def _drafts(path: Path, rows: Iterator[Row | SetAside]) -> Iterator[Draft | SetAside]:
+    for row in rows:
+        yield Draft(str(row.line), f"{path}:{row.line}", row.cells) if isinstance(row, Row) else row

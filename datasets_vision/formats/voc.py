@@ -16,9 +16,10 @@ from xml.etree.ElementTree import Element
 
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import check_size
-from datasets_vision.formats.contract import SPLIT_NAMES, SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, usable, verified_box
-from datasets_vision.formats.tables import Row, read_table
+from datasets_vision.formats.table_files import Row, read_table
 from datasets_vision.formats.xml_files import LINE, parse_xml
 from datasets_vision.images import find_images, image_size, natural_key
 from vlm_ft.errors import DataError
@@ -172,8 +173,7 @@ def _role(whole: _Set, path: Path) -> str | None:
     lists = [name for name in named if name != "trainval"] or named
     if len(lists) > 1:
         raise DataError(f"{path}: listed in {' and '.join(lists)}; keep it in one list")
-    first = path.relative_to(whole.source.path).parts[0]
-    return lists[0] if lists else first if first.lower() in SPLIT_NAMES else None
+    return lists[0] if lists else role_of_folders(path.relative_to(whole.source.path).parent)
 
 
 def _objects(path: Path, written: list[Element], size: Size) -> Iterator[LabelledObject | SetAside]:

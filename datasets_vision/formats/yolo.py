@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import role_word
 from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, boxed, numbers, outlined, shown, usable
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.walk import walk
@@ -191,8 +191,7 @@ def _name(whole: _Set, place: str, word: str) -> str:
 
 
 def _role(whole: _Set, image: Path) -> str | None:
-    folders = image.parent.relative_to(whole.root).parts
-    stated = next(filter(None, map(role_word, folders)), None)
+    stated = role_of_folders(image.parent.relative_to(whole.root))
     return stated or next((whole.folders[folder] for folder in image.parents if folder in whole.folders), None)
 
 

@@ -78,7 +78,7 @@ def test_a_column_names_photos_beside_the_file(tmp_path):
     assert example.images == (tmp_path / "photos/a.png",)
     assert (example.turns, dict(example.label.columns)) == ((), {"defect": "dent"})
     assert [item.place for item in found.set_aside] == [f"{path}:2", f"{path}:3"]
-    assert "no such image file" in found.set_aside[0].reason
+    assert "is missing" in found.set_aside[0].reason
     assert "no photo's path" in found.set_aside[1].reason
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datasets_vision.formats.tables import MAX_LINE
+from datasets_vision.formats.table_files import MAX_LINE
 from datasets_vision.source import SetAside, Source, read, stream
 
 SHORT, LONG = 10_000, 200_000
@@ -65,7 +65,7 @@ def test_an_endless_line_is_never_held(tmp_path):
 def counting(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Path]:
     """The photos that a function of the readers was called with."""
     calls: list[Path] = []
-    module = sys.modules["datasets_vision.formats.tables"]
+    module = sys.modules["datasets_vision.formats.drafts"]
     original: Callable[[Path], object] = getattr(module, name)
 
     def counted(path: Path) -> object:
@@ -133,5 +133,5 @@ def test_photos_are_found_beside_their_table(tmp_path, suffix):
     ]
     assert all(dict(example.label.columns) == {"kind": "dent"} for example in found.examples)
     assert [item.place.rpartition(":")[2] for item in found.set_aside] == ["4", "5"]
-    assert "no such image file" in found.set_aside[0].reason
+    assert "is missing" in found.set_aside[0].reason
     assert "no photo's path" in found.set_aside[1].reason

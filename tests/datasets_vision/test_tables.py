@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets_vision.formats.tables import MAX_LINE
+from datasets_vision.formats.table_files import MAX_LINE
 from datasets_vision.source import Reading, Source, read
 from vlm_ft.errors import DataError
 
@@ -88,7 +88,7 @@ def test_a_cell_of_many_lines_and_too_long_is_set_aside(tmp_path):
         (b"text,text\na,b\n", "two columns named 'text'"),
         (b'"text,label\na,b\n', "is a quote left open in it"),
         (b"\ntext,label\na,b\n", "no header in the first line"),
-        (b"txt,label\na,b\n", "no column 'text'; did you mean 'txt'"),
+        (b"txt,label\na,b\n", "no column 'text'; give text: a template over its columns: txt, label"),
         (b"text,label\n", "nothing to read"),
     ],
 )
@@ -123,7 +123,7 @@ def test_the_template_shows_columns_and_the_folder(tmp_path):
 
 
 def test_a_tree_gives_ids_by_folder(tmp_path):
-    for name in ("a/train.tsv", "a/val.tsv", "b/faa_train.tsv", "b/notes.tsv"):
+    for name in ("a/train.tsv", "a/val.tsv", "b/faa_train.tsv", "b/notes.tsv", "test_2/notes.tsv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("text\tlabel\nx\ty\n")
     assert {example.id: example.role for example in read(Source(path=tmp_path)).examples} == {
@@ -131,4 +131,11 @@ def test_a_tree_gives_ids_by_folder(tmp_path):
         "a/val:2": "val",
         "b/faa_train:2": "train",
         "b/notes:2": None,
+        "test_2/notes:2": "test",
     }
+
+
+def test_a_column_that_is_shown_can_group_its_rows(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nx,A\nx,B\n")
+    found = read(Source(path=tmp_path, group_by="text"))
+    assert [example.group for example in found.examples] == ["x", "x"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from datasets_vision.formats.tables import Row, read_table
+from datasets_vision.formats.table_files import Row, read_table
 from vlm_ft.answers.derivations.estimate import CURRENCY, Key, Rate, RateCard
 from vlm_ft.errors import DataError, nearest
 
@@ -54,7 +54,10 @@ def rate_card_of(table: Path, car: str, currency: str = "USD", version: str = "1
 
 def _rate(table: Path, row: Row) -> Rate:
     cells = {field: row.cells[column].strip() for field, column in COLUMNS.items()}
-    named = {field: cells[field].lower().replace(" ", "_") for field in ("part", "kind", "severity")}
+    named = {field: "_".join(cells[field].lower().split()) for field in ("part", "kind", "severity")}
+    empty = next((field for field, name in named.items() if not name), None)
+    if empty is not None:
+        raise DataError(f"{table}:{row.line}: {COLUMNS[empty]} is empty; fill it")
     try:
         return Rate.model_validate({**cells, **named})
     except ValidationError as error:

@@ -1,0 +1,186 @@
+"""CSV and TSV tables with a header, as rows by their columns' names.
+
+A table is read as a stream: once for its encoding, twice more for the quoting of a TSV that has quotes, and
+once for its rows. No more than one row of it is held.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datasets_vision.formats.contract import SetAside
+from datasets_vision.walk import walk
+from vlm_ft.errors import DataError
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+MAX_LINE = 1_000_000
+"""Characters; a longer line is set aside, and never held."""
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_CHUNK = 1 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row by its column names, and the line (from 1) on which it begins."""
+
+    line: int
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    delimiter: str
+    quoted: bool = True
+
+    def reader(self, lines: Iterable[str], *, strict: bool = False) -> Reader:
+        csv.field_size_limit(max(MAX_LINE, csv.field_size_limit()))
+        if self.quoted:
+            return csv.reader(lines, delimiter=self.delimiter, strict=strict)
+        return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
+
+
+@dataclass(slots=True)
+class _Lines:
+    """The lines of an open file, their ends kept; one that is too long comes as a blank one."""
+
+    file: TextIOWrapper
+    number: int = 0
+    long: set[int] = field(default_factory=set)  # numbers of the too long ones, until they are asked for
+
+    def __iter__(self) -> Iterator[str]:
+        line = self._piece()
+        while line:
+            self.number += 1
+            after = ""
+            if len(line) > MAX_LINE:
+                self.long.add(self.number)
+                line, after = "\n", self._skip(line)
+            yield line
+            line = after or self._piece()
+
+    def _piece(self) -> str:
+        return self.file.readline(MAX_LINE + 1)
+
+    def _skip(self, piece: str) -> str:
+        """Past the end of the line that `piece` begins; what was read of the next one, if anything."""
+        while piece and not piece.endswith(("\n", "\r")):
+            piece = self._piece()
+        if not piece.endswith("\r"):
+            return ""
+        after = self._piece()  # the cut may lie between a \r and its \n
+        return "" if after == "\n" else after
+
+    def any_long(self, first: int, last: int) -> bool:
+        """Is one of these lines, the latest read, too long?"""
+        found = any(first <= number <= last for number in self.long)
+        self.long.clear()
+        return found
+
+
+def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
+    """The header and the rows of a UTF-8 table (BOM and any line end allowed); blank lines are no rows.
+
+    A CSV is read quoted. A TSV is read quoted where that loses no row, else as it stands: the quotes in its
+    text are text. Raises DataError for a file that is not UTF-8, is empty, or repeats a column's name.
+    """
+    dialect = _dialect(path)
+    with _open(path) as file:
+        header = tuple(next(dialect.reader(_Lines(file)), []))
+    if not header:
+        raise DataError(f"{path}: no header in the first line; write the columns' names there")
+    if not all(name.isprintable() for name in header):
+        raise DataError(f"{path}: the header is no line of text; is a quote left open in it?")
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise DataError(f"{path}: two columns named {twice!r}; rename one")
+    return header, _rows(path, dialect, header)
+
+
+def table_files(path: Path) -> Iterator[Path]:
+    """The file itself, or every table below, in natural order."""
+    return (file for file in walk(path) if file.suffix.lower() in DELIMITERS)
+
+
+def _open(path: Path) -> TextIOWrapper:
+    """Line ends as they stand; no byte order mark."""
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _dialect(path: Path) -> _Dialect:
+    """Raises DataError for a file that is empty or not UTF-8."""
+    delimiter = DELIMITERS.get(path.suffix.lower(), ",")
+    quotes = _check_text(path)
+    quoted, plain = _Dialect(delimiter), _Dialect(delimiter, quoted=False)
+    if delimiter == "\t" and quotes and _fitting(path, quoted) < _fitting(path, plain):
+        return plain
+    return quoted
+
+
+def _check_text(path: Path) -> bool:
+    """Has the file a quote? Raises DataError for a file that is empty or not UTF-8."""
+    quotes = written = False
+    offset, rest = 0, b""
+    with path.open("rb") as file:
+        while True:
+            chunk = file.read(_CHUNK)
+            try:
+                text, used = codecs.utf_8_decode(rest + chunk, "strict", not chunk)
+            except UnicodeDecodeError as error:
+                byte = f"0x{error.object[error.start]:02x}"
+                place = offset + error.start
+                raise DataError(f"{path}: not UTF-8: byte {byte} at offset {place}; save it as UTF-8") from error
+            written = written or bool((text if offset else text.removeprefix("\ufeff")).strip())
+            quotes = quotes or '"' in text
+            offset, rest = offset + used, (rest + chunk)[used:]
+            if not chunk:
+                break
+    if not written:
+        raise DataError(f"{path}: empty table; write a header and rows")
+    return quotes
+
+
+def _fitting(path: Path, dialect: _Dialect) -> int:
+    """How many rows are as wide as the header; -1 where the quoting is broken."""
+    with _open(path) as file:
+        rows = dialect.reader(_Lines(file), strict=True)
+        try:
+            width = len(next(rows, []))
+            return sum(len(row) == width for row in rows)
+        except csv.Error:
+            return -1
+
+
+def _rows(path: Path, dialect: _Dialect, header: tuple[str, ...]) -> Iterator[Row | SetAside]:
+    with _open(path) as file:
+        lines = _Lines(file)
+        reader = dialect.reader(lines)
+        next(reader)
+        while True:
+            line = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield SetAside(f"{path}:{line}", f"not a row ({error}); is a quote left open?")
+                continue
+            if lines.any_long(line, reader.line_num):
+                yield SetAside(f"{path}:{line}", f"a line of more than {MAX_LINE} characters")
+            elif len(cells) == len(header):
+                yield Row(line, dict(zip(header, cells, strict=True)))
+            elif cells:
+                yield SetAside(f"{path}:{line}", _width_fault(len(cells), len(header), line, reader.line_num))
+
+
+def _width_fault(cells: int, columns: int, first: int, last: int) -> str:
+    fault = f"{cells} cells where the header has {columns}"
+    return f"{fault}; the row runs to line {last}: is a quote left open?" if last > first else fault
