@@ -233,7 +233,7 @@ def _read(path: Path) -> str:
 class _OnceEach(yaml.SafeLoader):
     """YAML in which no key may be given twice: the first would be lost in silence."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
