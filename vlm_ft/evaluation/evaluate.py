@@ -165,7 +165,7 @@ class _Study:
         """Measure a system on the form that it answers; `valid` says something of written answers only."""
         form = form or self.form
         truths = [case.values for case in self.test]
-        groups = [case.example.group for case in self.test]
+        groups = [case.group for case in self.test]
         metrics = measure(form, truths, predictions, groups, self.seed)
         written = system in (BASE, ADAPTER)
         derived = [form.derive(prediction.values) for prediction in predictions]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +10,7 @@ from datasets_vision.example import BOX_SCALE, picture_of
 from datasets_vision.images import open_image
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Items
 from vlm_ft.errors import DataError
+from vlm_ft.pages import data_address
 
 PICTURE_SIDE = 480  # pixels of the longer side, on the page
 JPEG_QUALITY = 78
@@ -93,11 +92,8 @@ def _picture(name: str, boxes: Sequence[_Boxed]) -> Picture:
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     scale_up = max(1, PICTURE_SIDE // max(image.size))  # small pictures keep room for the boxes' names
     image = image.resize((image.width * scale_up, image.height * scale_up))
-    written = io.BytesIO()
-    image.save(written, "JPEG", quality=JPEG_QUALITY)
-    data = "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
     marks = tuple(_mark(box, image.width, image.height) for box in boxes)
-    return Picture(data, image.width, image.height, marks)
+    return Picture(data_address(image, JPEG_QUALITY), image.width, image.height, marks)
 
 
 def _mark(boxed: _Boxed, width: int, height: int) -> Mark:

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm_ft.answers.kinds import Strict
+from vlm_ft.answers.metrics import INTERVAL, RESAMPLES
 
-RESAMPLES = 1000
-INTERVAL = (0.025, 0.975)
 LEAST_POINTS = 4
 LEAST_TESTED = 50
 WIDEST = 0.25

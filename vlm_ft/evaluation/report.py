@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
 from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, field_score
 from vlm_ft.evaluation.derived import in_words
 from vlm_ft.evaluation.evaluate import ADAPTER, MAJORITY, RIVAL, CaseRow, Evaluation
 from vlm_ft.evaluation.pictures import Picture, pictures_of
 from vlm_ft.inference.request import BASE
+from vlm_ft.pages import filled
 
 BEST, WORST, WRONG = 3, 6, 6
 NO_ANSWER = "(no answer)"
@@ -69,20 +68,15 @@ def html(evaluation: Evaluation) -> str:
 
     An image that cannot be read is told in its place.
     """
-    environment = Environment(
-        loader=PackageLoader("vlm_ft.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     shown = [
         (title, gloss, [_shown(evaluation, row) for row in rows])
         for title, gloss, rows in galleries(evaluation)
         if rows
     ]
     answers = [row.answers[ADAPTER] for row in evaluation.cases]
-    return environment.get_template("report.html.j2").render(
+    return filled(
+        "vlm_ft.evaluation",
+        "report.html.j2",
         evaluation=evaluation,
         figures=figures(evaluation),
         tables=[class_table(field, evaluation.cases) for field in _closed(evaluation)],
