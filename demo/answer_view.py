@@ -11,9 +11,9 @@ from html import escape
 from typing import Any
 
 from demo.derived_view import derived_view
+from demo.markup import columns, section, table, words
 from demo.photo_view import Mark, colour, marks
 from vlm_ft.adapters import Card
-from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.prediction import Distribution, FieldValue, Prediction
 
@@ -48,7 +48,7 @@ def message_view(message: str, notice: str = "") -> str:
 def empty_view(card: Card) -> str:
     """What this adapter will tell, before anything is asked."""
     asked = "".join(
-        f"<li><strong>{_title(field.name)}</strong> <span>{escape(_expected(field.kind))}</span></li>"
+        f"<li><strong>{escape(_title(field.name))}</strong> <span>{escape(_expected(field.kind))}</span></li>"
         for field in card.form.fields
     )
     return (
@@ -88,9 +88,7 @@ def _decision(prediction: Prediction) -> str:
 
 
 def _field(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
-    gloss = f" <small>{escape(field.description)}</small>" if field.description else ""
-    body = _body(field, entry, placed)
-    return f'<section class="field"><h3>{_title(field.name)}{gloss}</h3>{body}</section>'
+    return section(_title(field.name), field.description, _body(field, entry, placed))
 
 
 def _body(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
@@ -175,19 +173,15 @@ def _items(name: str, kind: Items, rows: Sequence[Mapping[str, Any]], placed: Se
     if not rows:
         return '<p class="none">None listed.</p>'
     numbers = {mark.index: mark.number for mark in placed if mark.field == name}
-    head = "".join(f'<th scope="col">{_title(part.name)}</th>' for part in kind.fields)
-    body = "".join(_item(kind, row, numbers.get(index)) for index, row in enumerate(rows))
     corner = '<th scope="col" aria-label="number on the photo"></th>' if numbers else ""
-    return (
-        '<div class="wide" tabindex="0" role="region" aria-label="table">'
-        f"<table><thead><tr>{corner}{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    head = corner + columns(_title(part.name) for part in kind.fields)
+    return table(head, (_item(kind, row, numbers.get(index)) for index, row in enumerate(rows)))
 
 
-def _item(kind: Items, row: Mapping[str, Any], number: int | None) -> str:
-    first = "" if number is None else f"<td>{_badge(number)}</td>"
-    cells = "".join(f"<td>{_cell(part.kind, row.get(part.name))}</td>" for part in kind.fields)
-    return f"<tr>{first}{cells}</tr>"
+def _item(kind: Items, row: Mapping[str, Any], number: int | None) -> list[str]:
+    """The cells of a row."""
+    badge = [] if number is None else [_badge(number)]
+    return badge + [_cell(part.kind, row.get(part.name)) for part in kind.fields]
 
 
 def _badge(number: int) -> str:
@@ -223,9 +217,4 @@ def _expected(kind: Kind) -> str:
 
 
 def _title(name: str) -> str:
-    return escape(name.replace("_", " ").capitalize())
-
-
-def asked_fields(form: Form) -> str:
-    """The names of the fields in one escaped line."""
-    return ", ".join(escape(name.replace("_", " ")) for name in form.names)
+    return words(name).capitalize()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from demo.answer_view import asked_fields
+from demo.markup import words
 from vlm_ft.adapters import Card
 
 FIRST_FIGURES = 4
@@ -16,7 +16,7 @@ def card_view(card: Card) -> str:
     """The facts as a list of terms, the figures as a table; all escaped."""
     facts = {
         "Task": escape(card.form.title),
-        "Tells": asked_fields(card.form),
+        "Tells": escape(", ".join(map(words, card.form.names))),
         "Base": escape(card.base.name),
         "Learned from": escape(_learned(card)),
     }
@@ -70,7 +70,7 @@ def _learned(card: Card) -> str:
 
 def _figures(card: Card) -> str:
     rows = [
-        f"<tr><th scope='row'>{escape(name.replace('_', ' '))}</th><td>{escape(figure)}</td></tr>"
+        f"<tr><th scope='row'>{escape(words(name))}</th><td>{escape(figure)}</td></tr>"
         for name, figure in figures(card.metrics)
     ]
     if not rows:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from demo.markup import columns, section, table, words
 from vlm_ft.answers.derivations.estimate import Estimate, Line, NotPriced
 from vlm_ft.answers.derivations.priority import Priority
 
@@ -22,7 +23,7 @@ def _estimate_view(values: Mapping[str, Any]) -> str:
         total = _span(0, 0) if estimate.complete else "not priced"
     partly = "" if estimate.complete or not estimate.lines else " <small>without what is not priced</small>"
     lines = _table(("Part", "Damage", "Severity", "Labour", "Parts", "Note"), [_line(line) for line in estimate.lines])
-    return _section(
+    return section(
         "Repair estimate",
         f"rate card {estimate.card}, version {estimate.version}",
         f'<p class="label">{escape(estimate.currency)} {total}{partly}</p>{lines}'
@@ -34,33 +35,23 @@ def _priority_view(values: Mapping[str, Any]) -> str:
     priority = Priority.model_validate(values)
     reasons = _table(
         ("Finding", "Calls for", "Because"),
-        [(reason.finding, _words(reason.priority), reason.reason) for reason in priority.reasons],
+        [(reason.finding, words(reason.priority), reason.reason) for reason in priority.reasons],
     )
     unsure = priority.priority == "unknown"
     banner = '<p class="banner ask"><strong>Ask a person.</strong> The table does not know every finding.</p>'
-    return _section(
+    return section(
         "Maintenance priority",
         f"table {priority.table}, version {priority.version}",
-        f'<p class="label">{escape(_words(priority.priority))}</p>{banner if unsure else ""}{reasons}',
+        f'<p class="label">{escape(words(priority.priority))}</p>{banner if unsure else ""}{reasons}',
     )
 
 
 VIEWS: dict[str, Callable[[Mapping[str, Any]], str]] = {"estimate": _estimate_view, "priority": _priority_view}
 
 
-def _section(title: str, source: str, body: str) -> str:
-    return f'<section class="field"><h3>{escape(title)} <small>{escape(source)}</small></h3>{body}</section>'
-
-
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return ""
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return (
-        '<div class="wide" tabindex="0" role="region" aria-label="table">'
-        f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    """A table of texts; "" where it would be empty."""
+    return table(columns(head), [map(escape, row) for row in rows]) if rows else ""
 
 
 def _list(title: str, entries: Sequence[str]) -> str:
@@ -71,20 +62,16 @@ def _list(title: str, entries: Sequence[str]) -> str:
 
 
 def _line(line: Line) -> tuple[str, ...]:
-    named = [_words(name) if name is not None else "not stated" for name in (line.part, line.kind, line.severity)]
+    named = [words(name) if name is not None else "not stated" for name in (line.part, line.kind, line.severity)]
     hours = f"{line.labour_hours:g} h × {line.labour_rate:g} = " if line.labour_hours and line.labour_rate else ""
     return (*named, hours + _span(line.labour_low, line.labour_high), _span(line.parts_low, line.parts_high), line.note)
 
 
 def _missing(entry: NotPriced) -> str:
-    named = " ".join(_words(name) for name in (entry.severity, entry.kind, entry.part) if name is not None)
+    named = " ".join(words(name) for name in (entry.severity, entry.kind, entry.part) if name is not None)
     return f"{named}: {entry.reason}" if named else entry.reason
 
 
 def _span(low: float, high: float) -> str:
     """Money, rounded to units."""
     return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
