@@ -77,6 +77,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """The annotation marked as ground truth, else the last that was not cancelled; predictions are not read.
 
     A task without regions has nothing to find where others of its file have some, else it says nothing of objects.
+    The set is what has a task: the folder may be the pool that its tasks were drawn from, so its other images are no
+    faults.
     """
     kinds = kinds_of(source.path)
     files = [file for file, kind in kinds.items() if kind == "label_studio" or file == source.path]
