@@ -15,7 +15,7 @@ def read_text(path: Path, most: int) -> str:
             raise DataError(f"{path}: {size} bytes are more than {most}; give it in parts")
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     return decoded(path, without_mark(path, data))
 
 

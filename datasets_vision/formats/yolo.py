@@ -19,6 +19,7 @@ from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, boxed, numbers, outlined, shown, usable
+from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
@@ -139,14 +140,7 @@ def _read_image(whole: _Set, image: Path) -> Iterator[Example | SetAside]:
 
 
 def _lines(path: Path) -> list[str]:
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise DataError(f"{path}: {size} bytes are more than {MAX_BYTES}; no label file of one image")
-    try:
-        return path.read_bytes().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        byte = f"0x{error.object[error.start]:02x}"
-        raise DataError(f"{path}: not UTF-8: byte {byte} at offset {error.start}; save it as UTF-8") from error
+    return read_text(path, MAX_BYTES).splitlines()
 
 
 def _objects(whole: _Set, path: Path, lines: list[str], size: Size) -> Iterator[LabelledObject | SetAside]:

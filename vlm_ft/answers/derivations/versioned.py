@@ -9,8 +9,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from datasets_vision.formats.text_files import read_text
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import DataError, nearest
+
+MAX_BYTES = 16 << 20
+"""Of such a table's file; a person writes it, and a card keeps it whole."""
 
 MAX_LINE = 10_000
 """Characters; a longer line is no row of such a table."""
@@ -55,13 +59,7 @@ def read_versioned(path: Path, row: type[Row], key: Callable[[Row], Hashable]) -
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    lines = text.splitlines()
+    lines = read_text(path, MAX_BYTES).splitlines()
     for number, line in enumerate(lines, 1):
         if len(line) > MAX_LINE:
             raise DataError(f"{path}:{number}: a line of {len(line)} characters; {MAX_LINE} are the most")
