@@ -125,15 +125,18 @@ def _crop(view: View, width: int, height: int) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
-def _on_its_side(image: PILImage) -> bool:
+def exif_orientation(image: PILImage) -> int:
+    """1 (upright) to 8, as an opened file's header states it; 1 where it says nothing that can be read."""
     if image.format == "PNG" and "exif" not in image.info:
-        return False  # Pillow would decode the whole file to look for a late EXIF chunk
-    if image.format == "TIFF":
-        return False  # Pillow states its size upright
+        return 1  # Pillow would decode the whole file to look for a late EXIF chunk
     try:
-        return image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+        return int(image.getexif().get(_ORIENTATION, 1))
     except _BROKEN:
-        return False
+        return 1
+
+
+def _on_its_side(image: PILImage) -> bool:
+    return image.format != "TIFF" and exif_orientation(image) in (5, 6, 7, 8)  # Pillow states a TIFF's size upright
 
 
 def _rgb(image: PILImage) -> PILImage:

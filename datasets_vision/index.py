@@ -8,18 +8,27 @@ from types import TracebackType
 from typing import Self
 
 
+def scratch() -> sqlite3.Connection:
+    """A SQLite database in a temporary file that goes when it is closed; memory stays that of its cache (2 MB).
+
+    One transaction is open, and is never written to a journal.
+    """
+    database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    database.execute("PRAGMA journal_mode = OFF")
+    database.execute("PRAGMA synchronous = OFF")
+    database.execute("BEGIN")
+    return database
+
+
 class DiskIndex:
-    """Words by key in a temporary SQLite file that goes when it is closed; memory stays that of its cache (2 MB).
+    """Words by key in a scratch database: of a set of any length.
 
     Keys and words are any text, lone surrogates included. Use it as a context.
     """
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("PRAGMA synchronous = OFF")
+        self._database = scratch()
         self._database.execute("CREATE TABLE words (key BLOB PRIMARY KEY, word BLOB NOT NULL) WITHOUT ROWID")
-        self._database.execute("BEGIN")
 
     def __enter__(self) -> Self:
         return self

@@ -34,18 +34,14 @@ def assign(examples: Sequence[Example], strata: Sequence[str], splits: Splits, f
     return [roster.role(example) for example in examples]
 
 
-def read_roles(file: Path) -> dict[str, Role]:
-    """Group -> role as the file keeps it."""
-    return dict(_entries(file))
-
-
 class Roster:
     """The groups of a set and their roles, as tables of a database: in memory, or on disk for millions."""
 
     def __init__(self, splits: Splits, database: sqlite3.Connection) -> None:
         self.splits = splits
         self.database = database
-        self.database.executescript(_TABLES)
+        for statement in _TABLES.split(";"):
+            self.database.execute(statement)
 
     def add(self, example: Example, stratum: str) -> None:
         """Count an example. Raises `DataError` where the data set's own lists put its group into two roles."""

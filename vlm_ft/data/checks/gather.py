@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from datasets_vision.example import BOX_SCALE, Example, Picture, Turn
+from datasets_vision.example import BOX_SCALE, Example, Picture, Turn, photo_of
 from datasets_vision.source import SetAside, stream
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Items
@@ -188,12 +188,11 @@ class Filling:
     def _small_boxes(
         self, ruler: Ruler, number: int, example: Example, pictures: Sequence[tuple[Picture, Facts]]
     ) -> None:
-        """Boxes lie in the last image, or in the one that the attribute `photo` numbers from 1."""
+        """Boxes that the base would hardly see."""
         for thing in example.label.objects or ():
-            place = _photo(thing.attributes, len(pictures))
-            if thing.box is None or place is None:
+            if thing.box is None or not pictures:
                 continue
-            picture, facts = pictures[place]
+            picture, facts = pictures[photo_of(thing, len(pictures))]
             left, top, right, bottom = thing.box
             scale = seen_scale(self._seen_size(facts), ruler.most_pixels) / BOX_SCALE
             width, height = (right - left) * facts.width * scale, (bottom - top) * facts.height * scale
@@ -204,12 +203,6 @@ class Filling:
         """A picture's width and height in pixels, or those of a tile of it."""
         most = self._tile or max(facts.width, facts.height)
         return min(facts.width, most), min(facts.height, most)
-
-
-def _photo(attributes: Any, count: int) -> int | None:
-    """The place of an object's picture."""
-    photo = attributes.get("photo", count)
-    return photo - 1 if isinstance(photo, int) and 1 <= photo <= count else None
 
 
 def seen_scale(size: tuple[int, int], most_pixels: int | None) -> float:

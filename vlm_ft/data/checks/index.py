@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets_vision.example import Box, Example, Picture, path_of, picture_of
+from datasets_vision.index import scratch
 from datasets_vision.source import SetAside
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Integer, Items
@@ -57,11 +58,9 @@ class Index:
     """Examples, pictures, labels and roles of one set, on disk while it is open."""
 
     def __init__(self, splits: Splits) -> None:
-        self.database = sqlite3.connect("", isolation_level=None)  # a temporary file, gone when closed
-        self.database.execute("PRAGMA journal_mode = OFF")
-        self.database.execute("PRAGMA synchronous = OFF")
-        self.database.execute("BEGIN")
-        self.database.executescript(_TABLES)
+        self.database = scratch()
+        for statement in _TABLES.split(";"):
+            self.database.execute(statement)
         self.roster = Roster(splits, self.database)
         self.items = 0
         self.pictures = 0

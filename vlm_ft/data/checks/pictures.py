@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 import warnings
 from contextlib import suppress
@@ -17,8 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets_vision.embedded import cache_folder
 from datasets_vision.example import Picture, path_of
-from datasets_vision.images import IMAGE_SUFFIXES, image_size, open_image
+from datasets_vision.images import IMAGE_SUFFIXES, exif_orientation, image_size, open_image
 from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ ORIENTATIONS = (
 )
 GREY_SIDE = 16  # of the kept grey levels
 HASHED_SIDE = 32  # what pHash scales a picture to
-_ORIENTATION_TAG = 0x0112
 _VERSION = 1  # of the kept facts
 
 
@@ -116,8 +115,7 @@ def _file_facts(path: Path, changed: int) -> tuple[str, int]:
     if path.suffix.lower() not in IMAGE_SUFFIXES:  # what other libraries read (DICOM ...) has neither
         return "", 1
     with warnings.catch_warnings(action="ignore"), suppress(Exception), Image.open(path) as image:
-        late = image.format == "PNG" and "exif" not in image.info  # Pillow would decode all to look for it
-        return str(image.format), 1 if late else int(image.getexif().get(_ORIENTATION_TAG, 1))
+        return str(image.format), exif_orientation(image)
     return "", 1
 
 
@@ -182,7 +180,7 @@ class Memory:
 
     def __init__(self, file: Path | None = None) -> None:
         self._database: sqlite3.Connection | None = None
-        file = file or _cache_file()
+        file = file or cache_folder() / f"pictures_{_VERSION}.sqlite"
         with suppress(OSError, sqlite3.Error):
             file.parent.mkdir(parents=True, exist_ok=True)
             database = sqlite3.connect(file, timeout=1, isolation_level=None)
@@ -208,8 +206,3 @@ class Memory:
         told = json.dumps([facts.fault, facts.spread, facts.hashes])
         with suppress(sqlite3.Error):
             self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (facts.content, told, facts.grey))
-
-
-def _cache_file() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "vlm_ft" / f"pictures_{_VERSION}.sqlite"
