@@ -41,14 +41,6 @@ def evaluate_run(
     console = console or Console(stderr=True)
     recipe, card, dataset = open_run(run)
     engine = Engine.open([run / ADAPTER], batch_size=batch_size)
-    plan = None
-    if rival and rival_field(dataset.form) is not None and any(c.example.images for c in dataset.cases["train"]):
-        plan = RivalPlan(
-            seconds=float(card.training["seconds"]),
-            side=_side(engine.base.processor),
-            flips=flips_of(recipe.augment),
-            seed=recipe.training.seed,
-        )
     with _shown(console) as progress:
         evaluation = evaluate(
             engine,
@@ -56,7 +48,7 @@ def evaluate_run(
             dataset.cases["test"],
             train=dataset.cases["train"],
             tune=dataset.cases["tune"],
-            rival=plan,
+            rival=_rival(recipe, card, dataset, engine) if rival else None,
             ask_base=base,
             chunk=batch_size,
             progress=progress,
@@ -85,6 +77,18 @@ def open_run(run: Path) -> tuple[Recipe, Card, Dataset]:
             f"{card.form.fingerprint}); restore the data, or train again"
         )
     return recipe, card, dataset
+
+
+def _rival(recipe: Recipe, card: Card, dataset: Dataset, engine: Engine) -> RivalPlan | None:
+    """The rival, with what the adapter had; None where it has nothing to learn."""
+    if rival_field(dataset.form) is None or not any(case.example.images for case in dataset.cases["train"]):
+        return None
+    return RivalPlan(
+        seconds=float(card.training["seconds"]),
+        side=_side(engine.base.processor),
+        flips=flips_of(recipe.augment),
+        seed=recipe.training.seed,
+    )
 
 
 def summary(evaluation: Evaluation) -> Table:
