@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -12,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from datasets_vision.example import BOX_SCALE, picture_of
 from datasets_vision.images import open_image
+from vlm_ft.data.checks import BINS
 from vlm_ft.data.checks.fault import Fault, Finding, Report
 from vlm_ft.errors import DataError
+from vlm_ft.pages import data_address, filled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,6 @@ ON_PAGE = 60  # faults of each check
 WITH_PICTURES = 24  # of those
 THUMBNAIL = 200  # pixels of the longer side
 JPEG_QUALITY = 75
-MOST_BINS = 1 << 62
 
 
 def write(report: Report, folder: Path) -> None:
@@ -69,20 +68,13 @@ def first(finding: Finding, count: int) -> list[Fault]:
 
 def html(report: Report) -> str:
     """One page without any outer address; pictures are inlined, and all text is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vlm_ft.data.checks", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     histograms = report.lengths and {
         "all tokens": list(_bars(report.lengths.tokens)),
         "image tokens": list(_bars(report.lengths.image_tokens)),
     }
-    return environment.get_template("check.html.j2").render(
+    return filled(
+        "vlm_ft.data.checks",
+        "check.html.j2",
         report=report,
         sections=[(finding, list(_entries(finding))) for finding in report.findings if finding.total],
         clean=[finding for finding in report.findings if not finding.total],
@@ -117,14 +109,12 @@ def thumbnail(picture: str) -> str | None:
     except DataError:
         return None
     image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_address(image, JPEG_QUALITY)
 
 
 def _bars(histogram: tuple[tuple[int, int], ...]) -> Iterator[dict[str, Any]]:
     """Rows of a bar chart: what the bin holds, the rows in it, its width in per cent of the widest."""
     most = max(count for _, count in histogram) or 1
     for high, count in histogram:
-        label = f"≤ {high:,}" if high < MOST_BINS else "more"
+        label = f"≤ {high:,}" if high < BINS[-1] else "more"
         yield {"label": label, "count": count, "width": round(100 * count / most, 1)}
