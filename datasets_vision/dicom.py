@@ -30,7 +30,6 @@ _PREAMBLE = 128
 _DIRECTORY = "DICOMDIR"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420"})
-_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # float, double, integer
 _GUESSED = {
     (True, True): "1.2.840.10008.1.2",
     (False, True): "1.2.840.10008.1.2.1",
