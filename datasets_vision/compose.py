@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_vision.example import Example
-from datasets_vision.images import open_image
+from datasets_vision.images import MAX_PIXELS, open_image
+from datasets_vision.placing import new_folder
 from datasets_vision.synthetic.scene import Scene, SceneObject
 from datasets_vision.synthetic.writing import annotation
 from datasets_vision.tiles import Crop, in_pixels
@@ -28,6 +29,7 @@ Raster = NDArray[np.uint8]
 _CELLS = 20  # of a photo's side, when its free stretches are looked for
 _LEAST_GROUND = 32  # pixels of a ground's side
 _GROUNDS = 24  # photos that give a ground
+_LARGEST = 100  # times its own size that a photo may be laid in
 _TRIES = 60  # for a free place before a photo is left out
 
 
@@ -57,8 +59,14 @@ def compose(
     usable = [example for example in examples if len(example.images) == 1 and example.label.objects]
     if not usable:
         raise DataError("compose: no example has one photo with boxes; give a recipe whose data have them")
-    if not 0 < scale[0] <= scale[1]:
-        raise DataError(f"compose: scales from {scale[0]} to {scale[1]}; give two above 0, the smaller first")
+    if not 0 < scale[0] <= scale[1] <= _LARGEST:
+        told = f"from {scale[0]} to {scale[1]}; give two above 0 and up to {_LARGEST}, the smaller first"
+        raise DataError(f"compose: scales {told}")
+    if min(size) < _LEAST_GROUND or size[0] * size[1] > MAX_PIXELS:
+        told = f"{size[0]}x{size[1]}; give sides from {_LEAST_GROUND}, and no more than {MAX_PIXELS} pixels"
+        raise DataError(f"compose: a scene of {told}")
+    if seed < 0:
+        raise DataError(f"compose: seed {seed}; give 0 or more")
     grounds = _grounds(usable, seed)
     for index in range(count):
         yield _scene(usable, grounds, size, photos, scale, np.random.default_rng((seed, index)))
@@ -69,16 +77,15 @@ def write_scenes(folder: Path, scenes: Iterator[Wide], quality: int = 92) -> int
 
     Raises DataError where the folder holds files already.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: is not empty; give a new folder, or remove it first")
-    for name in ("JPEGImages", "Annotations"):
-        (folder / name).mkdir(parents=True)
     count = 0
-    for count, scene in enumerate(scenes, 1):
-        stem = f"wide_{count:04d}"
-        Image.fromarray(scene.image).save(folder / "JPEGImages" / f"{stem}.jpg", quality=quality, subsampling=0)
-        told = Scene(scene.image, scene.image[..., 0], scene.objects, surface="", label="")
-        annotation(f"{stem}.jpg", told).write(folder / "Annotations" / f"{stem}.xml", encoding="utf-8")
+    with new_folder(folder) as part:
+        for name in ("JPEGImages", "Annotations"):
+            (part / name).mkdir()
+        for count, scene in enumerate(scenes, 1):
+            stem = f"wide_{count:04d}"
+            Image.fromarray(scene.image).save(part / "JPEGImages" / f"{stem}.jpg", quality=quality, subsampling=0)
+            told = Scene(scene.image, scene.image[..., 0], scene.objects, surface="", label="")
+            annotation(f"{stem}.jpg", told).write(part / "Annotations" / f"{stem}.xml", encoding="utf-8")
     return count
 
 

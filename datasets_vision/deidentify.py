@@ -252,7 +252,7 @@ def _key(path: Path) -> bytes:
 
 
 def _check_folders(source: Path, out: Path) -> None:
-    if not source.exists():
+    if not os.path.exists(source):
         raise DataError(f"{source}: no such file or folder; check the path")
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: a file, not a folder for the copies; give another name")

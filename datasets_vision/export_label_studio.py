@@ -21,6 +21,7 @@ from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.label_studio import IMAGE_CLASS, OWN, UNPLACED
 from datasets_vision.formats.shapes import Size, box_outline, outlined
 from datasets_vision.images import image_size
+from datasets_vision.placing import whole_file
 from vlm_ft.errors import DataError
 
 ADDRESS = "/data/local-files/?d="
@@ -50,6 +51,10 @@ def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, 
     predictions, which annotators check, instead of annotations. Raises DataError where an image lies outside the
     root, or nothing can be written.
     """
+    interface = out.with_suffix(".xml") if out.name else out
+    if interface == out:
+        raise DataError(f"{str(out)!r}: is no name for tasks beside their interface (.xml); write to a .json file")
+    _check_interface(interface)
     shown, aside = _showable(examples)
     if not shown:
         raise DataError(f"{out}: nothing to export; {aside[0].reason if aside else 'the recipe reads no example'}")
@@ -57,11 +62,18 @@ def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, 
     storage = (root or _common_folder(images)).absolute()
     kinds = _Kinds(shown)
     tasks = [_task(example, number, storage, kinds, predicted) for number, example in enumerate(shown, 1)]
-    interface = out.with_suffix(".xml")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8")
-    interface.write_text(labelling_interface(shown), encoding="utf-8")
+    with whole_file(out) as part, whole_file(interface) as beside:
+        part.write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8")
+        beside.write_text(labelling_interface(shown), encoding="utf-8")
     return Exported(out, interface, len(tasks), tuple(aside))
+
+
+def _check_interface(interface: Path) -> None:
+    """Another's XML of that name may be annotations: it is not written over."""
+    if interface.is_file():
+        with interface.open("rb") as file:
+            if not file.read(64).lstrip().startswith(b"<View"):
+                raise DataError(f"{interface}: is no labelling interface, and would be lost; give another name")
 
 
 def _showable(examples: Iterable[Example]) -> tuple[list[Example], list[SetAside]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from datasets_vision.example import Example
 from datasets_vision.formats import detect
+from datasets_vision.formats.contract import one_line
 from datasets_vision.source import Source, stream
 from vlm_ft.errors import DataError
 
@@ -89,7 +91,11 @@ class Record:
         stated = "" if self.entry.stated is None else str(self.entry.stated)
         verdict = "yes" if self.agrees else "NO"
         cells = [self.entry.name, self.format, str(self.items), stated, verdict, str(self.objects), str(self.set_aside)]
-        return "| " + " | ".join(cell.replace("|", "/") for cell in (*cells, self.error or "; ".join(told))) + " |"
+        return (
+            "| "
+            + " | ".join(one_line(cell).replace("|", "/") for cell in (*cells, self.error or "; ".join(told)))
+            + " |"
+        )
 
 
 def entries(root: Path) -> list[Entry]:
@@ -121,6 +127,8 @@ def record(entry: Entry, options: Mapping[str, Any]) -> Record:
     roles: Counter[str] = Counter()
     reasons: dict[str, Reason] = {}
     try:
+        if not os.path.exists(entry.path):
+            raise DataError(f"{entry.path}: no such file or folder; mend the list of sets")
         source = Source(path=entry.path, **options)
         name = source.format or detect(entry.path, photo_column=source.image is not None)
         for item in stream(source):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from vlm_ft.adapters import ADAPTER
 from vlm_ft.cli import main
-from vlm_ft.recipe import Recipe, shipped
+from vlm_ft.recipe import Recipe, load_recipe, shipped
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -150,3 +151,56 @@ def test_help_answers_at_once() -> None:
         if medians[-1] < 0.4:
             return
     pytest.fail(f"medians of five: {medians}")
+
+
+COSTS = (
+    "Car_Type,Part,Damage_Type,Severity,Labor_Hours,Labor_Rate_Per_Hour,Used_Part_Cost,New_Part_Cost\n"
+    "van,door,dent,minor,1,2,3,4\n"
+)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["data", "export", "{recipe}", "{file}/x.json"],
+        ["data", "export", "{recipe}", ""],
+        ["data", "preview", "{recipe}", "--out", "{file}/x.png"],
+        ["data", "preview", "{recipe}", "--out", "{tmp}/x.mp4"],
+        ["data", "check", "{recipe}", "--no-base", "--out", "{file}"],
+        ["data", "synth", "product_defects", "{file}/x", "--count", "1"],
+        ["data", "rate-card", "{tmp}/costs.csv", "{tmp}/costs.csv", "--car", "van"],
+        ["data", "rate-card", "{tmp}/costs.csv", "{tmp}", "--car", "van"],
+        ["data", "rate-card", "{tmp}/none.csv", "{tmp}/card.csv", "--car", "van"],
+        ["data", "rate-card", "{tmp}", "{tmp}/card.csv", "--car", "van"],
+        ["data", "deidentify", "{file}", "/proc/none/x"],
+        ["data", "documents", "{file}", ""],
+        ["data", "read", "{long}"],
+        ["data", "export", "{recipe}", "{own}"],
+    ],
+    ids=lambda command: "-".join(command[1:4:2]),
+)
+def test_what_cannot_be_read_or_written_is_one_line(command: list[str], cli: Run, recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no manual")
+    (tmp_path / "costs.csv").write_text(COSTS)
+    own = next((Path(load_recipe(recipe).data[0].path) / "Annotations").iterdir())
+    kept = own.read_bytes()
+    places = {"recipe": recipe, "file": tmp_path / "file", "tmp": tmp_path, "long": "x" * 5000, "own": own}
+    code, _, err = cli(*(word.format(**places) for word in command))
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert len(err) < 1500
+    assert (tmp_path / "costs.csv").read_text() == COSTS
+    assert own.read_bytes() == kept
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_an_export_tells_what_the_reading_set_aside(cli: Run, recipe: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos" / "dent"
+    photos.mkdir(parents=True)
+    Image.new("RGB", (20, 10)).save(photos / "a.png")
+    (photos / "broken.png").write_bytes(b"none")
+    settings = ["--set", f"data=[{{path: {tmp_path / 'photos'}}}]"]
+    code, _, err = cli("data", "export", recipe, tmp_path / "tasks.json", *settings)
+    assert code == 0
+    assert "broken.png: not an image" in err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from datasets_vision.documents.questions import MAX_ANSWER, Question, questions
 from datasets_vision.documents.server import Server
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.images import natural_key
+from datasets_vision.placing import whole_file
 from vlm_ft.errors import DataError
 
 MAX_BYTES = 200_000_000
@@ -66,28 +66,23 @@ def write_messages(
     """
     built, files = Built(), _files(manuals)  # listed first: the rows may be written among them
     root = manuals if manuals.is_dir() else manuals.parent
-    part = out.with_name(out.name + ".part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        file = part.open("w", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror}); give another file") from error
-    with file:
-        for item in (item for path in files for item in _document(path, path.relative_to(root).as_posix())):
-            if isinstance(item, SetAside):
-                built.set_aside.append(item)
-                continue
-            before = built.rows
-            for row in _rows(item, built, server, longest_passage, longest_answer):
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            built.documents += 1
-            if told is not None:
-                told(item, built.rows - before)
-    if not built.rows:
-        part.unlink()
-        first = f"{built.set_aside[0].place}: {built.set_aside[0].reason}" if built.set_aside else "no file in it"
-        raise DataError(f"{manuals}: no question from {built.documents} manuals ({first}); give PDF, Markdown or HTML")
-    os.replace(part, out)
+    with whole_file(out) as part:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            for item in (item for path in files for item in _document(path, path.relative_to(root).as_posix())):
+                if isinstance(item, SetAside):
+                    built.set_aside.append(item)
+                    continue
+                before = built.rows
+                for row in _rows(item, built, server, longest_passage, longest_answer):
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                built.documents += 1
+                if told is not None:
+                    told(item, built.rows - before)
+        if not built.rows:
+            first = f"{built.set_aside[0].place}: {built.set_aside[0].reason}" if built.set_aside else "no file in it"
+            raise DataError(
+                f"{manuals}: no question from {built.documents} manuals ({first}); give PDF, Markdown or HTML"
+            )
     return built
 
 

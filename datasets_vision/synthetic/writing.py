@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from datasets_vision.example import SYNTHETIC_MARKER
+from datasets_vision.placing import new_folder
 from datasets_vision.synthetic.domains import DOMAINS, Pictures, Texts
 from datasets_vision.synthetic.scene import Scene
 from datasets_vision.synthetic.surfaces import World
@@ -21,6 +22,8 @@ from vlm_ft.errors import DataError
 
 IMAGES, BOXES, MASKS, LABELS = "JPEGImages", "Annotations", "SegmentationObject", "labels.csv"
 ROWS = "rows.jsonl"
+MAX_SIDE = 8192
+"""Pixels of a picture's side."""
 
 
 def scenes(domain: str, count: int, seed: int, world: World, size: int = 192) -> Iterator[Scene]:
@@ -54,15 +57,18 @@ def write_set(domain: str, folder: Path, count: int, seed: int, world: World, si
     what learns from it says so too. Raises `DataError` for an unknown domain or world, and where the folder holds
     files already.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: is not empty; give a new folder, or remove it first")
     made: dict[str, Any] = {"domain": domain, "count": count, "seed": seed}
-    if isinstance(_domain(domain), Texts):
-        write_rows(folder, rows(domain, count, seed))
-    else:
-        write_voc(folder, scenes(domain, count, seed, world, size))
-        made |= {"world": world, "size": size}
-    (folder / SYNTHETIC_MARKER).write_text(json.dumps(made) + "\n", encoding="utf-8")
+    if seed < 0:
+        raise DataError(f"synthetic domain {domain!r}: seed {seed}; give 0 or more")
+    if size > MAX_SIDE:
+        raise DataError(f"synthetic domain {domain!r}: {size} pixels a side; give {MAX_SIDE} at most")
+    with new_folder(folder) as part:
+        if isinstance(_domain(domain), Texts):
+            write_rows(part, rows(domain, count, seed))
+        else:
+            write_voc(part, scenes(domain, count, seed, world, size))
+            made |= {"world": world, "size": size}
+        (part / SYNTHETIC_MARKER).write_text(json.dumps(made) + "\n", encoding="utf-8")
     return folder
 
 

@@ -113,7 +113,7 @@ def test_a_card_is_written_as_it_is_read(tmp_path: Path) -> None:
     write_rate_card(CARD, tmp_path / "own.csv")
     assert read_rate_card(tmp_path / "own.csv") == CARD
     with pytest.raises(DataError, match="cannot be written"):
-        write_rate_card(CARD, tmp_path / "none" / "own.csv")
+        write_rate_card(CARD, tmp_path / "own.csv" / "own.csv")
 
 
 def test_a_card_from_another_program(tmp_path: Path) -> None:
@@ -212,6 +212,17 @@ def test_a_bad_cost_table(rows: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=told) as error:
         rate_card_of(table, "Van")
     assert "\n" not in str(error.value)
+
+
+def test_what_makes_no_readable_card_is_refused(tmp_path: Path) -> None:
+    head = "Car_Type,Part,Damage_Type,Severity,Labor_Hours,Labor_Rate_Per_Hour,Used_Part_Cost,New_Part_Cost\n"
+    table = tmp_path / "costs.csv"
+    for row, told in (("van,,dent,minor,1,2,3,4", "Part is empty"), ("van,door,dent,minor,9,1e308,3,4", "Labor_Rate")):
+        table.write_text(f"{head}{row}\n")
+        with pytest.raises(DataError, match=f":2: {told}"):
+            rate_card_of(table, "van")
+    table.write_text(f'{head}van,"front\n door",dent,minor,1,2,3,4\n')
+    assert rate_card_of(table, "van").rates[0].part == "front_door"
 
 
 @pytest.mark.skipif(not COSTS.is_dir(), reason=f"no {COSTS}; set VLM_FT_DATA")

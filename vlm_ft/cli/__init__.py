@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 import warnings
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -41,13 +42,24 @@ def main() -> None:
     try:
         app()
     except VlmFtError as error:
-        from datasets_vision.formats.contract import one_line
-
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        raise SystemExit(USER_ERROR) from None
+        _refuse(str(error))
+    except OSError as error:  # what no module has told better: a disk that is full, a folder that is another's
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        place = error.filename or "disk"
+        _refuse(f"{place}: {error.strerror}; check the path, its rights and the space that is left")
+    except MemoryError as error:
+        _refuse(f"memory: not enough ({error or 'all is used'}); ask for less: smaller pictures, fewer at a time")
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _refuse(told: str) -> NoReturn:
+    from datasets_vision.formats.contract import one_line
+
+    print(f"error: {one_line(told)}", file=sys.stderr)
+    raise SystemExit(USER_ERROR) from None
 
 
 @app.callback()

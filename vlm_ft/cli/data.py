@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from datasets_vision.confidentiality import Dates
 from vlm_ft.cli.options import RecipeName, Set, TaskFile, console, recipe_of
+from vlm_ft.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets_vision.source import Source
 
 World = Literal["starter", "quickstart"]
 
@@ -77,6 +81,8 @@ def data_rate_card(
     from vlm_ft.answers.derivations.estimate import write_rate_card
     from vlm_ft.answers.derivations.repair_costs import rate_card_of
 
+    if out.exists() and costs.exists() and out.samefile(costs):
+        raise DataError(f"{out}: is the table of costs itself; give another file for the rate card")
     card = rate_card_of(costs, car, currency)
     write_rate_card(card, out)
     print(f"{out}: {len(card.rates)} prices in {card.currency}")
@@ -129,12 +135,25 @@ def data_export(
     from datasets_vision.source import read
 
     sources = recipe_of(recipe, settings, task).data
-    examples = [example for source in sources for example in read(source).examples]
+    own = next(
+        (source.path for source in sources if source.path.exists() and out.exists() and _holds(source, out)), None
+    )
+    if own is not None:
+        raise DataError(f"{out}: is one of the files of {own}, and would be lost; give another file")
+    readings = [read(source) for source in sources]
+    examples = [example for reading in readings for example in reading.examples]
     alone = sources[0].path if len(sources) == 1 and sources[0].path.is_dir() else None
     written = export(examples, out, root or alone, predicted=predicted)
-    for entry in written.set_aside:
+    for entry in (*(entry for reading in readings for entry in reading.set_aside), *written.set_aside):
         console().print(f"set aside {entry.place}: {entry.reason}", markup=False)
     print(f"{written.tasks}: {written.count} tasks; interface {written.interface}")
+
+
+def _holds(source: Source, file: Path) -> bool:
+    """Whether a file that exists is the source's, or lies in it and is no export of ours (which may be made anew)."""
+    if source.path.is_file():
+        return source.path.samefile(file)
+    return source.path.resolve() in file.resolve().parents and not file.with_suffix(".xml").is_file()
 
 
 @app.command("preview")

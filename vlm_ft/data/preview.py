@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets_vision.augment import steps_of
 from datasets_vision.images import open_image
+from datasets_vision.placing import whole_file
 from datasets_vision.preview import Shown, contact_sheet
 from vlm_ft.answers.form import Form
 from vlm_ft.data.cases import Case, load, stratum_of
@@ -35,8 +36,11 @@ def preview(recipe: Recipe, out: Path, count: int = 8, draws: int = 3, seed: int
     if not pictured:
         raise DataError(f"recipe {recipe.name}: its training examples have no images; there is nothing to preview")
     shown = [_shown(case) for case in _in_turn(pictured, dataset.form, count, seed)]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(shown, recipe.augment, draws, seed).save(out)
+    with whole_file(out) as part:
+        try:
+            contact_sheet(shown, recipe.augment, draws, seed).save(part, Image.EXTENSION[out.suffix.lower()])
+        except (KeyError, ValueError) as error:
+            raise DataError(f"{out}: such an image cannot be written ({error}); write to a .png") from error
     return len(shown)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from datasets_vision.placing import whole_file
 from vlm_ft.answers.derivations.names import ANY, same_name
 from vlm_ft.answers.derivations.versioned import read_versioned
 from vlm_ft.answers.kinds import Strict
@@ -21,6 +22,9 @@ FINDINGS = "findings"
 
 KEY = ("part", "kind", "severity")
 Key = tuple[str, str, str]
+DEAREST = 1e12
+"""The most that an hour or a part may cost, so that no sum runs over."""
+
 CURRENCY = r"^[A-Z]{3}$"
 
 
@@ -34,9 +38,9 @@ class Rate(Strict):
     kind: str
     severity: str
     labour_hours: float = Field(ge=0, le=1000, allow_inf_nan=False)
-    labour_rate: float = Field(ge=0, allow_inf_nan=False)
-    parts_low: float = Field(ge=0, allow_inf_nan=False)
-    parts_high: float = Field(ge=0, allow_inf_nan=False)
+    labour_rate: float = Field(ge=0, le=DEAREST, allow_inf_nan=False)
+    parts_low: float = Field(ge=0, le=DEAREST, allow_inf_nan=False)
+    parts_high: float = Field(ge=0, le=DEAREST, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _ordered(self) -> Rate:
@@ -210,17 +214,14 @@ def read_rate_card(path: Path) -> RateCard:
 
 def write_rate_card(card: RateCard, path: Path) -> None:
     """The card as `read_rate_card` reads it, under the file's name. Raises `DataError` where it can't be written."""
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.write(f"# version: {card.version}\n")
-            file.write(f"# notice: {' '.join(card.notice.split())}\n" if card.notice else "")
-            table = csv.DictWriter(file, PricedRow.model_fields, lineterminator="\n")
-            table.writeheader()
-            for rate in card.rates:
-                numbers = {name: _plain(value) for name, value in rate.model_dump().items()}
-                table.writerow({**numbers, "currency": card.currency})
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); give a file in a folder of yours") from error
+    with whole_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        file.write(f"# version: {card.version}\n")
+        file.write(f"# notice: {' '.join(card.notice.split())}\n" if card.notice else "")
+        table = csv.DictWriter(file, PricedRow.model_fields, lineterminator="\n")
+        table.writeheader()
+        for rate in card.rates:
+            numbers = {name: _plain(value) for name, value in rate.model_dump().items()}
+            table.writerow({**numbers, "currency": card.currency})
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets_vision.example import BOX_SCALE, picture_of
 from datasets_vision.images import open_image
+from datasets_vision.placing import whole_file
 from vlm_ft.data.checks import BINS
 from vlm_ft.data.checks.fault import Fault, Finding, Report
 from vlm_ft.errors import DataError
@@ -27,9 +28,9 @@ JPEG_QUALITY = 75
 
 def write(report: Report, folder: Path) -> None:
     """Write `check.json` and `check.html`; the folder is made if missing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "check.json").write_text(report.as_json(), encoding="utf-8")
-    (folder / "check.html").write_text(html(report), encoding="utf-8")
+    for name, text in (("check.json", report.as_json()), ("check.html", html(report))):
+        with whole_file(folder / name) as part:
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def tell(report: Report, console: Console) -> None:

@@ -1,0 +1,102 @@
+"""What is written is whole or not there, and a place that cannot be written is one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from datasets_vision.compose import compose, write_scenes
+from datasets_vision.example import Example, Label, LabelledObject
+from datasets_vision.export_label_studio import export
+from datasets_vision.placing import new_folder, whole_file
+from datasets_vision.synthetic.writing import write_set
+from vlm_ft.errors import DataError
+
+
+def write_half(place, file) -> None:
+    with place as part:
+        file(part).write_text("half")
+        raise DataError("half: broken; mend it")
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    with whole_file(path) as part:
+        part.write_text("first")
+    with pytest.raises(DataError, match="mend it"):
+        write_half(whole_file(path), lambda part: part)
+    assert path.read_text() == "first"
+    assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    with pytest.raises(DataError, match="mend it"):
+        write_half(new_folder(folder), lambda part: part / "a")
+    assert list(tmp_path.iterdir()) == []
+    folder.mkdir()  # an empty one may be there
+    with new_folder(folder) as part:
+        (part / "a").write_text("a")
+    assert [file.name for file in folder.iterdir()] == ["a"]
+    with pytest.raises(DataError, match="not empty"), new_folder(folder):
+        pass
+
+
+@pytest.mark.parametrize("place", ["file/out", "/proc/out", "x" * 300, "a\0b", "/dev/null", "/", "."])
+@pytest.mark.parametrize("write", [whole_file, new_folder])
+def test_a_place_that_cannot_be_written_is_told(write, place: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    with pytest.raises(DataError), write(Path(place)):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_reading_that_fails_is_not_told_as_writing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "out"):
+        Path("/nonexistent/source").read_text()
+
+
+def dented(tmp_path: Path) -> Example:
+    photo = tmp_path / "a.png"
+    Image.new("RGB", (64, 64)).save(photo)
+    return Example("a", images=(photo,), label=Label(objects=(LabelledObject("dent", (1, 1, 500, 500)),)), source="a")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": (1_000_000, 1_000_000)},
+        {"size": (-5, 40)},
+        {"scale": (1.0, float("inf"))},
+        {"scale": (float("nan"), 1.0)},
+        {"seed": -1},
+        {"size": (40, 40), "scale": (1.0, 1.0)},
+    ],
+)
+def test_scenes_that_cannot_be_leave_nothing(options, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(DataError):
+        write_scenes(out, compose([dented(tmp_path)], 2, **{"size": (200, 200), **options}))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("options", [{"seed": -1}, {"seed": 0, "size": 1_000_000}])
+def test_a_set_that_cannot_be_drawn_leaves_nothing(options, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        write_set("product_defects", tmp_path / "out", 1, world="starter", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_writes_over_no_annotations(tmp_path: Path) -> None:
+    examples = [dented(tmp_path)]
+    (tmp_path / "cvat.xml").write_text("<annotations/>")
+    with pytest.raises(DataError, match="would be lost"):
+        export(examples, tmp_path / "cvat.json")
+    with pytest.raises(DataError, match=r"write to a \.json"):
+        export(examples, tmp_path / "new.xml")
+    for _ in range(2):  # its own may be made anew
+        export(examples, tmp_path / "tasks.json")
+    assert (tmp_path / "cvat.xml").read_text() == "<annotations/>"
