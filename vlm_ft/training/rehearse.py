@@ -61,10 +61,10 @@ class Cost:
 
 
 def measure_step(model: nn.Module, collator: Collator, settings: Training) -> Cost:
-    """Time real forward and backward passes on the first rows; gradients are dropped, no weight changes."""
+    """Time real forward and backward passes on rows from all over the set; no weight changes."""
     conversation = collator.conversation
     count = min(settings.batch_size, len(collator.cases))
-    features = [{"index": index} for index in range(count)]
+    features = [{"index": place * len(collator.cases) // count} for place in range(count)]  # neighbours are alike
     model.train()
     seconds: list[float] = []
     with torch.random.fork_rng():
