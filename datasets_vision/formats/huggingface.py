@@ -6,6 +6,7 @@ stream; what lies in the files, photos included, comes as for Parquet.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,14 +65,22 @@ def _from_folder(path: Path) -> Iterator[_Part]:
         yield _saved(path, None)
         return
     splits = _json(path / _SPLITS).get("splits")
-    if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
+    if not isinstance(splits, list) or not all(map(_is_folder_name, splits)):
         raise DataError(f"{path / _SPLITS}: no list of splits in it; save the data set again")
     for split in splits:
         yield _saved(path / split, split)
 
 
+def _is_folder_name(split: Any) -> bool:
+    """A folder right below, whose state is a file: no pipe, on which reading would wait for ever."""
+    return isinstance(split, str) and split.isprintable() and Path(split).name == split
+
+
 def _saved(folder: Path, role: str | None) -> _Part:
     """One split on disk; the Arrow files are read as streams, not mapped, so that memory does not grow."""
+    for name in (_STATE, _INFO):
+        if not os.path.isfile(folder / name):
+            raise DataError(f"{folder / name}: cannot be read (no such file); save the data set again")
     state, info = _json(folder / _STATE), _json(folder / _INFO)
     files, features = state.get("_data_files"), info.get("features")
     if not isinstance(files, list) or not isinstance(features, Mapping):

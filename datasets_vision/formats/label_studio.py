@@ -240,8 +240,12 @@ def _object(task: _Task, place: str, group: list[dict[str, Any]], sizes: list[Si
             continue
         key, value = _said(place, result)
         attributes[key] = value
-    if len(sizes) > 1 and not task.own and drawn.get("item_index", len(sizes) - 1) != len(sizes) - 1:
-        attributes["photo"] = drawn["item_index"] + 1
+    last = len(sizes) - 1
+    item = drawn.get("item_index", last)
+    if last > 0 and not task.own and item != last:
+        if type(item) is not int or not 0 <= item <= last:
+            raise DataError(f"{place}: item_index {str(item)[:40]!r} is none of the {last + 1} images; they start at 0")
+        attributes["photo"] = item + 1
     return _drawn(place, name, drawn, sizes, attributes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -81,3 +82,39 @@ def test_a_yolo_list_of_names_that_yaml_chokes_on_is_told(tmp_path: Path) -> Non
             read(Source(path=tmp_path, format="yolo"))
     (tmp_path / "data.yaml").write_text(f"names: [dent]\ntrain: {'x' * 5000}\n")
     assert len(read(Source(path=tmp_path, format="yolo")).examples) == 1
+
+
+@pytest.mark.parametrize("split", ["a\0b", "\ud800", "\n", "../train", 3])
+def test_a_split_that_is_no_folder_s_name_is_told(tmp_path: Path, split: object) -> None:
+    (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": [split]}))
+    with pytest.raises(DataError, match="no list of splits"):
+        read(Source(path=tmp_path))
+
+
+def test_a_saved_state_that_is_a_pipe_is_told(tmp_path: Path) -> None:
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train"]}')
+    (tmp_path / "train").mkdir()
+    os.mkfifo(tmp_path / "train/state.json")
+    with pytest.raises(DataError, match="cannot be read"):
+        read(Source(path=tmp_path))
+
+
+@pytest.mark.parametrize("feature", [{"_type": {"x": []}}, {"_type": "ClassLabel", "names": 1e308}])
+def test_features_of_a_wrong_shape_are_no_crash(tmp_path: Path, feature: object) -> None:
+    (tmp_path / "state.json").write_text('{"_data_files": []}')
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"features": {"text": feature}}))
+    with pytest.raises(DataError, match="nothing to read"):
+        read(Source(path=tmp_path))
+
+
+@pytest.mark.parametrize("item", [None, "1", 5, -1, 1.5])
+def test_a_region_of_no_image_is_set_aside(tmp_path: Path, item: object) -> None:
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / name)
+    value = {"x": 1, "y": 1, "width": 9, "height": 9, "rectanglelabels": ["dent"]}
+    region = {"id": "r", "type": "rectanglelabels", "from_name": "l", "value": value, "item_index": item}
+    task = {"id": 1, "data": {"images": ["a.png", "b.png"]}, "annotations": [{"result": [region]}]}
+    (tmp_path / "tasks.json").write_text(json.dumps([task]))
+    found = read(Source(path=tmp_path))
+    assert len(found.examples) == 1
+    assert "item_index" in found.set_aside[0].reason
