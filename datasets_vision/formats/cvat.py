@@ -21,7 +21,7 @@ from datasets_vision.formats.shapes import (
     rotated,
     usable,
 )
-from datasets_vision.formats.xml_files import LINE, parse_xml
+from datasets_vision.formats.xml_files import LINE, parse_xml, usable_elements
 from datasets_vision.images import image_size
 from vlm_ft.errors import DataError
 
@@ -95,14 +95,8 @@ def _read_image(pictures: Pictures, path: Path, element: Element) -> Iterator[Ex
 
 
 def _objects(path: Path, image: Element, size: Size) -> Iterator[LabelledObject | SetAside]:
-    for element in image:
-        if element.tag not in _SHAPES:
-            continue
-        place = f"{path}:{element.get(LINE)}"
-        try:
-            yield _object(place, element, size)
-        except DataError as error:
-            yield SetAside.of(place, error)
+    drawn = (element for element in image if element.tag in _SHAPES)
+    return usable_elements(path, drawn, lambda place, element: _object(place, element, size))
 
 
 def _object(place: str, element: Element, size: Size) -> LabelledObject:

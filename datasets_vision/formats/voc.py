@@ -20,7 +20,7 @@ from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, usable, verified_box
 from datasets_vision.formats.table_files import Row, read_table
-from datasets_vision.formats.xml_files import LINE, parse_xml
+from datasets_vision.formats.xml_files import parse_xml, usable_elements
 from datasets_vision.images import find_images, image_size, natural_key
 from vlm_ft.errors import DataError
 
@@ -177,12 +177,7 @@ def _role(whole: _Set, path: Path) -> str | None:
 
 
 def _objects(path: Path, written: list[Element], size: Size) -> Iterator[LabelledObject | SetAside]:
-    for element in written:
-        place = f"{path}:{element.get(LINE)}"
-        try:
-            yield _object(place, element, size)
-        except DataError as error:
-            yield SetAside.of(place, error)
+    return usable_elements(path, written, lambda place, element: _object(place, element, size))
 
 
 def _object(place: str, element: Element, size: Size) -> LabelledObject:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
+from datasets_vision.example import LabelledObject
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.drafts import Draft
 from datasets_vision.formats.flat import Leaf, Steps, flat
@@ -122,3 +123,15 @@ def _leaves(element: Element, path: Steps, without: str = "") -> Iterator[Leaf]:
         inner: Steps = (*path, tag, seen[tag]) if repeated[tag] > 1 else (*path, tag)
         seen[tag] += 1
         yield from _leaves(part, inner, without)
+
+
+def usable_elements(
+    path: Path, elements: Iterable[Element], read: Callable[[str, Element], LabelledObject]
+) -> Iterator[LabelledObject | SetAside]:
+    """What `read` makes of each element, given its place (file:line); one that it refuses is set aside there."""
+    for element in elements:
+        place = f"{path}:{element.get(LINE)}"
+        try:
+            yield read(place, element)
+        except DataError as error:
+            yield SetAside.of(place, error)
