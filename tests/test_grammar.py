@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import torch
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.task import Task
-from vlm_ft.grammar import FollowGrammar, Grammars, longest_answer
+from vlm_ft.grammar import FollowGrammar, Grammars, longest_answer, unpacked
 from vlm_ft.models.load import load_base
 from vlm_ft.tasks import TASKS
 
@@ -59,8 +60,11 @@ def test_what_is_not_decided_follows_from_what_is(task: Task, whole_form: Callab
     grammars, form = Grammars(tokenizer), whole_form(task)
     written = form.target(task.sample.model_dump(mode="json"))
     tokens = tokenizer(written, add_special_tokens=False)["input_ids"]
-    decided = grammars.decided(form, tokens)
+    decided, choices = grammars.decisions(form, tokens)
     assert 0 < sum(decided) < len(tokens)
+    allowed = unpacked(choices, len(tokenizer))
+    assert allowed.sum(1).min() > 1
+    assert all(row[token] for row, token in zip(allowed, itertools.compress(tokens, decided), strict=True))
 
     follow = FollowGrammar([grammars.matcher(form)], 0, len(tokenizer), tokenizer.eos_token_id)
     ids = torch.zeros((1, 0), dtype=torch.long)
@@ -69,3 +73,11 @@ def test_what_is_not_decided_follows_from_what_is(task: Task, whole_form: Callab
         scores[0, token] = 1.0 if chosen else -1.0  # where nothing is decided, the model would rather not
         ids = torch.cat([ids, follow(ids, scores).argmax(-1, keepdim=True)], dim=1)
     assert tokenizer.decode(ids[0]) == written
+
+
+def test_an_answer_that_the_grammar_refuses_is_all_decisions(whole_form: Callable[[Task], Form]) -> None:
+    tokenizer = load_base("starter").tokenizer
+    tokens = tokenizer(' {"passed": true}', add_special_tokens=False)["input_ids"]
+    decided, choices = Grammars(tokenizer).decisions(whole_form(TASKS["product_defects"]), tokens)
+    assert decided == [True] * len(tokens)
+    assert unpacked(choices, len(tokenizer)).all()

@@ -24,6 +24,7 @@ from vlm_ft.models.budget import within_budget
 from vlm_ft.models.load import Base
 from vlm_ft.recipe import LossOn
 
+CHOICES = "choices"  # of a supervised batch: the tokens that each supervised position chooses among, packed
 IGNORED = -100  # the label of a position that is not supervised
 ANSWER = "\u2402ANSWER\u2403"  # stands for the answer while a template is read; no template contains it
 PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
@@ -52,7 +53,7 @@ class Conversation:
     """Turns rows into tokens for one base.
 
     What is supervised of an answer: all of it, or with `loss_on` "decisions" the tokens that the form's grammar
-    leaves open, and the end of the turn. Constrained decoding writes the rest by itself.
+    leaves open, each among those that it allows there. Constrained decoding writes the rest by itself.
     """
 
     def __init__(self, base: Base, loss_on: LossOn = "answer") -> None:
@@ -130,12 +131,16 @@ class Conversation:
         ids = [*answer, *self.tokenizer(end, add_special_tokens=False)["input_ids"]]
         return [int(token) for token in ids]
 
-    def _labels(self, row: Row, completion: Tensor) -> Tensor:
-        """The completion (tokens,) with what is not learned IGNORED."""
-        if self.grammars is None:
-            return completion
-        decided = torch.tensor(self.grammars.decided(row.form, completion.tolist()))
-        return torch.where(decided, completion, IGNORED)
+    def _decisions(
+        self, grammars: Grammars, rows: Sequence[Row], completions: Sequence[Tensor]
+    ) -> tuple[list[Tensor], Tensor]:
+        """The completions (tokens,) with all but the decisions IGNORED; what each chooses among (decisions, words)."""
+        found = [grammars.decisions(row.form, ids.tolist()) for row, ids in zip(rows, completions, strict=True)]
+        learned = [
+            torch.where(torch.tensor(decided), ids, IGNORED)
+            for (decided, _), ids in zip(found, completions, strict=True)
+        ]
+        return learned, torch.cat([choices for _, choices in found])
 
     def encode(self, rows: Sequence[Row], *, supervised: bool = False) -> Batch:
         """Rows to tensors. Supervised: completions and `labels`, padded right; else prompts, padded left.
@@ -162,9 +167,11 @@ class Conversation:
             ]
             batch[key] = _padded(joined, 0, side)
         if supervised:
+            learned = completions
+            if self.grammars is not None:
+                learned, batch[CHOICES] = self._decisions(self.grammars, rows, completions)
             labels = [
-                torch.cat([torch.full_like(prompt, IGNORED), self._labels(row, tail)])
-                for row, prompt, tail in zip(rows, prompts, completions, strict=True)
+                torch.cat([torch.full_like(ids, IGNORED), tail]) for ids, tail in zip(prompts, learned, strict=True)
             ]
             batch["labels"] = _padded(labels, IGNORED, side)
         return batch

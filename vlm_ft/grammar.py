@@ -15,6 +15,7 @@ from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 from llguidance.torch import allocate_token_bitmask, fill_next_token_bitmask
 from torch import Tensor
+from torch.nn import functional
 from transformers import LogitsProcessor
 
 from vlm_ft.answers.form import Form
@@ -43,17 +44,28 @@ class Grammars:
             raise RuntimeError(f"form {form.task}: {matcher.get_error()}")
         return matcher
 
-    def decided(self, form: Form, answer: Sequence[int]) -> list[bool]:
-        """Token by token of a written answer: whether the grammar left a choice there."""
+    def decisions(self, form: Form, answer: Sequence[int]) -> tuple[list[bool], Tensor]:
+        """Token by token of a written answer whether the grammar left a choice there, and what could be chosen.
+
+        The choices are (decisions, words of 32 bits), as `unpacked` reads them. The end of the turn is no decision.
+        An answer that the grammar does not take (a tokenizer that writes a space first) is all decisions, among all.
+        """
         matcher, forced = self.matcher(form), list[int]()
         decided: list[bool] = []
-        for token in answer:
+        choices = allocate_token_bitmask(len(answer), self._tokenizer.vocab_size)
+        for place, token in enumerate(answer):
+            if matcher.is_stopped():
+                break
             forced = forced or matcher.compute_ff_tokens()
             decided.append(forced[:1] != [token])
-            forced = [] if decided[-1] else forced[1:]
-            if not matcher.consume_token(token) or matcher.is_stopped():  # the rest is not the grammar's
-                break
-        return decided + [True] * (len(answer) - len(decided))
+            if decided[-1]:
+                forced = []
+                fill_next_token_bitmask(matcher, choices, place)
+            if not matcher.consume_token(token):
+                return [True] * len(answer), choices.fill_(-1)
+            forced = forced[1:]
+        decided += [False] * (len(answer) - len(decided))
+        return decided, choices[torch.tensor(decided, dtype=torch.bool)]
 
 
 class FollowGrammar(LogitsProcessor):  # type: ignore[misc]
@@ -88,9 +100,17 @@ class FollowGrammar(LogitsProcessor):  # type: ignore[misc]
 
 
 def unpacked(bitmask: Tensor, vocabulary: int) -> Tensor:
-    """(batch, words) of 32 bits to (batch, vocabulary) bool."""
-    bits = bitmask.unsqueeze(-1).bitwise_right_shift(torch.arange(32, dtype=torch.int32)).bitwise_and(1)
-    return bits.flatten(1)[:, :vocabulary].bool()
+    """(batch, words) of 32 bits to (batch, vocabulary) bool; what the words do not reach is False."""
+    places = torch.arange(32, dtype=torch.int32, device=bitmask.device)
+    bits = bitmask.unsqueeze(-1).bitwise_right_shift(places).bitwise_and(1).flatten(1).bool()
+    return functional.pad(bits, (0, max(0, vocabulary - bits.shape[1])))[:, :vocabulary]
+
+
+def narrowed(logits: Tensor, choices: Tensor | None) -> Tensor:
+    """Logits (tokens, vocabulary) with -inf at what the packed choices (tokens, words) leave out."""
+    if choices is None:
+        return logits
+    return logits.masked_fill(~unpacked(choices, logits.shape[1]), float("-inf"))
 
 
 def longest_answer(form: Form) -> int:

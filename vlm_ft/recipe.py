@@ -111,7 +111,8 @@ class Training(_Section):
     weight_decay: float = Field(default=0.01, ge=0)
     max_length: int | None = Field(default=None, ge=16, description="tokens; None: what the base takes")
     loss_on: LossOn = Field(
-        default="answer", description="the whole answer, or the decisions alone: the tokens that its form leaves open"
+        default="decisions",
+        description="what the form leaves open, or the whole answer: for a model that will write without the grammar",
     )
     evaluations: int = Field(default=8, ge=1, description="how often `tune` is looked at in a run")
     patience: int | None = Field(default=None, ge=1, description="evaluations without a better `tune` loss")

@@ -12,6 +12,7 @@ from vlm_ft.models.starter.architecture import SPECIAL_TOKENS
 from vlm_ft.pretraining import instruct, vocabulary
 from vlm_ft.pretraining.build import export
 from vlm_ft.pretraining.instruct import Run, answer_losses, conversations_of, draw_batch
+from vlm_ft.training.loss import answer_loss
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_any_text_survives_the_vocabulary(processor: Path) -> None:
 def test_a_repeated_batch_is_learned_and_the_base_loads(
     processor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instruct, "PART", 1)  # one row a part: the model's own mean over tokens is the row's
+    monkeypatch.setattr(instruct, "PART", 1)  # one row a part: the mean over tokens is the row's
     run = Run(seed=0, tower=None)
     parts = draw_batch(conversations_of(processor), seed=0, step=0, count=4)
     losses = [run.learn(parts, share=0.3)[0] for _ in range(6)]
@@ -50,7 +51,7 @@ def test_a_repeated_batch_is_learned_and_the_base_loads(
     base = export(again, processor, tmp_path / "base", {})
     model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
     with torch.no_grad():
-        loss = sum(float(model(**part).loss) for part in parts) / len(parts)
+        loss = sum(float(answer_loss(model, part)) for part in parts) / len(parts)
         quickened = sum(float(answer_losses(run.model.float(), part)[0].mean()) for part in parts) / len(parts)
     assert loss < losses[0]
     assert loss == pytest.approx(quickened, rel=0.02)  # the base is stored in bf16

@@ -14,7 +14,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoProcessor
 
-from vlm_ft.conversation import IGNORED, Batch, Conversation
+from vlm_ft.conversation import CHOICES, IGNORED, Batch, Conversation
+from vlm_ft.grammar import narrowed
 from vlm_ft.models.base_ref import BaseRef
 from vlm_ft.models.families import FAMILIES
 from vlm_ft.models.load import Base
@@ -95,11 +96,11 @@ def answer_losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
 
     By row, so that a long list of boxes does not drown a single word's lesson.
     """
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    inputs = {key: value for key, value in batch.items() if key not in ("labels", CHOICES)}
     hidden = model.model(**inputs).last_hidden_state[:, :-1]  # (batch, length - 1, width)
     targets = batch["labels"][:, 1:]
     kept = targets != IGNORED
-    logits = model.lm_head(hidden[kept]).float()
+    logits = narrowed(model.lm_head(hidden[kept]).float(), batch.get(CHOICES))
     losses = torch.zeros(kept.shape).masked_scatter(
         kept, functional.cross_entropy(logits, targets[kept], reduction="none")
     )

@@ -11,12 +11,13 @@ import torch
 from datasets import Dataset as Table
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from vlm_ft.models.families import linear_modules
 from vlm_ft.models.load import Base
 from vlm_ft.recipe import AdapterSettings, Recipe
 from vlm_ft.training.collate import Collator
+from vlm_ft.training.loss import AnswerTrainer
 
 
 def attach(base: Base, settings: AdapterSettings, seed: int) -> PeftModel:
@@ -65,7 +66,7 @@ def sft(
     out: Path,
     max_steps: int,
     callbacks: Sequence[TrainerCallback] = (),
-) -> SFTTrainer:
+) -> AnswerTrainer:
     """Supervised fine-tuning on prompt/completion rows; the collators make the tensors."""
     settings = recipe.training
     every = max(1, math.ceil(max_steps / settings.evaluations))
@@ -102,7 +103,7 @@ def sft(
         dataloader_pin_memory=torch.cuda.is_available(),
     )
     stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience and watched else []
-    trainer = SFTTrainer(
+    trainer = AnswerTrainer(
         model=model,
         args=arguments,
         data_collator=Collators(train, tune or train),

@@ -15,6 +15,7 @@ from vlm_ft.conversation import Batch, Conversation, moved
 from vlm_ft.errors import DataError
 from vlm_ft.recipe import Training
 from vlm_ft.training.collate import Collator
+from vlm_ft.training.loss import answer_loss
 from vlm_ft.training.methods import uses_bf16
 
 REHEARSED = 2  # steps that are timed, after one that warms up
@@ -82,8 +83,7 @@ def measure_step(model: nn.Module, collator: Collator, settings: Training) -> Co
 def _loss(model: nn.Module, batch: Batch, conversation: Conversation, precision: str) -> Tensor:
     device = conversation.base.device
     with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(precision)):
-        loss: Tensor = model(**moved(batch, device), use_cache=False).loss
-    return loss
+        return answer_loss(model, moved(batch, device))
 
 
 def peak_memory() -> int:

@@ -1,0 +1,87 @@
+"""What training learns is what decoding picks from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.task import Task
+from vlm_ft.conversation import CHOICES, IGNORED, Conversation, Row
+from vlm_ft.models.load import load_base
+from vlm_ft.models.tiny import TINY
+from vlm_ft.recipe import LossOn
+from vlm_ft.tasks import TASKS
+from vlm_ft.training.loss import answer_loss
+
+EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
+
+
+@pytest.fixture(scope="module")
+def form(whole_form: Callable[[Task], Form]) -> Form:
+    return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
+
+
+def talk(folder: Path, loss_on: LossOn) -> Conversation:
+    return Conversation(load_base(str(folder)), loss_on)
+
+
+def rows(form: Form, conversation: Conversation, *kinds: str) -> list[Row]:
+    images = (Image.new("RGB", (64, 64), (90, 20, 200)),) if conversation.base.vision else ()
+    return [Row(form, (), images, f'{{"passed":false,"kind":"{kind}"}}') for kind in kinds]
+
+
+def kinds_of(form: Form) -> tuple[str, ...]:
+    (kind,) = (field.kind for field in form.fields if field.name == "kind")
+    return tuple(kind.options)
+
+
+@EVERY_FAMILY
+def test_whole_answers_cost_what_the_model_says(name: str, tiny_folder: Callable[[str], Path], form: Form) -> None:
+    conversation = talk(tiny_folder(name), "answer")
+    model = conversation.base.model
+    batch = conversation.encode(rows(form, conversation, *kinds_of(form)[:3]), supervised=True)
+    with torch.inference_mode():
+        theirs, ours = model(**batch).loss, answer_loss(model, batch)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)  # float32, summed in another order
+
+
+@EVERY_FAMILY
+def test_decisions_share_the_probability_of_what_may_be_written(
+    name: str, tiny_folder: Callable[[str], Path], form: Form
+) -> None:
+    """All answers together have at most probability 1, far more than where forbidden tokens take their share."""
+    conversation = talk(tiny_folder(name), "decisions")
+    model, answers = conversation.base.model, rows(form, conversation, *kinds_of(form))
+    narrow, wide = torch.zeros(()), torch.zeros(())
+    with torch.inference_mode():
+        for row in answers:
+            batch = conversation.encode([row], supervised=True)
+            narrow += torch.exp(-answer_loss(model, batch, 1))
+            del batch[CHOICES]
+            wide += torch.exp(-answer_loss(model, batch, 1))
+    assert 10 * wide < narrow < 1
+
+
+def test_a_batch_costs_the_sum_of_its_rows(tiny_folder: Callable[[str], Path], form: Form) -> None:
+    conversation = talk(tiny_folder("qwen3_vl"), "decisions")
+    model, answers = conversation.base.model, rows(form, conversation, *kinds_of(form))
+    together = conversation.encode(answers, supervised=True)
+    assert len(together[CHOICES]) == (together["labels"] != IGNORED).sum()
+    with torch.inference_mode():
+        alone = sum(answer_loss(model, conversation.encode([row], supervised=True), 1) for row in answers)
+        torch.testing.assert_close(answer_loss(model, together, 1), alone, rtol=1e-4, atol=1e-4)
+
+
+def test_an_answer_without_a_decision_costs_nothing(tiny_folder: Callable[[str], Path], form: Form) -> None:
+    conversation = talk(tiny_folder("qwen3_vl"), "decisions")
+    batch = conversation.encode(rows(form, conversation, kinds_of(form)[0]), supervised=True)
+    batch["labels"].fill_(IGNORED)
+    batch[CHOICES] = batch[CHOICES][:0]
+    loss = answer_loss(conversation.base.model, batch)
+    loss.backward()
+    assert loss == 0
