@@ -175,8 +175,7 @@ def test_a_rehearsal_writes_nothing_and_changes_nothing(
     console = Console(record=True, width=200, file=(tmp_path / "said").open("w"))
     rehearse(recipe, console)
     said = console.export_text()
-    assert "measured:" in said
-    assert "estimated: 2 steps" in said
+    assert "2 steps of" in said
     assert "image tokens]" in said
     assert list(tmp_path.iterdir()) == [tmp_path / "said"]
     for name, tensor in prepared[0].model.state_dict().items():

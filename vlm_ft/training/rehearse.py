@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -55,29 +56,56 @@ def check_lengths(collators: Sequence[Collator], limit: int) -> Lengths:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one optimiser step takes: seconds, and the process's (or the GPU's) peak memory in bytes."""
+    """Seconds of an optimiser step and of one look at all of `tune`; bytes of memory at the peak."""
 
-    seconds: float
+    step: float
+    look: float
     peak_bytes: int
 
+    def minutes(self, steps: int, looks: int) -> float:
+        """Of a whole run."""
+        return (steps * self.step + looks * self.look) / 60
 
-def measure_step(model: nn.Module, collator: Collator, settings: Training) -> Cost:
+
+def plan_steps(settings: Training, examples: int, cost: Cost) -> int:
+    """The number of optimiser steps: `max_steps`, or what fits into `minutes` beside the looks, or the epochs'.
+
+    Looks at a large `tune` leave the steps half of the time at the least.
+    """
+    if settings.max_steps is not None:
+        return settings.max_steps
+    if settings.minutes is not None:
+        seconds = settings.minutes * 60
+        return max(1, int(max(seconds - settings.evaluations * cost.look, seconds / 2) / cost.step))
+    return max(1, math.ceil(settings.epochs * examples / (settings.batch_size * settings.accumulate)))
+
+
+def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: Training) -> Cost:
     """Time real forward and backward passes on rows from all over the set; no weight changes."""
-    conversation = collator.conversation
-    count = min(settings.batch_size, len(collator.cases))
-    features = [{"index": place * len(collator.cases) // count} for place in range(count)]  # neighbours are alike
+    count = min(settings.batch_size, len(train.cases))
+    features = [{"index": place * len(train.cases) // count} for place in range(count)]  # neighbours are alike
     model.train()
-    seconds: list[float] = []
+    steps: list[float] = []
+    forwards: list[float] = []
     with torch.random.fork_rng():
         for _ in range(1 + REHEARSED):
-            started = time.perf_counter()
+            began = time.perf_counter()
             for _ in range(settings.accumulate):
-                _loss(model, collator(features), conversation, settings.precision).backward()  # type: ignore[no-untyped-call]
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - started)
+                started = time.perf_counter()
+                loss = _loss(model, train(features), train.conversation, settings.precision)
+                forwards.append(_now() - started)
+                loss.backward()  # type: ignore[no-untyped-call]
+            steps.append(_now() - began)
             model.zero_grad(set_to_none=True)
-    return Cost(min(seconds[1:]), peak_memory())
+    looks = math.ceil(len(tune.cases) / settings.batch_size) if tune is not None else 0
+    return Cost(min(steps[1:]), looks * min(forwards[settings.accumulate :]), peak_memory())
+
+
+def _now() -> float:
+    """Seconds of a clock, with the GPU's work done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _loss(model: nn.Module, batch: Batch, conversation: Conversation, precision: str) -> Tensor:

@@ -28,7 +28,7 @@ from vlm_ft.training.collate import Collator
 from vlm_ft.training.memory import GIB, LongestRow, needs
 from vlm_ft.training.methods import attach, sft
 from vlm_ft.training.progress import KeepTime, ShowProgress, draw_losses
-from vlm_ft.training.rehearse import Cost, Lengths, check_lengths, measure_step, peak_memory
+from vlm_ft.training.rehearse import Cost, Lengths, check_lengths, measure, peak_memory, plan_steps
 from vlm_ft.training.verify import adapter_state, checksum, verify
 
 PLAN = "plan.json"
@@ -88,16 +88,6 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
     return Prepared(recipe, dataset, base, model, train, tune, lengths)
 
 
-def plan_steps(recipe: Recipe, examples: int, cost: Cost) -> int:
-    """The number of optimiser steps: from `minutes` and a measured step, else from `epochs`."""
-    settings = recipe.training
-    if settings.max_steps is not None:
-        return settings.max_steps
-    if settings.minutes is not None:
-        return max(1, int(settings.minutes * 60 / cost.seconds))
-    return max(1, math.ceil(settings.epochs * examples / (settings.batch_size * settings.accumulate)))
-
-
 def train(
     recipe: Recipe, out: Path, *, resume: bool = False, check: bool = True, console: Console | None = None
 ) -> Path:
@@ -149,14 +139,10 @@ def rehearse(recipe: Recipe, console: Console) -> None:
         f"tokens: longest {lengths.longest} of {prepared.base.max_length}, mean {lengths.total / lengths.rows:.0f}, "
         f"{lengths.most_image_tokens} of images"
     )
-    cost = measure_step(prepared.model, prepared.train, recipe.training)
-    steps = plan_steps(recipe, len(prepared.train.cases), cost)
+    cost = measure(prepared.model, prepared.train, prepared.tune, recipe.training)
+    steps = plan_steps(recipe.training, len(prepared.train.cases), cost)
     where = "on the GPU" if torch.cuda.is_available() else "resident"
-    console.print(
-        f"measured: {cost.seconds:.2f} s a step of {recipe.training.batch_size * recipe.training.accumulate}, "
-        f"{cost.peak_bytes / 2**30:.2f} GiB {where} at the peak\n"
-        f"estimated: {steps} steps, about {steps * cost.seconds / 60:.1f} min"
-    )
+    console.print(f"{_schedule(recipe, steps, cost)}; {cost.peak_bytes / GIB:.2f} GiB {where} at the peak")
     console.print(memory_table(prepared))
 
 
@@ -260,12 +246,22 @@ def _plan(prepared: Prepared, out: Path, resume: bool, console: Console) -> dict
     if resume and file.exists():
         kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return kept
-    cost = measure_step(prepared.model, prepared.train, prepared.recipe.training)
-    steps = plan_steps(prepared.recipe, len(prepared.train.cases), cost)
-    console.print(f"{steps} steps, {cost.seconds:.2f} s each as measured: about {steps * cost.seconds / 60:.1f} min")
-    plan = {"steps": steps, "seconds_a_step": cost.seconds}
+    cost = measure(prepared.model, prepared.train, prepared.tune, prepared.recipe.training)
+    steps = plan_steps(prepared.recipe.training, len(prepared.train.cases), cost)
+    console.print(_schedule(prepared.recipe, steps, cost))
+    plan = {"steps": steps, "seconds_a_step": cost.step}
     file.write_text(json.dumps(plan), encoding="utf-8")
     return plan
+
+
+def _schedule(recipe: Recipe, steps: int, cost: Cost) -> str:
+    """How long the run will take, as it was measured."""
+    settings = recipe.training
+    looks = f", {settings.evaluations} looks at `tune` of {cost.look:.1f} s" if cost.look else ""
+    return (
+        f"{steps} steps of {settings.batch_size * settings.accumulate}, {cost.step:.2f} s each{looks}: "
+        f"about {cost.minutes(steps, settings.evaluations):.1f} min"
+    )
 
 
 def _told(state: Any, seconds: float) -> dict[str, Any]:
