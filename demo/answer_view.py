@@ -12,8 +12,9 @@ from typing import Any
 
 from demo.derived_view import derived_view
 from demo.markup import columns, section, table, words
-from demo.photo_view import Mark, colour, marks
+from demo.photo_view import PHOTO, Mark, colour, marks
 from vlm_ft.adapters import Card
+from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.prediction import Distribution, FieldValue, Prediction
 
@@ -22,18 +23,18 @@ MOST_CHIPS = 12
 YES_NO = {"true": "Yes", "false": "No"}
 
 
-def answer_view(card: Card, prediction: Prediction) -> str:
-    """The whole answer: what was decided, each field, and the notice. An error is one line."""
+def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
+    """The whole answer about so many photos: what was decided, each field, the notice. An error is one line."""
     if prediction.error is not None:
         return message_view(prediction.error, card.notice)
-    placed = marks(card.form, prediction)
+    placed = marks(card.form, prediction, photos)
     fields = "".join(
-        _field(field, prediction.fields[field.name], placed)
+        _field(_told(field, photos), prediction.fields[field.name], placed)
         for field in card.form.fields
         if field.name in prediction.fields
     )
-    follows = derived_view(prediction.derived)
-    return f'<div class="answer" role="status">{_decision(prediction)}{fields}{follows}{notice_view(card.notice)}</div>'
+    body = _decision(prediction) + fields + _unplaced(card.form, prediction, photos) + derived_view(prediction.derived)
+    return f'<div class="answer" role="status">{notice_view(card.notice)}{body}</div>'
 
 
 def message_view(message: str, notice: str = "") -> str:
@@ -87,6 +88,24 @@ def _decision(prediction: Prediction) -> str:
     )
 
 
+def _told(field: FieldSpec, photos: int) -> FieldSpec:
+    """The field without what goes without saying: on which photo an item lies, where there is one."""
+    if photos > 1 or not isinstance(field.kind, Items):
+        return field
+    parts = tuple(part for part in field.kind.fields if part.name != PHOTO)
+    return field.model_copy(update={"kind": field.kind.model_copy(update={"fields": parts})})
+
+
+def _unplaced(form: Form, prediction: Prediction, photos: int) -> str:
+    """That some boxes are drawn on the last photo because the answer names none, or none that was given."""
+    boxed = {field.name: field.kind for field in form.fields if isinstance(field.kind, Items) and field.kind.boxed}
+    named = [row.get(PHOTO) for name in boxed if name in prediction.fields for row in prediction.fields[name].value]
+    if photos < 2 or all(isinstance(number, int) and number <= photos for number in named):
+        return ""
+    reason = "names a photo that was not given" if any(named) else "does not say which photo it lies on"
+    return f'<p class="rest">A finding that {reason} is drawn on the last one.</p>'
+
+
 def _field(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
     return section(_title(field.name), field.description, _body(field, entry, placed))
 
@@ -110,20 +129,18 @@ def _body(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
 
 def _choice(options: Sequence[str], entry: FieldValue) -> str:
     chosen = str(entry.value)
+    label = f'<p class="label">{escape(words(chosen))}</p>'
     if entry.distribution is not None:
-        return f'<p class="label">{escape(chosen)}</p>{_bars(options, chosen, entry.distribution)}'
+        return label + _bars(options, chosen, entry.distribution)
     chips = "".join(
-        f'<li class="chosen" aria-current="true">{escape(option)}</li>'
+        f'<li class="chosen" aria-current="true">{escape(words(option))}</li>'
         if option == chosen
-        else f"<li>{escape(option)}</li>"
+        else f"<li>{escape(words(option))}</li>"
         for option in options
     )
     if len(options) <= MOST_CHIPS:
         return f'<ul class="chips">{chips}</ul>'
-    return (
-        f'<p class="label">{escape(chosen)}</p>'
-        f'<details><summary>of {len(options)} options</summary><ul class="chips">{chips}</ul></details>'
-    )
+    return f'{label}<details><summary>of {len(options)} options</summary><ul class="chips">{chips}</ul></details>'
 
 
 def _flag(entry: FieldValue) -> str:
@@ -131,7 +148,7 @@ def _flag(entry: FieldValue) -> str:
     pill = f'<p class="flag {style}"><span aria-hidden="true">{mark}</span> {word}</p>'
     if entry.distribution is None:
         return pill
-    return pill + _bars(tuple(YES_NO), json.dumps(entry.value), entry.distribution, YES_NO)
+    return pill + _bars(tuple(YES_NO), json.dumps(entry.value), entry.distribution)
 
 
 def _integer(minimum: int, maximum: int, entry: FieldValue) -> str:
@@ -141,14 +158,12 @@ def _integer(minimum: int, maximum: int, entry: FieldValue) -> str:
     return number + _bars(tuple(entry.distribution), str(entry.value), entry.distribution)
 
 
-def _bars(
-    options: Sequence[str], chosen: str, distribution: Distribution, words: Mapping[str, str] | None = None
-) -> str:
+def _bars(options: Sequence[str], chosen: str, distribution: Distribution) -> str:
     """A bar an option, in the form's order; of many options the chosen one and the likeliest."""
     likeliest = sorted(options, key=lambda option: (option != chosen, -distribution.get(option, 0.0)))
     shown = [option for option in options if option in likeliest[:MOST_BARS]]
     bars = "".join(
-        _bar((words or {}).get(option, option), distribution.get(option, 0.0), option == chosen) for option in shown
+        _bar(YES_NO.get(option, words(option)), distribution.get(option, 0.0), option == chosen) for option in shown
     )
     left = len(options) - len(shown)
     rest = f'<p class="rest">and {left} less likely</p>' if left else ""
@@ -195,6 +210,8 @@ def _cell(kind: Kind, value: Any) -> str:
         case BoxKind():
             left, top, right, bottom = (round(side / 10) for side in value)
             return f'<span class="place">{left}–{right} % × {top}–{bottom} %</span>'
+        case Choice():
+            return escape(words(str(value)))
         case _:
             return escape(str(value))
 
@@ -202,7 +219,7 @@ def _cell(kind: Kind, value: Any) -> str:
 def _expected(kind: Kind) -> str:
     match kind:
         case Choice(options=options):
-            listed = ", ".join(options[:MOST_BARS])
+            listed = ", ".join(map(words, options[:MOST_BARS]))
             return listed if len(options) <= MOST_BARS else f"one of {len(options)}: {listed} …"
         case Flag():
             return "yes or no"

@@ -1,4 +1,4 @@
-"""The app: choose an adapter, give it a photo or a text, read its typed answer.
+"""The app: choose an adapter, give it photos or a text, read its typed answer.
 
 blocks = build_app(engine, {"boards": [Path("board.jpg")]})
 launch(blocks)                 # of its own, on this machine
@@ -18,10 +18,10 @@ import gradio as gr
 from PIL.Image import Image
 
 from datasets_vision.example import Turn
-from datasets_vision.images import open_image
 from demo.answer_view import answer_view, empty_view, message_view, raw_view
 from demo.card_view import card_view
 from demo.photo_view import drawn, marks
+from demo.photos import Photo, opened, reads_photos, thumbnails
 from demo.style import CSS
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 
 TITLE = "Photo assessor"
 LEAD = (
-    "Give a photo or a text: the adapter that you choose answers in fixed fields, says how sure it is where it "
+    "Give photos or a text: the adapter that you choose answers in fixed fields, says how sure it is where it "
     "can, and tells you when to ask a person."
 )
 NO_ADAPTER = "No adapter is loaded; train one with vlm-ft train, then start the app with it."
-LARGEST_UPLOAD = "50mb"
+LARGEST_UPLOAD = "200mb"  # of one file: a scan of many frames
+UPLOADS_KEPT = (600, 3600)  # seconds: how often uploads are cleared away, and how old they are by then
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 
 TO_RESULT = """() => {
@@ -54,7 +55,7 @@ log = logging.getLogger(__name__)
 
 def build_app(predictor: Predictor, examples: Examples | None = None, title: str = TITLE) -> gr.Blocks:
     """The app for the adapters that are resident now; the model is asked one request at a time."""
-    with gr.Blocks(title=title, analytics_enabled=False) as blocks:
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as blocks:
         gr.HTML(f"<h1>{escape(title)}</h1><p>{LEAD}</p>", elem_classes="lead")
         if not predictor.cards:
             gr.HTML(message_view(NO_ADAPTER))
@@ -105,43 +106,33 @@ _LOOK: dict[str, Any] = {
 }
 
 
-def assess(predictor: Predictor, adapter: str, photo: str | None, text: str | None) -> tuple[Image | None, str, str]:
-    """(the photo with its boxes, the answer as HTML, the prediction as JSON); never raises for what users do."""
+def assess(
+    predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None
+) -> tuple[list[Image], str, str]:
+    """(the photos with their boxes, the answer as HTML, the prediction as JSON); never raises for what users do."""
     card = predictor.cards.get(adapter)
     if card is None:
-        return None, message_view(f"adapter {adapter!r} is not loaded any more; reload this page"), ""
+        return [], message_view(f"adapter {adapter!r} is not loaded any more; reload this page"), ""
     try:
-        image = _opened(photo, card)
-        prediction = _predicted(predictor, adapter, image, (text or "").strip())
+        case = opened(card, photos or ())
+        prediction = _predicted(predictor, adapter, case, (text or "").strip())
     except VlmFtError as error:
-        return None, message_view(_without_folder(str(error), photo), card.notice), ""
+        return [], message_view(str(error), card.notice), ""
     except Exception:  # the page must go on; the log has the rest
         log.exception("assessing with adapter %r failed", adapter)
         message = "Something went wrong inside; the server's log says what. Try again, or tell its owner."
-        return None, message_view(message, card.notice), ""
-    shown = drawn(image, marks(card.form, prediction)) if image else None
-    return shown, answer_view(card, prediction), raw_view(prediction, card.notice)
+        return [], message_view(message, card.notice), ""
+    placed = marks(card.form, prediction, len(case))
+    shown = [drawn(photo.image, [mark for mark in placed if mark.photo == place]) for place, photo in enumerate(case)]
+    return shown, answer_view(card, prediction, len(case)), raw_view(prediction, card.notice)
 
 
-def reads_photos(card: Card) -> bool:
-    """Whether the adapter's base takes images at all."""
-    return card.base.kind != "text"
-
-
-def _opened(photo: str | None, card: Card) -> Image | None:
-    return open_image(Path(photo)) if photo and reads_photos(card) else None
-
-
-def _predicted(predictor: Predictor, adapter: str, image: Image | None, text: str) -> Prediction:
-    if image is None and not text:
+def _predicted(predictor: Predictor, adapter: str, case: Sequence[Photo], text: str) -> Prediction:
+    if not case and not text:
         wanted = "a photo or a text" if reads_photos(predictor.cards[adapter]) else "a text"
         raise DataError(f"Give {wanted} first, then press Assess.")
-    request = Request(images=(image,) if image else (), turns=(Turn("user", text),) if text else (), adapter=adapter)
-    return predictor.predict([request])[0]
-
-
-def _without_folder(message: str, photo: str | None) -> str:
-    return message.replace(photo, Path(photo).name) if photo else message
+    images = tuple(photo.image for photo in case)
+    return predictor.predict([Request(images, (Turn("user", text),) if text else (), adapter)])[0]
 
 
 def _assess_page(predictor: Predictor, examples: Examples) -> None:
@@ -151,16 +142,28 @@ def _assess_page(predictor: Predictor, examples: Examples) -> None:
         with gr.Column(scale=2, min_width=300):
             adapter = gr.Dropdown(names, value=names[0], label="Adapter", filterable=False)
             with gr.Column(visible=reads_photos(first)) as photo_place:
-                photo = _photo_input()
+                photos = _photo_input()
+                seen = gr.Gallery(
+                    label="As the adapter sees them",
+                    columns=4,
+                    height="auto",
+                    object_fit="contain",
+                    interactive=False,
+                    visible=False,
+                    buttons=[],
+                )
             text = gr.Textbox(label=_text_label(first), lines=3, max_lines=12, max_length=20_000)
             button = gr.Button("Assess", variant="primary")
             tries = {
-                name: _examples(examples[name], photo, text, name == names[0]) for name in names if examples.get(name)
+                name: _examples(examples[name], photos, text, name == names[0]) for name in names if examples.get(name)
             }
         with gr.Column(scale=3, min_width=300, elem_id="result"):
-            shown = gr.Image(
-                label="Photo with what was found",
+            shown = gr.Gallery(
+                label="Photos with what was found",
                 show_label=False,
+                format="jpeg",
+                height="auto",
+                object_fit="contain",
                 interactive=False,
                 visible=False,
                 buttons=["download", "fullscreen"],
@@ -175,60 +178,98 @@ def _assess_page(predictor: Predictor, examples: Examples) -> None:
     gr.on(
         [button.click, text.submit],
         partial(_assess_shown, predictor),
-        [adapter, photo, text],
+        [adapter, photos, text],
         results,
         api_name="assess",
         concurrency_limit=1,
         concurrency_id="model",
     ).then(fn=None, js=TO_RESULT)
-    photo.change(partial(_emptied, predictor), adapter, results, api_visibility="private", queue=False)
+    photos.change(
+        partial(_looked, predictor), [adapter, photos], [*results, seen], api_visibility="private", queue=False
+    )
     adapter.change(
         partial(_adapter_shown, predictor, list(tries)),
-        adapter,
-        [*results, photo_place, text, about, *tries.values()],
+        [adapter, photos],
+        [*results, seen, photo_place, text, about, *tries.values()],
         api_visibility="private",
         queue=False,
     )
 
 
-def _photo_input() -> gr.Image:
-    photo = gr.Image(
-        label="Photo", type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"], height=260
+def _photo_input() -> gr.File:
+    photos = gr.File(
+        label="Photos or scans; several are one case", file_count="multiple", height=200, allow_reordering=True
     )
-    # Gradio would open the upload itself and fail in its own words; `open_image` judges it
-    photo.preprocess = lambda payload: payload.path if payload else None
-    return photo
+    # files of any name go to `open_image`, which judges them by their bytes; Gradio would copy an empty file for each
+    photos.preprocess = lambda payload: [file.path for file in payload] if payload else []
+    return photos
 
 
-def _examples(tries: Sequence[Path | str], photo: gr.Image, text: gr.Textbox, visible: bool) -> gr.Column:
-    photos = [[str(item)] for item in tries if isinstance(item, Path)]
+def _examples(tries: Sequence[Path | str], photos: gr.File, text: gr.Textbox, visible: bool) -> gr.Column:
     texts = [[item] for item in tries if isinstance(item, str)]
+    pictures = thumbnails([item for item in tries if isinstance(item, Path)])
     with gr.Column(visible=visible) as place:
-        if photos:
-            gr.Examples(photos, photo, label="Or take an example", cache_examples=False, api_visibility="private")
+        if pictures:
+            _example_photos(pictures, photos)
         if texts:
             gr.Examples(texts, text, label="Or take an example", cache_examples=False, api_visibility="private")
     return place
+
+
+def _example_photos(pictures: Mapping[Path, Image], photos: gr.File) -> None:
+    """A row of pictures to choose from; files of any kind have a picture here, which Gradio's own table has not."""
+    shown = gr.Gallery(
+        [(picture, path.name) for path, picture in pictures.items()],
+        label="Or take an example",
+        columns=3,
+        height="auto",
+        object_fit="contain",
+        interactive=False,
+        allow_preview=False,
+        buttons=[],
+    )
+    files = [photos.move_resource_to_block_cache(path) for path in pictures]
+    photos.keep_in_cache.update(files)
+
+    def taken(chosen: gr.SelectData) -> list[str]:
+        return [files[chosen.index]]
+
+    shown.select(taken, None, photos, api_visibility="private", queue=False)
 
 
 def _text_label(card: Card) -> str:
     return "Text, if any" if reads_photos(card) else "Text"
 
 
-def _assess_shown(predictor: Predictor, adapter: str, photo: str | None, text: str | None) -> tuple[Any, ...]:
-    image, html, raw = assess(predictor, adapter, photo, text)
-    return gr.update(value=image, visible=image is not None), html, raw, gr.update(visible=bool(raw))
+def _assess_shown(
+    predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None
+) -> tuple[Any, ...]:
+    images, html, raw = assess(predictor, adapter, photos, text)
+    captioned = [(image, f"Photo {number}" if len(images) > 1 else None) for number, image in enumerate(images, 1)]
+    gallery = gr.update(value=captioned, visible=bool(images), columns=min(2, len(images)) or 1, selected_index=None)
+    return gallery, html, raw, gr.update(visible=bool(raw))
 
 
-def _emptied(predictor: Predictor, adapter: str) -> tuple[Any, ...]:
+def _looked(predictor: Predictor, adapter: str, photos: Sequence[str] | None) -> tuple[Any, ...]:
+    """What the adapter will see of the photos that lie there now, and the place of the answer without one."""
+    nothing = (gr.update(value=None, visible=False), "", gr.update(visible=False))
     card = predictor.cards.get(adapter)
-    return gr.update(value=None, visible=False), empty_view(card) if card else "", "", gr.update(visible=False)
+    if card is None:
+        return nothing[0], "", *nothing[1:], gr.update(value=None, visible=False)
+    try:
+        case = opened(card, photos or ())
+    except DataError as error:
+        return nothing[0], message_view(str(error), card.notice), *nothing[1:], gr.update(value=None, visible=False)
+    pictures = [(drawn(photo.image, []), photo.caption) for photo in case]
+    return nothing[0], empty_view(card), *nothing[1:], gr.update(value=pictures, visible=bool(pictures))
 
 
-def _adapter_shown(predictor: Predictor, tried: Sequence[str], adapter: str) -> tuple[Any, ...]:
+def _adapter_shown(
+    predictor: Predictor, tried: Sequence[str], adapter: str, photos: Sequence[str] | None
+) -> tuple[Any, ...]:
     card = predictor.cards[adapter]
     return (
-        *_emptied(predictor, adapter),
+        *_looked(predictor, adapter, photos),
         gr.update(visible=reads_photos(card)),
         gr.update(label=_text_label(card)),
         card_view(card),

@@ -70,7 +70,7 @@ def _learned(card: Card) -> str:
 
 def _figures(card: Card) -> str:
     rows = [
-        f"<tr><th scope='row'>{escape(words(name))}</th><td>{escape(figure)}</td></tr>"
+        f"<tr><th scope='row'>{escape(words(name.replace('.', ' ')))}</th><td>{escape(figure)}</td></tr>"
         for name, figure in figures(card.metrics)
     ]
     if not rows:

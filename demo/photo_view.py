@@ -1,4 +1,4 @@
-"""What an answer points at, drawn on the photo: numbered as in the answer's tables."""
+"""What an answer points at, drawn on the photo that it lies in: numbered as in the answer's tables."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from datasets_vision.example import BOX_SCALE, Box
+from datasets_vision.example import BOX_SCALE, Box, LabelledObject, photo_of
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Items, Text
 from vlm_ft.answers.prediction import Prediction
 
 PALETTE = ("#c81e2b", "#0a5bc4", "#1a7434", "#7a3fd1", "#b04600", "#b0307f", "#17707a", "#6b5900")
 """Dark enough to carry white text (contrast above 4.5)."""
+
+PHOTO = "photo"
+"""The part of an item that says, from 1, on which photo of a case it lies."""
 
 LONGEST = 1280  # pixels of the drawn photo's longer side
 LABEL_SHARE = 0.032  # of the longer side: legible where the photo is as wide as a phone
@@ -24,23 +27,25 @@ LONGEST_LABEL = 24  # characters
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A box of an answer: which field and item it belongs to, its number from 1, its name, 0..1000."""
+    """A box of an answer, 0..1000: its field and item, its number from 1, its name, its photo from 0."""
 
     field: str
     index: int
     number: int
     name: str
     box: Box
+    photo: int = 0
 
 
-def marks(form: Form, prediction: Prediction) -> list[Mark]:
-    """Every box of an answer, numbered through in the order of the form."""
+def marks(form: Form, prediction: Prediction, photos: int = 1) -> list[Mark]:
+    """Every box of an answer about so many photos, numbered through in the order of the form."""
     found: list[Mark] = []
     for field in form.fields:
         if field.name not in prediction.fields:
             continue
-        for index, (name, box) in enumerate(_boxes(field, prediction.fields[field.name].value)):
-            found.append(Mark(field.name, index, len(found) + 1, name, box))
+        for index, thing in enumerate(_boxed(field, prediction.fields[field.name].value)):
+            assert thing.box is not None
+            found.append(Mark(field.name, index, len(found) + 1, thing.name, thing.box, photo_of(thing, photos)))
     return found
 
 
@@ -77,15 +82,15 @@ def shorten(label: str) -> str:
     return line if len(line) <= LONGEST_LABEL else f"{line[: LONGEST_LABEL - 1]}…"
 
 
-def _boxes(field: FieldSpec, value: Any) -> list[tuple[str, Box]]:
+def _boxed(field: FieldSpec, value: Any) -> list[LabelledObject]:
     match field.kind:
         case BoxKind():
-            return [(field.name, tuple(value))]
+            return [LabelledObject(field.name, tuple(value))]
         case Items(fields=parts):
             place = next((part.name for part in parts if isinstance(part.kind, BoxKind)), None)
             name = next((part.name for part in parts if isinstance(part.kind, Choice | Text)), None)
             if place is None:
                 return []
-            return [(str(row[name]) if name else field.name, tuple(row[place])) for row in value]
+            return [LabelledObject(str(row[name]) if name else field.name, tuple(row[place]), row) for row in value]
         case _:
             return []

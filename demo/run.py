@@ -26,6 +26,8 @@ def serve(
     console: Console,
 ) -> None:
     """Load the adapters, print the app's address, and serve until interrupted."""
+    named = ", ".join(folder.as_posix() for folder in folders)
+    console.print(f"loading {named or base} …", markup=False, highlight=False)
     engine = Engine.open(folders, base=base)
     tries = list(islice(find_images(examples), EXAMPLES)) if examples is not None else []
     blocks = build_app(engine, dict.fromkeys(engine.cards, tries))

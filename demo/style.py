@@ -64,7 +64,13 @@ CSS = """
 .banner, .banner strong { color: inherit !important; }
 .banner.ask { background: #fff4d6; border-color: #d9a400; color: #5c4400 !important; }
 .banner.wrong { background: #fde8e8; border-color: #d64545; color: #7a1616 !important; }
-.notice { border-left: 3px solid var(--border-color-accent); padding-left: 0.7rem; font-size: 0.9rem;
-  color: var(--quiet); }
+.notice { border-left: 3px solid #d9a400; padding-left: 0.7rem; font-size: 0.9rem; }
+.grid-wrap.fixed-height { min-height: 0 !important; max-height: none !important; }
+.grid-container .thumbnail-item { aspect-ratio: auto !important; height: auto !important; background: none; }
+.grid-container .thumbnail-item img { height: auto !important; max-height: 32rem; object-fit: contain; }
+.grid-container.pt-6 { padding-top: 1.9rem; }
+.grid-container { align-items: start; }
+.grid-container .caption-label { position: static; display: block; max-width: none; white-space: normal;
+  overflow-wrap: anywhere; text-align: left; border: 0; }
 footer { display: none !important; }
 """

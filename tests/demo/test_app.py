@@ -6,30 +6,76 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pydicom
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from gradio_client import Client, handle_file
 from PIL import Image
 
+from datasets_vision.images import open_image
 from demo.app import NO_ADAPTER, assess, build_app, mount
+from demo.photos import MOST_PHOTOS
+from vlm_ft.answers.prediction import FieldValue, Prediction
 
 
 def test_a_photo_is_answered(known: Any, photo: Path) -> None:
-    image, html, raw = assess(known, "plates", str(photo), " look at the edge ")
-    assert image is not None
-    assert image.size == (320, 240)
+    images, html, raw = assess(known, "plates", [str(photo)], " look at the edge ")
+    assert [image.size for image in images] == [(320, 240)]
     assert "scratch" in html
     assert json.loads(raw)["fields"]["kind"]["value"] == "scratch"
     assert known.asked[0].turns[0].text == "look at the edge"
 
 
 def test_a_text_adapter_gets_no_photo(known: Any, photo: Path) -> None:
-    image, html, _ = assess(known, "contracts", str(photo), "Audits are allowed.")
-    assert image is None
-    assert "audit_rights" in html
+    images, html, _ = assess(known, "contracts", [str(photo)], "Audits are allowed.")
+    assert images == []
+    assert "audit rights" in html
     assert known.asked[0].images == ()
-    assert "Give a text first" in assess(known, "contracts", str(photo), "")[1]
+    assert "Give a text first" in assess(known, "contracts", [str(photo)], "")[1]
+
+
+def test_each_box_is_on_its_own_photo(known: Any, photo: Path, tmp_path: Path) -> None:
+    other = tmp_path / "back.png"
+    Image.new("RGB", (200, 300), "white").save(other)
+    found = [{"kind": "scratch", "severity": "minor", "box": [100, 100, 900, 900], "photo": 1}]
+    known.predict = lambda requests: [Prediction({"findings": FieldValue(found)})]
+    (first, second), html, _ = assess(known, "plates", [str(photo), str(other)], None)
+    assert len(first.getcolors(1 << 20)) > 1
+    assert second.getcolors() == [(200 * 300, (255, 255, 255))]
+    assert "Photo</th>" in html
+    assert "drawn on the last one" not in html
+    assert "Photo</th>" not in assess(known, "plates", [str(photo)], None)[1]  # it goes without saying
+    found[0]["photo"] = 3
+    (first, second), html, _ = assess(known, "plates", [str(photo), str(other)], None)
+    assert len(first.getcolors(1 << 20)) == 1
+    assert len(second.getcolors(1 << 20)) > 1
+    assert "names a photo that was not given" in html
+
+
+def test_scans_are_seen_as_scoring_sees_them(known: Any, tmp_path: Path) -> None:
+    rising = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
+    Image.fromarray(rising).save(tmp_path / "sixteen.png")
+    scan = pydicom.Dataset()
+    scan.Rows, scan.Columns, scan.BitsAllocated, scan.BitsStored, scan.HighBit = 48, 64, 16, 16, 15
+    scan.SamplesPerPixel, scan.PhotometricInterpretation, scan.PixelRepresentation = 1, "MONOCHROME2", 0
+    scan.PixelData, scan.SOPClassUID = rising.tobytes(), "1.2.840.10008.5.1.4.1.1.7"
+    scan.file_meta = pydicom.dataset.FileMetaDataset()
+    scan.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    scan.SOPInstanceUID = pydicom.uid.generate_uid()
+    scan.save_as(tmp_path / "scan.dcm", enforce_file_format=True)
+    files = [tmp_path / "scan.dcm", tmp_path / "sixteen.png"]
+    assess(known, "plates", [str(file) for file in files], None)
+    for seen, file in zip(known.asked[0].images, files, strict=True):
+        assert seen.tobytes() == open_image(file).tobytes()
+        assert seen.getextrema()[0] == (0, 255)
+
+
+def test_too_many_photos_are_refused(known: Any, photo: Path) -> None:
+    html = assess(known, "plates", [str(photo)] * (MOST_PHOTOS + 1), None)[1]
+    assert f"more than {MOST_PHOTOS}" in html
+    assert known.asked == []
 
 
 @pytest.mark.parametrize("name", ["text.jpg", "empty.jpg", "cut.png", "huge.png"])
@@ -43,8 +89,8 @@ def test_a_bad_upload_is_one_line(known: Any, photo: Path, tmp_path: Path, name:
             path.write_bytes(whole[: len(whole) // 2])
         case _:
             path.write_text("no image" if name == "text.jpg" else "")
-    image, html, raw = assess(known, "plates", str(path), "")
-    assert (image, raw, known.asked) == (None, "", [])
+    images, html, raw = assess(known, "plates", [str(photo), str(path)], "")
+    assert (images, raw, known.asked) == ([], "", [])
     assert f"</strong> {name}: " in html
     assert str(tmp_path) not in html
 
@@ -54,10 +100,10 @@ def test_what_fails_inside_is_no_traceback(known: Any, photo: Path) -> None:
         raise RuntimeError("CUDA out of memory")
 
     known.predict = fail
-    html = assess(known, "plates", str(photo), "")[1]
+    html = assess(known, "plates", [str(photo)], "")[1]
     assert "Something went wrong inside" in html
     assert "CUDA" not in html
-    assert "reload this page" in assess(known, "gone", str(photo), "")[1]
+    assert "reload this page" in assess(known, "gone", [str(photo)], "")[1]
     assert "Give a photo or a text first" in assess(known, "plates", None, None)[1]
 
 
@@ -70,13 +116,14 @@ def test_no_adapter_is_said(known: Any) -> None:
 @pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")  # Gradio's own use of pandas
 def test_the_address_answers(address: str, photo: Path, tmp_path: Path) -> None:
     client = Client(address, verbose=False)
-    shown, html, raw = client.predict("plates", handle_file(photo), "", api_name="/assess")
-    assert Path(shown["value"] if isinstance(shown, dict) else shown).is_file()
+    shown, html, raw = client.predict("plates", [handle_file(photo)] * 2, "", api_name="/assess")
+    pictures = shown["value"] if isinstance(shown, dict) else shown
+    assert [Path(picture["image"]).is_file() for picture in pictures] == [True, True]
     assert "scratch" in html
     assert json.loads(raw)["decision"] == "answer"
     bad = tmp_path / "bad.jpg"
     bad.write_text("no image")
-    assert "not an image" in client.predict("plates", handle_file(bad), "", api_name="/assess")[1]
+    assert "not an image" in client.predict("plates", [handle_file(bad)], "", api_name="/assess")[1]
     assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/assess"]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets_vision.example import BOX_SCALE, picture_of
+from datasets_vision.example import BOX_SCALE, LabelledObject, photo_of, picture_of
 from datasets_vision.images import open_image
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Items
 from vlm_ft.errors import DataError
@@ -57,7 +57,7 @@ def pictures_of(
     """
     boxes = [*_boxes(fields, truth, len(images), true=True), *_boxes(fields, given, len(images), true=False)]
     return tuple(
-        _picture(image, [box for box in boxes if box.photo == number]) for number, image in enumerate(images, 1)
+        _picture(image, [box for box in boxes if box.photo == number]) for number, image in enumerate(images)
     )
 
 
@@ -66,21 +66,21 @@ class _Boxed:
     sides: list[int]  # 0..1000
     name: str
     true: bool
-    photo: int  # from 1
+    photo: int  # from 0
 
 
-def _boxes(fields: Sequence[FieldSpec], values: dict[str, Any], last: int, *, true: bool) -> Iterator[_Boxed]:
+def _boxes(fields: Sequence[FieldSpec], values: dict[str, Any], images: int, *, true: bool) -> Iterator[_Boxed]:
     """Every box of an answer."""
     for field in fields:
         if field.name not in values:
             continue
         if isinstance(field.kind, BoxKind):
-            yield _Boxed(values[field.name], field.name, true, last)
+            yield _Boxed(values[field.name], field.name, true, images - 1)
         if isinstance(field.kind, Items):
             for item in values[field.name]:
                 names = [str(item[part.name]) for part in field.kind.fields if isinstance(part.kind, Choice)]
                 boxes = [item[part.name] for part in field.kind.fields if isinstance(part.kind, BoxKind)]
-                photo = min(item.get("photo", last), last)
+                photo = photo_of(LabelledObject("", attributes=item), images)
                 yield from (_Boxed(box, names[0] if names else "", true, photo) for box in boxes)
 
 

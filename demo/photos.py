@@ -1,0 +1,66 @@
+"""Uploaded photos: opened as scoring opens them, scans in their own window, and told by their names alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL.Image import Image
+
+from datasets_vision.images import open_image
+from vlm_ft.adapters import Card
+from vlm_ft.errors import DataError
+
+MOST_PHOTOS = 8  # of one case: as many as a finding can name
+EXAMPLE_SIDE = 320  # pixels of an example's longer side
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One photo of a case, upright RGB, and the name of its file."""
+
+    name: str
+    image: Image
+
+    @property
+    def caption(self) -> str:
+        """Its name and its size in pixels."""
+        return f"{self.name}, {self.image.width}×{self.image.height}"
+
+
+def reads_photos(card: Card) -> bool:
+    """Whether the adapter's base takes images at all."""
+    return card.base.kind != "text"
+
+
+def opened(card: Card, files: Sequence[str]) -> tuple[Photo, ...]:
+    """The photos of a case, in their order; none for an adapter that reads text only.
+
+    Raises `DataError` for one that cannot be read, by its name without its folder, and for too many.
+    """
+    if not reads_photos(card):
+        return ()
+    if len(files) > MOST_PHOTOS:
+        raise DataError(f"{len(files)} photos are more than {MOST_PHOTOS}; give those that show the case best")
+    return tuple(_opened(Path(file)) for file in files)
+
+
+def thumbnails(paths: Iterable[Path]) -> dict[Path, Image]:
+    """A small picture of each file that can be read."""
+    found: dict[Path, Image] = {}
+    for path in paths:
+        try:
+            picture = open_image(path)
+        except DataError:
+            continue
+        picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+        found[path] = picture
+    return found
+
+
+def _opened(path: Path) -> Photo:
+    try:
+        return Photo(path.name, open_image(path))
+    except DataError as error:
+        raise DataError(str(error).replace(str(path), path.name)) from error
