@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
 import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets_vision.dicom import DICOM_SUFFIXES, dicom_size, is_dicom, open_dicom
+from datasets_vision.dicom import dicom_size, is_dicom, open_dicom
 from datasets_vision.example import Picture, View
+from datasets_vision.walk import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from datasets_vision.walk import natural_key as natural_key
+from datasets_vision.walk import walk
 from datasets_vision.windows import TAG, checked, levels, limits
 from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}) | DICOM_SUFFIXES
 MAX_PIXELS = 100_000_000
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # no EPS, PDF ...: they start other programs
@@ -66,14 +67,7 @@ def is_image(path: Path) -> bool:
 
 def find_images(folder: Path) -> Iterator[Path]:
     """Every file that `is_image` under `folder`, in natural order: 2 before 10."""
-    found = (path for path in folder.rglob("*") if path.is_file() and is_image(path))
-    return iter(sorted(found, key=natural_key))
-
-
-def natural_key(path: Path) -> list[tuple[int, int, str]]:
-    """A sort key that orders numbers by value and words without case, folder by folder."""
-    words = re.findall(r"[0-9]+|[^0-9/]+|/", path.as_posix())
-    return [(1, int(word), word) if word.isdecimal() else (word != "/", 0, word.casefold()) for word in words]
+    return filter(is_image, walk(folder))
 
 
 def _header(path: Path, max_pixels: int) -> PILImage:

@@ -13,9 +13,22 @@ from datasets_vision.example import Example, Label, LabelledObject, path_of
 from datasets_vision.formats import FORMATS, detect
 from datasets_vision.formats.contract import FOLDER, SetAside, Source, plain, shortened
 from datasets_vision.index import DiskIndex
+from datasets_vision.walk import linked_folders
 from vlm_ft.errors import DataError, nearest
 
 __all__ = ["Reading", "SetAside", "Source", "read", "stream"]
+
+_ROWS = frozenset({"chat", "huggingface", "multiple_choice", "parquet", "preferences", "records", "spans", "tables"})
+_USED_BY: dict[str, frozenset[str]] = {
+    "text": _ROWS | {"dialogues", "label_studio"},
+    "image": _ROWS,
+    "image_folder": frozenset({"coco", "cvat", "label_studio", "labelme", "via"}),
+    "named_by": frozenset({"via"}),
+    "record": frozenset({"records"}),
+    "frames": frozenset({"dicom"}),
+    "window": frozenset({"dicom"}),
+}
+"""Options of a source that some formats alone make use of."""
 
 _MANY_WORDS = 60  # more distinct words than that are free text, no list to choose from
 _LONG_WORD = 200  # characters; no name is longer
@@ -69,13 +82,13 @@ def stream(source: Source) -> Iterator[Example | SetAside]:
 
 
 def _stream(source: Source) -> Iterator[Example | SetAside]:
-    words = _Words(source)
+    unused = _Unused(source)
     usable, set_aside, first = 0, 0, None
     photos: list[Example] = []
     with DiskIndex() as ids:
         for item in _readable(source):
             if isinstance(item, Example):
-                words.note(item.label)
+                unused.note(item.label)
                 item = _in_our_words(source, item)
             if isinstance(item, Example) and not ids.add(item.id, item.source):
                 item = SetAside(item.source, f"id {item.id!r} is taken by {ids.get(item.id)}")
@@ -91,7 +104,7 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
         yield from joined(photos, source.case_by, source.worst_first)
     if not usable:
         raise DataError(_nothing_usable(source.path, set_aside, first))
-    yield from words.unused()
+    yield from unused.told()
 
 
 def _readable(source: Source) -> Iterator[Example | SetAside]:
@@ -110,7 +123,13 @@ def _items(source: Source) -> Iterator[Example | SetAside]:
     name = source.format or detect(path, photo_column=source.image is not None)
     if name not in FORMATS:
         raise DataError(f"{path}: unknown format {name!r}; {nearest(name, FORMATS)}")
-    return FORMATS[name].read(source)
+    for option, used_by in _USED_BY.items():
+        if name not in used_by and getattr(source, option) != Source.model_fields[option].default:
+            known = ", ".join(sorted(used_by))
+            raise DataError(f"{path}: the format {name} makes no use of {option}; leave it out (it is for {known})")
+    for link in (link for folder in (path, source.image_folder) if folder for link in linked_folders(folder)):
+        yield SetAside(str(link), "a link to a folder, which is not followed; copy the folder, or give it as a source")
+    yield from FORMATS[name].read(source)
 
 
 def _check_path(path: Path) -> None:
@@ -126,28 +145,51 @@ def _nothing_usable(path: Path, set_aside: int, first: SetAside | None) -> str:
     return f"{first.place}: {first.reason} (nothing else in {path} is usable, {set_aside} set aside)"
 
 
-class _Words:
-    """Which of the words that `rename` names the source has, and the first few that it has at all."""
+class _Unused:
+    """What a source renames, replaces or ranks that its items never say, and the first few words that they do say."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._missing = set(source.rename)
+        self._names = set(source.rename)
+        self._worst = set(source.worst_first)
+        self._fields = {*source.values, *source.shorten} - set(source.columns)
+        self._values = {(field, word) for field, words in source.values.items() for word in words}
         self._seen: set[str] = set()
+        self._columns: set[str] = set()
 
     def note(self, label: Label) -> None:
-        if not self._missing:
-            return
-        for word in _words(label):
-            if word in self._missing or len(self._seen) <= _MANY_WORDS:
-                self._seen.add(word[:_LONG_WORD])
-            self._missing.discard(word)
-            self._missing -= {key for key in self._missing if key.endswith("*") and word.startswith(key[:-1])}
+        if self._names or self._worst:
+            for word in _words(label):
+                self._note_word(word)
+        if self._fields:
+            self._fields -= label.columns.keys()
+            if len(self._columns) <= _MANY_WORDS:
+                self._columns |= label.columns.keys() - {FOLDER}
+        for field in self._source.values if self._values else ():
+            cell = label.columns.get(self._source.columns.get(field, field))
+            self._values.discard((field, "" if cell is None else plain(cell)))
 
-    def unused(self) -> Iterator[SetAside]:
-        """A slip in the recipe, told without failing: one `rename` may serve several cuts of a set."""
-        for word in sorted(self._missing):
-            remedy = nearest(word, self._seen) if 0 < len(self._seen) <= _MANY_WORDS else "check its spelling"
-            yield SetAside(str(self._source.path), f"rename: nothing is named {word!r}; {remedy}")
+    def _note_word(self, word: str) -> None:
+        if word in self._names or word in self._worst or len(self._seen) <= _MANY_WORDS:
+            self._seen.add(word[:_LONG_WORD])
+        self._names.discard(word)
+        self._names -= {key for key in self._names if key.endswith("*") and word.startswith(key[:-1])}
+        self._worst.discard(_renamed(self._source, word))
+
+    def told(self) -> Iterator[SetAside]:
+        """A slip in the recipe, told without failing: one recipe may serve several cuts of a set."""
+        place = str(self._source.path)
+        for option, words in (("rename", self._names), ("worst_first", self._worst)):
+            for word in sorted(words):
+                remedy = nearest(word, self._seen) if 0 < len(self._seen) <= _MANY_WORDS else "check its spelling"
+                yield SetAside(place, f"{option}: nothing is named {word!r}; {remedy}")
+        for field in sorted(self._fields):
+            option = "values" if field in self._source.values else "shorten"
+            remedy = nearest(field, self._columns) if self._columns else "there are none; leave it out"
+            yield SetAside(place, f"{option}: no item has a column {field!r}; {remedy}")
+        for field, word in sorted(self._values):
+            if field not in self._fields:
+                yield SetAside(place, f"values: {field} is never {word!r}; check its spelling, or leave it out")
 
 
 def _words(label: Label) -> Iterator[str]:
@@ -168,7 +210,9 @@ def _in_our_words(source: Source, example: Example) -> Example | SetAside:
 
 def _image_class(source: Source, example: Example) -> str | None:
     name = example.label.image_class
-    if source.image_class is not None and example.images:
+    if source.image_class is not None:
+        if not example.images:
+            raise DataError(f"image_class {source.image_class!r}: no image to find it in; leave image_class out")
         stem = path_of(example.images[0]).stem
         found = re.search(source.image_class, stem)
         if found is None or not found[1]:

@@ -28,7 +28,7 @@ from datasets_vision.formats import (
     yolo,
 )
 from datasets_vision.formats.contract import Format
-from datasets_vision.walk import walk
+from datasets_vision.walk import linked_folders, suffix_of, walk, walked_once
 from vlm_ft.errors import DataError
 
 FORMATS: dict[str, Format] = {
@@ -62,12 +62,17 @@ def detect(path: Path, photo_column: bool = False) -> str:
     With `photo_column`, among those formats alone that can name photos in a column.
     """
     known = {name: form for name, form in FORMATS.items() if form.photo_column or not photo_column}
-    for name, form in known.items():
-        if form.matches(path):
-            return name
-    raise DataError(f"{path}: no known format in {_seen(path)}; name one with format: {', '.join(known)}")
+    with walked_once(path):
+        for name, form in known.items():
+            if form.matches(path):
+                return name
+        raise DataError(f"{path}: no known format in {_seen(path)}; name one with format: {', '.join(known)}")
 
 
 def _seen(path: Path) -> str:
-    suffixes = Counter(file.suffix.lower() or "(no suffix)" for file in walk(path))
-    return ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(6)) or "an empty folder"
+    suffixes = Counter(suffix_of(file.name) or "(no suffix)" for file in walk(path))
+    told = [f"{count} {suffix}" for suffix, count in suffixes.most_common(6)]
+    linked = sum(1 for _ in linked_folders(path))
+    if linked:
+        told.append(f"{linked} links to folders, which are not followed")
+    return ", ".join(told) or "an empty folder"

@@ -1,7 +1,7 @@
 """Image folders: `class/*.jpg`, or `split/class/*.jpg`, and with a `labels.csv` (file, ...) columns beside.
 
-The file is named relative to `labels.csv`, or by its bare name. Its column `class` names the image's class
-where no folder does.
+The file is named relative to `labels.csv`, or by its bare name; the suffix may be another.
+Its column `class` names the image's class where no folder does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datasets_vision.formats.roles import role_and_folders
 from datasets_vision.formats.table_files import read_table
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.index import DiskIndex
-from datasets_vision.walk import walk
+from datasets_vision.walk import suffix_of, walk
 from vlm_ft.errors import DataError
 
 LABELS = "labels.csv"
@@ -29,13 +29,9 @@ def matches(path: Path) -> bool:
     """Images, and no file that may hold the annotations of another format."""
     if not path.is_dir():
         return False
-    found = False
-    for file in walk(path):
-        suffix = file.suffix.lower()
-        if suffix in _ANNOTATIONS and not file.name.lower().startswith(_PROSE):
-            return False
-        found = found or suffix in IMAGE_SUFFIXES
-    return found
+    if not all(file.name.lower().startswith(_PROSE) for file in walk(path, _ANNOTATIONS)):
+        return False
+    return next(walk(path, IMAGE_SUFFIXES), None) is not None
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -56,7 +52,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 
 def read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
-    """Put the rows of labels.csv, where there is one, under the names of their files."""
+    """Put the rows of labels.csv, where there is one, under the names of their files, without an image's suffix."""
     path = source.path / LABELS
     if not path.is_file():
         source.require_columns(source.path, source.columns.values(), ())
@@ -68,20 +64,27 @@ def read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
             yield row
             continue
         name = PureWindowsPath(row.cells.pop("file").strip()).as_posix()
-        if not rows.add(name, json.dumps([row.line, row.cells])):
+        if not rows.add(_bare(name), json.dumps([row.line, name, row.cells])):
             yield SetAside(f"{path}:{row.line}", f"a second row for {name!r}")
 
 
 def row_of(rows: DiskIndex, image: Path) -> dict[str, str]:
     """The cells of an image's row, which is taken out; none where labels.csv does not name it."""
-    found = rows.pop(image.as_posix()) or rows.pop(image.name)
-    return dict(json.loads(found)[1]) if found else {}
+    found = rows.pop(_bare(image.as_posix())) or rows.pop(_bare(image.name))
+    return dict(json.loads(found)[2]) if found else {}
 
 
 def missing(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
     """The rows that no image took out."""
-    for name, row in rows.items():
-        yield SetAside(f"{source.path / LABELS}:{json.loads(row)[0]}", f"its image {name!r} is missing")
+    for _, row in rows.items():
+        line, name, _ = json.loads(row)
+        yield SetAside(f"{source.path / LABELS}:{line}", f"its image {name!r} is missing")
+
+
+def _bare(name: str) -> str:
+    """Without an image's suffix, as ids are: a row may name the image from which its file was made."""
+    suffix = suffix_of(name)
+    return name[: -len(suffix)] if suffix in IMAGE_SUFFIXES else name
 
 
 def _example(source: Source, path: Path, cells: dict[str, str]) -> Example | SetAside:

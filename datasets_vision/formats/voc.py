@@ -17,14 +17,18 @@ from xml.etree.ElementTree import Element
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import check_size
 from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.folders import missing, read_labels, row_of
 from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, usable, verified_box
-from datasets_vision.formats.table_files import Row, read_table
 from datasets_vision.formats.xml_files import parse_xml, usable_elements
-from datasets_vision.images import find_images, image_size, natural_key
+from datasets_vision.images import IMAGE_SUFFIXES, image_size
+from datasets_vision.index import DiskIndex
+from datasets_vision.walk import walk
 from vlm_ft.errors import DataError
 
+_ANNOTATIONS = "Annotations"
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
+_HEAD = 2000  # bytes that show what an XML file is
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -35,7 +39,7 @@ class _Set:
     source: Source
     images: dict[Path, dict[str, Path]]  # folder -> name and stem, in lower case -> image
     lists: dict[str, list[str]]  # stem -> the split lists that name it
-    rows: dict[str, Row] = field(default_factory=dict)  # stem -> row of labels.csv
+    rows: DiskIndex  # of labels.csv
     read: set[str] = field(default_factory=set)  # stems that an annotation spoke of
 
 
@@ -43,10 +47,13 @@ def matches(path: Path) -> bool:
     """XML under Annotations, or an XML file that begins as an annotation."""
     if not path.is_dir():
         return False
-    first = next(iter(_annotations(path)), None)
+    first = next(_annotations(path), None)
     if first is None:
         return False
-    return (path / "Annotations").is_dir() or b"<annotation" in first.read_bytes()[:2000]
+    if (path / _ANNOTATIONS).is_dir():
+        return True
+    with first.open("rb") as file:
+        return b"<annotation" in file.read(_HEAD)
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -56,26 +63,27 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     be set aside, the example says nothing of objects. An image or a listed name without annotation, and an
     annotation whose image is missing, unreadable or of another size, is set aside.
     """
-    annotations = _annotations(source.path)
-    if not annotations:
-        raise DataError(f"{source.path}: no XML annotation below; give the folder that holds Annotations")
-    whole = _Set(source, _images_by_folder(source.path), _split_lists(source.path))
-    yield from _read_labels(whole)
-    for path in annotations:
-        whole.read.add(path.stem)
-        yield from _read_annotation(whole, path)
-    yield from _unspoken(whole)
+    with DiskIndex() as rows:
+        whole = _Set(source, _images_by_folder(source.path), _split_lists(source.path), rows)
+        yield from read_labels(source, rows)
+        for path in _annotations(source.path):
+            whole.read.add(path.stem)
+            yield from _read_annotation(whole, path)
+        if not whole.read:
+            raise DataError(f"{source.path}: no XML annotation below; give the folder that holds {_ANNOTATIONS}")
+        yield from _unspoken(whole)
 
 
-def _annotations(root: Path) -> list[Path]:
-    folder = root / "Annotations"
-    files = (folder if folder.is_dir() else root).rglob("*")
-    return sorted((file for file in files if file.suffix.lower() == ".xml" and file.is_file()), key=natural_key)
+def _annotations(root: Path) -> Iterator[Path]:
+    """Those below the standard's folder where there is one, else all."""
+    folder = root / _ANNOTATIONS
+    below = folder if folder.is_dir() else root
+    return (file for file in walk(root, {".xml"}) if file.is_relative_to(below))
 
 
 def _images_by_folder(root: Path) -> dict[Path, dict[str, Path]]:
     found: dict[Path, dict[str, Path]] = defaultdict(dict)
-    for path in find_images(root):
+    for path in walk(root, IMAGE_SUFFIXES):
         found[path.parent][path.name.lower()] = path
         found[path.parent].setdefault(path.stem.lower(), path)
     return found
@@ -93,37 +101,19 @@ def _split_lists(root: Path) -> dict[str, list[str]]:
     return found
 
 
-def _read_labels(whole: _Set) -> Iterator[SetAside]:
-    source, path = whole.source, whole.source.path / "labels.csv"
-    if not path.is_file():
-        source.require_columns(source.path, source.columns.values(), ())
-        return
-    header, rows = read_table(path)
-    source.require_columns(path, {"file", *source.columns.values()}, header)
-    for row in rows:
-        if isinstance(row, SetAside):
-            yield row
-            continue
-        stem = PureWindowsPath(row.cells["file"]).stem
-        if stem in whole.rows:
-            yield SetAside(f"{path}:{row.line}", f"a second row for {stem!r}")
-        whole.rows.setdefault(stem, row)
-
-
 def _unspoken(whole: _Set) -> Iterator[SetAside]:
     """What the set names, but no annotation speaks of."""
     root = whole.source.path
-    for names in whole.images.values():
-        for path in dict.fromkeys(names.values()):
-            if path.stem not in whole.read:
-                yield SetAside(str(path), "no annotation for this image")
-    have_image = {path.stem for names in whole.images.values() for path in names.values()}
+    images = dict.fromkeys(path for names in whole.images.values() for path in names.values())
+    for path in images:
+        row_of(whole.rows, path.relative_to(root))  # of an image that could not be used
+        if path.stem not in whole.read:
+            yield SetAside(str(path), "no annotation for this image")
+    known = whole.read | {path.stem for path in images}
     for stem, lists in whole.lists.items():
-        if stem not in whole.read | have_image:
+        if stem not in known:
             yield SetAside(f"{root}/ImageSets/Main/{lists[0]}.txt", f"{stem!r} has no annotation and no image")
-    for stem, row in whole.rows.items():
-        if stem not in whole.read | have_image:
-            yield SetAside(f"{root}/labels.csv:{row.line}", f"{stem!r} has no annotation and no image")
+    yield from missing(whole.source, whole.rows)
 
 
 def _read_annotation(whole: _Set, path: Path) -> Iterator[Example | SetAside]:
@@ -206,7 +196,5 @@ def _plain(text: str) -> bool | str:
 
 
 def _label(whole: _Set, image: Path, objects: tuple[LabelledObject, ...] | None) -> Label:
-    row = whole.rows.get(image.stem)
-    cells = dict(row.cells) if row else {}
-    cells.pop("file", None)
+    cells = row_of(whole.rows, image.relative_to(whole.source.path))
     return Label(image_class=cells.pop("class", "") or None, objects=objects, columns=cells)

@@ -118,3 +118,23 @@ def test_a_region_of_no_image_is_set_aside(tmp_path: Path, item: object) -> None
     found = read(Source(path=tmp_path))
     assert len(found.examples) == 1
     assert "item_index" in found.set_aside[0].reason
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "set", "."], ids=["a folder", "a folder above", "itself"])
+def test_a_linked_folder_is_not_followed_but_told(tmp_path: Path, target: str) -> None:
+    photo(tmp_path / "set/dent/a.png")
+    photo(tmp_path / "elsewhere/b.png")
+    (tmp_path / "set/scratch").symlink_to(tmp_path / target)
+    found = read(Source(path=tmp_path / "set"))
+    assert [example.id for example in found.examples] == ["dent/a"]
+    assert [(entry.place, "link to a folder" in entry.reason) for entry in found.set_aside] == [
+        (str(tmp_path / "set/scratch"), True)
+    ]
+
+
+def test_nothing_but_linked_folders_is_told(tmp_path: Path) -> None:
+    photo(tmp_path / "elsewhere/b.png")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/scratch").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="links to folders, which are not followed"):
+        read(Source(path=tmp_path / "set"))

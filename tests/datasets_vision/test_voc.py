@@ -154,7 +154,7 @@ def test_a_labels_table_gives_classes_and_columns(tmp_path):
     first, second = (example.label for example in found.examples)
     assert (first.image_class, first.columns) == ("metal", {"severity": "low"})
     assert (second.image_class, second.columns) == (None, {})
-    assert "labels.csv:4: 'z' has no annotation and no image" in reasons(found)
+    assert "labels.csv:4: its image 'z.jpg' is missing" in reasons(found)
 
 
 def test_two_annotations_of_one_image_are_a_duplicate(tmp_path):
