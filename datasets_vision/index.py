@@ -61,6 +61,42 @@ class DiskIndex:
             yield _text(key), _text(word)
 
 
+class DiskLists:
+    """Lists of words by key in a scratch database, each in the order in which its words came.
+
+    Keys and words are as in a `DiskIndex`. Words come before `sort`, and are asked for after it. Use it as a context.
+    """
+
+    def __init__(self) -> None:
+        self._database = scratch()
+        self._database.execute("CREATE TABLE words (key BLOB NOT NULL, word BLOB NOT NULL)")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    def add(self, key: str, word: str) -> None:
+        """Put `word` at the end of the list of `key`."""
+        self._database.execute("INSERT INTO words VALUES (?, ?)", (_bytes(key), _bytes(word)))
+
+    def sort(self) -> None:
+        """No more words come: order the keys, by which `get` finds its words."""
+        self._database.execute("CREATE INDEX by_key ON words (key)")
+
+    def get(self, key: str) -> Iterator[str]:
+        """The words of one key."""
+        rows = self._database.execute("SELECT word FROM words WHERE key = ? ORDER BY rowid", (_bytes(key),))
+        return (_text(word) for (word,) in rows)
+
+    def __iter__(self) -> Iterator[str]:
+        """Every key once."""
+        return (_text(key) for (key,) in self._database.execute("SELECT DISTINCT key FROM words ORDER BY key"))
+
+
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 

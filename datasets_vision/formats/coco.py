@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,31 @@ from typing import Any
 from datasets_vision.example import Box, Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.json_files import read_json
+from datasets_vision.formats.json_reader import DECODER, JsonReader
 from datasets_vision.formats.shapes import Size, boxed, numbers, outlined, several_outlined, shown, usable, verified_box
 from datasets_vision.images import image_size
+from datasets_vision.index import DiskIndex, DiskLists
 from vlm_ft.errors import DataError, nearest
 
+_IMAGES, _FAULTS = "images", "faults"  # neither is an id as JSON
 _OWN_KEYS = frozenset({"id", "image_id", "category_id", "bbox", "segmentation", "area", "keypoints", "num_keypoints"})
 _IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", "license", "coco_url", "flickr_url", "date_captured"})
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One annotation file: its lists, keyed."""
+    """One annotation file. Entries lie on disk as "index text", the annotations by image id."""
 
     path: Path
-    images: list[tuple[str, dict[str, Any]]]  # with the place of each
-    annotations: dict[Any, list[tuple[str, dict[str, Any]]]]  # by image id
-    names: dict[Any, str]  # of the categories
+    ids: DiskIndex  # "part id" -> index of its entry
+    entries: DiskLists
+    names: dict[str, str]  # of the categories, by id
+
+    def listed(self, part: str, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The entries under a key, with the place of each."""
+        for word in self.entries.get(key):
+            index, _, text = word.partition(" ")
+            yield f"{self.path}: {part}[{index}]", DECODER.decode(text)
 
 
 def matches(path: Path) -> bool:
@@ -45,57 +53,72 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     broken = False
     for path in files:
         try:
-            content = read_json(path)
-            faults: list[SetAside] = []
-            file = _file(path, content, faults)
+            with DiskIndex() as ids, DiskLists() as entries:
+                yield from _read_file(pictures, _File(path, ids, entries, {}))
         except DataError as error:
             broken = True
             yield SetAside.of(path, error)
-            continue
-        yield from faults
-        for place, image in file.images:
-            yield from _read_image(pictures, file, place, image)
     if not broken:
         yield from pictures.unspoken()
     yield from beside(kinds, "coco")
 
 
-def _file(path: Path, content: Any, faults: list[SetAside]) -> _File:
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise DataError(f"{path}: has no list of images; COCO has images, annotations and categories")
-    names = {
-        category["id"]: str(category["name"]).strip()
-        for _, category in _once(path, content, "categories", faults)
-        if category.get("name")
-    }
-    images = _once(path, content, "images", faults)
-    known = {image["id"] for _, image in images}
-    annotations: dict[Any, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
-    for place, annotation in _once(path, content, "annotations", faults):
-        image = annotation.get("image_id")
-        if isinstance(image, int | str) and image in known:
-            annotations[image].append((place, annotation))
-        else:
-            faults.append(SetAside(place, f"image_id {shown([image])} is in no list of images; mend it"))
-    return _File(path, images, annotations, names)
+def _read_file(pictures: Pictures, file: _File) -> Iterator[Example | SetAside]:
+    """Its entries are put on disk first: annotations may stand before their images."""
+    _load(file)
+    file.entries.sort()
+    for fault in file.entries.get(_FAULTS):
+        yield SetAside(*json.loads(fault))
+    for image in file.entries:
+        if image not in (_IMAGES, _FAULTS) and file.ids.get(f"images {image}") is None:
+            for place, _ in file.listed("annotations", image):
+                yield SetAside(place, f"image_id {image} is in no list of images; mend it")
+    for place, entry in file.listed("images", _IMAGES):
+        yield from _read_image(pictures, file, place, entry)
 
 
-def _once(path: Path, content: dict[str, Any], part: str, faults: list[SetAside]) -> list[tuple[str, dict[str, Any]]]:
-    """The entries of a list, each with its place; one without an id, or whose id is taken, is set aside."""
-    found: dict[Any, tuple[str, dict[str, Any]]] = {}
-    listed = content.get(part, [])
-    if not isinstance(listed, list):
-        raise DataError(f"{path}: {part} is no list; COCO has lists of images, annotations and categories")
-    for index, entry in enumerate(listed):
-        place = f"{path}: {part}[{index}]"
-        key = entry.get("id") if isinstance(entry, dict) else None
-        if not isinstance(key, int | str) or isinstance(key, bool):
-            faults.append(SetAside(place, "an entry without an id; write a number"))
-        elif key in found:
-            faults.append(SetAside(place, f"id {key} is taken by {found[key][0].removeprefix(f'{path}: ')}"))
-        else:
-            found[key] = place, entry
-    return list(found.values())
+def _load(file: _File) -> None:
+    with JsonReader(file.path) as reader:
+        parts = set()
+        for key in reader.members() if reader.following() == "{" else ():
+            if key not in ("images", "annotations", "categories"):
+                reader.pass_over()
+                continue
+            if reader.following() != "[":
+                raise DataError(f"{file.path}: {key} is no list; COCO has lists of images, annotations and categories")
+            parts.add(key)
+            for index in reader.members():
+                _keep(file, str(key), index, *reader.value())
+        if not parts:
+            reader.value()
+        reader.finish()
+    if "images" not in parts:
+        raise DataError(f"{file.path}: has no list of images; COCO has images, annotations and categories")
+
+
+def _keep(file: _File, part: str, index: int | str, entry: Any, text: str) -> None:
+    """An entry goes to its list; one without an id, or whose id is taken, is a fault."""
+    fault = None
+    key = _key(entry.get("id")) if isinstance(entry, dict) else None
+    if key is None:
+        fault = "an entry without an id; write a number"
+    elif not file.ids.add(f"{part} {key}", str(index)):
+        fault = f"id {key} is taken by {part}[{file.ids.get(f'{part} {key}')}]"
+    elif part == "images":
+        file.entries.add(_IMAGES, f"{index} {text}")
+    elif part == "categories":
+        file.names[key] = str(entry.get("name") or "").strip()
+    elif (image := _key(entry.get("image_id"))) is not None:
+        file.entries.add(image, f"{index} {text}")
+    else:
+        fault = f"image_id {shown([entry.get('image_id')])} is in no list of images; mend it"
+    if fault:
+        file.entries.add(_FAULTS, json.dumps([f"{file.path}: {part}[{index}]", fault]))
+
+
+def _key(value: Any) -> str | None:
+    """An id as JSON, None for what is none: 1 is not "1", nor true."""
+    return json.dumps(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
 def _read_image(pictures: Pictures, file: _File, place: str, entry: dict[str, Any]) -> Iterator[Example | SetAside]:
@@ -106,14 +129,14 @@ def _read_image(pictures: Pictures, file: _File, place: str, entry: dict[str, An
     except DataError as error:
         yield SetAside.of(place, error)
         return
-    objects, faults = usable(_objects(file, file.annotations.get(entry["id"], []), size))
+    objects, faults = usable(_objects(file, file.listed("annotations", json.dumps(entry["id"])), size))
     yield from faults
     columns = {key: value for key, value in entry.items() if key not in _IMAGE_KEYS and isinstance(value, str)}
     yield pictures.example(image, Label(objects=objects, columns=columns), place, file.path)
 
 
 def _objects(
-    file: _File, annotations: list[tuple[str, dict[str, Any]]], size: Size
+    file: _File, annotations: Iterable[tuple[str, dict[str, Any]]], size: Size
 ) -> Iterator[LabelledObject | SetAside]:
     for place, annotation in annotations:
         try:
@@ -124,9 +147,9 @@ def _objects(
 
 def _object(file: _File, place: str, annotation: dict[str, Any], size: Size) -> LabelledObject:
     category = annotation.get("category_id")
-    name = file.names.get(category) if isinstance(category, int | str) else None
+    name = file.names.get(_key(category) or "")
     if not name:
-        known = nearest(str(category), map(str, file.names)) if file.names else "the file has no categories"
+        known = nearest(_key(category) or "", file.names) if file.names else "the file has no categories"
         raise DataError(f"{place}: category_id {shown([category])} is no category; {known}")
     attributes = _attributes(annotation)
     segmentation, box = annotation.get("segmentation"), annotation.get("bbox")
