@@ -114,7 +114,7 @@ def _conversation(record: Mapping[str, Any]) -> Any:
 def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     turns = next((record[name] for name in TURNS if name in record), None)
     if turns is None:
-        raise DataError(f"no {' or '.join(TURNS)} in it but {', '.join(record)[:80] or 'nothing'}")
+        raise DataError(f"no {' or '.join(TURNS)} in it but {', '.join(record)[:80] or 'nothing'}; write one")
     said = spoken(turns)
     last = max((number for number, turn in enumerate(said.turns) if turn.role == "assistant"), default=-1)
     if last < 0:

@@ -86,7 +86,7 @@ class RowReader:
         cells[FOLDER] = self._folder
         text = self._source.render({column: "" if cell is None else cell for column, cell in cells.items()})
         if not text and not images:
-            return SetAside(place, f"no text in {self._source.text!r}, and no photo")
+            return SetAside(place, f"no text in {self._source.text!r}, and no photo; fill one")
         return Example(
             id=name,
             turns=(Turn("user", text),) if text else (),

@@ -94,6 +94,13 @@ class Source(BaseModel):
     window: Window | None = None
     limit: int | None = Field(default=None, ge=1)
 
+    @field_validator("path", mode="before")
+    @classmethod
+    def _somewhere(cls, given: Any) -> Any:
+        if given == "":
+            raise ValueError("an empty path; write the folder or file, '.' for the one that you are in")
+        return given
+
     @field_validator("rename", "columns", "values", mode="before")
     @classmethod
     def _words_not_booleans(cls, given: Any) -> Any:
@@ -129,6 +136,8 @@ class Source(BaseModel):
             raise ValueError("group_block without group; give a regex whose last group is the number")
         if self.group is not None and self.group_by is not None:
             raise ValueError("group and group_by both name what stays together; leave one out")
+        if self.worst_first and self.case_by is None:
+            raise ValueError("worst_first without case_by; say whose photos are one case, or leave it out")
         for key in ("values", "shorten") if self.columns else ():
             for field in getattr(self, key):
                 if field not in self.columns:

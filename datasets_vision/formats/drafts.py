@@ -175,7 +175,7 @@ class _File:
         except DataError as error:
             return SetAside(draft.place, str(error))
         if not text and not images:
-            return SetAside(draft.place, f"no text in {self.source.text!r}")
+            return SetAside(draft.place, f"no text in {self.source.text!r}; fill its columns")
         return Example(
             id=f"{self.stem}:{draft.name}",
             turns=(*draft.before, Turn("user", text)) if text or draft.before else (),

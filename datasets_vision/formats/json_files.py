@@ -32,6 +32,8 @@ _HEAD = 1 << 20  # bytes that tell a file's kind
 _PIECE = 1 << 16  # bytes of a line that is passed over
 _LOOKED_AT = 8  # files of a folder that tell its kind
 _SPACE = re.compile(r"[ \t\r\n]*")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF = "half of a surrogate pair (as \\ud83d) in its text; write the whole character"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,16 @@ def read_json(path: Path) -> Any:
     if not text:
         raise DataError(f"{path}: 0 bytes, no JSON; export it again")
     try:
-        return _DECODER.decode(text)
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}); export it again") from error
     except RecursionError as error:
         raise DataError(f"{path}: lists in lists in lists ..., nested too deeply; export it again") from error
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
+    if _SURROGATE.search(text) and not _is_text(value):
+        raise DataError(f"{path}: {_HALF}")
+    return value
 
 
 @lru_cache(maxsize=64)
@@ -136,7 +141,7 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
             try:
                 text = decoded(path, line if number > 1 else without_mark(path, line)).strip()
                 if text:
-                    yield Entry(place, str(number), _DECODER.decode(text))
+                    yield _entry(place, str(number), _DECODER.decode(text), _SURROGATE.search(text) is not None)
             except json.JSONDecodeError as error:
                 yield SetAside(place, f"not JSON: {error.msg} at character {error.pos + 1}; mend the line")
             except (DataError, ValueError, RecursionError) as error:
@@ -161,6 +166,19 @@ def _text(path: Path) -> str:
     return read_text(path, MAX_FILE)
 
 
+def _entry(place: str, name: str, value: Any, doubtful: bool) -> Entry | SetAside:
+    """`doubtful`: its text has escapes that may be half a character, which no file or model could take."""
+    return SetAside(place, _HALF) if doubtful and not _is_text([name, value]) else Entry(place, name, value)
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "not JSON that can be read: lists in lists in lists ...; flatten it"
@@ -175,7 +193,12 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs)
+def _constant(word: str) -> float | None:
+    """NaN is what Python writes for a number that is missing."""
+    return None if word == "NaN" else float(word)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +223,12 @@ def _members_of(path: Path, text: str) -> Iterator[Entry | SetAside]:
 
 def _of_list(path: Path, text: str, start: int, *, whole: bool) -> Iterator[Entry | SetAside]:
     line, counted, number = 1, 0, 0
+    doubtful = _SURROGATE.search(text) is not None
     try:
         for member in _members(text, start, whole=whole):
             line += text.count("\n", counted, member.start)
             counted, number = member.start, number + 1
-            yield Entry(f"{path}:{line}", str(number), member.value)
+            yield _entry(f"{path}:{line}", str(number), member.value, doubtful)
     except (ValueError, RecursionError) as error:
         yield _broken(path, text, error, line)
 
@@ -217,6 +241,7 @@ def _of_dict(path: Path, text: str, start: int) -> Iterator[Entry | SetAside]:
             members.append(member)
     except (ValueError, RecursionError) as error:
         broken = _broken(path, text, error, 1 + text.count("\n", 0, members[-1].start if members else 0))
+    doubtful = _SURROGATE.search(text) is not None
     lists = [member for member in members if _is_records(member)]
     if len(lists) == 1:
         yield from _of_list(path, text, lists[0].start, whole=False)
@@ -225,9 +250,9 @@ def _of_dict(path: Path, text: str, start: int) -> Iterator[Entry | SetAside]:
         for member in members:
             line += text.count("\n", counted, member.start)
             counted = member.start
-            yield Entry(f"{path}:{line}", str(member.key), member.value)
+            yield _entry(f"{path}:{line}", str(member.key), member.value, doubtful)
     elif broken is None:
-        yield Entry(f"{path}:1", "1", {str(member.key): member.value for member in members})
+        yield _entry(f"{path}:1", "1", {str(member.key): member.value for member in members}, doubtful)
     if broken is not None:
         yield broken
 

@@ -41,7 +41,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     question = record.get("question")
     if not isinstance(question, str) or not question.strip():
-        raise DataError(f"no question in it but {', '.join(record)[:80] or 'nothing'}")
+        raise DataError(f"no question in it but {', '.join(record)[:80] or 'nothing'}; write one")
     options = _options(record)
     letters = _letters(record, len(options))
     right = _right(record, options, letters)
@@ -60,7 +60,7 @@ def _options(record: Mapping[str, Any]) -> list[str]:
     given: list[Any] = next((record[key] for key in _OPTIONS if isinstance(record.get(key), list)), [])
     options = [plain(option).strip() for option in given if isinstance(option, str | int | float)]
     if len(given) < 2 or len(options) < len(given) or not all(options):
-        raise DataError(f"options {str(given)[:60]!r} are no list of two or more texts")
+        raise DataError(f"options {str(given)[:60]!r} are no list of two or more texts; write them")
     if len(set(options)) < len(options):
         twice = next(option for option in options if options.count(option) > 1)
         raise DataError(f"option {twice[:60]!r} stands twice; drop one")
@@ -75,7 +75,7 @@ def _letters(record: Mapping[str, Any], count: int) -> list[str]:
         return list(ascii_uppercase[:count])
     letters = [plain(letter).strip() for letter in given] if isinstance(given, list) else []
     if len(letters) != count or len(set(letters)) != count:
-        raise DataError(f"option_ids {str(given)[:60]!r} do not name the {count} options")
+        raise DataError(f"option_ids {str(given)[:60]!r} do not name the {count} options; give each a name of its own")
     return letters
 
 
@@ -84,7 +84,9 @@ def _right(record: Mapping[str, Any], options: list[str], letters: list[str]) ->
     flags = record.get("correct")
     if isinstance(flags, list):
         if len(flags) != len(options) or not all(isinstance(flag, bool) for flag in flags):
-            raise DataError(f"correct {str(flags)[:60]!r} is no true or false for each of the {len(options)} options")
+            raise DataError(
+                f"correct {str(flags)[:60]!r} is no true or false for each of the {len(options)} options; mend it"
+            )
         if not any(flags):
             raise DataError("no option is correct; mark the right one")
         return [place for place, flag in enumerate(flags) if flag]

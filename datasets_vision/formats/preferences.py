@@ -47,7 +47,8 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     form = _form(record)
     if form is None:
         raise DataError(
-            f"no {' and '.join(_PAIR)}, no {' and '.join(_OUTPUTS)}, no {', '.join(_UNPAIRED)} (true or false)"
+            f"no {' and '.join(_PAIR)}, no {' and '.join(_OUTPUTS)}, no {', '.join(_UNPAIRED)} (true or false); "
+            "write one of these"
         )
     cells: dict[str, Any]
     if form == _UNPAIRED:

@@ -62,7 +62,7 @@ def _text(record: Mapping[str, Any]) -> tuple[str, Spans | None]:
     """The text, and where its tokens stand; tokens joined by spaces where the text does not have them in order."""
     text, tokens = record.get("text"), record.get("tokens")
     if tokens is not None and not (isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)):
-        raise DataError(f"tokens {str(tokens)[:60]!r} are no list of words")
+        raise DataError(f"tokens {str(tokens)[:60]!r} are no list of words; write a list of texts")
     if not isinstance(text, str):
         if not tokens:
             raise DataError("neither text nor tokens; write one")

@@ -174,7 +174,7 @@ def _rows(path: Path, dialect: _Dialect, header: tuple[str, ...]) -> Iterator[Ro
                 yield SetAside(f"{path}:{line}", f"not a row ({error}); is a quote left open?")
                 continue
             if lines.any_long(line, reader.line_num):
-                yield SetAside(f"{path}:{line}", f"a line of more than {MAX_LINE} characters")
+                yield SetAside(f"{path}:{line}", f"a line of more than {MAX_LINE} characters; cut it")
             elif len(cells) == len(header):
                 yield Row(line, dict(zip(header, cells, strict=True)))
             elif cells:
@@ -183,4 +183,8 @@ def _rows(path: Path, dialect: _Dialect, header: tuple[str, ...]) -> Iterator[Ro
 
 def _width_fault(cells: int, columns: int, first: int, last: int) -> str:
     fault = f"{cells} cells where the header has {columns}"
-    return f"{fault}; the row runs to line {last}: is a quote left open?" if last > first else fault
+    return (
+        f"{fault}; the row runs to line {last}: is a quote left open?"
+        if last > first
+        else f"{fault}; quote a cell that holds the delimiter"
+    )

@@ -1,0 +1,94 @@
+"""What a source says and its format or its items have no use for: refused, or told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from datasets_vision.source import Source, read
+from tests.datasets_vision.written import write_image
+from vlm_ft.errors import DataError
+
+ROWS = "text,kind,who\nit leaks,leak,a\nit hums,noise,a\nit is hot,heat,b\n"
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    (tmp_path / "rows.csv").write_text(ROWS)
+    return tmp_path / "rows.csv"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"image_folder": "x"}, {"named_by": "x"}, {"record": "x"}, {"frames": "each"}, {"window": "lung"}],
+    ids=lambda option: next(iter(option)),
+)
+def test_an_option_that_the_format_ignores_is_refused(rows: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=f"the format tables makes no use of {next(iter(option))}; leave it out"):
+        read(Source(path=rows, **option))
+
+
+@pytest.mark.parametrize("option", [{"text": "{kind}"}, {"window": "p1-p99"}], ids=str)
+def test_photos_take_no_text_and_no_window(tmp_path: Path, option: dict[str, Any]) -> None:
+    for name in ("a/1.png", "b/2.png"):
+        write_image(tmp_path / name)
+    with pytest.raises(DataError, match="the format folders makes no use of"):
+        read(Source(path=tmp_path, **option))
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"rename": {"leek": "x"}}, "rename: nothing is named 'leek'; did you mean 'leak'?"),
+        ({"values": {"kinds": {"leak": "x"}}}, "values: no item has a column 'kinds'; did you mean 'kind'?"),
+        ({"values": {"who": {"a": "x", "b": "y", "c": "z"}}}, "values: who is never 'c'"),
+        ({"shorten": {"kinds": 4}}, "shorten: no item has a column 'kinds'; did you mean 'kind'?"),
+        (
+            {"case_by": "group", "group_by": "who", "columns": {"kind": "kind"}, "worst_first": ["leek"]},
+            "worst_first: nothing is named 'leek'; did you mean 'leak'?",
+        ),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
+)
+def test_a_word_that_no_item_says_is_told(rows: Path, option: dict[str, Any], told: str) -> None:
+    found = read(Source(path=rows, **option))
+    assert found.examples
+    assert any(told in entry.reason for entry in found.set_aside)
+
+
+def test_what_is_used_is_not_told(rows: Path) -> None:
+    options = {"columns": {"fault": "kind"}, "values": {"fault": {"leak": "a", "noise": "b", "heat": "c"}}}
+    assert read(Source(path=rows, shorten={"fault": 3}, **options)).set_aside == ()
+
+
+def test_a_class_from_a_photo_s_name_needs_a_photo(rows: Path) -> None:
+    with pytest.raises(DataError, match="no image to find it in; leave image_class out"):
+        read(Source(path=rows, image_class="(a)"))
+
+
+@pytest.mark.parametrize(
+    ("option", "told"), [({"path": ""}, "an empty path"), ({"worst_first": ["a"]}, "worst_first without case_by")]
+)
+def test_a_slip_in_the_source_itself_is_refused(option: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Source.model_validate({"path": "rows.csv", **option})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"text": "\\ud83d"}\n{"text": "fine \\ud83d\\ude00"}\n',
+        '[{"text": "\\udc00"}, {"text": "fine"}]',
+        '{"\\ud800": {"text": "a"}, "b": {"text": "fine"}}',
+    ],
+    ids=["lines", "list", "dict"],
+)
+def test_half_a_character_sets_its_record_aside(tmp_path: Path, content: str) -> None:
+    path = tmp_path / ("a.json" if content[0] == "[" or "b" in content else "a.jsonl")
+    path.write_text(content)
+    found = read(Source(path=path, format="records"))
+    assert [example.text[:4] for example in found.examples] == ["fine"]
+    assert "half of a surrogate pair" in found.set_aside[0].reason
