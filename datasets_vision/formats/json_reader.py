@@ -116,14 +116,14 @@ class JsonReader:
         """Forget what has been read, and read on."""
         self._line += self._text.count("\n", 0, self._at)
         data = self._file.read(size)
+        self._ended = not data
         if not self._bytes:
             if not data:
                 raise DataError(f"{self._path}: 0 bytes, no JSON; export it again")
             data = without_mark(self._path, data)
-        self._ended = not data
         pending = self._decoder.getstate()[0]
         try:
-            text = self._decoder.decode(data, final=not data)
+            text = self._decoder.decode(data, final=self._ended)
         except UnicodeDecodeError as error:
             byte, place = error.object[error.start], self._bytes - len(pending) + error.start
             raise DataError(

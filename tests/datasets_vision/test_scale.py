@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,18 @@ def rows(path: Path, count: int) -> None:
         file.writelines(f"row {number} tells of part {number % 97},kind{number % 7}\n" for number in range(count))
 
 
+def coco(path: Path, count: int) -> None:
+    """Of three annotations an image; the images are missing but for one."""
+    images = [{"id": number, "file_name": f"{number}.png"} for number in range(count)]
+    boxes = [
+        {"id": number, "image_id": number % count, "category_id": 1, "bbox": [1, 1, 2, 2]}
+        for number in range(3 * count)
+    ]
+    names = [{"id": 1, "name": "dent"}]
+    path.write_text(json.dumps({"images": images, "annotations": boxes, "categories": names}))
+    Image.new("L", (8, 8)).save(path.parent / "0.png")
+
+
 def peak(path: Path) -> tuple[int, int]:
     """(items, peak resident KiB) of a process that streams `path`."""
     done = subprocess.run([sys.executable, "-c", STREAM, str(path)], capture_output=True, text=True, check=True)
@@ -45,6 +58,17 @@ def test_peak_memory_does_not_grow_with_the_rows(tmp_path):
         rows(tmp_path / f"{count}.csv", count)
         read_rows, size = peak(tmp_path / f"{count}.csv")
         assert read_rows == count
+        sizes.append(size)
+    assert sizes[1] < sizes[0] * TOLERANCE
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak resident size is read from /proc")
+def test_peak_memory_does_not_grow_with_the_annotations(tmp_path):
+    sizes = []
+    for count in (100, 10_000):
+        coco(tmp_path / "coco.json", count)
+        items, size = peak(tmp_path / "coco.json")
+        assert items == count
         sizes.append(size)
     assert sizes[1] < sizes[0] * TOLERANCE
 
