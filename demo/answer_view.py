@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from demo.derived_view import derived_view
-from demo.markup import columns, section, table, words
+from demo.markup import section, table, words
 from demo.photo_view import PHOTO, Mark, colour, marks
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
@@ -20,6 +20,8 @@ from vlm_ft.answers.prediction import Distribution, FieldValue, Prediction
 
 MOST_BARS = 6
 MOST_CHIPS = 12
+NUMBER = "No."
+"""The column of the numbers that stand on the photo."""
 YES_NO = {"true": "Yes", "false": "No"}
 
 
@@ -188,9 +190,8 @@ def _items(name: str, kind: Items, rows: Sequence[Mapping[str, Any]], placed: Se
     if not rows:
         return '<p class="none">None listed.</p>'
     numbers = {mark.index: mark.number for mark in placed if mark.field == name}
-    corner = '<th scope="col" aria-label="number on the photo"></th>' if numbers else ""
-    head = corner + columns(_title(part.name) for part in kind.fields)
-    return table(head, (_item(kind, row, numbers.get(index)) for index, row in enumerate(rows)))
+    names = [*([NUMBER] if numbers else []), *(_title(part.name) for part in kind.fields)]
+    return table(names, (_item(kind, row, numbers.get(index)) for index, row in enumerate(rows)))
 
 
 def _item(kind: Items, row: Mapping[str, Any], number: int | None) -> list[str]:

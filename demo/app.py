@@ -145,7 +145,8 @@ def _assess_page(predictor: Predictor, examples: Examples) -> None:
                 photos = _photo_input()
                 seen = gr.Gallery(
                     label="As the adapter sees them",
-                    columns=4,
+                    columns=3,
+                    fit_columns=False,
                     height="auto",
                     object_fit="contain",
                     interactive=False,
@@ -172,7 +173,7 @@ def _assess_page(predictor: Predictor, examples: Examples) -> None:
             with gr.Accordion("Answer as JSON", open=False, visible=False) as raw_place:
                 raw = gr.Code(language="json", interactive=False, show_label=False)
             with gr.Accordion("About this adapter"):
-                about = gr.HTML(card_view(first))
+                about = gr.HTML(card_view(first, names[0]))
 
     results = [shown, answer, raw, raw_place]
     gr.on(
@@ -272,6 +273,6 @@ def _adapter_shown(
         *_looked(predictor, adapter, photos),
         gr.update(visible=reads_photos(card)),
         gr.update(label=_text_label(card)),
-        card_view(card),
+        card_view(card, adapter),
         *(gr.update(visible=name == adapter) for name in tried),
     )

@@ -12,9 +12,10 @@ from vlm_ft.adapters import Card
 FIRST_FIGURES = 4
 
 
-def card_view(card: Card) -> str:
-    """The facts as a list of terms, the figures as a table; all escaped."""
+def card_view(card: Card, name: str) -> str:
+    """The facts of the adapter of that name as a list of terms, the figures as a table; all escaped."""
     facts = {
+        "Name": escape(name),
         "Task": escape(card.form.title),
         "Tells": escape(", ".join(map(words, card.form.names))),
         "Base": escape(card.base.name),

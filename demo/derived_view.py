@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from demo.markup import columns, section, table, words
+from demo.markup import section, table, words
 from vlm_ft.answers.derivations.estimate import Estimate, Line, NotPriced
 from vlm_ft.answers.derivations.priority import Priority
 
@@ -22,7 +22,9 @@ def _estimate_view(values: Mapping[str, Any]) -> str:
     if not estimate.lines:
         total = _span(0, 0) if estimate.complete else "not priced"
     partly = "" if estimate.complete or not estimate.lines else " <small>without what is not priced</small>"
-    lines = _table(("Part", "Damage", "Severity", "Labour", "Parts", "Note"), [_line(line) for line in estimate.lines])
+    noted = any(line.note for line in estimate.lines)
+    names = ("Part", "Damage", "Severity", "Labour", "Parts", *(["Note"] if noted else []))
+    lines = _table(names, [_line(line)[: len(names)] for line in estimate.lines])
     return section(
         "Repair estimate",
         f"rate card {estimate.card}, version {estimate.version}",
@@ -51,7 +53,7 @@ VIEWS: dict[str, Callable[[Mapping[str, Any]], str]] = {"estimate": _estimate_vi
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of texts; "" where it would be empty."""
-    return table(columns(head), [map(escape, row) for row in rows]) if rows else ""
+    return table(head, [map(escape, row) for row in rows]) if rows else ""
 
 
 def _list(title: str, entries: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 
@@ -17,15 +17,12 @@ def section(title: str, gloss: str, body: str) -> str:
     return f'<section class="field"><h3>{escape(title)}{small}</h3>{body}</section>'
 
 
-def table(head: str, rows: Iterable[Iterable[str]]) -> str:
-    """A table of HTML cells below the HTML of its head; on a narrow page it scrolls by itself."""
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return (
-        '<div class="wide" tabindex="0" role="region" aria-label="table">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+def table(names: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table of HTML cells below the names of its columns; on a narrow page each row is a list of its own."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    body = "".join(f"<tr>{''.join(map(_cell, names, row))}</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def columns(names: Iterable[str]) -> str:
-    """The head of a table whose columns have these names, escaped."""
-    return "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+def _cell(name: str, cell: str) -> str:
+    return f'<td data-of="{escape(name)}">{cell}</td>'

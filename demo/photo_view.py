@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from PIL.Image import Image
 
 from datasets_vision.example import BOX_SCALE, Box, LabelledObject, photo_of
+from demo.markup import words
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Items, Text
 from vlm_ft.answers.prediction import Prediction
@@ -20,6 +22,7 @@ PHOTO = "photo"
 """The part of an item that says, from 1, on which photo of a case it lies."""
 
 LONGEST = 1280  # pixels of the drawn photo's longer side
+LEGIBLE = 640
 LABEL_SHARE = 0.032  # of the longer side: legible where the photo is as wide as a phone
 
 LONGEST_LABEL = 24  # characters
@@ -55,13 +58,18 @@ def colour(number: int) -> str:
 
 
 def drawn(photo: Image, placed: list[Mark]) -> Image:
-    """A copy of the photo, at most `LONGEST` pixels a side, with every mark's box and name."""
+    """A copy of the photo, at most `LONGEST` pixels a side, with every mark's box and name.
+
+    One with marks that is smaller than `LEGIBLE` pixels is enlarged, so that they can be read.
+    """
     import supervision as sv  # 1.5 s, and the first answer is soon enough
 
     scene = photo.copy()
     scene.thumbnail((LONGEST, LONGEST))
     if not placed:
         return scene
+    if (times := math.ceil(LEGIBLE / max(scene.size))) > 1:
+        scene = scene.resize((scene.width * times, scene.height * times))
     longer = max(scene.size)
     sides = np.array([mark.box for mark in placed], dtype=float) / BOX_SCALE
     found = sv.Detections(
@@ -70,7 +78,7 @@ def drawn(photo: Image, placed: list[Mark]) -> Image:
     palette = sv.ColorPalette.from_hex(list(PALETTE))
     scene = sv.BoxAnnotator(color=palette, thickness=max(2, longer // 320)).annotate(scene, found)
     size = max(11, round(longer * LABEL_SHARE))
-    labels = [shorten(f"{mark.number} {mark.name}") for mark in placed]
+    labels = [shorten(f"{mark.number} {words(mark.name)}") for mark in placed]
     writer = sv.RichLabelAnnotator(color=palette, font_size=size, text_padding=max(3, size // 4), smart_position=True)
     written: Image = writer.annotate(scene, found, labels)
     return written

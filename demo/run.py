@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -36,4 +37,10 @@ def serve(
     except OSError as error:
         raise DataError(f"--port {port}: cannot be listened on ({error}); give another one") from error
     console.print(f"the app: {address}  (Ctrl-C stops it)")
-    blocks.block_thread()
+    try:
+        while True:  # Gradio's own way of waiting tells of Ctrl-C in its own words
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        console.print("\nstopped")
+    finally:
+        blocks.close(verbose=False)

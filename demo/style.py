@@ -53,10 +53,18 @@ CSS = """
 .bar i { display: block; height: 100%; background: var(--quiet); }
 .chosen .bar i { background: var(--color-accent); }
 .rest, .none { color: var(--quiet); font-size: 0.9rem; }
-.wide { overflow-x: auto; contain: inline-size; }
+.wide { overflow-x: auto; contain: inline-size; overflow-wrap: anywhere; }
 .wide table { width: 100%; border-collapse: collapse; }
 .wide th { text-align: left; font-weight: 600; font-size: 0.85rem; color: var(--quiet); }
 .wide th, .wide td { padding: 0.35rem 0.8rem 0.35rem 0; }
+@media (max-width: 640px) {
+  .wide thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  .wide table, .wide tbody, .wide tr, .wide td { display: block; }
+  .wide tbody tr { padding: 0.4rem 0; }
+  .wide td { display: flex; justify-content: space-between; gap: 1rem; padding: 0.1rem 0; text-align: right; }
+  .wide td::before { content: attr(data-of); color: var(--quiet); text-align: left; }
+  .wide td:empty { display: none; }
+}
 .place { white-space: nowrap; font-size: 0.85rem; color: var(--quiet); }
 .badge { display: inline-block; min-width: 1.5rem; padding: 0 0.3rem; border-radius: 6px; color: #fff !important;
   text-align: center; font-weight: 650; }
@@ -69,7 +77,9 @@ CSS = """
 .grid-container .thumbnail-item { aspect-ratio: auto !important; height: auto !important; background: none; }
 .grid-container .thumbnail-item img { height: auto !important; max-height: 32rem; object-fit: contain; }
 .grid-container.pt-6 { padding-top: 1.9rem; }
-.grid-container { align-items: start; }
+.grid-container { align-items: start; grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)) !important; }
+.gallery-container, .gallery-container .grid-wrap { height: auto !important; }
+input[role="listbox"] { text-overflow: ellipsis; padding-right: 1.6rem !important; }
 .grid-container .caption-label { position: static; display: block; max-width: none; white-space: normal;
   overflow-wrap: anywhere; text-align: left; border: 0; }
 footer { display: none !important; }

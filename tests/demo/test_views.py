@@ -25,7 +25,7 @@ from vlm_ft.tasks.aviation_maintenance import PRIORITIES
 HOSTILE = "<b onclick=x>&"
 TAGS = {"div", "section", "h3", "p", "strong", "small", "span", "b", "i", "ul", "li", "details", "summary"}
 TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd"}
-ATTRIBUTES = {"class", "role", "style", "scope", "tabindex", "aria-current", "aria-hidden", "aria-label"}
+ATTRIBUTES = {"class", "role", "style", "scope", "tabindex", "aria-current", "aria-hidden", "aria-label", "data-of"}
 
 
 class Markup(HTMLParser):
@@ -62,7 +62,7 @@ def test_every_sample_is_shown(task: Task, card_of: Any, sample_prediction: Any)
     assert card.notice in text
     assert json.loads(raw_view(prediction, card.notice))["notice"] == card.notice
     assert card.notice in Markup(empty_view(card)).text
-    assert card.form.title in Markup(card_view(card)).text
+    assert card.form.title in Markup(card_view(card, HOSTILE)).text
 
 
 def test_what_follows_is_shown(card_of: Any, sample_prediction: Any) -> None:
@@ -115,7 +115,7 @@ def test_nothing_written_becomes_markup(bars: bool, card_of: Any, hostile: str) 
     card = base.model_copy(
         update={"form": form, "base": base.base.model_copy(update={"name": hostile}), "metrics": {hostile: 0.5}}
     )
-    views = (answer_view(card, answer), empty_view(card), card_view(card), message_view(hostile, hostile))
+    views = (answer_view(card, answer), empty_view(card), card_view(card, HOSTILE), message_view(hostile, hostile))
     assert all(hostile in Markup(view).text for view in views)
     text = Markup(views[0]).text
     assert "None listed." in text
