@@ -230,3 +230,22 @@ def test_a_rate_card_prices_the_answers_of_a_form_with_findings(recipe_of: Calla
     with pytest.raises(FormError, match="the form lists no findings by kind"):
         load(recipe_of("qwen3_vl", fields=["passed"], rate_card="example_eur"))
     assert load(recipe_of("qwen3_vl", fields=["findings"])).form.derivations == ()
+
+
+@pytest.mark.parametrize(
+    ("slip", "told"),
+    [
+        ({"labels": {"severity": [""]}}, "is no word to choose"),
+        ({"labels": {"severity": ["\x1b[31mred"]}}, "is no word to choose"),
+        ({"fields": ["defect", "defect"]}, "'defect' stands twice; keep one"),
+        ({"data": "drawn"}, "is no list; write"),
+        ({"training": 3}, "is no section; write its keys"),
+        ({"data": [{"path": ""}]}, "an empty path"),
+        ({"data": [{"path": None}]}, "is no path"),
+    ],
+    ids=str,
+)
+def test_a_slip_is_one_line_without_python(slip: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=told) as caught:
+        load_recipe(written(tmp_path, {**PLAIN, **slip}))
+    assert str(caught.value).isprintable()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from datasets_vision.source import Source
 from vlm_ft.answers.derivations.estimate import read_rate_card
@@ -135,7 +135,7 @@ class Recipe(Strict):
     )
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
     data: tuple[Source, ...] = Field(min_length=1)
-    fields: tuple[str, ...] | None = None
+    fields: tuple[str, ...] | None = Field(default=None, min_length=1)
     labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     rate_card: str | None = Field(default=None, description="a CSV file, or the name of a shipped one")
     splits: Splits = Splits()
@@ -145,6 +145,22 @@ class Recipe(Strict):
     augment: str = "none"
     adapter: AdapterSettings = AdapterSettings()
     training: Training = Training()
+
+    @field_validator("fields")
+    @classmethod
+    def _each_once(cls, fields: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = next((name for name in fields or () if (fields or ()).count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} stands twice; keep one")
+        return fields
+
+    @field_validator("labels")
+    @classmethod
+    def _words(cls, labels: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for word in (word for words in labels.values() for word in words):
+            if not word.strip() or not word.isprintable():
+                raise ValueError(f"{word!r} is no word to choose; write printed characters")
+        return labels
 
 
 def find_recipe(name: str) -> Path:
@@ -194,6 +210,15 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: {one_line(error, Recipe)}") from error
 
 
+_REMEDIES = {
+    "tuple_type": "is no list; write [a, b], or a line with a dash for each",
+    "dict_type": "is no mapping; write its keys below it",
+    "model_type": "is no section; write its keys below it",
+    "path_type": "is no path; write one",
+}
+"""By pydantic's types of faults whose messages speak of Python."""
+
+
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """The first fault of a validation: the key, the value and the remedy."""
     faults = error.errors(include_url=False)
@@ -206,7 +231,8 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
         return f"unknown key {key!r}; {nearest(where[-1], _keys_at(model, first['loc'][:-1]))}"
     if first["type"] == "missing":
         return f"key {key!r} is missing; add it"
-    return f"{key}: {str(first['input'])[:80]!r}: {first['msg'].removeprefix('Value error, ')}"
+    told = _REMEDIES.get(first["type"], first["msg"].removeprefix("Value error, "))
+    return f"{key}: {str(first['input'])[:80]!r}: {told}"
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:

@@ -65,6 +65,8 @@ def write_messages(
     words is asked with its section's name, then set aside. Raises DataError where no manual gives a row.
     """
     built, files = Built(), _files(manuals)  # listed first: the rows may be written among them
+    if any(path.suffix.lower() in READERS and out.exists() and path.samefile(out) for path in files):
+        raise DataError(f"{out}: is one of the manuals, and would be lost; give another file")
     root = manuals if manuals.is_dir() else manuals.parent
     with whole_file(out) as part:
         with part.open("w", encoding="utf-8", newline="\n") as file:

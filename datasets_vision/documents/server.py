@@ -7,6 +7,7 @@ import json
 import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,7 +58,11 @@ class Server:
     kept: Path | None = None
 
     def __post_init__(self) -> None:
-        if not re.match(r"https?://[^\s/]+", self.url):
+        try:
+            usable = re.fullmatch(r"https?://[!-~]+", self.url) and urllib.parse.urlsplit(self.url).port != 0
+        except ValueError:  # brackets that are no address, a port past 65535
+            usable = False
+        if not usable:
             raise DataError(f"server {self.url!r}: no http:// or https:// address; write http://localhost:8000/v1")
 
     def ask(self, passage: Passage, longest: int = MAX_ANSWER) -> Iterator[Question | SetAside]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from datasets_vision.example import Example, LabelledObject, Turn
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import TEXT, Draft, examples_of
 from datasets_vision.formats.table_files import Row, read_table, table_files
-from vlm_ft.errors import DataError
+from vlm_ft.errors import DataError, nearest
 
 OUTSIDE = "O"
 """The slot of a word that fills none."""
@@ -22,6 +23,13 @@ _CONVERSATION, _TURN, _UTTERANCE, _SLOTS, _INTENT = (
     "slot-labels",
     "intent",
 )
+_AUTHOR = "authorRole"
+_ROLES: dict[str, Literal["user", "assistant"]] = {
+    "customer": "user",
+    "user": "user",
+    "agent": "assistant",
+    "assistant": "assistant",
+}
 _SEVERAL = "<div>"  # between the intents of one turn
 _LOOKED_AT = 4  # tables of a folder that tell its kind
 
@@ -35,8 +43,9 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """Each turn is an example with the turns of its conversation so far; the conversation is its group.
 
     Columns: `text` (this turn), `intent` (several joined by "+"), and the table's own. Slots are objects: the
-    words in a row that fill one slot, with their place in the turn in characters, the end exclusive. Only what
-    the table has is known: where it holds the customer's side alone, so do the turns.
+    words in a row that fill one slot, with their place in the turn in characters, the end exclusive. In a
+    table with the column authorRole, the turns of the agent are the assistant's: they are told before what the
+    customer says next, and are no examples. Without it all turns are the customer's.
     """
     found = False
     for path in table_files(source.path):
@@ -105,6 +114,14 @@ def _conversation(path: Path, name: str, turns: list[tuple[int, Row]]) -> Iterat
             yield SetAside(place, "a turn without words")
             continue
         try:
+            role = _role(row)
+        except DataError as error:
+            yield SetAside(place, str(error))
+            continue
+        if role == "assistant":
+            before.append(Turn(role, text))
+            continue
+        try:
             slots = _slots(row.cells[_UTTERANCE], row.cells)
         except DataError as error:
             yield SetAside(place, str(error))  # its words were said all the same
@@ -114,6 +131,13 @@ def _conversation(path: Path, name: str, turns: list[tuple[int, Row]]) -> Iterat
                 cells[_INTENT] = "+".join(cells[_INTENT].split(_SEVERAL))
             yield Draft(str(row.line), place, cells, before=tuple(before), objects=slots, group=name)
         before.append(Turn("user", text))
+
+
+def _role(row: Row) -> Literal["user", "assistant"]:
+    said = row.cells.get(_AUTHOR, "customer").strip().lower()
+    if said not in _ROLES:
+        raise DataError(f"{_AUTHOR} {said[:40]!r}; {nearest(said, _ROLES)}")
+    return _ROLES[said]
 
 
 def _slots(utterance: str, cells: Mapping[str, str]) -> tuple[LabelledObject, ...] | None:

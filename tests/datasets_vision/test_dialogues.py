@@ -106,3 +106,15 @@ def test_multidogo():
         turns[example.group].add(len(example.turns))
     assert len(turns) == 780
     assert all(counts <= set(range(1, max(counts) + 1)) for counts in turns.values())
+
+
+def test_the_agent_s_turns_are_the_assistant_s_and_no_examples(tmp_path):
+    rows = [("c1", "0", "hello", "agent"), ("c1", "1", "a flight", "customer"), ("c1", "2", "where to?", "Agent")]
+    rows += [("c1", "3", "to rome", "customer"), ("c1", "4", "booked", "agent"), ("c2", "0", "psst", "spy")]
+    found = reading(tmp_path / "a.tsv", table(rows, (*HEADER[:3], "authorRole")))
+    assert [[turn.role for turn in example.turns] for example in found.examples] == [
+        ["assistant", "user"],
+        ["assistant", "user", "assistant", "user"],
+    ]
+    assert [example.text for example in found.examples] == ["a flight", "to rome"]
+    assert [entry.reason for entry in found.set_aside] == ["authorRole 'spy'; known: agent, assistant, customer, user"]

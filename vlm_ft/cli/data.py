@@ -22,11 +22,13 @@ app = typer.Typer(help="Look at data before training on it.", no_args_is_help=Tr
 @app.command("read")
 def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -> None:
     """Read a recipe's data: the form that they fill, the roles, and all that was set aside."""
+    from datasets_vision.formats.contract import one_line
     from vlm_ft.data.cases import load
 
     terminal = console()
     dataset = load(recipe_of(recipe, settings, task))
-    terminal.print(dataset.form.prompt, markup=False)
+    for line in dataset.form.prompt.splitlines():
+        terminal.print(one_line(line), markup=False)
     terminal.print("\n" + ", ".join(f"{role} {count}" for role, count in dataset.counts.items()))
     for note in dataset.notes:
         terminal.print(f"note: {note}", markup=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Items
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.data.augmentation import check_augmentation
-from vlm_ft.data.splits import assign, group_of
+from vlm_ft.data.splits import assign, group_of, unmet
 from vlm_ft.data.subsets import nested
 from vlm_ft.data.tiles import Tiles, boxed_only, lengthened, require_boxes, tiles_by_photo, whole_values
 from vlm_ft.errors import DataError, FormError
@@ -89,6 +89,10 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
     by_role["train"] = _limited(by_role["train"], form, recipe.splits)
     if not by_role["train"]:
         raise DataError(f"recipe {recipe.name}: no example is left for training; check splits and data")
+    if recipe.splits.folds is not None and not by_role["test"]:
+        raise DataError(
+            f"recipe {recipe.name}: fold {recipe.splits.fold} of {recipe.splits.folds} holds no example; give fewer"
+        )
     if recipe.tiling:
         require_boxes(task, form.names)
         by_role = _tiled(by_role, task, form, tiles)
@@ -98,8 +102,17 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
         cases=by_role,
         set_aside=(*(entry for reading in readings for entry in reading.set_aside), *untiled),
         synthetic=any(is_synthetic(source.path) for source in recipe.data),
-        notes=notes,
+        notes=(*notes, *unmet(recipe.splits, examples), *_idle(recipe, examples)),
     )
+
+
+def _idle(recipe: Recipe, examples: Sequence[Example]) -> Iterator[str]:
+    """Settings of a recipe for photos, where there are none."""
+    if any(example.images for example in examples):
+        return
+    for name in ("augment", "pixels", "image_tokens"):
+        if getattr(recipe, name) != Recipe.model_fields[name].default:
+            yield f"{name}: no example has a photo, so it changes nothing; leave it out"
 
 
 def _limited(train: tuple[Case, ...], form: Form, splits: Splits) -> tuple[Case, ...]:

@@ -18,6 +18,8 @@ def chatbot_rows(
     Raises DataError for a server without a model, or manuals that give no row.
     """
     asked = None
+    if server is None and model:
+        raise DataError(f"model {model!r}: no server to ask it of; add --server")
     if server is not None:
         if not model:
             raise DataError(f"server {server}: no model named; add --model")

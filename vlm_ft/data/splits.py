@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from datasets_vision.example import Example
-from vlm_ft.errors import DataError
+from vlm_ft.errors import DataError, nearest
 from vlm_ft.recipe import ROLES, Role, Splits
 
 _TABLES = """
@@ -198,6 +198,17 @@ class Roster:
 
     def _one(self, query: str, *values: Any) -> int:
         return int(self.database.execute(query, values).fetchone()[0] or 0)
+
+
+def unmet(splits: Splits, examples: Iterable[Example]) -> list[str]:
+    """What of the splits the examples give no meaning to, a line each: lists that none of them stands in."""
+    given = {example.role for example in examples if example.role}
+    remedy = "the data have no lists; leave it out"
+    return [
+        f"splits.source: no example stands in a list {word!r}; {nearest(word, given) if given else remedy}"
+        for word in splits.source
+        if word not in given
+    ]
 
 
 def group_of(example: Example) -> str:
