@@ -52,7 +52,7 @@ def walked_once(path: Path) -> Iterator[None]:
     """Inside, every `walk` of `path` goes over one listing, which is made here and lies in a scratch file."""
     with closing(scratch()) as database:
         database.execute("CREATE TABLE files (suffix BLOB, folder BLOB, name BLOB)")
-        rows = (tuple(map(os.fsencode, (suffix_of(name), folder, name))) for folder, name in _walk(path))
+        rows = ((os.fsencode(suffix_of(name)), os.fsencode(folder), os.fsencode(name)) for folder, name in _walk(path))
         database.executemany("INSERT INTO files VALUES (?, ?, ?)", rows)
         database.execute("CREATE INDEX by_suffix ON files (suffix)")
         token = _LISTING.set(_Listing(path, database))

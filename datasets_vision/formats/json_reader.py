@@ -17,6 +17,8 @@ from datasets_vision.formats.json_files import _DECODER as DECODER
 from datasets_vision.formats.text_files import without_mark
 from vlm_ft.errors import DataError
 
+__all__ = ["DECODER", "MAX_VALUE", "JsonReader"]
+
 MAX_VALUE = 16 << 20
 """Characters of one value."""
 
