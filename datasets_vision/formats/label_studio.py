@@ -77,8 +77,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """The annotation marked as ground truth, else the last that was not cancelled; predictions are not read.
 
     A task without regions has nothing to find where others of its file have some, else it says nothing of objects.
-    The set is what has a task: the folder may be the pool that its tasks were drawn from, so its other images are no
-    faults.
+    The set is what has a task: the folder may be the pool that its tasks were drawn from, so its other images are
+    told in one entry, and not each as a fault.
     """
     kinds = kinds_of(source.path)
     files = [file for file, kind in kinds.items() if kind == "label_studio" or file == source.path]
@@ -94,6 +94,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             yield SetAside.of(path, error)
             continue
         yield from _read_tasks(source, pictures, path, content)
+    if left := sum(1 for _ in pictures.unspoken()):
+        yield SetAside(str(pictures.root), f"holds {left} images without a task; annotate those that belong to the set")
     yield from beside(kinds, "label_studio")
 
 
@@ -111,6 +113,7 @@ def _read_tasks(source: Source, pictures: Pictures, path: Path, tasks: list[Any]
             continue
         if others:
             yield SetAside(place, f"has {others} more annotations; the ground truth or the last one was read")
+        yield from _valueless(place, annotation)
         task = _Task(place, path, number, given["data"], _grouped(annotation), looked)
         yield from _read_task(source, pictures, task)
 
@@ -130,11 +133,28 @@ def _chosen(task: Any) -> tuple[dict[str, Any] | None, int]:
 def _grouped(annotation: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
     """Results by the region that they speak of; one without a region stands alone."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    results = (annotation or {}).get("result")
-    for index, result in enumerate(results if isinstance(results, list) else []):
-        if isinstance(result, dict) and isinstance(result.get("value"), dict):
+    for index, result in enumerate(_results(annotation)):
+        if _has_value(result):
             found[str(result.get("id", f"#{index}"))].append(result)
     return found
+
+
+def _results(annotation: dict[str, Any] | None) -> list[Any]:
+    """What was drawn and said; an annotation without its list is one result that cannot be read."""
+    given = annotation.get("result") if annotation else []
+    return given if isinstance(given, list) else [given]
+
+
+def _has_value(result: Any) -> bool:
+    return isinstance(result, dict) and isinstance(result.get("value"), dict)
+
+
+def _valueless(place: str, annotation: dict[str, Any]) -> Iterator[SetAside]:
+    """Relations between regions, and what is no result."""
+    for index, result in enumerate(_results(annotation)):
+        if not _has_value(result):
+            kind = str(result.get("type")) if isinstance(result, dict) else str(result)
+            yield SetAside(f"{place} result {index + 1}", f"{kind[:40]!r} has no value, and is not read; use regions")
 
 
 def _is_region(group: list[dict[str, Any]]) -> bool:
@@ -253,7 +273,8 @@ def _labels(result: dict[str, Any]) -> list[Any]:
     """Names in a result: those under `rectanglelabels`, `labels` ..."""
     value = result["value"]
     if result.get("from_name") == UNPLACED:
-        return list(value.get("text", []))
+        names = value.get("text", [])
+        return names if isinstance(names, list) else [names] if isinstance(names, str) else []
     return [
         name for key, names in value.items() if key.endswith("labels") and isinstance(names, list) for name in names
     ]
@@ -269,7 +290,7 @@ def _drawn(
     if shape is None:
         return LabelledObject(name, None, attributes)
     photo = attributes.get("photo")
-    if not sizes or (photo is not None and (not isinstance(photo, int) or not 0 < photo <= len(sizes))):
+    if not sizes or (photo is not None and (type(photo) is not int or not 0 < photo <= len(sizes))):
         raise DataError(f"{place}: {name!r} lies in no image of the task; give the task its images")
     size = sizes[photo - 1 if photo else -1]
     if shape == "polygon":

@@ -301,4 +301,29 @@ def test_real_labels_come_back_equal(tmp_path, name):
     assert [(example.id, example.label) for example in found.examples] == [
         (example.id, example.label) for example in given
     ]
-    assert found.set_aside == ()
+    assert all("images without a task" in entry.reason for entry in found.set_aside)  # those past the limit
+
+
+def test_what_is_no_result_is_set_aside_and_the_rest_is_read(tmp_path):
+    relation = {"type": "relation", "from_id": "r", "to_id": "s"}
+    write(tmp_path, task(rectangle(), relation, None, {"type": "choices", "value": ["a"]}))
+    found = reading(tmp_path)
+    assert objects(found.examples[0]) == [("dent", SQUARE_BOX)]
+    assert [entry.place.rpartition(" ")[2] for entry in found.set_aside] == ["2", "3", "4"]
+
+
+@pytest.mark.parametrize("words", [True, None, 3.5, [], "rust", ["rust"]])
+def test_an_unplaced_object_is_named_by_a_word_or_set_aside(tmp_path, words):
+    write(tmp_path, task(rectangle(), said("textarea", "unplaced", {"text": words})))
+    found = reading(tmp_path)
+    named = [("rust", None)] if words in ("rust", ["rust"]) else []
+    assert objects(found.examples[0]) == [("dent", SQUARE_BOX), *named]
+    assert len(found.set_aside) == 1 - len(named)
+
+
+def test_images_without_a_task_are_told_in_one_entry(tmp_path):
+    write(tmp_path, task(rectangle()))
+    for number in range(3):
+        photo(tmp_path / f"photos/pool{number}.png")
+    (entry,) = reading(tmp_path).set_aside
+    assert (entry.place, entry.reason.partition(";")[0]) == (str(tmp_path), "holds 3 images without a task")
