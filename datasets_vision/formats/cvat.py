@@ -26,7 +26,6 @@ from datasets_vision.images import image_size
 from vlm_ft.errors import DataError
 
 _HEAD = 1 << 16  # bytes; what stands before the first image grows with the project's labels
-_SHAPES = ("box", "polygon", "polyline", "points", "ellipse", "mask", "skeleton", "cuboid")
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 
 
@@ -95,14 +94,14 @@ def _read_image(pictures: Pictures, path: Path, element: Element) -> Iterator[Ex
 
 
 def _objects(path: Path, image: Element, size: Size) -> Iterator[LabelledObject | SetAside]:
-    drawn = (element for element in image if element.tag in _SHAPES)
+    drawn = (element for element in image if element.tag != "tag")
     return usable_elements(path, drawn, lambda place, element: _object(place, element, size))
 
 
 def _object(place: str, element: Element, size: Size) -> LabelledObject:
     name = (element.get("label") or "").strip()
     if not name:
-        raise DataError(f"{place}: a <{element.tag}> without a label; write its name")
+        raise DataError(f"{place}: a <{element.tag[:80]}> without a label; write its name")
     attributes = _attributes(element)
     degrees = numbers(place, f"{name!r} rotation", element.get("rotation") or 0, 1)[0]
     match element.tag:
@@ -121,7 +120,7 @@ def _object(place: str, element: Element, size: Size) -> LabelledObject:
             sides = [element.get(key) for key in ("left", "top", "width", "height")]
             left, top, width, height = numbers(place, f"{name!r} mask", sides, 4)
             return boxed(place, name, (left, top, left + width, top + height), size, attributes)
-    raise DataError(f"{place}: {name!r} is a <{element.tag}>; redraw it as a box or polygon")
+    raise DataError(f"{place}: {name!r} is a <{element.tag[:80]}>; redraw it as a box or polygon")
 
 
 def _box(

@@ -152,3 +152,11 @@ def test_pascal_voc_is_not_taken_for_it(tmp_path):
     photo(tmp_path / "a.png")
     (tmp_path / "a.xml").write_text("<annotation><filename>a.png</filename></annotation>")
     assert detect(tmp_path) == "voc"
+
+
+def test_an_element_that_is_no_shape_is_set_aside(tmp_path):
+    path = write(tmp_path, image(BOX, BOX.replace("<box", "<blob"), "<cuboid/>"))
+    found = reading(tmp_path)
+    assert objects(found.examples[0]) == [("dent", SQUARE_BOX)]
+    assert [entry.place for entry in found.set_aside] == [f"{path}:7", f"{path}:8"]
+    assert "is a <blob>" in found.set_aside[0].reason
