@@ -391,6 +391,13 @@ def test_what_cannot_be_used_is_set_aside(patients):
     assert sum("class folder bears the patient" in entry.reason for entry in reading.set_aside) == 2
 
 
+def test_a_name_that_is_no_utf8_is_read_as_any_other(patients):
+    (patients / "test/normal/scan0.dcm").rename(os.fsdecode(os.fsencode(patients) + b"/test/normal/\xff\xfe.dcm"))
+    reading = read(Source(path=patients))
+    assert (len(reading.examples), reading.set_aside) == (3, ())
+    assert all(example.id.isascii() for example in reading.examples)
+
+
 def test_a_preset_for_another_modality_sets_the_file_aside(patients):
     write_dicom(patients / "train" / "normal" / "mr.dcm", ramp(), Modality="MR")
     assert ["is for CT" in entry.reason for entry in read(Source(path=patients, window="lung")).set_aside] == [True]
