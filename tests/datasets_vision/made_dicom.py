@@ -52,3 +52,10 @@ def write_dicom(path: Path, pixels: np.ndarray, syntax: str = ExplicitVRLittleEn
 def ramp(low: int = -1000, high: int = 1000, side: int = 32) -> np.ndarray:
     """int16, from `low` at the first pixel to `high` at the last."""
     return np.linspace(low, high, side * side).round().astype(np.int16).reshape(side, side)
+
+
+def cut_in_the_header(path: Path) -> Path:
+    """A file that ends among its tags."""
+    write_dicom(path, ramp())
+    path.write_bytes(path.read_bytes()[:200])
+    return path
