@@ -64,6 +64,7 @@ CSS = """
   .wide td { display: flex; justify-content: space-between; gap: 1rem; padding: 0.1rem 0; text-align: right; }
   .wide td::before { content: attr(data-of); color: var(--quiet); text-align: left; }
   .wide td:empty { display: none; }
+  #result .grid-container { grid-template-columns: 1fr !important; }
 }
 .place { white-space: nowrap; font-size: 0.85rem; color: var(--quiet); }
 .badge { display: inline-block; min-width: 1.5rem; padding: 0 0.3rem; border-radius: 6px; color: #fff !important;

@@ -210,7 +210,8 @@ def _one(members: Sequence[_Found]) -> _Found:
 
 
 def _normalised(spec: FieldSpec, entry: _Found, size: tuple[int, int]) -> Values:
-    return {**entry.item, _box(spec): list(normalised_box(*entry.box, *size))}
+    photo = {"photo": 1} if "photo" in entry.item else {}  # there is one, whatever a tile says
+    return {**entry.item, _box(spec): list(normalised_box(*entry.box, *size)), **photo}
 
 
 def _read(form: Form, spec: FieldSpec, items: Sequence[Values]) -> Values:
