@@ -3,147 +3,35 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import imagehash
-import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from datasets_vision.example import Turn
-from vlm_ft.answers.form import Form
+from tests.data.made_sets import (
+    Plant,
+    WordRuler,
+    altered,
+    boxed,
+    copied,
+    drawn,
+    found,
+    one_photo,
+    photos,
+    rows,
+    texts,
+    truncated,
+)
 from vlm_ft.cli.data import app
-from vlm_ft.conversation import Conversation, Row
 from vlm_ft.data.cases import load
-from vlm_ft.data.checks import CHECKS, Report, check, inspect
-from vlm_ft.data.checks.gather import Witnesses
-from vlm_ft.data.checks.near import BANDS, band_keys
-from vlm_ft.data.checks.pictures import ORIENTATIONS, Memory, likeness, look, orientations, outline
+from vlm_ft.data.checks import CHECKS, check, inspect
 from vlm_ft.data.checks.report import html, tell, write
-from vlm_ft.errors import DataError, FormError, ModelError
-from vlm_ft.models.load import load_base
+from vlm_ft.errors import DataError, ModelError
 from vlm_ft.recipe import Recipe
-from vlm_ft.tasks import TASKS
-from vlm_ft.training.ruler import BaseRuler
 from vlm_ft.training.run import train
-
-SIDE = 64
-Plant = Callable[[Path], None]
-
-
-class WordRuler:
-    """A base that counts words, takes 200 of them, and sees 64x64 pixels of an image as one word each 8x8."""
-
-    limit = 200
-    most_pixels = SIDE * SIDE
-
-    def lengths(
-        self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str
-    ) -> tuple[int, int]:
-        """Words of the turns and of the answer."""
-        return sum(len(turn.text.split()) for turn in turns) + len(target.split()) + 64 * len(sizes), 64 * len(sizes)
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
-def drawn(seed: int, side: int = SIDE) -> Image.Image:
-    """Smooth blobs, others for every seed, the same at every size."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (7, 7, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
-
-
-# Three clean sets, and what can be wrong in each.
-
-
-def photos(folder: Path) -> Recipe:
-    """Image folders with the roles that they come with: 2 classes of 12 in train, 6 in test."""
-    for role, count in (("train", 12), ("test", 6)):
-        for number, kind in enumerate(("dent", "scratch")):
-            place = folder / role / kind
-            place.mkdir(parents=True)
-            for index in range(count):
-                drawn(1000 * count + 100 * number + index).save(place / f"{role}{kind}{index}.jpg", quality=92)
-    splits = {"tune": 0, "calibrate": 0, "source": {"train": "train", "test": "test"}}
-    return recipe(folder, "product_defects", fields=["kind"], splits=splits)
-
-
-VOC = """<annotation><filename>{name}.jpg</filename><size><width>64</width><height>64</height><depth>3</depth></size>
-{objects}</annotation>"""
-OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
-
-
-def boxed(folder: Path) -> Recipe:
-    """Pascal VOC: 40 photos, each with a dent and a scratch."""
-    for name in ("JPEGImages", "Annotations"):
-        (folder / name).mkdir(parents=True)
-    for index in range(40):
-        photo(folder, f"part{index}", drawn(index), [("dent", 4, 4, 30, 30), ("scratch", 20, 30, 60, 50)])
-    kinds = {"findings.kind": ["dent", "scratch"]}
-    splits = {"train": 0.5, "tune": 0, "calibrate": 0, "test": 0.5}
-    return recipe(folder, "product_defects", fields=["findings"], labels=kinds, splits=splits)
-
-
-def photo(folder: Path, name: str, image: Image.Image, objects: list[tuple[Any, ...]], **save: Any) -> None:
-    image.save(folder / "JPEGImages" / f"{name}.jpg", quality=92, **save)
-    text = VOC.format(name=name, objects="".join(OBJECT.format(*entry) for entry in objects))
-    (folder / "Annotations" / f"{name}.xml").write_text(text, encoding="utf-8")
-
-
-def texts(folder: Path) -> Recipe:
-    """Two tables: 30 passages in train, 12 in test, of two kinds; the patients of the one are not of the other."""
-    folder.mkdir(parents=True)
-    for role, count in (("train", 30), ("test", 12)):
-        rows = [f"{role} passage {n} says so.,{('audit', 'notice')[n % 2]},{role[1]}{n // 2}" for n in range(count)]
-        (folder / f"{role}.csv").write_text("\n".join(["text,clause_type,patient_id", *rows]) + "\n", encoding="utf-8")
-    splits = {"tune": 0, "calibrate": 0, "source": {"train": "train", "test": "test"}}
-    return recipe(folder, "legal_documents", fields=["clause_type"], splits=splits)
-
-
-def recipe(folder: Path, task: str, **more: Any) -> Recipe:
-    content = {"name": "trial", "task": task, "data": [{"path": str(folder)}], **more}
-    return Recipe.model_validate(content)
-
-
-def copied(folder: Path, source: str, target: str) -> None:
-    (folder / target).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(folder / source, folder / target)
-
-
-def altered(alter: Callable[[Image.Image], Image.Image], target: str, **save: Any) -> Plant:
-    """A picture of train as a copy of it that was saved anew."""
-
-    def plant(folder: Path) -> None:
-        image = Image.open(folder / "train/dent/traindent3.jpg")
-        alter(image).save(folder / target, **save)
-
-    return plant
-
-
-def truncated(folder: Path) -> None:
-    file = folder / "train/dent/traindent3.jpg"
-    file.write_bytes(file.read_bytes()[:700])
-
-
-def rows(name: str, *lines: str) -> Plant:
-    """More lines for a table."""
-
-    def plant(folder: Path) -> None:
-        with (folder / name).open("a", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-
-    return plant
-
-
-def one_photo(*objects: tuple[Any, ...], **save: Any) -> Plant:
-    return lambda folder: photo(folder, "planted", drawn(777), [*objects, ("dent", 4, 4, 30, 30)], **save)
 
 
 def _turned() -> Image.Exif:
@@ -224,11 +112,6 @@ PLANTS: list[tuple[str, Callable[[Path], Recipe], Plant, dict[str, str]]] = [
     ("torn row", texts, rows("train.csv", "one cell"), {"set_aside": "warning"}),
     ("torn rows", texts, rows("train.csv", *["one cell"] * 8), {"set_aside": "error"}),
 ]
-
-
-def found(report: Report) -> dict[str, str]:
-    """Check -> its gravest severity, of the checks that found something."""
-    return {f.check: "error" if f.errors else "warning" for f in report.findings if f.total}
 
 
 @pytest.mark.parametrize("clean", [photos, boxed, texts])
@@ -349,102 +232,6 @@ def test_a_pages_text_is_escaped_and_its_pictures_inlined(tmp_path: Path) -> Non
     assert "1 errors, 0 warnings" in (tmp_path / "told.txt").read_text(encoding="utf-8")
 
 
-def test_orientations_are_the_eight(tmp_path: Path) -> None:
-    image = drawn(5, 48)
-    image.save(tmp_path / "a.png")
-    facts = look(tmp_path / "a.png")
-    assert len(ORIENTATIONS) == len(set(facts.hashes)) == 8
-    wanted = [image, *(image.transpose(method) for method in Image.Transpose)]
-    hashes = {int(str(imagehash.phash(seen)), 16) for seen in wanted}
-    for own in facts.hashes:  # scaling before or after a turn rounds differently
-        assert min((own ^ other).bit_count() for other in hashes) <= 2
-    levels = outline(facts.grey)
-    turned = orientations(levels)
-    assert likeness(turned[0], levels) == pytest.approx(1)
-    assert max(likeness(seen, levels) for seen in turned[1:]) < 0.9
-
-
-def test_a_fixed_camera_s_pictures_are_no_duplicates_and_its_copies_are(tmp_path: Path) -> None:
-    """The same scene 40 times, each time with its own small things in it; then one of them saved anew."""
-    made, scene = photos(tmp_path / "set"), np.asarray(drawn(9), np.float64)
-    shutil.rmtree(tmp_path / "set")
-    for index in range(40):
-        place = tmp_path / "set" / ("test", "train", "train")[index % 3] / ("dent", "scratch")[index % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        own = 0.9 * scene + 0.1 * np.asarray(drawn(100 + index), np.float64)
-        Image.fromarray(own.astype(np.uint8)).save(place / f"p{index}.jpg", quality=92)
-    assert found(check(made)) == {}
-    Image.open(tmp_path / "set/train/dent/p4.jpg").save(tmp_path / "set/test/dent/x.jpg", quality=60)
-    assert found(check(made)) == {"near_leaks": "warning"}
-
-
-def test_hashes_of_four_differing_bits_share_a_band() -> None:
-    random = np.random.default_rng(0)
-    assert BANDS[-1] == 64
-    for _ in range(200):
-        one = int(random.integers(0, 1 << 63)) * 2 + 1
-        other = one
-        for bit in random.choice(64, 4, replace=False):
-            other ^= 1 << int(bit)
-        assert set(band_keys(one)) & set(band_keys(other))
-
-
-def test_what_is_remembered_is_what_was_seen(tmp_path: Path) -> None:
-    drawn(3).save(tmp_path / "a.jpg")
-    memory = Memory(tmp_path / "memory.sqlite")
-    seen = look(tmp_path / "a.jpg", memory=memory)
-    assert look(tmp_path / "a.jpg", decode=False, memory=memory) == seen
-    assert not look(tmp_path / "a.jpg", decode=False).decoded
-    drawn(4).save(tmp_path / "a.jpg")
-    assert not look(tmp_path / "a.jpg", decode=False, memory=memory).decoded
-    (tmp_path / "broken.sqlite").write_text("no database " * 100)
-    assert look(tmp_path / "a.jpg", memory=Memory(tmp_path / "broken.sqlite")).decoded
-
-
-def values_of() -> Iterator[list[dict[str, Any]]]:
-    random = np.random.default_rng(1)
-    for _ in range(40):
-        answers: list[dict[str, Any]] = []
-        for _ in range(30):
-            values: dict[str, Any] = {}
-            if random.random() < 0.7:
-                values["kind"] = f"k{random.integers(4)}"
-            if random.random() < 0.2:
-                values["passed"] = bool(random.integers(2))
-            if random.random() < 0.5:
-                row = {"kind": f"f{random.integers(5)}", "severity": "minor", "box": [1, 2, 3, 4]}
-                for name in ("severity", "box"):
-                    if random.random() < 0.05:
-                        del row[name]
-                values["findings"] = [row] * int(random.integers(3))
-            answers.append(values)
-        yield answers
-
-
-def test_the_form_of_the_witnesses_is_the_form_of_all() -> None:
-    task = TASKS["product_defects"]
-    for answers in values_of():
-        witnesses = Witnesses(task)
-        for values in answers:
-            witnesses.add(values, "here")
-        assert Form.observed(task, witnesses.values) == Form.observed(task, answers)
-        assert len(witnesses.values) < len(answers)
-
-
-def test_a_column_of_free_text_is_no_choice(tmp_path: Path) -> None:
-    made = texts(tmp_path / "set")
-    rows("train.csv", *(f"Text {n}.,clause {n},q" for n in range(3000)))(tmp_path / "set")
-    with pytest.raises(DataError, match="clause_type has more than 2000 names") as error:
-        check(made)
-    assert "\n" not in str(error.value)
-
-
-def test_labels_that_answer_nothing_are_told(tmp_path: Path) -> None:
-    made = photos(tmp_path / "set").model_copy(update={"task": "legal_documents", "fields": ("risk",)})
-    with pytest.raises(FormError, match="risk"):
-        check(made)
-
-
 def test_the_command_s_exit_code_tells_errors(tmp_path: Path) -> None:
     made = photos(tmp_path / "set")
     file = tmp_path / "trial.yaml"
@@ -454,21 +241,3 @@ def test_the_command_s_exit_code_tells_errors(tmp_path: Path) -> None:
     copied(tmp_path / "set", "train/dent/traindent3.jpg", "test/dent/again.jpg")
     assert CliRunner().invoke(app, command).exit_code == 1
     assert json.loads((tmp_path / "out/check.json").read_text(encoding="utf-8"))["errors"] == 1
-
-
-@pytest.mark.parametrize("text", ["Look at <image> this.", ""])
-@pytest.mark.parametrize("name", ["qwen3_vl", "smolvlm", "internvl", "llava_onevision", "llama"])
-def test_a_row_is_as_long_as_training_will_find_it(
-    name: str, text: str, tiny_folder: Callable[[str], Path], tmp_path: Path
-) -> None:
-    """Without the weights, and with blank pictures of the same size."""
-    made = boxed(tmp_path / "set").model_copy(update={"base": str(tiny_folder(name))})
-    ruler, base = BaseRuler(made), load_base(made.base)
-    case = load(made).cases["train"][0]
-    form = load(made).form.narrow(case.values)
-    turns, target = (Turn("user", text),) if text else (), form.target(case.values)
-    images = case.example.images if base.vision else ()
-    expected = Conversation(base).lengths(Row(form, turns, images, target))
-    assert ruler.lengths(form, turns, [(SIDE, SIDE)], target) == (expected if base.vision else (expected[0], 0))
-    assert ruler.limit == base.max_length
-    assert (ruler.most_pixels is None) == (not base.vision)
