@@ -146,6 +146,21 @@ def _first_image(conversation: Conversation, prompt: str) -> int:
     return min(prompt.index(name) for name in names if name and name in prompt)
 
 
+@EVERY_FAMILY
+def test_users_and_assistants_take_turns(name: str, talk: Callable[[str], Conversation], form: Form) -> None:
+    """Whoever speaks first, or twice: the words stay in their order, and every word stays."""
+    conversation = talk(name)
+    roles = ("assistant", "user", "user", "assistant", "user")
+    said = [Turn(role, f"word {place}") for place, role in enumerate(roles)]
+    for start in range(len(said)):
+        row = Row(form, tuple(said[start:]), pictures(int(conversation.base.vision)))
+        told = [message["role"] for message in conversation.messages(row)][int(conversation.base.family.system_role) :]
+        assert told == ["user", "assistant", "user", "assistant", "user"][: len(told)]
+        prompt = conversation.prompt(row)
+        places = [prompt.index(turn.text) for turn in said[start:]]
+        assert places == sorted(places)
+
+
 @pytest.mark.parametrize("name", SEEING)
 def test_two_images_stand_in_the_first_user_turn(name: str, talk: Callable[[str], Conversation], form: Form) -> None:
     conversation = talk(name)

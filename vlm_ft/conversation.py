@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +64,20 @@ class Conversation:
         self._special = special_tokens(base)
 
     def messages(self, row: Row) -> list[dict[str, Any]]:
-        """The chat messages of the prompt; images belong to the first user turn."""
-        turns = row.turns or (Turn("user", ""),)
-        constant, messages = row.form.prompt, []
-        if self.base.family.system_role:
-            messages.append(self._message("system", constant))
-            constant = ""
-        pending = len(row.images)
-        for turn in turns:
-            text = turn.text
-            if turn.role == "user":
-                text = "\n\n".join(part for part in (constant, text) if part)
-                messages.append(self._message("user", text, images=pending))
-                constant, pending = "", 0
-            else:
-                messages.append(self._message("assistant", text))
-        return messages
+        """The chat messages of the prompt; images belong to the first user turn.
+
+        Users and assistants take turns, the user first, as most templates demand: neighbouring turns of one speaker
+        are one message.
+        """
+        system = [self._message("system", row.form.prompt)] if self.base.family.system_role else []
+        constant = "" if system else row.form.prompt
+        opening = () if row.turns and row.turns[0].role == "user" else (Turn("user", ""),)
+        messages = []
+        for place, (role, said) in enumerate(groupby((*opening, *row.turns), key=lambda turn: turn.role)):
+            texts = [*([constant] if place == 0 else []), *(turn.text for turn in said)]
+            images = len(row.images) if place == 0 else 0
+            messages.append(self._message(role, "\n\n".join(filter(None, texts)), images))
+        return [*system, *messages]
 
     def _message(self, role: str, text: str, images: int = 0) -> dict[str, Any]:
         text = self._as_text(text)

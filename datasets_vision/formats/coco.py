@@ -11,7 +11,8 @@ from typing import Any
 from datasets_vision.example import Box, Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.json_reader import DECODER, JsonReader
+from datasets_vision.formats.json_files import DECODER
+from datasets_vision.formats.json_reader import JsonReader
 from datasets_vision.formats.shapes import Size, boxed, numbers, outlined, several_outlined, shown, usable, verified_box
 from datasets_vision.images import image_size
 from datasets_vision.index import DiskIndex, DiskLists

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -85,7 +86,7 @@ def read_json(path: Path) -> Any:
     if not text:
         raise DataError(f"{path}: 0 bytes, no JSON; export it again")
     try:
-        value = _DECODER.decode(text)
+        value = DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}); export it again") from error
     except RecursionError as error:
@@ -141,7 +142,7 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
             try:
                 text = decoded(path, line if number > 1 else without_mark(path, line)).strip()
                 if text:
-                    yield _entry(place, str(number), _DECODER.decode(text), _SURROGATE.search(text) is not None)
+                    yield _entry(place, str(number), DECODER.decode(text), _SURROGATE.search(text) is not None)
             except json.JSONDecodeError as error:
                 yield SetAside(place, f"not JSON: {error.msg} at character {error.pos + 1}; mend the line")
             except (DataError, ValueError, RecursionError) as error:
@@ -193,12 +194,17 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _constant(word: str) -> float | None:
-    """NaN is what Python writes for a number that is missing."""
-    return None if word == "NaN" else float(word)
+def _number(word: str) -> float | None:
+    """NaN is what Python writes for a number that is missing; no box and no cell is infinite."""
+    if word == "NaN":
+        return None
+    number = float(word)
+    if math.isinf(number):
+        raise ValueError(f"number {word[:80]} is infinite; write one that is not")
+    return number
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_number, parse_constant=_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +282,11 @@ def _members(text: str, start: int, *, whole: bool) -> Iterator[_Member]:
     while True:
         key = None
         if keyed:
-            key, at = _DECODER.raw_decode(text, at)
+            key, at = DECODER.raw_decode(text, at)
             if not isinstance(key, str):
                 raise json.JSONDecodeError("a key is no string", text, at)
             at = _after(text, at, ":")
-        value, end = _DECODER.raw_decode(text, at)
+        value, end = DECODER.raw_decode(text, at)
         yield _Member(key, at, value)
         at = _after_space(text, end)
         if text[at : at + 1] == close:

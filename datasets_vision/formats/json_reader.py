@@ -13,11 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from datasets_vision.formats.json_files import _DECODER as DECODER
+from datasets_vision.formats.json_files import DECODER
 from datasets_vision.formats.text_files import without_mark
 from vlm_ft.errors import DataError
-
-__all__ = ["DECODER", "MAX_VALUE", "JsonReader"]
 
 MAX_VALUE = 16 << 20
 """Characters of one value."""

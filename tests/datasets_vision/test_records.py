@@ -302,3 +302,14 @@ def test_scitldr():
     assert found.set_aside == ()
     assert Counter(example.role for example in found.examples) == {"train": 1400, "val": 200}
     assert all("\n" not in example.label.columns["summary"] for example in found.examples)
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "1e999"])
+def test_no_number_is_infinite(tmp_path, number):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f'{{"text": "good", "size": 1}}\n{{"text": "odd", "size": {number}}}\n')
+    found = read(Source(path=file, format="records", text="{text}"))
+    assert [example.label.columns["size"] for example in found.examples] == ["1"]
+    (odd,) = found.set_aside
+    assert odd.place == f"{file}:2"
+    assert number in odd.reason

@@ -87,7 +87,7 @@ def test_a_yolo_list_of_names_that_yaml_chokes_on_is_told(tmp_path: Path) -> Non
 @pytest.mark.parametrize("split", ["a\0b", "\ud800", "\n", "../train", 3])
 def test_a_split_that_is_no_folder_s_name_is_told(tmp_path: Path, split: object) -> None:
     (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": [split]}))
-    with pytest.raises(DataError, match="no list of splits|half of a surrogate pair"):
+    with pytest.raises(DataError, match=r"no list of splits|half of a surrogate pair"):
         read(Source(path=tmp_path))
 
 

@@ -56,9 +56,7 @@ def pictures_of(
     A box lies in the last image, unless its item names a `photo` (from 1).
     """
     boxes = [*_boxes(fields, truth, len(images), true=True), *_boxes(fields, given, len(images), true=False)]
-    return tuple(
-        _picture(image, [box for box in boxes if box.photo == number]) for number, image in enumerate(images)
-    )
+    return tuple(_picture(image, [box for box in boxes if box.photo == number]) for number, image in enumerate(images))
 
 
 @dataclass(frozen=True, slots=True)
