@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from vlm_ft.recipe import Training
+from vlm_ft.training.plan import Cost, plan
 from vlm_ft.training.progress import KeepTime
-from vlm_ft.training.rehearse import Cost, plan_steps
 
 
 def test_a_resumed_run_counts_the_seconds_before_its_checkpoint(tmp_path: Path) -> None:
@@ -24,11 +24,11 @@ def test_a_resumed_run_counts_the_seconds_before_its_checkpoint(tmp_path: Path) 
 
 
 def test_minutes_hold_the_looks_too() -> None:
+    """Where they would take too much of the time, there are fewer; one stays, and half of the time to the steps."""
     settings = Training(minutes=2, evaluations=4)
-    for look in (0.0, 3.0, 10.0):
-        cost = Cost(step=0.5, look=look, peak_bytes=0)
-        assert cost.minutes(plan_steps(settings, 100, cost), settings.evaluations) <= 2
-
-
-def test_a_large_tune_leaves_half_the_time_to_the_steps() -> None:
-    assert plan_steps(Training(minutes=2, evaluations=8), 100, Cost(step=1.0, look=60.0, peak_bytes=0)) == 60
+    plans = {
+        look: plan(settings, 100, Cost(step=0.5, look=look, peak_bytes=0)) for look in (0.0, 3.0, 12.0, 60.0, 600.0)
+    }
+    assert [settled.looks for settled in plans.values()] == [0, 4, 2, 1, 1]
+    assert all(settled.steps * 0.5 + settled.looks * look <= 120 for look, settled in plans.items() if look < 120)
+    assert plans[600.0].steps == 120

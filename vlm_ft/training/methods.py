@@ -18,6 +18,7 @@ from vlm_ft.models.load import Base
 from vlm_ft.recipe import AdapterSettings, Recipe
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.loss import AnswerTrainer
+from vlm_ft.training.plan import Plan
 
 
 def attach(base: Base, settings: AdapterSettings, seed: int) -> PeftModel:
@@ -62,24 +63,24 @@ def sft(
     processor: Any,
     train: Collator,
     tune: Collator | None,
+    plan: Plan,
     *,
     out: Path,
-    max_steps: int,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> AnswerTrainer:
     """Supervised fine-tuning on prompt/completion rows; the collators make the tensors."""
     settings = recipe.training
-    every = max(1, math.ceil(max_steps / settings.evaluations))
+    every = math.ceil(plan.steps / (plan.looks or settings.evaluations))
     watched = tune is not None
     arguments = SFTConfig(
         output_dir=str(out / "checkpoints"),
-        max_steps=max_steps,
+        max_steps=plan.steps,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=round(settings.warmup * max_steps),
+        warmup_steps=round(settings.warmup * plan.steps),
         weight_decay=settings.weight_decay,
         bf16=uses_bf16(settings.precision),
         gradient_checkpointing=None,  # deprecated, and TRL's default
@@ -91,7 +92,7 @@ def sft(
         save_total_limit=2,
         load_best_model_at_end=watched,
         metric_for_best_model="eval_loss" if watched else None,
-        logging_steps=max(1, min(10, max_steps // 20)),
+        logging_steps=max(1, min(10, plan.steps // 20)),
         seed=settings.seed,
         data_seed=settings.seed,
         report_to=list(settings.report_to) or "none",

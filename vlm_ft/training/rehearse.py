@@ -18,6 +18,7 @@ from vlm_ft.recipe import Training
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.loss import answer_loss
 from vlm_ft.training.methods import uses_bf16
+from vlm_ft.training.plan import Cost
 
 REHEARSED = 2  # steps that are timed, after one that warms up
 
@@ -52,32 +53,6 @@ def check_lengths(collators: Sequence[Collator], limit: int) -> Lengths:
             "or shorten the texts (rows are never cut)"
         )
     return Lengths(rows, longest, total, most_text, most_image)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds of an optimiser step and of one look at all of `tune`; bytes of memory at the peak."""
-
-    step: float
-    look: float
-    peak_bytes: int
-
-    def minutes(self, steps: int, looks: int) -> float:
-        """Of a whole run."""
-        return (steps * self.step + looks * self.look) / 60
-
-
-def plan_steps(settings: Training, examples: int, cost: Cost) -> int:
-    """The number of optimiser steps: `max_steps`, or what fits into `minutes` beside the looks, or the epochs'.
-
-    Looks at a large `tune` leave the steps half of the time at the least.
-    """
-    if settings.max_steps is not None:
-        return settings.max_steps
-    if settings.minutes is not None:
-        seconds = settings.minutes * 60
-        return max(1, int(max(seconds - settings.evaluations * cost.look, seconds / 2) / cost.step))
-    return max(1, math.ceil(settings.epochs * examples / (settings.batch_size * settings.accumulate)))
 
 
 def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: Training) -> Cost:

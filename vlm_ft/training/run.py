@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from vlm_ft.recipe import Recipe
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.memory import GIB, LongestRow, needs
 from vlm_ft.training.methods import attach, sft
+from vlm_ft.training.plan import Cost, Plan, plan
 from vlm_ft.training.progress import KeepTime, ShowProgress, draw_losses
-from vlm_ft.training.rehearse import Cost, Lengths, check_lengths, measure, peak_memory, plan_steps
+from vlm_ft.training.rehearse import Lengths, check_lengths, measure, peak_memory
 from vlm_ft.training.verify import adapter_state, checksum, verify
 
 PLAN = "plan.json"
@@ -100,7 +101,7 @@ def train(
     with _claimed(out, recipe, resume):
         prepared = prepare(recipe, out / SPLITS, check=check and not resume)
     tell(prepared, console)
-    plan = _plan(prepared, out, resume, console)
+    settled = _plan(prepared, out, resume, console)
     before, base_sum = adapter_state(prepared.model), checksum(prepared.model)
     clock = KeepTime()
     trainer = sft(
@@ -109,8 +110,8 @@ def train(
         prepared.base.processor,
         prepared.train,
         prepared.tune,
+        settled,
         out=out,
-        max_steps=plan["steps"],
         callbacks=[ShowProgress(console), clock],
     )
     trainer.train(resume_from_checkpoint=resume and _has_checkpoint(out))
@@ -122,7 +123,7 @@ def train(
     proof = verify(prepared.model, folder, prepared.conversation, prepared.train.row(0), before, base_sum)
     _card(prepared, {**_told(trainer.state, seconds), **proof}).write(folder)
     (folder / "README.md").write_text(_readme(prepared), encoding="utf-8")
-    console.print(f"adapter {folder}: {plan['steps']} steps in {seconds:.0f} s, {proof['tensors_moved']} tensors moved")
+    console.print(f"adapter {folder}: {settled.steps} steps in {seconds:.0f} s, {proof['tensors_moved']} tensors moved")
     return folder
 
 
@@ -139,10 +140,9 @@ def rehearse(recipe: Recipe, console: Console) -> None:
         f"tokens: longest {lengths.longest} of {prepared.base.max_length}, mean {lengths.total / lengths.rows:.0f}, "
         f"{lengths.most_image_tokens} of images"
     )
-    cost = measure(prepared.model, prepared.train, prepared.tune, recipe.training)
-    steps = plan_steps(recipe.training, len(prepared.train.cases), cost)
+    settled, cost = _measured(prepared)
     where = "on the GPU" if torch.cuda.is_available() else "resident"
-    console.print(f"{_schedule(recipe, steps, cost)}; {cost.peak_bytes / GIB:.2f} GiB {where} at the peak")
+    console.print(f"{settled}; {cost.peak_bytes / GIB:.2f} GiB {where} at the peak")
     console.print(memory_table(prepared))
 
 
@@ -240,28 +240,21 @@ def _has_checkpoint(out: Path) -> bool:
     return any((out / "checkpoints").glob("checkpoint-*/trainer_state.json"))
 
 
-def _plan(prepared: Prepared, out: Path, resume: bool, console: Console) -> dict[str, Any]:
-    """The number of steps, settled once: a resumed run goes by the first one's plan."""
+def _plan(prepared: Prepared, out: Path, resume: bool, console: Console) -> Plan:
+    """The plan, settled once: a resumed run goes by the first one's."""
     file = out / PLAN
     if resume and file.exists():
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return kept
-    cost = measure(prepared.model, prepared.train, prepared.tune, prepared.recipe.training)
-    steps = plan_steps(prepared.recipe.training, len(prepared.train.cases), cost)
-    console.print(_schedule(prepared.recipe, steps, cost))
-    plan = {"steps": steps, "seconds_a_step": cost.step}
-    file.write_text(json.dumps(plan), encoding="utf-8")
-    return plan
+        return Plan(**json.loads(file.read_text(encoding="utf-8")))
+    settled = _measured(prepared)[0]
+    console.print(settled)
+    file.write_text(json.dumps(asdict(settled)), encoding="utf-8")
+    return settled
 
 
-def _schedule(recipe: Recipe, steps: int, cost: Cost) -> str:
-    """How long the run will take, as it was measured."""
-    settings = recipe.training
-    looks = f", {settings.evaluations} looks at `tune` of {cost.look:.1f} s" if cost.look else ""
-    return (
-        f"{steps} steps of {settings.batch_size * settings.accumulate}, {cost.step:.2f} s each{looks}: "
-        f"about {cost.minutes(steps, settings.evaluations):.1f} min"
-    )
+def _measured(prepared: Prepared) -> tuple[Plan, Cost]:
+    settings = prepared.recipe.training
+    cost = measure(prepared.model, prepared.train, prepared.tune, settings)
+    return plan(settings, len(prepared.train.cases), cost), cost
 
 
 def _told(state: Any, seconds: float) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""How long a run is: optimiser steps, and looks at `tune`, from what each takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from vlm_ft.recipe import Training
+
+LOOKING = 0.2  # of a run's minutes, at most
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of an optimiser step and of one look at all of `tune`; bytes of memory at the peak."""
+
+    step: float
+    look: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Optimiser steps of so many rows, looks at `tune` among them, and what each takes, in seconds."""
+
+    steps: int
+    rows: int
+    looks: int
+    step: float
+    look: float
+
+    def __str__(self) -> str:
+        looks = f", {self.looks} looks at `tune` of {self.look:.1f} s" if self.looks else ""
+        minutes = (self.steps * self.step + self.looks * self.look) / 60
+        return f"{self.steps} steps of {self.rows} rows, {self.step:.2f} s each{looks}: about {minutes:.1f} min"
+
+
+def plan(settings: Training, examples: int, cost: Cost) -> Plan:
+    """`max_steps`, or what fits into `minutes` beside the looks, or the epochs' steps.
+
+    Of `minutes` the looks take `LOOKING` at most: at a large `tune` there are fewer of them, and at least one.
+    """
+    rows = settings.batch_size * settings.accumulate
+    looks = settings.evaluations if cost.look else 0
+    if settings.max_steps is not None:
+        steps = settings.max_steps
+    elif settings.minutes is not None:
+        seconds = settings.minutes * 60
+        if looks:
+            looks = min(looks, max(1, int(LOOKING * seconds / cost.look)))
+        steps = int(max(seconds - looks * cost.look, seconds / 2) / cost.step)
+    else:
+        steps = math.ceil(settings.epochs * examples / rows)
+    return Plan(max(1, steps), rows, looks, cost.step, cost.look)
