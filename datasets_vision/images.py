@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 MAX_PIXELS = 100_000_000
+MAX_ASPECT = 200
+"""How many times as long as wide: bases' processors refuse more."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # no EPS, PDF ...: they start other programs
 _REMEDY = "use a JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM file"
@@ -34,8 +36,8 @@ def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> PILImage:
 
     Without a window, 16-bit grey is divided by 257, and 32-bit and float grey are stretched from their least
     to their greatest value; a preset takes the stored values for Hounsfield units. DICOM is told at
-    `open_dicom`. Raises DataError for a file that is missing, empty, no image, truncated, or larger than
-    `max_pixels` by its header, which is checked before anything is decoded; for a frame or cut that it has
+    `open_dicom`. Raises DataError for a file that is missing, empty, no image, truncated, larger than
+    `max_pixels` or longer than `MAX_ASPECT` times its width by its header, which is checked before anything is decoded; for a frame or cut that it has
     not, and for a window of a colour picture.
     """
     view = picture if isinstance(picture, View) else View(picture)
@@ -93,6 +95,9 @@ def _header(path: Path, max_pixels: int) -> PILImage:
     if width * height > max_pixels:
         image.close()
         raise DataError(f"{path}: {width}x{height} is more than {max_pixels} pixels; scale the image down")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        image.close()
+        raise DataError(f"{path}: {width}x{height} is more than {MAX_ASPECT} times as long as wide; cut it into parts")
     return image
 
 

@@ -68,11 +68,14 @@ def read_card(folder: Path) -> Card:
         if not (folder / needed).is_file():
             raise AdapterError(f"adapter {folder}: has no {needed}; it is no finished adapter folder of vlm-ft")
     try:
-        return Card.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
+        card = Card.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         detail = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
-        what = f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" if detail else "not UTF-8"
+        what = ": ".join([*(str(part) for part in detail["loc"]), detail["msg"]]) if detail else "not UTF-8"
         raise AdapterError(f"{folder / CARD}: {what}; train the adapter again, or restore the file") from error
+    if card.version > CARD_VERSION:
+        raise AdapterError(f"{folder / CARD}: version {card.version} is of a newer vlm-ft; update the package")
+    return card
 
 
 def adapter_folder(place: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,8 +19,8 @@ from PIL import Image
 import vlm_ft
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError, DataError
-from vlm_ft.scoring.ledger import Ledger
-from vlm_ft.scoring.score import Progress, adapter_identity, ledger_path, score_folder
+from vlm_ft.scoring.ledger import Ledger, ledger_path
+from vlm_ft.scoring.score import Progress, adapter_identity, score_folder
 
 
 def table(out: Path) -> list[dict[str, Any]]:
@@ -111,9 +112,49 @@ def test_another_adapter_cannot_resume(defects: Any, photos: Path, tmp_path: Pat
         score_folder(defects, "trial", photos, out)
 
 
+def test_another_folder_cannot_take_a_table(defects: Any, photos: Path, tmp_path: Path) -> None:
+    out, moved = tmp_path / "out.csv", tmp_path / "moved"
+    score_folder(defects, "trial", photos, out)
+    before = out.read_bytes()
+    with pytest.raises(DataError, match="holds the answers to .*photos, not .*odd; give another output file"):
+        score_folder(defects, "trial", photos / "odd", out)
+    assert out.read_bytes() == before
+    photos.rename(moved)
+    assert score_folder(defects, "trial", moved, out).resumed == 10
+
+
+def test_a_file_of_the_users_own_is_kept(defects: Any, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("mine")
+    with pytest.raises(DataError, match="exists, and has no out.csv.ledger"):
+        score_folder(defects, "trial", photos, out)
+    assert out.read_text() == "mine"
+
+
+def test_what_gets_no_row_is_told(defects: Any, photos: Path, tmp_path: Path) -> None:
+    (photos / "a.heic").touch()
+    (photos / "linked").symlink_to(tmp_path, target_is_directory=True)
+    out = photos / "out.csv"
+    told = [note.removeprefix(str(photos)) for note in score_folder(defects, "trial", photos, out).notes]
+    assert told[0] == "1 files are no images by their suffix, and have no row: .heic 1"
+    assert told[1].startswith("/linked: a link to a folder is not followed")
+    (photos / "odd" / "001.png").unlink()
+    assert score_folder(defects, "trial", photos, out).notes[-1].startswith("1 rows of earlier runs are left out")
+
+
+def test_an_answer_that_cannot_be_read_is_told(defects: Any, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    score_folder(defects, "trial", photos, out)
+    with sqlite3.connect(ledger_path(out)) as database:
+        database.execute("UPDATE answers SET prediction = '{}'")
+    with pytest.raises(DataError, match="the answer to even/000.png cannot be read; delete the ledger"):
+        score_folder(defects, "trial", photos, out)
+
+
 def test_identity_follows_tensors_and_not_figures(defects: Any, tmp_path: Path) -> None:
     card = defects.cards["trial"]
     assert adapter_identity(card) == adapter_identity(card.model_copy(update={"name": "b", "metrics": {"f1": 1}}))
+    (tmp_path / "adapter_config.json").write_text("{}")
     tensors = tmp_path / "adapter_model.safetensors"
     tensors.write_bytes(b"one")
     before = adapter_identity(card, tmp_path)
@@ -156,7 +197,7 @@ def test_a_ledger_that_is_none_or_in_use(defects: Any, photos: Path, tmp_path: P
         score_folder(defects, "trial", photos, out)
     ledger_path(out).unlink()
     with (
-        Ledger(ledger_path(out), "trial", adapter_identity(defects.cards["trial"])),
+        Ledger(ledger_path(out), "trial", adapter_identity(defects.cards["trial"]), photos),
         pytest.raises(DataError, match="another run writes it"),
     ):
         score_folder(defects, "trial", photos, out)

@@ -40,7 +40,7 @@ from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.prediction import FieldValue
 from vlm_ft.errors import DataError
-from vlm_ft.scoring.ledger import Row
+from vlm_ft.scoring.ledger import Row, ledger_path
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -59,13 +59,15 @@ class Column:
 
 
 def check_target(out: Path) -> None:
-    """Raise `DataError` where a table could not be written to `out`; nothing is touched."""
+    """Raise `DataError` where a table could not be written to `out`, or a file would be lost; nothing is touched."""
     if out.suffix.lower() not in SUFFIXES:
         raise DataError(f"{out}: unknown table format {out.suffix!r}; end the name with {', '.join(SUFFIXES)}")
     if not out.parent.is_dir():
         raise DataError(f"{out}: no folder {out.parent}; create it first")
     if out.is_dir() or not os.access(out.parent, os.W_OK):
         raise DataError(f"{out}: cannot be written; give a file in a folder that is yours")
+    if out.exists() and not ledger_path(out).exists():
+        raise DataError(f"{out}: exists, and has no {ledger_path(out).name}; give another output file, or move it away")
 
 
 def columns(card: Card) -> tuple[Column, ...]:
@@ -95,9 +97,12 @@ def probability(entry: FieldValue) -> float | None:
 
 
 def write_table(out: Path, card: Card, rows: Iterable[Row]) -> None:
-    """Write the rows whole or not at all: to a file beside `out` that takes its place at the end."""
+    """Write the rows whole or not at all: to a file beside `out` that takes its place at the end.
+
+    One process at a time: the ledger sees to it.
+    """
     writer = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl}[out.suffix.lower()]
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    part = out.with_name(f".{out.name}.part")
     try:
         writer(part, columns(card), rows)
         part.replace(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,10 +16,16 @@ from vlm_ft.errors import AdapterError, DataError
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS adapter (name TEXT NOT NULL, identity TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS folder (path BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS answers (
     path TEXT PRIMARY KEY, digest TEXT NOT NULL, width INTEGER, height INTEGER, prediction TEXT NOT NULL
 );
 """
+
+
+def ledger_path(out: Path) -> Path:
+    """Where the rows of a table are kept while it is being made, and after."""
+    return out.with_name(out.name + ".ledger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +43,21 @@ class Row:
 
 
 class Ledger:
-    """An sqlite file of rows, bound to one adapter and open in one process at a time.
+    """An sqlite file of rows, bound to one adapter and one folder of images, open in one process at a time.
 
-    Raises `AdapterError` where the file holds another adapter's answers, `DataError` where it is no ledger,
-    cannot be written, or is in use.
+    A folder that is gone may have moved: another one takes its place. Raises `AdapterError` where the file holds
+    another adapter's answers, `DataError` where it holds another folder's, is no ledger, cannot be written, or is
+    in use.
     """
 
-    def __init__(self, path: Path, name: str, identity: str) -> None:
+    def __init__(self, path: Path, name: str, identity: str, folder: Path) -> None:
         self._path = path
         with self._readable():
             self._db = sqlite3.connect(path, timeout=1)
         try:
             self._prepare()
             self._bind(name, identity)
+            self._bind_folder(folder.resolve())
         except BaseException:
             self._db.close()
             raise
@@ -74,7 +83,17 @@ class Ledger:
         if entry is None:
             return None
         name, digest, width, height, prediction = entry
-        return Row(name, digest, width, height, _read(prediction))
+        try:
+            return Row(name, digest, width, height, _read(prediction))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{self._path}: the answer to {name} cannot be read; delete the ledger and its table to score anew"
+            ) from error
+
+    def __len__(self) -> int:
+        """How many images are answered, those that are gone from the folder included."""
+        with self._readable():
+            return int(self._db.execute("SELECT count(*) FROM answers").fetchone()[0])
 
     def _prepare(self) -> None:
         with self._readable():
@@ -92,8 +111,19 @@ class Ledger:
         if bound[1] != identity:
             raise AdapterError(
                 f"{self._path}: holds answers of another adapter ({bound[0]} {bound[1]}, now {name} {identity}); "
-                "give another output file, or delete this ledger to score anew"
+                "give another output file, or delete this ledger and its table to score anew"
             )
+
+    def _bind_folder(self, folder: Path) -> None:
+        with self._readable(), self._db:
+            bound = self._db.execute("SELECT path FROM folder").fetchone()
+            known = None if bound is None else Path(os.fsdecode(bound[0]))
+            if known is None or (known != folder and not known.is_dir()):
+                self._db.execute("DELETE FROM folder")
+                self._db.execute("INSERT INTO folder VALUES (?)", (os.fsencode(folder),))
+                return
+        if known != folder:
+            raise DataError(f"{self._path}: holds the answers to {known}, not {folder}; give another output file")
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

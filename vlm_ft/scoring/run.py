@@ -10,7 +10,7 @@ from rich.console import Console
 from vlm_ft.adapters import adapter_folder, read_card
 from vlm_ft.inference.engine import Engine
 from vlm_ft.scoring.export import check_target
-from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
+from vlm_ft.scoring.score import Progress, ScoreReport, check_folder, score_folder
 
 SHOWN = 10  # of the images set aside
 
@@ -27,6 +27,7 @@ def score_shown(
 ) -> ScoreReport:
     """Score with the adapter in a folder, telling how it goes on `console`; see `score_folder`."""
     check_target(out)
+    check_folder(folder)
     place = adapter_folder(adapter)
     name = read_card(place).name
     engine = Engine.open([place], base=base, batch_size=batch_size)
@@ -42,11 +43,15 @@ def score_shown(
             engine, name, folder, out, batch_size=batch_size, progress=show, adapter_folder=place, by_case=by_case
         )
     told = f", {report.resumed} of them by an earlier run" if report.resumed else ""
-    console.print(f"{out}: {report.scored} of {report.total} images scored{told}, in {report.seconds:.0f} s")
+    what = "cases" if by_case else "images"
+    told = f"{report.scored} of {report.total} {what} scored{told}, in {report.seconds:.0f} s"
+    console.print(f"{out}: {told}", markup=False)
     for path, reason in report.set_aside[:SHOWN]:
         console.print(f"  set aside {path}: {reason}", markup=False)
     if len(report.set_aside) > SHOWN:
         console.print(f"  … and {len(report.set_aside) - SHOWN} more; all reasons stand in the column `error`")
+    for note in report.notes:
+        console.print(f"  note: {note}", markup=False)
     return report
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL.Image import Image
 
-from datasets_vision.images import find_images, open_image
+from datasets_vision.images import is_image, open_image
+from datasets_vision.walk import linked_folders, suffix_of, walk
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError, DataError, nearest
 from vlm_ft.inference.request import Predictor, Request
 from vlm_ft.scoring.export import check_target, write_table
-from vlm_ft.scoring.ledger import Ledger, Row
+from vlm_ft.scoring.ledger import Ledger, Row, ledger_path
 
 BATCH_PIXELS = 200_000_000
 """A batch is closed at this many decoded pixels (600 MB), however few images they are."""
@@ -41,7 +43,8 @@ class Progress:
 class ScoreReport:
     """A finished run. `resumed` images had been scored by an earlier run; `set_aside` pairs path and reason.
 
-    Set aside are images that cannot be read, and those that the adapter could not answer.
+    Set aside are images that cannot be read, and those that the adapter could not answer. `notes` tell what has no
+    row: files that are no images, links to folders, images of an earlier run that are gone.
     """
 
     out: Path
@@ -50,6 +53,7 @@ class ScoreReport:
     ask_a_person: int
     set_aside: tuple[tuple[str, str], ...]
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def scored(self) -> int:
@@ -90,8 +94,9 @@ def score_folder(
     """
     card = _card(predictor, adapter)
     check_target(out)
-    paths = _units(_images(folder), folder, by_case)
-    with Ledger(ledger_path(out), adapter, adapter_identity(card, adapter_folder)) as ledger:
+    images, notes = _images(folder, out)
+    paths = _units(images, folder, by_case)
+    with Ledger(ledger_path(out), adapter, adapter_identity(card, adapter_folder), folder) as ledger:
         run = _Run(len(paths), progress)
         try:
             for batch in _batches(_unanswered(paths, ledger, run), batch_size):
@@ -100,24 +105,21 @@ def score_folder(
                 run.add(rows)
             run.tell()
             write_table(out, card, _rows(paths, ledger))
+            if gone := len(ledger) - len(paths):
+                notes.append(f"{gone} rows of earlier runs are left out: their photos are no longer there")
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"stopped with {run.done} of {run.total} images kept in {ledger_path(out)}; "
                 "run the same command again to go on"
             ) from None
-    return run.report(out)
-
-
-def ledger_path(out: Path) -> Path:
-    """Where the rows of a table are kept while it is being made, and after."""
-    return out.with_name(out.name + ".ledger")
+    return run.report(out, notes)
 
 
 def adapter_identity(card: Card, folder: Path | None = None) -> str:
-    """A hash of what decides an adapter's answers: its card less its name and figures, and its tensors."""
+    """A hash of what decides an adapter's answers: its card less its name and figures, its settings, its tensors."""
     parts = card.model_dump_json(exclude={"name", "metrics"})
     if folder is not None:
-        parts += _digest([folder / "adapter_model.safetensors"])
+        parts += _digest([folder / "adapter_config.json", folder / "adapter_model.safetensors"])
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
@@ -166,7 +168,7 @@ class _Run:
         eta = (self.total - self.done) / rate if rate else None
         self._progress(Progress(self.done, self.total, len(self._set_aside), rate, eta))
 
-    def report(self, out: Path) -> ScoreReport:
+    def report(self, out: Path, notes: Iterable[str]) -> ScoreReport:
         return ScoreReport(
             out=out,
             total=self.total,
@@ -174,6 +176,7 @@ class _Run:
             ask_a_person=self._ask,
             set_aside=tuple(sorted(self._set_aside)),
             seconds=time.monotonic() - self._start,
+            notes=tuple(notes),
         )
 
     def _count(self, row: Row) -> None:
@@ -193,13 +196,29 @@ def _card(predictor: Predictor, adapter: str) -> Card:
     return card
 
 
-def _images(folder: Path) -> list[Path]:
+def check_folder(folder: Path) -> None:
+    """Raise `DataError` where there is no such folder, or no image in it."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images; check the path")
-    paths = list(find_images(folder))
-    if not paths:
+    if not any(map(is_image, walk(folder))):
         raise DataError(f"{folder}: holds no images; give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF files")
-    return paths
+
+
+def _images(folder: Path, out: Path) -> tuple[list[Path], list[str]]:
+    """The images below the folder, and what is told of all else there."""
+    check_folder(folder)
+    own = {place.resolve() for place in (out, ledger_path(out))}
+    images: list[Path] = []
+    others: Counter[str] = Counter()
+    for path in walk(folder):
+        if is_image(path):
+            images.append(path)
+        elif path.resolve() not in own:
+            others[suffix_of(path.name) or "no suffix"] += 1
+    kinds = ", ".join(f"{suffix} {count}" for suffix, count in others.most_common())
+    notes = [f"{others.total()} files are no images by their suffix, and have no row: {kinds}"] if others else []
+    notes += [f"{place}: a link to a folder is not followed; give that folder" for place in linked_folders(folder)]
+    return images, notes
 
 
 def _units(paths: Sequence[Path], folder: Path, by_case: bool) -> dict[str, tuple[Path, ...]]:

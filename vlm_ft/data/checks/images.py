@@ -14,7 +14,7 @@ CONSTANT = 2
 SMALL_PICTURE = 24
 """Pixels of a side."""
 _UNREADABLE = re.compile(
-    r"not an image that|no such image|damaged|truncated|0 bytes|more than \d+ pixels|image .{0,200}is missing",
+    r"not an image that|no such image|damaged|truncated|0 bytes|more than \d+ (pixels|times)|image .{0,200}is missing",
     re.IGNORECASE,
 )
 _SAME_FORMAT = {"MPO": "JPEG", "JPEG2000": "JPEG 2000"}  # a phone's JPEG with a second picture inside
