@@ -54,9 +54,9 @@ def test_a_set_agrees_when_each_stated_item_was_read_or_set_aside(sets, stated, 
 def test_reasons_are_counted_by_kind(sets):
     (sets / "texts/train.csv").write_text("text,label\na,b\nc\nd\n" + "e,f,g\n" * 3)
     (record,) = [record for record in take(sets) if record.entry.name == "texts"]
-    assert [(reason.count, reason.place[-4:]) for reason in record.reasons] == [(3, "sv:5"), (2, "sv:3")] or [
-        (reason.count, reason.text) for reason in record.reasons
-    ] == [(5, "1 cells where the header has 2")]
+    (reason,) = record.reasons  # one kind, whatever its numbers; the first one's place
+    assert (reason.count, reason.place[-4:]) == (5, "sv:3")
+    assert reason.text.startswith("1 cells where the header has 2")
     assert record.row().startswith("| texts | tables | 1 |  | yes | 0 | 5 |")
 
 
