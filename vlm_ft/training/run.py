@@ -246,7 +246,7 @@ def _plan(prepared: Prepared, out: Path, resume: bool, console: Console) -> Plan
     if resume and file.exists():
         return Plan(**json.loads(file.read_text(encoding="utf-8")))
     settled = _measured(prepared)[0]
-    console.print(settled)
+    console.print(str(settled))
     file.write_text(json.dumps(asdict(settled)), encoding="utf-8")
     return settled
 
