@@ -36,9 +36,9 @@ def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> PILImage:
 
     Without a window, 16-bit grey is divided by 257, and 32-bit and float grey are stretched from their least
     to their greatest value; a preset takes the stored values for Hounsfield units. DICOM is told at
-    `open_dicom`. Raises DataError for a file that is missing, empty, no image, truncated, larger than
-    `max_pixels` or longer than `MAX_ASPECT` times its width by its header, which is checked before anything is decoded; for a frame or cut that it has
-    not, and for a window of a colour picture.
+    `open_dicom`. Raises DataError for a file that is missing, empty, no image, truncated, or by its
+    header, which is checked before anything is decoded, larger than `max_pixels` or longer than `MAX_ASPECT` times
+    its width; for a frame or cut that it has not, and for a window of a colour picture.
     """
     view = picture if isinstance(picture, View) else View(picture)
     upright = open_dicom(view, max_pixels=max_pixels) if is_dicom(view.path) else _upright(view, max_pixels)

@@ -44,6 +44,11 @@ def empty(path: Path) -> Path:
     return path
 
 
+def thin_png(path):
+    Image.new("L", (402, 2)).save(path, "PNG")
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -53,6 +58,7 @@ def empty(path: Path) -> Path:
         (truncated_jpeg, "truncated"),
         (lambda path: huge_png(path, 20_000), "20000x20000 is more than 100000000 pixels"),
         (lambda path: huge_png(path, 12_000), "12000x12000"),
+        (thin_png, "402x2 is more than 200 times as long as wide"),
     ],
 )
 def test_what_cannot_be_opened_is_one_line(tmp_path, make, says):

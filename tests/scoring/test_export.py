@@ -79,7 +79,7 @@ def test_what_follows_from_an_answer_reads_back(
     card = card.model_copy(update={"form": form.deriving(PRIORITIES)})
     answer = sample_prediction(TASKS["car_damage"])
     derived = card.form.derive(answer.values)
-    with Ledger(tmp_path / "ledger", "trial", "0") as ledger:
+    with Ledger(tmp_path / "ledger", "trial", "0", tmp_path) as ledger:
         ledger.record([Row("a.png", "0", 3, 2, replace(answer, derived=derived))])
         kept = ledger.find("a.png")
     assert kept is not None
@@ -134,7 +134,7 @@ def test_a_spreadsheet_runs_no_text(text: str, card_of: Callable[[Task], Card], 
 
 def test_half_a_surrogate_is_kept_as_a_question_mark(tmp_path: Path, card_of: Callable[[Task], Card]) -> None:
     answer = Prediction(fields={"summary": FieldValue(json.loads('"\\ud800"'))}, raw="{}")
-    with Ledger(tmp_path / "ledger", "trial", "0") as ledger:
+    with Ledger(tmp_path / "ledger", "trial", "0", tmp_path) as ledger:
         ledger.record([Row("a.png", "0", 1, 1, answer)])
         row = ledger.find("a.png")
     assert row is not None

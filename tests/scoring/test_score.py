@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_another_folder_cannot_take_a_table(defects: Any, photos: Path, tmp_path
     out, moved = tmp_path / "out.csv", tmp_path / "moved"
     score_folder(defects, "trial", photos, out)
     before = out.read_bytes()
-    with pytest.raises(DataError, match="holds the answers to .*photos, not .*odd; give another output file"):
+    with pytest.raises(DataError, match=r"holds the answers to .*photos, not .*odd; give another output file"):
         score_folder(defects, "trial", photos / "odd", out)
     assert out.read_bytes() == before
     photos.rename(moved)
@@ -126,7 +127,7 @@ def test_another_folder_cannot_take_a_table(defects: Any, photos: Path, tmp_path
 def test_a_file_of_the_users_own_is_kept(defects: Any, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.write_text("mine")
-    with pytest.raises(DataError, match="exists, and has no out.csv.ledger"):
+    with pytest.raises(DataError, match=r"exists, and has no out\.csv.ledger"):
         score_folder(defects, "trial", photos, out)
     assert out.read_text() == "mine"
 
@@ -136,18 +137,18 @@ def test_what_gets_no_row_is_told(defects: Any, photos: Path, tmp_path: Path) ->
     (photos / "linked").symlink_to(tmp_path, target_is_directory=True)
     out = photos / "out.csv"
     told = [note.removeprefix(str(photos)) for note in score_folder(defects, "trial", photos, out).notes]
-    assert told[0] == "1 files are no images by their suffix, and have no row: .heic 1"
+    assert told[0] == "files that are no images by their suffix have no row: .heic 1"
     assert told[1].startswith("/linked: a link to a folder is not followed")
     (photos / "odd" / "001.png").unlink()
-    assert score_folder(defects, "trial", photos, out).notes[-1].startswith("1 rows of earlier runs are left out")
+    assert score_folder(defects, "trial", photos, out).notes[-1].endswith("are no longer there: 1")
 
 
 def test_an_answer_that_cannot_be_read_is_told(defects: Any, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     score_folder(defects, "trial", photos, out)
-    with sqlite3.connect(ledger_path(out)) as database:
+    with closing(sqlite3.connect(ledger_path(out))) as database, database:
         database.execute("UPDATE answers SET prediction = '{}'")
-    with pytest.raises(DataError, match="the answer to even/000.png cannot be read; delete the ledger"):
+    with pytest.raises(DataError, match=r"the answer to even/000\.png cannot be read; delete the ledger"):
         score_folder(defects, "trial", photos, out)
 
 

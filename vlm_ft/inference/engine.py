@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -97,10 +98,12 @@ class Engine:
         self.cards[name] = card
 
     def _load(self, slot: str, folder: Path) -> None:
-        if self._slots:
-            self._model.load_adapter(str(folder), adapter_name=slot)
-        else:
-            self._model = PeftModel.from_pretrained(self.base.model, str(folder), adapter_name=slot)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # check_loaded tells them
+            if self._slots:
+                self._model.load_adapter(str(folder), adapter_name=slot)
+            else:
+                self._model = PeftModel.from_pretrained(self.base.model, str(folder), adapter_name=slot)
         self._model.eval()
         check_loaded(self._model, slot, folder)
 
@@ -277,11 +280,20 @@ def stop_tokens(base: Base) -> tuple[int, ...]:
 
 
 def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:
-    """Every tensor of the file must have arrived. Raises `AdapterError`: a drifted key would do nothing, silently."""
+    """Every tensor of the file must have arrived, and be numbers: what has not would do nothing or harm, silently.
+
+    Raises `AdapterError`.
+    """
     stored = load_file(folder / "adapter_model.safetensors")
     held = get_peft_model_state_dict(model, adapter_name=slot)
     lost = sorted(set(stored) ^ set(held))
     if lost:
         raise AdapterError(
             f"adapter {folder}: {len(lost)} tensors do not match the base, first {lost[0]}; train it again"
+        )
+    broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
+    if broken:
+        raise AdapterError(
+            f"adapter {folder}: {len(broken)} tensors hold no finite numbers, first {broken[0]}; "
+            "train it again, with a smaller learning rate"
         )

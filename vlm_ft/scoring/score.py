@@ -106,7 +106,7 @@ def score_folder(
             run.tell()
             write_table(out, card, _rows(paths, ledger))
             if gone := len(ledger) - len(paths):
-                notes.append(f"{gone} rows of earlier runs are left out: their photos are no longer there")
+                notes.append(f"rows of earlier runs are left out where their photos are no longer there: {gone}")
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"stopped with {run.done} of {run.total} images kept in {ledger_path(out)}; "
@@ -216,7 +216,7 @@ def _images(folder: Path, out: Path) -> tuple[list[Path], list[str]]:
         elif path.resolve() not in own:
             others[suffix_of(path.name) or "no suffix"] += 1
     kinds = ", ".join(f"{suffix} {count}" for suffix, count in others.most_common())
-    notes = [f"{others.total()} files are no images by their suffix, and have no row: {kinds}"] if others else []
+    notes = [f"files that are no images by their suffix have no row: {kinds}"] if others else []
     notes += [f"{place}: a link to a folder is not followed; give that folder" for place in linked_folders(folder)]
     return images, notes
 
