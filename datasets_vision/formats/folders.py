@@ -1,6 +1,6 @@
 """Image folders: `class/*.jpg`, or `split/class/*.jpg`, and with a `labels.csv` (file, ...) columns beside.
 
-The file is named relative to `labels.csv`, or by its bare name; the suffix may be another.
+The file is named relative to `labels.csv`, or by its bare name; the suffix may be another where that leaves no doubt.
 Its column `class` names the image's class where no folder does.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
+from typing import TypedDict
 
 from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SetAside, Source
@@ -52,7 +53,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 
 def read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
-    """Put the rows of labels.csv, where there is one, under the names of their files, without an image's suffix."""
+    """Put the rows of labels.csv, where there is one, under the stems of their files, with each file's name."""
     path = source.path / LABELS
     if not path.is_file():
         source.require_columns(source.path, source.columns.values(), ())
@@ -64,21 +65,68 @@ def read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
             yield row
             continue
         name = PureWindowsPath(row.cells.pop("file").strip()).as_posix()
-        if not rows.add(_bare(name), json.dumps([row.line, name, row.cells])):
+        if not _add(rows, name, _Row(line=row.line, cells=row.cells, owned=False)):
             yield SetAside(f"{path}:{row.line}", f"a second row for {name!r}")
+    for file in walk(source.path):
+        _own(rows, file.relative_to(source.path))
 
 
 def row_of(rows: DiskIndex, image: Path) -> dict[str, str]:
-    """The cells of an image's row, which is taken out; none where labels.csv does not name it."""
-    found = rows.pop(_bare(image.as_posix())) or rows.pop(_bare(image.name))
-    return dict(json.loads(found)[2]) if found else {}
+    """The cells of an image's row, which is taken out; none where labels.csv does not name it.
+
+    A row of another suffix is the image's where no other row has its stem, and no file bears the row's own name.
+    """
+    names = (image.as_posix(), image.name)
+    for exact in (True, False):
+        for name in names:
+            held = _held(rows, name)
+            found = name if exact else next(iter(held)) if len(held) == 1 else ""
+            row = held.get(found)
+            if row is None or row["cells"] is None or (row["owned"] and not exact):
+                continue
+            _keep(rows, name, {**held, found: {**row, "cells": None}})
+            return row["cells"]
+    return {}
 
 
 def missing(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
     """The rows that no image took out."""
-    for _, row in rows.items():
-        line, name, _ = json.loads(row)
-        yield SetAside(f"{source.path / LABELS}:{line}", f"its image {name!r} is missing")
+    for stem, _ in rows.items():
+        for name, row in _held(rows, stem).items():
+            if row["cells"] is not None:
+                yield SetAside(f"{source.path / LABELS}:{row['line']}", f"its image {name!r} is missing")
+
+
+class _Row(TypedDict):
+    line: int
+    cells: dict[str, str] | None  # None once an image has taken them
+    owned: bool  # a file bears the name that the row gives
+
+
+def _held(rows: DiskIndex, name: str) -> dict[str, _Row]:
+    """The rows of one stem, by the name that each gives."""
+    return dict(json.loads(rows.get(_bare(name)) or "{}"))
+
+
+def _keep(rows: DiskIndex, name: str, held: dict[str, _Row]) -> None:
+    rows.pop(_bare(name))
+    rows.add(_bare(name), json.dumps(held))
+
+
+def _add(rows: DiskIndex, name: str, row: _Row) -> bool:
+    held = _held(rows, name)
+    if name in held:
+        return False
+    _keep(rows, name, {**held, name: row})
+    return True
+
+
+def _own(rows: DiskIndex, file: Path) -> None:
+    """Mark the rows that give this file's name: no image of another suffix may take them."""
+    for name in {file.as_posix(), file.name}:
+        held = _held(rows, name)
+        if name in held and not held[name]["owned"]:
+            _keep(rows, name, {**held, name: {**held[name], "owned": True}})
 
 
 def _bare(name: str) -> str:

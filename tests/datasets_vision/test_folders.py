@@ -104,6 +104,27 @@ def test_a_table_alone_can_name_the_class(tmp_path):
     assert [item.place for item in found.set_aside] == [f"{tmp_path}/c.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("rows", "classes", "told"),
+    [
+        (["a.png,good", "a.jpg,bad"], {"a.jpg": "bad", "a.png": "good"}, []),
+        (["val/a.png,good"], {"a.png": "good"}, ["a.jpg"]),
+        (["a.png,good"], {"a.png": "good"}, ["a.jpg"]),
+        (["a.bmp,good", "a.jpg,bad"], {"a.jpg": "bad"}, ["a.png", "labels.csv:2"]),
+        (["a.bmp,good"], {"a.jpg": "good"}, ["a.png"]),
+        (["a,good"], {"a.jpg": "good"}, ["a.png"]),
+    ],
+    ids=str,
+)
+def test_a_row_belongs_to_the_file_that_it_names(tmp_path, rows, classes, told):
+    """Files of one stem in two folders of sets, walked in the order of their paths."""
+    write(tmp_path, "train/a.jpg", "val/a.png")
+    (tmp_path / "labels.csv").write_text("\n".join(["file,class", *rows]))
+    found = read(Source(path=tmp_path))
+    assert {example.images[0].name: example.label.image_class for example in found.examples} == classes
+    assert [Path(item.place).name for item in found.set_aside] == told
+
+
 @pytest.mark.parametrize(("header", "says"), [("image,severity", "no column 'file'"), ("", "empty table")])
 def test_a_table_that_cannot_be_used_is_an_error(tmp_path, header, says):
     write(tmp_path, "minor/a.jpg")
