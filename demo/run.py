@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 
-from datasets_vision.images import find_images
+from datasets_vision.images import find_images, open_image
 from demo.app import build_app, launch
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
@@ -30,7 +29,7 @@ def serve(
     named = ", ".join(folder.as_posix() for folder in folders)
     console.print(f"loading {named or base} …", markup=False, highlight=False)
     engine = Engine.open(folders, base=base)
-    tries = list(islice(find_images(examples), EXAMPLES)) if examples is not None else []
+    tries = _tries(examples, console) if examples is not None else []
     blocks = build_app(engine, dict.fromkeys(engine.cards, tries))
     try:
         address = launch(blocks, host, port)
@@ -45,3 +44,20 @@ def serve(
         console.print("\nstopped")
     finally:
         blocks.close(verbose=False)
+
+
+def _tries(folder: Path, console: Console) -> list[Path]:
+    """The first images of a folder that can be opened; those that cannot are told."""
+    found: list[Path] = []
+    for path in find_images(folder):
+        try:
+            open_image(path)
+        except DataError as error:
+            console.print(f"no example: {error}", markup=False)
+            continue
+        found.append(path)
+        if len(found) == EXAMPLES:
+            break
+    if not found:
+        console.print(f"{folder}: holds no image to show as an example", markup=False)
+    return found

@@ -22,8 +22,8 @@ from vlm_ft.errors import DataError
 
 IMAGES, BOXES, MASKS, LABELS = "JPEGImages", "Annotations", "SegmentationObject", "labels.csv"
 ROWS = "rows.jsonl"
-MAX_SIDE = 8192
-"""Pixels of a picture's side."""
+SIDE, MAX_SIDE = 192, 8192
+"""Pixels of a picture's side: unless told, and at most."""
 
 
 def scenes(domain: str, count: int, seed: int, world: World, size: int = 192) -> Iterator[Scene]:
@@ -50,7 +50,7 @@ def rows(domain: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
         yield written.row(np.random.default_rng((seed, index)), index)
 
 
-def write_set(domain: str, folder: Path, count: int, seed: int, world: World, size: int = 192) -> Path:
+def write_set(domain: str, folder: Path, count: int, seed: int, world: World, size: int | None = None) -> Path:
     """Draw or write a set; the same arguments give the same bytes. Returns the folder.
 
     Pictures are written as Pascal VOC, texts as rows.jsonl. A marker file says that the set is made up, so that
@@ -60,6 +60,9 @@ def write_set(domain: str, folder: Path, count: int, seed: int, world: World, si
     made: dict[str, Any] = {"domain": domain, "count": count, "seed": seed}
     if seed < 0:
         raise DataError(f"synthetic domain {domain!r}: seed {seed}; give 0 or more")
+    if size is not None and isinstance(_domain(domain), Texts):
+        raise DataError(f"synthetic domain {domain!r} is written, not drawn; leave the size {size} out")
+    size = size or SIDE
     if size > MAX_SIDE:
         raise DataError(f"synthetic domain {domain!r}: {size} pixels a side; give {MAX_SIDE} at most")
     with new_folder(folder) as part:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from datasets_vision.synthetic.writing import write_set
 from vlm_ft.data.cases import load
 from vlm_ft.data.manuals import chatbot_rows
 from vlm_ft.errors import DataError
@@ -57,5 +58,16 @@ def test_manuals_are_kept_and_servers_are_addresses(
     manual.write_text("# Pump\n\nThe pump is a machine that moves oil.\n")
     before = manual.read_bytes()
     with pytest.raises(DataError, match=told):
-        list(chatbot_rows(tmp_path, tmp_path / out, server, model, "NO_KEY", 1200, 600))
+        list(chatbot_rows(tmp_path, tmp_path / out, server, model, "NO_KEY" if server else None, 1200, 600))
     assert manual.read_bytes() == before
+
+
+def test_a_key_without_a_server_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no server to show it to"):
+        list(chatbot_rows(tmp_path, tmp_path / "rows.jsonl", None, "", "MY_KEY", 1200, 600))
+
+
+def test_a_size_of_written_texts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is written, not drawn; leave the size 64 out"):
+        write_set("legal_documents", tmp_path / "made", 1, seed=0, world="quickstart", size=64)
+    assert not (tmp_path / "made").exists()

@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.evaluation.made import Told, answered, clause_cases, form_of
 from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.errors import AdapterError
+from vlm_ft.errors import AdapterError, DataError, RecipeError
 from vlm_ft.evaluation import crossval as folds
 from vlm_ft.evaluation.evaluate import Evaluation, evaluate
 from vlm_ft.evaluation.figures import SHOWN, figures
@@ -112,3 +112,24 @@ def test_a_stopped_cross_validation_goes_on(
 def _tested(run: Path) -> set[str]:
     lines = map(json.loads, (run / "splits.jsonl").read_text().splitlines())
     return {line["group"] for line in lines if line["role"] == "test"}
+
+
+@pytest.mark.parametrize(
+    ("variants", "settings", "says"),
+    [
+        (["adapter.rank=4", "adapter.rank=4"], [], "given twice"),
+        ([], ["splits.folds=5"], "is set by --folds"),
+        (["splits.fold=1"], [], "is set by --folds"),
+    ],
+)
+def test_a_crossval_refuses_what_it_would_overrule(
+    variants: list[str], settings: list[str], says: str, quiet: Console, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=says):
+        folds.crossval(tmp_path, tmp_path, folds=2, variants=variants, settings=settings, console=quiet)
+
+
+def test_a_spoilt_fold_is_told(tmp_path: Path) -> None:
+    (tmp_path / "fold.json").write_text('[{"variant"')
+    with pytest.raises(DataError, match=r"fold\.json: cannot be read .*delete it"):
+        folds._kept(tmp_path / "fold.json")

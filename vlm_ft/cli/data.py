@@ -42,7 +42,7 @@ def data_synth(
     out: Annotated[Path, typer.Argument(help="an empty or new folder")],
     count: Annotated[int, typer.Option(min=1)] = 600,
     seed: int = 0,
-    size: Annotated[int, typer.Option(min=32, help="pixels of a side")] = 192,
+    size: Annotated[int | None, typer.Option(min=32, help="pixels of a drawing's side [192]")] = None,
     world: Annotated[
         World, typer.Option(help="quickstart: what the base never saw; starter: what it did")
     ] = "quickstart",
@@ -60,7 +60,9 @@ def data_documents(
     out: Annotated[Path, typer.Argument(help="the JSONL file to write: messages, source, passage, group")],
     server: Annotated[str | None, typer.Option(help="an OpenAI-compatible server to write the questions")] = None,
     model: Annotated[str, typer.Option(help="the server's name of the model")] = "",
-    key_env: Annotated[str, typer.Option(help="the environment variable that holds its key")] = "OPENAI_API_KEY",
+    key_env: Annotated[
+        str | None, typer.Option(help="the environment variable that holds its key [OPENAI_API_KEY]")
+    ] = None,
     passage: Annotated[int, typer.Option(min=200, help="most characters of a passage")] = 1200,
     answer: Annotated[int, typer.Option(min=50, help="most characters of an answer")] = 600,
 ) -> None:

@@ -11,7 +11,7 @@ from vlm_ft.errors import DataError
 
 
 def chatbot_rows(
-    manuals: Path, out: Path, server: str | None, model: str, key_env: str, passage: int, answer: int
+    manuals: Path, out: Path, server: str | None, model: str, key_env: str | None, passage: int, answer: int
 ) -> Iterator[str]:
     """Write the rows, and yield the lines that tell what came of them. `passage` and `answer` are characters.
 
@@ -20,11 +20,13 @@ def chatbot_rows(
     asked = None
     if server is None and model:
         raise DataError(f"model {model!r}: no server to ask it of; add --server")
+    if server is None and key_env:
+        raise DataError(f"key in {key_env}: no server to show it to; add --server, or leave --key-env out")
     if server is not None:
         if not model:
             raise DataError(f"server {server}: no model named; add --model")
         kept = out.with_name(out.name + ".replies")
-        asked = Server(server, model, os.environ.get(key_env, ""), kept=kept)
+        asked = Server(server, model, os.environ.get(key_env or "OPENAI_API_KEY", ""), kept=kept)
     built = write_messages(manuals, out, server=asked, longest_passage=passage, longest_answer=answer)
     kinds = ", ".join(f"{count} by {kind}" for kind, count in built.kinds.most_common())
     yield f"{out}: {built.rows} rows ({kinds}) from {built.passages} passages of {built.documents} documents"

@@ -11,12 +11,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.evaluation.evaluate import ADAPTER, MAJORITY
 from vlm_ft.evaluation.run import evaluate_run
 from vlm_ft.recipe import load_recipe
-from vlm_ft.training.run import train
+from vlm_ft.training.run import RECIPE, train
 
 RESULTS = "crossval.json"
+OWN = ("splits.folds", "splits.fold")
+"""Settings that a cross-validation makes itself."""
 
 
 def crossval(
@@ -25,8 +28,10 @@ def crossval(
     """Train each variant (a ``key=value`` setting, "" for the recipe as it is) on each fold; evaluate on the rest.
 
     What is finished in `out` is kept, so that a stopped cross-validation goes on. Returns a row a variant and
-    metric, with the mean over the folds, the folds' own values and the mean minutes of training.
+    metric, with the mean over the folds, the folds' own values and the mean minutes of training. Raises `RecipeError`
+    for a variant given twice, a setting of the folds, or where `out` holds runs of another recipe.
     """
+    _refuse(variants, settings)
     results: list[dict[str, Any]] = []
     for variant in variants or [""]:
         for fold in range(folds):
@@ -39,13 +44,22 @@ def crossval(
     return rows
 
 
+def _refuse(variants: Sequence[str], settings: Sequence[str]) -> None:
+    for setting in (*settings, *variants):
+        if setting.partition("=")[0].strip() in OWN:
+            raise RecipeError(f"{setting}: is set by --folds, fold by fold; leave it out")
+    twice = [variant for variant in variants if list(variants).count(variant) > 1]
+    if twice:
+        raise RecipeError(f"--vary {twice[0]}: given twice; leave one out")
+
+
 def _fold(recipe: Path, run: Path, overlay: Sequence[str], variant: str, console: Console) -> list[dict[str, Any]]:
-    kept = run / "fold.json"
+    kept, begun, loaded = run / "fold.json", (run / RECIPE).exists(), load_recipe(recipe, overlay)
+    if begun and load_recipe(run / RECIPE).model_dump(mode="json") != loaded.model_dump(mode="json"):
+        raise RecipeError(f"{run}: holds a training of another recipe; give another --out")
     if kept.exists():
-        found: list[dict[str, Any]] = json.loads(kept.read_text())
-        return found
-    loaded = load_recipe(recipe, overlay)
-    folder = train(loaded, run, resume=(run / "recipe.yaml").exists(), console=console)
+        return _kept(kept)
+    folder = train(loaded, run, resume=begun, console=console)
     evaluation = evaluate_run(run, rival=False, base=False, console=console)
     card = json.loads((folder / "card.json").read_text())
     majority = {(metric.field, metric.name): metric.value for metric in evaluation.systems[MAJORITY]}
@@ -61,6 +75,16 @@ def _fold(recipe: Path, run: Path, overlay: Sequence[str], variant: str, console
         for metric in evaluation.systems[ADAPTER]
     ]
     kept.write_text(json.dumps(rows))
+    return rows
+
+
+def _kept(file: Path) -> list[dict[str, Any]]:
+    """The rows of a finished fold."""
+    try:
+        rows: list[dict[str, Any]] = json.loads(file.read_text())
+        _means(rows)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{file}: cannot be read ({error}); delete it, and the fold is tested again") from error
     return rows
 
 

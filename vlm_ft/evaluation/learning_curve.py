@@ -83,7 +83,11 @@ def learning_curve(
     dataset = load(base, out / SPLITS)
     if not dataset.cases["test"]:
         raise DataError(f"recipe {base.name}: no test examples; give the test role a share")
-    counts = [size for size in sorted(set(sizes)) if size < dataset.counts["train"]]
+    most = dataset.counts["train"]
+    counts = [size for size in sorted(set(sizes)) if size < most]
+    if left := sorted(set(sizes) - set(counts)):
+        told = ", ".join(map(str, left))
+        console.print(f"sizes left out: {told}; there are {most} training examples, and all are a size", markup=False)
     trained: list[list[_Trained]] = []
     for size in [*counts, None]:
         runs = [_point(recipe, out, settings, size, repeat, console) for repeat in range(repeats)]
