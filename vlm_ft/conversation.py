@@ -134,12 +134,19 @@ class Conversation:
         self, grammars: Grammars, rows: Sequence[Row], completions: Sequence[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
         """The completions (tokens,) with all but the decisions IGNORED; what each chooses among (decisions, words)."""
-        found = [grammars.decisions(row.form, ids.tolist()) for row, ids in zip(rows, completions, strict=True)]
+        found = [
+            grammars.decisions(row.form, ids.tolist()) or grammars.everything(ids.tolist())
+            for row, ids in zip(rows, completions, strict=True)
+        ]
         learned = [
             torch.where(torch.tensor(decided), ids, IGNORED)
             for (decided, _), ids in zip(found, completions, strict=True)
         ]
         return learned, torch.cat([choices for _, choices in found])
+
+    def refused(self, row: Row) -> bool:
+        """Whether decisions are to be learned, and the grammar does not take the row's answer: it is learned whole."""
+        return self.grammars is not None and self.grammars.decisions(row.form, self.completion_ids(row)) is None
 
     def encode(self, rows: Sequence[Row], *, supervised: bool = False) -> Batch:
         """Rows to tensors. Supervised: completions and `labels`, padded right; else prompts, padded left.

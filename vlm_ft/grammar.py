@@ -44,11 +44,15 @@ class Grammars:
             raise RuntimeError(f"form {form.task}: {matcher.get_error()}")
         return matcher
 
-    def decisions(self, form: Form, answer: Sequence[int]) -> tuple[list[bool], Tensor]:
+    def everything(self, answer: Sequence[int]) -> tuple[list[bool], Tensor]:
+        """As `decisions`, where every token is one, among all."""
+        return [True] * len(answer), allocate_token_bitmask(len(answer), self._tokenizer.vocab_size)
+
+    def decisions(self, form: Form, answer: Sequence[int]) -> tuple[list[bool], Tensor] | None:
         """Token by token of a written answer whether the grammar left a choice there, and what could be chosen.
 
         The choices are (decisions, words of 32 bits), as `unpacked` reads them. The end of the turn is no decision.
-        An answer that the grammar does not take (a tokenizer that writes a space first) is all decisions, among all.
+        None for an answer that the grammar does not take: some tokenizers write a space first.
         """
         matcher, forced = self.matcher(form), list[int]()
         decided: list[bool] = []
@@ -62,7 +66,7 @@ class Grammars:
                 forced = []
                 fill_next_token_bitmask(matcher, choices, place)
             if not matcher.consume_token(token):
-                return [True] * len(answer), choices.fill_(-1)
+                return None
             forced = forced[1:]
         decided += [False] * (len(answer) - len(decided))
         return decided, choices[torch.tensor(decided, dtype=torch.bool)]

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from vlm_ft.recipe import Training
 from vlm_ft.training.plan import Cost, plan
 from vlm_ft.training.progress import KeepTime
@@ -32,3 +34,11 @@ def test_minutes_hold_the_looks_too() -> None:
     assert [settled.looks for settled in plans.values()] == [0, 4, 2, 1, 1]
     assert all(settled.steps * 0.5 + settled.looks * look <= 120 for look, settled in plans.items() if look < 120)
     assert plans[600.0].steps == 120
+
+
+@pytest.mark.parametrize("steps", range(1, 40))
+def test_the_looks_told_are_those_of_the_run(steps: int) -> None:
+    """Every so many steps, and at the end."""
+    settled = plan(Training(max_steps=steps, evaluations=8), 100, Cost(step=1.0, look=1.0, peak_bytes=0))
+    looks = {step for step in range(1, steps + 1) if step % settled.every == 0} | {steps}
+    assert settled.looks == len(looks) <= 8

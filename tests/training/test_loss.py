@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,3 +86,26 @@ def test_an_answer_without_a_decision_costs_nothing(tiny_folder: Callable[[str],
     loss = answer_loss(conversation.base.model, batch)
     loss.backward()
     assert loss == 0
+
+
+def test_an_answer_that_the_grammar_refuses_is_learned_whole(tiny_folder: Callable[[str], Path], form: Form) -> None:
+    folder, row = tiny_folder("qwen3_vl"), Row(form, (), (), ' {"passed": true}')
+    decided, whole = talk(folder, "decisions"), talk(folder, "answer")
+    assert decided.refused(row)
+    assert not whole.refused(row)
+    model = decided.base.model
+    with torch.inference_mode():
+        losses = [answer_loss(model, conversation.encode([row], supervised=True)) for conversation in (decided, whole)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("base", ["qwen3_vl", "llava_siglip_qwen2"])
+def test_a_step_in_parts_is_the_step(base: str, run_of: Callable[..., Path]) -> None:
+    """Parts with more decisions weigh more: the mean is over all of the step's tokens."""
+    losses = []
+    for batch_size, accumulate in ((8, 1), (2, 4)):
+        training = {"batch_size": batch_size, "accumulate": accumulate, "max_steps": 1}
+        run = run_of(base, fields=["passed", "kind", "findings"], training=training)
+        (state,) = (run / "checkpoints").glob("checkpoint-1/trainer_state.json")
+        losses += [entry["loss"] for entry in json.loads(state.read_text())["log_history"] if "loss" in entry]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)

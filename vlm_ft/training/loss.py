@@ -33,11 +33,15 @@ def answer_loss(model: Any, batch: Batch, count: Tensor | int | None = None) -> 
 class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer under `answer_loss`."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.model_accepts_loss_kwargs = True  # else some families' steps are means of their parts' means
+
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
-    ) -> Any:
+    ) -> Tensor:
         """The mean over the supervised tokens of all rows of a step, whatever their parts and processes."""
         loss = answer_loss(model, inputs, num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # their gradients are averaged
-        return (loss, None) if return_outputs else loss
+        return loss

@@ -70,7 +70,7 @@ def need(name: str, base: HubBase, adapter: AdapterSettings, row: LongestRow, ba
 def _activations(base: HubBase, tokens: int) -> float:
     text: dict[str, Any] = base.text
     hidden, layers = text["hidden_size"], text["num_hidden_layers"]
-    logits = tokens * text["vocab_size"] * (BF16 + FP32)
+    logits = tokens * text["vocab_size"] * (BF16 + FP32)  # at the worst: the head runs where answers stand
     return float(tokens * hidden * (layers * BF16 + INSIDE_LAYER) + logits)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig
 
+from vlm_ft.errors import RecipeError
 from vlm_ft.models.families import linear_modules
 from vlm_ft.models.load import Base
-from vlm_ft.recipe import AdapterSettings, Recipe
+from vlm_ft.recipe import AdapterSettings, Recipe, Training
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.loss import AnswerTrainer
 from vlm_ft.training.plan import Plan
@@ -68,11 +68,33 @@ def sft(
     out: Path,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> AnswerTrainer:
-    """Supervised fine-tuning on prompt/completion rows; the collators make the tensors."""
+    """Supervised fine-tuning on prompt/completion rows; the collators make the tensors.
+
+    Raises `RecipeError` where one process sees several GPUs.
+    """
     settings = recipe.training
-    every = math.ceil(plan.steps / (plan.looks or settings.evaluations))
-    watched = tune is not None
-    arguments = SFTConfig(
+    arguments = _arguments(settings, plan, out, watched=tune is not None)
+    if arguments.n_gpu > 1:
+        raise RecipeError(
+            f"{arguments.n_gpu} GPUs in one process; start with accelerate launch, or set CUDA_VISIBLE_DEVICES=0"
+        )
+    stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience and tune is not None else []
+    trainer = AnswerTrainer(
+        model=model,
+        args=arguments,
+        data_collator=Collators(train, tune or train),
+        train_dataset=_table(train),
+        eval_dataset=_table(tune, training=False) if tune is not None else None,
+        processing_class=processor,
+        callbacks=[*callbacks, *stopping, FollowEpoch(train)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool) -> SFTConfig:
+    """`watched`: there is a `tune`, by whose loss the best checkpoint is kept."""
+    return SFTConfig(
         output_dir=str(out / "checkpoints"),
         max_steps=plan.steps,
         per_device_train_batch_size=settings.batch_size,
@@ -86,9 +108,9 @@ def sft(
         gradient_checkpointing=None,  # deprecated, and TRL's default
         activation_checkpointing=torch.cuda.is_available(),
         eval_strategy="steps" if watched else "no",
-        eval_steps=every,
+        eval_steps=plan.every,
         save_strategy="steps",
-        save_steps=every,
+        save_steps=plan.every,
         save_total_limit=2,
         load_best_model_at_end=watched,
         metric_for_best_model="eval_loss" if watched else None,
@@ -103,18 +125,6 @@ def sft(
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience and watched else []
-    trainer = AnswerTrainer(
-        model=model,
-        args=arguments,
-        data_collator=Collators(train, tune or train),
-        train_dataset=_table(train),
-        eval_dataset=_table(tune, training=False) if tune is not None else None,
-        processing_class=processor,
-        callbacks=[*callbacks, *stopping, FollowEpoch(train)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 class Collators:

@@ -21,13 +21,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """Optimiser steps of so many rows, looks at `tune` among them, and what each takes, in seconds."""
+    """Optimiser steps of so many rows, and after how many a look at `tune` and a checkpoint; seconds of each."""
 
     steps: int
     rows: int
-    looks: int
+    every: int
     step: float
     look: float
+
+    @property
+    def looks(self) -> int:
+        """At `tune`, one at the end among them; none where there is no `tune`."""
+        return math.ceil(self.steps / self.every) if self.look else 0
 
     def __str__(self) -> str:
         looks = f", {self.looks} looks at `tune` of {self.look:.1f} s" if self.looks else ""
@@ -40,15 +45,14 @@ def plan(settings: Training, examples: int, cost: Cost) -> Plan:
 
     Of `minutes` the looks take `LOOKING` at most: at a large `tune` there are fewer of them, and at least one.
     """
-    rows = settings.batch_size * settings.accumulate
-    looks = settings.evaluations if cost.look else 0
+    rows, looks = settings.batch_size * settings.accumulate, settings.evaluations
     if settings.max_steps is not None:
         steps = settings.max_steps
     elif settings.minutes is not None:
         seconds = settings.minutes * 60
-        if looks:
+        if cost.look:
             looks = min(looks, max(1, int(LOOKING * seconds / cost.look)))
-        steps = int(max(seconds - looks * cost.look, seconds / 2) / cost.step)
+        steps = max(1, int(max(seconds - looks * cost.look, seconds / 2) / cost.step))
     else:
-        steps = math.ceil(settings.epochs * examples / rows)
-    return Plan(max(1, steps), rows, looks, cost.step, cost.look)
+        steps = max(1, math.ceil(settings.epochs * examples / rows))
+    return Plan(steps, rows, math.ceil(steps / looks), cost.step, cost.look)

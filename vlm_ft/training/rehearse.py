@@ -25,23 +25,29 @@ REHEARSED = 2  # steps that are timed, after one that warms up
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of the longest row, and in all; text tokens and image tokens of the rows with the most."""
+    """Tokens of the longest row, and in all; text tokens and image tokens of the rows with the most.
+
+    `refused`: rows whose answers the grammar does not take, learned whole.
+    """
 
     rows: int
     longest: int
     total: int
     most_text_tokens: int
     most_image_tokens: int
+    refused: int
 
 
 def check_lengths(collators: Sequence[Collator], limit: int) -> Lengths:
     """Measure every row as training will read it. Raises `DataError` naming the rows that do not fit: none is cut."""
-    rows = longest = total = most_text = most_image = 0
+    rows = longest = total = most_text = most_image = refused = 0
     too_long: list[str] = []
     for collator in collators:
         for index, case in enumerate(collator.cases):
             rows += 1
-            tokens, image_tokens = collator.conversation.lengths(collator.row(index))
+            row = collator.row(index)
+            refused += collator.conversation.refused(row)
+            tokens, image_tokens = collator.conversation.lengths(row)
             longest, total = max(longest, tokens), total + tokens
             most_text, most_image = max(most_text, tokens - image_tokens), max(most_image, image_tokens)
             if tokens > limit:
@@ -52,7 +58,7 @@ def check_lengths(collators: Sequence[Collator], limit: int) -> Lengths:
             f"{len(too_long)} rows exceed {limit} tokens: {shown}; raise training.max_length, lower pixels.maximum, "
             "or shorten the texts (rows are never cut)"
         )
-    return Lengths(rows, longest, total, most_text, most_image)
+    return Lengths(rows, longest, total, most_text, most_image, refused)
 
 
 def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: Training) -> Cost:

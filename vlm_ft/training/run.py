@@ -169,6 +169,12 @@ def tell(prepared: Prepared, console: Console) -> None:
         console.print(f"  … and {len(dataset.set_aside) - 10} more: vlm-ft data read shows all", style="yellow")
     for note in dataset.notes:
         console.print(f"  note: {note}", style="yellow", markup=False)
+    if prepared.lengths.refused:
+        console.print(
+            f"  {prepared.lengths.refused} of {prepared.lengths.rows} answers are not written as the form's grammar "
+            "writes them (the tokenizer may add a space): they are learned whole",
+            style="yellow",
+        )
     if dataset.form.notice:
         console.print(f"  {dataset.form.notice}", markup=False)
     console.print(size_table(prepared))
