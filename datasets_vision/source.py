@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,7 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
     with DiskIndex() as ids:
         for item in _readable(source):
             if isinstance(item, Example):
-                unused.note(item.label)
-                item = _in_our_words(source, item)
+                item = _in_our_words(source, item, unused)
             if isinstance(item, Example) and not ids.add(item.id, item.source):
                 item = SetAside(item.source, f"id {item.id!r} is taken by {ids.get(item.id)}")
             if isinstance(item, Example):
@@ -154,13 +153,15 @@ class _Unused:
         self._worst = set(source.worst_first)
         self._fields = {*source.values, *source.shorten} - set(source.columns)
         self._values = {(field, word) for field, words in source.values.items() for word in words}
-        self._seen: set[str] = set()
+        self._said: set[str] = set()  # in the source's words, which `rename` is to have
+        self._ours: set[str] = set()  # in our words, which `worst_first` ranks
         self._columns: set[str] = set()
 
     def note(self, label: Label) -> None:
-        if self._names or self._worst:
-            for word in _words(label):
-                self._note_word(word)
+        """What an item says in its own words."""
+        for word in _words(label) if self._names else ():
+            _see(word, self._said)
+            self._names -= {word, *_beginnings(self._names, word)}
         if self._fields:
             self._fields -= label.columns.keys()
             if len(self._columns) <= _MANY_WORDS:
@@ -169,19 +170,19 @@ class _Unused:
             cell = label.columns.get(self._source.columns.get(field, field))
             self._values.discard((field, "" if cell is None else plain(cell)))
 
-    def _note_word(self, word: str) -> None:
-        if word in self._names or word in self._worst or len(self._seen) <= _MANY_WORDS:
-            self._seen.add(word[:_LONG_WORD])
-        self._names.discard(word)
-        self._names -= {key for key in self._names if key.endswith("*") and word.startswith(key[:-1])}
-        self._worst.discard(_renamed(self._source, word))
+    def note_ours(self, label: Label) -> None:
+        """What the same item says in ours."""
+        for word in _words(label) if self._worst else ():
+            _see(word, self._ours)
+            self._worst.discard(word)
 
     def told(self) -> Iterator[SetAside]:
         """A slip in the recipe, told without failing: one recipe may serve several cuts of a set."""
         place = str(self._source.path)
-        for option, words in (("rename", self._names), ("worst_first", self._worst)):
+        looked_for = (("rename", self._names, self._said), ("worst_first", self._worst, self._ours))
+        for option, words, seen in looked_for:
             for word in sorted(words):
-                remedy = nearest(word, self._seen) if 0 < len(self._seen) <= _MANY_WORDS else "check its spelling"
+                remedy = nearest(word, seen) if 0 < len(seen) <= _MANY_WORDS else "check its spelling"
                 yield SetAside(place, f"{option}: nothing is named {word!r}; {remedy}")
         for field in sorted(self._fields):
             option = "values" if field in self._source.values else "shorten"
@@ -192,6 +193,11 @@ class _Unused:
                 yield SetAside(place, f"values: {field} is never {word!r}; check its spelling, or leave it out")
 
 
+def _see(word: str, seen: set[str]) -> None:
+    if len(seen) <= _MANY_WORDS:
+        seen.add(word[:_LONG_WORD])
+
+
 def _words(label: Label) -> Iterator[str]:
     """The names that `rename` may change."""
     if label.image_class is not None:
@@ -200,25 +206,30 @@ def _words(label: Label) -> Iterator[str]:
     yield from (value for value in label.columns.values() if isinstance(value, str))
 
 
-def _in_our_words(source: Source, example: Example) -> Example | SetAside:
+def _in_our_words(source: Source, example: Example, unused: _Unused) -> Example | SetAside:
     try:
-        label = Label(_image_class(source, example), _objects(source, example.label), _columns(source, example.label))
+        example = replace(example, label=replace(example.label, image_class=_image_class(source, example)))
+        unused.note(example.label)
+        kind = example.label.image_class
+        ours = None if kind is None else _renamed(source, kind)
+        label = Label(ours, _objects(source, example.label), _columns(source, example.label))
+        unused.note_ours(label)
         return replace(example, label=label, group=_group(source, example))
     except DataError as error:
         return SetAside(example.source, str(error))
 
 
 def _image_class(source: Source, example: Example) -> str | None:
-    name = example.label.image_class
-    if source.image_class is not None:
-        if not example.images:
-            raise DataError(f"image_class {source.image_class!r}: no image to find it in; leave image_class out")
-        stem = path_of(example.images[0]).stem
-        found = re.search(source.image_class, stem)
-        if found is None or not found[1]:
-            raise DataError(f"image_class {source.image_class!r} finds nothing in {stem!r}")
-        name = str(found[1])
-    return None if name is None else _renamed(source, name)
+    """The class in the source's words."""
+    if source.image_class is None:
+        return example.label.image_class
+    if not example.images:
+        raise DataError(f"image_class {source.image_class!r}: no image to find it in; leave image_class out")
+    stem = path_of(example.images[0]).stem
+    found = re.search(source.image_class, stem)
+    if found is None or not found[1]:
+        raise DataError(f"image_class {source.image_class!r} finds nothing in {stem!r}")
+    return str(found[1])
 
 
 def _objects(source: Source, label: Label) -> tuple[LabelledObject, ...] | None:
@@ -255,8 +266,12 @@ def _renamed(source: Source, word: str) -> str:
     """By the whole word, else by the longest beginning that `rename` has."""
     if word in source.rename:
         return source.rename[word]
-    beginnings = [key for key in source.rename if key.endswith("*") and word.startswith(key[:-1])]
+    beginnings = _beginnings(source.rename, word)
     return source.rename[max(beginnings, key=len)] if beginnings else word
+
+
+def _beginnings(names: Iterable[str], word: str) -> list[str]:
+    return [name for name in names if name.endswith("*") and word.startswith(name[:-1])]
 
 
 def _group(source: Source, example: Example) -> str:

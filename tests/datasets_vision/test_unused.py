@@ -64,6 +64,23 @@ def test_what_is_used_is_not_told(rows: Path) -> None:
     assert read(Source(path=rows, shorten={"fault": 3}, **options)).set_aside == ()
 
 
+def test_a_class_from_a_photo_s_name_is_a_word_that_is_used(tmp_path: Path) -> None:
+    for name in ("cat_1.png", "dog_1.png"):
+        write_image(tmp_path / "mixed" / name)
+    found = read(Source(path=tmp_path, image_class="^([a-z]+)_", rename={"cat": "Cat", "cow": "Cow"}))
+    assert [example.label.image_class for example in found.examples] == ["Cat", "dog"]
+    assert ["'cow'" in entry.reason for entry in found.set_aside] == [True]
+
+
+def test_words_are_ranked_as_the_recipe_says_them(rows: Path) -> None:
+    options = {"case_by": "group", "group_by": "who", "columns": {"kind": "kind"}}
+    values = {"kind": {"leak": "major", "noise": "minor", "heat": "minor"}}
+    ranked = read(Source(path=rows, values=values, worst_first=("major", "minor", "leak"), **options))
+    (told,) = ranked.set_aside
+    assert told.reason.startswith("worst_first: nothing is named 'leak'; ")
+    assert read(Source(path=rows, rename={"leak": "a"}, worst_first=("a", "noise"), **options)).set_aside == ()
+
+
 def test_a_class_from_a_photo_s_name_needs_a_photo(rows: Path) -> None:
     with pytest.raises(DataError, match="no image to find it in; leave image_class out"):
         read(Source(path=rows, image_class="(a)"))
