@@ -25,18 +25,19 @@ _IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", "license", "coco_
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One annotation file. Entries lie on disk as "index text", the annotations by image id."""
+    """One annotation file. Entries lie on disk as "index text" or "index! fault", the annotations by image id."""
 
     path: Path
     ids: DiskIndex  # "part id" -> index of its entry
     entries: DiskLists
     names: dict[str, str]  # of the categories, by id
 
-    def listed(self, part: str, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The entries under a key, with the place of each."""
+    def listed(self, part: str, key: str) -> Iterator[tuple[str, dict[str, Any] | SetAside]]:
+        """The entries under a key, with the place of each; a faulty one as its fault."""
         for word in self.entries.get(key):
             index, _, text = word.partition(" ")
-            yield f"{self.path}: {part}[{index}]", DECODER.decode(text)
+            place = f"{self.path}: {part}[{index.rstrip('!')}]"
+            yield place, SetAside(place, text) if index[-1] == "!" else DECODER.decode(text)
 
 
 def matches(path: Path) -> bool:
@@ -75,13 +76,17 @@ def _read_file(pictures: Pictures, file: _File) -> Iterator[Example | SetAside]:
             for place, _ in file.listed("annotations", image):
                 yield SetAside(place, f"image_id {image} is in no list of images; mend it")
     for place, entry in file.listed("images", _IMAGES):
-        yield from _read_image(pictures, file, place, entry)
+        yield from (entry,) if isinstance(entry, SetAside) else _read_image(pictures, file, place, entry)
 
 
 def _load(file: _File) -> None:
+    parts = set()
     with JsonReader(file.path) as reader:
-        parts = set()
-        for key in reader.members() if reader.following() == "{" else ():
+        if reader.following() != "{":
+            reader.pass_over()
+            reader.finish()
+            raise DataError(f"{file.path}: is no object; COCO has images, annotations and categories")
+        for key in reader.members():
             if key not in ("images", "annotations", "categories"):
                 reader.pass_over()
                 continue
@@ -90,31 +95,29 @@ def _load(file: _File) -> None:
             parts.add(key)
             for index in reader.members():
                 _keep(file, str(key), index, *reader.value())
-        if not parts:
-            reader.value()
         reader.finish()
     if "images" not in parts:
         raise DataError(f"{file.path}: has no list of images; COCO has images, annotations and categories")
 
 
-def _keep(file: _File, part: str, index: int | str, entry: Any, text: str) -> None:
-    """An entry goes to its list; one without an id, or whose id is taken, is a fault."""
-    fault = None
-    key = _key(entry.get("id")) if isinstance(entry, dict) else None
+def _keep(file: _File, part: str, index: int | str, entry: Any, text: str, fault: str | None) -> None:
+    """An entry goes to its list, as a fault where it has one: without an id, or whose id is taken, or else unfit."""
+    given = entry if isinstance(entry, dict) else {}
+    key = _key(given.get("id"))
     if key is None:
-        fault = "an entry without an id; write a number"
+        fault = fault or "an entry without an id; write a number"
     elif not file.ids.add(f"{part} {key}", str(index)):
-        fault = f"id {key} is taken by {part}[{file.ids.get(f'{part} {key}')}]"
-    elif part == "images":
-        file.entries.add(_IMAGES, f"{index} {text}")
-    elif part == "categories":
-        file.names[key] = str(entry.get("name") or "").strip()
-    elif (image := _key(entry.get("image_id"))) is not None:
-        file.entries.add(image, f"{index} {text}")
-    else:
-        fault = f"image_id {shown([entry.get('image_id')])} is in no list of images; mend it"
+        fault = fault or f"id {key} is taken by {part}[{file.ids.get(f'{part} {key}')}]"
+    listed = _IMAGES if part == "images" else _key(given.get("image_id")) if part == "annotations" else None
+    if listed is not None:
+        file.entries.add(listed, f"{index}! {fault}" if fault else f"{index} {text}")
+        return
+    if part == "annotations":
+        fault = fault or f"image_id {shown([given.get('image_id')])} is in no list of images; mend it"
     if fault:
         file.entries.add(_FAULTS, json.dumps([f"{file.path}: {part}[{index}]", fault]))
+    elif key is not None:
+        file.names[key] = str(given.get("name") or "").strip()
 
 
 def _key(value: Any) -> str | None:
@@ -137,9 +140,12 @@ def _read_image(pictures: Pictures, file: _File, place: str, entry: dict[str, An
 
 
 def _objects(
-    file: _File, annotations: Iterable[tuple[str, dict[str, Any]]], size: Size
+    file: _File, annotations: Iterable[tuple[str, dict[str, Any] | SetAside]], size: Size
 ) -> Iterator[LabelledObject | SetAside]:
     for place, annotation in annotations:
+        if isinstance(annotation, SetAside):
+            yield annotation
+            continue
         try:
             yield _object(file, place, annotation, size)
         except DataError as error:

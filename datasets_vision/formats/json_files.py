@@ -29,12 +29,19 @@ TURNS = ("messages", "conversations", "conversation")
 """Names of lists that are one conversation, never a list of records."""
 
 SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
+
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""An escape that may be half a character, which no file or model could take: `is_text` tells."""
+
+HALF = "half of a surrogate pair (as \\ud83d) in its text; write the whole character"
+EMPTY = "0 bytes, no JSON; export it again"
+NESTED = "lists in lists in lists ..., nested too deeply; flatten it"
+"""Reasons why a file or a value of it cannot be read."""
+
 _HEAD = 1 << 20  # bytes that tell a file's kind
 _PIECE = 1 << 16  # bytes of a line that is passed over
 _LOOKED_AT = 8  # files of a folder that tell its kind
 _SPACE = re.compile(r"[ \t\r\n]*")
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_HALF = "half of a surrogate pair (as \\ud83d) in its text; write the whole character"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +91,17 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path, MAX_FILE)
     if not text:
-        raise DataError(f"{path}: 0 bytes, no JSON; export it again")
+        raise DataError(f"{path}: {EMPTY}")
     try:
         value = DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}); export it again") from error
     except RecursionError as error:
-        raise DataError(f"{path}: lists in lists in lists ..., nested too deeply; export it again") from error
+        raise DataError(f"{path}: {NESTED}") from error
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
-    if _SURROGATE.search(text) and not _is_text(value):
-        raise DataError(f"{path}: {_HALF}")
+    if SURROGATE.search(text) and not is_text(value):
+        raise DataError(f"{path}: {HALF}")
     return value
 
 
@@ -142,7 +149,7 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
             try:
                 text = decoded(path, line if number > 1 else without_mark(path, line)).strip()
                 if text:
-                    yield _entry(place, str(number), DECODER.decode(text), _SURROGATE.search(text) is not None)
+                    yield _entry(place, str(number), DECODER.decode(text), SURROGATE.search(text) is not None)
             except json.JSONDecodeError as error:
                 yield SetAside(place, f"not JSON: {error.msg} at character {error.pos + 1}; mend the line")
             except (DataError, ValueError, RecursionError) as error:
@@ -168,11 +175,12 @@ def _text(path: Path) -> str:
 
 
 def _entry(place: str, name: str, value: Any, doubtful: bool) -> Entry | SetAside:
-    """`doubtful`: its text has escapes that may be half a character, which no file or model could take."""
-    return SetAside(place, _HALF) if doubtful and not _is_text([name, value]) else Entry(place, name, value)
+    """`doubtful`: SURROGATE is found in its text."""
+    return SetAside(place, HALF) if doubtful and not is_text([name, value]) else Entry(place, name, value)
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
+    """Whether no character of a JSON value is half of one."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -182,7 +190,7 @@ def _is_text(value: Any) -> bool:
 
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "not JSON that can be read: lists in lists in lists ...; flatten it"
+        return NESTED
     return str(error).removeprefix(f"{path}: ")
 
 
@@ -229,7 +237,7 @@ def _members_of(path: Path, text: str) -> Iterator[Entry | SetAside]:
 
 def _of_list(path: Path, text: str, start: int, *, whole: bool) -> Iterator[Entry | SetAside]:
     line, counted, number = 1, 0, 0
-    doubtful = _SURROGATE.search(text) is not None
+    doubtful = SURROGATE.search(text) is not None
     try:
         for member in _members(text, start, whole=whole):
             line += text.count("\n", counted, member.start)
@@ -247,7 +255,7 @@ def _of_dict(path: Path, text: str, start: int) -> Iterator[Entry | SetAside]:
             members.append(member)
     except (ValueError, RecursionError) as error:
         broken = _broken(path, text, error, 1 + text.count("\n", 0, members[-1].start if members else 0))
-    doubtful = _SURROGATE.search(text) is not None
+    doubtful = SURROGATE.search(text) is not None
     lists = [member for member in members if _is_records(member)]
     if len(lists) == 1:
         yield from _of_list(path, text, lists[0].start, whole=False)

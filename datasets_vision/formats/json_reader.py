@@ -13,22 +13,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from datasets_vision.formats.json_files import DECODER
+from datasets_vision.formats.json_files import DECODER, EMPTY, HALF, NESTED, SURROGATE, is_text
 from datasets_vision.formats.text_files import without_mark
 from vlm_ft.errors import DataError
 
 MAX_VALUE = 16 << 20
-"""Characters of one value."""
+"""Characters of one value; a longer one can be passed over, but not read."""
 
 _PIECE = 1 << 16  # bytes that are read at once
 _AHEAD = 64  # characters after a value, that a number may not be cut in two
 _SPACE = re.compile(r"[ \t\r\n]*")
+_LONG_ID = 20  # digits; no id is longer
+_LENIENT = json.JSONDecoder(parse_int=lambda word: int(word) if len(word) <= _LONG_ID else None)
 
 
 class JsonReader:
     """A place in a JSON file (UTF-8, BOM allowed) that moves on with every value. Use it as a context.
 
-    Each method raises DataError with the line where the file is no JSON.
+    Each method raises DataError with the line where the file is no JSON, or a value too long or too deep to be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,34 +57,46 @@ class JsonReader:
                 return self._text[self._at : self._at + 1]
             self._more(_PIECE)
 
-    def value(self) -> tuple[Any, str]:
-        """The value that stands next, and its text."""
+    def value(self) -> tuple[Any, str, str | None]:
+        """The value that stands next, its text, and why it is unfit for use, if it is; the file can be read on."""
         self.following()
         piece = _PIECE
         while True:
-            try:
-                value, end = DECODER.raw_decode(self._text, self._at)
-                if self._ended or end + _AHEAD <= len(self._text):
-                    text, self._at = self._text[self._at : end], end
-                    return self._whole(value, text), text
-            except json.JSONDecodeError as error:
-                if self._ended or len(self._text) - self._at > MAX_VALUE:
-                    raise self._broken(error.msg, error.pos) from error
-            except RecursionError as error:
-                raise DataError(f"{self._path}: nested too deeply, lists in lists ...; export it again") from error
-            except ValueError as error:
-                raise DataError(f"{self._path}: {error}") from error
+            found = self._decoded()
+            if found is not None and (self._ended or found[1] + _AHEAD <= len(self._text)):
+                break
             self._more(piece)
             piece *= 2
+        value, end, fault = found
+        if end - self._at > MAX_VALUE:
+            raise self._too_long()
+        text, self._at = self._text[self._at : end], end
+        half = SURROGATE.search(text) is not None and not is_text(value)
+        return value, text, fault or (HALF if half else None)
 
     def members(self) -> Iterator[str | int]:
         """The keys of the object, or the positions of the list, that stands next; the value of each must be taken."""
+        return self._members(set())
+
+    def pass_over(self) -> None:
+        """The value that stands next is not wanted, nor held: of a list or an object, its members one by one."""
+        try:
+            self._pass_over()
+        except RecursionError as error:
+            raise self._fault(NESTED) from error
+
+    def finish(self) -> None:
+        """Raises DataError where something follows."""
+        if self.following():
+            raise self._broken("Extra data", self._at)
+
+    def _members(self, keys: set[str] | None) -> Iterator[str | int]:
+        """With None for the keys that have been met, one may stand twice."""
         close = "}" if self.following() == "{" else "]"
         self._at += 1
         if self.following() == close:
             self._at += 1
             return
-        keys: set[str] = set()
         for index in range(1 << 62):
             yield self._key(keys) if close == "}" else index
             mark = self.following()
@@ -92,23 +106,14 @@ class JsonReader:
             if mark != ",":
                 raise self._broken("Expecting ',' delimiter", self._at - 1)
 
-    def pass_over(self) -> None:
-        """The value that stands next is not wanted; of a list, its members one by one."""
-        for _ in self.members() if self.following() == "[" else (0,):
-            self.value()
-
-    def finish(self) -> None:
-        """Raises DataError where something follows."""
-        if self.following():
-            raise self._broken("Extra data", self._at)
-
-    def _key(self, taken: set[str]) -> str:
-        key, _ = self.value()
+    def _key(self, taken: set[str] | None) -> str:
+        key, _, _ = self.value()
         if not isinstance(key, str) or self.following() != ":":
             raise self._broken("Expecting a key and ':'", self._at)
-        if key in taken:
-            raise DataError(f"{self._path}: key {key[:80]!r} stands twice in one object; keep one")
-        taken.add(key)
+        if taken is not None:
+            if key in taken:
+                raise self._fault(f"key {key[:80]!r} stands twice in one object; keep one")
+            taken.add(key)
         self._at += 1
         return key
 
@@ -119,7 +124,7 @@ class JsonReader:
         self._ended = not data
         if not self._bytes:
             if not data:
-                raise DataError(f"{self._path}: 0 bytes, no JSON; export it again")
+                raise DataError(f"{self._path}: {EMPTY}")
             data = without_mark(self._path, data)
         pending = self._decoder.getstate()[0]
         try:
@@ -132,17 +137,41 @@ class JsonReader:
         self._bytes += len(data)
         self._text, self._at = self._text[self._at :] + text, 0
 
-    def _whole(self, value: Any, text: str) -> Any:
-        """The value, in which no character is half: no file and no model could take it."""
-        if "\\ud" in text.lower():
-            try:
-                json.dumps(value, ensure_ascii=False).encode()
-            except UnicodeEncodeError:
-                raise DataError(
-                    f"{self._path}: half of a surrogate pair (as \\ud83d) in its text; write the whole character"
-                ) from None
-        return value
+    def _decoded(self) -> tuple[Any, int, str | None] | None:
+        """The value that stands next, its end, and what is wrong with it; None where more must be read."""
+        try:
+            return self._decoded_or_unfit()
+        except json.JSONDecodeError as error:
+            cut = error.msg.startswith("Unterminated string") or error.pos + _AHEAD >= len(self._text)
+            if self._ended or not cut:
+                raise self._broken(error.msg, error.pos) from error
+            if len(self._text) - self._at > MAX_VALUE:
+                raise self._too_long() from error
+            return None
+        except RecursionError as error:
+            raise self._fault(NESTED) from error
+
+    def _decoded_or_unfit(self) -> tuple[Any, int, str | None]:
+        try:
+            return *DECODER.raw_decode(self._text, self._at), None
+        except json.JSONDecodeError:
+            raise
+        except ValueError as error:  # JSON, but a key stands twice, or a number is infinite
+            return *_LENIENT.raw_decode(self._text, self._at), str(error)
+
+    def _pass_over(self) -> None:
+        if self.following() not in ("[", "{"):
+            self.value()
+            return
+        for _ in self._members(None):
+            self._pass_over()
+
+    def _too_long(self) -> DataError:
+        return self._fault(f"a value of more than {MAX_VALUE} characters; give it in parts")
 
     def _broken(self, why: str, at: int) -> DataError:
-        line = self._line + self._text.count("\n", 0, at)
-        return DataError(f"{self._path}:{line}: not JSON ({why}); export it again")
+        return self._fault(f"not JSON ({why}); export it again", at)
+
+    def _fault(self, why: str, at: int | None = None) -> DataError:
+        line = self._line + self._text.count("\n", 0, self._at if at is None else at)
+        return DataError(f"{self._path}:{line}: {why}")

@@ -162,6 +162,10 @@ def test_an_image_in_no_file_is_told(tmp_path):
         (b'{"images": {"file_name": "a.png"}}', "images is no list"),
         (b'{"annotations": [], "categories": [{"id": 1, "supercategory": "x"}]}', "has no list of images"),
         (b'{"images": [], "annotations": [{"bbox": "\\ud83d"}]}', "half of a surrogate pair"),
+        (b"{}", "has no list of images"),
+        (b'{"info": {}}', "has no list of images"),
+        (b'{"info": ' + b"[" * 100_000, "nested too deeply"),
+        (b"[]", "is no object"),
         (b'{"images": []} {"bbox": 1}', ":1: not JSON .Extra data"),
         (b'{"images": [], "annotations": 3}', "annotations is no list"),
         (b'{"images": ' + b"[" * 100_000, "nested too deeply"),
@@ -175,6 +179,44 @@ def test_a_bad_file_is_one_line(tmp_path, data, says):
         reading(path, format="coco")
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("note", "says"),
+    [
+        ('"\\ud83d"', "half of a surrogate pair"),
+        ("[1, Infinity]", "is infinite"),
+        ("1e999", "is infinite"),
+        ('{"a": 1, "a": 2}', "'a' stands twice"),
+        ("9" * 5000, "digits"),
+    ],
+)
+@pytest.mark.parametrize("piece", [7, 1 << 16])
+def test_an_unfit_entry_leaves_the_others(tmp_path, monkeypatch, note, says, piece):
+    """An image's one leaves the other image, an annotation's the image, of whose objects nothing is then known."""
+    monkeypatch.setattr("datasets_vision.formats.json_reader._PIECE", piece)
+    photo(tmp_path / "train/b.png")
+    images = [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "b.png", "note": "*"}]
+    faulty = {**BOX, "id": 2, "note": "*"}
+    path = write(tmp_path, faulty, {**BOX, "id": 3, "image_id": 8}, images=images, info={"note": "*"})
+    path.write_text(path.read_text().replace('"*"', note))
+    found = reading(tmp_path)
+    assert [(example.id, example.label.objects) for example in found.examples] == [("train/a", None)]
+    assert [entry.place for entry in found.set_aside[:2]] == [f"{path}: annotations[0]", f"{path}: images[1]"]
+    assert all(says in entry.reason for entry in found.set_aside[:2])
+
+
+@pytest.mark.parametrize("piece", [16, 64, 1 << 16])
+def test_a_value_has_one_limit_and_what_is_not_read_has_none(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr("datasets_vision.formats.json_reader._PIECE", piece)
+    monkeypatch.setattr("datasets_vision.formats.json_reader.MAX_VALUE", 200)
+    for spare in (0, 1):
+        note = "x" * (200 + spare - len(json.dumps({**BOX, "note": ""})))
+        path = write(tmp_path, {**BOX, "note": note}, info={"lists": {"of": [[1, "x" * 150]] * 9}})
+        if not spare:
+            assert reading(tmp_path).set_aside == ()
+    with pytest.raises(DataError, match="json:1: a value of more than 200 characters"):
+        reading(path)
 
 
 def test_a_mark_and_windows_line_ends_are_no_fault(tmp_path):
