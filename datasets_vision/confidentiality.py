@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -83,7 +82,7 @@ class Pseudonyms:
 
     def of(self, kind: str, value: str) -> bytes:
         """32 bytes that say nothing of `value` to one without the key."""
-        return hmac.digest(self.key, os.fsencode(f"{kind}:{value}"), hashlib.sha256)
+        return hmac.digest(self.key, f"{kind}:{value}".encode("utf-8", "surrogateescape"), hashlib.sha256)
 
     def patient(self, identity: str) -> str:
         """A patient's new id and name."""

@@ -8,7 +8,6 @@ asked for as columns.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,7 +76,8 @@ def _examples(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Exa
         return
     written = cells.pop("class", "") if not folders else ""
     label = Label(folders[0] if folders else written or None, columns={**cells, **facts.columns})
-    key = f"scan-{hashlib.sha256(os.fsencode(relative.as_posix())).hexdigest()[:16]}"
+    encoded = relative.as_posix().encode("utf-8", "surrogateescape")  # the same id on every machine
+    key = f"scan-{hashlib.sha256(encoded).hexdigest()[:16]}"
     for frame, picture in _pictures(source, path, facts):
         name = key if frame is None else f"{key}/{frame}"
         yield Example(name, images=(picture,), label=label, group=facts.group or key, source=str(path), role=role)

@@ -166,6 +166,12 @@ def test_uids_and_patients_stay_together_under_one_key(tmp_path):
     assert len(groups) == 2
 
 
+def test_pseudonyms_are_the_same_in_every_locale(monkeypatch):
+    before = Pseudonyms(b"key").patient("J\u00fcrgen\udcff")
+    monkeypatch.setattr("os.fsencode", lambda text: text.encode("latin-1", "surrogateescape"))
+    assert Pseudonyms(b"key").patient("J\u00fcrgen\udcff") == before
+
+
 def reference(uid: str) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = pydicom.uid.CTImageStorage, uid

@@ -74,6 +74,14 @@ def test_a_name_that_is_no_utf8_is_read_as_any_other(patients):
     assert all(example.id.isascii() for example in reading.examples)
 
 
+def test_ids_are_the_same_in_every_locale(patients, monkeypatch):
+    (patients / "test/normal/scan0.dcm").rename(patients / "test/normal/\u00fc.dcm")
+    source = Source(path=patients, format="dicom")
+    before = [example.id for example in read(source).examples]
+    monkeypatch.setattr("os.fsencode", lambda text: str(text).encode("latin-1", "surrogateescape"))
+    assert [example.id for example in read(source).examples] == before
+
+
 def test_a_preset_for_another_modality_sets_the_file_aside(patients):
     write_dicom(patients / "train" / "normal" / "mr.dcm", ramp(), Modality="MR")
     assert ["is for CT" in entry.reason for entry in read(Source(path=patients, window="lung")).set_aside] == [True]
