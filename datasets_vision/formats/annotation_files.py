@@ -110,6 +110,8 @@ class Pictures:
     found: dict[str, Path]  # by normalised path, in natural order
     named: dict[str, list[Path]]  # name, and stem, in lower case -> images
     spoken: set[Path] = field(default_factory=set)
+    broken: bool = False
+    """A file of annotations could not be read: of which images it spoke is not known."""
 
     @classmethod
     def of(cls, path: Path, folder: Path | None = None) -> Pictures:
@@ -173,8 +175,9 @@ class Pictures:
         )
 
     def unspoken(self, reason: str = "no annotation for this image") -> Iterator[SetAside]:
-        """Images that `find` was never asked for."""
-        return (SetAside(str(image), reason) for image in self.found.values() if image not in self.spoken)
+        """Images that `find` was never asked for; none where a broken file may have spoken of them."""
+        images = () if self.broken else self.found.values()
+        return (SetAside(str(image), reason) for image in images if image not in self.spoken)
 
     def _spoken_of(self, image: Path) -> Path:
         self.spoken.add(image)

@@ -52,16 +52,14 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     if not files:
         raise DataError(f"{source.path}: no COCO JSON below; give the file, or the folder that holds it")
     pictures = Pictures.of(source.path, source.image_folder)
-    broken = False
     for path in files:
         try:
             with DiskIndex() as ids, DiskLists() as entries:
                 yield from _read_file(pictures, _File(path, ids, entries, {}))
         except DataError as error:
-            broken = True
+            pictures.broken = True
             yield SetAside.of(path, error)
-    if not broken:
-        yield from pictures.unspoken()
+    yield from pictures.unspoken()
     yield from beside(kinds, "coco")
 
 

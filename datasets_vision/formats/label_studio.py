@@ -91,6 +91,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             if not isinstance(content, list):
                 raise DataError(f"{path}: is no list of tasks; export as JSON from Label Studio")
         except DataError as error:
+            pictures.broken = True
             yield SetAside.of(path, error)
             continue
         yield from _read_tasks(source, pictures, path, content)
