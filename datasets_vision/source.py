@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,22 +14,10 @@ from datasets_vision.example import Example, Label, LabelledObject, path_of
 from datasets_vision.formats import FORMATS, detect
 from datasets_vision.formats.contract import FOLDER, SetAside, Source, plain, shortened
 from datasets_vision.index import DiskIndex
-from datasets_vision.walk import linked_folders
+from datasets_vision.walk import linked_folders, natural_key
 from vlm_ft.errors import DataError, nearest
 
 __all__ = ["Reading", "SetAside", "Source", "read", "stream"]
-
-_ROWS = frozenset({"chat", "huggingface", "multiple_choice", "parquet", "preferences", "records", "spans", "tables"})
-_USED_BY: dict[str, frozenset[str]] = {
-    "text": _ROWS | {"dialogues", "label_studio"},
-    "image": _ROWS,
-    "image_folder": frozenset({"coco", "cvat", "label_studio", "labelme", "via"}),
-    "named_by": frozenset({"via"}),
-    "record": frozenset({"records"}),
-    "frames": frozenset({"dicom"}),
-    "window": frozenset({"dicom"}),
-}
-"""Options of a source that some formats alone make use of."""
 
 _MANY_WORDS = 60  # more distinct words than that are free text, no list to choose from
 _LONG_WORD = 200  # characters; no name is longer
@@ -64,12 +53,14 @@ def stream(source: Source) -> Iterator[Example | SetAside]:
     With a `limit` the source is read twice: how far apart its examples stand depends on how many there are.
     Cases of several photos are held in memory whole.
     """
-    if source.limit is None:
-        yield from _stream(source)
-        return
+    yield from _stream(source) if source.limit is None else _spaced(source, source.limit)
+    yield from _readable(source, _links(source))
+
+
+def _spaced(source: Source, limit: int) -> Iterator[Example | SetAside]:
     count = sum(isinstance(item, Example) for item in _stream(source))
-    step = max(count, source.limit)  # as many places as that; those past `count` are never reached
-    places = (number * step // source.limit for number in range(source.limit))
+    step = max(count, limit)  # as many places as that; those past `count` are never reached
+    places = (number * step // limit for number in range(limit))
     place, wanted = 0, next(places)
     for item in _stream(source):
         if isinstance(item, SetAside):
@@ -86,7 +77,7 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
     usable, set_aside, first = 0, 0, None
     photos: list[Example] = []
     with DiskIndex() as ids:
-        for item in _readable(source):
+        for item in _readable(source, _items(source)):
             if isinstance(item, Example):
                 item = _in_our_words(source, item, unused)
             if isinstance(item, Example) and not ids.add(item.id, item.source):
@@ -106,10 +97,10 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
     yield from unused.told()
 
 
-def _readable(source: Source) -> Iterator[Example | SetAside]:
+def _readable(source: Source, items: Iterable[Example | SetAside]) -> Iterator[Example | SetAside]:
     """A file or folder that the system refuses is a fault of the whole source, wherever a format meets it."""
     try:
-        yield from _items(source)
+        yield from items
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else source.path
         raise DataError(f"{place}: cannot be read ({error.strerror or error}); mend the file, or its rights") from error
@@ -122,13 +113,19 @@ def _items(source: Source) -> Iterator[Example | SetAside]:
     name = source.format or detect(path, photo_column=source.image is not None)
     if name not in FORMATS:
         raise DataError(f"{path}: unknown format {name!r}; {nearest(name, FORMATS)}")
-    for option, used_by in _USED_BY.items():
-        if name not in used_by and getattr(source, option) != Source.model_fields[option].default:
-            known = ", ".join(sorted(used_by))
+    for option in sorted(frozenset().union(*(form.options for form in FORMATS.values())) - FORMATS[name].options):
+        if getattr(source, option) != Source.model_fields[option].default:
+            known = ", ".join(sorted(other for other, form in FORMATS.items() if option in form.options))
             raise DataError(f"{path}: the format {name} makes no use of {option}; leave it out (it is for {known})")
-    for link in (link for folder in (path, source.image_folder) if folder for link in linked_folders(folder)):
-        yield SetAside(str(link), "a link to a folder, which is not followed; copy the folder, or give it as a source")
     yield from FORMATS[name].read(source)
+
+
+def _links(source: Source) -> Iterator[SetAside]:
+    """Each link to a folder once, though the images' folder may lie below the source's path."""
+    folders = [folder for folder in (source.path, source.image_folder) if folder]
+    links = {Path(os.path.realpath(link.parent), link.name): link for f in folders[::-1] for link in linked_folders(f)}
+    for link in sorted(links.values(), key=natural_key):
+        yield SetAside(str(link), "a link to a folder, which is not followed; copy the folder, or give it as a source")
 
 
 def _check_path(path: Path) -> None:

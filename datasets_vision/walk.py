@@ -63,18 +63,16 @@ def walked_once(path: Path) -> Iterator[None]:
 
 
 def linked_folders(path: Path) -> Iterator[Path]:
-    """The links to folders below `path`, into which no walk goes."""
+    """The links to folders below `path`, into which no walk goes, in natural order."""
     if not path.is_dir():
         return
-    folders = [path]
-    while folders:
-        folder = folders.pop()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(folder / entry.name)
-                elif entry.is_symlink() and os.path.isdir(entry):
-                    yield folder / entry.name
+    with os.scandir(path) as entries:
+        here = sorted(filter(_leads_to_folder, entries), key=lambda entry: _key(entry.name))
+    for entry in here:
+        if entry.is_symlink():
+            yield path / entry.name
+        else:
+            yield from linked_folders(path / entry.name)
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
@@ -109,6 +107,10 @@ def _walk(path: Path) -> Iterator[tuple[Path, str]]:
             yield from _walk(path / entry.name)
         elif entry.name != SYNTHETIC_MARKER and _is_given(path, entry):
             yield path, entry.name
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry))
 
 
 def _is_given(folder: Path, entry: os.DirEntry[str]) -> bool:

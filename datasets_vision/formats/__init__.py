@@ -31,27 +31,30 @@ from datasets_vision.formats.contract import Format
 from datasets_vision.walk import linked_folders, suffix_of, walk, walked_once
 from vlm_ft.errors import DataError
 
+_ROWS = frozenset({"text", "image"})
+_FOLDER = frozenset({"image_folder"})
+
 FORMATS: dict[str, Format] = {
-    "huggingface": Format("huggingface", huggingface.matches, huggingface.read, photo_column=True, named=True),
-    "cvat": Format("cvat", cvat.matches, cvat.read),
-    "coco": Format("coco", coco.matches, coco.read),
-    "via": Format("via", via.matches, via.read),
-    "label_studio": Format("label_studio", label_studio.matches, label_studio.read),
-    "labelme": Format("labelme", labelme.matches, labelme.read),
+    "huggingface": Format("huggingface", huggingface.matches, huggingface.read, _ROWS, named=True),
+    "cvat": Format("cvat", cvat.matches, cvat.read, _FOLDER),
+    "coco": Format("coco", coco.matches, coco.read, _FOLDER),
+    "via": Format("via", via.matches, via.read, _FOLDER | {"named_by"}),
+    "label_studio": Format("label_studio", label_studio.matches, label_studio.read, _FOLDER | {"text"}),
+    "labelme": Format("labelme", labelme.matches, labelme.read, _FOLDER),
     "voc": Format("voc", voc.matches, voc.read),
     "pairs": Format("pairs", pairs.matches, pairs.read),
     "masks": Format("masks", masks.matches, masks.read),
     "yolo": Format("yolo", yolo.matches, yolo.read),
-    "dicom": Format("dicom", dicom.matches, dicom.read),
+    "dicom": Format("dicom", dicom.matches, dicom.read, frozenset({"frames", "window"})),
     "folders": Format("folders", folders.matches, folders.read),
-    "preferences": Format("preferences", preferences.matches, preferences.read, photo_column=True),
-    "chat": Format("chat", chat.matches, chat.read, photo_column=True),
-    "multiple_choice": Format("multiple_choice", multiple_choice.matches, multiple_choice.read, photo_column=True),
-    "spans": Format("spans", spans.matches, spans.read, photo_column=True),
-    "dialogues": Format("dialogues", dialogues.matches, dialogues.read),
-    "parquet": Format("parquet", parquet.matches, parquet.read, photo_column=True),
-    "tables": Format("tables", tables.matches, tables.read, photo_column=True),
-    "records": Format("records", records.matches, records.read, photo_column=True),
+    "preferences": Format("preferences", preferences.matches, preferences.read, _ROWS),
+    "chat": Format("chat", chat.matches, chat.read, _ROWS),
+    "multiple_choice": Format("multiple_choice", multiple_choice.matches, multiple_choice.read, _ROWS),
+    "spans": Format("spans", spans.matches, spans.read, _ROWS),
+    "dialogues": Format("dialogues", dialogues.matches, dialogues.read, frozenset({"text"})),
+    "parquet": Format("parquet", parquet.matches, parquet.read, _ROWS),
+    "tables": Format("tables", tables.matches, tables.read, _ROWS),
+    "records": Format("records", records.matches, records.read, _ROWS | {"record"}),
 }
 """By name, in the order in which they are tried: the more particular first."""
 
@@ -61,7 +64,7 @@ def detect(path: Path, photo_column: bool = False) -> str:
 
     With `photo_column`, among those formats alone that can name photos in a column.
     """
-    known = {name: form for name, form in FORMATS.items() if form.photo_column or not photo_column}
+    known = {name: form for name, form in FORMATS.items() if "image" in form.options or not photo_column}
     with walked_once(path):
         for name, form in known.items():
             if form.matches(path):

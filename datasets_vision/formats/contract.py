@@ -171,13 +171,14 @@ class Format:
     """A way of writing labels: how it is recognised, and how it is read.
 
     `read` yields examples in the source's own words; it raises DataError for a fault of the whole source.
-    `photo_column`: it knows `Source.image`. `named`: its path may be a name elsewhere instead of files here.
+    `options`: those of a source that only some formats make use of, and this one does.
+    `named`: its path may be a name elsewhere instead of files here.
     """
 
     name: str
     matches: Callable[[Path], bool]
     read: Callable[[Source], Iterator[Example | SetAside]]
-    photo_column: bool = False
+    options: frozenset[str] = frozenset()
     named: bool = False
 
 

@@ -132,6 +132,24 @@ def test_a_linked_folder_is_not_followed_but_told(tmp_path: Path, target: str) -
     ]
 
 
+@pytest.mark.parametrize("limit", [None, 1])
+def test_links_are_told_once_in_order_and_are_no_fault(tmp_path: Path, limit: int | None) -> None:
+    """Also where the images' folder lies below the source's; what is wrong with a set is never its link."""
+    photo(tmp_path / "set/images/a.png")
+    (tmp_path / "elsewhere").mkdir()
+    links = ["images/2", "images/10", "other"]
+    for link in links[::-1]:
+        (tmp_path / "set" / link).symlink_to(tmp_path / "elsewhere")
+    image = {"id": 1, "file_name": "a.png"}
+    tables = {"images": [image], "annotations": [], "categories": []}
+    (tmp_path / "set/coco.json").write_text(json.dumps(tables))
+    source = Source(path=tmp_path / "set", image_folder=tmp_path / "set/images", limit=limit)
+    assert [entry.place for entry in read(source).set_aside] == [str(tmp_path / "set" / link) for link in links]
+    (tmp_path / "set/coco.json").write_text(json.dumps(tables).replace("a.png", "b.png"))
+    with pytest.raises(DataError, match=r"'b\.png' is missing.*2 set aside"):
+        read(source)
+
+
 def test_nothing_but_linked_folders_is_told(tmp_path: Path) -> None:
     photo(tmp_path / "elsewhere/b.png")
     (tmp_path / "set").mkdir()

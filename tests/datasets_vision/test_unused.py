@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from datasets_vision.formats import FORMATS
 from datasets_vision.source import Source, read
 from tests.datasets_vision.written import write_image
 from vlm_ft.errors import DataError
@@ -109,3 +110,8 @@ def test_half_a_character_sets_its_record_aside(tmp_path: Path, content: str) ->
     found = read(Source(path=path, format="records"))
     assert [example.text[:4] for example in found.examples] == ["fine"]
     assert "half of a surrogate pair" in found.set_aside[0].reason
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_s_options_are_those_of_a_source(name: str) -> None:
+    assert FORMATS[name].options <= Source.model_fields.keys()
