@@ -185,15 +185,13 @@ def _assess_page(predictor: Predictor, examples: Examples) -> None:
         concurrency_limit=1,
         concurrency_id="model",
     ).then(fn=None, js=TO_RESULT)
-    photos.change(
-        partial(_looked, predictor), [adapter, photos], [*results, seen], api_visibility="private", queue=False
-    )
+    one_look = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
+    photos.change(partial(_looked, predictor), [adapter, photos], [*results, seen], **one_look)
     adapter.change(
         partial(_adapter_shown, predictor, list(tries)),
         [adapter, photos],
         [*results, seen, photo_place, text, about, *tries.values()],
-        api_visibility="private",
-        queue=False,
+        **one_look,
     )
 
 

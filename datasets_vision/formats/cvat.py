@@ -50,18 +50,16 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     if not files:
         raise DataError(f"{source.path}: no CVAT XML below; give the file, or the folder that holds it")
     pictures = Pictures.of(source.path, source.image_folder)
-    broken = False
     for path in files:
         try:
             images = _images(path)
         except DataError as error:
-            broken = True
+            pictures.broken = True
             yield SetAside.of(path, error)
             continue
         for element in images:
             yield from _read_image(pictures, path, element)
-    if not broken:
-        yield from pictures.unspoken()
+    yield from pictures.unspoken()
 
 
 def _images(path: Path) -> list[Element]:

@@ -66,21 +66,19 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     if not files:
         raise DataError(f"{source.path}: no VIA JSON below; give the file, or the folder that holds it")
     pictures = Pictures.of(source.path, source.image_folder)
-    broken = False
     for damage, parts in _with_parts(source.path, files):
         try:
             file = _file(source, damage)
             found = _Parts(source, pictures, parts) if parts else None
         except DataError as error:
-            broken = True
+            pictures.broken = True
             faulty = damage if str(error).startswith(f"{damage}:") else parts or damage
             yield SetAside.of(faulty, error)
             continue
         for place, entry in file.entries.items():
             yield from _read_entry(source, pictures, file, place, entry, found)
         yield from found.unused() if found else ()
-    if not broken:
-        yield from pictures.unspoken()
+    yield from pictures.unspoken()
     yield from beside(kinds, "via")
 
 

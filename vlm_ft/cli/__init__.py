@@ -133,12 +133,9 @@ def crossval(
 ) -> None:
     """Train and test variants of a recipe on the same grouped folds; what is finished is kept."""
     from vlm_ft.evaluation.crossval import crossval as run
-    from vlm_ft.recipe import find_recipe, load_recipe
+    from vlm_ft.recipe import find_recipe
 
-    place = find_recipe(recipe)
-    for variant in vary or []:  # a slip in the last one is told before the first is trained
-        load_recipe(place, [*(settings or []), variant])
-    run(place, out, folds=folds, variants=vary or [], settings=settings or [], console=console())
+    run(find_recipe(recipe), out, folds=folds, variants=vary or [], settings=settings or [], console=console())
 
 
 @app.command("learning-curve")

@@ -14,7 +14,7 @@ from rich.table import Table
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.evaluation.evaluate import ADAPTER, MAJORITY
 from vlm_ft.evaluation.run import evaluate_run
-from vlm_ft.recipe import load_recipe
+from vlm_ft.recipe import Recipe, load_recipe
 from vlm_ft.training.run import RECIPE, train
 
 RESULTS = "crossval.json"
@@ -32,13 +32,13 @@ def crossval(
     for a variant given twice, a setting of the folds, or where `out` holds runs of another recipe.
     """
     _refuse(variants, settings)
-    results: list[dict[str, Any]] = []
+    runs: list[tuple[str, Path, Recipe]] = []  # all are read before the first is trained
     for variant in variants or [""]:
         for fold in range(folds):
             name = f"{variant.replace('=', '-').replace(' ', '') or 'recipe'}-fold{fold}"
             overlay = [*settings, *([variant] if variant else []), f"splits.folds={folds}", f"splits.fold={fold}"]
-            results += _fold(recipe, out / name, overlay, variant, console)
-    rows = _means(results)
+            runs.append((variant, out / name, load_recipe(recipe, overlay)))
+    rows = _means([row for variant, run, loaded in runs for row in _fold(variant, run, loaded, console)])
     (out / RESULTS).write_text(json.dumps({"recipe": recipe.name, "folds": folds, "rows": rows}, indent=2) + "\n")
     console.print(_table(rows))
     return rows
@@ -53,8 +53,8 @@ def _refuse(variants: Sequence[str], settings: Sequence[str]) -> None:
         raise RecipeError(f"--vary {twice[0]}: given twice; leave one out")
 
 
-def _fold(recipe: Path, run: Path, overlay: Sequence[str], variant: str, console: Console) -> list[dict[str, Any]]:
-    kept, begun, loaded = run / "fold.json", (run / RECIPE).exists(), load_recipe(recipe, overlay)
+def _fold(variant: str, run: Path, loaded: Recipe, console: Console) -> list[dict[str, Any]]:
+    kept, begun = run / "fold.json", (run / RECIPE).exists()
     if begun and load_recipe(run / RECIPE).model_dump(mode="json") != loaded.model_dump(mode="json"):
         raise RecipeError(f"{run}: holds a training of another recipe; give another --out")
     if kept.exists():
