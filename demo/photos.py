@@ -47,16 +47,13 @@ def opened(card: Card, files: Sequence[str]) -> tuple[Photo, ...]:
 
 
 def thumbnails(paths: Iterable[Path]) -> dict[Path, Image]:
-    """A small picture of each file that can be read."""
-    found: dict[Path, Image] = {}
-    for path in paths:
-        try:
-            picture = open_image(path)
-        except DataError:
-            continue
-        picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
-        found[path] = picture
-    return found
+    """A small picture of each file. Raises `DataError` for one that cannot be read."""
+    return {path: _small(open_image(path)) for path in paths}
+
+
+def _small(picture: Image) -> Image:
+    picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+    return picture
 
 
 def _opened(path: Path) -> Photo:
