@@ -59,7 +59,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "nothing to resume": (["train", "{recipe}", "--out", "{tmp}/out", "--resume"], "holds no run to resume"),
     "missing base": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "base=./none"], "no such folder"),
     "base out of reach": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "base=no/body"], "cannot be loaded"),
-    "unknown adapter": (["score", "{empty}", "--adapter", "{tmp}/none", "--out", "{tmp}/a.csv"], "no such folder"),
+    "unknown adapter": (["score", "{images}", "--adapter", "{tmp}/none", "--out", "{tmp}/a.csv"], "no such folder"),
     "no adapter": (["demo", "--adapter", "{empty}"], "no finished adapter folder"),
     "other base": (
         ["score", "{images}", "--adapter", "{run}", "--out", "{tmp}/a.csv", "--base", "{other}"],

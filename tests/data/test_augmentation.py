@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import Field
 
 from datasets_vision.example import Example, Turn
-from datasets_vision.synthetic import DOMAINS, write_set
+from datasets_vision.synthetic import DOMAINS, Pictures, write_set
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Answer, Item
 from vlm_ft.answers.task import Task
@@ -114,7 +114,7 @@ def test_a_made_set_states_its_task_whole(domain, tmp_path):
     from datasets_vision.source import Source, read
     from vlm_ft.tasks import TASKS as ALL
 
-    write_set(domain, tmp_path / "set", 30, 4, "quickstart", 48)
+    write_set(domain, tmp_path / "set", 30, 4, "quickstart", 48 if isinstance(DOMAINS[domain], Pictures) else None)
     rows = tmp_path / "set" / "rows.jsonl"
     task = ALL[TASKS.get(domain, domain)]
     examples = read(Source(path=rows if rows.exists() else tmp_path / "set")).examples
