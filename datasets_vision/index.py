@@ -20,15 +20,12 @@ def scratch() -> sqlite3.Connection:
     return database
 
 
-class DiskIndex:
-    """Words by key in a scratch database: of a set of any length.
+class _OnDisk:
+    """A scratch database of one table, closed with its context."""
 
-    Keys and words are any text, lone surrogates included. Use it as a context.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, table: str) -> None:
         self._database = scratch()
-        self._database.execute("CREATE TABLE words (key BLOB PRIMARY KEY, word BLOB NOT NULL) WITHOUT ROWID")
+        self._database.execute(f"CREATE TABLE {table}")
 
     def __enter__(self) -> Self:
         return self
@@ -37,6 +34,16 @@ class DiskIndex:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._database.close()
+
+
+class DiskIndex(_OnDisk):
+    """Words by key in a scratch database: of a set of any length.
+
+    Keys and words are any text, lone surrogates included. Use it as a context.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("words (key BLOB PRIMARY KEY, word BLOB NOT NULL) WITHOUT ROWID")
 
     def add(self, key: str, word: str) -> bool:
         """Keep `word` under `key`; False where the key has one already, which stays."""
@@ -61,23 +68,14 @@ class DiskIndex:
             yield _text(key), _text(word)
 
 
-class DiskLists:
+class DiskLists(_OnDisk):
     """Lists of words by key in a scratch database, each in the order in which its words came.
 
     Keys and words are as in a `DiskIndex`. Words come before `sort`, and are asked for after it. Use it as a context.
     """
 
     def __init__(self) -> None:
-        self._database = scratch()
-        self._database.execute("CREATE TABLE words (key BLOB NOT NULL, word BLOB NOT NULL)")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._database.close()
+        super().__init__("words (key BLOB NOT NULL, word BLOB NOT NULL)")
 
     def add(self, key: str, word: str) -> None:
         """Put `word` at the end of the list of `key`."""
