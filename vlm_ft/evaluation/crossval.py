@@ -15,7 +15,7 @@ from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.evaluation.evaluate import ADAPTER, MAJORITY
 from vlm_ft.evaluation.run import evaluate_run
 from vlm_ft.recipe import Recipe, load_recipe
-from vlm_ft.training.run import RECIPE, train
+from vlm_ft.training.run import begun, train
 
 RESULTS = "crossval.json"
 OWN = ("splits.folds", "splits.fold")
@@ -54,12 +54,10 @@ def _refuse(variants: Sequence[str], settings: Sequence[str]) -> None:
 
 
 def _fold(variant: str, run: Path, loaded: Recipe, console: Console) -> list[dict[str, Any]]:
-    kept, begun = run / "fold.json", (run / RECIPE).exists()
-    if begun and load_recipe(run / RECIPE).model_dump(mode="json") != loaded.model_dump(mode="json"):
-        raise RecipeError(f"{run}: holds a training of another recipe; give another --out")
+    kept, resumed = run / "fold.json", begun(run, loaded)
     if kept.exists():
         return _kept(kept)
-    folder = train(loaded, run, resume=begun, console=console)
+    folder = train(loaded, run, resume=resumed, console=console)
     evaluation = evaluate_run(run, rival=False, base=False, console=console)
     card = json.loads((folder / "card.json").read_text())
     majority = {(metric.field, metric.name): metric.value for metric in evaluation.systems[MAJORITY]}

@@ -14,12 +14,12 @@ from rich.table import Table
 from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Kind, Strict, Text
 from vlm_ft.answers.metrics import LOWER_IS_BETTER, WHOLE, Metric
 from vlm_ft.data.cases import Dataset, load
-from vlm_ft.errors import DataError, RecipeError
+from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER, MAJORITY
 from vlm_ft.evaluation.power_law import Foretold, Needed, Point, PowerLaw, doubts
 from vlm_ft.evaluation.run import evaluate_run
-from vlm_ft.recipe import Recipe, load_recipe
-from vlm_ft.training.run import RECIPE, SPLITS, train
+from vlm_ft.recipe import load_recipe
+from vlm_ft.training.run import SPLITS, begun, train
 
 SIZES = (25, 50, 100, 200)
 RESULTS = "learning_curve"
@@ -118,16 +118,14 @@ def _point(
     if repeat:
         overlay += [f"splits.subset_seed={repeat}", f"training.seed={repeat}"]
     loaded = load_recipe(recipe, overlay)
-    begun, kept = (run / RECIPE).exists(), run / "point.json"
-    if begun and not _same(load_recipe(run / RECIPE), loaded):
-        raise RecipeError(f"{run}: holds a training of another recipe; give another --out")
+    resumed, kept = begun(run, loaded), run / "point.json"
     if kept.exists():
         return _Trained.model_validate_json(kept.read_text(encoding="utf-8"))
-    if not begun:
+    if not resumed:
         run.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(out / SPLITS, run / SPLITS)  # the same roles at every size
     console.rule(f"{'all' if size is None else size} examples")
-    folder = train(loaded, run, resume=begun, console=console)
+    folder = train(loaded, run, resume=resumed, console=console)
     evaluation = evaluate_run(run, rival=False, base=False, console=console)
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     point = _Trained(
@@ -138,10 +136,6 @@ def _point(
     )
     kept.write_text(point.model_dump_json(indent=2), encoding="utf-8")
     return point
-
-
-def _same(one: Recipe, other: Recipe) -> bool:
-    return one.model_dump(mode="json") == other.model_dump(mode="json")
 
 
 def _curves(trained: Sequence[Sequence[_Trained]], target: float | None) -> list[FieldCurve]:

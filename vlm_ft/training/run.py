@@ -23,7 +23,7 @@ from vlm_ft.data.cases import Case, Dataset, load
 from vlm_ft.data.checks import inspect
 from vlm_ft.errors import RecipeError, VlmFtError
 from vlm_ft.models.load import Base, load_base, part_sizes
-from vlm_ft.recipe import Recipe
+from vlm_ft.recipe import Recipe, load_recipe
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.memory import GIB, LongestRow, needs
 from vlm_ft.training.methods import attach, sft
@@ -222,6 +222,16 @@ def _claimed(out: Path, recipe: Recipe, resume: bool) -> Iterator[None]:
             if not stood:
                 out.rmdir()
         raise
+
+
+def begun(run: Path, recipe: Recipe) -> bool:
+    """Whether a folder holds a training of this recipe. Raises `RecipeError` where it holds one of another."""
+    kept = run / RECIPE
+    if not kept.exists():
+        return False
+    if load_recipe(kept).model_dump(mode="json") != recipe.model_dump(mode="json"):
+        raise RecipeError(f"{run}: holds a training of another recipe; give another --out")
+    return True
 
 
 def _claim(out: Path, recipe: Recipe, resume: bool) -> None:
