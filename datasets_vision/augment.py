@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import BOX_SCALE, LabelledObject, normalised_box, photo_of
-from vlm_ft.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -86,7 +86,7 @@ BROKEN_WORDS: dict[str, frozenset[str]] = {
 def steps_of(preset: str) -> tuple[Step, ...]:
     """The steps of a preset. Raises DataError for an unknown one."""
     if preset not in AUGMENTATIONS:
-        raise DataError(f"augmentation {preset!r} is not known; {nearest(preset, AUGMENTATIONS)}")
+        raise DataError("", f"augmentation {preset!r} is not known", nearest(preset, AUGMENTATIONS))
     return AUGMENTATIONS[preset]
 
 

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject, Turn, path_of, photo_of
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.images import natural_key
-from vlm_ft.errors import DataError
 
 CaseBy = Literal["folder", "group"]
 
@@ -60,7 +60,7 @@ def _joined(key: str, members: Sequence[Example], by: CaseBy, worst_first: Seque
     }
     roles = {member.role for member in members}
     if len(roles) > 1:
-        raise DataError(f"its photos stand in the lists {', '.join(sorted(map(str, roles)))}; put them into one")
+        raise DataError("", f"its photos stand in the lists {', '.join(sorted(map(str, roles)))}", "put them into one")
     groups = {member.group or member.id for member in members}
     return Example(
         id=key if by == "group" else _common(members, key),
@@ -85,7 +85,7 @@ def _merged(name: str, values: Sequence[Any], worst_first: Sequence[str]) -> Any
     worst = next((word for word in worst_first if word in values), None)
     if worst is None or any(value not in worst_first for value in values):
         told = ", ".join(sorted({repr(value) for value in values})[:4])
-        raise DataError(f"{name}: its photos say {told}; give worst_first, or mend the labels")
+        raise DataError(name, f"its photos say {told}", "give worst_first, or mend the labels")
     return worst
 
 

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example
 from datasets_vision.images import MAX_PIXELS, open_image
 from datasets_vision.placing import new_folder
 from datasets_vision.synthetic.scene import Scene, SceneObject
 from datasets_vision.synthetic.writing import annotation
 from datasets_vision.tiles import Crop, in_pixels
-from vlm_ft.errors import DataError
 
 Raster = NDArray[np.uint8]
 """(height, width, 3)."""
@@ -58,15 +58,15 @@ def compose(
     """
     usable = [example for example in examples if len(example.images) == 1 and example.label.objects]
     if not usable:
-        raise DataError("compose: no example has one photo with boxes; give a recipe whose data have them")
+        raise DataError("compose", "no example has one photo with boxes", "give a recipe whose data have them")
     if not 0 < scale[0] <= scale[1] <= _LARGEST:
         told = f"from {scale[0]} to {scale[1]}; give two above 0 and up to {_LARGEST}, the smaller first"
-        raise DataError(f"compose: scales {told}")
+        raise DataError("compose", f"scales {told}")
     if min(size) < _LEAST_GROUND or size[0] * size[1] > MAX_PIXELS:
         told = f"{size[0]}x{size[1]}; give sides from {_LEAST_GROUND}, and no more than {MAX_PIXELS} pixels"
-        raise DataError(f"compose: a scene of {told}")
+        raise DataError("compose", f"a scene of {told}")
     if seed < 0:
-        raise DataError(f"compose: seed {seed}; give 0 or more")
+        raise DataError("compose", f"seed {seed}", "give 0 or more")
     grounds = _grounds(usable, seed)
     for index in range(count):
         yield _scene(usable, grounds, size, photos, scale, np.random.default_rng((seed, index)))
@@ -121,7 +121,7 @@ def _scaled(example: Example, factor: float, size: tuple[int, int]) -> Raster:
     width, height = (max(8, round(side * factor)) for side in photo.size)
     if width > size[0] or height > size[1]:
         raise DataError(
-            f"{example.source}: {width}x{height} does not fit a scene of {size[0]}x{size[1]}; scale it down"
+            example.source, f"{width}x{height} does not fit a scene of {size[0]}x{size[1]}", "scale it down"
         )
     return np.asarray(photo.resize((width, height), Image.Resampling.LANCZOS)).copy()
 

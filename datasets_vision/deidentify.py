@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from datasets_vision.burned_in import PixelBox, text_areas
 from datasets_vision.confidentiality import Changes, Dates, Pseudonyms, private_words, strip
 from datasets_vision.dicom import damaged_tags, frame_count, header, is_dicom
+from datasets_vision.errors import DataError
 from datasets_vision.example import View
 from datasets_vision.images import natural_key, open_image
-from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -115,14 +115,14 @@ def _copy(path: Path, relative: Path, out: Path, pseudonyms: Pseudonyms, name: s
     with damaged_tags(path):
         known = header(path)
         if "Rows" not in known:
-            raise DataError(f"{path}: holds no picture; reports and plans are not copied")
+            raise DataError(path, "holds no picture", "reports and plans are not copied")
         frame_count(path, known)
         words, burned = private_words(known), str(known.get("BurnedInAnnotation") or "").strip().upper()
         areas, unchecked = _text(path, known)
         copy = Path(*(_safe(part, words, pseudonyms) for part in relative.parts))
         target = out / copy
         if target.exists() or target == out / LOG:
-            raise DataError(f"{path}: {target} is there already, and its log does not know it; give an empty folder")
+            raise DataError(path, f"{target} is there already, and its log does not know it", "give an empty folder")
         whole = pydicom.dcmread(path, force=True)
         whole.file_meta.TransferSyntaxUID = known.file_meta.TransferSyntaxUID
         _clear_hidden_overlays(whole)
@@ -234,7 +234,7 @@ def _logged(log: Path) -> dict[str, dict[str, Any]]:
             if "notice" not in entry:
                 entries[str(entry["source"])] = {"file": str(entry["file"]), "doubtful": entry["doubtful"]}
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{log}:{number}: no line of this log; give another folder") from error
+            raise DataError(f"{log}:{number}", "no line of this log", "give another folder") from error
     return entries
 
 
@@ -242,7 +242,7 @@ def _key(path: Path) -> bytes:
     if path.is_file():
         key = path.read_bytes()
         if len(key) < KEY_BYTES:
-            raise DataError(f"{path}: {len(key)} bytes are too few for a key; delete it, and one is made")
+            raise DataError(path, f"{len(key)} bytes are too few for a key", "delete it, and one is made")
         return key
     key = secrets.token_bytes(KEY_BYTES)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -253,12 +253,12 @@ def _key(path: Path) -> bytes:
 
 def _check_folders(source: Path, out: Path) -> None:
     if not os.path.exists(source):
-        raise DataError(f"{source}: no such file or folder; check the path")
+        raise DataError(source, "no such file or folder", "check the path")
     if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: a file, not a folder for the copies; give another name")
+        raise DataError(out, "a file, not a folder for the copies", "give another name")
     here, there = source.resolve(), out.resolve()
     if here == there or here in there.parents or there in here.parents:
-        raise DataError(f"{out}: lies in {source}, or it in this; give a folder apart for the copies")
+        raise DataError(out, f"lies in {source}, or it in this", "give a folder apart for the copies")
 
 
 def _doubt(copied: Copied) -> str:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import View, Window
 from datasets_vision.windows import PRESETS, TAG, USUAL, checked, levels, limits
-from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ def damaged_tags(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{path}: damaged DICOM tags ({type(error).__name__}); export or copy it again") from None
+        raise DataError(path, f"damaged DICOM tags ({type(error).__name__})", "export or copy it again") from None
 
 
 def is_dicom(path: Path) -> bool:
@@ -89,9 +89,9 @@ def has_preamble(path: Path) -> bool:
 def header(path: Path) -> Dataset:
     """Every tag before the pixels; raises DataError where that cannot be read."""
     if not os.path.isfile(path):
-        raise DataError(f"{path}: no such image file; check the path")
+        raise DataError(path, "no such image file", "check the path")
     if path.stat().st_size == 0:
-        raise DataError(f"{path}: 0 bytes, no image; copy the file again")
+        raise DataError(path, "0 bytes, no image", "copy the file again")
     import pydicom
 
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -100,7 +100,7 @@ def header(path: Path) -> Dataset:
         _check_inflated(path)
         known = pydicom.dcmread(path, stop_before_pixels=True, force=not has_preamble(path))
         if not has_preamble(path) and "Rows" not in known and "SOPClassUID" not in known:
-            raise DataError(f"{path}: not a DICOM file; give DICOM, or name it by what it is")
+            raise DataError(path, "not a DICOM file", "give DICOM, or name it by what it is")
         if "TransferSyntaxUID" not in known.file_meta:
             known.file_meta.TransferSyntaxUID = pydicom.uid.UID(_GUESSED[_encoding(known)])
     return known
@@ -117,7 +117,7 @@ def frame_count(path: Path, known: Dataset | None = None) -> int:
     known = header(path) if known is None else known
     count = _whole(path, known, "NumberOfFrames", 1)
     if not 1 <= count <= path.stat().st_size:
-        raise DataError(f"{path}: NumberOfFrames is {count}, which the file cannot hold; export it again")
+        raise DataError(path, f"NumberOfFrames is {count}, which the file cannot hold", "export it again")
     return count
 
 
@@ -132,9 +132,9 @@ def check_window(path: Path, known: Dataset, window: Window) -> None:
     try:
         checked(window)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(path, error.problem, error.remedy) from None
     if isinstance(window, str) and window in PRESETS and known.get("Modality") != "CT":
-        raise DataError(f"{path}: window {window!r} is for CT, in Hounsfield units; take {TAG} or {USUAL}")
+        raise DataError(path, f"window {window!r} is for CT, in Hounsfield units", f"take {TAG} or {USUAL}")
 
 
 def dicom_size(path: Path, *, max_pixels: int) -> tuple[int, int]:
@@ -162,22 +162,22 @@ def _opened(view: View, known: Dataset, max_pixels: int) -> PILImage:
     if is_grey(known) and values.ndim == 2:
         return Image.fromarray(_grey(view, known, values, inverted=kind == "MONOCHROME1")).convert("RGB")
     if view.window not in (None, TAG):
-        raise DataError(f"{view.path}: a colour picture has no window; leave it out")
+        raise DataError(view.path, "a colour picture has no window", "leave it out")
     try:
         return Image.fromarray(_coloured(known, values, palette=kind == "PALETTE COLOR"))
     except BROKEN as error:
         reason = f"its colours ({kind}) cannot be read ({type(error).__name__})"
-        raise DataError(f"{view.path}: {reason}; export it again") from None
+        raise DataError(view.path, reason, "export it again") from None
 
 
 def _size(path: Path, known: Dataset, max_pixels: int) -> tuple[int, int]:
     if "Rows" not in known or "Columns" not in known:
-        raise DataError(f"{path}: holds no picture but {_sort(known)}; leave it out")
+        raise DataError(path, f"holds no picture but {_sort(known)}", "leave it out")
     width, height = _whole(path, known, "Columns"), _whole(path, known, "Rows")
     if width < 1 or height < 1:
-        raise DataError(f"{path}: {width}x{height} is no size of a picture; export it again")
+        raise DataError(path, f"{width}x{height} is no size of a picture", "export it again")
     if width * height > max_pixels:
-        raise DataError(f"{path}: {width}x{height} is more than {max_pixels} pixels; scale the image down")
+        raise DataError(path, f"{width}x{height} is more than {max_pixels} pixels", "scale the image down")
     return width, height
 
 
@@ -191,17 +191,17 @@ def _values(view: View, known: Dataset, max_pixels: int) -> np.ndarray:
     _size(path, known, max_pixels)
     count = frame_count(path, known)
     if not 0 <= view.frame < count:
-        raise DataError(f"{path}: has no frame {view.frame}; its frames are 0 to {count - 1}")
+        raise DataError(path, f"has no frame {view.frame}", f"its frames are 0 to {count - 1}")
     jpeg_frames.register()
     try:
         get_decoder(syntax)
     except (NotImplementedError, ValueError):
         told = syntax.name if syntax.is_transfer_syntax else "unknown"
-        raise DataError(f"{path}: transfer syntax {told} cannot be decoded; convert it (dcmdjpeg, gdcmconv)") from None
+        raise DataError(path, f"transfer syntax {told} cannot be decoded", "convert it (dcmdjpeg, gdcmconv)") from None
     try:
         return _frame(path, syntax, view.frame)
     except BROKEN as error:
-        raise DataError(f"{path}: {_why(known, error)}; export or copy it again") from None
+        raise DataError(path, _why(known, error), "export or copy it again") from None
 
 
 def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
@@ -241,7 +241,7 @@ def _grey(view: View, known: Dataset, stored: np.ndarray, inverted: bool) -> np.
         shown = _windowed(view, known, stored)
     except BROKEN as error:
         reason = f"its rescale or window tags are damaged ({type(error).__name__})"
-        raise DataError(f"{view.path}: {reason}; export it again") from None
+        raise DataError(view.path, reason, "export it again") from None
     return 255 - shown if inverted else shown
 
 
@@ -256,7 +256,7 @@ def _windowed(view: View, known: Dataset, stored: np.ndarray) -> np.ndarray:
         if shown is not None:
             return shown
         if window == TAG:
-            raise DataError(f"{view.path}: states no window of its own; give a preset, {USUAL}, or (centre, width)")
+            raise DataError(view.path, "states no window of its own", f"give a preset, {USUAL}, or (centre, width)")
         window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if (bits := int(known.BitsStored)) <= 8 else USUAL
         if window != USUAL and (values != stored).any():
             window = USUAL  # a rescale has moved the values out of their bits
@@ -328,7 +328,7 @@ def _whole(path: Path, known: Dataset, name: str, usual: int | None = None) -> i
             return usual
         return int(str(value))
     except BROKEN:
-        raise DataError(f"{path}: {name} is no whole number; export it again") from None
+        raise DataError(path, f"{name} is no whole number", "export it again") from None
 
 
 def _sort(known: Dataset) -> str:
@@ -356,4 +356,4 @@ def _check_inflated(path: Path) -> None:
             size += len(inflating.decompress(rest, 1 << 20))
             rest = inflating.unconsumed_tail or file.read(1 << 16)
     if size > MAX_INFLATED:
-        raise DataError(f"{path}: deflated, and more than {MAX_INFLATED} bytes once inflated; scale the image down")
+        raise DataError(path, f"deflated, and more than {MAX_INFLATED} bytes once inflated", "scale the image down")

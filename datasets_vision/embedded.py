@@ -8,7 +8,7 @@ import tempfile
 from io import BytesIO
 from pathlib import Path
 
-from vlm_ft.errors import DataError
+from datasets_vision.errors import DataError
 
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif"}
 
@@ -35,7 +35,7 @@ def kept(data: bytes) -> Path:
             file.write(data)
         Path(file.name).replace(path)
     except OSError as error:
-        raise DataError(f"{path.parent}: cannot be written ({error.strerror}); set VLM_FT_CACHE") from error
+        raise DataError(path.parent, f"cannot be written ({error.strerror})", "set VLM_FT_CACHE") from error
     return path
 
 
@@ -46,4 +46,4 @@ def _suffix(data: bytes) -> str:
         with Image.open(BytesIO(data), formats=tuple(_SUFFIXES)) as image:
             return _SUFFIXES[image.format or ""]
     except (OSError, SyntaxError, ValueError, KeyError, Image.DecompressionBombError) as error:
-        raise DataError(f"{len(data)} bytes that are no image; embed a JPEG, PNG or WebP file") from error
+        raise DataError("", f"{len(data)} bytes that are no image", "embed a JPEG, PNG or WebP file") from error

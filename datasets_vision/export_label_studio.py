@@ -16,13 +16,13 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import BOX_SCALE, Example, Label, LabelledObject, View, path_of
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.label_studio import IMAGE_CLASS, OWN, UNPLACED
 from datasets_vision.formats.shapes import Size, box_outline, outlined
 from datasets_vision.images import image_size
 from datasets_vision.placing import whole_file
-from vlm_ft.errors import DataError
 
 ADDRESS = "/data/local-files/?d="
 """What stands before an image's path in Label Studio's local storage."""
@@ -53,11 +53,11 @@ def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, 
     """
     interface = out.with_suffix(".xml") if out.name else out
     if interface == out:
-        raise DataError(f"{str(out)!r}: is no name for tasks beside their interface (.xml); write to a .json file")
+        raise DataError(f"{str(out)!r}", "is no name for tasks beside their interface (.xml)", "write to a .json file")
     _check_interface(interface)
     shown, aside = _showable(examples)
     if not shown:
-        raise DataError(f"{out}: nothing to export; {aside[0].reason if aside else 'the recipe reads no example'}")
+        raise DataError(out, "nothing to export", aside[0].reason if aside else "the recipe reads no example")
     images = [path_of(picture).absolute() for example in shown for picture in example.images]
     storage = (root or _common_folder(images)).absolute()
     kinds = _Kinds(shown)
@@ -73,7 +73,7 @@ def _check_interface(interface: Path) -> None:
     if interface.is_file():
         with interface.open("rb") as file:
             if not file.read(64).lstrip().startswith(b"<View"):
-                raise DataError(f"{interface}: is no labelling interface, and would be lost; give another name")
+                raise DataError(interface, "is no labelling interface, and would be lost", "give another name")
 
 
 def _showable(examples: Iterable[Example]) -> tuple[list[Example], list[SetAside]]:
@@ -186,7 +186,7 @@ def _address(image: Path, storage: Path) -> str:
     try:
         return ADDRESS + quote(image.absolute().relative_to(storage).as_posix())
     except ValueError as error:
-        raise DataError(f"{image}: lies outside {storage}; give a root that holds all images") from error
+        raise DataError(image, f"lies outside {storage}", "give a root that holds all images") from error
 
 
 def _data(example: Example, addresses: list[str]) -> dict[str, Any]:

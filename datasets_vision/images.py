@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets_vision.dicom import dicom_size, is_dicom, open_dicom
+from datasets_vision.errors import DataError
 from datasets_vision.example import Picture, View
 from datasets_vision.walk import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from datasets_vision.walk import natural_key as natural_key
 from datasets_vision.walk import walk
 from datasets_vision.windows import TAG, checked, levels, limits
-from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -77,9 +77,9 @@ def _header(path: Path, max_pixels: int) -> PILImage:
     from PIL import Image, UnidentifiedImageError
 
     if not os.path.isfile(path):  # nor is a name that the system does not take
-        raise DataError(f"{path}: no such image file; check the path")
+        raise DataError(path, "no such image file", "check the path")
     if path.stat().st_size == 0:
-        raise DataError(f"{path}: 0 bytes, no image; copy the file again")
+        raise DataError(path, "0 bytes, no image", "copy the file again")
     try:
         with _HEADER_LOCK:  # our limit, which names the size, stands in for Pillow's warning and error
             pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -88,16 +88,16 @@ def _header(path: Path, max_pixels: int) -> PILImage:
             finally:
                 Image.MAX_IMAGE_PIXELS = pillow_limit
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not an image that can be read; {_REMEDY}") from error
+        raise DataError(path, "not an image that can be read", _REMEDY) from error
     except _BROKEN as error:
-        raise DataError(f"{path}: damaged image header ({_line(error)}); {_REMEDY}") from error
+        raise DataError(path, f"damaged image header ({_line(error)})", _REMEDY) from error
     width, height = image.size
     if width * height > max_pixels:
         image.close()
-        raise DataError(f"{path}: {width}x{height} is more than {max_pixels} pixels; scale the image down")
+        raise DataError(path, f"{width}x{height} is more than {max_pixels} pixels", "scale the image down")
     if max(width, height) > MAX_ASPECT * min(width, height):
         image.close()
-        raise DataError(f"{path}: {width}x{height} is more than {MAX_ASPECT} times as long as wide; cut it into parts")
+        raise DataError(path, f"{width}x{height} is more than {MAX_ASPECT} times as long as wide", "cut it into parts")
     return image
 
 
@@ -107,20 +107,20 @@ def _upright(view: View, max_pixels: int) -> PILImage:
     with _header(view.path, max_pixels) as image:
         try:
             if view.frame and not 0 <= view.frame < (frames := getattr(image, "n_frames", 1)):
-                raise DataError(f"{view.path}: has no frame {view.frame}; its frames are 0 to {frames - 1}")
+                raise DataError(view.path, f"has no frame {view.frame}", f"its frames are 0 to {frames - 1}")
             image.seek(view.frame)
             image.load()
             upright = ImageOps.exif_transpose(image)
             return _rgb(upright) if view.window is None else _windowed(view, upright)
         except _BROKEN as error:
-            raise DataError(f"{view.path}: truncated or damaged image ({_line(error)}); save it again") from error
+            raise DataError(view.path, f"truncated or damaged image ({_line(error)})", "save it again") from error
 
 
 def _crop(view: View, width: int, height: int) -> tuple[int, int, int, int]:
     """The cut, which must lie in the upright image; all of it where the view has none."""
     left, top, right, bottom = view.crop or (0, 0, width, height)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise DataError(f"{view.path}: the cut {view.crop} lies outside the image {width}x{height}; see to its sides")
+        raise DataError(view.path, f"the cut {view.crop} lies outside the image {width}x{height}", "see to its sides")
     return left, top, right, bottom
 
 
@@ -159,11 +159,11 @@ def _windowed(view: View, image: PILImage) -> PILImage:
     try:
         window = checked(view.window or TAG)
     except DataError as error:
-        raise DataError(f"{view.path}: {error}") from None
+        raise DataError(view.path, error.problem, error.remedy) from None
     if window == TAG:
-        raise DataError(f"{view.path}: only DICOM states a window; give a preset, percentiles or (centre, width)")
+        raise DataError(view.path, "only DICOM states a window", "give a preset, percentiles or (centre, width)")
     if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
-        raise DataError(f"{view.path}: a colour picture has no window; leave it out")
+        raise DataError(view.path, "a colour picture has no window", "leave it out")
     values = np.asarray(image)
     return Image.fromarray(levels(values, *limits(window, values))).convert("RGB")
 

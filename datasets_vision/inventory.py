@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example
 from datasets_vision.formats import detect
 from datasets_vision.formats.contract import one_line
 from datasets_vision.source import Source, stream
-from vlm_ft.errors import DataError
 
 MANIFEST = "manifest.json"
 
@@ -107,10 +107,10 @@ def entries(root: Path) -> list[Entry]:
     if listed.is_file():
         return _listed(listed)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder of the sets")
+        raise DataError(root, "no such folder", "give the folder of the sets")
     found = [Entry(path.name, path) for path in sorted(root.iterdir()) if path.is_dir()]
     if not found:
-        raise DataError(f"{root}: no folder below; give the folder of the sets")
+        raise DataError(root, "no folder below", "give the folder of the sets")
     return found
 
 
@@ -128,7 +128,7 @@ def record(entry: Entry, options: Mapping[str, Any]) -> Record:
     reasons: dict[str, Reason] = {}
     try:
         if not os.path.exists(entry.path):
-            raise DataError(f"{entry.path}: no such file or folder; mend the list of sets")
+            raise DataError(entry.path, "no such file or folder", "mend the list of sets")
         source = Source(path=entry.path, **options)
         name = source.format or detect(entry.path, photo_column=source.image is not None)
         for item in stream(source):
@@ -156,13 +156,13 @@ def _listed(path: Path) -> list[Entry]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no JSON that can be read ({' '.join(str(error).split())}); mend it") from error
+        raise DataError(path, f"no JSON that can be read ({' '.join(str(error).split())})", "mend it") from error
     if not isinstance(content, list) or not content:
-        raise DataError(f"{path}: not a list of sets; write [{{path, items}}, ...]")
+        raise DataError(path, "not a list of sets", "write [{path, items}, ...]")
     found = []
     for number, given in enumerate(content, 1):
         if not isinstance(given, dict) or not isinstance(given.get("path"), str):
-            raise DataError(f"{path}: set {number} has no path; write {{path, items}}")
+            raise DataError(path, f"set {number} has no path", "write {path, items}")
         place = path.parent / given["path"]
         stated = STATED.get(place.name, given.get("items"))
         found.append(Entry(given["path"], place, stated if isinstance(stated, int) else None))

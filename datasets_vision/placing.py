@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vlm_ft.errors import DataError
+from datasets_vision.errors import DataError
 
 _REMEDY = "give a place that can be written"
 
@@ -22,7 +22,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{_name(path)}.part")
     with _told(path, part):
         if path.exists() and not path.is_file():
-            raise DataError(f"{path}: is no file; give the name of one")
+            raise DataError(path, "is no file", "give the name of one")
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _told(path, part):
@@ -42,9 +42,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     part = folder.with_name(f"{_name(folder)}.part")
     with _told(folder, part):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(f"{folder}: is not empty; give a new folder, or remove it first")
+            raise DataError(folder, "is not empty", "give a new folder, or remove it first")
         if part.exists():
-            raise DataError(f"{part}: is left of a run that was cut off, or still goes on; remove it")
+            raise DataError(part, "is left of a run that was cut off, or still goes on", "remove it")
         part.mkdir(parents=True)
     try:
         with _told(folder, part):
@@ -56,7 +56,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 def _name(path: Path) -> str:
     if not path.name or path.name == "..":
-        raise DataError(f"{str(path)!r}: names no file or folder to write; give one")
+        raise DataError(f"{str(path)!r}", "names no file or folder to write", "give one")
     return path.name
 
 
@@ -70,7 +70,7 @@ def _told(path: Path, part: Path) -> Iterator[None]:
             concerned = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else part
             if not {part, path, path.parent} & {concerned, *concerned.parents}:
                 raise
-            raise DataError(f"{path}: cannot be written ({error.strerror or error}); {_REMEDY}") from error
+            raise DataError(path, f"cannot be written ({error.strerror or error})", _REMEDY) from error
         if "null byte" not in str(error):
             raise
-        raise DataError(f"{path}: cannot be written ({error}); {_REMEDY}") from error
+        raise DataError(path, f"cannot be written ({error})", _REMEDY) from error

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from datasets_vision.cases import joined
+from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject, path_of
 from datasets_vision.formats import FORMATS, detect
 from datasets_vision.formats.contract import FOLDER, SetAside, Source, plain, shortened
 from datasets_vision.index import DiskIndex
 from datasets_vision.walk import linked_folders, natural_key
-from vlm_ft.errors import DataError, nearest
 
 __all__ = ["Reading", "SetAside", "Source", "read", "stream"]
 
@@ -93,7 +93,7 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
     if source.case_by is not None:
         yield from joined(photos, source.case_by, source.worst_first)
     if not usable:
-        raise DataError(_nothing_usable(source.path, set_aside, first))
+        raise _nothing_usable(source.path, set_aside, first)
     yield from unused.told()
 
 
@@ -103,7 +103,7 @@ def _readable(source: Source, items: Iterable[Example | SetAside]) -> Iterator[E
         yield from items
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else source.path
-        raise DataError(f"{place}: cannot be read ({error.strerror or error}); mend the file, or its rights") from error
+        raise DataError(place, f"cannot be read ({error.strerror or error})", "mend the file, or its rights") from error
 
 
 def _items(source: Source) -> Iterator[Example | SetAside]:
@@ -112,11 +112,11 @@ def _items(source: Source) -> Iterator[Example | SetAside]:
         _check_path(path)
     name = source.format or detect(path, photo_column=source.image is not None)
     if name not in FORMATS:
-        raise DataError(f"{path}: unknown format {name!r}; {nearest(name, FORMATS)}")
+        raise DataError(path, f"unknown format {name!r}", nearest(name, FORMATS))
     for option in sorted(frozenset().union(*(form.options for form in FORMATS.values())) - FORMATS[name].options):
         if getattr(source, option) != Source.model_fields[option].default:
             known = ", ".join(sorted(other for other, form in FORMATS.items() if option in form.options))
-            raise DataError(f"{path}: the format {name} makes no use of {option}; leave it out (it is for {known})")
+            raise DataError(path, f"the format {name} makes no use of {option}", f"leave it out (it is for {known})")
     yield from FORMATS[name].read(source)
 
 
@@ -130,15 +130,15 @@ def _links(source: Source) -> Iterator[SetAside]:
 
 def _check_path(path: Path) -> None:
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder; check the source's path")
+        raise DataError(path, "no such file or folder", "check the source's path")
     if path.is_dir() and next(path.iterdir(), None) is None:
-        raise DataError(f"{path}: an empty folder; put the data set there")
+        raise DataError(path, "an empty folder", "put the data set there")
 
 
-def _nothing_usable(path: Path, set_aside: int, first: SetAside | None) -> str:
+def _nothing_usable(path: Path, set_aside: int, first: SetAside | None) -> DataError:
     if first is None:
-        return f"{path}: nothing to read; give a source with at least one labelled item"
-    return f"{first.place}: {first.reason} (nothing else in {path} is usable, {set_aside} set aside)"
+        return DataError(path, "nothing to read", "give a source with at least one labelled item")
+    return DataError(first.place, f"{first.reason} (nothing else in {path} is usable, {set_aside} set aside)")
 
 
 class _Unused:
@@ -221,11 +221,11 @@ def _image_class(source: Source, example: Example) -> str | None:
     if source.image_class is None:
         return example.label.image_class
     if not example.images:
-        raise DataError(f"image_class {source.image_class!r}: no image to find it in; leave image_class out")
+        raise DataError(f"image_class {source.image_class!r}", "no image to find it in", "leave image_class out")
     stem = path_of(example.images[0]).stem
     found = re.search(source.image_class, stem)
     if found is None or not found[1]:
-        raise DataError(f"image_class {source.image_class!r} finds nothing in {stem!r}")
+        raise DataError("", f"image_class {source.image_class!r} finds nothing in {stem!r}")
     return str(found[1])
 
 
@@ -250,7 +250,7 @@ def _value(source: Source, field: str, value: Any) -> Any:
     if field in source.values:
         known, word = source.values[field], plain(value)
         if word not in known:
-            raise DataError(f"values: {field} has no {word!r}; {nearest(word, known)}")
+            raise DataError("values", f"{field} has no {word!r}", nearest(word, known))
         value = known[word]
     elif isinstance(value, str):
         value = _renamed(source, value)
@@ -275,16 +275,16 @@ def _group(source: Source, example: Example) -> str:
     if source.group_by is not None:
         columns = example.label.columns
         if source.group_by not in columns:
-            raise DataError(f"group_by: no column {source.group_by!r}; {nearest(source.group_by, columns)}")
+            raise DataError("group_by", f"no column {source.group_by!r}", nearest(source.group_by, columns))
         return plain(columns[source.group_by]) or example.id
     if source.group is None:
         return example.group or example.id
     found = re.search(source.group, example.id)
     if found is None:
-        raise DataError(f"group {source.group!r} finds nothing in the id {example.id!r}")
+        raise DataError("", f"group {source.group!r} finds nothing in the id {example.id!r}")
     parts = [part or "" for part in found.groups()]
     if source.group_block is not None:
         if not parts[-1].isdecimal():
-            raise DataError(f"group {source.group!r}: its last group is {parts[-1]!r}, no number")
+            raise DataError(f"group {source.group!r}", f"its last group is {parts[-1]!r}, no number")
         parts[-1] = str(int(parts[-1]) // source.group_block)
     return "|".join(parts)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import BOX_SCALE, Example, Label, LabelledObject, Picture, View, normalised_box, path_of
-from vlm_ft.errors import DataError
 
 Crop = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom exclusive."""
@@ -21,7 +21,7 @@ def grid(width: int, height: int, side: int, overlap: int) -> list[Crop]:
     The tiles are spread evenly, so that all are whole; a photo that is shorter than a tile is its own height.
     """
     if not 0 <= overlap < side:
-        raise DataError(f"tiling: an overlap of {overlap} pixels in tiles of {side}; give less than the side")
+        raise DataError("tiling", f"an overlap of {overlap} pixels in tiles of {side}", "give less than the side")
     columns, rows = _starts(width, side, overlap), _starts(height, side, overlap)
     return [(x, y, min(x + side, width), min(y + side, height)) for y in rows for x in columns]
 
@@ -50,9 +50,9 @@ def tile_examples(
     Raises DataError for an example of several photos, or without a statement about objects.
     """
     if len(example.images) != 1:
-        raise DataError(f"{example.source}: tiling needs one photo an example, this one has {len(example.images)}")
+        raise DataError(example.source, f"tiling needs one photo an example, this one has {len(example.images)}")
     if example.label.objects is None:
-        raise DataError(f"{example.source}: tiling needs boxes, and the label says nothing of objects; leave it out")
+        raise DataError(example.source, "tiling needs boxes, and the label says nothing of objects", "leave it out")
     for number, crop in enumerate(grid(*size, side, overlap)):
         objects = [_seen(thing, crop, size, visible) for thing in example.label.objects]
         yield replace(

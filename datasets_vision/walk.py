@@ -12,9 +12,9 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from datasets_vision.dicom import DICOM_SUFFIXES
+from datasets_vision.errors import DataError
 from datasets_vision.example import SYNTHETIC_MARKER
 from datasets_vision.index import scratch
-from vlm_ft.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}) | DICOM_SUFFIXES
 
@@ -101,7 +101,7 @@ def _walk(path: Path) -> Iterator[tuple[Path, str]]:
             here = sorted(entries, key=lambda entry: _key(entry.name))
     except OSError as error:
         why = error.strerror or error
-        raise DataError(f"{path}: cannot be read ({why}); give a file, or a folder that you may list") from error
+        raise DataError(path, f"cannot be read ({why})", "give a file, or a folder that you may list") from error
     for entry in here:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(path / entry.name)
@@ -123,7 +123,7 @@ def _is_given(folder: Path, entry: os.DirEntry[str]) -> bool:
     if not lost or entry.name[0] == ".":
         return False
     if suffix_of(entry.name) not in IMAGE_SUFFIXES:
-        raise DataError(f"{folder / entry.name}: a link that leads nowhere; remove it, or point it at its file")
+        raise DataError(folder / entry.name, "a link that leads nowhere", "remove it, or point it at its file")
     return True
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Window
-from vlm_ft.errors import DataError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,14 +39,14 @@ def checked(window: Window) -> Window:
     """The window, if it is one; raises DataError in one line, without a place, else."""
     if not isinstance(window, str):
         if not window[1] > 0:
-            raise DataError(f"window {tuple(window)}: its width must be more than 0; give (centre, width)")
+            raise DataError(f"window {tuple(window)}", "its width must be more than 0", "give (centre, width)")
         return window
     if (found := _PERCENTILES.fullmatch(window)) is not None:
         low, high = float(found[1]), float(found[2])
         if not low < high <= 100:
-            raise DataError(f"window {window!r}: percentiles rise from 0 to 100, as in {USUAL}")
+            raise DataError(f"window {window!r}", f"percentiles rise from 0 to 100, as in {USUAL}")
     elif window not in PRESETS and window != TAG:
-        raise DataError(f"window {window!r}: {nearest(window, [*PRESETS, TAG, USUAL])}")
+        raise DataError(f"window {window!r}", nearest(window, [*PRESETS, TAG, USUAL]))
     return window
 
 

@@ -25,7 +25,7 @@ from demo.photos import Photo, opened, reads_photos, thumbnails
 from demo.style import CSS
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.errors import DataError, VlmFtError
+from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor, Request
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def assess(
     try:
         case = opened(card, photos or ())
         prediction = _predicted(predictor, adapter, case, (text or "").strip())
-    except VlmFtError as error:
+    except UserError as error:
         return [], message_view(str(error), card.notice), ""
     except Exception:  # the page must go on; the log has the rest
         log.exception("assessing with adapter %r failed", adapter)
@@ -130,7 +130,7 @@ def assess(
 def _predicted(predictor: Predictor, adapter: str, case: Sequence[Photo], text: str) -> Prediction:
     if not case and not text:
         wanted = "a photo or a text" if reads_photos(predictor.cards[adapter]) else "a text"
-        raise DataError(f"Give {wanted} first, then press Assess.")
+        raise DataError("", f"Give {wanted} first, then press Assess.")
     images = tuple(photo.image for photo in case)
     return predictor.predict([Request(images, (Turn("user", text),) if text else (), adapter)])[0]
 

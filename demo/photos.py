@@ -42,7 +42,7 @@ def opened(card: Card, files: Sequence[str]) -> tuple[Photo, ...]:
     if not reads_photos(card):
         return ()
     if len(files) > MOST_PHOTOS:
-        raise DataError(f"{len(files)} photos are more than {MOST_PHOTOS}; give those that show the case best")
+        raise DataError("", f"{len(files)} photos are more than {MOST_PHOTOS}", "give those that show the case best")
     return tuple(_opened(Path(file)) for file in files)
 
 
@@ -60,4 +60,4 @@ def _opened(path: Path) -> Photo:
     try:
         return Photo(path.name, open_image(path))
     except DataError as error:
-        raise DataError(str(error).replace(str(path), path.name)) from error
+        raise DataError(path.name, error.problem, error.remedy) from error

@@ -35,7 +35,7 @@ def serve(
         address = launch(blocks, host, port)
     except OSError as error:
         where = f"--port {port}" if port is not None else f"--host {host}"
-        raise DataError(f"{where}: in use, or not this machine's; give another one, or leave it out") from error
+        raise DataError(where, "in use, or not this machine's", "give another one, or leave it out") from error
     console.print(f"the app: {address}  (Ctrl-C stops it)")
     try:
         while True:  # Gradio's own way of waiting tells of Ctrl-C in its own words

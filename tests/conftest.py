@@ -23,7 +23,7 @@ from datasets_vision.synthetic import write_set
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Items
 from vlm_ft.answers.task import Task
-from vlm_ft.models.tiny import save_tiny
+from vlm_ft.bases.tiny import save_tiny
 from vlm_ft.recipe import Recipe
 
 OWN_TASK = """

@@ -11,8 +11,8 @@ import pytest
 from vlm_ft.adapters import ADAPTER, CARD, Card, Provenance, adapter_folder, find_adapters, read_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
+from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.errors import AdapterError
-from vlm_ft.models.base_ref import BaseRef
 from vlm_ft.tasks import TASKS
 
 FILES = (CARD, "adapter_config.json", "adapter_model.safetensors")

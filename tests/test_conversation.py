@@ -12,10 +12,10 @@ from PIL import Image
 from datasets_vision.example import Turn
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
+from vlm_ft.bases.load import load_base
+from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import IGNORED, Batch, Conversation, Row, special_tokens
 from vlm_ft.errors import DataError, FormError
-from vlm_ft.models.load import load_base
-from vlm_ft.models.tiny import TINY
 from vlm_ft.tasks import TASKS
 
 SEEING = [name for name, family in TINY.items() if family.processor is not None]

@@ -13,8 +13,8 @@ from rich.console import Console
 from datasets_vision.documents.build import write_messages
 from datasets_vision.synthetic import write_set
 from vlm_ft.adapters import read_card
+from vlm_ft.bases.hub import HUB_BASES
 from vlm_ft.data.cases import load
-from vlm_ft.models.hub import HUB_BASES
 from vlm_ft.recipe import RECIPES, Recipe, load_recipe, shipped
 from vlm_ft.training.memory import GIB
 from vlm_ft.training.run import train

@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError
 
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
+from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.errors import AdapterError
-from vlm_ft.models.base_ref import BaseRef
 from vlm_ft.recipe import Tiling
 
 CARD = "card.json"
@@ -63,18 +63,18 @@ def read_card(folder: Path) -> Card:
     Raises `AdapterError` where the folder, its card or its PEFT files are missing or cannot be read.
     """
     if not folder.is_dir():
-        raise AdapterError(f"adapter {folder}: no such folder; train one with vlm-ft train, or check the path")
+        raise AdapterError(f"adapter {folder}", "no such folder", "train one with vlm-ft train, or check the path")
     for needed in (CARD, "adapter_config.json", "adapter_model.safetensors"):
         if not (folder / needed).is_file():
-            raise AdapterError(f"adapter {folder}: has no {needed}; it is no finished adapter folder of vlm-ft")
+            raise AdapterError(f"adapter {folder}", f"has no {needed}", "it is no finished adapter folder of vlm-ft")
     try:
         card = Card.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         detail = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
         what = ": ".join([*(str(part) for part in detail["loc"]), detail["msg"]]) if detail else "not UTF-8"
-        raise AdapterError(f"{folder / CARD}: {what}; train the adapter again, or restore the file") from error
+        raise AdapterError(folder / CARD, what, "train the adapter again, or restore the file") from error
     if card.version > CARD_VERSION:
-        raise AdapterError(f"{folder / CARD}: version {card.version} is of a newer vlm-ft; update the package")
+        raise AdapterError(folder / CARD, f"version {card.version} is of a newer vlm-ft", "update the package")
     return card
 
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from datasets_vision.example import Example, Picture, Turn, View
 from datasets_vision.images import open_image
 from vlm_ft.answers.form import Form
+from vlm_ft.bases.budget import within_budget
+from vlm_ft.bases.load import Base
+from vlm_ft.decoding.grammar import Grammars
 from vlm_ft.errors import DataError, FormError
-from vlm_ft.grammar import Grammars
-from vlm_ft.models.budget import within_budget
-from vlm_ft.models.load import Base
 from vlm_ft.recipe import LossOn
 
 CHOICES = "choices"  # of a supervised batch: the tokens that each supervised position chooses among, packed
@@ -124,7 +124,7 @@ class Conversation:
     def completion_ids(self, row: Row) -> list[int]:
         """The supervised token ids of a row that has a target."""
         if row.target is None:
-            raise FormError("row has no target; nothing to supervise")
+            raise FormError("", "row has no target", "nothing to supervise")
         end = self.completion(row, "")
         answer = self.tokenizer(row.target, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         ids = [*answer, *self.tokenizer(end, add_special_tokens=False)["input_ids"]]
@@ -190,7 +190,7 @@ class Conversation:
         if not any(images):
             return dict(self.tokenizer(texts, **options))
         if not self.base.vision:
-            raise DataError(f"base {self.base.ref.name}: is a text model and takes no images; choose a vision base")
+            raise DataError(f"base {self.base.ref.name}", "is a text model and takes no images", "choose a vision base")
         batch = dict(self.base.processor(text=texts, images=images, **options))
         batch.pop("labels", None)  # PaliGemma's processor always adds them
         return batch

@@ -59,7 +59,7 @@ def _clear(out: Path) -> None:
     """An earlier quickstart makes room for this one; anything else is left alone."""
     if out.exists() and any(out.iterdir()):
         if not (out / MARKER).exists():
-            raise DataError(f"{out}: holds other files; give another --out")
+            raise DataError(out, "holds other files", "give another --out")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
     (out / MARKER).touch()

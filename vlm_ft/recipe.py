@@ -127,7 +127,7 @@ class Recipe(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     task: str
     task_file: Path | None = None
-    base: str = "starter"
+    base: str = "compact"
     revision: str | None = None
     quantize: Literal["nf4", "int8"] | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
@@ -168,7 +168,7 @@ def find_recipe(name: str) -> Path:
     for path in (Path(name), RECIPES / f"{name}.yaml"):
         if os.path.isfile(path):  # a name that the system does not take is no file, either
             return path
-    raise RecipeError(f"recipe {name}: no such file, nor a shipped recipe; {nearest(name, shipped())}")
+    raise RecipeError(f"recipe {name}", "no such file, nor a shipped recipe", nearest(name, shipped()))
 
 
 def shipped() -> list[str]:
@@ -183,7 +183,7 @@ def find_rate_card(name: str) -> Path:
         if os.path.isfile(path):
             return path
     known = [path.stem for path in folder.glob("*.csv")]
-    raise RecipeError(f"rate_card {name}: no such file, nor a shipped rate card; {nearest(name, known)}")
+    raise RecipeError(f"rate_card {name}", "no such file, nor a shipped rate card", nearest(name, known))
 
 
 def with_rates(form: Form, recipe: Recipe) -> Form:
@@ -201,13 +201,13 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     text = _substituted(_read(path), path)
     content = _parsed(text, path)
     if not isinstance(content, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys, not {type(content).__name__}; see recipes/")
+        raise RecipeError(path, f"a recipe is a mapping of keys, not {type(content).__name__}", "see recipes/")
     for setting in settings:
         _lay_over(content, setting)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {one_line(error, Recipe)}") from error
+        raise RecipeError(path, one_line(error, Recipe)) from error
 
 
 _REMEDIES = {
@@ -252,9 +252,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise RecipeError(f"recipe {path}: no such file; shipped recipes: {', '.join(shipped())}") from error
+        raise RecipeError(f"recipe {path}", "no such file", f"shipped recipes: {', '.join(shipped())}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {path}: cannot be read as UTF-8 text; {error}") from error
+        raise RecipeError(f"recipe {path}", f"cannot be read as UTF-8 text ({error})") from error
 
 
 class _OnceEach(yaml.SafeLoader):
@@ -279,12 +279,12 @@ def _parsed(text: str, path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise RecipeError(f"{place}: not YAML: {problem}; mend the line") from error
+        raise RecipeError(place, f"not YAML: {problem}", "mend the line") from error
     except RecursionError as error:
-        raise RecipeError(f"{path}: nested too deeply for a recipe; see recipes/") from error
+        raise RecipeError(path, "nested too deeply for a recipe", "see recipes/") from error
     except (ValueError, AttributeError) as error:  # what PyYAML lets through: 2020-99-99, !!float x
         problem = " ".join(str(error).split())[:120]
-        raise RecipeError(f"{path}: a value that is no date or number ({problem}); put it in quotes") from error
+        raise RecipeError(path, f"a value that is no date or number ({problem})", "put it in quotes") from error
 
 
 def _substituted(text: str, path: Path) -> str:
@@ -292,7 +292,7 @@ def _substituted(text: str, path: Path) -> str:
         name, default = match["name"], match["default"]
         found = os.environ.get(name, default)
         if found is None:
-            raise RecipeError(f"{path}: environment variable {name} is not set; export it, or write a path")
+            raise RecipeError(path, f"environment variable {name} is not set", "export it, or write a path")
         return found
 
     return re.sub(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}", value, text)
@@ -301,11 +301,11 @@ def _substituted(text: str, path: Path) -> str:
 def _lay_over(content: dict[str, Any], setting: str) -> None:
     key, separator, text = setting.partition("=")
     if not separator:
-        raise RecipeError(f"--set {setting}: no '='; write --set training.epochs=3")
+        raise RecipeError(f"--set {setting}", "no '='", "write --set training.epochs=3")
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
-        raise RecipeError(f"--set {setting}: {text!r} is no YAML value; quote it") from error
+        raise RecipeError(f"--set {setting}", f"{text!r} is no YAML value", "quote it") from error
     *parents, last = key.split(".")
     place: Any = content
     for part in parents:
@@ -320,11 +320,13 @@ def _lay_over(content: dict[str, Any], setting: str) -> None:
 def _descend(place: Any, part: str, setting: str) -> Any:
     if isinstance(place, list):
         if not part.isdecimal() or int(part) >= len(place):
-            raise RecipeError(f"--set {setting}: {part!r} is no position in a list of {len(place)}; they start at 0")
+            raise RecipeError(
+                f"--set {setting}", f"{part!r} is no position in a list of {len(place)}", "they start at 0"
+            )
         return place[int(part)]
     if place.get(part) is None:  # absent, or a section left empty
         place[part] = {}
     inner = place[part]
     if not isinstance(inner, dict | list):
-        raise RecipeError(f"--set {setting}: {part!r} holds a value, not keys; shorten the key")
+        raise RecipeError(f"--set {setting}", f"{part!r} holds a value, not keys", "shorten the key")
     return inner

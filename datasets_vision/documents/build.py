@@ -14,10 +14,10 @@ from datasets_vision.documents.passages import MAX_PASSAGE, Block, Document, Pas
 from datasets_vision.documents.pdf import read_pdf
 from datasets_vision.documents.questions import MAX_ANSWER, Question, questions
 from datasets_vision.documents.server import Server
+from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.images import natural_key
 from datasets_vision.placing import whole_file
-from vlm_ft.errors import DataError
 
 MAX_BYTES = 200_000_000
 
@@ -45,7 +45,7 @@ def read_documents(path: Path) -> Iterator[Document | SetAside]:
 
 def _files(path: Path) -> list[Path]:
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder of manuals; check the path")
+        raise DataError(path, "no such file or folder of manuals", "check the path")
     found = [path] if path.is_file() else path.rglob("*")
     return sorted((file for file in found if file.is_file()), key=natural_key)
 
@@ -66,7 +66,7 @@ def write_messages(
     """
     built, files = Built(), _files(manuals)  # listed first: the rows may be written among them
     if any(path.suffix.lower() in READERS and out.exists() and path.samefile(out) for path in files):
-        raise DataError(f"{out}: is one of the manuals, and would be lost; give another file")
+        raise DataError(out, "is one of the manuals, and would be lost", "give another file")
     root = manuals if manuals.is_dir() else manuals.parent
     with whole_file(out) as part:
         with part.open("w", encoding="utf-8", newline="\n") as file:
@@ -83,7 +83,7 @@ def write_messages(
         if not built.rows:
             first = f"{built.set_aside[0].place}: {built.set_aside[0].reason}" if built.set_aside else "no file in it"
             raise DataError(
-                f"{manuals}: no question from {built.documents} manuals ({first}); give PDF, Markdown or HTML"
+                manuals, f"no question from {built.documents} manuals ({first})", "give PDF, Markdown or HTML"
             )
     return built
 
@@ -140,10 +140,10 @@ def _document(path: Path, name: str) -> Iterator[Document | SetAside]:
     try:
         reader = READERS.get(path.suffix.lower())
         if reader is None:
-            raise DataError(f"no manual by its suffix {path.suffix!r}; known: {', '.join(READERS)}")
+            raise DataError(f"no manual by its suffix {path.suffix!r}; known", ", ".join(READERS))
         title, blocks, bare = reader(_data(path))
         if not any(block.kind != "heading" for block in blocks):
-            raise DataError("no text in it; give a manual with text")
+            raise DataError("", "no text in it", "give a manual with text")
     except DataError as error:
         yield SetAside(str(path), str(error))
         return
@@ -155,10 +155,10 @@ def _data(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if not 0 < size <= MAX_BYTES:
-            raise DataError("0 bytes; copy the file again" if not size else f"{size} bytes, more than {MAX_BYTES}")
+            raise DataError("", f"{size} bytes", f"give a file of 1 to {MAX_BYTES} bytes")
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}") from error
+        raise DataError("", f"cannot be read ({error.strerror or error})") from error
 
 
 Read = tuple[str, list[Block], list[tuple[int, str]]]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 
 from datasets_vision.documents.passages import Block
-from vlm_ft.errors import DataError
+from datasets_vision.errors import DataError
 
 _HIDDEN = frozenset({"script", "style", "nav", "footer", "noscript", "template", "svg", "form", "button", "aside"})
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
@@ -28,10 +28,10 @@ def decoded(data: bytes) -> str:
     try:
         return data.decode(name).removeprefix("\ufeff")
     except LookupError as error:
-        raise DataError(f"declares the unknown charset {name!r}; save it as UTF-8") from error
+        raise DataError("", f"declares the unknown charset {name!r}", "save it as UTF-8") from error
     except UnicodeDecodeError as error:
         byte = f"0x{data[error.start]:02x}"
-        raise DataError(f"not {name.upper()}: byte {byte} at offset {error.start}; save it as UTF-8") from error
+        raise DataError(f"not {name.upper()}", f"byte {byte} at offset {error.start}", "save it as UTF-8") from error
 
 
 def read_html(text: str) -> tuple[str, list[Block]]:

@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import Any
 
 from datasets_vision.documents.passages import Block
-from vlm_ft.errors import DataError
+from datasets_vision.errors import DataError
 
 MAX_PAGES = 5000
 MAX_HEADING = 90
@@ -50,10 +50,10 @@ def read_pdf(data: bytes) -> tuple[str, list[Block], list[tuple[int, str]]]:
         raise
     except (PyPdfError, RecursionError, *_BROKEN) as error:
         told = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DataError(f"damaged PDF ({told}); print or save it to PDF again") from error
+        raise DataError("", f"damaged PDF ({told})", "print or save it to PDF again") from error
     bare = [number for number, lines in enumerate(pages, 1) if sum(len(line.text) for line in lines) < _LEAST_TEXT]
     if len(bare) == len(pages):
-        raise DataError(f"no text on any of its {len(pages)} pages: a scan? run text recognition (OCR) on it first")
+        raise DataError(f"no text on any of its {len(pages)} pages", "a scan? run text recognition (OCR) on it first")
     lines = _without_running([lines for lines in pages if lines])
     return (
         title,
@@ -70,7 +70,7 @@ def _opened(data: bytes) -> Any:
     from pypdf.errors import DependencyError
 
     if b"%PDF-" not in data[:1024]:
-        raise DataError("no PDF by its first bytes; give a .pdf file that a viewer opens")
+        raise DataError("", "no PDF by its first bytes", "give a .pdf file that a viewer opens")
     reader = PdfReader(BytesIO(data))
     if reader.is_encrypted:
         try:
@@ -78,9 +78,9 @@ def _opened(data: bytes) -> Any:
         except (DependencyError, NotImplementedError):
             unlocked = False
         if not unlocked:
-            raise DataError("encrypted; save a copy without a password")
+            raise DataError("", "encrypted", "save a copy without a password")
     if not 0 < len(reader.pages) <= MAX_PAGES:
-        raise DataError(f"{len(reader.pages)} pages; give a PDF of 1 to {MAX_PAGES}")
+        raise DataError("", f"{len(reader.pages)} pages", f"give a PDF of 1 to {MAX_PAGES}")
     return reader
 
 

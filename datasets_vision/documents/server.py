@@ -16,8 +16,8 @@ from typing import Any
 
 from datasets_vision.documents.passages import Passage
 from datasets_vision.documents.questions import MAX_ANSWER, Question
+from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
-from vlm_ft.errors import DataError
 
 SUPPORTED = 0.6
 """Share of an answer's words (of four letters or more) that must stand in the passage."""
@@ -63,7 +63,7 @@ class Server:
         except ValueError:  # brackets that are no address, a port past 65535
             usable = False
         if not usable:
-            raise DataError(f"server {self.url!r}: no http:// or https:// address; write http://localhost:8000/v1")
+            raise DataError(f"server {self.url!r}", "no http:// or https:// address", "write http://localhost:8000/v1")
 
     def ask(self, passage: Passage, longest: int = MAX_ANSWER) -> Iterator[Question | SetAside]:
         """The server's questions about one passage; a reply or pair that cannot be used is set aside.
@@ -115,13 +115,13 @@ class Server:
                     ) from error
                 if error.code not in _RETRIED:
                     raise DataError(
-                        f"server {url}: {fault}; check the address, the model {self.model!r}, the key"
+                        f"server {url}", fault, f"check the address, the model {self.model!r}, the key"
                     ) from error
             except (OSError, urllib.error.URLError) as error:
                 fault = str(getattr(error, "reason", error))
                 if isinstance(getattr(error, "reason", error), ConnectionRefusedError):
                     raise DataError(
-                        f"server {url}: nothing answers there; start it, or give another --server"
+                        f"server {url}", "nothing answers there", "start it, or give another --server"
                     ) from error
             if attempt + 1 < _TRIES:
                 time.sleep(self.pause * 2**attempt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from datasets_vision.errors import DataError
 from datasets_vision.formats import (
     chat,
     coco,
@@ -29,7 +30,6 @@ from datasets_vision.formats import (
 )
 from datasets_vision.formats.contract import Format
 from datasets_vision.walk import linked_folders, suffix_of, walk, walked_once
-from vlm_ft.errors import DataError
 
 _ROWS = frozenset({"text", "image"})
 _FOLDER = frozenset({"image_folder"})
@@ -69,7 +69,7 @@ def detect(path: Path, photo_column: bool = False) -> str:
         for name, form in known.items():
             if form.matches(path):
                 return name
-        raise DataError(f"{path}: no known format in {_seen(path)}; name one with format: {', '.join(known)}")
+        raise DataError(path, f"no known format in {_seen(path)}", f"name one with format: {', '.join(known)}")
 
 
 def _seen(path: Path) -> str:

@@ -11,12 +11,12 @@ from functools import lru_cache
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.roles import role_of_folders, role_of_stem
 from datasets_vision.images import IMAGE_SUFFIXES
 from datasets_vision.walk import walk
-from vlm_ft.errors import DataError
 
 KeyPath = tuple[str, ...]
 """The keys that lead to a key; "[]" stands for a list."""
@@ -120,7 +120,7 @@ class Pictures:
         Raises DataError where the named folder is none.
         """
         if folder is not None and not folder.is_dir():
-            raise DataError(f"{folder}: no such folder of images; mend image_folder")
+            raise DataError(folder, "no such folder of images", "mend image_folder")
         root = folder or (path if path.is_dir() else path.parent)
         climbs = folder is None and root.name.lower() in _ANNOTATION_FOLDERS
         if climbs and next(_images(root), None) is None:
@@ -139,7 +139,7 @@ class Pictures:
         are as near.
         """
         if not name.strip():
-            raise DataError(f"{place}: names no image; write its file name")
+            raise DataError(place, "names no image", "write its file name")
         written = PureWindowsPath(name.strip())
         for folder in (annotation.parent, self.root):
             exact = self.found.get(os.path.normpath(folder / written.as_posix()))
@@ -152,9 +152,9 @@ class Pictures:
         best = max(nearness.values(), default=None)
         nearest = [image for image in fitting if nearness[image] == best]
         if not nearest:
-            raise DataError(f"{place}: its image {str(written)[:120]!r} is missing; put it beside the annotations")
+            raise DataError(place, f"its image {str(written)[:120]!r} is missing", "put it beside the annotations")
         if len(nearest) > 1:
-            raise DataError(f"{place}: {written.name!r} may be {nearest[0]} or {nearest[1]}; write the image's path")
+            raise DataError(place, f"{written.name!r} may be {nearest[0]} or {nearest[1]}", "write the image's path")
         return self._spoken_of(nearest[0])
 
     def role(self, image: Path | None, annotation: Path | None = None) -> str | None:
@@ -196,7 +196,7 @@ def check_size(place: str, stated: tuple[Any, Any], size: tuple[int, int]) -> No
         return
     if width > 0 and height > 0 and (width, height) != size:
         raise DataError(
-            f"{place}: says {width}x{height}, its image is {size[0]}x{size[1]}; mend the size and the boxes"
+            place, f"says {width}x{height}, its image is {size[0]}x{size[1]}", "mend the size and the boxes"
         )
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, Turn
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import TEXT, Draft, json_examples
 from datasets_vision.formats.flat import flat_but
 from datasets_vision.formats.json_files import TURNS, Entry, first_objects
-from vlm_ft.errors import DataError, nearest
 
 MARK = "<image>"
 """Stands in a text where an image is shown."""
@@ -61,7 +61,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 def spoken(messages: Any) -> Spoken:
     """The turns of a list of messages; raises DataError for a role, or a part of content, that is not known."""
     if not isinstance(messages, list) or not messages:
-        raise DataError("no list of messages; write [{role, content}, ...]")
+        raise DataError("", "no list of messages", "write [{role, content}, ...]")
     turns: list[Turn] = []
     images: list[str] = []
     marks, system = 0, ""
@@ -75,7 +75,7 @@ def spoken(messages: Any) -> Spoken:
             system = _joined(system, text)
         elif role == "assistant":
             if shown:
-                raise DataError("an image in an assistant's turn; only what is asked can show images")
+                raise DataError("", "an image in an assistant's turn", "only what is asked can show images")
             _add(turns, "assistant", text)
         else:
             _add(turns, "user", _joined(system, text))
@@ -93,11 +93,13 @@ def images_of(source: Source, record: Mapping[str, Any], said: Spoken) -> tuple[
         value = record.get(column)
         for name in value if isinstance(value, list) else [value] if value else []:
             if not isinstance(name, str):
-                raise DataError(f"{column}: {str(name)[:40]!r} is no path; write images as paths of files")
+                raise DataError(column, f"{str(name)[:40]!r} is no path", "write images as paths of files")
             names.append(name)
     count = len(names) + (source.image is not None)
     if said.marks and said.marks != count:
-        raise DataError(f"{said.marks} places for images ({MARK} or image parts), but {count} images; make them equal")
+        raise DataError(
+            "", f"{said.marks} places for images ({MARK} or image parts), but {count} images", "make them equal"
+        )
     return tuple(names)
 
 
@@ -114,16 +116,16 @@ def _conversation(record: Mapping[str, Any]) -> Any:
 def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     turns = next((record[name] for name in TURNS if name in record), None)
     if turns is None:
-        raise DataError(f"no {' or '.join(TURNS)} in it but {', '.join(record)[:80] or 'nothing'}; write one")
+        raise DataError("", f"no {' or '.join(TURNS)} in it but {', '.join(record)[:80] or 'nothing'}", "write one")
     said = spoken(turns)
     last = max((number for number, turn in enumerate(said.turns) if turn.role == "assistant"), default=-1)
     if last < 0:
-        raise DataError("no assistant's turn, so nothing to learn; add one")
+        raise DataError("", "no assistant's turn, so nothing to learn", "add one")
     asked, reply = said.turns[:last], said.turns[last].text
     if not any(turn.role == "user" for turn in asked):
-        raise DataError("nothing is asked before the last assistant's turn; add a user's turn")
+        raise DataError("", "nothing is asked before the last assistant's turn", "add a user's turn")
     if not reply:
-        raise DataError("the last assistant's turn is empty; write its text")
+        raise DataError("", "the last assistant's turn is empty", "write its text")
     images = images_of(source, record, said)
     others, more = flat_but(record, (*TURNS, *(_IMAGES if source.image is None else ())))
     cells = {**others, TEXT: asked[-1].text, "reply": reply}
@@ -132,10 +134,10 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
 
 def _role(message: Any) -> Literal["system", "user", "assistant"]:
     if not isinstance(message, dict):
-        raise DataError(f"a message is no object but {str(message)[:40]!r}; write {{role, content}}")
+        raise DataError("", f"a message is no object but {str(message)[:40]!r}", "write {role, content}")
     said = next((str(message[key]) for key in _WHO if key in message), "")
     if said.lower() not in _ROLES:
-        raise DataError(f"a message of role {said[:40]!r}; {nearest(said, _ROLES)}")
+        raise DataError("", f"a message of role {said[:40]!r}", nearest(said, _ROLES))
     return _ROLES[said.lower()]
 
 
@@ -144,7 +146,7 @@ def _text(content: Any) -> tuple[str, list[str]]:
     if isinstance(content, str):
         return content, []
     if not isinstance(content, list):
-        raise DataError(f"a message without text ({str(content)[:40]!r}); write its content")
+        raise DataError("", f"a message without text ({str(content)[:40]!r})", "write its content")
     words: list[str] = []
     images: list[str] = []
     for part in content:
@@ -157,7 +159,7 @@ def _text(content: Any) -> tuple[str, list[str]]:
             images.append(_address(part))
         else:
             raise DataError(
-                f"a part of type {str(kind)[:40]!r} in a message's content; only text and image_url are read"
+                "", f"a part of type {str(kind)[:40]!r} in a message's content", "only text and image_url are read"
             )
     return "\n".join(words), images
 
@@ -167,7 +169,7 @@ def _address(part: Mapping[str, Any]) -> str:
     if isinstance(value, dict):
         value = value.get("url") or value.get("path") or ""
     if not isinstance(value, str):
-        raise DataError(f"an image part holds {str(value)[:40]!r}; write the path of a file")
+        raise DataError("", f"an image part holds {str(value)[:40]!r}", "write the path of a file")
     return value
 
 

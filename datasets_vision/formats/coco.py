@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Box, Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
@@ -16,7 +17,6 @@ from datasets_vision.formats.json_reader import JsonReader
 from datasets_vision.formats.shapes import Size, boxed, numbers, outlined, several_outlined, shown, usable, verified_box
 from datasets_vision.images import image_size
 from datasets_vision.index import DiskIndex, DiskLists
-from vlm_ft.errors import DataError, nearest
 
 _IMAGES, _FAULTS = "images", "faults"  # neither is an id as JSON
 _OWN_KEYS = frozenset({"id", "image_id", "category_id", "bbox", "segmentation", "area", "keypoints", "num_keypoints"})
@@ -50,7 +50,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     kinds = kinds_of(source.path)
     files = [file for file, kind in kinds.items() if kind == "coco" or file == source.path]
     if not files:
-        raise DataError(f"{source.path}: no COCO JSON below; give the file, or the folder that holds it")
+        raise DataError(source.path, "no COCO JSON below", "give the file, or the folder that holds it")
     pictures = Pictures.of(source.path, source.image_folder)
     for path in files:
         try:
@@ -83,19 +83,19 @@ def _load(file: _File) -> None:
         if reader.following() != "{":
             reader.pass_over()
             reader.finish()
-            raise DataError(f"{file.path}: is no object; COCO has images, annotations and categories")
+            raise DataError(file.path, "is no object", "COCO has images, annotations and categories")
         for key in reader.members():
             if key not in ("images", "annotations", "categories"):
                 reader.pass_over()
                 continue
             if reader.following() != "[":
-                raise DataError(f"{file.path}: {key} is no list; COCO has lists of images, annotations and categories")
+                raise DataError(file.path, f"{key} is no list", "COCO has lists of images, annotations and categories")
             parts.add(key)
             for index in reader.members():
                 _keep(file, str(key), index, *reader.value())
         reader.finish()
     if "images" not in parts:
-        raise DataError(f"{file.path}: has no list of images; COCO has images, annotations and categories")
+        raise DataError(file.path, "has no list of images", "COCO has images, annotations and categories")
 
 
 def _keep(file: _File, part: str, index: int | str, entry: Any, text: str, fault: str | None) -> None:
@@ -155,7 +155,7 @@ def _object(file: _File, place: str, annotation: dict[str, Any], size: Size) -> 
     name = file.names.get(_key(category) or "")
     if not name:
         known = nearest(_key(category) or "", file.names) if file.names else "the file has no categories"
-        raise DataError(f"{place}: category_id {shown([category])} is no category; {known}")
+        raise DataError(place, f"category_id {shown([category])} is no category", known)
     attributes = _attributes(annotation)
     segmentation, box = annotation.get("segmentation"), annotation.get("bbox")
     if isinstance(segmentation, dict):
@@ -164,7 +164,7 @@ def _object(file: _File, place: str, annotation: dict[str, Any], size: Size) -> 
         rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
         return several_outlined(place, name, [_ring(place, name, ring) for ring in rings], size, attributes)
     if not box:
-        raise DataError(f"{place}: {name!r} has no bbox and no segmentation; write bbox: x, y, width, height")
+        raise DataError(place, f"{name!r} has no bbox and no segmentation", "write bbox: x, y, width, height")
     left, top, width, height = numbers(place, f"{name!r} bbox", box, 4)
     return boxed(place, name, (left, top, left + width, top + height), size, attributes)
 
@@ -182,7 +182,7 @@ def _ring(place: str, name: str, ring: Any) -> list[tuple[float, float]]:
     """Points from [x1, y1, x2, y2, ...]."""
     flat = numbers(place, f"{name!r} segmentation", ring)
     if len(flat) % 2:
-        raise DataError(f"{place}: {name!r} segmentation of {len(flat)} numbers; x and y alternate, so it is even")
+        raise DataError(place, f"{name!r} segmentation of {len(flat)} numbers", "x and y alternate, so it is even")
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
@@ -190,11 +190,11 @@ def _masked(place: str, name: str, mask: dict[str, Any], size: Size, attributes:
     """A run-length mask: its bounds as the box, its outlines as polygons."""
     height, width = (int(side) for side in numbers(place, f"{name!r} mask size", mask.get("size"), 2))
     if (width, height) != size:
-        raise DataError(f"{place}: {name!r} mask is {width}x{height}, its image {size[0]}x{size[1]}; mend its size")
+        raise DataError(place, f"{name!r} mask is {width}x{height}, its image {size[0]}x{size[1]}", "mend its size")
     grid = _decoded(place, name, mask.get("counts"), size)
     down, across = grid.any(axis=1).nonzero()[0], grid.any(axis=0).nonzero()[0]
     if not len(down):
-        raise DataError(f"{place}: {name!r} mask is empty; remove the annotation")
+        raise DataError(place, f"{name!r} mask is empty", "remove the annotation")
     corners = (across[0], down[0], across[-1] + 1, down[-1] + 1)
     box: Box = verified_box(place, name, [int(corner) for corner in corners], size)
     return LabelledObject(name, box, {**attributes, **_outlines(place, name, grid, size)})
@@ -203,18 +203,18 @@ def _masked(place: str, name: str, mask: dict[str, Any], size: Size, attributes:
 def _decoded(place: str, name: str, counts: Any, size: Size) -> Any:  # (height, width) of bool
     from supervision import rle_to_mask
 
-    remedy = f"{place}: {name!r} mask's counts do not fill {size[0]}x{size[1]}; write COCO run lengths"
+    unfit = DataError(place, f"{name!r} mask's counts do not fill {size[0]}x{size[1]}", "write COCO run lengths")
     if isinstance(counts, list):
         runs = numbers(place, f"{name!r} mask's counts", counts)
         if min(runs, default=-1) < 0 or sum(runs) != size[0] * size[1]:
-            raise DataError(remedy)
+            raise unfit
         counts = [int(run) for run in runs]
     elif not isinstance(counts, str):
-        raise DataError(remedy)
+        raise unfit
     try:
         return rle_to_mask(counts, resolution_wh=size)
     except (ValueError, IndexError, AssertionError, OverflowError) as error:
-        raise DataError(remedy) from error
+        raise unfit from error
 
 
 def _outlines(place: str, name: str, grid: Any, size: Size) -> dict[str, Any]:

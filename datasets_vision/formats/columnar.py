@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from datasets_vision.embedded import kept
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, Turn
 from datasets_vision.formats.contract import FOLDER, SetAside, Source
 from datasets_vision.formats.drafts import image_at
 from datasets_vision.images import image_size
-from vlm_ft.errors import DataError
 
 _LISTS = frozenset({"Sequence", "List", "LargeList"})
 
@@ -63,7 +63,7 @@ class RowReader:
         """Raises DataError for a column that the source asks for and the file lacks."""
         twice = next((name for name in columns.names if columns.names.count(name) > 1), None)
         if twice is not None:
-            raise DataError(f"{file}: two columns named {twice!r}; rename one")
+            raise DataError(file, f"two columns named {twice!r}", "rename one")
         self._source, self._file, self._columns = source, file, columns
         self._photos = columns.photos if source.image is None else (source.image,)
         self._folder = file.resolve().parent.name
@@ -111,7 +111,7 @@ class RowReader:
             elif isinstance(given, str | None):
                 yield image_at(self._file, given or "")
             else:
-                raise DataError(f"a photo is bytes or a path, not {type(given).__name__}; check image")
+                raise DataError("", f"a photo is bytes or a path, not {type(given).__name__}", "check image")
 
     def _cell(self, column: str, value: Any) -> Any:
         if column in self._photos or value is None:
@@ -122,7 +122,7 @@ class RowReader:
         if value == -1:  # the data set's way to say that it does not say
             return None
         if not 0 <= value < len(names):
-            raise DataError(f"{column}: no class has the number {value}; there are {len(names)}")
+            raise DataError(column, f"no class has the number {value}", f"there are {len(names)}")
         return names[value]
 
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, Window
 from datasets_vision.windows import checked
-from vlm_ft.errors import DataError, nearest
 
 FOLDER = "{folder}"
 """Stands for the name of the folder that a table lies in."""
@@ -163,7 +163,7 @@ class Source(BaseModel):
         known = set(present)
         for column in sorted(set(wanted) - known):
             remedy = nearest(column, known - {FOLDER}) if known else "it has none; leave columns out"
-            raise DataError(f"{path}: no column {column!r}; {remedy}")
+            raise DataError(path, f"no column {column!r}", remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size, files_of
 from datasets_vision.formats.contract import SetAside, Source
@@ -23,7 +24,6 @@ from datasets_vision.formats.shapes import (
 )
 from datasets_vision.formats.xml_files import LINE, parse_xml, usable_elements
 from datasets_vision.images import image_size
-from vlm_ft.errors import DataError
 
 _HEAD = 1 << 16  # bytes; what stands before the first image grows with the project's labels
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
@@ -48,7 +48,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """
     files = files_of(source.path, ".xml")
     if not files:
-        raise DataError(f"{source.path}: no CVAT XML below; give the file, or the folder that holds it")
+        raise DataError(source.path, "no CVAT XML below", "give the file, or the folder that holds it")
     pictures = Pictures.of(source.path, source.image_folder)
     for path in files:
         try:
@@ -64,12 +64,12 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 def _images(path: Path) -> list[Element]:
     if path.stat().st_size == 0:
-        raise DataError(f"{path}: 0 bytes, no annotations; export it again")
+        raise DataError(path, "0 bytes, no annotations", "export it again")
     root = parse_xml(path)
     if root.tag != "annotations":
-        raise DataError(f"{path}: its root is <{root.tag[:80]}>, not <annotations>; export as CVAT for images")
+        raise DataError(path, f"its root is <{root.tag[:80]}>, not <annotations>", "export as CVAT for images")
     if root.find("track") is not None:
-        raise DataError(f"{path}: has <track>s of a video; export as CVAT for images")
+        raise DataError(path, "has <track>s of a video", "export as CVAT for images")
     return list(root.findall("image"))
 
 
@@ -99,7 +99,7 @@ def _objects(path: Path, image: Element, size: Size) -> Iterator[LabelledObject 
 def _object(place: str, element: Element, size: Size) -> LabelledObject:
     name = (element.get("label") or "").strip()
     if not name:
-        raise DataError(f"{place}: a <{element.tag[:80]}> without a label; write its name")
+        raise DataError(place, f"a <{element.tag[:80]}> without a label", "write its name")
     attributes = _attributes(element)
     degrees = numbers(place, f"{name!r} rotation", element.get("rotation") or 0, 1)[0]
     match element.tag:
@@ -118,7 +118,7 @@ def _object(place: str, element: Element, size: Size) -> LabelledObject:
             sides = [element.get(key) for key in ("left", "top", "width", "height")]
             left, top, width, height = numbers(place, f"{name!r} mask", sides, 4)
             return boxed(place, name, (left, top, left + width, top + height), size, attributes)
-    raise DataError(f"{place}: {name!r} is a <{element.tag[:80]}>; redraw it as a box or polygon")
+    raise DataError(place, f"{name!r} is a <{element.tag[:80]}>", "redraw it as a box or polygon")
 
 
 def _box(

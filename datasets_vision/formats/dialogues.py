@@ -7,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, LabelledObject, Turn
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import TEXT, Draft, examples_of
 from datasets_vision.formats.table_files import Row, read_table, table_files
-from vlm_ft.errors import DataError, nearest
 
 OUTSIDE = "O"
 """The slot of a word that fills none."""
@@ -57,7 +57,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             continue
         yield from examples_of(source, path, _drafts(path, rows))
     if not found:
-        raise DataError(f"{source.path}: no TSV or CSV table; give one, or the folder of some")
+        raise DataError(source.path, "no TSV or CSV table", "give one, or the folder of some")
 
 
 def _is_dialogue(path: Path) -> bool:
@@ -93,10 +93,10 @@ def _drafts(path: Path, rows: list[Row | SetAside]) -> Iterator[Draft | SetAside
 
 def _number(row: Row) -> int:
     if not row.cells[_CONVERSATION].strip():
-        raise DataError(f"no {_CONVERSATION}; write which conversation the turn belongs to")
+        raise DataError("", f"no {_CONVERSATION}", "write which conversation the turn belongs to")
     number = row.cells[_TURN].strip().removesuffix(".0")  # as pandas writes a column with gaps
     if not number.isdecimal():
-        raise DataError(f"{_TURN} {row.cells[_TURN][:40]!r} is no number; count the turns from 0")
+        raise DataError("", f"{_TURN} {row.cells[_TURN][:40]!r} is no number", "count the turns from 0")
     return int(number)
 
 
@@ -136,7 +136,7 @@ def _conversation(path: Path, name: str, turns: list[tuple[int, Row]]) -> Iterat
 def _role(row: Row) -> Literal["user", "assistant"]:
     said = row.cells.get(_AUTHOR, "customer").strip().lower()
     if said not in _ROLES:
-        raise DataError(f"{_AUTHOR} {said[:40]!r}; {nearest(said, _ROLES)}")
+        raise DataError("", f"{_AUTHOR} {said[:40]!r}", nearest(said, _ROLES))
     return _ROLES[said]
 
 
@@ -146,7 +146,7 @@ def _slots(utterance: str, cells: Mapping[str, str]) -> tuple[LabelledObject, ..
         return None
     words, labels = utterance.split(" "), cells[_SLOTS].split(" ")
     if len(words) != len(labels):
-        raise DataError(f"{len(labels)} slot labels for {len(words)} words; give one a word")
+        raise DataError("", f"{len(labels)} slot labels for {len(words)} words", "give one a word")
     found: list[tuple[str, int, int]] = []
     at, last = 0, OUTSIDE
     for word, label in zip(words, labels, strict=True):

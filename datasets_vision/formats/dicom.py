@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets_vision.dicom import check_window, damaged_tags, frame_count, header, is_dicom, is_grey
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, Picture, View, Window
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.folders import LABELS, missing, read_labels, row_of
@@ -23,7 +24,6 @@ from datasets_vision.formats.roles import role_and_folders
 from datasets_vision.images import image_size
 from datasets_vision.index import DiskIndex
 from datasets_vision.walk import walk
-from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -42,7 +42,7 @@ def matches(path: Path) -> bool:
 def read(source: Source) -> Iterator[Example | SetAside]:
     """One example a file, or a frame with `frames: each`; the class is the first folder, below the split's."""
     if not source.path.is_dir():
-        raise DataError(f"{source.path}: not a folder of DICOM files; give the folder")
+        raise DataError(source.path, "not a folder of DICOM files", "give the folder")
     table = source.model_copy(update={"columns": {k: v for k, v in source.columns.items() if v not in TAGS}})
     with DiskIndex() as rows:
         yield from read_labels(table, rows)
@@ -102,7 +102,7 @@ def _facts(source: Source, path: Path, folder: str) -> _Facts:
         if window is not None:
             check_window(path, known, window)
         if folder and _names_person(folder, known):
-            raise DataError(f"{path}: its class folder bears the patient's name or id; name folders by class")
+            raise DataError(path, "its class folder bears the patient's name or id", "name folders by class")
         return _Facts(frame_count(path, known), window, patient_group(known), _tags(source, known))
 
 

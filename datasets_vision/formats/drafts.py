@@ -9,12 +9,12 @@ from itertools import chain, islice
 from pathlib import Path, PureWindowsPath
 from typing import Any, Self
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject, Turn
 from datasets_vision.formats.contract import FOLDER, SetAside, Source
 from datasets_vision.formats.json_files import Entry, entries, json_files
 from datasets_vision.formats.roles import role_of_file
 from datasets_vision.images import image_size
-from vlm_ft.errors import DataError
 
 HEAD = 1000
 """Records that tell which columns a file has; a record that lacks one of them has it empty."""
@@ -76,7 +76,7 @@ def json_examples(source: Source, draft: Drafting) -> Iterator[Example | SetAsid
     files = json_files(source.path)
     first = next(files, None)
     if first is None:
-        raise DataError(f"{source.path}: no JSON or JSON-lines file; give one, or the folder of some")
+        raise DataError(source.path, "no JSON or JSON-lines file", "give one, or the folder of some")
     for path in chain([first], files):
         yield from examples_of(source, path, _drafts(source, path, draft))
 
@@ -94,15 +94,15 @@ def image_at(path: Path, written: str) -> Path:
     """
     name = written.strip().removeprefix("file://")
     if not name:
-        raise DataError("no photo's path; write it, or leave the row out")
+        raise DataError("", "no photo's path", "write it, or leave the row out")
     if name.lower().startswith(_WEB):
-        raise DataError(f"image {name[:60]!r} is no local file; save it beside {path.name} and write its path")
+        raise DataError("", f"image {name[:60]!r} is no local file", f"save it beside {path.name} and write its path")
     relative = Path(PureWindowsPath(name).as_posix())
     for candidate in (path.parent / relative, path.parent / "images" / relative):
         if os.path.isfile(candidate):  # False for a name that the system does not take
             image_size(candidate)
             return candidate
-    raise DataError(f"image {name[:120]!r} is missing; put it beside {path.name} or into its folder images")
+    raise DataError("", f"image {name[:120]!r} is missing", f"put it beside {path.name} or into its folder images")
 
 
 def _drafts(source: Source, path: Path, draft: Drafting) -> Iterator[Draft | SetAside]:
@@ -112,7 +112,7 @@ def _drafts(source: Source, path: Path, draft: Drafting) -> Iterator[Draft | Set
             continue
         try:
             if not isinstance(entry.value, dict) or not entry.value:
-                raise DataError(f"not an object with keys but {str(entry.value)[:40]!r}; write one a record")
+                raise DataError("", f"not an object with keys but {str(entry.value)[:40]!r}", "write one a record")
             yield draft(source, entry, entry.value)
         except DataError as error:
             yield SetAside(entry.place, str(error))
@@ -134,7 +134,7 @@ def _require(source: Source, path: Path, cells: Sequence[str], drafts: Sequence[
     wanted = asked_columns(source, cells) | ({source.group_by} if source.group_by else set())
     if TEXT in wanted and TEXT not in cells:
         listed = ", ".join(cells) or "none"
-        raise DataError(f"{path}: no column {TEXT!r}; give text: a template over its columns: {listed}")
+        raise DataError(path, f"no column {TEXT!r}", f"give text: a template over its columns: {listed}")
     asked = wanted - set(cells)  # only where one is missing are the many by position looked at
     more = {name for draft in drafts for name in draft.more} if asked else set()
     source.require_columns(path, wanted, {*cells, FOLDER, *(asked & more)})

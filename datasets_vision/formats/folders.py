@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import TypedDict
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_and_folders
@@ -18,7 +19,6 @@ from datasets_vision.formats.table_files import read_table
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.index import DiskIndex
 from datasets_vision.walk import suffix_of, walk
-from vlm_ft.errors import DataError
 
 LABELS = "labels.csv"
 
@@ -41,7 +41,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     An image without a class folder is usable only where `image_class` finds its class, or labels.csv has it.
     """
     if not source.path.is_dir():
-        raise DataError(f"{source.path}: not a folder of images; give the folder")
+        raise DataError(source.path, "not a folder of images", "give the folder")
     with DiskIndex() as rows:
         yield from read_labels(source, rows)
         for path in walk(source.path):

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example
 from datasets_vision.formats.columnar import Columns, RowReader
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_files import read_json
-from vlm_ft.errors import DataError
 
 _STATE, _INFO, _SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
 
@@ -48,7 +48,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     elif matches(path):
         parts = _from_folder(path)
     else:
-        raise DataError(f"{path}: no {_SPLITS} and no {_STATE}; give a folder that save_to_disk wrote")
+        raise DataError(path, f"no {_SPLITS} and no {_STATE}", "give a folder that save_to_disk wrote")
     for part in parts:
         file = path / part.role / _STATE if part.role and path.exists() else path / _STATE
         reader = RowReader(source, file, Columns.of(tuple(part.features), part.features))
@@ -66,7 +66,7 @@ def _from_folder(path: Path) -> Iterator[_Part]:
         return
     splits = _json(path / _SPLITS).get("splits")
     if not isinstance(splits, list) or not all(map(_is_folder_name, splits)):
-        raise DataError(f"{path / _SPLITS}: no list of splits in it; save the data set again")
+        raise DataError(path / _SPLITS, "no list of splits in it", "save the data set again")
     for split in splits:
         yield _saved(path / split, split)
 
@@ -80,13 +80,13 @@ def _saved(folder: Path, role: str | None) -> _Part:
     """One split on disk; the Arrow files are read as streams, not mapped, so that memory does not grow."""
     for name in (_STATE, _INFO):
         if not os.path.isfile(folder / name):
-            raise DataError(f"{folder / name}: cannot be read (no such file); save the data set again")
+            raise DataError(folder / name, "cannot be read (no such file)", "save the data set again")
     state, info = _json(folder / _STATE), _json(folder / _INFO)
     files, features = state.get("_data_files"), info.get("features")
     if not isinstance(files, list) or not isinstance(features, Mapping):
-        raise DataError(f"{folder}: says nothing of its files or features; save the data set again")
+        raise DataError(folder, "says nothing of its files or features", "save the data set again")
     if state.get("_indices_data_files"):
-        raise DataError(f"{folder}: saved by an old `datasets` with a list of indices; save it again with a new one")
+        raise DataError(folder, "saved by an old `datasets` with a list of indices", "save it again with a new one")
     names = [str(entry.get("filename", "")) for entry in files if isinstance(entry, Mapping)]
     return _Part(role, features, _rows([folder / Path(name).name for name in names]))
 
@@ -94,7 +94,7 @@ def _saved(folder: Path, role: str | None) -> _Part:
 def _json(path: Path) -> Mapping[str, Any]:
     content = read_json(path)
     if not isinstance(content, Mapping):
-        raise DataError(f"{path}: not a JSON object; save the data set again")
+        raise DataError(path, "not a JSON object", "save the data set again")
     return content
 
 
@@ -109,7 +109,7 @@ def _rows(files: list[Path]) -> Iterator[Mapping[str, Any]]:
                         yield batch.slice(place, 1).to_pylist()[0]
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             line = " ".join(str(error).split())[:200]
-            raise DataError(f"{path}: not an Arrow stream that can be read ({line}); save it again") from error
+            raise DataError(path, f"not an Arrow stream that can be read ({line})", "save it again") from error
 
 
 def _from_hub(path: Path) -> Iterator[_Part]:
@@ -118,7 +118,7 @@ def _from_hub(path: Path) -> Iterator[_Part]:
 
     words = path.parts
     if path.is_absolute() or len(words) > 3:
-        raise DataError(f"{path}: no such folder, and no name on the Hub; write owner/name")
+        raise DataError(path, "no such folder, and no name on the Hub", "write owner/name")
     with _hub_errors(path):
         splits = load_dataset("/".join(words[:2]), words[2] if len(words) == 3 else None, streaming=True)
     for role, rows in splits.items():
@@ -150,4 +150,4 @@ def _hub_errors(path: Path) -> Iterator[None]:
         yield
     except (DatasetsError, HfHubHTTPError, HFValidationError, HTTPError, OSError, ValueError) as error:
         line = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise DataError(f"{path}: cannot be had from the Hub ({line}); check the name and the network") from error
+        raise DataError(path, f"cannot be had from the Hub ({line})", "check the name and the network") from error

@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.text_files import decoded, read_text, without_mark
 from datasets_vision.walk import walk
-from vlm_ft.errors import DataError
 
 MAX_LINE = 16 << 20
 """Bytes; a longer line of a JSON-lines file is set aside without being held."""
@@ -76,7 +76,7 @@ def entries(path: Path) -> Iterator[Entry | SetAside]:
     """
     try:
         if path.stat().st_size == 0:
-            raise DataError(f"{path}: empty file; write its records")
+            raise DataError(path, "empty file", "write its records")
         yield from _lines(path) if _is_lines(path) else _members_of(path, _text(path))
     except OSError as error:
         yield SetAside(str(path), f"cannot be read ({error.strerror}); check its permissions")
@@ -91,17 +91,17 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path, MAX_FILE)
     if not text:
-        raise DataError(f"{path}: {EMPTY}")
+        raise DataError(path, EMPTY)
     try:
         value = DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}); export it again") from error
+        raise DataError(f"{path}:{error.lineno}", f"not JSON ({error.msg})", "export it again") from error
     except RecursionError as error:
-        raise DataError(f"{path}: {NESTED}") from error
+        raise DataError(path, NESTED) from error
     except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(path, str(error)) from error
     if SURROGATE.search(text) and not is_text(value):
-        raise DataError(f"{path}: {HALF}")
+        raise DataError(path, HALF)
     return value
 
 
@@ -170,7 +170,7 @@ def _skip_line(file: IO[bytes], line: bytes) -> None:
 def _text(path: Path) -> str:
     size = path.stat().st_size
     if size > MAX_FILE:
-        raise DataError(f"{path}: {size >> 20} MiB of JSON; write it as JSON lines, which are read one by one")
+        raise DataError(path, f"{size >> 20} MiB of JSON", "write it as JSON lines, which are read one by one")
     return read_text(path, MAX_FILE)
 
 

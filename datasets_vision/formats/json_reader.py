@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from datasets_vision.errors import DataError
 from datasets_vision.formats.json_files import DECODER, EMPTY, HALF, NESTED, SURROGATE, is_text
 from datasets_vision.formats.text_files import without_mark
-from vlm_ft.errors import DataError
 
 MAX_VALUE = 16 << 20
 """Characters of one value; a longer one can be passed over, but not read."""
@@ -124,7 +124,7 @@ class JsonReader:
         self._ended = not data
         if not self._bytes:
             if not data:
-                raise DataError(f"{self._path}: {EMPTY}")
+                raise DataError(self._path, EMPTY)
             data = without_mark(self._path, data)
         pending = self._decoder.getstate()[0]
         try:
@@ -132,7 +132,7 @@ class JsonReader:
         except UnicodeDecodeError as error:
             byte, place = error.object[error.start], self._bytes - len(pending) + error.start
             raise DataError(
-                f"{self._path}: not UTF-8: byte 0x{byte:02x} at offset {place}; save it as UTF-8"
+                self._path, f"not UTF-8: byte 0x{byte:02x} at offset {place}", "save it as UTF-8"
             ) from error
         self._bytes += len(data)
         self._text, self._at = self._text[self._at :] + text, 0
@@ -174,4 +174,4 @@ class JsonReader:
 
     def _fault(self, why: str, at: int | None = None) -> DataError:
         line = self._line + self._text.count("\n", 0, self._at if at is None else at)
-        return DataError(f"{self._path}:{line}: {why}")
+        return DataError(f"{self._path}:{line}", why)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject, Turn
 from datasets_vision.formats.annotation_files import Pictures, beside, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source, plain
@@ -33,7 +34,6 @@ from datasets_vision.formats.shapes import (
     usable,
 )
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
-from vlm_ft.errors import DataError
 
 OWN = "vlm_ft"
 """The key of a task's data that holds what Label Studio has no place for: id, group, role, turns, objects."""
@@ -83,13 +83,13 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     kinds = kinds_of(source.path)
     files = [file for file, kind in kinds.items() if kind == "label_studio" or file == source.path]
     if not files:
-        raise DataError(f"{source.path}: no Label Studio JSON below; export as JSON and give the file")
+        raise DataError(source.path, "no Label Studio JSON below", "export as JSON and give the file")
     pictures = Pictures.of(source.path, source.image_folder)
     for path in files:
         try:
             content = read_json(path)
             if not isinstance(content, list):
-                raise DataError(f"{path}: is no list of tasks; export as JSON from Label Studio")
+                raise DataError(path, "is no list of tasks", "export as JSON from Label Studio")
         except DataError as error:
             pictures.broken = True
             yield SetAside.of(path, error)
@@ -176,7 +176,7 @@ def _read_task(source: Source, pictures: Pictures, task: _Task) -> Iterator[Exam
         sizes = [image_size(image) for image in images]
         turns = _turns(source, task)
         if not images and not turns:
-            raise DataError(f"{task.place}: has neither an image nor a text; name its text's key with text: '{{key}}'")
+            raise DataError(task.place, "has neither an image nor a text", "name its text's key with text: '{key}'")
     except DataError as error:
         yield SetAside.of(task.place, error)
         return
@@ -254,7 +254,7 @@ def _object(task: _Task, place: str, group: list[dict[str, Any]], sizes: list[Si
     drawn = next((result for result in group if _shape(result)), group[0])
     name = "+".join(str(label) for result in group for label in _labels(result))
     if not name:
-        raise DataError(f"{place}: has no label; choose one")
+        raise DataError(place, "has no label", "choose one")
     attributes: dict[str, Any] = {}
     for result in group:
         if _shape(result) or result.get("from_name") == UNPLACED or result.get("type") == "labels":
@@ -265,7 +265,7 @@ def _object(task: _Task, place: str, group: list[dict[str, Any]], sizes: list[Si
     item = drawn.get("item_index", last)
     if last > 0 and not task.own and item != last:
         if type(item) is not int or not 0 <= item <= last:
-            raise DataError(f"{place}: item_index {str(item)[:40]!r} is none of the {last + 1} images; they start at 0")
+            raise DataError(place, f"item_index {str(item)[:40]!r} is none of the {last + 1} images", "they start at 0")
         attributes["photo"] = item + 1
     return _drawn(place, name, drawn, sizes, attributes)
 
@@ -292,7 +292,7 @@ def _drawn(
         return LabelledObject(name, None, attributes)
     photo = attributes.get("photo")
     if not sizes or (photo is not None and (type(photo) is not int or not 0 < photo <= len(sizes))):
-        raise DataError(f"{place}: {name!r} lies in no image of the task; give the task its images")
+        raise DataError(place, f"{name!r} lies in no image of the task", "give the task its images")
     size = sizes[photo - 1 if photo else -1]
     if shape == "polygon":
         points = pairs(place, f"{name!r} points", value.get("points"))
@@ -310,7 +310,7 @@ def _drawn(
         if degrees:
             return outlined(place, name, rotated(x, y, width, height, degrees, (x, y)), size, attributes)
         return boxed(place, name, (x, y, x + width, y + height), size, attributes)
-    raise DataError(f"{place}: {name!r} is drawn with a {shape}; export it as polygons or boxes")
+    raise DataError(place, f"{name!r} is drawn with a {shape}", "export it as polygons or boxes")
 
 
 def _pixels(percent: Any, size: Size) -> Point:
@@ -353,7 +353,7 @@ def _said(place: str, result: dict[str, Any]) -> tuple[str, Any]:
     """The name of a control, and the value that was given in it."""
     kind, control = str(result.get("type")), _control(result)
     if kind not in _SAID or _SAID[kind] not in result["value"]:
-        raise DataError(f"{place}: a result of type {kind[:40]!r} is not read; use regions, choices, texts or numbers")
+        raise DataError(place, f"a result of type {kind[:40]!r} is not read", "use regions, choices, texts or numbers")
     value = result["value"][_SAID[kind]]
     scoped = SCOPED.fullmatch(control)
     if kind == "choices":
@@ -367,5 +367,5 @@ def _said(place: str, result: dict[str, Any]) -> tuple[str, Any]:
         try:
             value = json.loads(value)
         except (TypeError, ValueError, RecursionError) as error:
-            raise DataError(f"{place}: {control!r} holds no JSON any more; mend its text") from error
+            raise DataError(place, f"{control!r} holds no JSON any more", "mend its text") from error
     return scoped[3], value

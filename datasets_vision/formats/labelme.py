@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
@@ -24,7 +25,6 @@ from datasets_vision.formats.shapes import (
     usable,
 )
 from datasets_vision.images import image_size
-from vlm_ft.errors import DataError
 
 
 def matches(path: Path) -> bool:
@@ -39,7 +39,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """
     kinds = kinds_of(source.path)
     if not kinds:
-        raise DataError(f"{source.path}: no labelme JSON below; give the folder that holds one an image")
+        raise DataError(source.path, "no labelme JSON below", "give the folder that holds one an image")
     pictures = Pictures.of(source.path, source.image_folder)
     for path, kind in kinds.items():
         if kind in ("labelme", None):
@@ -52,7 +52,7 @@ def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
     try:
         content = read_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-            raise DataError(f"{path}: has no list of shapes; no labelme file")
+            raise DataError(path, "has no list of shapes", "no labelme file")
         image = _image(pictures, path, content)
         size = image_size(image)
         check_size(str(path), (content.get("imageWidth"), content.get("imageHeight")), size)
@@ -88,11 +88,11 @@ def _objects(path: Path, shapes: list[Any], size: Size) -> Iterator[LabelledObje
 def _object(place: str, shape: Any, size: Size) -> LabelledObject:
     name = str(shape.get("label") or "").strip() if isinstance(shape, dict) else ""
     if not name:
-        raise DataError(f"{place}: a shape without a label; write its name")
+        raise DataError(place, "a shape without a label", "write its name")
     attributes = _attributes(shape)
     points = pairs(place, f"{name!r} points", shape.get("points"))
     if not points:
-        raise DataError(f"{place}: {name!r} has no points; draw it again")
+        raise DataError(place, f"{name!r} has no points", "draw it again")
     match shape.get("shape_type") or "polygon":
         case "polygon":
             return outlined(place, name, points, size, attributes)
@@ -106,7 +106,7 @@ def _object(place: str, shape: Any, size: Size) -> LabelledObject:
         case "line" | "linestrip":
             return lined(place, name, points, size, attributes)
     kind = shown([shape.get("shape_type")])
-    raise DataError(f"{place}: {name!r} is a {kind} of {len(points)} points; redraw it as a rectangle or polygon")
+    raise DataError(place, f"{name!r} is a {kind} of {len(points)} points", "redraw it as a rectangle or polygon")
 
 
 def _attributes(shape: dict[str, Any]) -> dict[str, Any]:

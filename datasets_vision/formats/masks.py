@@ -14,12 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject, normalised_box
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folder, role_of_folders
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.walk import walk
-from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     is nothing, unless the class says otherwise. Pictures `exp1_num_7`, `exp2_num_9` are one tile: a group.
     """
     if not source.path.is_dir():
-        raise DataError(f"{source.path}: not a folder of images and masks; give the folder")
+        raise DataError(source.path, "not a folder of images and masks", "give the folder")
     source.require_columns(source.path, source.columns.values(), ())
     mask_of.cache_clear()
     series = _series(source.path)
@@ -131,7 +131,7 @@ def _example(root: Path, path: Path, series: array[int]) -> Iterator[Example | S
     try:
         size = image_size(path)
         if mask is None and not (image_class and _SOUND.search(image_class)):
-            raise DataError(f"{path}: no mask for this image; put {path.stem}.png beside it or into masks")
+            raise DataError(path, "no mask for this image", f"put {path.stem}.png beside it or into masks")
         objects, specks = ((), 0) if mask is None else _objects(mask, size, image_class or "object")
     except DataError as error:
         yield SetAside.of(path, error)
@@ -201,7 +201,7 @@ def _values(mask: Path, size: tuple[int, int]) -> np.ndarray[Any, Any]:
     stated = image_size(mask)
     if stated != size:
         raise DataError(
-            f"{mask}: is {stated[0]}x{stated[1]}, its image {size[0]}x{size[1]}; make the mask of the image's size"
+            mask, f"is {stated[0]}x{stated[1]}, its image {size[0]}x{size[1]}", "make the mask of the image's size"
         )
     try:
         with Image.open(mask) as image:
@@ -209,7 +209,7 @@ def _values(mask: Path, size: tuple[int, int]) -> np.ndarray[Any, Any]:
             return values.astype(np.uint16 if image.mode == "I;16" else np.uint8)
     except (OSError, SyntaxError, ValueError) as error:
         line = " ".join(str(error).split())
-        raise DataError(f"{mask}: truncated or damaged mask ({line}); save it again") from error
+        raise DataError(mask, f"truncated or damaged mask ({line})", "save it again") from error
 
 
 def _looks_like_a_mask(mask: Path, image: Path) -> bool:

@@ -7,12 +7,12 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example
 from datasets_vision.formats.contract import SetAside, Source, plain
 from datasets_vision.formats.drafts import TEXT, Draft, json_examples
 from datasets_vision.formats.flat import flat_but
 from datasets_vision.formats.json_files import Entry, first_objects
-from vlm_ft.errors import DataError
 
 _OPTIONS = ("options", "choices")
 _RIGHT = ("correct", "answer")
@@ -41,7 +41,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     question = record.get("question")
     if not isinstance(question, str) or not question.strip():
-        raise DataError(f"no question in it but {', '.join(record)[:80] or 'nothing'}; write one")
+        raise DataError("", f"no question in it but {', '.join(record)[:80] or 'nothing'}", "write one")
     options = _options(record)
     letters = _letters(record, len(options))
     right = _right(record, options, letters)
@@ -60,10 +60,10 @@ def _options(record: Mapping[str, Any]) -> list[str]:
     given: list[Any] = next((record[key] for key in _OPTIONS if isinstance(record.get(key), list)), [])
     options = [plain(option).strip() for option in given if isinstance(option, str | int | float)]
     if len(given) < 2 or len(options) < len(given) or not all(options):
-        raise DataError(f"options {str(given)[:60]!r} are no list of two or more texts; write them")
+        raise DataError("", f"options {str(given)[:60]!r} are no list of two or more texts", "write them")
     if len(set(options)) < len(options):
         twice = next(option for option in options if options.count(option) > 1)
-        raise DataError(f"option {twice[:60]!r} stands twice; drop one")
+        raise DataError("", f"option {twice[:60]!r} stands twice", "drop one")
     return options
 
 
@@ -71,11 +71,13 @@ def _letters(record: Mapping[str, Any], count: int) -> list[str]:
     given = record.get("option_ids")
     if given is None:
         if count > len(ascii_uppercase):
-            raise DataError(f"{count} options, which is more than letters; give option_ids")
+            raise DataError("", f"{count} options, which is more than letters", "give option_ids")
         return list(ascii_uppercase[:count])
     letters = [plain(letter).strip() for letter in given] if isinstance(given, list) else []
     if len(letters) != count or len(set(letters)) != count:
-        raise DataError(f"option_ids {str(given)[:60]!r} do not name the {count} options; give each a name of its own")
+        raise DataError(
+            "", f"option_ids {str(given)[:60]!r} do not name the {count} options", "give each a name of its own"
+        )
     return letters
 
 
@@ -85,17 +87,19 @@ def _right(record: Mapping[str, Any], options: list[str], letters: list[str]) ->
     if isinstance(flags, list):
         if len(flags) != len(options) or not all(isinstance(flag, bool) for flag in flags):
             raise DataError(
-                f"correct {str(flags)[:60]!r} is no true or false for each of the {len(options)} options; mend it"
+                "", f"correct {str(flags)[:60]!r} is no true or false for each of the {len(options)} options", "mend it"
             )
         if not any(flags):
-            raise DataError("no option is correct; mark the right one")
+            raise DataError("", "no option is correct", "mark the right one")
         return [place for place, flag in enumerate(flags) if flag]
     answer = record.get("answer", flags)
     if isinstance(answer, int) and not isinstance(answer, bool):
         if not 0 <= answer < len(options):
-            raise DataError(f"answer {answer} is no position among {len(options)} options; they start at 0")
+            raise DataError("", f"answer {answer} is no position among {len(options)} options", "they start at 0")
         return [answer]
     for known in (letters, options):
         if isinstance(answer, str) and answer.strip() in known:
             return [known.index(answer.strip())]
-    raise DataError(f"answer {str(answer)[:60]!r} is none of the options; write its letter, its text or its position")
+    raise DataError(
+        "", f"answer {str(answer)[:60]!r} is none of the options", "write its letter, its text or its position"
+    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import SPLIT_NAMES
@@ -20,7 +21,6 @@ from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.index import DiskIndex
 from datasets_vision.walk import walk
-from vlm_ft.errors import DataError, nearest
 
 TYPES = {"1": "open", "2": "short", "3": "mousebite", "4": "spur", "5": "copper", "6": "pin-hole"}
 """What the format's numbers stand for."""
@@ -45,7 +45,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     nothing. A pair without a text, a photo without its twin, and a listed pair that is missing are set aside.
     """
     if not source.path.is_dir():
-        raise DataError(f"{source.path}: not a folder of photo pairs; give the folder")
+        raise DataError(source.path, "not a folder of photo pairs", "give the folder")
     source.require_columns(source.path, source.columns.values(), ())
     with DiskIndex() as lists:
         yield from _read_lists(source.path, lists)
@@ -107,7 +107,7 @@ def _example(root: Path, tested: Path, lists: DiskIndex) -> Iterator[Example | S
         size = image_size(tested)
         _check_template(template, size)
         if text is None:
-            raise DataError(f"{tested}: no text of boxes; put {Path(stem).name}.txt into {tested.parent.name}{_BOXES}")
+            raise DataError(tested, "no text of boxes", f"put {Path(stem).name}.txt into {tested.parent.name}{_BOXES}")
         lines = read_text(text, MAX_TEXT).splitlines()
     except DataError as error:
         yield SetAside.of(tested, error)
@@ -127,7 +127,7 @@ def _example(root: Path, tested: Path, lists: DiskIndex) -> Iterator[Example | S
 def _check_template(template: Path, size: Size) -> None:
     width, height = image_size(template)
     if (width, height) != size:
-        raise DataError(f"{template}: is {width}x{height}, its photo {size[0]}x{size[1]}; align the pair")
+        raise DataError(template, f"is {width}x{height}, its photo {size[0]}x{size[1]}", "align the pair")
 
 
 def _objects(text: Path, lines: list[str], size: Size) -> Iterator[LabelledObject | SetAside]:
@@ -144,7 +144,7 @@ def _object(place: str, line: str, size: Size) -> LabelledObject:
     """Five words, apart by blanks or commas."""
     words = line.replace(",", " ").split()
     if len(words) != 5:
-        raise DataError(f"{place}: {line[:80]!r} is no box; write x1 y1 x2 y2 type")
+        raise DataError(place, f"{line[:80]!r} is no box", "write x1 y1 x2 y2 type")
     if words[4] not in TYPES:
-        raise DataError(f"{place}: unknown type {words[4][:80]!r}; {nearest(words[4], TYPES)}")
+        raise DataError(place, f"unknown type {words[4][:80]!r}", nearest(words[4], TYPES))
     return LabelledObject(TYPES[words[4]], verified_box(place, TYPES[words[4]], words[:4], size, overrun=0))

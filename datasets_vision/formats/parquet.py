@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example
 from datasets_vision.formats.columnar import Columns, RowReader
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import stem_of
 from datasets_vision.formats.roles import role_of_file
 from datasets_vision.walk import walk
-from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
     from pyarrow import Schema
@@ -85,7 +85,7 @@ def _read_file(source: Source, path: Path) -> Iterator[Example | SetAside]:
                     yield reader.example(values, f"{stem}:{number}", f"{path}:{number}", role)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         line = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: not a Parquet file that can be read ({line}); write it again") from error
+        raise DataError(path, f"not a Parquet file that can be read ({line})", "write it again") from error
 
 
 def _open(path: Path) -> ParquetFile:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Turn
 from datasets_vision.formats.chat import Spoken, images_of, spoken
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import TEXT, Draft, json_examples
 from datasets_vision.formats.flat import flat_but
 from datasets_vision.formats.json_files import Entry, first_objects
-from vlm_ft.errors import DataError
 
 _PAIR = ("chosen", "rejected")
 _OUTPUTS = ("preferred_output", "non_preferred_output")  # OpenAI and Azure
@@ -47,8 +47,9 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     form = _form(record)
     if form is None:
         raise DataError(
-            f"no {' and '.join(_PAIR)}, no {' and '.join(_OUTPUTS)}, no {', '.join(_UNPAIRED)} (true or false); "
-            "write one of these"
+            "",
+            f"no {' and '.join(_PAIR)}, no {' and '.join(_OUTPUTS)}, no {', '.join(_UNPAIRED)} (true or false)",
+            "write one of these",
         )
     cells: dict[str, Any]
     if form == _UNPAIRED:
@@ -57,10 +58,10 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     else:
         asked, chosen, rejected = _pair(record, *form)
         if chosen == rejected:
-            raise DataError(f"{form[0]} and {form[1]} are the same text; drop the pair")
+            raise DataError("", f"{form[0]} and {form[1]} are the same text", "drop the pair")
         cells = {"chosen": chosen, "rejected": rejected}
     if not asked.turns or asked.turns[-1].role != "user":
-        raise DataError("the prompt does not end with a user's turn; write what is asked")
+        raise DataError("", "the prompt does not end with a user's turn", "write what is asked")
     images = images_of(source, record, asked)
     others, more = flat_but(record, [key for key in _USED if key != source.image])
     *before, last = asked.turns
@@ -74,7 +75,7 @@ def _pair(record: Mapping[str, Any], liked: str, disliked: str) -> tuple[Spoken,
         return _prompt(record), _reply(liked, record[liked]), _reply(disliked, record[disliked])
     one, other = spoken(_messages(record[liked])), spoken(_messages(record[disliked]))
     if one.turns[:-1] != other.turns[:-1]:
-        raise DataError(f"{liked} and {disliked} differ before their last turn; give their prompt")
+        raise DataError("", f"{liked} and {disliked} differ before their last turn", "give their prompt")
     asked = Spoken(one.turns[:-1], one.images, one.marks)
     return asked, _last(liked, one.turns[-1:]), _last(disliked, other.turns[-1:])
 
@@ -94,7 +95,7 @@ def _reply(name: str, given: Any) -> str:
     """The text of a reply: a text, or one assistant's turn."""
     if isinstance(given, str):
         if not given.strip():
-            raise DataError(f"{name} is empty; write the reply")
+            raise DataError("", f"{name} is empty", "write the reply")
         return given.strip()
     messages = [given] if isinstance(given, dict) and "content" in given else _messages(given)
     return _last(name, spoken(messages).turns)
@@ -102,7 +103,7 @@ def _reply(name: str, given: Any) -> str:
 
 def _last(name: str, turns: tuple[Turn, ...]) -> str:
     if len(turns) != 1 or turns[0].role != "assistant":
-        raise DataError(f"{name} is not one assistant's turn; end the conversation with it")
+        raise DataError("", f"{name} is not one assistant's turn", "end the conversation with it")
     if not turns[0].text:
-        raise DataError(f"{name} is empty; write the reply")
+        raise DataError("", f"{name} is empty", "write the reply")
     return turns[0].text

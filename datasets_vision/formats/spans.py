@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, LabelledObject
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import TEXT, Draft, json_examples
 from datasets_vision.formats.flat import flat_but
 from datasets_vision.formats.json_files import Entry, first_objects
-from vlm_ft.errors import DataError
 
 Spans = list[tuple[int, int]]
 """First character and the one after the last, of each token."""
@@ -47,7 +47,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     text, spans = _text(record)
     entities = record.get("entities")
     if not isinstance(entities, list):
-        raise DataError("no list of entities; write [] where there are none")
+        raise DataError("", "no list of entities", "write [] where there are none")
     placed = [_place(entity, text, spans) for entity in entities]
     related = _relations(record.get("relations") or [], placed, text)
     objects = tuple(
@@ -62,10 +62,10 @@ def _text(record: Mapping[str, Any]) -> tuple[str, Spans | None]:
     """The text, and where its tokens stand; tokens joined by spaces where the text does not have them in order."""
     text, tokens = record.get("text"), record.get("tokens")
     if tokens is not None and not (isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)):
-        raise DataError(f"tokens {str(tokens)[:60]!r} are no list of words; write a list of texts")
+        raise DataError("", f"tokens {str(tokens)[:60]!r} are no list of words", "write a list of texts")
     if not isinstance(text, str):
         if not tokens:
-            raise DataError("neither text nor tokens; write one")
+            raise DataError("", "neither text nor tokens", "write one")
         text = " ".join(tokens)
     if tokens is None:
         return text, None
@@ -91,14 +91,16 @@ def _spelled(tokens: Sequence[str]) -> tuple[str, Spans]:
 def _place(entity: Any, text: str, spans: Spans | None) -> tuple[str, int, int]:
     """Type, and first and last character (exclusive)."""
     if not isinstance(entity, dict):
-        raise DataError(f"an entity is no object but {str(entity)[:40]!r}; write {{start, end, type}}")
+        raise DataError("", f"an entity is no object but {str(entity)[:40]!r}", "write {start, end, type}")
     name = next((entity[key] for key in _TYPES if entity.get(key)), None)
     if not isinstance(name, str):
-        raise DataError(f"an entity without type: {str(entity)[:60]}; write its type")
+        raise DataError("an entity without type", str(entity)[:60], "write its type")
     start, end = entity.get("start"), entity.get("end")
     length, unit = (len(text), "characters") if spans is None else (len(spans), "tokens")
     if type(start) is not int or type(end) is not int or not 0 <= start < end <= length:
-        raise DataError(f"{name[:60]!r} from {start} to {end} lies outside the {length} {unit}; the end is exclusive")
+        raise DataError(
+            "", f"{name[:60]!r} from {start} to {end} lies outside the {length} {unit}", "the end is exclusive"
+        )
     return (name, start, end) if spans is None else (name, spans[start][0], spans[end - 1][1])
 
 
@@ -112,7 +114,9 @@ def _relations(
         head, tail = fields.get("head"), fields.get("tail")
         for position in (head, tail):
             if type(position) is not int or not 0 <= position < len(placed):
-                raise DataError(f"a relation from {head} to {tail} among {len(placed)} entities; positions start at 0")
+                raise DataError(
+                    "", f"a relation from {head} to {tail} among {len(placed)} entities", "positions start at 0"
+                )
         _, start, end = placed[int(str(tail))]
         told = {"type": str(fields.get("type", "")), "text": text[start:end], "to": tail}
         found[int(str(head))].setdefault("relations", []).append(told)

@@ -14,9 +14,9 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.walk import walk
-from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -96,12 +96,12 @@ def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
     with _open(path) as file:
         header = tuple(next(dialect.reader(_Lines(file)), []))
     if not header:
-        raise DataError(f"{path}: no header in the first line; write the columns' names there")
+        raise DataError(path, "no header in the first line", "write the columns' names there")
     if not all(name.isprintable() for name in header):
-        raise DataError(f"{path}: the header is no line of text; is a quote left open in it?")
+        raise DataError(path, "the header is no line of text", "is a quote left open in it?")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise DataError(f"{path}: two columns named {twice!r}; rename one")
+        raise DataError(path, f"two columns named {twice!r}", "rename one")
     return header, _rows(path, dialect, header)
 
 
@@ -137,14 +137,14 @@ def _check_text(path: Path) -> bool:
             except UnicodeDecodeError as error:
                 byte = f"0x{error.object[error.start]:02x}"
                 place = offset + error.start
-                raise DataError(f"{path}: not UTF-8: byte {byte} at offset {place}; save it as UTF-8") from error
+                raise DataError(path, f"not UTF-8: byte {byte} at offset {place}", "save it as UTF-8") from error
             written = written or bool((text if offset else text.removeprefix("\ufeff")).strip())
             quotes = quotes or '"' in text
             offset, rest = offset + used, (rest + chunk)[used:]
             if not chunk:
                 break
     if not written:
-        raise DataError(f"{path}: empty table; write a header and rows")
+        raise DataError(path, "empty table", "write a header and rows")
     return quotes
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import Draft, examples_of
 from datasets_vision.formats.table_files import Row, read_table, table_files
-from vlm_ft.errors import DataError
 
 
 def matches(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlm_ft.errors import DataError
+from datasets_vision.errors import DataError
 
 
 def read_text(path: Path, most: int) -> str:
@@ -12,17 +12,17 @@ def read_text(path: Path, most: int) -> str:
     try:
         size = path.stat().st_size
         if size > most:
-            raise DataError(f"{path}: {size} bytes are more than {most}; give it in parts")
+            raise DataError(path, f"{size} bytes are more than {most}", "give it in parts")
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+        raise DataError(path, f"cannot be read ({error.strerror})", "check the path and its permissions") from error
     return decoded(path, without_mark(path, data))
 
 
 def without_mark(path: Path, data: bytes) -> bytes:
     """The first bytes of a file without a byte order mark; raises DataError for that of UTF-16."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{path}: not UTF-8: byte 0x{data[0]:02x} at offset 0 begins UTF-16; save it as UTF-8")
+        raise DataError(path, f"not UTF-8: byte 0x{data[0]:02x} at offset 0 begins UTF-16", "save it as UTF-8")
     return data.removeprefix(b"\xef\xbb\xbf")
 
 
@@ -32,4 +32,4 @@ def decoded(path: Path, data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         byte = f"0x{data[error.start]:02x}"
-        raise DataError(f"{path}: not UTF-8: byte {byte} at offset {error.start}; save it as UTF-8") from error
+        raise DataError(path, f"not UTF-8: byte {byte} at offset {error.start}", "save it as UTF-8") from error

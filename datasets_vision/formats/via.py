@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, beside, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
@@ -34,7 +35,6 @@ from datasets_vision.formats.shapes import (
     usable,
 )
 from datasets_vision.images import image_size
-from vlm_ft.errors import DataError, nearest
 
 PART_SHARE = 0.2
 """Of a region's area, that must lie in a part for the region to be that part's."""
@@ -64,7 +64,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     kinds = kinds_of(source.path)
     files = [file for file, kind in kinds.items() if kind == "via" or file == source.path]
     if not files:
-        raise DataError(f"{source.path}: no VIA JSON below; give the file, or the folder that holds it")
+        raise DataError(source.path, "no VIA JSON below", "give the file, or the folder that holds it")
     pictures = Pictures.of(source.path, source.image_folder)
     for damage, parts in _with_parts(source.path, files):
         try:
@@ -98,7 +98,7 @@ def _file(source: Source, path: Path) -> _File:
     if isinstance(content, dict):
         content = content.get("_via_img_metadata", content)
     if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
-        raise DataError(f"{path}: no VIA file; it holds entries with filename and regions")
+        raise DataError(path, "no VIA file", "it holds entries with filename and regions")
     entries = {f"{path}: {key[:120]}": entry for key, entry in content.items()}
     regions = [region for entry in entries.values() for region in _regions(entry) if isinstance(region, dict)]
     return _File(path, entries, source.named_by or _naming(map(_attributes, regions)))
@@ -179,13 +179,13 @@ def _objects(
 def _object(source: Source, file: _File, place: str, region: Any, size: Size) -> LabelledObject:
     shape = region.get("shape_attributes") if isinstance(region, dict) else None
     if not isinstance(shape, dict):
-        raise DataError(f"{place}: a region without shape_attributes; export it again")
+        raise DataError(place, "a region without shape_attributes", "export it again")
     attributes = _attributes(region)
     name = str(attributes.pop(file.named_by or "", ""))
     if not name and "" not in source.rename:
         wanted = f"no attribute {file.named_by!r}" if file.named_by else "no attribute"
         remedy = nearest(file.named_by or "", attributes) if attributes else 'name such with rename: {"": ...}'
-        raise DataError(f"{place}: the region has {wanted}; {remedy}")
+        raise DataError(place, f"the region has {wanted}", remedy)
     return _shaped(place, name, shape, size, attributes)
 
 
@@ -208,14 +208,14 @@ def _shaped(place: str, name: str, shape: dict[str, Any], size: Size, attributes
             return ellipse(place, name, sides("cx", "cy"), sides("rx", "ry"), size, attributes, math.degrees(theta))
         case "point":
             return pointed(place, name, sides("cx", "cy"), size, attributes)
-    raise DataError(f"{place}: shape {shown([shape.get('name')])} is none of VIA's; redraw it as a rect or polygon")
+    raise DataError(place, f"shape {shown([shape.get('name')])} is none of VIA's", "redraw it as a rect or polygon")
 
 
 def _points(place: str, name: str, shape: dict[str, Any]) -> list[tuple[float, float]]:
     across = numbers(place, f"{name!r} all_points_x", shape.get("all_points_x"))
     down = numbers(place, f"{name!r} all_points_y", shape.get("all_points_y"))
     if len(across) != len(down):
-        raise DataError(f"{place}: {name!r} has {len(across)} x and {len(down)} y; each point has both")
+        raise DataError(place, f"{name!r} has {len(across)} x and {len(down)} y", "each point has both")
     return list(zip(across, down, strict=True))
 
 

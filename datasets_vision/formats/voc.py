@@ -14,6 +14,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import check_size
 from datasets_vision.formats.contract import SetAside, Source
@@ -24,7 +25,6 @@ from datasets_vision.formats.xml_files import parse_xml, usable_elements
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.index import DiskIndex
 from datasets_vision.walk import walk
-from vlm_ft.errors import DataError
 
 _ANNOTATIONS = "Annotations"
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
@@ -70,7 +70,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             whole.read.add(path.stem)
             yield from _read_annotation(whole, path)
         if not whole.read:
-            raise DataError(f"{source.path}: no XML annotation below; give the folder that holds {_ANNOTATIONS}")
+            raise DataError(source.path, "no XML annotation below", f"give the folder that holds {_ANNOTATIONS}")
         yield from _unspoken(whole)
 
 
@@ -141,7 +141,7 @@ def _read_annotation(whole: _Set, path: Path) -> Iterator[Example | SetAside]:
 def _parse(path: Path) -> Any:  # Element; the parser comes without types
     root = parse_xml(path)
     if root.tag != "annotation":
-        raise DataError(f"{path}: its root is <{root.tag[:80]}>, not <annotation>; no Pascal VOC file")
+        raise DataError(path, f"its root is <{root.tag[:80]}>, not <annotation>", "no Pascal VOC file")
     return root
 
 
@@ -154,7 +154,7 @@ def _find_image(whole: _Set, path: Path, root: Element) -> Path:
         for folder in folders:
             if key in whole.images.get(folder, {}):
                 return whole.images[folder][key]
-    raise DataError(f"{path}: its image {name or path.stem!r} is missing; put it beside or into JPEGImages")
+    raise DataError(path, f"its image {name or path.stem!r} is missing", "put it beside or into JPEGImages")
 
 
 def _role(whole: _Set, path: Path) -> str | None:
@@ -162,7 +162,7 @@ def _role(whole: _Set, path: Path) -> str | None:
     named = whole.lists.get(path.stem, [])
     lists = [name for name in named if name != "trainval"] or named
     if len(lists) > 1:
-        raise DataError(f"{path}: listed in {' and '.join(lists)}; keep it in one list")
+        raise DataError(path, f"listed in {' and '.join(lists)}", "keep it in one list")
     return lists[0] if lists else role_of_folders(path.relative_to(whole.source.path).parent)
 
 
@@ -173,7 +173,7 @@ def _objects(path: Path, written: list[Element], size: Size) -> Iterator[Labelle
 def _object(place: str, element: Element, size: Size) -> LabelledObject:
     name = (element.findtext("name") or "").strip()
     if not name:
-        raise DataError(f"{place}: an object without a name; write its <name>")
+        raise DataError(place, "an object without a name", "write its <name>")
     attributes = {key: _plain(text) for key in ("difficult", "truncated", "pose") if (text := element.findtext(key))}
     corners = [element.findtext(f"bndbox/{corner}") or "" for corner in _CORNERS]
     return LabelledObject(

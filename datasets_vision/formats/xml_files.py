@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import LabelledObject
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.drafts import Draft
 from datasets_vision.formats.flat import Leaf, Steps, flat
 from datasets_vision.walk import walk
-from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -69,16 +69,16 @@ def parse_xml(path: Path) -> Any:  # Element; the parser comes without types
     from defusedxml import DefusedXmlException
 
     if path.stat().st_size > MAX_FILE:
-        raise DataError(f"{path}: {path.stat().st_size >> 20} MiB of XML; cut it into smaller files")
+        raise DataError(path, f"{path.stat().st_size >> 20} MiB of XML", "cut it into smaller files")
     try:
         return _lined_tree(path.read_bytes())
     except DefusedXmlException as error:
-        raise DataError(f"{path}: declares XML entities, refused; remove its DOCTYPE") from error
+        raise DataError(path, "declares XML entities, refused", "remove its DOCTYPE") from error
     except ParseError as error:
         line = error.position[0]
-        raise DataError(f"{path}:{line}: not well-formed XML ({error}); export it again") from error
+        raise DataError(f"{path}:{line}", f"not well-formed XML ({error})", "export it again") from error
     except (ValueError, LookupError) as error:
-        raise DataError(f"{path}: not well-formed XML ({error}); export it again") from error
+        raise DataError(path, f"not well-formed XML ({error})", "export it again") from error
 
 
 def _lined_tree(data: bytes) -> Element:

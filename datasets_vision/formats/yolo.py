@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folders
@@ -22,7 +23,6 @@ from datasets_vision.formats.shapes import Size, boxed, numbers, outlined, shown
 from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.walk import walk
-from vlm_ft.errors import DataError
 
 MAX_BYTES = 4 << 20
 """Of a label file or a list of names; a larger one is refused unread."""
@@ -54,7 +54,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     The role is the word of a split in the image's folders, else what the YAML file says of its folder.
     """
     if not source.path.is_dir():
-        raise DataError(f"{source.path}: not a folder; give the one that holds images and labels")
+        raise DataError(source.path, "not a folder", "give the one that holds images and labels")
     whole = _set(source.path)
     for path in walk(whole.root):
         if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -168,19 +168,19 @@ def _object(whole: _Set, place: str, words: list[str], size: Size) -> LabelledOb
         corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         return boxed(place, name, corners, size, {})
     if len(shares) < 6 or len(shares) % 2:
-        raise DataError(f"{place}: {len(shares)} numbers follow the class; a box has 4, a polygon an even count from 6")
+        raise DataError(place, f"{len(shares)} numbers follow the class", "a box has 4, a polygon an even count from 6")
     points = [(x * size[0], y * size[1]) for x, y in zip(shares[::2], shares[1::2], strict=True)]
     return outlined(place, name, points, size, {})
 
 
 def _name(whole: _Set, place: str, word: str) -> str:
     if not re.fullmatch(r"[0-9]{1,9}(\.0*)?", word):
-        raise DataError(f"{place}: {word[:40]!r} is no class; a line begins with its number")
+        raise DataError(place, f"{word[:40]!r} is no class", "a line begins with its number")
     number = int(float(word))
     if whole.names is None:
         return str(number)
     if number not in whole.names:
-        raise DataError(f"{place}: class {number} has no name; the file of names has {shown(sorted(whole.names))}")
+        raise DataError(place, f"class {number} has no name", f"the file of names has {shown(sorted(whole.names))}")
     return whole.names[number]
 
 
@@ -226,7 +226,7 @@ def _yaml(file: Path) -> dict[str, Any] | None:
         mark = getattr(error, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else str(file)
         problem = " ".join(str(getattr(error, "problem", error)).split())[:200]
-        raise DataError(f"{place}: not YAML: {problem}; mend the line") from error
+        raise DataError(place, f"not YAML: {problem}", "mend the line") from error
     return content if isinstance(content, dict) else None
 
 
@@ -234,11 +234,11 @@ def _numbered(file: Path, names: Any) -> dict[int, str]:
     """A list from 0, or numbers with names."""
     listed = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(listed, dict) or not listed:
-        raise DataError(f"{file}: names is neither a list nor numbers with names; write names: [dent, crack]")
+        raise DataError(file, "names is neither a list nor numbers with names", "write names: [dent, crack]")
     found = {}
     for key, name in listed.items():
         if not str(key).isdecimal() or isinstance(name, bool | list | dict) or name is None:
-            raise DataError(f"{file}: names has {str(key)[:40]!r} for a {type(name).__name__}; put each name in quotes")
+            raise DataError(file, f"names has {str(key)[:40]!r} for a {type(name).__name__}", "put each name in quotes")
         found[int(key)] = str(name).strip()
     return found
 

@@ -13,12 +13,12 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 import numpy as np
 from PIL import Image
 
+from datasets_vision.errors import DataError
 from datasets_vision.example import SYNTHETIC_MARKER
 from datasets_vision.placing import new_folder
 from datasets_vision.synthetic.domains import DOMAINS, Pictures, Texts
 from datasets_vision.synthetic.scene import Scene
 from datasets_vision.synthetic.surfaces import World
-from vlm_ft.errors import DataError
 
 IMAGES, BOXES, MASKS, LABELS = "JPEGImages", "Annotations", "SegmentationObject", "labels.csv"
 ROWS = "rows.jsonl"
@@ -33,9 +33,9 @@ def scenes(domain: str, count: int, seed: int, world: World, size: int = 192) ->
     """
     drawn = _domain(domain)
     if not isinstance(drawn, Pictures):
-        raise DataError(f"synthetic domain {domain!r} is written, not drawn; it has no scenes")
+        raise DataError("", f"synthetic domain {domain!r} is written, not drawn", "it has no scenes")
     if world not in drawn.classes:
-        raise DataError(f"synthetic domain {domain!r} has no world {world!r}; known: {', '.join(drawn.classes)}")
+        raise DataError(f"synthetic domain {domain!r} has no world {world!r}; known", ", ".join(drawn.classes))
     names = drawn.classes[world]
     for index in range(count):
         yield drawn.scene(np.random.default_rng((seed, index)), size, world, names[index % len(names)])
@@ -45,7 +45,7 @@ def rows(domain: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
     """`count` rows of a domain of texts, each a JSON object; row i depends on the seed and i alone."""
     written = _domain(domain)
     if not isinstance(written, Texts):
-        raise DataError(f"synthetic domain {domain!r} is drawn, not written; it has no rows")
+        raise DataError("", f"synthetic domain {domain!r} is drawn, not written", "it has no rows")
     for index in range(count):
         yield written.row(np.random.default_rng((seed, index)), index)
 
@@ -59,12 +59,12 @@ def write_set(domain: str, folder: Path, count: int, seed: int, world: World, si
     """
     made: dict[str, Any] = {"domain": domain, "count": count, "seed": seed}
     if seed < 0:
-        raise DataError(f"synthetic domain {domain!r}: seed {seed}; give 0 or more")
+        raise DataError(f"synthetic domain {domain!r}", f"seed {seed}", "give 0 or more")
     if size is not None and isinstance(_domain(domain), Texts):
-        raise DataError(f"synthetic domain {domain!r} is written, not drawn; leave the size {size} out")
+        raise DataError("", f"synthetic domain {domain!r} is written, not drawn", f"leave the size {size} out")
     size = size or SIDE
     if size > MAX_SIDE:
-        raise DataError(f"synthetic domain {domain!r}: {size} pixels a side; give {MAX_SIDE} at most")
+        raise DataError(f"synthetic domain {domain!r}", f"{size} pixels a side", f"give {MAX_SIDE} at most")
     with new_folder(folder) as part:
         if isinstance(_domain(domain), Texts):
             write_rows(part, rows(domain, count, seed))
@@ -77,7 +77,7 @@ def write_set(domain: str, folder: Path, count: int, seed: int, world: World, si
 
 def _domain(name: str) -> Pictures | Texts:
     if name not in DOMAINS:
-        raise DataError(f"synthetic domain {name!r} is not known; known: {', '.join(DOMAINS)}")
+        raise DataError(f"synthetic domain {name!r} is not known; known", ", ".join(DOMAINS))
     return DOMAINS[name]
 
 
@@ -115,7 +115,7 @@ def _peeked(drawn: Iterable[Scene]) -> tuple[Scene, Iterator[Scene]]:
     scenes = iter(drawn)
     first = next(scenes, None)
     if first is None:
-        raise DataError("a synthetic set of no scenes; ask for one at least")
+        raise DataError("", "a synthetic set of no scenes", "ask for one at least")
     return first, chain((first,), scenes)
 
 

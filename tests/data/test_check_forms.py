@@ -18,12 +18,12 @@ from tests.data.made_sets import (
     texts,
 )
 from vlm_ft.answers.form import Form
+from vlm_ft.bases.load import load_base
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.data.cases import load
 from vlm_ft.data.checks import check
 from vlm_ft.data.checks.gather import Witnesses
 from vlm_ft.errors import DataError, FormError
-from vlm_ft.models.load import load_base
 from vlm_ft.tasks import TASKS
 from vlm_ft.training.ruler import BaseRuler
 

@@ -13,9 +13,9 @@ from vlm_ft.adapters import Card, Provenance
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Values
+from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.evaluation.evaluate import Case
 from vlm_ft.inference.request import Request
-from vlm_ft.models.base_ref import BaseRef
 from vlm_ft.tasks import TASKS
 
 KINDS = {"none": (90, 90, 90), "pit": (40, 40, 200), "scratch": (200, 40, 40)}

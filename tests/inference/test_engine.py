@@ -17,11 +17,11 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import FieldSpec, Items, Text
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Task
+from vlm_ft.bases.load import load_base
+from vlm_ft.bases.tiny import TINY
 from vlm_ft.errors import AdapterError, FormError
 from vlm_ft.inference.engine import Engine, read_answer
 from vlm_ft.inference.request import BASE, Request
-from vlm_ft.models.load import load_base
-from vlm_ft.models.tiny import TINY
 from vlm_ft.tasks import TASKS
 
 Runs = Callable[..., Path]

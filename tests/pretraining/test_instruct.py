@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
-
-from vlm_ft.models.starter.architecture import SPECIAL_TOKENS
+from vlm_ft.bases.starter.architecture import SPECIAL_TOKENS
 from vlm_ft.pretraining import instruct, vocabulary
 from vlm_ft.pretraining.build import export
 from vlm_ft.pretraining.instruct import Run, answer_losses, conversations_of, draw_batch
+
 from vlm_ft.training.loss import answer_loss
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from vlm_ft.pretraining.instructions import corpus, draw_row
 
 from vlm_ft.conversation import Row
-from vlm_ft.pretraining.instructions import corpus, draw_row
 
 
 def rows(count: int, seed: int = 0) -> list[Row]:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
-
-from vlm_ft.inference.engine import Engine
-from vlm_ft.models.load import STARTER_FOLDER, load_base
 from vlm_ft.pretraining.probe import probe
+
+from vlm_ft.bases.load import STARTER_FOLDER, load_base
+from vlm_ft.inference.engine import Engine
 
 LARGEST = 25 * 10**6  # bytes
 COUNT = 60

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from transformers.models.qwen2_vl import Qwen2VLImageProcessor
-
-from datasets_vision.synthetic import surface_scene
-from vlm_ft.models.starter.architecture import MERGE, PATCH, SIDE, TEMPORAL, TOKENS, VOCABULARY, WIDTH, build_starter
+from vlm_ft.bases.starter.architecture import MERGE, PATCH, SIDE, TEMPORAL, TOKENS, VOCABULARY, WIDTH, build_starter
 from vlm_ft.pretraining import lessons
 from vlm_ft.pretraining import tower as dense
+
+from datasets_vision.synthetic import surface_scene
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Items
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task, Values
+from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.inference.request import Request
-from vlm_ft.models.base_ref import BaseRef
 from vlm_ft.tasks import TASKS
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
+from vlm_ft.bases.load import load_base
+from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import CHOICES, IGNORED, Conversation, Row
-from vlm_ft.models.load import load_base
-from vlm_ft.models.tiny import TINY
 from vlm_ft.recipe import LossOn
 from vlm_ft.tasks import TASKS
 from vlm_ft.training.loss import answer_loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vlm_ft.models.hub import HUB_BASES
+from vlm_ft.bases.hub import HUB_BASES
 from vlm_ft.recipe import AdapterSettings
 from vlm_ft.training.memory import LongestRow, need, needs
 

@@ -15,11 +15,11 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Trai
 
 from datasets_vision.example import Turn
 from vlm_ft.adapters import ADAPTER, adapter_folder, find_adapters, read_card
+from vlm_ft.bases.families import linear_modules
+from vlm_ft.bases.load import load_base
 from vlm_ft.errors import AdapterError, DataError, ModelError, RecipeError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
-from vlm_ft.models.families import linear_modules
-from vlm_ft.models.load import load_base
 from vlm_ft.recipe import Recipe
 from vlm_ft.training import run as runs
 from vlm_ft.training.methods import attach

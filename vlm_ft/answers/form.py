@@ -53,7 +53,7 @@ class Form(Strict):
         known = paths(task.fields)
         for path in [*options, *(only or ())]:
             if path not in known:
-                raise FormError(f"task {task.name}: no field {path!r}; {nearest(path, known)}")
+                raise FormError(f"task {task.name}", f"no field {path!r}", nearest(path, known))
         fields = _narrowed(task.fields, set(only) if only is not None else known)
         asked = paths(fields)
         return cls(
@@ -80,7 +80,7 @@ class Form(Strict):
         stated = _stated(task.fields, answers)
         kept = stated if only is None else _asked_for(only, stated, task)
         if not kept:
-            raise FormError(f"task {task.name}: the data label none of its fields; known: {_listed(task.fields)}")
+            raise FormError(f"task {task.name}", "the data label none of its fields", f"known: {_listed(task.fields)}")
         seen = {path: sorted(names) for path, names in _used(task.fields, answers).items()}
         chosen = {path: names for path, names in seen.items() if path in kept and names}
         return cls.of(task, {**chosen, **(options or {})}, kept)
@@ -104,8 +104,9 @@ class Form(Strict):
         """The same form, of whose answers this follows, too. Raises `FormError` where nothing can follow."""
         if not derivation.derivable(paths(self.fields)):
             raise FormError(
-                f"{derivation.kind} {derivation.name}: the form lists no findings by kind (it asks "
-                f"{', '.join(self.names)}); ask for them, or leave it out"
+                f"{derivation.kind} {derivation.name}",
+                f"the form lists no findings by kind (it asks {', '.join(self.names)})",
+                "ask for them, or leave it out",
             )
         others = tuple(entry for entry in self.derivations if entry.kind != derivation.kind)
         return self.model_copy(update={"derivations": (*others, derivation)})
@@ -136,7 +137,7 @@ class Form(Strict):
         """The supervised answer: compact JSON in the form's order. Raises `FormError` where it misfits."""
         missing = [name for name in self.names if name not in values]
         if missing:
-            raise FormError(f"answer lacks {', '.join(missing)}; ask only what is observed (narrow the form)")
+            raise FormError("", f"answer lacks {', '.join(missing)}", "ask only what is observed (narrow the form)")
         ordered = _ordered(self.fields, values)
         return json.dumps(self.check(ordered), separators=(",", ":"), ensure_ascii=False)
 
@@ -159,7 +160,7 @@ class Form(Strict):
             first = error.errors(include_url=False)[0]
             place = " ".join(".".join(str(part) for part in first["loc"]).split()) or "answer"  # a key may be any text
             raise FormError(
-                f"{place[:60]}: {str(first['input'])[:60]!r} does not fit: {first['msg'].removeprefix('Value error, ')}"
+                place[:60], f"{str(first['input'])[:60]!r} does not fit: {first['msg'].removeprefix('Value error, ')}"
             ) from error
 
 
@@ -167,9 +168,9 @@ def _loaded(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise FormError(f"answer is no JSON at character {error.pos}: {text[:60]!r}") from error
+        raise FormError(f"answer is no JSON at character {error.pos}", f"{text[:60]!r}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list in a list in a list ...
-        raise FormError(f"answer is no JSON that can be read: {text[:60]!r}") from error
+        raise FormError("answer is no JSON that can be read", f"{text[:60]!r}") from error
 
 
 def _spanned(fields: Iterable[FieldSpec], values: Any) -> Any:
@@ -229,18 +230,20 @@ def _with_options(field: FieldSpec, path: str, options: Options, task: str) -> F
         return field.model_copy(update={"kind": kind.model_copy(update={"fields": inner})})
     if not isinstance(kind, Choice):
         if path in options:
-            raise FormError(f"task {task}: field {path!r} is no choice; labels go to choices only")
+            raise FormError(f"task {task}", f"field {path!r} is no choice", "labels go to choices only")
         return field
     given = tuple(options.get(path, kind.options))
     if not given:
-        raise FormError(f"task {task}: field {path!r} has no options; name them in the recipe: labels: {path}: [...]")
+        raise FormError(
+            f"task {task}", f"field {path!r} has no options", f"name them in the recipe: labels: {path}: [...]"
+        )
     repeated = sorted({name for name in given if given.count(name) > 1})
     if repeated:
-        raise FormError(f"task {task}: field {path!r} lists {repeated[0]!r} twice")
+        raise FormError(f"task {task}", f"field {path!r} lists {repeated[0]!r} twice")
     if kind.options:
         for name in given:
             if name not in kind.options:
-                raise FormError(f"task {task}: field {path!r} has no option {name!r}; {nearest(name, kind.options)}")
+                raise FormError(f"task {task}", f"field {path!r} has no option {name!r}", nearest(name, kind.options))
         given = tuple(name for name in kind.options if name in given)  # a closed scale keeps its own order
     return field.model_copy(update={"kind": Choice(options=given)})
 
@@ -266,10 +269,10 @@ def _asked_for(only: Iterable[str], stated: set[str], task: Task) -> set[str]:
     known, kept = paths(task.fields), set()
     for path in only:
         if path not in known:
-            raise FormError(f"task {task.name}: no field {path!r}; {nearest(path, known)}")
+            raise FormError(f"task {task.name}", f"no field {path!r}", nearest(path, known))
         found = {name for name in stated if name == path or name.startswith(path + ".")}
         if not found:
-            raise FormError(f"task {task.name}: fields asks {path!r}, which no label states; leave it out")
+            raise FormError(f"task {task.name}", f"fields asks {path!r}, which no label states", "leave it out")
         kept |= found
     return kept
 

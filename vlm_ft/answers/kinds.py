@@ -142,8 +142,9 @@ def _kind_of(annotation: Any, metadata: list[Any], place: str) -> Kind:
     if get_origin(annotation) is list and issubclass(get_args(annotation)[0], Item):
         return Items(fields=fields_of(get_args(annotation)[0]), max_items=_bound(metadata, "max_length", place))
     raise FormError(
-        f"{place}: {annotation!r} is no kind of field; use bool, Literal, OneOf, a bounded int, a bounded "
-        "str, Box, or a bounded list of Item"
+        place,
+        f"{annotation!r} is no kind of field",
+        "use bool, Literal, OneOf, a bounded int, a bounded str, Box, or a bounded list of Item",
     )
 
 
@@ -151,4 +152,4 @@ def _bound(metadata: list[Any], name: str, place: str) -> int:
     for item in metadata:  # pydantic keeps annotated_types.MaxLen(max_length), Ge(ge) and Le(le)
         if hasattr(item, name):
             return int(getattr(item, name))
-    raise FormError(f"{place}: unbounded; give Field({name}=...), so that an answer always ends")
+    raise FormError(place, "unbounded", f"give Field({name}=...), so that an answer always ends")

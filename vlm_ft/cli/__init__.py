@@ -15,7 +15,7 @@ import typer
 
 from vlm_ft.cli import data
 from vlm_ft.cli.options import Adapters, Out, RecipeName, Set, TaskFile, console, folders, recipe_of
-from vlm_ft.errors import VlmFtError
+from vlm_ft.errors import UserError
 
 USER_ERROR = 2
 
@@ -27,9 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-starter = typer.Typer(help="The embedded starter base.", no_args_is_help=True)
 app.add_typer(data.app, name="data")
-app.add_typer(starter, name="starter")
 
 
 def main() -> None:
@@ -41,7 +39,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except VlmFtError as error:
+    except UserError as error:
         _refuse(str(error))
     except OSError as error:  # what no module has told better: a disk that is full, a folder that is another's
         if error.filename is None and error.errno != errno.ENOSPC:
@@ -209,34 +207,6 @@ def demo(
     from demo.run import serve
 
     serve(folders(adapter), base=base, host=host, port=port, examples=examples, console=console())
-
-
-@starter.command("build")
-def starter_build(
-    out: Annotated[Path, typer.Option("--out", help="checkpoints and the finished base")] = Path("build/starter"),
-    tower_minutes: Annotated[float, typer.Option(help="dense stage: the vision tower alone")] = 60,
-    minutes: Annotated[float, typer.Option(help="instruction stage: the whole model")] = 40,
-    seed: int = 0,
-    threads: Annotated[int, typer.Option(min=1, help="of the training; one more process draws the pictures")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the newest checkpoints")] = False,
-) -> None:
-    """Train the starter base from nothing, on procedural images and texts; resumable."""
-    from vlm_ft.pretraining.build import build
-
-    build(out, tower_minutes=tower_minutes, minutes=minutes, seed=seed, resume=resume, threads=threads)
-
-
-@starter.command("probe")
-def starter_probe(
-    count: Annotated[int, typer.Option(min=1, help="drawings of each domain")] = 200,
-    base: Annotated[str, typer.Option(help="another base to ask")] = "starter",
-) -> None:
-    """Ask the bare base for the class of drawings that it has not seen."""
-    from vlm_ft.inference.engine import Engine
-    from vlm_ft.pretraining.probe import probe
-
-    for known in probe(Engine.open([], base=base), count):
-        print(f"{known.task:24} {known.accuracy:.3f} right of {known.count}; chance {1 / known.classes:.3f}")
 
 
 @app.command()

@@ -86,7 +86,7 @@ def data_rate_card(
     from vlm_ft.answers.derivations.repair_costs import rate_card_of
 
     if out.exists() and costs.exists() and out.samefile(costs):
-        raise DataError(f"{out}: is the table of costs itself; give another file for the rate card")
+        raise DataError(out, "is the table of costs itself", "give another file for the rate card")
     card = rate_card_of(costs, car, currency)
     write_rate_card(card, out)
     print(f"{out}: {len(card.rates)} prices in {card.currency}")
@@ -143,7 +143,7 @@ def data_export(
         (source.path for source in sources if source.path.exists() and out.exists() and _holds(source, out)), None
     )
     if own is not None:
-        raise DataError(f"{out}: is one of the files of {own}, and would be lost; give another file")
+        raise DataError(out, f"is one of the files of {own}, and would be lost", "give another file")
     readings = [read(source) for source in sources]
     examples = [example for reading in readings for example in reading.examples]
     alone = sources[0].path if len(sources) == 1 and sources[0].path.is_dir() else None

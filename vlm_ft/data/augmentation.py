@@ -34,8 +34,9 @@ def check_augmentation(preset: str, form: Form, cases: Sequence[tuple[Example, V
         told = label if len(label) <= 60 else f"{label[:57]}..."
         safe = ", ".join(safe_presets(labels))
         raise DataError(
-            f"augment: {preset} flips or turns images, but {place} says {told!r}: {word!r} would no longer be true; "
-            f"use one of {safe}"
+            "augment",
+            f"{preset} flips or turns images, but {place} says {told!r}: {word!r} would no longer be true",
+            f"use one of {safe}",
         )
 
 

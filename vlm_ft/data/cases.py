@@ -88,10 +88,12 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
     }
     by_role["train"] = _limited(by_role["train"], form, recipe.splits)
     if not by_role["train"]:
-        raise DataError(f"recipe {recipe.name}: no example is left for training; check splits and data")
+        raise DataError(f"recipe {recipe.name}", "no example is left for training", "check splits and data")
     if recipe.splits.folds is not None and not by_role["test"]:
         raise DataError(
-            f"recipe {recipe.name}: fold {recipe.splits.fold} of {recipe.splits.folds} holds no example; give fewer"
+            f"recipe {recipe.name}",
+            f"fold {recipe.splits.fold} of {recipe.splits.folds} holds no example",
+            "give fewer",
         )
     if recipe.tiling:
         require_boxes(task, form.names)
@@ -151,7 +153,7 @@ def _distinct(examples: list[Example], sources: int) -> list[Example]:
     for example in examples:
         if example.id in seen:
             raise DataError(
-                f"{example.source}: id {example.id!r} is also in {seen[example.id]}; rename one of the files"
+                example.source, f"id {example.id!r} is also in {seen[example.id]}", "rename one of the files"
             )
         seen[example.id] = example.source
     return examples
@@ -164,7 +166,7 @@ def _narrowed(cases: Sequence[Case], form: Form) -> tuple[list[Case], tuple[str,
         try:
             values = narrowed(case.values, form)
         except FormError as error:
-            raise DataError(f"{case.example.source}: label does not fit the form: {error}") from error
+            raise DataError(case.example.source, f"label does not fit the form: {error}") from error
         if not values:
             empty += 1
             continue

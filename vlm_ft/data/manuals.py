@@ -19,12 +19,12 @@ def chatbot_rows(
     """
     asked = None
     if server is None and model:
-        raise DataError(f"model {model!r}: no server to ask it of; add --server")
+        raise DataError(f"model {model!r}", "no server to ask it of", "add --server")
     if server is None and key_env:
-        raise DataError(f"key in {key_env}: no server to show it to; add --server, or leave --key-env out")
+        raise DataError(f"key in {key_env}", "no server to show it to", "add --server, or leave --key-env out")
     if server is not None:
         if not model:
-            raise DataError(f"server {server}: no model named; add --model")
+            raise DataError(f"server {server}", "no model named", "add --model")
         kept = out.with_name(out.name + ".replies")
         asked = Server(server, model, os.environ.get(key_env or "OPENAI_API_KEY", ""), kept=kept)
     built = write_messages(manuals, out, server=asked, longest_passage=passage, longest_answer=answer)

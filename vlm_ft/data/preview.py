@@ -29,18 +29,18 @@ def preview(recipe: Recipe, out: Path, count: int = 8, draws: int = 3, seed: int
 
     Image.init()
     if out.suffix.lower() not in Image.EXTENSION:
-        raise DataError(f"{out}: no image's file name; write to a .png")
+        raise DataError(out, "no image's file name", "write to a .png")
     steps_of(recipe.augment)
     dataset = load(recipe)
     pictured = [case for case in dataset.cases["train"] if case.example.images]
     if not pictured:
-        raise DataError(f"recipe {recipe.name}: its training examples have no images; there is nothing to preview")
+        raise DataError(f"recipe {recipe.name}", "its training examples have no images", "there is nothing to preview")
     shown = [_shown(case) for case in _in_turn(pictured, dataset.form, count, seed)]
     with whole_file(out) as part:
         try:
             contact_sheet(shown, recipe.augment, draws, seed).save(part, Image.EXTENSION[out.suffix.lower()])
         except (KeyError, ValueError) as error:
-            raise DataError(f"{out}: such an image cannot be written ({error}); write to a .png") from error
+            raise DataError(out, f"such an image cannot be written ({error})", "write to a .png") from error
     return len(shown)
 
 

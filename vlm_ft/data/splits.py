@@ -51,7 +51,7 @@ class Roster:
                 (group_of(example), stratum),
             )
         except UnicodeEncodeError as error:
-            raise DataError(f"{example.source!r}: its name is not UTF-8; rename the file") from error
+            raise DataError(f"{example.source!r}", "its name is not UTF-8", "rename the file") from error
         role = self.splits.source.get(example.role or "")
         if role is not None:
             self._fix(example, role)
@@ -64,8 +64,9 @@ class Roster:
             self.database.execute("INSERT INTO roles VALUES (?, ?, 0)", (group, role))
         elif found != role:
             raise DataError(
-                f"{example.source}: group {group!r} stands in the lists of two roles ({found}, {role}); "
-                "give a finer group, or leave splits.source out"
+                example.source,
+                f"group {group!r} stands in the lists of two roles ({found}, {role})",
+                "give a finer group, or leave splits.source out",
             )
 
     def share_out(self, file: Path | None = None, *, write: bool = True) -> None:
@@ -231,9 +232,9 @@ def _entries(file: Path) -> Iterator[tuple[str, Role]]:
             entry = json.loads(line)
             group, role = str(entry["group"]), entry["role"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DataError(f"{file}:{number}: {line[:60]!r} is no split entry; restore the line") from error
+            raise DataError(f"{file}:{number}", f"{line[:60]!r} is no split entry", "restore the line") from error
         if role not in ROLES:
-            raise DataError(f"{file}:{number}: unknown role {role!r}; roles are {', '.join(ROLES)}")
+            raise DataError(f"{file}:{number}", f"unknown role {role!r}", f"roles are {', '.join(ROLES)}")
         yield group, role
 
 
@@ -245,7 +246,7 @@ def _lines(file: Path) -> Iterator[str]:
             try:
                 yield line.removesuffix(b"\n").decode()
             except UnicodeDecodeError as error:
-                raise DataError(f"{file}: byte {start + error.start} is not UTF-8; restore the file") from error
+                raise DataError(file, f"byte {start + error.start} is not UTF-8", "restore the file") from error
             start += len(line)
 
 

@@ -90,7 +90,7 @@ def require_boxes(task: Task, fields: Sequence[str]) -> None:
     boxed = {field.name for field in task.fields if isinstance(field.kind, Items) and field.kind.boxed}
     if not boxed & set(fields):
         told = f"ask for {' or '.join(sorted(boxed))}" if boxed else f"task {task.name} has none"
-        raise DataError(f"tiling: no asked field is a list with boxes; {told}, or leave tiling out")
+        raise DataError("tiling", "no asked field is a list with boxes", f"{told}, or leave tiling out")
 
 
 def _drawn(seed: int, name: str) -> str:

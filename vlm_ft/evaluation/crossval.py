@@ -47,10 +47,10 @@ def crossval(
 def _refuse(variants: Sequence[str], settings: Sequence[str]) -> None:
     for setting in (*settings, *variants):
         if setting.partition("=")[0].strip() in OWN:
-            raise RecipeError(f"{setting}: is set by --folds, fold by fold; leave it out")
+            raise RecipeError(setting, "is set by --folds, fold by fold", "leave it out")
     twice = [variant for variant in variants if list(variants).count(variant) > 1]
     if twice:
-        raise RecipeError(f"--vary {twice[0]}: given twice; leave one out")
+        raise RecipeError(f"--vary {twice[0]}", "given twice", "leave one out")
 
 
 def _fold(variant: str, run: Path, loaded: Recipe, console: Console) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ def _kept(file: Path) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads(file.read_text())
         _means(rows)
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{file}: cannot be read ({error}); delete it, and the fold is tested again") from error
+        raise DataError(file, f"cannot be read ({error})", "delete it, and the fold is tested again") from error
     return rows
 
 

@@ -109,9 +109,9 @@ def evaluate(
     `DataError` where `test` is empty or the rival has nothing to learn.
     """
     if adapter not in predictor.cards:
-        raise AdapterError(f"adapter {adapter!r} is not loaded; {nearest(adapter, predictor.cards)}")
+        raise AdapterError("", f"adapter {adapter!r} is not loaded", nearest(adapter, predictor.cards))
     if not test:
-        raise DataError(f"adapter {adapter}: no test examples to evaluate on; give the test role a share")
+        raise DataError(f"adapter {adapter}", "no test examples to evaluate on", "give the test role a share")
     card = predictor.cards[adapter]
     study = _Study(card.form, test, seed, progress)
     if ask_base:
@@ -183,7 +183,7 @@ class _Study:
             return None
         labelled = _labelled(train, field.name)
         if not labelled:
-            raise DataError(f"rival: no training example has an image and a label {field.name!r}; leave it out")
+            raise DataError("rival", f"no training example has an image and a label {field.name!r}", "leave it out")
         side = plan.side or (round(math.sqrt(card.pixels[1])) if card.pixels else SIDE)
         trained = train_rival(
             labelled,

@@ -26,7 +26,7 @@ def figures(runs: Sequence[Path]) -> str:
 def _rows(run: Path) -> Iterator[tuple[str, ...]]:
     file = run / "evaluation" / "evaluation.json"
     if not file.is_file():
-        raise DataError(f"{run}: no evaluation/evaluation.json in it; run vlm-ft evaluate {run} first")
+        raise DataError(run, "no evaluation/evaluation.json in it", f"run vlm-ft evaluate {run} first")
     evaluation = Evaluation.model_validate_json(file.read_text(encoding="utf-8"))
     minutes = float(read_card(run / ADAPTER).training["seconds"]) / 60
     for metric in evaluation.systems[SYSTEM]:

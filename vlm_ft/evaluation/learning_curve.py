@@ -82,7 +82,7 @@ def learning_curve(
     base = load_recipe(recipe, settings)
     dataset = load(base, out / SPLITS)
     if not dataset.cases["test"]:
-        raise DataError(f"recipe {base.name}: no test examples; give the test role a share")
+        raise DataError(f"recipe {base.name}", "no test examples", "give the test role a share")
     most = dataset.counts["train"]
     counts = [size for size in sorted(set(sizes)) if size < most]
     if left := sorted(set(sizes) - set(counts)):

@@ -67,14 +67,15 @@ def evaluate_run(
 def open_run(run: Path) -> tuple[Recipe, Card, Dataset]:
     """The recipe, the card and the data of a finished run, in the roles that it trained with."""
     if not (run / RECIPE).is_file():
-        raise AdapterError(f"{run}: holds no run of vlm-ft train (no {RECIPE}); give a run folder")
+        raise AdapterError(run, f"holds no run of vlm-ft train (no {RECIPE})", "give a run folder")
     recipe = load_recipe(run / RECIPE)
     card = read_card(run / ADAPTER)
     dataset = load(recipe, run / SPLITS)
     if dataset.form.fingerprint != card.form.fingerprint:
         raise AdapterError(
-            f"{run}: its data now fill another form than the adapter's (form {dataset.form.fingerprint}, card "
-            f"{card.form.fingerprint}); restore the data, or train again"
+            run,
+            f"its data now fill form {dataset.form.fingerprint}, the adapter answers {card.form.fingerprint}",
+            "restore the data, or train again",
         )
     return recipe, card, dataset
 

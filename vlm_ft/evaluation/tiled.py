@@ -115,12 +115,12 @@ def _photos(source: Source, form: Form, task: Task) -> _Photos:
     require_boxes(task, form.names)
     examples, _ = boxed_only(read(source).examples)
     if not examples:
-        raise DataError(f"{source.path}: no photo with boxes; give a labelled set")
+        raise DataError(source.path, "no photo with boxes", "give a labelled set")
     long = lengthened(form)
     try:
         truths = [narrowed(whole_values(task, example), long) for example in examples]
     except FormError as error:
-        raise DataError(f"{source.path}: a label does not fit the adapter's form: {error}") from error
+        raise DataError(source.path, f"a label does not fit the adapter's form: {error}") from error
     sizes = [image_size(example.images[0]) for example in examples]
     spec = next(field for field in long.fields if isinstance(field.kind, Items) and field.kind.boxed)
     return _Photos(long, spec, examples, truths, sizes)

@@ -21,13 +21,13 @@ from transformers import GenerationConfig, LogitsProcessorList
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.bases.families import limit_pixels
+from vlm_ft.bases.load import Base, load_base
 from vlm_ft.conversation import Batch, Conversation, Row, moved, opened
+from vlm_ft.decoding.grammar import FollowGrammar, Grammars, longest_answer
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
-from vlm_ft.grammar import FollowGrammar, Grammars, longest_answer
 from vlm_ft.inference.request import BASE, Request
 from vlm_ft.inference.tiling import predict_tiled
-from vlm_ft.models.families import limit_pixels
-from vlm_ft.models.load import Base, load_base
 from vlm_ft.recipe import Tiling
 
 Seen = tuple[tuple[int, int] | None, int | None]
@@ -59,7 +59,7 @@ class Engine:
         Raises `AdapterError` where a folder cannot be used, or belongs to another base.
         """
         if not folders and base is None:
-            raise AdapterError("no adapter given; name an adapter folder, or a base")
+            raise AdapterError("", "no adapter given", "name an adapter folder, or a base")
         cards = {folder: read_card(folder) for folder in folders}
         first = next(iter(cards.values()), None)
         loaded = _base_of(base, first)
@@ -77,11 +77,12 @@ class Engine:
         """Make an adapter resident. Raises `AdapterError` where it is another base's, or its tensors miss."""
         card = read_card(folder)
         if name == BASE or name in self.cards:
-            raise AdapterError(f"adapter {folder}: the name {name!r} is taken; give another one")
+            raise AdapterError(f"adapter {folder}", f"the name {name!r} is taken", "give another one")
         if card.base.fingerprint != self.base.ref.fingerprint:
             raise AdapterError(
-                f"adapter {folder}: trained on base {card.base.name} ({card.base.fingerprint}), not on "
-                f"{self.base.ref.name} ({self.base.ref.fingerprint}); load that base, or train again"
+                f"adapter {folder}",
+                f"its base is {card.base.name}, not {self.base.ref.name} (fingerprint {card.base.fingerprint})",
+                "load that base, or train again",
             )
         slot = f"a{len(self._slots)}"
         try:
@@ -92,7 +93,7 @@ class Engine:
                 raise
             told = " ".join(str(error).split())[:160]
             raise AdapterError(
-                f"adapter {folder}: cannot be loaded ({told}); restore its files, or train it again"
+                f"adapter {folder}", f"cannot be loaded ({told})", "restore its files, or train it again"
             ) from error
         self._slots[name] = slot
         self.cards[name] = card
@@ -158,18 +159,18 @@ class Engine:
 
     def _form(self, request: Request) -> Form:
         if request.adapter != BASE and request.adapter not in self.cards:
-            raise AdapterError(f"adapter {request.adapter!r} is not loaded; {nearest(request.adapter, self.cards)}")
+            raise AdapterError("", f"adapter {request.adapter!r} is not loaded", nearest(request.adapter, self.cards))
         if request.form is not None:
             return request.form
         if request.adapter == BASE:
-            raise FormError("the bare base has no form of its own; give one with the request")
+            raise FormError("", "the bare base has no form of its own", "give one with the request")
         return self.cards[request.adapter].form
 
     def _fits(self, request: Request) -> None:
         if not request.images and not request.turns:
-            raise DataError("request: neither image nor text; give at least one")
+            raise DataError("request", "neither image nor text", "give at least one")
         if request.images and not self.base.vision:
-            raise DataError(f"base {self.base.ref.name}: takes no images; send text, or choose a vision adapter")
+            raise DataError(f"base {self.base.ref.name}", "takes no images", "send text, or choose a vision adapter")
 
     def _group(self, request: Request) -> tuple[Any, ...]:
         """What may share a batch: one pixel limit, images or none, and one adapter where mixing is not exact."""
@@ -289,11 +290,12 @@ def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:
     lost = sorted(set(stored) ^ set(held))
     if lost:
         raise AdapterError(
-            f"adapter {folder}: {len(lost)} tensors do not match the base, first {lost[0]}; train it again"
+            f"adapter {folder}", f"{len(lost)} tensors do not match the base, first {lost[0]}", "train it again"
         )
     broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
     if broken:
         raise AdapterError(
-            f"adapter {folder}: {len(broken)} tensors hold no finite numbers, first {broken[0]}; "
-            "train it again, with a smaller learning rate"
+            f"adapter {folder}",
+            f"{len(broken)} tensors hold no finite numbers, first {broken[0]}",
+            "train it again, with a smaller learning rate",
         )

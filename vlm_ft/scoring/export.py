@@ -61,13 +61,13 @@ class Column:
 def check_target(out: Path) -> None:
     """Raise `DataError` where a table could not be written to `out`, or a file would be lost; nothing is touched."""
     if out.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{out}: unknown table format {out.suffix!r}; end the name with {', '.join(SUFFIXES)}")
+        raise DataError(out, f"unknown table format {out.suffix!r}", f"end the name with {', '.join(SUFFIXES)}")
     if not out.parent.is_dir():
-        raise DataError(f"{out}: no folder {out.parent}; create it first")
+        raise DataError(out, f"no folder {out.parent}", "create it first")
     if out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise DataError(f"{out}: cannot be written; give a file in a folder that is yours")
+        raise DataError(out, "cannot be written", "give a file in a folder that is yours")
     if out.exists() and not ledger_path(out).exists():
-        raise DataError(f"{out}: exists, and has no {ledger_path(out).name}; give another output file, or move it away")
+        raise DataError(out, f"exists, and has no {ledger_path(out).name}", "give another output file, or move it away")
 
 
 def columns(card: Card) -> tuple[Column, ...]:
@@ -107,7 +107,7 @@ def write_table(out: Path, card: Card, rows: Iterable[Row]) -> None:
         writer(part, columns(card), rows)
         part.replace(out)
     except OSError as error:
-        raise DataError(f"{out}: {error.strerror or error}; nothing is lost, make room and run it again") from error
+        raise DataError(out, error.strerror or str(error), "nothing is lost, make room and run it again") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -87,7 +87,7 @@ class Ledger:
             return Row(name, digest, width, height, _read(prediction))
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(
-                f"{self._path}: the answer to {name} cannot be read; delete the ledger and its table to score anew"
+                self._path, f"the answer to {name} cannot be read", "delete the ledger and its table to score anew"
             ) from error
 
     def __len__(self) -> int:
@@ -110,8 +110,9 @@ class Ledger:
                 return
         if bound[1] != identity:
             raise AdapterError(
-                f"{self._path}: holds answers of another adapter ({bound[0]} {bound[1]}, now {name} {identity}); "
-                "give another output file, or delete this ledger and its table to score anew"
+                self._path,
+                f"holds answers of another adapter ({bound[0]} {bound[1]}, now {name} {identity})",
+                "give another output file, or delete this ledger and its table to score anew",
             )
 
     def _bind_folder(self, folder: Path) -> None:
@@ -123,7 +124,7 @@ class Ledger:
                 self._db.execute("INSERT INTO folder VALUES (?)", (os.fsencode(folder),))
                 return
         if known != folder:
-            raise DataError(f"{self._path}: holds the answers to {known}, not {folder}; give another output file")
+            raise DataError(self._path, f"holds the answers to {known}, not {folder}", "give another output file")
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -131,9 +132,9 @@ class Ledger:
             yield
         except sqlite3.OperationalError as error:
             why = "another run writes it; wait for that one" if "locked" in str(error) else f"{error}"
-            raise DataError(f"{self._path}: {why}, or give another output file") from error
+            raise DataError(self._path, f"{why}, or give another output file") from error
         except sqlite3.DatabaseError as error:
-            raise DataError(f"{self._path}: no ledger ({error}); delete it, or give another output file") from error
+            raise DataError(self._path, f"no ledger ({error})", "delete it, or give another output file") from error
 
 
 def _written(prediction: Prediction) -> str:

@@ -189,19 +189,19 @@ class _Run:
 
 def _card(predictor: Predictor, adapter: str) -> Card:
     if adapter not in predictor.cards:
-        raise AdapterError(f"adapter {adapter!r} is not loaded; {nearest(adapter, predictor.cards)}")
+        raise AdapterError("", f"adapter {adapter!r} is not loaded", nearest(adapter, predictor.cards))
     card = predictor.cards[adapter]
     if card.base.kind == "text":
-        raise AdapterError(f"adapter {adapter!r} reads text only; score images with an adapter of a vision base")
+        raise AdapterError("", f"adapter {adapter!r} reads text only", "score images with an adapter of a vision base")
     return card
 
 
 def check_folder(folder: Path) -> None:
     """Raise `DataError` where there is no such folder, or no image in it."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder of images; check the path")
+        raise DataError(folder, "no such folder of images", "check the path")
     if not any(map(is_image, walk(folder))):
-        raise DataError(f"{folder}: holds no images; give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF files")
+        raise DataError(folder, "holds no images", "give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF files")
 
 
 def _images(folder: Path, out: Path) -> tuple[list[Path], list[str]]:

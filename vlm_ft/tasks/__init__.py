@@ -46,21 +46,21 @@ def task_of(name: str, file: Path | None = None) -> Task:
     """
     if file is None:
         if name not in TASKS:
-            raise RecipeError(f"task: unknown task {name!r}; {nearest(name, TASKS)}")
+            raise RecipeError("task", f"unknown task {name!r}", nearest(name, TASKS))
         return TASKS[name]
     if not file.is_file():
-        raise RecipeError(f"task file {file}: no such file; give a Python file that defines TASK")
+        raise RecipeError(f"task file {file}", "no such file", "give a Python file that defines TASK")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
-        raise RecipeError(f"task file {file}: not a Python file; give one that defines TASK")
+        raise RecipeError(f"task file {file}", "not a Python file", "give one that defines TASK")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a user's own code can fail in any way
-        raise RecipeError(f"task file {file}: {type(error).__name__}: {error}") from error
+        raise RecipeError(f"task file {file}", f"{type(error).__name__}: {error}") from error
     task = getattr(module, "TASK", None)
     if not isinstance(task, Task):
-        raise RecipeError(f"task file {file}: defines no TASK; end it with TASK = Task(...)")
+        raise RecipeError(f"task file {file}", "defines no TASK", "end it with TASK = Task(...)")
     if name != task.name:
-        raise RecipeError(f"task file {file}: defines {task.name!r}, but the recipe says task: {name}")
+        raise RecipeError(f"task file {file}", f"defines {task.name!r}, but the recipe says task: {name}")
     return task

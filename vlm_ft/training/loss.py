@@ -10,7 +10,7 @@ from torch.nn import functional
 from trl import SFTTrainer
 
 from vlm_ft.conversation import CHOICES, IGNORED, Batch
-from vlm_ft.grammar import narrowed
+from vlm_ft.decoding.grammar import narrowed
 
 
 def answer_loss(model: Any, batch: Batch, count: Tensor | int | None = None) -> Tensor:

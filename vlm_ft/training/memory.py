@@ -14,8 +14,8 @@ from typing import Any
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from vlm_ft.models.families import family_of, linear_modules
-from vlm_ft.models.hub import HUB_BASES, HubBase
+from vlm_ft.bases.families import family_of, linear_modules
+from vlm_ft.bases.hub import HUB_BASES, HubBase
 from vlm_ft.recipe import AdapterSettings, Scope
 
 BF16, FP32 = 2, 4  # bytes

@@ -12,9 +12,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig
 
+from vlm_ft.bases.families import linear_modules
+from vlm_ft.bases.load import Base
 from vlm_ft.errors import RecipeError
-from vlm_ft.models.families import linear_modules
-from vlm_ft.models.load import Base
 from vlm_ft.recipe import AdapterSettings, Recipe, Training
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.loss import AnswerTrainer
@@ -76,7 +76,7 @@ def sft(
     arguments = _arguments(settings, plan, out, watched=tune is not None)
     if arguments.n_gpu > 1:
         raise RecipeError(
-            f"{arguments.n_gpu} GPUs in one process; start with accelerate launch, or set CUDA_VISIBLE_DEVICES=0"
+            "", f"{arguments.n_gpu} GPUs in one process", "start with accelerate launch, or set CUDA_VISIBLE_DEVICES=0"
         )
     stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience and tune is not None else []
     trainer = AnswerTrainer(

@@ -61,8 +61,9 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
                 continue
             if not math.isfinite(float(value)):
                 raise RecipeError(
-                    f"training.learning_rate: the {word} is {value} at step {state.global_step}; lower the rate "
-                    f"(now {args.learning_rate:g}) and start again"
+                    "training.learning_rate",
+                    f"the {word} is {value} at step {state.global_step}",
+                    f"lower the rate (now {args.learning_rate:g}) and start again",
                 )
             self.losses[word] = float(value)
 

@@ -55,8 +55,9 @@ def check_lengths(collators: Sequence[Collator], limit: int) -> Lengths:
     if too_long:
         shown = ", ".join(too_long[:3]) + (f" and {len(too_long) - 3} more" if len(too_long) > 3 else "")
         raise DataError(
-            f"{len(too_long)} rows exceed {limit} tokens: {shown}; raise training.max_length, lower pixels.maximum, "
-            "or shorten the texts (rows are never cut)"
+            f"{len(too_long)} rows exceed {limit} tokens",
+            shown,
+            "raise training.max_length, lower pixels.maximum, or shorten the texts (rows are never cut)",
         )
     return Lengths(rows, longest, total, most_text, most_image, refused)
 

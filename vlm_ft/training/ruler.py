@@ -12,11 +12,11 @@ from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
 from datasets_vision.example import Turn
 from vlm_ft.answers.form import Form
+from vlm_ft.bases.base_ref import BaseRef
+from vlm_ft.bases.families import Family, family_of, limit_pixels
+from vlm_ft.bases.load import Base, locate
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import ModelError
-from vlm_ft.models.base_ref import BaseRef
-from vlm_ft.models.families import Family, family_of, limit_pixels
-from vlm_ft.models.load import Base, locate
 from vlm_ft.recipe import Recipe
 
 Sizes = tuple[tuple[int, int], ...]
@@ -72,7 +72,9 @@ def _without_weights(recipe: Recipe) -> Base:
         processor = kind.from_pretrained(place, revision=recipe.revision)
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise ModelError(f"base {recipe.base}: its processor cannot be loaded ({reason}); check the name") from error
+        raise ModelError(
+            f"base {recipe.base}", f"its processor cannot be loaded ({reason})", "check the name"
+        ) from error
     if recipe.pixels is not None:
         limit_pixels(processor, family, recipe.pixels.minimum, recipe.pixels.maximum, config=config)
     ref = BaseRef(

@@ -18,11 +18,11 @@ from rich.console import Console
 
 from datasets_vision.images import image_size
 from vlm_ft.adapters import ADAPTER, Card, Provenance
+from vlm_ft.bases.load import Base, load_base, part_sizes
 from vlm_ft.conversation import Conversation
 from vlm_ft.data.cases import Case, Dataset, load
 from vlm_ft.data.checks import inspect
-from vlm_ft.errors import RecipeError, VlmFtError
-from vlm_ft.models.load import Base, load_base, part_sizes
+from vlm_ft.errors import RecipeError, UserError
 from vlm_ft.recipe import Recipe, load_recipe
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.memory import GIB, LongestRow, needs
@@ -214,7 +214,7 @@ def _claimed(out: Path, recipe: Recipe, resume: bool) -> Iterator[None]:
     _claim(out, recipe, resume)
     try:
         yield
-    except VlmFtError:
+    except UserError:
         if not resume:
             (out / RECIPE).unlink()
             if not kept_roles:
@@ -230,7 +230,7 @@ def begun(run: Path, recipe: Recipe) -> bool:
     if not kept.exists():
         return False
     if load_recipe(kept).model_dump(mode="json") != recipe.model_dump(mode="json"):
-        raise RecipeError(f"{run}: holds a training of another recipe; give another --out")
+        raise RecipeError(run, "holds a training of another recipe", "give another --out")
     return True
 
 
@@ -240,16 +240,16 @@ def _claim(out: Path, recipe: Recipe, resume: bool) -> None:
     text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     if kept.exists():
         if not resume:
-            raise RecipeError(f"{out}: holds a run already; go on with --resume, or give another --out")
+            raise RecipeError(out, "holds a run already", "go on with --resume, or give another --out")
         if kept.read_text(encoding="utf-8") != text:
-            raise RecipeError(f"{kept}: differs from the recipe given; resume with the same one, or give another --out")
+            raise RecipeError(kept, "differs from the recipe given", "resume with the same one, or give another --out")
     elif resume:
-        raise RecipeError(f"{out}: holds no run to resume; leave --resume out")
+        raise RecipeError(out, "holds no run to resume", "leave --resume out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         kept.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise RecipeError(f"{out}: cannot be written ({error.strerror}); give another --out") from error
+        raise RecipeError(out, f"cannot be written ({error.strerror})", "give another --out") from error
 
 
 def _has_checkpoint(out: Path) -> bool:

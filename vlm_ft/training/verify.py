@@ -38,9 +38,9 @@ def verify(
     after = adapter_state(model)
     moved = sum(not torch.equal(before[name], after[name]) for name in before)
     if moved == 0:
-        raise AdapterError(f"adapter {folder}: training moved none of {len(before)} tensors; check scope and rate")
+        raise AdapterError(f"adapter {folder}", f"training moved none of {len(before)} tensors", "check scope and rate")
     if not torch.equal(checksum(model), base_sum):
-        raise AdapterError(f"adapter {folder}: the base's weights changed in training; do not use it, report this")
+        raise AdapterError(f"adapter {folder}", "the base's weights changed in training", "do not use it, report this")
     trained = probe_logits(model, conversation, probe)
     base = model.unload()
     bare = probe_logits(base, conversation, probe)
@@ -49,9 +49,9 @@ def verify(
     reloaded_model.unload()
     change, drift = float((reloaded - bare).abs().max()), float((reloaded - trained).abs().max())
     if change == 0:
-        raise AdapterError(f"adapter {folder}: loads but changes no logit of the probe; do not use it, report this")
+        raise AdapterError(f"adapter {folder}", "loads but changes no logit of the probe", "do not use it, report this")
     if drift > TOLERANCE * max(1.0, float(trained.abs().max())):
-        raise AdapterError(f"adapter {folder}: reloaded logits differ by {drift:.3g}; do not use it, report this")
+        raise AdapterError(f"adapter {folder}", f"reloaded logits differ by {drift:.3g}", "do not use it, report this")
     return {"tensors_moved": moved, "tensors": len(before), "probe_change": change, "reload_difference": drift}
 
 

@@ -207,7 +207,9 @@ def read_rate_card(path: Path) -> RateCard:
     currency = rows[0][1].currency
     for line, row in rows:
         if row.currency != currency:
-            raise DataError(f"{path}:{line}: currency {row.currency!r}, above {currency!r}; a card has one, write two")
+            raise DataError(
+                f"{path}:{line}", f"currency {row.currency!r}, above {currency!r}", "a card has one, write two"
+            )
     rates = tuple(Rate(**row.model_dump(exclude={"currency"})) for _, row in rows)
     return RateCard(name=path.stem, currency=currency, rates=rates, **heading.model_dump())
 

@@ -30,24 +30,24 @@ def rate_card_of(table: Path, car: str, currency: str = "USD", version: str = "1
     Raises `DataError` naming file and line for a bad row, a second price of the same, or a car that is not there.
     """
     if not re.fullmatch(CURRENCY, currency):
-        raise DataError(f"currency {currency!r}: is no code of three capital letters; give one of ISO 4217, as EUR")
+        raise DataError(f"currency {currency!r}", "is no code of three capital letters", "give one of ISO 4217, as EUR")
     header, rows = read_table(table)
     for column in (CAR, *COLUMNS.values()):
         if column not in header:
-            raise DataError(f"{table}: no column {column!r}; {nearest(column, header)}")
+            raise DataError(table, f"no column {column!r}", nearest(column, header))
     rates, cars, lines = list[Rate](), set[str](), dict[Key, int]()
     for row in rows:
         if not isinstance(row, Row):
-            raise DataError(f"{row.place}: {row.reason}")
+            raise DataError(row.place, row.reason)
         cars.add(row.cells[CAR])
         if row.cells[CAR].casefold() != car.casefold():
             continue
         rate = _rate(table, row)
         if (twin := lines.setdefault(rate.key, row.line)) != row.line:
-            raise DataError(f"{table}:{row.line}: prices again what line {twin} prices; keep one")
+            raise DataError(f"{table}:{row.line}", f"prices again what line {twin} prices", "keep one")
         rates.append(rate)
     if not rates:
-        raise DataError(f"{table}: no rows of car type {car!r}; {nearest(car, cars)}")
+        raise DataError(table, f"no rows of car type {car!r}", nearest(car, cars))
     notice = f"From {table.name}, car type {car}; low with a used part, high with a new one."
     return RateCard(name=table.stem, version=version, notice=notice, currency=currency, rates=tuple(rates))
 
@@ -57,11 +57,13 @@ def _rate(table: Path, row: Row) -> Rate:
     named = {field: "_".join(cells[field].lower().split()) for field in ("part", "kind", "severity")}
     empty = next((field for field, name in named.items() if not name), None)
     if empty is not None:
-        raise DataError(f"{table}:{row.line}: {COLUMNS[empty]} is empty; fill it")
+        raise DataError(f"{table}:{row.line}", f"{COLUMNS[empty]} is empty", "fill it")
     try:
         return Rate.model_validate({**cells, **named})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         column = COLUMNS.get(str(first["loc"][0]), "row") if first["loc"] else "row"
         told = first["msg"].removeprefix("Value error, ")
-        raise DataError(f"{table}:{row.line}: {column} {str(first['input'])[:40]!r}: {told}; mend the row") from error
+        raise DataError(
+            f"{table}:{row.line}", f"{column} {str(first['input'])[:40]!r}: {told}", "mend the row"
+        ) from error

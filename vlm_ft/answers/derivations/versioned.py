@@ -49,12 +49,12 @@ def read_versioned(path: Path, row: type[Row], key: Callable[[Row], Hashable]) -
                 continue
             entry = _row(f"{path}:{line}", header, cells, row)
             if (twin := seen.setdefault(key(entry), line)) != line:
-                raise DataError(f"{path}:{line}: says again what line {twin} says of the same; keep one")
+                raise DataError(f"{path}:{line}", f"says again what line {twin} says of the same", "keep one")
             rows.append((line, entry))
     except csv.Error as error:
-        raise DataError(f"{path}:{first + reader.line_num}: not a row ({error}); is a quote left open?") from error
+        raise DataError(f"{path}:{first + reader.line_num}", f"not a row ({error})", "is a quote left open?") from error
     if not rows:
-        raise DataError(f"{path}: no rows below the header; write at least one")
+        raise DataError(path, "no rows below the header", "write at least one")
     return heading, rows
 
 
@@ -62,7 +62,7 @@ def _lines(path: Path) -> list[str]:
     lines = read_text(path, MAX_BYTES).splitlines()
     for number, line in enumerate(lines, 1):
         if len(line) > MAX_LINE:
-            raise DataError(f"{path}:{number}: a line of {len(line)} characters; {MAX_LINE} are the most")
+            raise DataError(f"{path}:{number}", f"a line of {len(line)} characters", f"{MAX_LINE} are the most")
     return lines
 
 
@@ -74,31 +74,31 @@ def _heading(path: Path, lines: Sequence[str]) -> Heading:
         name, colon, value = line.lstrip("# ").partition(":")
         if not colon or name.strip() not in Heading.model_fields:
             known = ", ".join(Heading.model_fields)
-            raise DataError(f"{path}:{number}: {line[:60]!r} is no '# key: value' of {known}; mend or delete it")
+            raise DataError(f"{path}:{number}", f"{line[:60]!r} is no '# key: value' of {known}", "mend or delete it")
         stated[name.strip()] = value.strip()
     if not stated.get("version"):
-        raise DataError(f"{path}: states no version; begin it with a line '# version: 1'")
+        raise DataError(path, "states no version", "begin it with a line '# version: 1'")
     return Heading(**stated)
 
 
 def _header(path: Path, header: list[str], row: type[BaseModel], line: int) -> list[str]:
     if not header:
-        raise DataError(f"{path}: no header; name the columns {', '.join(row.model_fields)}")
+        raise DataError(path, "no header", f"name the columns {', '.join(row.model_fields)}")
     names = [name.strip() for name in header]
     for name in names:
         if name not in row.model_fields:
-            raise DataError(f"{path}:{line}: unknown column {name!r}; {nearest(name, row.model_fields)}")
+            raise DataError(f"{path}:{line}", f"unknown column {name!r}", nearest(name, row.model_fields))
         if names.count(name) > 1:
-            raise DataError(f"{path}:{line}: two columns named {name!r}; keep one")
+            raise DataError(f"{path}:{line}", f"two columns named {name!r}", "keep one")
     for name, info in row.model_fields.items():
         if info.is_required() and name not in names:
-            raise DataError(f"{path}:{line}: no column {name!r}; add it")
+            raise DataError(f"{path}:{line}", f"no column {name!r}", "add it")
     return names
 
 
 def _row(place: str, header: list[str], cells: list[str], row: type[Row]) -> Row:
     if len(cells) != len(header):
-        raise DataError(f"{place}: {len(cells)} cells where the header has {len(header)}; mend the row")
+        raise DataError(place, f"{len(cells)} cells where the header has {len(header)}", "mend the row")
     try:
         stated = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}
         return row.model_validate(stated)
@@ -107,4 +107,4 @@ def _row(place: str, header: list[str], cells: list[str], row: type[Row]) -> Row
         column = ".".join(str(part) for part in first["loc"]) or "row"
         shown = "" if first["type"] == "missing" or not first["loc"] else f" {str(first['input'])[:40]!r}"
         told = "empty; fill it" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
-        raise DataError(f"{place}: {column}{shown}: {told}") from error
+        raise DataError(place, f"{column}{shown}: {told}") from error

@@ -86,7 +86,7 @@ class Report:
             return
         more = f" ({self.errors - 1} more errors: vlm-ft data check {self.recipe})" if self.errors > 1 else ""
         told = found[0] if found else f"{self.errors} errors"
-        raise DataError(f"{told}{more}; --no-check trains all the same")
+        raise DataError("", f"{told}{more}", "--no-check trains all the same")
 
     def as_json(self) -> str:
         """The report for programs: counts of all faults, the text of the first KEPT of each check."""

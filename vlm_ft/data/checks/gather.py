@@ -110,7 +110,7 @@ class Witnesses:
         self.values.append(values)
         if len(self._seen) > MOST_NAMES:
             field = max(told - {()}, key=lambda entry: sum(seen[0] == entry[0] for seen in self._seen))[0]
-            raise DataError(f"{place}: {field} has more than {MOST_NAMES} names; is that column free text?")
+            raise DataError(place, f"{field} has more than {MOST_NAMES} names", "is that column free text?")
 
 
 def _told(fields: Iterable[FieldSpec], values: Values, prefix: str = "") -> Iterator[tuple[str, ...]]:

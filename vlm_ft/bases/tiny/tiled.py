@@ -21,9 +21,9 @@ from transformers import (
     SmolVLMVideoProcessor,
 )
 
-from vlm_ft.models.tiny.family import GRID, PATCH, SIDE, VISION_SIZES, TinyFamily, text_sizes
-from vlm_ft.models.tiny.templates import INTERNVL, published
-from vlm_ft.models.tiny.tokenizer import Vocabulary
+from vlm_ft.bases.tiny.family import GRID, PATCH, SIDE, VISION_SIZES, TinyFamily, text_sizes
+from vlm_ft.bases.tiny.templates import INTERNVL, published
+from vlm_ft.bases.tiny.tokenizer import Vocabulary
 
 SHUFFLE = 2  # patches along a side that become one visual token
 TILE_TOKENS = (GRID // SHUFFLE) ** 2

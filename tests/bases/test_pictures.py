@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
+from vlm_ft.bases.starter.architecture import build_starter
 
-from vlm_ft.models.pictures import attend_together
-from vlm_ft.models.starter.architecture import build_starter
+from vlm_ft.bases.pictures import attend_together
 
 GRIDS = {"equal": [[1, 12, 12]] * 3, "different": [[1, 12, 12], [1, 8, 12]]}  # frames, rows and columns of patches
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import LogitsProcessor
 
+from vlm_ft.bases.tiny import TINY, save_tiny
+from vlm_ft.bases.tiny.tokenizer import TEXT, build_tokenizer
 from vlm_ft.errors import ModelError
-from vlm_ft.models.tiny import TINY, save_tiny
-from vlm_ft.models.tiny.tokenizer import TEXT, build_tokenizer
 
 # PaliGemma's processor calls numpy on tensors in a way that numpy deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

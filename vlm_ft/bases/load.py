@@ -24,13 +24,12 @@ from transformers import (
 from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
 
+from vlm_ft.bases.base_ref import BaseRef
+from vlm_ft.bases.compact import COMPACT, compact_folder
+from vlm_ft.bases.families import Family, family_of, limit_pixels
+from vlm_ft.bases.pictures import attend_together
 from vlm_ft.errors import ModelError
-from vlm_ft.models.base_ref import BaseRef
-from vlm_ft.models.families import Family, family_of, limit_pixels
-from vlm_ft.models.pictures import attend_together
 
-STARTER = "starter"
-STARTER_FOLDER = Path(__file__).parent / "starter" / "base"
 SAMPLE = 65_536  # bytes read at each sampled place of a weight file
 
 Quantize = Literal["nf4", "int8"]
@@ -77,7 +76,7 @@ def load_base(
     quantize: Quantize | None = None,
     pixels: tuple[int, int] | None = None,
 ) -> Base:
-    """Load by Hub name, local folder, or ``starter``.
+    """Load by Hub name, local folder, or ``compact``.
 
     `dtype` None is bf16 on a GPU and fp32 on a CPU; `pixels` are the least and the most of one image. Raises
     `ModelError` where the base cannot be had, is of an unknown family, or cannot be quantized here.
@@ -88,7 +87,7 @@ def load_base(
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
     except (OSError, ValueError, HFValidationError) as error:
-        raise ModelError(_unavailable(name, error)) from error
+        raise _unavailable(name, error) from error
     family = family_of(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options: dict[str, Any] = {
@@ -103,7 +102,7 @@ def load_base(
         model = loader.from_pretrained(place, **{key: value for key, value in options.items() if value is not None})
         processor = (AutoProcessor if family.sees else AutoTokenizer).from_pretrained(place, revision=revision)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise ModelError(_unavailable(name, error)) from error
+        raise _unavailable(name, error) from error
     if pixels is not None:
         limit_pixels(processor, family, *pixels, config=config)
     if family.tower_by_picture and device.type == "cpu" and attention is None:
@@ -123,17 +122,15 @@ def load_base(
 
 
 def locate(name: str) -> str:
-    """The folder of the embedded starter, or the name itself. Raises `ModelError` where a local path is missing."""
-    if name == STARTER:
-        if not (STARTER_FOLDER / "model.safetensors").is_file():
-            raise ModelError("base starter: its weights are not installed; build them with vlm-ft starter build")
-        return str(STARTER_FOLDER)
+    """The folder of the embedded `compact`, or the name itself. Raises `ModelError` where a local path is missing."""
+    if name == COMPACT:
+        return str(compact_folder())
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     path = Path(name).expanduser()
     if path.is_dir():
         return str(path)
     if looks_local:
-        raise ModelError(f"base {name}: no such folder; give a model folder, a Hub name (owner/model) or 'starter'")
+        raise ModelError(f"base {name}", "no such folder", "give a model folder, a Hub name (owner/model) or 'compact'")
     return name
 
 
@@ -180,9 +177,11 @@ def _weight_files(place: str, revision: str | None) -> list[Path]:
     return [Path(index).parent / shard for shard in shards]
 
 
-def _unavailable(name: str, error: Exception) -> str:
+def _unavailable(name: str, error: Exception) -> ModelError:
     reason = re.sub(r"\s+", " ", str(error)).strip()[:160]
-    return f"base {name}: cannot be loaded ({reason}); check the name, the network, or give a local folder"
+    return ModelError(
+        f"base {name}", f"cannot be loaded ({reason})", "check the name, the network, or give a local folder"
+    )
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, MllamaConfig, Qwen3Config, ViTConfig
 
+from vlm_ft.bases.families import FAMILIES, TEXT, family_of, limit_pixels, linear_modules
+from vlm_ft.bases.tiny import TINY
 from vlm_ft.errors import ModelError
-from vlm_ft.models.families import FAMILIES, TEXT, family_of, limit_pixels, linear_modules
-from vlm_ft.models.tiny import TINY
 
 pytestmark = [
     # PaliGemma's processor calls numpy on tensors in a way that numpy deprecates.

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
 
+from vlm_ft.bases.tiny.family import TinyFamily, token_ids
+from vlm_ft.bases.tiny.gemma import GEMMA
+from vlm_ft.bases.tiny.llama import LLAMA
+from vlm_ft.bases.tiny.llava import LLAVA
+from vlm_ft.bases.tiny.qwen import QWEN
+from vlm_ft.bases.tiny.tiled import TILED
+from vlm_ft.bases.tiny.tokenizer import build_tokenizer
 from vlm_ft.errors import ModelError, nearest
-from vlm_ft.models.tiny.family import TinyFamily, token_ids
-from vlm_ft.models.tiny.gemma import GEMMA
-from vlm_ft.models.tiny.llama import LLAMA
-from vlm_ft.models.tiny.llava import LLAVA
-from vlm_ft.models.tiny.qwen import QWEN
-from vlm_ft.models.tiny.tiled import TILED
-from vlm_ft.models.tiny.tokenizer import build_tokenizer
 
 __all__ = ["TINY", "TinyFamily", "save_tiny"]
 
@@ -38,7 +38,7 @@ def save_tiny(name: str, folder: Path, *, seed: int = 0) -> Path:
     Raises ModelError for a name that is not in ``TINY``.
     """
     if name not in TINY:
-        raise ModelError(f"no tiny model {name!r}; {nearest(name, TINY)}")
+        raise ModelError("", f"no tiny model {name!r}", nearest(name, TINY))
     family = TINY[name]
     tokenizer = build_tokenizer(family.words, family.template)
     _save_model(family, tokenizer, folder, seed)

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from vlm_ft.answers.form import Form
+from vlm_ft.bases.load import Base, load_base
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import DataError
-from vlm_ft.models.load import Base, load_base
 from vlm_ft.tasks import TASKS
 
 

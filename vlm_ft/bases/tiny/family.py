@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vlm_ft.models.tiny.tokenizer import Vocabulary
+from vlm_ft.bases.tiny.tokenizer import Vocabulary
 
 SIDE = 56  # pixels: the fixed square of a tower that has one
 PATCH = 14  # pixels

@@ -121,11 +121,11 @@ def family_of(config: Any) -> Family:
         return FAMILIES[kind]
     known = ", ".join(sorted(FAMILIES))
     if getattr(config, "vision_config", None) is not None:
-        raise ModelError(f"model_type {kind!r} is no known vision-language family; known: {known}")
+        raise ModelError(f"model_type {kind!r} is no known vision-language family; known", known)
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise ModelError(f"model_type {kind!r} is no causal language model and no known family; known: {known}")
+        raise ModelError(f"model_type {kind!r} is no causal language model and no known family; known", known)
     return TEXT
 
 
@@ -148,11 +148,11 @@ def _linear_modules(model: Any, family: Family, scope: Scope) -> list[str]:
 
     pattern = {"vision": family.tower, "projector": family.projector, "language": family.language}[scope]
     if pattern is None:
-        raise ModelError(f"a {family.name} model has no Linear module in the scope {scope!r}; leave it out")
+        raise ModelError("", f"a {family.name} model has no Linear module in the scope {scope!r}", "leave it out")
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     names = [name for name in linear if re.fullmatch(pattern, name)]
     if not names:
-        raise ModelError(f"no module of this {family.name} model matches {pattern!r} (scope {scope!r})")
+        raise ModelError("", f"no module of this {family.name} model matches {pattern!r} (scope {scope!r})")
     return names if scope != "vision" else _used(names, model.config)
 
 
@@ -176,11 +176,11 @@ def limit_pixels(
     Raises ModelError where the family cannot keep to the limits.
     """
     if family.pixel_limits == "none":
-        raise ModelError("a text model takes no images: leave min_pixels and max_pixels out")
+        raise ModelError("a text model takes no images", "leave min_pixels and max_pixels out")
     images = processor.image_processor
     low, high = _bounds(images, family, min_pixels, max_pixels)
     if not 0 < low <= high:
-        raise ModelError(f"min_pixels {low} and max_pixels {high} must be 0 < min_pixels <= max_pixels")
+        raise ModelError("", f"min_pixels {low} and max_pixels {high} must be 0 < min_pixels <= max_pixels")
     match family.pixel_limits:
         case "area":
             _limit_area(images, low, high)
@@ -206,7 +206,7 @@ def _limit_area(images: Any, min_pixels: int, max_pixels: int) -> None:
     """The edges in ``size`` are areas here; an image's sides are rounded to whole visual tokens within them."""
     cell = (images.patch_size * images.merge_size) ** 2
     if max_pixels < cell:
-        raise ModelError(f"max_pixels {max_pixels} is less than one visual token of this model, {cell} pixels")
+        raise ModelError("", f"max_pixels {max_pixels} is less than one visual token of this model, {cell} pixels")
     images.size = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
 
 
@@ -219,8 +219,9 @@ def _square(images: Any) -> int:
 def _require(area: int, min_pixels: int, max_pixels: int) -> None:
     if not min_pixels <= area <= max_pixels:
         raise ModelError(
-            f"this model gives images {area} pixels, which is not in {min_pixels} to {max_pixels}; "
-            f"set min_pixels and max_pixels around {area}"
+            "",
+            f"this model gives images {area} pixels, which is not in {min_pixels} to {max_pixels}",
+            f"set min_pixels and max_pixels around {area}",
         )
 
 
@@ -229,7 +230,7 @@ def _limit_tiles(images: Any, min_pixels: int, max_pixels: int) -> None:
     fewest = max(images.min_patches, math.ceil(min_pixels / tile))
     most = min(images.max_patches, max_pixels // tile)
     if fewest > most:
-        raise ModelError(f"no number of tiles of {tile} pixels lies within {min_pixels} to {max_pixels} pixels")
+        raise ModelError("", f"no number of tiles of {tile} pixels lies within {min_pixels} to {max_pixels} pixels")
     images.min_patches, images.max_patches = fewest, most
 
 
@@ -244,9 +245,9 @@ def _limit_edge(images: Any, min_pixels: int, max_pixels: int) -> None:
 def _limit_grids(images: Any, min_pixels: int, max_pixels: int, config: Any | None) -> None:
     grids = [grid for grid in images.image_grid_pinpoints if min_pixels <= grid[0] * grid[1] <= max_pixels]
     if not grids:
-        raise ModelError(f"this model has no grid of tiles within {min_pixels} to {max_pixels} pixels")
+        raise ModelError("", f"this model has no grid of tiles within {min_pixels} to {max_pixels} pixels")
     if config is None and len(grids) < len(images.image_grid_pinpoints):
-        raise ModelError("this model's grids stand in its configuration too: give limit_pixels that config")
+        raise ModelError("this model's grids stand in its configuration too", "give limit_pixels that config")
     images.image_grid_pinpoints = grids
     if config is not None:
         config.image_grid_pinpoints = grids

@@ -16,9 +16,9 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from vlm_ft.models.tiny.family import GRID, SIDE, VISION_SIZES, TinyFamily, text_sizes
-from vlm_ft.models.tiny.templates import published
-from vlm_ft.models.tiny.tokenizer import Vocabulary
+from vlm_ft.bases.tiny.family import GRID, SIDE, VISION_SIZES, TinyFamily, text_sizes
+from vlm_ft.bases.tiny.templates import published
+from vlm_ft.bases.tiny.tokenizer import Vocabulary
 
 POOLED = (GRID // 2) ** 2  # visual tokens of an image, Gemma3
 _SQUARE = {"height": SIDE, "width": SIDE}

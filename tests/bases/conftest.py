@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from vlm_ft.models.tiny import TINY
+from vlm_ft.bases.tiny import TINY
 
 
 @dataclass(frozen=True)

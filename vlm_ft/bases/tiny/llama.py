@@ -6,9 +6,9 @@ from typing import Any
 
 from transformers import LlamaConfig
 
-from vlm_ft.models.tiny.family import TinyFamily, text_sizes
-from vlm_ft.models.tiny.templates import published
-from vlm_ft.models.tiny.tokenizer import Vocabulary
+from vlm_ft.bases.tiny.family import TinyFamily, text_sizes
+from vlm_ft.bases.tiny.templates import published
+from vlm_ft.bases.tiny.tokenizer import Vocabulary
 
 WORDS = Vocabulary(
     eos="<|eot_id|>",

@@ -30,8 +30,9 @@ def within_budget(processor: Any, image_token_id: int, images: Sequence[Image], 
     least = _tokens(processor, image_token_id, _lowered(sizes, SMALLEST))
     if least > budget:
         raise DataError(
-            f"{len(images)} photos take {least} image tokens at their smallest, more than image_tokens {budget}; "
-            "raise it, lower pixels.minimum, or show fewer photos"
+            "",
+            f"{len(images)} photos take {least} image tokens at their smallest, more than image_tokens {budget}",
+            "raise it, lower pixels.minimum, or show fewer photos",
         )
     low, high = float(SMALLEST), float(max(width * height for width, height in sizes))
     for _ in range(_STEPS):

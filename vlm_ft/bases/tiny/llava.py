@@ -20,9 +20,9 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from vlm_ft.models.tiny.family import GRID, PATCH, SIDE, VISION_SIZES, TinyFamily, text_sizes
-from vlm_ft.models.tiny.templates import LLAVA_INTERLEAVE, LLAVA_ONEVISION, LLAVA_VICUNA
-from vlm_ft.models.tiny.tokenizer import Vocabulary
+from vlm_ft.bases.tiny.family import GRID, PATCH, SIDE, VISION_SIZES, TinyFamily, text_sizes
+from vlm_ft.bases.tiny.templates import LLAVA_INTERLEAVE, LLAVA_ONEVISION, LLAVA_VICUNA
+from vlm_ft.bases.tiny.tokenizer import Vocabulary
 
 _SQUARE = {"height": SIDE, "width": SIDE}
 _GRIDS = [[SIDE, SIDE], [SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]  # pixels, height x width

@@ -14,8 +14,8 @@ import torch
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.task import Task
-from vlm_ft.grammar import FollowGrammar, Grammars, longest_answer, unpacked
-from vlm_ft.models.load import load_base
+from vlm_ft.bases.load import load_base
+from vlm_ft.decoding.grammar import FollowGrammar, Grammars, longest_answer, unpacked
 from vlm_ft.tasks import TASKS
 
 

@@ -21,9 +21,9 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
-from vlm_ft.models.tiny.family import TinyFamily, text_sizes
-from vlm_ft.models.tiny.templates import published
-from vlm_ft.models.tiny.tokenizer import Vocabulary
+from vlm_ft.bases.tiny.family import TinyFamily, text_sizes
+from vlm_ft.bases.tiny.templates import published
+from vlm_ft.bases.tiny.tokenizer import Vocabulary
 
 STOPS = ("<|im_end|>", "<|endoftext|>")
 _SPECIALS = (
