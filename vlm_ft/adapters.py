@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.bases.base_ref import BaseRef
+from vlm_ft.bases.limits import Limits
+from vlm_ft.bases.parts import Part, Tuning
 from vlm_ft.errors import AdapterError
 from vlm_ft.recipe import Tiling
 
@@ -39,11 +41,18 @@ class Card(Strict):
     tiling: Tiling | None = Field(default=None, description="how large photos are cut up, in training and in answers")
     dtype: str | None = Field(default=None, description="of the base's weights, where the recipe named one")
     quantize: Literal["nf4", "int8"] | None = None
-    scope: tuple[str, ...] = ()
+    tuned: dict[Part, Tuning] = Field(default_factory=dict, description="what was trained of each part of the base")
+    inputs: tuple[Literal["photo", "text"], ...] = Field(default=("photo", "text"), description="what its rows show")
     method: str = "sft"
+    loss_on: Literal["decisions", "answer"] = Field(default="answer", description="what of an answer was learned")
     provenance: Provenance
     training: dict[str, Any] = Field(default_factory=dict, description="steps, seconds, losses, machine")
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on `test`, by field")
+
+    @property
+    def limits(self) -> Limits:
+        """What its images and rows are held to."""
+        return Limits(self.pixels, self.image_tokens)
 
     @property
     def notice(self) -> str:

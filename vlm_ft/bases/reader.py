@@ -1,0 +1,211 @@
+"""`Reader`: what turns text and images into a base's tensors. It holds no weights and may go to data workers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from PIL.Image import Image, Resampling
+
+from vlm_ft.bases.budget import within_budget
+from vlm_ft.bases.families import Family, family_of
+from vlm_ft.bases.limits import Limits
+from vlm_ft.bases.locate import locate
+from vlm_ft.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A base's tokenizer and processor with its limits, and the facts about its family.
+
+    `image_token_id` is -1 for a text base; `max_length` is the most tokens of a sequence; `place` and `revision` are
+    where the processor came from.
+    """
+
+    name: str
+    place: str
+    revision: str | None
+    processor: Any
+    family: Family
+    image_token_id: int
+    max_length: int
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer inside the processor, or the processor itself for a text base."""
+        return getattr(self.processor, "tokenizer", self.processor)
+
+    @property
+    def sees(self) -> bool:
+        """Whether it takes images."""
+        return self.family.sees
+
+    def limited(self, limits: Limits) -> Reader:
+        """The same base under other limits: a processor of its own, so that readers never share a setting.
+
+        Raises `ModelError` where the family cannot keep to them.
+        """
+        if limits == self.limits:
+            return self
+        processor = read_processor(self.name, self.place, self.revision, self.family)
+        if limits.pixels is not None:
+            limit_pixels(processor, self.family, *limits.pixels)
+        return replace(self, processor=processor, limits=limits)
+
+    def fitted(self, images: Sequence[Image]) -> list[Image]:
+        """The images within the limits that the processor does not keep by itself (grids, tokens of a row).
+
+        Raises `DataError` where even the smallest photos take more tokens than the row may.
+        """
+        photos = list(images)
+        if self.family.pixel_limits == "grids" and self.limits.pixels is not None:
+            photos = [_within_grid(photo, self.processor.image_processor, *self.limits.pixels) for photo in photos]
+        if self.limits.image_tokens is None or not photos or not self.sees:
+            return photos
+        return within_budget(self.processor, self.image_token_id, photos, self.limits.image_tokens)
+
+    @property
+    def most_pixels(self) -> int | None:
+        """The most pixels of one image that reach the tower; None for a text base."""
+        if not self.sees:
+            return None
+        images = self.processor.image_processor
+        match self.family.pixel_limits:
+            case "area":
+                return int(images.size["longest_edge"])
+            case "edge":
+                return int(images.size["longest_edge"]) ** 2
+            case "grids":
+                most = max(int(height * width) for height, width in images.image_grid_pinpoints)
+                return min(most, self.limits.pixels[1]) if self.limits.pixels else most
+            case "tiles":
+                return _square(images) * int(images.max_patches)
+        return _square(images)
+
+
+def open_reader(name: str, *, revision: str | None = None, limits: Limits | None = None) -> Reader:
+    """The reader of a base by Hub name, local folder, or ``compact``; only its configuration and tokenizer are read.
+
+    Raises `ModelError` where they cannot be had, or the family cannot keep to the limits.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from transformers import AutoConfig
+
+    place = locate(name)
+    try:
+        config = AutoConfig.from_pretrained(place, revision=revision)
+    except (OSError, ValueError, HFValidationError) as error:
+        raise unavailable(name, error) from error
+    family = family_of(config)
+    image_token = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
+    reader = Reader(
+        name=name,
+        place=place,
+        revision=revision,
+        processor=read_processor(name, place, revision, family),
+        family=family,
+        image_token_id=-1 if image_token is None else int(image_token),
+        max_length=int(config.get_text_config().max_position_embeddings),
+    )
+    return reader.limited(limits or Limits())
+
+
+def read_processor(name: str, place: str, revision: str | None, family: Family) -> Any:
+    """The processor, or the tokenizer of a text base; it pads with something."""
+    from transformers import AutoProcessor, AutoTokenizer
+
+    try:
+        processor = (AutoProcessor if family.sees else AutoTokenizer).from_pretrained(place, revision=revision)
+    except (OSError, ValueError, ImportError) as error:
+        raise unavailable(name, error) from error
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return processor
+
+
+def unavailable(name: str, error: Exception) -> ModelError:
+    """The error for a base that a library cannot load."""
+    reason = re.sub(r"\s+", " ", str(error)).strip()[:160]
+    return ModelError(
+        f"base {name}", f"cannot be loaded ({reason})", "check the name, the network, or give a local folder"
+    )
+
+
+def limit_pixels(processor: Any, family: Family, min_pixels: int, max_pixels: int) -> None:
+    """Keep each image that `processor` gives the tower between two areas, in pixels.
+
+    A family that cuts images into tiles keeps to the smaller of this and its own limit, and an overview tile comes on
+    top. A family of one fixed square has nothing to limit. Raises `ModelError` where the family cannot keep to them.
+    """
+    match family.pixel_limits:
+        case "area":
+            _limit_area(processor.image_processor, min_pixels, max_pixels)
+        case "tiles":
+            _limit_tiles(processor.image_processor, min_pixels, max_pixels)
+        case "edge":
+            _limit_edge(processor.image_processor, min_pixels, max_pixels)
+        case "grids":
+            _grids(processor.image_processor, min_pixels, max_pixels)
+
+
+def _outside(problem: str) -> ModelError:
+    return ModelError("pixels", problem, "change pixels.minimum and pixels.maximum")
+
+
+def _limit_area(images: Any, min_pixels: int, max_pixels: int) -> None:
+    """The edges in ``size`` are areas here; an image's sides are rounded to whole visual tokens within them."""
+    cell = (images.patch_size * images.merge_size) ** 2
+    if max_pixels < cell:
+        raise _outside(f"maximum {max_pixels} is less than one visual token of this model, {cell} pixels")
+    images.size = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
+
+
+def _square(images: Any) -> int:
+    """The area in pixels of the one square that this image processor makes."""
+    size = getattr(images, "crop_size", None) or images.size
+    return int(size["height"] * size["width"])
+
+
+def _limit_tiles(images: Any, min_pixels: int, max_pixels: int) -> None:
+    tile = _square(images)
+    fewest = max(images.min_patches, math.ceil(min_pixels / tile))
+    most = min(images.max_patches, max_pixels // tile)
+    if fewest > most:
+        raise _outside(f"no number of tiles of {tile} pixels lies within {min_pixels} to {max_pixels} pixels")
+    images.min_patches, images.max_patches = fewest, most
+
+
+def _limit_edge(images: Any, min_pixels: int, max_pixels: int) -> None:
+    """Images are scaled, up or down, to this longest edge; a square one then has the largest area."""
+    tile = int(images.max_image_size["longest_edge"])
+    edge = min(int(images.size["longest_edge"]), max(1, math.isqrt(max_pixels) // tile) * tile)
+    if not min_pixels <= edge**2 <= max_pixels:
+        raise _outside(f"this model's smallest image has {edge**2} pixels, outside {min_pixels} to {max_pixels}")
+    images.size = {"longest_edge": edge}
+
+
+def _grids(images: Any, min_pixels: int, max_pixels: int) -> list[tuple[int, int]]:
+    grids = [
+        (height, width) for height, width in images.image_grid_pinpoints if min_pixels <= height * width <= max_pixels
+    ]
+    if not grids:
+        raise _outside(f"this model has no grid of tiles within {min_pixels} to {max_pixels} pixels")
+    return grids
+
+
+def _within_grid(photo: Image, images: Any, min_pixels: int, max_pixels: int) -> Image:
+    """The photo scaled into the allowed grid that shows most of it.
+
+    The model derives a photo's grid from its size and the grids of its configuration, so the grids stay and the
+    photo changes: what just fits into a grid is never given a larger one.
+    """
+    width, height = photo.size
+    scales = [min(grid[0] / height, grid[1] / width) for grid in _grids(images, min_pixels, max_pixels)]
+    scale = max(scales)
+    size = max(1, math.floor(width * scale)), max(1, math.floor(height * scale))
+    return photo if size == photo.size else photo.resize(size, Resampling.BICUBIC)
