@@ -19,8 +19,7 @@ from torch import Tensor
 from datasets_vision.example import Example, Picture, Turn, View
 from datasets_vision.images import open_image
 from vlm_ft.answers.form import Form
-from vlm_ft.bases.budget import within_budget
-from vlm_ft.bases.load import Base
+from vlm_ft.bases.reader import Reader
 from vlm_ft.decoding.grammar import Grammars
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import LossOn
@@ -51,17 +50,17 @@ Batch = dict[str, Any]
 
 
 class Conversation:
-    """Turns rows into tokens for one base.
+    """Turns rows into tokens for one base; it needs the base's reader, never its weights.
 
     What is supervised of an answer: all of it, or with `loss_on` "decisions" the tokens that the form's grammar
     leaves open, each among those that it allows there. Constrained decoding writes the rest by itself.
     """
 
-    def __init__(self, base: Base, loss_on: LossOn = "answer") -> None:
-        self.base = base
-        self.grammars = Grammars(base.tokenizer) if loss_on == "decisions" else None
-        self.tokenizer = base.tokenizer
-        self._special = special_tokens(base)
+    def __init__(self, reader: Reader, loss_on: LossOn = "answer") -> None:
+        self.reader = reader
+        self.grammars = Grammars(reader.tokenizer) if loss_on == "decisions" else None
+        self.tokenizer = reader.tokenizer
+        self._special = special_tokens(reader)
 
     def messages(self, row: Row) -> list[dict[str, Any]]:
         """The chat messages of the prompt; images belong to the first user turn.
@@ -69,7 +68,7 @@ class Conversation:
         Users and assistants take turns, the user first, as most templates demand: neighbouring turns of one speaker
         are one message.
         """
-        system = [self._message("system", row.form.prompt)] if self.base.family.system_role else []
+        system = [self._message("system", row.form.prompt)] if self.reader.family.system_role else []
         constant = "" if system else row.form.prompt
         opening = () if row.turns and row.turns[0].role == "user" else (Turn("user", ""),)
         messages = []
@@ -81,7 +80,7 @@ class Conversation:
 
     def _message(self, role: str, text: str, images: int = 0) -> dict[str, Any]:
         text = self._as_text(text)
-        if not self.base.vision:
+        if not self.reader.sees:
             return {"role": role, "content": text}
         content: list[dict[str, str]] = [{"type": "image"}] * images
         if text or not images:
@@ -110,14 +109,14 @@ class Conversation:
 
     @property
     def _template(self) -> Any:
-        return getattr(self.base.processor, "chat_template", None) or self.tokenizer.chat_template
+        return getattr(self.reader.processor, "chat_template", None) or self.tokenizer.chat_template
 
     def _render(self, messages: list[dict[str, Any]], **options: Any) -> Any:
-        return self.base.processor.apply_chat_template(messages, tokenize=False, **options)
+        return self.reader.processor.apply_chat_template(messages, tokenize=False, **options)
 
     def _plain(self, row: Row) -> str:
         """A base without a chat template: images, instruction, turns, a line break."""
-        image = getattr(self.base.processor, "image_token", "")
+        image = getattr(self.reader.processor, "image_token", "")
         texts = [row.form.prompt, *(turn.text for turn in row.turns if turn.text)]
         return image * len(row.images) + self._as_text("\n".join(texts)) + "\n"
 
@@ -166,7 +165,7 @@ class Conversation:
         batch["input_ids"] = _padded(ids, int(self.tokenizer.pad_token_id), side)
         batch["attention_mask"] = _padded([torch.ones_like(row) for row in ids], 0, side)
         for key, values in kinds.items():
-            suffix = dict([self.base.family.suffix_token_type or (key, 0)]).get(key, 0)
+            suffix = dict([self.reader.family.suffix_token_type or (key, 0)]).get(key, 0)
             joined = [
                 torch.cat([value, torch.full_like(tail, suffix)])
                 for value, tail in zip(values, completions, strict=True)
@@ -189,30 +188,20 @@ class Conversation:
         options: dict[str, Any] = {"padding": True, "return_tensors": "pt", "add_special_tokens": not begun}
         if not any(images):
             return dict(self.tokenizer(texts, **options))
-        if not self.base.vision:
-            raise DataError(f"base {self.base.ref.name}", "is a text model and takes no images", "choose a vision base")
-        batch = dict(self.base.processor(text=texts, images=images, **options))
+        if not self.reader.sees:
+            raise DataError(f"base {self.reader.name}", "is a text model and takes no images", "choose a vision base")
+        batch = dict(self.reader.processor(text=texts, images=images, **options))
         batch.pop("labels", None)  # PaliGemma's processor always adds them
         return batch
 
     def _photos(self, row: Row) -> list[Image]:
         """The row's photos, lowered where they are held to a budget of tokens."""
-        photos = [opened(image) for image in row.images]
-        if self.base.image_tokens is None or not photos or not self.base.vision:
-            return photos
-        return within_budget(self.base.processor, self.image_token_id, photos, self.base.image_tokens)
+        return self.reader.fitted([opened(image) for image in row.images])
 
     def lengths(self, row: Row) -> tuple[int, int]:
         """Tokens in all, and image tokens among them."""
         batch = self.encode([row], supervised=row.target is not None)
-        return int(batch["input_ids"].shape[1]), int((batch["input_ids"] == self.image_token_id).sum())
-
-    @property
-    def image_token_id(self) -> int:
-        """The id that stands for a piece of an image, -1 for a text base."""
-        config = self.base.model.config
-        found = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
-        return -1 if found is None else int(found)
+        return int(batch["input_ids"].shape[1]), int((batch["input_ids"] == self.reader.image_token_id).sum())
 
     def view(self, row: Row) -> list[tuple[str, bool]]:
         """The row as the model reads it: (text, supervised?) pieces; runs of image tokens are folded."""
@@ -221,22 +210,22 @@ class Conversation:
         ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
         start = 0
         for end in range(1, len(ids) + 1):
-            if end < len(ids) and _sort(ids, labels, end, self.image_token_id) == _sort(
-                ids, labels, start, self.image_token_id
+            if end < len(ids) and _sort(ids, labels, end, self.reader.image_token_id) == _sort(
+                ids, labels, start, self.reader.image_token_id
             ):
                 continue
-            is_image = ids[start] == self.image_token_id
+            is_image = ids[start] == self.reader.image_token_id
             text = f"[{end - start} image tokens]" if is_image else str(self.tokenizer.decode(ids[start:end]))
             pieces.append((text, labels[start] != IGNORED))
             start = end
         return pieces
 
 
-def special_tokens(base: Base) -> list[str]:
+def special_tokens(reader: Reader) -> list[str]:
     """The texts that the tokenizer or the processor takes for more than text."""
-    added = [token.content for token in base.tokenizer.added_tokens_decoder.values() if token.special]
-    image = [token] if isinstance(token := getattr(base.processor, "image_token", None), str) else []
-    return sorted({*added, *base.tokenizer.all_special_tokens, *image})
+    added = [token.content for token in reader.tokenizer.added_tokens_decoder.values() if token.special]
+    image = [token] if isinstance(token := getattr(reader.processor, "image_token", None), str) else []
+    return sorted({*added, *reader.tokenizer.all_special_tokens, *image})
 
 
 def _sort(ids: list[int], labels: list[int], position: int, image_token: int) -> tuple[bool, bool]:

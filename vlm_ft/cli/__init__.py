@@ -88,12 +88,12 @@ def train(
     check: Annotated[bool, typer.Option(help="stop at errors in the data (vlm-ft data check)")] = True,
 ) -> None:
     """Tune an adapter as a recipe says."""
-    from vlm_ft.training.run import rehearse
     from vlm_ft.training.run import train as run
+    from vlm_ft.training.show import dry_run as show
 
     loaded = recipe_of(recipe, settings, task)
     if dry_run:
-        rehearse(loaded, console())
+        show(loaded, console())
         return
     run(loaded, out or Path("runs") / loaded.name, resume=resume, check=check, console=console())
 

@@ -107,9 +107,11 @@ def data_check(
 
     loaded, terminal, ruler = recipe_of(recipe, settings, task), console(), None
     if base:
-        from vlm_ft.training.ruler import BaseRuler
+        from vlm_ft.bases.reader import open_reader
+        from vlm_ft.lengths import Ruler
 
-        ruler = BaseRuler(loaded)
+        reader = open_reader(loaded.base, revision=loaded.revision, limits=loaded.limits)
+        ruler = Ruler(reader, loaded.training.max_length)
     with terminal.status("reading") as status:
         report = check(
             loaded,

@@ -51,7 +51,8 @@ class Grammars:
     def decisions(self, form: Form, answer: Sequence[int]) -> tuple[list[bool], Tensor] | None:
         """Token by token of a written answer whether the grammar left a choice there, and what could be chosen.
 
-        The choices are (decisions, words of 32 bits), as `unpacked` reads them. The end of the turn is no decision.
+        The choices are (decisions, words of 32 bits), as `unpacked` reads them. The token that ends the turn is a
+        decision among all tokens, so that a model that writes without the grammar also stops.
         None for an answer that the grammar does not take: some tokenizers write a space first.
         """
         matcher, forced = self.matcher(form), list[int]()
@@ -68,7 +69,8 @@ class Grammars:
             if not matcher.consume_token(token):
                 return None
             forced = forced[1:]
-        decided += [False] * (len(answer) - len(decided))
+        rest = len(answer) - len(decided)
+        decided += [True, *[False] * (rest - 1)] if rest else []  # a bitmask is all ones until it is filled
         return decided, choices[torch.tensor(decided, dtype=torch.bool)]
 
 

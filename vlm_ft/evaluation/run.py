@@ -86,7 +86,7 @@ def _rival(recipe: Recipe, card: Card, dataset: Dataset, engine: Engine) -> Riva
         return None
     return RivalPlan(
         seconds=float(card.training["seconds"]),
-        side=_side(engine.base.processor),
+        side=_side(engine.base.reader.processor),
         flips=flips_of(recipe.augment),
         seed=recipe.training.seed,
     )

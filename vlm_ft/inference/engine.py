@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import ModulesToSaveWrapper
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import GenerationConfig, LogitsProcessorList
+from torch import nn
 
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.bases.families import limit_pixels
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base, load_base
-from vlm_ft.conversation import Batch, Conversation, Row, moved, opened
-from vlm_ft.decoding.grammar import FollowGrammar, Grammars, longest_answer
+from vlm_ft.conversation import Conversation, Row, moved, opened
+from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
 from vlm_ft.inference.request import BASE, Request
 from vlm_ft.inference.tiling import predict_tiled
 from vlm_ft.recipe import Tiling
 
-Seen = tuple[tuple[int, int] | None, int | None]
-"""Least and most pixels of an image, most image tokens of a row; None: as the base has it."""
-
+MIXABLE = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""What PEFT mixes of several adapters that trained it in full."""
 BARE = "__base__"  # PEFT's own word for rows without an adapter
 
 
@@ -46,9 +46,9 @@ class Engine:
         self._model: Any = base.model
         self._slots: dict[str, str] = {}  # our name -> PEFT's name, which may hold no dot
         self._lock = threading.Lock()  # the Qwen families keep rope_deltas as module state
-        self._conversations: dict[Seen, Conversation] = {}
-        self._stops = stop_tokens(base)
-        self._grammars = Grammars(base.tokenizer, self._vocabulary, self._stops)
+        self._alone: set[str] = set()  # adapters that PEFT cannot mix with others in one batch
+        self._conversations: dict[Limits, Conversation] = {}
+        self._decoder = FormDecoder(base)
         for name, folder in (folders or {}).items():
             self.add(name, folder)
 
@@ -68,10 +68,6 @@ class Engine:
             name = card.name if card.name not in names else f"{card.name} ({folder})"
             names[name] = folder
         return cls(loaded, names, batch_size=batch_size)
-
-    @property
-    def _vocabulary(self) -> int:
-        return int(self.base.model.get_output_embeddings().weight.shape[0])
 
     def add(self, name: str, folder: Path) -> None:
         """Make an adapter resident. Raises `AdapterError` where it is another base's, or its tensors miss."""
@@ -97,6 +93,16 @@ class Engine:
             ) from error
         self._slots[name] = slot
         self.cards[name] = card
+        if not self._mixes(slot, card):
+            self._alone.add(name)
+
+    def _mixes(self, slot: str, card: Card) -> bool:
+        """Whether a batch may hold this adapter beside others: plain LoRA, and single layers trained in full."""
+        seeing = any(card.tuned.get(part, "frozen") != "frozen" for part in ("vision", "projector"))
+        if "dora" in card.tuned.values() or (seeing and not self.base.family.mixed_adapters_with_vision):
+            return False
+        full = [module for module in self._model.modules() if isinstance(module, ModulesToSaveWrapper)]
+        return all(isinstance(m.original_module, MIXABLE) for m in full if slot in m.modules_to_save)
 
     def _load(self, slot: str, folder: Path) -> None:
         with warnings.catch_warnings():
@@ -111,7 +117,9 @@ class Engine:
     def _drop(self, slot: str) -> None:
         """Undo a load that failed half-way: the base and the other adapters answer as before."""
         for module in self.base.model.modules():
-            if isinstance(module, BaseTunerLayer):
+            if isinstance(module, BaseTunerLayer) or (
+                isinstance(module, ModulesToSaveWrapper) and slot in module.modules_to_save
+            ):
                 module.delete_adapter(slot)
         if not self._slots:
             self._model = self.base.model
@@ -130,8 +138,12 @@ class Engine:
             replace(answer, derived=form.derive(answer.values)) for form, answer in zip(forms, answers, strict=True)
         ]
 
+    def _settings(self, request: Request) -> Card | None:
+        """The card whose limits and tiling a request follows; None: the base's own."""
+        return self.cards.get(request.like or request.adapter)
+
     def _tiling(self, request: Request) -> Tiling | None:
-        card = self.cards.get(request.adapter)
+        card = self._settings(request)
         if request.tiling == "card":
             return card.tiling if card is not None else None
         return None if request.tiling == "none" else request.tiling
@@ -140,7 +152,7 @@ class Engine:
         """As `predict`, every photo whole."""
         forms = [self._form(request) for request in requests]
         results: dict[int, Prediction] = {}
-        groups: dict[tuple[Any, ...], list[tuple[int, Row, str]]] = defaultdict(list)
+        groups: dict[tuple[Limits, int, str | None], list[tuple[int, Row, str]]] = defaultdict(list)
         for index, (request, form) in enumerate(zip(requests, forms, strict=True)):
             try:
                 images = tuple(opened(image) for image in request.images)
@@ -169,84 +181,56 @@ class Engine:
     def _fits(self, request: Request) -> None:
         if not request.images and not request.turns:
             raise DataError("request", "neither image nor text", "give at least one")
-        if request.images and not self.base.vision:
+        if request.images and not self.base.reader.sees:
             raise DataError(f"base {self.base.ref.name}", "takes no images", "send text, or choose a vision adapter")
-
-    def _group(self, request: Request) -> tuple[Any, ...]:
-        """What may share a batch: one pixel limit, images or none, and one adapter where mixing is not exact."""
         card = self.cards.get(request.adapter)
-        mixable = self._mixable and len(request.images) <= 1  # PEFT takes one entry of the tower's batch for a row
-        seen = (card.pixels, card.image_tokens) if card else (None, None)
-        return (seen, len(request.images), None if mixable else request.adapter)
+        if card and card.inputs == ("photo",) and not request.images:
+            raise DataError("request", "has no photo, and this adapter has learned from photos only", "add a photo")
 
-    def _conversation(self, seen: Seen) -> Conversation:
-        """The prompts of adapters with these limits of pixels and image tokens; each has a processor of its own."""
-        if seen not in self._conversations:
-            pixels, image_tokens = seen
-            processor = copy.deepcopy(self.base.processor)
-            if pixels is not None:
-                limit_pixels(processor, self.base.family, *pixels, config=self.base.model.config)
-            limited = replace(self.base, processor=processor, image_tokens=image_tokens)
-            self._conversations[seen] = Conversation(limited)
-        return self._conversations[seen]
+    def _group(self, request: Request) -> tuple[Limits, int, str | None]:
+        """What may share a batch: the limits, the number of images, and one adapter where mixing is not exact."""
+        card = self._settings(request)
+        limits = card.limits if card else Limits()
+        mixes = request.adapter not in self._alone and len(request.images) <= 1  # PEFT takes an image for a row
+        return limits, len(request.images), None if mixes else request.adapter
 
-    @property
-    def _mixable(self) -> bool:
-        """Whether one batch may hold several adapters: PEFT mixes plain LoRA; some towers fold the batch away."""
-        plain = all(not self._model.peft_config[slot].use_dora for slot in self._slots.values())
-        seeing = any({"vision", "projector"} & set(card.scope) for card in self.cards.values())
-        return plain and (self.base.family.mixed_adapters_with_vision or not seeing)
+    def _conversation(self, limits: Limits) -> Conversation:
+        """The prompts of adapters with these limits."""
+        if limits not in self._conversations:
+            self._conversations[limits] = Conversation(self.base.reader.limited(limits))
+        return self._conversations[limits]
 
-    def _answer(self, rows: list[Row], names: list[str], seen: Seen) -> list[Prediction]:
-        limit = self.base.max_length
+    def _answer(self, rows: list[Row], names: list[str], limits: Limits) -> list[Prediction]:
+        limit = self.base.reader.max_length
         with self._lock, torch.inference_mode():
-            batch = self._conversation(seen).encode(rows)
+            batch = self._conversation(limits).encode(rows)
             lengths = batch["attention_mask"].sum(1).tolist()
             if max(lengths) < limit:
-                return self._written(rows, names, batch)
+                generate = partial(self._generate, names)
+                return self._decoder.decode(generate, moved(batch, self.base.device), [row.form for row in rows])
         answers = [
             Prediction.failed(f"prompt of {length} tokens does not fit the base's {limit}; shorten the text")
             for length in lengths
         ]
         fitting = [place for place, length in enumerate(lengths) if length < limit]
         if fitting:  # one that is too long is no reason to refuse its neighbours
-            shorter = self._answer([rows[place] for place in fitting], [names[place] for place in fitting], seen)
+            shorter = self._answer([rows[place] for place in fitting], [names[place] for place in fitting], limits)
             for place, answer in zip(fitting, shorter, strict=True):
                 answers[place] = answer
         return answers
 
-    def _written(self, rows: list[Row], names: list[str], encoded: Batch) -> list[Prediction]:
-        batch = moved(encoded, self.base.device)
-        length = batch["input_ids"].shape[1]
-        matchers = [self._grammars.matcher(row.form) for row in rows]
-        written = self._generate(
-            batch,
-            names,
-            logits_processor=LogitsProcessorList([FollowGrammar(matchers, length, self._vocabulary, self._stops[0])]),
-            generation_config=GenerationConfig(
-                do_sample=False,
-                max_new_tokens=min(self.base.max_length - length, max(longest_answer(row.form) for row in rows)),
-                eos_token_id=list(self._stops),
-                pad_token_id=self.base.tokenizer.pad_token_id,
-            ),
-        )
-        texts = self.base.tokenizer.batch_decode(
-            written[:, length:], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return [read_answer(row.form, text) for row, text in zip(rows, texts, strict=True)]
-
-    def _generate(self, batch: dict[str, Any], names: list[str], **options: Any) -> torch.Tensor:
+    def _generate(self, names: list[str], **options: Any) -> torch.Tensor:
         if not self._slots:
-            return self.base.model.generate(**batch, **options)  # type: ignore[no-any-return]
+            return self.base.model.generate(**options)  # type: ignore[no-any-return]
         wanted = set(names)
         if len(wanted) > 1:
             slots = [self._slots.get(name, BARE) for name in names]
-            return self._model.generate(**batch, adapter_names=slots, **options)  # type: ignore[no-any-return]
+            return self._model.generate(adapter_names=slots, **options)  # type: ignore[no-any-return]
         if wanted == {BASE}:
             with self._model.disable_adapter():
-                return self._model.generate(**batch, **options)  # type: ignore[no-any-return]
+                return self._model.generate(**options)  # type: ignore[no-any-return]
         self._model.set_adapter(self._slots[wanted.pop()], inference_mode=True)
-        return self._model.generate(**batch, **options)  # type: ignore[no-any-return]
+        return self._model.generate(**options)  # type: ignore[no-any-return]
 
 
 def _base_of(name: str | None, card: Card | None) -> Base:
@@ -261,23 +245,6 @@ def _base_of(name: str | None, card: Card | None) -> Base:
         dtype=card.dtype,
         quantize=card.quantize,
     )
-
-
-def read_answer(form: Form, text: str) -> Prediction:
-    """A written answer as a prediction; one that does not fit is an error value."""
-    try:
-        values = form.read(text)
-    except FormError as error:
-        return Prediction.failed(str(error), raw=text)
-    return Prediction(fields={name: FieldValue(value) for name, value in values.items()}, raw=text)
-
-
-def stop_tokens(base: Base) -> tuple[int, ...]:
-    """The tokens that end an answer: the tokenizer's, the generation config's."""
-    configured = base.model.generation_config.eos_token_id
-    listed = configured if isinstance(configured, list) else [configured]
-    found = {token for token in (*listed, base.tokenizer.eos_token_id) if token is not None}
-    return tuple(sorted(found))
 
 
 def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:

@@ -22,7 +22,8 @@ BASE = "base"
 class Request:
     """Images and turns for one adapter; `form` overrules the adapter's own, and the bare base needs one.
 
-    `tiling`: how a large photo is cut up; "card": as the adapter learned, "none": not at all.
+    `tiling`: how a large photo is cut up; "card": as the adapter learned, "none": not at all. `like`: the adapter
+    whose limits and tiling a request to the bare base follows, so that the two can be compared.
     """
 
     images: tuple[Picture | Image, ...] = ()
@@ -30,6 +31,7 @@ class Request:
     adapter: str = BASE
     form: Form | None = None
     tiling: Tiling | Literal["card", "none"] = "card"
+    like: str | None = None
 
 
 class Predictor(Protocol):

@@ -16,6 +16,8 @@ from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items
 from vlm_ft.answers.task import Values
 from vlm_ft.conversation import Batch, Conversation, Row
 from vlm_ft.data.cases import Case
+from vlm_ft.training.methods import Method
+from vlm_ft.training.methods.sft import SFT
 
 
 class Collator:
@@ -25,28 +27,35 @@ class Collator:
     """
 
     def __init__(
-        self, conversation: Conversation, form: Form, cases: Sequence[Case], preset: str = "none", seed: int = 0
+        self,
+        conversation: Conversation,
+        form: Form,
+        cases: Sequence[Case],
+        preset: str = "none",
+        seed: int = 0,
+        method: Method = SFT,
     ) -> None:
         self.conversation = conversation
+        self.method = method
         self.form = form
         self.cases = cases
         self.preset = preset
         self.seed = seed
         self.epoch = 0
 
-    def row(self, index: int) -> Row:
-        """The row of a case, augmented; only observed fields are asked."""
+    def rows(self, index: int) -> Sequence[Row]:
+        """The rows of a case, augmented; only observed fields are asked."""
         case = self.cases[index]
         images: tuple[Picture | Image, ...] = case.example.images
         values = case.values
         if self.preset != "none" and images:
             images, values = self._augmented([open_image(picture) for picture in case.example.images], values, index)
-        form = self.form.narrow(values)
-        return Row(form, case.example.turns, images, form.target(values))
+        return self.method.rows(self.form, case, images, values)
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
         """Indices to tensors (batch, length) and the family's image tensors."""
-        return self.conversation.encode([self.row(feature["index"]) for feature in features], supervised=True)
+        rows = [row for feature in features for row in self.rows(feature["index"])]
+        return self.conversation.encode(rows, supervised=True)
 
     def _augmented(self, images: Sequence[Image], values: Values, index: int) -> tuple[tuple[Image, ...], Values]:
         """The same draw on all images of a case; its boxes follow."""

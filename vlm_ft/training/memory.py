@@ -7,16 +7,16 @@ fused attention) under full recomputation: one hidden state a layer is kept, one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from vlm_ft.bases.families import family_of, linear_modules
+from vlm_ft.bases.families import family_of
 from vlm_ft.bases.hub import HUB_BASES, HubBase
-from vlm_ft.recipe import AdapterSettings, Scope
+from vlm_ft.bases.parts import PARTS, low_rank_modules, part_of, settled
+from vlm_ft.recipe import AdapterSettings
 
 BF16, FP32 = 2, 4  # bytes
 NF4 = 4.127 / 8  # bytes a weight with double quantization (Dettmers et al. 2023, section 3)
@@ -59,9 +59,9 @@ def need(name: str, base: HubBase, adapter: AdapterSettings, row: LongestRow, ba
     model = base.empty()
     linear = sum(module.weight.numel() for module in _quantized(model))
     whole = sum(parameter.numel() for parameter in model.parameters())
-    trainable = _lora(model, base, adapter)
+    trainable = _trainable(model, base, adapter)
     tokens = row.text_tokens + row.images * base.image_tokens(row.pixels)
-    seen = batch_size * (tokens - row.text_tokens) if "vision" in adapter.scope else 0
+    seen = batch_size * (tokens - row.text_tokens) if adapter.asked.get("vision", "frozen") != "frozen" else 0
     activations = _activations(base, tokens * batch_size) + _tower_activations(base, seen)
     rest = trainable * (FP32 + FP32 + ADAMW) + activations + CUDA_CONTEXT
     return Need(name, tokens, whole * BF16 + rest, linear * NF4 + (whole - linear) * BF16 + rest)
@@ -89,11 +89,18 @@ def _quantized(model: nn.Module) -> list[nn.Linear]:
     return [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
 
 
-def _lora(model: nn.Module, base: HubBase, adapter: AdapterSettings) -> int:
-    """Elements of the adapter's matrices."""
-    scope: Sequence[Scope] = adapter.scope if base.vision else ("language",)
-    targets = linear_modules(model, family_of(model.config), scope)
+def _trainable(model: nn.Module, base: HubBase, adapter: AdapterSettings) -> int:
+    """Elements that train: the adapter's matrices, and parts in full."""
+    family = family_of(model.config)
+    words, _ = settled(adapter.asked, model, family, projector_untrained=False, quantized=False)
+    full = [part for part in PARTS if words[part] == "full"]
+    whole = sum(p.numel() for name, p in model.named_parameters() if part_of(name, family) in full)
+    targets = [
+        name for part in PARTS if words[part] in ("lora", "dora") for name in low_rank_modules(model, family, part)
+    ]
+    if not targets:
+        return whole
     with_lora = inject_adapter_in_model(
         LoraConfig(r=adapter.rank, target_modules=targets), model, low_cpu_mem_usage=True
     )
-    return sum(parameter.numel() for name, parameter in with_lora.named_parameters() if "lora_" in name)
+    return int(whole + sum(p.numel() for name, p in with_lora.named_parameters() if "lora_" in name))

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vlm_ft.conversation import Batch, Conversation, moved
+from datasets_vision.images import image_size
+from vlm_ft.conversation import Batch, moved
+from vlm_ft.data.cases import Case
 from vlm_ft.errors import DataError
+from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Training
 from vlm_ft.training.collate import Collator
-from vlm_ft.training.loss import answer_loss
-from vlm_ft.training.methods import uses_bf16
 from vlm_ft.training.plan import Cost
+from vlm_ft.training.trainer import uses_bf16
 
 REHEARSED = 2  # steps that are timed, after one that warms up
 
@@ -27,7 +29,8 @@ REHEARSED = 2  # steps that are timed, after one that warms up
 class Lengths:
     """Tokens of the longest row, and in all; text tokens and image tokens of the rows with the most.
 
-    `refused`: rows whose answers the grammar does not take, learned whole.
+    `most_images` and `most_pixels` are of the case with the most, as the base sees them. `refused`: rows whose answers
+    the grammar does not take, which are learned whole.
     """
 
     rows: int
@@ -35,35 +38,52 @@ class Lengths:
     total: int
     most_text_tokens: int
     most_image_tokens: int
+    most_images: int
+    most_pixels: int
     refused: int
 
 
-def check_lengths(collators: Sequence[Collator], limit: int) -> Lengths:
-    """Measure every row as training will read it. Raises `DataError` naming the rows that do not fit: none is cut."""
-    rows = longest = total = most_text = most_image = refused = 0
+def check_lengths(collator: Collator, cases: Sequence[Case], ruler: Ruler) -> Lengths:
+    """Measure every row as training will read it, its photos by their headers alone.
+
+    Raises `DataError` naming the rows that do not fit: none is cut.
+    """
+    found: list[tuple[int, int]] = []
     too_long: list[str] = []
-    for collator in collators:
-        for index, case in enumerate(collator.cases):
-            rows += 1
-            row = collator.row(index)
+    images = pixels = refused = 0
+    for case in cases:
+        sizes = [image_size(image) for image in case.example.images]
+        images = max(images, len(sizes))
+        pixels = max([pixels, *(math.prod(size) for size in sizes)])
+        for row in collator.method.rows(collator.form, case, (), case.values):
             refused += collator.conversation.refused(row)
-            tokens, image_tokens = collator.conversation.lengths(row)
-            longest, total = max(longest, tokens), total + tokens
-            most_text, most_image = max(most_text, tokens - image_tokens), max(most_image, image_tokens)
-            if tokens > limit:
-                too_long.append(f"{case.example.source or case.example.id} ({tokens} tokens)")
+            found.append(ruler.lengths(row.form, row.turns, sizes, row.target or ""))
+            if found[-1][0] > ruler.limit:
+                too_long.append(f"{case.example.source or case.example.id} ({found[-1][0]} tokens)")
     if too_long:
         shown = ", ".join(too_long[:3]) + (f" and {len(too_long) - 3} more" if len(too_long) > 3 else "")
         raise DataError(
-            f"{len(too_long)} rows exceed {limit} tokens",
+            f"{len(too_long)} rows exceed {ruler.limit} tokens",
             shown,
             "raise training.max_length, lower pixels.maximum, or shorten the texts (rows are never cut)",
         )
-    return Lengths(rows, longest, total, most_text, most_image, refused)
+    return Lengths(
+        rows=len(found),
+        longest=max(tokens for tokens, _ in found),
+        total=sum(tokens for tokens, _ in found),
+        most_text_tokens=max(tokens - seen for tokens, seen in found),
+        most_image_tokens=max(seen for _, seen in found),
+        most_images=images,
+        most_pixels=min(pixels, ruler.most_pixels or 0),
+        refused=refused,
+    )
 
 
 def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: Training) -> Cost:
-    """Time real forward and backward passes on rows from all over the set; no weight changes."""
+    """Time real forward and backward passes on rows from all over the set; no weight changes.
+
+    The model must be as training will run it, activation checkpointing included.
+    """
     count = min(settings.batch_size, len(train.cases))
     features = [{"index": place * len(train.cases) // count} for place in range(count)]  # neighbours are alike
     model.train()
@@ -74,7 +94,7 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
             began = time.perf_counter()
             for _ in range(settings.accumulate):
                 started = time.perf_counter()
-                loss = _loss(model, train(features), train.conversation, settings.precision)
+                loss = _loss(model, train, train(features), settings.precision)
                 forwards.append(_now() - started)
                 loss.backward()  # type: ignore[no-untyped-call]
             steps.append(_now() - began)
@@ -90,10 +110,10 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def _loss(model: nn.Module, batch: Batch, conversation: Conversation, precision: str) -> Tensor:
-    device = conversation.base.device
+def _loss(model: nn.Module, collator: Collator, batch: Batch, precision: str) -> Tensor:
+    device = next(model.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(precision)):
-        return answer_loss(model, moved(batch, device))
+        return collator.method.loss(model, moved(batch, device), None)
 
 
 def peak_memory() -> int:

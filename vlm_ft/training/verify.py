@@ -1,7 +1,9 @@
-"""After training: did the adapter move, did the base stay, does the stored adapter do what the trained one does?"""
+"""After training: did the trained part move, did the rest stay, does what was saved do what was trained?"""
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,56 +11,102 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from vlm_ft.bases.load import Base
 from vlm_ft.conversation import Conversation, Row, moved
 from vlm_ft.errors import AdapterError
 
-SAMPLED = 4096  # values of each base parameter that go into the checksum
-TOLERANCE = 1e-3  # of a logit: two runs of the same arithmetic on other memory layouts
+SAMPLED = 4096  # values of each frozen tensor that go into the checksum
+TOLERANCES = {torch.float32: 1e-3}
+"""Of a logit, relative to the largest: two runs of the same arithmetic on other memory layouts."""
+COARSE = 3e-2
+"""The same where weights have 16 bits or fewer: 2**-8 at each of some dozen roundings in a row."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the card keeps: tensors that moved, of how many; logits changed and reproduced, at most by so much."""
+
+    tensors_moved: int
+    tensors: int
+    probe_change: float
+    reload_difference: float
+
+    def asdict(self) -> dict[str, Any]:
+        """For the card."""
+        return asdict(self)
 
 
 def checksum(model: nn.Module) -> Tensor:
-    """(parameters,) sums over the first values of every parameter that is no adapter's."""
-    frozen = [parameter for name, parameter in model.named_parameters() if "lora_" not in name]
-    return torch.stack([p.detach().flatten()[:SAMPLED].double().sum().cpu() for p in frozen])
+    """(tensors,) sums over the first values of every frozen parameter and every buffer."""
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    return torch.stack([t.detach().flatten()[:SAMPLED].double().sum().cpu() for t in [*frozen, *model.buffers()]])
 
 
-def adapter_state(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the adapter's tensors."""
-    return {name: p.detach().clone() for name, p in model.named_parameters() if "lora_" in name}
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the trained tensors."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def verify(
-    model: PeftModel, folder: Path, conversation: Conversation, probe: Row, before: dict[str, Tensor], base_sum: Tensor
-) -> dict[str, Any]:
-    """What the card keeps as proof; the probe's logits are of its last prompt token.
+@dataclass(frozen=True)
+class Witness:
+    """What is known of the trained model once it is gone: its probe's logits, tensors that moved, and of how many."""
 
-    Raises `AdapterError` where no adapter tensor moved, the base changed, or the stored adapter answers otherwise
-    than the trained one. Leaves `model`'s base without adapters.
+    logits: Tensor
+    moved: int
+    tensors: int
+
+
+def witness(
+    model: nn.Module,
+    folder: Path,
+    conversation: Conversation,
+    probe: Row,
+    before: dict[str, Tensor],
+    frozen: Tensor,
+) -> Witness:
+    """Check that what was trained moved and the rest did not; the probe's logits are of its last prompt token.
+
+    Raises `AdapterError` where no trained tensor moved, or a frozen one did.
     """
-    after = adapter_state(model)
-    moved = sum(not torch.equal(before[name], after[name]) for name in before)
-    if moved == 0:
-        raise AdapterError(f"adapter {folder}", f"training moved none of {len(before)} tensors", "check scope and rate")
-    if not torch.equal(checksum(model), base_sum):
-        raise AdapterError(f"adapter {folder}", "the base's weights changed in training", "do not use it, report this")
-    trained = probe_logits(model, conversation, probe)
-    base = model.unload()
-    bare = probe_logits(base, conversation, probe)
-    reloaded_model = PeftModel.from_pretrained(base, str(folder))
-    reloaded = probe_logits(reloaded_model, conversation, probe)
-    reloaded_model.unload()
-    change, drift = float((reloaded - bare).abs().max()), float((reloaded - trained).abs().max())
+    after = trained_state(model)
+    moved_count = sum(not torch.equal(before[name], after[name]) for name in before)
+    if moved_count == 0:
+        raise AdapterError(folder, f"training moved none of {len(before)} tensors", "check adapter and learning_rate")
+    if not torch.equal(checksum(model), frozen):
+        raise AdapterError(folder, "frozen weights changed in training", "do not use it, and report this")
+    return Witness(probe_logits(model, conversation, probe), moved_count, len(before))
+
+
+def verify(seen: Witness, folder: Path, conversation: Conversation, probe: Row, base: Base) -> Proof:
+    """Compare the trained model with what was saved, loaded onto a base fresh from disk.
+
+    Raises `AdapterError` where the saved adapter changes nothing, or answers otherwise than the trained model.
+    """
+    bare = probe_logits(base.model, conversation, probe)
+    reloaded = probe_logits(saved(base, folder), conversation, probe)
+    change, drift = float((reloaded - bare).abs().max()), float((reloaded - seen.logits).abs().max())
     if change == 0:
-        raise AdapterError(f"adapter {folder}", "loads but changes no logit of the probe", "do not use it, report this")
-    if drift > TOLERANCE * max(1.0, float(trained.abs().max())):
-        raise AdapterError(f"adapter {folder}", f"reloaded logits differ by {drift:.3g}", "do not use it, report this")
-    return {"tensors_moved": moved, "tensors": len(before), "probe_change": change, "reload_difference": drift}
+        raise AdapterError(folder, "loads but changes no logit of the probe", "do not use it, and report this")
+    tolerance = COARSE if base.quantized else TOLERANCES.get(base.model.dtype, COARSE)
+    if drift > tolerance * max(1.0, float(seen.logits.abs().max())):
+        raise AdapterError(folder, f"reloaded logits differ by {drift:.3g}", "do not use it, and report this")
+    return Proof(seen.moved, seen.tensors, change, drift)
+
+
+def saved(base: Base, folder: Path) -> nn.Module:
+    """What the folder holds: the base under its adapter, or a model of its own."""
+    if not (folder / "adapter_config.json").is_file():
+        return type(base.model).from_pretrained(folder, dtype=base.model.dtype).to(base.device)  # type: ignore[no-any-return]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Found missing adapter keys")
+        model: nn.Module = PeftModel.from_pretrained(base.model, str(folder))
+        return model
 
 
 def probe_logits(model: nn.Module, conversation: Conversation, row: Row) -> Tensor:
     """(vocabulary,) logits after the row's prompt, in float32."""
     model.eval()
-    batch = moved(conversation.encode([row]), conversation.base.device)
+    batch = moved(conversation.encode([row]), next(model.parameters()).device)
     with torch.inference_mode():
         logits: Tensor = model(**batch).logits
     return logits[0, -1].float().cpu()

@@ -1,0 +1,127 @@
+"""Make a base trainable as a recipe says: low-rank adapters, parts in full, everything else frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.utils.constants import DUMMY_TARGET_MODULES
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from transformers import set_seed
+
+from vlm_ft.bases.families import Family
+from vlm_ft.bases.load import Base
+from vlm_ft.bases.parts import PARTS, Part, Tuning, leaf_modules, low_rank_modules, part_of, plain_name, settled
+from vlm_ft.errors import ModelError
+from vlm_ft.recipe import AdapterSettings, Training
+
+UNTRAINED_RATE = 2.0
+"""A projector with random weights learns at this multiple of the learning rate, unless the recipe says otherwise."""
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A model ready to train: a PEFT model, or the plain one in full training; the word of each part, and notes."""
+
+    model: Any
+    family: Family
+    words: Mapping[Part, Tuning]
+    notes: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model itself is trained, so that a model folder is saved rather than an adapter."""
+        return trains_whole_model(self.words)
+
+
+def trains_whole_model(words: Mapping[Part, Tuning]) -> bool:
+    """The language model in full and no low-rank part: nothing that an adapter folder could hold more cheaply."""
+    return words["language"] == "full" and not {"lora", "dora"} & set(words.values())
+
+
+def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: bool = False) -> Attached:
+    """The base with what its recipe trains; everything else is frozen, and batch norms stay in evaluation mode.
+
+    `checkpointing`: activations are recomputed in the backward pass. Raises `ModelError` for settings that the base
+    cannot follow.
+    """
+    words, notes = settled(
+        settings.asked,
+        base.model,
+        base.family,
+        projector_untrained=base.projector_untrained,
+        quantized=base.quantized,
+    )
+    if {"lora", "dora"} <= set(words.values()):
+        raise ModelError(
+            "adapter", "lora and dora cannot be combined in one adapter", "choose one of them for all parts"
+        )
+    set_seed(seed)
+    if base.quantized:
+        _keep_unpacked(base.model)
+    if checkpointing:
+        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+    _still_batch_norms(base.model)
+    if trains_whole_model(words):
+        for name, parameter in base.model.named_parameters():
+            part = part_of(name, base.family) or "language"
+            parameter.requires_grad_(words[part] == "full")
+        return Attached(base.model, base.family, words, tuple(notes))
+    low_rank = [name for part in PARTS if words[part] in ("lora", "dora") for name in _layers(base, part)]
+    full = [name for part in PARTS if words[part] == "full" for name in leaf_modules(base.model, base.family, part)]
+    model = get_peft_model(
+        base.model,
+        LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            use_dora="dora" in words.values(),
+            target_modules=low_rank or DUMMY_TARGET_MODULES,
+            modules_to_save=full or None,
+        ),
+    )
+    return Attached(model, base.family, words, tuple(notes))
+
+
+def _layers(base: Base, part: Part) -> list[str]:
+    return low_rank_modules(base.model, base.family, part)
+
+
+def part_rates(attached: Attached, base: Base, settings: AdapterSettings, training: Training) -> dict[str, float]:
+    """The learning rate of each part."""
+    rates: dict[str, float] = dict.fromkeys(PARTS, training.learning_rate)
+    if base.projector_untrained and attached.words["projector"] == "full":
+        rates["projector"] = UNTRAINED_RATE * training.learning_rate
+    return rates | {str(part): rate for part, rate in settings.rates.items()}
+
+
+def parameter_groups(attached: Attached, rates: Mapping[str, float], weight_decay: float) -> list[dict[str, Any]]:
+    """The optimiser's groups: a learning rate by part, no decay on biases and norms (vectors)."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in attached.model.named_parameters():
+        if parameter.requires_grad:
+            part = part_of(plain_name(name), attached.family) or "language"
+            groups.setdefault((rates[part], weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+def _keep_unpacked(model: Any) -> None:
+    """bitsandbytes repacks 4-bit weights on a CPU at the first evaluation, for a product that has no gradient."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _still_batch_norms(model: nn.Module) -> None:
+    """`Trainer` calls `model.train()`, which would move running statistics that no adapter stores."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.register_forward_pre_hook(_evaluate)
+
+
+def _evaluate(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    module.training = False

@@ -1,0 +1,8 @@
+"""The methods of training, by the name that a recipe gives."""
+
+from vlm_ft.training.methods.method import Method
+from vlm_ft.training.methods.sft import SFT
+
+__all__ = ["METHODS", "Method"]
+
+METHODS: dict[str, Method] = {method.name: method for method in (SFT,)}

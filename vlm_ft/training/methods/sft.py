@@ -1,0 +1,49 @@
+"""Supervised fine-tuning: how surprising the right tokens are among those that could be written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.task import Values
+from vlm_ft.conversation import CHOICES, IGNORED, Batch, Row
+from vlm_ft.data.cases import Case
+from vlm_ft.decoding.grammar import narrowed
+from vlm_ft.errors import DataError
+from vlm_ft.training.methods.method import Images, Method
+
+
+def _rows(form: Form, case: Case, images: Images, values: Values) -> Sequence[Row]:
+    """One row: the prompt of the observed fields, and their answer."""
+    asked = form.narrow(values)
+    return (Row(asked, case.example.turns, tuple(images), asked.target(values)),)
+
+
+def answer_loss(model: Any, batch: Batch, count: Tensor | int | None = None) -> Tensor:
+    """The cross-entropy of the supervised tokens, in nats, summed and divided by `count`, by default their number.
+
+    Where the batch has choices, the probability is shared among them alone: constrained decoding picks from these,
+    and nothing is spent on pushing down what the grammar forbids anyway. The head runs only at positions that some
+    row of the batch supervises.
+    """
+    inputs = {key: value for key, value in batch.items() if key not in ("labels", CHOICES)}
+    targets = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # the token after each position
+    supervised = targets != IGNORED
+    heads = supervised.any(0)  # (length,)
+    logits = model(**inputs, use_cache=False, logits_to_keep=heads).logits  # (batch, heads, vocabulary)
+    chosen = narrowed(logits[supervised[:, heads]].float(), batch.get(CHOICES))  # (supervised, vocabulary)
+    total = functional.cross_entropy(chosen, targets[supervised], reduction="sum")
+    return total / torch.as_tensor(supervised.sum() if count is None else count).clamp(min=1)
+
+
+def _require(cases: Sequence[Case]) -> None:
+    if not any(case.values for case in cases):
+        raise DataError("method sft", "no training example states an answer", "check the labels")
+
+
+SFT = Method(name="sft", rows=_rows, loss=answer_loss, require=_require)

@@ -1,0 +1,105 @@
+"""Everything that stands before step 0: the data, the base, what is trained of it, the lengths of the rows."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vlm_ft.bases.load import Base, load_base
+from vlm_ft.conversation import Conversation
+from vlm_ft.data.cases import Case, Dataset, load
+from vlm_ft.data.checks import inspect
+from vlm_ft.lengths import Ruler
+from vlm_ft.recipe import Recipe, Training
+from vlm_ft.training.attach import Attached, attach, part_rates
+from vlm_ft.training.collate import Collator
+from vlm_ft.training.methods import METHODS, Method
+from vlm_ft.training.rehearse import Lengths, check_lengths
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that could start: `rates` are the learning rates of the parts, `fresh` loads its base from disk again."""
+
+    dataset: Dataset
+    base: Base
+    attached: Attached
+    train: Collator
+    tune: Collator | None
+    lengths: Lengths
+    rates: Mapping[str, float]
+    fresh: Callable[[], Base]
+
+    @property
+    def conversation(self) -> Conversation:
+        """The builder of every row."""
+        return self.train.conversation
+
+    @property
+    def method(self) -> Method:
+        """How rows become a loss."""
+        return self.train.method
+
+
+def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = False) -> Prepared:
+    """Read the data, load the base, check every row's length, attach what is trained.
+
+    With `check` an error in the data (`vlm_ft.data.checks`) is raised before the base is loaded.
+    """
+    dataset = load(recipe, splits_file)
+    if check:
+        inspect(dataset, recipe).stop_at_errors()
+    method = METHODS["sft"]
+    method.require(dataset.cases["train"])
+    fresh = base_of(recipe)
+    base = fresh()
+    training = recipe.training
+    conversation = Conversation(base.reader, training.loss_on)
+
+    def collator(cases: Sequence[Case], preset: str) -> Collator:
+        return Collator(conversation, dataset.form, cases, preset, training.seed, method)
+
+    train = collator(dataset.cases["train"], recipe.augment)
+    tune = collator(dataset.cases["tune"], "none") if dataset.cases["tune"] else None
+    lengths = check_lengths(
+        train, [*dataset.cases["train"], *dataset.cases["tune"]], Ruler(base.reader, training.max_length)
+    )
+    attached = attach(base, recipe.adapter, training.seed, checkpointing=_checkpoints(training))
+    rates = part_rates(attached, base, recipe.adapter, training)
+    return Prepared(dataset, base, attached, train, tune, lengths, rates, fresh)
+
+
+def base_of(recipe: Recipe) -> Callable[[], Base]:
+    """What loads the recipe's base, each time anew."""
+
+    def fresh() -> Base:
+        gc.collect()  # an earlier one may still hold the GPU's memory
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return load_base(
+            recipe.base,
+            revision=recipe.revision,
+            dtype=recipe.dtype,
+            attention=recipe.attention,
+            quantize=recipe.quantize,
+            limits=recipe.limits,
+        )
+
+    return fresh
+
+
+def workers(settings: Training, dataset: Dataset) -> int:
+    """Processes that decode and augment: as the recipe says, else up to four where there are photos and cores."""
+    if settings.workers is not None:
+        return settings.workers
+    photos = any(case.example.images for case in dataset.cases["train"])
+    return min(4, (os.cpu_count() or 1) // 2) if photos else 0
+
+
+def _checkpoints(settings: Training) -> bool:
+    return torch.cuda.is_available() if settings.checkpointing is None else settings.checkpointing

@@ -1,0 +1,104 @@
+"""What a run prints before it starts: data, trained parts, rows, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vlm_ft.bases.parts import part_sizes
+from vlm_ft.recipe import Recipe
+from vlm_ft.training.memory import GIB, LongestRow, needs
+from vlm_ft.training.plan import Plan, plan
+from vlm_ft.training.prepare import Prepared, prepare
+from vlm_ft.training.rehearse import measure
+
+SHOWN_ROWS = 3
+SHOWN_SET_ASIDE = 10
+
+
+def dry_run(recipe: Recipe, console: Console) -> None:
+    """Show what a run would be, from real rows and real steps; nothing is trained or written."""
+    prepared = prepare(recipe)
+    announce(recipe, prepared, console)
+    for index in range(min(SHOWN_ROWS, len(prepared.train.cases))):
+        console.rule(f"row {index + 1}: {prepared.train.cases[index].example.id}")
+        for row in prepared.train.rows(index):
+            console.print(render(prepared.conversation.view(row)))
+    console.rule()
+    lengths, limit = prepared.lengths, prepared.base.reader.max_length
+    console.print(
+        f"tokens: longest row {lengths.longest} of {limit}, mean {lengths.total / lengths.rows:.0f}, "
+        f"at most {lengths.most_image_tokens} of images"
+    )
+    cost = measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
+    where = "on the GPU" if torch.cuda.is_available() else "resident"
+    settled: Plan = plan(recipe.training, len(prepared.train.cases), cost)
+    console.print(f"{settled}; {cost.peak_bytes / GIB:.2f} GiB {where} at the peak")
+    console.print(memory_table(recipe, prepared))
+
+
+def announce(recipe: Recipe, prepared: Prepared, console: Console) -> None:
+    """Print what is about to be trained: data, form, trainable share."""
+    dataset = prepared.dataset
+    counts = ", ".join(f"{role} {count}" for role, count in dataset.counts.items() if count)
+    console.print(f"[bold]{recipe.name}[/]  {dataset.form.title}: {counts}; set aside {len(dataset.set_aside)}")
+    for entry in dataset.set_aside[:SHOWN_SET_ASIDE]:
+        console.print(f"  set aside {entry.place}: {entry.reason}", style="yellow", markup=False)
+    if len(dataset.set_aside) > SHOWN_SET_ASIDE:
+        more = len(dataset.set_aside) - SHOWN_SET_ASIDE
+        console.print(f"  … and {more} more: vlm-ft data read shows all", style="yellow")
+    for note in (*dataset.notes, *prepared.attached.notes, *_notes(recipe, prepared)):
+        console.print(f"  note: {note}", style="yellow", markup=False)
+    if dataset.form.notice:
+        console.print(f"  {dataset.form.notice}", markup=False)
+    console.print(size_table(prepared))
+
+
+def _notes(recipe: Recipe, prepared: Prepared) -> list[str]:
+    notes = []
+    lengths, reader = prepared.lengths, prepared.base.reader
+    if lengths.refused:
+        notes.append(
+            f"{lengths.refused} of {lengths.rows} answers are tokenized otherwise than the form's grammar writes them "
+            "(some tokenizers add a space), so every token of them is learned"
+        )
+    if recipe.pixels and reader.family.pixel_limits == "fixed":
+        notes.append(
+            f"pixels: this base sees every photo as {reader.most_pixels} pixels, so the setting changes nothing"
+        )
+    return notes
+
+
+def render(pieces: Sequence[tuple[str, bool]]) -> Text:
+    """A row's tokens as text; what is supervised stands out."""
+    text = Text()
+    for piece, supervised in pieces:
+        text.append(f"⟦{piece}⟧" if supervised else piece, style="bold green" if supervised else "dim")
+    return text
+
+
+def size_table(prepared: Prepared) -> Table:
+    """Parameters by part, how many of them train, and how fast."""
+    table = Table("part", "trained", "learning rate", "parameters", "trainable", "share")
+    for row in part_sizes(prepared.attached.model, prepared.base.family):
+        word = prepared.attached.words.get(row.part, "")  # type: ignore[call-overload]
+        rate = f"{prepared.rates[row.part]:g}" if word not in ("", "frozen") else ""
+        share = f"{row.trainable / row.total:.2%}" if row.total else "-"
+        table.add_row(row.part, word, rate, f"{row.total:,}", f"{row.trainable:,}", share)
+    return table
+
+
+def memory_table(recipe: Recipe, prepared: Prepared) -> Any:
+    """An estimate of what the same recipe needs with a base of the Hub; nothing is downloaded."""
+    lengths = prepared.lengths
+    row = LongestRow(lengths.most_text_tokens, lengths.most_images, lengths.most_pixels)
+    table = Table("one line away: base:", "tokens", "bf16", "quantize: nf4")
+    for need in needs(recipe.adapter, row, recipe.training.batch_size):
+        table.add_row(need.base, str(need.tokens), f"{need.bf16 / GIB:.0f} GiB", f"{need.nf4 / GIB:.0f} GiB")
+    table.caption = f"estimated for a GPU, {recipe.training.batch_size} rows at a time"
+    return table

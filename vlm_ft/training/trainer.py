@@ -1,0 +1,152 @@
+"""A recipe's training as a transformers `Trainer`: the loop, the checkpoints and the schedule are the library's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from vlm_ft.conversation import Batch
+from vlm_ft.recipe import Training
+from vlm_ft.training.attach import Attached, parameter_groups
+from vlm_ft.training.collate import Collator
+from vlm_ft.training.methods import Method
+from vlm_ft.training.plan import Plan
+
+
+class MethodTrainer(Trainer):  # type: ignore[misc]
+    """The library's trainer under a method's loss."""
+
+    def __init__(self, method: Method, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.method = method
+        self.model_accepts_loss_kwargs = True  # else some families' steps are means of their parts' means
+
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """The mean over the supervised tokens of all rows of a step, whatever their parts and processes."""
+        loss = self.method.loss(model, inputs, num_items_in_batch)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # their gradients are averaged
+        return loss
+
+    def prediction_step(
+        self, model: Any, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor, None, None]:
+        """The loss of a batch of `tune`."""
+        with torch.inference_mode(), self.compute_loss_context_manager():
+            return self.method.loss(model, self._prepare_inputs(inputs), None).detach(), None, None
+
+
+def trainer(
+    method: Method,
+    attached: Attached,
+    train: Collator,
+    tune: Collator | None,
+    settings: Training,
+    rates: Mapping[str, float],
+    plan: Plan,
+    *,
+    out: Path,
+    workers: int = 0,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> MethodTrainer:
+    """The trainer of one run; the collators make the tensors. `rates`: the learning rate of each part."""
+    stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience and tune is not None else []
+    groups = parameter_groups(attached, rates, settings.weight_decay)
+    made = MethodTrainer(
+        method,
+        model=attached.model,
+        args=_arguments(settings, plan, out, watched=tune is not None, workers=workers),
+        data_collator=Collators(train, tune or train),
+        train_dataset=Indices(len(train.cases)),
+        eval_dataset=Indices(len(tune.cases), training=False) if tune is not None else None,
+        optimizers=(torch.optim.AdamW(groups), None),
+        callbacks=[*callbacks, *stopping, FollowEpoch(train)],
+    )
+    made.remove_callback(PrinterCallback)
+    return made
+
+
+def uses_bf16(precision: str) -> bool:
+    """Whether to train under bf16 autocast: asked for, or "auto" where the hardware multiplies in it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    capable = torch.cpu.get_capabilities()
+    return bool(capable.get("avx512_bf16") or capable.get("amx_bf16"))
+
+
+def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, workers: int) -> TrainingArguments:
+    """`watched`: there is a `tune`, by whose loss the best checkpoint is kept."""
+    return TrainingArguments(
+        output_dir=str(out),
+        max_steps=plan.steps,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(settings.warmup * plan.steps),
+        bf16=uses_bf16(settings.precision),
+        eval_strategy="steps" if watched else "no",
+        eval_steps=plan.every,
+        save_strategy="steps",
+        save_steps=plan.every,
+        save_total_limit=2,
+        load_best_model_at_end=watched,
+        metric_for_best_model="eval_loss" if watched else None,
+        greater_is_better=False if watched else None,
+        logging_steps=max(1, min(10, plan.steps // 20)),
+        seed=settings.seed,
+        data_seed=settings.seed,
+        report_to=list(settings.report_to) or "none",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_num_workers=workers,
+        ddp_find_unused_parameters=False,
+    )
+
+
+class Collators:
+    """One collator for a trainer: training rows to one, tuning rows to the other."""
+
+    def __init__(self, train: Collator, tune: Collator) -> None:
+        self.by_role = {True: train, False: tune}
+
+    def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
+        """A batch holds rows of one role."""
+        return self.by_role[features[0]["training"]](features)
+
+
+class Indices(Dataset[dict[str, Any]]):
+    """The places of the cases; the collator looks them up."""
+
+    def __init__(self, count: int, *, training: bool = True) -> None:
+        self.count, self.training = count, training
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"index": index, "training": self.training}
+
+
+class FollowEpoch(TrainerCallback):  # type: ignore[misc]
+    """Sets the epoch that the collator draws for."""
+
+    def __init__(self, collator: Collator) -> None:
+        self.collator = collator
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the epoch's first batch is made; a resumed run enters in the midst of one, at 2.6 say."""
+        self.collator.epoch = int((state.epoch or 0) + 1e-6)  # a sum of steps that should be whole may fall short
