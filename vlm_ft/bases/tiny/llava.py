@@ -1,4 +1,4 @@
-"""Tiny LLaVA models: a CLIP or SigLIP tower, a two-layer projector, a Llama or Qwen language model."""
+"""Tiny LLaVA models: a CLIP, SigLIP or timm tower, a two-layer projector, a Llama or Qwen language model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
+    FastVlmConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaOnevisionConfig,
@@ -18,6 +19,7 @@ from transformers import (
     Qwen2Tokenizer,
     SiglipImageProcessor,
     SiglipVisionConfig,
+    TimmWrapperConfig,
 )
 
 from vlm_ft.bases.tiny.family import GRID, PATCH, SIDE, VISION_SIZES, TinyFamily, text_sizes
@@ -25,6 +27,8 @@ from vlm_ft.bases.tiny.templates import LLAVA_INTERLEAVE, LLAVA_ONEVISION, LLAVA
 from vlm_ft.bases.tiny.tokenizer import Vocabulary
 
 _SQUARE = {"height": SIDE, "width": SIDE}
+TIMM_STRIDE = 32  # pixels a position of the tower's features
+_TIMM_SQUARE = {"height": 2 * TIMM_STRIDE, "width": 2 * TIMM_STRIDE}
 _GRIDS = [[SIDE, SIDE], [SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]  # pixels, height x width
 
 VICUNA_WORDS = Vocabulary(eos="</s>", pad="<pad>", bos="<s>", others=("<image>",), adds_bos=True)
@@ -71,6 +75,17 @@ def _onevision(tokenizer: Any) -> Any:
     )
 
 
+def _timm_llama(tokenizer: Any) -> Any:
+    tower = TimmWrapperConfig(architecture="test_efficientnet", do_pooling=False)
+    tower.hidden_size = 256
+    return FastVlmConfig(
+        vision_config=tower,
+        text_config=LlamaConfig(**text_sizes(tokenizer), tie_word_embeddings=True),
+        image_token_id=_image_id(tokenizer),
+        tie_word_embeddings=True,
+    )
+
+
 def _clip_processor(tokenizer: Any) -> Any:
     images = CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=_SQUARE)
     return LlavaProcessor(
@@ -94,6 +109,17 @@ def _siglip_processor(tokenizer: Any) -> Any:
     )
 
 
+def _timm_processor(tokenizer: Any) -> Any:
+    return LlavaProcessor(
+        CLIPImageProcessor(size=_TIMM_SQUARE, do_center_crop=False),
+        tokenizer,
+        patch_size=TIMM_STRIDE,
+        vision_feature_select_strategy="full",
+        num_additional_image_tokens=0,
+        chat_template=tokenizer.chat_template,
+    )
+
+
 def _onevision_processor(tokenizer: Any) -> Any:
     return LlavaOnevisionProcessor(
         LlavaOnevisionImageProcessor(size=_SQUARE, image_grid_pinpoints=_GRIDS),
@@ -110,5 +136,6 @@ _QWEN_STOPS = ("<|im_end|>",)
 LLAVA = {
     "llava_clip_llama": TinyFamily(VICUNA_WORDS, LLAVA_VICUNA, _clip_llama, _clip_processor, ("</s>",)),
     "llava_siglip_qwen2": TinyFamily(QWEN_WORDS, LLAVA_INTERLEAVE, _siglip_qwen2, _siglip_processor, _QWEN_STOPS),
+    "fast_vlm": TinyFamily(QWEN_WORDS, LLAVA_INTERLEAVE, _timm_llama, _timm_processor, _QWEN_STOPS),
     "llava_onevision": TinyFamily(QWEN_WORDS, LLAVA_ONEVISION, _onevision, _onevision_processor, _QWEN_STOPS),
 }
