@@ -15,7 +15,8 @@ from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.evaluation.evaluate import ADAPTER, MAJORITY
 from vlm_ft.evaluation.run import evaluate_run
 from vlm_ft.recipe import Recipe, load_recipe
-from vlm_ft.training.run import begun, train
+from vlm_ft.runs import Run
+from vlm_ft.training.run import train
 
 RESULTS = "crossval.json"
 OWN = ("splits.folds", "splits.fold")
@@ -54,7 +55,7 @@ def _refuse(variants: Sequence[str], settings: Sequence[str]) -> None:
 
 
 def _fold(variant: str, run: Path, loaded: Recipe, console: Console) -> list[dict[str, Any]]:
-    kept, resumed = run / "fold.json", begun(run, loaded)
+    kept, resumed = run / "fold.json", Run(run).holds(loaded)
     if kept.exists():
         return _kept(kept)
     folder = train(loaded, run, resume=resumed, console=console)

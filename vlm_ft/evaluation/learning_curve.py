@@ -19,7 +19,8 @@ from vlm_ft.evaluation.evaluate import ADAPTER, MAJORITY
 from vlm_ft.evaluation.power_law import Foretold, Needed, Point, PowerLaw, doubts
 from vlm_ft.evaluation.run import evaluate_run
 from vlm_ft.recipe import load_recipe
-from vlm_ft.training.run import SPLITS, begun, train
+from vlm_ft.runs import Run
+from vlm_ft.training.run import train
 
 SIZES = (25, 50, 100, 200)
 RESULTS = "learning_curve"
@@ -80,7 +81,7 @@ def learning_curve(
     number of examples is foretold. Raises `RecipeError` where `out` holds trainings of another recipe.
     """
     base = load_recipe(recipe, settings)
-    dataset = load(base, out / SPLITS)
+    dataset = load(base, Run(out).splits)
     if not dataset.cases["test"]:
         raise DataError(f"recipe {base.name}", "no test examples", "give the test role a share")
     most = dataset.counts["train"]
@@ -118,12 +119,12 @@ def _point(
     if repeat:
         overlay += [f"splits.subset_seed={repeat}", f"training.seed={repeat}"]
     loaded = load_recipe(recipe, overlay)
-    resumed, kept = begun(run, loaded), run / "point.json"
+    resumed, kept = Run(run).holds(loaded), run / "point.json"
     if kept.exists():
         return _Trained.model_validate_json(kept.read_text(encoding="utf-8"))
     if not resumed:
         run.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(out / SPLITS, run / SPLITS)  # the same roles at every size
+        shutil.copyfile(Run(out).splits, Run(run).splits)  # the same roles at every size
     console.rule(f"{'all' if size is None else size} examples")
     folder = train(loaded, run, resume=resumed, console=console)
     evaluation = evaluate_run(run, rival=False, base=False, console=console)

@@ -13,34 +13,35 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from datasets_vision.augment import flips_of
-from vlm_ft.adapters import ADAPTER, Card, read_card
+from vlm_ft.adapters import Card, read_card
 from vlm_ft.data.cases import Dataset, load
 from vlm_ft.errors import AdapterError
 from vlm_ft.evaluation import report
 from vlm_ft.evaluation.evaluate import ADAPTER as SYSTEM
 from vlm_ft.evaluation.evaluate import Evaluation, RivalPlan, evaluate, rival_field
 from vlm_ft.inference.engine import Engine
-from vlm_ft.recipe import Recipe, load_recipe
-from vlm_ft.training.run import RECIPE, SPLITS
+from vlm_ft.recipe import Recipe
+from vlm_ft.runs import Run
 
 LARGEST_SIDE = 448  # pixels: a convnet from scratch gains nothing from more
 
 
 def evaluate_run(
-    run: Path,
+    folder: Path,
     *,
     rival: bool = True,
     base: bool = True,
     batch_size: int = 16,
     console: Console | None = None,
 ) -> Evaluation:
-    """Compare the systems on `test`, write ``run/evaluation`` (JSON, Markdown, HTML), put the figures on the card.
+    """Compare the systems on `test`, write the report into its folder, put the figures on the card.
 
     Raises `AdapterError` where the folder holds no finished run.
     """
     console = console or Console(stderr=True)
+    run = Run(folder)
     recipe, card, dataset = open_run(run)
-    engine = Engine.open([run / ADAPTER], batch_size=batch_size)
+    engine = Engine.open([run.adapter], batch_size=batch_size)
     with _shown(console) as progress:
         evaluation = evaluate(
             engine,
@@ -53,30 +54,25 @@ def evaluate_run(
             chunk=batch_size,
             progress=progress,
         )
-    folder = run / "evaluation"
-    report.write(evaluation, folder)
+    report.write(evaluation, run.evaluation)
     figures = {
         f"{metric.field or 'answer'}.{metric.name}": metric.model_dump() for metric in evaluation.systems[SYSTEM]
     }
-    card.model_copy(update={"metrics": figures}).write(run / ADAPTER)
+    card.model_copy(update={"metrics": figures}).write(run.adapter)
     console.print(summary(evaluation))
-    console.print(f"{folder / 'evaluation.html'}: pictures of the best, worst and wrong cases")
+    console.print(f"{run.evaluation / 'evaluation.html'}: pictures of the best, worst and wrong cases")
     return evaluation
 
 
-def open_run(run: Path) -> tuple[Recipe, Card, Dataset]:
+def open_run(run: Run) -> tuple[Recipe, Card, Dataset]:
     """The recipe, the card and the data of a finished run, in the roles that it trained with."""
-    if not (run / RECIPE).is_file():
-        raise AdapterError(run, f"holds no run of vlm-ft train (no {RECIPE})", "give a run folder")
-    recipe = load_recipe(run / RECIPE)
-    card = read_card(run / ADAPTER)
-    dataset = load(recipe, run / SPLITS)
+    if run.state == "empty":
+        raise AdapterError(run.folder, f"not a run of vlm-ft train (no {run.recipe_file.name})", "give a run folder")
+    recipe, card = run.recipe, read_card(run.adapter)
+    dataset = load(recipe, run.splits)
     if dataset.form.fingerprint != card.form.fingerprint:
-        raise AdapterError(
-            run,
-            f"its data now fill form {dataset.form.fingerprint}, the adapter answers {card.form.fingerprint}",
-            "restore the data, or train again",
-        )
+        problem = f"its data now fill form {dataset.form.fingerprint}, the adapter answers {card.form.fingerprint}"
+        raise AdapterError(run.folder, problem, "restore the data, or train again")
     return recipe, card, dataset
 
 

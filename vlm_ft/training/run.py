@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import PartialState
 from rich.console import Console
 
-from vlm_ft.adapters import ADAPTER, Card, Provenance
-from vlm_ft.errors import RecipeError
-from vlm_ft.recipe import Recipe, load_recipe
+from vlm_ft.adapters import Card, Provenance
+from vlm_ft.recipe import Recipe
+from vlm_ft.runs import Run
 from vlm_ft.training.attach import trains_whole_model
 from vlm_ft.training.plan import Plan, plan
 from vlm_ft.training.prepare import Prepared, prepare, workers
@@ -25,10 +23,6 @@ from vlm_ft.training.rehearse import measure, peak_memory
 from vlm_ft.training.show import announce
 from vlm_ft.training.trainer import trainer
 from vlm_ft.training.verify import Witness, checksum, trained_state, verify, witness
-
-PLAN = "plan.json"
-RECIPE = "recipe.yaml"
-SPLITS = "splits.jsonl"
 
 
 def train(
@@ -39,16 +33,16 @@ def train(
     Returns the adapter folder. Under `accelerate launch` only the first process writes. Raises `RecipeError` where
     `out` holds another run, or nothing to resume, and with `check` `DataError` where the data have an error.
     """
-    process = PartialState()
+    process, run = PartialState(), Run(out)
     console = console or Console(stderr=True)
     if not process.is_main_process:
         console.quiet = True
-    with _claimed(out, recipe, resume):
+    with run.claimed(recipe, resume=resume) if process.is_main_process else nullcontext():
         with process.main_process_first():
-            prepared = prepare(recipe, out / SPLITS, check=check and not resume)
+            prepared = prepare(recipe, run.splits, check=check and not resume)
         announce(recipe, prepared, console)
-        settled = _plan(recipe, prepared, out, resume, console)
-    folder, seen, history = _trained(recipe, prepared, settled, out, resume, console)
+        settled = _plan(recipe, prepared, run, resume, console)
+    folder, seen, history = _trained(recipe, prepared, settled, run, resume, console)
     process.wait_for_everyone()
     if not process.is_main_process:
         return folder
@@ -65,7 +59,7 @@ def train(
 
 
 def _trained(
-    recipe: Recipe, prepared: Prepared, settled: Plan, out: Path, resume: bool, console: Console
+    recipe: Recipe, prepared: Prepared, settled: Plan, run: Run, resume: bool, console: Console
 ) -> tuple[Path, Witness, dict[str, Any]]:
     """Run the trainer and save; nothing of what it returns holds the model."""
     attached = prepared.attached
@@ -79,16 +73,16 @@ def _trained(
         recipe.training,
         prepared.rates,
         settled,
-        out=out / "checkpoints",
+        out=run.checkpoints,
         workers=workers(recipe.training, prepared.dataset),
         callbacks=[ShowProgress(console), clock],
     )
-    running.train(resume_from_checkpoint=resume and _has_checkpoint(out))
+    running.train(resume_from_checkpoint=resume and run.has_checkpoint)
     seconds = clock.seconds
     running.accelerator.unwrap_model(attached.model, keep_fp32_wrapper=False)  # sheds the autocast of training
-    folder = out / ADAPTER
+    folder = run.adapter
     if running.is_world_process_zero():
-        draw_losses(running.state.log_history, out / "loss.png")
+        draw_losses(running.state.log_history, run.losses)
         attached.model.save_pretrained(str(folder))
         if attached.whole:
             prepared.base.reader.processor.save_pretrained(str(folder))
@@ -96,59 +90,9 @@ def _trained(
     return folder, seen, _history(running.state, seconds)
 
 
-@contextmanager
-def _claimed(out: Path, recipe: Recipe, resume: bool) -> Iterator[None]:
-    """The run's folder, let go where a mistake of the user's keeps the run from starting."""
-    stood, kept_roles = out.exists(), (out / SPLITS).exists()
-    _claim(out, recipe, resume)
-    try:
-        yield
-    except BaseException:
-        if not resume:
-            (out / RECIPE).unlink(missing_ok=True)
-            (out / PLAN).unlink(missing_ok=True)
-            if not kept_roles:
-                (out / SPLITS).unlink(missing_ok=True)
-            if not stood:
-                out.rmdir()
-        raise
-
-
-def begun(run: Path, recipe: Recipe) -> bool:
-    """Whether a folder holds a training of this recipe. Raises `RecipeError` where it holds one of another."""
-    kept = run / RECIPE
-    if not kept.exists():
-        return False
-    if load_recipe(kept).model_dump(mode="json") != recipe.model_dump(mode="json"):
-        raise RecipeError(run, "holds a training of another recipe", "give another --out")
-    return True
-
-
-def _claim(out: Path, recipe: Recipe, resume: bool) -> None:
-    """A run folder belongs to one recipe; what stands there is resumed or left alone."""
-    kept = out / RECIPE
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    if kept.exists():
-        if not resume:
-            raise RecipeError(out, "holds a run already", "go on with --resume, or give another --out")
-        if kept.read_text(encoding="utf-8") != text:
-            raise RecipeError(kept, "differs from the recipe given", "resume with the same one, or give another --out")
-    elif resume:
-        raise RecipeError(out, "holds no run to resume", "leave --resume out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        kept.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(out, f"cannot be written ({error.strerror})", "give another --out") from error
-
-
-def _has_checkpoint(out: Path) -> bool:
-    return any((out / "checkpoints").glob("checkpoint-*/trainer_state.json"))
-
-
-def _plan(recipe: Recipe, prepared: Prepared, out: Path, resume: bool, console: Console) -> Plan:
+def _plan(recipe: Recipe, prepared: Prepared, run: Run, resume: bool, console: Console) -> Plan:
     """The plan, settled once by the first process: a resumed run goes by the first one's."""
-    file, process = out / PLAN, PartialState()
+    file, process = run.plan, PartialState()
     if process.is_main_process and not (resume and file.exists()):
         cost = measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
         settled = plan(recipe.training, len(prepared.train.cases), cost)

@@ -1,0 +1,98 @@
+"""A run folder belongs to one recipe and one set of data, and is free again where a run could not start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vlm_ft.errors import DataError, RecipeError
+from vlm_ft.recipe import Recipe
+from vlm_ft.runs import Run
+
+DATA = {"a.jpg": "1", "b.jpg": "2", "c.jpg": "3"}
+
+
+def recipe(**settings: object) -> Recipe:
+    return Recipe.model_validate({"name": "trial", "task": "car_damage", "data": [{"path": "photos"}], **settings})
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Run:
+    run = Run(tmp_path / "run")
+    with run.claimed(recipe(training={"epochs": 3})):
+        run.check_data(DATA)
+    return run
+
+
+def test_the_states_follow_one_another(tmp_path: Path, begun: Run) -> None:
+    assert Run(tmp_path / "none").state == "empty"
+    assert begun.state == "begun"
+    (begun.checkpoints / "checkpoint-2").mkdir(parents=True)
+    (begun.checkpoints / "checkpoint-2" / "trainer_state.json").touch()
+    assert begun.state == "checkpointed"
+    begun.adapter.mkdir()
+    (begun.adapter / "card.json").touch()
+    assert begun.state == "finished"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError("CUDA out of memory")])
+def test_a_run_that_cannot_start_leaves_nothing(error: BaseException, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    with pytest.raises(BaseException) as raised, run.claimed(recipe()):  # noqa: PT011, PT012
+        for file in (run.splits, run.plan, run.data):
+            file.touch()
+        raise error
+    assert raised.value is error or raised.type is error
+    assert not run.folder.exists()
+
+
+def test_what_was_there_before_a_failed_start_stays(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    run.splits.write_text("roles")
+    with pytest.raises(MemoryError), run.claimed(recipe()):
+        raise MemoryError
+    assert [file.name for file in run.folder.iterdir()] == ["splits.jsonl"]
+
+
+def test_a_failed_resumption_takes_nothing_away(begun: Run) -> None:
+    with pytest.raises(MemoryError), begun.claimed(begun.recipe, resume=True):
+        raise MemoryError
+    assert begun.state == "begun"
+    assert begun.data.exists()
+
+
+def test_a_held_folder_is_only_resumed(begun: Run, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="holds a run already"), begun.claimed(begun.recipe):
+        pass
+    with pytest.raises(RecipeError, match="holds no run"), Run(tmp_path / "none").claimed(recipe(), resume=True):
+        pass
+
+
+def test_another_recipe_is_refused_by_its_key(begun: Run) -> None:
+    assert begun.holds(recipe(training={"epochs": 3.0}))
+    with pytest.raises(RecipeError, match=r"training\.epochs was 3\.0, and is 10\.0 now"):
+        begun.holds(recipe())
+    with pytest.raises(RecipeError, match=r"data\.0\.path was 'photos', and is 'others' now"):
+        begun.holds(recipe(training={"epochs": 3}, data=[{"path": "others"}]))
+
+
+def test_only_what_is_set_is_kept_so_that_a_new_default_does_not_block_resuming(begun: Run) -> None:
+    content = yaml.safe_load(begun.recipe_file.read_text())
+    assert content == {"name": "trial", "task": "car_damage", "data": [{"path": "photos"}], "training": {"epochs": 3}}
+
+
+@pytest.mark.parametrize(
+    ("now", "problem"),
+    [
+        ({**DATA, "b.jpg": "9"}, r"1 changed \(b\.jpg\)"),
+        ({"a.jpg": "1"}, r"2 removed \(b\.jpg, c\.jpg\)"),
+        (DATA | {f"{n}.jpg": "" for n in range(5)}, r"5 added \(0\.jpg, 1\.jpg, 2\.jpg, …\)"),
+    ],
+)
+def test_changed_data_are_refused_by_name(begun: Run, now: dict[str, str], problem: str) -> None:
+    begun.check_data(DATA)
+    with pytest.raises(DataError, match=problem):
+        begun.check_data(now)

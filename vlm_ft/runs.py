@@ -1,0 +1,155 @@
+"""`Run`: the folder of one training, its files, its state, and what may resume it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from vlm_ft.adapters import ADAPTER, CARD
+from vlm_ft.errors import DataError, RecipeError
+from vlm_ft.recipe import Recipe, load_recipe
+
+State = Literal["empty", "begun", "checkpointed", "finished"]
+
+
+class Run:
+    """The folder of one training; nothing is read or written before a method is called.
+
+    recipe.yaml     what the recipe sets, without the defaults
+    splits.jsonl    the role of each group of examples
+    data.json       the fingerprint of each example
+    plan.json       the number of steps, settled once
+    checkpoints/    the trainer's own
+    loss.png        the curve
+    adapter/        PEFT files and card, or a whole model
+    evaluation/     the report
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipe_file = folder / "recipe.yaml"
+        self.splits = folder / "splits.jsonl"
+        self.data = folder / "data.json"
+        self.plan = folder / "plan.json"
+        self.checkpoints = folder / "checkpoints"
+        self.losses = folder / "loss.png"
+        self.adapter = folder / ADAPTER
+        self.evaluation = folder / "evaluation"
+
+    @property
+    def state(self) -> State:
+        """How far the training got; the card is the last file that it writes."""
+        if not self.recipe_file.exists():
+            return "empty"
+        if (self.adapter / CARD).exists():
+            return "finished"
+        return "checkpointed" if self.has_checkpoint else "begun"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the trainer has anything to resume from; a run without starts over at step 0."""
+        return any(self.checkpoints.glob("checkpoint-*/trainer_state.json"))
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that it was begun with. Raises `RecipeError` where there is none, or it cannot be read."""
+        return load_recipe(self.recipe_file)
+
+    def holds(self, recipe: Recipe) -> bool:
+        """Whether a training of this recipe was begun here.
+
+        Defaults are the current version's on both sides, so a default that has changed makes no difference. Raises
+        `RecipeError` with the first key that differs where the folder holds a training of another recipe.
+        """
+        if self.state == "empty":
+            return False
+        kept, given = (one.model_dump(mode="json") for one in (self.recipe, recipe))
+        difference = _first_difference(kept, given)
+        if difference:
+            raise RecipeError(self.recipe_file, difference, "use the same recipe, or give another --out")
+        return True
+
+    @contextmanager
+    def claimed(self, recipe: Recipe, *, resume: bool = False) -> Iterator[None]:
+        """Take the folder for this recipe; any exception in the block gives a folder that was free back.
+
+        Raises `RecipeError` where the folder holds a run and `resume` is not set, where there is nothing to resume,
+        and where it cannot be written.
+        """
+        if resume and not self.holds(recipe):
+            raise RecipeError(self.folder, "holds no run to resume", "leave --resume out")
+        if not resume and self.state != "empty":
+            raise RecipeError(self.folder, "holds a run already", "continue it with --resume, or give another --out")
+        existed = self.folder.exists()
+        ours = [file for file in (self.recipe_file, self.splits, self.data, self.plan) if not file.exists()]
+        try:
+            self._write_recipe(recipe)
+            yield
+        except BaseException:
+            for file in ours:
+                file.unlink(missing_ok=True)
+            if not existed:
+                with suppress(OSError):  # absent, or somebody else has put files into it
+                    self.folder.rmdir()
+            raise
+
+    def check_data(self, fingerprints: Mapping[str, str]) -> None:
+        """Write down the fingerprint of each example, by id; where that was done, compare.
+
+        Raises `DataError` with the first examples that were changed, removed or added since.
+        """
+        if not self.data.exists():
+            self.data.write_text(json.dumps(dict(fingerprints), indent=0, ensure_ascii=False), encoding="utf-8")
+            return
+        try:
+            before: dict[str, str] = dict(json.loads(self.data.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise DataError(
+                self.data, f"not a JSON object ({error})", "restore it, or train in another --out"
+            ) from error
+        if differences := _data_differences(before, fingerprints):
+            problem = f"the data have changed since the run began: {'; '.join(differences)}"
+            raise DataError(self.folder, problem, "restore them, or train in another --out")
+
+    def _write_recipe(self, recipe: Recipe) -> None:
+        """Only what is set is written, so that a later version's new default does not look like a change."""
+        if self.recipe_file.exists():
+            return
+        content = recipe.model_dump(mode="json", exclude_unset=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+            self.recipe_file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RecipeError(self.folder, f"cannot be written ({error.strerror})", "give another --out") from error
+
+
+def _first_difference(kept: Any, given: Any, key: str = "") -> str:
+    """The first key whose values differ, with both values; "" where there is none."""
+    if isinstance(kept, dict) and isinstance(given, dict):
+        names = dict.fromkeys((*kept, *given))
+        inner = (_first_difference(kept.get(name), given.get(name), f"{key}.{name}") for name in names)
+        return next(filter(None, inner), "")
+    if isinstance(kept, list) and isinstance(given, list) and len(kept) == len(given):
+        inner = (_first_difference(*pair, f"{key}.{place}") for place, pair in enumerate(zip(kept, given, strict=True)))
+        return next(filter(None, inner), "")
+    return "" if kept == given else f"{key[1:]} was {kept!r}, and is {given!r} now"
+
+
+def _data_differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Changed, removed and added examples: how many, and the first three ids of each."""
+    found = {
+        "changed": [name for name in before if name in now and before[name] != now[name]],
+        "removed": [name for name in before if name not in now],
+        "added": [name for name in now if name not in before],
+    }
+    return [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for what, names in found.items()
+        if names
+    ]
