@@ -13,6 +13,7 @@ from datasets_vision.example import Turn
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
 from vlm_ft.bases.load import load_base
+from vlm_ft.bases.reader import open_reader
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import IGNORED, Batch, Conversation, Row, special_tokens
 from vlm_ft.errors import DataError, FormError
@@ -36,7 +37,7 @@ def talk(tiny_folder: Callable[[str], Path]) -> Callable[[str], Conversation]:
 
     def of(name: str) -> Conversation:
         if name not in known:
-            known[name] = Conversation(load_base(str(tiny_folder(name))))
+            known[name] = Conversation(open_reader(str(tiny_folder(name))))
         return known[name]
 
     return of
@@ -76,7 +77,7 @@ def test_serving_sends_the_tokens_of_training(
 
 @EVERY_CASE
 def test_nothing_but_the_answer_and_the_end_of_turn_is_supervised(
-    name: str, images: int, talk: Callable[[str], Conversation], form: Form
+    name: str, images: int, talk: Callable[[str], Conversation], form: Form, tiny_folder: Callable[[str], Path]
 ) -> None:
     conversation = talk(name)
     batch = conversation.encode([Row(form, TALKED, pictures(images), TARGET)], supervised=True)
@@ -87,7 +88,7 @@ def test_nothing_but_the_answer_and_the_end_of_turn_is_supervised(
     text = conversation.tokenizer.decode(ids[places])
     assert text.startswith(TARGET)
     end = conversation.tokenizer(text.removeprefix(TARGET), add_special_tokens=False)["input_ids"]
-    stops = conversation.base.model.generation_config.eos_token_id
+    stops = load_base(str(tiny_folder(name))).model.generation_config.eos_token_id
     assert len(end) == 1
     assert end[0] in (stops if isinstance(stops, list) else [stops])
 
@@ -113,10 +114,10 @@ def test_a_row_is_the_same_in_a_batch(name: str, images: int, talk: Callable[[st
 
 @pytest.mark.parametrize("name", SEEING)
 def test_a_row_in_a_batch_has_the_logits_that_it_has_alone(
-    name: str, talk: Callable[[str], Conversation], form: Form
+    name: str, talk: Callable[[str], Conversation], form: Form, tiny_folder: Callable[[str], Path]
 ) -> None:
     conversation = talk(name)
-    model = conversation.base.model
+    model = load_base(str(tiny_folder(name))).model
     rows = [Row(form, ASKED, pictures(1)), Row(form, TALKED, pictures(3)[2:])]
     with torch.inference_mode():
         together = model(**conversation.encode(rows)).logits[:, -1]
@@ -130,18 +131,18 @@ def test_the_constant_part_comes_first_where_the_family_allows(
     name: str, talk: Callable[[str], Conversation], form: Form
 ) -> None:
     conversation = talk(name)
-    base = conversation.base
-    prompt = conversation.prompt(Row(form, ASKED, pictures(int(base.vision))))
+    base = conversation.reader
+    prompt = conversation.prompt(Row(form, ASKED, pictures(int(base.sees))))
     assert prompt.count(form.prompt) == 1
     assert prompt.index(form.prompt) < prompt.index(ASKED[0].text)
-    if base.vision:
+    if base.sees:
         image = _first_image(conversation, prompt)
         assert (prompt.index(form.prompt) < image) == base.family.system_role
 
 
 def _first_image(conversation: Conversation, prompt: str) -> int:
     """Where the first placeholder of an image stands."""
-    processor, base = conversation.base.processor, conversation.base
+    processor, base = conversation.reader.processor, conversation.reader
     names = (getattr(processor, "image_token", None), getattr(base.tokenizer, "boi_token", None), "<image>")
     return min(prompt.index(name) for name in names if name and name in prompt)
 
@@ -153,8 +154,10 @@ def test_users_and_assistants_take_turns(name: str, talk: Callable[[str], Conver
     roles = ("assistant", "user", "user", "assistant", "user")
     said = [Turn(role, f"word {place}") for place, role in enumerate(roles)]
     for start in range(len(said)):
-        row = Row(form, tuple(said[start:]), pictures(int(conversation.base.vision)))
-        told = [message["role"] for message in conversation.messages(row)][int(conversation.base.family.system_role) :]
+        row = Row(form, tuple(said[start:]), pictures(int(conversation.reader.sees)))
+        told = [message["role"] for message in conversation.messages(row)][
+            int(conversation.reader.family.system_role) :
+        ]
         assert told == ["user", "assistant", "user", "assistant", "user"][: len(told)]
         prompt = conversation.prompt(row)
         places = [prompt.index(turn.text) for turn in said[start:]]
@@ -167,7 +170,7 @@ def test_two_images_stand_in_the_first_user_turn(name: str, talk: Callable[[str]
     counts = [conversation.lengths(Row(form, TALKED, pictures(count)))[1] for count in (0, 1, 2)]
     assert counts[0] == 0
     assert min(counts[1:]) > 0  # two may take fewer than one: LLaVA-OneVision tiles a single image alone
-    if conversation.base.family.system_role:
+    if conversation.reader.family.system_role:
         first, second = conversation.messages(Row(form, TALKED, pictures(2)))[1::2]
         assert [part["type"] for part in first["content"]] == ["image", "image", "text"]
         assert [part["type"] for part in second["content"]] == ["text"]
@@ -176,11 +179,11 @@ def test_two_images_stand_in_the_first_user_turn(name: str, talk: Callable[[str]
 @EVERY_FAMILY
 def test_the_view_is_the_row(name: str, talk: Callable[[str], Conversation], form: Form) -> None:
     conversation = talk(name)
-    row = Row(form, ASKED, pictures(int(conversation.base.vision)), TARGET)
+    row = Row(form, ASKED, pictures(int(conversation.reader.sees)), TARGET)
     pieces = conversation.view(row)
     assert [supervised for _, supervised in pieces] == sorted(supervised for _, supervised in pieces)
     assert "".join(text for text, supervised in pieces if supervised) == conversation.completion(row, TARGET)
-    assert any("image tokens]" in text for text, _ in pieces) == conversation.base.vision
+    assert any("image tokens]" in text for text, _ in pieces) == conversation.reader.sees
 
 
 @pytest.mark.parametrize("name", READING)
@@ -201,14 +204,14 @@ def test_what_cannot_be_encoded_is_told(talk: Callable[[str], Conversation], for
 def test_what_people_write_is_text(name: str, talk: Callable[[str], Conversation], form: Form) -> None:
     """A special token in a question or an answer is none: it ends no turn and stands for no image."""
     conversation = talk(name)
-    images = pictures(int(conversation.base.vision))
+    images = pictures(int(conversation.reader.sees))
 
     def counted(word: str) -> dict[str, int]:
         row = Row(form, (Turn("user", f"x {word} x"),), images, f'{{"kind":"{word}"}}')
         ids = row_of(conversation.encode([row], supervised=True), 0)
         return {token: ids.count(conversation.tokenizer.convert_tokens_to_ids(token)) for token in special}
 
-    special = special_tokens(conversation.base)
+    special = special_tokens(conversation.reader)
     plain = counted("word")
     for token in special:
         assert counted(token) == plain, token

@@ -62,7 +62,7 @@ def test_a_misspelt_key_is_told_with_the_right_one(key: tuple[str, ...], tmp_pat
         ("training.minutes=null", ["training", "minutes"], None),
         ("data.0.limit=7", ["data", 0, "limit"], 7),
         ("data.0.path=/a=b", ["data", 0, "path"], "/a=b"),
-        ("adapter.scope=[vision, projector]", ["adapter", "scope"], ["vision", "projector"]),
+        ("adapter.rates={vision: 1.0e-4}", ["adapter", "rates"], {"vision": 1e-4}),
         ("labels.kind=[pit, crack]", ["labels", "kind"], ["pit", "crack"]),
         ("labels={findings.kind: [pit]}", ["labels", "findings.kind"], ["pit"]),
         ("splits.source.val=test", ["splits", "source", "val"], "test"),
@@ -77,10 +77,10 @@ def test_a_setting_is_laid_over_at_its_depth(setting: str, place: list[Any], val
 
 
 def test_a_later_setting_wins_and_an_empty_section_is_filled(tmp_path: Path) -> None:
-    path = written(tmp_path, {**PLAIN, "training": None, "adapter": {"scope": ["language", "vision"]}})
-    recipe = load_recipe(path, ["training.epochs=3", "training.epochs=4", "adapter.scope.1=projector"])
+    path = written(tmp_path, {**PLAIN, "training": None, "splits": {}, "augment": "light"})
+    recipe = load_recipe(path, ["training.epochs=3", "training.epochs=4", "adapter.language=dora"])
     assert recipe.training.epochs == 4
-    assert recipe.adapter.scope == ("language", "projector")
+    assert recipe.adapter.asked == {"language": "dora"}
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_a_later_setting_wins_and_an_empty_section_is_filled(tmp_path: Path) -> 
         ("name.first=3", "'name' holds a value, not keys"),
         ("training.epochs=many", "training.epochs: 'many'"),
         ("training.epochs=-1", "training.epochs: '-1'"),
-        ("adapter.scope=[tower]", "adapter.scope.0: 'tower'"),
-        ("adapter.scope=[]", "adapter.scope"),
+        ("adapter.language=qlora", "adapter.language: 'qlora'"),
+        ("adapter.scope=[language]", "unknown key 'adapter.scope'"),
         ("splits.folds=3", "fold 5 does not exist; folds are 0..2"),
         ("pixels.minimum=3", "minimum 3 exceeds maximum 2"),
         ("labels.kind=[yes, no]", "labels.kind.0"),

@@ -30,7 +30,7 @@ SHORT = [
     "training.patience=null",
     "training.report_to=[]",
     "adapter.rank=2",
-    "adapter.scope=[language]",
+    "adapter={}",
 ]
 
 

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from vlm_ft.answers.form import Form
-from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.limits import Limits
+from vlm_ft.bases.reader import Reader, open_reader
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import DataError
 from vlm_ft.tasks import TASKS
 
+PIXELS = (32 * 32, 512 * 512)
+
 
 @pytest.fixture(scope="module")
-def base(tiny_folder: Callable[[str], Path]) -> Base:
-    return load_base(str(tiny_folder("qwen3_vl")), pixels=(32 * 32, 512 * 512))
+def base(tiny_folder: Callable[[str], Path]) -> Reader:
+    return open_reader(str(tiny_folder("qwen3_vl")), limits=Limits(PIXELS))
 
 
-def tokens(base: Base, sizes: list[tuple[int, int]], budget: int | None, whole_form: Callable[..., Form]) -> int:
+def tokens(base: Reader, sizes: list[tuple[int, int]], budget: int | None, whole_form: Callable[..., Form]) -> int:
     form = whole_form(TASKS["product_defects"])
     images = tuple(Image.new("RGB", size) for size in sizes)
-    return Conversation(replace(base, image_tokens=budget)).lengths(Row(form, (), images))[1]
+    return Conversation(base.limited(Limits(PIXELS, budget))).lengths(Row(form, (), images))[1]
 
 
 @pytest.mark.parametrize("sizes", [[(900, 600)], [(900, 600)] * 6, [(900, 600), (64, 64), (300, 900)]])

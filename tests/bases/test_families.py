@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,10 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, MllamaConfig, Qwen3Config, ViTConfig
 
-from vlm_ft.bases.families import FAMILIES, TEXT, family_of, limit_pixels, linear_modules
+from vlm_ft.bases.families import FAMILIES, TEXT, family_of
+from vlm_ft.bases.limits import Limits
+from vlm_ft.bases.parts import PARTS, leaf_modules, low_rank_modules, part_of, part_sizes, settled
+from vlm_ft.bases.reader import limit_pixels, open_reader
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.errors import ModelError
 
@@ -27,10 +31,10 @@ QUESTION = "Which kind of defect?"
 SQUARE = 56 * 56  # pixels of a tiny tower's fixed square, or of one tile
 
 
-def parts(family):
-    """The scopes in which the family has Linear modules."""
-    patterns = {"vision": family.tower, "projector": family.projector, "language": family.language}
-    return {scope: pattern for scope, pattern in patterns.items() if pattern is not None}
+def low_rank_parts(model):
+    """The parts that have a layer which LoRA takes, with these layers."""
+    found = {part: low_rank_modules(model, family_of(model.config), part) for part in PARTS}
+    return {part: names for part, names in found.items() if names}
 
 
 def called(model, inputs):
@@ -54,43 +58,39 @@ def test_every_family_has_a_tiny_model(tiny):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_scopes_share_out_the_linear_modules(name, tiny):
+def test_parts_share_out_the_linear_modules(name, tiny):
     model = tiny(name).model
     linear = {key for key, module in model.named_modules() if isinstance(module, nn.Linear)} - {"lm_head"}
-    chosen = {
-        scope: {key for key in linear if re.fullmatch(pattern, key)}
-        for scope, pattern in parts(family_of(model.config)).items()
+    family = family_of(model.config)
+    assert all(part_of(key, family) is not None for key in linear)
+    assert part_of("lm_head", family) is None
+    assert {row.part for row in part_sizes(model, family)} >= {
+        part for part in PARTS if family.sees or part == "language"
     }
-    assert all(chosen.values())
-    assert sum(map(len, chosen.values())) == len(linear)
-    assert set.union(*chosen.values()) == linear
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_text_runs_the_language_scope_alone(name, tiny):
+def test_text_runs_the_language_model_alone(name, tiny):
     model = tiny(name).model
     ids = torch.arange(4, 12)[None]
     names = called(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
-    assert names == {"lm_head", *linear_modules(model, family_of(model.config), ["language"])}
+    assert names == {"lm_head", *low_rank_parts(model)["language"]}
 
 
 @pytest.mark.parametrize("name", SEEING)
 def test_projector_ends_in_the_language_models_width(name, tiny):
     model = tiny(name).model
-    family = family_of(model.config)
-    if family.projector is None:
-        with pytest.raises(ModelError, match="projector"):
-            linear_modules(model, family, ["projector"])
+    names = low_rank_parts(model).get("projector")
+    if names is None:  # Gemma3's is one bare parameter, which only full training reaches
+        assert leaf_modules(model, family_of(model.config), "projector")
         return
-    last = linear_modules(model, family, ["projector"])[-1]
-    assert model.get_submodule(last).out_features == model.config.text_config.hidden_size
+    assert model.get_submodule(names[-1]).out_features == model.config.text_config.hidden_size
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_lora_trains_in_every_scope(name, tiny, noise):
+def test_lora_trains_in_every_part(name, tiny, noise):
     read = tiny(name)
-    family = family_of(read.model.config)
-    names = linear_modules(read.model, family, list(parts(family)))
+    names = [name for names in low_rank_parts(read.model).values() for name in names]
     lora = LoraConfig(r=2, target_modules=names, init_lora_weights=False)
     model = get_peft_model(read.model, lora)
     inputs = read.encode([read.render(QUESTION)], [[noise()]])
@@ -101,10 +101,43 @@ def test_lora_trains_in_every_scope(name, tiny, noise):
     assert all(weight.grad is not None and weight.grad.any() for weight in trained.values())
 
 
+def test_grouped_convolutions_take_no_lora(tiny):
+    model = tiny("fast_vlm").model
+    grouped = {key for key, module in model.named_modules() if getattr(module, "groups", 1) > 1}
+    assert grouped
+    assert not grouped & set(low_rank_parts(model)["vision"])
+    assert grouped <= set(leaf_modules(model, family_of(model.config), "vision"))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_defaults_never_raise_and_say_what_they_leave_out(name, tiny):
+    model = tiny(name).model
+    family = family_of(model.config)
+    words, notes = settled({}, model, family, projector_untrained=False, quantized=False)
+    assert words["language"] == "lora"
+    left_out = family.sees and "projector" not in low_rank_parts(model)
+    assert [note.startswith("adapter.projector") for note in notes] == [True] * left_out
+    if family.sees:
+        assert settled({}, model, family, projector_untrained=True, quantized=True)[0]["projector"] == "full"
+
+
+def test_words_that_cannot_be_are_refused(tiny):
+    model = tiny("qwen3_vl").model
+    family = family_of(model.config)
+    with pytest.raises(ModelError, match="quantized part takes lora or dora"):
+        settled({"language": "full"}, model, family, projector_untrained=False, quantized=True)
+    frozen = dict.fromkeys(PARTS, "frozen")
+    with pytest.raises(ModelError, match="every part is frozen"):
+        settled(frozen, model, family, projector_untrained=False, quantized=False)
+    gemma = tiny("gemma3").model
+    with pytest.raises(ModelError, match=r"adapter\.projector: 'lora' is not possible"):
+        settled({"projector": "lora"}, gemma, family_of(gemma.config), projector_untrained=False, quantized=False)
+
+
 def test_layers_that_llava_drops_are_left_out(tiny):
     model = tiny("llava_clip_llama").model  # takes the features of the last layer but one
     assert model.config.vision_feature_layer == -2
-    names = linear_modules(model, family_of(model.config), ["vision"])
+    names = low_rank_parts(model)["vision"]
     assert names
     assert all("layers.0." in key for key in names)
 
@@ -115,7 +148,7 @@ def test_mixed_adapters_with_vision(name, tiny, noise):
     family = family_of(read.model.config)
     names = ["first", "second"]
     inputs = read.encode([read.render(QUESTION)] * 2, [[noise()], [noise(seed=1)]])
-    lora = LoraConfig(r=2, target_modules=linear_modules(read.model, family, ["vision"]), init_lora_weights=False)
+    lora = LoraConfig(r=2, target_modules=low_rank_parts(read.model)["vision"], init_lora_weights=False)
     model = get_peft_model(read.model, lora, adapter_name="first")
     model.add_adapter("second", lora)
     model.eval()
@@ -185,31 +218,32 @@ def tower_pixels(read, image):
     return batch["pixel_values"].numel() // channels, int((batch["input_ids"] == token).sum())
 
 
-FREE = [name for name in SEEING if name in FAMILIES and FAMILIES[name].pixel_limits != "fixed"]
+FREE = [name for name in SEEING if name in FAMILIES and FAMILIES[name].pixel_limits not in ("fixed", "grids")]
 
 
 @pytest.mark.parametrize("name", FREE)
 def test_limit_pixels_lowers_the_area(name, tiny, noise):
     read = tiny(name)
-    family = family_of(read.model.config)
     image = noise(400, 400)
     before, tokens = tower_pixels(read, image)
-    limit_pixels(read.processor, family, SQUARE, SQUARE, config=read.model.config)
+    limit_pixels(read.processor, family_of(read.model.config), SQUARE, SQUARE)
     after, fewer = tower_pixels(read, image)
-    overview = SQUARE if family.pixel_limits == "grids" else 0
-    assert after <= SQUARE + overview < before
+    assert after <= SQUARE < before
     assert 0 < fewer < tokens
 
 
-@pytest.mark.parametrize("name", FREE)
-def test_one_limit_alone(name, tiny, noise):
-    read = tiny(name)
-    family = family_of(read.model.config)
-    before = tower_pixels(read, noise(400, 400))
-    limit_pixels(read.processor, family, 1, None, config=read.model.config)
-    assert tower_pixels(read, noise(400, 400)) == before
-    limit_pixels(read.processor, family, None, SQUARE, config=read.model.config)
-    assert tower_pixels(read, noise(400, 400)) < before
+@pytest.mark.parametrize("size", [(400, 400), (500, 90), (90, 500), (30, 30)])
+def test_grids_are_kept_to_by_the_photo_not_by_the_model(size, tiny, tiny_folder, noise):
+    """The model derives a photo's grid from its own configuration, which every adapter shares."""
+    read = tiny("llava_onevision")
+    grids = list(read.model.config.image_grid_pinpoints)
+    reader = open_reader(str(tiny_folder("llava_onevision")), limits=Limits((1, 2 * SQUARE)))
+    free, _ = tower_pixels(read, noise(400, 400))
+    read = replace(read, processor=reader.processor)
+    (photo,) = reader.fitted([noise(*size)])
+    held, _ = tower_pixels(read, photo)
+    assert held <= 3 * SQUARE < free  # two tiles and the overview
+    assert read.model.config.image_grid_pinpoints == reader.processor.image_processor.image_grid_pinpoints == grids
 
 
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen3_vl", "internvl"])
@@ -219,35 +253,22 @@ def test_limit_pixels_raises_the_area(name, tiny, noise):
     assert tower_pixels(read, noise(40, 40))[0] >= 3 * SQUARE
 
 
-@pytest.mark.parametrize("name", SEEING)
-def test_limit_pixels_lives_through_saving(name, tiny, tmp_path):
+@pytest.mark.parametrize("name", [*FREE, "llava_onevision"])
+def test_limits_that_no_image_can_keep_are_refused(name, tiny):
     read = tiny(name)
-    limit_pixels(read.processor, family_of(read.model.config), SQUARE, SQUARE, config=read.model.config)
-    read.processor.save_pretrained(tmp_path)
-    again = type(read.processor).from_pretrained(tmp_path).image_processor
-    for key in ("size", "max_patches", "image_grid_pinpoints"):
-        assert getattr(again, key, None) == getattr(read.processor.image_processor, key, None)
+    with pytest.raises(ModelError, match=r"^pixels: .*change pixels"):
+        limit_pixels(read.processor, family_of(read.model.config), 10, 20)
 
 
 @pytest.mark.parametrize("name", SEEING)
-def test_limit_pixels_refuses(name, tiny):
-    read = tiny(name)
-    family = family_of(read.model.config)
-    with pytest.raises(ModelError):
-        limit_pixels(read.processor, family, 10, 20)
-    with pytest.raises(ModelError, match="min_pixels"):
-        limit_pixels(read.processor, family, 20, 10)
-
-
-def test_grids_need_the_configuration(tiny):
-    read = tiny("llava_onevision")
-    with pytest.raises(ModelError, match="config"):
-        limit_pixels(read.processor, FAMILIES["llava_onevision"], SQUARE, SQUARE)
-
-
-def test_text_models_take_no_pixels(tiny):
-    with pytest.raises(ModelError, match="no images"):
-        limit_pixels(tiny("llama").processor, TEXT, 1, 2)
+def test_readers_of_one_base_share_no_setting_and_hold_no_weights(name, tiny_folder):
+    free = open_reader(str(tiny_folder(name)))
+    before = free.processor.image_processor.to_dict()
+    held = free.limited(Limits((1, 4 * SQUARE), 500))
+    assert free.processor.image_processor.to_dict() == before
+    assert free.limited(Limits()) is free
+    assert pickle.loads(pickle.dumps(held)).limits == held.limits
+    assert len(pickle.dumps(held)) < 2_000_000
 
 
 def test_causal_language_models_are_text():
@@ -258,7 +279,7 @@ def test_causal_language_models_are_text():
 
 @pytest.mark.parametrize("config", [MllamaConfig(), ViTConfig()], ids=lambda config: config.model_type)
 def test_unknown_family(config):
-    with pytest.raises(ModelError, match="known: gemma3, idefics3") as error:
+    with pytest.raises(ModelError, match="known: fast_vlm, gemma3, idefics3") as error:
         family_of(config)
     assert config.model_type in str(error.value)
     assert "\n" not in str(error.value)

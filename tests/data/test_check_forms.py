@@ -18,14 +18,14 @@ from tests.data.made_sets import (
     texts,
 )
 from vlm_ft.answers.form import Form
-from vlm_ft.bases.load import load_base
+from vlm_ft.bases.reader import open_reader
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.data.cases import load
 from vlm_ft.data.checks import check
 from vlm_ft.data.checks.gather import Witnesses
 from vlm_ft.errors import DataError, FormError
+from vlm_ft.lengths import Ruler
 from vlm_ft.tasks import TASKS
-from vlm_ft.training.ruler import BaseRuler
 
 
 def values_of() -> Iterator[list[dict[str, Any]]]:
@@ -79,12 +79,13 @@ def test_a_row_is_as_long_as_training_will_find_it(
 ) -> None:
     """Without the weights, and with blank pictures of the same size."""
     made = boxed(tmp_path / "set").model_copy(update={"base": str(tiny_folder(name))})
-    ruler, base = BaseRuler(made), load_base(made.base)
+    reader = open_reader(made.base)
+    ruler = Ruler(reader)
     case = load(made).cases["train"][0]
     form = load(made).form.narrow(case.values)
     turns, target = (Turn("user", text),) if text else (), form.target(case.values)
-    images = case.example.images if base.vision else ()
-    expected = Conversation(base).lengths(Row(form, turns, images, target))
-    assert ruler.lengths(form, turns, [(SIDE, SIDE)], target) == (expected if base.vision else (expected[0], 0))
-    assert ruler.limit == base.max_length
-    assert (ruler.most_pixels is None) == (not base.vision)
+    images = case.example.images if reader.sees else ()
+    expected = Conversation(reader).lengths(Row(form, turns, images, target))
+    assert ruler.lengths(form, turns, [(SIDE, SIDE)], target) == (expected if reader.sees else (expected[0], 0))
+    assert ruler.limit == reader.max_length
+    assert (ruler.most_pixels is None) == (not reader.sees)

@@ -181,7 +181,7 @@ def test_training_stops_at_errors_and_leaves_nothing_behind(
     def reached(*_: object, **__: object) -> None:
         raise ModelError("the base would be loaded now")
 
-    monkeypatch.setattr("vlm_ft.training.run.load_base", reached)
+    monkeypatch.setattr("vlm_ft.training.prepare.load_base", reached)
     with pytest.raises(ModelError):
         train(made, out, check=False, console=quiet)
 

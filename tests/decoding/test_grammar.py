@@ -6,6 +6,7 @@ import itertools
 import json
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.task import Task
-from vlm_ft.bases.load import load_base
+from vlm_ft.bases.reader import open_reader
 from vlm_ft.decoding.grammar import FollowGrammar, Grammars, longest_answer, unpacked
 from vlm_ft.tasks import TASKS
 
@@ -54,9 +55,11 @@ def test_the_network_is_closed(address: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
-def test_what_is_not_decided_follows_from_what_is(task: Task, whole_form: Callable[[Task], Form]) -> None:
+def test_what_is_not_decided_follows_from_what_is(
+    task: Task, whole_form: Callable[[Task], Form], tiny_folder: Callable[[str], Path]
+) -> None:
     """Decoding, given the decided tokens of an answer and left alone elsewhere, writes the whole answer."""
-    tokenizer = load_base("starter").tokenizer
+    tokenizer = open_reader(str(tiny_folder("qwen3_vl"))).tokenizer
     grammars, form = Grammars(tokenizer), whole_form(task)
     written = form.target(task.sample.model_dump(mode="json"))
     tokens = tokenizer(written, add_special_tokens=False)["input_ids"]
@@ -75,7 +78,9 @@ def test_what_is_not_decided_follows_from_what_is(task: Task, whole_form: Callab
     assert tokenizer.decode(ids[0]) == written
 
 
-def test_an_answer_that_the_grammar_refuses_has_no_decisions(whole_form: Callable[[Task], Form]) -> None:
-    tokenizer = load_base("starter").tokenizer
+def test_an_answer_that_the_grammar_refuses_has_no_decisions(
+    whole_form: Callable[[Task], Form], tiny_folder: Callable[[str], Path]
+) -> None:
+    tokenizer = open_reader(str(tiny_folder("qwen3_vl"))).tokenizer
     tokens = tokenizer(' {"passed": true}', add_special_tokens=False)["input_ids"]
     assert Grammars(tokenizer).decisions(whole_form(TASKS["product_defects"]), tokens) is None

@@ -64,7 +64,7 @@ def test_data_that_changed_since_are_told(recipe_of: Recipes, clauses: Path, qui
     settings: dict[str, Any] = {
         "data": [{"path": str(table.parent)}],
         "fields": None,
-        "adapter": {"scope": ["language"]},
+        "adapter": {"projector": "frozen"},
     }
     train(recipe_of("qwen3", task="legal_documents", **settings), run, console=quiet)
     table.write_text(table.read_text() + "One more.\tliability\n")

@@ -26,8 +26,13 @@ from vlm_ft.tasks import TASKS
 
 Runs = Callable[..., Path]
 SEEING = [name for name, family in TINY.items() if family.processor is not None]
-SCOPES = {"language": ["language"], "vision": ["language", "projector", "vision"]}
-BASES = ["qwen3_vl", "llava_siglip_qwen2"]
+LORA = {"language": "lora", "projector": "lora"}
+SCOPES = {
+    "language": {"projector": "frozen"},
+    "vision": {**LORA, "vision": "lora"},
+    "projector": {"projector": "full"},
+}
+BASES = ["qwen3_vl", "llava_siglip_qwen2", "fast_vlm"]
 ASKED = (Turn("user", "Is it good?"),)
 
 
@@ -54,7 +59,7 @@ def pictures(drawings: Path) -> list[Path]:
 def engine(request: pytest.FixtureRequest, run_of: Runs) -> Engine:
     """Two adapters on one base, trained apart."""
     base, scope = request.param
-    adapter = {"scope": SCOPES[scope], "rank": 8, "alpha": 64}  # far enough from the base to answer otherwise
+    adapter = {**SCOPES[scope], "rank": 8, "alpha": 64}  # far enough from the base to answer otherwise
     runs = [
         run_of(base, name=name, adapter=adapter, fields=fields, training={"max_steps": 4, "learning_rate": 2e-2})
         for name, fields in (("one", ["passed", "kind"]), ("two", ["kind", "findings"]))

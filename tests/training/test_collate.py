@@ -64,7 +64,7 @@ def test_a_pair_is_drawn_alike_and_every_box_follows(case: Case, form: Form, pre
     collator = Collator(None, form, [case], preset, seed=3)
     for epoch in range(6):
         collator.epoch = epoch
-        row = collator.row(0)
+        row = collator.rows(0)[0]
         values = form.parse(row.target)
         reference, test = row.images
         assert values["main"] == values["spots"][0]["at"]
@@ -75,14 +75,14 @@ def test_a_pair_is_drawn_alike_and_every_box_follows(case: Case, form: Form, pre
 
 def test_an_epoch_draws_the_same_again_and_another_does_not(case: Case, form: Form) -> None:
     first, second = Collator(None, form, [case], "flips"), Collator(None, form, [case], "flips")
-    assert first.row(0).target == second.row(0).target
+    assert first.rows(0)[0].target == second.rows(0)[0].target
     targets = set()
     for first.epoch in range(8):
-        targets.add(first.row(0).target)
+        targets.add(first.rows(0)[0].target)
     assert len(targets) > 3
 
 
 def test_without_augmentation_the_files_are_handed_on(case: Case, form: Form) -> None:
-    row = Collator(None, form, [case]).row(0)
+    row = Collator(None, form, [case]).rows(0)[0]
     assert row.images == case.example.images
     assert form.parse(row.target) == case.values

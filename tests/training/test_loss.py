@@ -12,12 +12,13 @@ from PIL import Image
 
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
-from vlm_ft.bases.load import load_base
+from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import CHOICES, IGNORED, Conversation, Row
+from vlm_ft.decoding.form_decoder import stop_tokens
 from vlm_ft.recipe import LossOn
 from vlm_ft.tasks import TASKS
-from vlm_ft.training.loss import answer_loss
+from vlm_ft.training.methods.sft import answer_loss
 
 EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
 
@@ -27,12 +28,13 @@ def form(whole_form: Callable[[Task], Form]) -> Form:
     return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
 
 
-def talk(folder: Path, loss_on: LossOn) -> Conversation:
-    return Conversation(load_base(str(folder)), loss_on)
+def talk(folder: Path, loss_on: LossOn) -> tuple[Base, Conversation]:
+    base = load_base(str(folder))
+    return base, Conversation(base.reader, loss_on)
 
 
 def rows(form: Form, conversation: Conversation, *kinds: str) -> list[Row]:
-    images = (Image.new("RGB", (64, 64), (90, 20, 200)),) if conversation.base.vision else ()
+    images = (Image.new("RGB", (64, 64), (90, 20, 200)),) if conversation.reader.sees else ()
     return [Row(form, (), images, f'{{"passed":false,"kind":"{kind}"}}') for kind in kinds]
 
 
@@ -43,8 +45,8 @@ def kinds_of(form: Form) -> tuple[str, ...]:
 
 @EVERY_FAMILY
 def test_whole_answers_cost_what_the_model_says(name: str, tiny_folder: Callable[[str], Path], form: Form) -> None:
-    conversation = talk(tiny_folder(name), "answer")
-    model = conversation.base.model
+    base, conversation = talk(tiny_folder(name), "answer")
+    model = base.model
     batch = conversation.encode(rows(form, conversation, *kinds_of(form)[:3]), supervised=True)
     with torch.inference_mode():
         theirs, ours = model(**batch).loss, answer_loss(model, batch)
@@ -55,13 +57,18 @@ def test_whole_answers_cost_what_the_model_says(name: str, tiny_folder: Callable
 def test_decisions_share_the_probability_of_what_may_be_written(
     name: str, tiny_folder: Callable[[str], Path], form: Form
 ) -> None:
-    """All answers together have at most probability 1, far more than where forbidden tokens take their share."""
-    conversation = talk(tiny_folder(name), "decisions")
-    model, answers = conversation.base.model, rows(form, conversation, *kinds_of(form))
+    """All answers together have at most probability 1, far more than where forbidden tokens take their share.
+
+    The end of the turn, which is a choice among all tokens, is left out.
+    """
+    base, conversation = talk(tiny_folder(name), "decisions")
+    model, answers = base.model, rows(form, conversation, *kinds_of(form))
     narrow, wide = torch.zeros(()), torch.zeros(())
     with torch.inference_mode():
         for row in answers:
             batch = conversation.encode([row], supervised=True)
+            last = int((batch["labels"][0] != IGNORED).nonzero()[-1])
+            batch["labels"][0, last], batch[CHOICES] = IGNORED, batch[CHOICES][:-1]
             narrow += torch.exp(-answer_loss(model, batch, 1))
             del batch[CHOICES]
             wide += torch.exp(-answer_loss(model, batch, 1))
@@ -69,8 +76,8 @@ def test_decisions_share_the_probability_of_what_may_be_written(
 
 
 def test_a_batch_costs_the_sum_of_its_rows(tiny_folder: Callable[[str], Path], form: Form) -> None:
-    conversation = talk(tiny_folder("qwen3_vl"), "decisions")
-    model, answers = conversation.base.model, rows(form, conversation, *kinds_of(form))
+    base, conversation = talk(tiny_folder("qwen3_vl"), "decisions")
+    model, answers = base.model, rows(form, conversation, *kinds_of(form))
     together = conversation.encode(answers, supervised=True)
     assert len(together[CHOICES]) == (together["labels"] != IGNORED).sum()
     with torch.inference_mode():
@@ -79,21 +86,21 @@ def test_a_batch_costs_the_sum_of_its_rows(tiny_folder: Callable[[str], Path], f
 
 
 def test_an_answer_without_a_decision_costs_nothing(tiny_folder: Callable[[str], Path], form: Form) -> None:
-    conversation = talk(tiny_folder("qwen3_vl"), "decisions")
+    base, conversation = talk(tiny_folder("qwen3_vl"), "decisions")
     batch = conversation.encode(rows(form, conversation, kinds_of(form)[0]), supervised=True)
     batch["labels"].fill_(IGNORED)
     batch[CHOICES] = batch[CHOICES][:0]
-    loss = answer_loss(conversation.base.model, batch)
+    loss = answer_loss(base.model, batch)
     loss.backward()
     assert loss == 0
 
 
 def test_an_answer_that_the_grammar_refuses_is_learned_whole(tiny_folder: Callable[[str], Path], form: Form) -> None:
     folder, row = tiny_folder("qwen3_vl"), Row(form, (), (), ' {"passed": true}')
-    decided, whole = talk(folder, "decisions"), talk(folder, "answer")
+    (base, decided), (_, whole) = talk(folder, "decisions"), talk(folder, "answer")
     assert decided.refused(row)
     assert not whole.refused(row)
-    model = decided.base.model
+    model = base.model
     with torch.inference_mode():
         losses = [answer_loss(model, conversation.encode([row], supervised=True)) for conversation in (decided, whole)]
     assert losses[0] == losses[1]
@@ -109,3 +116,14 @@ def test_a_step_in_parts_is_the_step(base: str, run_of: Callable[..., Path]) -> 
         (state,) = (run / "checkpoints").glob("checkpoint-1/trainer_state.json")
         losses += [entry["loss"] for entry in json.loads(state.read_text())["log_history"] if "loss" in entry]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "fast_vlm", "llama"])
+def test_the_end_of_the_turn_is_learned_among_all_tokens(
+    name: str, tiny_folder: Callable[[str], Path], form: Form
+) -> None:
+    base, conversation = talk(tiny_folder(name), "decisions")
+    batch = conversation.encode(rows(form, conversation, kinds_of(form)[0]), supervised=True)
+    supervised = batch["labels"][0][batch["labels"][0] != IGNORED]
+    assert int(supervised[-1]) in stop_tokens(base)
+    assert (batch[CHOICES][-1] == -1).all()  # every bit is set

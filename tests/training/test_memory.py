@@ -19,7 +19,7 @@ def test_a_shape_has_the_published_number_of_parameters(name: str) -> None:
 def test_more_of_anything_needs_more() -> None:
     name = "Qwen/Qwen3-VL-2B-Instruct"
     base, small = HUB_BASES[name], LongestRow(100, 1, 256 * 256)
-    narrow = AdapterSettings(scope=("language",), rank=8)
+    narrow = AdapterSettings(projector="frozen", rank=8)
     least = need(name, base, narrow, small, 1)
     assert least.nf4 < least.bf16
     assert base.parameters * 2e9 < least.bf16 < base.parameters * 2e9 + 3e9
@@ -27,14 +27,14 @@ def test_more_of_anything_needs_more() -> None:
         (narrow, small, 8),
         (narrow, LongestRow(2000, 1, 256 * 256), 1),
         (narrow, LongestRow(100, 1, 2048 * 2048), 1),
-        (AdapterSettings(scope=("language",), rank=64), small, 1),
-        (AdapterSettings(scope=("language", "projector", "vision"), rank=8), small, 1),
+        (AdapterSettings(projector="frozen", rank=64), small, 1),
+        (AdapterSettings(vision="lora", rank=8), small, 1),
     ):
         assert need(name, base, adapter, row, batch).bf16 > least.bf16
 
 
 def test_bases_that_see_are_told_for_images_and_language_models_for_texts() -> None:
-    adapter = AdapterSettings(scope=("language",))
+    adapter = AdapterSettings()
     seeing = {need.base for need in needs(adapter, LongestRow(100, 1, 640 * 480), 1)}
     reading = {need.base for need in needs(adapter, LongestRow(100, 0, 0), 1)}
     assert seeing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,23 +16,24 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Trai
 
 from datasets_vision.example import Turn
 from vlm_ft.adapters import ADAPTER, adapter_folder, find_adapters, read_card
-from vlm_ft.bases.families import linear_modules
 from vlm_ft.bases.load import load_base
-from vlm_ft.errors import AdapterError, DataError, ModelError, RecipeError
+from vlm_ft.bases.parts import PARTS, Part, leaf_modules, low_rank_modules
+from vlm_ft.errors import AdapterError, DataError, RecipeError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.recipe import Recipe
 from vlm_ft.training import run as runs
-from vlm_ft.training.methods import attach
-from vlm_ft.training.run import rehearse, train
+from vlm_ft.training import show
+from vlm_ft.training.attach import attach, parameter_groups, part_rates
+from vlm_ft.training.prepare import Prepared, prepare
+from vlm_ft.training.run import train
 
 Recipes = Callable[..., Recipe]
 Runs = Callable[..., Path]
 Folders = Callable[[str], Path]
 
 EVERY_BASE = pytest.mark.parametrize("base", ["qwen3_vl", "llava_siglip_qwen2"])
-SCOPES = [("language",), ("projector",), ("vision",), ("language", "projector", "vision")]
-WHOLE = {"scope": ["language", "projector", "vision"]}
+WHOLE = {"language": "lora", "projector": "lora", "vision": "lora"}
 
 
 def tensors(folder: Path) -> bytes:
@@ -162,48 +164,67 @@ def test_a_rehearsal_writes_nothing_and_changes_nothing(
 ) -> None:
     recipe = recipe_of("qwen3_vl", augment="flips")
     monkeypatch.chdir(tmp_path)
-    prepared: list[runs.Prepared] = []
+    prepared: list[Prepared] = []
     states: list[dict[str, torch.Tensor]] = []
 
-    def kept(*given: Any) -> runs.Prepared:
+    def kept(*given: Any) -> Prepared:
         prepared.append(real(*given))
-        states.append({name: tensor.clone() for name, tensor in prepared[0].model.state_dict().items()})
+        states.append({name: tensor.clone() for name, tensor in prepared[0].attached.model.state_dict().items()})
         return prepared[0]
 
-    real = runs.prepare
-    monkeypatch.setattr(runs, "prepare", kept)
+    real = show.prepare
+    monkeypatch.setattr(show, "prepare", kept)
     console = Console(record=True, width=200, file=(tmp_path / "said").open("w"))
-    rehearse(recipe, console)
+    show.dry_run(recipe, console)
     said = console.export_text()
     assert "2 steps of" in said
     assert "image tokens]" in said
     assert list(tmp_path.iterdir()) == [tmp_path / "said"]
-    for name, tensor in prepared[0].model.state_dict().items():
+    for name, tensor in prepared[0].attached.model.state_dict().items():
         assert torch.equal(tensor, states[0][name]), name
-    assert all(parameter.grad is None for parameter in prepared[0].model.parameters())
+    assert all(parameter.grad is None for parameter in prepared[0].attached.model.parameters())
 
 
-@EVERY_BASE
-@pytest.mark.parametrize("scope", SCOPES, ids="+".join)
-def test_the_scope_chooses_exactly_its_modules(
-    base: str, scope: tuple[Any, ...], recipe_of: Recipes, tiny_folder: Folders
+@pytest.mark.parametrize("base", ["qwen3_vl", "llava_siglip_qwen2", "fast_vlm"])
+@pytest.mark.parametrize("word", ["lora", "full"])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_word_reaches_exactly_its_part(
+    base: str, part: Part, word: str, recipe_of: Recipes, tiny_folder: Folders
 ) -> None:
     loaded = load_base(str(tiny_folder(base)))
-    wanted = linear_modules(loaded.model, loaded.family, scope)
-    model = attach(loaded, recipe_of(base, adapter={"scope": scope}).adapter, seed=0)
-    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    touched = {name.removeprefix("base_model.model.").split(".lora_")[0] for name in names}
+    modules = low_rank_modules if word == "lora" else leaf_modules
+    wanted = modules(loaded.model, loaded.family, part)
+    adapter = dict.fromkeys(PARTS, "frozen") | {part: word, "rank": 4}
+    attached = attach(loaded, recipe_of(base, adapter=adapter).adapter, seed=0)
+    if attached.whole:
+        return
+    names = [name for name, parameter in attached.model.named_parameters() if parameter.requires_grad]
+    touched = {re.split(r"\.lora_|\.modules_to_save", name.removeprefix("base_model.model."))[0] for name in names}
     assert touched == set(wanted)
-    assert all("lora_" in name for name in names)
 
 
-def test_a_scope_that_a_base_lacks_is_told(recipe_of: Recipes, tiny_folder: Folders) -> None:
-    with pytest.raises(ModelError, match="no Linear module in the scope 'vision'"):
-        attach(load_base(str(tiny_folder("qwen3"))), recipe_of("qwen3", adapter=WHOLE).adapter, seed=0)
+def test_each_part_learns_at_its_own_rate(recipe_of: Recipes, tiny_folder: Folders) -> None:
+    loaded = load_base(str(tiny_folder("fast_vlm")))
+    recipe = recipe_of("fast_vlm", adapter={"projector": "full", "rates": {"projector": 0.5}})
+    attached = attach(loaded, recipe.adapter, seed=0)
+    rates = part_rates(attached, loaded, recipe.adapter, recipe.training)
+    groups = parameter_groups(attached, rates, weight_decay=0.1)
+    rate_of = {id(p): group["lr"] for group in groups for p in group["params"]}
+    decay_of = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    for name, parameter in attached.model.named_parameters():
+        if parameter.requires_grad:
+            assert rate_of[id(parameter)] == (0.5 if "projector" in name else recipe.training.learning_rate)
+            assert decay_of[id(parameter)] == (0.1 if parameter.ndim > 1 else 0)
+
+
+def test_batch_norms_keep_their_statistics(run_of: Runs, tiny_folder: Folders) -> None:
+    """`Trainer` calls `model.train()`; the check after training compares with a base fresh from disk."""
+    run = run_of("fast_vlm", adapter={"projector": "full"})
+    assert read_card(run / ADAPTER).training["reload_difference"] < 1e-4
 
 
 def test_dora(run_of: Runs, tiny_folder: Folders) -> None:
-    run = run_of("qwen3_vl", adapter={"kind": "dora"})
+    run = run_of("qwen3_vl", adapter={"language": "dora", "projector": "frozen"})
     plain = AutoModelForImageTextToText.from_pretrained(tiny_folder("qwen3_vl"))
     model = PeftModel.from_pretrained(plain, run / ADAPTER)
     assert any("lora_magnitude_vector" in name for name, _ in model.named_parameters())
@@ -218,9 +239,7 @@ def test_a_quantized_base_trains(quantize: str, run_of: Runs) -> None:
 
 
 def test_a_text_task_trains_on_a_text_base(run_of: Runs, tiny_folder: Folders, clauses: Path) -> None:
-    run = run_of(
-        "qwen3", task="legal_documents", data=[{"path": str(clauses)}], fields=None, adapter={"scope": ["language"]}
-    )
+    run = run_of("qwen3", task="legal_documents", data=[{"path": str(clauses)}], fields=None)
     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder("qwen3")), run / ADAPTER)
     engine = Engine.open([run / ADAPTER])
     (answer,) = engine.predict([Request(turns=(Turn("user", "The licensee may audit."),), adapter="trial")])
@@ -243,7 +262,7 @@ def test_an_own_task_serves_without_its_file(
 
 @pytest.mark.parametrize(
     ("spoil", "told"),
-    [("adapter_state", "moved none"), ("checksum", "base's weights changed"), ("probe_logits", "loads but changes no")],
+    [("trained_state", "moved none"), ("checksum", "frozen weights changed"), ("probe_logits", "loads but changes no")],
 )
 def test_a_run_that_did_not_work_is_no_adapter(
     spoil: str, told: str, recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -251,12 +270,12 @@ def test_a_run_that_did_not_work_is_no_adapter(
     from vlm_ft.training import verify
 
     spoilt = {
-        "adapter_state": lambda model: {},
+        "trained_state": lambda model: {},
         "checksum": lambda model: torch.ones(1),
         "probe_logits": lambda *given: torch.ones(3),
     }
     monkeypatch.setattr(verify, spoil, spoilt[spoil])
-    if spoil == "adapter_state":
+    if spoil == "trained_state":
         monkeypatch.setattr(runs, spoil, spoilt[spoil])
     with pytest.raises(AdapterError, match=told):
         train(recipe_of("qwen3_vl"), tmp_path / "run", console=quiet)
@@ -265,16 +284,17 @@ def test_a_run_that_did_not_work_is_no_adapter(
 
 
 def test_an_evaluation_leaves_the_gradients_of_a_quantized_base(recipe_of: Recipes) -> None:
-    prepared = runs.prepare(recipe_of("qwen3_vl", quantize="nf4", adapter=WHOLE))
+    prepared = prepare(recipe_of("qwen3_vl", quantize="nf4", adapter=WHOLE))
+    model = prepared.attached.model
     batch = prepared.train([{"index": 0}])
     gradients = []
     for _ in range(2):
-        prepared.model.train()
-        prepared.model(**batch).loss.backward()
-        gradients.append({name: p.grad.clone() for name, p in prepared.model.named_parameters() if p.requires_grad})
-        prepared.model.zero_grad()
-        prepared.model.eval()
+        model.train()
+        model(**batch).loss.backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad})
+        model.zero_grad()
+        model.eval()
         with torch.no_grad():
-            prepared.model(**batch)
+            model(**batch)
     for name, gradient in gradients[0].items():
         assert torch.equal(gradients[1][name], gradient), name
