@@ -10,6 +10,7 @@ import pytest
 from datasets_vision.example import Label, LabelledObject
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Items, Text
+from vlm_ft.answers.observation import observed
 from vlm_ft.answers.task import Task, items
 from vlm_ft.errors import RecipeError
 from vlm_ft.tasks import TASKS, task_of
@@ -57,7 +58,7 @@ def test_every_reading_fits_the_form_that_it_fills(task: Task) -> None:
     answers = [values for label in labels if (values := task.values(label))]
     if not answers:
         pytest.skip("reads columns only")
-    form = Form.observed(task, answers)
+    form = observed(task, answers)
     for values in answers:
         asked = form.narrow(values)
         kept = {name: values[name] for name in asked.names}

@@ -101,43 +101,6 @@ def test_a_form_in_use_can_be_narrowed(task: Task, whole_form: Forms) -> None:
         assert form.narrow([name]).parse(json.dumps(values)) == values
 
 
-@EVERY_TASK
-def test_observed_leaves_out_what_no_answer_states(task: Task) -> None:
-    for left in sample(task):
-        answers = [{name: value for name, value in sample(task).items() if name != left}]
-        form = Form.observed(task, answers)
-        assert form.names == tuple(name for name in sample(task) if name != left)
-        assert form.parse(form.target(answers[0])) == answers[0]
-
-
-def test_observed_options_are_those_used() -> None:
-    answers = [{"kind": "pit"}, {"kind": "crack", "passed": False}, {"passed": True}]
-    form = Form.observed(DEFECTS, answers)
-    assert form.names == ("passed", "kind")
-    assert form.field("kind").kind == Choice(options=("crack", "pit"))
-
-
-def test_labels_overrule_what_is_used() -> None:
-    form = Form.observed(DEFECTS, [{"kind": "pit"}], {"kind": ["pit", "dent", "burr"]})
-    assert form.field("kind").kind == Choice(options=("pit", "dent", "burr"))
-
-
-def test_a_closed_scale_keeps_its_own_order() -> None:
-    findings = [{"kind": "pit", "severity": severity} for severity in ("critical", "minor")]
-    kind = Form.observed(DEFECTS, [{"findings": findings}]).field("findings").kind
-    assert isinstance(kind, Items)
-    assert kind.fields[1].kind == Choice(options=("minor", "critical"))
-
-
-def test_a_part_of_a_list_is_asked_only_where_every_item_states_it() -> None:
-    whole = {"kind": "pit", "severity": "minor", "box": [1, 2, 3, 4]}
-    for left in ("severity", "box"):
-        lacking = {name: value for name, value in whole.items() if name != left}
-        answers = [{"findings": [whole]}, {"findings": []}, {"findings": [whole, lacking]}]
-        assert left not in str(paths(Form.observed(DEFECTS, answers).fields))
-    assert "findings.severity" in paths(Form.observed(DEFECTS, [{"findings": [whole]}, {"findings": []}]).fields)
-
-
 @pytest.mark.parametrize(
     ("options", "only", "told"),
     [
@@ -155,15 +118,6 @@ def test_a_form_that_cannot_be_is_told_in_a_line(options: Any, only: Any, told: 
         Form.of(DEFECTS, {**defaults, **options}, only)
     assert told in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_observed_refuses_what_no_label_states() -> None:
-    with pytest.raises(FormError, match="label none of its fields"):
-        Form.observed(DEFECTS, [{}])
-    with pytest.raises(FormError, match="fields asks 'findings', which no label states"):
-        Form.observed(DEFECTS, [{"kind": "pit"}], only=["findings"])
-    with pytest.raises(FormError, match="did you mean 'kind'"):
-        Form.observed(DEFECTS, [{"kind": "pit"}], only=["kinds"])
 
 
 @EVERY_TASK

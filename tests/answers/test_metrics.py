@@ -22,6 +22,7 @@ from vlm_ft.answers.metrics import (
     measure,
     rouge_l,
 )
+from vlm_ft.answers.observation import observed
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.tasks import TASKS
@@ -90,7 +91,7 @@ def task_rows(task: Task) -> tuple[Form, list[Values]]:
     sample = task.sample.model_dump(mode="json")
     empty = {name: [] for name, value in sample.items() if isinstance(value, list)}
     truths = [sample, {**sample, **empty}]
-    return Form.observed(task, truths), truths
+    return observed(task, truths), truths
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)

@@ -13,6 +13,7 @@ from datasets_vision.example import Example, Turn
 from datasets_vision.synthetic import DOMAINS, Pictures, write_set
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Answer, Item
+from vlm_ft.answers.observation import observed
 from vlm_ft.answers.task import Task
 from vlm_ft.data.augmentation import check_augmentation
 from vlm_ft.data.cases import load
@@ -119,7 +120,7 @@ def test_a_made_set_states_its_task_whole(domain, tmp_path):
     task = ALL[TASKS.get(domain, domain)]
     examples = read(Source(path=rows if rows.exists() else tmp_path / "set")).examples
     values = [task.values(example.label) for example in examples]
-    form = Form.observed(task, values)
+    form = observed(task, values)
     assert len(examples) == 30
     assert {field.name for field in task.fields} - set(form.names) <= UNSTATED[domain]
     for stated in values:

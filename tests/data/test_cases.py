@@ -10,7 +10,7 @@ import pytest
 
 from datasets_vision.synthetic import write_set
 from vlm_ft.data.cases import load
-from vlm_ft.errors import DataError
+from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import Recipe
 
 Recipes = Callable[..., Recipe]
@@ -55,6 +55,20 @@ def test_an_empty_cell_is_unobserved(tmp_path: Path) -> None:
         number = int(case.example.text.removeprefix("Text ").rstrip("."))
         assert ("risk" in case.values) == bool(number % 2)
         assert ("present" in case.values) == bool(number % 3)
+
+
+def test_two_sources_train_only_what_serving_asks(tmp_path: Path) -> None:
+    """One labels the clause and the risk, the other the clause alone: no row may ask for less than the form does."""
+    rated = table(tmp_path / "rated", [f"Rated {index}.\taudit\tlow\tyes" for index in range(20)])
+    bare = table(tmp_path / "bare", [f"Bare {index}.\tnotice\t\tno" for index in range(20)])
+    (bare / "rows.tsv").rename(bare / "others.tsv")  # an id is a file's name and a row
+    sources = [legal(folder).data[0].model_dump() for folder in (rated, bare)]
+    dataset = load(legal(rated, data=sources))
+    assert dataset.form.names == ("clause_type", "present")
+    assert "risk: 20 of 20 examples of data.1 (bare) lack it, so it is not asked" in " ".join(dataset.notes)
+    assert {tuple(case.values) for case in dataset.cases["train"]} == {dataset.form.names}
+    with pytest.raises(FormError, match=r"'risk' is asked, but no label of data\.1 \(bare\) states it"):
+        load(legal(rated, data=sources, fields=["clause_type", "risk"]))
 
 
 def test_examples_that_state_nothing_asked_are_told(tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from datasets_vision.example import Turn
@@ -17,45 +17,30 @@ from tests.data.made_sets import (
     rows,
     texts,
 )
-from vlm_ft.answers.form import Form
 from vlm_ft.bases.reader import open_reader
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.data.cases import load
 from vlm_ft.data.checks import check
-from vlm_ft.data.checks.gather import Witnesses
-from vlm_ft.errors import DataError, FormError
+from vlm_ft.errors import DataError, FormError, UserError
 from vlm_ft.lengths import Ruler
-from vlm_ft.tasks import TASKS
+from vlm_ft.recipe import Tiling
 
 
-def values_of() -> Iterator[list[dict[str, Any]]]:
-    random = np.random.default_rng(1)
-    for _ in range(40):
-        answers: list[dict[str, Any]] = []
-        for _ in range(30):
-            values: dict[str, Any] = {}
-            if random.random() < 0.7:
-                values["kind"] = f"k{random.integers(4)}"
-            if random.random() < 0.2:
-                values["passed"] = bool(random.integers(2))
-            if random.random() < 0.5:
-                row = {"kind": f"f{random.integers(5)}", "severity": "minor", "box": [1, 2, 3, 4]}
-                for name in ("severity", "box"):
-                    if random.random() < 0.05:
-                        del row[name]
-                values["findings"] = [row] * int(random.integers(3))
-            answers.append(values)
-        yield answers
-
-
-def test_the_form_of_the_witnesses_is_the_form_of_all() -> None:
-    task = TASKS["product_defects"]
-    for answers in values_of():
-        witnesses = Witnesses(task)
-        for values in answers:
-            witnesses.add(values, "here")
-        assert Form.observed(task, witnesses.values) == Form.observed(task, answers)
-        assert len(witnesses.values) < len(answers)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rate_card": "example_eur", "fields": ("kind",)},
+        {"tiling": Tiling(side=32, overlap=8), "fields": ("passed",)},
+        {"fields": ("findings.severity",)},
+    ],
+    ids=str,
+)
+def test_checks_refuse_what_training_refuses(changes: dict[str, Any], tmp_path: Path) -> None:
+    made = boxed(tmp_path / "set").model_copy(update=changes)
+    with pytest.raises(UserError) as refused:
+        load(made)
+    with pytest.raises(type(refused.value), match=re.escape(str(refused.value))):
+        check(made)
 
 
 def test_a_column_of_free_text_is_no_choice(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_training_stops_at_errors_and_leaves_nothing_behind(
     assert not out.exists()
 
     def reached(*_: object, **__: object) -> None:
-        raise ModelError("the base would be loaded now")
+        raise ModelError("base", "would be loaded now")
 
     monkeypatch.setattr("vlm_ft.training.prepare.load_base", reached)
     with pytest.raises(ModelError):

@@ -11,6 +11,7 @@ from PIL import Image
 from datasets_vision.example import Example, Turn
 from vlm_ft.adapters import Card, Provenance
 from vlm_ft.answers.form import Form
+from vlm_ft.answers.observation import observed
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.base_ref import BaseRef
@@ -77,4 +78,4 @@ def clause_cases() -> list[Case]:
 
 
 def form_of(task: str, cases: Sequence[Case]) -> Form:
-    return Form.observed(TASKS[task], [case.values for case in cases])
+    return observed(TASKS[task], [case.values for case in cases])

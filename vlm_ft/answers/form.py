@@ -65,26 +65,6 @@ class Form(Strict):
             derivations=tuple(entry for entry in task.derivations if entry.derivable(asked)),
         )
 
-    @classmethod
-    def observed(
-        cls,
-        task: Task,
-        answers: Sequence[Values],
-        options: Options | None = None,
-        only: Iterable[str] | None = None,
-    ) -> Form:
-        """The form that these answers fill: fields that no answer states are left out, options are those seen.
-
-        `options` and `only` overrule what is seen. A field inside a list is kept where every item states it.
-        """
-        stated = _stated(task.fields, answers)
-        kept = stated if only is None else _asked_for(only, stated, task)
-        if not kept:
-            raise FormError(f"task {task.name}", "the data label none of its fields", f"known: {_listed(task.fields)}")
-        seen = {path: sorted(names) for path, names in _used(task.fields, answers).items()}
-        chosen = {path: names for path, names in seen.items() if path in kept and names}
-        return cls.of(task, {**chosen, **(options or {})}, kept)
-
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the fields, in the order in which they are answered."""
@@ -195,18 +175,19 @@ def _is_corners(value: Any) -> TypeGuard[list[int]]:
     )
 
 
-def paths(fields: Iterable[FieldSpec]) -> set[str]:
-    """Every field path: "kind", "findings", "findings.kind" and so on."""
-    found = set()
+def by_path(fields: Iterable[FieldSpec]) -> dict[str, FieldSpec]:
+    """Every field and every part of a list, in order: "kind", "findings", "findings.kind" and so on."""
+    found = {}
     for field in fields:
-        found.add(field.name)
+        found[field.name] = field
         if isinstance(field.kind, Items):
-            found |= {f"{field.name}.{inner.name}" for inner in field.kind.fields}
+            found |= {f"{field.name}.{part.name}": part for part in field.kind.fields}
     return found
 
 
-def _listed(fields: Iterable[FieldSpec]) -> str:
-    return ", ".join(sorted(paths(fields)))
+def paths(fields: Iterable[FieldSpec]) -> set[str]:
+    """The keys of `by_path`."""
+    return set(by_path(fields))
 
 
 def _narrowed(fields: Iterable[FieldSpec], only: set[str]) -> list[FieldSpec]:
@@ -246,49 +227,6 @@ def _with_options(field: FieldSpec, path: str, options: Options, task: str) -> F
                 raise FormError(f"task {task}", f"field {path!r} has no option {name!r}", nearest(name, kind.options))
         given = tuple(name for name in kind.options if name in given)  # a closed scale keeps its own order
     return field.model_copy(update={"kind": Choice(options=given)})
-
-
-def _stated(fields: Iterable[FieldSpec], answers: Sequence[Values]) -> set[str]:
-    """Paths that the answers state: a field by any answer, a field inside a list by every item."""
-    stated = set()
-    for field in fields:
-        if not any(field.name in values for values in answers):
-            continue
-        if not isinstance(field.kind, Items):
-            stated.add(field.name)
-            continue
-        rows = [row for values in answers for row in values.get(field.name, ())]
-        stated |= {
-            f"{field.name}.{part.name}" for part in field.kind.fields if rows and all(part.name in row for row in rows)
-        }
-    return stated
-
-
-def _asked_for(only: Iterable[str], stated: set[str], task: Task) -> set[str]:
-    """The stated paths that `only` asks for; a list's name asks for all that is stated inside it."""
-    known, kept = paths(task.fields), set()
-    for path in only:
-        if path not in known:
-            raise FormError(f"task {task.name}", f"no field {path!r}", nearest(path, known))
-        found = {name for name in stated if name == path or name.startswith(path + ".")}
-        if not found:
-            raise FormError(f"task {task.name}", f"fields asks {path!r}, which no label states", "leave it out")
-        kept |= found
-    return kept
-
-
-def _used(fields: Iterable[FieldSpec], answers: Sequence[Values], prefix: str = "") -> dict[str, set[str]]:
-    """Choice path -> the names that the answers use; one that a closed choice lacks is left for `check` to tell."""
-    used: dict[str, set[str]] = {}
-    for field in fields:
-        path = prefix + field.name
-        if isinstance(field.kind, Choice):
-            names = {str(values[field.name]) for values in answers if field.name in values}
-            used[path] = names.intersection(field.kind.options or names)
-        elif isinstance(field.kind, Items):
-            rows = [row for values in answers for row in values.get(field.name, ())]
-            used |= _used(field.kind.fields, rows, path + ".")
-    return used
 
 
 def _ordered(fields: Iterable[FieldSpec], values: Values) -> Values:

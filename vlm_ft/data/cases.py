@@ -5,27 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
+from typing import Any
 
 from datasets_vision.example import Example
 from datasets_vision.provenance import is_synthetic
-from datasets_vision.source import SetAside, read
+from datasets_vision.source import SetAside, Source, stream
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, Flag, Items
+from vlm_ft.answers.kinds import Choice, Flag, Items, Kind
+from vlm_ft.answers.observation import Observation
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.data.augmentation import check_augmentation
 from vlm_ft.data.splits import assign, group_of, unmet
 from vlm_ft.data.subsets import nested
-from vlm_ft.data.tiles import Tiles, boxed_only, lengthened, require_boxes, tiles_by_photo, whole_values
+from vlm_ft.data.tiles import boxes_only, lengthened, require_boxes, tiles_of, whole_values
 from vlm_ft.errors import DataError, FormError
-from vlm_ft.recipe import ROLES, Recipe, Role, Splits, with_rates
+from vlm_ft.recipe import ROLES, Recipe, Role, Splits, Tiling, with_rates
 from vlm_ft.tasks import task_of
 
-TILED: tuple[Role, ...] = ("train", "tune")
-WHOLE: tuple[Role, ...] = ("calibrate", "test")
-"""Where photos are tiled, the roles that are looked at by the tile, and those that stay whole."""
+LEARNED: tuple[Role, ...] = ("train", "tune")
+"""The roles that see a tiled photo by the tile; the others see it whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,60 @@ class Dataset:
         return digest.hexdigest()[:16]
 
 
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """An example of a source: `whole` as it is tested; where photos are tiled, it is learned in `parts`."""
+
+    source: str
+    whole: Case
+    parts: tuple[Case, ...] | None = None
+
+    @property
+    def learned(self) -> tuple[Case, ...]:
+        """What `train` and `tune` see."""
+        return (self.whole,) if self.parts is None else self.parts
+
+
+def labelled(task: Task, data: Sequence[Source], tiling: Tiling | None, seed: int) -> Iterator[Labelled | SetAside]:
+    """Every example of every source with the values that its label states, one at a time.
+
+    With `tiling` only examples of one photo with boxes are usable, and only its boxes count: what else a label says
+    of the whole photo need not be true of a tile. Of a photo its header alone is read.
+    """
+    for number, source in enumerate(data):
+        name = f"data.{number} ({source.path.name})" if len(data) > 1 else ""
+        for item in stream(source):
+            yield item if isinstance(item, SetAside) else _labelled(task, name, item, tiling, seed)
+
+
+def _labelled(task: Task, name: str, example: Example, tiling: Tiling | None, seed: int) -> Labelled | SetAside:
+    if tiling is None:
+        return Labelled(name, Case(example, task.values(example.label)))
+    try:
+        example = boxes_only(example)
+        tiles = tiles_of(example, tiling, seed)
+    except DataError as error:
+        return SetAside.of(example.source, error)
+    parts = tuple(Case(tile, task.values(tile.label)) for tile in tiles)
+    return Labelled(name, Case(example, whole_values(task, example)), parts)
+
+
+def form_of(recipe: Recipe, task: Task, examples: Iterable[Labelled]) -> tuple[Form, tuple[str, ...]]:
+    """The form that a recipe's data fill, and notes on fields that not all of them state.
+
+    Training and the checks of the data both ask here. Raises `FormError` where there is no such form, and `DataError`
+    where photos are tiled and nothing with boxes is asked.
+    """
+    observation = Observation(task)
+    for entry in examples:
+        for case in (entry.whole, *(entry.parts or ())):
+            observation.add(case.values, entry.source, case.example.source)
+    form = with_rates(observation.form(recipe.labels, recipe.fields), recipe)
+    if recipe.tiling:
+        require_boxes(task, form.names)
+    return form, tuple(observation.notes(form, recipe.fields))
+
+
 def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
     """Read, map, narrow and share out a recipe's data.
 
@@ -72,40 +128,49 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
     recipe's augmentation would make a label untrue.
     """
     task = task_of(recipe.task, recipe.task_file)
-    readings = [read(source) for source in recipe.data]
-    examples = _distinct([example for reading in readings for example in reading.examples], len(readings))
-    examples, untiled = boxed_only(examples) if recipe.tiling else (examples, [])
-    cases = [Case(example, task.values(example.label)) for example in examples]
-    tiles = tiles_by_photo(task, examples, recipe.tiling, recipe.splits.seed) if recipe.tiling else {}
-    seen = [case.values for case in cases] + [values for tiled in tiles.values() for _, values in tiled]
-    form = with_rates(Form.observed(task, seen, recipe.labels, recipe.fields), recipe)
-    cases, notes = _narrowed(cases, form)
-    roles = assign(
-        [case.example for case in cases], [stratum_of(case.values, form) for case in cases], recipe.splits, splits_file
-    )
-    by_role: dict[Role, tuple[Case, ...]] = {
-        role: tuple(case for case, given in zip(cases, roles, strict=True) if given == role) for role in ROLES
-    }
-    by_role["train"] = _limited(by_role["train"], form, recipe.splits)
-    if not by_role["train"]:
-        raise DataError(f"recipe {recipe.name}", "no example is left for training", "check splits and data")
-    if recipe.splits.folds is not None and not by_role["test"]:
-        raise DataError(
-            f"recipe {recipe.name}",
-            f"fold {recipe.splits.fold} of {recipe.splits.folds} holds no example",
-            "give fewer",
-        )
-    if recipe.tiling:
-        require_boxes(task, form.names)
-        by_role = _tiled(by_role, task, form, tiles)
-    check_augmentation(recipe.augment, form, [(case.example, case.values) for case in by_role["train"]])
+    items = list(labelled(task, recipe.data, recipe.tiling, recipe.splits.seed))
+    entries = _distinct([item for item in items if isinstance(item, Labelled)])
+    examples = [entry.whole.example for entry in entries]
+    form, unstated = form_of(recipe, task, entries)
+    entries, notes = _narrowed(entries, form)
+    cases = _by_role(entries, form, recipe.splits, splits_file)
+    _require_cases(recipe.name, recipe.splits, cases)
+    check_augmentation(recipe.augment, form, [(case.example, case.values) for case in cases["train"]])
     return Dataset(
         form=form,
-        cases=by_role,
-        set_aside=(*(entry for reading in readings for entry in reading.set_aside), *untiled),
+        cases=cases,
+        set_aside=tuple(item for item in items if isinstance(item, SetAside)),
         synthetic=any(is_synthetic(source.path) for source in recipe.data),
-        notes=(*notes, *unmet(recipe.splits, examples), *_idle(recipe, examples)),
+        notes=(*unstated, *notes, *unmet(recipe.splits, examples), *_idle(recipe, examples)),
     )
+
+
+def _by_role(
+    entries: Sequence[Labelled], form: Form, splits: Splits, splits_file: Path | None
+) -> dict[Role, tuple[Case, ...]]:
+    """`train`, or the nested subset of it that is asked for, and `tune` in parts; the other roles whole."""
+    strata = [stratum_of(entry.whole.values, form) for entry in entries]
+    roles = assign([entry.whole.example for entry in entries], strata, splits, splits_file)
+    train = [index for index, role in enumerate(roles) if role == "train"]
+    if splits.train_examples is not None and train:
+        groups = [entries[index].whole.group for index in train]
+        kept = nested(groups, [strata[index] for index in train], splits.train_examples, splits.subset_seed)
+        train = list(compress(train, kept))
+    by_role: dict[Role, list[Labelled]] = {
+        role: [entry for entry, given in zip(entries, roles, strict=True) if given == role] for role in ROLES
+    }
+    by_role["train"] = [entries[index] for index in train]
+    return {
+        role: tuple(case for entry in given for case in (entry.learned if role in LEARNED else (entry.whole,)))
+        for role, given in by_role.items()
+    }
+
+
+def _require_cases(name: str, splits: Splits, cases: dict[Role, tuple[Case, ...]]) -> None:
+    if not cases["train"]:
+        raise DataError(f"recipe {name}", "no example is left for training", "check splits and data")
+    if splits.folds is not None and not cases["test"]:
+        raise DataError(f"recipe {name}", f"fold {splits.fold} of {splits.folds} holds no example", "give fewer")
 
 
 def _idle(recipe: Recipe, examples: Sequence[Example]) -> Iterator[str]:
@@ -117,70 +182,48 @@ def _idle(recipe: Recipe, examples: Sequence[Example]) -> Iterator[str]:
             yield f"{name}: no example has a photo, so it changes nothing; leave it out"
 
 
-def _limited(train: tuple[Case, ...], form: Form, splits: Splits) -> tuple[Case, ...]:
-    """The training cases, or the nested subset that the recipe asks for."""
-    if splits.train_examples is None or not train:
-        return train
-    strata = [stratum_of(case.values, form) for case in train]
-    kept = nested([case.group for case in train], strata, splits.train_examples, splits.subset_seed)
-    return tuple(case for case, keep in zip(train, kept, strict=True) if keep)
-
-
-def _tiled(cases: dict[Role, tuple[Case, ...]], task: Task, form: Form, tiles: Tiles) -> dict[Role, tuple[Case, ...]]:
-    """`train` and `tune` by the tile, the other roles as whole photos with every item that is labelled."""
-    learned: dict[Role, tuple[Case, ...]] = {
-        role: tuple(
-            Case(tile, kept)
-            for case in cases[role]
-            for tile, values in tiles[case.example.id]
-            if (kept := narrowed(values, form))
-        )
-        for role in TILED
-    }
-    long = lengthened(form)
-    asked: dict[Role, tuple[Case, ...]] = {
-        role: tuple(Case(case.example, narrowed(whole_values(task, case.example), long)) for case in cases[role])
-        for role in WHOLE
-    }
-    return {**cases, **learned, **asked}
-
-
-def _distinct(examples: list[Example], sources: int) -> list[Example]:
+def _distinct(entries: list[Labelled]) -> list[Labelled]:
     """Ids are unique within a source; across several they must be, too."""
-    if sources == 1:
-        return examples
     seen: dict[str, str] = {}
-    for example in examples:
+    for example in (entry.whole.example for entry in entries):
         if example.id in seen:
-            raise DataError(
-                example.source, f"id {example.id!r} is also in {seen[example.id]}", "rename one of the files"
-            )
+            problem = f"id {example.id!r} is also in {seen[example.id]}"
+            raise DataError(example.source, problem, "rename one of the files")
         seen[example.id] = example.source
-    return examples
+    return entries
 
 
-def _narrowed(cases: Sequence[Case], form: Form) -> tuple[list[Case], tuple[str, ...]]:
-    """Only what the form asks; every answer checked; lists longer than the form holds are told."""
-    kept, empty, full = [], 0, Counter[str]()
-    for case in cases:
-        try:
-            values = narrowed(case.values, form)
-        except FormError as error:
-            raise DataError(case.example.source, f"label does not fit the form: {error}") from error
-        if not values:
+def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], list[str]]:
+    """Only what the form asks, every answer checked; and notes on what is left out of it."""
+    long, kept, empty, full = lengthened(form), list[Labelled](), 0, Counter[str]()
+    for entry in entries:
+        whole = _fitted(entry.whole, form if entry.parts is None else long)
+        parts = None if entry.parts is None else tuple(filter(None, (_fitted(case, form) for case in entry.parts)))
+        if whole is None:
             empty += 1
             continue
-        for name, value in values.items():
-            kind = form.field(name).kind
-            full[name] += isinstance(kind, Items) and len(value) == kind.max_items
-        kept.append(Case(case.example, values))
+        kept.append(Labelled(entry.source, whole, parts))
+        for case in kept[-1].learned:
+            full.update(name for name in form.names if _is_full(form.field(name).kind, case.values.get(name)))
     notes = [f"{empty} examples state none of the asked fields and are left out"] if empty else []
     notes += [
         f"{count} examples fill {name!r} to its limit; of longer lists the largest items are kept"
         for name, count in full.items()
-        if count
     ]
-    return kept, tuple(notes)
+    return kept, notes
+
+
+def _fitted(case: Case, form: Form) -> Case | None:
+    """The case with the values that the form asks, None where it states none of them."""
+    try:
+        values = narrowed(case.values, form)
+    except FormError as error:
+        raise DataError(case.example.source, f"label does not fit the form: {error}") from error
+    return replace(case, values=values) if values else None
+
+
+def _is_full(kind: Kind, value: Any) -> bool:
+    return isinstance(kind, Items) and value is not None and len(value) == kind.max_items
 
 
 def narrowed(values: Values, form: Form) -> Values:
@@ -190,7 +233,9 @@ def narrowed(values: Values, form: Form) -> Values:
         kind = form.field(name).kind
         if isinstance(kind, Items) and isinstance(value, list):
             wanted = [part.name for part in kind.fields]
-            values[name] = [{key: row[key] for key in wanted if key in row} for row in value]
+            values[name] = [
+                {key: row[key] for key in wanted if key in row} if isinstance(row, dict) else row for row in value
+            ]
     asked = form.narrow(values)
     return asked.parse(asked.target(values)) if values else {}
 

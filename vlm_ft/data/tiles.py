@@ -1,14 +1,13 @@
-"""A recipe's large photos as tiles: `train` and `tune` are learned by the tile, the other roles stay whole."""
+"""Large photos as tiles: what a label says of each tile, and of the whole photo."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from datasets_vision.example import Example, Label
-from datasets_vision.formats.contract import SetAside
 from datasets_vision.images import image_size
 from datasets_vision.tiles import tile_examples
 from vlm_ft.answers.form import Form
@@ -17,38 +16,25 @@ from vlm_ft.answers.task import Task, Values
 from vlm_ft.errors import DataError
 from vlm_ft.recipe import Tiling
 
-MOST = 500
-"""The most items that a photo's merged answer, or its label, is measured with."""
+MAX_ITEMS = 500
+"""The most items of a tiled photo's answer, or label, that are measured."""
 
 
-def boxed_only(examples: Iterable[Example]) -> tuple[list[Example], list[SetAside]]:
-    """Examples that can be tiled, with what their labels say of objects alone: no class or column of the photo."""
-    kept, aside = [], []
-    for example in examples:
-        if len(example.images) != 1 or example.label.objects is None:
-            reason = f"{len(example.images)} photos" if len(example.images) != 1 else "no boxes"
-            aside.append(SetAside(example.source, f"tiling needs one photo with boxes; this example has {reason}"))
-        else:
-            kept.append(replace(example, label=Label(objects=example.label.objects)))
-    return kept, aside
+def boxes_only(example: Example) -> Example:
+    """The example with what its label says of objects, and nothing of the photo as a whole (its class, its columns).
 
-
-Tiles = dict[str, list[tuple[Example, Values]]]
-"""By a photo's id: the tiles that training sees of it, each with the values of its label."""
-
-
-def tiles_by_photo(task: Task, examples: Iterable[Example], tiling: Tiling, seed: int) -> Tiles:
-    """The tiles of every photo; only the photos' headers are read."""
-    return {
-        example.id: [(tile, task.values(tile.label)) for tile in tiles_of(example, tiling, seed)]
-        for example in examples
-    }
+    Raises `DataError` where it cannot be tiled: not one photo, or no statement about objects.
+    """
+    if len(example.images) != 1 or example.label.objects is None:
+        lacks = f"{len(example.images)} photos" if len(example.images) != 1 else "no boxes"
+        raise DataError(example.source, f"tiling needs one photo with boxes; this example has {lacks}")
+    return replace(example, label=Label(objects=example.label.objects))
 
 
 def lengthened(form: Form) -> Form:
     """The form with room for all of a photo's items in its lists with boxes: what is measured, never asked."""
     fields = tuple(
-        field.model_copy(update={"kind": field.kind.model_copy(update={"max_items": MOST})})
+        field.model_copy(update={"kind": field.kind.model_copy(update={"max_items": MAX_ITEMS})})
         if isinstance(field.kind, Items) and field.kind.boxed
         else field
         for field in form.fields
@@ -80,7 +66,7 @@ def whole_values(task: Task, example: Example) -> Values:
     assert isinstance(spec.kind, Items)
     step = spec.kind.max_items
     rows: list[Any] = []
-    for start in range(0, min(len(objects), MOST), step):
+    for start in range(0, min(len(objects), MAX_ITEMS), step):
         rows += task.values(Label(objects=objects[start : start + step]))[spec.name]
     return {**values, spec.name: rows}
 
@@ -89,8 +75,8 @@ def require_boxes(task: Task, fields: Sequence[str]) -> None:
     """Raises DataError where none of the asked fields has boxes: tiles could not be put together."""
     boxed = {field.name for field in task.fields if isinstance(field.kind, Items) and field.kind.boxed}
     if not boxed & set(fields):
-        told = f"ask for {' or '.join(sorted(boxed))}" if boxed else f"task {task.name} has none"
-        raise DataError("tiling", "no asked field is a list with boxes", f"{told}, or leave tiling out")
+        remedy = f"ask for {' or '.join(sorted(boxed))}" if boxed else f"task {task.name} has none"
+        raise DataError("tiling", "no asked field is a list with boxes", f"{remedy}, or leave tiling out")
 
 
 def _drawn(seed: int, name: str) -> str:

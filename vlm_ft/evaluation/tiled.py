@@ -14,15 +14,15 @@ from rich.table import Table
 
 from datasets_vision.example import Example
 from datasets_vision.images import image_size
-from datasets_vision.source import Source, read
+from datasets_vision.source import Source
 from vlm_ft.adapters import adapter_folder, read_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items, Strict
 from vlm_ft.answers.metrics import Metric, measure
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Task, Values
-from vlm_ft.data.cases import narrowed
-from vlm_ft.data.tiles import boxed_only, lengthened, require_boxes, whole_values
+from vlm_ft.data.cases import Labelled, labelled, narrowed
+from vlm_ft.data.tiles import lengthened, require_boxes
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.evaluation.by_area import AreaRecall, quantile_bins, recall_by_area
 from vlm_ft.inference.engine import Engine
@@ -73,7 +73,7 @@ def compare_tiling(
     """
     place = adapter_folder(adapter)
     card = read_card(place)
-    photos = _photos(source, card.form, task_of(card.form.task, task_file))
+    photos = _photos(source, card.form, task_of(card.form.task, task_file), tiling)
     engine = Engine.open([place], base=base, batch_size=batch_size)
     ways = {}
     looks: dict[str, Tiling | Literal["card", "none"]] = {WHOLE: "none", TILED: tiling}
@@ -111,16 +111,17 @@ class _Photos:
         return [truth.get(self.spec.name, []) for truth in self.truths]
 
 
-def _photos(source: Source, form: Form, task: Task) -> _Photos:
+def _photos(source: Source, form: Form, task: Task, tiling: Tiling) -> _Photos:
     require_boxes(task, form.names)
-    examples, _ = boxed_only(read(source).examples)
-    if not examples:
+    photos = [item.whole for item in labelled(task, (source,), tiling, 0) if isinstance(item, Labelled)]
+    if not photos:
         raise DataError(source.path, "no photo with boxes", "give a labelled set")
     long = lengthened(form)
     try:
-        truths = [narrowed(whole_values(task, example), long) for example in examples]
+        truths = [narrowed(photo.values, long) for photo in photos]
     except FormError as error:
         raise DataError(source.path, f"a label does not fit the adapter's form: {error}") from error
+    examples = [photo.example for photo in photos]
     sizes = [image_size(example.images[0]) for example in examples]
     spec = next(field for field in long.fields if isinstance(field.kind, Items) and field.kind.boxed)
     return _Photos(long, spec, examples, truths, sizes)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from datasets_vision.example import BOX_SCALE, Example, Picture, Turn, photo_of
-from datasets_vision.source import SetAside, stream
+from datasets_vision.source import SetAside
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, FieldSpec, Items
-from vlm_ft.answers.task import Task, Values
-from vlm_ft.data.cases import Dataset, narrowed
+from vlm_ft.answers.task import Values
+from vlm_ft.data.cases import Dataset, Labelled, form_of, labelled, narrowed
 from vlm_ft.data.checks import near
 from vlm_ft.data.checks.index import Index
 from vlm_ft.data.checks.pictures import Facts, Memory, look
 from vlm_ft.data.splits import group_of
-from vlm_ft.errors import DataError, FormError
+from vlm_ft.errors import FormError
 from vlm_ft.recipe import Recipe
 from vlm_ft.tasks import task_of
 
-MOST_NAMES = 2000
-"""A field with more names than that is no choice."""
 MEASURED = 2000
 """About so many rows are measured in tokens; besides, every one that may be too long."""
 SMALL_SIDE = 6.0
@@ -52,19 +49,31 @@ def gather(
     Raises `DataError` or `FormError` where no form can be seen: nothing can be checked then.
     """
     task = task_of(recipe.task, recipe.task_file)
-    witnesses, count = Witnesses(task), 0
-    for item in _streamed(recipe, "reading", progress):
-        if isinstance(item, Example):
-            witnesses.add(task.values(item.label), item.source)
-            count += 1
-    form = Form.observed(task, witnesses.values, recipe.labels, recipe.fields)
+
+    def items(doing: str) -> Iterator[Labelled | SetAside]:
+        data = labelled(task, recipe.data, recipe.tiling, recipe.splits.seed)
+        for number, item in enumerate(data, 1):
+            if progress and number % 1000 == 0:
+                progress(doing, number)
+            yield item
+
+    count = 0
+
+    def usable() -> Iterator[Labelled]:
+        nonlocal count
+        for item in items("reading"):
+            if isinstance(item, Labelled):
+                count += 1
+                yield item
+
+    form, _ = form_of(recipe, task, usable())
     every, tile = max(1, count // MEASURED), recipe.tiling.side if recipe.tiling else None
     filling = Filling(Index(recipe.splits), form, ruler, Memory(), every=every, tile=tile)
-    for item in _streamed(recipe, "checking", progress):
+    for item in items("checking"):
         if isinstance(item, SetAside):
             filling.index.set_aside(item)
         else:
-            filling.take(item, task.values(item.label))
+            filling.take(item.whole.example, task.values(item.whole.example.label))
     filling.index.settle(splits_file)
     near.find(filling.index)
     return filling.index
@@ -81,51 +90,6 @@ def gather_loaded(dataset: Dataset, recipe: Recipe) -> Index:
     filling.index.settle_as((group_of(case.example), role) for role, cases in dataset.cases.items() for case in cases)
     near.find(filling.index)
     return filling.index
-
-
-def _streamed(recipe: Recipe, doing: str, progress: Progress | None) -> Iterator[Example | SetAside]:
-    count = 0
-    for source in recipe.data:
-        for item in stream(source):
-            yield item
-            count += 1
-            if progress and count % 1000 == 0:
-                progress(doing, count)
-
-
-class Witnesses:
-    """Enough of many answers to observe their form: those that state what none before them stated."""
-
-    def __init__(self, task: Task) -> None:
-        self.values: list[Values] = []
-        self._fields = task.fields
-        self._seen: set[tuple[str, ...]] = set()
-
-    def add(self, values: Values, place: str) -> None:
-        """Keep the answer if it adds a field, a name, or an item that lacks a part."""
-        told = set(_told(self._fields, values))
-        if told <= self._seen:
-            return
-        self._seen |= told
-        self.values.append(values)
-        if len(self._seen) > MOST_NAMES:
-            field = max(told - {()}, key=lambda entry: sum(seen[0] == entry[0] for seen in self._seen))[0]
-            raise DataError(place, f"{field} has more than {MOST_NAMES} names", "is that column free text?")
-
-
-def _told(fields: Iterable[FieldSpec], values: Values, prefix: str = "") -> Iterator[tuple[str, ...]]:
-    for field in fields:
-        path = prefix + field.name
-        if field.name not in values:
-            yield path, "unstated"
-            continue
-        yield (path,)
-        value = values[field.name]
-        if isinstance(field.kind, Choice):
-            yield path, "is", str(value)
-        elif isinstance(field.kind, Items) and isinstance(value, list | tuple):
-            for row in value:
-                yield from _told(field.kind.fields, row, path + ".")
 
 
 class Filling:

@@ -1,0 +1,164 @@
+"""`Observation`: which form a recipe's labels fill, counted source by source as they stream by."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from vlm_ft.answers.form import Form, Options, by_path
+from vlm_ft.answers.kinds import Choice, FieldSpec, Items
+from vlm_ft.answers.task import Task, Values
+from vlm_ft.errors import DataError, FormError, nearest
+
+COMMON_SHARE = 0.5
+"""A field that a smaller share of a source's examples states is asked only where the recipe's `fields` name it."""
+
+MAX_NAMES = 2000
+"""A choice with more names than that is free text."""
+
+
+@dataclass
+class _Tally:
+    """How many of a source's examples state each field, and how many items of its lists state each of their parts."""
+
+    examples: int = 0
+    items: Counter[str] = field(default_factory=Counter)
+    stated: Counter[str] = field(default_factory=Counter)
+
+    def total(self, path: str) -> int:
+        name, _, part = path.partition(".")
+        return self.items[name] if part else self.examples
+
+    def lacking(self, path: str) -> int:
+        return self.total(path) - self.stated[path]
+
+
+class Observation:
+    """Counts what labels state; the memory it takes does not grow with their number.
+
+    Serving always asks the whole form, so a form asks what every source labels: if one source labelled only `kind`
+    and another only `passed`, no training row would ask both. A field that single examples lack (the severity of a
+    car without damage) is left out of their prompts; `notes` says of how many.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._specs = by_path(task.fields)
+        self._tallies: dict[str, _Tally] = defaultdict(_Tally)
+        self._names: dict[str, set[str]] = defaultdict(set)
+
+    def add(self, values: Values, source: str = "", place: str = "") -> None:
+        """Count one example's values. Raises `DataError` where a choice has more than `MAX_NAMES` names."""
+        if values:
+            self._tallies[source].examples += 1
+            self._add(values, self._task.fields, self._tallies[source], place)
+
+    def _add(self, values: Values, fields: Sequence[FieldSpec], tally: _Tally, place: str, prefix: str = "") -> None:
+        for spec in fields:
+            if spec.name not in values:
+                continue
+            path, value = prefix + spec.name, values[spec.name]
+            tally.stated[path] += 1
+            if isinstance(spec.kind, Choice):
+                self._names[path].add(str(value))
+                if len(self._names[path]) > MAX_NAMES:
+                    raise DataError(place, f"{path} has more than {MAX_NAMES} names", "is that column free text?")
+            elif isinstance(spec.kind, Items) and isinstance(value, list):
+                rows = [row for row in value if isinstance(row, dict)]
+                tally.items[path] += len(rows)
+                for row in rows:
+                    self._add(row, spec.kind.fields, tally, place, f"{path}.")
+
+    def form(self, options: Options | None = None, only: Iterable[str] | None = None) -> Form:
+        """The form that the labels fill: the fields that every source states, with the names in use.
+
+        A part of a list is asked where every item states it. `options` overrule the names in use; `only` (field
+        paths) asks these fields, even where few examples state them. Raises `FormError` where no field is left, or
+        where a source lacks one of `only`.
+        """
+        wanted = list(only) if only is not None else [spec.name for spec in self._task.fields if self._common(spec)]
+        if only is not None:
+            for path in wanted:
+                self._require(path)
+        kept = {leaf for path in wanted for leaf in self._leaves(path)}
+        if not kept and len(self._tallies) > 1:
+            remedy = "label the same fields in each, or train an adapter for each"
+            raise FormError(f"task {self._task.name}", "no field is labelled in every source", remedy)
+        if not kept:
+            known = ", ".join(sorted(self._specs))
+            raise FormError(f"task {self._task.name}", "the data label none of its fields", f"known: {known}")
+        return Form.of(self._task, {**self._used(kept), **(options or {})}, kept)
+
+    def notes(self, form: Form, only: Iterable[str] | None = None) -> Iterator[str]:
+        """A line for each field that is labelled but not asked, and for each asked field that some examples lack."""
+        asked = by_path(form.fields)
+        for path in filter(self._stated, self._specs):
+            name, _, part = path.partition(".")
+            if path not in asked and (name not in asked if part else only is not None):
+                continue
+            for source, tally in self._tallies.items():
+                lacking, total = tally.lacking(path), tally.total(path)
+                told = f"{path}: {lacking} of {total} {'items' if part else 'examples'}{_of(source)} lack it"
+                if lacking and path in asked:
+                    yield f"{told}, so their prompts do not ask it"
+                elif lacking == total or (lacking and part):
+                    yield f"{told}, so it is not asked; label it there to have it asked"
+                elif lacking > (1 - COMMON_SHARE) * total:
+                    yield f"{told}, so it is not asked; name it under fields to ask it anyway"
+
+    def _stated(self, path: str) -> bool:
+        return any(tally.stated[path] for tally in self._tallies.values())
+
+    def _common(self, spec: FieldSpec) -> bool:
+        tallies = self._tallies.values()
+        return self._stated(spec.name) and all(t.stated[spec.name] >= COMMON_SHARE * t.examples for t in tallies)
+
+    def _leaves(self, path: str) -> list[str]:
+        """The field itself where it is stated; of a list the parts that every item states."""
+        return [
+            leaf
+            for leaf, spec in self._specs.items()
+            if (leaf == path or leaf.startswith(f"{path}."))
+            and not isinstance(spec.kind, Items)
+            and self._stated(leaf)
+            and ("." not in leaf or not any(tally.lacking(leaf) for tally in self._tallies.values()))
+        ]
+
+    def _require(self, path: str) -> None:
+        """Raises `FormError` where the recipe's `fields` ask what the task lacks, or what a source does not label."""
+        if path not in self._specs:
+            raise FormError(f"task {self._task.name}", f"no field {path!r}", nearest(path, self._specs))
+        name, _, part = path.partition(".")
+        for source, tally in self._tallies.items() if self._stated(path) else ():
+            if tally.stated[name] == 0:
+                remedy = "label it there, or leave out the source or the field"
+                raise FormError("fields", f"{path!r} is asked, but no label{_of(source)} states it", remedy)
+            if part and (lacking := tally.lacking(path)):
+                problem = f"{path!r} is asked, but {lacking} of {tally.total(path)} items{_of(source)} lack it"
+                raise FormError("fields", problem, "complete them, or leave it out")
+        if not self._leaves(path):
+            raise FormError("fields", f"{path!r} is asked, but no label states it", "leave it out")
+
+    def _used(self, kept: set[str]) -> dict[str, list[str]]:
+        """The names in use, by path; one that a closed choice lacks is left for the form's check of the label."""
+        used = {}
+        for path in kept & self._names.keys():
+            kind = self._specs[path].kind
+            assert isinstance(kind, Choice)
+            used[path] = sorted(self._names[path].intersection(kind.options or self._names[path]))
+        return {path: names for path, names in used.items() if names}
+
+
+def observed(
+    task: Task, answers: Iterable[Values], options: Options | None = None, only: Iterable[str] | None = None
+) -> Form:
+    """The form that the answers of one source fill; see `Observation.form`."""
+    observation = Observation(task)
+    for values in answers:
+        observation.add(values)
+    return observation.form(options, only)
+
+
+def _of(source: str) -> str:
+    return f" of {source}" if source else ""
