@@ -12,7 +12,7 @@ from PIL.Image import Image
 from datasets_vision.example import BOX_SCALE, Box, LabelledObject, photo_of
 from demo.markup import words
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Items, Text
+from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items
 from vlm_ft.answers.prediction import Prediction
 
 PALETTE = ("#c81e2b", "#0a5bc4", "#1a7434", "#7a3fd1", "#b04600", "#b0307f", "#17707a", "#6b5900")
@@ -94,11 +94,7 @@ def _boxed(field: FieldSpec, value: Any) -> list[LabelledObject]:
     match field.kind:
         case BoxKind():
             return [LabelledObject(field.name, tuple(value))]
-        case Items(fields=parts):
-            place = next((part.name for part in parts if isinstance(part.kind, BoxKind)), None)
-            name = next((part.name for part in parts if isinstance(part.kind, Choice | Text)), None)
-            if place is None:
-                return []
-            return [LabelledObject(str(row[name]) if name else field.name, tuple(row[place]), row) for row in value]
+        case Items(box=str(box), name=name):
+            return [LabelledObject(str(row.get(name, field.name)), tuple(row[box]), row) for row in value]
         case _:
             return []

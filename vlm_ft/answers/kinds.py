@@ -59,9 +59,19 @@ class Items(Strict):
     max_items: int
 
     @property
+    def box(self) -> str | None:
+        """The part that says where an item is."""
+        return next((field.name for field in self.fields if isinstance(field.kind, BoxKind)), None)
+
+    @property
+    def name(self) -> str | None:
+        """The part that says what an item is: its first choice."""
+        return next((field.name for field in self.fields if isinstance(field.kind, Choice)), None)
+
+    @property
     def boxed(self) -> bool:
         """Whether each item says where it is."""
-        return any(isinstance(field.kind, BoxKind) for field in self.fields)
+        return self.box is not None
 
 
 Kind = Annotated[Choice | Flag | Integer | Text | BoxKind | Items, Field(discriminator="kind")]

@@ -147,13 +147,12 @@ def match_items(
     """
     from scipy.optimize import linear_sum_assignment
 
-    if not truth or not answer:
+    if not truth or not answer or kind.box is None:
         return []
-    box, name = _box_field(kind), _name_field(kind)
-    overlap = iou([row.get(box) for row in truth], [row.get(box) for row in answer])
+    overlap = iou([row.get(kind.box) for row in truth], [row.get(kind.box) for row in answer])
     allowed = overlap >= IOU_THRESHOLD
-    if named and name is not None:
-        allowed &= np.array([[left.get(name) == right.get(name) for right in answer] for left in truth])
+    if named and kind.name is not None:
+        allowed &= np.array([[left.get(kind.name) == right.get(kind.name) for right in answer] for left in truth])
     gain = np.where(allowed, min(overlap.shape) + overlap, 0.0)  # one more match outweighs any overlap
     rows, columns = linear_sum_assignment(gain, maximize=True)
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if allowed[row, column]]
@@ -256,7 +255,7 @@ def _item_tallies(name: str, kind: Items, pairs: Sequence[Pair]) -> list[_Tally]
     counts = [_item_counts(kind, *pair) for pair in pairs]
     figures = (("precision", _precision), ("recall", _recall), ("f1", _f1))
     tallies = [_Tally(name, figure, counts, value) for figure, value in figures]
-    if kind.boxed and _name_field(kind) is not None:
+    if kind.boxed and kind.name is not None:
         found = [_item_counts(kind, *pair, named=False) for pair in pairs]
         tallies.append(_Tally(name, "localisation_f1", found, _f1))
     return tallies
@@ -278,14 +277,6 @@ def _keys(kind: Items, rows: Sequence[Values]) -> list[str]:
     names = [field.name for field in kind.fields if isinstance(field.kind, Choice)]
     names = names or [field.name for field in kind.fields]
     return [json.dumps([row.get(name) for name in names]) for row in rows]
-
-
-def _box_field(kind: Items) -> str:
-    return next(field.name for field in kind.fields if isinstance(field.kind, BoxKind))
-
-
-def _name_field(kind: Items) -> str | None:
-    return next((field.name for field in kind.fields if isinstance(field.kind, Choice)), None)
 
 
 def _class_counts(pairs: Sequence[Pair]) -> list[Row]:

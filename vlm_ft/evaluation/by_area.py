@@ -46,13 +46,12 @@ def recall_by_area(
     `sizes` are (width, height) of the photos in pixels; an answer of None found nothing. A bin without objects has no
     recall. Intervals resample photos.
     """
-    box = next(part.name for part in kind.fields if part.kind.kind == "box")
     hits = np.zeros((len(truths), len(bins), 2))
     for place, (truth, answer, size) in enumerate(zip(truths, answers, sizes, strict=True)):
         matched = {true for true, _ in match_items(kind, truth, answer or [], named)}
         for index, item in enumerate(truth):
-            if item.get(box):
-                span = _bin(_area(item[box], size), bins)
+            if kind.box and (box := item.get(kind.box)):
+                span = _bin(_area(box, size), bins)
                 hits[place, span] += (index in matched, 1)
     return tuple(_row(hits[:, index], name, low, high, seed) for index, (name, low, high) in enumerate(bins))
 

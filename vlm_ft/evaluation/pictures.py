@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets_vision.example import BOX_SCALE, LabelledObject, photo_of, picture_of
 from datasets_vision.images import open_image
-from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Items
+from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items
 from vlm_ft.errors import DataError
 from vlm_ft.pages import data_address
 
@@ -74,12 +74,10 @@ def _boxes(fields: Sequence[FieldSpec], values: dict[str, Any], images: int, *, 
             continue
         if isinstance(field.kind, BoxKind):
             yield _Boxed(values[field.name], field.name, true, images - 1)
-        if isinstance(field.kind, Items):
+        if isinstance(field.kind, Items) and field.kind.box:
             for item in values[field.name]:
-                names = [str(item[part.name]) for part in field.kind.fields if isinstance(part.kind, Choice)]
-                boxes = [item[part.name] for part in field.kind.fields if isinstance(part.kind, BoxKind)]
                 photo = photo_of(LabelledObject("", attributes=item), images)
-                yield from (_Boxed(box, names[0] if names else "", true, photo) for box in boxes)
+                yield _Boxed(item[field.kind.box], str(item.get(field.kind.name, "")), true, photo)
 
 
 def _picture(name: str, boxes: Sequence[_Boxed]) -> Picture:

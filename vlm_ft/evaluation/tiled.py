@@ -17,7 +17,7 @@ from datasets_vision.images import image_size
 from datasets_vision.source import Source
 from vlm_ft.adapters import adapter_folder, read_card
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items, Strict
+from vlm_ft.answers.kinds import FieldSpec, Items, Strict
 from vlm_ft.answers.metrics import Metric, measure
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Task, Values
@@ -134,9 +134,9 @@ def _looked(engine: Predictor, requests: Sequence[Request], photos: _Photos) -> 
     seconds = (time.monotonic() - start) / len(requests)
     kind = photos.spec.kind
     assert isinstance(kind, Items)
-    box = next(part.name for part in kind.fields if isinstance(part.kind, BoxKind))
+    assert kind.box is not None
     answers = [prediction.values.get(photos.spec.name) for prediction in predictions]
-    quantiles = quantile_bins(photos.items, photos.sizes, box)
+    quantiles = quantile_bins(photos.items, photos.sizes, kind.box)
     return Looked(
         figures=measure(photos.form, photos.truths, predictions),
         coco=recall_by_area(kind, photos.items, answers, photos.sizes),

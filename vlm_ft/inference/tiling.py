@@ -21,7 +21,7 @@ from datasets_vision.example import Label, LabelledObject, Picture, normalised_b
 from datasets_vision.images import open_image
 from datasets_vision.tiles import Crop, grid, in_pixels
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Items
+from vlm_ft.answers.kinds import Choice, FieldSpec, Items
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.errors import DataError
@@ -247,12 +247,13 @@ def _boxed(form: Form) -> FieldSpec | None:
 
 def _box(spec: FieldSpec) -> str:
     assert isinstance(spec.kind, Items)
-    return next(part.name for part in spec.kind.fields if isinstance(part.kind, BoxKind))
+    assert spec.kind.box is not None
+    return spec.kind.box
 
 
 def _name(spec: FieldSpec) -> str:
     assert isinstance(spec.kind, Items)
-    return next((part.name for part in spec.kind.fields if isinstance(part.kind, Choice)), "")
+    return spec.kind.name or ""
 
 
 def _opened(picture: Picture | Image) -> Image:

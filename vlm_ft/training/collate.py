@@ -78,8 +78,7 @@ def _with_holders(fields: Sequence[FieldSpec], values: Values) -> tuple[Values, 
             continue
         if isinstance(field.kind, BoxKind):
             holders.append((copied, field.name))
-        elif isinstance(field.kind, Items):
+        elif isinstance(field.kind, Items) and field.kind.box:
             copied[field.name] = [dict(row) for row in values[field.name]]
-            named = [part.name for part in field.kind.fields if isinstance(part.kind, BoxKind)]
-            holders += [(row, name) for row in copied[field.name] for name in named if name in row]
+            holders += [(row, field.kind.box) for row in copied[field.name] if field.kind.box in row]
     return copied, holders
