@@ -66,14 +66,15 @@ class Tiling(_Section):
 class Splits(_Section):
     """How examples get their role; groups are never shared between roles.
 
-    `source` keeps a data set's own lists ({"val": "test"}); the rest is shared out by the shares.
+    `source` keeps a data set's own lists ({"val": "test"}); the rest is shared out by the shares. `calibrate` has no
+    share by default, since nothing is fitted on it yet.
     `folds` and `fold` make a cross-validation: that fold is `test`, the rest follows the other shares.
     `train_examples`: at most so many of `train` are used, whole groups, drawn by `subset_seed`; the other roles stay.
     """
 
-    train: float = Field(default=0.70, gt=0, le=1e9)
+    train: float = Field(default=0.75, gt=0, le=1e9)
     tune: float = Field(default=0.10, ge=0, le=1e9)
-    calibrate: float = Field(default=0.05, ge=0, le=1e9)
+    calibrate: float = Field(default=0.0, ge=0, le=1e9)
     test: float = Field(default=0.15, ge=0, le=1e9)
     source: dict[str, Role] = Field(default_factory=dict)
     folds: int | None = Field(default=None, ge=2)
