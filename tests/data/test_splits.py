@@ -83,6 +83,20 @@ def test_folds_partition(folds: int) -> None:
     assert tested == Counter(example.id for example in given)
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_folds_share_small_classes(size: int) -> None:
+    """30 classes of so many examples each, 5 folds."""
+    given = [Example(id=str(index)) for index in range(30 * size)]
+    strata = [f"class {index // size}" for index in range(30 * size)]
+    tested = [assign(given, strata, Splits(folds=5, fold=fold)).count("test") for fold in range(5)]
+    assert tested == [6 * size] * 5
+
+
+def test_nothing_is_set_aside_for_calibration_by_default() -> None:
+    roles = Counter(assign(examples(1000, size=1), [""] * 1000, Splits()))
+    assert roles == {"train": 750, "tune": 100, "test": 150}
+
+
 @EVERY_SPLIT
 def test_what_the_file_holds_never_moves(splits: Splits, tmp_path: Path) -> None:
     file = tmp_path / "splits.jsonl"
@@ -179,4 +193,4 @@ def test_a_spoilt_line_is_told_with_its_number(line: str, tmp_path: Path) -> Non
 
 
 def test_roles_are_those_of_a_recipe() -> None:
-    assert set(assign(examples(300, size=1), [""] * 300, Splits())) == set(ROLES)
+    assert set(assign(examples(300, size=1), [""] * 300, Splits(calibrate=0.05))) == set(ROLES)

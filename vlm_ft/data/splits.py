@@ -77,8 +77,11 @@ class Roster:
         shares = self._shares(sourced=self._one("SELECT count(*) FROM roles") > 0)
         grown = file is not None and file.exists() and self._recall(file)
         self._settle_strata()
-        for (stratum,) in self.database.execute("SELECT DISTINCT stratum FROM strata ORDER BY stratum").fetchall():
-            self._share_out(stratum, shares, grown)
+        strata = self.database.execute("SELECT DISTINCT stratum FROM strata ORDER BY stratum").fetchall()
+        for number, (stratum,) in enumerate(strata):
+            if self.splits.folds is not None:
+                self._give(self._held_out(stratum, self.splits.folds, number))
+            self._give(self._behind(stratum, shares) if grown else self._cut(stratum, shares))
         if file is not None and write:
             self._append(file)
 
@@ -128,11 +131,6 @@ class Roster:
         total = sum(shares.values())
         return [(role, share / total) for role, share in shares.items()]
 
-    def _share_out(self, stratum: str, shares: Sequence[tuple[Role, float]], grown: bool) -> None:
-        if self.splits.folds is not None:
-            self._give(self._held_out(stratum, self.splits.folds))
-        self._give(self._behind(stratum, shares) if grown else self._cut(stratum, shares))
-
     def _cut(self, stratum: str, shares: Sequence[tuple[Role, float]]) -> Iterator[tuple[str, Role]]:
         """Groups in their order, cut where the cumulated number of examples passes each share."""
         total = self._left(stratum)
@@ -157,11 +155,14 @@ class Roster:
             have[role] += examples
             yield name, role
 
-    def _held_out(self, stratum: str, folds: int) -> Iterator[tuple[str, Role]]:
-        """The groups of the held-out fold: the fold's own stretch of the cumulated examples."""
+    def _held_out(self, stratum: str, folds: int, first: int) -> Iterator[tuple[str, Role]]:
+        """The groups of the held-out fold: the fold's own stretch of the cumulated examples.
+
+        Stretches are counted from another fold in each stratum, so that classes of one example lie in different folds.
+        """
         total, passed = self._left(stratum), 0.0
         for name, examples in self._new(stratum):
-            if int(folds * (passed + examples / 2) / total) == self.splits.fold:
+            if (first + int(folds * (passed + examples / 2) / total)) % folds == self.splits.fold:
                 yield name, "test"
             passed += examples
 
