@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from PIL import Image
+from pydantic import Field
 
 from datasets_vision.example import Box, Example, Label, LabelledObject, normalised_box
 from datasets_vision.tiles import grid, in_pixels, tile_examples
 from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Answer, Item, OneOf
+from vlm_ft.answers.kinds import Box as Where
 from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.task import Task
 from vlm_ft.data.cases import load
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
@@ -27,6 +32,23 @@ FORM = Form.of(
     ["passed", "kind", "findings.kind", "findings.box"],
 )
 
+
+class Pit(Item):
+    """One pit."""
+
+    kind: OneOf
+    box: Where
+
+
+class Verdict(Answer):
+    """How many pits, and where."""
+
+    pits: int = Field(ge=0, le=99)
+    found: Annotated[list[Pit], Field(max_length=4)]
+
+
+VERDICT = Verdict(pits=1, found=[Pit(kind="pit", box=(1, 2, 3, 4))])
+ONE_PIT_EACH = [[{"kind": "pit", "box": [100, 100, 200, 200]}], [{"kind": "pit", "box": [700, 700, 800, 800]}]]
 Pixels = tuple[int, int, int, int]
 
 
@@ -84,8 +106,16 @@ def test_more_is_told_than_one_answer_holds():
     assert len(photo([("pit", (x, y, x + 30, y + 30)) for x, y in corners]).values["findings"]) == 16
 
 
-def test_a_form_of_a_users_own_task_lets_the_tile_with_the_largest_finding_speak():
-    form = FORM.model_copy(update={"task": "somebodys_own"})
+def test_a_users_own_task_is_put_together_by_the_rules_in_its_form():
+    """The adapter is served where the task's file is unknown: the card's form has to be enough."""
+    own = Task("own", "Own", Verdict, "Count the pits.", lambda label: {}, VERDICT, follows={"pits": "count"})
+    form = Form.model_validate_json(Form.of(own, {"found.kind": ["pit"]}).model_dump_json())
+    tiles = [Prediction(fields={"pits": FieldValue(1), "found": FieldValue(one)}) for one in ONE_PIT_EACH]
+    assert gathered(form, TILES[:2], tiles, SIZE).values["pits"] == 2
+
+
+def test_without_a_rule_the_tile_with_the_largest_finding_speaks():
+    form = FORM.model_copy(update={"follows": {}})
     answers = tile_answers([("scratch", (500, 500, 700, 700)), ("pit", (10, 10, 40, 40))])
     assert gathered(form, TILES, answers, SIZE).values["kind"] == "scratch"
     assert gathered(form, TILES, tile_answers([]), SIZE).values["passed"] is True

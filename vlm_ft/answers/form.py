@@ -25,7 +25,7 @@ from vlm_ft.answers.kinds import (
     spanned_box,
     valid_box,
 )
-from vlm_ft.answers.task import Task, Values
+from vlm_ft.answers.task import Follows, Task, Values
 from vlm_ft.errors import FormError, nearest
 
 Options = Mapping[str, Sequence[str]]
@@ -40,6 +40,7 @@ class Form(Strict):
     instruction: str
     notice: str = ""
     fields: tuple[FieldSpec, ...]
+    follows: dict[str, Follows] = Field(default_factory=dict)
     derivations: tuple[Derivation, ...] = ()
 
     @classmethod
@@ -51,7 +52,7 @@ class Form(Strict):
         """
         options = dict(options or {})
         known = paths(task.fields)
-        for path in [*options, *(only or ())]:
+        for path in [*options, *(only or ()), *task.follows]:
             if path not in known:
                 raise FormError(f"task {task.name}", f"no field {path!r}", nearest(path, known))
         fields = _narrowed(task.fields, set(only) if only is not None else known)
@@ -62,6 +63,7 @@ class Form(Strict):
             instruction=task.instruction,
             notice=task.notice,
             fields=tuple(_with_options(field, field.name, options, task.name) for field in fields),
+            follows={name: rule for name, rule in task.follows.items() if name in asked},
             derivations=tuple(entry for entry in task.derivations if entry.derivable(asked)),
         )
 

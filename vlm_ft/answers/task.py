@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from datasets_vision.example import Label, LabelledObject
 from vlm_ft.answers.derivations import Derivation
-from vlm_ft.answers.kinds import Answer, FieldSpec, Items, fields_of
+from vlm_ft.answers.kinds import Answer, Choice, FieldSpec, Integer, Items, fields_of
 
 NOTHING = "none"
 """The kind of what was looked at and shows nothing of note."""
@@ -16,12 +16,16 @@ NOTHING = "none"
 Values = dict[str, Any]
 """Field name -> plain JSON value; a name that is absent is unobserved."""
 
+Follows = Literal["any", "none", "count", "largest"]
+"""How a field follows from the list with boxes: was anything found, was nothing, how many, which is the largest."""
+
 
 @dataclass(frozen=True)
 class Task:
     """One use case. Everything else (prompt, grammar, metrics, columns, widgets) follows from the form.
 
-    `read` maps a label to the values that it really states and leaves out the rest. `derivations` tell what
+    `read` maps a label to the values that it really states and leaves out the rest. `follows` says which fields follow
+    from the list with boxes, in labels and where the answers of tiles are put together. `derivations` compute what
     follows from an answer without a model. `notice` accompanies every output. `sample` is one full answer.
     """
 
@@ -32,6 +36,7 @@ class Task:
     read: Callable[[Label], Values]
     sample: Answer
     notice: str = ""
+    follows: Mapping[str, Follows] = field(default_factory=dict)
     derivations: tuple[Derivation, ...] = ()
 
     @property
@@ -39,20 +44,46 @@ class Task:
         """The fields of the answer type, open choices without options."""
         return fields_of(self.answer)
 
-    def listed(self, field: str, objects: tuple[LabelledObject, ...], name_field: str) -> list[Values]:
+    def listed(self, name: str, objects: tuple[LabelledObject, ...], name_field: str) -> list[Values]:
         """Labelled objects as the items of that field; see `items`."""
-        kind = next(spec.kind for spec in self.fields if spec.name == field)
+        kind = next(spec.kind for spec in self.fields if spec.name == name)
         assert isinstance(kind, Items)
         return items(objects, kind, name_field)
 
     def values(self, label: Label) -> Values:
-        """What the label states: the task's own reading, then table columns that name a field."""
-        names = {field.name for field in self.fields}
+        """What the label states: the task's own reading, what follows from it, and table columns that name a field."""
+        names = {spec.name for spec in self.fields}
         columns = {name: value for name, value in label.columns.items() if name in names}
-        return {**self.read(label), **columns}
+        values = self.read(label)
+        return {**following(self.fields, self.follows, values), **values, **columns}
 
     def __str__(self) -> str:
         return self.name
+
+
+def following(fields: Sequence[FieldSpec], rules: Mapping[str, Follows], values: Values) -> Values:
+    """The fields that follow by these rules from the list with boxes, the largest item first; {} without such a list.
+
+    A name that is not an option of its field does not follow.
+    """
+    spec = next((s for s in fields if isinstance(s.kind, Items) and s.kind.boxed and s.name in values), None)
+    if spec is None:
+        return {}
+    assert isinstance(spec.kind, Items)
+    rows, found = values[spec.name], Values()
+    for target in fields:
+        match rules.get(target.name), target.kind:
+            case "any", _:
+                found[target.name] = bool(rows)
+            case "none", _:
+                found[target.name] = not rows
+            case "count", Integer(maximum=maximum):
+                found[target.name] = min(len(rows), maximum)
+            case "largest", Choice(options=options):
+                word = rows[0].get(spec.kind.name or "") if rows else NOTHING
+                if word is not None and word in (options or (word,)):
+                    found[target.name] = word
+    return found
 
 
 def items(objects: tuple[LabelledObject, ...], spec: Items, name_field: str) -> list[Values]:
@@ -70,11 +101,6 @@ def items(objects: tuple[LabelledObject, ...], spec: Items, name_field: str) -> 
             row["box"] = list(item.box)
         rows.append({field.name: row[field.name] for field in spec.fields if field.name in row})
     return rows
-
-
-def main_kind(rows: list[Values]) -> str:
-    """The kind of the first of the items, which is the largest; NOTHING where there are none."""
-    return str(rows[0]["kind"]) if rows else NOTHING
 
 
 def preferred_reply(label: Label) -> Values:

@@ -1,9 +1,8 @@
 """Answers about tiles put together as the answer about the photo.
 
-A list with boxes: boxes go from tile to photo; what two tiles both saw is one item, and what an edge parted is
-joined. Other fields follow from the joined list where the task's own reading of a label gives them (a part
-passes where nothing was found); else the tile with the largest finding speaks for the photo, and where nothing
-was found, most tiles do.
+The boxes of a list go from tile to photo; what two tiles both saw is one item, and what an edge parted is joined.
+Other fields follow from the joined list where the form has a rule for them (`Form.follows`: a part passes where
+nothing was found). For the rest the tile with the largest finding speaks, or most tiles where nothing was found.
 """
 
 from __future__ import annotations
@@ -17,17 +16,16 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from datasets_vision.example import Label, LabelledObject, Picture, normalised_box
+from datasets_vision.example import Picture, normalised_box
 from datasets_vision.images import open_image
 from datasets_vision.tiles import Crop, grid, in_pixels
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, FieldSpec, Items
+from vlm_ft.answers.kinds import FieldSpec, Items
 from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.answers.task import Values
+from vlm_ft.answers.task import Values, following
 from vlm_ft.errors import DataError
 from vlm_ft.inference.request import Request
 from vlm_ft.recipe import Tiling
-from vlm_ft.tasks import TASKS
 
 SAME_IOU = 0.5
 SAME_COVER = 0.7
@@ -105,13 +103,13 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
     assert spec is not None
     found = joined(spec, _found(spec, crops, dict(good), size))
     items = [_normalised(spec, entry, size) for entry in sorted(found, key=lambda entry: -entry.area)]
-    told = {spec.name: items, **_read(form, spec, items)}
+    photo = {spec.name: items, **following(form.fields, form.follows, {spec.name: items})}
     largest = max(found, key=lambda entry: entry.area, default=None)
     speaker = dict(good).get(largest.tile) if largest is not None else None
     fields = {}
     for name in form.names:
-        if name in told:
-            fields[name] = FieldValue(told[name])
+        if name in photo:
+            fields[name] = FieldValue(photo[name])
         elif speaker is not None and name in speaker.fields:
             fields[name] = speaker.fields[name]
         else:
@@ -122,7 +120,10 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
 
 
 def joined(spec: FieldSpec, found: Sequence[_Found]) -> list[_Found]:
-    """Items of different tiles and one name that are one thing, as one: the mean of whole views, else their span."""
+    """Items of different tiles and one name that are one thing, as one: the mean of whole views, else their span.
+
+    Plain non-maximum merging would also merge neighbours that one tile saw apart, and never what an edge parted.
+    """
     links = np.zeros((len(found), len(found)), dtype=bool)
     if found:
         boxes = np.array([entry.box for entry in found])
@@ -164,11 +165,11 @@ def _cut_off(box: Pixels, crop: Crop, size: tuple[int, int]) -> tuple[bool, bool
 
 
 def _same(boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Pairs that both tiles saw, (n, n): IoU, or one box within the other."""
-    shared = np.prod(np.clip(_shared(boxes), 0, None), axis=-1)
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
-    union = area[:, None] + area - shared
-    return np.asarray((shared >= SAME_IOU * union) | (shared >= SAME_COVER * np.minimum(area[:, None], area)))
+    """Pairs that both tiles saw, (n, n): by intersection over union, or over the smaller of the two."""
+    from supervision import OverlapMetric, box_iou_batch
+
+    covered = box_iou_batch(boxes, boxes, OverlapMetric.IOS)
+    return np.asarray((box_iou_batch(boxes, boxes) >= SAME_IOU) | (covered >= SAME_COVER))
 
 
 def _parted(boxes: np.ndarray[Any, Any], cuts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -212,28 +213,6 @@ def _one(members: Sequence[_Found]) -> _Found:
 def _normalised(spec: FieldSpec, entry: _Found, size: tuple[int, int]) -> Values:
     photo = {"photo": 1} if "photo" in entry.item else {}  # there is one, whatever a tile says
     return {**entry.item, _box(spec): list(normalised_box(*entry.box, *size)), **photo}
-
-
-def _read(form: Form, spec: FieldSpec, items: Sequence[Values]) -> Values:
-    """The fields that follow from a list of objects, by the task's own reading; {} for a task of a user's own."""
-    task = TASKS.get(form.task)
-    if task is None:
-        return {}
-    objects = tuple(
-        LabelledObject(
-            str(item.get(_name(spec))),
-            tuple(item[_box(spec)]),
-            {name: value for name, value in item.items() if name not in (_name(spec), _box(spec))},
-        )
-        for item in items
-    )
-    values = task.values(Label(objects=objects))
-    kept = {name: values[name] for name in form.names if name in values and name != spec.name}
-    return {name: value for name, value in kept.items() if _fits(form.field(name), value)}
-
-
-def _fits(field: FieldSpec, value: Any) -> bool:
-    return not isinstance(field.kind, Choice) or value in field.kind.options
 
 
 def _most(values: Sequence[FieldValue]) -> FieldValue:

@@ -13,7 +13,7 @@ from pydantic import Field
 from datasets_vision.example import Label
 from vlm_ft.answers.derivations.priority import read_priorities
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
-from vlm_ft.answers.task import Task, Values, main_kind
+from vlm_ft.answers.task import Task, Values
 
 PRIORITIES = read_priorities(Path(__file__).with_name("aviation_priorities.csv"))
 
@@ -45,7 +45,6 @@ def read(label: Label) -> Values:
     values: Values = {}
     if label.objects is not None:
         values["findings"] = TASK.listed("findings", label.objects, "kind")
-        values["kind"] = main_kind(values["findings"])
     if label.image_class is not None:
         values["kind"] = label.image_class
     return values
@@ -57,6 +56,7 @@ TASK = Task(
     answer=AviationMaintenance,
     instruction="Inspect the aircraft, by photo or log entry, for what needs maintenance.",
     read=read,
+    follows={"kind": "largest"},
     sample=AviationMaintenance(
         kind="crack",
         findings=[

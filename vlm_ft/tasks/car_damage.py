@@ -9,7 +9,7 @@ from pydantic import Field
 
 from datasets_vision.example import Label, LabelledObject
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
-from vlm_ft.answers.task import NOTHING, Task, Values, main_kind
+from vlm_ft.answers.task import NOTHING, Task, Values
 
 OTHER = "other"
 """The part of a damage that lies on none of those that a set labels."""
@@ -45,8 +45,6 @@ def read(label: Label) -> Values:
     values: Values = {}
     if label.objects is not None:
         values["findings"] = TASK.listed("findings", tuple(map(_on_a_part, label.objects)), "kind")
-        values["damaged"] = bool(label.objects)
-        values["kind"] = main_kind(values["findings"])
     if label.image_class is not None:
         severe = label.image_class in get_args(Severity)
         values["severity" if severe else "kind"] = label.image_class
@@ -67,6 +65,7 @@ TASK = Task(
     answer=CarDamage,
     instruction="Assess the damage of the car in the photo.",
     read=read,
+    follows={"damaged": "any", "kind": "largest"},
     sample=CarDamage(
         damaged=True,
         severity="moderate",

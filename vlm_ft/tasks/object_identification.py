@@ -34,7 +34,7 @@ def read(label: Label) -> Values:
     values: Values = {}
     if label.objects is not None:
         values["objects"] = TASK.listed("objects", label.objects, "name")
-        values["count"] = min(len(label.objects), 99)
+        values["count"] = min(len(label.objects), 99)  # of all, also of those that the list has no room for
     if label.image_class is not None:
         values["kind"] = label.image_class
     return values
@@ -46,6 +46,7 @@ TASK = Task(
     answer=ObjectIdentification,
     instruction="Identify the objects in the photo.",
     read=read,
+    follows={"count": "count"},
     sample=ObjectIdentification(
         kind="bottle",
         count=2,

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from datasets_vision.example import Label
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
-from vlm_ft.answers.task import NOTHING, Task, Values, main_kind
+from vlm_ft.answers.task import NOTHING, Task, Values
 
 
 class Defect(Item):
@@ -29,15 +29,10 @@ class ProductDefects(Answer):
 
 
 def read(label: Label) -> Values:
-    """Objects are defects; an image that was looked at and has none passes.
-
-    The main kind is the image's class, else the kind of the largest defect.
-    """
+    """Objects are defects; an image's class is its main kind, and "none" passes."""
     values: Values = {}
     if label.objects is not None:
         values["findings"] = TASK.listed("findings", label.objects, "kind")
-        values["passed"] = not label.objects
-        values["kind"] = main_kind(values["findings"])
     if label.image_class is not None:
         values["kind"] = label.image_class
         values["passed"] = label.image_class == NOTHING
@@ -50,6 +45,7 @@ TASK = Task(
     answer=ProductDefects,
     instruction="Inspect the product in the photo for defects.",
     read=read,
+    follows={"passed": "none", "kind": "largest"},
     sample=ProductDefects(
         passed=False,
         kind="scratch",

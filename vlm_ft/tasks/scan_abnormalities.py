@@ -8,7 +8,7 @@ from pydantic import Field
 
 from datasets_vision.example import Label
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
-from vlm_ft.answers.task import NOTHING, Task, Values, main_kind
+from vlm_ft.answers.task import NOTHING, Task, Values
 
 
 class Abnormality(Item):
@@ -30,15 +30,10 @@ class ScanAbnormalities(Answer):
 
 
 def read(label: Label) -> Values:
-    """Objects are findings; a scan that was looked at and has none is normal.
-
-    The main kind is the scan's class, else the kind of the largest finding.
-    """
+    """Objects are findings; a scan's class is its main kind, and "none" is normal."""
     values: Values = {}
     if label.objects is not None:
         values["findings"] = TASK.listed("findings", label.objects, "kind")
-        values["abnormal"] = bool(label.objects)
-        values["kind"] = main_kind(values["findings"])
     if label.image_class is not None:
         values["kind"] = label.image_class
         values["abnormal"] = label.image_class != NOTHING
@@ -51,6 +46,7 @@ TASK = Task(
     answer=ScanAbnormalities,
     instruction="Describe what is abnormal in the scan.",
     read=read,
+    follows={"abnormal": "any", "kind": "largest"},
     sample=ScanAbnormalities(
         modality="MR",
         abnormal=True,
