@@ -92,7 +92,8 @@ class Run:
             yield
         except BaseException:
             for file in ours:
-                file.unlink(missing_ok=True)
+                with suppress(NotADirectoryError):  # `out` is a file
+                    file.unlink(missing_ok=True)
             if not existed:
                 with suppress(OSError):  # absent, or somebody else has put files into it
                     self.folder.rmdir()
