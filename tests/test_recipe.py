@@ -56,7 +56,7 @@ def test_a_misspelt_key_is_told_with_the_right_one(key: tuple[str, ...], tmp_pat
 @pytest.mark.parametrize(
     ("setting", "place", "value"),
     [
-        ("base=starter", ["base"], "starter"),
+        ("base=compact", ["base"], "compact"),
         ("training.epochs=3", ["training", "epochs"], 3.0),
         ("training.learning_rate=1.0e-3", ["training", "learning_rate"], 1e-3),
         ("training.minutes=null", ["training", "minutes"], None),

@@ -74,9 +74,27 @@ def test_two_steps(
 
 
 @pytest.mark.parametrize("name", shipped())
+def test_its_data_can_be_obtained(name: str) -> None:
+    for entry in load_recipe(RECIPES / f"{name}.yaml").data:
+        assert entry.origin
+        assert entry.origin.source.startswith(("https://github.com/", "`vlm-ft "))
+    head = text_of(name).partition("name:")[0]
+    assert ("# Set VLM_FT_DATA to the folder that contains " in head) == ("${VLM_FT_DATA" in text_of(name))
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_large_photos_are_held_to_a_megapixel(name: str) -> None:
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    drawn = any(entry.origin and entry.origin.name.startswith("drawn") for entry in recipe.data)
+    if not drawn and not all(entry.shows_text for entry in recipe.data):
+        assert recipe.pixels
+        assert recipe.pixels.maximum <= 1024 * 1024
+
+
+@pytest.mark.parametrize("name", shipped())
 def test_a_base_for_real_work_is_one_line_away(name: str) -> None:
     told = re.search(
-        r"^base: starter +# on a GPU: (\S+) \((\d+) GiB in bf16, (\d+) with quantize: nf4\)$", text_of(name), re.M
+        r"^base: compact +# on a GPU: (\S+) \((\d+) GiB in bf16, (\d+) with quantize: nf4\)$", text_of(name), re.M
     )
     assert told, "the line `base:` names no base of the Hub with its memory, as vlm-ft train --dry-run estimates it"
     assert told[1] in HUB_BASES

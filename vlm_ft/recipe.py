@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from datasets_vision.formats import FORMATS
 from datasets_vision.source import Source
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.form import Form
@@ -23,12 +24,32 @@ LossOn = Literal["decisions", "answer"]
 Role = Literal["train", "tune", "calibrate", "test"]
 ROLES: tuple[Role, ...] = get_args(Role)
 RECIPES = Path(__file__).parent.parent / "recipes"
+_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
 
 
 class _Section(Strict):
     """A part of a recipe: its numbers are finite."""
 
     model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Origin(_Section):
+    """Where a data set can be obtained: its name, its licence, and its address or the command that makes it."""
+
+    name: str
+    licence: str
+    source: str
+
+
+class DataEntry(Source):
+    """An entry of `data`: what is read, and where it came from."""
+
+    origin: Origin | None = None
+
+    @property
+    def shows_text(self) -> bool:
+        """Whether its format is stated, and is one of texts."""
+        return self.format in FORMATS and "text" in FORMATS[self.format].options and self.image is None
 
 
 class Pixels(_Section):
@@ -154,7 +175,7 @@ class Recipe(Strict):
         default=None, description="of the base's weights; None: bfloat16 on a GPU, float32 on a CPU"
     )
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
-    data: tuple[Source, ...] = Field(min_length=1)
+    data: tuple[DataEntry, ...] = Field(min_length=1)
     fields: tuple[str, ...] | None = Field(default=None, min_length=1)
     labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     rate_card: str | None = Field(default=None, description="a CSV file, or the name of a shipped one")
@@ -193,7 +214,19 @@ def find_recipe(name: str) -> Path:
     for path in (Path(name), RECIPES / f"{name}.yaml"):
         if os.path.isfile(path):  # a name that the system does not take is no file, either
             return path
-    raise RecipeError(f"recipe {name}", "no such file, nor a shipped recipe", nearest(name, shipped()))
+    raise RecipeError(f"recipe {name}", "no such file, nor a shipped recipe", nearest(name, shipped(), 3))
+
+
+def require_data(recipe: Recipe, file: Path) -> None:
+    """Raises `RecipeError` for data that do not exist: where to obtain them, and which setting of `file` names them."""
+    variables = dict.fromkeys(match["name"] for match in _VARIABLE.finditer(_read(file)))
+    for number, entry in enumerate(recipe.data):
+        if entry.format == "huggingface" or os.path.exists(entry.path):
+            continue
+        remedy = f"set {' or '.join([*variables, f'data.{number}.path'])}"
+        if origin := entry.origin:
+            remedy = f"obtain {origin.name} (licence: {origin.licence}) from {origin.source}, then {remedy}"
+        raise RecipeError(os.path.abspath(entry.path), "no such file or folder", remedy)
 
 
 def shipped() -> list[str]:
@@ -320,7 +353,7 @@ def _substituted(text: str, path: Path) -> str:
             raise RecipeError(path, f"environment variable {name} is not set", "export it, or write a path")
         return found
 
-    return re.sub(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}", value, text)
+    return _VARIABLE.sub(value, text)
 
 
 def _lay_over(content: dict[str, Any], setting: str) -> None:

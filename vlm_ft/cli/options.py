@@ -28,10 +28,18 @@ def console() -> Console:
 
 def recipe_of(name: str, settings: list[str] | None, task: Path | None) -> Recipe:
     """A recipe by file or shipped name, with the settings and the task file of the command line."""
-    from vlm_ft.recipe import find_recipe, load_recipe
+    from vlm_ft.recipe import load_recipe
 
-    extra = [f"task_file={task}"] if task else []
-    return load_recipe(find_recipe(name), [*(settings or []), *extra])
+    return load_recipe(file_of(name, settings), [*(settings or []), *([f"task_file={task}"] if task else [])])
+
+
+def file_of(name: str, settings: list[str] | None) -> Path:
+    """A recipe's file by path or shipped name. Raises `RecipeError` where it, or its data, do not exist."""
+    from vlm_ft.recipe import find_recipe, load_recipe, require_data
+
+    file = find_recipe(name)
+    require_data(load_recipe(file, settings or []), file)
+    return file
 
 
 def folders(places: list[Path]) -> list[Path]:
