@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def recipe(recipe_of: Callable[..., Recipe], tmp_path: Path) -> Path:
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "wrong recipe key": (["train", "{wrong}"], "unknown key 'basee'; did you mean 'base'"),
     "missing recipe": (["train", "{tmp}/none.yaml"], "no such file"),
-    "misspelt shipped recipe": (["train", "quickstart_surface"], "did you mean 'quickstart_surfaces'"),
+    "misspelt shipped recipe": (["train", "quickstart_surface"], "did you mean 'quickstart_surfaces' or '"),
     "not YAML": (["train", "{spoilt}"], "not YAML"),
     "missing data": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "data.0.path={tmp}/none"], "no such file"),
     "empty data": (["data", "read", "{recipe}", "--set", "data.0.path={empty}"], "an empty folder"),
@@ -57,15 +58,19 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "unwritable out": (["train", "{recipe}", "--out", "{recipe}/out"], "cannot be written"),
     "out is a file": (["train", "{recipe}", "--out", "{recipe}"], "cannot be written"),
     "nothing to resume": (["train", "{recipe}", "--out", "{tmp}/out", "--resume"], "holds no run to resume"),
+    "assembled over a base": (
+        ["base", "assemble", "--vision", "resnet10t", "--language", "none", "--out", "{empty}"],
+        "already exists",
+    ),
     "missing base": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "base=./none"], "no such folder"),
     "base out of reach": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "base=no/body"], "cannot be loaded"),
     "unknown adapter": (["score", "{images}", "--adapter", "{tmp}/none", "--out", "{tmp}/a.csv"], "no such folder"),
     "no adapter": (["demo", "--adapter", "{empty}"], "no finished adapter folder"),
     "other base": (
         ["score", "{images}", "--adapter", "{run}", "--out", "{tmp}/a.csv", "--base", "{other}"],
-        "trained on base",
+        "its base is ",
     ),
-    "no run": (["evaluate", "{empty}"], "holds no run"),
+    "no run": (["evaluate", "{empty}"], "not a run of vlm-ft train"),
     "taken folder": (["data", "synth", "product_defects", "{images}"], "is not empty"),
 }
 
@@ -117,10 +122,48 @@ def test_train_score_and_read(cli: Run, recipe: Path, drawings: Path, tmp_path: 
     assert "passed: true | false" in err
 
 
-def test_recipes_lists_what_is_shipped(cli: Run) -> None:
+def test_train_ends_with_the_next_commands(cli: Run, recipe: Path, tmp_path: Path) -> None:
+    code, _, err = cli("train", recipe, "--out", tmp_path / "my run")
+    assert code == 0
+    place = f"'{tmp_path / 'my run'}'"
+    assert err.splitlines()[-2:] == [f"  vlm-ft evaluate {place}", f"  vlm-ft demo --adapter {place}"]
+
+
+def test_recipes_describes_what_is_shipped_in_a_line_each(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLM_FT_DATA", "/nowhere")
     code, out, _ = cli("recipes")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == shipped()
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines()}
+    assert list(lines) == shipped()
+    assert lines["steel_surface_voc"] == "product_defects photos kind NEU-DET"
+    assert lines["medical_questions_json"] == "medical_conditions texts decision PubMedQA"
+
+
+@pytest.mark.parametrize("command", [["data", "read"], ["crossval", "--out", "x"], ["learning-curve", "--out", "x"]])
+def test_missing_data_name_their_source_the_variable_and_the_path_tried(
+    command: list[str], cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VLM_FT_DATA", "sets")
+    code, _, err = cli(*command, "objects_voc")
+    assert code == 2
+    assert err.startswith(f"error: {tmp_path}/sets/object_identification/raccoon_voc: no such file or folder; ")
+    assert "obtain Raccoon (licence: MIT) from https://github.com/datitran/raccoon_dataset" in err
+    assert err.endswith("then set VLM_FT_DATA or data.0.path\n")
+
+
+def test_version(cli: Run) -> None:
+    code, out, _ = cli("--version")
+    assert code == 0
+    assert out == f"vlm-ft {metadata.version('vlm-ft')}\n"
+
+
+def test_base_get_prints_the_folder(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLM_FT_HOME", str(tmp_path))
+    folder = tmp_path / "bases" / "compact"
+    folder.mkdir(parents=True)
+    (folder / "config.json").touch()
+    assert cli("base", "get", "compact")[:2] == (0, f"{folder}\n")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["data", "--help"]], ids=" ".join)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import sys
 import warnings
+from importlib import metadata
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from vlm_ft.cli import data
-from vlm_ft.cli.options import Adapters, Out, RecipeName, Set, TaskFile, console, folders, recipe_of
+from vlm_ft.cli import base, data
+from vlm_ft.cli.options import Adapters, Out, RecipeName, Set, TaskFile, console, file_of, folders, recipe_of
 from vlm_ft.errors import UserError
 
 USER_ERROR = 2
@@ -28,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(base.app, name="base")
 
 
 def main() -> None:
@@ -60,8 +63,18 @@ def _refuse(told: str) -> NoReturn:
     raise SystemExit(USER_ERROR) from None
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"vlm-ft {metadata.version('vlm-ft')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _quiet() -> None:
+def _quiet(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version and exit")
+    ] = False,
+) -> None:
     """Fine-tune vision-language models into assessors with typed, checkable answers."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)\b")
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it misses optional CPU kernels aloud
@@ -69,12 +82,14 @@ def _quiet() -> None:
 
 @app.command()
 def recipes() -> None:
-    """List the recipes that travel with the package."""
+    """List the shipped recipes: name, task, photos or texts, what they ask for, and their data sets."""
     from vlm_ft.recipe import RECIPES, load_recipe, shipped
 
     for name in shipped():
         recipe = load_recipe(RECIPES / f"{name}.yaml")
-        print(f"{name:24} {recipe.task:24} {', '.join(str(source.path) for source in recipe.data)}")
+        sets = ", ".join(entry.origin.name for entry in recipe.data if entry.origin)
+        shows = "texts" if all(entry.shows_text for entry in recipe.data) else "photos"
+        print(f"{name:30} {recipe.task:22} {shows:7} {', '.join(recipe.fields or ()):34} {sets}")
 
 
 @app.command()
@@ -95,7 +110,10 @@ def train(
     if dry_run:
         show(loaded, console())
         return
-    run(loaded, out or Path("runs") / loaded.name, resume=resume, check=check, console=console())
+    terminal, folder = console(), out or Path("runs") / loaded.name
+    run(loaded, folder, resume=resume, check=check, console=terminal)
+    place = shlex.quote(str(folder))
+    terminal.print(f"next:\n  vlm-ft evaluate {place}\n  vlm-ft demo --adapter {place}", markup=False)
 
 
 @app.command()
@@ -131,9 +149,8 @@ def crossval(
 ) -> None:
     """Train and test variants of a recipe on the same grouped folds; what is finished is kept."""
     from vlm_ft.evaluation.crossval import crossval as run
-    from vlm_ft.recipe import find_recipe
 
-    run(find_recipe(recipe), out, folds=folds, variants=vary or [], settings=settings or [], console=console())
+    run(file_of(recipe, settings), out, folds=folds, variants=vary or [], settings=settings or [], console=console())
 
 
 @app.command("learning-curve")
@@ -150,9 +167,8 @@ def learning_curve(
     """How many photos do I need? Train on 25, 50, 100, 200 and all examples; draw and foretell the curve."""
     from vlm_ft.evaluation.learning_curve import SIZES
     from vlm_ft.evaluation.learning_curve import learning_curve as run
-    from vlm_ft.recipe import find_recipe
 
-    place, asked = find_recipe(recipe), sizes or SIZES
+    place, asked = file_of(recipe, settings), sizes or SIZES
     run(place, out, console=console(), sizes=asked, repeats=repeats, target=target, settings=settings or [])
 
 

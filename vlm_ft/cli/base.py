@@ -1,0 +1,40 @@
+"""`vlm-ft base`: obtain or assemble base models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vlm_ft.errors import ModelError
+
+app = typer.Typer(help="Obtain or assemble base models.", no_args_is_help=True)
+
+
+@app.command("get")
+def base_get(name: Annotated[Literal["compact"], typer.Argument(help="the default base")]) -> None:
+    """Download and assemble the default base into the cache folder, unless it is already there."""
+    from vlm_ft.bases.locate import locate
+
+    print(locate(name))
+
+
+@app.command("assemble")
+def base_assemble(
+    vision: Annotated[str, typer.Option("--vision", help="a timm backbone with NCHW features: its name, or a folder")],
+    language: Annotated[
+        str, typer.Option("--language", help="a causal language model: a Hub name, or a folder of safetensors or GGUF")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="a new folder for the base")],
+    side: Annotated[int | None, typer.Option(min=32, help="input side in pixels [as the backbone was trained]")] = None,
+) -> None:
+    """Join a vision backbone and a language model through a new, untrained projector (LLaVA style)."""
+    from vlm_ft.bases.assemble import assemble, read_language, read_vision
+
+    if out.exists():
+        raise ModelError(out, "already exists", "give a new folder")
+    tower, model = read_vision(vision, side=side), read_language(language)
+    out.mkdir(parents=True)
+    assemble(tower, model, out)
+    print(f"{out}: use it with base: {out} in a recipe")
