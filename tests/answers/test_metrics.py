@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from vlm_ft.answers.form import Form
@@ -99,7 +100,8 @@ def test_perfect_answers_of_a_task_are_perfect(task: Task) -> None:
     form, truths = task_rows(task)
     for metric in measure(form, truths, [answered(truth) for truth in truths]):
         best = 0.0 if metric.name in LOWER_IS_BETTER else 1.0
-        assert (metric.low, metric.value, metric.high) == (best, best, best), metric
+        assert metric.value == best, metric
+        assert metric.low < metric.high, metric  # two examples say little
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
@@ -150,8 +152,8 @@ def test_interval_is_the_binomial_one() -> None:
     truths: list[Values] = [{"passed": True}] * 100
     predictions = [answered({"passed": index < 80}) for index in range(100)]
     metric = figure(measure(form_of(passed=Flag()), truths, predictions), "passed", "accuracy")
-    # normal approximation 0.8 +- 1.96 * sqrt(0.8 * 0.2 / 100); a step of the mean is 0.01
-    assert (metric.low, metric.high) == pytest.approx((0.722, 0.878), abs=0.015)
+    exact = binomtest(80, 100).proportion_ci(method="wilson")
+    assert (metric.low, metric.high) == pytest.approx((exact.low, exact.high))
 
 
 def test_copies_within_a_group_add_no_certainty() -> None:
@@ -169,7 +171,8 @@ def test_macro_f1_is_that_of_scikit_learn() -> None:
     given = [entry.values.get("kind", "invalid") for entry in predictions]
     given[0] = "never seen"
     predictions[0] = answered({**truths[0], "kind": "never seen"})
-    expected = f1_score(true, given, labels=sorted(set(true)), average="macro", zero_division=0)
+    labels = sorted({*true, *given} - {"invalid"})
+    expected = f1_score(true, given, labels=labels, average="macro", zero_division=0)
     metric = figure(measure(EVERY_KIND, truths, predictions), "kind", "macro_f1")
     assert metric.value == pytest.approx(expected)
 

@@ -1,7 +1,4 @@
-"""The figures of an answer, derived from the kind of each field, with bootstrap intervals.
-
-Every figure is a function of sums over examples (right answers, matched items, counts a class), so that a
-resample is one matrix product. Conventions:
+"""The figures of an answer, derived from the kind of each field, with intervals. Conventions:
 
 - A row whose true values lack a field (unobserved) is left out of that field's figures.
 - A failed prediction, or one that lacks the field, is wrong: another class than the true one, the worst
@@ -14,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import median_low
@@ -24,25 +21,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm_ft.answers.form import Form
+from vlm_ft.answers.intervals import (
+    Interval,
+    Statistic,
+    Sums,
+    bca_interval,
+    clusters_of,
+    share_interval,
+    summed,
+)
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 
-RESAMPLES = 1000
-INTERVAL = (0.025, 0.975)
 IOU_THRESHOLD = 0.5  # Everingham et al. 2010 (PASCAL VOC), section 4.2
 LOWER_IS_BETTER = frozenset({"mae", "median_error", "not_priced"})
 WHOLE = ""
 """The field of a figure about the whole answer."""
 
-Sums = NDArray[np.float64]
 Row = tuple[float, ...]
 Pair = tuple[Any, Any]
 """A true value and the answered one; None is a failed or missing answer."""
 
 
 class Metric(Strict):
-    """One figure with its 95 % percentile interval, over `count` examples.
+    """One figure with its 95 % interval, over `count` examples.
 
     `field` is "" for `valid`, the share of predictions without an error. All are 0..1, higher is better, but
     those `LOWER_IS_BETTER`: `mae` and `median_error`, in the units of their field, and `not_priced`.
@@ -55,6 +58,12 @@ class Metric(Strict):
     high: float
     count: int
 
+    @classmethod
+    def of(cls, field: str, name: str, value: float, interval: Interval, count: int) -> Metric:
+        """The figure, its interval widened to the value where rounding or skew leaves it outside."""
+        low, high = interval
+        return cls(field=field, name=name, value=value, low=min(value, low), high=max(value, high), count=count)
+
 
 def measure(
     form: Form,
@@ -65,16 +74,15 @@ def measure(
 ) -> tuple[Metric, ...]:
     """The figures of predictions against what is observed; both in the same order.
 
-    choice, flag: `accuracy`; `macro_f1`, the unweighted mean of F1 over the classes that occur in the truth:
-    scikit-learn's ``f1_score(average="macro", labels=<classes in the truth>)``. An answer outside of them
-    costs its true class recall and is averaged nowhere itself.
+    choice, flag: `accuracy`; `macro_f1`, the unweighted mean of F1 over all true or answered classes, as
+    scikit-learn's ``f1_score(average="macro")``.
     integer: `mae`. text: `exact` (outer blanks aside), `rouge_l` (F1; Lin 2004). box: `iou`.
     items: `precision`, `recall`, `f1` over all items (micro); with boxes by `match_items`, and
     `localisation_f1` without regard to names; else by their choices as a multiset.
 
-    Intervals are percentile bootstraps (Efron 1979) over examples, or over whole groups where `groups` names
-    them (Field & Welsh 2007, cluster bootstrap); the group "" stands alone. An interval is widened to its
-    value where a skewed figure lies outside. The order of rows does not matter. Raises `ValueError` where
+    Intervals are Wilson's for shares of examples (`valid`, `accuracy`, `exact`) and bias-corrected, accelerated
+    bootstraps for the rest (see `intervals`), over whole groups where `groups` names them (Field & Welsh 2007,
+    cluster bootstrap); the group "" stands alone. The order of rows does not matter. Raises `ValueError` where
     lengths differ.
     """
     groups = [""] * len(truths) if groups is None else groups
@@ -83,7 +91,7 @@ def measure(
     if not truths:
         return ()
     clusters = clusters_of(groups)
-    valid = _Tally(WHOLE, "valid", [(float(entry.error is None), 1.0) for entry in predictions], _mean)
+    valid = _Tally(WHOLE, "valid", [(float(entry.error is None), 1.0) for entry in predictions])
     metrics = [valid.metric(clusters, seed)]
     for field in form.fields:
         seen = [index for index, truth in enumerate(truths) if field.name in truth]
@@ -183,45 +191,25 @@ def rouge_l(truth: str, answer: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Tally:
-    """A figure before it is summed: what each example adds, (examples, columns), and what the sums mean."""
+    """A figure before it is summed: what each example adds, (examples, columns), and what the sums mean.
+
+    `top` is the figure's largest value; a figure without a `statistic` is a share of right answers.
+    """
 
     field: str
     name: str
     rows: Sequence[Row]
-    value: Callable[[Sums], Sums]  # (..., columns) -> (...)
+    statistic: Statistic | None = None
+    top: float = 1.0
 
     def metric(self, clusters: NDArray[np.int64], seed: int) -> Metric:
-        rows = np.asarray(self.rows, dtype=float)
-        _, members = np.unique(clusters, return_inverse=True)
-        sums = np.zeros((members.max() + 1, rows.shape[1]))
-        np.add.at(sums, members, rows)
-        value = float(self.value(rows.sum(axis=0)))
-        low, high = np.quantile(self.value(_resampled(sums, seed)), INTERVAL)
-        return Metric(
-            field=self.field,
-            name=self.name,
-            value=value,
-            low=min(value, float(low)),
-            high=max(value, float(high)),
-            count=len(rows),
-        )
-
-
-def _resampled(sums: Sums, seed: int) -> Sums:
-    """Sums over RESAMPLES draws of all clusters with replacement, (RESAMPLES, columns).
-
-    Equal clusters are drawn together and in sorted order, so that the order of examples plays no part.
-    """
-    unique, counts = np.unique(sums, axis=0, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(sums), counts / len(sums), size=RESAMPLES)
-    return draws @ unique
-
-
-def clusters_of(groups: Sequence[str]) -> NDArray[np.int64]:
-    """A number for each example, equal within a group; the group "" is each example's own."""
-    numbers: dict[Any, int] = {}
-    keys = [group or index for index, group in enumerate(groups)]
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+        sums = summed(np.asarray(self.rows, dtype=float), clusters)
+        value = float((self.statistic or _mean)(sums.sum(axis=0)))
+        if self.statistic is None:
+            interval = share_interval(sums)
+        else:
+            interval = bca_interval(sums, self.statistic, self.top, seed)
+        return Metric.of(self.field, self.name, value, interval, len(self.rows))
 
 
 def _answer(prediction: Prediction, name: str) -> Any:
@@ -236,15 +224,16 @@ def _tallies(field: FieldSpec, pairs: Sequence[Pair]) -> list[_Tally]:
     match kind:
         case Choice() | Flag():
             return [
-                _Tally(field.name, "accuracy", [(float(true == given), 1.0) for true, given in pairs], _mean),
+                _Tally(field.name, "accuracy", [(float(true == given), 1.0) for true, given in pairs]),
                 _Tally(field.name, "macro_f1", _class_counts(pairs), _macro_f1),
             ]
         case Integer():
-            return [_Tally(field.name, "mae", [(_distance(kind, *pair), 1.0) for pair in pairs], _mean)]
+            rows = [(_distance(kind, *pair), 1.0) for pair in pairs]
+            return [_Tally(field.name, "mae", rows, _mean, top=max(1, kind.maximum - kind.minimum))]
         case Text():
             exact = [(float(given is not None and true.strip() == given.strip()), 1.0) for true, given in pairs]
             rouge = [(field_score(kind, *pair), 1.0) for pair in pairs]
-            return [_Tally(field.name, "exact", exact, _mean), _Tally(field.name, "rouge_l", rouge, _mean)]
+            return [_Tally(field.name, "exact", exact), _Tally(field.name, "rouge_l", rouge, _mean)]
         case BoxKind():
             return [_Tally(field.name, "iou", [(field_score(kind, *pair), 1.0) for pair in pairs], _mean)]
         case Items():
@@ -280,12 +269,13 @@ def _keys(kind: Items, rows: Sequence[Values]) -> list[str]:
 
 
 def _class_counts(pairs: Sequence[Pair]) -> list[Row]:
-    """For each class of the truth: true positives, false positives, false negatives, (examples, 3 x classes)."""
-    place = {name: 3 * index for index, name in enumerate(sorted({true for true, _ in pairs}))}
+    """For each true or answered class: true positives, false positives, false negatives, (examples, 3 x classes)."""
+    classes = sorted({name for pair in pairs for name in pair if name is not None})
+    place = {name: 3 * index for index, name in enumerate(classes)}
     rows = np.zeros((len(pairs), 3 * len(place)))
     for row, (true, given) in zip(rows, pairs, strict=True):
         row[place[true] + (0 if true == given else 2)] = 1
-        if true != given and given in place:
+        if given not in (true, None):
             row[place[given] + 1] = 1
     return [tuple(row) for row in rows.tolist()]
 
@@ -300,11 +290,11 @@ def _mean(sums: Sums) -> Sums:
 
 
 def _macro_f1(sums: Sums) -> Sums:
-    """Mean F1 over the classes that occur in the truth (of a resample: in its truth)."""
+    """Mean F1 over the classes that occur, true or answered (of a resample: in it)."""
     hits, invented, missed = np.moveaxis(sums.reshape(*sums.shape[:-1], -1, 3), -1, 0)
-    present = hits + missed > 0
-    scores = np.where(present, 2 * hits / np.maximum(2 * hits + invented + missed, 1), 0)
-    return np.asarray(scores.sum(axis=-1) / present.sum(axis=-1))
+    weights = 2 * hits + invented + missed
+    scores = 2 * hits / np.maximum(weights, 1)
+    return np.asarray(scores.sum(axis=-1) / np.maximum((weights > 0).sum(axis=-1), 1))
 
 
 def _precision(sums: Sums) -> Sums:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm_ft.answers.intervals import INTERVAL, RESAMPLES
 from vlm_ft.answers.kinds import Items, Strict
-from vlm_ft.answers.metrics import INTERVAL, RESAMPLES, match_items
+from vlm_ft.answers.metrics import match_items
 from vlm_ft.answers.task import Values
 
 COCO = (("small", 0.0, 32.0**2), ("medium", 32.0**2, 96.0**2), ("large", 96.0**2, float("inf")))

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from vlm_ft.answers.derivations.estimate import Estimate
 from vlm_ft.answers.derivations.priority import UNKNOWN
 from vlm_ft.answers.form import Form, paths
-from vlm_ft.answers.metrics import INTERVAL, RESAMPLES, Metric, clusters_of
+from vlm_ft.answers.intervals import INTERVAL, RESAMPLES, clusters_of
+from vlm_ft.answers.metrics import Metric
 from vlm_ft.answers.task import Values
 
 CLOSE = 0.2  # of the labelled estimate

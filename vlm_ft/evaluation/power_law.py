@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm_ft.answers.intervals import INTERVAL, RESAMPLES
 from vlm_ft.answers.kinds import Strict
-from vlm_ft.answers.metrics import INTERVAL, RESAMPLES
 
 LEAST_POINTS = 4
 LEAST_TESTED = 50
