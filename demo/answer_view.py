@@ -35,7 +35,9 @@ def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
         for field in card.form.fields
         if field.name in prediction.fields
     )
-    body = _decision(prediction) + fields + _unplaced(card.form, prediction, photos) + derived_view(prediction.derived)
+    body = (
+        _decision(prediction) + fields + _unplaced(card.form, prediction, photos) + derived_view(card.form, prediction)
+    )
     return f'<div class="answer" role="status">{notice_view(card.notice)}{body}</div>'
 
 
@@ -67,19 +69,7 @@ def notice_view(notice: str) -> str:
 
 def raw_view(prediction: Prediction, notice: str = "") -> str:
     """The prediction as indented JSON, with what every answer says besides."""
-    record = {
-        "fields": {
-            name: {"value": entry.value}
-            | ({} if entry.distribution is None else {"distribution": dict(entry.distribution)})
-            for name, entry in prediction.fields.items()
-        },
-        **({"derived": dict(prediction.derived)} if prediction.derived else {}),
-        "decision": prediction.decision,
-        "error": prediction.error,
-        "raw": prediction.raw,
-        **({"notice": notice} if notice else {}),
-    }
-    return json.dumps(record, indent=2, ensure_ascii=False)
+    return prediction.to_json(indent=2, **({"notice": notice} if notice else {}))
 
 
 def _decision(prediction: Prediction) -> str:

@@ -74,7 +74,7 @@ def test_rival_answers_one_field(tmp_path: Path) -> None:
     assert evaluation.rival is not None
     assert (evaluation.rival.field, evaluation.rival.side) == ("kind", 32)
     assert {metric.field for metric in evaluation.systems["rival"]} == {"kind"}
-    answers = [row.answers["rival"] for row in evaluation.cases]
+    answers = [row.answers["rival"].prediction for row in evaluation.cases]
     assert answers[-1].error is not None
     assert all(set(answer.values) == {"kind"} for answer in answers[:-1])
 
@@ -89,7 +89,7 @@ def test_a_flag_is_the_rival_s_second_choice(tmp_path: Path) -> None:
     predictor = knower(cases)
     predictor._card = predictor._card.model_copy(update={"form": form})
     evaluation = evaluate(predictor, "made", cases, train=cases, rival=RivalPlan(seconds=0.5, side=32))
-    assert all(isinstance(row.answers["rival"].values["passed"], bool) for row in evaluation.cases)
+    assert all(isinstance(row.answers["rival"].prediction.values["passed"], bool) for row in evaluation.cases)
 
 
 def test_mistakes_are_told() -> None:

@@ -19,7 +19,7 @@ from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Integer
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
 from vlm_ft.recipe import find_rate_card
-from vlm_ft.scoring.export import SUFFIXES, columns, probability, write_table
+from vlm_ft.scoring.export import SUFFIXES, columns, write_table
 from vlm_ft.scoring.ledger import Ledger, Row
 from vlm_ft.tasks import TASKS
 from vlm_ft.tasks.aviation_maintenance import PRIORITIES
@@ -117,9 +117,9 @@ def test_a_field_named_like_a_column_keeps_its_own(card_of: Callable[[Task], Car
 
 
 def test_a_distribution_names_options_as_json_does() -> None:
-    assert probability(FieldValue(False, {"true": 0.1, "false": 0.9})) == 0.9
-    assert probability(FieldValue(3, {"3": 0.5})) == 0.5
-    assert probability(FieldValue(3)) is None
+    assert FieldValue(False, {"true": 0.1, "false": 0.9}).probability == 0.9
+    assert FieldValue(3, {"3": 0.5}).probability == 0.5
+    assert FieldValue(3).probability is None
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1", "＝1"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import Field
@@ -19,7 +19,7 @@ from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.data.cases import Case
 from vlm_ft.errors import AdapterError, DataError, nearest
-from vlm_ft.evaluation.derived import measure_derived, untold
+from vlm_ft.evaluation.derived import incomplete, measure_derived
 from vlm_ft.evaluation.rival import MODEL, Flips, Labelled, train_rival
 from vlm_ft.inference.request import BASE, Predictor, Request
 
@@ -52,14 +52,10 @@ class RivalNote(Strict):
 
 
 class Answered(Strict):
-    """What one system made of one case; `score` is `case_score`, over the fields that the system answers."""
+    """A system's answer to one case; `score` is `case_score`, over the fields that the system answers."""
 
-    values: dict[str, Any]
-    decision: str
-    raw: str
-    error: str | None
+    prediction: Prediction
     score: float
-    derived: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class CaseRow(Strict):
@@ -130,7 +126,7 @@ def evaluate(
         systems=study.figures,
         seconds=study.seconds,
         rival=note,
-        notes=untold(card.form, study.follows),
+        notes=incomplete(card.form, study.follows),
         cases=study.rows(),
     )
 
@@ -239,14 +235,8 @@ def _answer(values: Values) -> Prediction:
 
 
 def _answered(form: Form, truth: Values, prediction: Prediction) -> Answered:
-    return Answered(
-        values=prediction.values,
-        decision=prediction.decision,
-        raw=prediction.raw,
-        error=prediction.error,
-        score=case_score(form, truth, prediction),
-        derived=form.derive(prediction.values),
-    )
+    derived = replace(prediction, derived=form.derive(prediction.values))
+    return Answered(prediction=derived, score=case_score(form, truth, prediction))
 
 
 def _labelled(cases: Sequence[Case], name: str) -> list[Labelled]:

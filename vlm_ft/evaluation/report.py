@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
 from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, field_score
 from vlm_ft.evaluation.derived import in_words
@@ -73,7 +74,7 @@ def html(evaluation: Evaluation) -> str:
         for title, gloss, rows in galleries(evaluation)
         if rows
     ]
-    answers = [row.answers[ADAPTER] for row in evaluation.cases]
+    answers = [row.answers[ADAPTER].prediction for row in evaluation.cases]
     return filled(
         "vlm_ft.evaluation",
         "report.html.j2",
@@ -236,15 +237,15 @@ class Shown:
 
 
 def _shown(evaluation: Evaluation, row: CaseRow) -> Shown:
-    answer = row.answers[ADAPTER]
+    answer = row.answers[ADAPTER].prediction
     pictures = pictures_of(row.images, evaluation.form.fields, row.truth, answer.values)
     fields = [_compared(field, row) for field in evaluation.form.fields]
-    fields += [_followed(entry.kind, row) for entry in evaluation.form.derivations]
-    return Shown(row, answer.score, answer.error, answer.raw, pictures, tuple(fields))
+    fields += [_followed(entry, row) for entry in evaluation.form.derivations]
+    return Shown(row, row.answers[ADAPTER].score, answer.error, answer.raw, pictures, tuple(fields))
 
 
 def _compared(field: FieldSpec, row: CaseRow) -> Compared:
-    given = row.answers[ADAPTER]
+    given = row.answers[ADAPTER].prediction
     value = None if given.error is not None else given.values.get(field.name)
     told = NO_ANSWER if value is None else _told(value)
     if field.name not in row.truth:
@@ -253,10 +254,10 @@ def _compared(field: FieldSpec, row: CaseRow) -> Compared:
     return Compared(field.name, _told(truth), told, field_score(field.kind, truth, value))
 
 
-def _followed(kind: str, row: CaseRow) -> Compared:
-    """What follows from the truth and from the answer; it is right where both are told in the same words."""
-    true, given = in_words(kind, row.derived.get(kind)), in_words(kind, row.answers[ADAPTER].derived.get(kind))
-    return Compared(kind, true, given, None if kind not in row.derived else float(true == given))
+def _followed(derivation: Derivation, row: CaseRow) -> Compared:
+    """What is derived from the truth and from the answer; right where both are the same in words."""
+    true, given = in_words(derivation, row.derived), in_words(derivation, row.answers[ADAPTER].prediction.derived)
+    return Compared(derivation.kind, true, given, float(true == given) if derivation.kind in row.derived else None)
 
 
 def _closed(evaluation: Evaluation) -> list[FieldSpec]:
@@ -269,7 +270,7 @@ def _closed(evaluation: Evaluation) -> list[FieldSpec]:
 
 
 def _class_of(row: CaseRow, name: str, system: str) -> str:
-    answer = row.answers[system]
+    answer = row.answers[system].prediction
     if answer.error is not None or name not in answer.values:
         return NO_ANSWER
     return _told(answer.values[name])

@@ -7,12 +7,7 @@
 | box | `<field>`: left, top, right, bottom, each 0 to 1000 |
 | items | `<field>`: the list of records, and `<field>_count` |
 
-What follows from an answer (`Prediction.derived`) comes after it:
-
-| derivation of the form | columns |
-| --- | --- |
-| estimate | `estimate_low`, `_high`, `_currency`, `_complete`, `_lines`, `_not_priced` (the reasons) |
-| priority | `priority`, `priority_reasons` |
+The columns of each derivation of the form (`Result.columns`) come after it.
 
 Every table has besides `path`, `width`, `height` (pixels), `decision`, `error`, `raw`, `adapter` and `notice`.
 A field that would take the name of another column is called `answer_<field>`, a derived one `derived_<column>`.
@@ -27,18 +22,19 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlm_ft.adapters import Card
+from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
-from vlm_ft.answers.prediction import FieldValue
 from vlm_ft.errors import DataError
 from vlm_ft.scoring.ledger import Row, ledger_path
 
@@ -81,19 +77,11 @@ def columns(card: Card) -> tuple[Column, ...]:
             name = column.name if own and not _named(column.name, rest) else _free(column.name, taken)
             taken.add(name)
             answer.append(Column(name, column.type, column.read))
-    for column in (column for entry in card.form.derivations for column in DERIVED[entry.kind]):
+    for column in (column for entry in card.form.derivations for column in _derived_columns(entry)):
         name = _free(column.name, taken, "derived")
         taken.add(name)
         answer.append(Column(name, column.type, column.read))
     return (rest[0], *answer, *rest[1:])
-
-
-def probability(entry: FieldValue) -> float | None:
-    """The probability of the value that a field took; None where no distribution was computed."""
-    if entry.distribution is None:
-        return None
-    option = entry.value if isinstance(entry.value, str) else json.dumps(entry.value)  # true, false, 7
-    return entry.distribution.get(option)
 
 
 def write_table(out: Path, card: Card, rows: Iterable[Row]) -> None:
@@ -147,53 +135,26 @@ def _free(name: str, taken: set[str], prefix: str = "answer") -> str:
     return name
 
 
-def _derived(kind: str, name: str) -> Callable[[Row], Any]:
-    """Reads one fact of what was derived; None where nothing was."""
-    return lambda row: row.prediction.derived.get(kind, {}).get(name)
+def _derived_columns(derivation: Derivation) -> list[Column]:
+    def cell(row: Row, place: int) -> Any:
+        values = row.prediction.derived.get(derivation.kind)
+        return None if values is None else derivation.result.model_validate(values).cells()[place]
+
+    types = derivation.result.columns.items()
+    return [Column(name, _arrow_of(type_), partial(cell, place=place)) for place, (name, type_) in enumerate(types)]
 
 
-def _told(kind: str, listed: str, write: Callable[[Mapping[str, Any]], str]) -> Callable[[Row], Any]:
-    """Reads a list of what was derived as lines of text."""
-
-    def read(row: Row) -> list[str] | None:
-        found = row.prediction.derived.get(kind)
-        return None if found is None else [write(entry) for entry in found[listed]]
-
-    return read
-
-
-def _not_priced(entry: Mapping[str, Any]) -> str:
-    named = " ".join(entry[name] for name in ("severity", "kind", "part") if entry[name] is not None)
-    return f"{named}: {entry['reason']}" if named else str(entry["reason"])
-
-
-_LINE = pa.struct(
-    [
-        *((name, pa.string()) for name in ("part", "kind", "severity")),
-        *((name, pa.float64()) for name in ("labour_hours", "labour_rate", "labour_low", "labour_high")),
-        *((name, pa.float64()) for name in ("parts_low", "parts_high")),
-        ("note", pa.string()),
-    ]
-)
-DERIVED: dict[str, tuple[Column, ...]] = {
-    "estimate": (
-        Column("estimate_low", pa.float64(), _derived("estimate", "low")),
-        Column("estimate_high", pa.float64(), _derived("estimate", "high")),
-        Column("estimate_currency", pa.string(), _derived("estimate", "currency")),
-        Column("estimate_complete", pa.bool_(), _derived("estimate", "complete")),
-        Column("estimate_lines", pa.list_(_LINE), _derived("estimate", "lines")),
-        Column("estimate_not_priced", pa.list_(pa.string()), _told("estimate", "not_priced", _not_priced)),
-    ),
-    "priority": (
-        Column("priority", pa.string(), _derived("priority", "priority")),
-        Column(
-            "priority_reasons",
-            pa.list_(pa.string()),
-            _told("priority", "reasons", lambda entry: f"{entry['finding']}: {entry['priority']}, {entry['reason']}"),
-        ),
-    ),
-}
-"""Kind of derivation -> its columns."""
+def _arrow_of(annotation: Any) -> pa.DataType:
+    """The Arrow type of a derived column's Python type."""
+    simple = {str: pa.string(), float: pa.float64(), bool: pa.bool_()}
+    if annotation in simple:
+        return simple[annotation]
+    inner = get_args(annotation)
+    if get_origin(annotation) is list:
+        return pa.list_(_arrow_of(inner[0]))
+    if inner:  # X | None
+        return _arrow_of(inner[0])
+    return pa.struct([(name, _arrow_of(info.annotation)) for name, info in annotation.model_fields.items()])
 
 
 def _arrow(kind: Kind) -> pa.DataType:
@@ -217,7 +178,7 @@ def _value(row: Row, name: str) -> Any:
 
 def _probability(row: Row, name: str) -> float | None:
     entry = row.prediction.fields.get(name)
-    return None if entry is None else probability(entry)
+    return None if entry is None else entry.probability
 
 
 def _count(row: Row, name: str) -> int | None:

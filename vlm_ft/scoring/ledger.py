@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError, DataError
 
 _TABLES = """
@@ -72,7 +71,7 @@ class Ledger:
 
     def record(self, rows: Iterable[Row]) -> None:
         """Keep these rows for good: all of them, or none where the process dies in between."""
-        entries = [(row.path, row.digest, row.width, row.height, _written(row.prediction)) for row in rows]
+        entries = [(row.path, row.digest, row.width, row.height, row.prediction.to_json()) for row in rows]
         with self._readable(), self._db:
             self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", entries)
 
@@ -84,8 +83,8 @@ class Ledger:
             return None
         name, digest, width, height, prediction = entry
         try:
-            return Row(name, digest, width, height, _read(prediction))
-        except (ValueError, TypeError, KeyError) as error:
+            return Row(name, digest, width, height, Prediction.from_json(prediction))
+        except ValueError as error:
             raise DataError(
                 self._path, f"the answer to {name} cannot be read", "delete the ledger and its table to score anew"
             ) from error
@@ -135,26 +134,3 @@ class Ledger:
             raise DataError(self._path, f"{why}, or give another output file") from error
         except sqlite3.DatabaseError as error:
             raise DataError(self._path, f"no ledger ({error})", "delete it, or give another output file") from error
-
-
-def _written(prediction: Prediction) -> str:
-    text = json.dumps(
-        {
-            "fields": {
-                name: [entry.value, None if entry.distribution is None else dict(entry.distribution)]
-                for name, entry in prediction.fields.items()
-            },
-            "decision": prediction.decision,
-            "raw": prediction.raw,
-            "error": prediction.error,
-            "derived": dict(prediction.derived),
-        },
-        ensure_ascii=False,
-    )
-    return text.encode("utf-8", "replace").decode("utf-8")  # a model can write half of a surrogate pair
-
-
-def _read(text: str) -> Prediction:
-    kept = json.loads(text)
-    fields = {name: FieldValue(value, distribution) for name, (value, distribution) in kept.pop("fields").items()}
-    return Prediction(fields=fields, **kept)

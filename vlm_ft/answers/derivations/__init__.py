@@ -14,4 +14,4 @@ from vlm_ft.answers.derivations.estimate import RateCard
 from vlm_ft.answers.derivations.priority import PriorityTable
 
 Derivation = Annotated[RateCard | PriorityTable, Field(discriminator="kind")]
-"""Each has `kind`, `name`, `version`, `derivable(paths)` and `derive(values)`."""
+"""Each has `kind`, `name`, `version`, the type of its `result`, `derivable(paths)` and `derive(values)`."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from datasets_vision.placing import whole_file
 from vlm_ft.answers.derivations.names import ANY, same_name
+from vlm_ft.answers.derivations.result import Figure, Result, View, joined
 from vlm_ft.answers.derivations.versioned import read_versioned
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import DataError
@@ -26,6 +27,7 @@ DEAREST = 1e12
 """The most that an hour or a part may cost, so that no sum runs over."""
 
 CURRENCY = r"^[A-Z]{3}$"
+CLOSE = 0.2  # of the labelled estimate
 
 
 class Rate(Strict):
@@ -82,6 +84,13 @@ class Line(Strict):
     parts_high: float
     note: str = ""
 
+    def row(self) -> tuple[str, ...]:
+        """The line for a page."""
+        named = (joined(name) or "not stated" for name in (self.part, self.kind, self.severity))
+        hours = f"{self.labour_hours:g} h × {self.labour_rate:g} = " if self.labour_hours and self.labour_rate else ""
+        labour = hours + _span(self.labour_low, self.labour_high)
+        return (*named, labour, _span(self.parts_low, self.parts_high), self.note)
+
 
 class NotPriced(Strict):
     """A finding without a price, and why."""
@@ -91,12 +100,25 @@ class NotPriced(Strict):
     severity: str | None
     reason: str
 
+    def __str__(self) -> str:
+        named = joined(self.severity, self.kind, self.part)
+        return f"{named}: {self.reason}" if named else self.reason
 
-class Estimate(Strict):
+
+class Estimate(Result):
     """What the findings of one answer cost: the sum of its lines, from low to high.
 
     `complete`: every finding is priced; otherwise low and high are those of the priced ones alone.
     """
+
+    columns: ClassVar = {
+        "estimate_low": float,
+        "estimate_high": float,
+        "estimate_currency": str,
+        "estimate_complete": bool,
+        "estimate_lines": list[Line],
+        "estimate_not_priced": list[str],
+    }
 
     card: str
     version: str
@@ -113,12 +135,64 @@ class Estimate(Strict):
         """The point that stands for the interval."""
         return (self.low + self.high) / 2
 
+    @property
+    def definite(self) -> bool:
+        """Whether every finding is priced."""
+        return self.complete
+
+    @property
+    def text(self) -> str:
+        """Such as "EUR 90 to 110, 1 not priced"."""
+        missing = f", {len(self.not_priced)} not priced" if self.not_priced else ""
+        return f"{self.currency} {self.low:,.0f} to {self.high:,.0f}{missing}"
+
+    def cells(self) -> Sequence[Any]:
+        """Low, high, currency, whether it is complete, the lines, and what is not priced."""
+        lines = [line.model_dump() for line in self.lines]
+        return self.low, self.high, self.currency, self.complete, lines, [str(entry) for entry in self.not_priced]
+
+    def view(self) -> View:
+        """The total, its lines, and what is not priced."""
+        total = _span(self.low, self.high) if self.lines or self.complete else "not priced"
+        head = ("Part", "Damage", "Severity", "Labour", "Parts", "Note")
+        width = len(head) if any(line.note for line in self.lines) else len(head) - 1
+        return View(
+            title="Repair estimate",
+            source=f"rate card {self.card}, version {self.version}",
+            headline=f"{self.currency} {total}",
+            remark="without what is not priced" if self.lines and not self.complete else "",
+            head=head[:width],
+            rows=tuple(line.row()[:width] for line in self.lines),
+            rest="Not priced",
+            entries=tuple(map(str, self.not_priced)),
+        )
+
+    @classmethod
+    def figures(cls, pairs: Sequence[tuple[Estimate, Estimate | None]]) -> Iterator[Figure]:
+        """Errors between the middles of two estimates.
+
+        `mae` and `median_error`, in the card's currency, over the cases whose prediction is priced completely;
+        `within_20_percent` and `not_priced` (or not completely), shares of all cases.
+        """
+        field = f"estimate in {pairs[0][0].currency}"
+        errors = [abs(true.middle - given.middle) if given and given.complete else None for true, given in pairs]
+        close = [
+            float(error is not None and error <= CLOSE * true.middle)
+            for error, (true, _) in zip(errors, pairs, strict=True)
+        ]
+        yield Figure(field, "mae", errors, "mean")
+        yield Figure(field, "median_error", errors, "median")
+        yield Figure(field, "within_20_percent", close, "share")
+        yield Figure(field, "not_priced", [float(error is None) for error in errors], "share")
+
 
 class RateCard(Strict):
     """Prices by part, kind and severity. Of several rows that hold, those of the closest key count.
 
     A key is closer that names the part; then the kind; then the severity.
     """
+
+    result: ClassVar = Estimate
 
     kind: Literal["estimate"] = "estimate"
     name: str
@@ -262,3 +336,8 @@ def _parts_once(lines: list[Line]) -> list[Line]:
 
 def _joined(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
+
+
+def _span(low: float, high: float) -> str:
+    """Money, rounded to units."""
+    return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"

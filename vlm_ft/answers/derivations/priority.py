@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from datasets_vision.example import BOX_SCALE
 from vlm_ft.answers.derivations.names import ANY, covers, same_name
+from vlm_ft.answers.derivations.result import Figure, Result, View, joined
 from vlm_ft.answers.derivations.versioned import read_versioned
 from vlm_ft.answers.kinds import Strict
 
@@ -51,11 +52,13 @@ class Reason(Strict):
     reason: str
 
 
-class Priority(Strict):
+class Priority(Result):
     """The most urgent of what the findings call for.
 
     `unknown` where a finding of an unknown kind could be more urgent than all known ones: nothing is guessed.
     """
+
+    columns: ClassVar = {"priority": str, "priority_reasons": list[str]}
 
     table: str
     version: str
@@ -63,12 +66,45 @@ class Priority(Strict):
     priority: Urgency | Literal["nothing_found", "unknown"]
     reasons: tuple[Reason, ...]
 
+    @property
+    def definite(self) -> bool:
+        """Whether the table decides."""
+        return self.priority != UNKNOWN
+
+    @property
+    def text(self) -> str:
+        """Such as "next check"."""
+        return joined(self.priority)
+
+    def cells(self) -> Sequence[Any]:
+        """The priority, and a line for each reason."""
+        return self.priority, [f"{entry.finding}: {entry.priority}, {entry.reason}" for entry in self.reasons]
+
+    def view(self) -> View:
+        """The priority and its reasons."""
+        return View(
+            title="Maintenance priority",
+            source=f"table {self.table}, version {self.version}",
+            headline=self.text,
+            warning="" if self.definite else "The table does not cover every finding.",
+            head=("Finding", "Calls for", "Because"),
+            rows=tuple((entry.finding, joined(entry.priority), entry.reason) for entry in self.reasons),
+        )
+
+    @classmethod
+    def figures(cls, pairs: Sequence[tuple[Priority, Priority | None]]) -> Iterator[Figure]:
+        """`accuracy`, in which "unknown" is wrong."""
+        right = [float(given is not None and given.priority == true.priority) for true, given in pairs]
+        yield Figure("priority", "accuracy", right, "share")
+
 
 class PriorityTable(Strict):
     """Priorities by kind of finding, severity, zone and size; of several rows that hold, the closest counts.
 
     A row is closer that states more of severity, zone and size; of equally close ones the most urgent counts.
     """
+
+    result: ClassVar = Priority
 
     kind: Literal["priority"] = "priority"
     name: str

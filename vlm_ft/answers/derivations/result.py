@@ -1,0 +1,72 @@
+"""`Result`: what a derivation computes from one answer, and how the result is exported, shown and measured."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+from vlm_ft.answers.kinds import Strict
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A result as texts for a page: a headline and a table, then entries under a title of their own."""
+
+    title: str
+    source: str
+    headline: str
+    remark: str = ""
+    warning: str = ""
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    rest: str = ""
+    entries: tuple[str, ...] = ()
+
+
+class Figure(NamedTuple):
+    """One figure of many results: a number per labelled case, None where it has none, and how they are summed up."""
+
+    field: str
+    name: str
+    cases: Sequence[float | None]
+    statistic: Literal["share", "mean", "median"]
+
+
+class Result(Strict):
+    """Base of the results; a subclass belongs to one kind of derivation.
+
+    `columns` maps the columns of a scored table to the types of their cells: str, float, bool, list[str], or a list
+    of a `Strict` model.
+    """
+
+    columns: ClassVar[Mapping[str, Any]]
+
+    @property
+    @abstractmethod
+    def definite(self) -> bool:
+        """Whether the answer determines the result completely."""
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """The result in a few words."""
+
+    @abstractmethod
+    def cells(self) -> Sequence[Any]:
+        """The cells of the columns, as JSON values."""
+
+    @abstractmethod
+    def view(self) -> View:
+        """The result for a page."""
+
+    @classmethod
+    @abstractmethod
+    def figures(cls, pairs: Sequence[tuple[Self, Self | None]]) -> Iterator[Figure]:
+        """How close results are to those of the labels: (labelled and definite, predicted) pairs, at least one."""
+
+
+def joined(*names: str | None) -> str:
+    """The stated ones of these names, as people write them."""
+    return " ".join(name.replace("_", " ") for name in names if name is not None)
