@@ -152,7 +152,7 @@ def _text(path: Path, known: Dataset) -> tuple[list[PixelBox], str | None]:
             found = text_areas(np.asarray(open_image(View(path, frame))))
             areas += [box for box in found if box not in areas]
     except DataError as error:
-        return areas, str(error).removeprefix(f"{path}: ")
+        return areas, error.reason
     return areas, None
 
 

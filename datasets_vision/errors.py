@@ -8,7 +8,14 @@ UserError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from pathlib import PurePath, PureWindowsPath
+from typing import Self
+
+_LONGEST = 1000  # characters of a message
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_ABSOLUTE_PATH = re.compile(r"(?<![\w.:/\\])(?:file://|[A-Za-z]:[/\\]|~?/)[^\s'\"()<>;,]+")
 
 
 class UserError(Exception):
@@ -25,17 +32,43 @@ class UserError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return one_line(self.place, self.problem, self.remedy)
+        return one_line(f"{self.place}: {self.reason}" if self.place else self.reason)
+
+    @property
+    def reason(self) -> str:
+        """The problem with its remedy, without the place."""
+        return f"{self.problem}; {self.remedy}" if self.remedy else self.problem
+
+    def at(self, place: object) -> Self:
+        """The same error reported at `place`, unless it names a position inside it; another place stays readable."""
+        if f"{self.place}:".startswith(f"{place}:"):
+            return self
+        known = not self.place or f"{place}:".startswith(f"{self.place}:")
+        return type(self)(place, self.problem if known else f"{self.place}: {self.problem}", self.remedy)
+
+    def public(self) -> str:
+        """The message for a remote user: every absolute path, and a path as place, is cut to its last name."""
+        place = _last_name(self.place) if "/" in self.place or "\\" in self.place else self.place
+        folder = str(PurePath(self.place).parent)
+        reason = self.reason.replace(f"{folder}/", "") if folder not in (".", "/") else self.reason
+        reason = _ABSOLUTE_PATH.sub(lambda path: _last_name(path[0]), reason)
+        return one_line(f"{place}: {reason}" if place else reason)
 
 
 class DataError(UserError):
     """Files or labels that cannot be read."""
 
 
-def one_line(place: str, problem: str, remedy: str = "") -> str:
-    """``place: problem; remedy`` as one line; an empty part is left out."""
-    said = f"{problem}; {remedy}" if remedy else problem
-    return " ".join((f"{place}: {said}" if place else said).split())
+def one_line(text: str) -> str:
+    """`text` with control characters escaped, and with its middle left out where it is very long."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def cause(error: BaseException) -> str:
+    """What another library's exception says, in one line of at most 200 characters; its type where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def nearest(name: str, known: Iterable[str], count: int = 1) -> str:
@@ -43,3 +76,7 @@ def nearest(name: str, known: Iterable[str], count: int = 1) -> str:
     names = sorted(known)
     close = [repr(word) for word in difflib.get_close_matches(name, names, n=count, cutoff=0.5)]
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
+
+
+def _last_name(path: str) -> str:
+    return PureWindowsPath(path).name or "a folder"  # either kind of slash

@@ -57,7 +57,7 @@ def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, 
     _check_interface(interface)
     shown, aside = _showable(examples)
     if not shown:
-        raise DataError(out, "nothing to export", aside[0].reason if aside else "the recipe reads no example")
+        raise DataError(out, "nothing to export", str(aside[0]) if aside else "the recipe reads no example")
     images = [path_of(picture).absolute() for example in shown for picture in example.images]
     storage = (root or _common_folder(images)).absolute()
     kinds = _Kinds(shown)
@@ -82,7 +82,9 @@ def _showable(examples: Iterable[Example]) -> tuple[list[Example], list[SetAside
     for example in examples:
         views = [picture for picture in example.images if isinstance(picture, View) and picture != View(picture.path)]
         if views:
-            aside.append(SetAside(example.source, f"shows {views[0]}; Label Studio shows whole files, write it as one"))
+            aside.append(
+                SetAside(example.source, f"shows {views[0]}", "Label Studio shows whole files, write it as one")
+            )
         else:
             shown.append(example)
     return shown, aside

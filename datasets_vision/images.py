@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets_vision.dicom import dicom_size, is_dicom, open_dicom
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, cause
 from datasets_vision.example import Picture, View
 from datasets_vision.walk import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from datasets_vision.walk import natural_key as natural_key
@@ -90,7 +90,7 @@ def _header(path: Path, max_pixels: int) -> PILImage:
     except UnidentifiedImageError as error:
         raise DataError(path, "not an image that can be read", _REMEDY) from error
     except _BROKEN as error:
-        raise DataError(path, f"damaged image header ({_line(error)})", _REMEDY) from error
+        raise DataError(path, f"damaged image header ({cause(error)})", _REMEDY) from error
     width, height = image.size
     if width * height > max_pixels:
         image.close()
@@ -113,7 +113,7 @@ def _upright(view: View, max_pixels: int) -> PILImage:
             upright = ImageOps.exif_transpose(image)
             return _rgb(upright) if view.window is None else _windowed(view, upright)
         except _BROKEN as error:
-            raise DataError(view.path, f"truncated or damaged image ({_line(error)})", "save it again") from error
+            raise DataError(view.path, f"truncated or damaged image ({cause(error)})", "save it again") from error
 
 
 def _crop(view: View, width: int, height: int) -> tuple[int, int, int, int]:
@@ -173,7 +173,3 @@ def _grey(image: PILImage, low: float, high: float) -> PILImage:
     from PIL import Image
 
     return Image.fromarray(levels(np.asarray(image), low, high)).convert("RGB")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

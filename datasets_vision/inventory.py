@@ -13,10 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, cause, one_line
 from datasets_vision.example import Example
 from datasets_vision.formats import detect
-from datasets_vision.formats.contract import one_line
 from datasets_vision.source import Source, stream
 
 MANIFEST = "manifest.json"
@@ -156,7 +155,7 @@ def _listed(path: Path) -> list[Entry]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(path, f"no JSON that can be read ({' '.join(str(error).split())})", "mend it") from error
+        raise DataError(path, f"no JSON that can be read ({cause(error)})", "correct it") from error
     if not isinstance(content, list) or not content:
         raise DataError(path, "not a list of sets", "write [{path, items}, ...]")
     found = []

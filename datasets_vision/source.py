@@ -125,7 +125,9 @@ def _links(source: Source) -> Iterator[SetAside]:
     folders = [folder for folder in (source.path, source.image_folder) if folder]
     links = {Path(os.path.realpath(link.parent), link.name): link for f in folders[::-1] for link in linked_folders(f)}
     for link in sorted(links.values(), key=natural_key):
-        yield SetAside(str(link), "a link to a folder, which is not followed; copy the folder, or give it as a source")
+        yield SetAside(
+            str(link), "a link to a folder, which is not followed", "copy the folder, or give it as a source"
+        )
 
 
 def _check_path(path: Path) -> None:
@@ -138,7 +140,8 @@ def _check_path(path: Path) -> None:
 def _nothing_usable(path: Path, set_aside: int, first: SetAside | None) -> DataError:
     if first is None:
         return DataError(path, "nothing to read", "give a source with at least one labelled item")
-    return DataError(first.place, f"{first.reason} (nothing else in {path} is usable, {set_aside} set aside)")
+    alone = f"(nothing else in {path} is usable, {set_aside} set aside)"
+    return DataError(first.place, first.problem, f"{first.remedy} {alone}".strip())
 
 
 class _Unused:
@@ -180,14 +183,14 @@ class _Unused:
         for option, words, seen in looked_for:
             for word in sorted(words):
                 remedy = nearest(word, seen) if 0 < len(seen) <= _MANY_WORDS else "check its spelling"
-                yield SetAside(place, f"{option}: nothing is named {word!r}; {remedy}")
+                yield SetAside(place, f"{option}: nothing is named {word!r}", remedy)
         for field in sorted(self._fields):
             option = "values" if field in self._source.values else "shorten"
             remedy = nearest(field, self._columns) if self._columns else "there are none; leave it out"
-            yield SetAside(place, f"{option}: no item has a column {field!r}; {remedy}")
+            yield SetAside(place, f"{option}: no item has a column {field!r}", remedy)
         for field, word in sorted(self._values):
             if field not in self._fields:
-                yield SetAside(place, f"values: {field} is never {word!r}; check its spelling, or leave it out")
+                yield SetAside(place, f"values: {field} is never {word!r}", "check its spelling, or leave it out")
 
 
 def _see(word: str, seen: set[str]) -> None:
@@ -213,7 +216,7 @@ def _in_our_words(source: Source, example: Example, unused: _Unused) -> Example 
         unused.note_ours(label)
         return replace(example, label=label, group=_group(source, example))
     except DataError as error:
-        return SetAside(example.source, str(error))
+        return SetAside.of(example.source, error)
 
 
 def _image_class(source: Source, example: Example) -> str | None:

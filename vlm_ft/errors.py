@@ -12,7 +12,7 @@ Only the command line, the service and the app catch `UserError`.
 
 from __future__ import annotations
 
-from datasets_vision.errors import DataError, UserError, nearest, one_line
+from datasets_vision.errors import DataError, UserError, cause, nearest, one_line
 
 __all__ = [
     "AdapterError",
@@ -21,6 +21,7 @@ __all__ = [
     "ModelError",
     "RecipeError",
     "UserError",
+    "cause",
     "nearest",
     "one_line",
 ]

@@ -81,7 +81,7 @@ def write_messages(
                 if told is not None:
                     told(item, built.rows - before)
         if not built.rows:
-            first = f"{built.set_aside[0].place}: {built.set_aside[0].reason}" if built.set_aside else "no file in it"
+            first = str(built.set_aside[0]) if built.set_aside else "no file in it"
             raise DataError(
                 manuals, f"no question from {built.documents} manuals ({first})", "give PDF, Markdown or HTML"
             )
@@ -140,12 +140,12 @@ def _document(path: Path, name: str) -> Iterator[Document | SetAside]:
     try:
         reader = READERS.get(path.suffix.lower())
         if reader is None:
-            raise DataError(f"no manual by its suffix {path.suffix!r}; known", ", ".join(READERS))
+            raise DataError(path, f"{path.suffix!r} files are not manuals", f"give {', '.join(READERS)}")
         title, blocks, bare = reader(_data(path))
         if not any(block.kind != "heading" for block in blocks):
             raise DataError("", "no text in it", "give a manual with text")
     except DataError as error:
-        yield SetAside(str(path), str(error))
+        yield SetAside.of(path, error)
         return
     yield from (SetAside(f"{path}, page {number}", reason) for number, reason in bare)
     yield Document(name, title or path.stem, tuple(blocks))

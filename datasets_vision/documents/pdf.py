@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import Any
 
 from datasets_vision.documents.passages import Block
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, cause
 
 MAX_PAGES = 5000
 MAX_HEADING = 90
@@ -49,8 +49,7 @@ def read_pdf(data: bytes) -> tuple[str, list[Block], list[tuple[int, str]]]:
     except DataError:
         raise
     except (PyPdfError, RecursionError, *_BROKEN) as error:
-        told = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DataError("", f"damaged PDF ({told})", "print or save it to PDF again") from error
+        raise DataError("", f"damaged PDF ({cause(error)})", "print or save it to PDF again") from error
     bare = [number for number, lines in enumerate(pages, 1) if sum(len(line.text) for line in lines) < _LEAST_TEXT]
     if len(bare) == len(pages):
         raise DataError(f"no text on any of its {len(pages)} pages", "a scan? run text recognition (OCR) on it first")

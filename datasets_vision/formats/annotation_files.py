@@ -99,7 +99,9 @@ def beside(kinds: Mapping[Path, str | None], kind: str) -> Iterator[SetAside]:
     """The files of other annotation formats that a format leaves unread."""
     for file, other in kinds.items():
         if other not in (None, kind):
-            yield SetAside(str(file), f"holds {other} annotations, the set was read as {kind}; give this file as path")
+            yield SetAside(
+                str(file), f"holds {other} annotations, the set was read as {kind}", "give this file as path"
+            )
 
 
 @dataclass(slots=True)

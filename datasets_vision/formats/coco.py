@@ -37,7 +37,7 @@ class _File:
         for word in self.entries.get(key):
             index, _, text = word.partition(" ")
             place = f"{self.path}: {part}[{index.rstrip('!')}]"
-            yield place, SetAside(place, text) if index[-1] == "!" else DECODER.decode(text)
+            yield place, SetAside(place, *json.loads(text)) if index[-1] == "!" else DECODER.decode(text)
 
 
 def matches(path: Path) -> bool:
@@ -72,7 +72,7 @@ def _read_file(pictures: Pictures, file: _File) -> Iterator[Example | SetAside]:
     for image in file.entries:
         if image not in (_IMAGES, _FAULTS) and file.ids.get(f"images {image}") is None:
             for place, _ in file.listed("annotations", image):
-                yield SetAside(place, f"image_id {image} is in no list of images; mend it")
+                yield SetAside(place, f"image_id {image} is in no list of images", "correct it")
     for place, entry in file.listed("images", _IMAGES):
         yield from (entry,) if isinstance(entry, SetAside) else _read_image(pictures, file, place, entry)
 
@@ -98,22 +98,22 @@ def _load(file: _File) -> None:
         raise DataError(file.path, "has no list of images", "COCO has images, annotations and categories")
 
 
-def _keep(file: _File, part: str, index: int | str, entry: Any, text: str, fault: str | None) -> None:
+def _keep(file: _File, part: str, index: int | str, entry: Any, text: str, fault: list[str] | None) -> None:
     """An entry goes to its list, as a fault where it has one: without an id, or whose id is taken, or else unfit."""
     given = entry if isinstance(entry, dict) else {}
     key = _key(given.get("id"))
     if key is None:
-        fault = fault or "an entry without an id; write a number"
+        fault = fault or ["an entry without an id", "write a number"]
     elif not file.ids.add(f"{part} {key}", str(index)):
-        fault = fault or f"id {key} is taken by {part}[{file.ids.get(f'{part} {key}')}]"
+        fault = fault or [f"id {key} is taken by {part}[{file.ids.get(f'{part} {key}')}]"]
     listed = _IMAGES if part == "images" else _key(given.get("image_id")) if part == "annotations" else None
     if listed is not None:
-        file.entries.add(listed, f"{index}! {fault}" if fault else f"{index} {text}")
+        file.entries.add(listed, f"{index}! {json.dumps(fault)}" if fault else f"{index} {text}")
         return
     if part == "annotations":
-        fault = fault or f"image_id {shown([given.get('image_id')])} is in no list of images; mend it"
+        fault = fault or [f"image_id {shown([given.get('image_id')])} is in no list of images", "correct it"]
     if fault:
-        file.entries.add(_FAULTS, json.dumps([f"{file.path}: {part}[{index}]", fault]))
+        file.entries.add(_FAULTS, json.dumps([f"{file.path}: {part}[{index}]", *fault]))
     elif key is not None:
         file.names[key] = str(given.get("name") or "").strip()
 

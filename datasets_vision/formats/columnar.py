@@ -82,11 +82,11 @@ class RowReader:
             images = tuple(photo for column in self._photos for photo in self._read(values.get(column)))
             cells = {column: self._cell(column, values.get(column)) for column in self._columns.names}
         except DataError as error:
-            return SetAside(place, str(error).removeprefix(f"{self._file}: "))
+            return SetAside.of(place, error)
         cells[FOLDER] = self._folder
         text = self._source.render({column: "" if cell is None else cell for column, cell in cells.items()})
         if not text and not images:
-            return SetAside(place, f"no text in {self._source.text!r}, and no photo; fill one")
+            return SetAside(place, f"no text in {self._source.text!r}, and no photo", "fill one")
         return Example(
             id=name,
             turns=(Turn("user", text),) if text else (),

@@ -11,39 +11,45 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from datasets_vision.errors import DataError, nearest
+from datasets_vision.errors import DataError, nearest, one_line
 from datasets_vision.example import Example, Window
 from datasets_vision.windows import checked
 
 FOLDER = "{folder}"
 """Stands for the name of the folder that a table lies in."""
 
-_LONGEST = 1000  # characters of a message
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SENTENCE_END = re.compile(r"(?<!\d)[.!?][\"')\]]?(?=\s)|\S(?=\s*\n)")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """Something that cannot be used: where it stands, and why."""
+    """Something that cannot be used: where it stands, what is wrong, and what to do about it.
+
+    Each part is one line that a terminal shows as it is, however strange what it quotes.
+    """
 
     place: str
-    reason: str
+    problem: str
+    remedy: str = ""
 
     def __post_init__(self) -> None:
-        """Both are one line that a terminal shows as it is, however strange what they quote."""
-        object.__setattr__(self, "place", one_line(self.place))
-        object.__setattr__(self, "reason", one_line(self.reason))
+        for part in ("place", "problem", "remedy"):
+            object.__setattr__(self, part, one_line(getattr(self, part)))
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """The problem with its remedy."""
+        return f"{self.problem}; {self.remedy}" if self.remedy else self.problem
 
     @classmethod
-    def of(cls, path: Path | str, error: DataError) -> Self:
-        """From an error whose line begins with `path` (a place in a file, too), and may go on with a line's number."""
-        text = str(error)
-        if not text.startswith(f"{path}:"):
-            return cls(str(path), text)
-        line, _, reason = text.removeprefix(str(path)).partition(": ")
-        return cls(f"{path}{line}", reason)
+    def of(cls, place: object, error: DataError) -> Self:
+        """From an error at `place`, or at a position inside it."""
+        found = error.at(place)
+        return cls(found.place, found.problem, found.remedy)
 
 
 class Source(BaseModel):
@@ -196,13 +202,6 @@ def shortened(text: str, limit: int) -> str:
         return text[: ends[-1]]
     words = text[: limit + 1].rsplit(None, 1)[0]
     return words if len(words) <= limit else text[:limit]
-
-
-def one_line(text: str) -> str:
-    """Line ends and other control characters as escapes, and the middle left out of what is long."""
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _keys(given: Any) -> Iterator[Any]:

@@ -86,7 +86,7 @@ def _read_image(pictures: Pictures, path: Path, element: Element) -> Iterator[Ex
     yield from faults
     tags = element.findall("tag")
     for tag in tags[1:]:
-        yield SetAside(f"{path}:{tag.get(LINE)}", f"a second tag {tag.get('label')!r} of one image; it has one class")
+        yield SetAside(f"{path}:{tag.get(LINE)}", f"a second tag {tag.get('label')!r} of one image", "it has one class")
     kind, columns = (tags[0].get("label"), _attributes(tags[0])) if tags else (None, {})
     yield pictures.example(image, Label(kind, objects, columns), place, path, element.get("subset"))
 

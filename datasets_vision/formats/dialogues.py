@@ -84,7 +84,7 @@ def _drafts(path: Path, rows: list[Row | SetAside]) -> Iterator[Draft | SetAside
         try:
             number = _number(item)
         except DataError as error:
-            yield SetAside(f"{path}:{item.line}", str(error))
+            yield SetAside.of(f"{path}:{item.line}", error)
             continue
         conversations.setdefault(item.cells[_CONVERSATION], []).append((number, item))
     for name, turns in conversations.items():
@@ -107,7 +107,7 @@ def _conversation(path: Path, name: str, turns: list[tuple[int, Row]]) -> Iterat
         place = f"{path}:{row.line}"
         text = row.cells[_UTTERANCE].strip()
         if number in seen:
-            yield SetAside(place, f"a second turn {number} of conversation {name!r}; number it anew")
+            yield SetAside(place, f"a second turn {number} of conversation {name!r}", "number it anew")
             continue
         seen.add(number)
         if not text:
@@ -116,7 +116,7 @@ def _conversation(path: Path, name: str, turns: list[tuple[int, Row]]) -> Iterat
         try:
             role = _role(row)
         except DataError as error:
-            yield SetAside(place, str(error))
+            yield SetAside.of(place, error)
             continue
         if role == "assistant":
             before.append(Turn(role, text))
@@ -124,7 +124,7 @@ def _conversation(path: Path, name: str, turns: list[tuple[int, Row]]) -> Iterat
         try:
             slots = _slots(row.cells[_UTTERANCE], row.cells)
         except DataError as error:
-            yield SetAside(place, str(error))  # its words were said all the same
+            yield SetAside.of(place, error)  # its words were said all the same
         else:
             cells = {**row.cells, TEXT: text}
             if _INTENT in cells:

@@ -115,9 +115,9 @@ def _drafts(source: Source, path: Path, draft: Drafting) -> Iterator[Draft | Set
                 raise DataError("", f"not an object with keys but {str(entry.value)[:40]!r}", "write one a record")
             yield draft(source, entry, entry.value)
         except DataError as error:
-            yield SetAside(entry.place, str(error))
+            yield SetAside.of(entry.place, error)
         except RecursionError:
-            yield SetAside(entry.place, "values nested too deep; flatten them")
+            yield SetAside(entry.place, "values nested too deep", "flatten them")
 
 
 def asked_columns(source: Source, present: Iterable[str]) -> set[str]:
@@ -173,9 +173,9 @@ class _File:
         try:
             images = tuple(image_at(self.path, name) for name in self._written(draft, cells))
         except DataError as error:
-            return SetAside(draft.place, str(error))
+            return SetAside.of(draft.place, error)
         if not text and not images:
-            return SetAside(draft.place, f"no text in {self.source.text!r}; fill its columns")
+            return SetAside(draft.place, f"no text in {self.source.text!r}", "fill its columns")
         return Example(
             id=f"{self.stem}:{draft.name}",
             turns=(*draft.before, Turn("user", text)) if text or draft.before else (),

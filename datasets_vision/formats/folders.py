@@ -139,7 +139,7 @@ def _example(source: Source, path: Path, cells: dict[str, str]) -> Example | Set
     relative = path.relative_to(source.path)
     role, folders = role_and_folders(relative.parent)
     if not folders and not cells and source.image_class is None:
-        return SetAside(str(path), f"in no class folder; move it into one, or give image_class or {LABELS}")
+        return SetAside(str(path), "in no class folder", f"move it into one, or give image_class or {LABELS}")
     try:
         image_size(path)
     except DataError as error:

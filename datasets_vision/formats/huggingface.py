@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, cause
 from datasets_vision.example import Example
 from datasets_vision.formats.columnar import Columns, RowReader
 from datasets_vision.formats.contract import SetAside, Source
@@ -57,7 +57,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             for number, values in enumerate(part.rows, 1):
                 yield reader.example(values, f"{name}:{number}", f"{path}:{name}:{number}", part.role)
         except DataError as error:
-            yield SetAside(f"{path}:{name}", str(error).removeprefix(f"{path}: "))
+            yield SetAside.of(f"{path}:{name}", error)
 
 
 def _from_folder(path: Path) -> Iterator[_Part]:
@@ -108,8 +108,7 @@ def _rows(files: list[Path]) -> Iterator[Mapping[str, Any]]:
                     for place in range(batch.num_rows):  # one by one: a batch of photos is large enough as it is
                         yield batch.slice(place, 1).to_pylist()[0]
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            line = " ".join(str(error).split())[:200]
-            raise DataError(path, f"not an Arrow stream that can be read ({line})", "save it again") from error
+            raise DataError(path, f"not an Arrow stream that can be read ({cause(error)})", "save it again") from error
 
 
 def _from_hub(path: Path) -> Iterator[_Part]:
@@ -149,5 +148,5 @@ def _hub_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (DatasetsError, HfHubHTTPError, HFValidationError, HTTPError, OSError, ValueError) as error:
-        line = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        line = f"{type(error).__name__}: {cause(error)}"
         raise DataError(path, f"cannot be had from the Hub ({line})", "check the name and the network") from error

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, cause
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.text_files import decoded, read_text, without_mark
 from datasets_vision.walk import walk
@@ -33,10 +33,10 @@ SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """An escape that may be half a character, which no file or model could take: `is_text` tells."""
 
-HALF = "half of a surrogate pair (as \\ud83d) in its text; write the whole character"
-EMPTY = "0 bytes, no JSON; export it again"
-NESTED = "lists in lists in lists ..., nested too deeply; flatten it"
-"""Reasons why a file or a value of it cannot be read."""
+HALF = ("half of a surrogate pair (as \\ud83d) in its text", "write the whole character")
+EMPTY = ("0 bytes, no JSON", "export it again")
+NESTED = ("lists in lists in lists ..., nested too deeply", "flatten it")
+"""Problem and remedy of a file, or of a value in it, that cannot be read."""
 
 _HEAD = 1 << 20  # bytes that tell a file's kind
 _PIECE = 1 << 16  # bytes of a line that is passed over
@@ -79,7 +79,7 @@ def entries(path: Path) -> Iterator[Entry | SetAside]:
             raise DataError(path, "empty file", "write its records")
         yield from _lines(path) if _is_lines(path) else _members_of(path, _text(path))
     except OSError as error:
-        yield SetAside(str(path), f"cannot be read ({error.strerror}); check its permissions")
+        yield SetAside(str(path), f"cannot be read ({error.strerror})", "check its permissions")
     except DataError as error:
         yield SetAside.of(path, error)
 
@@ -91,17 +91,19 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path, MAX_FILE)
     if not text:
-        raise DataError(path, EMPTY)
+        raise DataError(path, *EMPTY)
     try:
         value = DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}", f"not JSON ({error.msg})", "export it again") from error
     except RecursionError as error:
-        raise DataError(path, NESTED) from error
-    except ValueError as error:
-        raise DataError(path, str(error)) from error
+        raise DataError(path, *NESTED) from error
+    except DataError as error:
+        raise error.at(path) from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise DataError(path, f"not JSON ({cause(error)})", "export it again") from error
     if SURROGATE.search(text) and not is_text(value):
-        raise DataError(path, HALF)
+        raise DataError(path, *HALF)
     return value
 
 
@@ -144,16 +146,16 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
             place = f"{path}:{number}"
             if len(line) > MAX_LINE:
                 _skip_line(file, line)
-                yield SetAside(place, f"a line of more than {MAX_LINE} bytes; cut it")
+                yield SetAside(place, f"a line of more than {MAX_LINE} bytes", "cut it")
                 continue
             try:
                 text = decoded(path, line if number > 1 else without_mark(path, line)).strip()
                 if text:
                     yield _entry(place, str(number), DECODER.decode(text), SURROGATE.search(text) is not None)
             except json.JSONDecodeError as error:
-                yield SetAside(place, f"not JSON: {error.msg} at character {error.pos + 1}; mend the line")
+                yield SetAside(place, f"not JSON: {error.msg} at character {error.pos + 1}", "mend the line")
             except (DataError, ValueError, RecursionError) as error:
-                yield SetAside(place, _reason(path, error))
+                yield _unreadable(place, error)
 
 
 def _skip_line(file: IO[bytes], line: bytes) -> None:
@@ -176,7 +178,7 @@ def _text(path: Path) -> str:
 
 def _entry(place: str, name: str, value: Any, doubtful: bool) -> Entry | SetAside:
     """`doubtful`: SURROGATE is found in its text."""
-    return SetAside(place, HALF) if doubtful and not is_text([name, value]) else Entry(place, name, value)
+    return SetAside(place, *HALF) if doubtful and not is_text([name, value]) else Entry(place, name, value)
 
 
 def is_text(value: Any) -> bool:
@@ -188,17 +190,17 @@ def is_text(value: Any) -> bool:
     return True
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _unreadable(place: str, error: Exception) -> SetAside:
     if isinstance(error, RecursionError):
-        return NESTED
-    return str(error).removeprefix(f"{path}: ")
+        return SetAside(place, *NESTED)
+    return SetAside.of(place, error if isinstance(error, DataError) else DataError(place, str(error)))
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"key {twice[:80]!r} stands twice in one object; keep one")
+        raise DataError("", f"key {twice[:80]!r} stands twice in one object", "keep one")
     return found
 
 
@@ -208,7 +210,7 @@ def _number(word: str) -> float | None:
         return None
     number = float(word)
     if math.isinf(number):
-        raise ValueError(f"number {word[:80]} is infinite; write one that is not")
+        raise DataError("", f"number {word[:80]} is infinite", "write a finite one")
     return number
 
 
@@ -230,9 +232,9 @@ def _members_of(path: Path, text: str) -> Iterator[Entry | SetAside]:
     elif text[start : start + 1] == "[":
         yield from _of_list(path, text, start, whole=True)
     elif start == len(text):
-        yield SetAside(str(path), "empty file; write its records")
+        yield SetAside(str(path), "empty file", "write its records")
     else:
-        yield SetAside(f"{path}:1", "neither a list nor an object of JSON; give records")
+        yield SetAside(f"{path}:1", "neither a list nor an object of JSON", "give records")
 
 
 def _of_list(path: Path, text: str, start: int, *, whole: bool) -> Iterator[Entry | SetAside]:
@@ -243,7 +245,7 @@ def _of_list(path: Path, text: str, start: int, *, whole: bool) -> Iterator[Entr
             line += text.count("\n", counted, member.start)
             counted, number = member.start, number + 1
             yield _entry(f"{path}:{line}", str(number), member.value, doubtful)
-    except (ValueError, RecursionError) as error:
+    except (DataError, ValueError, RecursionError) as error:
         yield _broken(path, text, error, line)
 
 
@@ -253,7 +255,7 @@ def _of_dict(path: Path, text: str, start: int) -> Iterator[Entry | SetAside]:
     try:
         for member in _members(text, start, whole=True):
             members.append(member)
-    except (ValueError, RecursionError) as error:
+    except (DataError, ValueError, RecursionError) as error:
         broken = _broken(path, text, error, 1 + text.count("\n", 0, members[-1].start if members else 0))
     doubtful = SURROGATE.search(text) is not None
     lists = [member for member in members if _is_records(member)]
@@ -319,5 +321,5 @@ def _after(text: str, at: int, mark: str) -> int:
 def _broken(path: Path, text: str, error: Exception, line: int) -> SetAside:
     if isinstance(error, json.JSONDecodeError):
         place = f"{path}:{error.lineno}"
-        return SetAside(place, f"not JSON from here on: {error.msg} at column {error.colno}; mend it")
-    return SetAside(f"{path}:{line}", _reason(path, error))
+        return SetAside(place, f"not JSON from here on: {error.msg} at column {error.colno}", "mend it")
+    return _unreadable(f"{path}:{line}", error)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, cause
 from datasets_vision.formats.json_files import DECODER, EMPTY, HALF, NESTED, SURROGATE, is_text
 from datasets_vision.formats.text_files import without_mark
 
@@ -57,7 +57,7 @@ class JsonReader:
                 return self._text[self._at : self._at + 1]
             self._more(_PIECE)
 
-    def value(self) -> tuple[Any, str, str | None]:
+    def value(self) -> tuple[Any, str, list[str] | None]:
         """The value that stands next, its text, and why it is unfit for use, if it is; the file can be read on."""
         self.following()
         piece = _PIECE
@@ -72,7 +72,7 @@ class JsonReader:
             raise self._too_long()
         text, self._at = self._text[self._at : end], end
         half = SURROGATE.search(text) is not None and not is_text(value)
-        return value, text, fault or (HALF if half else None)
+        return value, text, fault or (list(HALF) if half else None)
 
     def members(self) -> Iterator[str | int]:
         """The keys of the object, or the positions of the list, that stands next; the value of each must be taken."""
@@ -83,7 +83,7 @@ class JsonReader:
         try:
             self._pass_over()
         except RecursionError as error:
-            raise self._fault(NESTED) from error
+            raise self._fault(*NESTED) from error
 
     def finish(self) -> None:
         """Raises DataError where something follows."""
@@ -112,7 +112,7 @@ class JsonReader:
             raise self._broken("Expecting a key and ':'", self._at)
         if taken is not None:
             if key in taken:
-                raise self._fault(f"key {key[:80]!r} stands twice in one object; keep one")
+                raise self._fault(f"key {key[:80]!r} stands twice in one object", "keep one")
             taken.add(key)
         self._at += 1
         return key
@@ -124,7 +124,7 @@ class JsonReader:
         self._ended = not data
         if not self._bytes:
             if not data:
-                raise DataError(self._path, EMPTY)
+                raise DataError(self._path, *EMPTY)
             data = without_mark(self._path, data)
         pending = self._decoder.getstate()[0]
         try:
@@ -137,7 +137,7 @@ class JsonReader:
         self._bytes += len(data)
         self._text, self._at = self._text[self._at :] + text, 0
 
-    def _decoded(self) -> tuple[Any, int, str | None] | None:
+    def _decoded(self) -> tuple[Any, int, list[str] | None] | None:
         """The value that stands next, its end, and what is wrong with it; None where more must be read."""
         try:
             return self._decoded_or_unfit()
@@ -149,15 +149,17 @@ class JsonReader:
                 raise self._too_long() from error
             return None
         except RecursionError as error:
-            raise self._fault(NESTED) from error
+            raise self._fault(*NESTED) from error
 
-    def _decoded_or_unfit(self) -> tuple[Any, int, str | None]:
+    def _decoded_or_unfit(self) -> tuple[Any, int, list[str] | None]:
         try:
             return *DECODER.raw_decode(self._text, self._at), None
         except json.JSONDecodeError:
             raise
-        except ValueError as error:  # JSON, but a key stands twice, or a number is infinite
-            return *_LENIENT.raw_decode(self._text, self._at), str(error)
+        except ValueError as error:  # an integer of thousands of digits
+            return *_LENIENT.raw_decode(self._text, self._at), [cause(error), "write a shorter number"]
+        except DataError as error:  # JSON, but a key stands twice, or a number is infinite
+            return *_LENIENT.raw_decode(self._text, self._at), [error.problem, error.remedy]
 
     def _pass_over(self) -> None:
         if self.following() not in ("[", "{"):
@@ -167,11 +169,11 @@ class JsonReader:
             self._pass_over()
 
     def _too_long(self) -> DataError:
-        return self._fault(f"a value of more than {MAX_VALUE} characters; give it in parts")
+        return self._fault(f"a value of more than {MAX_VALUE} characters", "give it in parts")
 
     def _broken(self, why: str, at: int) -> DataError:
-        return self._fault(f"not JSON ({why}); export it again", at)
+        return self._fault(f"not JSON ({why})", "export it again", at)
 
-    def _fault(self, why: str, at: int | None = None) -> DataError:
+    def _fault(self, problem: str, remedy: str, at: int | None = None) -> DataError:
         line = self._line + self._text.count("\n", 0, self._at if at is None else at)
-        return DataError(f"{self._path}:{line}", why)
+        return DataError(f"{self._path}:{line}", problem, remedy)

@@ -96,7 +96,9 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             continue
         yield from _read_tasks(source, pictures, path, content)
     if left := sum(1 for _ in pictures.unspoken()):
-        yield SetAside(str(pictures.root), f"holds {left} images without a task; annotate those that belong to the set")
+        yield SetAside(
+            str(pictures.root), f"holds {left} images without a task", "annotate those that belong to the set"
+        )
     yield from beside(kinds, "label_studio")
 
 
@@ -106,14 +108,14 @@ def _read_tasks(source: Source, pictures: Pictures, path: Path, tasks: list[Any]
         number = str(given.get("id", index + 1)) if isinstance(given, dict) else str(index + 1)
         place = f"{path}: task {number[:40]}"
         if not isinstance(given, dict) or not isinstance(given.get("data"), dict):
-            yield SetAside(place, "has no data; export the tasks with theirs")
+            yield SetAside(place, "has no data", "export the tasks with theirs")
             continue
         annotation, others = _chosen(given)
         if annotation is None:
             yield SetAside(place, "is not annotated yet, or its annotation was cancelled")
             continue
         if others:
-            yield SetAside(place, f"has {others} more annotations; the ground truth or the last one was read")
+            yield SetAside(place, f"has {others} more annotations", "the ground truth or the last one was read")
         yield from _valueless(place, annotation)
         task = _Task(place, path, number, given["data"], _grouped(annotation), looked)
         yield from _read_task(source, pictures, task)
@@ -155,7 +157,7 @@ def _valueless(place: str, annotation: dict[str, Any]) -> Iterator[SetAside]:
     for index, result in enumerate(_results(annotation)):
         if not _has_value(result):
             kind = str(result.get("type")) if isinstance(result, dict) else str(result)
-            yield SetAside(f"{place} result {index + 1}", f"{kind[:40]!r} has no value, and is not read; use regions")
+            yield SetAside(f"{place} result {index + 1}", f"{kind[:40]!r} has no value, and is not read", "use regions")
 
 
 def _is_region(group: list[dict[str, Any]]) -> bool:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, cause
 from datasets_vision.example import Example, Label, LabelledObject, normalised_box
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folder, role_of_folders
@@ -65,7 +65,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         elif not _is_mask(source.path, path):
             yield from _example(source.path, path, series)
         elif not _images_of(source.path, path):
-            yield SetAside(str(path), "a mask without its image; put the image beside it")
+            yield SetAside(str(path), "a mask without its image", "put the image beside it")
 
 
 @lru_cache(maxsize=4096)
@@ -208,8 +208,7 @@ def _values(mask: Path, size: tuple[int, int]) -> np.ndarray[Any, Any]:
             values = np.asarray(image if image.mode in _MODES else image.convert("L"))
             return values.astype(np.uint16 if image.mode == "I;16" else np.uint8)
     except (OSError, SyntaxError, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise DataError(mask, f"truncated or damaged mask ({line})", "save it again") from error
+        raise DataError(mask, f"truncated or damaged mask ({cause(error)})", "save it again") from error
 
 
 def _looks_like_a_mask(mask: Path, image: Path) -> bool:

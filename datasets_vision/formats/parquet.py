@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, cause
 from datasets_vision.example import Example
 from datasets_vision.formats.columnar import Columns, RowReader
 from datasets_vision.formats.contract import SetAside, Source
@@ -84,8 +84,7 @@ def _read_file(source: Source, path: Path) -> Iterator[Example | SetAside]:
                     number += 1
                     yield reader.example(values, f"{stem}:{number}", f"{path}:{number}", role)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise DataError(path, f"not a Parquet file that can be read ({line})", "write it again") from error
+        raise DataError(path, f"not a Parquet file that can be read ({cause(error)})", "write it again") from error
 
 
 def _open(path: Path) -> ParquetFile:

@@ -171,20 +171,20 @@ def _rows(path: Path, dialect: _Dialect, header: tuple[str, ...]) -> Iterator[Ro
             except StopIteration:
                 return
             except csv.Error as error:
-                yield SetAside(f"{path}:{line}", f"not a row ({error}); is a quote left open?")
+                yield SetAside(f"{path}:{line}", f"not a row ({error})", "is a quote left open?")
                 continue
             if lines.any_long(line, reader.line_num):
-                yield SetAside(f"{path}:{line}", f"a line of more than {MAX_LINE} characters; cut it")
+                yield SetAside(f"{path}:{line}", f"a line of more than {MAX_LINE} characters", "cut it")
             elif len(cells) == len(header):
                 yield Row(line, dict(zip(header, cells, strict=True)))
             elif cells:
-                yield SetAside(f"{path}:{line}", _width_fault(len(cells), len(header), line, reader.line_num))
+                yield SetAside(f"{path}:{line}", *_width_fault(len(cells), len(header), line, reader.line_num))
 
 
-def _width_fault(cells: int, columns: int, first: int, last: int) -> str:
-    fault = f"{cells} cells where the header has {columns}"
+def _width_fault(cells: int, columns: int, first: int, last: int) -> tuple[str, str]:
+    """The problem and the remedy of a row with too few or too many cells."""
+    runs_on = f"the row runs to line {last}: is a quote left open?"
     return (
-        f"{fault}; the row runs to line {last}: is a quote left open?"
-        if last > first
-        else f"{fault}; quote a cell that holds the delimiter"
+        f"{cells} cells where the header has {columns}",
+        runs_on if last > first else "quote a cell that holds the delimiter",
     )

@@ -72,8 +72,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             found = _Parts(source, pictures, parts) if parts else None
         except DataError as error:
             pictures.broken = True
-            faulty = damage if str(error).startswith(f"{damage}:") else parts or damage
-            yield SetAside.of(faulty, error)
+            yield SetAside.of(error.place, error)
             continue
         for place, entry in file.entries.items():
             yield from _read_entry(source, pictures, file, place, entry, found)

@@ -53,7 +53,7 @@ def xml_drafts(path: Path, tag: str) -> Iterator[Draft | SetAside]:
         return
     items = [element for element in root.iter() if _tag(element) == tag]
     if not items:
-        yield SetAside(str(path), f"no <{tag}> in it; name the element of an item with record:")
+        yield SetAside(str(path), f"no <{tag}> in it", "name the element of an item with record:")
         return
     around, around_more = flat(_leaves(root, (_tag(root),), without=tag) if items[0] is not root else ())
     for number, element in enumerate(items, 1):

@@ -61,7 +61,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             yield from _read_image(whole, path)
     for labels in _label_files(whole.root):
         if labels.name not in _NAMES and _image_of(whole.root, labels) is None and _is_row(_first_line(labels)):
-            yield SetAside(str(labels), "its image is missing; put it beside, or into images")
+            yield SetAside(str(labels), "its image is missing", "put it beside, or into images")
 
 
 def _label_files(root: Path) -> Iterator[Path]:
@@ -120,13 +120,13 @@ def _swapped(root: Path, folder: Path, one: str, other: str) -> Path | None:
 def _read_image(whole: _Set, image: Path) -> Iterator[Example | SetAside]:
     path = _labels_of(whole.root, image)
     if path is None:
-        yield SetAside(str(image), "no label file for this image; write an empty one where there is nothing to find")
+        yield SetAside(str(image), "no label file for this image", "write an empty one where there is nothing to find")
         return
     try:
         size = image_size(image)
         lines = _lines(path)
     except DataError as error:
-        yield SetAside.of(path if str(error).startswith(f"{path}: ") else image, error)
+        yield SetAside.of(error.place, error)
         return
     objects, faults = usable(_objects(whole, path, lines, size))
     yield from faults

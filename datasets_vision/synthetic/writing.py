@@ -77,7 +77,7 @@ def write_set(domain: str, folder: Path, count: int, seed: int, world: World, si
 
 def _domain(name: str) -> Pictures | Texts:
     if name not in DOMAINS:
-        raise DataError(f"synthetic domain {name!r} is not known; known", ", ".join(DOMAINS))
+        raise DataError(f"synthetic domain {name!r}", "is not known", f"known: {', '.join(DOMAINS)}")
     return DOMAINS[name]
 
 

@@ -18,14 +18,14 @@ from vlm_ft.errors import DataError
 def write_half(place, file) -> None:
     with place as part:
         file(part).write_text("half")
-        raise DataError("half: broken; mend it")
+        raise DataError("half", "broken", "repair it")
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.txt"
     with whole_file(path) as part:
         part.write_text("first")
-    with pytest.raises(DataError, match="mend it"):
+    with pytest.raises(DataError, match="repair it"):
         write_half(whole_file(path), lambda part: part)
     assert path.read_text() == "first"
     assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
@@ -33,7 +33,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
 
 def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     folder = tmp_path / "set"
-    with pytest.raises(DataError, match="mend it"):
+    with pytest.raises(DataError, match="repair it"):
         write_half(new_folder(folder), lambda part: part / "a")
     assert list(tmp_path.iterdir()) == []
     folder.mkdir()  # an empty one may be there

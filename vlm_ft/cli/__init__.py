@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _refuse(told: str) -> NoReturn:
-    from datasets_vision.formats.contract import one_line
+    from datasets_vision.errors import one_line
 
     print(f"error: {one_line(told)}", file=sys.stderr)
     raise SystemExit(USER_ERROR) from None

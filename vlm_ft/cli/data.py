@@ -22,7 +22,7 @@ app = typer.Typer(help="Look at data before training on it.", no_args_is_help=Tr
 @app.command("read")
 def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -> None:
     """Read a recipe's data: the form that they fill, the roles, and all that was set aside."""
-    from datasets_vision.formats.contract import one_line
+    from datasets_vision.errors import one_line
     from vlm_ft.data.cases import load
 
     terminal = console()

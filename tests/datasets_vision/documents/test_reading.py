@@ -144,7 +144,7 @@ def test_a_page_without_text_is_set_aside_and_the_others_read(tmp_path):
         ("latin.md", "Höhe".encode("latin-1"), "not UTF-8: byte 0xf6 at offset 1"),
         ("charset.html", b'<meta charset="klingon"><p>x', "unknown charset 'klingon'"),
         ("menu.html", b"<nav><p>Home</nav><script>x()", "no text"),
-        ("photo.jpg", b"\xff\xd8", "no manual by its suffix"),
+        ("photo.jpg", b"\xff\xd8", "files are not manuals"),
     ],
 )
 def test_what_cannot_be_read_says_why(tmp_path, name, content, reason):

@@ -85,8 +85,8 @@ class Report:
         if not self.errors:
             return
         more = f" ({self.errors - 1} more errors: vlm-ft data check {self.recipe})" if self.errors > 1 else ""
-        told = found[0] if found else f"{self.errors} errors"
-        raise DataError("", f"{told}{more}", "--no-check trains all the same")
+        first = found[0] if found else Fault("error", self.recipe, f"{self.errors} errors", "see the report")
+        raise DataError(first.place, f"{first.value}{more}", f"{first.remedy}; --no-check trains all the same")
 
     def as_json(self) -> str:
         """The report for programs: counts of all faults, the text of the first KEPT of each check."""

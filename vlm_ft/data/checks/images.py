@@ -20,26 +20,25 @@ _UNREADABLE = re.compile(
 _SAME_FORMAT = {"MPO": "JPEG", "JPEG2000": "JPEG 2000"}  # a phone's JPEG with a second picture inside
 
 
-def is_of_image(reason: str) -> bool:
+def is_of_image(problem: str) -> bool:
     """Whether a loader set something aside for its image."""
-    return bool(_UNREADABLE.search(reason)) and not is_of_box(reason)
+    return bool(_UNREADABLE.search(problem)) and not is_of_box(problem)
 
 
-def is_of_box(reason: str) -> bool:
+def is_of_box(problem: str) -> bool:
     """Whether a loader set something aside for its box, polygon or mask."""
-    return bool(re.search(r"\b(box|bndbox|bbox|polygon|corner|xmin|ymin|zero[- ]size|outside)", reason, re.IGNORECASE))
+    return bool(re.search(r"\b(box|bndbox|bbox|polygon|corner|xmin|ymin|zero[- ]size|outside)", problem, re.IGNORECASE))
 
 
 def unreadable(index: Index) -> Iterator[Fault]:
     """An image that training would stumble over is an error; one that the loader set aside is a warning."""
-    query = "SELECT place, picture, fault FROM pictures JOIN items ON items.number = item WHERE fault IS NOT NULL"
-    for place, picture, fault in index.rows(query):
-        what, _, remedy = str(fault).partition("; ")
-        yield Fault("error", str(file_of(picture)), what, f"{remedy or 'mend the file'}, or remove it and {place}")
-    for place, reason in index.rows("SELECT place, reason FROM set_aside"):
-        if is_of_image(reason):
-            what, _, remedy = reason.partition("; ")
-            yield Fault("warning", place, f"set aside: {what}", remedy or "mend the file, or remove its label")
+    query = """SELECT place, picture, fault, pictures.remedy FROM pictures JOIN items ON items.number = item
+        WHERE fault IS NOT NULL"""
+    for place, picture, fault, remedy in index.rows(query):
+        yield Fault("error", str(file_of(picture)), fault, f"{remedy or 'repair the file'}, or remove it and {place}")
+    for place, problem, remedy in index.rows("SELECT * FROM set_aside"):
+        if is_of_image(problem):
+            yield Fault("warning", place, f"set aside: {problem}", remedy or "repair the file, or remove its label")
 
 
 def extension(index: Index) -> Iterator[Fault]:

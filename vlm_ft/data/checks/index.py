@@ -23,14 +23,14 @@ from vlm_ft.errors import DataError
 from vlm_ft.recipe import Role, Splits
 
 _TABLES = """
-CREATE TABLE set_aside (place TEXT, reason TEXT);
+CREATE TABLE set_aside (place TEXT, problem TEXT, remedy TEXT);
 CREATE TABLE misfits (place TEXT, reason TEXT);
-CREATE TABLE parted (reason TEXT);
+CREATE TABLE parted (place TEXT, problem TEXT, remedy TEXT);
 CREATE TABLE items (
     number INTEGER PRIMARY KEY, id TEXT, place TEXT, name TEXT, text BLOB, shown BLOB, closed TEXT, images INTEGER);
 CREATE TABLE pictures (
     number INTEGER PRIMARY KEY, item INTEGER, picture TEXT, content BLOB, width INTEGER, height INTEGER, format TEXT,
-    orientation INTEGER, fault TEXT, spread INTEGER, hashes TEXT, grey BLOB, boxed INTEGER);
+    orientation INTEGER, fault TEXT, remedy TEXT, spread INTEGER, hashes TEXT, grey BLOB, boxed INTEGER);
 CREATE TABLE bands (key INTEGER, holder INTEGER);
 CREATE TABLE likes (
     later INTEGER, earlier INTEGER, turned INTEGER, distance INTEGER, likeness REAL, same_role INTEGER);
@@ -85,7 +85,11 @@ class Index:
 
     def set_aside(self, entry: SetAside) -> None:
         """What a loader could not use."""
-        self.database.execute("INSERT INTO set_aside VALUES (?, ?)", (_told(entry.place), _told(entry.reason)))
+        self._fault("set_aside", entry)
+
+    def _fault(self, table: str, fault: SetAside | DataError) -> None:
+        row = (_told(fault.place), _told(fault.problem), _told(fault.remedy))
+        self.database.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", row)
 
     def misfit(self, place: str, reason: str) -> None:
         """A label that does not fit the form."""
@@ -98,7 +102,7 @@ class Index:
         try:
             self.roster.add(example, stratum_of(values, form))
         except DataError as error:  # the source's own lists part a group
-            self.database.execute("INSERT INTO parted VALUES (?)", (_told(str(error)),))
+            self._fault("parted", error)
         text = _text_key(example)
         contents = b"".join(facts.content for _, facts in pictures)
         shown = hashlib.blake2b((text or b"") + contents, digest_size=12).digest()
@@ -117,7 +121,7 @@ class Index:
     def _add_picture(self, item: int, picture: Picture, facts: Facts, boxed: bool) -> None:
         self.pictures += 1
         self.database.execute(
-            "INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self.pictures,
                 item,
@@ -128,6 +132,7 @@ class Index:
                 facts.format,
                 facts.orientation,
                 facts.fault,
+                facts.remedy,
                 facts.spread,
                 json.dumps(facts.hashes),
                 facts.grey,

@@ -17,25 +17,23 @@ COMPARED = 50
 
 def schema(index: Index) -> Iterator[Fault]:
     """A label that the form does not hold."""
-    for place, reason in index.rows("SELECT place, reason FROM misfits"):
-        remedy = "mend the label, map it with rename or values, or name it under the recipe's labels"
+    for place, reason in index.rows("SELECT * FROM misfits"):
+        remedy = "correct the label, map it with rename or values, or name it under the recipe's labels"
         yield Fault("error", place, f"the label does not fit the form: {reason}", remedy)
 
 
 def boxes(index: Index) -> Iterator[Fault]:
     """Boxes that are empty, or lie outside the image, as the loader set them aside."""
-    for place, reason in index.rows("SELECT place, reason FROM set_aside"):
-        if is_of_box(reason):
-            what, _, remedy = reason.partition("; ")
-            yield Fault("warning", place, f"set aside: {what}", remedy or "draw the box again, or remove it")
+    for place, problem, remedy in index.rows("SELECT * FROM set_aside"):
+        if is_of_box(problem):
+            yield Fault("warning", place, f"set aside: {problem}", remedy or "draw the box again, or remove it")
 
 
 def set_aside(index: Index) -> Iterator[Fault]:
     """What else a loader could not use; an error where it is more than a tenth of the set."""
-    for place, reason in index.rows("SELECT place, reason FROM set_aside"):
-        if not is_of_box(reason) and not is_of_image(reason):
-            what, _, remedy = reason.partition("; ")
-            yield Fault("warning", place, f"set aside: {what}", remedy or "mend it, or leave it out of the set")
+    for place, problem, remedy in index.rows("SELECT * FROM set_aside"):
+        if not is_of_box(problem) and not is_of_image(problem):
+            yield Fault("warning", place, f"set aside: {problem}", remedy or "correct it, or leave it out of the set")
     count = index.one("SELECT count(*) FROM set_aside")
     if count > MOST_SET_ASIDE * (index.items + count):
         place = index.one("SELECT place FROM set_aside LIMIT 1")

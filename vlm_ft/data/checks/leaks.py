@@ -98,10 +98,8 @@ def texts(index: Index) -> Iterator[Fault]:
 
 def groups(index: Index) -> Iterator[Fault]:
     """A claim, aircraft, patient or board whose examples stand in two roles."""
-    for (reason,) in index.rows("SELECT reason FROM parted"):
-        place, _, rest = str(reason).partition(": ")
-        what, _, remedy = rest.partition("; ")
-        yield Fault("error", place, what, remedy)
+    for place, problem, remedy in index.rows("SELECT * FROM parted"):
+        yield Fault("error", place, problem, remedy)
     kinds = index.rows("SELECT kind, count(DISTINCT word), count(*) FROM hints GROUP BY kind").fetchall()
     for kind, words, count in kinds:
         if words < FEWEST_WORDS or words == count:

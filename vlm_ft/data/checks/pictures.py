@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets_vision.embedded import cache_folder
-from datasets_vision.example import Picture, path_of
+from datasets_vision.example import Picture, View, path_of
 from datasets_vision.images import IMAGE_SUFFIXES, exif_orientation, image_size, open_image
 from vlm_ft.errors import DataError
 
@@ -38,15 +38,15 @@ ORIENTATIONS = (
 )
 GREY_SIDE = 16  # of the kept grey levels
 HASHED_SIDE = 32  # what pHash scales a picture to
-_VERSION = 1  # of the kept facts
+_VERSION = 2  # of the kept facts
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One picture. `fault`: why it cannot be read. `format` and `orientation` are the file's own words.
+    """One picture. `format` and `orientation` are as the file states them.
 
-    `spread`: the range of its grey levels, `hashes`: eight 64-bit perceptual hashes, `grey`: 256 levels; these
-    are None or empty where it was not decoded.
+    `fault` and `remedy`: why it cannot be read, and what to do about that. `spread`: the range of its grey levels,
+    `hashes`: eight 64-bit perceptual hashes, `grey`: 256 levels; these are None or empty where it was not decoded.
     """
 
     content: bytes
@@ -55,6 +55,7 @@ class Facts:
     format: str = ""
     orientation: int = 1
     fault: str | None = None
+    remedy: str = ""
     spread: int | None = None
     hashes: tuple[int, ...] = ()
     grey: bytes = b""
@@ -76,7 +77,7 @@ def look(picture: Picture, *, decode: bool = True, memory: Memory | None = None)
     try:
         image = open_image(picture)
     except DataError as error:
-        facts = replace(facts, fault=str(error).removeprefix(f"{path_of(picture)}: "))
+        facts = replace(facts, fault=error.problem, remedy=error.remedy)
     else:
         facts = _appearance(facts, image)
     if memory:
@@ -89,13 +90,13 @@ def _header(picture: Picture) -> Facts:
     try:
         content = _content(path, path.stat().st_mtime_ns)
     except OSError as error:
-        return Facts(str(picture).encode(errors="surrogateescape"), fault=f"{error.strerror}; check the path")
-    inside = str(picture).removeprefix(str(path))  # a frame, a window, a cut
-    facts = Facts(hashlib.blake2b(content + inside.encode(), digest_size=16).digest())
+        return Facts(str(picture).encode(errors="surrogateescape"), fault=str(error.strerror), remedy="check the path")
+    part = repr((picture.frame, picture.window, picture.crop)) if isinstance(picture, View) else ""
+    facts = Facts(hashlib.blake2b(content + part.encode(), digest_size=16).digest())
     try:
         width, height = image_size(picture)
     except DataError as error:
-        return replace(facts, fault=str(error).removeprefix(f"{path}: "))
+        return replace(facts, fault=error.problem, remedy=error.remedy)
     form, orientation = _file_facts(path, path.stat().st_mtime_ns)
     return replace(facts, width=width, height=height, format=form, orientation=orientation)
 
@@ -195,14 +196,14 @@ class Memory:
         with suppress(sqlite3.Error, ValueError, TypeError):
             row = self._database.execute("SELECT told, grey FROM facts WHERE content = ?", (facts.content,)).fetchone()
             if row is not None:
-                fault, spread, hashes = json.loads(row[0])
-                return replace(facts, fault=fault, spread=spread, hashes=tuple(hashes), grey=row[1])
+                fault, remedy, spread, hashes = json.loads(row[0])
+                return replace(facts, fault=fault, remedy=remedy, spread=spread, hashes=tuple(hashes), grey=row[1])
         return None
 
     def keep(self, facts: Facts) -> None:
         """Remember a decoded picture."""
         if self._database is None:
             return
-        told = json.dumps([facts.fault, facts.spread, facts.hashes])
+        told = json.dumps([facts.fault, facts.remedy, facts.spread, facts.hashes])
         with suppress(sqlite3.Error):
             self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (facts.content, told, facts.grey))

@@ -1,0 +1,55 @@
+"""The place, the problem and the remedy of an error are data, whatever they quote."""
+
+from __future__ import annotations
+
+import pytest
+
+from datasets_vision.errors import DataError, one_line
+from datasets_vision.formats.contract import SetAside
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("/srv/tenant 7/photos/a b.jpg", "0 bytes"),
+        ("/srv/tenant 7/photos/a b.jpg:3", "its image may be /srv/tenant 7/photos/x.jpg or /srv/tenant/other/y.jpg"),
+        ("C:\\tenant\\photos\\a b.jpg", "not readable (C:\\tenant\\photos\\a.jpg)"),
+        ("runs/tenant/adapter", "its base lies in ~/tenant/base"),
+        ("id 'a'", "is taken by file:///srv/tenant/photos.csv:12"),
+    ],
+)
+def test_a_public_message_names_files_without_their_folders(place: str, problem: str) -> None:
+    message = DataError(place, problem, "see /srv/tenant/README.md").public()
+    assert "tenant" not in message
+    assert message.endswith("README.md")
+    assert "tenant" in str(DataError(place, problem))
+
+
+def test_a_public_message_keeps_what_is_not_a_path() -> None:
+    error = DataError("kind", "'dent/scratch' is 3 / 4 of https://example.org/set, 1/2", "choose 'dent'")
+    assert error.public() == str(error)
+
+
+@pytest.mark.parametrize(
+    ("own", "caller", "place", "problem"),
+    [
+        ("", "a.csv:2", "a.csv:2", "odd"),
+        ("a.csv", "a.csv:2", "a.csv:2", "odd"),
+        ("a.csv:2", "a.csv", "a.csv:2", "odd"),
+        ("a.csv", "a", "a", "a.csv: odd"),
+        ("values", "a.csv:2", "a.csv:2", "values: odd"),
+    ],
+)
+def test_an_error_moves_to_the_place_that_its_caller_knows(own: str, caller: str, place: str, problem: str) -> None:
+    entry = SetAside.of(caller, DataError(own, "odd", "even it; or drop it"))
+    assert (entry.place, entry.problem, entry.remedy) == (place, problem, "even it; or drop it")
+
+
+def test_a_semicolon_in_a_file_s_name_stays_in_the_place() -> None:
+    entry = SetAside.of("a; b.jpg: c", DataError("a; b.jpg: c", "0 bytes; none", "copy it"))
+    assert (entry.place, entry.problem, entry.remedy) == ("a; b.jpg: c", "0 bytes; none", "copy it")
+
+
+def test_every_message_is_one_line() -> None:
+    assert "\n" not in str(DataError("a\nb", "c\r\nd", "e\u2028f"))
+    assert one_line("a  b") == "a  b"
