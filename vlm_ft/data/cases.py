@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vlm_ft.answers.kinds import Choice, Flag, Items, Kind
 from vlm_ft.answers.observation import Observation
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.data.augmentation import check_augmentation
+from vlm_ft.data.contents import Changes, contents
 from vlm_ft.data.splits import assign, group_of, unmet
 from vlm_ft.data.subsets import nested
 from vlm_ft.data.tiles import boxes_only, lengthened, require_boxes, tiles_of, whole_values
@@ -55,16 +57,26 @@ class Dataset:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Cases a role."""
+        """Cases by role."""
         return {role: len(self.cases[role]) for role in ROLES}
+
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """Example id -> a hash of what it is, of all roles, as the files are when this is first read.
+
+        A run keeps it, and asks for `changes` when it resumes.
+        """
+        return contents((case.example, case.values) for cases in self.cases.values() for case in cases)
+
+    def changes(self, earlier: Mapping[str, str]) -> Changes:
+        """What differs from the `contents` of an earlier reading."""
+        return Changes.between(earlier, self.contents)
 
     @property
     def fingerprint(self) -> str:
-        """A hash over ids and answers of the training cases."""
-        digest = hashlib.sha256()
-        for case in self.cases["train"]:
-            digest.update(json.dumps([case.example.id, case.values], ensure_ascii=False).encode())
-        return digest.hexdigest()[:16]
+        """A hash over the ids and contents of the training cases."""
+        learned = [(case.example.id, self.contents[case.example.id]) for case in self.cases["train"]]
+        return hashlib.sha256(json.dumps(learned).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

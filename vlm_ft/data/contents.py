@@ -1,0 +1,79 @@
+"""What each example is, as a short hash, so that a run that resumes can say what has changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets_vision.example import Example, View, path_of
+from vlm_ft.answers.task import Values
+
+SAMPLE = 4096  # bytes read at the start, in the middle and at the end of a photo's file
+SHOWN = 3  # ids in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Ids of the examples that differ from an earlier reading of the data; false where none does."""
+
+    changed: tuple[str, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    @classmethod
+    def between(cls, earlier: Mapping[str, str], now: Mapping[str, str]) -> Changes:
+        """The differences between two readings, each id -> hash."""
+        return cls(
+            changed=tuple(name for name in now if name in earlier and now[name] != earlier[name]),
+            added=tuple(name for name in now if name not in earlier),
+            removed=tuple(name for name in earlier if name not in now),
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.added or self.removed)
+
+    def __str__(self) -> str:
+        """For a message: "2 changed (a, b), 9 removed (c, d, e ...)"."""
+        kinds = {"changed": self.changed, "added": self.added, "removed": self.removed}
+        return ", ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names)
+
+
+def contents(cases: Iterable[tuple[Example, Values]]) -> dict[str, str]:
+    """Example id -> a hash of its turns, its answer and its pictures, wherever their files lie.
+
+    Of a photo the size of its file and three samples of its bytes are hashed, so that thousands of large photos take
+    seconds. A photo that cannot be read has a hash of its own.
+    """
+    files: dict[Path, str] = {}
+    hashes = {}
+    for example, values in cases:
+        pictures = []
+        for picture in example.images:
+            path = path_of(picture)
+            if path not in files:
+                files[path] = _sampled(path)
+            seen = (picture.frame, picture.window, picture.crop) if isinstance(picture, View) else ()
+            pictures.append([files[path], *seen])
+        said = json.dumps([[(turn.role, turn.text) for turn in example.turns], values, pictures])
+        hashes[example.id] = hashlib.sha256(said.encode()).hexdigest()[:16]
+    return hashes
+
+
+def _sampled(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest = hashlib.sha256(str(size).encode())
+            for place in (0, size // 2, max(0, size - SAMPLE)):
+                file.seek(place)
+                digest.update(file.read(SAMPLE))
+    except OSError:
+        return "unreadable"
+    return digest.hexdigest()[:16]
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
