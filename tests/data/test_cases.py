@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,29 @@ def test_two_sources_may_not_share_an_id(recipe_of: Recipes, tmp_path: Path) -> 
     sets = [write_set("product_defects", tmp_path / name, 2, 0, "quickstart", size=64) for name in ("a", "b")]
     with pytest.raises(DataError, match=r"scene_00000.*: id 'JPEGImages/scene_00000' is also in"):
         load(recipe_of("qwen3_vl", data=[{"path": str(path)} for path in sets]))
+
+
+REPLIES = {"prompt": "Where is it?", "chosen": "On its way.", "rejected": "No idea."}
+THUMBS = {"prompt": "Where is it?", "completion": "On its way.", "label": True}
+
+
+@pytest.mark.parametrize(
+    ("rows", "replies"),
+    [
+        ([REPLIES], [("On its way.", True), ("No idea.", False)]),
+        ([THUMBS], [("On its way.", True)]),
+    ],
+    ids=["pair", "thumb"],
+)
+def test_a_case_keeps_the_replies_that_people_judged(
+    rows: list[dict[str, Any]], replies: list[tuple[str, bool]], tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
+    source = {"path": str(file), "format": "preferences"}
+    (case,) = load(Recipe(name="trial", task="customer_chatbot", data=[source])).cases["train"]
+    assert case.values == {"reply": "On its way."}
+    assert [(reply.values["reply"], reply.liked) for reply in case.replies] == replies
 
 
 def test_nothing_to_train_on_is_told(tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from vlm_ft.answers.kinds import Answer, Choice, FieldSpec, Integer, Items, fiel
 NOTHING = "none"
 """The kind of what was looked at and shows nothing of note."""
 
+CHOSEN = "chosen"
+"""The column of a preference pair's better reply."""
+
 Values = dict[str, Any]
 """Field name -> plain JSON value; a name that is absent is unobserved."""
 
@@ -103,11 +106,16 @@ def items(objects: tuple[LabelledObject, ...], spec: Items, name_field: str) -> 
     return rows
 
 
+def judged_replies(label: Label) -> list[tuple[str, bool]]:
+    """Replies that people judged, and whether they liked them: a pair's two, or one with a thumb up or down."""
+    columns = label.columns
+    pair = [(columns[name], liked) for name, liked in ((CHOSEN, True), ("rejected", False)) if name in columns]
+    return pair or ([(columns["completion"], columns["liked"])] if {"completion", "liked"} <= columns.keys() else [])
+
+
 def preferred_reply(label: Label) -> Values:
     """The reply that people prefer: a pair's chosen one, a liked completion; else nothing is stated."""
-    if "chosen" in label.columns:
-        return {"reply": label.columns["chosen"]}
-    return {"reply": label.columns["completion"]} if label.columns.get("liked") is True else {}
+    return next(({"reply": text} for text, liked in judged_replies(label) if liked is True), {})
 
 
 def _area(item: LabelledObject) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
@@ -18,7 +18,7 @@ from datasets_vision.source import SetAside, Source, stream
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Items, Kind
 from vlm_ft.answers.observation import Observation
-from vlm_ft.answers.task import Task, Values
+from vlm_ft.answers.task import CHOSEN, Task, Values, judged_replies
 from vlm_ft.data.augmentation import check_augmentation
 from vlm_ft.data.contents import Changes, contents
 from vlm_ft.data.splits import assign, group_of, unmet
@@ -33,11 +33,33 @@ LEARNED: tuple[Role, ...] = ("train", "tune")
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that people liked or disliked, in all the fields that the label states; see `narrowed`."""
+
+    values: Values
+    liked: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
-    """An example, and the values that its label states (an absent field is unobserved)."""
+    """An example, and the values that its label states (an absent field is unobserved).
+
+    `replies` are answers to the same prompt that people judged: a pair's chosen and rejected one, or any number.
+    """
 
     example: Example
     values: Values
+    replies: tuple[Reply, ...] = ()
+
+    @classmethod
+    def of(cls, task: Task, example: Example) -> Case:
+        """What the task reads in the example's label."""
+        label = example.label
+        replies = tuple(
+            Reply(task.values(replace(label, columns={**label.columns, CHOSEN: text})), liked)
+            for text, liked in judged_replies(label)
+        )
+        return cls(example, task.values(label), replies)
 
     @property
     def group(self) -> str:
@@ -66,7 +88,9 @@ class Dataset:
 
         A run keeps it, and asks for `changes` when it resumes.
         """
-        return contents((case.example, case.values) for cases in self.cases.values() for case in cases)
+        return contents(
+            (case.example, [case.values, *map(asdict, case.replies)]) for cases in self.cases.values() for case in cases
+        )
 
     def changes(self, earlier: Mapping[str, str]) -> Changes:
         """What differs from the `contents` of an earlier reading."""
@@ -107,7 +131,7 @@ def labelled(task: Task, data: Sequence[Source], tiling: Tiling | None, seed: in
 
 def _labelled(task: Task, name: str, example: Example, tiling: Tiling | None, seed: int) -> Labelled | SetAside:
     if tiling is None:
-        return Labelled(name, Case(example, task.values(example.label)))
+        return Labelled(name, Case.of(task, example))
     try:
         example = boxes_only(example)
         tiles = tiles_of(example, tiling, seed)

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets_vision.example import Example, View, path_of
-from vlm_ft.answers.task import Values
 
 SAMPLE = 4096  # bytes read at the start, in the middle and at the end of a photo's file
 SHOWN = 3  # ids in a message
@@ -41,15 +41,15 @@ class Changes:
         return ", ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names)
 
 
-def contents(cases: Iterable[tuple[Example, Values]]) -> dict[str, str]:
-    """Example id -> a hash of its turns, its answer and its pictures, wherever their files lie.
+def contents(cases: Iterable[tuple[Example, Any]]) -> dict[str, str]:
+    """Example id -> a hash of its turns, its answers (as JSON) and its pictures, wherever their files lie.
 
     Of a photo the size of its file and three samples of its bytes are hashed, so that thousands of large photos take
     seconds. A photo that cannot be read has a hash of its own.
     """
     files: dict[Path, str] = {}
     hashes = {}
-    for example, values in cases:
+    for example, answers in cases:
         pictures = []
         for picture in example.images:
             path = path_of(picture)
@@ -57,7 +57,7 @@ def contents(cases: Iterable[tuple[Example, Values]]) -> dict[str, str]:
                 files[path] = _sampled(path)
             seen = (picture.frame, picture.window, picture.crop) if isinstance(picture, View) else ()
             pictures.append([files[path], *seen])
-        said = json.dumps([[(turn.role, turn.text) for turn in example.turns], values, pictures])
+        said = json.dumps([[(turn.role, turn.text) for turn in example.turns], answers, pictures])
         hashes[example.id] = hashlib.sha256(said.encode()).hexdigest()[:16]
     return hashes
 
