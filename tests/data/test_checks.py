@@ -165,7 +165,7 @@ def test_errors_stop_in_one_line(tmp_path: Path) -> None:
     copied(tmp_path / "set", "train/dent/traindent3.jpg", "test/dent/again.jpg")
     copied(tmp_path / "set", "train/dent/traindent4.jpg", "test/dent/again4.jpg")
     with pytest.raises(DataError, match=r"again.*\.jpg: in test, .*1 more errors.*--no-check") as error:
-        inspect(load(made), made).stop_at_errors()
+        inspect(load(made), made.name).stop_at_errors()
     assert "\n" not in str(error.value)
 
 
@@ -197,12 +197,12 @@ def test_a_leak_that_no_figure_is_told_of_is_a_warning(tmp_path: Path) -> None:
 
 def test_a_quick_look_finds_what_needs_no_decoding(tmp_path: Path) -> None:
     made = photos(tmp_path / "set")
-    assert found(inspect(load(made), made)) == {}
+    assert found(inspect(load(made), made.name)) == {}
     altered(lambda i: i.rotate(90), "test/dent/turned.png")(tmp_path / "set")
     copied(tmp_path / "set", "train/dent/traindent4.jpg", "test/dent/again4.jpg")
-    assert found(inspect(load(made), made)) == {"leaks": "error"}
+    assert found(inspect(load(made), made.name)) == {"leaks": "error"}
     check(made)  # which remembers what the pictures look like
-    assert found(inspect(load(made), made)) == {"leaks": "error", "near_leaks": "warning"}
+    assert found(inspect(load(made), made.name)) == {"leaks": "error", "near_leaks": "warning"}
 
 
 def test_roles_are_those_of_the_run(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
     """
     dataset = load(recipe, splits_file)
     if check:
-        inspect(dataset, recipe).stop_at_errors()
+        inspect(dataset, recipe.name).stop_at_errors()
     method = METHODS["sft"]
     method.require(dataset.cases["train"])
     fresh = base_of(recipe)

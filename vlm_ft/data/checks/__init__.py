@@ -38,14 +38,14 @@ def check(
         index.close()
 
 
-def inspect(dataset: Dataset, recipe: Recipe) -> Report:
-    """The quick checks of loaded data: labels, roles, files and headers; pictures are decoded by `check` alone.
+def inspect(dataset: Dataset, name: str) -> Report:
+    """The quick checks of a recipe's loaded data: labels, roles, files and headers; only `check` decodes pictures.
 
-    What `check` remembers of a picture of the same content is used.
+    What `check` remembers of a picture of the same content is used. `name` is the recipe's, for the report.
     """
-    index = gather_loaded(dataset, recipe)
+    index = gather_loaded(dataset)
     try:
-        return _report(index, recipe.name)
+        return _report(index, name)
     finally:
         index.close()
 

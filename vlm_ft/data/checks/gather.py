@@ -17,7 +17,7 @@ from vlm_ft.data.checks.index import Index
 from vlm_ft.data.checks.pictures import Facts, Memory, look
 from vlm_ft.data.splits import group_of
 from vlm_ft.errors import FormError
-from vlm_ft.recipe import Recipe
+from vlm_ft.recipe import Recipe, Splits
 from vlm_ft.tasks import task_of
 
 MEASURED = 2000
@@ -79,9 +79,9 @@ def gather(
     return filling.index
 
 
-def gather_loaded(dataset: Dataset, recipe: Recipe) -> Index:
+def gather_loaded(dataset: Dataset) -> Index:
     """The index of data that are loaded already; pictures are not decoded, but remembered where they were before."""
-    filling = Filling(Index(recipe.splits), dataset.form, None, Memory(), decode=False)
+    filling = Filling(Index(Splits()), dataset.form, None, Memory(), decode=False)
     for entry in dataset.set_aside:
         filling.index.set_aside(entry)
     for cases in dataset.cases.values():
