@@ -103,7 +103,7 @@ def _whole_form() -> Callable[[Task], Form]:
 @pytest.fixture(scope="session")
 def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty small drawn surfaces with boxes, four of each of four kinds of defects and four good ones."""
-    return write_set("product_defects", tmp_path_factory.mktemp("drawn") / "set", 20, 7, "quickstart", size=64)
+    return write_set("product_defects", tmp_path_factory.mktemp("drawn") / "set", 20, 7, size=64)
 
 
 @pytest.fixture(scope="session")

@@ -40,8 +40,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
     write_messages(Path(__file__).parents[1] / "README.md", root / "chat.jsonl")
     for domain in ("car_damage", "aviation_maintenance", "scan_abnormalities"):
-        write_set(domain, root / domain, FEW, seed=1, world="quickstart", size=64)
-    write_set("product_defects", root / "surfaces", FEW, seed=1, world="quickstart", size=64)
+        write_set(domain, root / domain, FEW, seed=1, size=64)
+    write_set("product_defects", root / "surfaces", FEW, seed=1, size=64)
     return root
 
 

@@ -36,8 +36,8 @@ def run(out: Path, *, with_app: bool, console: Console) -> None:
         console.rule(f"[bold]{text}[/]  ({time.monotonic() - started:.0f} s)", align="left")
 
     step(f"1/5  draw {LABELLED} labelled surfaces and {NEW} new ones")
-    write_set("product_defects", out / "set", LABELLED, SEED, "quickstart")
-    new = write_set("product_defects", out / "new", NEW, SEED + 1, "quickstart") / "JPEGImages"
+    write_set("product_defects", out / "set", LABELLED, SEED)
+    new = write_set("product_defects", out / "new", NEW, SEED + 1) / "JPEGImages"
     step("2/5  tune a LoRA adapter on the starter base")
     recipe = load_recipe(RECIPES / f"{RECIPE}.yaml", [f"data.0.path={out / 'set'}"])
     folder = train(recipe, out / "run", console=console)

@@ -12,10 +12,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from datasets_vision.synthetic.damage import crack, dent
-from datasets_vision.synthetic.defects import Spot, blob, walk
-from datasets_vision.synthetic.objects import local_coordinates, placed
-from datasets_vision.synthetic.scene import GOOD, Scene, assemble, photograph
+from datasets_vision.synthetic.scene import GOOD, Scene, assemble, local_coordinates, photograph, placed
 from datasets_vision.synthetic.severity import Measure, graded
+from datasets_vision.synthetic.spots import Spot, blob, walk
 from datasets_vision.synthetic.textures import (
     Field,
     Picture,

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from datasets_vision.synthetic.cars import VIEWS, Panel, Points, Stuff
 from datasets_vision.synthetic.damage import crack, dent, lamp_hole, paint_loss, scuff, shattered
-from datasets_vision.synthetic.defects import Defect, Spot
-from datasets_vision.synthetic.objects import local_coordinates, placed
-from datasets_vision.synthetic.scene import GOOD, Scene, assemble, photograph
+from datasets_vision.synthetic.scene import GOOD, Scene, assemble, local_coordinates, photograph, placed
 from datasets_vision.synthetic.severity import Measure, graded
+from datasets_vision.synthetic.spots import Defect, Spot
 from datasets_vision.synthetic.textures import (
     Colour,
     Field,

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from datasets_vision.synthetic.defects import Spot, blob, polar, walk
+from datasets_vision.synthetic.spots import Spot, blob, polar, walk
 from datasets_vision.synthetic.textures import (
     Field,
     Picture,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +11,22 @@ from numpy.random import Generator
 from datasets_vision.synthetic import prose
 from datasets_vision.synthetic.aviation_maintenance import AVIATION_DEFECTS, skin_scene
 from datasets_vision.synthetic.car_damage import CAR_DAMAGE, car_scene
-from datasets_vision.synthetic.objects import OBJECTS, object_scene
+from datasets_vision.synthetic.object_identification import object_scene
+from datasets_vision.synthetic.product_defects import DEFECTS, surface_scene
 from datasets_vision.synthetic.scan_abnormalities import LESIONS, scan_scene
 from datasets_vision.synthetic.scene import GOOD, Scene
-from datasets_vision.synthetic.surfaces import KINDS, World, surface_scene
+from datasets_vision.synthetic.shapes import OBJECTS
 
-SceneOf = Callable[[Generator, int, World, str | None], Scene]
+SceneOf = Callable[[Generator, int, str | None], Scene]
 RowOf = Callable[[Generator, int], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A domain of pictures: `scene(rng, size, world, class)`, and the classes of each world that it has."""
+    """A domain of pictures: `scene(rng, size, class)`, and its classes."""
 
     scene: SceneOf
-    classes: Mapping[World, Sequence[str]]
+    classes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,12 @@ class Texts:
     row: RowOf
 
 
-def _one_world(scene: Callable[[Generator, int, str | None], Scene], classes: Sequence[str]) -> Pictures:
-    """A domain that the embedded base never met, so that its world is "quickstart"."""
-    return Pictures(lambda rng, size, world, kind: scene(rng, size, kind), {"quickstart": classes})
-
-
 DOMAINS: dict[str, Pictures | Texts] = {
-    "product_defects": Pictures(surface_scene, {world: [GOOD, *kinds] for world, kinds in KINDS.items()}),
-    "object_identification": Pictures(object_scene, {world: [*things] for world, things in OBJECTS.items()}),
-    "car_damage": _one_world(car_scene, [GOOD, *CAR_DAMAGE]),
-    "aviation_maintenance": _one_world(skin_scene, [GOOD, *AVIATION_DEFECTS]),
-    "scan_abnormalities": _one_world(scan_scene, [GOOD, *LESIONS]),
+    "product_defects": Pictures(surface_scene, [GOOD, *DEFECTS]),
+    "object_identification": Pictures(object_scene, [*OBJECTS]),
+    "car_damage": Pictures(car_scene, [GOOD, *CAR_DAMAGE]),
+    "aviation_maintenance": Pictures(skin_scene, [GOOD, *AVIATION_DEFECTS]),
+    "scan_abnormalities": Pictures(scan_scene, [GOOD, *LESIONS]),
     "aviation_logs": Texts(prose.aviation_log),
     "customer_chatbot": Texts(prose.customer_dialogue),
     "industry_language": Texts(prose.trade_pair),

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from datasets_vision.synthetic.defects import Spot, blob
 from datasets_vision.synthetic.scene import GOOD, Scene, assemble
 from datasets_vision.synthetic.severity import URGENCIES, Measure, graded
+from datasets_vision.synthetic.spots import Spot, blob
 from datasets_vision.synthetic.textures import Field, fractal, grain, grid, noise, soften, step
 
 Modality = Literal["X-ray", "CT", "MR"]

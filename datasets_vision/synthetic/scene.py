@@ -10,7 +10,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from datasets_vision.synthetic.textures import Picture, grain, grid, noise, shade
+from datasets_vision.synthetic.textures import Field, Picture, grain, grid, noise, shade
+
+Points = NDArray[np.float32]
+"""Corners, (n, 2) of x and y."""
 
 GOOD = "none"
 SMALLEST = 10  # visible pixels below which an object is not told
@@ -97,3 +100,20 @@ def light(rng: Generator, picture: Picture) -> None:
     if rng.random() < 0.3:
         slope += np.float32(rng.uniform(0.03, 0.12)) * noise(rng, height, width, 2)
     shade(picture, slope)
+
+
+def placed(points: Points, matrix: NDArray[np.float64]) -> Points:
+    """Shape points (n, 2) in pixels (n, 2)."""
+    ahead = np.c_[points, np.ones(len(points))] @ matrix.T
+    return np.asarray(ahead[:, :2] / ahead[:, 2:], np.float32)
+
+
+def local_coordinates(matrix: NDArray[np.float64], left: int, top: int, height: int, width: int) -> tuple[Field, Field]:
+    """The shape's own (u, v) in -1..1 under each pixel of a window, each (height, width)."""
+    x, y = grid(height, width)
+    back = np.linalg.inv(matrix).astype(np.float32)
+    x, y = x + np.float32(left), y + np.float32(top)
+    depth = back[2, 0] * x + back[2, 1] * y + back[2, 2]
+    return (back[0, 0] * x + back[0, 1] * y + back[0, 2]) / depth, (
+        back[1, 0] * x + back[1, 1] * y + back[1, 2]
+    ) / depth

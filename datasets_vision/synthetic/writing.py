@@ -18,7 +18,6 @@ from datasets_vision.example import SYNTHETIC_MARKER
 from datasets_vision.placing import new_folder
 from datasets_vision.synthetic.domains import DOMAINS, Pictures, Texts
 from datasets_vision.synthetic.scene import Scene
-from datasets_vision.synthetic.surfaces import World
 
 IMAGES, BOXES, MASKS, LABELS = "JPEGImages", "Annotations", "SegmentationObject", "labels.csv"
 ROWS = "rows.jsonl"
@@ -26,19 +25,16 @@ SIDE, MAX_SIDE = 192, 8192
 """Pixels of a picture's side: unless told, and at most."""
 
 
-def scenes(domain: str, count: int, seed: int, world: World, size: int = 192) -> Iterator[Scene]:
+def scenes(domain: str, count: int, seed: int, size: int = SIDE) -> Iterator[Scene]:
     """`count` scenes in which every class is asked for as often as any other, good parts included.
 
-    Scene i depends on the seed and i alone. Raises `DataError` for a world that the domain has not.
+    Scene i depends on the seed and i alone. Raises `DataError` for a domain of texts.
     """
     drawn = _domain(domain)
     if not isinstance(drawn, Pictures):
         raise DataError("", f"synthetic domain {domain!r} is written, not drawn", "it has no scenes")
-    if world not in drawn.classes:
-        raise DataError(f"synthetic domain {domain!r} has no world {world!r}; known", ", ".join(drawn.classes))
-    names = drawn.classes[world]
     for index in range(count):
-        yield drawn.scene(np.random.default_rng((seed, index)), size, world, names[index % len(names)])
+        yield drawn.scene(np.random.default_rng((seed, index)), size, drawn.classes[index % len(drawn.classes)])
 
 
 def rows(domain: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -50,11 +46,11 @@ def rows(domain: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
         yield written.row(np.random.default_rng((seed, index)), index)
 
 
-def write_set(domain: str, folder: Path, count: int, seed: int, world: World, size: int | None = None) -> Path:
+def write_set(domain: str, folder: Path, count: int, seed: int, size: int | None = None) -> Path:
     """Draw or write a set; the same arguments give the same bytes. Returns the folder.
 
     Pictures are written as Pascal VOC, texts as rows.jsonl. A marker file says that the set is made up, so that
-    what learns from it says so too. Raises `DataError` for an unknown domain or world, and where the folder holds
+    what learns from it says so too. Raises `DataError` for an unknown domain, and where the folder holds
     files already.
     """
     made: dict[str, Any] = {"domain": domain, "count": count, "seed": seed}
@@ -69,8 +65,8 @@ def write_set(domain: str, folder: Path, count: int, seed: int, world: World, si
         if isinstance(_domain(domain), Texts):
             write_rows(part, rows(domain, count, seed))
         else:
-            write_voc(part, scenes(domain, count, seed, world, size))
-            made |= {"world": world, "size": size}
+            write_voc(part, scenes(domain, count, seed, size))
+            made["size"] = size
         (part / SYNTHETIC_MARKER).write_text(json.dumps(made) + "\n", encoding="utf-8")
     return folder
 

@@ -99,7 +99,7 @@ def recipe_for(name: str, folder: Path, **settings: object) -> Recipe:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_of_drawings_reads_its_set_and_previews_it(name, tmp_path):
     domain, preset = RECIPES[name]
-    write_set(domain, tmp_path / "set", 30, 4, "quickstart", 48)
+    write_set(domain, tmp_path / "set", 30, 4, 48)
     recipe = recipe_for(name, tmp_path / "set")
     assert (recipe.task, recipe.augment) == (domain, preset)
     dataset = load(recipe)
@@ -115,7 +115,7 @@ def test_a_made_set_states_its_task_whole(domain, tmp_path):
     from datasets_vision.source import Source, read
     from vlm_ft.tasks import TASKS as ALL
 
-    write_set(domain, tmp_path / "set", 30, 4, "quickstart", 48 if isinstance(DOMAINS[domain], Pictures) else None)
+    write_set(domain, tmp_path / "set", 30, 4, 48 if isinstance(DOMAINS[domain], Pictures) else None)
     rows = tmp_path / "set" / "rows.jsonl"
     task = ALL[TASKS.get(domain, domain)]
     examples = read(Source(path=rows if rows.exists() else tmp_path / "set")).examples
@@ -129,7 +129,7 @@ def test_a_made_set_states_its_task_whole(domain, tmp_path):
 
 
 def test_a_preview_needs_images_and_an_image_to_write_to(tmp_path):
-    write_set("legal_documents", tmp_path / "set", 20, 4, "quickstart")
+    write_set("legal_documents", tmp_path / "set", 20, 4)
     recipe = Recipe(name="t", task="legal_documents", data=[{"path": tmp_path / "set" / "rows.jsonl"}])
     with pytest.raises(DataError, match="have no images"):
         preview(recipe, tmp_path / "sheet.png")

@@ -93,7 +93,7 @@ def test_labels_leave_no_room_for_others(tmp_path: Path) -> None:
 
 
 def test_two_sources_may_not_share_an_id(recipe_of: Recipes, tmp_path: Path) -> None:
-    sets = [write_set("product_defects", tmp_path / name, 2, 0, "quickstart", size=64) for name in ("a", "b")]
+    sets = [write_set("product_defects", tmp_path / name, 2, 0, size=64) for name in ("a", "b")]
     with pytest.raises(DataError, match=r"scene_00000.*: id 'JPEGImages/scene_00000' is also in"):
         load(recipe_of("qwen3_vl", data=[{"path": str(path)} for path in sets]))
 

@@ -86,7 +86,7 @@ def test_scenes_that_cannot_be_leave_nothing(options, tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"seed": -1}, {"seed": 0, "size": 1_000_000}])
 def test_a_set_that_cannot_be_drawn_leaves_nothing(options, tmp_path: Path) -> None:
     with pytest.raises(DataError):
-        write_set("product_defects", tmp_path / "out", 1, world="starter", **options)
+        write_set("product_defects", tmp_path / "out", 1, **options)
     assert list(tmp_path.iterdir()) == []
 
 

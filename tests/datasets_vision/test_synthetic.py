@@ -14,25 +14,19 @@ from datasets_vision.provenance import is_synthetic
 from datasets_vision.synthetic import (
     DOMAINS,
     GOOD,
-    KINDS,
-    OBJECTS,
-    SURFACES,
     Pictures,
     aviation_maintenance,
     car_damage,
-    object_scene,
+    product_defects,
     rows,
     scan_abnormalities,
     scenes,
-    surface_scene,
     write_set,
     write_voc,
 )
 from datasets_vision.synthetic.severity import SEVERITIES, Measure, measured
 from vlm_ft.errors import DataError
 
-WORLDS = ("starter", "quickstart")
-TWO_WORLDS = ("product_defects", "object_identification")
 DRAWN = [name for name, domain in DOMAINS.items() if isinstance(domain, Pictures)]
 WRITTEN = [name for name in DOMAINS if name not in DRAWN]
 MEASURES = {
@@ -53,11 +47,9 @@ SHADES = {
     ("scan_abnormalities", "calcification"): 1,
     ("scan_abnormalities", "white_matter_lesion"): 1,
 }
-KIND_CASES = [(world, kind) for world in WORLDS for kind in (GOOD, *KINDS[world])]
-OBJECT_CASES = [(world, kind) for world in WORLDS for kind in OBJECTS[world]]
 
 
-def check(scene, world):
+def check(scene):
     height, width = scene.mask.shape
     assert scene.image.shape == (height, width, 3)
     assert scene.image.dtype == scene.mask.dtype == np.uint8
@@ -70,54 +62,42 @@ def check(scene, world):
     assert scene.label == GOOD or scene.label in {thing.name for thing in scene.objects}
 
 
-@pytest.mark.parametrize(("world", "kind"), KIND_CASES)
-def test_defects_are_where_the_mask_says(world, kind):
+@pytest.mark.parametrize("kind", DOMAINS["product_defects"].classes)
+def test_defects_are_where_the_mask_says(kind):
     for seed in range(4):
-        scene = surface_scene(np.random.default_rng(seed), 192, world, kind)
-        check(scene, world)
-        assert scene.surface in SURFACES[world]
+        scene = DOMAINS["product_defects"].scene(np.random.default_rng(seed), 192, kind)
+        check(scene)
+        assert scene.surface in product_defects.SURFACES
         assert {thing.name for thing in scene.objects} <= {kind}
         assert (scene.label == GOOD) == (not scene.objects)
 
 
-@pytest.mark.parametrize(("world", "kind"), OBJECT_CASES)
-def test_objects_are_where_the_mask_says(world, kind):
-    for seed in range(2):
-        scene = object_scene(np.random.default_rng(seed), 192, world, kind)
-        check(scene, world)
-        assert {thing.name for thing in scene.objects} <= set(OBJECTS[world])
+@pytest.mark.parametrize("kind", DOMAINS["object_identification"].classes)
+def test_objects_are_where_the_mask_says(kind):
+    for seed in range(4):
+        scene = DOMAINS["object_identification"].scene(np.random.default_rng(seed), 192, kind)
+        check(scene)
+        assert {thing.name for thing in scene.objects} <= set(DOMAINS["object_identification"].classes)
 
 
 def test_a_defect_shows_in_the_picture():
     """Its pixels differ from the surface about them by more than the surface varies, in most drawings."""
     shows = []
     for seed in range(12):
-        scene = surface_scene(np.random.default_rng(seed), 192, "quickstart", "chip")
+        scene = product_defects.surface_scene(np.random.default_rng(seed), 192, "chip")
         under, about = scene.image[scene.mask > 0].astype(float), scene.image[scene.mask == 0].astype(float)
         shows.append(np.abs(under.mean(0) - about.mean(0)).max() > 10)  # of 255 grey levels
     assert sum(shows) >= 10
 
 
-@pytest.mark.parametrize("what", ["surfaces", "kinds", "objects"])
-def test_the_worlds_share_nothing(what):
-    table = {"surfaces": SURFACES, "kinds": KINDS, "objects": OBJECTS}[what]
-    assert not set(table["starter"]) & set(table["quickstart"])
+def test_every_class_comes_as_often():
+    names = DOMAINS["product_defects"].classes
+    assert [scene.label for scene in scenes("product_defects", 2 * len(names), 5, 96)] == [*names, *names]
 
 
-@pytest.mark.parametrize("domain", TWO_WORLDS)
-def test_every_class_comes_as_often(domain):
-    names = [GOOD, *KINDS["quickstart"]] if domain == "product_defects" else [*OBJECTS["quickstart"]]
-    drawn = list(scenes(domain, 2 * len(names), 5, "quickstart", 96))
-    assert len(drawn) == 2 * len(names)
-    if domain == "product_defects":
-        assert [scene.label for scene in drawn] == names * 2
-
-
-@pytest.mark.parametrize(("domain", "world"), [(name, world) for name in DRAWN for world in DOMAINS[name].classes])
-def test_a_set_is_the_same_bytes_again(tmp_path: Path, domain, world):
-    first, second, other = (
-        write_set(domain, tmp_path / str(i), 6, seed, world, 96) for i, seed in enumerate((3, 3, 4))
-    )
+@pytest.mark.parametrize("domain", DRAWN)
+def test_a_set_is_the_same_bytes_again(tmp_path: Path, domain):
+    first, second, other = (write_set(domain, tmp_path / str(i), 6, seed, 96) for i, seed in enumerate((3, 3, 4)))
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert len(files) == 3 * 6 + 2  # and the table of classes, and the marker
     assert all((first / path).read_bytes() == (second / path).read_bytes() for path in files)
@@ -125,25 +105,23 @@ def test_a_set_is_the_same_bytes_again(tmp_path: Path, domain, world):
 
 
 def test_the_voc_loader_reads_a_set(tmp_path: Path):
-    folder = write_set("product_defects", tmp_path, 12, 0, "quickstart")
+    folder = write_set("product_defects", tmp_path, 12, 0)
     found = list(voc.read(Source(path=folder)))
     assert len(found) == 12
-    for example, scene in zip(
-        sorted(found, key=lambda e: e.id), scenes("product_defects", 12, 0, "quickstart"), strict=True
-    ):
+    for example, scene in zip(sorted(found, key=lambda e: e.id), scenes("product_defects", 12, 0), strict=True):
         assert np.array_equal(np.asarray(Image.open(example.images[0])), scene.image)
         assert [thing.name for thing in example.label.objects] == [thing.name for thing in scene.objects]
 
 
 def drawn_of(domain, kind, count, size=128):
-    return [DOMAINS[domain].scene(np.random.default_rng((11, seed)), size, "quickstart", kind) for seed in range(count)]
+    return [DOMAINS[domain].scene(np.random.default_rng((11, seed)), size, kind) for seed in range(count)]
 
 
 @pytest.mark.parametrize(("domain", "kind"), GRADED_CASES)
 def test_findings_are_where_the_mask_says_and_as_bad_as_they_measure(domain, kind):
     for size in (64, 160):
         for scene in drawn_of(domain, kind, 3, size):
-            check(scene, "quickstart")
+            check(scene)
             assert (kind == GOOD) <= (not scene.objects)
             for place, thing in enumerate(scene.objects):
                 measure = MEASURES[domain][thing.name]
@@ -162,9 +140,7 @@ def test_most_drawings_show_what_was_asked_for(domain):
 
 @pytest.mark.parametrize("domain", MEASURES)
 def test_every_severity_comes_up(domain):
-    found = {
-        thing.attributes["severity"] for scene in scenes(domain, 60, 3, "quickstart", 64) for thing in scene.objects
-    }
+    found = {thing.attributes["severity"] for scene in scenes(domain, 60, 3, 64) for thing in scene.objects}
     assert found == set(SEVERITIES)
 
 
@@ -226,9 +202,9 @@ def test_measures_are_told_from_their_bounds_on():
 
 @pytest.mark.parametrize("domain", MEASURES)
 def test_the_voc_loader_reads_parts_severities_and_columns(tmp_path: Path, domain):
-    folder = write_set(domain, tmp_path / "set", 10, 1, "quickstart", 96)
+    folder = write_set(domain, tmp_path / "set", 10, 1, 96)
     found = sorted(voc.read(Source(path=folder)), key=lambda example: example.id)
-    for example, scene in zip(found, scenes(domain, 10, 1, "quickstart", 96), strict=True):
+    for example, scene in zip(found, scenes(domain, 10, 1, 96), strict=True):
         told = [{key: thing.attributes[key] for key in ("part", "severity")} for thing in example.label.objects]
         assert told == [dict(thing.attributes) for thing in scene.objects]
         assert {key: example.label.columns[key] for key in scene.columns} == scene.columns
@@ -237,7 +213,7 @@ def test_the_voc_loader_reads_parts_severities_and_columns(tmp_path: Path, domai
 
 @pytest.mark.parametrize("domain", WRITTEN)
 def test_rows_are_the_same_again_and_each_stands_alone(tmp_path: Path, domain):
-    first, second = (write_set(domain, tmp_path / name, 24, 5, "quickstart") for name in ("a", "b"))
+    first, second = (write_set(domain, tmp_path / name, 24, 5) for name in ("a", "b"))
     text = (first / "rows.jsonl").read_text()
     assert text == (second / "rows.jsonl").read_text()
     assert [json.loads(line) for line in text.splitlines()] == list(rows(domain, 24, 5))
@@ -271,7 +247,7 @@ def test_every_label_of_a_text_comes_as_often(domain, field, many):
 
 
 def test_the_marker_is_found_from_the_set_and_from_what_lies_in_it(tmp_path: Path):
-    folder = write_set("medical_conditions", tmp_path / "set", 2, 0, "quickstart")
+    folder = write_set("medical_conditions", tmp_path / "set", 2, 0)
     assert is_synthetic(folder)
     assert is_synthetic(folder / "rows.jsonl")
     assert not is_synthetic(tmp_path)
@@ -282,16 +258,9 @@ def test_the_marker_is_found_from_the_set_and_from_what_lies_in_it(tmp_path: Pat
     }
 
 
-@pytest.mark.parametrize(
-    ("domain", "world", "says"),
-    [
-        ("car_damag", "quickstart", "'car_damag' is not known; known: product_defects"),
-        ("car_damage", "starter", "'car_damage' has no world 'starter'; known: quickstart"),
-    ],
-)
-def test_what_cannot_be_drawn_is_told(tmp_path: Path, domain, world, says):
-    with pytest.raises(DataError, match=says):
-        write_set(domain, tmp_path / "set", 2, 0, world)
+def test_an_unknown_domain_lists_the_known_ones(tmp_path: Path):
+    with pytest.raises(DataError, match="'car_damag': is not known; known: product_defects"):
+        write_set("car_damag", tmp_path / "set", 2, 0)
     assert not (tmp_path / "set").exists()
 
 
@@ -299,9 +268,9 @@ def test_drawings_and_texts_are_not_taken_for_one_another(tmp_path: Path):
     with pytest.raises(DataError, match="is drawn, not written"):
         next(rows("car_damage", 1, 0))
     with pytest.raises(DataError, match="is written, not drawn"):
-        next(scenes("legal_documents", 1, 0, "quickstart"))
+        next(scenes("legal_documents", 1, 0))
     (full := tmp_path / "full").touch()
     with pytest.raises(DataError, match="is not empty"):
-        write_set("car_damage", full.parent, 1, 0, "quickstart")
+        write_set("car_damage", full.parent, 1, 0)
     with pytest.raises(DataError, match="no scenes"):
         write_voc(tmp_path / "none", [])

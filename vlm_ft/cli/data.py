@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,6 @@ from vlm_ft.errors import DataError
 if TYPE_CHECKING:
     from datasets_vision.source import Source
 
-World = Literal["starter", "quickstart"]
 
 app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True)
 
@@ -43,14 +42,11 @@ def data_synth(
     count: Annotated[int, typer.Option(min=1)] = 600,
     seed: int = 0,
     size: Annotated[int | None, typer.Option(min=32, help="pixels of a drawing's side [192]")] = None,
-    world: Annotated[
-        World, typer.Option(help="quickstart: what the base never saw; starter: what it did")
-    ] = "quickstart",
 ) -> None:
     """Draw a procedural set with exact boxes and masks, as Pascal VOC; or write one of texts, as JSONL."""
     from datasets_vision.synthetic.writing import write_set
 
-    write_set(domain, out, count, seed=seed, world=world, size=size)
+    write_set(domain, out, count, seed=seed, size=size)
     print(f"{out}: {count} examples")
 
 

@@ -1,51 +1,63 @@
-"""Pictures of objects on grounds, plain and cluttered: the domain of object identification."""
+"""Pictures of one to four objects on plain and cluttered grounds."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from datasets_vision.synthetic.creatures import QUICKSTART_OBJECTS, STARTER_PICTURED
 from datasets_vision.synthetic.grounds import GROUNDS
-from datasets_vision.synthetic.materials import MATERIALS
-from datasets_vision.synthetic.scene import Scene, assemble, photograph
-from datasets_vision.synthetic.shapes import STARTER_RIGID, Form, Paint, Part, Points, Shape
-from datasets_vision.synthetic.surfaces import World
+from datasets_vision.synthetic.scene import Points, Scene, assemble, local_coordinates, photograph, placed
+from datasets_vision.synthetic.shapes import OBJECTS, Form, Paint, Part
 from datasets_vision.synthetic.textures import (
     Field,
     Picture,
     any_colour,
     blend,
     filled,
-    grid,
     hsv,
     noise,
     shade,
     soften,
+    streaks,
+    tinted,
 )
 
-OBJECTS: dict[World, dict[str, tuple[Shape, tuple[str, ...]]]] = {
-    "starter": STARTER_RIGID | STARTER_PICTURED,
-    "quickstart": QUICKSTART_OBJECTS,
-}
 WHITE_SHARE = 0.35  # of pictures on a plain pale ground, as product photos are
 SEEN_THROUGH = {"glass": 0.55}
 
 
-def object_scene(rng: Generator, size: int = 192, world: World = "starter", kind: str | None = None) -> Scene:
+def glass(rng: Generator, height: int, width: int) -> Picture:
+    colour = hsv(rng.uniform(0.25, 0.6), rng.uniform(0, 0.45), rng.uniform(0.45, 0.9))
+    return tinted(noise(rng, height, width, 4, 2), colour, rng.uniform(0.1, 0.25))
+
+
+def metal(rng: Generator, height: int, width: int) -> Picture:
+    colour = hsv(rng.choice([0.6, 0.6, 0.6, 0.11]), rng.uniform(0, 0.35), rng.uniform(0.45, 0.8))
+    field = noise(rng, height, width, rng.uniform(2, 7), rng.uniform(1, 4)) + 0.3 * streaks(rng, height, width, 60)
+    return tinted(field, colour, rng.uniform(0.1, 0.32))
+
+
+def plastic(rng: Generator, height: int, width: int) -> Picture:
+    return tinted(noise(rng, height, width, 3), any_colour(rng, (0, 0.95)), rng.uniform(0.02, 0.08))
+
+
+MATERIALS: dict[str, Callable[[Generator, int, int], Picture]] = {"glass": glass, "metal": metal, "plastic": plastic}
+
+
+def object_scene(rng: Generator, size: int, kind: str | None = None) -> Scene:
     """One to four objects, the later ones in front; the first is of the kind asked for."""
     ground = "white_ground" if rng.random() < WHITE_SHARE else str(rng.choice(list(GROUNDS)))
     picture = GROUNDS[ground](rng, size)
     count = min(4, int(rng.geometric(0.55)))
-    names = [kind or str(rng.choice(list(OBJECTS[world])))] + [
-        str(n) for n in rng.choice(list(OBJECTS[world]), count - 1)
-    ]
+    names = [kind or str(rng.choice(list(OBJECTS)))] + [str(n) for n in rng.choice(list(OBJECTS), count - 1)]
     mask = np.zeros((size, size), np.uint8)
     named = []
     for instance, name in enumerate(names, start=1):
-        shape, materials = OBJECTS[world][name]
+        shape, materials = OBJECTS[name]
         material = str(rng.choice(materials))
         mask[draw(rng, picture, shape(rng), material, pose(rng, size, count))] = instance
         named.append((name, material))
@@ -64,12 +76,6 @@ def pose(rng: Generator, size: int, count: int) -> NDArray[np.float64]:
     matrix[:2, :2], matrix[:2, 2] = linear, rng.uniform(margin, size - margin, 2)
     matrix[2, :2] = rng.normal(0, 0.08, 2)
     return matrix
-
-
-def placed(points: Points, matrix: NDArray[np.float64]) -> Points:
-    """Shape points (n, 2) in pixels (n, 2)."""
-    ahead = np.c_[points, np.ones(len(points))] @ matrix.T
-    return np.asarray(ahead[:, :2] / ahead[:, 2:], np.float32)
 
 
 def draw(
@@ -114,17 +120,6 @@ def window(outline: Points, height: int, width: int) -> tuple[slice, slice]:
     return slice(top, max(top + 2, min(height, int(high[1])))), slice(left, max(left + 2, min(width, int(high[0]))))
 
 
-def local_coordinates(matrix: NDArray[np.float64], left: int, top: int, height: int, width: int) -> tuple[Field, Field]:
-    """The shape's own (u, v) in -1..1 under each pixel of a window, each (height, width)."""
-    x, y = grid(height, width)
-    back = np.linalg.inv(matrix).astype(np.float32)
-    x, y = x + np.float32(left), y + np.float32(top)
-    depth = back[2, 0] * x + back[2, 1] * y + back[2, 2]
-    return (back[0, 0] * x + back[0, 1] * y + back[0, 2]) / depth, (
-        back[1, 0] * x + back[1, 1] * y + back[1, 2]
-    ) / depth
-
-
 def relief(rng: Generator, part: Part, u: Field, v: Field) -> Field:
     """How much lighter or darker a part is for its form, (height, width)."""
     form: Form = part.form
@@ -152,53 +147,17 @@ class Paints:
         self.body = MATERIALS[material](rng, height, width)
         self.accent = any_colour(rng, (0.5, 0.95))
         self.pale = hsv(rng.random(), rng.uniform(0, 0.1), rng.uniform(0.8, 0.97))
-        self._print_rng, self._printed = rng, np.empty(0, np.float32)
 
     def of(self, paint: Paint) -> Picture:
         match paint:
             case "accent":
                 return np.broadcast_to(self.accent, self.body.shape)
-            case "dark":
-                return self.body * np.float32(0.55)
             case "light":
                 return np.asarray(self.body * 0.35 + self.pale * 0.62, np.float32)
             case "deep":
                 return self.body * np.float32(0.15)
-            case "print":
-                if not self._printed.size:
-                    self._printed = printing(self._print_rng, *self.body.shape[:2])
-                return self._printed
             case _:
                 return self.body
-
-
-def printing(rng: Generator, height: int, width: int) -> Picture:
-    """A printed face: blocks of colour, lines of small marks, a bold word."""
-    page = np.empty((height, width, 3), np.uint8)
-    page[:] = 255 * (any_colour(rng, (0, 0.9)) if rng.random() < 0.6 else hsv(0.1, 0.04, 0.92))
-    for _ in range(int(rng.integers(1, 5))):
-        corner, reach = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.1, 0.5, 2) * (width, height)
-        left, top, right, bottom = np.concatenate([corner - reach / 2, corner + reach / 2]).astype(int).tolist()
-        cv2.rectangle(page, (left, top), (right, bottom), (255 * any_colour(rng)).tolist(), -1)
-    ink = (255 * hsv(rng.random(), rng.uniform(0, 0.8), rng.choice([0.1, 0.15, 0.95]))).tolist()
-    pitch = int(rng.integers(4, 8))
-    for y in range(int(rng.integers(0, height)), height, pitch):
-        stops = np.sort(rng.integers(0, width, 8))
-        for start, stop in zip(stops[::2], stops[1::2], strict=True):
-            cv2.line(page, (int(start), y), (int(stop), y), ink, max(1, pitch // 4))
-    word = "".join(chr(65 + int(c)) for c in rng.integers(0, 26, 5))
-    at = (int(rng.integers(0, max(1, width // 2))), int(rng.integers(height // 4, height)))
-    cv2.putText(
-        page,
-        word,
-        at,
-        cv2.FONT_HERSHEY_DUPLEX,
-        rng.uniform(0.4, 1.1),
-        (255 * any_colour(rng)).tolist(),
-        int(rng.integers(1, 3)),
-        cv2.LINE_AA,
-    )
-    return np.asarray(page, np.float32) / np.float32(255)
 
 
 def cast_shadow(rng: Generator, picture: Picture, solid: Field) -> None:

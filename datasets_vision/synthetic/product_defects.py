@@ -1,12 +1,14 @@
-"""The quickstart's surfaces, kinds of defect and objects, which the starter never meets while it learns."""
+"""Pictures of product surfaces, good and defective: three surfaces, five kinds of defect."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.random import Generator
 
-from datasets_vision.synthetic.defects import Defect, Spot, polar
-from datasets_vision.synthetic.grounds import Ground
+from datasets_vision.synthetic.scene import GOOD, Scene, assemble, photograph
+from datasets_vision.synthetic.spots import Defect, Spot, polar
 from datasets_vision.synthetic.textures import (
     Field,
     Picture,
@@ -23,6 +25,8 @@ from datasets_vision.synthetic.textures import (
     strokes,
     tinted,
 )
+
+COVERED = 0.35  # alpha above which a pixel belongs to a defect
 
 
 def enamel(rng: Generator, size: int) -> Picture:
@@ -135,12 +139,35 @@ def ring_mark(rng: Generator, picture: Picture, spot: Spot) -> Field:
     return np.asarray(alpha, np.float32)
 
 
-QUICKSTART_SURFACES: dict[str, Ground] = {"enamel": enamel, "anodised": anodised, "laminate": laminate}
-
-QUICKSTART_KINDS: dict[str, Defect] = {
+SURFACES: dict[str, Callable[[Generator, int], Picture]] = {
+    "enamel": enamel,
+    "anodised": anodised,
+    "laminate": laminate,
+}
+DEFECTS: dict[str, Defect] = {
     "chip": chip,
     "paint_run": paint_run,
     "fingerprint": fingerprint,
     "stray_fibre": stray_fibre,
     "ring_mark": ring_mark,
 }
+
+
+def surface_scene(rng: Generator, size: int, kind: str | None = None) -> Scene:
+    """One surface with one to three defects of the kind, or none where it is "none"; None draws the kind at random."""
+    surface = str(rng.choice(list(SURFACES)))
+    picture = SURFACES[surface](rng, size)
+    kind = kind or str(rng.choice([GOOD, *DEFECTS]))
+    mask = np.zeros((size, size), np.uint8)
+    count = 0 if kind == GOOD else min(3, int(rng.geometric(0.6)))
+    for instance in range(1, count + 1):
+        mask[DEFECTS[kind](rng, picture, _spot(rng, size)) > COVERED] = instance
+    return assemble(photograph(rng, picture, grey_share=0), mask, [(kind, surface)] * count, surface)
+
+
+def _spot(rng: Generator, size: int) -> Spot:
+    """A spot whose centre lies well inside, with a radius of 12 to 24 % of the side."""
+    radius = size * np.exp(rng.uniform(np.log(0.12), np.log(0.24)))
+    x, y = rng.uniform(radius, size - radius, 2)
+    contrast = rng.uniform(0.5, 1)
+    return Spot(float(x), float(y), float(radius), float(rng.uniform(0, 2 * np.pi)), float(contrast))
