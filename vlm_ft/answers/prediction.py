@@ -65,7 +65,10 @@ class Prediction:
     @classmethod
     def from_json(cls, text: str) -> Prediction:
         """The prediction that `to_json` wrote. Raises `ValueError` for any other text."""
-        return _codec().validate_json(text)
+        prediction = _codec().validate_json(text)
+        if not prediction.fields and prediction.error is None:
+            raise ValueError("neither fields nor an error")
+        return prediction
 
 
 @cache
