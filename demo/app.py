@@ -21,7 +21,7 @@ from datasets_vision.example import Turn
 from demo.answer_view import answer_view, empty_view, message_view, raw_view
 from demo.card_view import card_view
 from demo.photo_view import drawn, marks
-from demo.photos import Photo, opened, reads_photos, thumbnails
+from demo.photos import Photo, opened, reads_photos, reads_text, thumbnails
 from demo.style import CSS
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 TITLE = "Photo assessor"
 LEAD = (
-    "Give photos or a text: the adapter that you choose answers in fixed fields, says how sure it is where it "
-    "can, and tells you when to ask a person."
+    "Give photos or a text. The adapter that you choose answers in fixed fields, and says where a person must decide."
 )
 NO_ADAPTER = "No adapter is loaded; train one with vlm-ft train, then start the app with it."
 LARGEST_UPLOAD = "200mb"  # of one file: a scan of many frames
@@ -115,7 +114,7 @@ def assess(
         return [], message_view(f"adapter {adapter!r} is not loaded any more; reload this page"), ""
     try:
         case = opened(card, photos or ())
-        prediction = _predicted(predictor, adapter, case, (text or "").strip())
+        prediction = _predicted(predictor, adapter, case, (text or "").strip() if reads_text(card) else "")
     except UserError as error:
         return [], message_view(str(error), card.notice), ""
     except Exception:  # the page must go on; the log has the rest
@@ -129,7 +128,8 @@ def assess(
 
 def _predicted(predictor: Predictor, adapter: str, case: Sequence[Photo], text: str) -> Prediction:
     if not case and not text:
-        wanted = "a photo or a text" if reads_photos(predictor.cards[adapter]) else "a text"
+        card = predictor.cards[adapter]
+        wanted = " or ".join(["a photo"] * reads_photos(card) + ["a text"] * reads_text(card))
         raise DataError("", f"Give {wanted} first, then press Assess.")
     images = tuple(photo.image for photo in case)
     return predictor.predict([Request(images, (Turn("user", text),) if text else (), adapter)])[0]
@@ -153,7 +153,9 @@ def _assess_page(predictor: Predictor, examples: Examples) -> None:
                     visible=False,
                     buttons=[],
                 )
-            text = gr.Textbox(label=_text_label(first), lines=3, max_lines=12, max_length=20_000)
+            text = gr.Textbox(
+                label=_text_label(first), lines=3, max_lines=12, max_length=20_000, visible=reads_text(first)
+            )
             button = gr.Button("Assess", variant="primary")
             tries = {
                 name: _examples(examples[name], photos, text, name == names[0]) for name in names if examples.get(name)
@@ -270,7 +272,7 @@ def _adapter_shown(
     return (
         *_looked(predictor, adapter, photos),
         gr.update(visible=reads_photos(card)),
-        gr.update(label=_text_label(card)),
+        gr.update(label=_text_label(card), visible=reads_text(card)),
         card_view(card, adapter),
         *(gr.update(visible=name == adapter) for name in tried),
     )

@@ -1,4 +1,4 @@
-"""An adapter's card in a few lines: what it is, what it learned from, how it did on its test images."""
+"""An adapter's card in a few lines: what it is, what it learned from, how well it did on its test examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def card_view(card: Card, name: str) -> str:
     facts = {
         "Name": escape(name),
         "Task": escape(card.form.title),
-        "Tells": escape(", ".join(map(words, card.form.names))),
+        "Answers": escape(", ".join(map(words, card.form.names))),
         "Base": escape(card.base.name),
         "Learned from": escape(_learned(card)),
     }
@@ -65,8 +65,9 @@ def _number(value: float) -> str:
 def _learned(card: Card) -> str:
     counts = card.provenance.counts
     trained = f"{counts['train']} examples" if "train" in counts else "unstated"
-    tested = f", tested on {counts['test']}" if "test" in counts else ""
-    return trained + tested
+    if "test" not in counts:
+        return trained
+    return f"{trained}, tested on {counts['test']}" if card.metrics else f"{trained}; {counts['test']} kept for testing"
 
 
 def _figures(card: Card) -> str:
@@ -75,7 +76,7 @@ def _figures(card: Card) -> str:
         for name, figure in figures(card.metrics)
     ]
     if not rows:
-        return '<p class="rest">No test figures on the card.</p>'
+        return '<p class="rest">Not evaluated yet.</p>'
     table = "<table><caption>On its test examples (95 % interval)</caption>{}</table>".format
     if len(rows) <= FIRST_FIGURES:
         return table("".join(rows))

@@ -30,8 +30,13 @@ class Photo:
 
 
 def reads_photos(card: Card) -> bool:
-    """Whether the adapter's base takes images at all."""
-    return card.base.kind != "text"
+    """Whether the adapter takes images."""
+    return card.base.kind != "text" and "photo" in card.inputs
+
+
+def reads_text(card: Card) -> bool:
+    """Whether the adapter takes a text beside or instead of a photo; one trained on photos alone does not."""
+    return "text" in card.inputs
 
 
 def opened(card: Card, files: Sequence[str]) -> tuple[Photo, ...]:

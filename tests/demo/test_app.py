@@ -24,7 +24,7 @@ def test_a_photo_is_answered(known: Any, photo: Path) -> None:
     images, html, raw = assess(known, "plates", [str(photo)], " look at the edge ")
     assert [image.size for image in images] == [(640, 480)]  # enlarged: its boxes are named
     assert "scratch" in html
-    assert json.loads(raw)["fields"]["kind"]["value"] == "scratch"
+    assert json.loads(raw)["fields"]["kind"][0] == "scratch"
     assert known.asked[0].turns[0].text == "look at the edge"
 
 
@@ -34,6 +34,15 @@ def test_a_text_adapter_gets_no_photo(known: Any, photo: Path) -> None:
     assert "audit rights" in html
     assert known.asked[0].images == ()
     assert "Give a text first" in assess(known, "contracts", [str(photo)], "")[1]
+
+
+def test_an_adapter_trained_on_photos_alone_gets_no_text(known: Any, photo: Path) -> None:
+    known.cards = {"plates": known.cards["plates"].model_copy(update={"inputs": ("photo",)})}
+    assess(known, "plates", [str(photo)], "a text left over from another adapter")
+    assert known.asked[0].turns == ()
+    assert "Give a photo first" in assess(known, "plates", None, "a text")[1]
+    boxes = [part for part in build_app(known).get_config_file()["components"] if part["type"] == "textbox"]
+    assert [box["props"]["visible"] for box in boxes] == [False]
 
 
 def test_each_box_is_on_its_own_photo(known: Any, photo: Path, tmp_path: Path) -> None:

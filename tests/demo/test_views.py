@@ -65,6 +65,18 @@ def test_every_sample_is_shown(task: Task, card_of: Any, sample_prediction: Any)
     assert card.form.title in Markup(card_view(card, HOSTILE)).text
 
 
+def test_a_card_says_tested_only_where_it_has_figures(card_of: Any) -> None:
+    card = card_of(TASKS["legal_documents"])
+    card = card.model_copy(
+        update={"provenance": card.provenance.model_copy(update={"counts": {"train": 8, "test": 5}})}
+    )
+    assert "tested on 5" in card_view(card, "one")
+    bare = card_view(card.model_copy(update={"metrics": {}}), "one")
+    assert "tested on" not in bare
+    assert "5 kept for testing" in bare
+    assert "Not evaluated yet." in bare
+
+
 def test_what_follows_is_shown(card_of: Any, sample_prediction: Any) -> None:
     card, answer = card_of(TASKS["car_damage"]), sample_prediction(TASKS["car_damage"])
     form = card.form.deriving(read_rate_card(find_rate_card("example_eur"))).deriving(PRIORITIES)
