@@ -47,12 +47,12 @@ def test_a_knowing_adapter_beats_base_and_majority(tmp_path: Path) -> None:
     assert {row.answers["adapter"].score for row in evaluation.cases} == {1.0}
 
 
-def test_base_is_given_the_form_and_the_adapter_its_own(tmp_path: Path) -> None:
+def test_the_base_is_asked_as_the_adapter_is(tmp_path: Path) -> None:
     cases = defect_cases(tmp_path, 3)
     predictor = knower(cases)
     evaluate(predictor, "made", cases)
-    forms = {request.adapter: request.form for request in predictor.requests}
-    assert forms == {BASE: predictor.cards["made"].form, "made": None}
+    asked = {request.adapter: (request.form, request.like) for request in predictor.requests}
+    assert asked == {BASE: (predictor.cards["made"].form, "made"), "made": (None, None)}
 
 
 def test_json_tells_all() -> None:

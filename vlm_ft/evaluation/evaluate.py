@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import Field
 
-from datasets_vision.example import Example
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Strict
@@ -97,12 +96,13 @@ def evaluate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Ask the bare base and the adapter the adapter's whole form, as it is served, `chunk` cases at a time.
+    """Ask the adapter its whole form as it is served, and the bare base likewise, `chunk` cases at a time.
 
-    `train` gives the majority, and with `tune` the rival, which answers the form's first image-level choice
-    (else flag) from a case's first image. Systems without `train` to learn from are left out. Intervals
-    resample the groups of the examples. Raises `AdapterError` for an adapter that is not resident and
-    `DataError` where `test` is empty or the rival has nothing to learn.
+    The base gets the adapter's pixel limits, image-token limit and tiling. `train` gives the majority, and with
+    `tune` the rival, which answers the form's first image-level choice (else flag) from a case's first image.
+    Systems without `train` to learn from are left out. Intervals are over the groups of the examples. Raises
+    `AdapterError` for an adapter that is not resident and `DataError` where `test` is empty or the rival has nothing
+    to learn.
     """
     if adapter not in predictor.cards:
         raise AdapterError("", f"adapter {adapter!r} is not loaded", nearest(adapter, predictor.cards))
@@ -111,8 +111,8 @@ def evaluate(
     card = predictor.cards[adapter]
     study = _Study(card.form, test, seed, progress)
     if ask_base:
-        study.ask(BASE, predictor, BASE, chunk)
-    study.ask(ADAPTER, predictor, adapter, chunk)
+        study.ask(BASE, predictor, Request(form=card.form, like=adapter), chunk)
+    study.ask(ADAPTER, predictor, Request(adapter=adapter), chunk)
     if train:
         values = majority(card.form, [case.values for case in train])
         study.add(MAJORITY, [_answer(values)] * len(test), 0.0)
@@ -149,11 +149,14 @@ class _Study:
         self.seconds: dict[str, float] = {}
         self._answers: dict[str, tuple[Form, list[Prediction]]] = {}
 
-    def ask(self, system: str, predictor: Predictor, adapter: str, chunk: int) -> None:
+    def ask(self, system: str, predictor: Predictor, request: Request, chunk: int) -> None:
+        """Ask this about every case."""
         start, predictions = time.monotonic(), list[Prediction]()
         for begin in range(0, len(self.test), chunk):
-            cases = self.test[begin : begin + chunk]
-            predictions += predictor.predict([self._request(case.example, adapter) for case in cases])
+            examples = [case.example for case in self.test[begin : begin + chunk]]
+            predictions += predictor.predict(
+                [replace(request, images=example.images, turns=example.turns) for example in examples]
+            )
             self._progress(system, len(predictions), len(self.test))
         self.add(system, predictions, time.monotonic() - start)
 
@@ -224,10 +227,6 @@ class _Study:
             )
             for index, case in enumerate(self.test)
         )
-
-    def _request(self, example: Example, adapter: str) -> Request:
-        form = self.form if adapter == BASE else None
-        return Request(images=example.images, turns=example.turns, adapter=adapter, form=form)
 
 
 def _answer(values: Values) -> Prediction:
