@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ CARD = RateCard(
 )
 
 
-def estimate(*findings: dict[str, str], damaged: bool = True) -> Estimate:
+def estimate(*findings: dict[str, Any], damaged: bool = True) -> Estimate:
     result = CARD.derive({"findings": list(findings), "damaged": damaged})
     assert result is not None
     return result
@@ -90,6 +91,38 @@ def test_an_estimate_is_the_sum_of_its_lines() -> None:
     assert result.high == sum(line.labour_high + line.parts_high for line in result.lines) == 400 + 900 + 150 + 700
     turned = estimate(*reversed(findings))
     assert (turned.low, turned.high) == (result.low, result.high)
+
+
+def stacked(count: int, **key: str) -> list[dict[str, Any]]:
+    return [{**key, "box": [100 + place, 200, 500 + place, 600]} for place in range(count)]
+
+
+def test_eight_stacked_boxes_are_one_damage() -> None:
+    card = read_rate_card(find_rate_card("example_eur"))
+    findings = stacked(8, part="door", kind="dent", severity="moderate")
+    one, eight = (card.derive({"findings": found}) for found in (findings[:1], findings))
+    assert one is not None
+    assert eight is not None
+    assert (eight.low, eight.high) == (one.low, one.high)
+    assert [line.note for line in eight.lines] == ["8 overlapping findings priced once"]
+
+
+def test_overlapping_findings_are_priced_as_the_dearest() -> None:
+    door = stacked(1, part="door", kind="dent", severity="minor") + stacked(
+        1, part="door", kind="dent", severity="severe"
+    )
+    for findings in (door, door[::-1]):
+        result = estimate(*findings)
+        assert [line.severity for line in result.lines] == ["severe"]
+    unknown = stacked(3, part="mirror", kind="dent", severity="severe")
+    assert len(estimate(*unknown).not_priced) == 1
+    assert len(estimate(*door, *unknown).lines) == 1
+
+
+@pytest.mark.parametrize("other", [{"part": "hood"}, {"kind": "crack"}, {"box": [500, 200, 900, 600]}, {"photo": 2}])
+def test_what_differs_is_another_damage(other: dict[str, Any]) -> None:
+    first = {"part": "door", "kind": "dent", "severity": "minor", "box": [100, 200, 500, 600], "photo": 1}
+    assert len(estimate(first, {**first, **other}).lines) == 2
 
 
 def test_nothing_found_costs_nothing() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm_ft.answers.boxes import iou
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import (
     Interval,
@@ -164,19 +165,6 @@ def match_items(
     gain = np.where(allowed, min(overlap.shape) + overlap, 0.0)  # one more match outweighs any overlap
     rows, columns = linear_sum_assignment(gain, maximize=True)
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if allowed[row, column]]
-
-
-def iou(left: Sequence[Sequence[float] | None], right: Sequence[Sequence[float] | None]) -> Sums:
-    """Intersection over union of every pair of boxes (left, top, right, bottom), (len(left), len(right)).
-
-    0 where a box is missing or has no area.
-    """
-    a = np.array([box or (0, 0, 0, 0) for box in left], dtype=float)[:, None]
-    b = np.array([box or (0, 0, 0, 0) for box in right], dtype=float)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    shared = np.prod(np.clip(sides, 0, None), axis=-1)
-    union = np.prod(a[..., 2:] - a[..., :2], axis=-1) + np.prod(b[..., 2:] - b[..., :2], axis=-1) - shared
-    return np.asarray(np.where(union > 0, shared / np.where(union > 0, union, 1), 0.0))
 
 
 def rouge_l(truth: str, answer: str) -> float:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from datasets_vision.placing import whole_file
+from vlm_ft.answers.boxes import iou
 from vlm_ft.answers.derivations.names import ANY, same_name
 from vlm_ft.answers.derivations.result import Figure, Result, View, joined
 from vlm_ft.answers.derivations.versioned import read_versioned
@@ -28,6 +29,7 @@ DEAREST = 1e12
 
 CURRENCY = r"^[A-Z]{3}$"
 CLOSE = 0.2  # of the labelled estimate
+SAME_IOU = 0.5  # from which two findings are one damage
 
 
 class Rate(Strict):
@@ -208,20 +210,22 @@ class RateCard(Strict):
     def derive(self, values: Mapping[str, Any]) -> Estimate | None:
         """The estimate of an answer; None where it states no findings.
 
-        A finding that does not state its part or severity gets the span of all rows that may hold. Several
-        findings of one part pay its parts once, and each its labour.
+        A finding that does not state its part or severity gets the span of all rows that may hold. Findings of one
+        part and kind whose boxes overlap (IoU of at least `SAME_IOU`) are one damage, priced as the dearest of
+        them. Several damages of one part pay its parts once, and each its labour.
         """
         findings = values.get(FINDINGS)
         if findings is None:
             return None
         lines, not_priced = list[Line](), list[NotPriced]()
-        for finding in findings:
-            key = {name: finding.get(name) for name in KEY}
-            rates = self._holding(key)
-            if rates:
-                lines.append(_line(key, rates))
-            else:
-                not_priced.append(NotPriced(**key, reason=self._reason(key)))
+        for damage in _damages(findings):
+            priced = [self._priced({name: finding.get(name) for name in KEY}) for finding in damage]
+            found = [entry for entry in priced if isinstance(entry, Line)]
+            if found:
+                dearest = max(found, key=lambda line: line.labour_high + line.parts_high)
+                note = f"{len(damage)} overlapping findings priced once" if len(damage) > 1 else ""
+                lines.append(dearest.model_copy(update={"note": _joined(dearest.note, note)}))
+            not_priced += dict.fromkeys(entry for entry in priced if isinstance(entry, NotPriced))
         if not findings and values.get("damaged") is True:
             not_priced.append(NotPriced(**dict.fromkeys(KEY), reason="damaged, but no damage is listed"))
         lines = _parts_once(lines)
@@ -246,6 +250,10 @@ class RateCard(Strict):
         """For each name of a key, all that the card's rows hold; ANY where they are all silent."""
         columns = zip(*self._by_key, strict=True)
         return tuple(tuple(dict.fromkeys(name for name in column if name != ANY)) or (ANY,) for column in columns)
+
+    def _priced(self, key: Mapping[str, str | None]) -> Line | NotPriced:
+        rates = self._holding(key)
+        return _line(key, rates) if rates else NotPriced(**key, reason=self._reason(key))
 
     def _holding(self, finding: Mapping[str, str | None]) -> list[Rate]:
         """The row of a finding; where it is silent, the row of each finding that it may be."""
@@ -303,6 +311,24 @@ def write_rate_card(card: RateCard, path: Path) -> None:
 def _plain(value: Any) -> Any:
     """3.0 as 3: a number as people write it."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _damages(findings: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The findings that are one damage, together: those that overlap the first of them."""
+    damages = list[list[Mapping[str, Any]]]()
+    for finding in findings:
+        same = (damage for damage in damages if _overlap(damage[0], finding))
+        if (damage := next(same, None)) is not None:
+            damage.append(finding)
+        else:
+            damages.append([finding])
+    return damages
+
+
+def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    if any(one.get(name) != other.get(name) for name in ("part", "kind", "photo")):
+        return False
+    return bool(iou([one.get("box")], [other.get("box")])[0, 0] >= SAME_IOU)
 
 
 def _line(key: Mapping[str, str | None], rates: Sequence[Rate]) -> Line:
