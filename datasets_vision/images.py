@@ -31,8 +31,11 @@ _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lie on their side
 _HEADER_LOCK = threading.Lock()  # Pillow's own limit is one per process
 
 
-def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> PILImage:
+def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS, largest: int | None = None) -> PILImage:
     """Decoded, mode RGB, upright by its EXIF orientation, transparency over white; a plain path's first frame.
+
+    `largest`: the most pixels of the result; a larger picture is scaled down to them with its aspect kept. A JPEG
+    file is then decoded at a half, a quarter or an eighth of its sides, which takes a fraction of the time.
 
     Without a window, 16-bit grey is divided by 257, and 32-bit and float grey are stretched from their least
     to their greatest value; a preset takes the stored values for Hounsfield units. DICOM is told at
@@ -41,8 +44,11 @@ def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> PILImage:
     its width; for a frame or cut that it has not, and for a window of a colour picture.
     """
     view = picture if isinstance(picture, View) else View(picture)
-    upright = open_dicom(view, max_pixels=max_pixels) if is_dicom(view.path) else _upright(view, max_pixels)
-    return upright.crop(_crop(view, *upright.size)) if view.crop else upright
+    upright = open_dicom(view, max_pixels=max_pixels) if is_dicom(view.path) else _upright(view, max_pixels, largest)
+    shown = upright.crop(_crop(view, *upright.size)) if view.crop else upright
+    if largest is not None:
+        shown.thumbnail(_within(shown.size, largest), reducing_gap=2)
+    return shown
 
 
 def image_size(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -101,7 +107,14 @@ def _header(path: Path, max_pixels: int) -> PILImage:
     return image
 
 
-def _upright(view: View, max_pixels: int) -> PILImage:
+def _within(size: tuple[int, int], largest: int) -> tuple[int, int]:
+    """The width and height of at most `largest` pixels with the aspect of `size`, and no larger than that."""
+    width, height = size
+    scale = min(1.0, (largest / (width * height)) ** 0.5)
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def _upright(view: View, max_pixels: int, largest: int | None) -> PILImage:
     from PIL import ImageOps
 
     with _header(view.path, max_pixels) as image:
@@ -109,6 +122,8 @@ def _upright(view: View, max_pixels: int) -> PILImage:
             if view.frame and not 0 <= view.frame < (frames := getattr(image, "n_frames", 1)):
                 raise DataError(view.path, f"has no frame {view.frame}", f"its frames are 0 to {frames - 1}")
             image.seek(view.frame)
+            if largest is not None and view.crop is None and view.window is None:  # both speak of the whole file
+                image.draft(None, _within(image.size, largest))
             image.load()
             upright = ImageOps.exif_transpose(image)
             return _rgb(upright) if view.window is None else _windowed(view, upright)

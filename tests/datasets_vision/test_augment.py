@@ -158,3 +158,12 @@ def test_scans_keep_their_sides_and_nearly_their_grey():
 def test_a_presets_flips_are_told(preset):
     expected = "both" if preset in TURNING else "horizontal" if preset in MIRRORING else "none"
     assert flips_of(preset) == expected
+
+
+@pytest.mark.parametrize("preset", AUGMENTATIONS)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_photo_that_was_scaled_down_is_drawn_like_the_whole_one(preset, seed):
+    large, small = picture().resize((1600, 960), Image.Resampling.NEAREST), picture()
+    objects = (LabelledObject("dent", BOX),)
+    (whole,), (scaled,) = augment(large, objects, preset, seed)[1], augment(small, objects, preset, seed)[1]
+    np.testing.assert_allclose(whole.box, scaled.box, atol=15)  # of 1000: cuts are whole pixels of 120

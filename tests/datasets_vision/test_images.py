@@ -170,3 +170,53 @@ def test_a_colour_picture_has_no_window(tmp_path):
     Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="a colour picture has no window"):
         open_image(View(tmp_path / "a.png", window="p1-p99"))
+
+
+def two_halves(path: Path, size: tuple[int, int], orientation: int = 1, **save: object) -> Path:
+    """Red on the left and blue on the right as the file stores it."""
+    image = Image.new("RGB", size, "red")
+    image.paste("blue", (size[0] // 2, 0, *size))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif, **save)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("largest", [1, 5_000, 100_000, 10_000_000])
+def test_a_picture_is_opened_with_at_most_the_pixels_asked_for(tmp_path, suffix, orientation, largest):
+    path = two_halves(tmp_path / f"a.{suffix}", (800, 300), orientation)
+    whole, shown = open_image(path), open_image(path, largest=largest)
+    assert shown.width * shown.height <= largest
+    assert (shown.size == whole.size) == (largest >= 800 * 300)
+    if largest >= 5_000:
+        assert shown.width * shown.height > 0.9 * min(largest, 800 * 300)
+        assert shown.width / shown.height == pytest.approx(whole.width / whole.height, rel=0.05)  # a pixel of 40
+        small = np.asarray(whole.resize(shown.size, Image.Resampling.BOX), int)
+        assert np.abs(np.asarray(shown, int) - small).mean() < 6  # of 255: the resampling of one edge
+
+
+def test_a_cut_of_a_large_photo_keeps_its_place(tmp_path):
+    path = two_halves(tmp_path / "a.jpg", (1600, 600))
+    cut = open_image(View(path, crop=(700, 0, 900, 200)), largest=10_000)
+    assert cut.size == (100, 100)
+    pixels = np.asarray(cut)
+    assert pixels[:, :45, 0].min() > 200
+    assert pixels[:, 55:, 2].min() > 200
+
+
+def test_a_jpeg_is_not_decoded_whole_for_a_few_pixels(tmp_path, monkeypatch):
+    """libjpeg decodes at an eighth of the sides, so what is converted and turned has a 64th of the pixels."""
+    path = two_halves(tmp_path / "a.jpg", (4000, 3000))
+    seen = []
+    convert = Image.Image.convert
+    monkeypatch.setattr(Image.Image, "convert", lambda self, *mode: seen.append(self.size) or convert(self, *mode))
+    open_image(path, largest=224 * 224)
+    assert max(seen) == (500, 375)
+
+
+def test_a_size_is_read_from_the_header(tmp_path):
+    path = two_halves(tmp_path / "a.jpg", (800, 300), orientation=6)
+    path.write_bytes(path.read_bytes()[:1000])
+    assert image_size(path) == (300, 800)
