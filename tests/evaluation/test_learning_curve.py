@@ -68,5 +68,5 @@ def test_a_curve_goes_on_where_it_stopped(
     assert "foretold" in (out / "learning_curve.md").read_text()
     assert (out / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
-    with pytest.raises(RecipeError, match="another recipe"):
+    with pytest.raises(RecipeError, match=r"training\.learning_rate was 0.005, and is 0.5 now"):
         curve("training.learning_rate=0.5")

@@ -19,8 +19,9 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Task
 from vlm_ft.bases.load import load_base
 from vlm_ft.bases.tiny import TINY
+from vlm_ft.decoding.form_decoder import read_answer
 from vlm_ft.errors import AdapterError, FormError
-from vlm_ft.inference.engine import Engine, read_answer
+from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import BASE, Request
 from vlm_ft.tasks import TASKS
 
@@ -196,7 +197,7 @@ def copied(run: Path, folder: Path) -> Path:
 
 def test_another_base_s_adapter_is_refused(run_of: Runs, tiny_folder: Callable[[str], Path]) -> None:
     run = run_of("qwen3_vl")
-    with pytest.raises(AdapterError, match=r"trained on base .*load that base, or train again"):
+    with pytest.raises(AdapterError, match=r"its base is .*load that base, or train again"):
         Engine.open([run / ADAPTER], base=str(tiny_folder("llava_siglip_qwen2")))
 
 

@@ -10,14 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets_vision.example import Turn
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import CHOICES, IGNORED, Conversation, Row
 from vlm_ft.decoding.form_decoder import stop_tokens
+from vlm_ft.decoding.prefix import shared_length, shares
 from vlm_ft.recipe import LossOn
 from vlm_ft.tasks import TASKS
+from vlm_ft.training.methods import sft
 from vlm_ft.training.methods.sft import answer_loss
 
 EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
@@ -33,9 +36,12 @@ def talk(folder: Path, loss_on: LossOn) -> tuple[Base, Conversation]:
     return base, Conversation(base.reader, loss_on)
 
 
+def images(conversation: Conversation) -> tuple[Image.Image, ...]:
+    return (Image.new("RGB", (64, 64), (90, 20, 200)),) if conversation.reader.sees else ()
+
+
 def rows(form: Form, conversation: Conversation, *kinds: str) -> list[Row]:
-    images = (Image.new("RGB", (64, 64), (90, 20, 200)),) if conversation.reader.sees else ()
-    return [Row(form, (), images, f'{{"passed":false,"kind":"{kind}"}}') for kind in kinds]
+    return [Row(form, (), images(conversation), f'{{"passed":false,"kind":"{kind}"}}') for kind in kinds]
 
 
 def kinds_of(form: Form) -> tuple[str, ...]:
@@ -127,3 +133,40 @@ def test_the_end_of_the_turn_is_learned_among_all_tokens(
     supervised = batch["labels"][0][batch["labels"][0] != IGNORED]
     assert int(supervised[-1]) in stop_tokens(base)
     assert (batch[CHOICES][-1] == -1).all()  # every bit is set
+
+
+SHARING = [
+    name for name in TINY if name in ("llama", "qwen3", "fast_vlm", "llava_onevision", "internvl") or "llava" in name
+]
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_a_shared_prefix_changes_neither_loss_nor_gradient(
+    name: str, tiny_folder: Callable[[str], Path], form: Form, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, conversation = talk(tiny_folder(name), "decisions")
+    base.model.train()
+    asked = Row(form, (Turn("user", "Look closely."),), images(conversation), '{"passed":true,"kind":"none"}')
+    answers = [*rows(form, conversation, *kinds_of(form)[:2]), asked]
+    results = []
+    for share in (True, False):
+        with monkeypatch.context() as patch:
+            if not share:
+                patch.setattr(sft, "shared_length", lambda model, batch: 0)
+            batch = conversation.encode(answers, supervised=True)
+            assert not share or shared_length(base.model, batch) > len(form.prompt) / 8
+            base.model.zero_grad()
+            loss = answer_loss(base.model, batch)
+            loss.backward()
+            gradients = {name: p.grad.clone() for name, p in base.model.named_parameters() if p.grad is not None}
+            results.append((loss.detach(), gradients))
+    (shared, ours), (plain, theirs) = results
+    torch.testing.assert_close(shared, plain, rtol=1e-5, atol=1e-6)  # float32, summed in another order
+    assert ours.keys() == theirs.keys()
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if name not in SHARING])
+def test_other_families_share_no_prefix(name: str, tiny_folder: Callable[[str], Path]) -> None:
+    assert not shares(load_base(str(tiny_folder(name))).model)

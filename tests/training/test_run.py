@@ -112,7 +112,7 @@ def test_a_resumed_run_is_the_unbroken_one(
         with pytest.raises(KilledError):
             train(recipe, out, console=quiet)
     assert not (out / ADAPTER).exists()
-    with pytest.raises(RecipeError, match="go on with --resume"):
+    with pytest.raises(RecipeError, match="continue it with --resume"):
         train(recipe, out, console=quiet)
     train(recipe, out, resume=True, console=quiet)
     assert tensors(out) == tensors(unbroken)
@@ -134,9 +134,9 @@ def test_a_finished_run_resumes_to_itself(recipe_of: Recipes, quiet: Console, tm
 def test_a_folder_belongs_to_one_recipe(run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
     run = run_of("qwen3_vl")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    with pytest.raises(RecipeError, match="holds a run already; go on with --resume"):
+    with pytest.raises(RecipeError, match="holds a run already; continue it with --resume"):
         train(recipe_of("qwen3_vl"), run, console=quiet)
-    with pytest.raises(RecipeError, match="differs from the recipe given"):
+    with pytest.raises(RecipeError, match="max_steps was 2, and is 3 now"):
         train(recipe_of("qwen3_vl", training={"max_steps": 3}), run, resume=True, console=quiet)
     with pytest.raises(RecipeError, match="holds no run to resume"):
         train(recipe_of("qwen3_vl"), tmp_path / "none", resume=True, console=quiet)

@@ -48,6 +48,9 @@ class Family:
     """The input that distinguishes kinds of tokens, and its value at a supervised token of the answer. A
     processor gives that input; whoever appends answer tokens extends it by this value. None: no such input."""
 
+    prefix_reuse: bool = False
+    """Rows can go on from the keys and values of a shared prefix: plain rotary positions, no other state."""
+
     pixel_limits: PixelLimits = "fixed"
     """What `pixels` can change: the ``area`` of an image, its number of ``tiles``, its longest ``edge`` in
     tiles, the ``grids`` of tiles that the configuration lists, or nothing (one ``fixed`` square)."""
@@ -74,6 +77,7 @@ _LLAVA = Family(
     projector=("model.multi_modal_projector",),
     language=_LANGUAGE,
     mixed_adapters_with_vision=True,
+    prefix_reuse=True,
 )
 _IDEFICS3 = Family(
     name="idefics3",
@@ -93,13 +97,20 @@ _TABLE = (
     _IDEFICS3,
     replace(_IDEFICS3, name="smolvlm"),
     replace(_LLAVA, name="internvl", mixed_adapters_with_vision=False, pixel_limits="tiles"),
-    replace(_LLAVA, name="gemma3", suffix_token_type=("token_type_ids", 0)),
+    replace(_LLAVA, name="gemma3", prefix_reuse=False, suffix_token_type=("token_type_ids", 0)),
     # PaliGemma attends both ways among tokens of type 0 in training, so its answer must be of type 1.
-    replace(_LLAVA, name="paligemma", image_first=True, system_role=False, suffix_token_type=("token_type_ids", 1)),
+    replace(
+        _LLAVA,
+        name="paligemma",
+        image_first=True,
+        system_role=False,
+        prefix_reuse=False,
+        suffix_token_type=("token_type_ids", 1),
+    ),
 )
 
 FAMILIES: dict[str, Family] = {family.name: family for family in _TABLE}
-TEXT = Family(name="text", tower=None, projector=(), language=r".+\.\d+\..+", pixel_limits="none")
+TEXT = Family(name="text", tower=None, projector=(), language=r".+\.\d+\..+", prefix_reuse=True, pixel_limits="none")
 
 
 def family_of(config: Any) -> Family:

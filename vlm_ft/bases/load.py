@@ -89,6 +89,7 @@ def load_base(
         model = loader.from_pretrained(reader.place, **{key: value for key, value in options.items() if value})
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise unavailable(name, error) from error
+    _keep_unpacked(model)
     model.eval()
     model.generation_config = _stops_alone(model.generation_config)
     ref = BaseRef(
@@ -99,6 +100,16 @@ def load_base(
         kind="vision" if reader.sees else "text",
     )
     return Base(model, reader, ref, _projector_untrained(reader.place))
+
+
+def _keep_unpacked(model: Any) -> None:
+    """bitsandbytes repacks 4-bit weights on a CPU at the first evaluation.
+
+    The packed product has no gradient, and fails for layers narrower than a block.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _stops_alone(published: GenerationConfig) -> GenerationConfig:

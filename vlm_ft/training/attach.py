@@ -61,8 +61,6 @@ def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: b
             "adapter", "lora and dora cannot be combined in one adapter", "choose one of them for all parts"
         )
     set_seed(seed)
-    if base.quantized:
-        _keep_unpacked(base.model)
     if checkpointing:
         base.model.gradient_checkpointing_enable({"use_reentrant": False})
     _still_batch_norms(base.model)
@@ -107,13 +105,6 @@ def parameter_groups(attached: Attached, rates: Mapping[str, float], weight_deca
             part = part_of(plain_name(name), attached.family) or "language"
             groups.setdefault((rates[part], weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
-
-
-def _keep_unpacked(model: Any) -> None:
-    """bitsandbytes repacks 4-bit weights on a CPU at the first evaluation, for a product that has no gradient."""
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
 
 
 def _still_batch_norms(model: nn.Module) -> None:

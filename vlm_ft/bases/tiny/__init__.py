@@ -59,7 +59,9 @@ def _save_model(family: TinyFamily, tokenizer: Any, folder: Path, seed: int) -> 
 
 
 def _wake(model: torch.nn.Module) -> None:
-    """Draws the matrices that start at zero: through Gemma3's projector no image would be seen."""
-    for weight in model.parameters():
+    """Draws what would let no image through: matrices that start at zero (Gemma3), convolutions at 0.02 in a row."""
+    for name, weight in model.named_parameters():
         if weight.ndim == 2 and not weight.any():
             torch.nn.init.normal_(weight, std=0.02)
+        elif weight.ndim == 4 and "timm_model" in name:
+            torch.nn.init.kaiming_normal_(weight)

@@ -14,6 +14,7 @@ from vlm_ft.answers.task import Values
 from vlm_ft.conversation import CHOICES, IGNORED, Batch, Row
 from vlm_ft.data.cases import Case
 from vlm_ft.decoding.grammar import narrowed
+from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
 from vlm_ft.errors import DataError
 from vlm_ft.training.methods.method import Images, Method
 
@@ -29,13 +30,16 @@ def answer_loss(model: Any, batch: Batch, count: Tensor | int | None = None) -> 
 
     Where the batch has choices, the probability is shared among them alone: constrained decoding picks from these,
     and nothing is spent on pushing down what the grammar forbids anyway. The head runs only at positions that some
-    row of the batch supervises.
+    row of the batch supervises; what the rows' prompts share is computed once, where the family allows.
     """
     inputs = {key: value for key, value in batch.items() if key not in ("labels", CHOICES)}
     targets = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # the token after each position
     supervised = targets != IGNORED
     heads = supervised.any(0)  # (length,)
-    logits = model(**inputs, use_cache=False, logits_to_keep=heads).logits  # (batch, heads, vocabulary)
+    if shared := shared_length(model, batch):
+        logits = forward_after_prefix(model, inputs, shared, heads).logits
+    else:
+        logits = model(**inputs, use_cache=False, logits_to_keep=heads).logits  # (batch, heads, vocabulary)
     chosen = narrowed(logits[supervised[:, heads]].float(), batch.get(CHOICES))  # (supervised, vocabulary)
     total = functional.cross_entropy(chosen, targets[supervised], reduction="sum")
     return total / torch.as_tensor(supervised.sum() if count is None else count).clamp(min=1)

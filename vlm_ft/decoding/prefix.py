@@ -1,0 +1,71 @@
+"""The constant part of a batch's prompts, computed once.
+
+Rows of one form begin alike (role, instruction, schema). That part runs as one row, and its keys and values are
+shared by all rows; gradients flow back through them. Loss and gradient are those of the plain batch, up to the order
+of sums.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import DynamicCache
+
+from vlm_ft.bases.families import family_of
+
+WORTH_SHARING = 16  # tokens: below that, a pass of its own costs more than it saves
+
+
+def shared_length(model: Any, batch: dict[str, Any]) -> int:
+    """How many leading tokens of a supervised batch, padded right, may be computed once; 0: share nothing.
+
+    They are the same in every row, precede any image, and predict no supervised token.
+    """
+    ids = batch["input_ids"]  # (batch, length)
+    if len(ids) < 2 or not shares(model):
+        return 0
+    config = model.config
+    image = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
+    predicts = functional.pad(batch["labels"][:, 1:] >= 0, (0, 1)).any(0)  # where the head runs
+    alike = (ids == ids[:1]).all(0) & batch["attention_mask"].bool().all(0) & ~predicts
+    if image is not None:
+        alike &= ids[0] != image
+    length = int(alike.long().cumprod(0).sum())
+    return length if length >= WORTH_SHARING else 0
+
+
+def shares(model: Any) -> bool:
+    """Whether this model's rows can go on from shared keys and values.
+
+    Not where its family keeps other state or positions, where attention is not full in every layer, where activations
+    are recomputed (the cache would be filled twice), or inside a wrapper that expects one forward pass a step.
+    """
+    if hasattr(model, "module") or getattr(model, "is_gradient_checkpointing", False):
+        return False
+    layers = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    return family_of(model.config).prefix_reuse and all(kind == "full_attention" for kind in layers)
+
+
+def forward_after_prefix(model: Any, inputs: dict[str, Any], length: int, logits_to_keep: Tensor) -> Any:
+    """As ``model(**inputs, logits_to_keep=...)`` on right-padded rows whose first `length` tokens are the same.
+
+    `logits_to_keep` (length of the rows,) is True where the head runs; none of the shared positions may be.
+    """
+    rows, columns = inputs["input_ids"].shape
+    prefix = model(
+        input_ids=inputs["input_ids"][:1, :length], use_cache=True, past_key_values=DynamicCache(), logits_to_keep=1
+    )
+    cache = prefix.past_key_values
+    for layer in cache.layers:
+        layer.keys, layer.values = (kept.expand(rows, -1, -1, -1) for kept in (layer.keys, layer.values))
+    rest = {key: value[:, length:] if key in PER_TOKEN else value for key, value in inputs.items()}
+    positions = torch.arange(length, columns, device=inputs["input_ids"].device).expand(rows, -1)
+    return model(
+        **rest, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=logits_to_keep[length:]
+    )
+
+
+PER_TOKEN = ("input_ids", "token_type_ids", "mm_token_type_ids")
