@@ -9,19 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datasets_vision.augment import augment_together
-from datasets_vision.example import BOX_SCALE, LabelledObject, photo_of
+from datasets_vision.drawing import Mark, draw_boxes
+from datasets_vision.example import LabelledObject, photo_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
-    from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
 MARGIN = 8  # pixels about and between the tiles
 LINE = 15  # pixels from one line of text to the next
 GROUND, INK, PALE = (250, 250, 250), (20, 20, 20), (120, 120, 120)
 PAIR = 2  # images of an example of which each draw shows all; of more, the last
-Colour = tuple[int, int, int]
-Corners = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -46,63 +44,27 @@ def contact_sheet(shown: Sequence[Shown], preset: str, draws: int = 3, seed: int
     return _stacked([head, *rows], width)
 
 
-def class_colours(shown: Sequence[Shown]) -> dict[str, Colour]:
+def class_colours(shown: Sequence[Shown]) -> dict[str, str]:
     """A colour for every name of an object, far apart on the wheel, the same for the same names."""
     names = sorted({thing.name for example in shown for thing in example.objects or ()})
     return {name: _colour(place / max(1, len(names)), place % 2) for place, name in enumerate(names)}
 
 
-def _colour(hue: float, dark: int) -> Colour:
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.95, 0.65 if dark else 0.95)
-    return round(255 * red), round(255 * green), round(255 * blue)
+def _colour(hue: float, dark: int) -> str:
+    shares = colorsys.hsv_to_rgb(hue, 0.95, 0.65 if dark else 0.95)
+    return "#" + bytes(round(255 * share) for share in shares).hex()
 
 
-def drawn_over(image: PILImage, objects: Sequence[LabelledObject], colours: dict[str, Colour], tile: int) -> PILImage:
-    """The image, `tile` pixels on its longer side, with each object's box and, where there is room, its name."""
-    from PIL import ImageDraw
-
+def drawn_over(image: PILImage, objects: Sequence[LabelledObject], colours: dict[str, str], tile: int) -> PILImage:
+    """The image, `tile` pixels on its longer side, with each object's box and name."""
     scale = tile / max(image.size)
     picture = image.convert("RGB").resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
-    pen = ImageDraw.Draw(picture)
-    boxes = {place: _pixels(thing.box, picture.size) for place, thing in enumerate(objects) if thing.box is not None}
-    for place, box in boxes.items():
-        pen.rectangle(
-            box, outline=colours[objects[place].name], width=2 if min(box[2] - box[0], box[3] - box[1]) > 8 else 1
-        )
-    tags: list[Corners] = []
-    for place, box in boxes.items():
-        others = [other for number, other in boxes.items() if number != place]
-        tag = _tag(pen, objects[place].name, box, picture.size, [*tags, *others])
-        if tag is not None:  # where names would hide one another, the colour tells
-            tags.append(tag)
-            pen.rectangle(tag, fill=colours[objects[place].name])
-            pen.text(
-                (tag[0] + 2, tag[1]), objects[place].name, fill=_readable(colours[objects[place].name]), font=_font(11)
-            )
-    return picture
+    return draw_boxes(
+        picture, [Mark(thing.box, thing.name, colours[thing.name]) for thing in objects if thing.box is not None]
+    )
 
 
-def _pixels(box: tuple[int, int, int, int], size: tuple[int, int]) -> Corners:
-    left, top, right, bottom = (side * pixels / BOX_SCALE for side, pixels in zip(box, (*size, *size), strict=True))
-    return left, top, max(left, right - 1), max(top, bottom - 1)
-
-
-def _tag(pen: ImageDraw, name: str, box: Corners, size: tuple[int, int], taken: Sequence[Corners]) -> Corners | None:
-    """Where a name goes: above, below or inside its box, within the picture; None where it would cover another."""
-    wide, tall = pen.textlength(name, font=_font(11)) + 4, 13.0
-    left = min(max(0.0, box[0]), max(0.0, size[0] - wide))
-    for top in (box[1] - tall, box[3] + 1, box[1] + 2):
-        tag = (left, top, left + wide, top + tall)
-        if top >= 0 and top + tall <= size[1] and not any(_meet(tag, other) for other in taken):
-            return tag
-    return None
-
-
-def _meet(one: Corners, other: Corners) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _row(example: Shown, preset: str, draws: int, seed: int, tile: int, colours: dict[str, Colour]) -> PILImage:
+def _row(example: Shown, preset: str, draws: int, seed: int, tile: int, colours: dict[str, str]) -> PILImage:
     """The originals, then each draw after a gap; the caption below."""
     from PIL import Image, ImageDraw
 
@@ -131,7 +93,7 @@ def _row(example: Shown, preset: str, draws: int, seed: int, tile: int, colours:
 def _tiles(
     images: Sequence[PILImage],
     objects: tuple[LabelledObject, ...] | None,
-    colours: dict[str, Colour],
+    colours: dict[str, str],
     tile: int,
 ) -> list[PILImage]:
     of_photo: list[list[LabelledObject]] = [[] for _ in images]
@@ -140,7 +102,7 @@ def _tiles(
     return [drawn_over(image, found, colours, tile) for image, found in zip(images, of_photo, strict=True)]
 
 
-def _legend(shown: Sequence[Shown], colours: dict[str, Colour], title: str, width: int) -> PILImage:
+def _legend(shown: Sequence[Shown], colours: dict[str, str], title: str, width: int) -> PILImage:
     """The title, and a swatch, a name and a count for every name, in as many lines as they need."""
     from PIL import Image, ImageDraw
 
@@ -179,11 +141,6 @@ def _fitting(text: str, width: int) -> str:
     """As much of the line as is surely readable within the width."""
     most = max(8, (width - 2 * MARGIN) // 6)
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def _readable(colour: Colour) -> Colour:
-    red, green, blue = colour
-    return INK if 0.3 * red + 0.59 * green + 0.11 * blue > 130 else (255, 255, 255)
 
 
 def _font(size: int) -> FreeTypeFont:

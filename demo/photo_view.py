@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from PIL.Image import Image
 
-from datasets_vision.example import BOX_SCALE, Box, LabelledObject, photo_of
+from datasets_vision import drawing
+from datasets_vision.example import Box, LabelledObject, photo_of
 from demo.markup import words
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items
@@ -62,26 +62,14 @@ def drawn(photo: Image, placed: list[Mark]) -> Image:
 
     One with marks that is smaller than `LEGIBLE` pixels is enlarged, so that they can be read.
     """
-    import supervision as sv  # 1.5 s, and the first answer is soon enough
-
     scene = photo.copy()
     scene.thumbnail((LONGEST, LONGEST))
-    if not placed:
-        return scene
-    if (times := math.ceil(LEGIBLE / max(scene.size))) > 1:
+    if placed and (times := math.ceil(LEGIBLE / max(scene.size))) > 1:
         scene = scene.resize((scene.width * times, scene.height * times))
-    longer = max(scene.size)
-    sides = np.array([mark.box for mark in placed], dtype=float) / BOX_SCALE
-    found = sv.Detections(
-        xyxy=sides * np.array(scene.size * 2), class_id=np.array([mark.number - 1 for mark in placed])
-    )
-    palette = sv.ColorPalette.from_hex(list(PALETTE))
-    scene = sv.BoxAnnotator(color=palette, thickness=max(2, longer // 320)).annotate(scene, found)
-    size = max(11, round(longer * LABEL_SHARE))
-    labels = [shorten(f"{mark.number} {words(mark.name)}") for mark in placed]
-    writer = sv.RichLabelAnnotator(color=palette, font_size=size, text_padding=max(3, size // 4), smart_position=True)
-    written: Image = writer.annotate(scene, found, labels)
-    return written
+    boxes = [
+        drawing.Mark(mark.box, shorten(f"{mark.number} {words(mark.name)}"), colour(mark.number)) for mark in placed
+    ]
+    return drawing.draw_boxes(scene, boxes, max(11, round(max(scene.size) * LABEL_SHARE)))
 
 
 def shorten(label: str) -> str:

@@ -82,7 +82,9 @@ def html(evaluation: Evaluation) -> str:
         figures=figures(evaluation),
         tables=[class_table(field, evaluation.cases) for field in _closed(evaluation)],
         galleries=shown,
-        boxed=any(picture.marks for _, _, cases in shown for case in cases for picture in case.pictures),
+        boxed=any(
+            picture.true or picture.answered for _, _, cases in shown for case in cases for picture in case.pictures
+        ),
         failed=sum(answer.error is not None for answer in answers),
         asked=sum(answer.error is None and answer.decision != "answer" for answer in answers),
         explained=EXPLAINED,
