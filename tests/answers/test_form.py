@@ -107,7 +107,7 @@ def test_a_form_in_use_can_be_narrowed(task: Task, whole_form: Forms) -> None:
         ({"knid": ["a"]}, None, "no field 'knid'; did you mean 'kind'?"),
         ({"kind": ["a"]}, ["findings.bxo"], "no field 'findings.bxo'; did you mean 'findings.box'?"),
         ({"findings.severity": ["mino"]}, None, "no option 'mino'; did you mean 'minor'?"),
-        ({"passed": ["a"]}, None, "'passed' is no choice"),
+        ({"passed": ["a"]}, None, "'passed' is not a choice"),
         ({"kind": ["a", "b", "a"]}, None, "lists 'a' twice"),
         ({}, ["kind"], "'kind' has no options"),
     ],
@@ -201,7 +201,7 @@ def test_what_is_no_answer_is_told(text: str, whole_form: Forms) -> None:
 
 
 def test_a_target_lacks_nothing(whole_form: Forms) -> None:
-    with pytest.raises(FormError, match="answer lacks kind, findings"):
+    with pytest.raises(FormError, match="answer: lacks kind, findings"):
         whole_form(DEFECTS).target({"passed": True})
 
 

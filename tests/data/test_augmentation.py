@@ -65,7 +65,7 @@ PHOTO = Example("a", images=(Path("a.png"),), source="set.csv:7")
 
 
 def test_a_side_among_the_options_refuses_flips():
-    with pytest.raises(DataError, match=r"^augment: flips .* field parts.side says 'left': .* use one of none, light,"):
+    with pytest.raises(DataError, match=r"^augment: flips .* field parts.side says 'left', .* use one of none, light,"):
         check_augmentation("flips", FORM, [(PHOTO, {"kind": "dent"})])
     check_augmentation("light", FORM, [(PHOTO, {"kind": "dent"})])
 
@@ -86,14 +86,14 @@ def test_texts_without_images_are_not_looked_at():
     check_augmentation("flips", PLAIN, [(PHOTO, {"kind": "dent"}), (example, {"note": "left"})])
 
 
-def test_an_unknown_preset_is_told_before_any_image_is_read():
+def test_an_unknown_preset_is_reported_before_any_image_is_read():
     with pytest.raises(DataError, match="'fips' is not known; did you mean 'flips'"):
         check_augmentation("fips", FORM, [])
 
 
 def recipe_for(name: str, folder: Path, **settings: object) -> Recipe:
-    told = [f"data.0.path={folder}", *(f"{key}={value}" for key, value in settings.items())]
-    return load_recipe(find_recipe(name), told)
+    changes = [f"data.0.path={folder}", *(f"{key}={value}" for key, value in settings.items())]
+    return load_recipe(find_recipe(name), changes)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -131,7 +131,7 @@ def test_a_made_set_states_its_task_whole(domain, tmp_path):
 def test_a_preview_needs_images_and_an_image_to_write_to(tmp_path):
     write_set("legal_documents", tmp_path / "set", 20, 4)
     recipe = Recipe(name="t", task="legal_documents", data=[{"path": tmp_path / "set" / "rows.jsonl"}])
-    with pytest.raises(DataError, match="have no images"):
+    with pytest.raises(DataError, match="none of its training examples has an image"):
         preview(recipe, tmp_path / "sheet.png")
-    with pytest.raises(DataError, match=r"sheet\.txt: no image's file name"):
+    with pytest.raises(DataError, match=r"sheet\.txt: not the name of an image file"):
         preview(recipe, tmp_path / "sheet.txt")

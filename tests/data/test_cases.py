@@ -72,14 +72,14 @@ def test_two_sources_train_only_what_serving_asks(tmp_path: Path) -> None:
         load(legal(rated, data=sources, fields=["clause_type", "risk"]))
 
 
-def test_examples_that_state_nothing_asked_are_told(tmp_path: Path) -> None:
+def test_examples_that_state_nothing_asked_are_reported(tmp_path: Path) -> None:
     rows = [f"Text {index}.\taudit\t{'low' if index < 30 else ''}\tyes" for index in range(40)]
     dataset = load(legal(table(tmp_path / "set", rows), fields=["risk"]))
     assert sum(dataset.counts.values()) == 30
     assert any("10 examples state none of the asked fields" in note for note in dataset.notes)
 
 
-def test_a_label_outside_the_form_is_told_with_its_place(tmp_path: Path) -> None:
+def test_a_label_outside_the_form_is_reported_with_its_place(tmp_path: Path) -> None:
     rows = ["One.\taudit\tlow\tyes", "Two.\taudit\thuge\tyes"]
     with pytest.raises(DataError, match=r"rows.tsv:3: label does not fit the form: risk: 'huge'") as error:
         load(legal(table(tmp_path / "set", rows)))
@@ -121,7 +121,7 @@ def test_a_case_keeps_the_replies_that_people_judged(
     assert [(reply.values["reply"], reply.liked) for reply in case.replies] == replies
 
 
-def test_nothing_to_train_on_is_told(tmp_path: Path) -> None:
+def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     rows = ["One.\taudit\tlow\tyes"]
     with pytest.raises(DataError, match="no example is left for training"):
         load(legal(table(tmp_path / "set", rows), splits={"train": 1e-9, "test": 1.0}))

@@ -51,7 +51,7 @@ def test_a_column_of_free_text_is_no_choice(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_labels_that_answer_nothing_are_told(tmp_path: Path) -> None:
+def test_labels_that_answer_nothing_are_refused(tmp_path: Path) -> None:
     made = photos(tmp_path / "set").model_copy(update={"task": "legal_documents", "fields": ("risk",)})
     with pytest.raises(FormError, match="risk"):
         check(made)

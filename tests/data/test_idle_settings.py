@@ -1,4 +1,4 @@
-"""What a recipe says and its data give no meaning to: told, or refused."""
+"""Settings without effect on a recipe's data are reported or refused."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from vlm_ft.recipe import Recipe
 def recipe(folder: Path, **settings: Any) -> Recipe:
     rows = [f"passage number {row},{('audit', 'notice')[row % 2]}" for row in range(20)]
     (folder / "rows.csv").write_text("\n".join(["text,clause_type", *rows]))
-    told = {"name": "trial", "task": "legal_documents", "data": [{"path": str(folder / "rows.csv")}], **settings}
-    return Recipe.model_validate(told)
+    content = {"name": "trial", "task": "legal_documents", "data": [{"path": str(folder / "rows.csv")}], **settings}
+    return Recipe.model_validate(content)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "note"),
     [
-        ({"splits": {"source": {"nowhere": "test"}}}, "splits.source: no example stands in a list 'nowhere'"),
+        ({"splits": {"source": {"nowhere": "test"}}}, "splits.source: no example is in a list 'nowhere'"),
         ({"augment": "light"}, "augment: no example has a photo"),
         ({"image_tokens": 5}, "image_tokens: no example has a photo"),
         ({"pixels": {"minimum": 1, "maximum": 9}}, "pixels: no example has a photo"),
     ],
     ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
 )
-def test_a_setting_without_effect_is_told(tmp_path: Path, settings: dict[str, Any], told: str) -> None:
-    assert told in " ".join(load(recipe(tmp_path, **settings)).notes)
+def test_a_setting_without_effect_is_reported(tmp_path: Path, settings: dict[str, Any], note: str) -> None:
+    assert note in " ".join(load(recipe(tmp_path, **settings)).notes)
     assert load(recipe(tmp_path)).notes == ()
 
 
@@ -42,28 +42,28 @@ def test_a_fold_without_examples_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("out", "server", "model", "told"),
+    ("out", "server", "model", "problem"),
     [
         ("a.md", None, "", "is one of the manuals, and would be lost"),
-        ("rows.jsonl", None, "some", "no server to ask it of"),
+        ("rows.jsonl", None, "some", "there is no server to ask"),
         ("rows.jsonl", "http://a b", "some", "no http:// or https:// address"),
         ("rows.jsonl", "http://[::1", "some", "no http:// or https:// address"),
         ("rows.jsonl", "http://x:99999/v1", "some", "no http:// or https:// address"),
     ],
 )
 def test_manuals_are_kept_and_servers_are_addresses(
-    tmp_path: Path, out: str, server: str | None, model: str, told: str
+    tmp_path: Path, out: str, server: str | None, model: str, problem: str
 ) -> None:
     manual = tmp_path / "a.md"
     manual.write_text("# Pump\n\nThe pump is a machine that moves oil.\n")
     before = manual.read_bytes()
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=problem):
         list(chatbot_rows(tmp_path, tmp_path / out, server, model, "NO_KEY" if server else None, 1200, 600))
     assert manual.read_bytes() == before
 
 
 def test_a_key_without_a_server_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no server to show it to"):
+    with pytest.raises(DataError, match="there is no server to send it to"):
         list(chatbot_rows(tmp_path, tmp_path / "rows.jsonl", None, "", "MY_KEY", 1200, 600))
 
 

@@ -138,7 +138,7 @@ def test_the_file_overrules_the_source_s_lists(tmp_path: Path) -> None:
     assert assign(given, [""], Splits(source={"val": "test"}), file) == ["train"]
 
 
-def test_a_name_that_is_no_text_is_told() -> None:
+def test_a_name_that_is_not_text_is_refused() -> None:
     with pytest.raises(DataError, match="not UTF-8; rename the file"):
         assign([Example(id="a\udcff.jpg", source="a\udcff.jpg")], [""], Splits())
 
@@ -174,16 +174,16 @@ def test_the_source_s_own_lists_are_kept() -> None:
     assert set(roles) == {"train", "tune", "test"}
 
 
-def test_lists_that_part_a_group_are_told() -> None:
+def test_lists_that_split_a_group_are_refused() -> None:
     given = [Example(id=f"{index}", group="one", role=role, source="f") for index, role in enumerate(("train", "val"))]
-    with pytest.raises(DataError, match="group 'one' stands in the lists of two roles"):
+    with pytest.raises(DataError, match="group 'one' is in the lists of two roles"):
         assign(given, ["", ""], Splits(source={"train": "train", "val": "test"}))
 
 
 @pytest.mark.parametrize(
     "line", ["", "{", "[]", "3", '{"group": "a"}', '{"group": "a", "role": "exam"}', '{"group": "a", "role": []}']
 )
-def test_a_spoilt_line_is_told_with_its_number(line: str, tmp_path: Path) -> None:
+def test_a_malformed_line_is_reported_with_its_number(line: str, tmp_path: Path) -> None:
     file = tmp_path / "splits.jsonl"
     file.write_text('{"group": "g0", "role": "train"}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(DataError) as error:

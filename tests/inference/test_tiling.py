@@ -101,7 +101,7 @@ def test_the_photos_fields_follow_from_what_was_found():
     assert bad.decision == good.decision == "answer"
 
 
-def test_more_is_told_than_one_answer_holds():
+def test_a_photo_may_have_more_items_than_one_answer():
     corners = [(20 + 240 * (n % 4), 20 + 190 * (n // 4)) for n in range(16)]
     assert len(photo([("pit", (x, y, x + 30, y + 30)) for x, y in corners]).values["findings"]) == 16
 

@@ -94,7 +94,7 @@ class Form(Strict):
         return self.model_copy(update={"derivations": (*others, derivation)})
 
     def derive(self, values: Values) -> dict[str, Values]:
-        """What follows from an answer, by the kind of derivation; what its values do not tell is left out."""
+        """What follows from an answer, by kind of derivation; derivations that lack a value are left out."""
         results = {entry.kind: entry.derive(values) for entry in self.derivations}
         return {kind: result.model_dump(mode="json") for kind, result in results.items() if result is not None}
 
@@ -119,7 +119,7 @@ class Form(Strict):
         """The supervised answer: compact JSON in the form's order. Raises `FormError` where it misfits."""
         missing = [name for name in self.names if name not in values]
         if missing:
-            raise FormError("", f"answer lacks {', '.join(missing)}", "ask only what is observed (narrow the form)")
+            raise FormError("answer", f"lacks {', '.join(missing)}", "ask only what is observed (narrow the form)")
         ordered = _ordered(self.fields, values)
         return json.dumps(self.check(ordered), separators=(",", ":"), ensure_ascii=False)
 
@@ -150,13 +150,13 @@ def _loaded(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise FormError(f"answer is no JSON at character {error.pos}", f"{text[:60]!r}") from error
+        raise FormError("answer", f"not JSON at character {error.pos}: {text[:60]!r}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list in a list in a list ...
-        raise FormError("answer is no JSON that can be read", f"{text[:60]!r}") from error
+        raise FormError("answer", f"not readable as JSON: {text[:60]!r}") from error
 
 
 def _spanned(fields: Iterable[FieldSpec], values: Any) -> Any:
-    """The same values with every box spanned by its corners; what is no box is left for `check` to tell."""
+    """The same values with every box spanned by its corners; anything else is left for `check` to report."""
     if not isinstance(values, dict):
         return values
     spanned = dict(values)
@@ -213,7 +213,7 @@ def _with_options(field: FieldSpec, path: str, options: Options, task: str) -> F
         return field.model_copy(update={"kind": kind.model_copy(update={"fields": inner})})
     if not isinstance(kind, Choice):
         if path in options:
-            raise FormError(f"task {task}", f"field {path!r} is no choice", "labels go to choices only")
+            raise FormError(f"task {task}", f"field {path!r} is not a choice", "give labels for choices only")
         return field
     given = tuple(options.get(path, kind.options))
     if not given:

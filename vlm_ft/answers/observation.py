@@ -99,13 +99,13 @@ class Observation:
                 continue
             for source, tally in self._tallies.items():
                 lacking, total = tally.lacking(path), tally.total(path)
-                told = f"{path}: {lacking} of {total} {'items' if part else 'examples'}{_of(source)} lack it"
+                lack = f"{path}: {lacking} of {total} {'items' if part else 'examples'}{_of(source)} lack it"
                 if lacking and path in asked:
-                    yield f"{told}, so their prompts do not ask it"
+                    yield f"{lack}, so their prompts do not ask it"
                 elif lacking == total or (lacking and part):
-                    yield f"{told}, so it is not asked; label it there to have it asked"
+                    yield f"{lack}, so it is not asked; label it there to have it asked"
                 elif lacking > (1 - COMMON_SHARE) * total:
-                    yield f"{told}, so it is not asked; name it under fields to ask it anyway"
+                    yield f"{lack}, so it is not asked; name it under fields to ask it anyway"
 
     def _stated(self, path: str) -> bool:
         return any(tally.stated[path] for tally in self._tallies.values())

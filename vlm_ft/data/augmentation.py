@@ -1,4 +1,4 @@
-"""Whether a preset of augmentation leaves what a recipe asks true: no mirror image of what is called left."""
+"""Whether labels stay true under a preset of augmentation: what is called left must not be mirrored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlm_ft.answers.task import Values
 from vlm_ft.errors import DataError
 
 Labelled = tuple[str, Iterable[str]]
-"""Where labels stand, and the labels."""
+"""A place, and the labels there."""
 
 
 def check_augmentation(preset: str, form: Form, cases: Sequence[tuple[Example, Values]]) -> None:
@@ -31,11 +31,11 @@ def check_augmentation(preset: str, form: Form, cases: Sequence[tuple[Example, V
         if (broken := broken_word(preset, labels)) is None:
             continue
         label, word = broken
-        told = label if len(label) <= 60 else f"{label[:57]}..."
+        shown = label if len(label) <= 60 else f"{label[:57]}..."
         safe = ", ".join(safe_presets(labels))
         raise DataError(
             "augment",
-            f"{preset} flips or turns images, but {place} says {told!r}: {word!r} would no longer be true",
+            f"{preset} flips or turns images, but {place} says {shown!r}, and {word!r} would no longer be true",
             f"use one of {safe}",
         )
 

@@ -1,4 +1,4 @@
-"""`Case`: an example with the answer its label states. `load` reads a recipe's data whole."""
+"""`Case`: an example with the answer that its label states. `load` reads all data of a recipe."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ class Case:
 
     @property
     def group(self) -> str:
-        """What must share its role."""
+        """The group that shares a role."""
         return group_of(self.example)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A recipe's data: the form that they fill, the cases of each role, and what was set aside."""
+    """A recipe's data: the form that they fill, the cases by role, and what was set aside."""
 
     form: Form
     cases: dict[Role, tuple[Case, ...]]
@@ -210,7 +210,7 @@ def _require_cases(name: str, splits: Splits, cases: dict[Role, tuple[Case, ...]
 
 
 def _idle(recipe: Recipe, examples: Sequence[Example]) -> Iterator[str]:
-    """Settings of a recipe for photos, where there are none."""
+    """A line for each setting about photos in a recipe whose examples have none."""
     if any(example.images for example in examples):
         return
     for name in ("augment", "pixels", "image_tokens"):
@@ -219,7 +219,7 @@ def _idle(recipe: Recipe, examples: Sequence[Example]) -> Iterator[str]:
 
 
 def _distinct(entries: list[Labelled]) -> list[Labelled]:
-    """Ids are unique within a source; across several they must be, too."""
+    """The same entries. Raises `DataError` where two sources share an id; within one they are unique."""
     seen: dict[str, str] = {}
     for example in (entry.whole.example for entry in entries):
         if example.id in seen:
@@ -230,7 +230,7 @@ def _distinct(entries: list[Labelled]) -> list[Labelled]:
 
 
 def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], list[str]]:
-    """Only what the form asks, every answer checked; and notes on what is left out of it."""
+    """The examples with what the form asks, checked, and notes on what is left out."""
     long, kept, empty, full = lengthened(form), list[Labelled](), 0, Counter[str]()
     for entry in entries:
         whole = _fitted(entry.whole, form if entry.parts is None else long)
@@ -263,7 +263,7 @@ def _is_full(kind: Kind, value: Any) -> bool:
 
 
 def narrowed(values: Values, form: Form) -> Values:
-    """Only what the form asks of what is stated, checked; {} where that is nothing. Raises `FormError`."""
+    """The values that the form asks, checked; {} where there are none. Raises `FormError` where one does not fit."""
     values = {name: values[name] for name in form.names if name in values}
     for name, value in values.items():
         kind = form.field(name).kind
@@ -277,7 +277,7 @@ def narrowed(values: Values, form: Form) -> Values:
 
 
 def stratum_of(values: Values, form: Form) -> str:
-    """What is shared out evenly: the first closed field, else the names in the first list, else nothing."""
+    """The stratum of an answer: its first choice, else its first flag, else the names of the first item of a list."""
     for field in form.fields:
         if isinstance(field.kind, Choice) and field.name in values:
             return str(values[field.name])

@@ -1,4 +1,4 @@
-"""`vlm-ft data documents`: manuals to a chatbot's rows, and what is told of it."""
+"""`vlm-ft data documents`: a chatbot's training rows from manuals."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from vlm_ft.errors import DataError
 def chatbot_rows(
     manuals: Path, out: Path, server: str | None, model: str, key_env: str | None, passage: int, answer: int
 ) -> Iterator[str]:
-    """Write the rows, and yield the lines that tell what came of them. `passage` and `answer` are characters.
+    """Write the rows and yield lines that report on them. `passage` and `answer` are the most characters of each.
 
-    Raises DataError for a server without a model, or manuals that give no row.
+    Raises `DataError` for a server without a model, and for manuals without a usable row.
     """
     asked = None
     if server is None and model:
-        raise DataError(f"model {model!r}", "no server to ask it of", "add --server")
+        raise DataError(f"model {model!r}", "there is no server to ask", "add --server")
     if server is None and key_env:
-        raise DataError(f"key in {key_env}", "no server to show it to", "add --server, or leave --key-env out")
+        raise DataError(f"key in {key_env}", "there is no server to send it to", "add --server, or leave out --key-env")
     if server is not None:
         if not model:
             raise DataError(f"server {server}", "no model named", "add --model")

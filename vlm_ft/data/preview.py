@@ -1,4 +1,4 @@
-"""A recipe's examples as a contact sheet: what the labels say, and what augmentation makes of them."""
+"""A recipe's examples on a contact sheet, with their labels and as augmentation changes them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from vlm_ft.data.cases import Case, load, stratum_of
 from vlm_ft.errors import DataError
 from vlm_ft.recipe import Recipe
 
-MOST_TEXT = 110  # characters of a caption's line
+MAX_CAPTION = 110  # characters of a caption's line
 
 
 def preview(recipe: Recipe, out: Path, count: int = 8, draws: int = 3, seed: int = 0) -> int:
     """Write a contact sheet of `count` training examples to an image file; returns how many it shows.
 
     The examples are taken in turn from each class. Boxes are those of the labels, asked for or not. Raises
-    `DataError` where the recipe's training examples have no images, and for a file that is no image's.
+    `DataError` where the training examples have no images, and where `out` has no suffix of an image.
     """
     from PIL import Image
 
     Image.init()
     if out.suffix.lower() not in Image.EXTENSION:
-        raise DataError(out, "no image's file name", "write to a .png")
+        raise DataError(out, "not the name of an image file", "write to a .png")
     steps_of(recipe.augment)
     dataset = load(recipe)
     pictured = [case for case in dataset.cases["train"] if case.example.images]
     if not pictured:
-        raise DataError(f"recipe {recipe.name}", "its training examples have no images", "there is nothing to preview")
+        raise DataError(f"recipe {recipe.name}", "none of its training examples has an image", "give data with images")
     shown = [_shown(case) for case in _in_turn(pictured, dataset.form, count, seed)]
     with whole_file(out) as part:
         try:
@@ -64,12 +64,12 @@ def _shown(case: Case) -> Shown:
     images = tuple(open_image(picture) for picture in case.example.images)
     values = "; ".join(f"{name}: {_plain(value)}" for name, value in case.values.items())
     lines = [case.example.id, values, " ".join(case.example.text.split())]
-    caption = tuple(line if len(line) <= MOST_TEXT else f"{line[: MOST_TEXT - 3]}..." for line in lines if line)
+    caption = tuple(line if len(line) <= MAX_CAPTION else f"{line[: MAX_CAPTION - 3]}..." for line in lines if line)
     return Shown(images, case.example.label.objects, caption)
 
 
 def _plain(value: Any) -> str:
-    """A value in few words; of a list what is said of each item, but for its box, which is drawn."""
+    """A value in a few words; of a list everything but the boxes, which are drawn."""
     if isinstance(value, list):
         said = [", ".join(str(part) for name, part in row.items() if not isinstance(part, list)) for row in value]
         return " + ".join(said) or "none"

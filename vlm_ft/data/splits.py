@@ -24,8 +24,8 @@ CREATE TABLE roles (name TEXT PRIMARY KEY, role TEXT, kept INTEGER);
 def assign(examples: Sequence[Example], strata: Sequence[str], splits: Splits, file: Path | None = None) -> list[Role]:
     """The role of each example; examples of one group share it, and a stratum is shared out evenly.
 
-    `file` remembers group -> role: what stands there stays, new groups are appended. Raises `DataError` where the
-    file cannot be read, or where a data set's own lists part a group.
+    `file` keeps group -> role: its groups keep their roles, and new groups are appended. Raises `DataError` where the
+    file cannot be read, or where a data set's own lists put a group into two roles.
     """
     roster = Roster(splits, sqlite3.connect(":memory:"))
     for example, stratum in zip(examples, strata, strict=True):
@@ -57,7 +57,7 @@ class Roster:
             self._fix(example, role)
 
     def _fix(self, example: Example, role: Role) -> None:
-        """As the data set's own lists say, by `splits.source`."""
+        """Give the group the role of its list, as `splits.source` says."""
         group = group_of(example)
         found = self.role_of(group)
         if found is None:
@@ -65,14 +65,15 @@ class Roster:
         elif found != role:
             raise DataError(
                 example.source,
-                f"group {group!r} stands in the lists of two roles ({found}, {role})",
-                "give a finer group, or leave splits.source out",
+                f"group {group!r} is in the lists of two roles ({found}, {role})",
+                "use smaller groups, or leave out splits.source",
             )
 
     def share_out(self, file: Path | None = None, *, write: bool = True) -> None:
-        """Give every group its role. `file` overrules what the lists and the shares say, and takes the new groups.
+        """Give every group its role. `file` takes precedence over lists and shares, and the new groups are added to it.
 
-        Stratified at the first writing; later, a new group goes to the role that its stratum is furthest behind in.
+        The first time, groups are stratified; later, a new group goes to the role that is furthest behind its share of
+        the group's stratum.
         """
         shares = self._shares(sourced=self._one("SELECT count(*) FROM roles") > 0)
         grown = file is not None and file.exists() and self._recall(file)
@@ -97,12 +98,12 @@ class Roster:
         return None if row is None else row[0]
 
     def _recall(self, file: Path) -> bool:
-        """Take the file's roles over; whether it has any."""
+        """Adopt the file's roles; returns whether it has any."""
         self.database.executemany("INSERT OR REPLACE INTO roles VALUES (?, ?, 1)", _entries(file))
         return bool(self._one("SELECT count(*) FROM roles WHERE kept"))
 
     def _settle_strata(self) -> None:
-        """A group's stratum is its most common one; groups of a stratum stand in a seeded order."""
+        """A group's stratum is its most common one; groups of a stratum are in a seeded order."""
 
         def rows() -> Iterator[tuple[str, bytes, str, int]]:
             votes = self.database.execute("SELECT name, stratum, examples FROM votes ORDER BY name, stratum")
@@ -169,7 +170,7 @@ class Roster:
     def _new(self, stratum: str) -> Iterator[tuple[str, int]]:
         """Groups of a stratum that have no role yet, in their order, with their numbers of examples.
 
-        Roles that are given meanwhile do not disturb the walk: each one is of a group already passed.
+        Roles may be inserted meanwhile: each is of a group already passed.
         """
         return self.database.execute(
             "SELECT name, examples FROM strata WHERE stratum = ? "
@@ -188,12 +189,12 @@ class Roster:
         self.database.executemany("INSERT INTO roles VALUES (?, ?, 0)", given)
 
     def _append(self, file: Path) -> None:
-        """Only the groups of this set that the file lacks, at its end."""
+        """Append the groups of this set that the file lacks."""
         file.parent.mkdir(parents=True, exist_ok=True)
         ended = _is_ended(file)
         new = self.database.execute("SELECT name, role FROM roles WHERE NOT kept ORDER BY rowid")
         with file.open("a", encoding="utf-8") as out:
-            if not ended:  # an editor left the last line's end out
+            if not ended:  # an editor removed the last newline
                 out.write("\n")
             for group, role in new:
                 out.write(json.dumps({"group": group, "role": role}, ensure_ascii=False) + "\n")
@@ -203,18 +204,18 @@ class Roster:
 
 
 def unmet(splits: Splits, examples: Iterable[Example]) -> list[str]:
-    """What of the splits the examples give no meaning to, a line each: lists that none of them stands in."""
+    """A line for each list in `splits.source` that none of the examples is in."""
     given = {example.role for example in examples if example.role}
-    remedy = "the data have no lists; leave it out"
+    remedy = "the data have no lists, so leave it out"
     return [
-        f"splits.source: no example stands in a list {word!r}; {nearest(word, given) if given else remedy}"
+        f"splits.source: no example is in a list {word!r}; {nearest(word, given) if given else remedy}"
         for word in splits.source
         if word not in given
     ]
 
 
 def group_of(example: Example) -> str:
-    """What must share its role: the example's group, itself where it has none."""
+    """The group that shares a role: the example's own, or else the example alone."""
     return example.group or example.id
 
 
@@ -233,14 +234,14 @@ def _entries(file: Path) -> Iterator[tuple[str, Role]]:
             entry = json.loads(line)
             group, role = str(entry["group"]), entry["role"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DataError(f"{file}:{number}", f"{line[:60]!r} is no split entry", "restore the line") from error
+            raise DataError(f"{file}:{number}", f"{line[:60]!r} is not a split entry", "restore the line") from error
         if role not in ROLES:
             raise DataError(f"{file}:{number}", f"unknown role {role!r}", f"roles are {', '.join(ROLES)}")
         yield group, role
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """Cut at line feeds alone: a group's name may hold any other kind of line break."""
+    """Split at line feeds alone: the name of a group may contain any other line break."""
     start = 0
     with file.open("rb") as stored:
         for line in stored:
@@ -252,7 +253,7 @@ def _lines(file: Path) -> Iterator[str]:
 
 
 def _is_ended(file: Path) -> bool:
-    """Whether the next line can be appended as it is."""
+    """Whether the file is empty or ends with a newline."""
     if not file.exists() or file.stat().st_size == 0:
         return True
     with file.open("rb") as stored:

@@ -1,4 +1,4 @@
-"""Nested subsets of the training examples: what a smaller labelled set would have been."""
+"""Nested subsets of the training examples, as smaller labelled sets would have been."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def boxes_only(example: Example) -> Example:
 
 
 def lengthened(form: Form) -> Form:
-    """The form with room for all of a photo's items in its lists with boxes: what is measured, never asked."""
+    """The form with room for all items of a tiled photo: answers are measured by it, and never asked."""
     fields = tuple(
         field.model_copy(update={"kind": field.kind.model_copy(update={"max_items": MAX_ITEMS})})
         if isinstance(field.kind, Items) and field.kind.boxed
@@ -43,7 +43,7 @@ def lengthened(form: Form) -> Form:
 
 
 def tiles_of(example: Example, tiling: Tiling, seed: int) -> list[Example]:
-    """The tiles that training sees of a photo: all with an object, and a seeded few without."""
+    """The tiles of a photo that training sees: all with an object, and a few without, drawn by `seed`."""
     size = image_size(example.images[0])
     tiles = list(tile_examples(example, size, tiling.side, tiling.overlap, tiling.visible))
     full = [tile for tile in tiles if tile.label.objects]
@@ -56,7 +56,7 @@ def tiles_of(example: Example, tiling: Tiling, seed: int) -> list[Example]:
 def whole_values(task: Task, example: Example) -> Values:
     """What the label states of the whole photo, its list of boxed items at full length.
 
-    The task's own reading stops at as many items as one answer holds; a photo of many tiles has more.
+    The task reads only as many items as one answer holds; a photo of many tiles has more.
     """
     values = task.values(example.label)
     spec = next((field for field in task.fields if isinstance(field.kind, Items) and field.kind.boxed), None)

@@ -42,7 +42,7 @@ Predict = Callable[[Sequence[Request]], list[Prediction]]
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """An item of one tile, its box in the photo's pixels, and the inner edges that cut it off (left, top ...)."""
+    """An item of one tile, its box in pixels of the photo, and which of the tile's edges cut it off (left, top ...)."""
 
     item: Values
     box: Pixels
@@ -154,7 +154,7 @@ def _found(
 
 
 def _cut_off(box: Pixels, crop: Crop, size: tuple[int, int]) -> tuple[bool, bool, bool, bool]:
-    """By which of the tile's edges the box ends; the photo's own border cuts nothing."""
+    """At which of the tile's edges the box ends; the border of the photo does not count."""
     near = _AT_EDGE * max(crop[2] - crop[0], crop[3] - crop[1])
     return (
         crop[0] > 0 and box[0] - crop[0] <= near,
@@ -190,7 +190,7 @@ def _shared(boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _roots(links: np.ndarray[Any, Any]) -> list[int]:
-    """The group of each member: what is linked, at however many removes, shares one."""
+    """The group of each member: members that are linked, directly or through others, share one."""
     from scipy.sparse.csgraph import connected_components
 
     return [int(label) for label in connected_components(links, directed=False)[1]] if len(links) else []
