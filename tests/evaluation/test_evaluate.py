@@ -9,7 +9,7 @@ import pytest
 from tests.evaluation.made import Told, answered, clause_cases, defect_cases, form_of
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError, DataError
-from vlm_ft.evaluation.evaluate import Case, Evaluation, RivalPlan, evaluate, rival_field
+from vlm_ft.evaluation.evaluate import Case, Evaluation, evaluate
 from vlm_ft.inference.request import BASE, Request
 
 
@@ -62,36 +62,6 @@ def test_json_tells_all() -> None:
     assert evaluation.cases[2].text == "Passage 2 of the contract."
 
 
-def test_rival_answers_one_field(tmp_path: Path) -> None:
-    cases = defect_cases(tmp_path, 24)
-    blind = Case(clause_cases()[0].example, {"kind": "pit"})
-    test = [*cases[18:], blind]
-    predictor = knower(cases)
-    predictor._tell = lambda request: Prediction.failed("no")
-    evaluation = evaluate(
-        predictor, "made", test, train=cases[:12], tune=cases[12:18], rival=RivalPlan(seconds=2.0, side=32)
-    )
-    assert evaluation.rival is not None
-    assert (evaluation.rival.field, evaluation.rival.side) == ("kind", 32)
-    assert {metric.field for metric in evaluation.systems["rival"]} == {"kind"}
-    answers = [row.answers["rival"].prediction for row in evaluation.cases]
-    assert answers[-1].error is not None
-    assert all(set(answer.values) == {"kind"} for answer in answers[:-1])
-
-
-def test_a_flag_is_the_rival_s_second_choice(tmp_path: Path) -> None:
-    cases = defect_cases(tmp_path, 6)
-    form = form_of("product_defects", cases).narrow(("passed", "findings"))
-    field = rival_field(form)
-    assert field is not None
-    assert field.name == "passed"
-    assert rival_field(form.narrow(("findings",))) is None
-    predictor = knower(cases)
-    predictor._card = predictor._card.model_copy(update={"form": form})
-    evaluation = evaluate(predictor, "made", cases, train=cases, rival=RivalPlan(seconds=0.5, side=32))
-    assert all(isinstance(row.answers["rival"].prediction.values["passed"], bool) for row in evaluation.cases)
-
-
 def test_mistakes_are_told() -> None:
     cases = clause_cases()
     predictor = knower(cases)
@@ -99,5 +69,3 @@ def test_mistakes_are_told() -> None:
         evaluate(predictor, "mode", cases)
     with pytest.raises(DataError, match="no test examples"):
         evaluate(predictor, "made", [])
-    with pytest.raises(DataError, match="no training example has an image"):
-        evaluate(predictor, "made", cases, train=cases, rival=RivalPlan(seconds=1.0))

@@ -1,53 +1,32 @@
-"""Compare an adapter with its bare base, the majority, and a rival classifier, on the `test` role."""
+"""Compare an adapter with its bare base and with its rivals, on the `test` role."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 
-from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Strict
-from vlm_ft.answers.metrics import WHOLE, Metric, case_score, majority, measure
-from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.kinds import Strict
+from vlm_ft.answers.metrics import WHOLE, Metric, case_score, measure
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.data.cases import Case
 from vlm_ft.errors import AdapterError, DataError, nearest
 from vlm_ft.evaluation.derived import incomplete, measure_derived
-from vlm_ft.evaluation.rival import MODEL, Flips, Labelled, train_rival
+from vlm_ft.evaluation.rivals import MAJORITY, RIVALS, Rival
+from vlm_ft.evaluation.rivals.lesson import Lesson
+from vlm_ft.evaluation.rivals.tower import Tower
 from vlm_ft.inference.request import BASE, Predictor, Request
 
-ADAPTER, MAJORITY, RIVAL = "adapter", "majority", "rival"
-SIDE = 224  # of the rival's images, in pixels, where the card states no limit
+ADAPTER = "adapter"
+FLOOR = {MAJORITY: RIVALS[MAJORITY]}
 
 Progress = Callable[[str, float, float], None]
-"""Called with a system's name, what is done and what there is: examples, or seconds of the rival's training."""
-
-
-@dataclass(frozen=True, slots=True)
-class RivalPlan:
-    """How the rival trains: the seconds that the adapter had; `side` in pixels (None: as the card's limit)."""
-
-    seconds: float
-    side: int | None = None
-    model: str = MODEL
-    flips: Flips = "horizontal"
-    seed: int = 0
-
-
-class RivalNote(Strict):
-    """What the rival was: its field, network, side in pixels, seconds of training, accuracy on tune (0..1)."""
-
-    field: str
-    model: str
-    side: int
-    seconds: float
-    accuracy: float | None
+"""Called with a system's name, the number of examples that it has answered, and of all."""
 
 
 class Answered(Strict):
@@ -78,7 +57,7 @@ class Evaluation(Strict):
     counts: dict[str, int]
     systems: dict[str, tuple[Metric, ...]]
     seconds: dict[str, float]
-    rival: RivalNote | None = None
+    settings: dict[str, str] = Field(default_factory=dict, description="how each rival was fitted")
     notes: tuple[str, ...] = ()
     cases: tuple[CaseRow, ...]
 
@@ -90,7 +69,9 @@ def evaluate(
     *,
     train: Sequence[Case] = (),
     tune: Sequence[Case] = (),
-    rival: RivalPlan | None = None,
+    rivals: Mapping[str, Rival] = FLOOR,
+    tower: Tower | None = None,
+    seconds: float = 60.0,
     ask_base: bool = True,
     chunk: int = 16,
     seed: int = 0,
@@ -98,11 +79,10 @@ def evaluate(
 ) -> Evaluation:
     """Ask the adapter its whole form as it is served, and the bare base likewise, `chunk` cases at a time.
 
-    The base gets the adapter's pixel limits, image-token limit and tiling. `train` gives the majority, and with
-    `tune` the rival, which answers the form's first image-level choice (else flag) from a case's first image.
-    Systems without `train` to learn from are left out. Intervals are over the groups of the examples. Raises
-    `AdapterError` for an adapter that is not resident and `DataError` where `test` is empty or the rival has nothing
-    to learn.
+    The base gets the adapter's pixel limits, image-token limit and tiling. The rivals learn from `train`, and from
+    `tune` for their choices, for at most `seconds` each; those that have nothing to learn or to answer are left out,
+    and without `train` all are. `tower` gives them the base's features. Intervals are over the groups of the examples. Raises `AdapterError` for an adapter that is not resident and
+    `DataError` where `test` is empty.
     """
     if adapter not in predictor.cards:
         raise AdapterError("", f"adapter {adapter!r} is not loaded", nearest(adapter, predictor.cards))
@@ -114,9 +94,9 @@ def evaluate(
         study.ask(BASE, predictor, Request(form=card.form, like=adapter), chunk)
     study.ask(ADAPTER, predictor, Request(adapter=adapter), chunk)
     if train:
-        values = majority(card.form, [case.values for case in train])
-        study.add(MAJORITY, [_answer(values)] * len(test), 0.0)
-    note = study.challenge(rival, card, train, tune) if rival is not None else None
+        lesson = Lesson(card.form, train, tune, [case.example for case in test], tower, seconds, seed)
+        for name, rival in rivals.items():
+            study.challenge(name, rival, lesson)
     return Evaluation(
         adapter=adapter,
         base=card.base.name,
@@ -125,17 +105,10 @@ def evaluate(
         counts={"train": len(train), "tune": len(tune), "test": len(test)},
         systems=study.figures,
         seconds=study.seconds,
-        rival=note,
+        settings=study.settings,
         notes=incomplete(card.form, study.follows),
         cases=study.rows(),
     )
-
-
-def rival_field(form: Form) -> FieldSpec | None:
-    """What a classifier can learn of a form: its first choice of several options, else its first flag."""
-    choices = [field for field in form.fields if isinstance(field.kind, Choice) and len(field.kind.options) > 1]
-    flags = [field for field in form.fields if isinstance(field.kind, Flag)]
-    return next(iter([*choices, *flags]), None)
 
 
 class _Study:
@@ -147,6 +120,7 @@ class _Study:
         self._progress = progress or (lambda system, done, total: None)
         self.figures: dict[str, tuple[Metric, ...]] = {}
         self.seconds: dict[str, float] = {}
+        self.settings: dict[str, str] = {}
         self._answers: dict[str, tuple[Form, list[Prediction]]] = {}
 
     def ask(self, system: str, predictor: Predictor, request: Request, chunk: int) -> None:
@@ -175,42 +149,13 @@ class _Study:
         self.seconds[system] = seconds
         self._answers[system] = form, predictions
 
-    def challenge(self, plan: RivalPlan, card: Card, train: Sequence[Case], tune: Sequence[Case]) -> RivalNote | None:
-        """Train the rival and let it answer; None where the form has no field for it."""
-        field = rival_field(self.form)
-        if field is None:
-            return None
-        labelled = _labelled(train, field.name)
-        if not labelled:
-            raise DataError("rival", f"no training example has an image and a label {field.name!r}", "leave it out")
-        side = plan.side or (round(math.sqrt(card.pixels[1])) if card.pixels else SIDE)
-        trained = train_rival(
-            labelled,
-            _labelled(tune, field.name),
-            plan.seconds,
-            side,
-            plan.seed,
-            lambda done, total: self._progress(RIVAL, done, total),
-            model=plan.model,
-            flips=plan.flips,
-        )
+    def challenge(self, name: str, rival: Rival, lesson: Lesson) -> None:
+        """Let a rival learn and answer, if it can."""
         start = time.monotonic()
-        images = [case.example.images[0] for case in self.test if case.example.images]
-        classes = iter(trained.predict(images))
-        predictions = [
-            _answer({field.name: _value(field, next(classes))})
-            if case.example.images
-            else Prediction.failed("no image to look at")
-            for case in self.test
-        ]
-        self.add(RIVAL, predictions, time.monotonic() - start, self.form.narrow((field.name,)))
-        return RivalNote(
-            field=field.name,
-            model=trained.model,
-            side=trained.side,
-            seconds=trained.seconds,
-            accuracy=trained.accuracy,
-        )
+        attempt = rival.attempt(lesson)
+        if attempt is not None:
+            self.add(name, attempt.predictions, time.monotonic() - start, attempt.form)
+            self.settings |= {name: attempt.settings} if attempt.settings else {}
 
     def rows(self) -> tuple[CaseRow, ...]:
         return tuple(
@@ -229,23 +174,6 @@ class _Study:
         )
 
 
-def _answer(values: Values) -> Prediction:
-    return Prediction(fields={name: FieldValue(value) for name, value in values.items()})
-
-
 def _answered(form: Form, truth: Values, prediction: Prediction) -> Answered:
     derived = replace(prediction, derived=form.derive(prediction.values))
     return Answered(prediction=derived, score=case_score(form, truth, prediction))
-
-
-def _labelled(cases: Sequence[Case], name: str) -> list[Labelled]:
-    """First image and class; a flag's class is "True" or "False"."""
-    return [
-        (case.example.images[0], str(case.values[name]))
-        for case in cases
-        if case.example.images and name in case.values
-    ]
-
-
-def _value(field: FieldSpec, label: str) -> Any:
-    return label == str(True) if isinstance(field.kind, Flag) else label

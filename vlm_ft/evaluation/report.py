@@ -12,8 +12,9 @@ from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
 from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, field_score
 from vlm_ft.evaluation.derived import in_words
-from vlm_ft.evaluation.evaluate import ADAPTER, MAJORITY, RIVAL, CaseRow, Evaluation
+from vlm_ft.evaluation.evaluate import ADAPTER, CaseRow, Evaluation
 from vlm_ft.evaluation.pictures import Picture, pictures_of
+from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.inference.request import BASE
 from vlm_ft.pages import filled
 
@@ -22,8 +23,7 @@ NO_ANSWER = "(no answer)"
 EXPLAINED = {
     BASE: "the same model without the adapter, asked the same questions",
     ADAPTER: "the model with the adapter",
-    MAJORITY: "always the most common answer of the training examples",
-    RIVAL: "a small convolutional network, trained from scratch on the same images",
+    **{name: rival.explanation for name, rival in RIVALS.items()},
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,24 +11,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from datasets_vision.augment import flips_of
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.data.cases import Dataset, load
 from vlm_ft.errors import AdapterError
 from vlm_ft.evaluation import report
 from vlm_ft.evaluation.evaluate import ADAPTER as SYSTEM
-from vlm_ft.evaluation.evaluate import Evaluation, RivalPlan, evaluate, rival_field
+from vlm_ft.evaluation.evaluate import FLOOR, Evaluation, evaluate
+from vlm_ft.evaluation.rivals import RIVALS
+from vlm_ft.evaluation.rivals.tower import Tower
 from vlm_ft.inference.engine import Engine
-from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
-
-LARGEST_SIDE = 448  # pixels: a convnet from scratch gains nothing from more
 
 
 def evaluate_run(
     folder: Path,
     *,
-    rival: bool = True,
+    rivals: bool = True,
     base: bool = True,
     batch_size: int = 16,
     console: Console | None = None,
@@ -40,7 +37,7 @@ def evaluate_run(
     """
     console = console or Console(stderr=True)
     run = Run(folder)
-    recipe, card, dataset = open_run(run)
+    card, dataset = open_run(run)
     engine = Engine.open([run.adapter], batch_size=batch_size)
     with _shown(console) as progress:
         evaluation = evaluate(
@@ -49,7 +46,9 @@ def evaluate_run(
             dataset.cases["test"],
             train=dataset.cases["train"],
             tune=dataset.cases["tune"],
-            rival=_rival(recipe, card, dataset, engine) if rival else None,
+            rivals=RIVALS if rivals else FLOOR,
+            tower=Tower(engine.base, card.limits) if rivals and engine.base.reader.sees else None,
+            seconds=float(card.training["seconds"]),
             ask_base=base,
             chunk=batch_size,
             progress=progress,
@@ -64,28 +63,15 @@ def evaluate_run(
     return evaluation
 
 
-def open_run(run: Run) -> tuple[Recipe, Card, Dataset]:
-    """The recipe, the card and the data of a finished run, in the roles that it trained with."""
+def open_run(run: Run) -> tuple[Card, Dataset]:
+    """The card and the data of a finished run, in the roles that it trained with."""
     if run.state == "empty":
         raise AdapterError(run.folder, f"not a run of vlm-ft train (no {run.recipe_file.name})", "give a run folder")
-    recipe, card = run.recipe, read_card(run.adapter)
-    dataset = load(recipe, run.splits)
+    card, dataset = read_card(run.adapter), load(run.recipe, run.splits)
     if dataset.form.fingerprint != card.form.fingerprint:
         problem = f"its data now fill form {dataset.form.fingerprint}, the adapter answers {card.form.fingerprint}"
         raise AdapterError(run.folder, problem, "restore the data, or train again")
-    return recipe, card, dataset
-
-
-def _rival(recipe: Recipe, card: Card, dataset: Dataset, engine: Engine) -> RivalPlan | None:
-    """The rival, with what the adapter had; None where it has nothing to learn."""
-    if rival_field(dataset.form) is None or not any(case.example.images for case in dataset.cases["train"]):
-        return None
-    return RivalPlan(
-        seconds=float(card.training["seconds"]),
-        side=_side(engine.base.reader.processor),
-        flips=flips_of(recipe.augment),
-        seed=recipe.training.seed,
-    )
+    return card, dataset
 
 
 def summary(evaluation: Evaluation) -> Table:
@@ -99,13 +85,6 @@ def summary(evaluation: Evaluation) -> Table:
             cells.append(f"{found.value:.3f}{interval}" if found else "-")
         table.add_row(metric.field, metric.name, str(metric.count), *cells)
     return table
-
-
-def _side(processor: Any) -> int:
-    """The side in pixels of the images that the adapter sees, as the rival gets them."""
-    size = getattr(getattr(processor, "image_processor", None), "size", None) or {}
-    area = size.get("longest_edge") or size.get("height", 224) * size.get("width", 224)
-    return min(LARGEST_SIDE, round(math.sqrt(area)))
 
 
 @contextmanager

@@ -1,0 +1,32 @@
+"""The rivals that an adapter has to beat, each shown beside it where its kind of field and of input occurs.
+
+They see the `train` examples, and `tune` for their choices, like the adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vlm_ft.evaluation.rivals import detector, linear, texts
+from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson
+
+MAJORITY = "majority"
+
+
+@dataclass(frozen=True)
+class Rival:
+    """`attempt` returns None where the rival has nothing to learn from, or no field to answer."""
+
+    explanation: str
+    attempt: Callable[[Lesson], Attempt | None]
+
+
+RIVALS = {
+    MAJORITY: Rival("always the most common answer of the training examples", texts.majority),
+    "probe": Rival("logistic regression on the features of the base's own frozen vision tower", linear.probe),
+    "detector": Rival("a small detection head on the feature map of the same frozen tower", detector.detector),
+    "words": Rival("logistic regression on the words and word pairs of the text (TF-IDF)", linear.words),
+    "neighbour": Rival("the reply to the most similar training text (TF-IDF)", texts.neighbour),
+    "first line": Rival("the first line of the text, copied: the title of a paper", texts.first_line),
+}

@@ -1,0 +1,51 @@
+"""What a rival learns from, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets_vision.example import Example
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.data.cases import Case
+from vlm_ft.evaluation.rivals.tower import Tower
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """`tower` is None for a base that sees nothing; `seconds` is the most that a rival may train for."""
+
+    form: Form
+    train: Sequence[Case]
+    tune: Sequence[Case]
+    test: Sequence[Example]
+    tower: Tower | None = None
+    seconds: float = 60.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One prediction per test example on the part of the form that the rival answers, and how it was fitted."""
+
+    form: Form
+    predictions: list[Prediction]
+    settings: str = ""
+
+    @classmethod
+    def of(cls, form: Form, columns: Mapping[str, Sequence[Any]], settings: str = "") -> Attempt | None:
+        """From a column of values per field, None where an example lacks the input; None without any column."""
+        if not columns:
+            return None
+        predictions = []
+        for row in zip(*columns.values(), strict=True):
+            values = {name: FieldValue(value) for name, value in zip(columns, row, strict=True) if value is not None}
+            predictions.append(Prediction(fields=values) if values else Prediction.failed("nothing to go by"))
+        return cls(form.narrow(tuple(columns)), predictions, settings)
+
+
+def text_of(example: Example) -> str:
+    """All turns of an example; "" where it has none."""
+    return "\n".join(turn.text for turn in example.turns)

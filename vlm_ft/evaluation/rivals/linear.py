@@ -1,0 +1,108 @@
+"""Logistic regression for every closed field: on the features of a frozen tower, and on the words of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from datasets_vision.example import Example
+from vlm_ft.answers.kinds import Choice, Flag
+from vlm_ft.data.cases import Case
+from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson, text_of
+
+PROBE_C = (0.01, 0.001, 0.1)
+WORDS_C = (10.0, 1.0, 100.0)
+"""Inverse strengths of regularization; the first is taken where no `tune` example can choose."""
+
+Encode = Callable[[Iterable[Example]], list[Any]]
+"""Examples to rows of features, None for an example without the input."""
+
+
+def probe(lesson: Lesson) -> Attempt | None:
+    """The frozen tower's features, mean and maximum over positions, of the first image."""
+    tower = lesson.tower
+    if tower is None:
+        return None
+
+    def encode(examples: Iterable[Example]) -> list[Any]:
+        listed = list(examples)
+        seen = [example.images[0] for example in listed if example.images]
+        rows = iter(tower.pooled(seen) if seen else ())
+        return [next(rows) if example.images else None for example in listed]
+
+    return _classified(lesson, encode, StandardScaler, PROBE_C)
+
+
+def words(lesson: Lesson) -> Attempt | None:
+    """TF-IDF of words and word pairs, with sublinear term frequency."""
+
+    def encode(examples: Iterable[Example]) -> list[Any]:
+        return [text_of(example) or None for example in examples]
+
+    return _classified(lesson, encode, lambda: TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), WORDS_C)
+
+
+def _classified(
+    lesson: Lesson, encode: Encode, features: Callable[[], Any], strengths: Sequence[float]
+) -> Attempt | None:
+    fields = [field.name for field in lesson.form.fields if isinstance(field.kind, Choice | Flag)]
+    train = encode(case.example for case in lesson.train) if fields else []
+    if all(row is None for row in train):
+        return None
+    tune, test = encode(case.example for case in lesson.tune), encode(lesson.test)
+    columns: dict[str, list[Any]] = {}
+    settings = []
+    for name in fields:
+        rows, labels = _labelled(train, lesson.train, name)
+        if rows:
+            model, chosen = _chosen(rows, labels, *_labelled(tune, lesson.tune, name), features, strengths)
+            columns[name] = _predicted(model, test)
+            settings.append(f"{name}: {chosen}")
+    return Attempt.of(lesson.form, columns, "; ".join(settings))
+
+
+def _labelled(rows: Sequence[Any], cases: Sequence[Case], name: str) -> tuple[list[Any], list[Any]]:
+    """The rows and labels of the cases that have both."""
+    pairs = zip(rows, cases, strict=True)
+    found = [(row, case.values[name]) for row, case in pairs if row is not None and name in case.values]
+    return [row for row, _ in found], [label for _, label in found]
+
+
+def _chosen(
+    rows: list[Any],
+    labels: list[Any],
+    tune_rows: list[Any],
+    tune_labels: list[Any],
+    features: Callable[[], Any],
+    strengths: Sequence[float],
+) -> tuple[Any, str]:
+    """The model of the best macro-F1 on `tune`, by regularization and class weights."""
+    if len(set(labels)) == 1:
+        return DummyClassifier().fit(rows, labels), "one class only"
+    best: tuple[float, Pipeline, str] | None = None
+    for weight, strength in product((None, "balanced"), strengths):
+        model = make_pipeline(features(), LogisticRegression(C=strength, class_weight=weight, max_iter=500))
+        model.fit(rows, labels)
+        chosen = f"C={strength:g}, {weight or 'equal'} class weights"
+        if not tune_rows:
+            return model, chosen
+        reached = float(f1_score(tune_labels, model.predict(tune_rows), average="macro", zero_division=0))
+        if best is None or reached > best[0]:
+            best = reached, model, chosen
+    assert best is not None
+    return best[1:]
+
+
+def _predicted(model: Any, rows: Sequence[Any]) -> list[Any]:
+    given = [row for row in rows if row is not None]
+    answers = iter(np.asarray(model.predict(given)).tolist() if given else ())
+    return [None if row is None else next(answers) for row in rows]

@@ -1,0 +1,58 @@
+"""Rivals that answer with what they have read: the usual answer, the nearest reply, the first line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from vlm_ft.answers import metrics
+from vlm_ft.answers.kinds import Text
+from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson, text_of
+
+CHUNK = 256  # test texts whose similarities to all training texts are held at a time
+
+
+def majority(lesson: Lesson) -> Attempt | None:
+    """The most common value of every field (`metrics.majority`)."""
+    values = metrics.majority(lesson.form, [case.values for case in lesson.train])
+    return Attempt.of(lesson.form, {name: [value] * len(lesson.test) for name, value in values.items()})
+
+
+def neighbour(lesson: Lesson) -> Attempt | None:
+    """For every free text, that of the training example whose words and word pairs are most similar (cosine)."""
+    columns: dict[str, list[Any]] = {}
+    for name in _free(lesson):
+        known = [case for case in lesson.train if name in case.values and text_of(case.example)]
+        if not known:
+            continue
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        train = vectorizer.fit_transform([text_of(case.example) for case in known])
+        test = vectorizer.transform([text_of(example) for example in lesson.test])
+        nearest = [
+            int(place)
+            for start in range(0, len(lesson.test), CHUNK)
+            for place in np.asarray((test[start : start + CHUNK] @ train.T).argmax(axis=1)).ravel()
+        ]
+        columns[name] = [
+            known[place].values[name] if text_of(example) else None
+            for place, example in zip(nearest, lesson.test, strict=True)
+        ]
+    return Attempt.of(lesson.form, columns)
+
+
+def first_line(lesson: Lesson) -> Attempt | None:
+    """For every free text, the first of several lines that were read, cut to the field's length."""
+    lines = [text_of(example).strip().splitlines() for example in lesson.test]
+    if not any(len(found) > 1 for found in lines):
+        return None
+    free = _free(lesson).items()
+    return Attempt.of(
+        lesson.form, {name: [found[0][:most] if found else None for found in lines] for name, most in free}
+    )
+
+
+def _free(lesson: Lesson) -> dict[str, int]:
+    """The free texts of the form, and the most characters of each."""
+    return {field.name: field.kind.max_length for field in lesson.form.fields if isinstance(field.kind, Text)}

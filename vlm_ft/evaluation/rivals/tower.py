@@ -1,0 +1,90 @@
+"""The frozen vision tower of a base as a feature extractor."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import ModulesToSaveWrapper
+from torch import Tensor, nn
+
+from datasets_vision.example import Picture
+from vlm_ft.bases.limits import Limits
+from vlm_ft.bases.load import Base
+from vlm_ft.conversation import opened
+
+BATCH = 16  # images, where every image is one square of the same size
+
+
+class Tower:
+    """Features before the projector, as the base was published: adapters that sit on it are switched off."""
+
+    def __init__(self, base: Base, limits: Limits | None = None) -> None:
+        self._base = base
+        self._reader = base.reader.limited(limits or Limits())
+        self._accepted = set(inspect.signature(base.model.get_image_features).parameters)
+
+    def pooled(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
+        """Mean and maximum over the positions of each image, (images, 2 * channels)."""
+        rows = [torch.cat([one.flatten(1).mean(1), one.flatten(1).amax(1)]) for one in self._maps(pictures)]
+        return torch.stack(rows).numpy()
+
+    def grids(self, pictures: Sequence[Picture]) -> Tensor | None:
+        """The feature maps (images, channels, height, width) in half precision; None where they are not one grid."""
+        maps = [_grid(one) for one in self._maps(pictures)]
+        found = [one.half() for one in maps if one is not None]
+        return torch.stack(found) if len({one.shape for one in found}) == 1 and len(found) == len(maps) else None
+
+    @torch.inference_mode()
+    def _maps(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
+        """Features of each image: (channels, height, width) of a convolutional tower, otherwise (channels, positions).
+
+        Images that a family cuts into tiles or scales freely are read one at a time: all rows are then of one image.
+        """
+        size = BATCH if self._base.family.pixel_limits == "fixed" else 1
+        with _bare(self._base.model):
+            for start in range(0, len(pictures), size):
+                features = self._features(pictures[start : start + size])
+                if features.ndim == 4:
+                    yield from features
+                elif size > 1:
+                    yield from features.transpose(1, 2)
+                else:
+                    yield features.reshape(-1, features.shape[-1]).T
+
+    def _features(self, pictures: Sequence[Picture]) -> Tensor:
+        photos = self._reader.fitted([opened(picture) for picture in pictures])
+        inputs = self._reader.processor.image_processor(images=photos, return_tensors="pt")
+        accepted = {key: value.to(self._base.device) for key, value in inputs.items() if key in self._accepted}
+        accepted["pixel_values"] = accepted["pixel_values"].to(self._base.model.dtype)
+        features: Tensor = self._base.model.get_image_features(**accepted).last_hidden_state
+        return features.float().cpu()
+
+
+def _grid(features: Tensor) -> Tensor | None:
+    """As a square map where the positions are one, after a class token if there is one."""
+    if features.ndim == 3:
+        return features
+    positions = features.shape[1]
+    side = math.isqrt(positions)
+    if positions - side**2 not in (0, 1):
+        return None
+    return features[:, positions - side**2 :].reshape(-1, side, side)
+
+
+@contextmanager
+def _bare(model: nn.Module) -> Iterator[None]:
+    layers = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer | ModulesToSaveWrapper)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
