@@ -16,7 +16,21 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from vlm_ft.cli import base, data
-from vlm_ft.cli.options import Adapters, Out, RecipeName, Set, TaskFile, console, file_of, folders, recipe_of
+from vlm_ft.cli.options import (
+    Adapters,
+    Goals,
+    Out,
+    RecipeName,
+    Results,
+    Set,
+    TaskFile,
+    command_line,
+    console,
+    file_of,
+    folders,
+    goals_of,
+    recipe_of,
+)
 from vlm_ft.errors import UserError
 
 USER_ERROR = 2
@@ -119,24 +133,38 @@ def train(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="a run folder of vlm-ft train")],
-    rival: Annotated[
-        bool, typer.Option(help="train a timm convnet for the same time, where images have a class")
-    ] = True,
+    rivals: Annotated[bool, typer.Option(help="train the rivals: a probe of the frozen tower, TF-IDF, ...")] = True,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     base: Annotated[bool, typer.Option(help="ask the bare base, too")] = True,
+    results: Results = None,
+    goal: Goals = None,
 ) -> None:
-    """Compare adapter, bare base, majority class and a classifier on `test`; write JSON, Markdown and HTML."""
+    """Compare the adapter with the bare base and its rivals on `test`; write JSON, Markdown and HTML."""
+    from vlm_ft.adapters import read_card
+    from vlm_ft.evaluation.results import record, results_of
     from vlm_ft.evaluation.run import evaluate_run
+    from vlm_ft.runs import Run
 
-    evaluate_run(run, rival=rival, base=base, batch_size=batch_size, console=console())
+    goals = goals_of(goal)
+    evaluation = evaluate_run(run, rivals=rivals, base=base, batch_size=batch_size, console=console())
+    if results:
+        record(results_of(evaluation, read_card(Run(run).adapter), command_line(), goals), results)
 
 
 @app.command()
-def figures(runs: Annotated[list[Path], typer.Argument(help="run folders that vlm-ft evaluate has been at")]) -> None:
-    """Print the figures of many runs as one Markdown table."""
-    from vlm_ft.evaluation.figures import figures as table
+def figures(
+    results: Annotated[Path, typer.Argument(help="a file of --results")] = Path("recipes/results.json"),
+    write: Annotated[
+        Path | None, typer.Option(help="a page that takes the table between <!-- results --> and its end")
+    ] = None,
+) -> None:
+    """Print the results of many runs as one Markdown table, or put it into a page."""
+    from vlm_ft.evaluation.results import quoted, read_results, table
 
-    print(table(runs))
+    if write:
+        write.write_text(quoted(write.read_text(encoding="utf-8"), read_results(results)), encoding="utf-8")
+    else:
+        print(table(read_results(results)))
 
 
 @app.command()
@@ -146,11 +174,27 @@ def crossval(
     folds: Annotated[int, typer.Option(min=2)] = 3,
     vary: Annotated[list[str] | None, typer.Option(help="key=value of one variant; may be repeated")] = None,
     settings: Set = None,
+    base: Annotated[bool, typer.Option(help="ask the bare base, too")] = True,
+    results: Results = None,
+    goal: Goals = None,
 ) -> None:
     """Train and test variants of a recipe on the same grouped folds; what is finished is kept."""
-    from vlm_ft.evaluation.crossval import crossval as run
+    from vlm_ft.evaluation.results import record
+    from vlm_ft.experiments.crossval import crossval as run
 
-    run(file_of(recipe, settings), out, folds=folds, variants=vary or [], settings=settings or [], console=console())
+    found = run(
+        file_of(recipe, settings),
+        out,
+        folds=folds,
+        variants=vary or [],
+        settings=settings or [],
+        console=console(),
+        command=command_line(),
+        goals=goals_of(goal),
+        base=base,
+    )
+    if results:
+        record(found, results)
 
 
 @app.command("learning-curve")
@@ -165,8 +209,8 @@ def learning_curve(
     settings: Set = None,
 ) -> None:
     """How many photos do I need? Train on 25, 50, 100, 200 and all examples; draw and foretell the curve."""
-    from vlm_ft.evaluation.learning_curve import SIZES
-    from vlm_ft.evaluation.learning_curve import learning_curve as run
+    from vlm_ft.experiments.learning_curve import SIZES
+    from vlm_ft.experiments.learning_curve import learning_curve as run
 
     place, asked = file_of(recipe, settings), sizes or SIZES
     run(place, out, console=console(), sizes=asked, repeats=repeats, target=target, settings=settings or [])
@@ -185,7 +229,7 @@ def compare_tiling(
 ) -> None:
     """One adapter on large photos, whole and by the tile: figures, and recall by the objects' area."""
     from datasets_vision.source import Source
-    from vlm_ft.evaluation.tiled import compare_tiling as run
+    from vlm_ft.experiments.tiled import compare_tiling as run
     from vlm_ft.recipe import Tiling
 
     tiling, source = Tiling(side=side, overlap=overlap), Source(path=photos)

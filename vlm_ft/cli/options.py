@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,8 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="key=value laid ove
 TaskFile = Annotated[Path | None, typer.Option("--task", help="a Python file of yours that defines TASK")]
 Out = Annotated[Path | None, typer.Option("--out", help="the run's folder [runs/<recipe name>]")]
 Adapters = Annotated[list[Path], typer.Option("--adapter", help="an adapter or run folder; may be repeated")]
+Results = Annotated[Path | None, typer.Option("--results", help="a JSON file that takes the figures, too")]
+Goals = Annotated[list[str] | None, typer.Option("--goal", help="FIELD.METRIC=VALUE to aim at; may be repeated")]
 
 
 def console() -> Console:
@@ -47,3 +51,20 @@ def folders(places: list[Path]) -> list[Path]:
     from vlm_ft.adapters import adapter_folder
 
     return [adapter_folder(place) for place in places]
+
+
+def goals_of(goals: list[str] | None) -> dict[str, float]:
+    """The value to aim at of each ``field.metric``."""
+    found = {}
+    for goal in goals or []:
+        figure, _, value = goal.rpartition("=")
+        try:
+            found[figure] = float(value)
+        except ValueError:
+            raise typer.BadParameter(f"{goal!r} is not FIELD.METRIC=VALUE", param_hint="--goal") from None
+    return found
+
+
+def command_line() -> str:
+    """The command that is running, as it would be typed."""
+    return shlex.join(["vlm-ft", *sys.argv[1:]])

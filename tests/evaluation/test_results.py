@@ -1,0 +1,62 @@
+"""Results are added, replaced by key, and quoted between markers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.evaluation.made import Told, answered, card_of, clause_cases, form_of
+from vlm_ft.errors import DataError
+from vlm_ft.evaluation.evaluate import evaluate
+from vlm_ft.evaluation.results import END, START, Result, quoted, read_results, record, results_of, table
+
+
+def result(field: str = "kind", value: float = 0.5, command: str = "vlm-ft evaluate runs/a", **more: object) -> Result:
+    content = {"set": "steel", "recipe": "steel_voc", "field": field, "metric": "macro_f1", "value": value}
+    content |= {"low": 0.4, "high": 0.6, "n": 90, "minutes": 3.0, "rivals": {"majority": 0.1}, "command": command}
+    return Result.model_validate({**content, **more})
+
+
+def test_the_main_figure_of_every_field_is_kept_beside_its_rivals() -> None:
+    cases = clause_cases()
+    form = form_of("legal_documents", cases)
+    evaluation = evaluate(Told(form, lambda request: answered(cases[0].values)), "made", cases, train=cases)
+    card = card_of(form).model_copy(update={"training": {"seconds": 90.0}})
+    found = results_of(evaluation, card, "vlm-ft evaluate run", {"risk.macro_f1": 0.9})
+    assert [(one.field, one.metric) for one in found] == [
+        ("clause_type", "macro_f1"),
+        ("risk", "macro_f1"),
+        ("summary", "rouge_l"),
+    ]
+    assert [one.goal for one in found] == [None, 0.9, None]
+    assert {(one.set, one.recipe, one.n, one.minutes) for one in found} == {("drawn", "made", 6, 1.5)}
+    assert all(set(one.rivals) == {"base", "majority"} for one in found)
+
+
+def test_a_newer_figure_replaces_the_older_one_and_keeps_its_goal(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    record([result(goal=0.8), result("passed")], file)
+    folded = result(command="vlm-ft crossval steel_voc --out cv", value=0.7)
+    record([result(value=0.9, command="vlm-ft evaluate runs/b"), folded], file)
+    replaced = result(value=0.9, command="vlm-ft evaluate runs/b", goal=0.8)
+    assert read_results(file) == [replaced, result("passed"), folded]
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_the_table_stands_between_the_markers() -> None:
+    page = quoted(f"# Title\n{START}\nold\n{END}\nmore\n", [result()])
+    assert page == f"# Title\n{START}\n{table([result()])}\n{END}\nmore\n"
+    assert quoted(page, [result()]) == page
+    assert "**0.500** (0.400 to 0.600) | majority 0.100 |  | 3.0 |" in page
+    with pytest.raises(DataError, match="lacks the markers"):
+        quoted("# Title", [result()])
+
+
+@pytest.mark.parametrize("content", ["[{", '[{"set": "steel"}]', None])
+def test_a_file_that_does_not_fit_is_refused(content: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(DataError, match=r"results\.json"):
+        read_results(file)
