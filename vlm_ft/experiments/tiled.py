@@ -24,7 +24,7 @@ from vlm_ft.answers.task import Task, Values
 from vlm_ft.data.cases import Labelled, labelled, narrowed
 from vlm_ft.data.tiles import lengthened, require_boxes
 from vlm_ft.errors import DataError, FormError
-from vlm_ft.evaluation.by_area import AreaRecall, quantile_bins, recall_by_area
+from vlm_ft.experiments.by_area import AreaRecall, quantile_bins, recall_by_area
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Predictor, Request
 from vlm_ft.recipe import Tiling

@@ -12,7 +12,8 @@ import yaml
 from rich.console import Console
 
 from vlm_ft.errors import RecipeError
-from vlm_ft.evaluation import learning_curve as curves
+from vlm_ft.experiments import learning_curve as curves
+from vlm_ft.experiments import trial
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.run import train
 
@@ -47,7 +48,7 @@ def test_a_curve_goes_on_where_it_stopped(
             file, out, console=quiet, sizes=(6, 3, 99), repeats=1, target=0.9, settings=settings
         )
 
-    monkeypatch.setattr(curves, "train", counted)
+    monkeypatch.setattr(trial, "train", counted)
     stop = True
     with pytest.raises(StoppedError):
         curve()
@@ -68,5 +69,5 @@ def test_a_curve_goes_on_where_it_stopped(
     assert "foretold" in (out / "learning_curve.md").read_text()
     assert (out / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
-    with pytest.raises(RecipeError, match=r"training\.learning_rate was 0.005, and is 0.5 now"):
+    with pytest.raises(RecipeError, match=r"learning_rate was 0\.005, and is 0\.5 now"):
         curve("training.learning_rate=0.5")

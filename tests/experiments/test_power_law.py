@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vlm_ft.evaluation.power_law import Point, PowerLaw, doubts
+from vlm_ft.experiments.power_law import Point, PowerLaw, doubts
 
 SIZES = (25, 50, 100, 200, 400)
 

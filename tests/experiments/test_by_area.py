@@ -11,8 +11,8 @@ from rich.console import Console
 from datasets_vision.source import Source
 from vlm_ft.answers.kinds import Items
 from vlm_ft.errors import DataError
-from vlm_ft.evaluation.by_area import quantile_bins, recall_by_area
-from vlm_ft.evaluation.tiled import Comparison, compare_tiling
+from vlm_ft.experiments.by_area import quantile_bins, recall_by_area
+from vlm_ft.experiments.tiled import Comparison, compare_tiling
 from vlm_ft.recipe import Tiling
 from vlm_ft.tasks import TASKS
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +10,17 @@ from statistics import fmean, variance
 from rich.console import Console
 from rich.table import Table
 
-from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Kind, Strict, Text
+from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.metrics import LOWER_IS_BETTER, WHOLE, Metric
-from vlm_ft.data.cases import Dataset, load
+from vlm_ft.data.cases import load
 from vlm_ft.errors import DataError
-from vlm_ft.evaluation.evaluate import ADAPTER, MAJORITY
-from vlm_ft.evaluation.power_law import Foretold, Needed, Point, PowerLaw, doubts
-from vlm_ft.evaluation.run import evaluate_run
+from vlm_ft.evaluation.evaluate import ADAPTER
+from vlm_ft.evaluation.results import MAIN
+from vlm_ft.evaluation.rivals import MAJORITY
+from vlm_ft.experiments.power_law import Foretold, Needed, Point, PowerLaw, doubts
+from vlm_ft.experiments.trial import Trial, trial
 from vlm_ft.recipe import load_recipe
 from vlm_ft.runs import Run
-from vlm_ft.training.run import train
 
 SIZES = (25, 50, 100, 200)
 RESULTS = "learning_curve"
@@ -55,15 +55,6 @@ class LearningCurve(Strict):
     main: tuple[str, ...]
 
 
-class _Trained(Strict):
-    """What one finished training keeps."""
-
-    examples: int
-    seconds: float
-    adapter: tuple[Metric, ...]
-    majority: tuple[Metric, ...]
-
-
 def learning_curve(
     recipe: Path,
     out: Path,
@@ -89,16 +80,17 @@ def learning_curve(
     if left := sorted(set(sizes) - set(counts)):
         told = ", ".join(map(str, left))
         console.print(f"sizes left out: {told}; there are {most} training examples, and all are a size", markup=False)
-    trained: list[list[_Trained]] = []
+    trained: list[list[Trial]] = []
     for size in [*counts, None]:
         runs = [_point(recipe, out, settings, size, repeat, console) for repeat in range(repeats)]
         trained.append(runs)
+    curves = tuple(_curves(trained, target))
     curve = LearningCurve(
         recipe=base.name,
         counts=dataset.counts,
         repeats=repeats,
-        curves=tuple(_curves(trained, target)),
-        main=_main(dataset),
+        curves=curves,
+        main=tuple(entry.name for entry in curves if entry.metric in MAIN),
     )
     (out / f"{RESULTS}.json").write_text(curve.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (out / f"{RESULTS}.md").write_text(markdown(curve), encoding="utf-8")
@@ -110,37 +102,21 @@ def learning_curve(
     return curve
 
 
-def _point(
-    recipe: Path, out: Path, settings: Sequence[str], size: int | None, repeat: int, console: Console
-) -> _Trained:
+def _point(recipe: Path, out: Path, settings: Sequence[str], size: int | None, repeat: int, console: Console) -> Trial:
     """Train and test at one size, or take what an earlier call finished."""
-    run = out / (f"{'all' if size is None else size}" + (f"-{repeat}" if repeat else ""))
+    run = Run(out / (f"{'all' if size is None else size}" + (f"-{repeat}" if repeat else "")))
     overlay = [*settings, *([] if size is None else [f"splits.train_examples={size}"])]
     if repeat:
         overlay += [f"splits.subset_seed={repeat}", f"training.seed={repeat}"]
-    loaded = load_recipe(recipe, overlay)
-    resumed, kept = Run(run).holds(loaded), run / "point.json"
-    if kept.exists():
-        return _Trained.model_validate_json(kept.read_text(encoding="utf-8"))
-    if not resumed:
-        run.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(Run(out).splits, Run(run).splits)  # the same roles at every size
+    if not run.splits.exists():
+        run.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(Run(out).splits, run.splits)  # the same roles at every size
     console.rule(f"{'all' if size is None else size} examples")
-    folder = train(loaded, run, resume=resumed, console=console)
-    evaluation = evaluate_run(run, rival=False, base=False, console=console)
-    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    point = _Trained(
-        examples=evaluation.counts["train"],
-        seconds=float(card["training"]["seconds"]),
-        adapter=evaluation.systems[ADAPTER],
-        majority=evaluation.systems[MAJORITY],
-    )
-    kept.write_text(point.model_dump_json(indent=2), encoding="utf-8")
-    return point
+    return trial(run, load_recipe(recipe, overlay), console)
 
 
-def _curves(trained: Sequence[Sequence[_Trained]], target: float | None) -> list[FieldCurve]:
-    keys = [(metric.field, metric.name) for metric in trained[-1][0].adapter if metric.field != WHOLE]
+def _curves(trained: Sequence[Sequence[Trial]], target: float | None) -> list[FieldCurve]:
+    keys = [key for key in _metrics(trained[-1][0], ADAPTER) if key[0] != WHOLE]
     curves = []
     for field, name in keys:
         points = tuple(_measured(runs, field, name) for runs in trained)
@@ -161,16 +137,17 @@ def _curves(trained: Sequence[Sequence[_Trained]], target: float | None) -> list
     return curves
 
 
-def _measured(runs: Sequence[_Trained], field: str, name: str) -> Point:
+def _measured(runs: Sequence[Trial], field: str, name: str) -> Point:
     """The mean over the repeats; its interval has the test set's chance and the repeats' spread."""
-    found = [_metric(run.adapter, field, name) for run in runs]
-    floor = [metric.value for run in runs for metric in run.majority if (metric.field, metric.name) == (field, name)]
+    found = [_metrics(run, ADAPTER)[field, name] for run in runs]
+    floors = [_metrics(run, MAJORITY).get((field, name)) for run in runs]
+    floor = [metric.value for metric in floors if metric is not None]
     value = fmean(metric.value for metric in found)
     spread = 1.96 * (variance(metric.value for metric in found) / len(found)) ** 0.5 if len(found) > 1 else 0.0
     below = fmean(metric.value - metric.low for metric in found)
     above = fmean(metric.high - metric.value for metric in found)
     return Point(
-        examples=round(fmean(run.examples for run in runs)),
+        examples=round(fmean(run.evaluation.counts["train"] for run in runs)),
         value=value,
         low=max(0.0, value - float((below**2 + spread**2) ** 0.5)),
         high=value + float((above**2 + spread**2) ** 0.5),
@@ -179,26 +156,8 @@ def _measured(runs: Sequence[_Trained], field: str, name: str) -> Point:
     )
 
 
-def _metric(metrics: Sequence[Metric], field: str, name: str) -> Metric:
-    return next(metric for metric in metrics if (metric.field, metric.name) == (field, name))
-
-
-def _main(dataset: Dataset) -> tuple[str, ...]:
-    return tuple(f"{field.name}.{_main_metric(field.kind)}" for field in dataset.form.fields)
-
-
-def _main_metric(kind: Kind) -> str:
-    match kind:
-        case Choice() | Flag():
-            return "macro_f1"
-        case Integer():
-            return "mae"
-        case Text():
-            return "rouge_l"
-        case BoxKind():
-            return "iou"
-        case Items():
-            return "f1"
+def _metrics(trial: Trial, system: str) -> dict[tuple[str, str], Metric]:
+    return {(metric.field, metric.name): metric for metric in trial.evaluation.systems[system]}
 
 
 def draw(curve: LearningCurve, path: Path) -> None:

@@ -1,0 +1,90 @@
+"""A cross-validation resumes where it stopped, and refuses what it would override."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from vlm_ft.errors import DataError, RecipeError
+from vlm_ft.evaluation.results import Result, read_results
+from vlm_ft.experiments import crossval as folds
+from vlm_ft.experiments import trial
+from vlm_ft.recipe import Recipe
+from vlm_ft.runs import Run
+from vlm_ft.training.run import train
+
+Recipes = Callable[..., Recipe]
+
+
+class StoppedError(Exception):
+    """Stands for Ctrl-C."""
+
+
+def test_a_stopped_cross_validation_resumes(
+    recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tmp_path / "trial.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump(recipe_of("qwen3_vl").model_dump(mode="json")), encoding="utf-8")
+    trained: list[str] = []
+
+    def counted(recipe: Recipe, run: Path, **options: Any) -> Path:
+        if len(trained) == 1 and stop:
+            raise StoppedError
+        trained.append(run.name)
+        return train(recipe, run, **options)
+
+    def cross() -> list[Result]:
+        return folds.crossval(file, out, folds=2, variants=[], settings=["fields=[kind]"], console=quiet)
+
+    monkeypatch.setattr(trial, "train", counted)
+    stop = True
+    with pytest.raises(StoppedError):
+        cross()
+    stop = False
+    rows = cross()
+    assert trained == ["recipe-fold0", "recipe-fold1"]
+    assert cross() == rows
+    assert len(trained) == 2
+    assert read_results(out / folds.RESULTS) == rows
+    (row,) = rows
+    assert (row.field, row.metric, row.n) == ("kind", "macro_f1", 20)
+    assert row.low <= row.value <= row.high
+    assert set(row.rivals) == {"majority", "probe"}
+    tested = [_tested(out / name) for name in trained]
+    assert tested[0].isdisjoint(tested[1])
+    assert len(tested[0] | tested[1]) == 20
+
+
+def _tested(run: Path) -> set[str]:
+    lines = map(json.loads, (run / "splits.jsonl").read_text().splitlines())
+    return {line["group"] for line in lines if line["role"] == "test"}
+
+
+@pytest.mark.parametrize(
+    ("variants", "settings", "says"),
+    [
+        (["adapter.rank=4", "adapter.rank=4"], [], "given twice"),
+        ([], ["splits.folds=5"], "is set by --folds"),
+        (["splits.fold=1"], [], "is set by --folds"),
+    ],
+)
+def test_a_crossval_refuses_what_it_would_overrule(
+    variants: list[str], settings: list[str], says: str, quiet: Console, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=says):
+        folds.crossval(tmp_path, tmp_path, folds=2, variants=variants, settings=settings, console=quiet)
+
+
+def test_a_spoilt_evaluation_is_refused(run_of: Callable[..., Path], quiet: Console, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(run_of("qwen3_vl"), tmp_path / "run"))
+    run.evaluation.mkdir(exist_ok=True)
+    (run.evaluation / "evaluation.json").write_text('{"adapter"')
+    with pytest.raises(DataError, match=r"evaluation\.json: cannot be read .*delete it"):
+        trial.trial(run, run.recipe, quiet)

@@ -1,0 +1,1 @@
+"""What is learned from several runs: cross-validation, learning curves, comparisons."""

@@ -1,0 +1,94 @@
+"""Cross-validation: variants of a recipe, trained and tested on the same grouped folds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+from rich.table import Table
+
+from vlm_ft.errors import RecipeError
+from vlm_ft.evaluation.results import Result, record, results_of
+from vlm_ft.experiments.trial import trial
+from vlm_ft.recipe import Recipe, load_recipe
+from vlm_ft.runs import Run
+
+RESULTS = "results.json"
+OWN = ("splits.folds", "splits.fold")
+"""Settings that a cross-validation makes itself."""
+
+
+def crossval(
+    recipe: Path,
+    out: Path,
+    *,
+    folds: int,
+    variants: Sequence[str],
+    settings: Sequence[str],
+    console: Console,
+    command: str = "vlm-ft crossval",
+    goals: Mapping[str, float] | None = None,
+    base: bool = False,
+) -> list[Result]:
+    """Train each variant (a ``key=value`` setting, "" for the recipe as it is) on each fold; evaluate on the rest.
+
+    A figure is the mean over the folds, and so are those of the rivals (with `base` the bare base, too); `low` and
+    `high` are the lowest and the highest fold; `n` are the test examples of all folds. They are written to
+    ``results.json`` in `out`, where what is finished is kept. Raises `RecipeError` for a variant given twice, a
+    setting of the folds, or where `out` holds runs of another recipe.
+    """
+    _refuse(variants, settings)
+    runs: list[tuple[str, Run, Recipe]] = []  # all are read before the first is trained
+    for variant in variants or [""]:
+        for fold in range(folds):
+            name = f"{variant.replace('=', '-').replace(' ', '') or 'recipe'}-fold{fold}"
+            overlay = [*settings, *([variant] if variant else []), f"splits.folds={folds}", f"splits.fold={fold}"]
+            runs.append((variant, Run(out / name), load_recipe(recipe, overlay)))
+    found: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
+    for variant, run, loaded in runs:
+        tested = trial(run, loaded, console, rivals=True, base=base)
+        for result in results_of(tested.evaluation, tested.card, command, goals):
+            found[variant, result.field, result.metric].append(result)
+    results = [_pooled(variant, results) for (variant, *_), results in found.items()]
+    record(results, out / RESULTS)
+    console.print(_table(results))
+    return results
+
+
+def _refuse(variants: Sequence[str], settings: Sequence[str]) -> None:
+    for setting in (*settings, *variants):
+        if setting.partition("=")[0].strip() in OWN:
+            raise RecipeError(setting, "is set by --folds, fold by fold", "leave it out")
+    repeated = [variant for variant in variants if list(variants).count(variant) > 1]
+    if repeated:
+        raise RecipeError(f"--vary {repeated[0]}", "given twice", "leave one out")
+
+
+def _pooled(variant: str, folds: Sequence[Result]) -> Result:
+    """The mean of the folds; a rival counts where every fold has it."""
+    values = [fold.value for fold in folds]
+    rivals = [name for name in folds[0].rivals if all(name in fold.rivals for fold in folds)]
+    return folds[0].model_copy(
+        update={
+            "recipe": f"{folds[0].recipe} {variant}".strip(),
+            "value": fmean(values),
+            "low": min(values),
+            "high": max(values),
+            "n": sum(fold.n for fold in folds),
+            "minutes": round(fmean(fold.minutes for fold in folds), 2),
+            "rivals": {name: fmean(fold.rivals[name] for fold in folds) for name in rivals},
+        }
+    )
+
+
+def _table(results: Sequence[Result]) -> Table:
+    rivals = list(dict.fromkeys(name for result in results for name in result.rivals))
+    table = Table("recipe", "field", "metric", "mean", "lowest", "highest", *rivals, "minutes")
+    for result in results:
+        figures = [result.value, result.low, result.high, *(result.rivals.get(name) for name in rivals)]
+        cells = ["-" if figure is None else f"{figure:.3f}" for figure in figures]
+        table.add_row(result.recipe, result.field, result.metric, *cells, f"{result.minutes:.1f}")
+    return table

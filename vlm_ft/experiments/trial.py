@@ -1,0 +1,44 @@
+"""One run of an experiment: trained and evaluated once, whatever interrupts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from vlm_ft.adapters import Card, read_card
+from vlm_ft.errors import DataError
+from vlm_ft.evaluation.evaluate import Evaluation
+from vlm_ft.evaluation.run import evaluate_run
+from vlm_ft.recipe import Recipe
+from vlm_ft.runs import Run
+from vlm_ft.training.run import train
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished run: its evaluation and its adapter's card."""
+
+    evaluation: Evaluation
+    card: Card
+
+
+def trial(run: Run, recipe: Recipe, console: Console, *, rivals: bool = False, base: bool = False) -> Trial:
+    """Train and evaluate; what an earlier call has finished is kept, and what it began is resumed.
+
+    Raises `RecipeError` where the folder holds a run of another recipe, and `DataError` for a spoilt evaluation.
+    """
+    resume, kept = run.holds(recipe), run.evaluation / "evaluation.json"
+    if run.state != "finished":
+        train(recipe, run.folder, resume=resume, console=console)
+    if kept.exists():
+        try:
+            evaluation = Evaluation.model_validate_json(kept.read_bytes())
+        except ValidationError as error:
+            raise DataError(
+                kept, "cannot be read as an evaluation", "delete it, and the run is tested again"
+            ) from error
+    else:
+        evaluation = evaluate_run(run.folder, rivals=rivals, base=base, console=console)
+    return Trial(evaluation, read_card(run.adapter))
