@@ -37,7 +37,14 @@ class Verdict(Answer):
 def read(label):
     return {} if label.objects is None else {"verdict": "bad" if label.objects else "good"}
 
-TASK = Task("my_task", "My task", Verdict, "Judge the part.", read, Verdict(verdict="bad"))
+TASK = Task(
+    name="my_task",
+    title="My task",
+    answer=Verdict,
+    instruction="Judge the part.",
+    read=read,
+    sample=Verdict(verdict="bad"),
+)
 """
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from datasets_vision.example import Label, LabelledObject
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, Items, Text
+from vlm_ft.answers.kinds import Items, Text
 from vlm_ft.answers.observation import observed
 from vlm_ft.answers.task import Task, items
 from vlm_ft.errors import RecipeError
@@ -77,13 +77,12 @@ def test_every_reading_fits_the_form_that_it_fills(task: Task) -> None:
 )
 def test_items_are_the_largest_first_and_bounded(task: Task, field: object) -> None:
     spec = field.kind  # type: ignore[attr-defined]
-    name = next(part.name for part in spec.fields if part.kind == Choice(options=()))
     things = tuple(LabelledObject(str(side), (0, 0, side, side)) for side in range(1, spec.max_items + 6))
-    rows = items(things, spec, name)
+    rows = items(things, spec)
     sides = [row["box"][2] for row in rows]
     assert len(rows) == spec.max_items
     assert sides == sorted(sides, reverse=True)
-    assert rows == items(tuple(reversed(things)), spec, name)
+    assert rows == items(tuple(reversed(things)), spec)
 
 
 def test_the_eleven_tasks() -> None:
@@ -112,6 +111,16 @@ def test_the_eleven_tasks() -> None:
 )
 def test_what_a_label_states(task: str, label: Label, values: dict[str, object]) -> None:
     assert TASKS[task].values(label) == values
+
+
+@EVERY_TASK
+def test_the_main_kind_is_that_of_the_largest_object(task: Task) -> None:
+    if "largest" not in task.follows.values():
+        pytest.skip("has no main kind")
+    objects = tuple(
+        LabelledObject(name, (0, 0, side, side), {"part": "door"}) for name, side in (("pit", 9), ("dent", 90))
+    )
+    assert task.values(Label(objects=objects))["kind"] == "dent"
 
 
 def test_what_several_photos_state() -> None:

@@ -59,7 +59,7 @@ class Sided(Answer):
 
 
 SAMPLE = Sided(kind="dent", parts=[Part(side="left")], note="A dent.")
-FORM = Form.of(Task("sided", "Sided", Sided, "Look.", lambda label: {}, SAMPLE))
+FORM = Form.of(Task(name="sided", title="Sided", answer=Sided, instruction="Look.", sample=SAMPLE))
 PLAIN = FORM.narrow(("kind", "note"))
 PHOTO = Example("a", images=(Path("a.png"),), source="set.csv:7")
 

@@ -108,7 +108,14 @@ def test_a_photo_may_have_more_items_than_one_answer():
 
 def test_a_users_own_task_is_put_together_by_the_rules_in_its_form():
     """The adapter is served where the task's file is unknown: the card's form has to be enough."""
-    own = Task("own", "Own", Verdict, "Count the pits.", lambda label: {}, VERDICT, follows={"pits": "count"})
+    own = Task(
+        name="own",
+        title="Own",
+        answer=Verdict,
+        instruction="Count the pits.",
+        sample=VERDICT,
+        follows={"pits": "count"},
+    )
     form = Form.model_validate_json(Form.of(own, {"found.kind": ["pit"]}).model_dump_json())
     tiles = [Prediction(fields={"pits": FieldValue(1), "found": FieldValue(one)}) for one in ONE_PIT_EACH]
     assert gathered(form, TILES[:2], tiles, SIZE).values["pits"] == 2

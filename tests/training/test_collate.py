@@ -47,7 +47,7 @@ def case(tmp_path: Path) -> Case:
 @pytest.fixture
 def form() -> Form:
     sample = Located(main=SQUARE, spots=[Spot(at=SQUARE)])
-    return Form.of(Task("spots", "Spots", Located, "Find the spot.", lambda label: {}, sample))
+    return Form.of(Task(name="spots", title="Spots", answer=Located, instruction="Find the spot.", sample=sample))
 
 
 def seen(image: Image.Image) -> list[float]:

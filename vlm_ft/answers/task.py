@@ -22,22 +22,28 @@ Values = dict[str, Any]
 Follows = Literal["any", "none", "count", "largest"]
 """How a field follows from the list with boxes: was anything found, was nothing, how many, which is the largest."""
 
+DECISIONS = ("any", "none")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """One use case. Everything else (prompt, grammar, metrics, columns, widgets) follows from the form.
 
-    `read` maps a label to the values that it really states and leaves out the rest. `follows` says which fields follow
-    from the list with boxes, in labels and where the answers of tiles are put together. `derivations` compute what
-    follows from an answer without a model. `notice` accompanies every output. `sample` is one full answer.
+    A label's class, where it has one, is the value of `class_field`, and its objects are the items of `list_field`.
+    `read` maps a label to what else it states, and leaves out the rest. `follows` says which fields follow from the
+    list with boxes, in labels and where the answers of tiles are put together; a label's class NOTHING is an empty
+    list. `derivations` compute results from an answer without a model. `notice` accompanies every output. `sample`
+    is one full answer.
     """
 
     name: str
     title: str
     answer: type[Answer]
     instruction: str
-    read: Callable[[Label], Values]
     sample: Answer
+    class_field: str = ""
+    list_field: str = ""
+    read: Callable[[Label], Values] = lambda label: {}
     notice: str = ""
     follows: Mapping[str, Follows] = field(default_factory=dict)
     derivations: tuple[Derivation, ...] = ()
@@ -47,18 +53,27 @@ class Task:
         """The fields of the answer type, open choices without options."""
         return fields_of(self.answer)
 
-    def listed(self, name: str, objects: tuple[LabelledObject, ...], name_field: str) -> list[Values]:
+    def listed(self, name: str, objects: tuple[LabelledObject, ...]) -> list[Values]:
         """Labelled objects as the items of that field; see `items`."""
         kind = next(spec.kind for spec in self.fields if spec.name == name)
         assert isinstance(kind, Items)
-        return items(objects, kind, name_field)
+        return items(objects, kind)
 
     def values(self, label: Label) -> Values:
-        """What the label states: the task's own reading, what follows from it, and table columns that name a field."""
+        """What the label states: its class and objects, what follows from them, and columns that name a field."""
         names = {spec.name for spec in self.fields}
         columns = {name: value for name, value in label.columns.items() if name in names}
-        values = self.read(label)
-        return {**following(self.fields, self.follows, values), **values, **columns}
+        values: Values = {}
+        if self.list_field and label.objects is not None:
+            values[self.list_field] = self.listed(self.list_field, label.objects)
+        if self.class_field and label.image_class is not None:
+            values[self.class_field] = label.image_class
+        values |= self.read(label)
+        followed = following(self.fields, self.follows, values)
+        if label.image_class is not None:
+            nothing = label.image_class == NOTHING
+            followed |= {name: nothing is (rule == "none") for name, rule in self.follows.items() if rule in DECISIONS}
+        return {**followed, **values, **columns}
 
     def __str__(self) -> str:
         return self.name
@@ -89,19 +104,20 @@ def following(fields: Sequence[FieldSpec], rules: Mapping[str, Follows], values:
     return found
 
 
-def items(objects: tuple[LabelledObject, ...], spec: Items, name_field: str) -> list[Values]:
+def items(objects: tuple[LabelledObject, ...], spec: Items) -> list[Values]:
     """Labelled objects as an answer's items, largest first, at most as many as the field holds.
 
-    The object's name goes to `name_field`; attributes that name a field and are not None are taken along.
+    An object's name is that of the item; attributes that name a field and are not None are taken along.
     """
     ordered = sorted(objects, key=lambda item: (-_area(item), item.box or (0, 0, 0, 0)))
     wanted = {field.name for field in spec.fields}
     rows = []
     for item in ordered[: spec.max_items]:
         row: Values = {name: value for name, value in item.attributes.items() if name in wanted and value is not None}
-        row[name_field] = item.name
-        if item.box is not None:
-            row["box"] = list(item.box)
+        if spec.name:
+            row[spec.name] = item.name
+        if spec.box and item.box is not None:
+            row[spec.box] = list(item.box)
         rows.append({field.name: row[field.name] for field in spec.fields if field.name in row})
     return rows
 

@@ -10,10 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from datasets_vision.example import Label
 from vlm_ft.answers.derivations.priority import read_priorities
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
-from vlm_ft.answers.task import Task, Values
+from vlm_ft.answers.task import Task
 
 PRIORITIES = read_priorities(Path(__file__).with_name("aviation_priorities.csv"))
 
@@ -40,22 +39,13 @@ class AviationMaintenance(Answer):
     action: str = Field(max_length=200, description="maintenance action")
 
 
-def read(label: Label) -> Values:
-    """Objects are findings; the class of a photo is the main one. All else comes from mapped columns."""
-    values: Values = {}
-    if label.objects is not None:
-        values["findings"] = TASK.listed("findings", label.objects, "kind")
-    if label.image_class is not None:
-        values["kind"] = label.image_class
-    return values
-
-
 TASK = Task(
     name="aviation_maintenance",
     title="Aviation maintenance",
     answer=AviationMaintenance,
     instruction="Inspect the aircraft, by photo or log entry, for what needs maintenance.",
-    read=read,
+    class_field="kind",
+    list_field="findings",
     follows={"kind": "largest"},
     sample=AviationMaintenance(
         kind="crack",

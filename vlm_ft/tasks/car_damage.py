@@ -9,7 +9,7 @@ from pydantic import Field
 
 from datasets_vision.example import Label, LabelledObject
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
-from vlm_ft.answers.task import NOTHING, Task, Values
+from vlm_ft.answers.task import Task, Values
 
 OTHER = "other"
 """The part of a damage that lies on none of those that a set labels."""
@@ -20,8 +20,8 @@ Severity = Literal["minor", "moderate", "severe"]
 class Damage(Item):
     """One damage; `photo` counts from 1 and is stated where there are several."""
 
-    part: OneOf
     kind: OneOf
+    part: OneOf
     severity: Severity
     box: Box
     photo: int = Field(default=1, ge=1, le=8)
@@ -40,15 +40,14 @@ class CarDamage(Answer):
 def read(label: Label) -> Values:
     """Objects are damages; the class of a photo is its severity where it names one, else the main damage.
 
-    A photo that was looked at and shows no damage has no severity.
+    A photo that was examined and shows no damage has no severity.
     """
     values: Values = {}
     if label.objects is not None:
-        values["findings"] = TASK.listed("findings", tuple(map(_on_a_part, label.objects)), "kind")
+        values["findings"] = TASK.listed("findings", tuple(map(_on_a_part, label.objects)))
     if label.image_class is not None:
         severe = label.image_class in get_args(Severity)
         values["severity" if severe else "kind"] = label.image_class
-        values["damaged"] = label.image_class != NOTHING
     return values
 
 
@@ -71,8 +70,8 @@ TASK = Task(
         severity="moderate",
         kind="dent",
         findings=[
-            Damage(part="door", kind="dent", severity="moderate", box=(310, 420, 640, 700)),
-            Damage(part="front_bumper", kind="scratch", severity="minor", box=(80, 640, 200, 720)),
+            Damage(kind="dent", part="door", severity="moderate", box=(310, 420, 640, 700)),
+            Damage(kind="scratch", part="front_bumper", severity="minor", box=(80, 640, 200, 720)),
         ],
         action="repair",
     ),

@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from datasets_vision.example import Label
 from vlm_ft.answers.kinds import Answer, OneOf
-from vlm_ft.answers.task import Task, Values
+from vlm_ft.answers.task import Task
 
 
 class LegalDocuments(Answer):
@@ -20,17 +19,12 @@ class LegalDocuments(Answer):
     summary: str = Field(max_length=300)
 
 
-def read(label: Label) -> Values:
-    """A folder's class is the clause type; all else comes from the columns that the recipe maps."""
-    return {} if label.image_class is None else {"clause_type": label.image_class}
-
-
 TASK = Task(
     name="legal_documents",
     title="Legal documents",
     answer=LegalDocuments,
     instruction="Read the passage of a contract or of terms of service.",
-    read=read,
+    class_field="clause_type",
     sample=LegalDocuments(clause_type="audit_rights", present=True, risk="medium", summary="Audits once a year."),
     notice="A reading aid, not legal advice.",
 )

@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from datasets_vision.example import Label
 from vlm_ft.answers.kinds import Answer, OneOf
-from vlm_ft.answers.task import Task, Values
+from vlm_ft.answers.task import Task
 
 
 class MedicalConditions(Answer):
@@ -19,17 +18,12 @@ class MedicalConditions(Answer):
     answer: str = Field(max_length=600)
 
 
-def read(label: Label) -> Values:
-    """A folder's class is the condition; all else comes from the columns that the recipe maps."""
-    return {} if label.image_class is None else {"condition": label.image_class}
-
-
 TASK = Task(
     name="medical_conditions",
     title="Medical conditions",
     answer=MedicalConditions,
     instruction="Answer the medical question from the passage, if there is one.",
-    read=read,
+    class_field="condition",
     sample=MedicalConditions(
         decision="maybe",
         condition="migraine",

@@ -30,14 +30,8 @@ class ObjectIdentification(Answer):
 
 
 def read(label: Label) -> Values:
-    """Objects as labelled; the main object is the image's class, and is not guessed from the boxes."""
-    values: Values = {}
-    if label.objects is not None:
-        values["objects"] = TASK.listed("objects", label.objects, "name")
-        values["count"] = min(len(label.objects), 99)  # of all, also of those that the list has no room for
-    if label.image_class is not None:
-        values["kind"] = label.image_class
-    return values
+    """The count is of all objects, including those that the list has no room for."""
+    return {} if label.objects is None else {"count": min(len(label.objects), 99)}
 
 
 TASK = Task(
@@ -45,6 +39,8 @@ TASK = Task(
     title="Object identification",
     answer=ObjectIdentification,
     instruction="Identify the objects in the photo.",
+    class_field="kind",
+    list_field="objects",
     read=read,
     follows={"count": "count"},
     sample=ObjectIdentification(

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from datasets_vision.example import Label
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
-from vlm_ft.answers.task import NOTHING, Task, Values
+from vlm_ft.answers.task import Task
 
 
 class Defect(Item):
@@ -28,23 +27,13 @@ class ProductDefects(Answer):
     findings: Annotated[list[Defect], Field(max_length=8)]
 
 
-def read(label: Label) -> Values:
-    """Objects are defects; an image's class is its main kind, and "none" passes."""
-    values: Values = {}
-    if label.objects is not None:
-        values["findings"] = TASK.listed("findings", label.objects, "kind")
-    if label.image_class is not None:
-        values["kind"] = label.image_class
-        values["passed"] = label.image_class == NOTHING
-    return values
-
-
 TASK = Task(
     name="product_defects",
     title="Product defects",
     answer=ProductDefects,
     instruction="Inspect the product in the photo for defects.",
-    read=read,
+    class_field="kind",
+    list_field="findings",
     follows={"passed": "none", "kind": "largest"},
     sample=ProductDefects(
         passed=False,

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from datasets_vision.example import Label
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
-from vlm_ft.answers.task import NOTHING, Task, Values
+from vlm_ft.answers.task import Task
 
 
 class Abnormality(Item):
@@ -29,23 +28,13 @@ class ScanAbnormalities(Answer):
     urgency: Literal["routine", "soon", "urgent"]
 
 
-def read(label: Label) -> Values:
-    """Objects are findings; a scan's class is its main kind, and "none" is normal."""
-    values: Values = {}
-    if label.objects is not None:
-        values["findings"] = TASK.listed("findings", label.objects, "kind")
-    if label.image_class is not None:
-        values["kind"] = label.image_class
-        values["abnormal"] = label.image_class != NOTHING
-    return values
-
-
 TASK = Task(
     name="scan_abnormalities",
     title="Scan abnormalities",
     answer=ScanAbnormalities,
     instruction="Describe what is abnormal in the scan.",
-    read=read,
+    class_field="kind",
+    list_field="findings",
     follows={"abnormal": "any", "kind": "largest"},
     sample=ScanAbnormalities(
         modality="MR",

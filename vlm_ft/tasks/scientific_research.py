@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from datasets_vision.example import Label
 from vlm_ft.answers.kinds import Answer
-from vlm_ft.answers.task import Task, Values
+from vlm_ft.answers.task import Task
 
 
 class ScientificResearch(Answer):
@@ -18,16 +17,10 @@ class ScientificResearch(Answer):
     summary: str = Field(max_length=300)
 
 
-def read(label: Label) -> Values:
-    """Nothing but the columns that the recipe maps to fields."""
-    return {}
-
-
 TASK = Task(
     name="scientific_research",
     title="Scientific research",
     answer=ScientificResearch,
     instruction="Read the scientific passage.",
-    read=read,
     sample=ScientificResearch(verdict="supported", summary="A wider beam halves the noise at equal dose."),
 )

@@ -31,13 +31,9 @@ class TechnicalDiagnosis(Answer):
 
 
 def read(label: Label) -> Values:
-    """The class of a photo is the fault; objects that are words of the text are its mentions."""
-    values: Values = {} if label.image_class is None else {"fault": label.image_class}
-    if label.objects is not None:
-        words = tuple(thing for thing in label.objects if "text" in thing.attributes)
-        if words or not label.objects:
-            values["mentions"] = TASK.listed("mentions", words, "type")
-    return values
+    """Objects that are words of the text are its mentions."""
+    words = tuple(span for span in label.objects or () if "text" in span.attributes)
+    return {"mentions": TASK.listed("mentions", words)} if words or label.objects == () else {}
 
 
 TASK = Task(
@@ -45,6 +41,7 @@ TASK = Task(
     title="Technical diagnosis",
     answer=TechnicalDiagnosis,
     instruction="Diagnose the fault that the photo or the text shows.",
+    class_field="fault",
     read=read,
     sample=TechnicalDiagnosis(
         system="hydraulics",
