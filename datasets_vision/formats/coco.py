@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,37 @@ from datasets_vision.example import Box, Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_files import DECODER
-from datasets_vision.formats.json_reader import JsonReader
+from datasets_vision.formats.json_lists import Member, list_members
 from datasets_vision.formats.shapes import Size, boxed, numbers, outlined, several_outlined, shown, usable, verified_box
+from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import image_size
-from datasets_vision.index import DiskIndex, DiskLists
 
-_IMAGES, _FAULTS = "images", "faults"  # neither is an id as JSON
+_PARTS = frozenset({"images", "annotations", "categories"})
+_MAX_BYTES = 4 << 30  # of a file, whose text is held in memory
 _OWN_KEYS = frozenset({"id", "image_id", "category_id", "bbox", "segmentation", "area", "keypoints", "num_keypoints"})
 _IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", "license", "coco_url", "flickr_url", "date_captured"})
 
 
+_Entry = tuple[int, int, SetAside | None]
+"""An entry's index in its list, where its text starts, and why it cannot be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One annotation file. Entries lie on disk as "index text" or "index! fault", the annotations by image id."""
+    """One annotation file; its entries are decoded again when they are asked for, so that only its text is held."""
 
     path: Path
-    ids: DiskIndex  # "part id" -> index of its entry
-    entries: DiskLists
-    names: dict[str, str]  # of the categories, by id
+    text: str
+    images: list[_Entry] = field(default_factory=list)
+    annotations: dict[str, list[_Entry]] = field(default_factory=lambda: defaultdict(list))  # by image id
+    known: set[str] = field(default_factory=set)  # ids of images
+    names: dict[str, str] = field(default_factory=dict)  # of the categories, by id
+    faults: list[SetAside] = field(default_factory=list)  # of entries that belong to no image
 
-    def listed(self, part: str, key: str) -> Iterator[tuple[str, dict[str, Any] | SetAside]]:
-        """The entries under a key, with the place of each; a faulty one as its fault."""
-        for word in self.entries.get(key):
-            index, _, text = word.partition(" ")
-            place = f"{self.path}: {part}[{index.rstrip('!')}]"
-            yield place, SetAside(place, *json.loads(text)) if index[-1] == "!" else DECODER.decode(text)
+    def listed(self, part: str, entries: Iterable[_Entry]) -> Iterator[tuple[str, dict[str, Any] | SetAside]]:
+        """The entries, with the place of each; one that cannot be used as its fault."""
+        for index, start, fault in entries:
+            yield f"{self.path}: {part}[{index}]", fault or DECODER.raw_decode(self.text, start)[0]
 
 
 def matches(path: Path) -> bool:
@@ -54,8 +61,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     pictures = Pictures.of(source.path, source.image_folder)
     for path in files:
         try:
-            with DiskIndex() as ids, DiskLists() as entries:
-                yield from _read_file(pictures, _File(path, ids, entries, {}))
+            yield from _read_file(pictures, _loaded(path))
         except DataError as error:
             pictures.broken = True
             yield SetAside.of(path, error)
@@ -64,58 +70,44 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 
 def _read_file(pictures: Pictures, file: _File) -> Iterator[Example | SetAside]:
-    """Its entries are put on disk first: annotations may stand before their images."""
-    _load(file)
-    file.entries.sort()
-    for fault in file.entries.get(_FAULTS):
-        yield SetAside(*json.loads(fault))
-    for image in file.entries:
-        if image not in (_IMAGES, _FAULTS) and file.ids.get(f"images {image}") is None:
-            for place, _ in file.listed("annotations", image):
-                yield SetAside(place, f"image_id {image} is in no list of images", "correct it")
-    for place, entry in file.listed("images", _IMAGES):
+    yield from file.faults
+    for image_id in file.annotations.keys() - file.known:
+        for place, _ in file.listed("annotations", file.annotations[image_id]):
+            yield SetAside(place, f"image_id {image_id} is in no list of images", "correct it")
+    for place, entry in file.listed("images", file.images):
         yield from (entry,) if isinstance(entry, SetAside) else _read_image(pictures, file, place, entry)
 
 
-def _load(file: _File) -> None:
-    parts = set()
-    with JsonReader(file.path) as reader:
-        if reader.following() != "{":
-            reader.pass_over()
-            reader.finish()
-            raise DataError(file.path, "is no object", "COCO has images, annotations and categories")
-        for key in reader.members():
-            if key not in ("images", "annotations", "categories"):
-                reader.pass_over()
-                continue
-            if reader.following() != "[":
-                raise DataError(file.path, f"{key} is no list", "COCO has lists of images, annotations and categories")
-            parts.add(key)
-            for index in reader.members():
-                _keep(file, str(key), index, *reader.value())
-        reader.finish()
-    if "images" not in parts:
-        raise DataError(file.path, "has no list of images", "COCO has images, annotations and categories")
+def _loaded(path: Path) -> _File:
+    """Where each entry stands; annotations may precede their images."""
+    file = _File(path, read_text(path, _MAX_BYTES))
+    ids: dict[tuple[str, str], int] = {}
+    for member in list_members(path, file.text, _PARTS, required="images"):
+        given = member.value if isinstance(member.value, dict) else {}
+        key, image = _key(given.get("id")), _key(given.get("image_id"))
+        fault = member.fault or _fault_of_id(ids, member, key)
+        if member.key == "annotations" and image is None:
+            shown_id = shown([given.get("image_id")])
+            fault = fault or DataError("", f"image_id {shown_id} is in no list of images", "correct it")
+        aside = SetAside.of(f"{path}: {member.key}[{member.index}]", fault) if fault else None
+        if member.key == "images":
+            file.images.append((member.index, member.start, aside))
+            file.known.update(filter(None, [key]))
+        elif member.key == "annotations" and image is not None:
+            file.annotations[image].append((member.index, member.start, aside))
+        elif aside is not None:
+            file.faults.append(aside)
+        elif key is not None:
+            file.names[key] = str(given.get("name") or "").strip()
+    return file
 
 
-def _keep(file: _File, part: str, index: int | str, entry: Any, text: str, fault: list[str] | None) -> None:
-    """An entry goes to its list, as a fault where it has one: without an id, or whose id is taken, or else unfit."""
-    given = entry if isinstance(entry, dict) else {}
-    key = _key(given.get("id"))
+def _fault_of_id(ids: dict[tuple[str, str], int], member: Member, key: str | None) -> DataError | None:
+    """Why an entry's id cannot be used; a usable one is kept in `ids` with the entry's index."""
     if key is None:
-        fault = fault or ["an entry without an id", "write a number"]
-    elif not file.ids.add(f"{part} {key}", str(index)):
-        fault = fault or [f"id {key} is taken by {part}[{file.ids.get(f'{part} {key}')}]"]
-    listed = _IMAGES if part == "images" else _key(given.get("image_id")) if part == "annotations" else None
-    if listed is not None:
-        file.entries.add(listed, f"{index}! {json.dumps(fault)}" if fault else f"{index} {text}")
-        return
-    if part == "annotations":
-        fault = fault or [f"image_id {shown([given.get('image_id')])} is in no list of images", "correct it"]
-    if fault:
-        file.entries.add(_FAULTS, json.dumps([f"{file.path}: {part}[{index}]", *fault]))
-    elif key is not None:
-        file.names[key] = str(given.get("name") or "").strip()
+        return DataError("", "an entry without an id", "write a number")
+    first = ids.setdefault((member.key, key), member.index)
+    return None if first == member.index else DataError("", f"id {key} is taken by {member.key}[{first}]")
 
 
 def _key(value: Any) -> str | None:
@@ -131,7 +123,8 @@ def _read_image(pictures: Pictures, file: _File, place: str, entry: dict[str, An
     except DataError as error:
         yield SetAside.of(place, error)
         return
-    objects, faults = usable(_objects(file, file.listed("annotations", json.dumps(entry["id"])), size))
+    annotations = file.annotations.get(json.dumps(entry["id"]), ())
+    objects, faults = usable(_objects(file, file.listed("annotations", annotations), size))
     yield from faults
     columns = {key: value for key, value in entry.items() if key not in _IMAGE_KEYS and isinstance(value, str)}
     yield pictures.example(image, Label(objects=objects, columns=columns), place, file.path)

@@ -226,7 +226,7 @@ class _Member:
 
 def _members_of(path: Path, text: str) -> Iterator[Entry | SetAside]:
     """The entries of one JSON text."""
-    start = _after_space(text, 0)
+    start = after_space(text, 0)
     if text[start : start + 1] == "{":
         yield from _of_dict(path, text, start)
     elif text[start : start + 1] == "[":
@@ -286,7 +286,7 @@ def _members(text: str, start: int, *, whole: bool) -> Iterator[_Member]:
     """
     keyed = text[start] == "{"
     close = "}" if keyed else "]"
-    at = _after_space(text, start + 1)
+    at = after_space(text, start + 1)
     if text[at : at + 1] == close:
         return
     while True:
@@ -295,27 +295,29 @@ def _members(text: str, start: int, *, whole: bool) -> Iterator[_Member]:
             key, at = DECODER.raw_decode(text, at)
             if not isinstance(key, str):
                 raise json.JSONDecodeError("a key is no string", text, at)
-            at = _after(text, at, ":")
+            at = after(text, at, ":")
         value, end = DECODER.raw_decode(text, at)
         yield _Member(key, at, value)
-        at = _after_space(text, end)
+        at = after_space(text, end)
         if text[at : at + 1] == close:
             break
-        at = _after(text, at, ",")
-    if whole and (at := _after_space(text, at + 1)) < len(text):
+        at = after(text, at, ",")
+    if whole and (at := after_space(text, at + 1)) < len(text):
         raise json.JSONDecodeError("more text after the last record", text, at)
 
 
-def _after_space(text: str, at: int) -> int:
+def after_space(text: str, at: int) -> int:
+    """The position of the first character from `at` on that is not JSON's white space."""
     found = _SPACE.match(text, at)
     return found.end() if found else at
 
 
-def _after(text: str, at: int, mark: str) -> int:
-    at = _after_space(text, at)
+def after(text: str, at: int, mark: str) -> int:
+    """The position of what follows `mark`, which must come next; raises JSONDecodeError where it does not."""
+    at = after_space(text, at)
     if text[at : at + 1] != mark:
         raise json.JSONDecodeError(f"{mark!r} is missing", text, at)
-    return _after_space(text, at + 1)
+    return after_space(text, at + 1)
 
 
 def _broken(path: Path, text: str, error: Exception, line: int) -> SetAside:
