@@ -1,4 +1,4 @@
-"""The README's commands exist, and its examples are valid."""
+"""The commands of the README and of the recipes' index exist, and their examples and links are valid."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import typer
 import yaml
 
 from vlm_ft.cli import app
-from vlm_ft.recipe import Recipe
+from vlm_ft.recipe import RECIPES, Recipe, load_recipe, shipped
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"^vlm-ft [^\n#]+", README, re.M)) | set(re.findall(r"`(vlm-ft [a-z][^`]*)`", README)))
+ROOT = Path(__file__).parent.parent
+README, INDEX = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "recipes/README.md"))
+BOTH = README + INDEX
+COMMANDS = sorted(set(re.findall(r"^vlm-ft [^\n#]+", BOTH, re.M)) | set(re.findall(r"`(vlm-ft [a-z][^`]*)`", BOTH)))
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.S)
 
 
@@ -45,6 +47,18 @@ def test_the_task_file_defines_a_task() -> None:
     assert str(names["TASK"]) == "weld"
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)]+)\)", README))
-def test_every_link_leads_somewhere(target: str) -> None:
-    assert (Path(__file__).parent.parent / target).exists()
+@pytest.mark.parametrize("page", ["README.md", "recipes/README.md"])
+def test_every_link_leads_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_the_index_describes_every_recipe(name: str) -> None:
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    origins = [entry.origin for entry in recipe.data if entry.origin]
+    web = [origin.source.startswith("http") for origin in origins]
+    sets = [f"[{one.name}]({one.source})" if link else one.name for one, link in zip(origins, web, strict=True)]
+    shows = "texts" if all(entry.shows_text for entry in recipe.data) else "photos"
+    cells = [recipe.task, shows, ", ".join(recipe.fields or ()), ", ".join(sets), ", ".join(o.licence for o in origins)]
+    assert f"| [{name}]({name}.yaml) | {' | '.join(cells)} |" in INDEX
