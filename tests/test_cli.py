@@ -48,7 +48,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "wrong recipe key": (["train", "{wrong}"], "unknown key 'basee'; did you mean 'base'"),
     "missing recipe": (["train", "{tmp}/none.yaml"], "no such file"),
     "misspelt shipped recipe": (["train", "quickstart_surface"], "did you mean 'quickstart_surfaces' or '"),
-    "not YAML": (["train", "{spoilt}"], "not YAML"),
+    "not valid YAML": (["train", "{spoilt}"], "not valid YAML"),
     "missing data": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "data.0.path={tmp}/none"], "no such file"),
     "empty data": (["data", "read", "{recipe}", "--set", "data.0.path={empty}"], "an empty folder"),
     "unknown task": (["data", "read", "{recipe}", "--set", "task=product_defect"], "did you mean 'product_defects'"),

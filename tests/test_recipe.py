@@ -1,4 +1,4 @@
-"""A recipe is strict at every depth, tells what is wrong in one line, and takes settings over itself."""
+"""A recipe is strict at every depth, reports what is wrong in one line, and can be overridden."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def written(folder: Path, content: Any) -> Path:
 
 
 @pytest.mark.parametrize("key", list(keys(Recipe)), ids=".".join)
-def test_a_misspelt_key_is_told_with_the_right_one(key: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_misspelt_key_is_reported_with_the_right_one(key: tuple[str, ...], tmp_path: Path) -> None:
     misspelt = ".".join(key) + "x"
     with pytest.raises(RecipeError) as error:
         load_recipe(written(tmp_path, PLAIN), [f"{misspelt}=1"])
@@ -69,7 +69,7 @@ def test_a_misspelt_key_is_told_with_the_right_one(key: tuple[str, ...], tmp_pat
         ('data.0.columns={kind: "a"}', ["data", 0, "columns", "kind"], "a"),
     ],
 )
-def test_a_setting_is_laid_over_at_its_depth(setting: str, place: list[Any], value: Any, tmp_path: Path) -> None:
+def test_a_setting_overrides_at_its_depth(setting: str, place: list[Any], value: Any, tmp_path: Path) -> None:
     found: Any = load_recipe(written(tmp_path, PLAIN), [setting]).model_dump(mode="json")
     for part in place:
         found = found[part]
@@ -87,12 +87,12 @@ def test_a_later_setting_wins_and_an_empty_section_is_filled(tmp_path: Path) -> 
     ("setting", "told"),
     [
         ("training.epochs", "no '='"),
-        ("training.epochs=[", "no YAML value"),
-        ("data.4.limit=3", "'4' is no position in a list of 1"),
-        ("data.².limit=3", "'²' is no position"),
-        ("data.first.limit=3", "'first' is no position"),
-        ("data.0.limit.most=3", "'limit' holds a value, not keys"),
-        ("name.first=3", "'name' holds a value, not keys"),
+        ("training.epochs=[", "is not a YAML value"),
+        ("data.4.limit=3", "'4' is not a position in a list of 1"),
+        ("data.².limit=3", "'²' is not a position"),
+        ("data.first.limit=3", "'first' is not a position"),
+        ("data.0.limit.most=3", "5 is a value without keys"),
+        ("name.first=3", "'trial' is a value without keys"),
         ("training.epochs=many", "training.epochs: 'many'"),
         ("training.epochs=-1", "training.epochs: '-1'"),
         ("adapter.language=qlora", "adapter.language: 'qlora'"),
@@ -102,11 +102,11 @@ def test_a_later_setting_wins_and_an_empty_section_is_filled(tmp_path: Path) -> 
         ("labels.kind=[yes, no]", "labels.kind.0"),
         ("name=a/b", "name: 'a/b'"),
         ("data=[]", "data"),
-        ("data.0.group=[", "no YAML value"),
+        ("data.0.group=[", "is not a YAML value"),
         ("data.0.group='('", "the regex does not compile"),
     ],
 )
-def test_a_setting_that_cannot_be_is_told_in_a_line(setting: str, told: str, tmp_path: Path) -> None:
+def test_an_invalid_setting_is_reported_in_a_line(setting: str, told: str, tmp_path: Path) -> None:
     path = written(tmp_path, {**PLAIN, "splits": {"fold": 5}, "data": [{"path": "drawn", "limit": 5}]})
     with pytest.raises(RecipeError) as error:
         load_recipe(path, [setting])
@@ -128,16 +128,16 @@ def test_the_environment_fills_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("name: trial\ntask: [", "recipe.yaml:2: not YAML"),
+        ("name: trial\ntask: [", "recipe.yaml:2: not valid YAML"),
         ("- name", "a recipe is a mapping of keys, not list"),
         ("", "a recipe is a mapping of keys, not NoneType"),
         ("name: trial", "key 'task' is missing"),
         ("1: trial", "recipe.yaml: "),
         ("name: trial\ntask: product_defects\ndata: [{}]", "key 'data.0.path' is missing"),
-        ("name: \x00", "not YAML"),
+        ("name: \x00", "not valid YAML"),
     ],
 )
-def test_what_is_no_recipe_is_told_in_a_line(text: str, told: str, tmp_path: Path) -> None:
+def test_an_invalid_recipe_is_reported_in_a_line(text: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as error:
         load_recipe(written(tmp_path, text))
     assert told in str(error.value)
@@ -147,35 +147,35 @@ def test_what_is_no_recipe_is_told_in_a_line(text: str, told: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("name: 2020-99-99", "no date or number"),
-        ("name: !!float x", "no date or number"),
-        ("name: !!timestamp x", "no date or number"),
+        ("name: 2020-99-99", "not valid YAML"),
+        ("name: !!float x", "not valid YAML"),
+        ("name: !!timestamp x", "not valid YAML"),
         ("{a: " * 2000, "nested too deeply"),
-        ("name: x\ntask: y\nname: z\n", ":3: not YAML: key 'name' is given twice"),
+        ("name: x\ntask: y\nname: z\n", ":3: not valid YAML: key 'name' is repeated"),
     ],
 )
-def test_what_yaml_chokes_on_is_told_in_a_line(text: str, told: str, tmp_path: Path) -> None:
+def test_invalid_yaml_is_reported_in_a_line(text: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as error:
         load_recipe(written(tmp_path, text))
     assert told in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_merged_key_may_be_given_anew(tmp_path: Path) -> None:
+def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
     text = "x: &x {seed: 1}\ny: &y {<<: *x, seed: 2}\nsplits: {<<: *y, fold: 0}\n" + yaml.safe_dump(
         {key: value for key, value in PLAIN.items() if key != "splits"}
     )
-    with pytest.raises(RecipeError, match="unknown key 'x'"):  # nothing was given twice
+    with pytest.raises(RecipeError, match="unknown key 'x'"):  # no key was repeated
         load_recipe(written(tmp_path, text))
 
 
 @pytest.mark.parametrize("setting", ["training.epochs=.inf", "training.minutes=.inf", "splits.train=1e308"])
-def test_a_number_without_end_is_refused(setting: str, tmp_path: Path) -> None:
+def test_infinite_numbers_are_refused(setting: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=setting.partition("=")[0]):
         load_recipe(written(tmp_path, PLAIN), [setting])
 
 
-def test_a_name_that_the_system_refuses_is_no_recipe() -> None:
+def test_a_name_that_the_system_refuses_is_reported() -> None:
     for name in ("x" * 5000, "a\0b"):
         with pytest.raises(RecipeError, match="no such file"):
             find_recipe(name)
@@ -183,7 +183,7 @@ def test_a_name_that_the_system_refuses_is_no_recipe() -> None:
             find_rate_card(name)
 
 
-def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_unreadable_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such file"):
         load_recipe(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
@@ -235,13 +235,13 @@ def test_a_rate_card_prices_the_answers_of_a_form_with_findings(recipe_of: Calla
 @pytest.mark.parametrize(
     ("slip", "told"),
     [
-        ({"labels": {"severity": [""]}}, "is no word to choose"),
-        ({"labels": {"severity": ["\x1b[31mred"]}}, "is no word to choose"),
-        ({"fields": ["defect", "defect"]}, "'defect' stands twice; keep one"),
-        ({"data": "drawn"}, "is no list; write"),
-        ({"training": 3}, "is no section; write its keys"),
+        ({"labels": {"severity": [""]}}, "not a printable word"),
+        ({"labels": {"severity": ["\x1b[31mred"]}}, "not a printable word"),
+        ({"fields": ["defect", "defect"]}, "'defect' is listed twice; keep one"),
+        ({"data": "drawn"}, "not a list; write"),
+        ({"training": 3}, "not a section; write its keys"),
         ({"data": [{"path": ""}]}, "an empty path"),
-        ({"data": [{"path": None}]}, "is no path"),
+        ({"data": [{"path": None}]}, "not a path"),
     ],
     ids=str,
 )
