@@ -270,7 +270,7 @@ def test_what_has_no_copy_is_told_and_the_exit_code_tells(tmp_path):
     runner, order = CliRunner(), ["data", "deidentify", str(tmp_path / "in"), str(tmp_path / "out")]
     done = runner.invoke(app, order)
     assert done.exit_code == 0, done.output
-    assert "1 copied, 0 were there, 0 failed, 1 left, 0 need a look" in done.stdout
+    assert "1 copied, 0 already there, 0 failed, 1 not DICOM, 0 need a look" in done.stdout
     assert NOTICE in done.output
     written = np.zeros((64, 256), np.uint8)
     cv2.putText(written, "ZWIEBEL Q", (4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1, cv2.LINE_AA)

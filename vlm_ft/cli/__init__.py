@@ -1,4 +1,4 @@
-"""The command line. Heavy libraries are imported inside the commands, so that --help answers at once."""
+"""The command line. Commands import heavy libraries themselves, so that --help answers at once."""
 
 from __future__ import annotations
 
@@ -48,32 +48,32 @@ app.add_typer(base.app, name="base")
 
 
 def main() -> None:
-    """Run a command; a user's mistake is one line and exit code 2."""
+    """Run a command; a user error is printed as one line, with exit code 2."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a file's name may be no text that the terminal's encoding has
+        if isinstance(stream, TextIOWrapper):  # file names may not fit the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:
         _refuse(str(error))
-    except OSError as error:  # what no module has told better: a disk that is full, a folder that is another's
+    except OSError as error:  # not caught elsewhere: a full disk, missing permissions
         if error.filename is None and error.errno != errno.ENOSPC:
             raise
         place = error.filename or "disk"
-        _refuse(f"{place}: {error.strerror}; check the path, its rights and the space that is left")
+        _refuse(f"{place}: {error.strerror}; check the path, its permissions and the free space")
     except MemoryError as error:
-        _refuse(f"memory: not enough ({error or 'all is used'}); ask for less: smaller pictures, fewer at a time")
+        _refuse(f"out of memory{f' ({error})' if str(error) else ''}; use smaller images, or fewer at a time")
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         raise SystemExit(130) from None
 
 
-def _refuse(told: str) -> NoReturn:
+def _refuse(message: str) -> NoReturn:
     from datasets_vision.errors import one_line
 
-    print(f"error: {one_line(told)}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     raise SystemExit(USER_ERROR) from None
 
 
@@ -84,14 +84,14 @@ def _show_version(asked: bool) -> None:
 
 
 @app.callback()
-def _quiet(
+def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version and exit")
     ] = False,
 ) -> None:
     """Fine-tune vision-language models into assessors with typed, checkable answers."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)\b")
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it misses optional CPU kernels aloud
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it warns about optional CPU kernels
 
 
 @app.command()
@@ -112,11 +112,11 @@ def train(
     out: Out = None,
     settings: Set = None,
     task: TaskFile = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the newest checkpoint")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show rows, sizes and cost; train nothing")] = False,
-    check: Annotated[bool, typer.Option(help="stop at errors in the data (vlm-ft data check)")] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="continue from the newest checkpoint")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show rows, memory and time without training")] = False,
+    check: Annotated[bool, typer.Option(help="stop if vlm-ft data check finds errors")] = True,
 ) -> None:
-    """Tune an adapter as a recipe says."""
+    """Train the adapter that a recipe describes."""
     from vlm_ft.training.run import train as run
     from vlm_ft.training.show import dry_run as show
 
@@ -132,10 +132,10 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="a run folder of vlm-ft train")],
-    rivals: Annotated[bool, typer.Option(help="train the rivals: a probe of the frozen tower, TF-IDF, ...")] = True,
+    run: Annotated[Path, typer.Argument(help="a run folder, as vlm-ft train writes it")],
+    rivals: Annotated[bool, typer.Option(help="also train the rivals, such as a linear probe or TF-IDF")] = True,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
-    base: Annotated[bool, typer.Option(help="ask the bare base, too")] = True,
+    base: Annotated[bool, typer.Option(help="also evaluate the bare base")] = True,
     results: Results = None,
     goal: Goals = None,
 ) -> None:
@@ -170,15 +170,17 @@ def figures(
 @app.command()
 def crossval(
     recipe: RecipeName,
-    out: Annotated[Path, typer.Option("--out", help="the folder of all its runs")],
+    out: Annotated[Path, typer.Option("--out", help="a folder for all runs")],
     folds: Annotated[int, typer.Option(min=2)] = 3,
-    vary: Annotated[list[str] | None, typer.Option(help="key=value of one variant; may be repeated")] = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(help="a setting of a variant to compare: key=value; repeatable")
+    ] = None,
     settings: Set = None,
-    base: Annotated[bool, typer.Option(help="ask the bare base, too")] = True,
+    base: Annotated[bool, typer.Option(help="also evaluate the bare base")] = True,
     results: Results = None,
     goal: Goals = None,
 ) -> None:
-    """Train and test variants of a recipe on the same grouped folds; what is finished is kept."""
+    """Cross-validate a recipe, and variants of it, on grouped folds; finished runs are reused."""
     from vlm_ft.evaluation.results import record
     from vlm_ft.experiments.crossval import crossval as run
 
@@ -200,15 +202,18 @@ def crossval(
 @app.command("learning-curve")
 def learning_curve(
     recipe: RecipeName,
-    out: Annotated[Path, typer.Option("--out", help="the folder of all its runs")],
+    out: Annotated[Path, typer.Option("--out", help="a folder for all runs")],
     sizes: Annotated[
-        list[int] | None, typer.Option("--size", min=1, help="training examples; may be repeated [25, 50, 100, 200]")
+        list[int] | None,
+        typer.Option("--size", min=1, help="training examples; repeatable [default: 25, 50, 100, 200]"),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="trainings a size, each on a subset of its own")] = 1,
-    target: Annotated[float | None, typer.Option(min=0, max=1, help="foretell the examples for this figure")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="runs per size, each on its own subset")] = 1,
+    target: Annotated[
+        float | None, typer.Option(min=0, max=1, help="predict how many examples reach this score")
+    ] = None,
     settings: Set = None,
 ) -> None:
-    """How many photos do I need? Train on 25, 50, 100, 200 and all examples; draw and foretell the curve."""
+    """How many examples do I need? Train on growing subsets, and draw and extrapolate the curve."""
     from vlm_ft.experiments.learning_curve import SIZES
     from vlm_ft.experiments.learning_curve import learning_curve as run
 
@@ -219,15 +224,15 @@ def learning_curve(
 @app.command("compare-tiling")
 def compare_tiling(
     adapter: Annotated[Path, typer.Argument(help="an adapter or run folder")],
-    photos: Annotated[Path, typer.Argument(help="large photos with boxes, in any format that a recipe reads")],
-    out: Annotated[Path, typer.Option("--out", help="the folder of tiling.json and tiling.md")],
-    side: Annotated[int, typer.Option(min=16, help="pixels of a tile")] = 512,
-    overlap: Annotated[int, typer.Option(min=0, help="pixels that neighbours share")] = 64,
+    photos: Annotated[Path, typer.Argument(help="large photos with boxes, in any supported format")],
+    out: Annotated[Path, typer.Option("--out", help="a folder for tiling.json and tiling.md")],
+    side: Annotated[int, typer.Option(min=16, help="side of a tile in pixels")] = 512,
+    overlap: Annotated[int, typer.Option(min=0, help="overlap of neighbouring tiles in pixels")] = 64,
     task: TaskFile = None,
-    base: Annotated[str | None, typer.Option(help="where the base is, if not where the card says")] = None,
+    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
 ) -> None:
-    """One adapter on large photos, whole and by the tile: figures, and recall by the objects' area."""
+    """Compare answers on whole large photos with answers by tile: scores, and recall by object area."""
     from datasets_vision.source import Source
     from vlm_ft.experiments.tiled import compare_tiling as run
     from vlm_ft.recipe import Tiling
@@ -238,16 +243,16 @@ def compare_tiling(
 
 @app.command()
 def score(
-    folder: Annotated[Path, typer.Argument(help="images, searched recursively")],
+    folder: Annotated[Path, typer.Argument(help="a folder of images, searched recursively")],
     adapter: Annotated[Path, typer.Option("--adapter", help="an adapter or run folder")],
-    out: Annotated[Path, typer.Option("--out", help="results.parquet, .csv or .jsonl")],
+    out: Annotated[Path, typer.Option("--out", help="the file to write: .parquet, .csv or .jsonl")],
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
-    base: Annotated[str | None, typer.Option(help="where the base is, if not where the card says")] = None,
+    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
     case_by: Annotated[
-        Literal["folder"] | None, typer.Option(help="folder: the photos of one folder are one case, and one row")
+        Literal["folder"] | None, typer.Option(help="folder: all photos in one folder are one case, with one row")
     ] = None,
 ) -> None:
-    """Score a folder of images. Exit code 0: all scored; 3: done, some set aside; 2: a mistake to mend."""
+    """Score a folder of images. Exit code 0: all scored, 3: some set aside, 2: an error to correct."""
     from vlm_ft.scoring.run import score_shown
 
     by_case = case_by == "folder"
@@ -259,11 +264,11 @@ def score(
 def demo(
     adapter: Adapters,
     host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="[the first free one from 7860]")] = None,
+    port: Annotated[int | None, typer.Option(help="the port [default: the first free one from 7860]")] = None,
     examples: Annotated[Path | None, typer.Option(help="a folder of example images")] = None,
-    base: Annotated[str | None, typer.Option(help="where the base is, if not where the card says")] = None,
+    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
 ) -> None:
-    """Open the app: upload a photo, get an assessment."""
+    """Serve the app: upload a photo, get an assessment."""
     from demo.run import serve
 
     serve(folders(adapter), base=base, host=host, port=port, examples=examples, console=console())
@@ -272,9 +277,9 @@ def demo(
 @app.command()
 def quickstart(
     out: Annotated[Path, typer.Option("--out")] = Path("quickstart"),
-    app_: Annotated[bool, typer.Option("--app/--no-app", help="open the app at the end")] = True,
+    app_: Annotated[bool, typer.Option("--app/--no-app", help="serve the app at the end")] = True,
 ) -> None:
-    """The main job, whole and small: a set that the base never saw, LoRA, evaluation, a scored folder, the app."""
+    """Run the whole job on a small drawn set: train, evaluate, score a folder, serve the app."""
     from vlm_ft.quickstart import run
 
     run(out, with_app=app_, console=console())

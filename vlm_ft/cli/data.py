@@ -1,4 +1,4 @@
-"""`vlm-ft data`: look at data before training on it."""
+"""`vlm-ft data`: read, check and prepare data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from datasets_vision.source import Source
 
 
-app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True)
+app = typer.Typer(help="Read, check and prepare data.", no_args_is_help=True)
 
 
 @app.command("read")
 def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -> None:
-    """Read a recipe's data: the form that they fill, the roles, and all that was set aside."""
+    """Read a recipe's data: the form they fill, examples per role, and everything set aside."""
     from datasets_vision.errors import one_line
     from vlm_ft.data.cases import load
 
@@ -37,13 +37,13 @@ def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -
 
 @app.command("synth")
 def data_synth(
-    domain: Annotated[str, typer.Argument(help="a task's name, as car_damage; a name that is not known lists all")],
-    out: Annotated[Path, typer.Argument(help="an empty or new folder")],
+    domain: Annotated[str, typer.Argument(help="a task, such as car_damage")],
+    out: Annotated[Path, typer.Argument(help="a new or empty folder")],
     count: Annotated[int, typer.Option(min=1)] = 600,
     seed: int = 0,
-    size: Annotated[int | None, typer.Option(min=32, help="pixels of a drawing's side [192]")] = None,
+    size: Annotated[int | None, typer.Option(min=32, help="side of a drawing in pixels [default: 192]")] = None,
 ) -> None:
-    """Draw a procedural set with exact boxes and masks, as Pascal VOC; or write one of texts, as JSONL."""
+    """Make a synthetic set: drawings with exact boxes and masks as Pascal VOC, or texts as JSON Lines."""
     from datasets_vision.synthetic.writing import write_set
 
     write_set(domain, out, count, seed=seed, size=size)
@@ -52,17 +52,17 @@ def data_synth(
 
 @app.command("documents")
 def data_documents(
-    manuals: Annotated[Path, typer.Argument(help="a manual, or a folder of them: PDF, Markdown, HTML")],
-    out: Annotated[Path, typer.Argument(help="the JSONL file to write: messages, source, passage, group")],
-    server: Annotated[str | None, typer.Option(help="an OpenAI-compatible server to write the questions")] = None,
-    model: Annotated[str, typer.Option(help="the server's name of the model")] = "",
+    manuals: Annotated[Path, typer.Argument(help="a manual (PDF, Markdown, HTML), or a folder of them")],
+    out: Annotated[Path, typer.Argument(help="the JSON Lines file to write")],
+    server: Annotated[str | None, typer.Option(help="an OpenAI-compatible server that writes the questions")] = None,
+    model: Annotated[str, typer.Option(help="the model's name on the server")] = "",
     key_env: Annotated[
-        str | None, typer.Option(help="the environment variable that holds its key [OPENAI_API_KEY]")
+        str | None, typer.Option(help="the environment variable with the server's key [default: OPENAI_API_KEY]")
     ] = None,
-    passage: Annotated[int, typer.Option(min=200, help="most characters of a passage")] = 1200,
-    answer: Annotated[int, typer.Option(min=50, help="most characters of an answer")] = 600,
+    passage: Annotated[int, typer.Option(min=200, help="maximum characters of a passage")] = 1200,
+    answer: Annotated[int, typer.Option(min=50, help="maximum characters of an answer")] = 600,
 ) -> None:
-    """Manuals to questions and answers for a chatbot, each with the passage that it comes from."""
+    """Turn manuals into questions and answers for a chatbot, each with its source passage."""
     from vlm_ft.data.manuals import chatbot_rows
 
     terminal = console()
@@ -72,17 +72,17 @@ def data_documents(
 
 @app.command("rate-card")
 def data_rate_card(
-    costs: Annotated[Path, typer.Argument(help="a table of repair costs by car type, part, damage and severity")],
-    out: Annotated[Path, typer.Argument(help="the rate card to write, .csv")],
-    car: Annotated[str, typer.Option(help="the type of car whose prices it holds, as the table names it")],
-    currency: Annotated[str, typer.Option(help="ISO 4217")] = "USD",
+    costs: Annotated[Path, typer.Argument(help="a table of repair costs by car type, part, damage and severity (CSV)")],
+    out: Annotated[Path, typer.Argument(help="the rate card to write (CSV)")],
+    car: Annotated[str, typer.Option(help="the car type to take prices from, as named in the table")],
+    currency: Annotated[str, typer.Option(help="an ISO 4217 code")] = "USD",
 ) -> None:
-    """Repair costs of one type of car, made into a rate card for `rate_card:` in a recipe."""
+    """Make a rate card, for `rate_card` in a recipe, from the repair costs of one car type."""
     from vlm_ft.answers.derivations.estimate import write_rate_card
     from vlm_ft.answers.derivations.repair_costs import rate_card_of
 
     if out.exists() and costs.exists() and out.samefile(costs):
-        raise DataError(out, "is the table of costs itself", "give another file for the rate card")
+        raise DataError(out, "is the table of costs itself", "choose another file for the rate card")
     card = rate_card_of(costs, car, currency)
     write_rate_card(card, out)
     print(f"{out}: {len(card.rates)} prices in {card.currency}")
@@ -94,10 +94,10 @@ def data_check(
     settings: Set = None,
     task: TaskFile = None,
     out: Annotated[Path | None, typer.Option("--out", help="a folder for check.json and check.html")] = None,
-    base: Annotated[bool, typer.Option(help="measure rows and boxes by the recipe's base")] = True,
-    splits: Annotated[Path | None, typer.Option(help="the splits.jsonl of a run, for its roles")] = None,
+    base: Annotated[bool, typer.Option(help="also measure rows and boxes with the recipe's base")] = True,
+    splits: Annotated[Path | None, typer.Option(help="the splits.jsonl of a run, to use its roles")] = None,
 ) -> None:
-    """Look for what spoils training: broken files, leaks, contradictions ... Exit code 1: there are errors."""
+    """Check for what spoils training: broken files, leaks, contradictions. Exit code 1: errors found."""
     from vlm_ft.data.checks import check
     from vlm_ft.data.checks.report import tell, write
 
@@ -124,15 +124,17 @@ def data_check(
 @app.command("export")
 def data_export(
     recipe: RecipeName,
-    out: Annotated[Path, typer.Argument(help="the tasks to write, a .json file")],
+    out: Annotated[Path, typer.Argument(help="the file of tasks to write (.json)")],
     settings: Set = None,
     task: TaskFile = None,
-    root: Annotated[Path | None, typer.Option(help="root of Label Studio's local storage [the set's folder]")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="root of Label Studio's local storage [default: the data's folder]")
+    ] = None,
     predicted: Annotated[
-        bool, typer.Option("--predicted", help="labels as predictions for annotators to check")
+        bool, typer.Option("--predicted", help="write labels as predictions, for annotators to check")
     ] = False,
 ) -> None:
-    """Write a recipe's data as Label Studio tasks, with the labelling interface beside them."""
+    """Write a recipe's data as Label Studio tasks, with a labelling interface."""
     from datasets_vision.export_label_studio import export
     from datasets_vision.source import read
 
@@ -141,7 +143,7 @@ def data_export(
         (source.path for source in sources if source.path.exists() and out.exists() and _holds(source, out)), None
     )
     if own is not None:
-        raise DataError(out, f"is one of the files of {own}, and would be lost", "give another file")
+        raise DataError(out, f"is one of the files of {own}, and would be overwritten", "choose another file")
     readings = [read(source) for source in sources]
     examples = [example for reading in readings for example in reading.examples]
     alone = sources[0].path if len(sources) == 1 and sources[0].path.is_dir() else None
@@ -152,7 +154,7 @@ def data_export(
 
 
 def _holds(source: Source, file: Path) -> bool:
-    """Whether a file that exists is the source's, or lies in it and is no export of ours (which may be made anew)."""
+    """Whether an existing file belongs to the source; an earlier export, with its interface, may be replaced."""
     if source.path.is_file():
         return source.path.samefile(file)
     return source.path.resolve() in file.resolve().parents and not file.with_suffix(".xml").is_file()
@@ -164,11 +166,11 @@ def data_preview(
     out: Annotated[Path, typer.Option("--out", help="the image file to write")],
     settings: Set = None,
     task: TaskFile = None,
-    count: Annotated[int, typer.Option(min=1, help="examples")] = 8,
-    draws: Annotated[int, typer.Option(min=0, help="augmented draws of each")] = 3,
+    count: Annotated[int, typer.Option(min=1, help="number of examples")] = 8,
+    draws: Annotated[int, typer.Option(min=0, help="augmented versions of each")] = 3,
     seed: int = 0,
 ) -> None:
-    """Write a contact sheet: training examples with their boxes, beside augmented draws of them."""
+    """Write a contact sheet: training examples with their boxes, next to augmented versions."""
     from vlm_ft.data.preview import preview
 
     shown = preview(recipe_of(recipe, settings, task), out, count, draws, seed)
@@ -178,25 +180,27 @@ def data_preview(
 @app.command("deidentify")
 def data_deidentify(
     source: Annotated[Path, typer.Argument(help="a DICOM file, or a folder of them")],
-    out: Annotated[Path, typer.Argument(help="the folder of the copies")],
-    dates: Annotated[Dates, typer.Option(help="shift: by days that only the key tells, the same for a patient")] = (
-        "remove"
-    ),
-    key: Annotated[Path | None, typer.Option(help="the pseudonyms' key, to be kept apart [OUT.key]")] = None,
+    out: Annotated[Path, typer.Argument(help="a folder for the copies")],
+    dates: Annotated[
+        Dates, typer.Option(help="shift: by a number of days that only the key reveals, the same for each patient")
+    ] = ("remove"),
+    key: Annotated[
+        Path | None, typer.Option(help="the key to the pseudonyms, to be stored apart [default: OUT.key]")
+    ] = None,
 ) -> None:
-    """Copy DICOM without names, dates and UIDs; text in the pixels stays and is pointed at.
+    """Copy DICOM without names, dates and UIDs; text in the pixels stays, and is pointed out.
 
-    Exit code: 0 every file copied, 1 some not, 3 all copied and some pictures need a look.
+    Exit code 0: every file was copied, 1: some were not, 3: all were, but some images need a look.
     """
     from datasets_vision.deidentify import LOG, NOTICE, deidentify
 
     terminal = console()
     outcome = deidentify(source, out, key_file=key, dates=dates, told=lambda line: terminal.print(line, markup=False))
     for path in outcome.left:
-        terminal.print(f"left where it is, no DICOM: {path}", markup=False)
+        terminal.print(f"not DICOM, not copied: {path}", markup=False)
     print(
-        f"{out}: {len(outcome.copied)} copied, {outcome.already} were there, {len(outcome.failed)} failed, "
-        f"{len(outcome.left)} left, {outcome.doubtful} need a look; see {out / LOG}"
+        f"{out}: {len(outcome.copied)} copied, {outcome.already} already there, {len(outcome.failed)} failed, "
+        f"{len(outcome.left)} not DICOM, {outcome.doubtful} need a look; see {out / LOG}"
     )
     terminal.print(NOTICE, markup=False)
     raise typer.Exit(outcome.exit_code)
@@ -204,12 +208,12 @@ def data_deidentify(
 
 @app.command("sets")
 def data_sets(
-    root: Annotated[Path, typer.Argument(help="a folder of data sets, with or without a manifest.json")],
-    reasons: Annotated[int, typer.Option(min=0, help="kinds of reasons told for each set")] = 3,
+    root: Annotated[Path, typer.Argument(help="a folder of data sets, with an optional manifest.json")],
+    reasons: Annotated[int, typer.Option(min=0, help="number of reasons to show for each set")] = 3,
 ) -> None:
-    """Read every set below a folder: its format, its items, what was set aside and why, as a Markdown table.
+    """List every data set below a folder as a Markdown table: format, items, what was set aside and why.
 
-    Exit code: 0 every set reads as its manifest states, 1 one does not.
+    Exit code 1: at least one set differs from its manifest.
     """
     from datasets_vision.inventory import HEAD, take
 
@@ -218,23 +222,23 @@ def data_sets(
     for record in take(root):
         agree.append(record.agrees)
         print(record.row(reasons), flush=True)
-    console().print(f"{sum(agree)} of {len(agree)} sets read as stated")
+    console().print(f"{sum(agree)} of {len(agree)} sets match their manifest")
     raise typer.Exit(int(not all(agree)))
 
 
 @app.command("compose")
 def data_compose(
     recipe: RecipeName,
-    out: Annotated[Path, typer.Argument(help="an empty or new folder")],
+    out: Annotated[Path, typer.Argument(help="a new or empty folder")],
     count: Annotated[int, typer.Option(min=1)] = 10,
     size: Annotated[tuple[int, int], typer.Option(help="width and height in pixels")] = (4000, 3000),
-    photos: Annotated[int, typer.Option(min=1, help="at most so many photos in a scene")] = 12,
-    scale: Annotated[tuple[float, float], typer.Option(help="least and most size of a photo laid in")] = (0.4, 1.0),
+    photos: Annotated[int, typer.Option(min=1, help="maximum number of photos in a scene")] = 12,
+    scale: Annotated[tuple[float, float], typer.Option(help="range of scales for the pasted photos")] = (0.4, 1.0),
     seed: int = 0,
     settings: Set = None,
     task: TaskFile = None,
 ) -> None:
-    """Compose large scenes of a recipe's own `test` photos, with exact boxes, as Pascal VOC."""
+    """Compose large scenes from a recipe's test photos, with exact boxes, as Pascal VOC."""
     from datasets_vision.compose import compose, write_scenes
     from vlm_ft.data.cases import load
 

@@ -1,4 +1,4 @@
-"""What the commands share: their options, the console, and how a recipe or an adapter is named."""
+"""What the commands share: options, the console, and finding recipes and adapters."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from vlm_ft.recipe import Recipe
 
 RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one (vlm-ft recipes)")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="key=value laid over the recipe; may be repeated")]
-TaskFile = Annotated[Path | None, typer.Option("--task", help="a Python file of yours that defines TASK")]
-Out = Annotated[Path | None, typer.Option("--out", help="the run's folder [runs/<recipe name>]")]
-Adapters = Annotated[list[Path], typer.Option("--adapter", help="an adapter or run folder; may be repeated")]
-Results = Annotated[Path | None, typer.Option("--results", help="a JSON file that takes the figures, too")]
-Goals = Annotated[list[str] | None, typer.Option("--goal", help="FIELD.METRIC=VALUE to aim at; may be repeated")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="override a setting of the recipe: key=value; repeatable")]
+TaskFile = Annotated[Path | None, typer.Option("--task", help="your own task: a Python file that defines TASK")]
+Out = Annotated[Path | None, typer.Option("--out", help="the run folder [default: runs/<recipe name>]")]
+Adapters = Annotated[list[Path], typer.Option("--adapter", help="an adapter or run folder; repeatable")]
+Results = Annotated[Path | None, typer.Option("--results", help="also record the figures in this JSON file")]
+Goals = Annotated[list[str] | None, typer.Option("--goal", help="a target to report: FIELD.METRIC=VALUE; repeatable")]
 
 
 def console() -> Console:
-    """Where progress and tables go: stderr, so that stdout stays a program's."""
+    """For progress and tables: stderr, so that stdout can be piped."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
@@ -47,7 +47,7 @@ def file_of(name: str, settings: list[str] | None) -> Path:
 
 
 def folders(places: list[Path]) -> list[Path]:
-    """The adapter folder of each place: itself, or a run that holds one."""
+    """The adapter folder of each place, which is an adapter or a run."""
     from vlm_ft.adapters import adapter_folder
 
     return [adapter_folder(place) for place in places]
