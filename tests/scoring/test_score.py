@@ -137,10 +137,10 @@ def test_what_gets_no_row_is_told(defects: Any, photos: Path, tmp_path: Path) ->
     (photos / "linked").symlink_to(tmp_path, target_is_directory=True)
     out = photos / "out.csv"
     told = [note.removeprefix(str(photos)) for note in score_folder(defects, "trial", photos, out).notes]
-    assert told[0] == "files that are no images by their suffix have no row: .heic 1"
-    assert told[1].startswith("/linked: a link to a folder is not followed")
+    assert told[0] == "other files are not scored: .heic 1"
+    assert told[1].startswith("/linked: links to folders are not followed")
     (photos / "odd" / "001.png").unlink()
-    assert score_folder(defects, "trial", photos, out).notes[-1].endswith("are no longer there: 1")
+    assert score_folder(defects, "trial", photos, out).notes[-1].endswith("have been removed are left out: 1")
 
 
 def test_an_answer_that_cannot_be_read_is_told(defects: Any, photos: Path, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_target_that_cannot_be_is_told_before_any_work(
 def test_what_cannot_be_scored_is_told(defects: Any, photos: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(DataError, match="contains no images"):
         score_folder(defects, "trial", empty, tmp_path / "out.csv")
     with pytest.raises(DataError, match="no such folder"):
         score_folder(defects, "trial", tmp_path / "none", tmp_path / "out.csv")
@@ -194,7 +194,7 @@ def test_what_cannot_be_scored_is_told(defects: Any, photos: Path, tmp_path: Pat
 def test_a_ledger_that_is_none_or_in_use(defects: Any, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     ledger_path(out).write_text("not a database, but long enough to look at" * 50)
-    with pytest.raises(DataError, match="no ledger"):
+    with pytest.raises(DataError, match="not a ledger"):
         score_folder(defects, "trial", photos, out)
     ledger_path(out).unlink()
     with (

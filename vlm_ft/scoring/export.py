@@ -9,12 +9,12 @@
 
 The columns of each derivation of the form (`Result.columns`) come after it.
 
-Every table has besides `path`, `width`, `height` (pixels), `decision`, `error`, `raw`, `adapter` and `notice`.
-A field that would take the name of another column is called `answer_<field>`, a derived one `derived_<column>`.
-An image that was set aside has `error` filled and its answer empty.
+Every table also has `path`, `width`, `height` (pixels), `decision`, `error`, `raw`, `adapter` and `notice`.
+A field whose name is taken becomes `answer_<field>`, a derived column `derived_<column>`. An image that was set
+aside has an `error` and an empty answer.
 
-In .csv, lists are JSON, and a text that a spreadsheet would run as a formula (it begins with = + - @, a tab or
-a line break) is preceded by an apostrophe; .parquet and .jsonl keep every text as it is.
+In .csv, lists are JSON, and an apostrophe precedes a text that a spreadsheet would run as a formula (beginning with
+= + - @, a tab or a line break); .parquet and .jsonl keep every text as it is.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from vlm_ft.scoring.ledger import Row, ledger_path
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""How a text begins that a spreadsheet would run."""
+"""The beginnings of texts that a spreadsheet would run."""
 
 ROW_GROUP = 2000  # rows written at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its name, its Arrow type, and how it is read from a row."""
+    """A column: its name, its Arrow type, and how to read it from a row."""
 
     name: str
     type: pa.DataType
@@ -55,19 +55,19 @@ class Column:
 
 
 def check_target(out: Path) -> None:
-    """Raise `DataError` where a table could not be written to `out`, or a file would be lost; nothing is touched."""
+    """Raise `DataError` if a table cannot be written to `out`, or would overwrite a file that is not a scored table."""
     if out.suffix.lower() not in SUFFIXES:
         raise DataError(out, f"unknown table format {out.suffix!r}", f"end the name with {', '.join(SUFFIXES)}")
     if not out.parent.is_dir():
         raise DataError(out, f"no folder {out.parent}", "create it first")
     if out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise DataError(out, "cannot be written", "give a file in a folder that is yours")
+        raise DataError(out, "cannot be written", "give a file in a folder that you may write to")
     if out.exists() and not ledger_path(out).exists():
         raise DataError(out, f"exists, and has no {ledger_path(out).name}", "give another output file, or move it away")
 
 
 def columns(card: Card) -> tuple[Column, ...]:
-    """The columns of an adapter's table, in order: the path, the answer, what came with it."""
+    """The columns of an adapter's table, in order: the path, the answer, everything else."""
     rest = _accompanying(card)
     taken = {column.name for column in rest} | set(card.form.names)
     answer: list[Column] = []
@@ -85,9 +85,9 @@ def columns(card: Card) -> tuple[Column, ...]:
 
 
 def write_table(out: Path, card: Card, rows: Iterable[Row]) -> None:
-    """Write the rows whole or not at all: to a file beside `out` that takes its place at the end.
+    """Write all rows or nothing: to a file beside `out` that replaces it at the end.
 
-    One process at a time: the ledger sees to it.
+    The ledger admits one process at a time.
     """
     writer = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl}[out.suffix.lower()]
     part = out.with_name(f".{out.name}.part")
@@ -95,7 +95,9 @@ def write_table(out: Path, card: Card, rows: Iterable[Row]) -> None:
         writer(part, columns(card), rows)
         part.replace(out)
     except OSError as error:
-        raise DataError(out, error.strerror or str(error), "nothing is lost, make room and run it again") from error
+        raise DataError(
+            out, error.strerror or str(error), "no row is lost, free some space and run it again"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""`Ledger`: which images are answered already, so that a run that was killed goes on where it stopped."""
+"""`Ledger`: the rows of a run so far, from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CREATE TABLE IF NOT EXISTS answers (
 
 
 def ledger_path(out: Path) -> Path:
-    """Where the rows of a table are kept while it is being made, and after."""
+    """The ledger that belongs to a table."""
     return out.with_name(out.name + ".ledger")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image: its path below the folder, the sha256 of its bytes, its size in pixels, what came back.
+    """One image: its path below the folder, the SHA-256 of its bytes, its size in pixels, and the prediction.
 
     `digest` is "" where the bytes could not be read, width and height are None where the image could not.
     """
@@ -44,9 +44,9 @@ class Row:
 class Ledger:
     """An sqlite file of rows, bound to one adapter and one folder of images, open in one process at a time.
 
-    A folder that is gone may have moved: another one takes its place. Raises `AdapterError` where the file holds
-    another adapter's answers, `DataError` where it holds another folder's, is no ledger, cannot be written, or is
-    in use.
+    A folder that no longer exists may have moved, so another one may take its place. Raises `AdapterError` where the
+    file holds another adapter's answers, `DataError` where it holds another folder's, is not a ledger, cannot be
+    written, or is in use.
     """
 
     def __init__(self, path: Path, name: str, identity: str, folder: Path) -> None:
@@ -70,13 +70,13 @@ class Ledger:
         self._db.close()
 
     def record(self, rows: Iterable[Row]) -> None:
-        """Keep these rows for good: all of them, or none where the process dies in between."""
+        """Store these rows durably: all of them, or none if the process dies."""
         entries = [(row.path, row.digest, row.width, row.height, row.prediction.to_json()) for row in rows]
         with self._readable(), self._db:
             self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", entries)
 
     def find(self, path: str) -> Row | None:
-        """The row of an image, None where it has not been answered yet."""
+        """The row of an image, None before it is answered."""
         with self._readable():
             entry = self._db.execute("SELECT * FROM answers WHERE path = ?", (path,)).fetchone()
         if entry is None:
@@ -90,7 +90,7 @@ class Ledger:
             ) from error
 
     def __len__(self) -> int:
-        """How many images are answered, those that are gone from the folder included."""
+        """How many images are answered, including any that have left the folder."""
         with self._readable():
             return int(self._db.execute("SELECT count(*) FROM answers").fetchone()[0])
 
@@ -133,4 +133,4 @@ class Ledger:
             why = "another run writes it; wait for that one" if "locked" in str(error) else f"{error}"
             raise DataError(self._path, f"{why}, or give another output file") from error
         except sqlite3.DatabaseError as error:
-            raise DataError(self._path, f"no ledger ({error})", "delete it, or give another output file") from error
+            raise DataError(self._path, f"not a ledger ({error})", "delete it, or give another output file") from error

@@ -1,4 +1,4 @@
-"""Score a folder from the command line: load the adapter, show how it goes on, tell what was set aside."""
+"""Score a folder from the command line, with progress and a summary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def score_shown(
     console: Console,
     by_case: bool = False,
 ) -> ScoreReport:
-    """Score with the adapter in a folder, telling how it goes on `console`; see `score_folder`."""
+    """Score with the adapter in a folder, reporting on `console`; see `score_folder`."""
     check_target(out)
     check_folder(folder)
     place = adapter_folder(adapter)
@@ -36,20 +36,20 @@ def score_shown(
 
         def show(state: Progress) -> None:
             aside = f"{state.set_aside} set aside, " if state.set_aside else ""
-            told = f"{aside}{state.images_per_second:.1f} images/s"
-            bar.update(task, completed=state.done, total=state.total, description=told)
+            rate = f"{aside}{state.images_per_second:.1f} images/s"
+            bar.update(task, completed=state.done, total=state.total, description=rate)
 
         report = score_folder(
             engine, name, folder, out, batch_size=batch_size, progress=show, adapter_folder=place, by_case=by_case
         )
-    told = f", {report.resumed} of them by an earlier run" if report.resumed else ""
+    earlier = f", {report.resumed} of them by an earlier run" if report.resumed else ""
     what = "cases" if by_case else "images"
-    told = f"{report.scored} of {report.total} {what} scored{told}, in {report.seconds:.0f} s"
-    console.print(f"{out}: {told}", markup=False)
+    summary = f"{report.scored} of {report.total} {what} scored{earlier}, in {report.seconds:.0f} s"
+    console.print(f"{out}: {summary}", markup=False)
     for path, reason in report.set_aside[:SHOWN]:
         console.print(f"  set aside {path}: {reason}", markup=False)
     if len(report.set_aside) > SHOWN:
-        console.print(f"  … and {len(report.set_aside) - SHOWN} more; all reasons stand in the column `error`")
+        console.print(f"  … and {len(report.set_aside) - SHOWN} more; see the column `error`")
     for note in report.notes:
         console.print(f"  note: {note}", markup=False)
     return report

@@ -1,4 +1,4 @@
-"""Scoring every image below a folder: lazily, a batch at a time, each batch kept as it completes."""
+"""Score every image below a folder, a batch at a time; each batch is stored as it completes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vlm_ft.scoring.export import check_target, write_table
 from vlm_ft.scoring.ledger import Ledger, Row, ledger_path
 
 BATCH_PIXELS = 200_000_000
-"""A batch is closed at this many decoded pixels (600 MB), however few images they are."""
+"""A batch holds no more decoded pixels than this (600 MB), plus one image."""
 
 ALL_SCORED = 0
 SOME_SET_ASIDE = 3
@@ -30,7 +30,7 @@ SOME_SET_ASIDE = 3
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: images done (those of earlier runs included), how many of them are set aside."""
+    """The state of a run: images done, including those of earlier runs, and how many of them were set aside."""
 
     done: int
     total: int
@@ -43,8 +43,8 @@ class Progress:
 class ScoreReport:
     """A finished run. `resumed` images had been scored by an earlier run; `set_aside` pairs path and reason.
 
-    Set aside are images that cannot be read, and those that the adapter could not answer. `notes` tell what has no
-    row: files that are no images, links to folders, images of an earlier run that are gone.
+    Images are set aside if they cannot be read or the adapter could not answer. `notes` list what has no row: other
+    files, links to folders, images of an earlier run that have been removed.
     """
 
     out: Path
@@ -57,7 +57,7 @@ class ScoreReport:
 
     @property
     def scored(self) -> int:
-        """Images with an answer, those of earlier runs included."""
+        """Images with an answer, including those of earlier runs."""
         return self.total - len(self.set_aside)
 
     @property
@@ -67,7 +67,7 @@ class ScoreReport:
 
     @property
     def exit_code(self) -> int:
-        """0 where all are scored, 3 where the run finished but set images aside (a user's mistake is 2)."""
+        """0 if all are scored, 3 if some were set aside (2 is a user error)."""
         return ALL_SCORED if self.complete else SOME_SET_ASIDE
 
 
@@ -84,13 +84,12 @@ def score_folder(
 ) -> ScoreReport:
     """Write one row an image below `folder` to `out` (.parquet, .csv or .jsonl; see `export`).
 
-    A run that was stopped in any way goes on where it was: rows are kept in `<out>.ledger`, keyed by relative
-    path and content, so that an image is asked again only where its bytes have changed. The table is of the
-    folder as it is now. With `by_case` the photos that lie in one folder are asked together and get one row, under
-    that folder's path; photos that lie in `folder` itself stand alone. The ledger is bound to the adapter's card,
-    and to its tensors where `adapter_folder` is given. Raises `DataError` for a target that cannot be written, a
-    folder without images or a ledger in use, `AdapterError` for an unknown adapter, one that reads text only, or a
-    ledger of another adapter.
+    An interrupted run resumes from `<out>.ledger`, whose rows are keyed by relative path and content, so an image is
+    scored again only if its bytes have changed. The table covers the folder as it is now. With `by_case`, the photos
+    in each subfolder are one case with one row, under that folder's path; photos directly in `folder` stand alone.
+    The ledger is bound to the adapter's card, and to its tensors where `adapter_folder` is given. Raises `DataError`
+    for a target that cannot be written, a folder without images or a ledger in use, `AdapterError` for an unknown
+    adapter, one that reads text only, or a ledger of another adapter.
     """
     card = _card(predictor, adapter)
     check_target(out)
@@ -103,20 +102,20 @@ def score_folder(
                 rows = _answered(batch, predictor, adapter)
                 ledger.record(rows)
                 run.add(rows)
-            run.tell()
+            run.report_progress()
             write_table(out, card, _rows(paths, ledger))
             if gone := len(ledger) - len(paths):
-                notes.append(f"rows of earlier runs are left out where their photos are no longer there: {gone}")
+                notes.append(f"rows of earlier runs whose photos have been removed are left out: {gone}")
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"stopped with {run.done} of {run.total} images kept in {ledger_path(out)}; "
-                "run the same command again to go on"
+                f"stopped with {run.done} of {run.total} images in {ledger_path(out)}; "
+                "run the same command again to resume"
             ) from None
     return run.report(out, notes)
 
 
 def adapter_identity(card: Card, folder: Path | None = None) -> str:
-    """A hash of what decides an adapter's answers: its card less its name and figures, its settings, its tensors."""
+    """A hash of what decides an adapter's answers: its card without name and figures, its settings, its tensors."""
     parts = card.model_dump_json(exclude={"name", "metrics"})
     if folder is not None:
         parts += _digest([folder / "adapter_config.json", folder / "adapter_model.safetensors"])
@@ -125,7 +124,7 @@ def adapter_identity(card: Card, folder: Path | None = None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """An image that has no row yet, or the reason why it cannot be read."""
+    """A case without a row, or the reason why it cannot be read."""
 
     path: str
     digest: str
@@ -155,12 +154,12 @@ class _Run:
         self._count(row)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Count the rows of a batch, and tell how far the run is."""
+        """Count the rows of a batch, and report progress."""
         for row in rows:
             self._count(row)
-        self.tell()
+        self.report_progress()
 
-    def tell(self) -> None:
+    def report_progress(self) -> None:
         if self._progress is None:
             return
         fresh = self.done - self._resumed
@@ -197,15 +196,15 @@ def _card(predictor: Predictor, adapter: str) -> Card:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `DataError` where there is no such folder, or no image in it."""
+    """Raise `DataError` if the folder does not exist or contains no images."""
     if not folder.is_dir():
         raise DataError(folder, "no such folder of images", "check the path")
     if not any(map(is_image, walk(folder))):
-        raise DataError(folder, "holds no images", "give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF files")
+        raise DataError(folder, "contains no images", "give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF files")
 
 
 def _images(folder: Path, out: Path) -> tuple[list[Path], list[str]]:
-    """The images below the folder, and what is told of all else there."""
+    """The images below the folder, and notes on everything else there."""
     check_folder(folder)
     own = {place.resolve() for place in (out, ledger_path(out))}
     images: list[Path] = []
@@ -216,13 +215,15 @@ def _images(folder: Path, out: Path) -> tuple[list[Path], list[str]]:
         elif path.resolve() not in own:
             others[suffix_of(path.name) or "no suffix"] += 1
     kinds = ", ".join(f"{suffix} {count}" for suffix, count in others.most_common())
-    notes = [f"files that are no images by their suffix have no row: {kinds}"] if others else []
-    notes += [f"{place}: a link to a folder is not followed; give that folder" for place in linked_folders(folder)]
+    notes = [f"other files are not scored: {kinds}"] if others else []
+    notes += [
+        f"{place}: links to folders are not followed; score that folder itself" for place in linked_folders(folder)
+    ]
     return images, notes
 
 
 def _units(paths: Sequence[Path], folder: Path, by_case: bool) -> dict[str, tuple[Path, ...]]:
-    """By the name of a row: the photos that it is about."""
+    """Name of a row -> its photos."""
     units: dict[str, tuple[Path, ...]] = {}
     for path in paths:
         alone = not by_case or path.parent == folder
@@ -245,8 +246,8 @@ def _unanswered(units: Mapping[str, tuple[Path, ...]], ledger: Ledger, run: _Run
         try:
             yield _Opened(name, digest, tuple(open_image(path) for path in paths))
         except DataError as error:
-            told = str(error).removeprefix(f"{paths[0]}: ") if len(paths) == 1 else str(error)
-            yield _Opened(name, digest, error=" ".join(told.split()))
+            why = str(error).removeprefix(f"{paths[0]}: ") if len(paths) == 1 else str(error)
+            yield _Opened(name, digest, error=" ".join(why.split()))
 
 
 def _batches(opened: Iterable[_Opened], size: int) -> Iterator[list[_Opened]]:
@@ -280,12 +281,12 @@ def _rows(names: Iterable[str], ledger: Ledger) -> Iterator[Row]:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """The path below the folder; bytes that are no UTF-8 are written as backslash escapes."""
+    """The path below the folder; bytes that are not UTF-8 become backslash escapes."""
     return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _digest(paths: Sequence[Path]) -> str:
-    """Of one file its sha256, of several the sha256 of theirs."""
+    """The SHA-256 of one file, or of the digests of several."""
     found = []
     for path in paths:
         with path.open("rb") as file:
