@@ -13,7 +13,6 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.metrics import WHOLE, Metric, case_score, measure
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.answers.task import Values
 from vlm_ft.data.cases import Case
 from vlm_ft.errors import AdapterError, DataError, nearest
 from vlm_ft.evaluation.derived import incomplete, measure_derived
@@ -37,7 +36,7 @@ class Answered(Strict):
 
 
 class CaseRow(Strict):
-    """One case and all answers to it, by system; `derived` is what follows from the truth."""
+    """One case and all answers to it, by system; `derived` is computed from the truth."""
 
     id: str
     images: tuple[str, ...]
@@ -48,7 +47,7 @@ class CaseRow(Strict):
 
 
 class Evaluation(Strict):
-    """Everything that the report tells; figures by system in `systems`, seconds of answering in `seconds`."""
+    """Everything that the report shows; figures by system in `systems`, seconds of answering in `seconds`."""
 
     adapter: str
     base: str
@@ -79,10 +78,10 @@ def evaluate(
 ) -> Evaluation:
     """Ask the adapter its whole form as it is served, and the bare base likewise, `chunk` cases at a time.
 
-    The base gets the adapter's pixel limits, image-token limit and tiling. The rivals learn from `train`, and from
-    `tune` for their choices, for at most `seconds` each; those that have nothing to learn or to answer are left out,
-    and without `train` all are. `tower` gives them the base's features. Intervals are over the groups of the examples. Raises `AdapterError` for an adapter that is not resident and
-    `DataError` where `test` is empty.
+    The base gets the adapter's pixel limits, image-token limit and tiling. The rivals learn from `train`, choose by
+    `tune`, and take at most `seconds` each; those with nothing to learn or to answer are left out, as all are without
+    `train`. `tower` gives them the base's features. Intervals are over the groups of the examples. Raises
+    `AdapterError` for an adapter that is not resident and `DataError` if `test` is empty.
     """
     if adapter not in predictor.cards:
         raise AdapterError("", f"adapter {adapter!r} is not loaded", nearest(adapter, predictor.cards))
@@ -121,7 +120,7 @@ class _Study:
         self.figures: dict[str, tuple[Metric, ...]] = {}
         self.seconds: dict[str, float] = {}
         self.settings: dict[str, str] = {}
-        self._answers: dict[str, tuple[Form, list[Prediction]]] = {}
+        self._answers: dict[str, list[Answered]] = {}
 
     def ask(self, system: str, predictor: Predictor, request: Request, chunk: int) -> None:
         """Ask this about every case."""
@@ -135,19 +134,20 @@ class _Study:
         self.add(system, predictions, time.monotonic() - start)
 
     def add(self, system: str, predictions: list[Prediction], seconds: float, form: Form | None = None) -> None:
-        """Measure a system on the form that it answers; `valid` says something of written answers only."""
+        """Measure a system on the form that it answers; `valid` applies to written answers only."""
         form = form or self.form
+        predictions = [replace(entry, derived=form.derive(entry.values)) for entry in predictions]
         truths = [case.values for case in self.test]
         groups = [case.group for case in self.test]
         metrics = measure(form, truths, predictions, groups, self.seed)
         written = system in (BASE, ADAPTER)
-        derived = [form.derive(prediction.values) for prediction in predictions]
         self.figures[system] = (
             *(metric for metric in metrics if written or metric.field != WHOLE),
-            *measure_derived(form, self.follows, derived, groups, self.seed),
+            *measure_derived(form, self.follows, [entry.derived for entry in predictions], groups, self.seed),
         )
         self.seconds[system] = seconds
-        self._answers[system] = form, predictions
+        scores = [case_score(form, *pair) for pair in zip(truths, predictions, strict=True)]
+        self._answers[system] = [Answered(prediction=p, score=s) for p, s in zip(predictions, scores, strict=True)]
 
     def challenge(self, name: str, rival: Rival, lesson: Lesson) -> None:
         """Let a rival learn and answer, if it can."""
@@ -164,16 +164,8 @@ class _Study:
                 images=tuple(str(path) for path in case.example.images),
                 text="\n".join(turn.text for turn in case.example.turns),
                 truth=case.values,
-                answers={
-                    system: _answered(form, case.values, predictions[index])
-                    for system, (form, predictions) in self._answers.items()
-                },
+                answers={system: answers[index] for system, answers in self._answers.items()},
                 derived=self.follows[index],
             )
             for index, case in enumerate(self.test)
         )
-
-
-def _answered(form: Form, truth: Values, prediction: Prediction) -> Answered:
-    derived = replace(prediction, derived=form.derive(prediction.values))
-    return Answered(prediction=derived, score=case_score(form, truth, prediction))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,15 +58,15 @@ def markdown(evaluation: Evaluation) -> str:
     lines += [f"\n{_inline(note)}" for note in evaluation.notes]
     lines += [
         "",
-        "In brackets: 95 % bootstrap interval. Bold: best of its row; with *: its interval overlaps no other.",
+        "In brackets: 95 % interval. Bold: best of its row; with *: its interval overlaps no other.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def html(evaluation: Evaluation) -> str:
-    """One page without any outer address; images are inlined, and all text is escaped.
+    """One page that loads nothing from outside; images are inlined, and all text is escaped.
 
-    An image that cannot be read is told in its place.
+    The reason stands in place of an image that cannot be read.
     """
     shown = [
         (title, gloss, [_shown(evaluation, row) for row in rows])
@@ -165,37 +164,30 @@ class ClassTable:
 
     @property
     def extra(self) -> tuple[str, ...]:
-        """Classes that were answered, but are true of no case."""
+        """Classes that were answered but never true."""
         true = {row.name for row in self.rows}
         return tuple(name for name in self.columns if name not in true | {NO_ANSWER})
 
 
 def class_table(field: FieldSpec, cases: Sequence[CaseRow], system: str = ADAPTER) -> ClassTable:
-    """Classes in the order of the form, then what was answered besides; a failed case is in "(no answer)"."""
-    pairs = Counter(
-        (_told(row.truth[field.name]), _class_of(row, field.name, system)) for row in cases if field.name in row.truth
-    )
-    known = [_told(name) for name in (field.kind.options if isinstance(field.kind, Choice) else (True, False))]
-    used = {name for pair in pairs for name in pair}
-    classes = [name for name in known if name in used]
-    classes += sorted(used - set(classes) - {NO_ANSWER})
-    columns = (*classes, *({NO_ANSWER} & used))
-    true = {name: sum(pairs[name, column] for column in columns) for name in classes}
-    return ClassTable(
-        field.name, columns, tuple(_class_row(name, columns, pairs, true) for name in classes if true[name])
-    )
+    """Classes in the order of the form, then any others that were answered; failed cases are in "(no answer)"."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-
-def _class_row(name: str, columns: Sequence[str], pairs: Counter[tuple[str, str]], true: dict[str, int]) -> ClassRow:
-    hits, answered = pairs[name, name], sum(pairs[other, name] for other in true)
-    return ClassRow(
-        name=name,
-        count=true[name],
-        cells=tuple((pairs[name, column], pairs[name, column] / true[name]) for column in columns),
-        precision=hits / answered if answered else 0.0,
-        recall=hits / true[name],
-        f1=2 * hits / (true[name] + answered),
+    stated = [row for row in cases if field.name in row.truth]
+    true = [_text(row.truth[field.name]) for row in stated]
+    given = [_class_of(row, field.name, system) for row in stated]
+    known = [_text(name) for name in (field.kind.options if isinstance(field.kind, Choice) else (True, False))]
+    used = {*true, *given}
+    columns = [name for name in known if name in used] + sorted(used - {*known, NO_ANSWER})
+    columns += [NO_ANSWER] if NO_ANSWER in used else []
+    matrix = confusion_matrix(true, given, labels=columns).tolist()
+    shares = zip(*precision_recall_fscore_support(true, given, labels=columns, zero_division=0), strict=True)
+    rows = (
+        ClassRow(name, sum(counts), tuple((count, count / sum(counts)) for count in counts), *map(float, three))
+        for name, counts, (*three, _) in zip(columns, matrix, shares, strict=True)
+        if any(counts)
     )
+    return ClassTable(field.name, tuple(columns), tuple(rows))
 
 
 def galleries(evaluation: Evaluation) -> Iterator[tuple[str, str, list[CaseRow]]]:
@@ -249,11 +241,11 @@ def _shown(evaluation: Evaluation, row: CaseRow) -> Shown:
 def _compared(field: FieldSpec, row: CaseRow) -> Compared:
     given = row.answers[ADAPTER].prediction
     value = None if given.error is not None else given.values.get(field.name)
-    told = NO_ANSWER if value is None else _told(value)
+    answer = NO_ANSWER if value is None else _text(value)
     if field.name not in row.truth:
-        return Compared(field.name, "(not labelled)", told, None)
+        return Compared(field.name, "(not labelled)", answer, None)
     truth = row.truth[field.name]
-    return Compared(field.name, _told(truth), told, field_score(field.kind, truth, value))
+    return Compared(field.name, _text(truth), answer, field_score(field.kind, truth, value))
 
 
 def _followed(derivation: Derivation, row: CaseRow) -> Compared:
@@ -275,11 +267,11 @@ def _class_of(row: CaseRow, name: str, system: str) -> str:
     answer = row.answers[system].prediction
     if answer.error is not None or name not in answer.values:
         return NO_ANSWER
-    return _told(answer.values[name])
+    return _text(answer.values[name])
 
 
-def _told(value: Any) -> str:
-    """A value in words: yes and no; items one after the other, without their boxes."""
+def _text(value: Any) -> str:
+    """A value in words: yes or no for a flag; items without their boxes."""
     match value:
         case bool():
             return "yes" if value else "no"
@@ -294,7 +286,7 @@ def _told(value: Any) -> str:
 
 
 def _item(item: dict[str, Any]) -> str:
-    return ", ".join(_told(value) for value in item.values() if not isinstance(value, list)) or "a box"
+    return ", ".join(_text(value) for value in item.values() if not isinstance(value, list)) or "a box"
 
 
 def _row(cells: Sequence[str]) -> str:
