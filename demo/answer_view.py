@@ -21,17 +21,17 @@ from vlm_ft.answers.prediction import Distribution, FieldValue, Prediction
 MOST_BARS = 6
 MOST_CHIPS = 12
 NUMBER = "No."
-"""The column of the numbers that stand on the photo."""
+"""The column of the numbers that mark the boxes on the photo."""
 YES_NO = {"true": "Yes", "false": "No"}
 
 
 def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
-    """The whole answer about so many photos: what was decided, each field, the notice. An error is one line."""
+    """The answer about this many photos: notice, decision, fields and derived results. An error is one line."""
     if prediction.error is not None:
         return message_view(prediction.error, card.notice)
     placed = marks(card.form, prediction, photos)
     fields = "".join(
-        _field(_told(field, photos), prediction.fields[field.name], placed)
+        _field(_visible(field, photos), prediction.fields[field.name], placed)
         for field in card.form.fields
         if field.name in prediction.fields
     )
@@ -42,7 +42,7 @@ def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
 
 
 def message_view(message: str, notice: str = "") -> str:
-    """One line that says why there is no answer."""
+    """One line that gives the reason for a missing answer."""
     line = escape(" ".join(message.split()))
     return (
         f'<div class="answer"><p class="banner wrong" role="alert"><strong>No answer.</strong> {line}</p>'
@@ -51,24 +51,24 @@ def message_view(message: str, notice: str = "") -> str:
 
 
 def empty_view(card: Card) -> str:
-    """What this adapter will tell, before anything is asked."""
+    """What this adapter answers, before anything is asked."""
     asked = "".join(
         f"<li><strong>{escape(_title(field.name))}</strong> <span>{escape(_expected(field.kind))}</span></li>"
         for field in card.form.fields
     )
     return (
-        '<div class="answer empty"><p>The answer appears here. This adapter tells:</p>'
+        '<div class="answer empty"><p>The answer appears here. This adapter answers:</p>'
         f'<ul class="expected">{asked}</ul>{notice_view(card.notice)}</div>'
     )
 
 
 def notice_view(notice: str) -> str:
-    """What every answer says besides; nothing where there is nothing to say."""
+    """The notice that accompanies every answer, if any."""
     return f'<p class="notice">{escape(notice)}</p>' if notice else ""
 
 
 def raw_view(prediction: Prediction, notice: str = "") -> str:
-    """The prediction as indented JSON, with what every answer says besides."""
+    """The prediction as indented JSON, with its notice."""
     return prediction.to_json(indent=2, **({"notice": notice} if notice else {}))
 
 
@@ -78,8 +78,8 @@ def _decision(prediction: Prediction) -> str:
     return '<p class="banner ask"><strong>Ask a person.</strong> This answer must not stand on its own.</p>'
 
 
-def _told(field: FieldSpec, photos: int) -> FieldSpec:
-    """The field without what goes without saying: on which photo an item lies, where there is one."""
+def _visible(field: FieldSpec, photos: int) -> FieldSpec:
+    """The field without the numbers of photos where there is only one."""
     if photos > 1 or not isinstance(field.kind, Items):
         return field
     parts = tuple(part for part in field.kind.fields if part.name != PHOTO)
@@ -87,7 +87,7 @@ def _told(field: FieldSpec, photos: int) -> FieldSpec:
 
 
 def _unplaced(form: Form, prediction: Prediction, photos: int) -> str:
-    """That some boxes are drawn on the last photo because the answer names none, or none that was given."""
+    """A remark where boxes are drawn on the last photo because the answer names no photo, or one that was not given."""
     boxed = {field.name: field.kind for field in form.fields if isinstance(field.kind, Items) and field.kind.boxed}
     named = [row.get(PHOTO) for name in boxed if name in prediction.fields for row in prediction.fields[name].value]
     if photos < 2 or all(isinstance(number, int) and number <= photos for number in named):
@@ -149,7 +149,7 @@ def _integer(minimum: int, maximum: int, entry: FieldValue) -> str:
 
 
 def _bars(options: Sequence[str], chosen: str, distribution: Distribution) -> str:
-    """A bar an option, in the form's order; of many options the chosen one and the likeliest."""
+    """A bar per option, in the form's order; of many options, the chosen one and the likeliest."""
     likeliest = sorted(options, key=lambda option: (option != chosen, -distribution.get(option, 0.0)))
     shown = [option for option in options if option in likeliest[:MOST_BARS]]
     bars = "".join(

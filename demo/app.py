@@ -1,7 +1,7 @@
-"""The app: choose an adapter, give it photos or a text, read its typed answer.
+"""The app: choose an adapter, give it photos or a text, and read its typed answer.
 
 blocks = build_app(engine, {"boards": [Path("board.jpg")]})
-launch(blocks)                 # of its own, on this machine
+launch(blocks)                 # on its own, on this machine
 mount(api, blocks)             # or inside a FastAPI application
 """
 
@@ -37,14 +37,14 @@ LEAD = (
 )
 NO_ADAPTER = "No adapter is loaded; train one with vlm-ft train, then start the app with it."
 LARGEST_UPLOAD = "200mb"  # of one file: a scan of many frames
-UPLOADS_KEPT = (600, 3600)  # seconds: how often uploads are cleared away, and how old they are by then
+UPLOADS_KEPT = (600, 3600)  # seconds: how often uploads are deleted, and from what age
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 
 TO_RESULT = """() => {
     const result = document.getElementById("result");
     if (result.getBoundingClientRect().top > 0.6 * innerHeight) result.scrollIntoView({behavior: "smooth"});
 }"""
-"""On a phone the answer lies below the fold."""
+"""On a phone the answer is below the fold."""
 
 Examples = Mapping[str, Sequence[Path | str]]
 """Adapter -> things to try: a `Path` is an image, a `str` is a text."""
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 def build_app(predictor: Predictor, examples: Examples | None = None, title: str = TITLE) -> gr.Blocks:
-    """The app for the adapters that are resident now; the model is asked one request at a time."""
+    """The app for the adapters that are loaded now; the model handles one request at a time."""
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as blocks:
         gr.HTML(f"<h1>{escape(title)}</h1><p>{LEAD}</p>", elem_classes="lead")
         if not predictor.cards:
@@ -65,9 +65,9 @@ def build_app(predictor: Predictor, examples: Examples | None = None, title: str
 
 
 def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) -> str:
-    """Serve the app and return its address at once; `blocks.block_thread()` waits until it is stopped.
+    """Serve the app and return its address at once; `blocks.block_thread()` waits until it stops.
 
-    Without a port, the first free one from 7860 is taken.
+    Without a port, the first free one from 7860 is used.
     """
     _, url, _ = blocks.launch(
         server_name=host,
@@ -108,18 +108,18 @@ _LOOK: dict[str, Any] = {
 def assess(
     predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None
 ) -> tuple[list[Image], str, str]:
-    """(the photos with their boxes, the answer as HTML, the prediction as JSON); never raises for what users do."""
+    """(the photos with their boxes, the answer as HTML, the prediction as JSON); user errors become messages."""
     card = predictor.cards.get(adapter)
     if card is None:
-        return [], message_view(f"adapter {adapter!r} is not loaded any more; reload this page"), ""
+        return [], message_view(f"adapter {adapter!r} is no longer loaded; reload this page"), ""
     try:
         case = opened(card, photos or ())
         prediction = _predicted(predictor, adapter, case, (text or "").strip() if reads_text(card) else "")
     except UserError as error:
         return [], message_view(str(error), card.notice), ""
-    except Exception:  # the page must go on; the log has the rest
+    except Exception:  # the page stays usable; the log has the details
         log.exception("assessing with adapter %r failed", adapter)
-        message = "Something went wrong inside; the server's log says what. Try again, or tell its owner."
+        message = "Something went wrong on the server; its log has the details. Try again, or inform the operator."
         return [], message_view(message, card.notice), ""
     placed = marks(card.form, prediction, len(case))
     shown = [drawn(photo.image, [mark for mark in placed if mark.photo == place]) for place, photo in enumerate(case)]
@@ -201,7 +201,7 @@ def _photo_input() -> gr.File:
     photos = gr.File(
         label="Photos or scans; several are one case", file_count="multiple", height=200, allow_reordering=True
     )
-    # files of any name go to `open_image`, which judges them by their bytes; Gradio would copy an empty file for each
+    # `open_image` judges files by their bytes, whatever their name; Gradio would copy an empty file for each
     photos.preprocess = lambda payload: [file.path for file in payload] if payload else []
     return photos
 
@@ -218,7 +218,7 @@ def _examples(tries: Sequence[Path | str], photos: gr.File, text: gr.Textbox, vi
 
 
 def _example_photos(pictures: Mapping[Path, Image], photos: gr.File) -> None:
-    """A row of pictures to choose from; files of any kind have a picture here, which Gradio's own table has not."""
+    """A row of pictures to choose from; unlike Gradio's own table, it shows files of any kind."""
     shown = gr.Gallery(
         [(picture, path.name) for path, picture in pictures.items()],
         label="Or take an example",
@@ -252,7 +252,7 @@ def _assess_shown(
 
 
 def _looked(predictor: Predictor, adapter: str, photos: Sequence[str] | None) -> tuple[Any, ...]:
-    """What the adapter will see of the photos that lie there now, and the place of the answer without one."""
+    """How the adapter will see the current photos, and an empty answer."""
     nothing = (gr.update(value=None, visible=False), "", gr.update(visible=False))
     card = predictor.cards.get(adapter)
     if card is None:

@@ -25,41 +25,11 @@ def card_view(card: Card, name: str) -> str:
     return f'<div class="card"><dl>{listed}</dl>{_figures(card)}</div>'
 
 
-def figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(name, figure) for every number in a card's metrics, with its interval where it has one.
-
-    A figure is a number, or a mapping with `value` and, where known, `low` and `high`.
-    """
+def figures(metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """(name, figure) for each of a card's metrics, with its interval where it has one."""
     for name, entry in metrics.items():
-        yield from _figure(str(name), entry)
-
-
-def _figure(name: str, entry: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(entry, bool):
-        return
-    if isinstance(entry, int | float):
-        yield name, _number(entry)
-    elif isinstance(entry, Mapping) and isinstance(entry.get("value"), int | float):
-        yield name, _with_interval(entry)
-    elif isinstance(entry, Mapping):
-        for inner, value in entry.items():
-            yield from _figure(f"{name} {inner}".strip(), value)
-    elif isinstance(entry, list | tuple):
-        for value in entry:
-            if isinstance(value, Mapping):
-                place = f"{value.get('field', '')} {value.get('name', '')}".strip()
-                yield from _figure(place or name, value)
-
-
-def _with_interval(entry: Mapping[str, Any]) -> str:
-    value = _number(entry["value"])
-    if not all(isinstance(entry.get(end), int | float) for end in ("low", "high")):
-        return value
-    return f"{value} ({_number(entry['low'])} to {_number(entry['high'])})"
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.2f}"
+        interval = f" ({entry['low']:.2f} to {entry['high']:.2f})" if {"low", "high"} <= entry.keys() else ""
+        yield name, f"{entry['value']:.2f}{interval}"
 
 
 def _learned(card: Card) -> str:

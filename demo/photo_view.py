@@ -1,4 +1,4 @@
-"""What an answer points at, drawn on the photo that it lies in: numbered as in the answer's tables."""
+"""The boxes of an answer, drawn on their photos and numbered as in the answer's tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PALETTE = ("#c81e2b", "#0a5bc4", "#1a7434", "#7a3fd1", "#b04600", "#b0307f", "#1
 """Dark enough to carry white text (contrast above 4.5)."""
 
 PHOTO = "photo"
-"""The part of an item that says, from 1, on which photo of a case it lies."""
+"""The part of an item that gives its photo within the case, from 1."""
 
 LONGEST = 1280  # pixels of the drawn photo's longer side
 LEGIBLE = 640
@@ -41,14 +41,14 @@ class Mark:
 
 
 def marks(form: Form, prediction: Prediction, photos: int = 1) -> list[Mark]:
-    """Every box of an answer about so many photos, numbered through in the order of the form."""
+    """Every box of an answer about this many photos, numbered consecutively in the order of the form."""
     found: list[Mark] = []
     for field in form.fields:
         if field.name not in prediction.fields:
             continue
-        for index, thing in enumerate(_boxed(field, prediction.fields[field.name].value)):
-            assert thing.box is not None
-            found.append(Mark(field.name, index, len(found) + 1, thing.name, thing.box, photo_of(thing, photos)))
+        for index, item in enumerate(_boxed(field, prediction.fields[field.name].value)):
+            assert item.box is not None
+            found.append(Mark(field.name, index, len(found) + 1, item.name, item.box, photo_of(item, photos)))
     return found
 
 
@@ -60,7 +60,7 @@ def colour(number: int) -> str:
 def drawn(photo: Image, placed: list[Mark]) -> Image:
     """A copy of the photo, at most `LONGEST` pixels a side, with every mark's box and name.
 
-    One with marks that is smaller than `LEGIBLE` pixels is enlarged, so that they can be read.
+    A photo with marks that is smaller than `LEGIBLE` pixels is enlarged, so that they can be read.
     """
     scene = photo.copy()
     scene.thumbnail((LONGEST, LONGEST))

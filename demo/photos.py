@@ -1,4 +1,4 @@
-"""Uploaded photos: opened as scoring opens them, scans in their own window, and told by their names alone."""
+"""Uploaded photos, opened as scoring opens them; messages name them without their folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datasets_vision.images import open_image
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
 
-MOST_PHOTOS = 8  # of one case: as many as a finding can name
+MOST_PHOTOS = 8  # per case: as many as a finding can name
 EXAMPLE_SIDE = 320  # pixels of an example's longer side
 
 
@@ -40,14 +40,14 @@ def reads_text(card: Card) -> bool:
 
 
 def opened(card: Card, files: Sequence[str]) -> tuple[Photo, ...]:
-    """The photos of a case, in their order; none for an adapter that reads text only.
+    """The photos of a case, in order; none for an adapter that reads text only.
 
-    Raises `DataError` for one that cannot be read, by its name without its folder, and for too many.
+    Raises `DataError` for a photo that cannot be read, and for too many.
     """
     if not reads_photos(card):
         return ()
     if len(files) > MOST_PHOTOS:
-        raise DataError("", f"{len(files)} photos are more than {MOST_PHOTOS}", "give those that show the case best")
+        raise DataError("", f"{len(files)} photos are more than {MOST_PHOTOS}", "choose those that show the case best")
     return tuple(_opened(Path(file)) for file in files)
 
 

@@ -13,7 +13,7 @@ from demo.app import build_app, launch
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
 
-EXAMPLES = 6  # shown at most
+MAX_EXAMPLES = 6
 
 
 def serve(
@@ -35,10 +35,12 @@ def serve(
         address = launch(blocks, host, port)
     except OSError as error:
         where = f"--port {port}" if port is not None else f"--host {host}"
-        raise DataError(where, "in use, or not this machine's", "give another one, or leave it out") from error
+        raise DataError(
+            where, "in use, or not an address of this machine", "choose another, or omit the option"
+        ) from error
     console.print(f"the app: {address}  (Ctrl-C stops it)")
     try:
-        while True:  # Gradio's own way of waiting tells of Ctrl-C in its own words
+        while True:  # Gradio's own wait prints its own message on Ctrl-C
             time.sleep(3600)
     except KeyboardInterrupt:
         console.print("\nstopped")
@@ -47,7 +49,7 @@ def serve(
 
 
 def _tries(folder: Path, console: Console) -> list[Path]:
-    """The first images of a folder that can be opened; those that cannot are told."""
+    """The first readable images of a folder; unreadable ones are reported."""
     found: list[Path] = []
     for path in find_images(folder):
         try:
@@ -56,8 +58,8 @@ def _tries(folder: Path, console: Console) -> list[Path]:
             console.print(f"no example: {error}", markup=False)
             continue
         found.append(path)
-        if len(found) == EXAMPLES:
+        if len(found) == MAX_EXAMPLES:
             break
     if not found:
-        console.print(f"{folder}: holds no image to show as an example", markup=False)
+        console.print(f"{folder}: contains no image to show as an example", markup=False)
     return found

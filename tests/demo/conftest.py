@@ -19,7 +19,7 @@ from vlm_ft.inference.request import Request
 from vlm_ft.tasks import TASKS
 
 HOSTILE = "<img src=x onerror=window.pwned=1>${window.pwned=1}{{constructor}}'\"&"
-FIGURES = {"passed": {"accuracy": {"value": 0.943, "low": 0.9, "high": 0.98}}}
+FIGURES = {"passed.accuracy": {"value": 0.943, "low": 0.9, "high": 0.98}}
 
 
 def card_of(task: Task, name: str = "trial", kind: str = "vision") -> Card:

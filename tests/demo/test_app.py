@@ -110,7 +110,7 @@ def test_what_fails_inside_is_no_traceback(known: Any, photo: Path) -> None:
 
     known.predict = fail
     html = assess(known, "plates", [str(photo)], "")[1]
-    assert "Something went wrong inside" in html
+    assert "Something went wrong on the server" in html
     assert "CUDA" not in html
     assert "reload this page" in assess(known, "gone", [str(photo)], "")[1]
     assert "Give a photo or a text first" in assess(known, "plates", None, None)[1]
