@@ -21,7 +21,7 @@ from vlm_ft.bases.reader import open_reader
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.data.cases import load
 from vlm_ft.data.checks import check
-from vlm_ft.errors import DataError, FormError, UserError
+from vlm_ft.errors import FormError, UserError
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Tiling
 
@@ -46,7 +46,7 @@ def test_checks_refuse_what_training_refuses(changes: dict[str, Any], tmp_path: 
 def test_a_column_of_free_text_is_no_choice(tmp_path: Path) -> None:
     made = texts(tmp_path / "set")
     rows("train.csv", *(f"Text {n}.,clause {n},q" for n in range(3000)))(tmp_path / "set")
-    with pytest.raises(DataError, match="clause_type has more than 2000 names") as error:
+    with pytest.raises(FormError, match="clause_type: more than 2000 names") as error:
         check(made)
     assert "\n" not in str(error.value)
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from vlm_ft.answers.form import Form, Options, by_path
 from vlm_ft.answers.kinds import Choice, FieldSpec, Items
 from vlm_ft.answers.task import Task, Values
-from vlm_ft.errors import DataError, FormError, nearest
+from vlm_ft.errors import FormError, nearest
 
 COMMON_SHARE = 0.5
 """A field that a smaller share of a source's examples states is asked only where the recipe's `fields` name it."""
 
 MAX_NAMES = 2000
-"""A choice with more names than that is free text."""
+"""Counted names of a choice; more than that are free text."""
 
 
 @dataclass
@@ -48,34 +48,32 @@ class Observation:
         self._tallies: dict[str, _Tally] = defaultdict(_Tally)
         self._names: dict[str, set[str]] = defaultdict(set)
 
-    def add(self, values: Values, source: str = "", place: str = "") -> None:
-        """Count one example's values. Raises `DataError` where a choice has more than `MAX_NAMES` names."""
+    def add(self, values: Values, source: str = "") -> None:
+        """Count one example's values; one that states nothing does not count."""
         if values:
             self._tallies[source].examples += 1
-            self._add(values, self._task.fields, self._tallies[source], place)
+            self._add(values, self._task.fields, self._tallies[source])
 
-    def _add(self, values: Values, fields: Sequence[FieldSpec], tally: _Tally, place: str, prefix: str = "") -> None:
+    def _add(self, values: Values, fields: Sequence[FieldSpec], tally: _Tally, prefix: str = "") -> None:
         for spec in fields:
             if spec.name not in values:
                 continue
             path, value = prefix + spec.name, values[spec.name]
             tally.stated[path] += 1
-            if isinstance(spec.kind, Choice):
+            if isinstance(spec.kind, Choice) and len(self._names[path]) <= MAX_NAMES:
                 self._names[path].add(str(value))
-                if len(self._names[path]) > MAX_NAMES:
-                    raise DataError(place, f"{path} has more than {MAX_NAMES} names", "is that column free text?")
             elif isinstance(spec.kind, Items) and isinstance(value, list):
                 rows = [row for row in value if isinstance(row, dict)]
                 tally.items[path] += len(rows)
                 for row in rows:
-                    self._add(row, spec.kind.fields, tally, place, f"{path}.")
+                    self._add(row, spec.kind.fields, tally, f"{path}.")
 
     def form(self, options: Options | None = None, only: Iterable[str] | None = None) -> Form:
         """The form that the labels fill: the fields that every source states, with the names in use.
 
         A part of a list is asked where every item states it. `options` overrule the names in use; `only` (field
-        paths) asks these fields, even where few examples state them. Raises `FormError` where no field is left, or
-        where a source lacks one of `only`.
+        paths) asks these fields, even where few examples state them. Raises `FormError` where no field is left, where
+        a source lacks one of `only`, or where a choice has more than `MAX_NAMES` names.
         """
         wanted = list(only) if only is not None else [spec.name for spec in self._task.fields if self._common(spec)]
         if only is not None:
@@ -88,7 +86,7 @@ class Observation:
         if not kept:
             known = ", ".join(sorted(self._specs))
             raise FormError(f"task {self._task.name}", "the data label none of its fields", f"known: {known}")
-        return Form.of(self._task, {**self._used(kept), **(options or {})}, kept)
+        return Form.of(self._task, {**self._used(kept - set(options or ())), **(options or {})}, kept)
 
     def notes(self, form: Form, only: Iterable[str] | None = None) -> Iterator[str]:
         """A line for each field that is labelled but not asked, and for each asked field that some examples lack."""
@@ -146,6 +144,8 @@ class Observation:
         for path in kept & self._names.keys():
             kind = self._specs[path].kind
             assert isinstance(kind, Choice)
+            if len(self._names[path]) > MAX_NAMES:
+                raise FormError(path, f"more than {MAX_NAMES} names", "is that column free text?")
             used[path] = sorted(self._names[path].intersection(kind.options or self._names[path]))
         return {path: names for path, names in used.items() if names}
 

@@ -150,7 +150,7 @@ def form_of(recipe: Recipe, task: Task, examples: Iterable[Labelled]) -> tuple[F
     observation = Observation(task)
     for entry in examples:
         for case in (entry.whole, *(entry.parts or ())):
-            observation.add(case.values, entry.source, case.example.source)
+            observation.add(case.values, entry.source)
     form = with_rates(observation.form(recipe.labels, recipe.fields), recipe)
     if recipe.tiling:
         require_boxes(task, form.names)
