@@ -38,8 +38,8 @@ class Observation:
     """Counts what labels state; the memory it takes does not grow with their number.
 
     Serving always asks the whole form, so a form asks what every source labels: if one source labelled only `kind`
-    and another only `passed`, no training row would ask both. A field that single examples lack (the severity of a
-    car without damage) is left out of their prompts; `notes` says of how many.
+    and another only `passed`, no training row would ask both. A field that some examples of a source lack (the
+    severity of a car without damage) is asked, and left out of the prompts of those.
     """
 
     def __init__(self, task: Task) -> None:
@@ -89,18 +89,16 @@ class Observation:
         return Form.of(self._task, {**self._used(kept - set(options or ())), **(options or {})}, kept)
 
     def notes(self, form: Form, only: Iterable[str] | None = None) -> Iterator[str]:
-        """A line for each field that is labelled but not asked, and for each asked field that some examples lack."""
+        """A line for each field, or part of an asked list, that is labelled but not asked for want of labels."""
         asked = by_path(form.fields)
         for path in filter(self._stated, self._specs):
             name, _, part = path.partition(".")
-            if path not in asked and (name not in asked if part else only is not None):
+            if path in asked or (name not in asked if part else only is not None):
                 continue
             for source, tally in self._tallies.items():
                 lacking, total = tally.lacking(path), tally.total(path)
                 lack = f"{path}: {lacking} of {total} {'items' if part else 'examples'}{_of(source)} lack it"
-                if lacking and path in asked:
-                    yield f"{lack}, so their prompts do not ask it"
-                elif lacking == total or (lacking and part):
+                if lacking == total or (lacking and part):
                     yield f"{lack}, so it is not asked; label it there to have it asked"
                 elif lacking > (1 - COMMON_SHARE) * total:
                     yield f"{lack}, so it is not asked; name it under fields to ask it anyway"

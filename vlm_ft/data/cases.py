@@ -231,7 +231,7 @@ def _distinct(entries: list[Labelled]) -> list[Labelled]:
 
 def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], list[str]]:
     """The examples with what the form asks, checked, and notes on what is left out."""
-    long, kept, empty, full = lengthened(form), list[Labelled](), 0, Counter[str]()
+    long, kept, empty, full, lacking = lengthened(form), list[Labelled](), 0, Counter[str](), Counter[str]()
     for entry in entries:
         whole = _fitted(entry.whole, form if entry.parts is None else long)
         parts = None if entry.parts is None else tuple(filter(None, (_fitted(case, form) for case in entry.parts)))
@@ -240,8 +240,14 @@ def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], 
             continue
         kept.append(Labelled(entry.source, whole, parts))
         for case in kept[-1].learned:
+            lacking.update(name for name in form.names if name not in case.values)
             full.update(name for name in form.names if _is_full(form.field(name).kind, case.values.get(name)))
     notes = [f"{empty} examples state none of the asked fields and are left out"] if empty else []
+    total = sum(len(entry.learned) for entry in kept)
+    notes += [
+        f"{name}: {count} of {total} examples lack it, so their prompts do not ask it"
+        for name, count in lacking.items()
+    ]
     notes += [
         f"{count} examples fill {name!r} to its limit; of longer lists the largest items are kept"
         for name, count in full.items()
