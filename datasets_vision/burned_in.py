@@ -18,7 +18,7 @@ PixelBox = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, right and bottom exclusive."""
 
 SIDE = 768  # pixels of the longer side that is looked at; smaller pictures as they are
-STROKE = 9  # pixels: wider strokes are no text
+STROKE = 9  # pixels: wider strokes are not text
 CONTRASTS = (64, 36)  # levels between stroke and ground: the first parts letters, the second finds faint ones
 HEIGHTS = (5, 40)  # pixels of a letter
 BORDER = 0.22  # of each side

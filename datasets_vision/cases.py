@@ -85,7 +85,7 @@ def _merged(name: str, values: Sequence[Any], worst_first: Sequence[str]) -> Any
     worst = next((word for word in worst_first if word in values), None)
     if worst is None or any(value not in worst_first for value in values):
         told = ", ".join(sorted({repr(value) for value in values})[:4])
-        raise DataError(name, f"its photos say {told}", "give worst_first, or mend the labels")
+        raise DataError(name, f"its photos say {told}", "give worst_first, or correct the labels")
     return worst
 
 

@@ -2,7 +2,7 @@
 
 Photos are laid on a ground that is real, too: the largest stretches of the photos on which no box lies, mirrored
 and laid side by side. A scene is a montage: it has the texture and the defects of real photos, but seams and
-repeats that no camera makes, so figures on scenes compare ways of looking and are no figures of a plant.
+repeats that no camera makes, so figures on scenes compare ways of looking and say nothing about a real plant.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class Changes:
 
 
 def identity_of(known: Dataset) -> str:
-    """What tells this patient from others: id and issuer, else the name and birth date, else the study."""
+    """What distinguishes this patient from others: id and issuer, else the name and birth date, else the study."""
     number = str(known.get("PatientID") or "").strip()
     if number:
         return f"{number}|{str(known.get('IssuerOfPatientID') or '').strip()}"
@@ -119,7 +119,7 @@ def identity_of(known: Dataset) -> str:
 
 
 def strip(known: Dataset, pseudonyms: Pseudonyms) -> Changes:
-    """Take out of `known`, in place, all that may tell who or where; pixels stay as they are."""
+    """Take out of `known`, in place, everything that may identify a person or place; pixels stay as they are."""
     changes, identity = Changes(), identity_of(known)
     _strip(known, pseudonyms, pseudonyms.days(identity), changes)
     known.PatientName = known.PatientID = pseudonyms.patient(identity)
@@ -195,7 +195,7 @@ def _replace_uids(element: DataElement, pseudonyms: Pseudonyms, name: str, chang
 
 
 def _date(known: Dataset, element: DataElement, pseudonyms: Pseudonyms, days: int, changes: Changes) -> None:
-    """A date of the scan moved by the patient's days; any other one, and what is no date, goes."""
+    """A date of the scan moved by the patient's days; other dates, and what is not a date, are removed."""
     name, value = element.keyword or str(element.tag), str(element.value or "")
     moved = None
     if pseudonyms.dates == "shift" and _group_kept(element) and name != "PatientBirthDate":

@@ -1,7 +1,7 @@
 """De-identified copies of DICOM files, with a log of what was taken out of each.
 
 The log (JSON lines, in the folder of copies) names tags and never their values; a source file stands in it as a
-keyed hash. The key lies beside the folder of copies, not in it: it alone could tell which pseudonym was whom.
+keyed hash. The key lies beside the folder of copies, not in it: it alone could show who is behind a pseudonym.
 What is burned into the pixels stays in the copy, and the log says where text likely stands.
 """
 
@@ -76,12 +76,12 @@ def deidentify(
     dates: Dates = "remove",
     told: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """Copy every DICOM file below `source` to `out`, without what may tell who or where.
+    """Copy every DICOM file below `source` to `out`, without what may identify a person or place.
 
     Nothing is overwritten; a second call copies what the first did not. `key_file` is made where it is missing
     (by default `out` with .key added): the same key gives the same pseudonyms, for later files of the same
     patients. `told` gets a line for each file that failed or whose pixels need a look. Raises DataError for
-    folders that cannot be used so, and for a log that is none.
+    folders that cannot be used so, and for an invalid log.
     """
     _check_folders(source, out)
     pseudonyms = Pseudonyms(_key(key_file or out.with_name(f"{out.name}.key")), dates)
@@ -220,7 +220,7 @@ def _files(source: Path) -> Iterator[Path]:
 
 
 def _logged(log: Path) -> dict[str, dict[str, Any]]:
-    """The log's entries by their source; a last line that was cut off is none."""
+    """The log's entries by their source; a last line that was cut off is ignored."""
     if not log.exists():
         return {}
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -1,6 +1,6 @@
 """DICOM pictures: one frame under a window, as RGB; or one line that says why not.
 
-Errors name the file and what is wrong with it. No value of its tags is ever told: they may name a person.
+Errors name the file and what is wrong with it. No message quotes the value of a tag, which may name a person.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ BROKEN = (
 def damaged_tags(path: Path) -> Iterator[None]:
     """Around all that touches a data set: pydicom parses a tag when it is asked for, and then raises anything.
 
-    Its messages quote values, so that they are neither told nor chained.
+    Its messages quote values, so they are neither shown nor chained.
     """
     try:
         yield
@@ -128,7 +128,7 @@ def is_grey(known: Dataset) -> bool:
 
 
 def check_window(path: Path, known: Dataset, window: Window) -> None:
-    """Raises DataError for a window that is none, or a preset of Hounsfield units for anything but CT."""
+    """Raises DataError for an invalid window, or for a preset of Hounsfield units for anything but CT."""
     try:
         checked(window)
     except DataError as error:
@@ -175,7 +175,7 @@ def _size(path: Path, known: Dataset, max_pixels: int) -> tuple[int, int]:
         raise DataError(path, f"holds no picture but {_sort(known)}", "leave it out")
     width, height = _whole(path, known, "Columns"), _whole(path, known, "Rows")
     if width < 1 or height < 1:
-        raise DataError(path, f"{width}x{height} is no size of a picture", "export it again")
+        raise DataError(path, f"{width}x{height} is not a picture size", "export it again")
     if width * height > max_pixels:
         raise DataError(path, f"{width}x{height} is more than {max_pixels} pixels", "scale the image down")
     return width, height
@@ -321,14 +321,14 @@ def _first(value: Any) -> float | None:
 
 
 def _whole(path: Path, known: Dataset, name: str, usual: int | None = None) -> int:
-    """A tag that must be a whole number; its value is not told where it is none."""
+    """A tag that must be a whole number; an invalid value is not quoted."""
     try:
         value = known.get(name)
         if value in (None, "") and usual is not None:
             return usual
         return int(str(value))
     except BROKEN:
-        raise DataError(path, f"{name} is no whole number", "export it again") from None
+        raise DataError(path, f"{name} is not an integer", "export it again") from None
 
 
 def _sort(known: Dataset) -> str:
@@ -344,7 +344,7 @@ def _check_inflated(path: Path) -> None:
         return
     try:
         meta = pydicom.filereader.read_file_meta_info(path)
-    except Exception:  # anything, as in damaged_tags; the reading proper will tell
+    except Exception:  # anything, as in damaged_tags; reading it will report it
         return
     if meta.get("TransferSyntaxUID") != _DEFLATED:
         return

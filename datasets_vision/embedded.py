@@ -46,4 +46,4 @@ def _suffix(data: bytes) -> str:
         with Image.open(BytesIO(data), formats=tuple(_SUFFIXES)) as image:
             return _SUFFIXES[image.format or ""]
     except (OSError, SyntaxError, ValueError, KeyError, Image.DecompressionBombError) as error:
-        raise DataError("", f"{len(data)} bytes that are no image", "embed a JPEG, PNG or WebP file") from error
+        raise DataError("", f"{len(data)} bytes that are not an image", "embed a JPEG, PNG or WebP file") from error

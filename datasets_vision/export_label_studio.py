@@ -53,7 +53,7 @@ def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, 
     """
     interface = out.with_suffix(".xml") if out.name else out
     if interface == out:
-        raise DataError(f"{str(out)!r}", "is no name for tasks beside their interface (.xml)", "write to a .json file")
+        raise DataError(f"{str(out)!r}", "cannot hold tasks next to their interface (.xml)", "write to a .json file")
     _check_interface(interface)
     shown, aside = _showable(examples)
     if not shown:
@@ -73,7 +73,7 @@ def _check_interface(interface: Path) -> None:
     if interface.is_file():
         with interface.open("rb") as file:
             if not file.read(64).lstrip().startswith(b"<View"):
-                raise DataError(interface, "is no labelling interface, and would be lost", "give another name")
+                raise DataError(interface, "is not a labelling interface and would be overwritten", "give another name")
 
 
 def _showable(examples: Iterable[Example]) -> tuple[list[Example], list[SetAside]]:

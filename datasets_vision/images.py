@@ -38,7 +38,7 @@ def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS, largest: int |
     file is then decoded at a half, a quarter or an eighth of its sides, which takes a fraction of the time.
 
     Without a window, 16-bit grey is divided by 257, and 32-bit and float grey are stretched from their least
-    to their greatest value; a preset takes the stored values for Hounsfield units. DICOM is told at
+    to their greatest value; a preset takes the stored values for Hounsfield units. DICOM is described at
     `open_dicom`. Raises DataError for a file that is missing, empty, no image, truncated, or by its
     header, which is checked before anything is decoded, larger than `max_pixels` or longer than `MAX_ASPECT` times
     its width; for a frame or cut that it has not, and for a window of a colour picture.

@@ -32,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "repair_cost_rules": {"text": "{Car_Type} {Part} {Damage_Type} {Severity}"},
     "scitldr_jsonl": {"text": "{source}"},
 }
-"""By a set's name, what its files do not tell by themselves: mostly which column is the text."""
+"""By a set's name, what its files do not show by themselves: mostly which column is the text."""
 
 STATED = {"medquad_xml": 2137}
 """By a set's name, its items where the manifest counts something else: here question/answer pairs, not documents."""
@@ -46,7 +46,7 @@ _REASONS = 1000  # distinct kinds of reasons that are counted apart
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One set as its list names it: where it lies, and how many items it should have (None: not told)."""
+    """One set as its list names it: where it lies, and how many items it should have (None: not stated)."""
 
     name: str
     path: Path
@@ -127,7 +127,7 @@ def record(entry: Entry, options: Mapping[str, Any]) -> Record:
     reasons: dict[str, Reason] = {}
     try:
         if not os.path.exists(entry.path):
-            raise DataError(entry.path, "no such file or folder", "mend the list of sets")
+            raise DataError(entry.path, "no such file or folder", "correct the list of sets")
         source = Source(path=entry.path, **options)
         name = source.format or detect(entry.path, photo_column=source.image is not None)
         for item in stream(source):
@@ -144,9 +144,11 @@ def record(entry: Entry, options: Mapping[str, Any]) -> Record:
     except DataError as error:
         return Record(entry, name, error=str(error))
     except OSError as error:
-        return Record(entry, name, error=f"{entry.path}: cannot be read ({error.strerror or error}); mend the file")
+        return Record(
+            entry, name, error=f"{entry.path}: cannot be read ({error.strerror or error}); check its permissions"
+        )
     except ValidationError as error:
-        return Record(entry, name, error=f"{entry.name}: {error.errors()[0]['msg']}; mend the set's options")
+        return Record(entry, name, error=f"{entry.name}: {error.errors()[0]['msg']}; correct the set's options")
     ordered = sorted(reasons.values(), key=lambda reason: -reason.count)
     return Record(entry, name, items, objects, dict(sorted(roles.items())), set_aside, tuple(ordered))
 

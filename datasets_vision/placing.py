@@ -22,7 +22,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{_name(path)}.part")
     with _told(path, part):
         if path.exists() and not path.is_file():
-            raise DataError(path, "is no file", "give the name of one")
+            raise DataError(path, "is not a file", "give a file name")
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _told(path, part):

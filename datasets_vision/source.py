@@ -103,7 +103,9 @@ def _readable(source: Source, items: Iterable[Example | SetAside]) -> Iterator[E
         yield from items
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else source.path
-        raise DataError(place, f"cannot be read ({error.strerror or error})", "mend the file, or its rights") from error
+        raise DataError(
+            place, f"cannot be read ({error.strerror or error})", "check the file and its permissions"
+        ) from error
 
 
 def _items(source: Source) -> Iterator[Example | SetAside]:
@@ -177,7 +179,7 @@ class _Unused:
             self._worst.discard(word)
 
     def told(self) -> Iterator[SetAside]:
-        """A slip in the recipe, told without failing: one recipe may serve several cuts of a set."""
+        """What the recipe names and the items lack: reported, not refused, since a recipe may serve several subsets."""
         place = str(self._source.path)
         looked_for = (("rename", self._names, self._said), ("worst_first", self._worst, self._ours))
         for option, words, seen in looked_for:
@@ -288,6 +290,6 @@ def _group(source: Source, example: Example) -> str:
     parts = [part or "" for part in found.groups()]
     if source.group_block is not None:
         if not parts[-1].isdecimal():
-            raise DataError(f"group {source.group!r}", f"its last group is {parts[-1]!r}, no number")
+            raise DataError(f"group {source.group!r}", f"its last group is {parts[-1]!r}, which is not a number")
         parts[-1] = str(int(parts[-1]) // source.group_block)
     return "|".join(parts)

@@ -36,7 +36,7 @@ def walk(path: Path, suffixes: Collection[str] = ()) -> Iterator[Path]:
     """Every file below `path` (or `path` itself, if it is one), in natural order: 2 before 10.
 
     With `suffixes` (in lower case), those alone that end so in any case. The mark of a made set is not among them,
-    nor are pipes and devices. Links to files are followed, links to folders are not (`linked_folders` tells them); an
+    nor are pipes and devices. Links to files are followed, links to folders are not (`linked_folders` lists them); an
     image's link that leads nowhere is given, for its format to set it aside. Only the names of one branch's folders
     are held. Raises DataError for a folder that cannot be listed, and for any other link that leads nowhere: what it
     stood for may be the labels.

@@ -67,7 +67,7 @@ def limits(window: Window, values: np.ndarray) -> tuple[float, float]:
 
 
 def levels(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """`values` as uint8: `low` and below 0, `high` and above 255; what is no number is 0."""
+    """`values` as uint8: `low` and below 0, `high` and above 255; NaN is 0."""
     import numpy as np
 
     scale = 255 / (high - low) if high > low else 0.0

@@ -37,7 +37,7 @@ class Built:
 
 
 def read_documents(path: Path) -> Iterator[Document | SetAside]:
-    """Every manual at or below `path`, in natural order; what is no manual, or can't be read, is set aside."""
+    """Every manual at or below `path`, in natural order; whatever is not a manual, or can't be read, is set aside."""
     root = path if path.is_dir() else path.parent
     for file in _files(path):
         yield from _document(file, file.relative_to(root).as_posix())

@@ -15,7 +15,7 @@ from datasets_vision.errors import DataError, cause
 
 MAX_PAGES = 5000
 MAX_HEADING = 90
-"""Characters; a longer line is no heading."""
+"""Characters; a longer line is not a heading."""
 
 _LARGER = 1.15  # times the body's type size
 _LEAST_TEXT = 20  # characters on a page; less is a picture with a page number
@@ -40,7 +40,7 @@ def read_pdf(data: bytes) -> tuple[str, list[Block], list[tuple[int, str]]]:
     """
     from pypdf.errors import PyPdfError
 
-    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it tells every mended cross-reference aloud
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it logs every repaired cross-reference
     try:
         reader = _opened(data)
         pages = [_lines(page, number) for number, page in enumerate(reader.pages, 1)]

@@ -60,7 +60,7 @@ class Server:
     def __post_init__(self) -> None:
         try:
             usable = re.fullmatch(r"https?://[!-~]+", self.url) and urllib.parse.urlsplit(self.url).port != 0
-        except ValueError:  # brackets that are no address, a port past 65535
+        except ValueError:  # brackets that are not an address, a port past 65535
             usable = False
         if not usable:
             raise DataError(f"server {self.url!r}", "no http:// or https:// address", "write http://localhost:8000/v1")
@@ -145,7 +145,7 @@ def _content(reply: bytes) -> str:
     try:
         return str(json.loads(reply)["choices"][0]["message"]["content"] or "")
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"the reply is no chat completion: {_shown(reply.decode(errors='replace'))}") from error
+        raise ValueError(f"the reply is not a chat completion: {_shown(reply.decode(errors='replace'))}") from error
 
 
 def _pairs(text: str) -> list[Any]:
@@ -159,7 +159,7 @@ def _pairs(text: str) -> list[Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the reply holds no JSON with pairs: {_shown(text)}") from error
     if not isinstance(found, list) or not found:
-        raise ValueError(f"the reply's pairs are no list with entries: {_shown(text)}")
+        raise ValueError(f"the reply's pairs are not a non-empty list: {_shown(text)}")
     return found
 
 

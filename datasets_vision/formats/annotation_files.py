@@ -42,7 +42,7 @@ def files_of(path: Path, suffix: str) -> list[Path]:
 
 
 def holds(path: Path, kind: str) -> bool:
-    """Whether a JSON file is of this kind; of each folder, the first few tell what the others are."""
+    """Whether a JSON file is of this kind; the first few files of a folder stand for the others."""
     seen: Counter[Path] = Counter()
     for file in files_of(path, ".json"):
         seen[file.parent] += 1
@@ -119,10 +119,10 @@ class Pictures:
     def of(cls, path: Path, folder: Path | None = None) -> Pictures:
         """Below a folder that is named; else the set's, or the one above a folder `annotations` without images.
 
-        Raises DataError where the named folder is none.
+        Raises DataError where `folder` does not exist.
         """
         if folder is not None and not folder.is_dir():
-            raise DataError(folder, "no such folder of images", "mend image_folder")
+            raise DataError(folder, "no such folder of images", "correct image_folder")
         root = folder or (path if path.is_dir() else path.parent)
         climbs = folder is None and root.name.lower() in _ANNOTATION_FOLDERS
         if climbs and next(_images(root), None) is None:
@@ -137,7 +137,7 @@ class Pictures:
     def find(self, place: str, name: str, annotation: Path) -> Path:
         """By its path from the annotation's folder or the root, else the nearest of that name, or of that stem.
 
-        An image of another role than the annotation's is none. Raises DataError where none is found, or several
+        An image of another role than the annotation's does not count. Raises DataError where none is found, or several
         are as near.
         """
         if not name.strip():
@@ -191,14 +191,14 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def check_size(place: str, stated: tuple[Any, Any], size: tuple[int, int]) -> None:
-    """Raises DataError where the annotation states another size than the image has; silence is no fault."""
+    """Raises DataError where the annotation states another size than the image has; no statement is fine."""
     try:
         width, height = (int(float(side or 0)) for side in stated)
     except (TypeError, ValueError, OverflowError):
         return
     if width > 0 and height > 0 and (width, height) != size:
         raise DataError(
-            place, f"says {width}x{height}, its image is {size[0]}x{size[1]}", "mend the size and the boxes"
+            place, f"says {width}x{height}, its image is {size[0]}x{size[1]}", "correct the size and the boxes"
         )
 
 

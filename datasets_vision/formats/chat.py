@@ -93,7 +93,7 @@ def images_of(source: Source, record: Mapping[str, Any], said: Spoken) -> tuple[
         value = record.get(column)
         for name in value if isinstance(value, list) else [value] if value else []:
             if not isinstance(name, str):
-                raise DataError(column, f"{str(name)[:40]!r} is no path", "write images as paths of files")
+                raise DataError(column, f"{str(name)[:40]!r} is not a path", "write images as paths of files")
             names.append(name)
     count = len(names) + (source.image is not None)
     if said.marks and said.marks != count:
@@ -134,7 +134,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
 
 def _role(message: Any) -> Literal["system", "user", "assistant"]:
     if not isinstance(message, dict):
-        raise DataError("", f"a message is no object but {str(message)[:40]!r}", "write {role, content}")
+        raise DataError("", f"a message is not an object but {str(message)[:40]!r}", "write {role, content}")
     said = next((str(message[key]) for key in _WHO if key in message), "")
     if said.lower() not in _ROLES:
         raise DataError("", f"a message of role {said[:40]!r}", nearest(said, _ROLES))

@@ -111,7 +111,7 @@ def _fault_of_id(ids: dict[tuple[str, str], int], member: Member, key: str | Non
 
 
 def _key(value: Any) -> str | None:
-    """An id as JSON, None for what is none: 1 is not "1", nor true."""
+    """An id as JSON, in which 1, "1" and true differ; None for anything that is not an id."""
     return json.dumps(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
@@ -148,7 +148,7 @@ def _object(file: _File, place: str, annotation: dict[str, Any], size: Size) -> 
     name = file.names.get(_key(category) or "")
     if not name:
         known = nearest(_key(category) or "", file.names) if file.names else "the file has no categories"
-        raise DataError(place, f"category_id {shown([category])} is no category", known)
+        raise DataError(place, f"category_id {shown([category])} is not a category", known)
     attributes = _attributes(annotation)
     segmentation, box = annotation.get("segmentation"), annotation.get("bbox")
     if isinstance(segmentation, dict):
@@ -183,7 +183,7 @@ def _masked(place: str, name: str, mask: dict[str, Any], size: Size, attributes:
     """A run-length mask: its bounds as the box, its outlines as polygons."""
     height, width = (int(side) for side in numbers(place, f"{name!r} mask size", mask.get("size"), 2))
     if (width, height) != size:
-        raise DataError(place, f"{name!r} mask is {width}x{height}, its image {size[0]}x{size[1]}", "mend its size")
+        raise DataError(place, f"{name!r} mask is {width}x{height}, its image {size[0]}x{size[1]}", "correct its size")
     grid = _decoded(place, name, mask.get("counts"), size)
     down, across = grid.any(axis=1).nonzero()[0], grid.any(axis=0).nonzero()[0]
     if not len(down):
@@ -219,7 +219,7 @@ def _outlines(place: str, name: str, grid: Any, size: Size) -> dict[str, Any]:
     for ring in rings:
         try:
             found.append(outlined(place, name, ring, size, {}).attributes.get("polygon"))
-        except DataError:  # a trace of one pixel's width has no area; the box tells of it
+        except DataError:  # a trace of one pixel's width has no area; its box is enough
             continue
     outlines = sorted(filter(None, found), key=len, reverse=True)
     return {"polygon": outlines[0], **({"polygons": outlines} if len(outlines) > 1 else {})} if outlines else {}

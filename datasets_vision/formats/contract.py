@@ -53,7 +53,7 @@ class SetAside:
 
 
 class Source(BaseModel):
-    """One data set, as a recipe names it; a fault in it is a ValidationError, which the recipe tells.
+    """One data set, as a recipe names it; a mistake in it is a ValidationError, which the recipe reports.
 
     `format`: None finds it from the files. `image_class`: a regex searched in an image's stem; its first
     group is the image's class. `rename`: the source's word -> ours, for objects, image classes and columns;
@@ -112,7 +112,9 @@ class Source(BaseModel):
     def _words_not_booleans(cls, given: Any) -> Any:
         for key in _keys(given):
             if isinstance(key, bool):
-                raise ValueError(f"the key {key} is no word; YAML reads Yes, No, on and off so: put it in quotes")
+                raise ValueError(
+                    f"the key {key} is a boolean, since YAML reads Yes, No, on and off as such; put it in quotes"
+                )
         return given
 
     @field_validator("window")
@@ -131,7 +133,7 @@ class Source(BaseModel):
         try:
             groups = re.compile(regex).groups
         except re.error as error:
-            raise ValueError(f"the regex does not compile ({error}); mend it") from error
+            raise ValueError(f"the regex does not compile ({error}); correct it") from error
         if groups == 0:
             raise ValueError("the regex has no group; put what names it in ( )")
         return regex

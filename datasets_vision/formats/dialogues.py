@@ -31,7 +31,7 @@ _ROLES: dict[str, Literal["user", "assistant"]] = {
     "assistant": "assistant",
 }
 _SEVERAL = "<div>"  # between the intents of one turn
-_LOOKED_AT = 4  # tables of a folder that tell its kind
+_LOOKED_AT = 4  # tables of a folder that show its kind
 
 
 def matches(path: Path) -> bool:
@@ -44,8 +44,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
     Columns: `text` (this turn), `intent` (several joined by "+"), and the table's own. Slots are objects: the
     words in a row that fill one slot, with their place in the turn in characters, the end exclusive. In a
-    table with the column authorRole, the turns of the agent are the assistant's: they are told before what the
-    customer says next, and are no examples. Without it all turns are the customer's.
+    table with the column authorRole, the turns of the agent are the assistant's: they precede what the
+    customer says next, and do not become examples. Without it all turns are the customer's.
     """
     found = False
     for path in table_files(source.path):
@@ -96,7 +96,7 @@ def _number(row: Row) -> int:
         raise DataError("", f"no {_CONVERSATION}", "write which conversation the turn belongs to")
     number = row.cells[_TURN].strip().removesuffix(".0")  # as pandas writes a column with gaps
     if not number.isdecimal():
-        raise DataError("", f"{_TURN} {row.cells[_TURN][:40]!r} is no number", "count the turns from 0")
+        raise DataError("", f"{_TURN} {row.cells[_TURN][:40]!r} is not a number", "number the turns from 0")
     return int(number)
 
 

@@ -123,7 +123,7 @@ def _tags(source: Source, known: Dataset) -> dict[str, str]:
 
 
 def _names_person(folder: str, known: Dataset) -> bool:
-    """Exports sort by patient: such a folder is no class, and its name must not become an answer."""
+    """Exports sort by patient: such a folder is not a class, and its name must not become an answer."""
     written = _letters(folder)
     if (number := _letters(str(known.get("PatientID") or ""))) and number == written:
         return True

@@ -17,7 +17,7 @@ from datasets_vision.formats.roles import role_of_file
 from datasets_vision.images import image_size
 
 HEAD = 1000
-"""Records that tell which columns a file has; a record that lacks one of them has it empty."""
+"""Records that show which columns a file has; a record that lacks one of them has it empty."""
 
 TEXT = "text"
 """The column that the default template shows: what a format takes for the item's own text."""
@@ -52,7 +52,7 @@ def examples_of(
 ) -> Iterator[Example | SetAside]:
     """The examples of one file. A column that the source asks for and the file lacks sets it aside as a whole.
 
-    `columns`: all that the file has; else its first records tell.
+    `columns`: all that the file has; otherwise those of its first records.
     """
     head = list(islice(drafts, HEAD)) if columns is None else []
     found = [draft for draft in head if isinstance(draft, Draft)]
@@ -96,7 +96,9 @@ def image_at(path: Path, written: str) -> Path:
     if not name:
         raise DataError("", "no photo's path", "write it, or leave the row out")
     if name.lower().startswith(_WEB):
-        raise DataError("", f"image {name[:60]!r} is no local file", f"save it beside {path.name} and write its path")
+        raise DataError(
+            "", f"image {name[:60]!r} is not a local file", f"save it beside {path.name} and write its path"
+        )
     relative = Path(PureWindowsPath(name).as_posix())
     for candidate in (path.parent / relative, path.parent / "images" / relative):
         if os.path.isfile(candidate):  # False for a name that the system does not take

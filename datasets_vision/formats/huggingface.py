@@ -39,7 +39,7 @@ def matches(path: Path) -> bool:
 def read(source: Source) -> Iterator[Example | SetAside]:
     """Rows as the columns' types say: photos, class labels by their names, text by the template.
 
-    The role is the split's name. Raises DataError where the folder is no such data set, or the Hub has none
+    The role is the split's name. Raises DataError where the folder is not such a data set, or the Hub has none
     of that name or cannot be reached; a column that is asked for and missing is an error of the split.
     """
     path = source.path

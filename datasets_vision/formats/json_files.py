@@ -31,16 +31,16 @@ TURNS = ("messages", "conversations", "conversation")
 SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-"""An escape that may be half a character, which no file or model could take: `is_text` tells."""
+"""An escape that may be half a character, which no file or model could take: see `is_text`."""
 
 HALF = ("half of a surrogate pair (as \\ud83d) in its text", "write the whole character")
 EMPTY = ("0 bytes, no JSON", "export it again")
 NESTED = ("lists in lists in lists ..., nested too deeply", "flatten it")
 """Problem and remedy of a file, or of a value in it, that cannot be read."""
 
-_HEAD = 1 << 20  # bytes that tell a file's kind
+_HEAD = 1 << 20  # bytes that show a file's kind
 _PIECE = 1 << 16  # bytes of a line that is passed over
-_LOOKED_AT = 8  # files of a folder that tell its kind
+_LOOKED_AT = 8  # files of a folder that show its kind
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -59,7 +59,7 @@ def json_files(path: Path) -> Iterator[Path]:
 
 
 def first_objects(path: Path) -> Iterator[dict[str, Any]]:
-    """The first record of each of the first files at `path`, where it is a JSON object: what tells a format."""
+    """The first record of each of the first files at `path`, where it is a JSON object: it shows the format."""
     for file in islice(json_files(path), _LOOKED_AT):
         state = file.stat()
         found = _first_object(file, state.st_mtime_ns, state.st_size)
@@ -87,7 +87,7 @@ def entries(path: Path) -> Iterator[Entry | SetAside]:
 def read_json(path: Path) -> Any:
     """The one value of a JSON file (UTF-8, BOM allowed) of at most MAX_FILE bytes.
 
-    Raises DataError with the line where it breaks, and for a key that stands twice in one object.
+    Raises DataError with the line where it breaks, and for a key that appears twice in one object.
     """
     text = read_text(path, MAX_FILE)
     if not text:
@@ -153,7 +153,7 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
                 if text:
                     yield _entry(place, str(number), DECODER.decode(text), SURROGATE.search(text) is not None)
             except json.JSONDecodeError as error:
-                yield SetAside(place, f"not JSON: {error.msg} at character {error.pos + 1}", "mend the line")
+                yield SetAside(place, f"not JSON: {error.msg} at character {error.pos + 1}", "correct the line")
             except (DataError, ValueError, RecursionError) as error:
                 yield _unreadable(place, error)
 
@@ -200,7 +200,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise DataError("", f"key {twice[:80]!r} stands twice in one object", "keep one")
+        raise DataError("", f"key {twice[:80]!r} appears twice in one object", "keep one")
     return found
 
 
@@ -294,7 +294,7 @@ def _members(text: str, start: int, *, whole: bool) -> Iterator[_Member]:
         if keyed:
             key, at = DECODER.raw_decode(text, at)
             if not isinstance(key, str):
-                raise json.JSONDecodeError("a key is no string", text, at)
+                raise json.JSONDecodeError("a key is not a string", text, at)
             at = after(text, at, ":")
         value, end = DECODER.raw_decode(text, at)
         yield _Member(key, at, value)
@@ -323,5 +323,5 @@ def after(text: str, at: int, mark: str) -> int:
 def _broken(path: Path, text: str, error: Exception, line: int) -> SetAside:
     if isinstance(error, json.JSONDecodeError):
         place = f"{path}:{error.lineno}"
-        return SetAside(place, f"not JSON from here on: {error.msg} at column {error.colno}", "mend it")
+        return SetAside(place, f"not JSON from here on: {error.msg} at column {error.colno}", "correct it")
     return _unreadable(f"{path}:{line}", error)

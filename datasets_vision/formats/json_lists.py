@@ -50,7 +50,7 @@ def _members_of_object(path: Path, text: str, names: frozenset[str], required: s
         key, at = DECODER.raw_decode(text, at)
         at = after(text, at, ":")
         if key in seen:
-            raise DataError(path, f"key {str(key)[:80]!r} stands twice in one object", "keep one")
+            raise DataError(path, f"key {str(key)[:80]!r} appears twice in one object", "keep one")
         seen.add(key)
         if key in names:
             at = yield from _members(path, key, text, at)

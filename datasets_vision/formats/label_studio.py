@@ -78,7 +78,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
     A task without regions has nothing to find where others of its file have some, else it says nothing of objects.
     The set is what has a task: the folder may be the pool that its tasks were drawn from, so its other images are
-    told in one entry, and not each as a fault.
+    reported in one entry, not each as a fault.
     """
     kinds = kinds_of(source.path)
     files = [file for file, kind in kinds.items() if kind == "label_studio" or file == source.path]
@@ -89,7 +89,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         try:
             content = read_json(path)
             if not isinstance(content, list):
-                raise DataError(path, "is no list of tasks", "export as JSON from Label Studio")
+                raise DataError(path, "is not a list of tasks", "export as JSON from Label Studio")
         except DataError as error:
             pictures.broken = True
             yield SetAside.of(path, error)
@@ -153,7 +153,7 @@ def _has_value(result: Any) -> bool:
 
 
 def _valueless(place: str, annotation: dict[str, Any]) -> Iterator[SetAside]:
-    """Relations between regions, and what is no result."""
+    """Relations between regions, and whatever else has no value."""
     for index, result in enumerate(_results(annotation)):
         if not _has_value(result):
             kind = str(result.get("type")) if isinstance(result, dict) else str(result)
@@ -267,7 +267,9 @@ def _object(task: _Task, place: str, group: list[dict[str, Any]], sizes: list[Si
     item = drawn.get("item_index", last)
     if last > 0 and not task.own and item != last:
         if type(item) is not int or not 0 <= item <= last:
-            raise DataError(place, f"item_index {str(item)[:40]!r} is none of the {last + 1} images", "they start at 0")
+            raise DataError(
+                place, f"item_index {str(item)[:40]!r} is not one of the {last + 1} images", "they start at 0"
+            )
         attributes["photo"] = item + 1
     return _drawn(place, name, drawn, sizes, attributes)
 
@@ -369,5 +371,5 @@ def _said(place: str, result: dict[str, Any]) -> tuple[str, Any]:
         try:
             value = json.loads(value)
         except (TypeError, ValueError, RecursionError) as error:
-            raise DataError(place, f"{control!r} holds no JSON any more", "mend its text") from error
+            raise DataError(place, f"{control!r} is not valid JSON any more", "correct its text") from error
     return scoped[3], value

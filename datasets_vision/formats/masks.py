@@ -51,7 +51,7 @@ def matches(path: Path) -> bool:
 def read(source: Source) -> Iterator[Example | SetAside]:
     """One object a connected component (eight neighbours), named as its image's class (else "object").
 
-    The class is the first folder that is no split's and no folder of images. An empty mask says that there
+    The class is the first folder that names neither a split nor images. An empty mask says that there
     is nothing, unless the class says otherwise. Pictures `exp1_num_7`, `exp2_num_9` are one tile: a group.
     """
     if not source.path.is_dir():

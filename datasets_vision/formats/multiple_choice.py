@@ -60,10 +60,10 @@ def _options(record: Mapping[str, Any]) -> list[str]:
     given: list[Any] = next((record[key] for key in _OPTIONS if isinstance(record.get(key), list)), [])
     options = [plain(option).strip() for option in given if isinstance(option, str | int | float)]
     if len(given) < 2 or len(options) < len(given) or not all(options):
-        raise DataError("", f"options {str(given)[:60]!r} are no list of two or more texts", "write them")
+        raise DataError("", f"options {str(given)[:60]!r} are not a list of two or more strings", "write one")
     if len(set(options)) < len(options):
         twice = next(option for option in options if options.count(option) > 1)
-        raise DataError("", f"option {twice[:60]!r} stands twice", "drop one")
+        raise DataError("", f"option {twice[:60]!r} appears twice", "drop one")
     return options
 
 
@@ -87,7 +87,9 @@ def _right(record: Mapping[str, Any], options: list[str], letters: list[str]) ->
     if isinstance(flags, list):
         if len(flags) != len(options) or not all(isinstance(flag, bool) for flag in flags):
             raise DataError(
-                "", f"correct {str(flags)[:60]!r} is no true or false for each of the {len(options)} options", "mend it"
+                "",
+                f"correct {str(flags)[:60]!r} is not one true or false for each of the {len(options)} options",
+                "correct it",
             )
         if not any(flags):
             raise DataError("", "no option is correct", "mark the right one")
@@ -95,11 +97,11 @@ def _right(record: Mapping[str, Any], options: list[str], letters: list[str]) ->
     answer = record.get("answer", flags)
     if isinstance(answer, int) and not isinstance(answer, bool):
         if not 0 <= answer < len(options):
-            raise DataError("", f"answer {answer} is no position among {len(options)} options", "they start at 0")
+            raise DataError("", f"answer {answer} is not a position among {len(options)} options", "they start at 0")
         return [answer]
     for known in (letters, options):
         if isinstance(answer, str) and answer.strip() in known:
             return [known.index(answer.strip())]
     raise DataError(
-        "", f"answer {str(answer)[:60]!r} is none of the options", "write its letter, its text or its position"
+        "", f"answer {str(answer)[:60]!r} is not one of the options", "write its letter, its text or its position"
     )

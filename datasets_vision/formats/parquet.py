@@ -57,7 +57,7 @@ def features_of(schema: Schema) -> dict[str, Any]:
         if isinstance(told, Mapping):
             return dict(told)
     except (KeyError, TypeError, ValueError):
-        pass  # not written by `datasets`: the columns' own types tell
+        pass  # not written by `datasets`: the types of the columns decide
     structs = (column for column in schema if pa.types.is_struct(column.type))
     return {
         column.name: {"_type": "Image"} for column in structs if {part.name for part in column.type} == _PHOTO_PARTS

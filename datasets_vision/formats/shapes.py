@@ -31,7 +31,7 @@ _SHOWN = 80  # characters of a wrong value in a message
 
 
 def numbers(place: str, what: str, values: Any, count: int | None = None) -> list[float]:
-    """Finite numbers from what a file gives as such (`count` of them, where told); no booleans."""
+    """Finite numbers (`count` of them, if given) from what a file holds as such; no booleans."""
     listed = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
     try:
         found = [math.nan if isinstance(value, bool) else float(value) for value in listed]
@@ -139,7 +139,7 @@ def rotated(left: float, top: float, width: float, height: float, degrees: float
 def pairs(place: str, what: str, points: Any) -> list[Point]:
     """Points from [[x, y], ...]."""
     if not isinstance(points, Sequence) or isinstance(points, str):
-        raise DataError(place, f"{what} {shown([points])} is no list of points", "write [[x, y], ...]")
+        raise DataError(place, f"{what} {shown([points])} is not a list of points", "write [[x, y], ...]")
     return [(x, y) for x, y in (numbers(place, f"{what} point", point, 2) for point in points)]
 
 

@@ -62,7 +62,7 @@ def _text(record: Mapping[str, Any]) -> tuple[str, Spans | None]:
     """The text, and where its tokens stand; tokens joined by spaces where the text does not have them in order."""
     text, tokens = record.get("text"), record.get("tokens")
     if tokens is not None and not (isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)):
-        raise DataError("", f"tokens {str(tokens)[:60]!r} are no list of words", "write a list of texts")
+        raise DataError("", f"tokens {str(tokens)[:60]!r} are not a list of strings", "write a list of strings")
     if not isinstance(text, str):
         if not tokens:
             raise DataError("", "neither text nor tokens", "write one")
@@ -91,7 +91,7 @@ def _spelled(tokens: Sequence[str]) -> tuple[str, Spans]:
 def _place(entity: Any, text: str, spans: Spans | None) -> tuple[str, int, int]:
     """Type, and first and last character (exclusive)."""
     if not isinstance(entity, dict):
-        raise DataError("", f"an entity is no object but {str(entity)[:40]!r}", "write {start, end, type}")
+        raise DataError("", f"an entity is not an object but {str(entity)[:40]!r}", "write {start, end, type}")
     name = next((entity[key] for key in _TYPES if entity.get(key)), None)
     if not isinstance(name, str):
         raise DataError("an entity without type", str(entity)[:60], "write its type")

@@ -87,7 +87,7 @@ class _Lines:
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
-    """The header and the rows of a UTF-8 table (BOM and any line end allowed); blank lines are no rows.
+    """The header and the rows of a UTF-8 table (BOM and any line end allowed); blank lines are skipped.
 
     A CSV is read quoted. A TSV is read quoted where that loses no row, else as it stands: the quotes in its
     text are text. Raises DataError for a file that is not UTF-8, is empty, or repeats a column's name.
@@ -98,7 +98,7 @@ def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
     if not header:
         raise DataError(path, "no header in the first line", "write the columns' names there")
     if not all(name.isprintable() for name in header):
-        raise DataError(path, "the header is no line of text", "is a quote left open in it?")
+        raise DataError(path, "the header is not a line of text", "is a quote left open in it?")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise DataError(path, f"two columns named {twice!r}", "rename one")

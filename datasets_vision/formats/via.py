@@ -207,7 +207,9 @@ def _shaped(place: str, name: str, shape: dict[str, Any], size: Size, attributes
             return ellipse(place, name, sides("cx", "cy"), sides("rx", "ry"), size, attributes, math.degrees(theta))
         case "point":
             return pointed(place, name, sides("cx", "cy"), size, attributes)
-    raise DataError(place, f"shape {shown([shape.get('name')])} is none of VIA's", "redraw it as a rect or polygon")
+    raise DataError(
+        place, f"shape {shown([shape.get('name')])} is not a shape of VIA", "redraw it as a rect or polygon"
+    )
 
 
 def _points(place: str, name: str, shape: dict[str, Any]) -> list[tuple[float, float]]:

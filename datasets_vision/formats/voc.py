@@ -90,7 +90,7 @@ def _images_by_folder(root: Path) -> dict[Path, dict[str, Path]]:
 
 
 def _split_lists(root: Path) -> dict[str, list[str]]:
-    """Stem -> names of its lists; a list of one class (`name 1`, `name -1`) is no split."""
+    """Stem -> names of its lists; a list of one class (`name 1`, `name -1`) is not a split."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted((root / "ImageSets" / "Main").glob("*.txt")):
         lines = [line.split() for line in path.read_text("utf-8-sig", errors="replace").splitlines()]

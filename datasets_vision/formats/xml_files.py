@@ -24,7 +24,7 @@ MAX_FILE = 512 << 20
 LINE = "\0line"
 """The attribute of a parsed element that holds its line."""
 
-_LOOKED_AT = 64  # files, evenly spaced, that tell the element of an item
+_LOOKED_AT = 64  # files, evenly spaced, that show the element of an item
 
 
 def xml_files(path: Path) -> list[Path]:
@@ -40,7 +40,7 @@ def record_tag(files: list[Path]) -> str | None:
         try:
             counts.update(_tag(element) for element in parse_xml(path).iter() if len(element))
         except DataError:
-            continue  # told when it is read
+            continue  # reported when it is read
     return max(counts, key=lambda tag: counts[tag]) if counts else None
 
 

@@ -28,7 +28,7 @@ MAX_BYTES = 4 << 20
 """Of a label file or a list of names; a larger one is refused unread."""
 
 _NAMES = ("classes.txt", "obj.names", "_darknet.labels")
-_LOOKED_AT = 32  # label files that tell the format
+_LOOKED_AT = 32  # label files that show the format
 _ROLES = ("train", "val", "test")  # keys of a YAML file
 
 
@@ -175,7 +175,7 @@ def _object(whole: _Set, place: str, words: list[str], size: Size) -> LabelledOb
 
 def _name(whole: _Set, place: str, word: str) -> str:
     if not re.fullmatch(r"[0-9]{1,9}(\.0*)?", word):
-        raise DataError(place, f"{word[:40]!r} is no class", "a line begins with its number")
+        raise DataError(place, f"{word[:40]!r} is not a class", "begin the line with the number of a class")
     number = int(float(word))
     if whole.names is None:
         return str(number)
@@ -226,7 +226,7 @@ def _yaml(file: Path) -> dict[str, Any] | None:
         mark = getattr(error, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else str(file)
         problem = " ".join(str(getattr(error, "problem", error)).split())[:200]
-        raise DataError(place, f"not YAML: {problem}", "mend the line") from error
+        raise DataError(place, f"not YAML: {problem}", "correct the line") from error
     return content if isinstance(content, dict) else None
 
 

@@ -153,7 +153,7 @@ def _finish(rng: Generator, skin: Skin, size: int) -> Picture:
 
 
 def _weathered(rng: Generator, picture: Picture, skin: Skin) -> Picture:
-    """Dirt that is no defect: smears behind a few fasteners, a haze of grime."""
+    """Dirt, which is not a defect: smears behind a few fasteners, a haze of grime."""
     size = len(picture)
     shade(picture, np.float32(rng.uniform(0, 0.05)) * fractal(rng, size, size, 3, 3))
     lines = []

@@ -143,7 +143,7 @@ def _camera(rng: Generator, panels: tuple[Panel, ...], size: int, kind: str) -> 
 
 
 def _ids(outlines: list[Points], size: int) -> NDArray[np.uint8]:
-    """Which panel is seen where, (size, size): 0 is no panel, i is panels[i - 1]."""
+    """Which panel is seen where, (size, size): 0 is background, i is panels[i - 1]."""
     ids = np.zeros((size, size), np.uint8)
     for place, outline in enumerate(outlines, start=1):
         cv2.fillPoly(ids, [np.round(outline * 16).astype(np.int32)], place, cv2.LINE_8, 4)

@@ -1,4 +1,4 @@
-"""Damage to painted sheet, plastic and glass, each a function that changes a picture and tells where (alpha, 0..1).
+"""Damage to painted sheet, plastic and glass, each a function that changes a picture and returns where (alpha, 0..1).
 
 Light comes from above, so that a bowl is dark at its upper edge and bright at its lower one.
 """

@@ -1,7 +1,7 @@
 """Procedural texts of the text tasks: templates with slots, each row with the label that its template has.
 
 A row is a JSON object whose keys are fields of its task, beside `text`, `messages` or `prompt`, which are shown.
-Facts are drawn first, then told: the label follows from the facts, never from reading the text.
+Facts are drawn first, then put into words: the label follows from the facts, never from reading the text.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ Points = NDArray[np.float32]
 """Corners, (n, 2) of x and y."""
 
 GOOD = "none"
-SMALLEST = 10  # visible pixels below which an object is not told
+SMALLEST = 10  # fewer visible pixels, and an object is left out
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def measured(scene: Scene, place: int, of: Literal["area", "length", "count"]) -
 
 
 def graded(scene: Scene, measures: Mapping[str, Measure]) -> Scene:
-    """The scene whose findings tell their severity and what part they lie on (their material).
+    """The scene with the severity of each finding, and the part that it is on (its material).
 
     Its label becomes the kind of the finding with the largest box. Its columns gain `severity`, the greatest of
     its findings; "", which states nothing, where there are none.

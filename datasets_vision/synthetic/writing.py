@@ -22,7 +22,7 @@ from datasets_vision.synthetic.scene import Scene
 IMAGES, BOXES, MASKS, LABELS = "JPEGImages", "Annotations", "SegmentationObject", "labels.csv"
 ROWS = "rows.jsonl"
 SIDE, MAX_SIDE = 192, 8192
-"""Pixels of a picture's side: unless told, and at most."""
+"""Pixels of a picture's side: the default, and the limit."""
 
 
 def scenes(domain: str, count: int, seed: int, size: int = SIDE) -> Iterator[Scene]:

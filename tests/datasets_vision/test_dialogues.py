@@ -61,7 +61,7 @@ def test_slots_and_intents_may_be_absent(tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (("c1", "x", "hello", "O", "greet"), "turnNumber 'x' is no number"),
+        (("c1", "x", "hello", "O", "greet"), "turnNumber 'x' is not a number"),
         (("c1", "0", "hello", "O", "greet"), "a second turn 0 of conversation 'c1'"),
         (("c1", "9", " ", "O", "greet"), "a turn without words"),
         (("c1", "9", "hello you", "O", "greet"), "1 slot labels for 2 words"),

@@ -28,7 +28,7 @@ SAMPLES = DATA / "scan_abnormalities" / "dicom_samples"
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"  # pydicom's own, of every transfer syntax
 
 real = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no {SAMPLES}; set VLM_FT_DATA")
-REFUSED = {"MR_truncated.dcm": "truncated", "badVR.dcm": "NumberOfFrames is no whole number"}
+REFUSED = {"MR_truncated.dcm": "truncated", "badVR.dcm": "NumberOfFrames is not an integer"}
 GREY = {"CT_small.dcm", "JPGExtended.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_implicit.dcm", "rtdose.dcm"}
 
 
@@ -275,7 +275,7 @@ FAULTS = {
     "MPEG2 .* cannot be decoded": unknown_syntax,
     "pixel data damaged|truncated": damaged_rle,
     "60000x60000 is more than": lambda path: write_dicom(path, ramp(), Rows=60_000, Columns=60_000),
-    "0x32 is no size": lambda path: write_dicom(path, ramp(), Columns=0),
+    "0x32 is not a picture size": lambda path: write_dicom(path, ramp(), Columns=0),
     "NumberOfFrames is 999999999, which the file cannot hold": lambda path: write_dicom(
         path, ramp(), NumberOfFrames=999_999_999
     ),

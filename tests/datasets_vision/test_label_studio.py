@@ -128,7 +128,7 @@ def test_spans_of_a_text_are_objects_without_a_box(tmp_path):
         (region("rectanglelabels", {**RECT, "width": "w"}, "dent"), "is not two numbers"),
         (region("rectanglelabels", RECT), "has no label"),
         (region("polygonlabels", {"points": [[1, 1], [2, 2]]}, "dent"), "polygon of 2 points"),
-        (region("polygonlabels", {}, "dent"), "is no list of points"),
+        (region("polygonlabels", {}, "dent"), "is not a list of points"),
         (region("brushlabels", {"x": 1, "y": 1, "rle": [0]}, "dent"), "is drawn with a brush"),
     ],
 )
@@ -183,9 +183,9 @@ def test_of_several_annotations_one_is_read_and_the_rest_told(tmp_path):
         (b"", "0 bytes"),
         (b'[{"id": 1,\n"data": ', "export.json:2: not JSON"),
         (b"\xff", "not UTF-8"),
-        (b'{"id": 1}', "is no list of tasks"),
+        (b'{"id": 1}', "is not a list of tasks"),
         (b"[]", "nothing to read"),
-        (b'[{"id": 1, "id": 2}]', "'id' stands twice"),
+        (b'[{"id": 1, "id": 2}]', "'id' appears twice"),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path, data, says):

@@ -63,7 +63,7 @@ def test_every_shape_has_its_box(tmp_path, given, box, attributes):
     [
         (shape(points=[[1, 1], [9, 9]]), "polygon of 2 points"),
         (shape(points=[]), "has no points"),
-        (shape(points=None), "is no list of points"),
+        (shape(points=None), "is not a list of points"),
         (shape(points=[[1, 1], [9], [3, 3]]), "is not two numbers"),
         (shape(points=[[1, 1], [9, float("nan")], [3, 3]]), "is not two numbers"),
         (shape(points=[[1, 1], [9, True], [3, 3]]), "is not two numbers"),

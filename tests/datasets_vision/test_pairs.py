@@ -60,10 +60,10 @@ def test_an_empty_text_says_there_is_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("1 2 3", "is no box"),
+        ("1 2 3", "is not a box"),
         ("1 2 x 9 1", "is not four numbers"),
-        ("1 2 30 30", "is no box"),
-        (",", "is no box"),
+        ("1 2 30 30", "is not a box"),
+        (",", "is not a box"),
         ("1 2 30 30 7", "unknown type '7'"),
         ("-1 2 30 30 1", "lies outside the image 64x64"),
         ("1 2 30 65 1", "lies outside the image 64x64"),

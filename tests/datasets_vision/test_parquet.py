@@ -119,7 +119,7 @@ def test_structs_of_bytes_are_photos_and_a_cell_may_hold_several(tmp_path):
 @pytest.mark.parametrize(
     ("cell", "label", "says"),
     [
-        ({"bytes": b"no image", "path": None}, 0, "8 bytes that are no image"),
+        ({"bytes": b"no image", "path": None}, 0, "8 bytes that are not an image"),
         ({"bytes": b"", "path": None}, 0, "no photo's path"),
         (None, 0, "no photo's path"),
         ({"bytes": png(), "path": None}, 7, "no class has the number 7; there are 2"),

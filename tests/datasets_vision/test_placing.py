@@ -93,7 +93,7 @@ def test_a_set_that_cannot_be_drawn_leaves_nothing(options, tmp_path: Path) -> N
 def test_an_export_writes_over_no_annotations(tmp_path: Path) -> None:
     examples = [dented(tmp_path)]
     (tmp_path / "cvat.xml").write_text("<annotations/>")
-    with pytest.raises(DataError, match="would be lost"):
+    with pytest.raises(DataError, match="would be overwritten"):
         export(examples, tmp_path / "cvat.json")
     with pytest.raises(DataError, match=r"write to a \.json"):
         export(examples, tmp_path / "new.xml")

@@ -139,7 +139,7 @@ def test_a_missing_text_lists_the_columns(tmp_path):
         (b'{"text": "b"', "not JSON: "),
         (b'{"text": "b"} {"text": "c"}', "not JSON: Extra data"),
         (b'{"text": "\xfc"}', "not UTF-8: byte 0xfc"),
-        (b'{"text": "b", "text": "c"}', "key 'text' stands twice"),
+        (b'{"text": "b", "text": "c"}', "key 'text' appears twice"),
         (b'["b"]', "not an object with keys"),
         (b"{}", "not an object with keys"),
         (b'{"text": " "}', "no text in '{text}'"),
@@ -164,7 +164,7 @@ def test_a_bad_line_is_set_aside_by_file_and_line(tmp_path, line, says):
         ('[{"text": "a"}', ":1", "',' is missing"),
         ('[{"text": "a"}]\n]', ":2", "more text after the last record"),
         ('{"p1": {"text": "a"},\n"p2": {"text": ', ":2", "not JSON from here on"),
-        ('[{"text": "a"},\n{"text": "b", "text": "c"}]', ":1", "key 'text' stands twice"),
+        ('[{"text": "a"},\n{"text": "b", "text": "c"}]', ":1", "key 'text' appears twice"),
         ('[{"text": "a"},\n"b"]', ":2", "not an object with keys"),
     ],
 )

@@ -70,7 +70,7 @@ def test_types_are_cut_by_their_beginning(tmp_path):
     ("change", "says"),
     [
         ({"entities": None}, "no list of entities"),
-        ({"entities": ["seal"]}, "an entity is no object"),
+        ({"entities": ["seal"]}, "an entity is not an object"),
         ({"entities": [{"start": 0, "end": 1}]}, "an entity without type"),
         ({"entities": [{"start": 0, "end": 6, "type": "X"}]}, "'X' from 0 to 6 lies outside the 5 tokens"),
         ({"entities": [{"start": -1, "end": 2, "type": "X"}]}, "from -1 to 2 lies outside"),
@@ -78,7 +78,7 @@ def test_types_are_cut_by_their_beginning(tmp_path):
         ({"entities": [{"start": "0", "end": 2, "type": "X"}]}, "from 0 to 2 lies outside"),
         ({"relations": [{"head": 0, "tail": 2}]}, "from 0 to 2 among 2 entities"),
         ({"relations": ["isA"]}, "from None to None among 2 entities"),
-        ({"tokens": "pump"}, "no list of words"),
+        ({"tokens": "pump"}, "not a list of strings"),
         ({"text": None, "tokens": []}, "neither text nor tokens"),
     ],
 )

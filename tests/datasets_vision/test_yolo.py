@@ -41,8 +41,8 @@ def test_boxes_and_polygons_stand_in_one_file(tmp_path):
     ("line", "says"),
     [
         ("2 0.2 0.3 0.2 0.4", "class 2 has no name; the file of names has 0, 1"),
-        ("-1 0.2 0.3 0.2 0.4", "'-1' is no class"),
-        ("dent 0.2 0.3 0.2 0.4", "'dent' is no class"),
+        ("-1 0.2 0.3 0.2 0.4", "'-1' is not a class"),
+        ("dent 0.2 0.3 0.2 0.4", "'dent' is not a class"),
         ("0 0.02 0.3 0.2 0.4", "lies outside the image 100x50"),
         ("0 20 30 20 40", "lies outside"),
         ("0 0.2 0.3 -0.2 0.4", "has no area"),
@@ -52,7 +52,7 @@ def test_boxes_and_polygons_stand_in_one_file(tmp_path):
         ("0 0.2 nan 0.2 0.4", "is not a row of numbers"),
         ("0 0,2 0,3 0,2 0,4", "is not a row of numbers"),
         (BOX, "the same as line 1"),
-        ("9" * 5000 + " 1", "is no class"),
+        ("9" * 5000 + " 1", "is not a class"),
     ],
 )
 def test_a_bad_line_is_set_aside_and_the_image_stays(tmp_path, line, says):

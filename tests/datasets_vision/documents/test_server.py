@@ -90,10 +90,10 @@ def test_a_reply_becomes_rows_with_their_passage(stub, tmp_path, reply):
     ("bad", "reason"),
     [
         ("I cannot help.", "no JSON with pairs"),
-        ('{"pairs": 3}', "no list with entries"),
+        ('{"pairs": 3}', "not a non-empty list"),
         ('{"pairs": [{"question": "x"', "no JSON with pairs"),
-        (b"<html>busy</html>", "no chat completion"),
-        (b'{"choices": []}', "no chat completion"),
+        (b"<html>busy</html>", "not a chat completion"),
+        (b'{"choices": []}', "not a chat completion"),
         (pairs({"question": "When?"}), "without question or answer"),
         (pairs("When?"), "without question or answer"),
         (pairs({**GOOD, "answer": "The filter is changed every 90 days."}), "the passage has no 90"),

@@ -76,7 +76,7 @@ class Report:
 
     @property
     def warnings(self) -> int:
-        """Faults that are told, and stop nothing."""
+        """Faults that are reported and stop nothing."""
         return sum(finding.warnings for finding in self.findings)
 
     def stop_at_errors(self) -> None:

@@ -44,7 +44,7 @@ Progress = Callable[[str, int], None]
 def gather(
     recipe: Recipe, ruler: Ruler | None = None, splits_file: Path | None = None, progress: Progress | None = None
 ) -> Index:
-    """The index of a recipe's data; `progress` is told the pass and the examples so far.
+    """The index of a recipe's data; `progress` gets the pass and the number of examples so far.
 
     Raises `DataError` or `FormError` where no form can be seen: nothing can be checked then.
     """

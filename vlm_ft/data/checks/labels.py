@@ -76,7 +76,7 @@ def conflicts(index: Index) -> Iterator[Fault]:
                 continue
             one, two = (_short(json.loads(entry)[field]) for entry in (closed, first[2]))
             what = "the same picture" if images else "the same text"
-            remedy = "settle which is right, and remove or mend the other"
+            remedy = "settle which is right, and remove or correct the other"
             seen = index.pictures_of(number, first[0])
             yield Fault("warning", place, f"{field} is {one}; {what} in {first[1]} has {two}", remedy, seen)
             break

@@ -92,7 +92,7 @@ def texts(index: Index) -> Iterator[Fault]:
         SELECT min(place), group_concat(DISTINCT role), count(*), max(place) FROM placed
         WHERE images = 0 AND text IS NOT NULL GROUP BY text HAVING count(DISTINCT role) > 1"""
     for place, roles, count, other in index.rows(query):
-        value = f"this text stands {count} times, in {' and '.join(roles.split(','))}; also in {other}"
+        value = f"this text appears {count} times, in {' and '.join(roles.split(','))}; also in {other}"
         yield Fault("warning", place, value, TOGETHER)
 
 
@@ -120,5 +120,5 @@ def _parted(index: Index, kind: str, words: int) -> Iterator[Fault]:
     if parted[0]:
         count, word, place, roles = parted
         told = " and ".join(roles.split(","))
-        value = f"{kind}: {count} of {words} stand in more than one role, like {word!r} in {told}"
+        value = f"{kind}: {count} of {words} appear in more than one role, such as {word!r} in {told}"
         yield Fault("warning", place, value, "set the source's group (a regex on the id) or group_by (a column)")

@@ -1,7 +1,7 @@
 """What can be said of one picture: its file's true format, its turn, its contrast, and what it looks like.
 
 A picture's look is its perceptual hash (pHash, 64 bits) in all eight orientations, and 16x16 grey levels that
-tell true likeness from chance. Facts that took decoding are kept by content, so that a second look is quick.
+tell true likeness from chance. Facts that needed decoding are kept by content, so that a second look is quick.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Facts:
 
 
 def look(picture: Picture, *, decode: bool = True, memory: Memory | None = None) -> Facts:
-    """The facts of a picture; with `decode` false only what the file's header, or the memory, tells."""
+    """The facts of a picture; with `decode` false, only those of the file's header or the memory."""
     facts = _header(picture)
     if facts.fault is not None:
         return facts
@@ -110,7 +110,7 @@ def _content(path: Path, changed: int) -> bytes:
 
 @lru_cache(maxsize=256)
 def _file_facts(path: Path, changed: int) -> tuple[str, int]:
-    """The format by content, and the EXIF orientation; ("", 1) for what is no plain image file."""
+    """The format by content, and the EXIF orientation; ("", 1) for files that Pillow does not read."""
     from PIL import Image
 
     if path.suffix.lower() not in IMAGE_SUFFIXES:  # what other libraries read (DICOM ...) has neither
