@@ -159,7 +159,7 @@ def test_a_card_from_another_program(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        (["door,dent,minor,1,50,0,10,EUR", "Door,DENT,minor,1,50,0,10,EUR"], "own.csv:4: says again what line 3 says"),
+        (["door,dent,minor,1,50,0,10,EUR", "Door,DENT,minor,1,50,0,10,EUR"], "own.csv:4: repeats line 3"),
         (["door,dent,minor,1,50,20,10,EUR"], "own.csv:3: row: parts_low 20 exceeds parts_high 10; swap them"),
         (["door,dent,minor,-1,50,0,10,EUR"], "own.csv:3: labour_hours '-1'"),
         (["door,dent,minor,nan,50,0,10,EUR"], "own.csv:3: labour_hours 'nan'"),
@@ -185,10 +185,10 @@ def test_a_bad_row_is_told_in_a_line(rows: list[str], told: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (b"", "states no version"),
-        (HEADER.encode(), "states no version"),
+        (b"", "has no version"),
+        (HEADER.encode(), "has no version"),
         (b"# version: 1\n", "no header"),
-        (b"# wersion: 1\n", "no '# key: value' of version, notice"),
+        (b"# wersion: 1\n", "not a '# key: value' of version, notice"),
         (b"# version: 1\npart,kind\n", "no column 'severity'"),
         (b"# version: 1\npart,kind,severty\n", "unknown column 'severty'; did you mean 'severity'?"),
         (b"# version: 1\npart,part\n", "two columns named 'part'"),
@@ -226,14 +226,14 @@ def test_a_cost_table_becomes_a_card(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match="no rows of car type 'vann'; did you mean 'Van'"):
         rate_card_of(table, "vann")
-    with pytest.raises(DataError, match="currency 'Euro': is no code"):
+    with pytest.raises(DataError, match="currency 'Euro': is not a code"):
         rate_card_of(table, "Van", "Euro")
 
 
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ("Van,Door,Dent,Minor,4,2,1,80\nVan,door,Dent,Minor,4,2,1,80", "costs.csv:3: prices again what line 2 prices"),
+        ("Van,Door,Dent,Minor,4,2,1,80\nVan,door,Dent,Minor,4,2,1,80", "costs.csv:3: repeats the price of line 2"),
         ("Van,Door,Dent,Minor,4,2,x,80", "costs.csv:2: Labor_Hours 'x'"),
         ("Van,Door,Dent,Minor,2,4,1,80", "costs.csv:2: row"),
         ("Van,Door", "costs.csv:2: 2 cells"),

@@ -84,7 +84,7 @@ def test_the_shipped_table_is_versioned_and_knows_the_sample() -> None:
         ("crack,*,*,,soon,why", "own.csv:3: priority 'soon'"),
         ("crack,*,*,2,immediate,why", "own.csv:3: area_from '2'"),
         ("crack,*,*,,immediate,", "own.csv:3: reason: empty; fill it"),
-        ("crack,*,*,,monitor,a\nCRACK,,,0,monitor,b", "own.csv:4: says again what line 3 says"),
+        ("crack,*,*,,monitor,a\nCRACK,,,0,monitor,b", "own.csv:4: repeats line 3"),
     ],
 )
 def test_a_bad_row_is_told_in_a_line(row: str, told: str, tmp_path: Path) -> None:

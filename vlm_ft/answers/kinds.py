@@ -153,7 +153,7 @@ def _kind_of(annotation: Any, metadata: list[Any], place: str) -> Kind:
         return Items(fields=fields_of(get_args(annotation)[0]), max_items=_bound(metadata, "max_length", place))
     raise FormError(
         place,
-        f"{annotation!r} is no kind of field",
+        f"{annotation!r} is not a supported field type",
         "use bool, Literal, OneOf, a bounded int, a bounded str, Box, or a bounded list of Item",
     )
 

@@ -1,6 +1,6 @@
 """Aviation maintenance: findings on an aircraft, from a photo, a log entry, or both.
 
-How soon they are due follows from a table, never from a model: no data set states priorities.
+Their priority comes from a table, never from a model, since no data set labels it.
 """
 
 from __future__ import annotations

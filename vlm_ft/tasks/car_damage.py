@@ -1,4 +1,4 @@
-"""Car damage: is it damaged, how badly, which part, what to do. A rate card makes an estimate of it."""
+"""Car damage: is it damaged, how badly, which part, what to do; a rate card turns this into an estimate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
 from vlm_ft.answers.task import Task, Values
 
 OTHER = "other"
-"""The part of a damage that lies on none of those that a set labels."""
+"""The part of a damage that is on none of the labelled parts."""
 
 Severity = Literal["minor", "moderate", "severe"]
 
@@ -52,7 +52,7 @@ def read(label: Label) -> Values:
 
 
 def _on_a_part(damage: LabelledObject) -> LabelledObject:
-    """A part of None says that the damage lies on none of the parts that the set labels; silence stays silence."""
+    """A part of None means that the damage is on none of the labelled parts; a missing one stays unobserved."""
     if damage.attributes.get("part", OTHER) is not None:
         return damage
     return replace(damage, attributes={**damage.attributes, "part": OTHER})

@@ -1,7 +1,7 @@
-"""What follows from an answer without a model: a repair estimate, a maintenance priority.
+"""Results computed from an answer without a model: a repair estimate, a maintenance priority.
 
-A derivation is data (the rows of a rate card, of a priority table), so that an adapter's card keeps it and
-serving derives the same as training did. Adding a kind: one module, and its line in `Derivation`.
+A derivation is data (the rows of a rate card or of a priority table), so that an adapter's card keeps it and serving
+computes what training did. To add a kind, write one module and add it to `Derivation`.
 """
 
 from __future__ import annotations

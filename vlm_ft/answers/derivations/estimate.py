@@ -1,4 +1,4 @@
-"""What a repair costs, from the damages that an answer lists and a rate card."""
+"""The cost of a repair, from the damages that an answer lists and a rate card."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import DataError
 
 FINDINGS = "findings"
-"""The field of an answer that lists what is to be repaired, each with a kind and maybe a part and a severity."""
+"""The field of an answer that lists what to repair, each with a kind and perhaps a part and a severity."""
 
 KEY = ("part", "kind", "severity")
 Key = tuple[str, str, str]
 DEAREST = 1e12
-"""The most that an hour or a part may cost, so that no sum runs over."""
+"""The highest price of an hour or a part, so that sums stay finite."""
 
 CURRENCY = r"^[A-Z]{3}$"
 CLOSE = 0.2  # of the labelled estimate
@@ -33,9 +33,9 @@ SAME_IOU = 0.5  # from which two findings are one damage
 
 
 class Rate(Strict):
-    """The price of one repair: hours of labour at a rate an hour, and parts from low (used, mended) to high (new).
+    """The price of one repair: hours of labour at an hourly rate, and parts from low (used, repaired) to high (new).
 
-    `ANY` in a key holds for every part, kind or severity that no closer row names.
+    `ANY` in a key applies to every part, kind or severity that no more specific row names.
     """
 
     part: str
@@ -54,12 +54,12 @@ class Rate(Strict):
 
     @property
     def labour(self) -> float:
-        """Its cost, in the card's currency."""
+        """The cost of labour, in the card's currency."""
         return self.labour_hours * self.labour_rate
 
     @property
     def key(self) -> Key:
-        """What it prices, as names are compared."""
+        """What the row prices, in the form in which names are compared."""
         return same_name(self.part), same_name(self.kind), same_name(self.severity)
 
 
@@ -70,9 +70,9 @@ class PricedRow(Rate):
 
 
 class Line(Strict):
-    """One line of an estimate; None in its key is what the answer does not state. Costs are in its currency.
+    """One line of an estimate, in its currency; None in its key is what the answer does not state.
 
-    The hours and their rate are None where rows of several hold, and their costs are spanned.
+    The hours and their rate are None where several rows apply that differ, and the costs span theirs.
     """
 
     part: str | None
@@ -108,9 +108,9 @@ class NotPriced(Strict):
 
 
 class Estimate(Result):
-    """What the findings of one answer cost: the sum of its lines, from low to high.
+    """The cost of the findings of one answer: the sum of its lines, from low to high.
 
-    `complete`: every finding is priced; otherwise low and high are those of the priced ones alone.
+    `complete`: every finding is priced; otherwise low and high cover the priced ones only.
     """
 
     columns: ClassVar = {
@@ -134,7 +134,7 @@ class Estimate(Result):
 
     @property
     def middle(self) -> float:
-        """The point that stands for the interval."""
+        """The middle of the interval."""
         return (self.low + self.high) / 2
 
     @property
@@ -189,9 +189,9 @@ class Estimate(Result):
 
 
 class RateCard(Strict):
-    """Prices by part, kind and severity. Of several rows that hold, those of the closest key count.
+    """Prices by part, kind and severity. Of several rows that apply, the most specific counts.
 
-    A key is closer that names the part; then the kind; then the severity.
+    A row that names the part is the most specific, then one that names the kind, then the severity.
     """
 
     result: ClassVar = Estimate
@@ -210,7 +210,7 @@ class RateCard(Strict):
     def derive(self, values: Mapping[str, Any]) -> Estimate | None:
         """The estimate of an answer; None where it states no findings.
 
-        A finding that does not state its part or severity gets the span of all rows that may hold. Findings of one
+        A finding that does not state its part or severity gets the span of all rows that may apply. Findings of one
         part and kind whose boxes overlap (IoU of at least `SAME_IOU`) are one damage, priced as the dearest of
         them. Several damages of one part pay its parts once, and each its labour.
         """
@@ -247,7 +247,7 @@ class RateCard(Strict):
 
     @cached_property
     def _names(self) -> tuple[tuple[str, ...], ...]:
-        """For each name of a key, all that the card's rows hold; ANY where they are all silent."""
+        """For each name of a key, all that the card's rows name; ANY where none names one."""
         columns = zip(*self._by_key, strict=True)
         return tuple(tuple(dict.fromkeys(name for name in column if name != ANY)) or (ANY,) for column in columns)
 
@@ -256,7 +256,7 @@ class RateCard(Strict):
         return _line(key, rates) if rates else NotPriced(**key, reason=self._reason(key))
 
     def _holding(self, finding: Mapping[str, str | None]) -> list[Rate]:
-        """The row of a finding; where it is silent, the row of each finding that it may be."""
+        """The row of a finding; if it leaves names out, the rows of all findings that it may be."""
         stated = [finding[name] for name in KEY]
         may_be = [
             (same_name(name),) if name is not None else known for name, known in zip(stated, self._names, strict=True)
@@ -271,7 +271,7 @@ class RateCard(Strict):
         return None
 
     def _reason(self, finding: Mapping[str, str | None]) -> str:
-        """The first name that no row holds for; else the first that no row names."""
+        """The first name to which no row applies, or else the first that no row names."""
         for wide in ({ANY}, set[str]()):
             for place, name in enumerate(KEY):
                 stated, held = finding[name], {key[place] for key in self._by_key}
@@ -290,14 +290,14 @@ def read_rate_card(path: Path) -> RateCard:
     for line, row in rows:
         if row.currency != currency:
             raise DataError(
-                f"{path}:{line}", f"currency {row.currency!r}, above {currency!r}", "a card has one, write two"
+                f"{path}:{line}", f"currency {row.currency!r}, above {currency!r}", "write a card for each currency"
             )
     rates = tuple(Rate(**row.model_dump(exclude={"currency"})) for _, row in rows)
     return RateCard(name=path.stem, currency=currency, rates=rates, **heading.model_dump())
 
 
 def write_rate_card(card: RateCard, path: Path) -> None:
-    """The card as `read_rate_card` reads it, under the file's name. Raises `DataError` where it can't be written."""
+    """Write the card as `read_rate_card` reads it. Raises `DataError` if it can't be written."""
     with whole_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         file.write(f"# version: {card.version}\n")
         file.write(f"# notice: {' '.join(card.notice.split())}\n" if card.notice else "")
@@ -309,7 +309,7 @@ def write_rate_card(card: RateCard, path: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """3.0 as 3: a number as people write it."""
+    """3.0 as 3, as people write it."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -342,12 +342,12 @@ def _line(key: Mapping[str, str | None], rates: Sequence[Rate]) -> Line:
         labour_high=round(max(rate.labour for rate in rates), 2),
         parts_low=min(rate.parts_low for rate in rates),
         parts_high=max(rate.parts_high for rate in rates),
-        note=f"{' and '.join(silent)} not stated: all that may hold" if len(rates) > 1 and silent else "",
+        note=f"{' and '.join(silent)} not stated: the span of all that may apply" if len(rates) > 1 and silent else "",
     )
 
 
 def _parts_once(lines: list[Line]) -> list[Line]:
-    """The same lines; of several with the same stated part, the dearest pays the part for all."""
+    """The same lines; of several with the same stated part, only the dearest pays for the part."""
     paid = list(lines)
     for part in {same_name(line.part) for line in lines if line.part is not None}:
         places = [place for place, line in enumerate(lines) if line.part is not None and same_name(line.part) == part]

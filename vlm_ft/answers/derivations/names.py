@@ -1,4 +1,4 @@
-"""How the names in a table meet those in an answer."""
+"""How names in a table are matched with those in an answer."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 from functools import lru_cache
 
 ANY = "*"
-"""In a table: whatever the answer says, or does not say, here."""
+"""In a table: any value, including none."""
 
 
 @lru_cache(maxsize=4096)
 def same_name(name: str) -> str:
-    """The name as it is compared: "Front-Bumper", "front_bumper" and "front bumper" are one."""
+    """The name in the form in which names are compared: "Front-Bumper", "front_bumper" and "front bumper" are equal."""
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 def covers(cell: str, stated: str | None) -> bool:
-    """Whether a table's cell holds for what the answer states; None is silence, which only ANY covers."""
+    """Whether a table's cell applies to what the answer states; only ANY applies to None, which states nothing."""
     return cell == ANY or (stated is not None and same_name(cell) == same_name(stated))

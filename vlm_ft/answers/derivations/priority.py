@@ -20,15 +20,15 @@ URGENCIES: tuple[Urgency, ...] = get_args(Urgency)
 
 NOTHING_FOUND, UNKNOWN = "nothing_found", "unknown"
 FINDINGS, MAIN, ZONE = "findings", "kind", "location"
-"""The fields of an answer that are looked at: its findings, else its main one alone; and where it is."""
+"""The fields of an answer that count: its findings, or else its main finding, and where it is."""
 
 NO_KINDS = ("", "none")
 
 
 class PriorityRow(Strict):
-    """What a finding calls for. `ANY` holds for every severity or zone, stated or not.
+    """What a finding calls for. `ANY` applies to every severity or zone, stated or not.
 
-    `area_from`: the least share of the photo (0..1) that the finding's box covers; 0 holds without a box, too.
+    `area_from`: the smallest share of the photo (0..1) that the finding's box covers; 0 also applies without a box.
     """
 
     finding: str
@@ -40,12 +40,12 @@ class PriorityRow(Strict):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What it holds for, as names are compared."""
+        """What the row applies to, in the form in which names are compared."""
         return same_name(self.finding), same_name(self.severity), same_name(self.zone), self.area_from
 
 
 class Reason(Strict):
-    """What one finding calls for, and why; `UNKNOWN` where the table does not know its kind."""
+    """What one finding calls for, and why; `UNKNOWN` where no row of the table applies."""
 
     finding: str
     priority: Urgency | Literal["unknown"]
@@ -55,7 +55,7 @@ class Reason(Strict):
 class Priority(Result):
     """The most urgent of what the findings call for.
 
-    `unknown` where a finding of an unknown kind could be more urgent than all known ones: nothing is guessed.
+    `unknown` if a finding that the table does not cover could be more urgent than all others.
     """
 
     columns: ClassVar = {"priority": str, "priority_reasons": list[str]}
@@ -99,9 +99,10 @@ class Priority(Result):
 
 
 class PriorityTable(Strict):
-    """Priorities by kind of finding, severity, zone and size; of several rows that hold, the closest counts.
+    """Priorities by kind of finding, severity, zone and size; of several rows that apply, the most specific counts.
 
-    A row is closer that states more of severity, zone and size; of equally close ones the most urgent counts.
+    A row that states more of severity, zone and size is more specific; of equally specific ones, the most urgent
+    counts.
     """
 
     result: ClassVar = Priority
@@ -122,10 +123,10 @@ class PriorityTable(Strict):
         if findings is None:
             return None
         reasons = tuple(self._reason(finding, values.get(ZONE)) for finding in findings)
-        told = {reason.priority for reason in reasons}
-        urgent = next((urgency for urgency in URGENCIES if urgency in told), None)
+        found = {reason.priority for reason in reasons}
+        urgent = next((urgency for urgency in URGENCIES if urgency in found), None)
         priority: Any = urgent or NOTHING_FOUND
-        if UNKNOWN in told and urgent != URGENCIES[0]:
+        if UNKNOWN in found and urgent != URGENCIES[0]:
             priority = UNKNOWN
         return Priority(table=self.name, version=self.version, notice=self.notice, priority=priority, reasons=reasons)
 
@@ -140,9 +141,9 @@ class PriorityTable(Strict):
             and area >= row.area_from
         ]
         if not held:
-            why = f"table {self.name} {self.version} does not know it; ask a person"
+            why = f"table {self.name} {self.version} does not cover it; ask a person"
             return Reason(finding=kind, priority=UNKNOWN, reason=why)
-        best = min(held, key=lambda row: (-_closeness(row), URGENCIES.index(row.priority)))
+        best = min(held, key=lambda row: (-_specificity(row), URGENCIES.index(row.priority)))
         return Reason(finding=kind, priority=best.priority, reason=best.reason)
 
 
@@ -156,7 +157,7 @@ def read_priorities(path: Path) -> PriorityTable:
 
 
 def _findings(values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
-    """The listed findings; where there is no list, or an empty one beside a main finding, the main one."""
+    """The listed findings; without a list, or with an empty one beside a main finding, the main finding."""
     listed = values.get(FINDINGS)
     main = values.get(MAIN)
     if listed or main is None:
@@ -164,12 +165,12 @@ def _findings(values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
     return [] if str(main).casefold() in NO_KINDS else [{"kind": main}]
 
 
-def _closeness(row: PriorityRow) -> int:
+def _specificity(row: PriorityRow) -> int:
     return (row.severity != ANY) + (row.zone != ANY) + (row.area_from > 0)
 
 
 def _area(box: Sequence[int] | None) -> float:
-    """Of a box in 0..1000, as a share of the photo; 0 where there is none."""
+    """The area of a box in 0..1000 as a share of the photo; 0 without a box."""
     if box is None:
         return 0.0
     left, top, right, bottom = box

@@ -1,4 +1,4 @@
-"""A table of repair costs by type of car, part, damage and severity, made into a rate card."""
+"""Make a rate card from a table of repair costs by type of car, part, damage and severity."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ COLUMNS = {
     "parts_low": "Used_Part_Cost",
     "parts_high": "New_Part_Cost",
 }
-"""Field of a rate -> column of the table: a used part is the low end, a new one the high end."""
+"""Field of a rate -> column of the table; a used part is the low end, a new one the high end."""
 
 
 def rate_card_of(table: Path, car: str, currency: str = "USD", version: str = "1") -> RateCard:
     """The prices of one type of car. Names are written in lower case with underscores.
 
-    Raises `DataError` naming file and line for a bad row, a second price of the same, or a car that is not there.
+    Raises `DataError` naming file and line for an invalid row, a second price for the same repair, or an unknown car.
     """
     if not re.fullmatch(CURRENCY, currency):
-        raise DataError(f"currency {currency!r}", "is no code of three capital letters", "give one of ISO 4217, as EUR")
+        raise DataError(
+            f"currency {currency!r}", "is not a code of three capital letters", "give one of ISO 4217, such as EUR"
+        )
     header, rows = read_table(table)
     for column in (CAR, *COLUMNS.values()):
         if column not in header:
@@ -44,7 +46,7 @@ def rate_card_of(table: Path, car: str, currency: str = "USD", version: str = "1
             continue
         rate = _rate(table, row)
         if (twin := lines.setdefault(rate.key, row.line)) != row.line:
-            raise DataError(f"{table}:{row.line}", f"prices again what line {twin} prices", "keep one")
+            raise DataError(f"{table}:{row.line}", f"repeats the price of line {twin}", "keep one")
         rates.append(rate)
     if not rates:
         raise DataError(table, f"no rows of car type {car!r}", nearest(car, cars))
@@ -57,13 +59,13 @@ def _rate(table: Path, row: Row) -> Rate:
     named = {field: "_".join(cells[field].lower().split()) for field in ("part", "kind", "severity")}
     empty = next((field for field, name in named.items() if not name), None)
     if empty is not None:
-        raise DataError(f"{table}:{row.line}", f"{COLUMNS[empty]} is empty", "fill it")
+        raise DataError(f"{table}:{row.line}", f"{COLUMNS[empty]} is empty", "fill it in")
     try:
         return Rate.model_validate({**cells, **named})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         column = COLUMNS.get(str(first["loc"][0]), "row") if first["loc"] else "row"
-        told = first["msg"].removeprefix("Value error, ")
+        problem = first["msg"].removeprefix("Value error, ")
         raise DataError(
-            f"{table}:{row.line}", f"{column} {str(first['input'])[:40]!r}: {told}", "mend the row"
+            f"{table}:{row.line}", f"{column} {str(first['input'])[:40]!r}: {problem}", "correct the row"
         ) from error

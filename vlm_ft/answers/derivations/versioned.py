@@ -14,17 +14,17 @@ from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import DataError, nearest
 
 MAX_BYTES = 16 << 20
-"""Of such a table's file; a person writes it, and a card keeps it whole."""
+"""Size limit of such a table, which a person writes and a card keeps whole."""
 
 MAX_LINE = 10_000
-"""Characters; a longer line is no row of such a table."""
+"""Characters."""
 
 
 Row = TypeVar("Row", bound=BaseModel)
 
 
 class Heading(Strict):
-    """What stands before a table's header: its version, and what all that follows from it must say."""
+    """What precedes a table's header: its version, and the notice that accompanies its results."""
 
     version: str
     notice: str = ""
@@ -33,7 +33,7 @@ class Heading(Strict):
 def read_versioned(path: Path, row: type[Row], key: Callable[[Row], Hashable]) -> tuple[Heading, list[tuple[int, Row]]]:
     """The heading of a UTF-8 table (BOM and any line end allowed), and its rows with their lines.
 
-    Blank lines are no rows. An empty cell leaves its column to the row's default. Raises `DataError` naming file
+    Blank lines are skipped. An empty cell takes its column's default. Raises `DataError` naming file
     and line for a row that does not fit, and for a second row of the same key.
     """
     lines = _lines(path)
@@ -49,7 +49,7 @@ def read_versioned(path: Path, row: type[Row], key: Callable[[Row], Hashable]) -
                 continue
             entry = _row(f"{path}:{line}", header, cells, row)
             if (twin := seen.setdefault(key(entry), line)) != line:
-                raise DataError(f"{path}:{line}", f"says again what line {twin} says of the same", "keep one")
+                raise DataError(f"{path}:{line}", f"repeats line {twin}", "keep one")
             rows.append((line, entry))
     except csv.Error as error:
         raise DataError(f"{path}:{first + reader.line_num}", f"not a row ({error})", "is a quote left open?") from error
@@ -62,7 +62,7 @@ def _lines(path: Path) -> list[str]:
     lines = read_text(path, MAX_BYTES).splitlines()
     for number, line in enumerate(lines, 1):
         if len(line) > MAX_LINE:
-            raise DataError(f"{path}:{number}", f"a line of {len(line)} characters", f"{MAX_LINE} are the most")
+            raise DataError(f"{path}:{number}", f"a line of {len(line)} characters", f"shorten it to {MAX_LINE}")
     return lines
 
 
@@ -74,10 +74,12 @@ def _heading(path: Path, lines: Sequence[str]) -> Heading:
         name, colon, value = line.lstrip("# ").partition(":")
         if not colon or name.strip() not in Heading.model_fields:
             known = ", ".join(Heading.model_fields)
-            raise DataError(f"{path}:{number}", f"{line[:60]!r} is no '# key: value' of {known}", "mend or delete it")
+            raise DataError(
+                f"{path}:{number}", f"{line[:60]!r} is not a '# key: value' of {known}", "correct or delete it"
+            )
         stated[name.strip()] = value.strip()
     if not stated.get("version"):
-        raise DataError(path, "states no version", "begin it with a line '# version: 1'")
+        raise DataError(path, "has no version", "begin it with a line '# version: 1'")
     return Heading(**stated)
 
 
@@ -98,7 +100,7 @@ def _header(path: Path, header: list[str], row: type[BaseModel], line: int) -> l
 
 def _row(place: str, header: list[str], cells: list[str], row: type[Row]) -> Row:
     if len(cells) != len(header):
-        raise DataError(place, f"{len(cells)} cells where the header has {len(header)}", "mend the row")
+        raise DataError(place, f"{len(cells)} cells where the header has {len(header)}", "correct the row")
     try:
         stated = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}
         return row.model_validate(stated)
@@ -106,5 +108,5 @@ def _row(place: str, header: list[str], cells: list[str], row: type[Row]) -> Row
         first = error.errors(include_url=False)[0]
         column = ".".join(str(part) for part in first["loc"]) or "row"
         shown = "" if first["type"] == "missing" or not first["loc"] else f" {str(first['input'])[:40]!r}"
-        told = "empty; fill it" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
-        raise DataError(place, f"{column}{shown}: {told}") from error
+        problem = "empty; fill it in" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+        raise DataError(place, f"{column}{shown}: {problem}") from error
