@@ -112,8 +112,8 @@ def broken_word(preset: str, labels: Iterable[str]) -> tuple[str, str] | None:
 
 def safe_presets(labels: Iterable[str]) -> list[str]:
     """The presets that leave every label true."""
-    told = list(labels)
-    return [preset for preset in AUGMENTATIONS if broken_word(preset, told) is None]
+    names = list(labels)
+    return [preset for preset in AUGMENTATIONS if broken_word(preset, names) is None]
 
 
 def augment(
@@ -139,9 +139,9 @@ def augment_together(
     if not steps_of(preset) or not images:
         return tuple(images), objects
     boxed: list[dict[int, tuple[int, int, int, int]]] = [{} for _ in images]
-    for place, thing in enumerate(objects or ()):
-        if thing.box is not None:
-            boxed[photo_of(thing, len(images))][place] = thing.box
+    for place, obj in enumerate(objects or ()):
+        if obj.box is not None:
+            boxed[photo_of(obj, len(images))][place] = obj.box
     drawn = [_draw(image, boxes, preset, seed) for image, boxes in zip(images, boxed, strict=True)]
     if any(len(kept) < len(boxes) for (_, kept), boxes in zip(drawn, boxed, strict=True)):
         return tuple(images), objects
@@ -150,8 +150,8 @@ def augment_together(
         return pixels, None
     moved = {place: box for _, kept in drawn for place, box in kept.items()}
     return pixels, tuple(
-        replace(thing, box=normalised_box(*moved[place], 1, 1)) if place in moved else thing
-        for place, thing in enumerate(objects)
+        replace(obj, box=normalised_box(*moved[place], 1, 1)) if place in moved else obj
+        for place, obj in enumerate(objects)
     )
 
 

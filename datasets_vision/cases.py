@@ -84,8 +84,8 @@ def _merged(name: str, values: Sequence[Any], worst_first: Sequence[str]) -> Any
         return values[0]
     worst = next((word for word in worst_first if word in values), None)
     if worst is None or any(value not in worst_first for value in values):
-        told = ", ".join(sorted({repr(value) for value in values})[:4])
-        raise DataError(name, f"its photos say {told}", "give worst_first, or correct the labels")
+        values_seen = ", ".join(sorted({repr(value) for value in values})[:4])
+        raise DataError(name, f"its photos say {values_seen}", "give worst_first, or correct the labels")
     return worst
 
 
@@ -95,9 +95,9 @@ def _objects(members: Sequence[Example]) -> tuple[LabelledObject, ...] | None:
     found: list[LabelledObject] = []
     before = 0
     for member in members:
-        for thing in member.label.objects or ():
-            place = {"photo": before + photo_of(thing, len(member.images)) + 1} if member.images else {}
-            found.append(replace(thing, attributes={**thing.attributes, **place}))
+        for obj in member.label.objects or ():
+            place = {"photo": before + photo_of(obj, len(member.images)) + 1} if member.images else {}
+            found.append(replace(obj, attributes={**obj.attributes, **place}))
         before += len(member.images)
     return tuple(found)
 

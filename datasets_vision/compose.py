@@ -60,11 +60,11 @@ def compose(
     if not usable:
         raise DataError("compose", "no example has one photo with boxes", "give a recipe whose data have them")
     if not 0 < scale[0] <= scale[1] <= _LARGEST:
-        told = f"from {scale[0]} to {scale[1]}; give two above 0 and up to {_LARGEST}, the smaller first"
-        raise DataError("compose", f"scales {told}")
+        remedy = f"give two above 0 and up to {_LARGEST}, the smaller first"
+        raise DataError("compose", f"scales from {scale[0]} to {scale[1]}", remedy)
     if min(size) < _LEAST_GROUND or size[0] * size[1] > MAX_PIXELS:
-        told = f"{size[0]}x{size[1]}; give sides from {_LEAST_GROUND}, and no more than {MAX_PIXELS} pixels"
-        raise DataError("compose", f"a scene of {told}")
+        remedy = f"give sides from {_LEAST_GROUND}, and no more than {MAX_PIXELS} pixels"
+        raise DataError("compose", f"a scene of {size[0]}x{size[1]}", remedy)
     if seed < 0:
         raise DataError("compose", f"seed {seed}", "give 0 or more")
     grounds = _grounds(usable, seed)
@@ -84,8 +84,8 @@ def write_scenes(folder: Path, scenes: Iterator[Wide], quality: int = 92) -> int
         for count, scene in enumerate(scenes, 1):
             stem = f"wide_{count:04d}"
             Image.fromarray(scene.image).save(part / "JPEGImages" / f"{stem}.jpg", quality=quality, subsampling=0)
-            told = Scene(scene.image, scene.image[..., 0], scene.objects, surface="", label="")
-            annotation(f"{stem}.jpg", told).write(part / "Annotations" / f"{stem}.xml", encoding="utf-8")
+            stored = Scene(scene.image, scene.image[..., 0], scene.objects, surface="", label="")
+            annotation(f"{stem}.jpg", stored).write(part / "Annotations" / f"{stem}.xml", encoding="utf-8")
     return count
 
 
@@ -127,11 +127,11 @@ def _scaled(example: Example, factor: float, size: tuple[int, int]) -> Raster:
 
 
 def _placed(example: Example, left: int, top: int, size: tuple[int, int]) -> Iterator[SceneObject]:
-    for thing in example.label.objects or ():
-        if thing.box is not None:
-            x0, y0, x1, y1 = (round(side) for side in in_pixels(thing.box, size))
+    for obj in example.label.objects or ():
+        if obj.box is not None:
+            x0, y0, x1, y1 = (round(side) for side in in_pixels(obj.box, size))
             box = (left + x0, top + y0, left + max(x1, x0 + 1), top + max(y1, y0 + 1))
-            yield SceneObject(thing.name, box, material="")
+            yield SceneObject(obj.name, box, material="")
 
 
 def _free(
@@ -164,9 +164,9 @@ def _grounds(examples: Sequence[Example], seed: int) -> list[Raster]:
 def _free_stretch(example: Example, width: int, height: int) -> Crop:
     """The largest rectangle of a coarse grid on which no box lies, in pixels."""
     full = np.zeros((_CELLS, _CELLS), dtype=bool)
-    for thing in example.label.objects or ():
-        if thing.box is not None:
-            left, top, right, bottom = (side * _CELLS / 1000 for side in thing.box)
+    for obj in example.label.objects or ():
+        if obj.box is not None:
+            left, top, right, bottom = (side * _CELLS / 1000 for side in obj.box)
             full[int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))] = True
     best, area = (0, 0, 0, 0), 0
     for top in range(_CELLS):

@@ -37,9 +37,9 @@ class View:
     def __str__(self) -> str:
         """A line that `picture_of` reads back."""
         window = self.window or ""
-        told = window if isinstance(window, str) else ",".join(str(float(value)) for value in window)
+        window_text = window if isinstance(window, str) else ",".join(str(float(value)) for value in window)
         crop = ",".join(str(side) for side in self.crop or ())
-        return f"{self.path}#frame={self.frame}&window={told}&crop={crop}"
+        return f"{self.path}#frame={self.frame}&window={window_text}&crop={crop}"
 
 
 Picture = Path | View
@@ -55,10 +55,10 @@ def picture_of(line: str) -> Picture:
     """The picture that `str` wrote."""
     if (found := _VIEW.fullmatch(line)) is None:
         return Path(line)
-    path, frame, told, sides = found.groups()
-    window: Window | None = told or None
-    if re.fullmatch(r"[-+.e0-9]+,[-+.e0-9]+", told):
-        centre, width = told.split(",")
+    path, frame, window_text, sides = found.groups()
+    window: Window | None = window_text or None
+    if re.fullmatch(r"[-+.e0-9]+,[-+.e0-9]+", window_text):
+        centre, width = window_text.split(",")
         window = (float(centre), float(width))
     left, top, right, bottom = (int(side) for side in sides.split(",")) if sides else (0, 0, 0, 0)
     return View(Path(path), int(frame), window, (left, top, right, bottom) if sides else None)
@@ -116,12 +116,12 @@ class Example:
         return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
 
 
-def photo_of(thing: LabelledObject, images: int) -> int:
+def photo_of(obj: LabelledObject, images: int) -> int:
     """The image, from 0, of an example with so many in which an object lies.
 
     Its attribute `photo` (from 1) says which; without one that names an image, it is the last.
     """
-    stated = str(thing.attributes.get("photo"))
+    stated = str(obj.attributes.get("photo"))
     return int(stated) - 1 if re.fullmatch("[1-9][0-9]{0,3}", stated) and int(stated) <= images else images - 1
 
 

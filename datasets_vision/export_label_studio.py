@@ -133,14 +133,14 @@ def plain_word(value: bool | str) -> str:
 def _values(label: Label) -> Iterator[tuple[str, Any]]:
     """Every value that a control holds, by the control's name."""
     yield from ((f"column.{name}", value) for name, value in label.columns.items())
-    for thing in label.objects or ():
-        drawn = _drawn_by_shape(thing)
-        yield from ((f"object.{name}", value) for name, value in thing.attributes.items() if name not in drawn)
+    for obj in label.objects or ():
+        drawn = _drawn_by_shape(obj)
+        yield from ((f"object.{name}", value) for name, value in obj.attributes.items() if name not in drawn)
 
 
-def _drawn_by_shape(thing: LabelledObject) -> tuple[str, ...]:
+def _drawn_by_shape(obj: LabelledObject) -> tuple[str, ...]:
     """The attributes that the shape itself states."""
-    match _shape(thing):
+    match _shape(obj):
         case "polygon":
             return ("polygon",)
         case "keypoint":
@@ -150,25 +150,25 @@ def _drawn_by_shape(thing: LabelledObject) -> tuple[str, ...]:
     return ()
 
 
-def _shape(thing: LabelledObject) -> str:
+def _shape(obj: LabelledObject) -> str:
     """polygon, rectangle, keypoint, span, or "" for an object without a place."""
-    if thing.box is not None:
-        return "polygon" if _is_exact(thing) else "rectangle"
-    point = thing.attributes.get("point")
+    if obj.box is not None:
+        return "polygon" if _is_exact(obj) else "rectangle"
+    point = obj.attributes.get("point")
     if isinstance(point, list) and len(point) == 2:
         return "keypoint"
-    return "span" if {"start", "end"} <= set(thing.attributes) else ""
+    return "span" if {"start", "end"} <= set(obj.attributes) else ""
 
 
-def _is_exact(thing: LabelledObject) -> bool:
+def _is_exact(obj: LabelledObject) -> bool:
     """Whether its polygon alone gives back its box and itself."""
-    if "polygon" not in thing.attributes:
+    if "polygon" not in obj.attributes:
         return False
     try:
-        back = outlined("", thing.name, thing.attributes["polygon"], (BOX_SCALE, BOX_SCALE), {})
+        back = outlined("", obj.name, obj.attributes["polygon"], (BOX_SCALE, BOX_SCALE), {})
     except DataError:
         return False
-    return (back.box, back.attributes.get("polygon")) == (thing.box, thing.attributes["polygon"])
+    return (back.box, back.attributes.get("polygon")) == (obj.box, obj.attributes["polygon"])
 
 
 def _task(example: Example, number: int, storage: Path, kinds: _Kinds, predicted: bool) -> dict[str, Any]:
@@ -215,12 +215,12 @@ def _results(label: Label, sizes: list[Size], kinds: _Kinds) -> Iterator[Result]
         yield {"id": "class", "from_name": IMAGE_CLASS, "to_name": "shown", "type": "choices", "value": value}
     for name, value in label.columns.items():
         yield {"id": f"column {name}", **_stated("column", name, value, kinds)}
-    for index, thing in enumerate(label.objects or ()):
+    for index, obj in enumerate(label.objects or ()):
         region = f"object {index + 1}"
-        drawn = _drawn(thing, sizes)
+        drawn = _drawn(obj, sizes)
         yield {"id": region, **drawn}
-        for name, value in thing.attributes.items():
-            if name not in _drawn_by_shape(thing):
+        for name, value in obj.attributes.items():
+            if name not in _drawn_by_shape(obj):
                 place = {key: part for key, part in drawn["value"].items() if not key.endswith("labels")}
                 stated = _stated("object", name, value, kinds)
                 yield {"id": region, **stated, "value": {**place, **stated["value"]}}
@@ -238,15 +238,15 @@ def _stated(scope: str, name: str, value: Any, kinds: _Kinds) -> Result:
     return {"from_name": control, "to_name": "shown", "type": "textarea" if kind == "json" else kind, "value": said}
 
 
-def _drawn(thing: LabelledObject, sizes: list[Size]) -> Result:
+def _drawn(obj: LabelledObject, sizes: list[Size]) -> Result:
     """The region of an object; Label Studio counts in percent of the image."""
-    shape = _shape(thing)
+    shape = _shape(obj)
     if shape == "span":
-        words = {key: thing.attributes[key] for key in _SPAN if key in thing.attributes}
-        return {"from_name": "span", "to_name": "shown", "type": "labels", "value": {**words, "labels": [thing.name]}}
+        words = {key: obj.attributes[key] for key in _SPAN if key in obj.attributes}
+        return {"from_name": "span", "to_name": "shown", "type": "labels", "value": {**words, "labels": [obj.name]}}
     if not shape or not sizes:
-        return {"from_name": UNPLACED, "to_name": "shown", "type": "textarea", "value": {"text": [thing.name]}}
-    photo = thing.attributes.get("photo")
+        return {"from_name": UNPLACED, "to_name": "shown", "type": "textarea", "value": {"text": [obj.name]}}
+    photo = obj.attributes.get("photo")
     index = photo - 1 if isinstance(photo, int) and 0 < photo <= len(sizes) else len(sizes) - 1
     several = {"item_index": index} if len(sizes) > 1 else {}
     return {
@@ -256,19 +256,19 @@ def _drawn(thing: LabelledObject, sizes: list[Size]) -> Result:
         "original_width": sizes[index][0],
         "original_height": sizes[index][1],
         "image_rotation": 0,
-        "value": {**_place(thing, shape), f"{shape}labels": [thing.name]},
+        "value": {**_place(obj, shape), f"{shape}labels": [obj.name]},
         **several,
     }
 
 
-def _place(thing: LabelledObject, shape: str) -> dict[str, Any]:
+def _place(obj: LabelledObject, shape: str) -> dict[str, Any]:
     per_percent = BOX_SCALE / 100
     if shape == "keypoint":
-        x, y = thing.attributes["point"]
+        x, y = obj.attributes["point"]
         return {"x": x / per_percent, "y": y / per_percent, "width": 0.5}
     if shape == "polygon":
-        return {"points": [[x / per_percent, y / per_percent] for x, y in thing.attributes["polygon"]], "closed": True}
-    (left, top), _, (right, bottom), _ = box_outline(thing.box or (0, 0, 1, 1))
+        return {"points": [[x / per_percent, y / per_percent] for x, y in obj.attributes["polygon"]], "closed": True}
+    (left, top), _, (right, bottom), _ = box_outline(obj.box or (0, 0, 1, 1))
     sides = {"x": left, "y": top, "width": right - left, "height": bottom - top}
     return {**{key: value / per_percent for key, value in sides.items()}, "rotation": 0}
 
@@ -302,8 +302,8 @@ _TAGS: Mapping[str, str] = {"rectangle": "Rectangle", "polygon": "Polygon", "key
 def _names_by_shape(examples: Sequence[Example]) -> dict[str, dict[str, None]]:
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for example in examples:
-        for thing in example.label.objects or ():
-            found[_shape(thing)][thing.name] = None
+        for obj in example.label.objects or ():
+            found[_shape(obj)][obj.name] = None
     return found
 
 

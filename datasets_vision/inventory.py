@@ -84,15 +84,15 @@ class Record:
 
     def row(self, reasons: int = 3) -> str:
         """A line of the table whose head is HEAD, with the first so many kinds of reasons."""
-        told = [f"{reason.count} × {reason.text}" for reason in self.reasons[:reasons]]
+        counted = [f"{reason.count} × {reason.text}" for reason in self.reasons[:reasons]]
         if len(self.reasons) > reasons:
-            told.append(f"{len(self.reasons) - reasons} more kinds")
+            counted.append(f"{len(self.reasons) - reasons} more kinds")
         stated = "" if self.entry.stated is None else str(self.entry.stated)
         verdict = "yes" if self.agrees else "NO"
         cells = [self.entry.name, self.format, str(self.items), stated, verdict, str(self.objects), str(self.set_aside)]
         return (
             "| "
-            + " | ".join(one_line(cell).replace("|", "/") for cell in (*cells, self.error or "; ".join(told)))
+            + " | ".join(one_line(cell).replace("|", "/") for cell in (*cells, self.error or "; ".join(counted)))
             + " |"
         )
 

@@ -20,16 +20,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     Folders above are made. Raises DataError where that cannot be, and where `path` is a folder or a device.
     """
     part = path.with_name(f"{_name(path)}.part")
-    with _told(path, part):
+    with _as_data_error(path, part):
         if path.exists() and not path.is_file():
             raise DataError(path, "is not a file", "give a file name")
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _told(path, part):
+        with _as_data_error(path, part):
             yield part
             os.replace(part, path)
     finally:
-        with _told(path, part):
+        with _as_data_error(path, part):
             part.unlink(missing_ok=True)
 
 
@@ -40,14 +40,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises DataError where `folder` has files, is a file, or cannot be made.
     """
     part = folder.with_name(f"{_name(folder)}.part")
-    with _told(folder, part):
+    with _as_data_error(folder, part):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DataError(folder, "is not empty", "give a new folder, or remove it first")
         if part.exists():
             raise DataError(part, "is left of a run that was cut off, or still goes on", "remove it")
         part.mkdir(parents=True)
     try:
-        with _told(folder, part):
+        with _as_data_error(folder, part):
             yield part
             part.replace(folder)
     finally:
@@ -61,8 +61,8 @@ def _name(path: Path) -> str:
 
 
 @contextmanager
-def _told(path: Path, part: Path) -> Iterator[None]:
-    """What the system says of writing, as one line; of reading something else it is left as it is."""
+def _as_data_error(path: Path, part: Path) -> Iterator[None]:
+    """Turns what the system says about writing into a DataError; what it says about other files is left alone."""
     try:
         yield
     except (OSError, ValueError) as error:

@@ -46,7 +46,7 @@ def contact_sheet(shown: Sequence[Shown], preset: str, draws: int = 3, seed: int
 
 def class_colours(shown: Sequence[Shown]) -> dict[str, str]:
     """A colour for every name of an object, far apart on the wheel, the same for the same names."""
-    names = sorted({thing.name for example in shown for thing in example.objects or ()})
+    names = sorted({obj.name for example in shown for obj in example.objects or ()})
     return {name: _colour(place / max(1, len(names)), place % 2) for place, name in enumerate(names)}
 
 
@@ -59,9 +59,7 @@ def drawn_over(image: PILImage, objects: Sequence[LabelledObject], colours: dict
     """The image, `tile` pixels on its longer side, with each object's box and name."""
     scale = tile / max(image.size)
     picture = image.convert("RGB").resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
-    return draw_boxes(
-        picture, [Mark(thing.box, thing.name, colours[thing.name]) for thing in objects if thing.box is not None]
-    )
+    return draw_boxes(picture, [Mark(obj.box, obj.name, colours[obj.name]) for obj in objects if obj.box is not None])
 
 
 def _row(example: Shown, preset: str, draws: int, seed: int, tile: int, colours: dict[str, str]) -> PILImage:
@@ -97,8 +95,8 @@ def _tiles(
     tile: int,
 ) -> list[PILImage]:
     of_photo: list[list[LabelledObject]] = [[] for _ in images]
-    for thing in objects or ():
-        of_photo[photo_of(thing, len(images))].append(thing)
+    for obj in objects or ():
+        of_photo[photo_of(obj, len(images))].append(obj)
     return [drawn_over(image, found, colours, tile) for image, found in zip(images, of_photo, strict=True)]
 
 
@@ -106,7 +104,7 @@ def _legend(shown: Sequence[Shown], colours: dict[str, str], title: str, width: 
     """The title, and a swatch, a name and a count for every name, in as many lines as they need."""
     from PIL import Image, ImageDraw
 
-    counts = Counter(thing.name for example in shown for thing in example.objects or ())
+    counts = Counter(obj.name for example in shown for obj in example.objects or ())
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     places, across, down = [], MARGIN, MARGIN + LINE + 4
     for name in colours:

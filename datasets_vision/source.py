@@ -94,7 +94,7 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
         yield from joined(photos, source.case_by, source.worst_first)
     if not usable:
         raise _nothing_usable(source.path, set_aside, first)
-    yield from unused.told()
+    yield from unused.reported()
 
 
 def _readable(source: Source, items: Iterable[Example | SetAside]) -> Iterator[Example | SetAside]:
@@ -178,7 +178,7 @@ class _Unused:
             _see(word, self._ours)
             self._worst.discard(word)
 
-    def told(self) -> Iterator[SetAside]:
+    def reported(self) -> Iterator[SetAside]:
         """What the recipe names and the items lack: reported, not refused, since a recipe may serve several subsets."""
         place = str(self._source.path)
         looked_for = (("rename", self._names, self._said), ("worst_first", self._worst, self._ours))
@@ -204,7 +204,7 @@ def _words(label: Label) -> Iterator[str]:
     """The names that `rename` may change."""
     if label.image_class is not None:
         yield label.image_class
-    yield from (thing.name for thing in label.objects or ())
+    yield from (obj.name for obj in label.objects or ())
     yield from (value for value in label.columns.values() if isinstance(value, str))
 
 
@@ -237,7 +237,7 @@ def _image_class(source: Source, example: Example) -> str | None:
 def _objects(source: Source, label: Label) -> tuple[LabelledObject, ...] | None:
     if label.objects is None:
         return None
-    return tuple(replace(thing, name=_renamed(source, thing.name)) for thing in label.objects)
+    return tuple(replace(obj, name=_renamed(source, obj.name)) for obj in label.objects)
 
 
 def _columns(source: Source, label: Label) -> dict[str, Any]:

@@ -54,22 +54,22 @@ def tile_examples(
     if example.label.objects is None:
         raise DataError(example.source, "tiling needs boxes, and the label says nothing of objects", "leave it out")
     for number, crop in enumerate(grid(*size, side, overlap)):
-        objects = [_seen(thing, crop, size, visible) for thing in example.label.objects]
+        objects = [_seen(obj, crop, size, visible) for obj in example.label.objects]
         yield replace(
             example,
             id=f"{example.id}#{number}",
             images=(cut(example.images[0], crop),),
-            label=Label(objects=tuple(thing for thing in objects if thing is not None)),
+            label=Label(objects=tuple(obj for obj in objects if obj is not None)),
             group=example.group or example.id,
             source=f"{example.source} (tile {number}: {path_of(example.images[0]).name} {crop})",
         )
 
 
-def _seen(thing: LabelledObject, crop: Crop, size: tuple[int, int], visible: float) -> LabelledObject | None:
+def _seen(obj: LabelledObject, crop: Crop, size: tuple[int, int], visible: float) -> LabelledObject | None:
     """The object as the tile shows it; one without a box could lie anywhere, so no tile shows it."""
-    if thing.box is None:
+    if obj.box is None:
         return None
-    left, top, right, bottom = in_pixels(thing.box, size)
+    left, top, right, bottom = in_pixels(obj.box, size)
     x0, y0, x1, y1 = max(left, crop[0]), max(top, crop[1]), min(right, crop[2]), min(bottom, crop[3])
     if x0 >= x1 or y0 >= y1:
         return None
@@ -77,9 +77,9 @@ def _seen(thing: LabelledObject, crop: Crop, size: tuple[int, int], visible: flo
     tile = (crop[2] - crop[0]) * (crop[3] - crop[1])
     if shown < visible * (right - left) * (bottom - top) and shown < tile / 2:
         return None
-    attributes = {name: value for name, value in thing.attributes.items() if name != "polygon"}
+    attributes = {name: value for name, value in obj.attributes.items() if name != "polygon"}
     box = normalised_box(x0 - crop[0], y0 - crop[1], x1 - crop[0], y1 - crop[1], crop[2] - crop[0], crop[3] - crop[1])
-    return replace(thing, box=box, attributes=attributes)
+    return replace(obj, box=box, attributes=attributes)
 
 
 def in_pixels(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -132,8 +132,8 @@ def _listed(listing: _Listing, suffixes: Collection[str]) -> Iterator[Path]:
     rows = listing.database.execute(
         f"SELECT folder, name FROM files {wanted} ORDER BY rowid", [*map(os.fsencode, suffixes)]
     )
-    told, folder = b"", Path()
+    known, folder = b"", Path()
     for parent, name in rows:
-        if parent != told:
-            told, folder = parent, Path(os.fsdecode(parent))
+        if parent != known:
+            known, folder = parent, Path(os.fsdecode(parent))
         yield folder / os.fsdecode(name)

@@ -83,12 +83,12 @@ class Passage:
     def place(self) -> str:
         """Document, page and section in words: what an answer cites."""
         pages = sorted({block.page for block in self.blocks if block.page is not None})
-        told = [self.document]
+        parts = [self.document]
         if pages:
-            told.append(f"page {pages[0]}" if len(pages) == 1 else f"pages {pages[0]}-{pages[-1]}")
+            parts.append(f"page {pages[0]}" if len(pages) == 1 else f"pages {pages[0]}-{pages[-1]}")
         if self.section:
-            told.append(" > ".join(self.section))
-        return ", ".join(told)
+            parts.append(" > ".join(self.section))
+        return ", ".join(parts)
 
 
 def passages(document: Document, longest: int = MAX_PASSAGE) -> Iterator[Passage]:

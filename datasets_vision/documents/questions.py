@@ -63,17 +63,17 @@ def _bare(heading: str) -> str:
 
 def _of_section(passage: Passage, topic: str, longest: int) -> Iterator[Question]:
     steps = next((block for block in passage.blocks if block.kind == "steps"), None)
-    told = [block for block in passage.blocks if block.kind in ("paragraph", "bullets", "steps")]
+    prose = [block for block in passage.blocks if block.kind in ("paragraph", "bullets", "steps")]
     part = f" (part {passage.part})" if passage.part > 1 else ""
     if topic.endswith("?"):
-        if told:
-            yield Question(topic + part, _cut("\n".join(block.plain for block in told), longest), "section")
+        if prose:
+            yield Question(topic + part, _cut("\n".join(block.plain for block in prose), longest), "section")
         return
     if steps is not None:
         yield Question(_how(topic + part), _cut(steps.plain, longest, "\n"), "steps")
-    told = [block for block in told if block.kind != "steps"]
-    if told:
-        answer = _cut("\n".join(block.plain for block in told), longest)
+    prose = [block for block in prose if block.kind != "steps"]
+    if prose:
+        answer = _cut("\n".join(block.plain for block in prose), longest)
         yield Question(f'What does the manual say about "{topic}"{part}?', answer, "section")
 
 

@@ -74,8 +74,8 @@ def detect(path: Path, photo_column: bool = False) -> str:
 
 def _seen(path: Path) -> str:
     suffixes = Counter(suffix_of(file.name) or "(no suffix)" for file in walk(path))
-    told = [f"{count} {suffix}" for suffix, count in suffixes.most_common(6)]
+    counts = [f"{count} {suffix}" for suffix, count in suffixes.most_common(6)]
     linked = sum(1 for _ in linked_folders(path))
     if linked:
-        told.append(f"{linked} links to folders, which are not followed")
-    return ", ".join(told) or "an empty folder"
+        counts.append(f"{linked} links to folders, which are not followed")
+    return ", ".join(counts) or "an empty folder"

@@ -53,9 +53,9 @@ def features_of(schema: Schema) -> dict[str, Any]:
     import pyarrow as pa
 
     try:
-        told = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        if isinstance(told, Mapping):
-            return dict(told)
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        if isinstance(features, Mapping):
+            return dict(features)
     except (KeyError, TypeError, ValueError):
         pass  # not written by `datasets`: the types of the columns decide
     structs = (column for column in schema if pa.types.is_struct(column.type))

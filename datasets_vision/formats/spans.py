@@ -118,6 +118,6 @@ def _relations(
                     "", f"a relation from {head} to {tail} among {len(placed)} entities", "positions start at 0"
                 )
         _, start, end = placed[int(str(tail))]
-        told = {"type": str(fields.get("type", "")), "text": text[start:end], "to": tail}
-        found[int(str(head))].setdefault("relations", []).append(told)
+        relation = {"type": str(fields.get("type", "")), "text": text[start:end], "to": tail}
+        found[int(str(head))].setdefault("relations", []).append(relation)
     return found

@@ -1,7 +1,7 @@
 """VGG Image Annotator, versions 1 and 2: one JSON of regions a folder or split, alone or in a project file.
 
 Where a folder has two files of one set of photos and the name of one says `parts`, its regions are the parts of
-the thing: each region of the other file gets the attribute `part`, that part in which it lies by the largest
+the object: each region of the other file gets the attribute `part`, that part in which it lies by the largest
 share of its area, of at least `PART_SHARE` (of equal shares the smaller part); None where it lies in none.
 """
 
@@ -156,7 +156,7 @@ def _read_entry(
     if parts:
         here, part_faults = parts.of(image, size)
         yield from part_faults
-        objects = objects and tuple(_on_part(thing, here) for thing in objects)
+        objects = objects and tuple(_on_part(obj, here) for obj in objects)
     yield pictures.example(image, Label(objects=objects, columns=_columns(entry)), place, file.path)
 
 
@@ -250,15 +250,15 @@ class _Parts:
             yield SetAside(place, "its parts are drawn, but no other file beside has this image")
 
 
-def _on_part(thing: LabelledObject, parts: tuple[LabelledObject, ...]) -> LabelledObject:
-    own = _outline(thing)
+def _on_part(obj: LabelledObject, parts: tuple[LabelledObject, ...]) -> LabelledObject:
+    own = _outline(obj)
     shares = Counter({index: share_inside(own, _outline(part)) for index, part in enumerate(parts)}) if own else {}
     best = max(shares, key=lambda index: (shares[index], -area(_outline(parts[index]))), default=None)
     part = None if best is None or shares[best] < PART_SHARE else parts[best].name  # None: on none of those drawn
-    return replace(thing, attributes={**thing.attributes, "part": part})
+    return replace(obj, attributes={**obj.attributes, "part": part})
 
 
-def _outline(thing: LabelledObject) -> Outline:
+def _outline(obj: LabelledObject) -> Outline:
     """The polygon of an object, else its box, else nothing."""
-    polygon: Outline | None = thing.attributes.get("polygon")
-    return polygon or (box_outline(thing.box) if thing.box else [])
+    polygon: Outline | None = obj.attributes.get("polygon")
+    return polygon or (box_outline(obj.box) if obj.box else [])

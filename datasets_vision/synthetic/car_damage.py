@@ -84,7 +84,7 @@ def _action(scene: Scene) -> str:
     """A rule of the drawings: glass, lamps and what is severe are replaced, all else is repaired."""
     if not scene.objects:
         return "no_action"
-    severe = any(thing.attributes["severity"] == "severe" or thing.name in REPLACED for thing in scene.objects)
+    severe = any(obj.attributes["severity"] == "severe" or obj.name in REPLACED for obj in scene.objects)
     return "replace" if severe else "repair"
 
 

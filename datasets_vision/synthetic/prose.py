@@ -73,8 +73,8 @@ def trade_pair(rng: Generator, index: int) -> Row:
     plain, term, place = JARGON[trade][int(rng.integers(len(JARGON[trade])))]
     prompt, chosen, rejected = REMEDIES[trade][int(rng.integers(len(REMEDIES[trade])))]
     slots = {"plain": plain, "term": term, "place": place}
-    told = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-    return {**{key: _sentence(text.format(**slots)) for key, text in told.items()}, "intent": trade}
+    texts = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    return {**{key: _sentence(text.format(**slots)) for key, text in texts.items()}, "intent": trade}
 
 
 def contract_clause(rng: Generator, index: int) -> Row:

@@ -21,7 +21,7 @@ SMALLEST = 10  # fewer visible pixels, and an object is left out
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One labelled thing: box is (left, top, right, bottom) in pixels, right and bottom exclusive.
+    """One labelled object: box is (left, top, right, bottom) in pixels, right and bottom exclusive.
 
     `material` is what it is made of, or what it lies on; `attributes` are written beside the name.
     """

@@ -34,16 +34,16 @@ class Measure:
 
 def measured(scene: Scene, place: int, of: Literal["area", "length", "count"]) -> float:
     """The measure of `scene.objects[place]`."""
-    thing = scene.objects[place]
+    obj = scene.objects[place]
     height, width = scene.mask.shape
     match of:
         case "area":
             return float(np.count_nonzero(scene.mask == place + 1) / (height * width))
         case "length":
-            left, top, right, bottom = thing.box
+            left, top, right, bottom = obj.box
             return float(np.hypot(right - left, bottom - top) / np.hypot(height, width))
         case "count":
-            return float(sum(other.name == thing.name for other in scene.objects))
+            return float(sum(other.name == obj.name for other in scene.objects))
 
 
 def graded(scene: Scene, measures: Mapping[str, Measure]) -> Scene:
@@ -53,18 +53,18 @@ def graded(scene: Scene, measures: Mapping[str, Measure]) -> Scene:
     its findings; "", which states nothing, where there are none.
     """
     severities = [
-        measures[thing.name].severity(measured(scene, place, measures[thing.name].of))
-        for place, thing in enumerate(scene.objects)
+        measures[obj.name].severity(measured(scene, place, measures[obj.name].of))
+        for place, obj in enumerate(scene.objects)
     ]
     objects = tuple(
-        replace(thing, attributes={"part": thing.material, "severity": severity})
-        for thing, severity in zip(scene.objects, severities, strict=True)
+        replace(obj, attributes={"part": obj.material, "severity": severity})
+        for obj, severity in zip(scene.objects, severities, strict=True)
     )
     label = max(objects, key=_box_area).name if objects else GOOD
     worst = max(severities, key=SEVERITIES.index, default="")
     return replace(scene, objects=objects, label=label, columns={**scene.columns, "severity": worst})
 
 
-def _box_area(thing: SceneObject) -> int:
-    left, top, right, bottom = thing.box
+def _box_area(obj: SceneObject) -> int:
+    left, top, right, bottom = obj.box
     return (right - left) * (bottom - top)

@@ -123,15 +123,15 @@ def annotation(filename: str, scene: Scene) -> ElementTree[Element]:
     for side, pixels in zip(("width", "height", "depth"), (*scene.mask.shape[::-1], 3), strict=True):
         SubElement(size, side).text = str(pixels)
     SubElement(root, "segmented").text = "1"
-    for thing in scene.objects:
+    for obj in scene.objects:
         element = SubElement(root, "object")
-        SubElement(element, "name").text = thing.name
-        left, top, right, bottom = thing.box
+        SubElement(element, "name").text = obj.name
+        left, top, right, bottom = obj.box
         corners = SubElement(element, "bndbox")
         for corner, pixel in zip(("xmin", "ymin", "xmax", "ymax"), (left + 1, top + 1, right, bottom), strict=True):
             SubElement(corners, corner).text = str(pixel)
-        if thing.attributes:
-            _write_attributes(SubElement(element, "attributes"), thing.attributes)
+        if obj.attributes:
+            _write_attributes(SubElement(element, "attributes"), obj.attributes)
     indent(root)
     return ElementTree(root)
 

@@ -68,5 +68,5 @@ def spellings(index: Index) -> Iterator[Fault]:
             alike[re.sub(r"[\W_]+", "", word).casefold() or word].append(word)
         for names in alike.values():
             if len(names) > 1:
-                told = ", ".join(f"{name!r} ({sum(words[name].values())})" for name in names)
-                yield Fault("warning", field, f"these may be one class: {told}", "merge them with rename")
+                similar = ", ".join(f"{name!r} ({sum(words[name].values())})" for name in names)
+                yield Fault("warning", field, f"these may be one class: {similar}", "merge them with rename")

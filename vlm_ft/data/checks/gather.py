@@ -153,15 +153,15 @@ class Filling:
         self, ruler: Ruler, number: int, example: Example, pictures: Sequence[tuple[Picture, Facts]]
     ) -> None:
         """Boxes that the base would hardly see."""
-        for thing in example.label.objects or ():
-            if thing.box is None or not pictures:
+        for obj in example.label.objects or ():
+            if obj.box is None or not pictures:
                 continue
-            picture, facts = pictures[photo_of(thing, len(pictures))]
-            left, top, right, bottom = thing.box
+            picture, facts = pictures[photo_of(obj, len(pictures))]
+            left, top, right, bottom = obj.box
             scale = seen_scale(self._seen_size(facts), ruler.most_pixels) / BOX_SCALE
             width, height = (right - left) * facts.width * scale, (bottom - top) * facts.height * scale
             if 0 < width * height < SMALL_SIDE**2:
-                self.index.small_box(number, picture, thing.name, (width, height), thing.box)
+                self.index.small_box(number, picture, obj.name, (width, height), obj.box)
 
     def _seen_size(self, facts: Facts) -> tuple[int, int]:
         """A picture's width and height in pixels, or those of a tile of it."""

@@ -88,12 +88,12 @@ class Index:
         self._fault("set_aside", entry)
 
     def _fault(self, table: str, fault: SetAside | DataError) -> None:
-        row = (_told(fault.place), _told(fault.problem), _told(fault.remedy))
+        row = (_storable(fault.place), _storable(fault.problem), _storable(fault.remedy))
         self.database.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", row)
 
     def misfit(self, place: str, reason: str) -> None:
         """A label that does not fit the form."""
-        self.database.execute("INSERT INTO misfits VALUES (?, ?)", (_told(place), _told(reason)))
+        self.database.execute("INSERT INTO misfits VALUES (?, ?)", (_storable(place), _storable(reason)))
 
     def add(self, example: Example, values: Values, form: Form, pictures: list[tuple[Picture, Facts]]) -> int:
         """Take in an example with its narrowed values; its number."""
@@ -107,13 +107,22 @@ class Index:
         contents = b"".join(facts.content for _, facts in pictures)
         shown = hashlib.blake2b((text or b"") + contents, digest_size=12).digest()
         closed = json.dumps(closed_values(values, form), ensure_ascii=False, sort_keys=True)
-        row = (number, _told(example.id), _told(example.source), group_of(example), text, shown, closed, len(pictures))
+        row = (
+            number,
+            _storable(example.id),
+            _storable(example.source),
+            group_of(example),
+            text,
+            shown,
+            closed,
+            len(pictures),
+        )
         self.database.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         classes = {(number, field, word) for field, word in class_words(values, form)}
         self.database.executemany("INSERT INTO classes VALUES (?, ?, ?)", classes)
-        hints = [(kind, _told(word), number) for kind, word in belongings(example)]
+        hints = [(kind, _storable(word), number) for kind, word in belongings(example)]
         self.database.executemany("INSERT INTO hints VALUES (?, ?, ?)", hints)
-        boxed = any(thing.box for thing in example.label.objects or ())
+        boxed = any(obj.box for obj in example.label.objects or ())
         for picture, facts in pictures:
             self._add_picture(number, picture, facts, boxed)
         return number
@@ -125,7 +134,7 @@ class Index:
             (
                 self.pictures,
                 item,
-                _told(str(picture)),
+                _storable(str(picture)),
                 facts.content,
                 facts.width,
                 facts.height,
@@ -142,7 +151,7 @@ class Index:
 
     def small_box(self, item: int, picture: Picture, word: str, seen: tuple[float, float], box: Box) -> None:
         """A box that the base sees so many pixels wide and high."""
-        row = (item, _told(str(picture)), word, *seen, json.dumps(box))
+        row = (item, _storable(str(picture)), word, *seen, json.dumps(box))
         self.database.execute("INSERT INTO boxes VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def length(self, item: int, tokens: int, image_tokens: int) -> None:
@@ -213,7 +222,7 @@ def _text_key(example: Example) -> bytes | None:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=12).digest() if text else None
 
 
-def _told(text: str) -> str:
+def _storable(text: str) -> str:
     """Text that a table takes: a file's name may be no UTF-8."""
     return text.encode(errors="backslashreplace").decode()
 

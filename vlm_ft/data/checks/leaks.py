@@ -21,12 +21,12 @@ def leaks(index: Index) -> Iterator[Fault]:
             GROUP BY content HAVING count(DISTINCT role) > 1)
         ORDER BY content, pictures.number"""
     first: tuple[str, str, bytes] = ("", "", b"")
-    told: set[str] = set()
+    seen_roles: set[str] = set()
     for _, picture, role, content in index.rows(query):
         if content != first[2]:
-            first, told = (picture, role, content), {role}
-        elif role not in told:
-            told.add(role)
+            first, seen_roles = (picture, role, content), {role}
+        elif role not in seen_roles:
+            seen_roles.add(role)
             value = f"in {role}, and the same picture in {first[1]}: {file_of(first[0])}"
             severity: Severity = "error" if "test" in (role, first[1]) else "warning"
             yield Fault(severity, str(file_of(picture)), value, TOGETHER, (picture, first[0]))
@@ -119,6 +119,6 @@ def _parted(index: Index, kind: str, words: int) -> Iterator[Fault]:
     parted = index.rows(query, kind).fetchone()
     if parted[0]:
         count, word, place, roles = parted
-        told = " and ".join(roles.split(","))
-        value = f"{kind}: {count} of {words} appear in more than one role, such as {word!r} in {told}"
+        both_roles = " and ".join(roles.split(","))
+        value = f"{kind}: {count} of {words} appear in more than one role, such as {word!r} in {both_roles}"
         yield Fault("warning", place, value, "set the source's group (a regex on the id) or group_by (a column)")

@@ -46,8 +46,8 @@ def find(index: Index) -> None:
     query = """
         SELECT pictures.number, hashes, grey, name, role FROM looked_at JOIN pictures USING (number)
         JOIN placed ON placed.number = item ORDER BY pictures.number"""
-    for number, told, grey, group, role in index.rows(query):
-        seen = Seen(json.loads(told), outline(grey))
+    for number, hashes, grey, group, role in index.rows(query):
+        seen = Seen(json.loads(hashes), outline(grey))
         for same_role, found in enumerate(_nearest(index, seen, common, group, role)):
             if found:
                 index.rows("INSERT INTO likes VALUES (?, ?, ?, ?, ?, ?)", number, *found, same_role)
@@ -119,8 +119,8 @@ def _candidates(index: Index, hashes: list[int], group: str) -> Iterator[tuple[i
         SELECT DISTINCT pictures.number, hashes, grey, role FROM bands JOIN pictures ON pictures.number = holder
         JOIN placed ON placed.number = item
         WHERE key IN ({",".join("?" * len(keys))}) AND name != ? LIMIT {MOST_CANDIDATES}"""
-    for number, told, grey, role in index.rows(query, *keys, group).fetchall():
-        yield number, json.loads(told)[0], grey, role
+    for number, stored, grey, role in index.rows(query, *keys, group).fetchall():
+        yield number, json.loads(stored)[0], grey, role
 
 
 def band_keys(hashed: int) -> list[int]:

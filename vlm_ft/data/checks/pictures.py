@@ -186,7 +186,7 @@ class Memory:
             file.parent.mkdir(parents=True, exist_ok=True)
             database = sqlite3.connect(file, timeout=1, isolation_level=None)
             database.execute("PRAGMA synchronous = OFF")
-            database.execute("CREATE TABLE IF NOT EXISTS facts (content BLOB PRIMARY KEY, told TEXT, grey BLOB)")
+            database.execute("CREATE TABLE IF NOT EXISTS facts (content BLOB PRIMARY KEY, appearance TEXT, grey BLOB)")
             self._database = database
 
     def recall(self, facts: Facts) -> Facts | None:
@@ -194,7 +194,9 @@ class Memory:
         if self._database is None:
             return None
         with suppress(sqlite3.Error, ValueError, TypeError):
-            row = self._database.execute("SELECT told, grey FROM facts WHERE content = ?", (facts.content,)).fetchone()
+            row = self._database.execute(
+                "SELECT appearance, grey FROM facts WHERE content = ?", (facts.content,)
+            ).fetchone()
             if row is not None:
                 fault, remedy, spread, hashes = json.loads(row[0])
                 return replace(facts, fault=fault, remedy=remedy, spread=spread, hashes=tuple(hashes), grey=row[1])
@@ -204,6 +206,8 @@ class Memory:
         """Remember a decoded picture."""
         if self._database is None:
             return
-        told = json.dumps([facts.fault, facts.remedy, facts.spread, facts.hashes])
+        appearance = json.dumps([facts.fault, facts.remedy, facts.spread, facts.hashes])
         with suppress(sqlite3.Error):
-            self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (facts.content, told, facts.grey))
+            self._database.execute(
+                "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (facts.content, appearance, facts.grey)
+            )
