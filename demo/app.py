@@ -143,16 +143,7 @@ def _assess_page(predictor: Predictor, examples: Examples) -> None:
             adapter = gr.Dropdown(names, value=names[0], label="Adapter", filterable=False)
             with gr.Column(visible=reads_photos(first)) as photo_place:
                 photos = _photo_input()
-                seen = gr.Gallery(
-                    label="As the adapter sees them",
-                    columns=3,
-                    fit_columns=False,
-                    height="auto",
-                    object_fit="contain",
-                    interactive=False,
-                    visible=False,
-                    buttons=[],
-                )
+                seen = _gallery(label="As the adapter sees them", columns=3, fit_columns=False, visible=False)
             text = gr.Textbox(
                 label=_text_label(first), lines=3, max_lines=12, max_length=20_000, visible=reads_text(first)
             )
@@ -161,13 +152,10 @@ def _assess_page(predictor: Predictor, examples: Examples) -> None:
                 name: _examples(examples[name], photos, text, name == names[0]) for name in names if examples.get(name)
             }
         with gr.Column(scale=3, min_width=300, elem_id="result"):
-            shown = gr.Gallery(
+            shown = _gallery(
                 label="Photos with what was found",
                 show_label=False,
                 format="jpeg",
-                height="auto",
-                object_fit="contain",
-                interactive=False,
                 visible=False,
                 buttons=["download", "fullscreen"],
             )
@@ -178,23 +166,17 @@ def _assess_page(predictor: Predictor, examples: Examples) -> None:
                 about = gr.HTML(card_view(first, names[0]))
 
     results = [shown, answer, raw, raw_place]
-    gr.on(
-        [button.click, text.submit],
-        partial(_assess_shown, predictor),
-        [adapter, photos, text],
-        results,
-        api_name="assess",
-        concurrency_limit=1,
-        concurrency_id="model",
-    ).then(fn=None, js=TO_RESULT)
+    asked = partial(_assess_shown, predictor)
+    one_model = {"api_name": "assess", "concurrency_limit": 1, "concurrency_id": "model"}
+    gr.on([button.click, text.submit], asked, [adapter, photos, text], results, **one_model).then(fn=None, js=TO_RESULT)
     one_look = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
     photos.change(partial(_looked, predictor), [adapter, photos], [*results, seen], **one_look)
-    adapter.change(
-        partial(_adapter_shown, predictor, list(tries)),
-        [adapter, photos],
-        [*results, seen, photo_place, text, about, *tries.values()],
-        **one_look,
-    )
+    changed = [*results, seen, photo_place, text, about, *tries.values()]
+    adapter.change(partial(_adapter_shown, predictor, list(tries)), [adapter, photos], changed, **one_look)
+
+
+def _gallery(buttons: Sequence[str] = (), **look: Any) -> gr.Gallery:
+    return gr.Gallery(height="auto", object_fit="contain", interactive=False, buttons=list(buttons), **look)
 
 
 def _photo_input() -> gr.File:
@@ -213,22 +195,14 @@ def _examples(tries: Sequence[Path | str], photos: gr.File, text: gr.Textbox, vi
         if pictures:
             _example_photos(pictures, photos)
         if texts:
-            gr.Examples(texts, text, label="Or take an example", cache_examples=False, api_visibility="private")
+            gr.Examples(texts, text, label="Or choose an example", cache_examples=False, api_visibility="private")
     return place
 
 
 def _example_photos(pictures: Mapping[Path, Image], photos: gr.File) -> None:
     """A row of pictures to choose from; unlike Gradio's own table, it shows files of any kind."""
-    shown = gr.Gallery(
-        [(picture, path.name) for path, picture in pictures.items()],
-        label="Or take an example",
-        columns=3,
-        height="auto",
-        object_fit="contain",
-        interactive=False,
-        allow_preview=False,
-        buttons=[],
-    )
+    named = [(picture, path.name) for path, picture in pictures.items()]
+    shown = _gallery(value=named, label="Or choose an example", columns=3, allow_preview=False)
     files = [photos.move_resource_to_block_cache(path) for path in pictures]
     photos.keep_in_cache.update(files)
 

@@ -3,7 +3,7 @@
 - A row whose true values lack a field (unobserved) is left out of that field's figures.
 - A failed prediction, or one that lacks the field, is wrong: another class than the true one, the worst
   distance to a bound, a text without a common word, every true item missed and one item invented.
-- What a prediction decides ("ask a person") is not looked at: figures are of all answers.
+- Figures cover all answers, whatever they decide ("answer" or "ask a person").
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Pair = tuple[Any, Any]
 class Metric(Strict):
     """One figure with its 95 % interval, over `count` examples.
 
-    `field` is "" for `valid`, the share of predictions without an error. All are 0..1, higher is better, but
+    `field` is "" for `valid`, the share of predictions without an error. All are 0..1 and higher is better, except
     those `LOWER_IS_BETTER`: `mae` and `median_error`, in the units of their field, and `not_priced`.
     """
 
