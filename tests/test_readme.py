@@ -11,6 +11,7 @@ import typer
 import yaml
 
 from vlm_ft.cli import app
+from vlm_ft.evaluation.results import quoted, read_results
 from vlm_ft.recipe import RECIPES, Recipe, load_recipe, shipped
 
 ROOT = Path(__file__).parent.parent
@@ -62,3 +63,9 @@ def test_the_index_describes_every_recipe(name: str) -> None:
     shows = "texts" if all(entry.shows_text for entry in recipe.data) else "photos"
     cells = [recipe.task, shows, ", ".join(recipe.fields or ()), ", ".join(sets), ", ".join(o.licence for o in origins)]
     assert f"| [{name}]({name}.yaml) | {' | '.join(cells)} |" in INDEX
+
+
+def test_the_index_quotes_the_results() -> None:
+    assert quoted(INDEX, read_results(RECIPES / "results.json")) == INDEX, (
+        "run vlm-ft figures --write recipes/README.md"
+    )

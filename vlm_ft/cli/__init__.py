@@ -96,7 +96,10 @@ def _root(
 
 @app.command()
 def recipes() -> None:
-    """List the shipped recipes: name, task, photos or texts, what they ask for, and their data sets."""
+    """List the shipped recipes.
+
+    Columns: name, task, photos or texts, fields asked for, data sets.
+    """
     from vlm_ft.recipe import RECIPES, load_recipe, shipped
 
     for name in shipped():
@@ -134,12 +137,15 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="a run folder, as vlm-ft train writes it")],
     rivals: Annotated[bool, typer.Option(help="also train the rivals, such as a linear probe or TF-IDF")] = True,
-    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
     base: Annotated[bool, typer.Option(help="also evaluate the bare base")] = True,
     results: Results = None,
     goal: Goals = None,
 ) -> None:
-    """Compare the adapter with the bare base and its rivals on `test`; write JSON, Markdown and HTML."""
+    """Compare an adapter with its rivals on `test`.
+
+    Writes a report as JSON, Markdown and HTML. The bare base is one of the rivals.
+    """
     from vlm_ft.adapters import read_card
     from vlm_ft.evaluation.results import record, results_of
     from vlm_ft.evaluation.run import evaluate_run
@@ -153,12 +159,12 @@ def evaluate(
 
 @app.command()
 def figures(
-    results: Annotated[Path, typer.Argument(help="a file of --results")] = Path("recipes/results.json"),
+    results: Annotated[Path, typer.Argument(help="a file written with --results")] = Path("recipes/results.json"),
     write: Annotated[
-        Path | None, typer.Option(help="a page that takes the table between <!-- results --> and its end")
+        Path | None, typer.Option(help="a page to put the table into, between its <!-- results --> markers")
     ] = None,
 ) -> None:
-    """Print the results of many runs as one Markdown table, or put it into a page."""
+    """Print recorded results as a Markdown table."""
     from vlm_ft.evaluation.results import quoted, read_results, table
 
     if write:
@@ -171,7 +177,7 @@ def figures(
 def crossval(
     recipe: RecipeName,
     out: Annotated[Path, typer.Option("--out", help="a folder for all runs")],
-    folds: Annotated[int, typer.Option(min=2)] = 3,
+    folds: Annotated[int, typer.Option(min=2, help="number of folds")] = 3,
     vary: Annotated[
         list[str] | None, typer.Option(help="a setting of a variant to compare: key=value; repeatable")
     ] = None,
@@ -180,7 +186,10 @@ def crossval(
     results: Results = None,
     goal: Goals = None,
 ) -> None:
-    """Cross-validate a recipe, and variants of it, on grouped folds; finished runs are reused."""
+    """Cross-validate a recipe and its variants.
+
+    Folds are grouped, and finished runs are reused.
+    """
     from vlm_ft.evaluation.results import record
     from vlm_ft.experiments.crossval import crossval as run
 
@@ -213,7 +222,10 @@ def learning_curve(
     ] = None,
     settings: Set = None,
 ) -> None:
-    """How many examples do I need? Train on growing subsets, and draw and extrapolate the curve."""
+    """Predict the effect of more examples.
+
+    Trains on growing subsets, and draws and extrapolates the curve.
+    """
     from vlm_ft.experiments.learning_curve import SIZES
     from vlm_ft.experiments.learning_curve import learning_curve as run
 
@@ -230,9 +242,12 @@ def compare_tiling(
     overlap: Annotated[int, typer.Option(min=0, help="overlap of neighbouring tiles in pixels")] = 64,
     task: TaskFile = None,
     base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
 ) -> None:
-    """Compare answers on whole large photos with answers by tile: scores, and recall by object area."""
+    """Compare whole photos with tiled ones.
+
+    Reports scores, and recall by the area of objects, on large photos.
+    """
     from datasets_vision.source import Source
     from vlm_ft.experiments.tiled import compare_tiling as run
     from vlm_ft.recipe import Tiling
@@ -246,13 +261,16 @@ def score(
     folder: Annotated[Path, typer.Argument(help="a folder of images, searched recursively")],
     adapter: Annotated[Path, typer.Option("--adapter", help="an adapter or run folder")],
     out: Annotated[Path, typer.Option("--out", help="the file to write: .parquet, .csv or .jsonl")],
-    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
     base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
     case_by: Annotated[
         Literal["folder"] | None, typer.Option(help="folder: all photos in one folder are one case, with one row")
     ] = None,
 ) -> None:
-    """Score a folder of images. Exit code 0: all scored, 3: some set aside, 2: an error to correct."""
+    """Score a folder of images.
+
+    Exit code 0: all scored, 3: some set aside, 2: an error to correct.
+    """
     from vlm_ft.scoring.run import score_shown
 
     by_case = case_by == "folder"
@@ -268,7 +286,7 @@ def demo(
     examples: Annotated[Path | None, typer.Option(help="a folder of example images")] = None,
     base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
 ) -> None:
-    """Serve the app: upload a photo, get an assessment."""
+    """Serve the app in which a user uploads photos."""
     from demo.run import serve
 
     serve(folders(adapter), base=base, host=host, port=port, examples=examples, console=console())
@@ -276,10 +294,13 @@ def demo(
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option("--out")] = Path("quickstart"),
+    out: Annotated[Path, typer.Option("--out", help="a folder for everything")] = Path("quickstart"),
     app_: Annotated[bool, typer.Option("--app/--no-app", help="serve the app at the end")] = True,
 ) -> None:
-    """Run the whole job on a small drawn set: train, evaluate, score a folder, serve the app."""
+    """Run the whole job on a small drawn set.
+
+    Trains, evaluates, scores a folder and serves the app.
+    """
     from vlm_ft.quickstart import run
 
     run(out, with_app=app_, console=console())

@@ -14,7 +14,10 @@ app = typer.Typer(help="Obtain or assemble base models.", no_args_is_help=True)
 
 @app.command("get")
 def base_get(name: Annotated[Literal["compact"], typer.Argument(help="the default base")]) -> None:
-    """Download and assemble the default base into the cache folder, unless it is already there."""
+    """Download and assemble the default base.
+
+    Prints its folder in the cache. Does nothing else if it is already there.
+    """
     from vlm_ft.bases.locate import locate
 
     print(locate(name))
@@ -27,9 +30,14 @@ def base_assemble(
         str, typer.Option("--language", help="a causal language model: a Hub name, or a folder of safetensors or GGUF")
     ],
     out: Annotated[Path, typer.Option("--out", help="a new folder for the base")],
-    side: Annotated[int | None, typer.Option(min=32, help="input side in pixels [as the backbone was trained]")] = None,
+    side: Annotated[
+        int | None, typer.Option(min=32, help="input side in pixels [default: as the backbone was trained]")
+    ] = None,
 ) -> None:
-    """Join a vision backbone and a language model through a new, untrained projector (LLaVA style)."""
+    """Join a vision backbone and a language model.
+
+    A new, untrained projector maps the features (LLaVA style).
+    """
     from vlm_ft.bases.assemble import assemble, read_language, read_vision
 
     if out.exists():

@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from datasets_vision.source import Source
 
 
+Seed = Annotated[int, typer.Option(help="random seed")]
+
 app = typer.Typer(help="Read, check and prepare data.", no_args_is_help=True)
 
 
 @app.command("read")
 def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -> None:
-    """Read a recipe's data: the form they fill, examples per role, and everything set aside."""
+    """Read a recipe's data.
+
+    Shows the form they fill, the examples per role, and everything set aside.
+    """
     from datasets_vision.errors import one_line
     from vlm_ft.data.cases import load
 
@@ -39,11 +44,14 @@ def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -
 def data_synth(
     domain: Annotated[str, typer.Argument(help="a task, such as car_damage")],
     out: Annotated[Path, typer.Argument(help="a new or empty folder")],
-    count: Annotated[int, typer.Option(min=1)] = 600,
-    seed: int = 0,
+    count: Annotated[int, typer.Option(min=1, help="number of examples")] = 600,
+    seed: Seed = 0,
     size: Annotated[int | None, typer.Option(min=32, help="side of a drawing in pixels [default: 192]")] = None,
 ) -> None:
-    """Make a synthetic set: drawings with exact boxes and masks as Pascal VOC, or texts as JSON Lines."""
+    """Make a synthetic set.
+
+    Drawings have exact boxes and masks, as Pascal VOC; texts are JSON Lines.
+    """
     from datasets_vision.synthetic.writing import write_set
 
     write_set(domain, out, count, seed=seed, size=size)
@@ -62,7 +70,10 @@ def data_documents(
     passage: Annotated[int, typer.Option(min=200, help="maximum characters of a passage")] = 1200,
     answer: Annotated[int, typer.Option(min=50, help="maximum characters of an answer")] = 600,
 ) -> None:
-    """Turn manuals into questions and answers for a chatbot, each with its source passage."""
+    """Turn manuals into questions and answers.
+
+    Each row names its source passage. A chatbot recipe reads them.
+    """
     from vlm_ft.data.manuals import chatbot_rows
 
     terminal = console()
@@ -77,7 +88,10 @@ def data_rate_card(
     car: Annotated[str, typer.Option(help="the car type to take prices from, as named in the table")],
     currency: Annotated[str, typer.Option(help="an ISO 4217 code")] = "USD",
 ) -> None:
-    """Make a rate card, for `rate_card` in a recipe, from the repair costs of one car type."""
+    """Make a rate card from a table of costs.
+
+    It holds the prices of one car type, for `rate_card` in a recipe.
+    """
     from vlm_ft.answers.derivations.estimate import write_rate_card
     from vlm_ft.answers.derivations.repair_costs import rate_card_of
 
@@ -97,7 +111,10 @@ def data_check(
     base: Annotated[bool, typer.Option(help="also measure rows and boxes with the recipe's base")] = True,
     splits: Annotated[Path | None, typer.Option(help="the splits.jsonl of a run, to use its roles")] = None,
 ) -> None:
-    """Check for what spoils training: broken files, leaks, contradictions. Exit code 1: errors found."""
+    """Check for broken files, leaks, contradictions.
+
+    Exit code 1: errors found, which would stop training.
+    """
     from vlm_ft.data.checks import check
     from vlm_ft.data.checks.report import tell, write
 
@@ -134,7 +151,7 @@ def data_export(
         bool, typer.Option("--predicted", help="write labels as predictions, for annotators to check")
     ] = False,
 ) -> None:
-    """Write a recipe's data as Label Studio tasks, with a labelling interface."""
+    """Write Label Studio tasks and their interface."""
     from datasets_vision.export_label_studio import export
     from datasets_vision.source import read
 
@@ -168,9 +185,12 @@ def data_preview(
     task: TaskFile = None,
     count: Annotated[int, typer.Option(min=1, help="number of examples")] = 8,
     draws: Annotated[int, typer.Option(min=0, help="augmented versions of each")] = 3,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
-    """Write a contact sheet: training examples with their boxes, next to augmented versions."""
+    """Write a contact sheet of training examples.
+
+    Boxes are drawn, and augmented versions are next to each example.
+    """
     from vlm_ft.data.preview import preview
 
     shown = preview(recipe_of(recipe, settings, task), out, count, draws, seed)
@@ -188,7 +208,9 @@ def data_deidentify(
         Path | None, typer.Option(help="the key to the pseudonyms, to be stored apart [default: OUT.key]")
     ] = None,
 ) -> None:
-    """Copy DICOM without names, dates and UIDs; text in the pixels stays, and is pointed out.
+    """Copy DICOM without names, dates and UIDs.
+
+    Text in the pixels stays, and is pointed out.
 
     Exit code 0: every file was copied, 1: some were not, 3: all were, but some images need a look.
     """
@@ -211,9 +233,9 @@ def data_sets(
     root: Annotated[Path, typer.Argument(help="a folder of data sets, with an optional manifest.json")],
     reasons: Annotated[int, typer.Option(min=0, help="number of reasons to show for each set")] = 3,
 ) -> None:
-    """List every data set below a folder as a Markdown table: format, items, what was set aside and why.
+    """List every data set below a folder.
 
-    Exit code 1: at least one set differs from its manifest.
+    A Markdown table: format, items, what was set aside and why. Exit code 1: a set differs from its manifest.
     """
     from datasets_vision.inventory import HEAD, take
 
@@ -230,15 +252,18 @@ def data_sets(
 def data_compose(
     recipe: RecipeName,
     out: Annotated[Path, typer.Argument(help="a new or empty folder")],
-    count: Annotated[int, typer.Option(min=1)] = 10,
-    size: Annotated[tuple[int, int], typer.Option(help="width and height in pixels")] = (4000, 3000),
+    count: Annotated[int, typer.Option(min=1, help="number of scenes")] = 10,
+    size: Annotated[tuple[int, int], typer.Option(help="width and height of a scene in pixels")] = (4000, 3000),
     photos: Annotated[int, typer.Option(min=1, help="maximum number of photos in a scene")] = 12,
     scale: Annotated[tuple[float, float], typer.Option(help="range of scales for the pasted photos")] = (0.4, 1.0),
-    seed: int = 0,
+    seed: Seed = 0,
     settings: Set = None,
     task: TaskFile = None,
 ) -> None:
-    """Compose large scenes from a recipe's test photos, with exact boxes, as Pascal VOC."""
+    """Compose large scenes from test photos.
+
+    Their boxes are exact; the format is Pascal VOC.
+    """
     from datasets_vision.compose import compose, write_scenes
     from vlm_ft.data.cases import load
 
