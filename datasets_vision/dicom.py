@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import View, Window
 from datasets_vision.windows import PRESETS, TAG, USUAL, checked, levels, limits
 
@@ -64,7 +64,7 @@ def damaged_tags(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(path, f"damaged DICOM tags ({type(error).__name__})", "export or copy it again") from None
+        raise ImageError(path, f"damaged DICOM tags ({type(error).__name__})", "export or copy it again") from None
 
 
 def is_dicom(path: Path) -> bool:
@@ -89,9 +89,9 @@ def has_preamble(path: Path) -> bool:
 def header(path: Path) -> Dataset:
     """Every tag before the pixels; raises DataError where that cannot be read."""
     if not os.path.isfile(path):
-        raise DataError(path, "no such image file", "check the path")
+        raise ImageError(path, "no such image file", "check the path")
     if path.stat().st_size == 0:
-        raise DataError(path, "0 bytes, no image", "copy the file again")
+        raise ImageError(path, "0 bytes, no image", "copy the file again")
     import pydicom
 
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -100,7 +100,7 @@ def header(path: Path) -> Dataset:
         _check_inflated(path)
         known = pydicom.dcmread(path, stop_before_pixels=True, force=not has_preamble(path))
         if not has_preamble(path) and "Rows" not in known and "SOPClassUID" not in known:
-            raise DataError(path, "not a DICOM file", "give DICOM, or name it by what it is")
+            raise ImageError(path, "not a DICOM file", "give DICOM, or name it by what it is")
         if "TransferSyntaxUID" not in known.file_meta:
             known.file_meta.TransferSyntaxUID = pydicom.uid.UID(_GUESSED[_encoding(known)])
     return known
@@ -117,7 +117,7 @@ def frame_count(path: Path, known: Dataset | None = None) -> int:
     known = header(path) if known is None else known
     count = _whole(path, known, "NumberOfFrames", 1)
     if not 1 <= count <= path.stat().st_size:
-        raise DataError(path, f"NumberOfFrames is {count}, which the file cannot hold", "export it again")
+        raise ImageError(path, f"NumberOfFrames is {count}, which the file cannot hold", "export it again")
     return count
 
 
@@ -167,17 +167,17 @@ def _opened(view: View, known: Dataset, max_pixels: int) -> PILImage:
         return Image.fromarray(_coloured(known, values, palette=kind == "PALETTE COLOR"))
     except BROKEN as error:
         reason = f"its colours ({kind}) cannot be read ({type(error).__name__})"
-        raise DataError(view.path, reason, "export it again") from None
+        raise ImageError(view.path, reason, "export it again") from None
 
 
 def _size(path: Path, known: Dataset, max_pixels: int) -> tuple[int, int]:
     if "Rows" not in known or "Columns" not in known:
-        raise DataError(path, f"holds no picture but {_sort(known)}", "leave it out")
+        raise ImageError(path, f"holds no picture but {_sort(known)}", "leave it out")
     width, height = _whole(path, known, "Columns"), _whole(path, known, "Rows")
     if width < 1 or height < 1:
-        raise DataError(path, f"{width}x{height} is not a picture size", "export it again")
+        raise ImageError(path, f"{width}x{height} is not a picture size", "export it again")
     if width * height > max_pixels:
-        raise DataError(path, f"{width}x{height} is more than {max_pixels} pixels", "scale the image down")
+        raise ImageError(path, f"{width}x{height} is more than {max_pixels} pixels", "scale the image down")
     return width, height
 
 
@@ -191,17 +191,17 @@ def _values(view: View, known: Dataset, max_pixels: int) -> np.ndarray:
     _size(path, known, max_pixels)
     count = frame_count(path, known)
     if not 0 <= view.frame < count:
-        raise DataError(path, f"has no frame {view.frame}", f"its frames are 0 to {count - 1}")
+        raise ImageError(path, f"has no frame {view.frame}", f"its frames are 0 to {count - 1}")
     jpeg_frames.register()
     try:
         get_decoder(syntax)
     except (NotImplementedError, ValueError):
         told = syntax.name if syntax.is_transfer_syntax else "unknown"
-        raise DataError(path, f"transfer syntax {told} cannot be decoded", "convert it (dcmdjpeg, gdcmconv)") from None
+        raise ImageError(path, f"transfer syntax {told} cannot be decoded", "convert it (dcmdjpeg, gdcmconv)") from None
     try:
         return _frame(path, syntax, view.frame)
     except BROKEN as error:
-        raise DataError(path, _why(known, error), "export or copy it again") from None
+        raise ImageError(path, _why(known, error), "export or copy it again") from None
 
 
 def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
@@ -241,7 +241,7 @@ def _grey(view: View, known: Dataset, stored: np.ndarray, inverted: bool) -> np.
         shown = _windowed(view, known, stored)
     except BROKEN as error:
         reason = f"its rescale or window tags are damaged ({type(error).__name__})"
-        raise DataError(view.path, reason, "export it again") from None
+        raise ImageError(view.path, reason, "export it again") from None
     return 255 - shown if inverted else shown
 
 
@@ -328,7 +328,7 @@ def _whole(path: Path, known: Dataset, name: str, usual: int | None = None) -> i
             return usual
         return int(str(value))
     except BROKEN:
-        raise DataError(path, f"{name} is not an integer", "export it again") from None
+        raise ImageError(path, f"{name} is not an integer", "export it again") from None
 
 
 def _sort(known: Dataset) -> str:
@@ -356,4 +356,4 @@ def _check_inflated(path: Path) -> None:
             size += len(inflating.decompress(rest, 1 << 20))
             rest = inflating.unconsumed_tail or file.read(1 << 16)
     if size > MAX_INFLATED:
-        raise DataError(path, f"deflated, and more than {MAX_INFLATED} bytes once inflated", "scale the image down")
+        raise ImageError(path, f"deflated, and more than {MAX_INFLATED} bytes once inflated", "scale the image down")

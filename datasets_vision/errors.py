@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import PurePath, PureWindowsPath
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 _LONGEST = 1000  # characters of a message
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -56,7 +56,21 @@ class UserError(Exception):
 
 
 class DataError(UserError):
-    """Files or labels that cannot be read."""
+    """Files or labels that cannot be read; `about` says whether a picture or a box is at fault."""
+
+    about: ClassVar[Literal["", "image", "box"]] = ""
+
+
+class ImageError(DataError):
+    """A picture that is missing or cannot be read."""
+
+    about = "image"
+
+
+class BoxError(DataError):
+    """A box, polygon or mask that cannot be used."""
+
+    about = "box"
 
 
 def one_line(text: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets_vision.dicom import dicom_size, is_dicom, open_dicom
-from datasets_vision.errors import DataError, cause
+from datasets_vision.errors import DataError, ImageError, cause
 from datasets_vision.example import Picture, View
 from datasets_vision.walk import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from datasets_vision.walk import natural_key as natural_key
@@ -83,9 +83,9 @@ def _header(path: Path, max_pixels: int) -> PILImage:
     from PIL import Image, UnidentifiedImageError
 
     if not os.path.isfile(path):  # nor is a name that the system does not take
-        raise DataError(path, "no such image file", "check the path")
+        raise ImageError(path, "no such image file", "check the path")
     if path.stat().st_size == 0:
-        raise DataError(path, "0 bytes, no image", "copy the file again")
+        raise ImageError(path, "0 bytes, no image", "copy the file again")
     try:
         with _HEADER_LOCK:  # our limit, which names the size, stands in for Pillow's warning and error
             pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -94,16 +94,16 @@ def _header(path: Path, max_pixels: int) -> PILImage:
             finally:
                 Image.MAX_IMAGE_PIXELS = pillow_limit
     except UnidentifiedImageError as error:
-        raise DataError(path, "not an image that can be read", _REMEDY) from error
+        raise ImageError(path, "not an image that can be read", _REMEDY) from error
     except _BROKEN as error:
-        raise DataError(path, f"damaged image header ({cause(error)})", _REMEDY) from error
+        raise ImageError(path, f"damaged image header ({cause(error)})", _REMEDY) from error
     width, height = image.size
     if width * height > max_pixels:
         image.close()
-        raise DataError(path, f"{width}x{height} is more than {max_pixels} pixels", "scale the image down")
+        raise ImageError(path, f"{width}x{height} is more than {max_pixels} pixels", "scale the image down")
     if max(width, height) > MAX_ASPECT * min(width, height):
         image.close()
-        raise DataError(path, f"{width}x{height} is more than {MAX_ASPECT} times as long as wide", "cut it into parts")
+        raise ImageError(path, f"{width}x{height} is more than {MAX_ASPECT} times as long as wide", "cut it into parts")
     return image
 
 
@@ -128,14 +128,14 @@ def _upright(view: View, max_pixels: int, largest: int | None) -> PILImage:
             upright = ImageOps.exif_transpose(image)
             return _rgb(upright) if view.window is None else _windowed(view, upright)
         except _BROKEN as error:
-            raise DataError(view.path, f"truncated or damaged image ({cause(error)})", "save it again") from error
+            raise ImageError(view.path, f"truncated or damaged image ({cause(error)})", "save it again") from error
 
 
 def _crop(view: View, width: int, height: int) -> tuple[int, int, int, int]:
     """The cut, which must lie in the upright image; all of it where the view has none."""
     left, top, right, bottom = view.crop or (0, 0, width, height)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise DataError(view.path, f"the cut {view.crop} lies outside the image {width}x{height}", "see to its sides")
+        raise ImageError(view.path, f"the cut {view.crop} lies outside the image {width}x{height}", "see to its sides")
     return left, top, right, bottom
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.roles import role_of_folders, role_of_stem
@@ -154,7 +154,7 @@ class Pictures:
         best = max(nearness.values(), default=None)
         nearest = [image for image in fitting if nearness[image] == best]
         if not nearest:
-            raise DataError(place, f"its image {str(written)[:120]!r} is missing", "put it beside the annotations")
+            raise ImageError(place, f"its image {str(written)[:120]!r} is missing", "put it beside the annotations")
         if len(nearest) > 1:
             raise DataError(place, f"{written.name!r} may be {nearest[0]} or {nearest[1]}", "write the image's path")
         return self._spoken_of(nearest[0])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.errors import DataError, nearest
+from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Box, Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
@@ -157,7 +157,7 @@ def _object(file: _File, place: str, annotation: dict[str, Any], size: Size) -> 
         rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
         return several_outlined(place, name, [_ring(place, name, ring) for ring in rings], size, attributes)
     if not box:
-        raise DataError(place, f"{name!r} has no bbox and no segmentation", "write bbox: x, y, width, height")
+        raise BoxError(place, f"{name!r} has no bbox and no segmentation", "write bbox: x, y, width, height")
     left, top, width, height = numbers(place, f"{name!r} bbox", box, 4)
     return boxed(place, name, (left, top, left + width, top + height), size, attributes)
 
@@ -183,11 +183,11 @@ def _masked(place: str, name: str, mask: dict[str, Any], size: Size, attributes:
     """A run-length mask: its bounds as the box, its outlines as polygons."""
     height, width = (int(side) for side in numbers(place, f"{name!r} mask size", mask.get("size"), 2))
     if (width, height) != size:
-        raise DataError(place, f"{name!r} mask is {width}x{height}, its image {size[0]}x{size[1]}", "correct its size")
+        raise BoxError(place, f"{name!r} mask is {width}x{height}, its image {size[0]}x{size[1]}", "correct its size")
     grid = _decoded(place, name, mask.get("counts"), size)
     down, across = grid.any(axis=1).nonzero()[0], grid.any(axis=0).nonzero()[0]
     if not len(down):
-        raise DataError(place, f"{name!r} mask is empty", "remove the annotation")
+        raise BoxError(place, f"{name!r} mask is empty", "remove the annotation")
     corners = (across[0], down[0], across[-1] + 1, down[-1] + 1)
     box: Box = verified_box(place, name, [int(corner) for corner in corners], size)
     return LabelledObject(name, box, {**attributes, **_outlines(place, name, grid, size)})
@@ -196,7 +196,7 @@ def _masked(place: str, name: str, mask: dict[str, Any], size: Size, attributes:
 def _decoded(place: str, name: str, counts: Any, size: Size) -> Any:  # (height, width) of bool
     from supervision import rle_to_mask
 
-    unfit = DataError(place, f"{name!r} mask's counts do not fill {size[0]}x{size[1]}", "write COCO run lengths")
+    unfit = BoxError(place, f"{name!r} mask's counts do not fill {size[0]}x{size[1]}", "write COCO run lengths")
     if isinstance(counts, list):
         runs = numbers(place, f"{name!r} mask's counts", counts)
         if min(runs, default=-1) < 0 or sum(runs) != size[0] * size[1]:

@@ -26,12 +26,15 @@ _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 class SetAside:
     """Something that cannot be used: where it stands, what is wrong, and what to do about it.
 
+    `about`: whether a picture or a box is at fault.
+
     Each part is one line that a terminal shows as it is, however strange what it quotes.
     """
 
     place: str
     problem: str
     remedy: str = ""
+    about: Literal["", "image", "box"] = ""
 
     def __post_init__(self) -> None:
         for part in ("place", "problem", "remedy"):
@@ -49,7 +52,7 @@ class SetAside:
     def of(cls, place: object, error: DataError) -> Self:
         """From an error at `place`, or at a position inside it."""
         found = error.at(place)
-        return cls(found.place, found.problem, found.remedy)
+        return cls(found.place, found.problem, found.remedy, found.about)
 
 
 class Source(BaseModel):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size, files_of
 from datasets_vision.formats.contract import SetAside, Source
@@ -118,7 +118,7 @@ def _object(place: str, element: Element, size: Size) -> LabelledObject:
             sides = [element.get(key) for key in ("left", "top", "width", "height")]
             left, top, width, height = numbers(place, f"{name!r} mask", sides, 4)
             return boxed(place, name, (left, top, left + width, top + height), size, attributes)
-    raise DataError(place, f"{name!r} is a <{element.tag[:80]}>", "redraw it as a box or polygon")
+    raise BoxError(place, f"{name!r} is a <{element.tag[:80]}>", "redraw it as a box or polygon")
 
 
 def _box(

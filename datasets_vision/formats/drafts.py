@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path, PureWindowsPath
 from typing import Any, Self
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import Example, Label, LabelledObject, Turn
 from datasets_vision.formats.contract import FOLDER, SetAside, Source
 from datasets_vision.formats.json_files import Entry, entries, json_files
@@ -104,7 +104,7 @@ def image_at(path: Path, written: str) -> Path:
         if os.path.isfile(candidate):  # False for a name that the system does not take
             image_size(candidate)
             return candidate
-    raise DataError("", f"image {name[:120]!r} is missing", f"put it beside {path.name} or into its folder images")
+    raise ImageError("", f"image {name[:120]!r} is missing", f"put it beside {path.name} or into its folder images")
 
 
 def _drafts(source: Source, path: Path, draft: Drafting) -> Iterator[Draft | SetAside]:

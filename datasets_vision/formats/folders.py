@@ -94,7 +94,7 @@ def missing(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
     for stem, _ in rows.items():
         for name, row in _held(rows, stem).items():
             if row["cells"] is not None:
-                yield SetAside(f"{source.path / LABELS}:{row['line']}", f"its image {name!r} is missing")
+                yield SetAside(f"{source.path / LABELS}:{row['line']}", f"its image {name!r} is missing", about="image")
 
 
 class _Row(TypedDict):

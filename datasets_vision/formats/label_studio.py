@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject, Turn
 from datasets_vision.formats.annotation_files import Pictures, beside, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source, plain
@@ -314,7 +314,7 @@ def _drawn(
         if degrees:
             return outlined(place, name, rotated(x, y, width, height, degrees, (x, y)), size, attributes)
         return boxed(place, name, (x, y, x + width, y + height), size, attributes)
-    raise DataError(place, f"{name!r} is drawn with a {shape}", "export it as polygons or boxes")
+    raise BoxError(place, f"{name!r} is drawn with a {shape}", "export it as polygons or boxes")
 
 
 def _pixels(percent: Any, size: Size) -> Point:

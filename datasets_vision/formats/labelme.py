@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
@@ -92,7 +92,7 @@ def _object(place: str, shape: Any, size: Size) -> LabelledObject:
     attributes = _attributes(shape)
     points = pairs(place, f"{name!r} points", shape.get("points"))
     if not points:
-        raise DataError(place, f"{name!r} has no points", "draw it again")
+        raise BoxError(place, f"{name!r} has no points", "draw it again")
     match shape.get("shape_type") or "polygon":
         case "polygon":
             return outlined(place, name, points, size, attributes)
@@ -106,7 +106,7 @@ def _object(place: str, shape: Any, size: Size) -> LabelledObject:
         case "line" | "linestrip":
             return lined(place, name, points, size, attributes)
     kind = shown([shape.get("shape_type")])
-    raise DataError(place, f"{name!r} is a {kind} of {len(points)} points", "redraw it as a rectangle or polygon")
+    raise BoxError(place, f"{name!r} is a {kind} of {len(points)} points", "redraw it as a rectangle or polygon")
 
 
 def _attributes(shape: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets_vision.errors import DataError, cause
+from datasets_vision.errors import BoxError, DataError, cause
 from datasets_vision.example import Example, Label, LabelledObject, normalised_box
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folder, role_of_folders
@@ -200,7 +200,7 @@ def _values(mask: Path, size: tuple[int, int]) -> np.ndarray[Any, Any]:
 
     stated = image_size(mask)
     if stated != size:
-        raise DataError(
+        raise BoxError(
             mask, f"is {stated[0]}x{stated[1]}, its image {size[0]}x{size[1]}", "make the mask of the image's size"
         )
     try:
@@ -208,7 +208,7 @@ def _values(mask: Path, size: tuple[int, int]) -> np.ndarray[Any, Any]:
             values = np.asarray(image if image.mode in _MODES else image.convert("L"))
             return values.astype(np.uint16 if image.mode == "I;16" else np.uint8)
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(mask, f"truncated or damaged mask ({cause(error)})", "save it again") from error
+        raise BoxError(mask, f"truncated or damaged mask ({cause(error)})", "save it again") from error
 
 
 def _looks_like_a_mask(mask: Path, image: Path) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets_vision.errors import DataError, nearest
+from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import SPLIT_NAMES
@@ -144,7 +144,7 @@ def _object(place: str, line: str, size: Size) -> LabelledObject:
     """Five words, apart by blanks or commas."""
     words = line.replace(",", " ").split()
     if len(words) != 5:
-        raise DataError(place, f"{line[:80]!r} is not a box", "write x1 y1 x2 y2 type")
+        raise BoxError(place, f"{line[:80]!r} is not a box", "write x1 y1 x2 y2 type")
     if words[4] not in TYPES:
         raise DataError(place, f"unknown type {words[4][:80]!r}", nearest(words[4], TYPES))
     return LabelledObject(TYPES[words[4]], verified_box(place, TYPES[words[4]], words[:4], size, overrun=0))

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import BoxError
 from datasets_vision.example import BOX_SCALE, Box, LabelledObject, normalised_box
 from datasets_vision.formats.contract import SetAside
 
@@ -39,7 +39,7 @@ def numbers(place: str, what: str, values: Any, count: int | None = None) -> lis
         found = [math.nan]
     if not all(map(math.isfinite, found)) or len(found) != (count or len(found)):
         wanted = {2: "two numbers", 4: "four numbers"}.get(count or 0, "a row of numbers")
-        raise DataError(place, f"{what} {shown(listed)} is not {wanted}", "write them in pixels")
+        raise BoxError(place, f"{what} {shown(listed)} is not {wanted}", "write them in pixels")
     return found
 
 
@@ -55,9 +55,9 @@ def verified_box(place: str, name: str, corners: Any, size: Size, *, overrun: fl
     width, height = size
     where = f"{place}: {name!r} box {shown(corners)}"
     if right <= left or bottom <= top:
-        raise DataError("", f"{where} has no area (image {width}x{height})", "the greater corner comes second")
+        raise BoxError("", f"{where} has no area (image {width}x{height})", "the greater corner comes second")
     if _outside((left, top, right, bottom), size, overrun):
-        raise DataError("", f"{where} lies outside the image {width}x{height}", "boxes are in its pixels")
+        raise BoxError("", f"{where} lies outside the image {width}x{height}", "boxes are in its pixels")
     return normalised_box(left, top, right, bottom, width, height)
 
 
@@ -73,7 +73,7 @@ def outlined(place: str, name: str, points: Any, size: Size, attributes: Mapping
     """
     corners = pairs(place, f"{name!r} polygon", points)
     if len(set(corners)) < 3:
-        raise DataError(place, f"{name!r} polygon of {len(set(corners))} points", "three make one")
+        raise BoxError(place, f"{name!r} polygon of {len(set(corners))} points", "three make one")
     box = verified_box(place, f"{name} polygon's", bounds(corners), size)
     outline = normalised_outline(corners, size)
     return LabelledObject(name, box, {**attributes, "polygon": outline} if outline else attributes)
@@ -84,7 +84,7 @@ def several_outlined(
 ) -> LabelledObject:
     """An object in several pieces: `polygon` is the largest one, `polygons` are all, the box holds them all."""
     if not rings:
-        raise DataError(place, f"{name!r} has an empty list of polygons", "draw one")
+        raise BoxError(place, f"{name!r} has an empty list of polygons", "draw one")
     pieces = [outlined(place, name, ring, size, {}) for ring in rings]
     if len(pieces) == 1:
         return LabelledObject(name, pieces[0].box, {**attributes, **pieces[0].attributes})
@@ -118,10 +118,10 @@ def lined(place: str, name: str, points: Any, size: Size, attributes: Mapping[st
     """An object along a line of two points or more: the line goes to `attributes`, its bounds are the box."""
     corners = pairs(place, f"{name!r} line", points)
     if len(set(corners)) < 2:
-        raise DataError(place, f"{name!r} line of {len(set(corners))} points", "two make one")
+        raise BoxError(place, f"{name!r} line of {len(set(corners))} points", "two make one")
     box = bounds(corners)
     if _outside(box, size, OVERRUN):
-        raise DataError(
+        raise BoxError(
             place, f"{name!r} line {shown(box)} lies outside the image {size[0]}x{size[1]}", "its corners are in pixels"
         )
     line = [_scaled(corner, size) for corner in corners]
@@ -139,7 +139,7 @@ def rotated(left: float, top: float, width: float, height: float, degrees: float
 def pairs(place: str, what: str, points: Any) -> list[Point]:
     """Points from [[x, y], ...]."""
     if not isinstance(points, Sequence) or isinstance(points, str):
-        raise DataError(place, f"{what} {shown([points])} is not a list of points", "write [[x, y], ...]")
+        raise BoxError(place, f"{what} {shown([points])} is not a list of points", "write [[x, y], ...]")
     return [(x, y) for x, y in (numbers(place, f"{what} point", point, 2) for point in points)]
 
 
@@ -214,7 +214,7 @@ def _outside(corners: Sequence[float], size: Size, overrun: float) -> bool:
 def _inside(place: str, what: str, point: Any, size: Size) -> Point:
     x, y = numbers(place, what, point, 2)
     if _outside((x, y, x, y), size, OVERRUN):
-        raise DataError(place, f"{what} {shown([x, y])} lies outside the image {size[0]}x{size[1]}", "use its pixels")
+        raise BoxError(place, f"{what} {shown([x, y])} lies outside the image {size[0]}x{size[1]}", "use its pixels")
     return x, y
 
 

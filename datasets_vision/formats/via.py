@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.errors import DataError, nearest
+from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, beside, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
@@ -216,7 +216,7 @@ def _points(place: str, name: str, shape: dict[str, Any]) -> list[tuple[float, f
     across = numbers(place, f"{name!r} all_points_x", shape.get("all_points_x"))
     down = numbers(place, f"{name!r} all_points_y", shape.get("all_points_y"))
     if len(across) != len(down):
-        raise DataError(place, f"{name!r} has {len(across)} x and {len(down)} y", "each point has both")
+        raise BoxError(place, f"{name!r} has {len(across)} x and {len(down)} y", "each point has both")
     return list(zip(across, down, strict=True))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import check_size
 from datasets_vision.formats.contract import SetAside, Source
@@ -154,7 +154,7 @@ def _find_image(whole: _Set, path: Path, root: Element) -> Path:
         for folder in folders:
             if key in whole.images.get(folder, {}):
                 return whole.images[folder][key]
-    raise DataError(path, f"its image {name or path.stem!r} is missing", "put it beside or into JPEGImages")
+    raise ImageError(path, f"its image {name or path.stem!r} is missing", "put it beside or into JPEGImages")
 
 
 def _role(whole: _Set, path: Path) -> str | None:

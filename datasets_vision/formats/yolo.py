@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folders
@@ -61,7 +61,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             yield from _read_image(whole, path)
     for labels in _label_files(whole.root):
         if labels.name not in _NAMES and _image_of(whole.root, labels) is None and _is_row(_first_line(labels)):
-            yield SetAside(str(labels), "its image is missing", "put it beside, or into images")
+            yield SetAside(str(labels), "its image is missing", "put it beside, or into images", about="image")
 
 
 def _label_files(root: Path) -> Iterator[Path]:
@@ -168,7 +168,7 @@ def _object(whole: _Set, place: str, words: list[str], size: Size) -> LabelledOb
         corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         return boxed(place, name, corners, size, {})
     if len(shares) < 6 or len(shares) % 2:
-        raise DataError(place, f"{len(shares)} numbers follow the class", "a box has 4, a polygon an even count from 6")
+        raise BoxError(place, f"{len(shares)} numbers follow the class", "a box has 4, a polygon an even count from 6")
     points = [(x * size[0], y * size[1]) for x, y in zip(shares[::2], shares[1::2], strict=True)]
     return outlined(place, name, points, size, {})
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from datasets_vision.errors import DataError, one_line
-from datasets_vision.formats.contract import SetAside
+import pytest
+from PIL import Image
+
+from datasets_vision.errors import BoxError, DataError, one_line
+from datasets_vision.source import SetAside, Source, read
 
 
 @pytest.mark.parametrize(
@@ -53,3 +56,11 @@ def test_a_semicolon_in_a_file_s_name_stays_in_the_place() -> None:
 def test_every_message_is_one_line() -> None:
     assert "\n" not in str(DataError("a\nb", "c\r\nd", "e\u2028f"))
     assert one_line("a  b") == "a  b"
+
+
+def test_what_is_at_fault_does_not_depend_on_the_words_of_the_message(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.jsonl").write_text('{"photo": "a.png"}\n{"photo": "outside the box.png"}\nbox of a damaged image\n')
+    found = read(Source(path=tmp_path, image="photo", format="records", text="{photo}"))
+    assert [entry.about for entry in found.set_aside] == ["image", ""]
+    assert SetAside.of("a.txt:1", BoxError("", "the damaged image lies outside")).about == "box"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from vlm_ft.data.checks.fault import Fault
@@ -13,21 +12,7 @@ CONSTANT = 2
 """Grey levels of 255: a picture with a smaller range shows nothing."""
 SMALL_PICTURE = 24
 """Pixels of a side."""
-_UNREADABLE = re.compile(
-    r"not an image that|no such image|damaged|truncated|0 bytes|more than \d+ (pixels|times)|image .{0,200}is missing",
-    re.IGNORECASE,
-)
 _SAME_FORMAT = {"MPO": "JPEG", "JPEG2000": "JPEG 2000"}  # a phone's JPEG with a second picture inside
-
-
-def is_of_image(problem: str) -> bool:
-    """Whether a loader set something aside for its image."""
-    return bool(_UNREADABLE.search(problem)) and not is_of_box(problem)
-
-
-def is_of_box(problem: str) -> bool:
-    """Whether a loader set something aside for its box, polygon or mask."""
-    return bool(re.search(r"\b(box|bndbox|bbox|polygon|corner|xmin|ymin|zero[- ]size|outside)", problem, re.IGNORECASE))
 
 
 def unreadable(index: Index) -> Iterator[Fault]:
@@ -36,9 +21,8 @@ def unreadable(index: Index) -> Iterator[Fault]:
         WHERE fault IS NOT NULL"""
     for place, picture, fault, remedy in index.rows(query):
         yield Fault("error", str(file_of(picture)), fault, f"{remedy or 'repair the file'}, or remove it and {place}")
-    for place, problem, remedy in index.rows("SELECT * FROM set_aside"):
-        if is_of_image(problem):
-            yield Fault("warning", place, f"set aside: {problem}", remedy or "repair the file, or remove its label")
+    for place, problem, remedy in index.all_set_aside("image"):
+        yield Fault("warning", place, f"set aside: {problem}", remedy or "repair the file, or remove its label")
 
 
 def extension(index: Index) -> Iterator[Fault]:

@@ -23,7 +23,7 @@ from vlm_ft.errors import DataError
 from vlm_ft.recipe import Role, Splits
 
 _TABLES = """
-CREATE TABLE set_aside (place TEXT, problem TEXT, remedy TEXT);
+CREATE TABLE set_aside (place TEXT, problem TEXT, remedy TEXT, about TEXT);
 CREATE TABLE misfits (place TEXT, reason TEXT);
 CREATE TABLE parted (place TEXT, problem TEXT, remedy TEXT);
 CREATE TABLE items (
@@ -85,11 +85,12 @@ class Index:
 
     def set_aside(self, entry: SetAside) -> None:
         """What a loader could not use."""
-        self._fault("set_aside", entry)
+        row = (*_row_of(entry), entry.about)
+        self.database.execute("INSERT INTO set_aside VALUES (?, ?, ?, ?)", row)
 
-    def _fault(self, table: str, fault: SetAside | DataError) -> None:
-        row = (_storable(fault.place), _storable(fault.problem), _storable(fault.remedy))
-        self.database.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", row)
+    def all_set_aside(self, about: str) -> sqlite3.Cursor:
+        """(place, problem, remedy) of what was set aside for an image, for a box, or ("") for anything else."""
+        return self.rows("SELECT place, problem, remedy FROM set_aside WHERE about = ?", about)
 
     def misfit(self, place: str, reason: str) -> None:
         """A label that does not fit the form."""
@@ -102,7 +103,7 @@ class Index:
         try:
             self.roster.add(example, stratum_of(values, form))
         except DataError as error:  # the source's own lists part a group
-            self._fault("parted", error)
+            self.database.execute("INSERT INTO parted VALUES (?, ?, ?)", _row_of(error))
         text = _text_key(example)
         contents = b"".join(facts.content for _, facts in pictures)
         shown = hashlib.blake2b((text or b"") + contents, digest_size=12).digest()
@@ -220,6 +221,10 @@ def _text_key(example: Example) -> bytes | None:
     """A hash of all turns, without case and spacing; None where there is no text."""
     text = "\n".join(f"{turn.role} {' '.join(turn.text.casefold().split())}" for turn in example.turns if turn.text)
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=12).digest() if text else None
+
+
+def _row_of(fault: SetAside | DataError) -> tuple[str, str, str]:
+    return _storable(fault.place), _storable(fault.problem), _storable(fault.remedy)
 
 
 def _storable(text: str) -> str:

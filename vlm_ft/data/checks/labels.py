@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 
 from vlm_ft.data.checks.fault import Fault
-from vlm_ft.data.checks.images import is_of_box, is_of_image
 from vlm_ft.data.checks.index import Index
 
 MOST_SET_ASIDE = 0.10
@@ -24,16 +23,14 @@ def schema(index: Index) -> Iterator[Fault]:
 
 def boxes(index: Index) -> Iterator[Fault]:
     """Boxes that are empty, or lie outside the image, as the loader set them aside."""
-    for place, problem, remedy in index.rows("SELECT * FROM set_aside"):
-        if is_of_box(problem):
-            yield Fault("warning", place, f"set aside: {problem}", remedy or "draw the box again, or remove it")
+    for place, problem, remedy in index.all_set_aside("box"):
+        yield Fault("warning", place, f"set aside: {problem}", remedy or "draw the box again, or remove it")
 
 
 def set_aside(index: Index) -> Iterator[Fault]:
     """What else a loader could not use; an error where it is more than a tenth of the set."""
-    for place, problem, remedy in index.rows("SELECT * FROM set_aside"):
-        if not is_of_box(problem) and not is_of_image(problem):
-            yield Fault("warning", place, f"set aside: {problem}", remedy or "correct it, or leave it out of the set")
+    for place, problem, remedy in index.all_set_aside(""):
+        yield Fault("warning", place, f"set aside: {problem}", remedy or "correct it, or leave it out of the set")
     count = index.one("SELECT count(*) FROM set_aside")
     if count > MOST_SET_ASIDE * (index.items + count):
         place = index.one("SELECT place FROM set_aside LIMIT 1")
