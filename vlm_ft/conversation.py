@@ -17,7 +17,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from datasets_vision.example import Example, Picture, Turn, View
-from datasets_vision.images import open_image
+from datasets_vision.images import image_size, open_image
+from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
 from vlm_ft.bases.reader import Reader
 from vlm_ft.decoding.grammar import Grammars
@@ -120,12 +121,23 @@ class Conversation:
         texts = [row.form.prompt, *(turn.text for turn in row.turns if turn.text)]
         return image * len(row.images) + self._as_text("\n".join(texts)) + "\n"
 
+    def seen_size(self, row: Row) -> Size | None:
+        """Of the row's first image as the base sees it, where its boxes are in pixels; else None."""
+        if row.form.boxes.scale is not None or not row.images or not self.reader.sees:
+            return None
+        first = row.images[0]
+        return self.reader.seen_size(first.size if isinstance(first, Image) else image_size(first))
+
+    def written(self, row: Row) -> str:
+        """The row's target in the words of the base."""
+        return row.form.written(row.target or "", self.seen_size(row))
+
     def completion_ids(self, row: Row) -> list[int]:
         """The supervised token ids of a row that has a target."""
         if row.target is None:
             raise FormError("", "row has no target", "nothing to supervise")
         end = self.completion(row, "")
-        answer = self.tokenizer(row.target, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        answer = self.tokenizer(self.written(row), add_special_tokens=False, split_special_tokens=True)["input_ids"]
         ids = [*answer, *self.tokenizer(end, add_special_tokens=False)["input_ids"]]
         return [int(token) for token in ids]
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from datasets_vision.example import BOX_SCALE
+from vlm_ft.answers.box_format import OURS, BoxFormat, Size, with_boxes
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import (
     BoxKind,
@@ -42,6 +43,7 @@ class Form(Strict):
     fields: tuple[FieldSpec, ...]
     follows: dict[str, Follows] = Field(default_factory=dict)
     derivations: tuple[Derivation, ...] = ()
+    boxes: BoxFormat = OURS
 
     @classmethod
     def of(cls, task: Task, options: Options | None = None, only: Iterable[str] | None = None) -> Form:
@@ -82,6 +84,10 @@ class Form(Strict):
         kept = tuple(field for field in self.fields if field.name in wanted)
         return self if len(kept) == len(self.fields) else self.model_copy(update={"fields": kept})
 
+    def asking(self, boxes: BoxFormat) -> Form:
+        """The same form with boxes asked in a base's own convention."""
+        return self.model_copy(update={"boxes": boxes})
+
     def deriving(self, derivation: Derivation) -> Form:
         """The same form, of whose answers this follows, too. Raises `FormError` where nothing can follow."""
         if not derivation.derivable(paths(self.fields)):
@@ -101,13 +107,13 @@ class Form(Strict):
     @property
     def prompt(self) -> str:
         """The rendered instruction: the constant part of every prompt."""
-        lines = [f"{field.name}: {_asked(field.kind)}{_gloss(field)}" for field in self.fields]
+        lines = [f"{field.name}: {_asked(field.kind, self.boxes)}{_gloss(field)}" for field in self.fields]
         return "\n".join([self.instruction, "Answer in JSON with these fields:", *lines])
 
     @property
     def schema_of_answer(self) -> dict[str, Any]:
         """The JSON schema of the compact answer; closed, ordered and bounded, so that decoding ends."""
-        return _object_schema(self.fields)
+        return _object_schema(self.fields, self.boxes)
 
     @property
     def fingerprint(self) -> str:
@@ -127,12 +133,26 @@ class Form(Strict):
         """The values of a written answer. Raises `FormError` in one line where it does not fit."""
         return self.check(_loaded(text))
 
-    def read(self, text: str) -> Values:
-        """As `parse`, for what a model wrote: the schema bounds a box's sides, but can't hold left < right.
+    def written(self, target: str, size: Size | None) -> str:
+        """A target as the base writes it: the same, but for boxes in the base's own convention.
 
-        Two corners span a box in whichever order they stand.
+        `size`: of the image as the base sees it; None, where there is no image, leaves the target as it is.
         """
-        return self.check(_spanned(self.fields, _loaded(text)))
+        if self.boxes == OURS or (self.boxes.scale is None and size is None):
+            return target
+        values = with_boxes(self.fields, _loaded(target), lambda box: self.boxes.written(box, size))
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+
+    def read(self, text: str, size: Size | None = None) -> Values:
+        """As `parse`, for what a model wrote: its boxes are converted to 0..1000.
+
+        The schema bounds a box's sides, but can't hold left < right: two corners span a box in whichever order they
+        stand. `size`: of the image as the base sees it, needed where the form's boxes are in pixels.
+        """
+        values = _loaded(text)
+        if self.boxes != OURS and not (self.boxes.scale is None and size is None):
+            values = with_boxes(self.fields, values, lambda box: self.boxes.stored(box, size))
+        return self.check(with_boxes(self.fields, values, _spanned))
 
     def check(self, values: Any) -> Values:
         """The same values if they fit. Raises `FormError` naming the field, the value and what is allowed."""
@@ -155,18 +175,9 @@ def _loaded(text: str) -> Any:
         raise FormError("answer", f"not readable as JSON: {text[:60]!r}") from error
 
 
-def _spanned(fields: Iterable[FieldSpec], values: Any) -> Any:
-    """The same values with every box spanned by its corners; anything else is left for `check` to report."""
-    if not isinstance(values, dict):
-        return values
-    spanned = dict(values)
-    for field in fields:
-        value = values.get(field.name)
-        if isinstance(field.kind, Items) and isinstance(value, list):
-            spanned[field.name] = [_spanned(field.kind.fields, row) for row in value]
-        elif isinstance(field.kind, BoxKind) and _is_corners(value):
-            spanned[field.name] = spanned_box(value)
-    return spanned
+def _spanned(value: Any) -> Any:
+    """The box that two corners span; anything else is left for `check` to report."""
+    return spanned_box(value) if _is_corners(value) else value
 
 
 def _is_corners(value: Any) -> TypeGuard[list[int]]:
@@ -241,7 +252,7 @@ def _ordered(fields: Iterable[FieldSpec], values: Values) -> Values:
     return ordered
 
 
-def _asked(kind: Kind) -> str:
+def _asked(kind: Kind, boxes: BoxFormat) -> str:
     match kind:
         case Choice(options=options):
             return " | ".join(options)
@@ -252,9 +263,9 @@ def _asked(kind: Kind) -> str:
         case Text(max_length=length):
             return f"text, at most {length} characters"
         case BoxKind():
-            return f"[left,top,right,bottom] in 0..{BOX_SCALE}"
+            return boxes.asked
         case Items(fields=fields, max_items=count):
-            inner = ", ".join(f"{part.name}: {_asked(part.kind)}" for part in fields)
+            inner = ", ".join(f"{part.name}: {_asked(part.kind, boxes)}" for part in fields)
             return f"at most {count} of {{{inner}}}"
 
 
@@ -262,7 +273,7 @@ def _gloss(field: FieldSpec) -> str:
     return f" ({field.description})" if field.description else ""
 
 
-def _schema(kind: Kind) -> dict[str, Any]:
+def _schema(kind: Kind, boxes: BoxFormat) -> dict[str, Any]:
     match kind:
         case Choice(options=options):
             return {"enum": list(options)}
@@ -273,14 +284,13 @@ def _schema(kind: Kind) -> dict[str, Any]:
         case Text(max_length=length):
             return {"type": "string", "maxLength": length}
         case BoxKind():
-            side = {"type": "integer", "minimum": 0, "maximum": BOX_SCALE}
-            return {"type": "array", "items": side, "minItems": 4, "maxItems": 4}
+            return boxes.answer_schema
         case Items(fields=fields, max_items=count):
-            return {"type": "array", "items": _object_schema(fields), "maxItems": count}
+            return {"type": "array", "items": _object_schema(fields, boxes), "maxItems": count}
 
 
-def _object_schema(fields: Iterable[FieldSpec]) -> dict[str, Any]:
-    properties = {field.name: _schema(field.kind) for field in fields}
+def _object_schema(fields: Iterable[FieldSpec], boxes: BoxFormat) -> dict[str, Any]:
+    properties = {field.name: _schema(field.kind, boxes) for field in fields}
     return {
         "type": "object",
         "properties": properties,

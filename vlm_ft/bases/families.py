@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from vlm_ft.answers.box_format import OURS, BoxFormat
 from vlm_ft.errors import ModelError
 
 PixelLimits = Literal["area", "tiles", "edge", "grids", "fixed", "none"]
@@ -47,6 +48,9 @@ class Family:
     suffix_token_type: tuple[str, int] | None = None
     """The input that distinguishes kinds of tokens, and its value at a supervised token of the answer. A
     processor gives that input; whoever appends answer tokens extends it by this value. None: no such input."""
+
+    boxes: BoxFormat = OURS
+    """How the family was trained to write boxes; ours where it was not, or where it is the same (Qwen3-VL)."""
 
     prefix_reuse: bool = False
     """Rows can go on from the keys and values of a shared prefix: plain rotary positions, no other state."""
@@ -88,7 +92,7 @@ _IDEFICS3 = Family(
 )
 _TABLE = (
     _QWEN,
-    replace(_QWEN, name="qwen2_5_vl"),
+    replace(_QWEN, name="qwen2_5_vl", boxes=BoxFormat(scale=None)),
     replace(_QWEN, name="qwen3_vl"),
     replace(_QWEN, name="qwen3_5"),
     _LLAVA,
@@ -105,6 +109,7 @@ _TABLE = (
         image_first=True,
         system_role=False,
         prefix_reuse=False,
+        boxes=BoxFormat(scale=1023, top_first=True, locations=True),
         suffix_token_type=("token_type_ids", 1),
     ),
 )

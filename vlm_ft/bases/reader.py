@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL.Image import Image, Resampling
+from PIL.Image import new as new_image
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from vlm_ft.bases.budget import within_budget
 from vlm_ft.bases.families import Family, family_of
@@ -67,6 +69,21 @@ class Reader:
         if self.limits.image_tokens is None or not photos or not self.sees:
             return photos
         return within_budget(self.processor, self.image_token_id, photos, self.limits.image_tokens)
+
+    def seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height in pixels at which the tower sees an image of this size, for boxes in pixels."""
+        (photo,) = self.fitted([new_image("L", size)])
+        if self.family.pixel_limits != "area":
+            return photo.size
+        images = self.processor.image_processor
+        height, width = smart_resize(
+            photo.height,
+            photo.width,
+            factor=images.patch_size * images.merge_size,
+            min_pixels=images.size["shortest_edge"],
+            max_pixels=images.size["longest_edge"],
+        )
+        return int(width), int(height)
 
     @property
     def most_pixels(self) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
+from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.bases.load import Base
@@ -28,8 +29,13 @@ class FormDecoder:
         self._limit = base.reader.max_length
         self._grammars = Grammars(self._tokenizer, self._vocabulary, self._stops)
 
-    def decode(self, generate: Generate, batch: dict[str, Any], forms: Sequence[Form]) -> list[Prediction]:
-        """One prediction a row of `batch`, prompts padded left; an answer that does not fit is an error value."""
+    def decode(
+        self, generate: Generate, batch: dict[str, Any], forms: Sequence[Form], sizes: Sequence[Size | None]
+    ) -> list[Prediction]:
+        """One prediction a row of `batch`, prompts padded left; an answer that does not fit is an error value.
+
+        `sizes`: of each row's image as the base sees it, for boxes in pixels.
+        """
         length = batch["input_ids"].shape[1]
         matchers = [self._grammars.matcher(form) for form in forms]
         written = generate(
@@ -45,13 +51,13 @@ class FormDecoder:
         texts = self._tokenizer.batch_decode(
             written[:, length:], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return [read_answer(form, text) for form, text in zip(forms, texts, strict=True)]
+        return [read_answer(form, text, size) for form, text, size in zip(forms, texts, sizes, strict=True)]
 
 
-def read_answer(form: Form, text: str) -> Prediction:
+def read_answer(form: Form, text: str, size: Size | None = None) -> Prediction:
     """A written answer as a prediction; one that does not fit is an error value."""
     try:
-        values = form.read(text)
+        values = form.read(text, size)
     except FormError as error:
         return Prediction.failed(str(error), raw=text)
     return Prediction(fields={name: FieldValue(value) for name, value in values.items()}, raw=text)

@@ -139,6 +139,6 @@ def _longest(kind: Kind) -> int:
         case Text(max_length=length):
             return 2 + length * (BYTES + 2)  # an escaped character takes up to six bytes
         case BoxKind():
-            return len("[1000,1000,1000,1000]")
+            return len("<loc0000>") * 4 + 2  # the longest of the conventions
         case Items(fields=fields, max_items=count):
             return 2 + count * (1 + _longest_object(fields))

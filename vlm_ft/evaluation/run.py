@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def open_run(run: Run) -> tuple[Card, Dataset]:
     if run.state == "empty":
         raise AdapterError(run.folder, f"not a run of vlm-ft train (no {run.recipe_file.name})", "give a run folder")
     card, dataset = read_card(run.adapter), load(run.recipe, run.splits)
+    dataset = replace(dataset, form=dataset.form.asking(card.form.boxes))
     if dataset.form.fingerprint != card.form.fingerprint:
         problem = f"its data now fill form {dataset.form.fingerprint}, the adapter answers {card.form.fingerprint}"
         raise AdapterError(run.folder, problem, "restore the data, or train again")

@@ -203,11 +203,14 @@ class Engine:
     def _answer(self, rows: list[Row], names: list[str], limits: Limits) -> list[Prediction]:
         limit = self.base.reader.max_length
         with self._lock, torch.inference_mode():
-            batch = self._conversation(limits).encode(rows)
+            conversation = self._conversation(limits)
+            batch = conversation.encode(rows)
             lengths = batch["attention_mask"].sum(1).tolist()
             if max(lengths) < limit:
                 generate = partial(self._generate, names)
-                return self._decoder.decode(generate, moved(batch, self.base.device), [row.form for row in rows])
+                sizes = [conversation.seen_size(row) for row in rows]
+                forms = [row.form for row in rows]
+                return self._decoder.decode(generate, moved(batch, self.base.device), forms, sizes)
         answers = [
             Prediction.failed(f"prompt of {length} tokens does not fit the base's {limit}; shorten the text")
             for length in lengths

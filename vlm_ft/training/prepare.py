@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -60,6 +60,7 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
     base = fresh()
     training = recipe.training
     conversation = Conversation(base.reader, training.loss_on)
+    dataset = replace(dataset, form=dataset.form.asking(base.family.boxes))
 
     def collator(cases: Sequence[Case], preset: str) -> Collator:
         return Collator(conversation, dataset.form, cases, preset, training.seed, method)
