@@ -112,6 +112,8 @@ class Engine:
     def _mixes(self, slot: str, card: Card) -> bool:
         """Whether a batch may hold this adapter beside others: plain LoRA, and single layers trained in full."""
         seeing = any(card.tuned.get(part, "frozen") != "frozen" for part in ("vision", "projector"))
+        if "lora" not in card.tuned.values():
+            return False  # PEFT mixes adapters by their LoRA layers
         if "dora" in card.tuned.values() or (seeing and not self.base.family.mixed_adapters_with_vision):
             return False
         full = [module for module in self._model.modules() if isinstance(module, ModulesToSaveWrapper)]
