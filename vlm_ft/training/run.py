@@ -33,7 +33,7 @@ def train(
     Returns the adapter folder. Under `accelerate launch` only the first process writes. Raises `RecipeError` where
     `out` holds another run, or nothing to resume, and with `check` `DataError` where the data have an error.
     """
-    process, run = PartialState(), Run(out)
+    process, run = PartialState(cpu=not torch.cuda.is_available()), Run(out)  # as the trainer sets it up
     console = console or Console(stderr=True)
     if not process.is_main_process:
         console.quiet = True
