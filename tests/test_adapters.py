@@ -53,7 +53,7 @@ def test_a_trained_card_is_written_as_it_was_read(run_of: Callable[..., Path], t
 def test_an_unfinished_folder_is_told(missing: str, whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
     folder = written(tmp_path / "adapter", card_of(whole_form(TASKS["product_defects"])))
     (folder / missing).unlink()
-    with pytest.raises(AdapterError, match=f"has no {missing}; it is no finished adapter folder"):
+    with pytest.raises(AdapterError, match=f"has no {missing}; train it again, or restore the file"):
         read_card(folder)
 
 

@@ -1,4 +1,7 @@
-"""An adapter folder: plain PEFT files, and `card.json` that keeps what serving needs without its task's code."""
+"""An adapter folder: plain PEFT files, and `card.json` that keeps what serving needs without its task's code.
+
+Where every weight of the base was open to training, the folder holds the whole model instead of PEFT files.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from vlm_ft.recipe import Tiling
 CARD = "card.json"
 CARD_VERSION = 1
 ADAPTER = "adapter"  # its folder inside a run
+PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MODEL_FILES = ("config.json",)  # the weights may be in several files, and the engine checks their fingerprint
 
 
 class Provenance(Strict):
@@ -41,6 +46,7 @@ class Card(Strict):
     tiling: Tiling | None = Field(default=None, description="how large photos are cut up, in training and in answers")
     dtype: str | None = Field(default=None, description="of the base's weights, where the recipe named one")
     quantize: Literal["nf4", "int8"] | None = None
+    weights: str | None = Field(default=None, description="fingerprint of the folder's own weights, if a whole model")
     tuned: dict[Part, Tuning] = Field(default_factory=dict, description="what was trained of each part of the base")
     inputs: tuple[Literal["photo", "text"], ...] = Field(default=("photo", "text"), description="what its rows show")
     method: str = "sft"
@@ -48,6 +54,11 @@ class Card(Strict):
     provenance: Provenance
     training: dict[str, Any] = Field(default_factory=dict, description="steps, seconds, losses, machine")
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on `test`, by field")
+
+    @property
+    def expects(self) -> str:
+        """The fingerprint of the weights that answer: the base's, or the folder's own where it is a whole model."""
+        return self.weights or self.base.fingerprint
 
     @property
     def limits(self) -> Limits:
@@ -69,13 +80,11 @@ class Card(Strict):
 def read_card(folder: Path) -> Card:
     """The card of an adapter folder.
 
-    Raises `AdapterError` where the folder, its card or its PEFT files are missing or cannot be read.
+    Raises `AdapterError` where the folder, its card, or its PEFT or model files are missing or cannot be read.
     """
     if not folder.is_dir():
         raise AdapterError(f"adapter {folder}", "no such folder", "train one with vlm-ft train, or check the path")
-    for needed in (CARD, "adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / needed).is_file():
-            raise AdapterError(f"adapter {folder}", f"has no {needed}", "it is no finished adapter folder of vlm-ft")
+    _require(folder, CARD)
     try:
         card = Card.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
@@ -84,7 +93,14 @@ def read_card(folder: Path) -> Card:
         raise AdapterError(folder / CARD, what, "train the adapter again, or restore the file") from error
     if card.version > CARD_VERSION:
         raise AdapterError(folder / CARD, f"version {card.version} is of a newer vlm-ft", "update the package")
+    _require(folder, *(MODEL_FILES if card.weights else PEFT_FILES))
     return card
+
+
+def _require(folder: Path, *names: str) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise AdapterError(f"adapter {folder}", f"has no {name}", "train it again, or restore the file")
 
 
 def adapter_folder(place: Path) -> Path:
@@ -97,4 +113,5 @@ def adapter_folder(place: Path) -> Path:
 
 def find_adapters(root: Path) -> list[Path]:
     """Every adapter folder at or below `root`, sorted; [] where there is none."""
-    return sorted(path.parent for path in root.rglob(CARD) if (path.parent / "adapter_config.json").is_file())
+    kinds = (PEFT_FILES[0], MODEL_FILES[0])
+    return sorted(card.parent for card in root.rglob(CARD) if any((card.parent / kind).is_file() for kind in kinds))

@@ -18,7 +18,7 @@ def test_a_resumed_run_counts_the_seconds_before_its_checkpoint(tmp_path: Path) 
     first = KeepTime()
     first.on_train_begin(arguments, SimpleNamespace(global_step=0), None)
     time.sleep(0.05)
-    first.on_save(arguments, SimpleNamespace(global_step=5), None)
+    first.on_save(arguments, SimpleNamespace(global_step=5, is_world_process_zero=True), None)
     time.sleep(0.05)  # lost: the run is stopped after its checkpoint
     second = KeepTime()
     second.on_train_begin(arguments, SimpleNamespace(global_step=5), None)

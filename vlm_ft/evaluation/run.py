@@ -50,7 +50,7 @@ def evaluate_run(
             rivals=RIVALS if rivals else FLOOR,
             tower=Tower(engine.base, card.limits) if rivals and engine.base.reader.sees else None,
             seconds=float(card.training["seconds"]),
-            ask_base=base,
+            ask_base=base and not card.weights,  # no other base is resident to compare a whole model with
             chunk=batch_size,
             progress=progress,
         )

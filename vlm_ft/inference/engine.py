@@ -62,7 +62,7 @@ class Engine:
             raise AdapterError("", "no adapter given", "name an adapter folder, or a base")
         cards = {folder: read_card(folder) for folder in folders}
         first = next(iter(cards.values()), None)
-        loaded = _base_of(base, first)
+        loaded = _base_of(base, first, next(iter(cards), None))
         names: dict[str, Path] = {}
         for folder, card in cards.items():
             name = card.name if card.name not in names else f"{card.name} ({folder})"
@@ -74,12 +74,10 @@ class Engine:
         card = read_card(folder)
         if name == BASE or name in self.cards:
             raise AdapterError(f"adapter {folder}", f"the name {name!r} is taken", "give another one")
-        if card.base.fingerprint != self.base.ref.fingerprint:
-            raise AdapterError(
-                f"adapter {folder}",
-                f"its base is {card.base.name}, not {self.base.ref.name} (fingerprint {card.base.fingerprint})",
-                "load that base, or train again",
-            )
+        self._require_base(card, folder)
+        if card.weights:  # the folder is the resident base itself
+            self.cards[name] = card
+            return
         slot = f"a{len(self._slots)}"
         try:
             self._load(slot, folder)
@@ -96,9 +94,26 @@ class Engine:
         if not self._mixes(slot, card):
             self._alone.add(name)
 
+    def _require_base(self, card: Card, folder: Path) -> None:
+        if card.expects == self.base.ref.fingerprint:
+            return
+        if card.weights:
+            raise AdapterError(
+                f"adapter {folder}",
+                f"is a whole model with fingerprint {card.weights}, which cannot answer beside {self.base.ref.name}",
+                "open it alone, or restore its weights",
+            )
+        raise AdapterError(
+            f"adapter {folder}",
+            f"its base is {card.base.name}, not {self.base.ref.name} (fingerprint {card.base.fingerprint})",
+            "load that base, or train again",
+        )
+
     def _mixes(self, slot: str, card: Card) -> bool:
         """Whether a batch may hold this adapter beside others: plain LoRA, and single layers trained in full."""
         seeing = any(card.tuned.get(part, "frozen") != "frozen" for part in ("vision", "projector"))
+        if "lora" not in card.tuned.values():
+            return False  # PEFT mixes adapters by their LoRA layers
         if "dora" in card.tuned.values() or (seeing and not self.base.family.mixed_adapters_with_vision):
             return False
         full = [module for module in self._model.modules() if isinstance(module, ModulesToSaveWrapper)]
@@ -225,22 +240,26 @@ class Engine:
     def _generate(self, names: list[str], **options: Any) -> torch.Tensor:
         if not self._slots:
             return self.base.model.generate(**options)  # type: ignore[no-any-return]
-        wanted = set(names)
-        if len(wanted) > 1:
-            slots = [self._slots.get(name, BARE) for name in names]
+        slots = [self._slots.get(name, BARE) for name in names]
+        if len(set(slots)) > 1:
             return self._model.generate(adapter_names=slots, **options)  # type: ignore[no-any-return]
-        if wanted == {BASE}:
+        if slots[0] == BARE:
             with self._model.disable_adapter():
                 return self._model.generate(**options)  # type: ignore[no-any-return]
-        self._model.set_adapter(self._slots[wanted.pop()], inference_mode=True)
+        self._model.set_adapter(slots[0], inference_mode=True)
         return self._model.generate(**options)  # type: ignore[no-any-return]
 
 
-def _base_of(name: str | None, card: Card | None) -> Base:
-    """The base that is named, as the card's adapter was trained on it; by default the card's own."""
+def _base_of(name: str | None, card: Card | None, folder: Path | None) -> Base:
+    """The base that is named, as the card's adapter was trained on it; by default the card's own.
+
+    A whole model is its own base, in `folder`.
+    """
     if card is None:
         assert name is not None
         return load_base(name)
+    if card.weights and name is None:
+        return load_base(str(folder), dtype=card.dtype)
     own = name is None or name == card.base.name
     return load_base(
         name or card.base.name,

@@ -118,7 +118,7 @@ def adapter_identity(card: Card, folder: Path | None = None) -> str:
     """A hash of what decides an adapter's answers: its card without name and figures, its settings, its tensors."""
     parts = card.model_dump_json(exclude={"name", "metrics"})
     if folder is not None:
-        parts += _digest([folder / "adapter_config.json", folder / "adapter_model.safetensors"])
+        parts += _digest([*folder.glob("adapter_config.json"), *sorted(folder.glob("*.safetensors"))])
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 

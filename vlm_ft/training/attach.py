@@ -62,7 +62,7 @@ def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: b
         )
     set_seed(seed)
     if checkpointing:
-        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+        base.model.activation_checkpointing_enable({"use_reentrant": False})
     _still_batch_norms(base.model)
     if trains_whole_model(words):
         for name, parameter in base.model.named_parameters():

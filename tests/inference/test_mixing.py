@@ -1,0 +1,103 @@
+"""Adapters that trained different parts share a base and its batches, and each answers as it does alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from datasets_vision.example import Turn
+from vlm_ft.adapters import ADAPTER
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import BASE, Request
+
+Runs = Callable[..., Path]
+BASES = ["qwen3_vl", "llava_siglip_qwen2", "fast_vlm", "gemma3", "internvl"]
+WORDS: dict[str, dict[str, str]] = {
+    "lora": {"language": "lora", "projector": "frozen"},
+    "new projector": {"language": "lora", "projector": "full"},
+    "projector alone": {"language": "frozen", "projector": "full"},
+    "tower": {"language": "lora", "projector": "full", "vision": "lora"},
+    "dora": {"language": "dora", "projector": "frozen"},
+}
+ASKED = (Turn("user", "Is it good?"),)
+
+
+@pytest.fixture(scope="module")
+def photos(drawings: Path) -> list[Path]:
+    return sorted((drawings / "JPEGImages").glob("*.png"))[:3]
+
+
+def opened(base: str, run_of: Runs) -> Engine:
+    """An adapter of each kind, far enough from the base to answer otherwise."""
+    runs = [
+        run_of(
+            base,
+            name=name.replace(" ", "-"),
+            adapter={**words, "rank": 8, "alpha": 64},
+            training={"max_steps": 3, "learning_rate": 2e-2},
+        )
+        for name, words in WORDS.items()
+    ]
+    return Engine.open([run / ADAPTER for run in runs])
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_mixed_batch_answers_as_each_does_alone(base: str, run_of: Runs, photos: list[Path]) -> None:
+    engine = opened(base, run_of)
+    form = engine.cards["lora"].form
+    requests = [
+        Request(images=(photo,), turns=turns, adapter=name, form=form)
+        for photo in photos
+        for name in (*engine.cards, BASE)
+        for turns in ((), ASKED)
+    ]
+    together = engine.predict(requests)
+    assert [answer.error for answer in together] == [None] * len(requests)
+    assert together == [engine.predict([request])[0] for request in requests]
+    assert len({answer.raw for answer in together}) > 1
+
+
+@pytest.mark.parametrize("base", ["llava_siglip_qwen2", "fast_vlm"])
+def test_only_what_mixes_exactly_shares_a_batch(
+    base: str, run_of: Runs, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LoRA and single layers trained in full do; DoRA, and norms trained in full, do not."""
+    engine = opened(base, run_of)
+    batches: list[set[str]] = []
+    real = engine._generate
+
+    def noted(names: list[str], **options: Any) -> torch.Tensor:
+        batches.append(set(names))
+        return real(names, **options)
+
+    monkeypatch.setattr(engine, "_generate", noted)
+    form = engine.cards["lora"].form
+    engine.predict([Request(images=(photos[0],), adapter=name, form=form) for name in (*engine.cards, BASE)])
+    assert {"dora"} in batches
+    assert {"lora", "new-projector", "projector-alone", "tower", BASE} in batches
+
+
+@pytest.mark.parametrize("turns", [(), ASKED], ids=["nothing", "a text"])
+def test_an_adapter_of_photos_refuses_a_request_without_one(
+    turns: tuple[Turn, ...], run_of: Runs, photos: list[Path]
+) -> None:
+    engine = Engine.open([run_of("qwen3_vl") / ADAPTER])
+    assert engine.cards["trial"].inputs == ("photo",)
+    without, with_one = engine.predict(
+        [Request(turns=turns, adapter="trial"), Request(images=(photos[0],), turns=turns, adapter="trial")]
+    )
+    assert "photo" in str(without.error) if turns else "neither image nor text" in str(without.error)
+    assert not without.fields
+    assert with_one.error is None
+
+
+def test_an_adapter_of_texts_takes_texts(run_of: Runs, clauses: Path) -> None:
+    run = run_of("qwen3_vl", task="legal_documents", data=[{"path": str(clauses)}], fields=None)
+    engine = Engine.open([run / ADAPTER])
+    assert engine.cards["trial"].inputs == ("text",)
+    (answer,) = engine.predict([Request(turns=ASKED, adapter="trial")])
+    assert answer.error is None

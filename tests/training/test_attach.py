@@ -1,0 +1,115 @@
+"""Every word of every part, on every family: it is attached and survives its folder, or is refused in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from PIL import Image
+
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.task import Task
+from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.parts import PARTS, Part, Tuning
+from vlm_ft.bases.tiny import TINY
+from vlm_ft.conversation import Conversation, Row
+from vlm_ft.errors import ModelError
+from vlm_ft.recipe import AdapterSettings
+from vlm_ft.tasks import TASKS
+from vlm_ft.training.attach import Attached, attach
+from vlm_ft.training.verify import probe_logits, saved
+
+FULL: dict[Part, Tuning] = dict.fromkeys(PARTS, "full")
+EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
+
+
+@pytest.fixture(scope="module")
+def form(whole_form: Callable[[Task], Form]) -> Form:
+    return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
+
+
+def settings(words: dict[Part, Tuning], **more: Any) -> AdapterSettings:
+    return AdapterSettings.model_validate({**words, "rank": 4, **more})
+
+
+def row(form: Form, base: Base) -> Row:
+    image = Image.radial_gradient("L").resize((120, 80)).convert("RGB")
+    return Row(form, (), (image,) if base.reader.sees else ())
+
+
+def changed(attached: Attached) -> None:
+    """Every trained tensor moves, as training would move it."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in attached.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+
+
+@pytest.mark.parametrize("word", get_args(Tuning))
+@pytest.mark.parametrize("part", PARTS)
+@EVERY_FAMILY
+def test_a_word_survives_its_folder_or_is_refused(
+    name: str, part: Part, word: Tuning, tiny_folder: Callable[[str], Path], form: Form, tmp_path: Path
+) -> None:
+    base = load_base(str(tiny_folder(name)))
+    others: dict[Part, Tuning] = {other: "frozen" for other in PARTS if other != part}
+    lacks_part = not base.family.sees and part != "language"
+    lacks_layers = (name, part) == ("gemma3", "projector") and word != "full"  # it is one bare parameter
+    if word == "frozen" or lacks_part or lacks_layers:
+        with pytest.raises(ModelError, match=r"^adapter[^\n]+$"):
+            attach(base, settings({**others, part: word}), 0)
+        return
+    attached = attach(base, settings({**others, part: word}), 0)
+    assert attached.words[part] == word
+    conversation, probe = Conversation(base.reader), row(form, base)
+    bare = probe_logits(load_base(str(tiny_folder(name))).model, conversation, probe)
+    changed(attached)
+    trained = probe_logits(attached.model, conversation, probe)
+    attached.model.save_pretrained(str(tmp_path))
+    assert (tmp_path / ("config.json" if attached.whole else "adapter_config.json")).is_file()
+    reloaded = probe_logits(saved(load_base(str(tiny_folder(name))), tmp_path), conversation, probe)
+    assert not torch.equal(trained, bare)
+    torch.testing.assert_close(reloaded, trained, rtol=1e-5, atol=1e-5)  # other memory, other order of sums
+
+
+@EVERY_FAMILY
+def test_defaults_are_attached(name: str, tiny_folder: Callable[[str], Path]) -> None:
+    base = load_base(str(tiny_folder(name)))
+    attached = attach(base, AdapterSettings(), 0)
+    assert attached.words["language"] == "lora"
+    assert attached.words["vision"] == "frozen"
+    assert [note.split(":")[0] for note in attached.notes] == ["adapter.projector"] * (name == "gemma3")
+
+
+@EVERY_FAMILY
+def test_a_whole_model_is_a_model_folder(
+    name: str, tiny_folder: Callable[[str], Path], form: Form, tmp_path: Path
+) -> None:
+    base = load_base(str(tiny_folder(name)))
+    if not base.family.sees:  # a text base takes the words of the parts that it has
+        attached = attach(base, settings({"language": "full"}), 0)
+    else:
+        attached = attach(base, settings(FULL), 0)
+    assert attached.whole
+    assert all(parameter.requires_grad for parameter in attached.model.parameters())
+    changed(attached)
+    attached.model.save_pretrained(str(tmp_path))
+    base.reader.processor.save_pretrained(str(tmp_path))
+    conversation, probe = Conversation(base.reader), row(form, base)
+    again = load_base(str(tmp_path))
+    torch.testing.assert_close(
+        probe_logits(again.model, Conversation(again.reader), probe),
+        probe_logits(attached.model, conversation, probe),
+        rtol=1e-5,  # other memory, other order of sums
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "fast_vlm"])
+def test_lora_beside_dora_is_refused(name: str, tiny_folder: Callable[[str], Path]) -> None:
+    with pytest.raises(ModelError, match="lora and dora cannot be combined"):
+        attach(load_base(str(tiny_folder(name))), settings({"language": "dora", "projector": "lora"}), 0)
