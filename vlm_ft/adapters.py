@@ -29,7 +29,7 @@ class Provenance(Strict):
     """What the adapter was trained on."""
 
     data: tuple[str, ...] = Field(description="the sources, as the recipe names them")
-    data_fingerprint: str = Field(description="sha256 over the ids and answers of the training examples")
+    data_fingerprint: str = Field(description="sha256 over the ids, answers, texts and photos of the training examples")
     counts: dict[str, int] = Field(description="examples a role")
     synthetic: bool = Field(description="whether it learned from procedural drawings or texts")
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from vlm_ft.adapters import ADAPTER, CARD
+from vlm_ft.data.contents import Changes
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.recipe import Recipe, load_recipe
 
@@ -113,8 +114,8 @@ class Run:
             raise DataError(
                 self.data, f"not a JSON object ({error})", "restore it, or train in another --out"
             ) from error
-        if differences := _data_differences(before, fingerprints):
-            problem = f"the data have changed since the run began: {'; '.join(differences)}"
+        if changes := Changes.between(before, fingerprints):
+            problem = f"the data have changed since the run began: {changes}"
             raise DataError(self.folder, problem, "restore them, or train in another --out")
 
     def _write_recipe(self, recipe: Recipe) -> None:
@@ -140,17 +141,3 @@ def _first_difference(kept: Any, given: Any, key: str = "") -> str:
         inner = (_first_difference(*pair, f"{key}.{place}") for place, pair in enumerate(zip(kept, given, strict=True)))
         return next(filter(None, inner), "")
     return "" if kept == given else f"{key[1:]} was {kept!r}, and is {given!r} now"
-
-
-def _data_differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Changed, removed and added examples: how many, and the first three ids of each."""
-    found = {
-        "changed": [name for name in before if name in now and before[name] != now[name]],
-        "removed": [name for name in before if name not in now],
-        "added": [name for name in now if name not in before],
-    }
-    return [
-        f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-        for what, names in found.items()
-        if names
-    ]

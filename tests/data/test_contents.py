@@ -38,7 +38,7 @@ def test_a_set_that_only_moved_has_not_changed(tmp_path: Path) -> None:
     fingerprint = before.fingerprint
     os.utime(tmp_path / "set" / PHOTO, (0, 0))
     after = load(moved(tmp_path / "set", tmp_path / "elsewhere"))
-    assert not after.changes(before.contents)
+    assert not Changes.between(before.contents, after.contents)
     assert after.fingerprint == fingerprint
 
 
@@ -48,7 +48,7 @@ def test_a_photo_that_was_edited_is_named(place: int, tmp_path: Path) -> None:
     before = load(made)
     fingerprint = before.fingerprint
     altered(tmp_path / "set" / PHOTO, place)
-    changes = load(made).changes(before.contents)
+    changes = Changes.between(before.contents, load(made).contents)
     assert (changes.changed, changes.added, changes.removed) == (("train/dent/traindent3",), (), ())
     assert load(made).fingerprint != fingerprint
 
@@ -57,7 +57,7 @@ def test_what_came_and_went_is_named(tmp_path: Path) -> None:
     made = photos(tmp_path / "set")
     before = load(made).contents
     (tmp_path / "set" / PHOTO).rename(tmp_path / "set/train/scratch/late.jpg")
-    changes = load(made).changes(before)
+    changes = Changes.between(before, load(made).contents)
     assert str(changes) == "1 added (train/scratch/late), 1 removed (train/dent/traindent3)"
 
 

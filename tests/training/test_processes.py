@@ -45,7 +45,13 @@ def test_the_first_process_alone_writes(recipe_of: Callable[..., Recipe], tmp_pa
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
     done = subprocess.run(
         [*launch, "--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", str(script), file, out],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": SOURCE},
+        env={
+            **os.environ,
+            "ACCELERATE_USE_CPU": "true",
+            "GLOO_SOCKET_IFNAME": "lo",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": SOURCE,
+        },
         capture_output=True,
         text=True,
         timeout=200,

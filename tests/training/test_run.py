@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -298,3 +299,19 @@ def test_an_evaluation_leaves_the_gradients_of_a_quantized_base(recipe_of: Recip
             model(**batch)
     for name, gradient in gradients[0].items():
         assert torch.equal(gradients[1][name], gradient), name
+
+
+def test_a_run_does_not_resume_on_changed_data(
+    recipe_of: Recipes, drawings: Path, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = tmp_path / "set"
+    shutil.copytree(drawings, copied)
+    recipe, out = recipe_of("llava_siglip_qwen2", data=[{"path": str(copied)}]), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "ShowProgress", lambda console: KillAt(1))
+        with pytest.raises(KilledError):
+            train(recipe, out, console=quiet)
+    photo = min((copied / "JPEGImages").glob("*.png"))
+    shutil.copy(max((copied / "JPEGImages").glob("*.png")), photo)
+    with pytest.raises(DataError, match=rf"data have changed since the run began: 1 changed .*{photo.stem}"):
+        train(recipe, out, resume=True, console=quiet)

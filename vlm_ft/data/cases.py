@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import compress
@@ -20,7 +20,7 @@ from vlm_ft.answers.kinds import Choice, Flag, Items, Kind
 from vlm_ft.answers.observation import Observation
 from vlm_ft.answers.task import CHOSEN, Task, Values, judged_replies
 from vlm_ft.data.augmentation import check_augmentation
-from vlm_ft.data.contents import Changes, contents
+from vlm_ft.data.contents import contents
 from vlm_ft.data.splits import assign, group_of, unmet
 from vlm_ft.data.subsets import nested
 from vlm_ft.data.tiles import boxes_only, lengthened, require_boxes, tiles_of, whole_values
@@ -86,15 +86,11 @@ class Dataset:
     def contents(self) -> dict[str, str]:
         """Example id -> a hash of what it is, of all roles, as the files are when this is first read.
 
-        A run keeps it, and asks for `changes` when it resumes.
+        A run keeps it, and compares it when it resumes.
         """
         return contents(
             (case.example, [case.values, *map(asdict, case.replies)]) for cases in self.cases.values() for case in cases
         )
-
-    def changes(self, earlier: Mapping[str, str]) -> Changes:
-        """What differs from the `contents` of an earlier reading."""
-        return Changes.between(earlier, self.contents)
 
     @property
     def fingerprint(self) -> str:

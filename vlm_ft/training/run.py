@@ -40,6 +40,8 @@ def train(
     with run.claimed(recipe, resume=resume) if process.is_main_process else nullcontext():
         with process.main_process_first():
             prepared = prepare(recipe, run.splits, check=check and not resume)
+        if process.is_main_process:
+            run.check_data(prepared.dataset.contents)
         announce(recipe, prepared, console)
         settled = _plan(recipe, prepared, run, resume, console)
     folder, seen, history = _trained(recipe, prepared, settled, run, resume, console)
