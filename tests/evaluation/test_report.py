@@ -47,6 +47,14 @@ def test_files_are_written_and_follow_from_the_json(defects: Evaluation, tmp_pat
     assert (folder / "evaluation.html").read_text() == html(read)
 
 
+def test_half_a_surrogate_pair_does_not_lose_the_evaluation(tmp_path: Path) -> None:
+    cases = clause_cases()
+    broken = answered({**cases[0].values, "summary": "\ud800"})
+    write(evaluate(Told(form_of("legal_documents", cases), lambda request: broken), "made", cases), tmp_path)
+    read = Evaluation.model_validate_json((tmp_path / "evaluation.json").read_text())
+    assert read.cases[0].answers["adapter"].prediction.values["summary"] == "?"
+
+
 def test_page_needs_nothing_from_outside(defects: Evaluation) -> None:
     page = html(defects)
     own = re.sub(r'src="data:image/jpeg;base64,[\w+/=]*"', "", page)

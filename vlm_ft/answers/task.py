@@ -11,7 +11,7 @@ from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import Answer, Choice, FieldSpec, Integer, Items, fields_of
 
 NOTHING = "none"
-"""The kind of what was looked at and shows nothing of note."""
+"""The kind of what was examined and shows nothing of note."""
 
 CHOSEN = "chosen"
 """The column of a preference pair's better reply."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +35,12 @@ def write(evaluation: Evaluation, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, text in (
-        ("json", evaluation.model_dump_json(indent=1) + "\n"),
+        ("json", json.dumps(evaluation.model_dump(), indent=1, ensure_ascii=False) + "\n"),
         ("md", markdown(evaluation)),
         ("html", html(evaluation)),
     ):
-        (folder / f"evaluation.{suffix}").write_text(text, encoding="utf-8")
+        # a model can write half of a surrogate pair
+        (folder / f"evaluation.{suffix}").write_text(text, encoding="utf-8", errors="replace")
 
 
 def markdown(evaluation: Evaluation) -> str:
@@ -171,7 +174,7 @@ class ClassTable:
 
 def class_table(field: FieldSpec, cases: Sequence[CaseRow], system: str = ADAPTER) -> ClassTable:
     """Classes in the order of the form, then any others that were answered; failed cases are in "(no answer)"."""
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import precision_recall_fscore_support
 
     stated = [row for row in cases if field.name in row.truth]
     true = [_text(row.truth[field.name]) for row in stated]
@@ -180,7 +183,8 @@ def class_table(field: FieldSpec, cases: Sequence[CaseRow], system: str = ADAPTE
     used = {*true, *given}
     columns = [name for name in known if name in used] + sorted(used - {*known, NO_ANSWER})
     columns += [NO_ANSWER] if NO_ANSWER in used else []
-    matrix = confusion_matrix(true, given, labels=columns).tolist()
+    pairs = Counter(zip(true, given, strict=True))
+    matrix = [[pairs[name, column] for column in columns] for name in columns]
     shares = zip(*precision_recall_fscore_support(true, given, labels=columns, zero_division=0), strict=True)
     rows = (
         ClassRow(name, sum(counts), tuple((count, count / sum(counts)) for count in counts), *map(float, three))
