@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,10 @@ from datasets_vision.example import Example
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Answer, Box, Item
 from vlm_ft.answers.task import Task
+from vlm_ft.bases.reader import open_reader
+from vlm_ft.conversation import Conversation
 from vlm_ft.data.cases import Case
-from vlm_ft.training.collate import Collator
+from vlm_ft.training.collate import SPARE, Collator
 
 SQUARE = (300, 200, 600, 450)
 
@@ -50,6 +53,20 @@ def form() -> Form:
     return Form.of(Task(name="spots", title="Spots", answer=Located, instruction="Find the spot.", sample=sample))
 
 
+@pytest.fixture(scope="module")
+def conversation(tiny_folder: Callable[[str], Path]) -> Conversation:
+    return Conversation(open_reader(str(tiny_folder("qwen3_vl"))))
+
+
+def test_a_large_photo_is_shrunk_before_it_is_augmented(
+    tiny_folder: Callable[[str], Path], case: Case, form: Form
+) -> None:
+    reader = open_reader(str(tiny_folder("llava_siglip_qwen2")))
+    collator = Collator(Conversation(reader), form, [case], "light")
+    (photo, _) = collator.rows(0)[0].images
+    assert photo.width * photo.height <= SPARE * reader.most_pixels < 200 * 120
+
+
 def seen(image: Image.Image) -> list[float]:
     """Where the white is, 0..1000."""
     bright = np.asarray(image)[..., 0] > np.asarray(image).max() / 2
@@ -60,8 +77,10 @@ def seen(image: Image.Image) -> list[float]:
 
 
 @pytest.mark.parametrize("preset", ["light", "flips", "surfaces"])
-def test_a_pair_is_drawn_alike_and_every_box_follows(case: Case, form: Form, preset: str) -> None:
-    collator = Collator(None, form, [case], preset, seed=3)
+def test_a_pair_is_drawn_alike_and_every_box_follows(
+    conversation: Conversation, case: Case, form: Form, preset: str
+) -> None:
+    collator = Collator(conversation, form, [case], preset, seed=3)
     for epoch in range(6):
         collator.epoch = epoch
         row = collator.rows(0)[0]
@@ -73,8 +92,8 @@ def test_a_pair_is_drawn_alike_and_every_box_follows(case: Case, form: Form, pre
     assert case.values["main"] == list(SQUARE)
 
 
-def test_an_epoch_draws_the_same_again_and_another_does_not(case: Case, form: Form) -> None:
-    first, second = Collator(None, form, [case], "flips"), Collator(None, form, [case], "flips")
+def test_an_epoch_draws_the_same_again_and_another_does_not(conversation: Conversation, case: Case, form: Form) -> None:
+    first, second = Collator(conversation, form, [case], "flips"), Collator(conversation, form, [case], "flips")
     assert first.rows(0)[0].target == second.rows(0)[0].target
     targets = set()
     for first.epoch in range(8):
@@ -82,7 +101,7 @@ def test_an_epoch_draws_the_same_again_and_another_does_not(case: Case, form: Fo
     assert len(targets) > 3
 
 
-def test_without_augmentation_the_files_are_handed_on(case: Case, form: Form) -> None:
-    row = Collator(None, form, [case]).rows(0)[0]
+def test_without_augmentation_the_files_are_handed_on(conversation: Conversation, case: Case, form: Form) -> None:
+    row = Collator(conversation, form, [case]).rows(0)[0]
     assert row.images == case.example.images
     assert form.parse(row.target) == case.values

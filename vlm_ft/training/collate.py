@@ -19,6 +19,9 @@ from vlm_ft.data.cases import Case
 from vlm_ft.training.methods import Method
 from vlm_ft.training.methods.sft import SFT
 
+SPARE = 4
+"""A photo is decoded at so many times the pixels that the base sees of it: a crop keeps at least a quarter."""
+
 
 class Collator:
     """Turns ``[{"index": i}, ...]`` into one supervised batch.
@@ -49,7 +52,10 @@ class Collator:
         images: tuple[Picture | Image, ...] = case.example.images
         values = case.values
         if self.preset != "none" and images:
-            images, values = self._augmented([open_image(picture) for picture in case.example.images], values, index)
+            photos = [
+                open_image(picture, largest=self._largest) for picture in images if not isinstance(picture, Image)
+            ]
+            images, values = self._augmented(photos, values, index)
         return self.method.rows(self.form, case, images, values)
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
