@@ -52,9 +52,8 @@ class Collator:
         images: tuple[Picture | Image, ...] = case.example.images
         values = case.values
         if self.preset != "none" and images:
-            photos = [
-                open_image(picture, largest=self._largest) for picture in images if not isinstance(picture, Image)
-            ]
+            largest = SPARE * (self.conversation.reader.most_pixels or 0) or None
+            photos = [open_image(picture, largest=largest) for picture in case.example.images]
             images, values = self._augmented(photos, values, index)
         return self.method.rows(self.form, case, images, values)
 
