@@ -23,7 +23,7 @@ class Run:
 
     recipe.yaml     what the recipe sets, without the defaults
     splits.jsonl    the role of each group of examples
-    data.json       the fingerprint of each example
+    data.json       a hash of each example
     plan.json       the number of steps, settled once
     checkpoints/    the trainer's own
     loss.png        the curve
@@ -100,13 +100,13 @@ class Run:
                     self.folder.rmdir()
             raise
 
-    def check_data(self, fingerprints: Mapping[str, str]) -> None:
-        """Write down the fingerprint of each example, by id; where that was done, compare.
+    def check_data(self, contents: Mapping[str, str]) -> None:
+        """Write down the hash of each example, by id (`Dataset.contents`), or compare with what was written.
 
         Raises `DataError` with the first examples that were changed, removed or added since.
         """
         if not self.data.exists():
-            self.data.write_text(json.dumps(dict(fingerprints), indent=0, ensure_ascii=False), encoding="utf-8")
+            self.data.write_text(json.dumps(dict(contents), indent=0, ensure_ascii=False), encoding="utf-8")
             return
         try:
             before: dict[str, str] = dict(json.loads(self.data.read_text(encoding="utf-8")))
@@ -114,7 +114,7 @@ class Run:
             raise DataError(
                 self.data, f"not a JSON object ({error})", "restore it, or train in another --out"
             ) from error
-        if changes := Changes.between(before, fingerprints):
+        if changes := Changes.between(before, contents):
             problem = f"the data have changed since the run began: {changes}"
             raise DataError(self.folder, problem, "restore them, or train in another --out")
 
