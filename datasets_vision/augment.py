@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import BOX_SCALE, LabelledObject, normalised_box, photo_of
@@ -88,14 +88,6 @@ def steps_of(preset: str) -> tuple[Step, ...]:
     if preset not in AUGMENTATIONS:
         raise DataError("", f"augmentation {preset!r} is not known", nearest(preset, AUGMENTATIONS))
     return AUGMENTATIONS[preset]
-
-
-def flips_of(preset: str) -> Literal["none", "horizontal", "both"]:
-    """The flips among a preset's steps: what a rival that flips by itself may do, too."""
-    names = {name for name, _ in steps_of(preset)}
-    if "VerticalFlip" in names:
-        return "both"
-    return "horizontal" if "HorizontalFlip" in names else "none"
 
 
 def broken_word(preset: str, labels: Iterable[str]) -> tuple[str, str] | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets_vision.augment import AUGMENTATIONS, augment, augment_together, broken_word, flips_of, safe_presets
+from datasets_vision.augment import AUGMENTATIONS, augment, augment_together, broken_word, safe_presets
 from datasets_vision.example import LabelledObject
 from vlm_ft.errors import DataError
 
@@ -152,12 +152,6 @@ def test_scans_keep_their_sides_and_nearly_their_grey():
         assert drawn[20:60, 10:30].mean() > drawn[20:60, 50:70].mean() + 50
         assert abs(drawn[20:60, 10:30].mean() - 160) < 26
         assert abs(drawn[20:60, 50:70].mean() - 80) < 26
-
-
-@pytest.mark.parametrize("preset", AUGMENTATIONS)
-def test_a_presets_flips_are_told(preset):
-    expected = "both" if preset in TURNING else "horizontal" if preset in MIRRORING else "none"
-    assert flips_of(preset) == expected
 
 
 @pytest.mark.parametrize("preset", AUGMENTATIONS)
