@@ -66,7 +66,7 @@ def test_a_curve_goes_on_where_it_stopped(
     assert accuracy.doubts
     assert found.main == ("kind.macro_f1",)
     assert curves.LearningCurve.model_validate_json((out / "learning_curve.json").read_text()) == found
-    assert "foretold" in (out / "learning_curve.md").read_text()
+    assert "predicted" in (out / "learning_curve.md").read_text()
     assert (out / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
     with pytest.raises(RecipeError, match=r"learning_rate was 0\.005, and is 0\.5 now"):

@@ -24,17 +24,17 @@ def law(size: float, floor: float, scale: float, exponent: float) -> float:
 @pytest.mark.parametrize(("floor", "scale", "exponent"), [(0.05, 2.0, 0.5), (0.0, 0.9, 0.3), (0.1, 4.0, 0.8)])
 def test_the_law_that_made_the_points_is_found(floor, scale, exponent):
     made = points([law(size, floor, scale, exponent) for size in SIZES], width=0.002)
-    foretold = PowerLaw.of(made).at(1600)
-    assert foretold.value == pytest.approx(law(1600, floor, scale, exponent), abs=0.01)
-    assert foretold.low <= foretold.value <= foretold.high
+    predicted = PowerLaw.of(made).at(1600)
+    assert predicted.value == pytest.approx(law(1600, floor, scale, exponent), abs=0.01)
+    assert predicted.low <= predicted.value <= predicted.high
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     generator, held = np.random.default_rng(0), 0
     for trial in range(60):
         noisy = [law(size, 0.05, 2.0, 0.5) + generator.normal(0, 0.01) for size in SIZES]
-        foretold = PowerLaw.of(points(noisy), seed=trial).at(800)
-        held += foretold.low <= law(800, 0.05, 2.0, 0.5) <= foretold.high
+        predicted = PowerLaw.of(points(noisy), seed=trial).at(800)
+        held += predicted.low <= law(800, 0.05, 2.0, 0.5) <= predicted.high
     assert held / 60 > 0.85  # of 0.95: the fit has bounds, and sixty trials have their own chance
 
 

@@ -17,7 +17,7 @@ from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER
 from vlm_ft.evaluation.results import MAIN
 from vlm_ft.evaluation.rivals import MAJORITY
-from vlm_ft.experiments.power_law import Foretold, Needed, Point, PowerLaw, doubts
+from vlm_ft.experiments.power_law import Forecast, Needed, Point, PowerLaw, doubts
 from vlm_ft.experiments.trial import Trial, trial
 from vlm_ft.recipe import load_recipe
 from vlm_ft.runs import Run
@@ -25,7 +25,7 @@ from vlm_ft.runs import Run
 SIZES = (25, 50, 100, 200)
 RESULTS = "learning_curve"
 AHEAD = (2, 4)
-"""Times all examples: where the curve looks to."""
+"""Times all examples: how far the curve is extrapolated."""
 
 
 class FieldCurve(Strict):
@@ -35,7 +35,7 @@ class FieldCurve(Strict):
     metric: str
     lower_is_better: bool
     points: tuple[Point, ...]
-    forecast: tuple[Foretold, ...]
+    forecast: tuple[Forecast, ...]
     needed: Needed | None = None
     doubts: tuple[str, ...]
 
@@ -65,11 +65,11 @@ def learning_curve(
     target: float | None = None,
     settings: Sequence[str] = (),
 ) -> LearningCurve:
-    """Train on nested subsets of these sizes and on all, test each on the same `test`, draw and foretell.
+    """Train on nested subsets of these sizes and on all, test each on the same `test`, draw and predict.
 
-    Writes ``learning_curve.json``, ``.md`` and ``.png`` to `out`, and a run folder a training; what is finished
-    there is kept. `repeats`: trainings a size, each with a subset and a seed of its own. `target`: for it, the
-    number of examples is foretold. Raises `RecipeError` where `out` holds trainings of another recipe.
+    Writes ``learning_curve.json``, ``.md`` and ``.png`` to `out`, and a run folder per training; what is finished
+    there is kept. `repeats`: trainings per size, each with its own subset and seed. `target`: a
+    figure whose number of examples is predicted. Raises `RecipeError` where `out` holds trainings of another recipe.
     """
     base = load_recipe(recipe, settings)
     dataset = load(base, Run(out).splits)
@@ -78,8 +78,8 @@ def learning_curve(
     most = dataset.counts["train"]
     counts = [size for size in sorted(set(sizes)) if size < most]
     if left := sorted(set(sizes) - set(counts)):
-        told = ", ".join(map(str, left))
-        console.print(f"sizes left out: {told}; there are {most} training examples, and all are a size", markup=False)
+        listed = ", ".join(map(str, left))
+        console.print(f"left out: {listed}; all {most} training examples are always one of the sizes", markup=False)
     trained: list[list[Trial]] = []
     for size in [*counts, None]:
         runs = [_point(recipe, out, settings, size, repeat, console) for repeat in range(repeats)]
@@ -96,7 +96,7 @@ def learning_curve(
     (out / f"{RESULTS}.md").write_text(markdown(curve), encoding="utf-8")
     draw(curve, out / f"{RESULTS}.png")
     console.print(_table(curve))
-    for line in _told(curve):
+    for line in _verdicts(curve):
         console.print(line, markup=False)
     console.print(f"{out / RESULTS}.png: the curve", markup=False)
     return curve
@@ -161,7 +161,7 @@ def _metrics(trial: Trial, system: str) -> dict[tuple[str, str], Metric]:
 
 
 def draw(curve: LearningCurve, path: Path) -> None:
-    """The main figure of each field over the examples (log), with intervals, the fit and its band, as a PNG."""
+    """The main figure of each field over the examples (log), with intervals, the fit and its band; writes a PNG."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -176,11 +176,11 @@ def draw(curve: LearningCurve, path: Path) -> None:
         if entry.forecast:
             law = PowerLaw.of(entry.points, entry.lower_is_better)
             ahead = [law.at(int(n)) for n in np.geomspace(sizes[0], entry.forecast[-1].examples, 60)]
-            told = [point.examples for point in ahead]
+            examples = [point.examples for point in ahead]
             axes.plot(
-                told, [p.value for p in ahead], label="power law" + (" (not to be trusted)" if entry.doubts else "")
+                examples, [p.value for p in ahead], label="power law" + (" (not reliable)" if entry.doubts else "")
             )
-            axes.fill_between(told, [p.low for p in ahead], [p.high for p in ahead], alpha=0.15)
+            axes.fill_between(examples, [p.low for p in ahead], [p.high for p in ahead], alpha=0.15)
             axes.axvline(sizes[-1], color="grey", linewidth=0.8, linestyle=":")
         if entry.points[-1].majority is not None:
             axes.axhline(entry.points[-1].majority, color="black", linewidth=0.8, linestyle="--", label="majority")
@@ -194,13 +194,13 @@ def markdown(curve: LearningCurve) -> str:
     """The figures as a page."""
     roles = ", ".join(f"{role} {count}" for role, count in curve.counts.items())
     lines = [f"# Learning curve: {curve.recipe}", "", f"Examples: {roles}. The same `tune` and `test` at every size; "]
-    lines[-1] += f"subsets are nested, whole groups; {curve.repeats} training(s) a size. Intervals are of 95 %."
+    lines[-1] += f"subsets are nested, whole groups; {curve.repeats} training(s) per size. Intervals are of 95 %."
     lines += ["", f"![curve]({RESULTS}.png)", ""]
     for entry in curve.curves:
         lines += [f"## {entry.name}" + (" (lower is better)" if entry.lower_is_better else ""), ""]
         lines += ["| training examples | figure | interval | |", "| ---: | ---: | --- | --- |"]
         lines += [f"| {p.examples} | {p.value:.3f} | {p.low:.3f} to {p.high:.3f} | measured |" for p in entry.points]
-        lines += [f"| {p.examples} | {p.value:.3f} | {p.low:.3f} to {p.high:.3f} | foretold |" for p in entry.forecast]
+        lines += [f"| {p.examples} | {p.value:.3f} | {p.low:.3f} to {p.high:.3f} | predicted |" for p in entry.forecast]
         lines += ["", _verdict(entry), ""]
     return "\n".join(lines)
 
@@ -208,15 +208,15 @@ def markdown(curve: LearningCurve) -> str:
 def _table(curve: LearningCurve) -> Table:
     table = Table("field", "metric", "examples", "figure", "95 %", "")
     for entry in curve.curves:
-        for told, points in (("", entry.points), ("foretold", entry.forecast)):
+        for source, points in (("", entry.points), ("predicted", entry.forecast)):
             for p in points:
                 table.add_row(
-                    entry.field, entry.metric, str(p.examples), f"{p.value:.3f}", f"{p.low:.2f} to {p.high:.2f}", told
+                    entry.field, entry.metric, str(p.examples), f"{p.value:.3f}", f"{p.low:.2f} to {p.high:.2f}", source
                 )
     return table
 
 
-def _told(curve: LearningCurve) -> list[str]:
+def _verdicts(curve: LearningCurve) -> list[str]:
     return [f"{entry.name}: {_verdict(entry)}" for entry in curve.curves if entry.name in curve.main]
 
 
@@ -226,7 +226,7 @@ def _verdict(entry: FieldCurve) -> str:
     if entry.forecast:
         ahead = entry.forecast[0]
         interval = f"{ahead.low:.3f} to {ahead.high:.3f}"
-        parts.append(f"With {ahead.examples} examples the curve foretells {ahead.value:.3f} ({interval}).")
+        parts.append(f"With {ahead.examples} examples the curve predicts {ahead.value:.3f} ({interval}).")
     if entry.needed is not None:
         parts.append(_needed(entry.needed))
     if entry.doubts:
@@ -236,6 +236,6 @@ def _verdict(entry: FieldCurve) -> str:
 
 def _needed(needed: Needed) -> str:
     if needed.examples is None:
-        return f"{needed.target:g} is not within the curve's reach."
+        return f"{needed.target:g} is beyond what the curve reaches."
     low, high = needed.low or "?", needed.high or "any number"
     return f"{needed.target:g} takes about {needed.examples} examples (80 %: {low} to {high})."

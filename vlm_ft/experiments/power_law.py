@@ -18,7 +18,7 @@ from vlm_ft.answers.kinds import Strict
 LEAST_POINTS = 4
 LEAST_TESTED = 50
 WIDEST = 0.25
-"""Of an interval at twice the examples: a wider one tells nothing, on a figure of 0..1."""
+"""Of an interval at twice the examples: a wider one says little about a figure of 0..1."""
 
 _EXPONENTS = np.linspace(0.05, 2.0, 79)
 
@@ -36,7 +36,7 @@ class Point(Strict):
     majority: float | None = None
 
 
-class Foretold(Strict):
+class Forecast(Strict):
     """The figure at so many examples, with a 95 % interval."""
 
     examples: int
@@ -46,7 +46,7 @@ class Foretold(Strict):
 
 
 class Needed(Strict):
-    """Examples for a target, with an 80 % interval; None: the curve does not get there."""
+    """Examples for a target, with an 80 % interval; None: the curve does not reach it."""
 
     target: float
     examples: int | None
@@ -76,16 +76,16 @@ class PowerLaw:
         floor, scale, exponent = _fitted(sizes, np.vstack([errors, np.clip(draws, 0, None)]), 1 / spread**2)
         return cls(floor, scale, exponent, lower_is_better)
 
-    def at(self, examples: int) -> Foretold:
-        """The figure that the curve foretells."""
+    def at(self, examples: int) -> Forecast:
+        """The figure that the curve predicts."""
         error = self.floor + self.scale * float(examples) ** -self.exponent
         values = error if self.lower_is_better else np.clip(1 - error, 0, 1)
         low, high = np.quantile(values[1:], INTERVAL)
         value = float(values[0])
-        return Foretold(examples=examples, value=value, low=min(value, float(low)), high=max(value, float(high)))
+        return Forecast(examples=examples, value=value, low=min(value, float(low)), high=max(value, float(high)))
 
     def needed(self, target: float) -> Needed:
-        """How many examples the curve needs for a target; bounds that are beyond 1e9 are None."""
+        """How many examples the curve needs for a target; bounds that are above 1e9 are None."""
         left = (target if self.lower_is_better else 1 - target) - self.floor
         reached = (left > 0) & (self.scale > 0)
         power = np.log(self.scale, where=reached, out=np.zeros_like(left))
@@ -98,12 +98,12 @@ class PowerLaw:
 
 
 def doubts(points: Sequence[Point], lower_is_better: bool = False, seed: int = 0) -> tuple[str, ...]:
-    """Why the curve through these points cannot be trusted beyond them; () where nothing speaks against it."""
+    """Reasons not to trust the curve beyond its points; () if there are none."""
     found: list[str] = []
     if len(points) < LEAST_POINTS:
         return (f"{len(points)} points; a power law has three unknowns, so at least {LEAST_POINTS} are needed",)
     if points[-1].tested < LEAST_TESTED:
-        found.append(f"{points[-1].tested} test examples; fewer than {LEAST_TESTED} leave every figure to chance")
+        found.append(f"{points[-1].tested} test examples; fewer than {LEAST_TESTED} leave too much to chance")
     sign = -1.0 if lower_is_better else 1.0
     gain = sign * (points[-1].value - points[0].value)
     if gain <= 2 * float(np.hypot(*_spread([points[0], points[-1]]))):
@@ -123,13 +123,13 @@ def doubts(points: Sequence[Point], lower_is_better: bool = False, seed: int = 0
 
 
 def _missed(points: Sequence[Point], lower_is_better: bool, seed: int) -> list[str]:
-    """The trial: fitted on all points but the last, does it foretell the last?"""
+    """The trial: fitted on all points but the last, does it predict the last?"""
     last = points[-1]
-    foretold = PowerLaw.of(points[:-1], lower_is_better, seed).at(last.examples)
-    if foretold.low <= last.high and last.low <= foretold.high:
+    predicted = PowerLaw.of(points[:-1], lower_is_better, seed).at(last.examples)
+    if predicted.low <= last.high and last.low <= predicted.high:
         return []
     return [
-        f"fitted without the last point, it foretells {foretold.value:.3f} [{foretold.low:.3f}, {foretold.high:.3f}] "
+        f"fitted without the last point, it predicts {predicted.value:.3f} [{predicted.low:.3f}, {predicted.high:.3f}] "
         f"there; measured: {last.value:.3f}"
     ]
 

@@ -151,14 +151,19 @@ def rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     """What is compared, of how many, whole, tiled."""
     whole, tiled = comparison.ways[WHOLE], comparison.ways[TILED]
     found = [
-        (f"{one.field or 'answer'} {one.name}", str(one.count), _told(one.value, one), _told(other.value, other))
+        (
+            f"{one.field or 'answer'} {one.name}",
+            str(one.count),
+            _interval(one.value, one),
+            _interval(other.value, other),
+        )
         for one, other in zip(whole.figures, tiled.figures, strict=True)
     ]
     for title, part in (("recall", "coco"), ("recall", "quantiles"), ("recall in any name", "unnamed")):
         for one, other in zip(getattr(whole, part), getattr(tiled, part), strict=True):
             high = "" if one.high_area is None else f" to {one.high_area:.0f}"
             name = f"{title}, {one.name} ({one.low_area:.0f}{high} px²)"
-            found.append((name, str(one.objects), _told(one.recall, one), _told(other.recall, other)))
+            found.append((name, str(one.objects), _interval(one.recall, one), _interval(other.recall, other)))
     found.append(("seconds a photo", str(comparison.photos), f"{whole.seconds:.2f}", f"{tiled.seconds:.2f}"))
     return found
 
@@ -179,7 +184,7 @@ def markdown(comparison: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _told(value: float | None, interval: Metric | AreaRecall) -> str:
+def _interval(value: float | None, interval: Metric | AreaRecall) -> str:
     if value is None or interval.low is None or interval.high is None:
         return "-"
     return f"{value:.3f} [{interval.low:.2f}, {interval.high:.2f}]"
