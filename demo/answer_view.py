@@ -75,7 +75,7 @@ def raw_view(prediction: Prediction, notice: str = "") -> str:
 def _decision(prediction: Prediction) -> str:
     if prediction.decision == "answer":
         return ""
-    return '<p class="banner ask"><strong>Ask a person.</strong> This answer must not stand on its own.</p>'
+    return '<p class="banner ask"><strong>Ask a person.</strong> Do not rely on this answer alone.</p>'
 
 
 def _visible(field: FieldSpec, photos: int) -> FieldSpec:

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 TITLE = "Photo assessor"
-LEAD = (
-    "Give photos or a text. The adapter that you choose answers in fixed fields, and says where a person must decide."
-)
+LEAD = "Upload photos or enter a text. The adapter fills in a fixed form, and says when a person must decide."
 NO_ADAPTER = "No adapter is loaded; train one with vlm-ft train, then start the app with it."
 LARGEST_UPLOAD = "200mb"  # of one file: a scan of many frames
 UPLOADS_KEPT = (600, 3600)  # seconds: how often uploads are deleted, and from what age
@@ -119,7 +117,7 @@ def assess(
         return [], message_view(str(error), card.notice), ""
     except Exception:  # the page stays usable; the log has the details
         log.exception("assessing with adapter %r failed", adapter)
-        message = "Something went wrong on the server; its log has the details. Try again, or inform the operator."
+        message = "Something went wrong on the server; details are in its log. Try again, or contact the operator."
         return [], message_view(message, card.notice), ""
     placed = marks(card.form, prediction, len(case))
     shown = [drawn(photo.image, [mark for mark in placed if mark.photo == place]) for place, photo in enumerate(case)]

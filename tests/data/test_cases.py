@@ -124,7 +124,7 @@ def test_a_case_keeps_the_replies_that_people_judged(
 
 def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     rows = ["One.\taudit\tlow\tyes"]
-    with pytest.raises(DataError, match="no example is left for training"):
+    with pytest.raises(DataError, match="no example remains for training"):
         load(legal(table(tmp_path / "set", rows), splits={"train": 1e-9, "test": 1.0}))
 
 

@@ -37,7 +37,7 @@ def test_a_setting_without_effect_is_reported(tmp_path: Path, settings: dict[str
 
 
 def test_a_fold_without_examples_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="fold 0 of 999 holds no example; give fewer"):
+    with pytest.raises(DataError, match="fold 0 of 999 is empty; use fewer folds"):
         load(recipe(tmp_path, splits={"folds": 999}))
 
 
@@ -45,7 +45,7 @@ def test_a_fold_without_examples_is_refused(tmp_path: Path) -> None:
     ("out", "server", "model", "problem"),
     [
         ("a.md", None, "", "is one of the manuals, and would be lost"),
-        ("rows.jsonl", None, "some", "there is no server to ask"),
+        ("rows.jsonl", None, "some", "needs a server"),
         ("rows.jsonl", "http://a b", "some", "no http:// or https:// address"),
         ("rows.jsonl", "http://[::1", "some", "no http:// or https:// address"),
         ("rows.jsonl", "http://x:99999/v1", "some", "no http:// or https:// address"),
@@ -63,7 +63,7 @@ def test_manuals_are_kept_and_servers_are_addresses(
 
 
 def test_a_key_without_a_server_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no server to send it to"):
+    with pytest.raises(DataError, match="needs a server"):
         list(chatbot_rows(tmp_path, tmp_path / "rows.jsonl", None, "", "MY_KEY", 1200, 600))
 
 

@@ -109,7 +109,7 @@ def test_another_adapter_cannot_resume(defects: Any, photos: Path, tmp_path: Pat
     score_folder(defects, "trial", photos, out)
     card = defects.cards["trial"]
     defects.cards = {"trial": card.model_copy(update={"training": {"steps": 9}})}
-    with pytest.raises(AdapterError, match="give another output file, or delete"):
+    with pytest.raises(AdapterError, match="choose another output file, or delete"):
         score_folder(defects, "trial", photos, out)
 
 
@@ -117,7 +117,7 @@ def test_another_folder_cannot_take_a_table(defects: Any, photos: Path, tmp_path
     out, moved = tmp_path / "out.csv", tmp_path / "moved"
     score_folder(defects, "trial", photos, out)
     before = out.read_bytes()
-    with pytest.raises(DataError, match=r"holds the answers to .*photos, not .*odd; give another output file"):
+    with pytest.raises(DataError, match=r"holds the answers to .*photos, not .*odd; choose another output file"):
         score_folder(defects, "trial", photos / "odd", out)
     assert out.read_bytes() == before
     photos.rename(moved)

@@ -114,7 +114,7 @@ def valid_box(box: tuple[int, int, int, int]) -> bool:
 
 
 def spanned_box(corners: list[int]) -> list[int]:
-    """The box that two corners in 0..1000 span, in whichever order they stand; at least one unit wide and high."""
+    """The box that two opposite corners in 0..1000 span, in either order; at least one unit wide and high."""
     (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])
     left, top = min(left, BOX_SCALE - 1), min(top, BOX_SCALE - 1)
     return [left, top, max(right, left + 1), max(bottom, top + 1)]

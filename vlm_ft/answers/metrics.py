@@ -83,8 +83,8 @@ def measure(
 
     Intervals are Wilson's for shares of examples (`valid`, `accuracy`, `exact`) and bias-corrected, accelerated
     bootstraps for the rest (see `intervals`), over whole groups where `groups` names them (Field & Welsh 2007,
-    cluster bootstrap); the group "" stands alone. The order of rows does not matter. Raises `ValueError` where
-    lengths differ.
+    cluster bootstrap); each example of the group "" is a cluster of its own. The order of rows does not matter.
+    Raises `ValueError` where lengths differ.
     """
     groups = [""] * len(truths) if groups is None else groups
     if not len(truths) == len(predictions) == len(groups):

@@ -18,7 +18,7 @@ Labelled = tuple[str, Iterable[str]]
 def check_augmentation(preset: str, form: Form, cases: Sequence[tuple[Example, Values]]) -> None:
     """Refuse a preset whose flips or turns would make a label of the form, or a text of these cases, untrue.
 
-    Texts that stand beside no image are not augmented, and are not looked at. Raises `DataError` for an unknown
+    Examples without an image are not augmented, and not checked. Raises `DataError` for an unknown
     preset, and for one that breaks a label, with the presets that do not.
     """
     if not steps_of(preset):

@@ -29,7 +29,7 @@ from vlm_ft.recipe import ROLES, Recipe, Role, Splits, Tiling, with_rates
 from vlm_ft.tasks import task_of
 
 LEARNED: tuple[Role, ...] = ("train", "tune")
-"""The roles that see a tiled photo by the tile; the others see it whole."""
+"""The roles in which a tiled photo is shown as tiles; in the others it is shown whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +200,9 @@ def _by_role(
 
 def _require_cases(name: str, splits: Splits, cases: dict[Role, tuple[Case, ...]]) -> None:
     if not cases["train"]:
-        raise DataError(f"recipe {name}", "no example is left for training", "check splits and data")
+        raise DataError(f"recipe {name}", "no example remains for training", "check splits and data")
     if splits.folds is not None and not cases["test"]:
-        raise DataError(f"recipe {name}", f"fold {splits.fold} of {splits.folds} holds no example", "give fewer")
+        raise DataError(f"recipe {name}", f"fold {splits.fold} of {splits.folds} is empty", "use fewer folds")
 
 
 def _idle(recipe: Recipe, examples: Sequence[Example]) -> Iterator[str]:

@@ -19,9 +19,9 @@ def chatbot_rows(
     """
     asked = None
     if server is None and model:
-        raise DataError(f"model {model!r}", "there is no server to ask", "add --server")
+        raise DataError(f"model {model!r}", "needs a server", "add --server")
     if server is None and key_env:
-        raise DataError(f"key in {key_env}", "there is no server to send it to", "add --server, or leave out --key-env")
+        raise DataError(f"key in {key_env}", "needs a server", "add --server, or leave out --key-env")
     if server is not None:
         if not model:
             raise DataError(f"server {server}", "no model named", "add --model")

@@ -34,7 +34,7 @@ def preview(recipe: Recipe, out: Path, count: int = 8, draws: int = 3, seed: int
     dataset = load(recipe)
     pictured = [case for case in dataset.cases["train"] if case.example.images]
     if not pictured:
-        raise DataError(f"recipe {recipe.name}", "none of its training examples has an image", "give data with images")
+        raise DataError(f"recipe {recipe.name}", "none of its training examples has an image", "use data with images")
     shown = [_shown(case) for case in _in_turn(pictured, dataset.form, count, seed)]
     with whole_file(out) as part:
         try:

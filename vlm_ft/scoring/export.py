@@ -61,9 +61,11 @@ def check_target(out: Path) -> None:
     if not out.parent.is_dir():
         raise DataError(out, f"no folder {out.parent}", "create it first")
     if out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise DataError(out, "cannot be written", "give a file in a folder that you may write to")
+        raise DataError(out, "cannot be written", "choose a folder that you may write to")
     if out.exists() and not ledger_path(out).exists():
-        raise DataError(out, f"exists, and has no {ledger_path(out).name}", "give another output file, or move it away")
+        raise DataError(
+            out, f"exists, and has no {ledger_path(out).name}", "choose another output file, or move it away"
+        )
 
 
 def columns(card: Card) -> tuple[Column, ...]:

@@ -111,7 +111,7 @@ class Ledger:
             raise AdapterError(
                 self._path,
                 f"holds answers of another adapter ({bound[0]} {bound[1]}, now {name} {identity})",
-                "give another output file, or delete this ledger and its table to score anew",
+                "choose another output file, or delete this ledger and its table to score anew",
             )
 
     def _bind_folder(self, folder: Path) -> None:
@@ -123,7 +123,7 @@ class Ledger:
                 self._db.execute("INSERT INTO folder VALUES (?)", (os.fsencode(folder),))
                 return
         if known != folder:
-            raise DataError(self._path, f"holds the answers to {known}, not {folder}", "give another output file")
+            raise DataError(self._path, f"holds the answers to {known}, not {folder}", "choose another output file")
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -131,6 +131,8 @@ class Ledger:
             yield
         except sqlite3.OperationalError as error:
             why = "another run writes it; wait for that one" if "locked" in str(error) else f"{error}"
-            raise DataError(self._path, f"{why}, or give another output file") from error
+            raise DataError(self._path, f"{why}, or choose another output file") from error
         except sqlite3.DatabaseError as error:
-            raise DataError(self._path, f"not a ledger ({error})", "delete it, or give another output file") from error
+            raise DataError(
+                self._path, f"not a ledger ({error})", "delete it, or choose another output file"
+            ) from error

@@ -86,10 +86,10 @@ def score_folder(
 
     An interrupted run resumes from `<out>.ledger`, whose rows are keyed by relative path and content, so an image is
     scored again only if its bytes have changed. The table covers the folder as it is now. With `by_case`, the photos
-    in each subfolder are one case with one row, under that folder's path; photos directly in `folder` stand alone.
-    The ledger is bound to the adapter's card, and to its tensors where `adapter_folder` is given. Raises `DataError`
-    for a target that cannot be written, a folder without images or a ledger in use, `AdapterError` for an unknown
-    adapter, one that reads text only, or a ledger of another adapter.
+    in each subfolder are one case with one row, under that folder's path; a photo directly in `folder` is a case of its
+    own. The ledger is bound to the adapter's card, and to its tensors where `adapter_folder` is given. Raises
+    `DataError` for a target that cannot be written, a folder without images or a ledger in use, `AdapterError` for an
+    unknown adapter, one that reads text only, or a ledger of another adapter.
     """
     card = _card(predictor, adapter)
     check_target(out)

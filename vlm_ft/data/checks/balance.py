@@ -11,7 +11,7 @@ from vlm_ft.data.checks.index import Index
 from vlm_ft.recipe import ROLES
 
 FEW = 5
-"""Training examples of a class; with fewer it is hardly learned."""
+"""A class with fewer training examples is hardly learned."""
 UNEVEN = 20
 """The commonest class of a field against the rarest, in training examples."""
 
@@ -33,7 +33,7 @@ def balance(index: Index) -> Iterator[Fault]:
     sizes = dict.fromkeys(ROLES, 0) | dict(index.rows("SELECT role, count(*) FROM placed GROUP BY role"))
     for field, words in classes(index).items():
         if len(words) == 1 and sum(next(iter(words.values())).values()) == index.items:
-            yield Fault("warning", field, f"always {next(iter(words))!r}", "nothing is learned of it: leave it out")
+            yield Fault("warning", field, f"always {next(iter(words))!r}", "there is nothing to learn; leave it out")
             continue
         for word, roles in words.items():
             yield from _fault(index, field, word, roles, sizes)
@@ -41,7 +41,7 @@ def balance(index: Index) -> Iterator[Fault]:
         if trained and max(trained.values()) > UNEVEN * min(trained.values()):
             most, least = max(trained, key=trained.__getitem__), min(trained, key=trained.__getitem__)
             value = f"{most!r} has {trained[most]} training examples, {least!r} has {trained[least]}"
-            yield Fault("warning", field, value, "gather more of the rare ones, and go by macro figures")
+            yield Fault("warning", field, value, "collect more of the rare ones, and judge by macro averages")
 
 
 def _fault(index: Index, field: str, word: str, roles: dict[str, int], sizes: dict[str, int]) -> Iterator[Fault]:
@@ -51,13 +51,13 @@ def _fault(index: Index, field: str, word: str, roles: dict[str, int], sizes: di
     )
     if roles["train"] == 0:
         value = f"has {sum(roles.values())} examples and none in train; the first is {first}"
-        yield Fault("warning", place, value, "gather more, merge it with rename, or leave it out")
+        yield Fault("warning", place, value, "collect more, merge it with rename, or leave it out")
     elif roles["train"] < FEW:
         value = f"has {roles['train']} training examples; the first is {first}"
-        yield Fault("warning", place, value, "gather more, or merge it with another by rename")
+        yield Fault("warning", place, value, "collect more, or merge it with another by rename")
     elif roles["test"] == 0 and sizes["test"]:
         value = f"is missing in test, with {roles['train']} training examples"
-        yield Fault("warning", place, value, "its figures will be untold: gather more, or use folds (vlm-ft crossval)")
+        yield Fault("warning", place, value, "it cannot be measured; collect more, or use vlm-ft crossval")
 
 
 def spellings(index: Index) -> Iterator[Fault]:

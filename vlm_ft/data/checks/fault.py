@@ -41,7 +41,7 @@ class Finding:
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, fault: Fault) -> None:
-        """Count it, and keep it while there is room; errors stand first."""
+        """Count it, and keep it while there is room, errors first."""
         if fault.severity == "error":
             self.errors += 1
         else:
@@ -86,7 +86,7 @@ class Report:
             return
         more = f" ({self.errors - 1} more errors: vlm-ft data check {self.recipe})" if self.errors > 1 else ""
         first = found[0] if found else Fault("error", self.recipe, f"{self.errors} errors", "see the report")
-        raise DataError(first.place, f"{first.value}{more}", f"{first.remedy}; --no-check trains all the same")
+        raise DataError(first.place, f"{first.value}{more}", f"{first.remedy}; to train anyway, add --no-check")
 
     def as_json(self) -> str:
         """The report for programs: counts of all faults, the text of the first KEPT of each check."""

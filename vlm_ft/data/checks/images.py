@@ -37,13 +37,13 @@ def extension(index: Index) -> Iterator[Fault]:
 
 
 def orientation(index: Index) -> Iterator[Fault]:
-    """A photo with boxes that stands turned in its file: were they drawn on the raw or on the upright picture?"""
+    """A photo with boxes that its EXIF orientation rotates: were they drawn before or after the rotation?"""
     query = "SELECT picture, orientation FROM pictures WHERE boxed AND orientation BETWEEN 2 AND 8 GROUP BY picture"
     for picture, turn in index.rows(query):
         yield Fault(
             "warning",
             str(file_of(picture)),
-            f"EXIF orientation {turn} and boxes: it is shown upright, the boxes may be of the raw picture",
+            f"EXIF orientation {turn} rotates it, and its boxes may have been drawn on the unrotated picture",
             "look at it in vlm-ft data preview; where they are off, save the photo upright and draw them again",
             (picture,),
         )
@@ -54,7 +54,7 @@ def constant(index: Index) -> Iterator[Fault]:
     query = "SELECT picture, spread FROM pictures WHERE spread <= ? GROUP BY picture"
     for picture, spread in index.rows(query, CONSTANT):
         value = f"shows nothing: its grey levels differ by {spread} of 255"
-        yield Fault("warning", str(file_of(picture)), value, "take the photo again, or remove it", (picture,))
+        yield Fault("warning", str(file_of(picture)), value, "retake the photo, or remove it", (picture,))
 
 
 def small(index: Index) -> Iterator[Fault]:

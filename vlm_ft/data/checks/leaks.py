@@ -1,4 +1,4 @@
-"""Checks for what stands in the set twice: within a role it weighs double, between roles it makes figures untrue."""
+"""Checks for duplicates: within a role they count double, between roles they inflate the test figures."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def _likes(index: Index, *, same_role: bool) -> Iterator[Fault]:
 
 
 def texts(index: Index) -> Iterator[Fault]:
-    """The same text, without an image, in two roles; first, how much of `test` that makes untrue."""
+    """The same text, without an image, in two roles; first, the share of `test` that is affected."""
     tested = index.one("SELECT count(*) FROM placed WHERE role = 'test'")
     known = index.one(
         """SELECT count(*) FROM placed WHERE role = 'test' AND images = 0
         AND text IN (SELECT text FROM placed WHERE role = 'train' AND images = 0)"""
     )
     if known:
-        value = f"{known} of {tested} test examples ({known / tested:.1%}) have a text that train has, too"
+        value = f"{known} of {tested} test examples ({known / tested:.1%}) share their text with a training example"
         yield Fault(
             "warning", "test", value, "expect less on new texts; group_by the text's column, or take the repeats out"
         )
@@ -97,7 +97,7 @@ def texts(index: Index) -> Iterator[Fault]:
 
 
 def groups(index: Index) -> Iterator[Fault]:
-    """A claim, aircraft, patient or board whose examples stand in two roles."""
+    """A claim, aircraft, patient or board with examples in two roles."""
     for place, problem, remedy in index.rows("SELECT * FROM parted"):
         yield Fault("error", place, problem, remedy)
     kinds = index.rows("SELECT kind, count(DISTINCT word), count(*) FROM hints GROUP BY kind").fetchall()

@@ -1,4 +1,4 @@
-"""Pictures that look the same, in any of eight orientations: candidates by banded hashes, told apart by grey levels.
+"""Pictures that look the same, in any of eight orientations: candidates by banded hashes, confirmed by grey levels.
 
 What all pictures of the set share (one camera, one machine, one organ) does not make two of them alike: outlines
 are compared less the set's mean, and the less the set varies in a direction, the more that direction counts
@@ -25,7 +25,7 @@ LEAST_LIKENESS = 0.93
 FLOOR = 0.01
 """Added to the variance in every direction, where that of a whole outline is at most 1; below it is noise."""
 FEWEST = 30
-"""Pictures that make a set with a mean and a variance; fewer are compared as they stand."""
+"""Pictures that make a set with a mean and a variance; fewer are compared without whitening."""
 ALL_ALIKE = 0.05
 """The length of an outline less the mean, where all of it is 1: two pictures that have less left are both the mean."""
 MOST_CANDIDATES = 500
