@@ -130,7 +130,7 @@ def quantization(quantize: Quantize | None, family: Family) -> Any:
     """
     if quantize is None:
         return None
-    kept = [name.rpartition(".")[2] for name in family.projector] + ["lm_head"]
+    kept = [*family.projector, "lm_head"]  # matched from the start of a full name
     if quantize == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(

@@ -206,8 +206,14 @@ class Engine:
         """What may share a batch: the limits, the number of images, and one adapter where mixing is not exact."""
         card = self._settings(request)
         limits = card.limits if card else Limits()
-        mixes = request.adapter not in self._alone and len(request.images) <= 1  # PEFT takes an image for a row
+        mixes = not self._stands_alone(request.adapter) and len(request.images) <= 1  # PEFT takes an image for a row
         return limits, len(request.images), None if mixes else request.adapter
+
+    def _stands_alone(self, name: str) -> bool:
+        """Whether PEFT cannot mix the adapter: it lacks a module that another resident adapter trained in full."""
+        slot = self._slots.get(name)
+        full = [module for module in self._model.modules() if isinstance(module, ModulesToSaveWrapper)]
+        return name in self._alone or (slot is not None and not all(slot in m.modules_to_save for m in full))
 
     def _conversation(self, limits: Limits) -> Conversation:
         """The prompts of adapters with these limits."""

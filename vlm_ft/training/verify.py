@@ -37,9 +37,13 @@ class Proof:
 
 
 def checksum(model: nn.Module) -> Tensor:
-    """(tensors,) sums over the first values of every frozen parameter and every buffer."""
+    """(tensors,) sums over the first values of every frozen parameter and every buffer, rounded to bf16.
+
+    bitsandbytes rounds the biases of 4-bit layers to the dtype of their inputs, in place, at the first forward pass.
+    """
     frozen = [p for p in model.parameters() if not p.requires_grad]
-    return torch.stack([t.detach().flatten()[:SAMPLED].double().sum().cpu() for t in [*frozen, *model.buffers()]])
+    sampled = (t.detach().flatten()[:SAMPLED] for t in [*frozen, *model.buffers()])
+    return torch.stack([(t.bfloat16() if t.is_floating_point() else t).double().sum().cpu() for t in sampled])
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
