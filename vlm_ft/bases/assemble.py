@@ -7,6 +7,7 @@ projector (two linear layers, Liu et al. 2023, "Improved Baselines with Visual I
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,10 @@ def read_language(place: str, *, gguf_file: str | None = None) -> Language:
     Weights come as float32. Raises `ModelError` where it cannot be loaded.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     found = sorted(Path(place).glob("*.gguf")) if gguf_file is None and Path(place).is_dir() else []
     if len(found) > 1:
         raise ModelError(place, f"holds {len(found)} GGUF files", "keep the one to use in a folder of its own")
