@@ -189,7 +189,9 @@ class Roster:
         self.database.executemany("INSERT INTO roles VALUES (?, ?, 0)", given)
 
     def _append(self, file: Path) -> None:
-        """Append the groups of this set that the file lacks."""
+        """Append the groups of this set that the file lacks; a file that lacks none is not touched."""
+        if not self._one("SELECT count(*) FROM roles WHERE NOT kept"):
+            return
         file.parent.mkdir(parents=True, exist_ok=True)
         ended = _is_ended(file)
         new = self.database.execute("SELECT name, role FROM roles WHERE NOT kept ORDER BY rowid")
