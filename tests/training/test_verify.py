@@ -49,8 +49,7 @@ def test_a_quantized_base_passes_and_an_altered_adapter_does_not(name: str, reci
     assert proof.probe_change > 0
     file = tmp_path / "adapter_model.safetensors"
     stored = load_file(file)
-    moved = next(key for key in stored if "lora_B" in key)
-    save_file({**stored, moved: stored[moved] + 1.0}, file)
+    save_file({key: value + 1.0 if "lora_B" in key else value for key, value in stored.items()}, file)
     with pytest.raises(AdapterError, match="reloaded logits differ"):
         verify(seen, tmp_path, prepared.conversation, probe, prepared.fresh())
     save_file({key: torch.zeros_like(value) for key, value in stored.items()}, file)
