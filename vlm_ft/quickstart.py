@@ -1,4 +1,4 @@
-"""The main job, whole and small, on what a fresh machine has: drawings, the embedded starter, two cores."""
+"""The main job, whole and small, on what a fresh machine has: drawings, the base `compact`, two cores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MARKER = ".vlm_ft_quickstart"
 
 
 def run(out: Path, *, with_app: bool, console: Console) -> None:
-    """Draw a set of kinds that the starter never saw, tune an adapter, evaluate it, score a folder, open the app.
+    """Draw a set, tune an adapter, evaluate it, score a folder, open the app.
 
     Raises `DataError` where `out` holds anything but an earlier quickstart.
     """
@@ -38,10 +38,10 @@ def run(out: Path, *, with_app: bool, console: Console) -> None:
     step(f"1/5  draw {LABELLED} labelled surfaces and {NEW} new ones")
     write_set("product_defects", out / "set", LABELLED, SEED)
     new = write_set("product_defects", out / "new", NEW, SEED + 1) / "JPEGImages"
-    step("2/5  tune a LoRA adapter on the starter base")
+    step("2/5  tune an adapter on the base compact")
     recipe = load_recipe(RECIPES / f"{RECIPE}.yaml", [f"data.0.path={out / 'set'}"])
     folder = train(recipe, out / "run", console=console)
-    step("3/5  compare with the bare base, the majority class, and a convnet of the same seconds")
+    step("3/5  compare with the bare base, the majority class, and logistic regression on the same frozen tower")
     evaluate_run(out / "run", console=console)
     step("4/5  score a folder of new images")
     score_shown(new, folder, out / "scores.csv", batch_size=16, base=None, console=console)
