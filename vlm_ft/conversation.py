@@ -20,6 +20,7 @@ from datasets_vision.example import Example, Picture, Turn, View
 from datasets_vision.images import image_size, open_image
 from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
+from vlm_ft.bases.families import TOKEN_TYPES
 from vlm_ft.bases.reader import Reader
 from vlm_ft.decoding.grammar import Grammars
 from vlm_ft.errors import DataError, FormError
@@ -28,7 +29,6 @@ from vlm_ft.recipe import LossOn
 CHOICES = "choices"  # of a supervised batch: the tokens that each supervised position chooses among, packed
 IGNORED = -100  # the label of a position that is not supervised
 ANSWER = "\u2402ANSWER\u2403"  # stands for the answer while a template is read; no template contains it
-PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class Conversation:
         prompts = [ids[mask.bool()] for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
         kinds = {
             key: [row[mask.bool()] for row, mask in zip(batch[key], batch["attention_mask"], strict=True)]
-            for key in PER_TOKEN
+            for key in TOKEN_TYPES
             if key in batch
         }
         completions = [torch.tensor(self.completion_ids(row) if supervised else [], dtype=torch.long) for row in rows]

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datasets_vision.errors import cause
 from vlm_ft.errors import ModelError
 
 IMAGE = "<image>"
@@ -80,9 +81,8 @@ def read_language(place: str, *, gguf_file: str | None = None) -> Language:
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
         model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **options)
     except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())[:160]
         raise ModelError(
-            f"--language {place}", f"cannot be loaded ({reason})", "check the name or the folder"
+            f"--language {place}", f"cannot be loaded ({cause(error)})", "check the name or the folder"
         ) from error
     if not tokenizer.chat_template:
         raise ModelError(
@@ -104,9 +104,8 @@ def read_vision(name: str, *, side: int | None = None, options: Mapping[str, Any
     try:
         model = timm.create_model(chosen, pretrained=True, num_classes=0, **(options or {}))
     except Exception as error:  # timm raises RuntimeError, huggingface_hub its own kinds, safetensors another
-        reason = " ".join(str(error).split())[:160]
         raise ModelError(
-            f"--vision {name}", f"cannot be loaded ({reason})", "give a name that timm lists, or a folder"
+            f"--vision {name}", f"cannot be loaded ({cause(error)})", "give a name that timm lists, or a folder"
         ) from error
     settings = timm.data.resolve_model_data_config(model)
     return Vision(

@@ -13,8 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from datasets_vision.placing import new_folder
 from vlm_ft.errors import ModelError
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def compact_folder(say: Say | None = None) -> Path:
     with FileLock(f"{folder}.lock"):  # a second process waits for the first
         if not _whole(folder):
             say(f"base {COMPACT}: not here yet; fetching it into {folder} (once, about 110 MB)")
-            with _published(folder) as part:
+            shutil.rmtree(f"{folder}.part", ignore_errors=True)  # of a process that was killed: the lock is ours
+            with new_folder(folder) as part:
                 build_compact(part, say=say)
             say(f"base {COMPACT}: ready")
     return folder
@@ -113,19 +114,6 @@ def build_compact(out: Path, *, tower: str = TOWER, side: int = SIDE, stride: in
 def _whole(folder: Path) -> bool:
     """A folder gets its name only when it is complete."""
     return (folder / "config.json").is_file()
-
-
-@contextmanager
-def _published(folder: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `folder` at the end, and is removed if anything fails."""
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _fetched(package: Package, scratch: Path, say: Say) -> Path:

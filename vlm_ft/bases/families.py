@@ -11,6 +11,9 @@ from typing import Any, Literal
 from vlm_ft.answers.box_format import OURS, BoxFormat
 from vlm_ft.errors import ModelError
 
+TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
+"""Inputs that say of each token what kind it is; a family has one of them or none."""
+
 PixelLimits = Literal["area", "tiles", "edge", "grids", "fixed", "none"]
 
 
@@ -134,3 +137,9 @@ def family_of(config: Any) -> Family:
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(f"model_type {kind!r}", "neither a causal language model nor a known family", known)
     return TEXT
+
+
+def image_token_of(config: Any) -> int:
+    """The id of the token that stands for a piece of an image; -1 for a text model."""
+    found = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
+    return -1 if found is None else int(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,8 +11,9 @@ from PIL.Image import Image, Resampling
 from PIL.Image import new as new_image
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
+from datasets_vision.errors import cause
 from vlm_ft.bases.budget import within_budget
-from vlm_ft.bases.families import Family, family_of
+from vlm_ft.bases.families import Family, family_of, image_token_of
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.locate import locate
 from vlm_ft.errors import ModelError
@@ -118,14 +118,13 @@ def open_reader(name: str, *, revision: str | None = None, limits: Limits | None
     except (OSError, ValueError, HFValidationError) as error:
         raise unavailable(name, error) from error
     family = family_of(config)
-    image_token = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
     reader = Reader(
         name=name,
         place=place,
         revision=revision,
         processor=read_processor(name, place, revision, family),
         family=family,
-        image_token_id=-1 if image_token is None else int(image_token),
+        image_token_id=image_token_of(config),
         max_length=int(config.get_text_config().max_position_embeddings),
     )
     return reader.limited(limits or Limits())
@@ -147,9 +146,8 @@ def read_processor(name: str, place: str, revision: str | None, family: Family) 
 
 def unavailable(name: str, error: Exception) -> ModelError:
     """The error for a base that a library cannot load."""
-    reason = re.sub(r"\s+", " ", str(error)).strip()[:160]
     return ModelError(
-        f"base {name}", f"cannot be loaded ({reason})", "check the name, the network, or give a local folder"
+        f"base {name}", f"cannot be loaded ({cause(error)})", "check the name, the network, or give a local folder"
     )
 
 

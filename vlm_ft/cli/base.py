@@ -38,11 +38,12 @@ def base_assemble(
 
     A new, untrained projector maps the features (LLaVA style).
     """
+    from datasets_vision.placing import new_folder
     from vlm_ft.bases.assemble import assemble, read_language, read_vision
 
     if out.exists():
         raise ModelError(out, "already exists", "give a new folder")
     tower, model = read_vision(vision, side=side), read_language(language)
-    out.mkdir(parents=True)
-    assemble(tower, model, out)
+    with new_folder(out) as part:
+        assemble(tower, model, part)
     print(f"{out}: use it with base: {out} in a recipe")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache
 
-from vlm_ft.bases.families import family_of
+from vlm_ft.bases.families import TOKEN_TYPES, family_of, image_token_of
 
 WORTH_SHARING = 16  # tokens: below that, a pass of its own costs more than it saves
 
@@ -27,12 +27,9 @@ def shared_length(model: Any, batch: dict[str, Any]) -> int:
     ids = batch["input_ids"]  # (batch, length)
     if len(ids) < 2 or not shares(model):
         return 0
-    config = model.config
-    image = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
     predicts = functional.pad(batch["labels"][:, 1:] >= 0, (0, 1)).any(0)  # where the head runs
     alike = (ids == ids[:1]).all(0) & batch["attention_mask"].bool().all(0) & ~predicts
-    if image is not None:
-        alike &= ids[0] != image
+    alike &= ids[0] != image_token_of(model.config)
     length = int(alike.long().cumprod(0).sum())
     return length if length >= WORTH_SHARING else 0
 
@@ -61,11 +58,8 @@ def forward_after_prefix(model: Any, inputs: dict[str, Any], length: int, logits
     cache = prefix.past_key_values
     for layer in cache.layers:
         layer.keys, layer.values = (kept.expand(rows, -1, -1, -1) for kept in (layer.keys, layer.values))
-    rest = {key: value[:, length:] if key in PER_TOKEN else value for key, value in inputs.items()}
+    rest = {key: value[:, length:] if key in ("input_ids", *TOKEN_TYPES) else value for key, value in inputs.items()}
     positions = torch.arange(length, columns, device=inputs["input_ids"].device).expand(rows, -1)
     return model(
         **rest, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=logits_to_keep[length:]
     )
-
-
-PER_TOKEN = ("input_ids", "token_type_ids", "mm_token_type_ids")

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from datasets_vision.errors import cause
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
@@ -85,9 +86,8 @@ class Engine:
             self._drop(slot)
             if isinstance(error, AdapterError):
                 raise
-            told = " ".join(str(error).split())[:160]
             raise AdapterError(
-                f"adapter {folder}", f"cannot be loaded ({told})", "restore its files, or train it again"
+                f"adapter {folder}", f"cannot be loaded ({cause(error)})", "restore its files, or train it again"
             ) from error
         self._slots[name] = slot
         self.cards[name] = card

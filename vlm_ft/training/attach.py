@@ -69,8 +69,12 @@ def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: b
             part = part_of(name, base.family) or "language"
             parameter.requires_grad_(words[part] == "full")
         return Attached(base.model, base.family, words, tuple(notes))
-    low_rank = [name for part in PARTS if words[part] in ("lora", "dora") for name in _layers(base, part)]
-    full = [name for part in PARTS if words[part] == "full" for name in leaf_modules(base.model, base.family, part)]
+    low_rank, full = list[str](), list[str]()
+    for part, word in words.items():
+        if word == "full":
+            full += leaf_modules(base.model, base.family, part)
+        elif word != "frozen":
+            low_rank += low_rank_modules(base.model, base.family, part)
     model = get_peft_model(
         base.model,
         LoraConfig(
@@ -83,10 +87,6 @@ def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: b
         ),
     )
     return Attached(model, base.family, words, tuple(notes))
-
-
-def _layers(base: Base, part: Part) -> list[str]:
-    return low_rank_modules(base.model, base.family, part)
 
 
 def part_rates(attached: Attached, base: Base, settings: AdapterSettings, training: Training) -> dict[str, float]:

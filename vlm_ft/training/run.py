@@ -52,7 +52,7 @@ def train(
     fresh, card = prepared.fresh, _card(recipe, prepared, folder, history)
     del prepared  # a second copy of the base is loaded next
     proof = verify(seen, folder, conversation, probe, fresh())
-    card.model_copy(update={"training": {**card.training, **proof.asdict()}}).write(folder)
+    card.model_copy(update={"training": {**card.training, **asdict(proof)}}).write(folder)
     (folder / "README.md").write_text(_readme(recipe, card), encoding="utf-8")
     console.print(
         f"adapter {folder}: {settled.steps} steps in {history['seconds']:.0f} s, {proof.tensors_moved} tensors trained"

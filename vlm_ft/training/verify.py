@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PeftModel
@@ -30,10 +29,6 @@ class Proof:
     tensors: int
     probe_change: float
     reload_difference: float
-
-    def asdict(self) -> dict[str, Any]:
-        """For the card."""
-        return asdict(self)
 
 
 def checksum(model: nn.Module) -> Tensor:
@@ -72,8 +67,8 @@ def witness(
 
     Raises `AdapterError` where no trained tensor moved, or a frozen one did.
     """
-    after = trained_state(model)
-    moved_count = sum(not torch.equal(before[name], after[name]) for name in before)
+    now = dict(model.named_parameters())
+    moved_count = sum(not torch.equal(value, now[name]) for name, value in before.items())
     if moved_count == 0:
         raise AdapterError(folder, f"training moved none of {len(before)} tensors", "check adapter and learning_rate")
     if not torch.equal(checksum(model), frozen):
