@@ -22,7 +22,7 @@ from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
 from vlm_ft.bases.families import TOKEN_TYPES
 from vlm_ft.bases.reader import Reader
-from vlm_ft.decoding.grammar import Grammars
+from vlm_ft.decoding.tokens import AnswerTokens, Taught
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import LossOn
 
@@ -53,14 +53,16 @@ Batch = dict[str, Any]
 class Conversation:
     """Turns rows into tokens for one base; it needs the base's reader, never its weights.
 
-    What is supervised of an answer: all of it, or with `loss_on` "decisions" the tokens that the form's grammar
-    leaves open, each among those that it allows there. Constrained decoding writes the rest by itself.
+    What is supervised of an answer: all of it, or with `loss_on` "decisions" the tokens that the form leaves open, each
+    among those that it allows there. Decoding writes the rest by itself.
     """
 
     def __init__(self, reader: Reader, loss_on: LossOn = "answer") -> None:
         self.reader = reader
-        self.grammars = Grammars(reader.tokenizer) if loss_on == "decisions" else None
         self.tokenizer = reader.tokenizer
+        self._answers = AnswerTokens(reader.tokenizer)
+        self._decisions_only = loss_on == "decisions"
+        self._constants: dict[str, tuple[int, ...]] = {}
         self._special = special_tokens(reader)
 
     def messages(self, row: Row) -> list[dict[str, Any]]:
@@ -100,13 +102,12 @@ class Conversation:
             return self._plain(row)
         return str(self._render(self.messages(row), add_generation_prompt=True))
 
-    def completion(self, row: Row, target: str) -> str:
-        """The answer and the end of its turn, as the family's template closes it."""
+    def _end(self, row: Row) -> str:
+        """How the family's template closes an answer."""
         if not self._template:
-            return target + str(self.tokenizer.eos_token)
+            return str(self.tokenizer.eos_token)
         answered = [*self.messages(row), self._message("assistant", ANSWER)]
-        tail = str(self._render(answered)).split(ANSWER)[1].rstrip()
-        return target + (tail or str(self.tokenizer.eos_token))
+        return str(self._render(answered)).split(ANSWER)[1].rstrip() or str(self.tokenizer.eos_token)
 
     @property
     def _template(self) -> Any:
@@ -128,36 +129,27 @@ class Conversation:
         first = row.images[0]
         return self.reader.seen_size(first.size if isinstance(first, Image) else image_size(first))
 
-    def written(self, row: Row) -> str:
-        """The row's target in the words of the base."""
-        return row.form.written(row.target or "", self.seen_size(row))
+    def constant(self, form: Form) -> tuple[int, ...]:
+        """Tokens that begin the prompts of this form, up to where images and text differ from row to row."""
+        if form.fingerprint not in self._constants:
+            probe = Row(form, (Turn("user", ANSWER),), ())
+            self._constants[form.fingerprint] = tuple(self._prompts([probe])["input_ids"][0].tolist())
+        return self._constants[form.fingerprint]
 
-    def completion_ids(self, row: Row) -> list[int]:
-        """The supervised token ids of a row that has a target."""
+    def completion(self, row: Row) -> Taught:
+        """The answer of a row that has a target, and the end of its turn, which is decided among all tokens.
+
+        So a model that writes freely stops, too.
+        """
         if row.target is None:
             raise FormError("", "row has no target", "nothing to supervise")
-        end = self.completion(row, "")
-        answer = self.tokenizer(self.written(row), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        ids = [*answer, *self.tokenizer(end, add_special_tokens=False)["input_ids"]]
-        return [int(token) for token in ids]
-
-    def _decisions(
-        self, grammars: Grammars, rows: Sequence[Row], completions: Sequence[Tensor]
-    ) -> tuple[list[Tensor], Tensor]:
-        """The completions (tokens,) with all but the decisions IGNORED; what each chooses among (decisions, words)."""
-        found = [
-            grammars.decisions(row.form, ids.tolist()) or grammars.everything(ids.tolist())
-            for row, ids in zip(rows, completions, strict=True)
-        ]
-        learned = [
-            torch.where(torch.tensor(decided), ids, IGNORED)
-            for (decided, _), ids in zip(found, completions, strict=True)
-        ]
-        return learned, torch.cat([choices for _, choices in found])
-
-    def refused(self, row: Row) -> bool:
-        """Whether decisions are to be learned, and the grammar does not take the row's answer: it is learned whole."""
-        return self.grammars is not None and self.grammars.decisions(row.form, self.completion_ids(row)) is None
+        answer = self._answers.taught(row.form, row.form.parse(row.target), self.seen_size(row))
+        end = self.tokenizer(self._end(row), add_special_tokens=False)["input_ids"]
+        return Taught(
+            ids=[*answer.ids, *end],
+            decided=[*answer.decided, True, *[False] * (len(end) - 1)],
+            choices=torch.cat([answer.choices, self._answers.among_all(1)]),
+        )
 
     def encode(self, rows: Sequence[Row], *, supervised: bool = False) -> Batch:
         """Rows to tensors. Supervised: completions and `labels`, padded right; else prompts, padded left.
@@ -171,7 +163,8 @@ class Conversation:
             for key in TOKEN_TYPES
             if key in batch
         }
-        completions = [torch.tensor(self.completion_ids(row) if supervised else [], dtype=torch.long) for row in rows]
+        taught = [self.completion(row) for row in rows] if supervised else []
+        completions = [torch.tensor(answer.ids) for answer in taught] or [torch.empty(0, dtype=torch.long)] * len(rows)
         side = "right" if supervised else "left"
         ids = [torch.cat(pair) for pair in zip(prompts, completions, strict=True)]
         batch["input_ids"] = _padded(ids, int(self.tokenizer.pad_token_id), side)
@@ -185,8 +178,10 @@ class Conversation:
             batch[key] = _padded(joined, 0, side)
         if supervised:
             learned = completions
-            if self.grammars is not None:
-                learned, batch[CHOICES] = self._decisions(self.grammars, rows, completions)
+            if self._decisions_only:
+                decided = [torch.tensor(answer.decided) for answer in taught]
+                learned = [torch.where(*pair, IGNORED) for pair in zip(decided, completions, strict=True)]
+                batch[CHOICES] = torch.cat([answer.choices for answer in taught])
             labels = [
                 torch.cat([torch.full_like(ids, IGNORED), tail]) for ids, tail in zip(prompts, learned, strict=True)
             ]

@@ -1,8 +1,7 @@
-"""A box goes to a base's convention and back; the form asks, writes and reads it the same way."""
+"""A box goes to a base's convention and back, and the form asks for it in that convention."""
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import pytest
@@ -39,26 +38,21 @@ def form() -> Form:
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 @pytest.mark.parametrize("box", BOXES, ids=str)
-def test_a_box_goes_there_and_back(family, box: list[int], form: Form) -> None:
-    asked = form.asking(family.boxes)
-    values = {"main": box, "spots": [{"at": box}]}
-    again = asked.read(asked.written(asked.target(values), SIZE), SIZE)
-    for found in (again["main"], again["spots"][0]["at"]):
-        assert found == pytest.approx(box, abs=1)  # a coarser convention rounds
+def test_a_box_goes_there_and_back(family, box: list[int]) -> None:
+    boxes = family.boxes
+    assert boxes.stored(boxes.sides(box, SIZE), SIZE) == pytest.approx(box, abs=1)  # a coarser convention rounds
 
 
 def test_conventions_are_those_of_the_families(form: Form) -> None:
     box = [100, 200, 500, 1000]
     assert FAMILIES["qwen3_vl"].boxes == FAMILIES["gemma3"].boxes == OURS
-    assert FAMILIES["qwen2_5_vl"].boxes.written(box, SIZE) == [146, 162, 728, 812]
-    assert FAMILIES["paligemma"].boxes.written(box, None) == "<loc0205><loc0102><loc1023><loc0512>"
-    asked = form.asking(FAMILIES["paligemma"].boxes)
-    assert "top,left,bottom,right" in asked.prompt
-    assert asked.fingerprint != form.fingerprint
-    assert json.loads(asked.written(form.target({"main": box, "spots": []}), None))["main"].startswith("<loc0205>")
+    assert FAMILIES["qwen2_5_vl"].boxes.sides(box, SIZE) == [146, 162, 728, 812]
+    paligemma = FAMILIES["paligemma"].boxes
+    written = paligemma.between.join(map(paligemma.side, paligemma.sides(box, None)))
+    assert written == "<loc0205><loc0102><loc1023><loc0512>"
+    assert "top,left,bottom,right" in form.asking(paligemma).prompt
+    assert form.asking(paligemma).fingerprint != form.fingerprint
 
 
-def test_what_is_not_a_box_is_reported_as_before(form: Form) -> None:
-    for boxes in (OURS, BoxFormat(scale=None), FAMILIES["paligemma"].boxes):
-        with pytest.raises(Exception, match="main"):
-            form.asking(boxes).read('{"main":"nowhere","spots":[]}', SIZE)
+def test_a_box_beyond_the_image_ends_at_its_border() -> None:
+    assert BoxFormat(scale=None).stored([0, 0, 2000, 812], SIZE) == [0, 0, 1000, 1000]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from datasets_vision.example import Turn
+from tests.inference.likeness import alike
 from vlm_ft.adapters import ADAPTER
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import BASE, Request
 
@@ -57,8 +58,8 @@ def test_a_mixed_batch_answers_as_each_does_alone(base: str, run_of: Runs, photo
     ]
     together = engine.predict(requests)
     assert [answer.error for answer in together] == [None] * len(requests)
-    assert together == [engine.predict([request])[0] for request in requests]
-    assert len({answer.raw for answer in together}) > 1
+    assert alike(together, [engine.predict([request])[0] for request in requests])
+    assert len({str(answer.values) for answer in together}) > 1
 
 
 @pytest.mark.parametrize("base", ["llava_siglip_qwen2", "fast_vlm"])
@@ -68,13 +69,13 @@ def test_only_what_mixes_exactly_shares_a_batch(
     """LoRA does, with the layers trained in full that all of them hold; DoRA, or no LoRA at all, does not."""
     engine = opened(base, run_of)
     batches: list[set[str]] = []
-    real = engine._generate
+    real = engine._decoder.decode
 
-    def noted(names: list[str], **options: Any) -> torch.Tensor:
+    def noted(forward: Any, names: list[str], *rest: Any) -> list[Prediction]:
         batches.append(set(names))
-        return real(names, **options)
+        return real(forward, names, *rest)
 
-    monkeypatch.setattr(engine, "_generate", noted)
+    monkeypatch.setattr(engine._decoder, "decode", noted)
     form = engine.cards["lora"].form
     engine.predict([Request(images=(photos[0],), adapter=name, form=form) for name in (*engine.cards, BASE)])
     assert batches == [{"lora"}, {"new-projector", "tower", BASE}, {"projector-alone"}, {"dora"}]

@@ -6,15 +6,16 @@ has a convention of its own, and learns faster in it.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from datasets_vision.example import BOX_SCALE
-from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items, Strict
+from vlm_ft.answers.kinds import Strict
 
 Size = tuple[int, int]
 """Width and height in pixels of an image as the base sees it."""
+
+Side = TypeVar("Side", int, float)
 
 MOST_PIXELS = 16_384
 """The longest side of an image that a box in pixels may reach."""
@@ -45,24 +46,44 @@ class BoxFormat(Strict):
         """The JSON schema of one box."""
         if self.locations:
             return {"type": "string", "pattern": r"^(<loc(0[0-9]{3}|10[01][0-9]|102[0-3])>){4}$"}
-        side = {"type": "integer", "minimum": 0, "maximum": self.scale or MOST_PIXELS}
+        side = {"type": "integer", "minimum": 0, "maximum": self.largest}
         return {"type": "array", "items": side, "minItems": 4, "maxItems": 4}
 
-    def written(self, box: list[int], size: Size | None) -> list[int] | str:
-        """A stored box in this convention; `size` is needed where sides are pixels."""
-        sides = [round(side * far / BOX_SCALE) for side, far in zip(box, self._far(size), strict=True)]
-        sides = _swapped(sides) if self.top_first else sides
-        return "".join(f"<loc{side:04d}>" for side in sides) if self.locations else sides
+    @property
+    def opening(self) -> str:
+        """What begins a written box; `between` parts its sides, `closing` ends it."""
+        return '"' if self.locations else "["
 
-    def stored(self, value: Any, size: Size | None) -> Any:
-        """The stored box of a value in this convention; what is no box is returned as it is."""
-        sides = value
-        if self.locations and isinstance(value, str):
-            sides = [int(number) for number in re.findall(r"<loc(\d{4})>", value)]
-        if not isinstance(sides, list) or len(sides) != 4 or any(type(side) is not int for side in sides):
-            return value
-        sides = _swapped(sides) if self.top_first else sides
-        return [round(side * BOX_SCALE / far) for side, far in zip(sides, self._far(size), strict=True)]
+    @property
+    def between(self) -> str:
+        """What parts two sides."""
+        return "" if self.locations else ","
+
+    @property
+    def closing(self) -> str:
+        """What ends a written box."""
+        return '"' if self.locations else "]"
+
+    @property
+    def largest(self) -> int:
+        """The largest number that a side may be."""
+        return self.scale or MOST_PIXELS
+
+    def side(self, number: int) -> str:
+        """A side as it is written."""
+        return f"<loc{number:04d}>" if self.locations else str(number)
+
+    def sides(self, box: Sequence[int], size: Size | None) -> list[int]:
+        """The numbers of a stored box in this convention, in its order; `size` is needed where they are pixels."""
+        sides = [round(side * far / BOX_SCALE) for side, far in zip(box, self._far(size), strict=True)]
+        return _swapped(sides) if self.top_first else sides
+
+    def stored(self, sides: Sequence[float], size: Size | None) -> list[int]:
+        """The stored numbers of sides in this convention; what lies beyond the image ends at its border."""
+        ordered = _swapped(sides) if self.top_first else sides
+        return [
+            min(round(side * BOX_SCALE / far), BOX_SCALE) for side, far in zip(ordered, self._far(size), strict=True)
+        ]
 
     def _far(self, size: Size | None) -> tuple[int, int, int, int]:
         """The number that stands for the far side, for left, top, right and bottom."""
@@ -76,19 +97,5 @@ class BoxFormat(Strict):
 OURS = BoxFormat()
 
 
-def _swapped(sides: list[int]) -> list[int]:
+def _swapped(sides: Sequence[Side]) -> list[Side]:
     return [sides[1], sides[0], sides[3], sides[2]]
-
-
-def with_boxes(fields: Iterable[FieldSpec], values: Any, change: Callable[[Any], Any]) -> Any:
-    """The same values with every box changed, inside lists too; what does not fit the fields stays as it is."""
-    if not isinstance(values, dict):
-        return values
-    changed = dict(values)
-    for field in fields:
-        value = values.get(field.name)
-        if isinstance(field.kind, Items) and isinstance(value, list):
-            changed[field.name] = [with_boxes(field.kind.fields, row, change) for row in value]
-        elif isinstance(field.kind, BoxKind) and field.name in values:
-            changed[field.name] = change(value)
-    return changed

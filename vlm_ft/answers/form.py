@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from datasets_vision.example import BOX_SCALE
-from vlm_ft.answers.box_format import OURS, BoxFormat, Size, with_boxes
+from vlm_ft.answers.box_format import OURS, BoxFormat
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import (
     BoxKind,
@@ -23,7 +23,6 @@ from vlm_ft.answers.kinds import (
     Kind,
     Strict,
     Text,
-    spanned_box,
     valid_box,
 )
 from vlm_ft.answers.task import Follows, Task, Values
@@ -133,27 +132,6 @@ class Form(Strict):
         """The values of a written answer. Raises `FormError` in one line where it does not fit."""
         return self.check(_loaded(text))
 
-    def written(self, target: str, size: Size | None) -> str:
-        """A target as the base writes it: the same, but for boxes in the base's own convention.
-
-        `size`: of the image as the base sees it; None, where there is no image, leaves the target as it is.
-        """
-        if self.boxes == OURS or (self.boxes.scale is None and size is None):
-            return target
-        values = with_boxes(self.fields, _loaded(target), lambda box: self.boxes.written(box, size))
-        return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
-
-    def read(self, text: str, size: Size | None = None) -> Values:
-        """As `parse`, for what a model wrote: its boxes are converted to 0..1000.
-
-        The schema bounds a box's sides, but can't hold left < right: two corners span a box in whichever order they
-        stand. `size`: of the image as the base sees it, needed where the form's boxes are in pixels.
-        """
-        values = _loaded(text)
-        if self.boxes != OURS and not (self.boxes.scale is None and size is None):
-            values = with_boxes(self.fields, values, lambda box: self.boxes.stored(box, size))
-        return self.check(with_boxes(self.fields, values, _spanned))
-
     def check(self, values: Any) -> Values:
         """The same values if they fit. Raises `FormError` naming the field, the value and what is allowed."""
         try:
@@ -173,19 +151,6 @@ def _loaded(text: str) -> Any:
         raise FormError("answer", f"not JSON at character {error.pos}: {text[:60]!r}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list in a list in a list ...
         raise FormError("answer", f"not readable as JSON: {text[:60]!r}") from error
-
-
-def _spanned(value: Any) -> Any:
-    """The box that two corners span; anything else is left for `check` to report."""
-    return spanned_box(value) if _is_corners(value) else value
-
-
-def _is_corners(value: Any) -> TypeGuard[list[int]]:
-    return (
-        isinstance(value, list)
-        and len(value) == 4
-        and all(type(side) is int and 0 <= side <= BOX_SCALE for side in value)
-    )
 
 
 def by_path(fields: Iterable[FieldSpec]) -> dict[str, FieldSpec]:

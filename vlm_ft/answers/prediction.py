@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
@@ -14,19 +14,48 @@ Distribution = Mapping[str, float]
 """Option -> probability, summing to one."""
 
 
-class FieldValue(NamedTuple):
-    """A field's value, with a distribution over its options where one was computed."""
+@dataclass(frozen=True, slots=True)
+class FieldValue:
+    """A field's value, and how sure it is.
+
+    `distribution` is over the options of a closed field, given the fields before it, and over the number of items of a
+    list. `legal` is the probability that the model gave to what the form allows, before the rest was ruled out: low
+    where it wanted to say something else. `spread` is the standard deviation of each side of a box, in its units.
+    `items` belong to the entries of a list's value.
+    """
 
     value: Any
     distribution: Distribution | None = None
+    legal: float | None = None
+    spread: tuple[float, ...] | None = None
+    items: tuple[Item, ...] | None = None
 
     @property
     def probability(self) -> float | None:
         """Of the value; None without a distribution."""
         if self.distribution is None:
             return None
-        option = self.value if isinstance(self.value, str) else json.dumps(self.value)  # true, false, 7
-        return self.distribution.get(option)
+        name = str(len(self.value)) if isinstance(self.value, list) else option_name(self.value)
+        return self.distribution.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a list: the probability that there is one at this place, given those before it, and its parts."""
+
+    exists: float
+    parts: Mapping[str, FieldValue]
+
+    def score(self, name: str | None) -> float:
+        """The probability that it is there and is what the part of that name says."""
+        part = self.parts.get(name or "")
+        named = part.probability if part is not None else None
+        return self.exists * (1.0 if named is None else named)
+
+
+def option_name(value: Any) -> str:
+    """An option as distributions name it: the name itself, "true", "false", "7"."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +84,11 @@ class Prediction:
         return cls(decision="ask a person", raw=raw, error=error)
 
     def to_json(self, indent: int | None = None, **extra: Any) -> str:
-        """``{"fields": {name: [value, distribution or null]}, "decision", "raw", "error", "derived"}``.
+        """``{"fields": {name: {"value", ...}}, "decision", "raw", "error", "derived"}``; what is unknown is left out.
 
         `extra` entries follow. Half a surrogate pair, which a model can write, becomes a question mark.
         """
-        text = json.dumps({**asdict(self), **extra}, indent=indent, ensure_ascii=False)
+        text = json.dumps({**_known(asdict(self)), **extra}, indent=indent, ensure_ascii=False)
         return text.encode("utf-8", "replace").decode("utf-8")
 
     @classmethod
@@ -69,6 +98,16 @@ class Prediction:
         if not prediction.fields and prediction.error is None:
             raise ValueError("neither fields nor an error")
         return prediction
+
+
+def _known(value: Any) -> Any:
+    """A prediction as plain data, without the figures of fields that were not computed."""
+    if isinstance(value, Mapping):
+        return {key: _known(entry) for key, entry in value.items() if entry is not None or key not in _FIGURES}
+    return [_known(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+_FIGURES = frozenset({"distribution", "legal", "spread", "items"})
 
 
 @cache

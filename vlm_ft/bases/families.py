@@ -56,7 +56,17 @@ class Family:
     """How the family was trained to write boxes; ours where it was not, or where it is the same (Qwen3-VL)."""
 
     prefix_reuse: bool = False
-    """Rows can go on from the keys and values of a shared prefix: plain rotary positions, no other state."""
+    """Rows can go on from the keys and values of a shared prefix: attention looks back only, and there is no other
+    state."""
+
+    grid_positions: bool = False
+    """An image's tokens have three positions each: time, height, width."""
+
+    first_position: int = 0
+    """The position of the first token."""
+
+    recurrent: bool = False
+    """Some layers keep a running state instead of keys and values: it cannot be masked, shared or cut."""
 
     pixel_limits: PixelLimits = "fixed"
     """What `pixels` can change: the ``area`` of an image, its number of ``tiles``, its longest ``edge`` in
@@ -77,6 +87,8 @@ _QWEN = Family(
     language=_LANGUAGE,
     suffix_token_type=("mm_token_type_ids", 0),
     pixel_limits="area",
+    grid_positions=True,
+    prefix_reuse=True,
 )
 _LLAVA = Family(
     name="llava",
@@ -92,12 +104,13 @@ _IDEFICS3 = Family(
     projector=("model.connector",),
     language=r"model\.text_model\.(layers\..+|norm)",
     pixel_limits="edge",
+    prefix_reuse=True,
 )
 _TABLE = (
     _QWEN,
     replace(_QWEN, name="qwen2_5_vl", boxes=BoxFormat(scale=None)),
     replace(_QWEN, name="qwen3_vl"),
-    replace(_QWEN, name="qwen3_5"),
+    replace(_QWEN, name="qwen3_5", prefix_reuse=False, recurrent=True),
     _LLAVA,
     replace(_LLAVA, name="fast_vlm", tower=r"model\.vision_tower\.timm_model\..+"),
     replace(_LLAVA, name="llava_onevision", mixed_adapters_with_vision=False, pixel_limits="grids"),
@@ -114,6 +127,7 @@ _TABLE = (
         prefix_reuse=False,
         boxes=BoxFormat(scale=1023, top_first=True, locations=True),
         suffix_token_type=("token_type_ids", 1),
+        first_position=1,
     ),
 )
 

@@ -1,71 +1,180 @@
-"""`FormDecoder`: answers written inside their forms' grammars, returned as typed fields."""
+"""`FormDecoder`: answers to forms, as typed fields with a distribution for each closed one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList
+import numpy as np
 
 from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.kinds import BoxKind, Items, Kind, spanned_box
+from vlm_ft.answers.prediction import Distribution, FieldValue, Item, Prediction, option_name
 from vlm_ft.bases.load import Base
-from vlm_ft.decoding.grammar import FollowGrammar, Grammars, longest_answer
-from vlm_ft.errors import FormError
+from vlm_ft.bases.positions import first_positions
+from vlm_ft.decoding.decisions import SIDES, Path
+from vlm_ft.decoding.rows import Branch, Forward, OneByOne, Prefix, Rows, Seen, Together
+from vlm_ft.decoding.tokens import AnswerTokens
+from vlm_ft.decoding.writing import AnswerTooLongError, Outcome, Sampling, write
 
-Generate = Callable[..., Tensor]
-"""``generate(**batch, logits_processor=..., generation_config=...)``, prompt and answer (batch, length)."""
+WORTH_SHARING = 16  # tokens: below that, a pass of its own costs more than it saves
+PREFIXES = 64  # constant beginnings kept, one or two an adapter
 
 
 class FormDecoder:
-    """Decodes for one base; greedy, as the most probable token that the grammar allows at each step."""
+    """Decodes for one base, and keeps the constant beginnings of its adapters' prompts."""
 
     def __init__(self, base: Base) -> None:
-        self._tokenizer = base.reader.tokenizer
-        self._vocabulary = int(base.model.get_output_embeddings().weight.shape[0])
-        self._stops = stop_tokens(base)
+        self._model, self._family = base.model, base.family
         self._limit = base.reader.max_length
-        self._grammars = Grammars(self._tokenizer, self._vocabulary, self._stops)
+        vocabulary = int(base.model.get_output_embeddings().weight.shape[0])
+        self._tokens = AnswerTokens(base.reader.tokenizer, vocabulary)
+        kinds = set(getattr(base.model.config.get_text_config(), "layer_types", None) or ())
+        self.one_by_one = base.family.recurrent or bool(kinds - {"full_attention", "sliding_attention"})
+        self._shares = base.family.prefix_reuse and not kinds - {"full_attention"}
+        self._prefixes: OrderedDict[tuple[str, tuple[int, ...]], Prefix] = OrderedDict()
 
     def decode(
-        self, generate: Generate, batch: dict[str, Any], forms: Sequence[Form], sizes: Sequence[Size | None]
+        self,
+        forward: Forward,
+        names: Sequence[str],
+        batch: dict[str, Any],
+        forms: Sequence[Form],
+        sizes: Sequence[Size | None],
+        constants: Sequence[Sequence[int]],
+        sampling: Sampling | None = None,
     ) -> list[Prediction]:
         """One prediction a row of `batch`, prompts padded left; an answer that does not fit is an error value.
 
-        `sizes`: of each row's image as the base sees it, for boxes in pixels.
+        `names`: the adapter of each row; `sizes`: of its image as the base sees it, for boxes in pixels; `constants`:
+        tokens with which every prompt of its form begins (`Conversation.constant`).
         """
-        length = batch["input_ids"].shape[1]
-        matchers = [self._grammars.matcher(form) for form in forms]
-        written = generate(
-            **batch,
-            logits_processor=LogitsProcessorList([FollowGrammar(matchers, length, self._vocabulary, self._stops[0])]),
-            generation_config=GenerationConfig(
-                do_sample=False,
-                max_new_tokens=min(self._limit - length, max(longest_answer(form) for form in forms)),
-                eos_token_id=list(self._stops),
-                pad_token_id=self._tokenizer.pad_token_id,
-            ),
+        lengths = batch["attention_mask"].sum(1).tolist()
+        writers = [
+            write(form, self._tokens, self._limit - length, sampling)
+            for form, length in zip(forms, lengths, strict=True)
+        ]
+        rows = self._rows(forward, names, batch, constants)
+        results: dict[int, Mapping[Path, Outcome] | None] = {}
+        asked: dict[int, list[Branch]] = {}
+        seen: Mapping[int, list[Seen]] = {}
+        while len(results) < len(writers):
+            for row, writer in enumerate(writers):
+                if row in results:
+                    continue
+                try:
+                    asked[row] = writer.send(seen[row]) if seen else next(writer)
+                except StopIteration as end:
+                    results[row] = end.value
+                except AnswerTooLongError:
+                    results[row] = None
+            asked = {row: branches for row, branches in asked.items() if row not in results}
+            if asked:
+                seen = rows.run(asked)
+        return [
+            self._prediction(form, results[row], size)
+            for row, (form, size) in enumerate(zip(forms, sizes, strict=True))
+        ]
+
+    def forget(self, name: str) -> None:
+        """Drop what was kept of an adapter."""
+        for key in [key for key in self._prefixes if key[0] == name]:
+            del self._prefixes[key]
+
+    def _rows(
+        self, forward: Forward, names: Sequence[str], batch: dict[str, Any], constants: Sequence[Sequence[int]]
+    ) -> Rows:
+        if self.one_by_one:
+            return OneByOne(forward, self._model, self._family, batch)
+        prefixes = [self._prefix(forward, row, names[row], batch, constant) for row, constant in enumerate(constants)]
+        return Together(forward, self._model, self._family, batch, prefixes)
+
+    def _prefix(
+        self, forward: Forward, row: int, name: str, batch: dict[str, Any], constant: Sequence[int]
+    ) -> Prefix | None:
+        """What the row's prompt shares with every prompt of its form, computed at its first use."""
+        ids = batch["input_ids"][row][batch["attention_mask"][row].bool()].tolist()
+        length = next((at for at, pair in enumerate(zip(ids, constant, strict=False)) if pair[0] != pair[1]), 0)
+        if not self._shares or length < WORTH_SHARING:
+            return None
+        key = name, tuple(ids[:length])
+        if key not in self._prefixes:
+            positions = first_positions(self._family, length, batch["input_ids"].device)
+            self._prefixes[key] = Prefix(key[1], forward, row, positions)
+        self._prefixes.move_to_end(key)
+        while len(self._prefixes) > PREFIXES:
+            self._prefixes.popitem(last=False)
+        return self._prefixes[key]
+
+    def _prediction(self, form: Form, outcomes: Mapping[Path, Outcome] | None, size: Size | None) -> Prediction:
+        if outcomes is None:
+            return Prediction.failed(f"the answer does not fit the base's {self._limit} tokens")
+        return read_outcomes(form, outcomes, size)
+
+
+def read_outcomes(form: Form, outcomes: Mapping[Path, Outcome], size: Size | None) -> Prediction:
+    """What was decided, as typed fields."""
+    fields = _Fields(form, outcomes, size)
+    found = {spec.name: fields.read(spec.kind, (spec.name,)) for spec in form.fields}
+    return Prediction(fields=found)
+
+
+class _Fields:
+    """Outcomes by place, put together field by field."""
+
+    def __init__(self, form: Form, outcomes: Mapping[Path, Outcome], size: Size | None) -> None:
+        self._boxes, self._outcomes, self._size = form.boxes, outcomes, size
+
+    def read(self, kind: Kind, path: Path) -> FieldValue:
+        match kind:
+            case BoxKind():
+                return self._box(path)
+            case Items():
+                return self._list(kind, path)
+        outcome = self._outcomes[path]
+        return FieldValue(outcome.value, None if outcome.mass is None else _distribution(outcome), outcome.legal)
+
+    def _box(self, path: Path) -> FieldValue:
+        sides = [self._outcomes[(*path, side)] for side in range(SIDES)]
+        spreads = [_deviation(side) for side in sides]
+        return FieldValue(
+            spanned_box(self._boxes.stored([side.value for side in sides], self._size)),
+            legal=min(side.legal for side in sides),
+            spread=tuple(self._boxes.stored(spreads, self._size)),
         )
-        texts = self._tokenizer.batch_decode(
-            written[:, length:], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return [read_answer(form, text, size) for form, text, size in zip(forms, texts, sizes, strict=True)]
+
+    def _list(self, kind: Items, path: Path) -> FieldValue:
+        """Its items, and the distribution of how many there are, given those that are listed."""
+        items: list[Item] = []
+        counts: dict[str, float] = {}
+        more, legal = 1.0, 1.0
+        for place in range(kind.max_items):
+            outcome = self._outcomes[(*path, place)]
+            legal = min(legal, outcome.legal)
+            exists = _distribution(outcome)["true"]
+            counts[str(place)] = more * (1 - exists)
+            more *= exists
+            if not outcome.value:
+                break
+            parts = {part.name: self.read(part.kind, (*path, place, part.name)) for part in kind.fields}
+            items.append(Item(exists, parts))
+        most = len(items) + (1 if len(counts) > len(items) else 0)
+        counts[f"{most} or more" if most < kind.max_items else str(most)] = more
+        values = [{name: part.value for name, part in item.parts.items()} for item in items]
+        return FieldValue(values, counts, legal, items=tuple(items))
 
 
-def read_answer(form: Form, text: str, size: Size | None = None) -> Prediction:
-    """A written answer as a prediction; one that does not fit is an error value."""
-    try:
-        values = form.read(text, size)
-    except FormError as error:
-        return Prediction.failed(str(error), raw=text)
-    return Prediction(fields={name: FieldValue(value) for name, value in values.items()}, raw=text)
+def _distribution(outcome: Outcome) -> Distribution:
+    assert outcome.options is not None
+    assert outcome.mass is not None
+    return {option_name(value): float(mass) for value, mass in zip(outcome.options.values, outcome.mass, strict=True)}
 
 
-def stop_tokens(base: Base) -> tuple[int, ...]:
-    """The tokens that end an answer: the tokenizer's, the generation config's."""
-    configured = base.model.generation_config.eos_token_id
-    listed = configured if isinstance(configured, list) else [configured]
-    found = {token for token in (*listed, base.reader.tokenizer.eos_token_id) if token is not None}
-    return tuple(sorted(found))
+def _deviation(side: Outcome) -> float:
+    """The standard deviation of a side."""
+    assert side.mass is not None
+    places = np.arange(len(side.mass))
+    mean = (places * side.mass).sum()
+    return float(np.sqrt((((places - mean) ** 2) * side.mass).sum()))

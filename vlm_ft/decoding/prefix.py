@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache
 
 from vlm_ft.bases.families import TOKEN_TYPES, family_of, image_token_of
+from vlm_ft.bases.positions import positions_of
 
 WORTH_SHARING = 16  # tokens: below that, a pass of its own costs more than it saves
 
@@ -37,7 +37,7 @@ def shared_length(model: Any, batch: dict[str, Any]) -> int:
 def shares(model: Any) -> bool:
     """Whether this model's rows can go on from shared keys and values.
 
-    Not where its family keeps other state or positions, where attention is not full in every layer, where activations
+    Not where its family keeps other state or looks ahead, where attention is not full in every layer, where activations
     are recomputed (the cache would be filled twice), or inside a wrapper that expects one forward pass a step.
     """
     if hasattr(model, "module") or getattr(model, "is_gradient_checkpointing", False):
@@ -51,15 +51,23 @@ def forward_after_prefix(model: Any, inputs: dict[str, Any], length: int, logits
 
     `logits_to_keep` (length of the rows,) is True where the head runs; none of the shared positions may be.
     """
-    rows, columns = inputs["input_ids"].shape
+    rows = len(inputs["input_ids"])
+    positions = positions_of(model, family_of(model.config), inputs)
     prefix = model(
-        input_ids=inputs["input_ids"][:1, :length], use_cache=True, past_key_values=DynamicCache(), logits_to_keep=1
+        input_ids=inputs["input_ids"][:1, :length],
+        position_ids=positions[..., :1, :length],
+        use_cache=True,
+        past_key_values=DynamicCache(),
+        logits_to_keep=1,
     )
     cache = prefix.past_key_values
     for layer in cache.layers:
         layer.keys, layer.values = (kept.expand(rows, -1, -1, -1) for kept in (layer.keys, layer.values))
     rest = {key: value[:, length:] if key in ("input_ids", *TOKEN_TYPES) else value for key, value in inputs.items()}
-    positions = torch.arange(length, columns, device=inputs["input_ids"].device).expand(rows, -1)
     return model(
-        **rest, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=logits_to_keep[length:]
+        **rest,
+        position_ids=positions[..., length:],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=logits_to_keep[length:],
     )

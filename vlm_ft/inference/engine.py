@@ -178,8 +178,9 @@ class Engine:
             row = Row(form, request.turns, images)
             groups[self._group(request)].append((index, row, request.adapter))
         for key, members in groups.items():
-            for start in range(0, len(members), self.batch_size):
-                chunk = members[start : start + self.batch_size]
+            size = 1 if self._decoder.one_by_one else self.batch_size
+            for start in range(0, len(members), size):
+                chunk = members[start : start + size]
                 answers = self._answer([row for _, row, _ in chunk], [name for *_, name in chunk], key[0])
                 results |= dict(zip((index for index, *_ in chunk), answers, strict=True))
         return [results[index] for index in range(len(requests))]
@@ -228,10 +229,14 @@ class Engine:
             batch = conversation.encode(rows)
             lengths = batch["attention_mask"].sum(1).tolist()
             if max(lengths) < limit:
-                generate = partial(self._generate, names)
-                sizes = [conversation.seen_size(row) for row in rows]
-                forms = [row.form for row in rows]
-                return self._decoder.decode(generate, moved(batch, self.base.device), forms, sizes)
+                return self._decoder.decode(
+                    partial(self._forward, names),
+                    names,
+                    moved(batch, self.base.device),
+                    [row.form for row in rows],
+                    [conversation.seen_size(row) for row in rows],
+                    [conversation.constant(row.form) for row in rows],
+                )
         answers = [
             Prediction.failed(f"prompt of {length} tokens does not fit the base's {limit}; shorten the text")
             for length in lengths
@@ -243,17 +248,18 @@ class Engine:
                 answers[place] = answer
         return answers
 
-    def _generate(self, names: list[str], **options: Any) -> torch.Tensor:
+    def _forward(self, names: Sequence[str], rows: Sequence[int], **inputs: Any) -> Any:
+        """The model's output for these rows of a batch, each under its adapter."""
         if not self._slots:
-            return self.base.model.generate(**options)  # type: ignore[no-any-return]
-        slots = [self._slots.get(name, BARE) for name in names]
+            return self.base.model(**inputs)
+        slots = [self._slots.get(names[row], BARE) for row in rows]
         if len(set(slots)) > 1:
-            return self._model.generate(adapter_names=slots, **options)  # type: ignore[no-any-return]
+            return self._model(adapter_names=slots, **inputs)
         if slots[0] == BARE:
             with self._model.disable_adapter():
-                return self._model.generate(**options)  # type: ignore[no-any-return]
+                return self._model(**inputs)
         self._model.set_adapter(slots[0], inference_mode=True)
-        return self._model.generate(**options)  # type: ignore[no-any-return]
+        return self._model(**inputs)
 
 
 def _base_of(name: str | None, card: Card | None, folder: Path | None) -> Base:

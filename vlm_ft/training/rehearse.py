@@ -29,8 +29,7 @@ REHEARSED = 2  # steps that are timed, after one that warms up
 class Lengths:
     """Tokens of the longest row, and in all; text tokens and image tokens of the rows with the most.
 
-    `most_images` and `most_pixels` are of the case with the most, as the base sees them. `refused`: rows whose answers
-    the grammar does not take, which are learned whole.
+    `most_images` and `most_pixels` are of the case with the most, as the base sees them.
     """
 
     rows: int
@@ -40,7 +39,6 @@ class Lengths:
     most_image_tokens: int
     most_images: int
     most_pixels: int
-    refused: int
 
 
 def check_lengths(collator: Collator, cases: Sequence[Case], ruler: Ruler) -> Lengths:
@@ -50,13 +48,12 @@ def check_lengths(collator: Collator, cases: Sequence[Case], ruler: Ruler) -> Le
     """
     found: list[tuple[int, int]] = []
     too_long: list[str] = []
-    images = pixels = refused = 0
+    images = pixels = 0
     for case in cases:
         sizes = [image_size(image) for image in case.example.images]
         images = max(images, len(sizes))
         pixels = max([pixels, *(math.prod(size) for size in sizes)])
         for row in collator.method.rows(collator.form, case, (), case.values):
-            refused += collator.conversation.refused(row)
             found.append(ruler.lengths(row.form, row.turns, sizes, row.target or ""))
             if found[-1][0] > ruler.limit:
                 too_long.append(f"{case.example.source or case.example.id} ({found[-1][0]} tokens)")
@@ -75,7 +72,6 @@ def check_lengths(collator: Collator, cases: Sequence[Case], ruler: Ruler) -> Le
         most_image_tokens=max(seen for _, seen in found),
         most_images=images,
         most_pixels=min(pixels, ruler.most_pixels or 0),
-        refused=refused,
     )
 
 

@@ -61,12 +61,7 @@ def announce(recipe: Recipe, prepared: Prepared, console: Console) -> None:
 
 def _notes(recipe: Recipe, prepared: Prepared) -> list[str]:
     notes = []
-    lengths, reader = prepared.lengths, prepared.base.reader
-    if lengths.refused:
-        notes.append(
-            f"{lengths.refused} of {lengths.rows} answers are tokenized otherwise than the form's grammar writes them "
-            "(some tokenizers add a space), so every token of them is learned"
-        )
+    reader = prepared.base.reader
     if recipe.pixels and reader.family.pixel_limits == "fixed":
         notes.append(
             f"pixels: this base sees every photo as {reader.most_pixels} pixels, so the setting changes nothing"

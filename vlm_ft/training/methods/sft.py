@@ -13,8 +13,8 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Values
 from vlm_ft.conversation import CHOICES, IGNORED, Batch, Row
 from vlm_ft.data.cases import Case
-from vlm_ft.decoding.grammar import narrowed
 from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
+from vlm_ft.decoding.tokens import narrowed
 from vlm_ft.errors import DataError
 from vlm_ft.training.methods.method import Images, Method
 

@@ -1,0 +1,39 @@
+"""Forms and an oracle for the decoder: the probability of a whole answer, by one plain forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Integer, Kind
+from vlm_ft.bases.load import Base
+from vlm_ft.conversation import CHOICES, Conversation, Row
+from vlm_ft.decoding.tokens import narrowed
+
+NESTED = ("scratch", "scratch_deep", "scrape", "scrap", "dent", "de", 'a "quoted" one', "déformé")
+"""Options that share beginnings, of which some begin others."""
+
+
+def form_of(**kinds: Kind) -> Form:
+    """A form with these fields."""
+    fields = tuple(FieldSpec(name=name, kind=kind) for name, kind in kinds.items())
+    return Form(task="made", title="Made", instruction="Look at the part and say what is wrong.", fields=fields)
+
+
+def closed_form(options: Sequence[str] = NESTED) -> Form:
+    """Three closed fields."""
+    return form_of(passed=Flag(), kind=Choice(options=tuple(options)), count=Integer(minimum=0, maximum=120))
+
+
+def answer_logprob(base: Base, row: Row) -> list[float]:
+    """The log-probability of each decision of the row's target, as training sees it, the end of the turn left out."""
+    conversation = Conversation(base.reader, "decisions")
+    batch = conversation.encode([row], supervised=True)
+    labels, choices = batch.pop("labels")[0, 1:], batch.pop(CHOICES)
+    with torch.inference_mode():
+        logits = base.model(**batch, use_cache=False).logits[0, :-1]
+    shares = narrowed(logits[labels >= 0].float(), choices).log_softmax(-1)
+    found = shares[range(len(shares)), labels[labels >= 0]].tolist()
+    return [float(value) for value in found[:-1]]

@@ -1,0 +1,230 @@
+"""What decoding returns is what training learns: one distribution, found without any state of the model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import exp, log
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.random import default_rng
+from PIL import Image
+
+from datasets_vision.example import Turn
+from tests.decoding.oracle import NESTED, answer_logprob, closed_form, form_of
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Text
+from vlm_ft.answers.prediction import option_name
+from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.tiny import TINY
+from vlm_ft.conversation import Row
+from vlm_ft.decoding.rows import Branch, Seen
+from vlm_ft.decoding.tokens import AnswerTokens
+from vlm_ft.decoding.writing import Sampling, write
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+
+EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
+TEXT = (Turn("user", "Is it good, or what is it?"),)
+FINDINGS = Items(
+    fields=(
+        FieldSpec(name="kind", kind=Choice(options=NESTED)),
+        FieldSpec(name="box", kind=BoxKind()),
+    ),
+    max_items=2,
+)
+
+
+@pytest.fixture(scope="module")
+def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
+    engines: dict[str, Engine] = {}
+
+    def of(name: str) -> Engine:
+        if name not in engines:
+            engines[name] = Engine(load_base(str(tiny_folder(name))))
+        return engines[name]
+
+    return of
+
+
+def asked(base: Base, form: Form, *, texts: tuple[Turn, ...] = TEXT, side: int = 48) -> Request:
+    images = (Image.new("RGB", (64, side), "teal"),) if base.reader.sees else ()
+    return Request(images=images, turns=texts, form=form.asking(base.family.boxes))
+
+
+@EVERY_FAMILY
+def test_a_distribution_is_what_enumerating_the_options_gives(name: str, bare: Callable[[str], Engine]) -> None:
+    """Every option's answer, run whole without a cache, has the probability that the decoder found for it."""
+    engine, form = bare(name), closed_form()
+    request = asked(engine.base, form)
+    (answer,) = engine.predict([request])
+    for place, field in enumerate(form.fields[:2]):
+        found = answer.fields[field.name].distribution
+        assert found is not None
+        assert sum(found.values()) == pytest.approx(1, abs=1e-6)
+        options = field.kind.options if isinstance(field.kind, Choice) else (True, False)
+        before = {spec.name: answer.values[spec.name] for spec in form.fields[:place]}
+        narrow = form.narrow([spec.name for spec in form.fields[: place + 1]])
+        other = Request(request.images, request.turns, form=narrow)
+        (again,) = engine.predict([other])  # a prompt of its own, so that the target is this field alone
+        for option in options:
+            row = Row(narrow, request.turns, request.images, narrow.target({**again.values, field.name: option}))
+            logprob = sum(answer_logprob(engine.base, row))
+            earlier = sum(log(again.fields[name].probability or 0) for name in before)
+            assert again.fields[field.name].distribution[option_name(option)] == pytest.approx(
+                exp(logprob - earlier), rel=2e-3, abs=1e-6
+            )
+
+
+@EVERY_FAMILY
+def test_company_and_order_change_nothing(name: str, bare: Callable[[str], Engine]) -> None:
+    """Rows of different lengths and forms, with and without text: each is answered as alone."""
+    engine = bare(name)
+    forms = [closed_form(), form_of(ok=Flag(), findings=FINDINGS), form_of(note=Text(max_length=20), ok=Flag())]
+    requests = [asked(engine.base, form, side=side) for form in forms for side in (48, 90)]
+    if engine.base.reader.sees:
+        requests += [asked(engine.base, forms[0], texts=())]
+    together = engine.predict(requests)
+    for request, answer in zip(requests, together, strict=True):
+        (alone,) = engine.predict([request])
+        assert answer.error is None
+        assert answer.values == alone.values
+        for name_of, entry in answer.fields.items():
+            other = alone.fields[name_of].distribution
+            if entry.distribution is not None and other is not None:
+                assert dict(entry.distribution) == pytest.approx(dict(other), abs=1e-5)
+
+
+@EVERY_FAMILY
+def test_a_text_is_what_greedy_decoding_writes(name: str, bare: Callable[[str], Engine]) -> None:
+    """Token by token, the whole prompt anew each time, without a cache: the same text."""
+    engine, form = bare(name), form_of(note=Text(max_length=12))
+    request = asked(engine.base, form)
+    (answer,) = engine.predict([request])
+    base, tokens = engine.base, AnswerTokens(engine.base.reader.tokenizer, None)
+    conversation = engine._conversation(engine.base.reader.limits)
+    guide, written = tokens.writing(12), list[int]()
+    (opening,) = tokens.ids(['{"note":"'])
+    while not guide.is_accepting():
+        batch = conversation.encode([Row(form, request.turns, request.images)])
+        tail = torch.tensor([[*opening, *written]])
+        kinds = {"input_ids": None, "attention_mask": 1, **dict([base.family.suffix_token_type or ("", 0)])}
+        for key, kind in kinds.items():
+            if key in batch:
+                batch[key] = torch.cat([batch[key], tail if kind is None else torch.full_like(tail, kind)], 1)
+        with torch.inference_mode():
+            logits = base.model(**batch, use_cache=False).logits[0, -1, : tokens.vocabulary]
+        token = int(logits.masked_fill(~tokens.legal(guide), float("-inf")).argmax())
+        guide.consume_token(token)
+        written.append(token)
+    assert answer.values["note"] == tokens.text(written)[:-1]
+
+
+class Fixed:
+    """Stands in for a model: the scores after each sequence of an option's tokens are as a table says."""
+
+    def __init__(self, tokens: AnswerTokens, shares: dict[str, float]) -> None:
+        self.tokens = tokens
+        written = tokens.ids([option + '"}' for option in shares])
+        self.shares = dict(zip(written, shares.values(), strict=True))
+        self.passes = 0
+
+    def seen(self, branch: Branch, before: dict[tuple[int, ...], tuple[int, ...]], skip: int) -> Seen:
+        """`before`: the tokens of each chain of places; `skip`: tokens that come before the option."""
+        ids = before[branch.after] + branch.tokens
+        begun = ids[skip:]
+        scores = torch.full((self.tokens.vocabulary,), -50.0)
+        for option, share in self.shares.items():
+            if option[: len(begun)] == begun and len(option) > len(begun):
+                scores[option[len(begun)]] = scores[option[len(begun)]].exp().add(share).log()
+        places = tuple(range(1000 * self.passes, 1000 * self.passes + len(branch.tokens)))
+        before[branch.after + places] = ids
+        return Seen(scores, float(scores.logsumexp(0)), places)
+
+
+def played(tokens: AnswerTokens, form: Form, shares: dict[str, float], sampling: Sampling | None = None):
+    model, before = Fixed(tokens, shares), {(): ()}
+    writer = write(form, tokens, 10_000, sampling)
+    branches, skip = next(writer), len(tokens.ids(['{"kind":"'])[0])
+    try:
+        while True:
+            seen = []
+            for branch in branches:
+                model.passes += 1
+                seen.append(model.seen(branch, before, skip))
+            branches = writer.send(seen)
+    except StopIteration as end:
+        return end.value[("kind",)], model.passes
+
+
+@pytest.fixture(scope="module")
+def tokens(tiny_folder: Callable[[str], Path]) -> AnswerTokens:
+    return AnswerTokens(load_base(str(tiny_folder("qwen3"))).reader.tokenizer)
+
+
+def test_the_most_probable_option_wins_not_the_greedy_path(tokens: AnswerTokens) -> None:
+    shares = {"scratch": 0.30, "scrape": 0.25, "dent": 0.45}
+    outcome, _ = played(tokens, form_of(kind=Choice(options=tuple(shares))), shares)
+    assert outcome.value == "dent"
+    assert dict(zip(outcome.options.values, outcome.mass, strict=True)) == pytest.approx(shares, abs=1e-6)
+    assert outcome.logprob == pytest.approx(log(0.45))
+
+
+def test_what_is_improbable_is_not_told_apart(tokens: AnswerTokens) -> None:
+    """No pass is spent on options that together hold 0.0006; they share it."""
+    shares = {"scratch": 0.0001, "scrape": 0.0002, "scrap": 0.0003, "dent": 0.6994, "pit": 0.3}
+    outcome, passes = played(tokens, form_of(kind=Choice(options=tuple(shares))), shares)
+    assert passes == 1
+    assert outcome.mass.sum() == pytest.approx(1)
+    assert outcome.mass[:3].sum() == pytest.approx(0.0006, rel=1e-3)
+    assert outcome.mass[3:] == pytest.approx([0.6994, 0.3], rel=1e-3)
+
+
+def test_samples_follow_the_distribution(tokens: AnswerTokens) -> None:
+    shares = {"scratch": 0.30, "scrape": 0.25, "dent": 0.45}
+    form, random = form_of(kind=Choice(options=tuple(shares))), default_rng(0)
+    drawn = [played(tokens, form, shares, Sampling(random))[0] for _ in range(600)]
+    counts = {name: sum(outcome.value == name for outcome in drawn) / len(drawn) for name in shares}
+    assert counts == pytest.approx(shares, abs=0.06)  # three standard errors
+    for outcome in drawn[:20]:
+        assert outcome.logprob == pytest.approx(log(shares[outcome.value]), abs=1e-4)
+    cold = [played(tokens, form, shares, Sampling(random, 0.05))[0].value for _ in range(50)]
+    assert len(set(cold)) == 1
+
+
+@pytest.mark.parametrize("name", list(TINY))
+def test_an_option_has_one_tokenization(name: str, tiny_folder: Callable[[str], Path]) -> None:
+    """Training's tokens of an answer are a way through the very trees that decoding follows."""
+    tokens = AnswerTokens(load_base(str(tiny_folder(name))).reader.tokenizer)
+    form = form_of(kind=Choice(options=NESTED), count=Integer(minimum=0, maximum=120), findings=FINDINGS)
+    values = {"kind": "scratch", "count": 12, "findings": [{"kind": "de", "box": [1, 20, 300, 1000]}]}
+    taught = tokens.taught(form, values, None)
+    assert tokens.text(taught.ids) == form.target(values)
+    assert len(taught.choices) == sum(taught.decided)
+    for options in (NESTED, tuple(map(str, range(121)))):
+        ids = tokens.ids([f'{option}","x":' for option in options])
+        assert len({tuple(one) for one in ids}) == len(options)
+        assert not any(a != b and a == b[: len(a)] for a in ids for b in ids)
+
+
+def test_the_side_of_a_box_is_the_median(bare: Callable[[str], Engine]) -> None:
+    engine = bare("fast_vlm")
+    (answer,) = engine.predict([asked(engine.base, form_of(where=BoxKind()))])
+    where = answer.fields["where"]
+    assert where.spread is not None
+    assert len(where.spread) == 4
+    assert np.all(np.array(where.spread) > 0)  # a random model is unsure
+
+
+def test_the_number_of_items_has_a_distribution(bare: Callable[[str], Engine]) -> None:
+    engine = bare("fast_vlm")
+    (answer,) = engine.predict([asked(engine.base, form_of(findings=FINDINGS))])
+    entry = answer.fields["findings"]
+    assert entry.distribution is not None
+    assert entry.items is not None
+    assert sum(entry.distribution.values()) == pytest.approx(1)
+    assert len(entry.items) == len(entry.value)
+    for item in entry.items:
+        assert 0 < item.score("kind") <= item.exists <= 1

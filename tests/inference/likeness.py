@@ -1,0 +1,28 @@
+"""When two answers count as the same: equal values, and probabilities that differ by float32's order of sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from vlm_ft.answers.prediction import FieldValue, Prediction
+
+
+def alike(some: Sequence[Prediction], others: Sequence[Prediction]) -> bool:
+    """Whether they are the same, one by one."""
+    return len(some) == len(others) and all(_same(*pair) for pair in zip(some, others, strict=True))
+
+
+def _same(one: Prediction, other: Prediction) -> bool:
+    told = [(answer.values, answer.decision, answer.error, answer.derived) for answer in (one, other)]
+    return told[0] == told[1] and all(_as_sure(entry, other.fields[name]) for name, entry in one.fields.items())
+
+
+def _as_sure(one: FieldValue, other: FieldValue) -> bool:
+    found, expected = ([dict(entry.distribution or {}), entry.legal, entry.spread or ()] for entry in (one, other))
+    return (
+        found[0] == pytest.approx(expected[0], abs=1e-4)
+        and found[1] == pytest.approx(expected[1], abs=1e-4)
+        and found[2] == pytest.approx(expected[2], abs=0.5)
+    )

@@ -1,0 +1,206 @@
+"""The tokens of answers: each option's, as a tree, and those that a text may go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from llguidance import LLMatcher
+from llguidance.hf import from_tokenizer
+from llguidance.torch import allocate_token_bitmask, fill_next_token_bitmask
+from torch import Tensor
+from torch.nn import functional
+
+from vlm_ft.answers.box_format import Size
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.task import Values
+from vlm_ft.decoding.decisions import Options, Writing, quoted, taught
+
+ANCHOR = "\n"  # written before a piece where a tokenizer would begin it with a space of its own
+
+
+class Node:
+    """Options whose tokens begin alike, numbers `low` to `high` in the tree's order.
+
+    `tokens` lead here from the node above; `children` differ in their first token. A leaf is one option.
+    """
+
+    def __init__(self, options: Sequence[tuple[int, ...]], low: int, high: int, start: int) -> None:
+        first, last = options[low], options[high - 1]  # sorted: what these two share, all between share
+        end = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+        self.low, self.high, self.tokens = low, high, first[start:end]
+        self._options, self._end = options, end
+
+    @cached_property
+    def children(self) -> tuple[Node, ...]:
+        """Those that begin with each of the possible next tokens; none of a leaf."""
+        if self.high - self.low == 1:
+            return ()
+        nexts = [self._options[place][self._end] for place in range(self.low, self.high)]
+        cuts = [self.low + at for at in range(1, len(nexts)) if nexts[at] != nexts[at - 1]]
+        spans = zip([self.low, *cuts], [*cuts, self.high], strict=True)
+        return tuple(Node(self._options, low, high, self._end) for low, high in spans)
+
+    @cached_property
+    def nexts(self) -> Tensor:
+        """(children,) the tokens to choose from."""
+        return torch.tensor([child.tokens[0] for child in self.children])
+
+
+class Tree:
+    """The tokens of all options of one decision.
+
+    `order` gives the option of each leaf, `leaves` the leaf of each option.
+    """
+
+    def __init__(self, options: Sequence[tuple[int, ...]]) -> None:
+        self.order = np.array(sorted(range(len(options)), key=options.__getitem__))
+        self.root = Node([options[place] for place in self.order], 0, len(options), 0)
+        self.leaves = np.argsort(self.order)
+
+    def leaf(self, option: int) -> int:
+        """The number of the option's leaf."""
+        return int(self.leaves[option])
+
+    def way(self, option: int) -> list[Node]:
+        """The nodes from the root to that option's leaf."""
+        node, place = self.root, self.leaf(option)
+        way = [node]
+        while node.children:
+            node = next(child for child in node.children if child.low <= place < child.high)
+            way.append(node)
+        return way
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A right answer's tokens, which of them are decided, and (decisions, words) what each is chosen among."""
+
+    ids: list[int]
+    decided: list[bool]
+    choices: Tensor
+
+
+class AnswerTokens:
+    """How one tokenizer writes answers.
+
+    `vocabulary` is the number of scores that the model gives; by default the tokenizer's own number of tokens.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: int | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.vocabulary = vocabulary or len(tokenizer)
+        self._trees: WeakKeyDictionary[Options, Tree] = WeakKeyDictionary()
+        self._grammars: dict[int, str] = {}
+        plain, before, joined = self._plain(['"', ANCHOR, ANCHOR + '"'])
+        self._before = len(before) if joined[: len(before)] == before and joined[len(before) :] != plain else 0
+
+    @cached_property
+    def _guide(self) -> Any:
+        return from_tokenizer(self.tokenizer, n_vocab=self.vocabulary)
+
+    def _plain(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        found = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [tuple(ids) for ids in found]
+
+    def ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The tokens of each piece of an answer, by itself."""
+        if not self._before:
+            return self._plain(texts)
+        return [ids[self._before :] for ids in self._plain([ANCHOR + text for text in texts])]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What the tokens of a piece spell."""
+        before = self._plain([ANCHOR])[0] if self._before else ()
+        spelt = self.tokenizer.decode([*before, *ids], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(spelt)[len(ANCHOR) if self._before else 0 :]
+
+    def tree(self, options: Options) -> Tree:
+        """The options' tokens, found once."""
+        if options not in self._trees:
+            self._trees[options] = Tree(self.ids(options.texts))
+        return self._trees[options]
+
+    def writing(self, max_length: int) -> LLMatcher:
+        """A fresh guide through a JSON string of at most so many characters, its opening quotation mark written.
+
+        No escapes by number: they could write half a surrogate pair.
+        """
+        if max_length not in self._grammars:
+            character = r'([^"\\\x00-\x1f\x7f]|\\["\\/bfnrt])'
+            self._grammars[max_length] = LLMatcher.grammar_from_regex(f'{character}{{0,{max_length}}}"')
+        matcher = LLMatcher(self._guide, self._grammars[max_length])
+        if matcher.is_error():
+            raise RuntimeError(f"a text of {max_length} characters: {matcher.get_error()}")
+        return matcher
+
+    def legal(self, matcher: LLMatcher) -> Tensor:
+        """(vocabulary,) bool: the tokens that the text may go on with."""
+        bitmask = allocate_token_bitmask(1, self._guide.vocab_size)
+        fill_next_token_bitmask(matcher, bitmask)
+        return unpacked(bitmask, self.vocabulary)[0]
+
+    def taught(self, form: Form, values: Values, size: Size | None) -> Taught:
+        """The tokens of a right answer; `size`: of the image as the base sees it, for boxes in pixels.
+
+        What ends a turn is not among them: the tokenizer's template knows it.
+        """
+        ids: list[int] = []
+        decided: list[bool] = []
+        choices = [self.among_all(0)]
+        for step, value in taught(form, values, size):
+            if isinstance(step, Writing):
+                (tokens,) = self.ids([quoted(value)[1:]])
+                ids += tokens
+                decided += [True] * len(tokens)
+                choices.append(self._chosen(step.max_length, tokens))
+                continue
+            above, *below = self.tree(step.options).way(step.options.values.index(value))
+            ids += above.tokens
+            decided += [False] * len(above.tokens)
+            for node in below:
+                ids += node.tokens
+                decided += [True, *[False] * (len(node.tokens) - 1)]
+                choices.append(self._packed(above.nexts))
+                above = node
+        return Taught(ids, decided, torch.cat(choices))
+
+    def among_all(self, count: int) -> Tensor:
+        """(count, words) of choices that leave out nothing."""
+        choices: Tensor = allocate_token_bitmask(count, self.vocabulary)
+        return choices
+
+    def _packed(self, tokens: Tensor) -> Tensor:
+        """(1, words) of 32 bits that choose among these tokens."""
+        allowed = np.zeros(self.among_all(1).shape[1] * 32, dtype=np.uint8)
+        allowed[tokens.numpy()] = 1
+        return torch.from_numpy(np.packbits(allowed, bitorder="little").view(np.int32)[None])
+
+    def _chosen(self, max_length: int, tokens: Sequence[int]) -> Tensor:
+        """(tokens, words) what each token of a text is chosen among: everything, where the guide refuses the text."""
+        matcher, choices = self.writing(max_length), self.among_all(len(tokens))
+        for place, token in enumerate(tokens):
+            fill_next_token_bitmask(matcher, choices, place)
+            if not matcher.consume_token(token):
+                choices[place:] = -1
+                break
+        return choices
+
+
+def unpacked(bitmask: Tensor, vocabulary: int) -> Tensor:
+    """(rows, words) of 32 bits to (rows, vocabulary) bool; what the words do not reach is False."""
+    places = torch.arange(32, dtype=torch.int32, device=bitmask.device)
+    bits = bitmask.unsqueeze(-1).bitwise_right_shift(places).bitwise_and(1).flatten(1).bool()
+    return functional.pad(bits, (0, max(0, vocabulary - bits.shape[1])))[:, :vocabulary]
+
+
+def narrowed(logits: Tensor, choices: Tensor | None) -> Tensor:
+    """Logits (tokens, vocabulary) with -inf at what the packed choices (tokens, words) leave out."""
+    if choices is None:
+        return logits
+    return logits.masked_fill(~unpacked(choices, logits.shape[1]), float("-inf"))
