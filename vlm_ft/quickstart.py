@@ -12,6 +12,7 @@ from datasets_vision.synthetic.writing import write_set
 from demo.run import serve
 from vlm_ft.adapters import ADAPTER
 from vlm_ft.errors import DataError
+from vlm_ft.evaluation.calibrate import calibrate_trained
 from vlm_ft.evaluation.run import evaluate_run
 from vlm_ft.recipe import RECIPES, load_recipe
 from vlm_ft.scoring.run import score_shown
@@ -38,9 +39,10 @@ def run(out: Path, *, with_app: bool, console: Console) -> None:
     step(f"1/5  draw {LABELLED} labelled surfaces and {NEW} new ones")
     write_set("product_defects", out / "set", LABELLED, SEED)
     new = write_set("product_defects", out / "new", NEW, SEED + 1) / "JPEGImages"
-    step("2/5  tune an adapter on the base compact")
+    step("2/5  tune an adapter on the base compact, and calibrate it")
     recipe = load_recipe(RECIPES / f"{RECIPE}.yaml", [f"data.0.path={out / 'set'}"])
     folder = train(recipe, out / "run", console=console)
+    calibrate_trained(out / "run", console=console)
     step("3/5  compare with the bare base, the majority class, and logistic regression on the same frozen tower")
     evaluate_run(out / "run", console=console)
     step("4/5  score a folder of new images")

@@ -96,14 +96,14 @@ class Splits(_Section):
     """How examples get their roles; a group is never split between roles.
 
     `source` keeps a data set's own lists ({"val": "test"}); the remaining examples are divided by the shares.
-    `calibrate` gets none by default, since nothing is fitted on it yet.
+    `calibrate` is what probabilities and the threshold for "ask a person" are fitted on, after training.
     `folds` and `fold`: for cross-validation, this fold is `test`, and the rest is divided by the other shares.
     `train_examples`: the maximum used of `train`, in whole groups drawn by `subset_seed`; other roles are unaffected.
     """
 
-    train: float = Field(default=0.75, gt=0, le=1e9)
+    train: float = Field(default=0.65, gt=0, le=1e9)
     tune: float = Field(default=0.10, ge=0, le=1e9)
-    calibrate: float = Field(default=0.0, ge=0, le=1e9)
+    calibrate: float = Field(default=0.10, ge=0, le=1e9)
     test: float = Field(default=0.15, ge=0, le=1e9)
     source: dict[str, Role] = Field(default_factory=dict)
     folds: int | None = Field(default=None, ge=2)

@@ -48,7 +48,7 @@ def _options(task: Task, values: Values) -> dict[str, list[str]]:
 def sample_prediction(task: Task) -> Prediction:
     """The task's sample as an adapter would give it."""
     values = task.sample.model_dump(mode="json")
-    return Prediction(fields={name: FieldValue(value) for name, value in values.items()}, raw="{}")
+    return Prediction(fields={name: FieldValue(value) for name, value in values.items()})
 
 
 class Known:
@@ -72,7 +72,7 @@ class Known:
             return known
         found = [{"kind": HOSTILE, "severity": "minor", "box": [0, 0, 90, 90]}]
         fields = {"passed": FieldValue(False), "kind": FieldValue(HOSTILE), "findings": FieldValue(found)}
-        return Prediction(fields=fields, decision="ask a person", raw=HOSTILE)
+        return Prediction(fields=fields, decision="ask a person", reason=HOSTILE)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def test_a_photo_is_answered(known: Any, photo: Path) -> None:
     images, html, raw = assess(known, "plates", [str(photo)], " look at the edge ")
     assert [image.size for image in images] == [(640, 480)]  # enlarged: its boxes are named
     assert "scratch" in html
-    assert json.loads(raw)["fields"]["kind"][0] == "scratch"
+    assert json.loads(raw)["fields"]["kind"]["value"] == "scratch"
     assert known.asked[0].turns[0].text == "look at the edge"
 
 

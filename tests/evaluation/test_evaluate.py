@@ -25,7 +25,7 @@ def knower(cases: list[Case]) -> Told:
 
     def tell(request: Request) -> Prediction:
         if request.adapter == BASE:
-            return Prediction.failed("answer is no JSON at character 0: 'I see'", raw="I see <b>a part</b>")
+            return Prediction.failed("answer is no JSON at character 0: 'I see'")
         return answered(known[request.images or request.turns])
 
     return Told(form_of(task, cases), tell)

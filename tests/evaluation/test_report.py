@@ -28,7 +28,7 @@ def half_right(cases: list[Case], task: str) -> Evaluation:
     def tell(request: Request) -> Prediction:
         index = known[request.images or request.turns]
         if request.adapter == BASE or index == len(cases) - 1:
-            return Prediction.failed("no JSON", raw=ATTACK)
+            return Prediction.failed(f"no room for {ATTACK}")
         return answered(cases[index if index < len(cases) // 2 else index - 1].values)
 
     return evaluate(Told(form_of(task, cases), tell), "made", cases, train=cases)

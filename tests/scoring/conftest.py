@@ -44,7 +44,7 @@ def card_of(task: Task, name: str = "trial", kind: str = "vision") -> Card:
 def sample_prediction(task: Task) -> Prediction:
     """The task's sample as an adapter would give it."""
     values = task.sample.model_dump(mode="json")
-    return Prediction(fields={name: FieldValue(value) for name, value in values.items()}, raw="{}")
+    return Prediction(fields={name: FieldValue(value) for name, value in values.items()})
 
 
 class Canned:

@@ -24,7 +24,7 @@ from vlm_ft.scoring.ledger import Ledger, Row
 from vlm_ft.tasks import TASKS
 from vlm_ft.tasks.aviation_maintenance import PRIORITIES
 
-BESIDE = ("path", "width", "height", "decision", "error", "raw", "adapter", "notice")
+BESIDE = ("path", "width", "height", "decision", "reason", "error", "adapter", "notice")
 
 
 def read_table(out: Path) -> list[dict[str, Any]]:
@@ -126,14 +126,14 @@ def test_a_distribution_names_options_as_json_does() -> None:
 def test_a_spreadsheet_runs_no_text(text: str, card_of: Callable[[Task], Card], tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     fields = {"clause_type": FieldValue(text), "summary": FieldValue(text)}
-    write_table(out, card_of(TASKS["legal_documents"]), [Row(text, "0", 1, 1, Prediction(fields=fields, raw=text))])
+    write_table(out, card_of(TASKS["legal_documents"]), [Row(text, "0", 1, 1, Prediction(fields=fields, reason=text))])
     with out.open(encoding="utf-8", newline="") as file:
         row = next(csv.DictReader(file))
-    assert {row[name] for name in ("path", "clause_type", "summary", "raw")} == {f"'{text}"}
+    assert {row[name] for name in ("path", "clause_type", "summary", "reason")} == {f"'{text}"}
 
 
 def test_half_a_surrogate_is_kept_as_a_question_mark(tmp_path: Path, card_of: Callable[[Task], Card]) -> None:
-    answer = Prediction(fields={"summary": FieldValue(json.loads('"\\ud800"'))}, raw="{}")
+    answer = Prediction(fields={"summary": FieldValue(json.loads('"\\ud800"'))})
     with Ledger(tmp_path / "ledger", "trial", "0", tmp_path) as ledger:
         ledger.record([Row("a.png", "0", 1, 1, answer)])
         row = ledger.find("a.png")

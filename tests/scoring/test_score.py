@@ -58,10 +58,10 @@ def test_what_cannot_be_read_is_set_aside_with_its_reason(defects: Any, photos: 
 
 
 def test_an_answer_that_failed_is_set_aside(defects: Any, photos: Path, tmp_path: Path) -> None:
-    defects._answer = lambda request: Prediction.failed("answer is no JSON", raw="{")
+    defects._answer = lambda request: Prediction.failed("the answer does not fit")
     report = score_folder(defects, "trial", photos, tmp_path / "out.parquet")
     assert report.exit_code == 3
-    assert {row["raw"] for row in table(report.out)} == {"{"}
+    assert {row["error"] for row in table(report.out)} == {"the answer does not fit"}
 
 
 def test_a_second_run_asks_only_what_changed(defects: Any, photos: Path, tmp_path: Path) -> None:

@@ -63,13 +63,12 @@ class Prediction:
     """A typed answer, or an error; never a guess.
 
     `derived` holds the results of the form's derivations (`Form.derive`), by kind. `decision` is "answer" where the
-    answer may stand, "ask a person" otherwise. `raw` is the text that the model wrote. `error` says in one line why
-    there are no fields.
+    answer may stand, "ask a person" otherwise, for this `reason`. `error` says in one line why there are no fields.
     """
 
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
     decision: Literal["answer", "ask a person"] = "answer"
-    raw: str = ""
+    reason: str = ""
     error: str | None = None
     derived: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -79,12 +78,12 @@ class Prediction:
         return {name: entry.value for name, entry in self.fields.items()}
 
     @classmethod
-    def failed(cls, error: str, raw: str = "") -> Prediction:
+    def failed(cls, error: str) -> Prediction:
         """A prediction without fields, for this reason."""
-        return cls(decision="ask a person", raw=raw, error=error)
+        return cls(decision="ask a person", error=error)
 
     def to_json(self, indent: int | None = None, **extra: Any) -> str:
-        """``{"fields": {name: {"value", ...}}, "decision", "raw", "error", "derived"}``; what is unknown is left out.
+        """``{"fields": {name: {"value", ...}}, "decision", "reason", "error", "derived"}``; the unknown is left out.
 
         `extra` entries follow. Half a surrogate pair, which a model can write, becomes a question mark.
         """

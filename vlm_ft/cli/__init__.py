@@ -119,7 +119,8 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show rows, memory and time without training")] = False,
     check: Annotated[bool, typer.Option(help="stop if vlm-ft data check finds errors")] = True,
 ) -> None:
-    """Train the adapter that a recipe describes."""
+    """Train the adapter that a recipe describes, and calibrate it on the examples set aside for that."""
+    from vlm_ft.evaluation.calibrate import calibrate_trained
     from vlm_ft.training.run import train as run
     from vlm_ft.training.show import dry_run as show
 
@@ -129,6 +130,7 @@ def train(
         return
     terminal, folder = console(), out or Path("runs") / loaded.name
     run(loaded, folder, resume=resume, check=check, console=terminal)
+    calibrate_trained(folder, console=terminal)
     place = shlex.quote(str(folder))
     terminal.print(f"next:\n  vlm-ft evaluate {place}\n  vlm-ft demo --adapter {place}", markup=False)
 
@@ -155,6 +157,22 @@ def evaluate(
     evaluation = evaluate_run(run, rivals=rivals, base=base, batch_size=batch_size, console=console())
     if results:
         record(results_of(evaluation, read_card(Run(run).adapter), command_line(), goals), results)
+
+
+@app.command()
+def calibrate(
+    run: Annotated[Path, typer.Argument(help="a run folder, as vlm-ft train writes it")],
+    risk: Annotated[float, typer.Option(min=0.001, max=0.5, help="the share of answers that may be wrong")] = 0.05,
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="how certain that must be")] = 0.90,
+    batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
+) -> None:
+    """Fit an adapter's probabilities, and the threshold below which it asks a person, on its `calibrate` examples.
+
+    vlm-ft train ends with this; run it again for another risk.
+    """
+    from vlm_ft.evaluation.calibrate import calibrate_run
+
+    calibrate_run(run, risk=risk, level=level, batch_size=batch_size, console=console())
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from vlm_ft.answers.confidence import Confidence
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.metrics import WHOLE, Metric, case_score, measure
@@ -16,6 +17,7 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.data.cases import Case
 from vlm_ft.errors import AdapterError, DataError, nearest
 from vlm_ft.evaluation.derived import incomplete, measure_derived
+from vlm_ft.evaluation.reliability import Sureness, sureness_of
 from vlm_ft.evaluation.rivals import MAJORITY, RIVALS, Rival
 from vlm_ft.evaluation.rivals.lesson import Lesson
 from vlm_ft.evaluation.rivals.tower import Tower
@@ -58,6 +60,8 @@ class Evaluation(Strict):
     seconds: dict[str, float]
     settings: dict[str, str] = Field(default_factory=dict, description="how each rival was fitted")
     notes: tuple[str, ...] = ()
+    confidence: Confidence | None = None
+    sureness: Sureness
     cases: tuple[CaseRow, ...]
 
 
@@ -106,6 +110,8 @@ def evaluate(
         seconds=study.seconds,
         settings=study.settings,
         notes=incomplete(card.form, study.follows),
+        confidence=card.confidence,
+        sureness=study.sureness(card.confidence),
         cases=study.rows(),
     )
 
@@ -156,6 +162,16 @@ class _Study:
         if attempt is not None:
             self.add(name, attempt.predictions, time.monotonic() - start, attempt.form)
             self.settings |= {name: attempt.settings} if attempt.settings else {}
+
+    def sureness(self, confidence: Confidence | None) -> Sureness:
+        """How far probabilities hold, of every system that gives some."""
+        truths, groups = [case.values for case in self.test], [case.group for case in self.test]
+        systems = {
+            system: [entry.prediction for entry in answers]
+            for system, answers in self._answers.items()
+            if system != BASE
+        }
+        return sureness_of(self.form, truths, groups, systems, confidence, ADAPTER)
 
     def rows(self) -> tuple[CaseRow, ...]:
         return tuple(

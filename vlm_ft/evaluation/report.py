@@ -15,6 +15,7 @@ from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, field_score
 from vlm_ft.evaluation.derived import in_words
 from vlm_ft.evaluation.evaluate import ADAPTER, CaseRow, Evaluation
 from vlm_ft.evaluation.pictures import Picture, pictures_of
+from vlm_ft.evaluation.reliability import Coverage, Figure
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.inference.request import BASE
 from vlm_ft.pages import filled
@@ -62,8 +63,36 @@ def markdown(evaluation: Evaluation) -> str:
     lines += [
         "",
         "In brackets: 95 % interval. Bold: best of its row; with *: its interval overlaps no other.",
+        *_sureness_lines(evaluation),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Calibration and coverage as Markdown."""
+    found = evaluation.sureness
+    if not found.reliability:
+        return
+    yield from ("", "## How sure it is", "")
+    if evaluation.confidence is not None:
+        yield from (f"The bound: {evaluation.confidence.bound.in_words}.", "")
+    yield _row(["field", "system", "n", "ECE", "calibrated: below", "Brier", "log loss"])
+    yield _row(["---", "---", *["---:"] * 5])
+    for entry in found.reliability:
+        cells = [_ranged(entry.ece), f"{entry.band:.3f}", _ranged(entry.brier), _ranged(entry.log_loss)]
+        yield _row([_inline(entry.field), entry.system, str(entry.count), *cells])
+    yield ""
+    for curve in found.coverage:
+        yield f"- {curve.by}: {curve.at_risk:.0%} could be answered with at most 5 % wrong."
+    for point in found.operating:
+        yield (
+            f"- {_inline(point.field)}: with {point.false_rejects:.1%} false rejects, {_ranged(point.escapes)} of "
+            f"those that are {point.positive} escape; area under the ROC curve {point.area:.3f}."
+        )
+
+
+def _ranged(figure: Figure) -> str:
+    return f"{figure.value:.3f} [{figure.low:.3f}–{figure.high:.3f}]"
 
 
 def html(evaluation: Evaluation) -> str:
@@ -90,7 +119,23 @@ def html(evaluation: Evaluation) -> str:
         failed=sum(answer.error is not None for answer in answers),
         asked=sum(answer.error is None and answer.decision != "answer" for answer in answers),
         explained=EXPLAINED,
+        curves=[Curve.of(curve, place) for place, curve in enumerate(evaluation.sureness.coverage)],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A risk-coverage curve as a line of an SVG picture of 100 by 100, and the number of its colour."""
+
+    by: str
+    points: str
+    colour: int
+
+    @classmethod
+    def of(cls, curve: Coverage, colour: int) -> Curve:
+        """Coverage to the right, risk upwards."""
+        pairs = zip(curve.answered, curve.wrong, strict=True)
+        return cls(curve.by, " ".join(f"{100 * share:.1f},{100 - 100 * risk:.1f}" for share, risk in pairs), colour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +274,6 @@ class Shown:
     row: CaseRow
     score: float
     error: str | None
-    raw: str
     pictures: tuple[Picture, ...]
     fields: tuple[Compared, ...]
 
@@ -239,7 +283,7 @@ def _shown(evaluation: Evaluation, row: CaseRow) -> Shown:
     pictures = pictures_of(row.images, evaluation.form.fields, row.truth, answer.values)
     fields = [_compared(field, row) for field in evaluation.form.fields]
     fields += [_followed(entry, row) for entry in evaluation.form.derivations]
-    return Shown(row, row.answers[ADAPTER].score, answer.error, answer.raw, pictures, tuple(fields))
+    return Shown(row, row.answers[ADAPTER].score, answer.error, pictures, tuple(fields))
 
 
 def _compared(field: FieldSpec, row: CaseRow) -> Compared:

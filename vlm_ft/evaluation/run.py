@@ -40,7 +40,7 @@ def evaluate_run(
     run = Run(folder)
     card, dataset = open_run(run)
     engine = Engine.open([run.adapter], batch_size=batch_size)
-    with _shown(console) as progress:
+    with shown(console) as progress:
         evaluation = evaluate(
             engine,
             card.name,
@@ -90,8 +90,8 @@ def summary(evaluation: Evaluation) -> Table:
 
 
 @contextmanager
-def _shown(console: Console) -> Iterator[Any]:
-    """A bar a system."""
+def shown(console: Console) -> Iterator[Any]:
+    """A bar a system: a function to call with its name, how many are done, and of how many."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.errors import DataError
+from vlm_ft.evaluation.calibrate import calibrate_trained
 from vlm_ft.evaluation.evaluate import Evaluation
 from vlm_ft.evaluation.run import evaluate_run
 from vlm_ft.recipe import Recipe
@@ -32,6 +33,7 @@ def trial(run: Run, recipe: Recipe, console: Console, *, rivals: bool = False, b
     resume, kept = run.holds(recipe), run.evaluation / "evaluation.json"
     if run.state != "finished":
         train(recipe, run.folder, resume=resume, console=console)
+        calibrate_trained(run.folder, console=console)
     if kept.exists():
         try:
             evaluation = Evaluation.model_validate_json(kept.read_bytes())

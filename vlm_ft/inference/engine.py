@@ -21,6 +21,7 @@ from torch import nn
 
 from datasets_vision.errors import cause
 from vlm_ft.adapters import Card, read_card
+from vlm_ft.answers.confidence import with_confidence
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.limits import Limits
@@ -149,9 +150,14 @@ class Engine:
         """
         forms = [self._form(request) for request in requests]
         answers = predict_tiled(self._each, requests, [self._tiling(request) for request in requests], forms)
-        return [
-            replace(answer, derived=form.derive(answer.values)) for form, answer in zip(forms, answers, strict=True)
-        ]
+        return [self._finished(*each) for each in zip(requests, forms, answers, strict=True)]
+
+    def _finished(self, request: Request, form: Form, answer: Prediction) -> Prediction:
+        """What follows from the answer, and how sure it is where the adapter was asked its own form."""
+        card = self.cards.get(request.adapter)
+        if card is not None and form.fingerprint == card.form.fingerprint:
+            answer = with_confidence(form, answer, card.confidence)
+        return replace(answer, derived=form.derive(answer.values))
 
     def _settings(self, request: Request) -> Card | None:
         """The card whose limits and tiling a request follows; None: the base's own."""

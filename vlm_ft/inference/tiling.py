@@ -98,7 +98,7 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
     """
     good = [(place, answer) for place, answer in enumerate(answers) if answer.error is None]
     if not good:
-        return Prediction.failed(f"all {len(answers)} tiles failed: {answers[0].error}", raw=answers[0].raw)
+        return Prediction.failed(f"all {len(answers)} tiles failed: {answers[0].error}")
     spec = _boxed(form)
     assert spec is not None
     found = joined(spec, _found(spec, crops, dict(good), size))
@@ -115,8 +115,9 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
         else:
             fields[name] = _most([answer.fields[name] for _, answer in good if name in answer.fields])
     asked = len(good) < len(answers) or any(answer.decision != "answer" for _, answer in good)
-    raw = json.dumps({name: value.value for name, value in fields.items()}, ensure_ascii=False, separators=(",", ":"))
-    return Prediction(fields=fields, decision="ask a person" if asked else "answer", raw=raw)
+    failed = len(answers) - len(good)
+    reason = f"{failed} of {len(answers)} tiles failed" if failed else next((a.reason for _, a in good if a.reason), "")
+    return Prediction(fields=fields, decision="ask a person" if asked else "answer", reason=reason)
 
 
 def joined(spec: FieldSpec, found: Sequence[_Found]) -> list[_Found]:

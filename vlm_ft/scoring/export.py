@@ -9,7 +9,7 @@
 
 The columns of each derivation of the form (`Result.columns`) come after it.
 
-Every table also has `path`, `width`, `height` (pixels), `decision`, `error`, `raw`, `adapter` and `notice`.
+Every table also has `path`, `width`, `height` (pixels), `decision`, `reason`, `error`, `adapter` and `notice`.
 A field whose name is taken becomes `answer_<field>`, a derived column `derived_<column>`. An image that was set
 aside has an `error` and an empty answer.
 
@@ -108,10 +108,10 @@ def _accompanying(card: Card) -> tuple[Column, ...]:
     return (
         Column("path", pa.string(), lambda row: row.path),
         Column("decision", pa.string(), lambda row: row.prediction.decision),
+        Column("reason", pa.string(), lambda row: row.prediction.reason or None),
         Column("error", pa.string(), lambda row: row.prediction.error),
         Column("width", pa.int32(), lambda row: row.width),
         Column("height", pa.int32(), lambda row: row.height),
-        Column("raw", pa.string(), lambda row: row.prediction.raw),
         Column("adapter", pa.string(), lambda row: card.name),
         Column("notice", pa.string(), lambda row: card.notice),
     )

@@ -36,14 +36,21 @@ class Attempt:
 
     @classmethod
     def of(cls, form: Form, columns: Mapping[str, Sequence[Any]], settings: str = "") -> Attempt | None:
-        """From a column of values per field, None where an example lacks the input; None without any column."""
+        """From a column per field, of values or `FieldValue`s, None where an example lacks the input.
+
+        None without any column.
+        """
         if not columns:
             return None
         predictions = []
         for row in zip(*columns.values(), strict=True):
-            values = {name: FieldValue(value) for name, value in zip(columns, row, strict=True) if value is not None}
+            values = {name: _entry(value) for name, value in zip(columns, row, strict=True) if value is not None}
             predictions.append(Prediction(fields=values) if values else Prediction.failed("nothing to go by"))
         return cls(form.narrow(tuple(columns)), predictions, settings)
+
+
+def _entry(value: Any) -> FieldValue:
+    return value if isinstance(value, FieldValue) else FieldValue(value)
 
 
 def text_of(example: Example) -> str:

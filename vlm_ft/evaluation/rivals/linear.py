@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from datasets_vision.example import Example
 from vlm_ft.answers.kinds import Choice, Flag
+from vlm_ft.answers.prediction import FieldValue, option_name
 from vlm_ft.data.cases import Case
 from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson, text_of
 
@@ -102,7 +103,18 @@ def _chosen(
     return best[1:]
 
 
-def _predicted(model: Any, rows: Sequence[Any]) -> list[Any]:
+def _predicted(model: Any, rows: Sequence[Any]) -> list[FieldValue | None]:
+    """The most probable class of each row, and the probabilities of all."""
     given = [row for row in rows if row is not None]
-    answers = iter(np.asarray(model.predict(given)).tolist() if given else ())
-    return [None if row is None else next(answers) for row in rows]
+    shares = iter(model.predict_proba(given) if given else ())
+    classes = np.asarray(model.classes_).tolist()
+    names = [option_name(label) for label in classes]
+    answers: list[FieldValue | None] = []
+    for row in rows:
+        found = None if row is None else next(shares)
+        answers.append(
+            None
+            if found is None
+            else FieldValue(classes[int(found.argmax())], dict(zip(names, found.tolist(), strict=True)))
+        )
+    return answers

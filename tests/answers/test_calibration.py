@@ -1,0 +1,105 @@
+"""Temperatures make probabilities hold; the bound is broken no more often than it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from numpy.random import Generator, default_rng
+
+from tests.decoding.oracle import form_of
+from vlm_ft.answers.calibration import calibrated, certified, log_loss, stated
+from vlm_ft.answers.confidence import Bound, Confidence, sureness, tempered, with_confidence
+from vlm_ft.answers.kinds import Choice, Flag, Text
+from vlm_ft.answers.prediction import FieldValue, Prediction
+
+FORM = form_of(kind=Choice(options=("a", "b", "c")), ok=Flag())
+
+
+def stating(kinds: Mapping[str, float], flags: Mapping[str, float]) -> Prediction:
+    """The answer that is most probable by these distributions."""
+    best = max(kinds, key=lambda option: kinds[option])
+    return Prediction(fields={"kind": FieldValue(best, kinds), "ok": FieldValue(flags["true"] >= 0.5, flags)})
+
+
+def drawn(random: Generator, count: int, temperature: float) -> tuple[list[dict], list[Prediction]]:
+    """True values that follow a distribution, and answers that state it too surely by this temperature."""
+    truths, answers = [], []
+    for _ in range(count):
+        kinds = dict(zip("abc", random.dirichlet((1.0, 0.6, 0.4)), strict=True))
+        good = float(random.beta(4, 1))
+        flags = {"true": good, "false": 1 - good}
+        truths.append({"kind": str(random.choice(list("abc"), p=list(kinds.values()))), "ok": random.random() < good})
+        said, told = tempered(kinds, 1 / temperature), tempered(flags, 1 / temperature)
+        answers.append(
+            Prediction(
+                fields={"kind": FieldValue(max(said, key=lambda o: said[o]), said), "ok": FieldValue(good >= 0.5, told)}
+            )
+        )
+    return truths, answers
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_is_found_and_likelihood_gains(temperature: float) -> None:
+    truths, answers = drawn(default_rng(1), 1500, temperature)
+    found = calibrated(FORM, truths, answers, [""] * len(truths))
+    for name in ("kind", "ok"):
+        assert found.temperatures[name] == pytest.approx(temperature, rel=0.15)
+        pairs = stated(name, truths, answers)
+        assert log_loss(pairs, found.temperatures[name]) <= log_loss(pairs)
+
+
+def test_few_examples_leave_the_temperature_alone() -> None:
+    truths, answers = drawn(default_rng(1), 19, 3.0)
+    assert set(calibrated(FORM, truths, answers, [""] * 19).temperatures.values()) == {1.0}
+
+
+def test_the_bound_is_broken_no_more_often_than_it_says() -> None:
+    """Answers of known risk: the true risk above the threshold exceeds 5 % in at most 10 % of 400 draws."""
+    random, broken, found = default_rng(0), 0, 0
+    for _ in range(400):
+        sure = random.beta(6, 1, 300)
+        right = random.random(300) < sure  # the risk of an answer is 1 - sure
+        bound = certified(sure, right)
+        if bound.threshold is not None:
+            found += 1
+            many = random.beta(6, 1, 20_000)
+            broken += (1 - many[many >= bound.threshold]).mean() > bound.risk
+    assert found > 100  # the promise is not kept by never making it
+    assert broken <= 400 * 0.10 + 3 * np.sqrt(400 * 0.1 * 0.9)
+
+
+def test_too_few_examples_certify_nothing_and_say_so() -> None:
+    for count, certifiable in ((44, False), (45, True)):
+        bound = certified(np.full(count, 0.9), np.ones(count, dtype=bool))
+        assert (bound.threshold is not None) == certifiable
+    assert "n=41; needs 45, all of them right" in certified(np.full(41, 0.9), np.ones(41, dtype=bool)).in_words
+
+
+def test_examples_of_one_group_count_once() -> None:
+    truths, answers = drawn(default_rng(2), 200, 1.0)
+    assert calibrated(FORM, truths, answers, [str(index % 40) for index in range(200)]).bound.count == 40
+
+
+BOUND = Bound(risk=0.05, level=0.9, threshold=0.6, count=100, needed=45, answered=80, wrong=1)
+
+
+def test_what_is_below_the_threshold_goes_to_a_person_with_the_reason() -> None:
+    confidence = Confidence(temperatures={"kind": 2.0}, bound=BOUND)
+    good = {"true": 0.9, "false": 0.1}
+    sure, unsure = (
+        stating(kinds, good) for kinds in ({"a": 0.98, "b": 0.01, "c": 0.01}, {"a": 0.5, "b": 0.3, "c": 0.2})
+    )
+    assert with_confidence(FORM, sure, confidence).decision == "answer"
+    asked = with_confidence(FORM, unsure, confidence)
+    assert asked.decision == "ask a person"
+    assert asked.reason.startswith("kind: 43% sure")
+    assert asked.fields["kind"].distribution == pytest.approx(tempered({"a": 0.5, "b": 0.3, "c": 0.2}, 2.0))
+    none = Confidence(temperatures={}, bound=BOUND.model_copy(update={"threshold": None}))
+    assert "not certifiable" in with_confidence(FORM, sure, none).reason
+
+
+def test_a_text_alone_has_no_sureness() -> None:
+    form = form_of(note=Text(max_length=10))
+    assert sureness(form, Prediction(fields={"note": FieldValue("x")})) is None

@@ -1,0 +1,247 @@
+"""Whether probabilities hold: calibration, what can be answered at a risk, and the operating points of a pass or fail.
+
+"Before fitting" is computed from the fitted answers, since a temperature can be undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm_ft.answers.calibration import judged, stated
+from vlm_ft.answers.confidence import FLOOR, Confidence, closed_fields, tempered
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.intervals import INTERVAL, RESAMPLES, bca_interval, clusters_of, summed, wilson
+from vlm_ft.answers.kinds import Flag, Strict
+from vlm_ft.answers.prediction import Distribution, Prediction
+from vlm_ft.answers.task import Values
+
+BINS = 10
+FALSE_REJECTS = (0.01, 0.05, 0.10)
+RISK = 0.05
+
+Pairs = Sequence[tuple[Distribution, str]]
+
+
+class Figure(Strict):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Bin(Strict):
+    """Answers about as sure: their mean probability, the share that is right and its interval, how many."""
+
+    sure: float
+    right: Figure
+    count: int
+
+
+class Reliability(Strict):
+    """How well a system's probabilities of one field hold; all three figures are better when lower.
+
+    `ece`: expected calibration error over ten bins of equal width (Guo et al. 2017); `band`: what it stays below in
+    95 % of simulations in which the same probabilities hold exactly. `brier`: of all options (Brier 1950). `log_loss`:
+    in nats.
+    """
+
+    field: str
+    system: str
+    count: int
+    ece: Figure
+    band: float
+    brier: Figure
+    log_loss: Figure
+    bins: tuple[Bin, ...]
+
+
+class Coverage(Strict):
+    """Risk against coverage of whole answers, the surest first: shares answered, and shares wrong among those.
+
+    `at_risk`: the largest share that could be answered with at most 5 % wrong, on these very examples.
+    """
+
+    by: str
+    answered: tuple[float, ...]
+    wrong: tuple[float, ...]
+    area: float
+    at_risk: float
+
+
+class Operating(Strict):
+    """A flag at a fixed share of false rejects, as inspectors use it: `positive` is what must not be missed.
+
+    An example is held to be positive where its probability is above `threshold`. `false_rejects`: negative examples
+    above it, 1 - specificity; `escapes`: positive ones that are not, 1 - sensitivity. `area`: under the ROC curve.
+    """
+
+    field: str
+    positive: str
+    false_rejects: float
+    escapes: Figure
+    threshold: float
+    area: float
+
+
+class Sureness(Strict):
+    """Everything about one adapter's probabilities."""
+
+    reliability: tuple[Reliability, ...]
+    coverage: tuple[Coverage, ...]
+    operating: tuple[Operating, ...]
+
+
+def sureness_of(
+    form: Form,
+    truths: Sequence[Values],
+    groups: Sequence[str],
+    systems: Mapping[str, Sequence[Prediction]],
+    confidence: Confidence | None,
+    adapter: str,
+) -> Sureness:
+    """The figures of every system that gives probabilities; `systems` holds their predictions by name."""
+    temperatures = confidence.temperatures if confidence is not None else {}
+    reliability, coverage = [], []
+    for system, predictions in systems.items():
+        for name in closed_fields(form):
+            told = [(place, *pair) for place, pair in _told(name, truths, predictions)]
+            pairs = [(found, true) for _, found, true in told]
+            clusters = clusters_of([groups[place] for place, *_ in told])
+            if system == adapter and temperatures.get(name, 1.0) != 1.0 and pairs:
+                before = [(tempered(found, 1 / temperatures[name]), true) for found, true in pairs]
+                reliability.append(_reliability(name, f"{system}, before fitting", before, clusters))
+            if pairs:
+                reliability.append(_reliability(name, system, pairs, clusters))
+        sure, right = judged(form, truths, predictions)
+        known = ~np.isnan(sure)
+        if known.any():
+            coverage.append(_coverage(system, sure[known], right[known]))
+    operating = []
+    for field in form.fields:
+        if isinstance(field.kind, Flag):
+            positive = "false" if form.follows.get(field.name) == "none" else "true"  # a part fails, a scan is abnormal
+            operating += _operating(field.name, positive, stated(field.name, truths, systems[adapter]))
+    return Sureness(reliability=tuple(reliability), coverage=tuple(coverage), operating=tuple(operating))
+
+
+def _told(
+    name: str, truths: Sequence[Values], predictions: Sequence[Prediction]
+) -> list[tuple[int, tuple[Distribution, str]]]:
+    """As `stated`, each with the place of its example."""
+    found = []
+    for place, pair in enumerate(zip(truths, predictions, strict=True)):
+        found += [(place, one) for one in stated(name, [pair[0]], [pair[1]])]
+    return found
+
+
+def _reliability(name: str, system: str, pairs: Pairs, clusters: NDArray[np.int64]) -> Reliability:
+    best = [max(found, key=lambda option: found[option]) for found, _ in pairs]
+    sure = np.array([found[option] for (found, _), option in zip(pairs, best, strict=True)])
+    right = np.array([option == true for (_, true), option in zip(pairs, best, strict=True)], dtype=np.float64)
+    squares = [sum((share - (option == true)) ** 2 for option, share in found.items()) for found, true in pairs]
+    losses = [-np.log(max(found[true], FLOOR)) for found, true in pairs]
+    return Reliability(
+        field=name,
+        system=system,
+        count=len(pairs),
+        ece=_ece_figure(sure, right),
+        band=_band(sure),
+        brier=_mean(squares, clusters, 2.0),
+        log_loss=_mean(losses, clusters, None),
+        bins=tuple(_bins(sure, right)),
+    )
+
+
+def _mean(values: Sequence[float], clusters: NDArray[np.int64], top: float | None) -> Figure:
+    rows = np.column_stack([values, np.ones(len(values))])
+
+    def mean(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(sums[..., 0] / sums[..., 1])
+
+    low, high = bca_interval(summed(rows, clusters), mean, top)
+    value = float(np.mean(values))
+    return Figure(value=value, low=min(low, value), high=max(high, value))
+
+
+def expected_calibration_error(sure: NDArray[np.float64], right: NDArray[np.float64]) -> float:
+    """The mean over answers of how far, in their bin, the share of right ones is from the mean probability."""
+    places = np.minimum((sure * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(places, right - sure, BINS)
+    return float(np.abs(gaps).sum() / len(sure))
+
+
+def _ece_figure(sure: NDArray[np.float64], right: NDArray[np.float64]) -> Figure:
+    random = np.random.default_rng(0)
+    drawn = random.integers(0, len(sure), (RESAMPLES, len(sure)))
+    draws = [expected_calibration_error(sure[rows], right[rows]) for rows in drawn]
+    low, high = np.quantile(draws, INTERVAL)
+    value = expected_calibration_error(sure, right)
+    return Figure(value=value, low=min(float(low), value), high=max(float(high), value))
+
+
+def _band(sure: NDArray[np.float64]) -> float:
+    random = np.random.default_rng(0)
+    outcomes = (random.random((RESAMPLES, len(sure))) < sure).astype(np.float64)
+    return float(np.quantile([expected_calibration_error(sure, drawn) for drawn in outcomes], 0.95))
+
+
+def _bins(sure: NDArray[np.float64], right: NDArray[np.float64]) -> list[Bin]:
+    places = np.minimum((sure * BINS).astype(int), BINS - 1)
+    found = []
+    for place in np.unique(places):
+        share, count = float(right[places == place].mean()), int((places == place).sum())
+        low, high = wilson(share, count)
+        found.append(
+            Bin(
+                sure=float(sure[places == place].mean()),
+                right=Figure(value=share, low=min(low, share), high=max(high, share)),
+                count=count,
+            )
+        )
+    return found
+
+
+def _coverage(by: str, sure: NDArray[np.float64], right: NDArray[np.bool_]) -> Coverage:
+    order = np.argsort(-sure, kind="stable")
+    counts = np.arange(1, len(sure) + 1)
+    wrong = (~right[order]).cumsum() / counts
+    ends = np.append(np.diff(sure[order]) != 0, True)  # equally sure answers are given together
+    within = counts[ends & (wrong <= RISK)]
+    shown = np.unique(np.linspace(0, len(sure) - 1, 50).astype(int))
+    return Coverage(
+        by=by,
+        answered=tuple((counts[shown] / len(sure)).tolist()),
+        wrong=tuple(wrong[shown].tolist()),
+        area=float(wrong.mean()),
+        at_risk=float(within.max(initial=0) / len(sure)),
+    )
+
+
+def _operating(name: str, positive: str, pairs: Pairs) -> list[Operating]:
+    bad = np.array([true == positive for _, true in pairs], dtype=np.bool_)
+    sure = np.array([found[positive] for found, _ in pairs])
+    if bad.all() or not bad.any():
+        return []
+    from sklearn.metrics import roc_auc_score
+
+    area = float(roc_auc_score(bad, sure))
+    points = []
+    for share in FALSE_REJECTS:
+        threshold = float(np.quantile(sure[~bad], 1 - share, method="higher"))
+        escapes = float((sure[bad] <= threshold).mean())
+        low, high = wilson(escapes, int(bad.sum()))
+        points.append(
+            Operating(
+                field=name,
+                positive=positive,
+                false_rejects=float((sure[~bad] > threshold).mean()),
+                escapes=Figure(value=escapes, low=min(low, escapes), high=max(high, escapes)),
+                threshold=threshold,
+                area=area,
+            )
+        )
+    return points
