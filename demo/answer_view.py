@@ -75,7 +75,8 @@ def raw_view(prediction: Prediction, notice: str = "") -> str:
 def _decision(prediction: Prediction) -> str:
     if prediction.decision == "answer":
         return ""
-    return '<p class="banner ask"><strong>Ask a person.</strong> Do not rely on this answer alone.</p>'
+    why = escape(prediction.reason) or "Do not rely on this answer alone"
+    return f'<p class="banner ask"><strong>Ask a person.</strong> {why}.</p>'
 
 
 def _visible(field: FieldSpec, photos: int) -> FieldSpec:

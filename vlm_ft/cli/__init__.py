@@ -251,6 +251,22 @@ def learning_curve(
     run(place, out, console=console(), sizes=asked, repeats=repeats, target=target, settings=settings or [])
 
 
+@app.command()
+def benchmark(
+    base: Annotated[str, typer.Option("--base", help="a base by name or folder")] = "compact",
+    out: Annotated[Path, typer.Option("--out", help="a JSON file; figures of the same name are replaced")] = Path(
+        "recipes/benchmarks/decoder.json"
+    ),
+) -> None:
+    """Time answers against the processor and `generate` with the same grammar, interleaved.
+
+    Needs the sets of the recipes steel_surface_voc and customer_intents_csv.
+    """
+    from vlm_ft.experiments.decoder_benchmark import benchmark as run
+
+    run(base, out, command_line(), console())
+
+
 @app.command("compare-tiling")
 def compare_tiling(
     adapter: Annotated[Path, typer.Argument(help="an adapter or run folder")],

@@ -1,0 +1,166 @@
+"""How much sooner the form decoder answers than `generate` with the same constraint, interleaved in one run.
+
+The rival is the loop that users write: the processor, `generate`, and a logits processor that keeps each answer inside
+the form's JSON schema (llguidance). Both answer the same requests on the same base without an adapter.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from llguidance import LLMatcher
+from llguidance.hf import from_tokenizer
+from llguidance.torch import allocate_token_bitmask, fill_next_token_bitmask
+from pydantic import TypeAdapter
+from rich.console import Console
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Strict
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.bases.load import load_base
+from vlm_ft.conversation import Conversation, Row
+from vlm_ft.data.cases import Case, load
+from vlm_ft.decoding.tokens import unpacked
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+from vlm_ft.recipe import RECIPES, load_recipe
+
+ROUNDS = 5
+MOST_TOKENS = 200
+WORKLOADS = (
+    ("photos, batch 1", "steel_surface_voc", 1, 8.0),
+    ("photos, batch 8", "steel_surface_voc", 8, 3.0),
+    ("27 intents, batch 16", "customer_intents_csv", 16, 8.0),
+)
+"""Name, recipe, requests at once, and how many times as fast the decoder should be."""
+
+
+class Figure(Strict):
+    """One line of `recipes/benchmarks/decoder.json`."""
+
+    figure: str
+    value: float
+    goal: float | None
+    better: str
+    unit: str
+    command: str
+    machine: str
+
+
+def benchmark(base: str, out: Path, command: str, console: Console) -> list[Figure]:
+    """Time both on every workload, and write the ratios of their medians to `out`."""
+    loaded = load_base(base)
+    engine = Engine(loaded, batch_size=16)
+    figures: list[Figure] = []
+
+    def add(name: str, value: float, goal: float | None, better: str, unit: str) -> None:
+        figures.append(
+            Figure(figure=name, value=value, goal=goal, better=better, unit=unit, command=command, machine=machine())
+        )
+        console.print(f"{name}: {value:.3g} {unit}" + (f" (goal {goal:g})" if goal else ""), highlight=False)
+
+    for name, recipe, count, goal in WORKLOADS:
+        dataset = load(load_recipe(RECIPES / f"{recipe}.yaml"))
+        form, cases = dataset.form.asking(loaded.family.boxes), dataset.cases["test"]
+        parts = [cases[start : start + count] for start in range(0, (ROUNDS + 1) * count, count)]
+        ours, theirs = _interleaved((partial(_answers, engine, form), Plain(loaded, form)), parts)
+        add(f"{base}: {name}, times as fast as generate", theirs / ours, goal, "higher", "x")
+        add(f"{base}: {name}, seconds a request", ours / count, None, "lower", "s")
+        if count == 16:
+            started = time.perf_counter()
+            _answers(engine, form, cases)
+            add(f"{base}: the {len(cases)} test messages", time.perf_counter() - started, 45.0, "lower", "s")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    kept = TypeAdapter(list[Figure]).validate_json(out.read_bytes()) if out.exists() else []
+    renewed = {figure.figure for figure in figures}
+    kept = [figure for figure in kept if figure.figure not in renewed]
+    out.write_text(json.dumps([figure.model_dump() for figure in [*kept, *figures]], indent=1) + "\n")
+    return figures
+
+
+def _answers(engine: Engine, form: Form, cases: Sequence[Case]) -> list[Prediction]:
+    """The engine's answers about these cases."""
+    return engine.predict([Request(case.example.images, case.example.turns, form=form) for case in cases])
+
+
+def _interleaved(systems: Sequence[Callable[[Sequence[Case]], Any]], parts: Sequence[Sequence[Case]]) -> list[float]:
+    """The median seconds of each system, one part after the other, every system on each; the first is for warmth."""
+    seconds: list[list[float]] = [[] for _ in systems]
+    for part in parts:
+        for own, system in zip(seconds, systems, strict=True):
+            started = time.perf_counter()
+            system(part)
+            own.append(time.perf_counter() - started)
+    return [statistics.median(own[1:]) for own in seconds]
+
+
+class Plain:
+    """The processor and `generate`, inside the form's schema."""
+
+    def __init__(self, base: Any, form: Form) -> None:
+        self._model, self._form = base.model, form
+        self._conversation = Conversation(base.reader)
+        self._vocabulary = int(base.model.get_output_embeddings().weight.shape[0])
+        stops = base.model.generation_config.eos_token_id
+        self._stops = stops if isinstance(stops, list) else [stops]
+        self._tokenizer = base.reader.tokenizer
+        self._guide = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=self._stops)
+        self._grammar = LLMatcher.grammar_from_json_schema(
+            json.dumps(form.schema_of_answer), defaults={"whitespace_flexible": False}
+        )
+
+    def __call__(self, cases: Sequence[Case]) -> list[Any]:
+        """The parsed answers."""
+        rows = [Row(self._form, case.example.turns, case.example.images) for case in cases]
+        with torch.inference_mode():
+            batch = self._conversation.encode(rows)
+            length = batch["input_ids"].shape[1]
+            matchers = [LLMatcher(self._guide, self._grammar) for _ in rows]
+            written = self._model.generate(
+                **batch,
+                logits_processor=LogitsProcessorList([_Follow(matchers, length, self._vocabulary)]),
+                generation_config=GenerationConfig(
+                    do_sample=False,
+                    max_new_tokens=MOST_TOKENS,
+                    eos_token_id=self._stops,
+                    pad_token_id=self._tokenizer.pad_token_id,
+                ),
+            )
+        texts = self._tokenizer.batch_decode(written[:, length:], skip_special_tokens=True)
+        return [json.loads(text) for text in texts]
+
+
+class _Follow(LogitsProcessor):  # type: ignore[misc]
+    """Masks what the grammar of each row forbids next."""
+
+    def __init__(self, matchers: Sequence[LLMatcher], prompt_length: int, vocabulary: int) -> None:
+        self._matchers, self._seen = matchers, prompt_length
+        self._bitmask = allocate_token_bitmask(len(matchers), vocabulary)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """(batch, length) tokens so far and (batch, vocabulary) scores to masked scores."""
+        for row, (tokens, matcher) in enumerate(zip(input_ids[:, self._seen :].tolist(), self._matchers, strict=True)):
+            for token in tokens:
+                if not matcher.is_stopped():
+                    matcher.consume_token(token)
+            fill_next_token_bitmask(matcher, self._bitmask, row)
+        self._seen = input_ids.shape[1]
+        return scores.masked_fill(~unpacked(self._bitmask, scores.shape[1]).to(scores.device), float("-inf"))
+
+
+def machine() -> str:
+    """The processor and the number of threads."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, {torch.get_num_threads()} threads"
