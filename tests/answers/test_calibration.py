@@ -94,7 +94,7 @@ def test_what_is_below_the_threshold_goes_to_a_person_with_the_reason() -> None:
     assert with_confidence(FORM, sure, confidence).decision == "answer"
     asked = with_confidence(FORM, unsure, confidence)
     assert asked.decision == "ask a person"
-    assert asked.reason.startswith("kind: 43% sure")
+    assert asked.reason.startswith("kind: 42% sure")
     assert asked.fields["kind"].distribution == pytest.approx(tempered({"a": 0.5, "b": 0.3, "c": 0.2}, 2.0))
     none = Confidence(temperatures={}, bound=BOUND.model_copy(update={"threshold": None}))
     assert "not certifiable" in with_confidence(FORM, sure, none).reason

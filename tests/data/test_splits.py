@@ -92,9 +92,9 @@ def test_folds_share_small_classes(size: int) -> None:
     assert tested == [6 * size] * 5
 
 
-def test_nothing_is_set_aside_for_calibration_by_default() -> None:
+def test_a_tenth_is_set_aside_for_calibration_by_default() -> None:
     roles = Counter(assign(examples(1000, size=1), [""] * 1000, Splits()))
-    assert roles == {"train": 750, "tune": 100, "test": 150}
+    assert roles == {"train": 650, "tune": 100, "calibrate": 100, "test": 150}
 
 
 @EVERY_SPLIT
