@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from vlm_ft.answers.confidence import Confidence
+from vlm_ft.answers.confidence import Confidence, Familiar
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.bases.base_ref import BaseRef
@@ -53,6 +53,7 @@ class Card(Strict):
     method: str = "sft"
     loss_on: Literal["decisions", "answer"] = Field(default="answer", description="what of an answer was learned")
     confidence: Confidence | None = Field(default=None, description="what vlm-ft calibrate fitted")
+    familiar: Familiar | None = Field(default=None, description="how strange an example may be; see familiarity.py")
     provenance: Provenance
     training: dict[str, Any] = Field(default_factory=dict, description="steps, seconds, losses, machine")
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on `test`, by field")

@@ -74,6 +74,9 @@ def test_too_few_examples_certify_nothing_and_say_so() -> None:
     for count, certifiable in ((44, False), (45, True)):
         bound = certified(np.full(count, 0.9), np.ones(count, dtype=bool))
         assert (bound.threshold is not None) == certifiable
+    spoilt = certified(np.full(100, 0.9), np.arange(100) % 4 > 0)
+    assert spoilt.threshold is None
+    assert "25 of the 100 surest answers are wrong" in spoilt.in_words
     assert "n=41; needs 45, all of them right" in certified(np.full(41, 0.9), np.ones(41, dtype=bool)).in_words
 
 

@@ -124,7 +124,8 @@ def certified(
         threshold = float(ordered[count - 1])
         answered = sure >= threshold
         wrong = int((~right[answered]).sum())
+        tested = {"answered": int(answered.sum()), "wrong": wrong}
         if binom.cdf(wrong, answered.sum(), risk) > 1 - level:
-            break
-        bound = bound.model_copy(update={"threshold": threshold, "answered": int(answered.sum()), "wrong": wrong})
+            return bound if bound.threshold is not None else bound.model_copy(update=tested)
+        bound = bound.model_copy(update={"threshold": threshold, **tested})
     return bound

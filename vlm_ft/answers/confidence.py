@@ -20,7 +20,7 @@ class Bound(Strict):
     """A promise: of the answers at least this sure, at most a share `risk` is wrong, at confidence `level`.
 
     `threshold` is None where `count` examples do not suffice; `needed` is how many would, were all of them right.
-    `answered` and `wrong` are of the examples that it was tested on.
+    `answered` are the examples at or above the threshold (without one, those tested first), and `wrong` of them are.
     """
 
     risk: float
@@ -34,8 +34,13 @@ class Bound(Strict):
     @property
     def in_words(self) -> str:
         """The promise, or why there is none."""
-        if self.threshold is None:
+        if self.threshold is None and self.count < self.needed:
             return f"not certifiable with n={self.count}; needs {self.needed}, all of them right"
+        if self.threshold is None:
+            return (
+                f"not certifiable with n={self.count}: {self.wrong} of the {self.answered} surest answers are wrong, "
+                f"too many for a risk of {self.risk:.0%}"
+            )
         return (
             f"at most {self.risk:.0%} of the answers at or above {self.threshold:.2f} are wrong, at {self.level:.0%} "
             f"confidence ({self.wrong} of {self.answered} were, of {self.count} examples)"
@@ -47,6 +52,15 @@ class Confidence(Strict):
 
     temperatures: dict[str, float] = Field(description="of each closed field; above 1: it was too sure")
     bound: Bound
+
+
+class Familiar(Strict):
+    """On the card: the score above which an example is unlike the training data, and how it was found."""
+
+    threshold: float
+    false_alarms: float = Field(description="the share of familiar examples that may be flagged")
+    trained: int = Field(description="training examples that the description is of")
+    held_out: int = Field(description="examples that the threshold was found on")
 
 
 def closed_fields(form: Form) -> tuple[str, ...]:

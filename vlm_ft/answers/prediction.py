@@ -63,12 +63,14 @@ class Prediction:
     """A typed answer, or an error; never a guess.
 
     `derived` holds the results of the form's derivations (`Form.derive`), by kind. `decision` is "answer" where the
-    answer may stand, "ask a person" otherwise, for this `reason`. `error` says in one line why there are no fields.
+    answer may stand, "ask a person" otherwise, for this `reason`. `strange` is how unlike the training data the photo or text is: above 1, a
+    person is asked. `error` says in one line why there are no fields.
     """
 
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
     decision: Literal["answer", "ask a person"] = "answer"
     reason: str = ""
+    strange: float | None = None
     error: str | None = None
     derived: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -106,7 +108,7 @@ def _known(value: Any) -> Any:
     return [_known(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-_FIGURES = frozenset({"distribution", "legal", "spread", "items"})
+_FIGURES = frozenset({"distribution", "legal", "spread", "items", "strange"})
 
 
 @cache

@@ -14,7 +14,7 @@ from vlm_ft.errors import ModelError
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 """Inputs that say of each token what kind it is; a family has one of them or none."""
 
-PixelLimits = Literal["area", "tiles", "edge", "grids", "fixed", "none"]
+PixelLimits = Literal["area", "tiles", "edge", "grids", "square", "fixed", "none"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class Family:
 
     pixel_limits: PixelLimits = "fixed"
     """What `pixels` can change: the ``area`` of an image, its number of ``tiles``, its longest ``edge`` in
-    tiles, the ``grids`` of tiles that the configuration lists, or nothing (one ``fixed`` square)."""
+    tiles, the ``grids`` of tiles that the configuration lists, the side of one ``square`` (a convolutional tower
+    takes any), or nothing (one ``fixed`` square)."""
 
     @property
     def sees(self) -> bool:
@@ -112,7 +113,7 @@ _TABLE = (
     replace(_QWEN, name="qwen3_vl"),
     replace(_QWEN, name="qwen3_5", prefix_reuse=False, recurrent=True),
     _LLAVA,
-    replace(_LLAVA, name="fast_vlm", tower=r"model\.vision_tower\.timm_model\..+"),
+    replace(_LLAVA, name="fast_vlm", tower=r"model\.vision_tower\.timm_model\..+", pixel_limits="square"),
     replace(_LLAVA, name="llava_onevision", mixed_adapters_with_vision=False, pixel_limits="grids"),
     _IDEFICS3,
     replace(_IDEFICS3, name="smolvlm"),

@@ -155,7 +155,7 @@ def limit_pixels(processor: Any, family: Family, min_pixels: int, max_pixels: in
     """Keep each image that `processor` gives the tower between two areas, in pixels.
 
     A family that cuts images into tiles keeps to the smaller of this and its own limit, and an overview tile comes on
-    top. A family of one fixed square has nothing to limit. Raises `ModelError` where the family cannot keep to them.
+    top. One of a square takes the side nearest to its own; one of a fixed square has nothing to limit. Raises `ModelError` where the family cannot keep to them.
     """
     match family.pixel_limits:
         case "area":
@@ -166,6 +166,8 @@ def limit_pixels(processor: Any, family: Family, min_pixels: int, max_pixels: in
             _limit_edge(processor.image_processor, min_pixels, max_pixels)
         case "grids":
             _grids(processor.image_processor, min_pixels, max_pixels)
+        case "square":
+            _limit_square(processor, min_pixels, max_pixels)
 
 
 def _outside(problem: str) -> ModelError:
@@ -184,6 +186,18 @@ def _square(images: Any) -> int:
     """The area in pixels of the one square that this image processor makes."""
     size = getattr(images, "crop_size", None) or images.size
     return int(size["height"] * size["width"])
+
+
+def _limit_square(processor: Any, min_pixels: int, max_pixels: int) -> None:
+    """A side of whole visual tokens."""
+    images, cell = processor.image_processor, int(processor.patch_size)
+    own, most = math.isqrt(_square(images)) // cell, math.isqrt(max_pixels) // cell
+    side = min(max(own, math.ceil(math.sqrt(min_pixels) / cell)), most) * cell
+    if side == 0 or side**2 < min_pixels:
+        raise _outside(
+            f"no square of whole visual tokens ({cell} pixels) is within {min_pixels} to {max_pixels} pixels"
+        )
+    images.size = images.crop_size = {"height": side, "width": side}
 
 
 def _limit_tiles(images: Any, min_pixels: int, max_pixels: int) -> None:

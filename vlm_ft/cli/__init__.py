@@ -141,6 +141,9 @@ def evaluate(
     rivals: Annotated[bool, typer.Option(help="also train the rivals, such as a linear probe or TF-IDF")] = True,
     batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
     base: Annotated[bool, typer.Option(help="also evaluate the bare base")] = True,
+    foreign: Annotated[
+        list[Path] | None, typer.Option("--foreign", help="a folder of photos that the adapter should find strange")
+    ] = None,
     results: Results = None,
     goal: Goals = None,
 ) -> None:
@@ -154,7 +157,9 @@ def evaluate(
     from vlm_ft.runs import Run
 
     goals = goals_of(goal)
-    evaluation = evaluate_run(run, rivals=rivals, base=base, batch_size=batch_size, console=console())
+    evaluation = evaluate_run(
+        run, rivals=rivals, base=base, foreign=foreign or (), batch_size=batch_size, console=console()
+    )
     if results:
         record(results_of(evaluation, read_card(Run(run).adapter), command_line(), goals), results)
 

@@ -23,6 +23,36 @@ def base_get(name: Annotated[Literal["compact"], typer.Argument(help="the defaul
     print(locate(name))
 
 
+@app.command("families")
+def base_families() -> None:
+    """List the supported families, and what is exact for each.
+
+    Where the constant part of a prompt cannot be computed once, every row computes it; a family with a running state
+    answers one row at a time.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from vlm_ft.bases.families import FAMILIES, TEXT
+
+    table = Table("family", "prompt computed once", "rows together", "adapters of the tower mixed", "boxes", "pixels")
+    for family in (*FAMILIES.values(), TEXT):
+        boxes = "tokens" if family.boxes.locations else f"0..{family.boxes.scale}" if family.boxes.scale else "pixels"
+        table.add_row(
+            family.name,
+            _yes(family.prefix_reuse),
+            _yes(not family.recurrent),
+            _yes(family.mixed_adapters_with_vision) if family.sees else "-",
+            boxes if family.sees else "-",
+            family.pixel_limits,
+        )
+    Console().print(table)
+
+
+def _yes(fact: bool) -> str:
+    return "yes" if fact else "no"
+
+
 @app.command("assemble")
 def base_assemble(
     vision: Annotated[str, typer.Option("--vision", help="a timm backbone with NCHW features: its name, or a folder")],

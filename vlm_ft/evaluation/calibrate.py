@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from vlm_ft.adapters import Card
 from vlm_ft.answers.calibration import LEVEL, RISK, calibrated
 from vlm_ft.answers.confidence import Confidence, closed_fields
 from vlm_ft.answers.prediction import Prediction
+from vlm_ft.data.cases import Case, Dataset
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.run import open_run, shown
 from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.familiarity import FEWEST, Sense, learned
 from vlm_ft.inference.request import Request
 from vlm_ft.runs import Run
+
+MOST = 1500
+"""Training examples, at most, that are described."""
 
 
 def calibrate_trained(folder: Path, *, batch_size: int = 16, console: Console | None = None) -> None:
@@ -31,21 +38,49 @@ def calibrate_run(
     level: float = LEVEL,
     batch_size: int = 16,
     console: Console | None = None,
-) -> Confidence:
-    """Answer the `calibrate` examples, fit temperatures and a threshold, and write them on the run's card.
+) -> None:
+    """Fit temperatures, a threshold and what training examples look like, and write them on the run's card.
 
-    Raises `DataError` where the form has no closed field, or the recipe sets nothing aside for it.
+    The last is left out for an adapter of tiles, whose photos are seen in parts. Raises `DataError` where the recipe
+    sets nothing aside for it.
     """
     console = console or Console(stderr=True)
     run = Run(folder)
     card, dataset = open_run(run)
     cases = dataset.cases["calibrate"]
-    if not closed_fields(card.form):
-        raise DataError(run.folder, "its form has no closed field", "a free text has no probability to calibrate")
     if not cases:
         raise DataError(run.folder, "nothing is set aside to calibrate on", "train with splits.calibrate above 0")
     engine = Engine.open([run.adapter], batch_size=batch_size)
-    engine.cards[card.name] = card.model_copy(update={"confidence": None})
+    engine.cards[card.name] = card.model_copy(update={"confidence": None, "familiar": None})
+    if card.tiling is None:
+        card = _acquainted(engine, card, dataset, run, console)
+    if closed_fields(card.form):
+        confidence = _fitted(engine, card, cases, risk, level, batch_size, console)
+        card = card.model_copy(update={"confidence": confidence})
+    card.write(run.adapter)
+
+
+def _acquainted(engine: Engine, card: Card, dataset: Dataset, run: Run, console: Console) -> Card:
+    """The card, with how strange an example may be; the description is written beside the tensors."""
+    train, held_out = ([case.example for case in dataset.cases[role]] for role in ("train", "calibrate"))
+    found = learned(Sense(engine.base, card.limits), train[:: 1 + len(train) // MOST], held_out)
+    if found is None:
+        console.print(f"not told what is unlike the training data: needs {FEWEST} examples of one sort to calibrate on")
+        return card
+    description, familiar = found
+    description.write(run.adapter)
+    return card.model_copy(update={"familiar": familiar})
+
+
+def _fitted(
+    engine: Engine,
+    card: Card,
+    cases: Sequence[Case],
+    risk: float,
+    level: float,
+    batch_size: int,
+    console: Console,
+) -> Confidence:
     predictions: list[Prediction] = []
     with shown(console) as progress:
         for begin in range(0, len(cases), batch_size):
@@ -56,7 +91,6 @@ def calibrate_run(
             progress("calibrate", len(predictions), len(cases))
     truths, groups = [case.values for case in cases], [case.group for case in cases]
     confidence = calibrated(card.form, truths, predictions, groups, risk=risk, level=level)
-    card.model_copy(update={"confidence": confidence}).write(run.adapter)
     hot = ", ".join(f"{name} {temperature:.2f}" for name, temperature in confidence.temperatures.items())
     console.print(f"calibrated on {len(cases)} examples: temperatures {hot or '-'}; {confidence.bound.in_words}")
     return confidence

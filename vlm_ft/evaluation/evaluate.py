@@ -20,8 +20,8 @@ from vlm_ft.evaluation.derived import incomplete, measure_derived
 from vlm_ft.evaluation.reliability import Sureness, sureness_of
 from vlm_ft.evaluation.rivals import MAJORITY, RIVALS, Rival
 from vlm_ft.evaluation.rivals.lesson import Lesson
-from vlm_ft.evaluation.rivals.tower import Tower
 from vlm_ft.inference.request import BASE, Predictor, Request
+from vlm_ft.inference.tower import Tower
 
 ADAPTER = "adapter"
 FLOOR = {MAJORITY: RIVALS[MAJORITY]}

@@ -87,12 +87,31 @@ class Operating(Strict):
     area: float
 
 
+class Alarm(Strict):
+    """The share of a set of photos or texts that are flagged as unlike the training data."""
+
+    of: str
+    count: int
+    flagged: Figure
+
+
 class Sureness(Strict):
     """Everything about one adapter's probabilities."""
 
     reliability: tuple[Reliability, ...]
     coverage: tuple[Coverage, ...]
     operating: tuple[Operating, ...]
+    alarms: tuple[Alarm, ...] = ()
+
+
+def alarm(of: str, predictions: Sequence[Prediction]) -> Alarm | None:
+    """How many of these are flagged; None where the adapter cannot tell."""
+    flags = [entry.strange > 1 for entry in predictions if entry.strange is not None]
+    if not flags:
+        return None
+    share = sum(flags) / len(flags)
+    low, high = wilson(share, len(flags))
+    return Alarm(of=of, count=len(flags), flagged=Figure(value=share, low=low, high=high))
 
 
 def sureness_of(
@@ -125,7 +144,13 @@ def sureness_of(
         if isinstance(field.kind, Flag):
             positive = "false" if form.follows.get(field.name) == "none" else "true"  # a part fails, a scan is abnormal
             operating += _operating(field.name, positive, stated(field.name, truths, systems[adapter]))
-    return Sureness(reliability=tuple(reliability), coverage=tuple(coverage), operating=tuple(operating))
+    own = alarm("its own test examples", systems[adapter])
+    return Sureness(
+        reliability=tuple(reliability),
+        coverage=tuple(coverage),
+        operating=tuple(operating),
+        alarms=(own,) if own is not None else (),
+    )
 
 
 def _told(

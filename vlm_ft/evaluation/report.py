@@ -71,7 +71,7 @@ def markdown(evaluation: Evaluation) -> str:
 def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
     """Calibration and coverage as Markdown."""
     found = evaluation.sureness
-    if not found.reliability:
+    if not found.reliability and not found.alarms:
         return
     yield from ("", "## How sure it is", "")
     if evaluation.confidence is not None:
@@ -89,6 +89,9 @@ def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
             f"- {_inline(point.field)}: with {point.false_rejects:.1%} false rejects, {_ranged(point.escapes)} of "
             f"those that are {point.positive} escape; area under the ROC curve {point.area:.3f}."
         )
+
+    for entry in found.alarms:
+        yield f"- {_inline(entry.of)}: {_ranged(entry.flagged)} of {entry.count} flagged as unlike the training data."
 
 
 def _ranged(figure: Figure) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from datasets_vision.images import find_images
 from vlm_ft.adapters import Card, read_card
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.data.cases import Dataset, load
-from vlm_ft.errors import AdapterError
+from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.evaluation import report
 from vlm_ft.evaluation.evaluate import ADAPTER as SYSTEM
 from vlm_ft.evaluation.evaluate import FLOOR, Evaluation, evaluate
+from vlm_ft.evaluation.reliability import Alarm, alarm
 from vlm_ft.evaluation.rivals import RIVALS
-from vlm_ft.evaluation.rivals.tower import Tower
 from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+from vlm_ft.inference.tower import Tower
 from vlm_ft.runs import Run
+
+MOST_FOREIGN = 200
 
 
 def evaluate_run(
@@ -29,12 +36,14 @@ def evaluate_run(
     *,
     rivals: bool = True,
     base: bool = True,
+    foreign: Sequence[Path] = (),
     batch_size: int = 16,
     console: Console | None = None,
 ) -> Evaluation:
     """Compare the systems on `test`, write the report into its folder, put the figures on the card.
 
-    Raises `AdapterError` where the folder holds no finished run.
+    `foreign`: folders of photos from other domains, of which the adapter should flag nearly all. Raises `AdapterError`
+    where the folder holds no finished run.
     """
     console = console or Console(stderr=True)
     run = Run(folder)
@@ -54,6 +63,10 @@ def evaluate_run(
             chunk=batch_size,
             progress=progress,
         )
+    alarms = [_alarm(engine, card.name, place, batch_size) for place in foreign]
+    sureness = evaluation.sureness
+    sureness = sureness.model_copy(update={"alarms": (*sureness.alarms, *filter(None, alarms))})
+    evaluation = evaluation.model_copy(update={"sureness": sureness})
     report.write(evaluation, run.evaluation)
     figures = {
         f"{metric.field or 'answer'}.{metric.name}": metric.model_dump() for metric in evaluation.systems[SYSTEM]
@@ -62,6 +75,18 @@ def evaluate_run(
     console.print(summary(evaluation))
     console.print(f"{run.evaluation / 'evaluation.html'}: pictures of the best, worst and wrong cases")
     return evaluation
+
+
+def _alarm(engine: Engine, name: str, folder: Path, batch_size: int) -> Alarm | None:
+    """How many photos of the folder the adapter flags; at most `MOST_FOREIGN` of them are asked about."""
+    photos = list(islice(find_images(folder), MOST_FOREIGN))
+    if not photos:
+        raise DataError(folder, "holds no images", "give a folder of photos from another domain")
+    predictions: list[Prediction] = []
+    for start in range(0, len(photos), batch_size):
+        part = photos[start : start + batch_size]
+        predictions += engine.predict([Request(images=(photo,), adapter=name) for photo in part])
+    return alarm(folder.name, predictions)
 
 
 def open_run(run: Run) -> tuple[Card, Dataset]:

@@ -29,6 +29,7 @@ from vlm_ft.bases.load import Base, load_base
 from vlm_ft.conversation import Conversation, Row, moved, opened
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
+from vlm_ft.inference.familiarity import FILE, Description, Sense, in_words, strangeness
 from vlm_ft.inference.request import BASE, Request
 from vlm_ft.inference.tiling import predict_tiled
 from vlm_ft.recipe import Tiling
@@ -51,6 +52,8 @@ class Engine:
         self._alone: set[str] = set()  # adapters that PEFT cannot mix with others in one batch
         self._conversations: dict[Limits, Conversation] = {}
         self._decoder = FormDecoder(base)
+        self._known: dict[str, Description] = {}  # what the adapters were trained on
+        self._senses: dict[Limits, Sense] = {}
         for name, folder in (folders or {}).items():
             self.add(name, folder)
 
@@ -77,6 +80,8 @@ class Engine:
         if name == BASE or name in self.cards:
             raise AdapterError(f"adapter {folder}", f"the name {name!r} is taken", "give another one")
         self._require_base(card, folder)
+        if card.familiar is not None and (folder / FILE).is_file():
+            self._known[name] = Description.read(folder)
         if card.weights:  # the folder is the resident base itself
             self.cards[name] = card
             return
@@ -235,7 +240,7 @@ class Engine:
             batch = conversation.encode(rows)
             lengths = batch["attention_mask"].sum(1).tolist()
             if max(lengths) < limit:
-                return self._decoder.decode(
+                answers = self._decoder.decode(
                     partial(self._forward, names),
                     names,
                     moved(batch, self.base.device),
@@ -243,6 +248,7 @@ class Engine:
                     [conversation.seen_size(row) for row in rows],
                     [conversation.constant(row.form) for row in rows],
                 )
+                return self._wary(rows, names, answers, limits)
         answers = [
             Prediction.failed(f"prompt of {length} tokens does not fit the base's {limit}; shorten the text")
             for length in lengths
@@ -252,6 +258,25 @@ class Engine:
             shorter = self._answer([rows[place] for place in fitting], [names[place] for place in fitting], limits)
             for place, answer in zip(fitting, shorter, strict=True):
                 answers[place] = answer
+        return answers
+
+    def _wary(
+        self, rows: Sequence[Row], names: Sequence[str], answers: list[Prediction], limits: Limits
+    ) -> list[Prediction]:
+        """The answers; a person is asked about rows that are unlike what their adapter was trained on."""
+        sense = self._senses.setdefault(limits, Sense(self.base, limits))
+        for name in self._known.keys() & set(names):
+            familiar = self.cards[name].familiar
+            places = [place for place, own in enumerate(names) if own == name]
+            if familiar is None or len({bool(rows[place].images) for place in places}) > 1:
+                continue
+            scores = self._known[name].scores(*sense.of([rows[place] for place in places]))
+            for place, score, strange in zip(places, scores, strangeness(scores), strict=True):
+                share = float(strange / familiar.threshold)
+                answers[place] = replace(answers[place], strange=share)
+                if share > 1 and answers[place].error is None:
+                    reason = in_words(score, bool(rows[place].images))
+                    answers[place] = replace(answers[place], decision="ask a person", reason=reason)
         return answers
 
     def _forward(self, names: Sequence[str], rows: Sequence[int], **inputs: Any) -> Any:

@@ -10,7 +10,7 @@ from datasets_vision.example import Example
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.data.cases import Case
-from vlm_ft.evaluation.rivals.tower import Tower
+from vlm_ft.inference.tower import Tower
 
 
 @dataclass(frozen=True)

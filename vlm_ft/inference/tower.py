@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from datasets_vision.example import Picture
@@ -30,24 +31,24 @@ class Tower:
         self._reader = base.reader.limited(limits or Limits())
         self._accepted = set(inspect.signature(base.model.get_image_features).parameters)
 
-    def pooled(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
+    def pooled(self, pictures: Sequence[Picture | Image]) -> NDArray[np.float32]:
         """Mean and maximum over the positions of each image, (images, 2 * channels)."""
         rows = [torch.cat([one.flatten(1).mean(1), one.flatten(1).amax(1)]) for one in self._maps(pictures)]
         return torch.stack(rows).numpy()
 
-    def grids(self, pictures: Sequence[Picture]) -> Tensor | None:
+    def grids(self, pictures: Sequence[Picture | Image]) -> Tensor | None:
         """The feature maps (images, channels, height, width) in half precision; None where they are not one grid."""
         maps = [_grid(one) for one in self._maps(pictures)]
         found = [one.half() for one in maps if one is not None]
         return torch.stack(found) if len({one.shape for one in found}) == 1 and len(found) == len(maps) else None
 
     @torch.inference_mode()
-    def _maps(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
+    def _maps(self, pictures: Sequence[Picture | Image]) -> Iterator[Tensor]:
         """Features of each image: (channels, height, width) of a convolutional tower, otherwise (channels, positions).
 
         Images that a family cuts into tiles or scales freely are read one at a time: all rows are then of one image.
         """
-        size = BATCH if self._base.family.pixel_limits == "fixed" else 1
+        size = BATCH if self._base.family.pixel_limits in ("fixed", "square") else 1
         with _bare(self._base.model):
             for start in range(0, len(pictures), size):
                 features = self._features(pictures[start : start + size])
@@ -58,7 +59,7 @@ class Tower:
                 else:
                     yield features.reshape(-1, features.shape[-1]).T
 
-    def _features(self, pictures: Sequence[Picture]) -> Tensor:
+    def _features(self, pictures: Sequence[Picture | Image]) -> Tensor:
         photos = self._reader.fitted([opened(picture) for picture in pictures])
         inputs = self._reader.processor.image_processor(images=photos, return_tensors="pt")
         accepted = {key: value.to(self._base.device) for key, value in inputs.items() if key in self._accepted}

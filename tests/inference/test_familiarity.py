@@ -1,0 +1,101 @@
+"""Familiar examples are flagged as often as stated, strange ones nearly always, and the reason says what is strange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.random import default_rng
+from PIL import Image, ImageFilter
+
+from datasets_vision.example import Turn
+from vlm_ft.adapters import ADAPTER, read_card
+from vlm_ft.answers.confidence import Familiar
+from vlm_ft.bases.load import load_base
+from vlm_ft.conversation import opened
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.familiarity import FILE, Description, Sense, in_words, learned, strangeness
+from vlm_ft.inference.request import Request
+
+CHANNELS = 200
+
+
+def like(count: int, seed: int, shift: float = 0.0) -> np.ndarray:
+    """Features in a subspace of 20 dimensions with noise around it; `shift` leaves it."""
+    ways = default_rng(0).normal(size=(20, CHANNELS)).astype(np.float32)
+    random = default_rng(seed)
+    rows = random.normal(size=(count, 20)) @ ways + 0.3 * random.normal(size=(count, CHANNELS)) + shift
+    return rows.astype(np.float32)
+
+
+def test_strange_features_are_told_from_familiar_ones() -> None:
+    none = [np.zeros((count, 0), dtype=np.float32) for count in (500, 2000)]
+    description = Description.fit(like(500, 1), none[0])
+    held_out = np.sort(strangeness(description.scores(like(2000, 2), none[1])))
+    threshold = held_out[int(0.95 * 2000)]
+    fresh = strangeness(description.scores(like(2000, 3), none[1]))
+    assert (fresh > threshold).mean() == pytest.approx(0.05, abs=0.02)
+    strange = strangeness(description.scores(like(2000, 4, shift=1.0), none[1]))
+    assert (strange > threshold).mean() > 0.99
+
+
+def test_a_description_is_small_and_reads_back(tmp_path: Path) -> None:
+    features = default_rng(0).normal(size=(400, 1280)).astype(np.float32)
+    quality = default_rng(1).normal(size=(400, 2)).astype(np.float32)
+    description = Description.fit(features, quality)
+    description.write(tmp_path)
+    assert (tmp_path / FILE).stat().st_size < 200_000
+    again = Description.read(tmp_path).scores(features, quality)
+    np.testing.assert_allclose(again, description.scores(features, quality))
+
+
+def test_the_reason_says_what_is_strange() -> None:
+    assert "unlike" in in_words(np.array([9.0, 1.0, 1.0]), photo=True)
+    assert "the text is unlike" in in_words(np.array([9.0]), photo=False)
+    assert "blurred" in in_words(np.array([1.0, -9.0, 1.0]), photo=True)
+    assert "brighter" in in_words(np.array([1.0, 1.0, 9.0]), photo=True)
+
+
+@pytest.mark.parametrize("base", ["fast_vlm", "qwen3_vl"])
+def test_an_adapter_asks_a_person_about_strange_photos(
+    base: str, run_of: Callable[..., Path], drawings: Path, tmp_path: Path
+) -> None:
+    run = run_of(base)
+    pictures = sorted((drawings / "JPEGImages").glob("*.png"))
+    shown = [Request(images=(opened(picture).rotate(turn),)) for turn in (0, 90, 180, 270) for picture in pictures][:90]
+    found = learned(Sense(load_base(read_card(run / ADAPTER).base.name)), shown[:45], shown[45:])
+    assert found is not None
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    for file in (run / ADAPTER).iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    description, familiar = found
+    description.write(folder)
+    read_card(folder).model_copy(update={"familiar": familiar}).write(folder)
+    engine = Engine.open([folder])
+    own, blurred = opened(pictures[0]), opened(pictures[0]).filter(ImageFilter.GaussianBlur(30))
+    plain, strange = engine.predict([Request(images=(photo,), adapter="trial") for photo in (own, blurred)])
+    assert strange.decision == "ask a person"
+    assert "than those that the adapter was trained on" in strange.reason or "unlike" in strange.reason
+    assert strange.values
+    assert plain.values == Engine.open([run / ADAPTER]).predict([Request(images=(own,), adapter="trial")])[0].values
+
+
+def test_texts_have_a_description_too(tiny_folder: Callable[[str], Path]) -> None:
+    sense = Sense(load_base(str(tiny_folder("qwen3"))))
+    texts = [Request(turns=(Turn("user", f"cancel order {number} please"),)) for number in range(100)]
+    found = learned(sense, texts[:50], texts[50:])
+    assert found is not None
+    description, familiar = found
+    other = Request(turns=(Turn("user", "%%%% §§ 0x3f {{}} ;;"),))
+    assert strangeness(description.scores(*sense.of([other])))[0] > familiar.threshold
+    assert learned(sense, texts[:10], texts[50:]) is None
+    mixed = [*texts[:50], Request(images=(Image.new("RGB", (9, 9)),))]
+    assert learned(sense, mixed, texts[50:]) is None
+
+
+def test_a_card_keeps_it() -> None:
+    familiar = Familiar(threshold=3.0, false_alarms=0.05, trained=100, held_out=50)
+    assert Familiar.model_validate_json(familiar.model_dump_json()) == familiar

@@ -1,0 +1,170 @@
+"""Is this one of ours? How far a photo or a text is from what an adapter was trained on.
+
+Features of the frozen base are described by their principal components. What counts is the distance within them (Lee
+et al. 2018) and what they leave over (Wang et al. 2022, ViM); for photos also sharpness and brightness. The threshold
+is the conformal quantile of examples that training did not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from safetensors.numpy import load_file, save_file
+
+from datasets_vision.example import Picture, Turn
+from vlm_ft.answers.confidence import Familiar
+from vlm_ft.bases.limits import Limits
+from vlm_ft.bases.load import Base
+from vlm_ft.conversation import opened
+from vlm_ft.inference.tower import Tower
+
+FILE = "familiarity.safetensors"
+COMPONENTS = 48
+"""With 1,280 channels in half precision, the file is below 200 kB."""
+
+FALSE_ALARMS = 0.05
+FEWEST = 40
+"""Training examples, and those held out, below which nothing is fitted."""
+
+SIDE = 224  # pixels, at which sharpness and brightness are measured
+
+Rows = NDArray[np.float32]
+
+
+class Shown(Protocol):
+    """An example, a row or a request."""
+
+    @property
+    def images(self) -> Sequence[Picture | Image.Image]:
+        """Its photos."""
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        """Its texts."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What training examples look like, as arrays: see `fit`."""
+
+    arrays: dict[str, NDArray[Any]]
+
+    @classmethod
+    def fit(cls, features: Rows, quality: Rows) -> Description:
+        """From features (examples, channels) and quality (examples, measures), which may have no columns."""
+        mean = features.mean(0)
+        _, sizes, ways = np.linalg.svd(features - mean, full_matrices=False)
+        kept = min(COMPONENTS, len(features) // 4)
+        arrays = {
+            "mean": mean.astype(np.float16),
+            "components": ways[:kept].astype(np.float16),
+            "variances": (sizes[:kept] ** 2 / len(features)).astype(np.float32),
+            "quality": np.stack([quality.mean(0), quality.std(0) + 1e-6]).astype(np.float32),
+            "rest": np.array([1.0], dtype=np.float32),
+            "centre": np.array([0.0, 1.0], dtype=np.float32),
+        }
+        far, rest = cls(arrays)._distances(features)
+        arrays["rest"] = np.array([rest.mean() + 1e-12], dtype=np.float32)
+        score = np.log(far / kept + rest / arrays["rest"])
+        arrays["centre"] = np.array([score.mean(), score.std() + 1e-6], dtype=np.float32)
+        return cls(arrays)
+
+    def _distances(self, features: Rows) -> tuple[Rows, Rows]:
+        """Squared distances: within the components, in standard deviations, and what they leave over."""
+        away = features - self.arrays["mean"].astype(np.float32)
+        components = self.arrays["components"].astype(np.float32)
+        along = away @ components.T
+        rest = np.square(away - along @ components).sum(1)
+        return np.square(along / np.sqrt(self.arrays["variances"] + 1e-12)).sum(1), rest
+
+    def scores(self, features: Rows, quality: Rows) -> Rows:
+        """(examples, 1 + measures): how strange each is, in standard deviations of the training examples."""
+        far, rest = self._distances(features)
+        mean, spread = self.arrays["centre"]
+        content = (np.log(far / len(self.arrays["variances"]) + rest / self.arrays["rest"]) - mean) / spread
+        return np.column_stack([content, (quality - self.arrays["quality"][0]) / self.arrays["quality"][1]])
+
+    def write(self, folder: Path) -> None:
+        """Beside the adapter's tensors."""
+        save_file(self.arrays, folder / FILE)
+
+    @classmethod
+    def read(cls, folder: Path) -> Description:
+        """What `write` wrote."""
+        return cls(load_file(folder / FILE))
+
+
+def strangeness(scores: Rows) -> Rows:
+    """(examples,) the largest deviation: content can only be too strange, sharpness and brightness either way."""
+    return np.asarray(np.maximum(scores[:, 0], np.abs(scores[:, 1:]).max(1, initial=-np.inf)))
+
+
+def in_words(score: Rows, photo: bool) -> str:
+    """Why an example with these scores is unlike the training data."""
+    place = int(np.argmax([score[0], *np.abs(score[1:])]))
+    if place == 0:
+        return f"the {'photo' if photo else 'text'} is unlike those that the adapter was trained on"
+    low, high = (("blurred", "sharper"), ("darker", "brighter"))[place - 1]
+    return f"the photo is {low if score[place] < 0 else high} than those that the adapter was trained on"
+
+
+class Sense:
+    """Measures photos, or texts, as one base sees them without any adapter."""
+
+    def __init__(self, base: Base, limits: Limits | None = None) -> None:
+        self._base = base
+        self._tower = Tower(base, limits) if base.reader.sees else None
+
+    def of_photos(self, pictures: Sequence[Picture | Image.Image]) -> tuple[Rows, Rows]:
+        """Mean features (photos, channels), and log sharpness and mean brightness (photos, 2)."""
+        assert self._tower is not None
+        photos = [opened(picture) for picture in pictures]
+        features = self._tower.pooled(photos)
+        return features[:, : features.shape[1] // 2], np.array([_quality(photo) for photo in photos], dtype=np.float32)
+
+    def of_texts(self, texts: Sequence[str]) -> tuple[Rows, Rows]:
+        """The mean of the tokens' embeddings (texts, width); texts have no quality."""
+        table = self._base.model.get_input_embeddings()
+        rows = []
+        with torch.inference_mode():
+            for text in texts:
+                ids = self._base.reader.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+                rows.append(table(ids.to(self._base.device))[0].float().mean(0).cpu())
+        return torch.stack(rows).numpy(), np.zeros((len(texts), 0), dtype=np.float32)
+
+    def of(self, shown: Sequence[Shown]) -> tuple[Rows, Rows]:
+        """Of examples or rows that all have photos, of which the first counts, or all have none."""
+        if shown[0].images:
+            return self.of_photos([one.images[0] for one in shown])
+        return self.of_texts(["\n".join(turn.text for turn in one.turns) or " " for one in shown])
+
+
+def _quality(photo: Image.Image) -> tuple[float, float]:
+    """The logarithm of the Laplacian's variance (Pech-Pacheco et al. 2000), and the mean brightness, 0..1."""
+    grey = photo.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    edges = np.asarray(grey.filter(ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), 1, 128)), dtype=np.float32)
+    return float(np.log(edges[1:-1, 1:-1].var() + 1.0)), float(np.asarray(grey, dtype=np.float32).mean() / 255)
+
+
+def learned(
+    sense: Sense, train: Sequence[Shown], held_out: Sequence[Shown], false_alarms: float = FALSE_ALARMS
+) -> tuple[Description, Familiar] | None:
+    """What training examples look like, and the threshold; None where there are too few, or of both kinds."""
+    sorts = {bool(one.images) for one in (*train, *held_out)}
+    if min(len(train), len(held_out)) < FEWEST or len(sorts) > 1:
+        return None
+    description = Description.fit(*sense.of(train))
+    scores = np.sort(strangeness(description.scores(*sense.of(held_out))))
+    place = min(ceil((len(scores) + 1) * (1 - false_alarms)), len(scores))  # Vovk et al. 2005: conformal
+    found = Familiar(
+        threshold=float(scores[place - 1]), false_alarms=false_alarms, trained=len(train), held_out=len(held_out)
+    )
+    return description, found
