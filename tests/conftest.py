@@ -23,6 +23,8 @@ from datasets_vision.synthetic import write_set
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Items
 from vlm_ft.answers.task import Task
+from vlm_ft.bases import compact
+from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tiny import save_tiny
 from vlm_ft.recipe import Recipe
 
@@ -161,6 +163,14 @@ def recipe_of(tiny_folder: Callable[[str], Path], drawings: Path) -> Callable[..
         return Recipe.model_validate(content)
 
     return recipe
+
+
+@pytest.fixture(scope="session")
+def fetched() -> Base:
+    """The base `compact`, where it was fetched before; tests download nothing."""
+    if not (compact.home() / "bases" / compact.COMPACT / "config.json").is_file():
+        pytest.skip(f"the base {compact.COMPACT} is not on this machine: run {compact.GET}")
+    return load_base(compact.COMPACT)
 
 
 @pytest.fixture(scope="session")

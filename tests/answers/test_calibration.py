@@ -30,7 +30,9 @@ def drawn(random: Generator, count: int, temperature: float) -> tuple[list[dict]
         kinds = dict(zip("abc", random.dirichlet((1.0, 0.6, 0.4)), strict=True))
         good = float(random.beta(4, 1))
         flags = {"true": good, "false": 1 - good}
-        truths.append({"kind": str(random.choice(list("abc"), p=list(kinds.values()))), "ok": random.random() < good})
+        truths.append(
+            {"kind": str(random.choice(list("abc"), p=list(kinds.values()))), "ok": bool(random.random() < good)}
+        )
         said, told = tempered(kinds, 1 / temperature), tempered(flags, 1 / temperature)
         answers.append(
             Prediction(

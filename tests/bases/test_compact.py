@@ -19,7 +19,7 @@ from PIL import Image
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
 from vlm_ft.bases import compact
-from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.load import Base
 from vlm_ft.errors import ModelError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
@@ -109,14 +109,6 @@ def test_an_interrupted_fetch_starts_over(home: Path, monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         compact.compact_folder(lambda line: None)
     assert remains(home) == []
-
-
-@pytest.fixture(scope="module")
-def fetched() -> Base:
-    """The base itself, where it was fetched before; tests download nothing."""
-    if not (compact.home() / "bases" / compact.COMPACT / "config.json").is_file():
-        pytest.skip(f"the base {compact.COMPACT} is not on this machine: run {compact.GET}")
-    return load_base(compact.COMPACT)
 
 
 def test_it_has_read_english(fetched: Base) -> None:

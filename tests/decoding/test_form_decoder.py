@@ -97,6 +97,16 @@ def test_company_and_order_change_nothing(name: str, bare: Callable[[str], Engin
                 assert dict(entry.distribution) == pytest.approx(dict(other), abs=1e-5)
 
 
+def test_a_form_that_leaves_nothing_open_is_answered_beside_others(bare: Callable[[str], Engine]) -> None:
+    engine, only = bare("fast_vlm"), form_of(kind=Choice(options=("only",)))
+    requests = [asked(engine.base, form) for form in (only, closed_form(), only)]
+    answers = engine.predict(requests)
+    assert [answer.values["kind"] for answer in answers[::2]] == ["only", "only"]
+    assert answers[0].fields["kind"].probability == 1
+    assert answers[1].values == engine.predict(requests[1:2])[0].values
+    assert engine.predict(requests[:1])[0].values == {"kind": "only"}
+
+
 @EVERY_FAMILY
 def test_a_text_is_what_greedy_decoding_writes(name: str, bare: Callable[[str], Engine]) -> None:
     """Token by token, the whole prompt anew each time, without a cache: the same text."""

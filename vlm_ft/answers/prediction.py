@@ -63,8 +63,8 @@ class Prediction:
     """A typed answer, or an error; never a guess.
 
     `derived` holds the results of the form's derivations (`Form.derive`), by kind. `decision` is "answer" where the
-    answer may stand, "ask a person" otherwise, for this `reason`. `strange` is how unlike the training data the photo or text is: above 1, a
-    person is asked. `error` says in one line why there are no fields.
+    answer may stand, "ask a person" otherwise, for this `reason`. `strange` is how unlike the training data the photo
+    or text is; above 1, a person is asked. `error` says in one line why there are no fields.
     """
 
     fields: Mapping[str, FieldValue] = field(default_factory=dict)

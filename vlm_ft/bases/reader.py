@@ -155,7 +155,8 @@ def limit_pixels(processor: Any, family: Family, min_pixels: int, max_pixels: in
     """Keep each image that `processor` gives the tower between two areas, in pixels.
 
     A family that cuts images into tiles keeps to the smaller of this and its own limit, and an overview tile comes on
-    top. One of a square takes the side nearest to its own; one of a fixed square has nothing to limit. Raises `ModelError` where the family cannot keep to them.
+    top. One of a square takes the side nearest to its own; one of a fixed square has nothing to limit. Raises
+    `ModelError` where the family cannot keep to them.
     """
     match family.pixel_limits:
         case "area":

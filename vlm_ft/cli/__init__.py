@@ -30,6 +30,7 @@ from vlm_ft.cli.options import (
     folders,
     goals_of,
     recipe_of,
+    server_of,
 )
 from vlm_ft.errors import UserError
 
@@ -259,6 +260,9 @@ def learning_curve(
 @app.command()
 def benchmark(
     base: Annotated[str, typer.Option("--base", help="a base by name or folder")] = "compact",
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="instead: one batch over eight copies of this photo adapter")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="a JSON file; figures of the same name are replaced")] = Path(
         "recipes/benchmarks/decoder.json"
     ),
@@ -269,7 +273,7 @@ def benchmark(
     """
     from vlm_ft.experiments.decoder_benchmark import benchmark as run
 
-    run(base, out, command_line(), console())
+    run(base, adapter, out, command_line(), console())
 
 
 @app.command("compare-tiling")
@@ -297,7 +301,7 @@ def compare_tiling(
 
 @app.command()
 def score(
-    folder: Annotated[Path, typer.Argument(help="a folder of images, searched recursively")],
+    folder: Annotated[Path, typer.Argument(help="a folder of images, searched recursively; with --text, a table, too")],
     adapter: Annotated[Path, typer.Option("--adapter", help="an adapter or run folder")],
     out: Annotated[Path, typer.Option("--out", help="the file to write: .parquet, .csv or .jsonl")],
     batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
@@ -305,15 +309,35 @@ def score(
     case_by: Annotated[
         Literal["folder"] | None, typer.Option(help="folder: all photos in one folder are one case, with one row")
     ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="score the rows of a CSV, TSV or JSON Lines file by this text: '{message}'")
+    ] = None,
+    review: Annotated[Path | None, typer.Option(help="an HTML page of what a person should look at")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="openai:URL: an OpenAI-compatible server runs the model; its key is in OPENAI_API_KEY"),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="the model's name there [default: the adapter's]")] = None,
 ) -> None:
-    """Score a folder of images.
+    """Score a folder of images, or a table of texts.
 
     Exit code 0: all scored, 3: some set aside, 2: an error to correct.
     """
     from vlm_ft.scoring.run import score_shown
 
     by_case = case_by == "folder"
-    report = score_shown(folder, adapter, out, batch_size=batch_size, base=base, console=console(), by_case=by_case)
+    report = score_shown(
+        folder,
+        adapter,
+        out,
+        batch_size=batch_size,
+        base=base,
+        console=console(),
+        by_case=by_case,
+        text=text,
+        review=review,
+        server=server_of(engine, model, adapter),
+    )
     raise typer.Exit(report.exit_code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from datasets_vision.endpoint import Endpoint
     from vlm_ft.recipe import Recipe
 
 RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one (vlm-ft recipes)")]
@@ -51,6 +53,20 @@ def folders(places: list[Path]) -> list[Path]:
     from vlm_ft.adapters import adapter_folder
 
     return [adapter_folder(place) for place in places]
+
+
+def server_of(engine: str | None, model: str | None, adapter: Path) -> Endpoint | None:
+    """The server that is to run the model, which is called like the adapter unless `model` says otherwise."""
+    from datasets_vision.endpoint import Endpoint
+    from vlm_ft.adapters import adapter_folder, read_card
+
+    if engine is None:
+        return None
+    sort, _, url = engine.partition(":")
+    if sort != "openai":
+        raise typer.BadParameter(f"{engine!r} is not openai:URL", param_hint="--engine")
+    name = model or read_card(adapter_folder(adapter)).name
+    return Endpoint(url, name, os.environ.get("OPENAI_API_KEY", ""))
 
 
 def goals_of(goals: list[str] | None) -> dict[str, float]:

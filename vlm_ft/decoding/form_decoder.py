@@ -15,12 +15,13 @@ from vlm_ft.answers.prediction import Distribution, FieldValue, Item, Prediction
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.positions import first_positions
 from vlm_ft.decoding.decisions import SIDES, Path
+from vlm_ft.decoding.prefix import WORTH_SHARING, reusable
 from vlm_ft.decoding.rows import Branch, Forward, OneByOne, Prefix, Rows, Seen, Together
 from vlm_ft.decoding.tokens import AnswerTokens
 from vlm_ft.decoding.writing import AnswerTooLongError, Outcome, Sampling, write
 
-WORTH_SHARING = 16  # tokens: below that, a pass of its own costs more than it saves
-PREFIXES = 64  # constant beginnings kept, one or two an adapter
+PREFIXES = 64  # constant beginnings kept, one or two an adapter; the one that was used longest ago goes first
+IDLE = [Branch((0,))]  # runs a token that nobody looks at
 
 
 class FormDecoder:
@@ -33,7 +34,7 @@ class FormDecoder:
         self._tokens = AnswerTokens(base.reader.tokenizer, vocabulary)
         kinds = set(getattr(base.model.config.get_text_config(), "layer_types", None) or ())
         self.one_by_one = base.family.recurrent or bool(kinds - {"full_attention", "sliding_attention"})
-        self._shares = base.family.prefix_reuse and not kinds - {"full_attention"}
+        self._shares = reusable(base.model.config)
         self._prefixes: OrderedDict[tuple[str, tuple[int, ...]], Prefix] = OrderedDict()
 
     def decode(
@@ -58,9 +59,9 @@ class FormDecoder:
         ]
         rows = self._rows(forward, names, batch, constants)
         results: dict[int, Mapping[Path, Outcome] | None] = {}
-        asked: dict[int, list[Branch]] = {}
         seen: Mapping[int, list[Seen]] = {}
         while len(results) < len(writers):
+            asked: dict[int, list[Branch]] = {}
             for row, writer in enumerate(writers):
                 if row in results:
                     continue
@@ -70,18 +71,14 @@ class FormDecoder:
                     results[row] = end.value
                 except AnswerTooLongError:
                     results[row] = None
-            asked = {row: branches for row, branches in asked.items() if row not in results}
+            if asked and not seen:  # the prompts are read together, also of a row that has nothing to decide
+                asked = {row: asked.get(row, IDLE) for row in range(len(writers))}
             if asked:
                 seen = rows.run(asked)
         return [
             self._prediction(form, results[row], size)
             for row, (form, size) in enumerate(zip(forms, sizes, strict=True))
         ]
-
-    def forget(self, name: str) -> None:
-        """Drop what was kept of an adapter."""
-        for key in [key for key in self._prefixes if key[0] == name]:
-            del self._prefixes[key]
 
     def _rows(
         self, forward: Forward, names: Sequence[str], batch: dict[str, Any], constants: Sequence[Sequence[int]]

@@ -35,15 +35,23 @@ def shared_length(model: Any, batch: dict[str, Any]) -> int:
 
 
 def shares(model: Any) -> bool:
-    """Whether this model's rows can go on from shared keys and values.
+    """Whether this model's rows can go on from shared keys and values in training.
 
-    Not where its family keeps other state or looks ahead, where attention is not full in every layer, where activations
-    are recomputed (the cache would be filled twice), or inside a wrapper that expects one forward pass a step.
+    Not where activations are recomputed (the cache would be filled twice), or inside a wrapper that expects one forward
+    pass a step.
     """
     if hasattr(model, "module") or getattr(model, "is_gradient_checkpointing", False):
         return False
-    layers = getattr(model.config.get_text_config(), "layer_types", None) or ()
-    return family_of(model.config).prefix_reuse and all(kind == "full_attention" for kind in layers)
+    return reusable(model.config)
+
+
+def reusable(config: Any) -> bool:
+    """Whether keys and values of a prompt's beginning serve every prompt that begins so.
+
+    Not where the family looks ahead or keeps other state, or where attention is not full in every layer.
+    """
+    layers = getattr(config.get_text_config(), "layer_types", None) or ()
+    return family_of(config).prefix_reuse and all(kind == "full_attention" for kind in layers)
 
 
 def forward_after_prefix(model: Any, inputs: dict[str, Any], length: int, logits_to_keep: Tensor) -> Any:

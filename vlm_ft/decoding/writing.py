@@ -71,7 +71,7 @@ class _Cursor:
 
 
 def write(
-    form: Form, tokens: AnswerTokens, room: int, sampling: Sampling | None = None, resolution: float = RESOLUTION
+    form: Form, tokens: AnswerTokens, room: int, sampling: Sampling | None = None
 ) -> Generator[list[Branch], list[Seen], dict[Path, Outcome]]:
     """Every decision of one answer, by its place.
 
@@ -83,7 +83,7 @@ def write(
         if isinstance(step, Writing):
             outcome = yield from _text(step.max_length, tokens, cursor, sampling)
         else:
-            outcome = yield from _decided(step, tokens.tree(step.options), cursor, sampling, resolution)
+            outcome = yield from _decided(step, tokens.tree(step.options), cursor, sampling)
         if isinstance(step, Writing) or step.kind != "fixed":
             outcomes[step.path] = outcome
         try:
@@ -93,7 +93,7 @@ def write(
 
 
 def _decided(
-    step: Decision, tree: Tree, cursor: _Cursor, sampling: Sampling | None, resolution: float
+    step: Decision, tree: Tree, cursor: _Cursor, sampling: Sampling | None
 ) -> Generator[list[Branch], list[Seen], Outcome]:
     """The most probable option; for the side of a box the median, which makes the expected error least."""
     if not tree.root.children:
@@ -101,7 +101,7 @@ def _decided(
         return Outcome(step.options.values[0], options=step.options, mass=np.ones(1))
     weighed = _Weighed(tree, sampling)
     weighed.share(tree.root, (yield from cursor.ask(tree.root.tokens)), ())
-    while wanted := weighed.wanted(step.kind, resolution):
+    while wanted := weighed.wanted(step.kind):
         branches = [Branch(node.tokens, cursor.after + weighed.above[node]) for node in wanted]
         if max(len(branch.after) + len(branch.tokens) for branch in branches) > cursor.room:
             raise AnswerTooLongError
@@ -148,7 +148,7 @@ class _Weighed:
     def _of(self, node: Node) -> float:
         return float(self.mass[node.low : node.high].sum())
 
-    def wanted(self, kind: str, resolution: float) -> list[Node]:
+    def wanted(self, kind: str) -> list[Node]:
         """The nodes whose children must be compared before the decision is made."""
         if self._sampling:
             return [self._drawn] if self._drawn.children else []
@@ -159,7 +159,7 @@ class _Weighed:
         for node in self._open:
             known[node.low : node.high] = False
         best = float(self.mass[known].max(initial=0.0))
-        limit = min(resolution, best) if best else resolution
+        limit = min(RESOLUTION, best) if best else RESOLUTION
         found = [node for node in self._open if self._of(node) > limit]
         return found or ([] if best else [max(self._open, key=self._of)])
 

@@ -90,8 +90,8 @@ def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
             f"those that are {point.positive} escape; area under the ROC curve {point.area:.3f}."
         )
 
-    for entry in found.alarms:
-        yield f"- {_inline(entry.of)}: {_ranged(entry.flagged)} of {entry.count} flagged as unlike the training data."
+    for alarm in found.alarms:
+        yield f"- {_inline(alarm.of)}: {_ranged(alarm.flagged)} of {alarm.count} flagged as unlike the training data."
 
 
 def _ranged(figure: Figure) -> str:

@@ -6,6 +6,7 @@ the form's JSON schema (llguidance). Both answer the same requests on the same b
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import statistics
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from llguidance import LLMatcher
 from llguidance.hf import from_tokenizer
@@ -24,6 +26,7 @@ from rich.console import Console
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from vlm_ft.adapters import adapter_folder
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.prediction import Prediction
@@ -36,6 +39,7 @@ from vlm_ft.inference.request import Request
 from vlm_ft.recipe import RECIPES, load_recipe
 
 ROUNDS = 5
+ADAPTERS = 8
 MOST_TOKENS = 200
 WORKLOADS = (
     ("photos, batch 1", "steel_surface_voc", 1, 8.0),
@@ -57,35 +61,94 @@ class Figure(Strict):
     machine: str
 
 
-def benchmark(base: str, out: Path, command: str, console: Console) -> list[Figure]:
-    """Time both on every workload, and write the ratios of their medians to `out`."""
+class Sheet:
+    """The figures of one run, as they come in."""
+
+    def __init__(self, command: str, console: Console) -> None:
+        self.figures: list[Figure] = []
+        self._command, self._console = command, console
+
+    def add(self, name: str, value: float, goal: float | None, better: str, unit: str) -> None:
+        """Keep a figure, and print it."""
+        found = Figure(
+            figure=name,
+            value=round(value, 4),
+            goal=goal,
+            better=better,
+            unit=unit,
+            command=self._command,
+            machine=machine(),
+        )
+        self.figures.append(found)
+        self._console.print(f"{name}: {value:.3g} {unit}" + (f" (goal {goal:g})" if goal else ""), highlight=False)
+
+    def write(self, out: Path) -> None:
+        """Add them to a file, where they replace figures of the same name."""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        kept = TypeAdapter(list[Figure]).validate_json(out.read_bytes()) if out.exists() else []
+        renewed = {figure.figure for figure in self.figures}
+        lines = [*(figure for figure in kept if figure.figure not in renewed), *self.figures]
+        out.write_text(json.dumps([figure.model_dump() for figure in lines], indent=1) + "\n", encoding="utf-8")
+
+
+def benchmark(base: str, adapter: Path | None, out: Path, command: str, console: Console) -> None:
+    """Time both on every workload, and write the ratios of their medians to `out`.
+
+    With the folder of a photo adapter, also a batch of eight copies of it against one.
+    """
+    sheet = Sheet(command, console)
+    if adapter is not None:
+        _mixed(adapter, sheet)
+    else:
+        _decoder(base, sheet)
+    sheet.write(out)
+
+
+def _decoder(base: str, sheet: Sheet) -> None:
     loaded = load_base(base)
     engine = Engine(loaded, batch_size=16)
-    figures: list[Figure] = []
-
-    def add(name: str, value: float, goal: float | None, better: str, unit: str) -> None:
-        figures.append(
-            Figure(figure=name, value=value, goal=goal, better=better, unit=unit, command=command, machine=machine())
-        )
-        console.print(f"{name}: {value:.3g} {unit}" + (f" (goal {goal:g})" if goal else ""), highlight=False)
-
     for name, recipe, count, goal in WORKLOADS:
         dataset = load(load_recipe(RECIPES / f"{recipe}.yaml"))
         form, cases = dataset.form.asking(loaded.family.boxes), dataset.cases["test"]
         parts = [cases[start : start + count] for start in range(0, (ROUNDS + 1) * count, count)]
         ours, theirs = _interleaved((partial(_answers, engine, form), Plain(loaded, form)), parts)
-        add(f"{base}: {name}, times as fast as generate", theirs / ours, goal, "higher", "x")
-        add(f"{base}: {name}, seconds a request", ours / count, None, "lower", "s")
+        sheet.add(f"{base}: {name}, times as fast as generate", theirs / ours, goal, "higher", "x")
+        sheet.add(f"{base}: {name}, seconds a request", ours / count, None, "lower", "s")
         if count == 16:
             started = time.perf_counter()
             _answers(engine, form, cases)
-            add(f"{base}: the {len(cases)} test messages", time.perf_counter() - started, 45.0, "lower", "s")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    kept = TypeAdapter(list[Figure]).validate_json(out.read_bytes()) if out.exists() else []
-    renewed = {figure.figure for figure in figures}
-    kept = [figure for figure in kept if figure.figure not in renewed]
-    out.write_text(json.dumps([figure.model_dump() for figure in [*kept, *figures]], indent=1) + "\n")
-    return figures
+            sheet.add(f"{base}: the {len(cases)} test messages", time.perf_counter() - started, 45.0, "lower", "s")
+
+
+def _mixed(folder: Path, sheet: Sheet) -> None:
+    """One batch over eight adapters against one over one, and the memory of each further adapter."""
+    place = adapter_folder(folder)
+    engine = Engine.open([place], batch_size=16)
+    name, names = next(iter(engine.cards)), [f"copy {number}" for number in range(ADAPTERS)]
+    engine.add(names[0], place)
+    before = _resident()
+    for other in names[1:]:
+        engine.add(other, place)
+    added = (_resident() - before) / (ADAPTERS - 1)
+    size = sum(file.stat().st_size for file in place.glob("adapter_model.safetensors"))
+    sheet.add("memory of a further adapter, by its file", added / size, 1.1, "lower", "x")
+    dataset = load(load_recipe(RECIPES / f"{WORKLOADS[0][1]}.yaml"))
+
+    def asked(adapters: Sequence[str], part: Sequence[Case]) -> list[Prediction]:
+        return engine.predict(
+            [Request(case.example.images, adapter=adapters[at % len(adapters)]) for at, case in enumerate(part)]
+        )
+
+    cases = dataset.cases["test"]
+    parts = [cases[start : start + 16] for start in range(0, (ROUNDS + 1) * 16, 16)]
+    alone, mixed = _interleaved((partial(asked, [name]), partial(asked, names)), parts)
+    sheet.add("a batch of 16 over 8 adapters, against one", mixed / alone, 1.3, "lower", "x")
+
+
+def _resident() -> int:
+    """Bytes that this process holds."""
+    gc.collect()
+    return int(psutil.Process().memory_info().rss)
 
 
 def _answers(engine: Engine, form: Form, cases: Sequence[Case]) -> list[Prediction]:

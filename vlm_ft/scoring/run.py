@@ -7,8 +7,11 @@ from pathlib import Path
 import rich.progress
 from rich.console import Console
 
+from datasets_vision.endpoint import Endpoint
 from vlm_ft.adapters import adapter_folder, read_card
 from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.remote import IN_FLIGHT, RemoteEngine
+from vlm_ft.inference.request import Predictor
 from vlm_ft.scoring.export import check_target
 from vlm_ft.scoring.score import Progress, ScoreReport, check_folder, score_folder
 
@@ -24,13 +27,24 @@ def score_shown(
     base: str | None,
     console: Console,
     by_case: bool = False,
+    text: str | None = None,
+    review: Path | None = None,
+    server: Endpoint | None = None,
 ) -> ScoreReport:
-    """Score with the adapter in a folder, reporting on `console`; see `score_folder`."""
+    """Score with the adapter in a folder, reporting on `console`; see `score_folder`.
+
+    `server` runs the model instead of this process.
+    """
     check_target(out)
-    check_folder(folder)
+    if text is None:
+        check_folder(folder)
     place = adapter_folder(adapter)
-    name = read_card(place).name
-    engine = Engine.open([place], base=base, batch_size=batch_size)
+    card = read_card(place)
+    engine: Predictor
+    if server is not None:
+        engine, batch_size = RemoteEngine(card, server), max(batch_size, 2 * IN_FLIGHT)
+    else:
+        engine = Engine.open([place], base=base, batch_size=batch_size)
     with _bar(console) as bar:
         task = bar.add_task("", total=None)
 
@@ -40,12 +54,24 @@ def score_shown(
             bar.update(task, completed=state.done, total=state.total, description=rate)
 
         report = score_folder(
-            engine, name, folder, out, batch_size=batch_size, progress=show, adapter_folder=place, by_case=by_case
+            engine,
+            card.name,
+            folder,
+            out,
+            batch_size=batch_size,
+            progress=show,
+            adapter_folder=place,
+            by_case=by_case,
+            text=text,
+            review=review,
         )
     earlier = f", {report.resumed} of them by an earlier run" if report.resumed else ""
-    what = "cases" if by_case else "images"
+    what = "texts" if text else "cases" if by_case else "images"
     summary = f"{report.scored} of {report.total} {what} scored{earlier}, in {report.seconds:.0f} s"
     console.print(f"{out}: {summary}", markup=False)
+    if report.ask_a_person:
+        where = f": {review}" if review else "; --review writes a page of them"
+        console.print(f"  {report.ask_a_person} answers for a person{where}", markup=False)
     for path, reason in report.set_aside[:SHOWN]:
         console.print(f"  set aside {path}: {reason}", markup=False)
     if len(report.set_aside) > SHOWN:

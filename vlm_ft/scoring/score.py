@@ -1,18 +1,22 @@
-"""Score every image below a folder, a batch at a time; each batch is stored as it completes."""
+"""Score every image below a folder, or every text of a table, a batch at a time; each batch is stored at once."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL.Image import Image
 
+from datasets_vision.example import Turn
 from datasets_vision.images import is_image, open_image
+from datasets_vision.source import SetAside, Source, stream
 from datasets_vision.walk import linked_folders, suffix_of, walk
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
@@ -20,6 +24,10 @@ from vlm_ft.errors import AdapterError, DataError, nearest
 from vlm_ft.inference.request import Predictor, Request
 from vlm_ft.scoring.export import check_target, write_table
 from vlm_ft.scoring.ledger import Ledger, Row, ledger_path
+from vlm_ft.scoring.review import write_review
+
+READERS = 2
+"""Threads that read and decode images while others are answered."""
 
 BATCH_PIXELS = 200_000_000
 """A batch holds no more decoded pixels than this (600 MB), plus one image."""
@@ -81,31 +89,41 @@ def score_folder(
     progress: Callable[[Progress], None] | None = None,
     adapter_folder: Path | None = None,
     by_case: bool = False,
+    text: str | None = None,
+    review: Path | None = None,
 ) -> ScoreReport:
     """Write one row an image below `folder` to `out` (.parquet, .csv or .jsonl; see `export`).
+
+    With `text`, a template such as "{message}", one row a row of the tables in `folder` instead, which may then be a
+    file (CSV, TSV, JSON Lines), too. `review` is a page of what a person is asked about; see `write_review`.
 
     An interrupted run resumes from `<out>.ledger`, whose rows are keyed by relative path and content, so an image is
     scored again only if its bytes have changed. The table covers the folder as it is now. With `by_case`, the photos
     in each subfolder are one case with one row, under that folder's path; a photo directly in `folder` is a case of its
     own. The ledger is bound to the adapter's card, and to its tensors where `adapter_folder` is given. Raises
     `DataError` for a target that cannot be written, a folder without images or a ledger in use, `AdapterError` for an
-    unknown adapter, one that reads text only, or a ledger of another adapter.
+    unknown adapter, one that reads no such input, or a ledger of another adapter.
     """
-    card = _card(predictor, adapter)
+    card = _card(predictor, adapter, reads_text=text is not None)
     check_target(out)
-    images, notes = _images(folder, out)
-    paths = _units(images, folder, by_case)
+    if text is None:
+        images, notes = _images(folder, out)
+        units = _units(images, folder, by_case)
+    else:
+        units, notes = _texts(folder, text), []
     with Ledger(ledger_path(out), adapter, adapter_identity(card, adapter_folder), folder) as ledger:
-        run = _Run(len(paths), progress)
+        run = _Run(len(units), progress)
         try:
-            for batch in _batches(_unanswered(paths, ledger, run), batch_size):
+            for batch in _batches(_read_ahead(_unanswered(units, ledger, run), batch_size), batch_size):
                 rows = _answered(batch, predictor, adapter)
                 ledger.record(rows)
                 run.add(rows)
             run.report_progress()
-            write_table(out, card, _rows(paths, ledger))
-            if gone := len(ledger) - len(paths):
-                notes.append(f"rows of earlier runs whose photos have been removed are left out: {gone}")
+            write_table(out, card, _rows(units, ledger))
+            if review is not None:
+                write_review(review, card, _rows(units, ledger), None if text else folder)
+            if gone := len(ledger) - len(units):
+                notes.append(f"rows of earlier runs whose photos or texts have been removed are left out: {gone}")
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"stopped with {run.done} of {run.total} images in {ledger_path(out)}; "
@@ -123,12 +141,28 @@ def adapter_identity(card: Card, folder: Path | None = None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Unit:
+    """What one row is about: photos, or a text; or why it cannot be read."""
+
+    images: tuple[Path, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    error: str = ""
+
+    def digest(self) -> str:
+        """Of its contents. Raises `OSError` where they cannot be read."""
+        if self.images:
+            return _digest(self.images)
+        return hashlib.sha256("\n".join(turn.text for turn in self.turns).encode("utf-8", "replace")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class _Opened:
-    """A case without a row, or the reason why it cannot be read."""
+    """A unit without a row, or the reason why it cannot be read."""
 
     path: str
     digest: str
     images: tuple[Image, ...] = ()
+    turns: tuple[Turn, ...] = ()
     error: str = ""
 
     @property
@@ -186,12 +220,14 @@ class _Run:
             self._ask += 1
 
 
-def _card(predictor: Predictor, adapter: str) -> Card:
+def _card(predictor: Predictor, adapter: str, *, reads_text: bool) -> Card:
     if adapter not in predictor.cards:
         raise AdapterError("", f"adapter {adapter!r} is not loaded", nearest(adapter, predictor.cards))
     card = predictor.cards[adapter]
-    if card.base.kind == "text":
-        raise AdapterError("", f"adapter {adapter!r} reads text only", "score images with an adapter of a vision base")
+    if not reads_text and (card.base.kind == "text" or "photo" not in card.inputs):
+        raise AdapterError("", f"adapter {adapter!r} reads text only", "score a table of texts with --text {column}")
+    if reads_text and "text" not in card.inputs:
+        raise AdapterError("", f"adapter {adapter!r} reads photos only", "score a folder of images, without --text")
     return card
 
 
@@ -222,32 +258,70 @@ def _images(folder: Path, out: Path) -> tuple[list[Path], list[str]]:
     return images, notes
 
 
-def _units(paths: Sequence[Path], folder: Path, by_case: bool) -> dict[str, tuple[Path, ...]]:
+def _units(paths: Sequence[Path], folder: Path, by_case: bool) -> dict[str, _Unit]:
     """Name of a row -> its photos."""
     units: dict[str, tuple[Path, ...]] = {}
     for path in paths:
         alone = not by_case or path.parent == folder
         name = _relative(path if alone else path.parent, folder)
         units[name] = (*units.get(name, ()), path)
+    return {name: _Unit(images) for name, images in units.items()}
+
+
+def _texts(place: Path, text: str) -> dict[str, _Unit]:
+    """Place of a row in its table -> its text. Raises `DataError` where there is none."""
+    units: dict[str, _Unit] = {}
+    for item in stream(Source(path=place, text=text)):
+        if isinstance(item, SetAside):
+            units[item.place] = _Unit(error=item.reason)
+        else:
+            units[item.id] = _Unit(turns=item.turns)
     return units
 
 
-def _unanswered(units: Mapping[str, tuple[Path, ...]], ledger: Ledger, run: _Run) -> Iterator[_Opened]:
-    for name, paths in units.items():
-        try:
-            digest = _digest(paths)
-        except OSError as error:
-            yield _Opened(name, "", error=f"cannot be read: {error.strerror or error}")
-            continue
+def _unanswered(units: Mapping[str, _Unit], ledger: Ledger, run: _Run) -> Iterator[Callable[[], _Opened]]:
+    """How to open each unit that has no row yet."""
+    for name, unit in units.items():
         row = ledger.find(name)
-        if row is not None and row.digest == digest:
-            run.resume(row)
+        if row is None:
+            yield partial(_opened, name, unit)
             continue
         try:
-            yield _Opened(name, digest, tuple(open_image(path) for path in paths))
-        except DataError as error:
-            why = str(error).removeprefix(f"{paths[0]}: ") if len(paths) == 1 else str(error)
-            yield _Opened(name, digest, error=" ".join(why.split()))
+            digest = unit.digest()
+        except OSError:
+            digest = ""
+        if row.digest == digest:
+            run.resume(row)
+        else:
+            yield partial(_opened, name, unit)
+
+
+def _opened(name: str, unit: _Unit) -> _Opened:
+    """The unit, read and decoded, or the reason why it cannot be."""
+    try:
+        digest = unit.digest()
+    except OSError as error:
+        return _Opened(name, "", error=f"cannot be read: {error.strerror or error}")
+    if unit.error:
+        return _Opened(name, digest, error=unit.error)
+    try:
+        return _Opened(name, digest, tuple(open_image(path) for path in unit.images), unit.turns)
+    except DataError as error:
+        paths = unit.images
+        why = str(error).removeprefix(f"{paths[0]}: ") if len(paths) == 1 else str(error)
+        return _Opened(name, digest, error=" ".join(why.split()))
+
+
+def _read_ahead(jobs: Iterable[Callable[[], _Opened]], ahead: int) -> Iterator[_Opened]:
+    """The units in order, of which so many are read and decoded while others are answered."""
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting: deque[Future[_Opened]] = deque()
+        for job in jobs:
+            waiting.append(pool.submit(job))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _batches(opened: Iterable[_Opened], size: int) -> Iterator[list[_Opened]]:
@@ -264,15 +338,15 @@ def _batches(opened: Iterable[_Opened], size: int) -> Iterator[list[_Opened]]:
 
 
 def _answered(batch: Sequence[_Opened], predictor: Predictor, adapter: str) -> list[Row]:
-    images = {item.path: item.images for item in batch if item.images}
-    requests = [Request(images=photos, adapter=adapter) for photos in images.values()]
-    answers = dict(zip(images, predictor.predict(requests), strict=True)) if requests else {}
-    return [
-        Row(item.path, item.digest, *item.images[0].size, answers[item.path])
-        if item.images
-        else Row(item.path, item.digest, None, None, Prediction.failed(item.error))
-        for item in batch
-    ]
+    asked = {item.path: item for item in batch if not item.error}
+    requests = [Request(images=item.images, turns=item.turns, adapter=adapter) for item in asked.values()]
+    answers = dict(zip(asked, predictor.predict(requests), strict=True)) if requests else {}
+    rows = []
+    for item in batch:
+        width, height = item.images[0].size if item.images else (None, None)
+        answer = Prediction.failed(item.error) if item.error else answers[item.path]
+        rows.append(Row(item.path, item.digest, width, height, answer))
+    return rows
 
 
 def _rows(names: Iterable[str], ledger: Ledger) -> Iterator[Row]:

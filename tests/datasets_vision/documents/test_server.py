@@ -3,57 +3,23 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from datasets_vision.documents import Server, write_messages
+from tests.chat_server import Stub, serving
 from vlm_ft.errors import DataError
 
 GOOD = {"question": "When is the filter changed?", "answer": "The filter is changed every 30 days."}
 MANUAL = "# Filter\n\nThe filter is changed every 30 days. Wear gloves.\n"
 
 
-class Stub:
-    """Answers each request with the next of `replies` (a text, or a status), the last one for ever."""
-
-    def __init__(self) -> None:
-        self.replies: list[str | int | bytes] = []
-        self.asked: list[tuple[dict[str, Any], str | None]] = []
-        self.url = ""
-
-    def next(self) -> str | int | bytes:
-        return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-
-
 @pytest.fixture
 def stub() -> Iterator[Stub]:
-    told = Stub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            told.asked.append((json.loads(body), self.headers.get("Authorization")))
-            reply = told.next()
-            self.send_response(reply if isinstance(reply, int) else 200)
-            self.end_headers()
-            if isinstance(reply, str):
-                self.wfile.write(json.dumps({"choices": [{"message": {"content": reply}}]}).encode())
-            elif isinstance(reply, bytes):
-                self.wfile.write(reply)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    told.url = f"http://127.0.0.1:{server.server_port}/v1"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield told
-    server.shutdown()
-    server.server_close()
+    with serving() as told:
+        yield told
 
 
 def pairs(*found: object) -> str:
@@ -92,8 +58,6 @@ def test_a_reply_becomes_rows_with_their_passage(stub, tmp_path, reply):
         ("I cannot help.", "no JSON with pairs"),
         ('{"pairs": 3}', "not a non-empty list"),
         ('{"pairs": [{"question": "x"', "no JSON with pairs"),
-        (b"<html>busy</html>", "not a chat completion"),
-        (b'{"choices": []}', "not a chat completion"),
         (pairs({"question": "When?"}), "without question or answer"),
         (pairs("When?"), "without question or answer"),
         (pairs({**GOOD, "answer": "The filter is changed every 90 days."}), "the passage has no 90"),
@@ -112,8 +76,10 @@ def test_what_cannot_be_used_is_set_aside_and_the_rest_kept(stub, tmp_path, bad,
 
 
 def test_a_busy_server_is_asked_again(stub, tmp_path):
-    found, rows = built(stub, tmp_path, 503, 429, pairs(GOOD))
-    assert (len(rows), len(stub.asked), found.set_aside) == (1, 3, [])
+    found, rows = built(stub, tmp_path, 503, b"<html>busy</html>", b'{"choices": []}', pairs(GOOD))
+    assert (len(rows), len(stub.asked), found.set_aside) == (1, 4, [])
+    with pytest.raises(DataError, match="not a chat completion"):
+        built(stub, tmp_path, b"<html>busy</html>")
 
 
 def test_a_stopped_run_asks_no_passage_twice(stub, tmp_path):

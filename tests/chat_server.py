@@ -1,0 +1,50 @@
+"""A real HTTP server on this machine that speaks like an OpenAI-compatible one, and answers as told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Stub:
+    """Answers each request with the next of `replies` (a text, or a status), the last one for ever."""
+
+    def __init__(self) -> None:
+        self.replies: list[str | int | bytes] = []
+        self.asked: list[tuple[dict[str, Any], str | None]] = []
+        self.url = ""
+
+    def next(self) -> str | int | bytes:
+        return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+
+
+@contextmanager
+def serving() -> Iterator[Stub]:
+    """The server, while it runs."""
+    told = Stub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.asked.append((json.loads(body), self.headers.get("Authorization")))
+            reply = told.next()
+            self.send_response(reply if isinstance(reply, int) else 200)
+            self.end_headers()
+            if isinstance(reply, str):
+                self.wfile.write(json.dumps({"choices": [{"message": {"content": reply}}]}).encode())
+            elif isinstance(reply, bytes):
+                self.wfile.write(reply)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    told.url = f"http://127.0.0.1:{server.server_port}/v1"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield told
+    server.shutdown()
+    server.server_close()

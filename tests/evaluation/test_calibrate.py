@@ -1,0 +1,56 @@
+"""What `vlm-ft calibrate` writes on a card is what serving then does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from vlm_ft.adapters import ADAPTER, read_card
+from vlm_ft.errors import DataError
+from vlm_ft.evaluation.calibrate import calibrate_run, calibrate_trained
+from vlm_ft.evaluation.evaluate import Evaluation
+from vlm_ft.evaluation.run import evaluate_run
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+from vlm_ft.recipe import Recipe
+from vlm_ft.training.run import train
+
+Recipes = Callable[..., Recipe]
+
+
+def test_a_run_is_calibrated_and_asks_a_person(
+    recipe_of: Recipes, drawings: Path, quiet: Console, tmp_path: Path
+) -> None:
+    run, splits = tmp_path / "run", {"train": 0.5, "tune": 0.1, "calibrate": 0.2, "test": 0.2}
+    train(recipe_of("fast_vlm", splits=splits), run, console=quiet)
+    calibrate_run(run, console=quiet)
+    card = read_card(run / ADAPTER)
+    assert card.confidence is not None
+    assert card.confidence.bound.threshold is None  # a random model on a few drawings proves nothing
+    engine = Engine.open([run / ADAPTER])
+    (answer,) = engine.predict([Request(images=(next((drawings / "JPEGImages").glob("*.png")),), adapter="trial")])
+    assert answer.decision == "ask a person"
+    assert "not certifiable" in answer.reason
+    evaluate_run(run, rivals=False, base=False, console=quiet)
+    report = run / "evaluation"
+    found = Evaluation.model_validate_json((report / "evaluation.json").read_text(encoding="utf-8"))
+    assert {entry.field for entry in found.sureness.reliability} >= {"passed", "kind"}
+    for name in ("evaluation.md", "evaluation.html"):
+        assert "How sure it is" in (report / name).read_text(encoding="utf-8")
+
+
+def test_without_examples_training_says_so_and_the_command_refuses(
+    recipe_of: Recipes, quiet: Console, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train(recipe_of("fast_vlm", splits={"calibrate": 0.0}), run, console=quiet)
+    told = StringIO()
+    calibrate_trained(run, console=Console(file=told, width=200))
+    assert "not calibrated" in told.getvalue()
+    assert read_card(run / ADAPTER).confidence is None
+    with pytest.raises(DataError, match=r"nothing is set aside .* splits\.calibrate"):
+        calibrate_run(run, console=quiet)

@@ -1,0 +1,95 @@
+"""The figures of probabilities: what they are where the truth is known, and that they reach every report."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.random import default_rng
+
+from tests.decoding.oracle import form_of
+from vlm_ft.answers.confidence import Bound, Confidence, tempered
+from vlm_ft.answers.kinds import Choice, Flag
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.evaluation.reliability import alarm, expected_calibration_error, sureness_of
+
+FORM = form_of(ok=Flag(), kind=Choice(options=("a", "b")))
+BOUND = Bound(risk=0.05, level=0.9, threshold=0.0, count=0, needed=45)
+
+
+def stating(good: float, a: float) -> Prediction:
+    return Prediction(
+        fields={
+            "ok": FieldValue(bool(good >= 0.5), {"true": good, "false": 1 - good}),
+            "kind": FieldValue("a" if a >= 0.5 else "b", {"a": a, "b": 1 - a}),
+        }
+    )
+
+
+def drawn(count: int, heat: float = 1.0) -> tuple[list[dict], list[Prediction]]:
+    """Truths that follow the probabilities, which are then stated too surely by `heat`."""
+    random = default_rng(0)
+    goods, sorts = random.beta(3, 1, count), random.random(count)
+    truths = [
+        {"ok": bool(random.random() < g), "kind": "a" if random.random() < a else "b"}
+        for g, a in zip(goods, sorts, strict=True)
+    ]
+    said = [
+        (tempered({"true": g, "false": 1 - g}, 1 / heat)["true"], tempered({"a": a, "b": 1 - a}, 1 / heat)["a"])
+        for g, a in zip(goods, sorts, strict=True)
+    ]
+    return truths, [stating(good, a) for good, a in said]
+
+
+def test_true_probabilities_stay_in_the_band_and_others_leave_it() -> None:
+    for heat, within in ((1.0, True), (4.0, False)):
+        truths, answers = drawn(1500, heat)
+        found = sureness_of(FORM, truths, [""] * 1500, {"adapter": answers}, None, "adapter")
+        for entry in found.reliability:
+            assert (entry.ece.value <= entry.band) == within
+            assert entry.ece.low <= entry.ece.value <= entry.ece.high
+            assert sum(one.count for one in entry.bins) == 1500
+
+
+def test_before_fitting_is_what_was_said() -> None:
+    truths, answers = drawn(400)
+    told = Confidence(temperatures={"ok": 2.0}, bound=BOUND)
+    served = [
+        Prediction(
+            fields={**one.fields, "ok": FieldValue(one.values["ok"], tempered(one.fields["ok"].distribution, 2.0))}
+        )
+        for one in answers
+    ]
+    found = sureness_of(FORM, truths, [""] * 400, {"adapter": served}, told, "adapter").reliability
+    plain = sureness_of(FORM, truths, [""] * 400, {"adapter": answers}, None, "adapter").reliability
+    before = {(entry.field, entry.system): entry for entry in found}["ok", "adapter, before fitting"]
+    assert before.log_loss.value == pytest.approx(plain[0].log_loss.value, rel=1e-4)
+
+
+def test_the_error_of_a_known_case() -> None:
+    sure, right = np.array([0.9, 0.9, 0.6, 0.6]), np.array([1.0, 0.0, 1.0, 1.0])
+    assert expected_calibration_error(sure, right) == pytest.approx((2 * 0.4 + 2 * 0.4) / 4)
+
+
+def test_coverage_counts_the_surest_first() -> None:
+    truths = [{"ok": True, "kind": "a"}] * 40
+    answers = [stating(0.99 - index / 1000, 0.99) for index in range(38)] + [stating(0.4, 0.99)] * 2
+    curve = sureness_of(FORM, truths, [""] * 40, {"adapter": answers}, None, "adapter").coverage[0]
+    assert curve.at_risk == pytest.approx(1.0)  # 2 of 40 wrong is 5 %
+    assert curve.wrong[0] == 0
+
+
+def test_operating_points_miss_what_lies_below_the_threshold() -> None:
+    truths = [{"ok": index >= 10, "kind": "a"} for index in range(110)]
+    answers = [stating(0.05, 0.9)] * 8 + [stating(0.95, 0.9)] * 2 + [stating(0.9, 0.9)] * 100
+    form = FORM.model_copy(update={"follows": {"ok": "none"}})
+    points = sureness_of(form, truths, [""] * 110, {"adapter": answers}, None, "adapter").operating
+    assert [point.positive for point in points] == ["false"] * 3
+    assert points[0].escapes.value == pytest.approx(0.2)
+    assert points[0].false_rejects == 0
+
+
+def test_alarms_are_counted_where_there_are_any() -> None:
+    assert alarm("test", [Prediction()]) is None
+    found = alarm("test", [Prediction(strange=1.5), Prediction(strange=0.5)])
+    assert found is not None
+    assert (found.count, found.flagged.value) == (2, 0.5)

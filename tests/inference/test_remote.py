@@ -1,0 +1,95 @@
+"""A server runs the model: it gets the same prompt and schema, and its faults are rows with a reason."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+
+from datasets_vision.endpoint import Endpoint
+from datasets_vision.example import Turn
+from tests.chat_server import Stub, serving
+from tests.decoding.oracle import form_of
+from vlm_ft.adapters import Card, Provenance
+from vlm_ft.answers.confidence import Bound, Confidence
+from vlm_ft.answers.kinds import Choice, Flag
+from vlm_ft.bases.base_ref import BaseRef
+from vlm_ft.errors import DataError
+from vlm_ft.inference.remote import RemoteEngine
+from vlm_ft.inference.request import Request
+
+FORM = form_of(passed=Flag(), kind=Choice(options=("dent", "none")))
+GOOD = json.dumps({"passed": False, "kind": "dent"})
+PHOTO = Request(images=(Image.new("RGB", (20, 10), "red"),), turns=(Turn("user", "The left door?"),), adapter="doors")
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    with serving() as told:
+        yield told
+
+
+def card(**settings: object) -> Card:
+    base = BaseRef(name="tiny", fingerprint="0" * 8, model_type="tiny", kind="vision")
+    learned = Provenance(data=("drawn",), data_fingerprint="0", counts={"train": 8}, synthetic=True)
+    return Card(name="doors", form=FORM, base=base, provenance=learned, **settings)
+
+
+def engine(stub: Stub, *replies: str | int | bytes, **settings: object) -> RemoteEngine:
+    stub.replies = list(replies)
+    return RemoteEngine(card(**settings), Endpoint(stub.url, "doors", timeout=1.0, pause=0.001))
+
+
+def test_the_prompt_the_schema_and_the_photo_are_sent(stub: Stub) -> None:
+    (answer,) = engine(stub, GOOD).predict([PHOTO])
+    assert answer.values == {"passed": False, "kind": "dent"}
+    assert answer.decision == "answer"
+    request, _ = stub.asked[0]
+    assert request["model"] == "doors"
+    assert request["response_format"]["json_schema"]["schema"] == FORM.schema_of_answer
+    system, user = request["messages"]
+    assert system == {"role": "system", "content": FORM.prompt}
+    photo, text = user["content"]
+    sent = Image.open(io.BytesIO(base64.b64decode(photo["image_url"]["url"].split(",")[1])))
+    assert sent.size == (20, 10)
+    assert text == {"type": "text", "text": "The left door?"}
+
+
+@pytest.mark.parametrize("fault", [429, 503, b"<html>busy</html>"], ids=str)
+def test_a_fault_that_passes_is_asked_again(stub: Stub, fault: int | bytes) -> None:
+    (answer,) = engine(stub, fault, GOOD).predict([PHOTO])
+    assert answer.error is None
+    assert len(stub.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("I see a door.", "not JSON"),
+        ('{"passed": false, "kind": "rust"}', "does not fit"),
+        (500, "no usable reply after 4 tries"),
+        (400, "refused the request"),
+    ],
+)
+def test_what_cannot_be_used_is_a_row_with_its_reason(stub: Stub, reply: str | int, reason: str) -> None:
+    answers = engine(stub, reply).predict([PHOTO, PHOTO])
+    for answer in answers:
+        assert reason in str(answer.error)
+        assert answer.decision == "ask a person"
+
+
+def test_a_server_that_is_not_there_stops_the_run() -> None:
+    with pytest.raises(DataError, match="nothing answers there"):
+        RemoteEngine(card(), Endpoint("http://127.0.0.1:9/v1", "doors")).predict([PHOTO])
+
+
+def test_answers_keep_their_order_and_a_threshold_sends_them_to_a_person(stub: Stub) -> None:
+    bound = Bound(risk=0.05, level=0.9, threshold=0.5, count=100, needed=45)
+    remote = engine(stub, GOOD, confidence=Confidence(temperatures={}, bound=bound))
+    answers = remote.predict([PHOTO] * 40)
+    assert len(answers) == len(stub.asked) == 40
+    assert {answer.decision for answer in answers} == {"ask a person"}

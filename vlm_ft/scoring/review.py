@@ -1,0 +1,106 @@
+"""What a person should look at, as one page: what failed first, then what is unlike the training data, then the least
+sure answers, by class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from datasets_vision.images import open_image
+from vlm_ft.adapters import Card
+from vlm_ft.answers.confidence import closed_fields, sureness
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.prediction import FieldValue, Prediction, option_name
+from vlm_ft.errors import DataError
+from vlm_ft.pages import data_address, filled
+from vlm_ft.scoring.ledger import Row
+
+MOST = 300
+"""Entries on a page; the table has them all."""
+
+SIDE = 320  # pixels of a thumbnail's longer side
+QUALITY = 75
+FAILED = "no answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the page: where it is from, its picture as a data address, why it is here, and what was answered."""
+
+    path: str
+    picture: str
+    reason: str
+    fields: tuple[tuple[str, str, str], ...]  # name, value, probability
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The entries of one class."""
+
+    name: str
+    entries: tuple[Entry, ...]
+
+
+def write_review(page: Path, card: Card, rows: Iterable[Row], folder: Path | None) -> int:
+    """Write the page of the rows that a person is asked about, and return how many there are.
+
+    `folder` holds the photos, None for texts. Raises `DataError` where the page cannot be written.
+    """
+    asked = sorted((row for row in rows if row.prediction.decision != "answer"), key=lambda row: _order(card.form, row))
+    sections = [
+        Section(name, tuple(_entry(row, folder) for row in members))
+        for name, members in groupby(asked[:MOST], key=lambda row: _class(card.form, row.prediction))
+    ]
+    text = filled("vlm_ft.scoring", "review.html.j2", card=card, sections=sections, total=len(asked), most=MOST)
+    try:
+        page.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise DataError(page, error.strerror or str(error), "choose a place that you may write to") from error
+    return len(asked)
+
+
+def _class(form: Form, prediction: Prediction) -> str:
+    """The value of the first closed field."""
+    if prediction.error is not None:
+        return FAILED
+    name = next(iter(closed_fields(form)), "")
+    return option_name(prediction.values[name]) if name in prediction.fields else ""
+
+
+def _order(form: Form, row: Row) -> tuple[bool, str, float, float, str]:
+    """Failures, then by class: the strangest, then the least sure."""
+    prediction = row.prediction
+    strange, sure = prediction.strange or 0.0, sureness(form, prediction)
+    kind = _class(form, prediction)
+    return kind != FAILED, kind, -max(strange, 1.0), 1.0 if sure is None else sure, row.path
+
+
+def _entry(row: Row, folder: Path | None) -> Entry:
+    prediction = row.prediction
+    fields = tuple(_fields(prediction))
+    return Entry(row.path, _picture(row, folder), prediction.error or prediction.reason, fields)
+
+
+def _fields(prediction: Prediction) -> Iterator[tuple[str, str, str]]:
+    for name, entry in prediction.fields.items():
+        yield name, _shown(entry), "" if entry.probability is None else f"{entry.probability:.0%}"
+
+
+def _shown(entry: FieldValue) -> str:
+    if isinstance(entry.value, list):
+        return f"{len(entry.value)} listed"
+    return option_name(entry.value)
+
+
+def _picture(row: Row, folder: Path | None) -> str:
+    """A thumbnail; "" where there is none, or the file is a folder of photos."""
+    if folder is None or row.width is None or not (folder / row.path).is_file():
+        return ""
+    try:
+        photo = open_image(folder / row.path)
+    except DataError:  # it has gone since it was scored; its row says what was seen
+        return ""
+    photo.thumbnail((SIDE, SIDE))
+    return data_address(photo, QUALITY)
