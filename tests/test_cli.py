@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from vlm_ft.adapters import ADAPTER
+from vlm_ft.bases.families import FAMILIES
 from vlm_ft.cli import main
 from vlm_ft.recipe import Recipe, load_recipe, shipped
 
@@ -164,6 +165,16 @@ def test_base_get_prints_the_folder(cli: Run, tmp_path: Path, monkeypatch: pytes
     folder.mkdir(parents=True)
     (folder / "config.json").touch()
     assert cli("base", "get", "compact")[:2] == (0, f"{folder}\n")
+
+
+def test_the_families_are_listed_with_what_is_exact(cli: Run) -> None:
+    code, out, _ = cli("base", "families")
+    assert code == 0
+    rows = {line.split()[1]: line.split("│")[2:-1] for line in out.splitlines() if line.startswith("│")}
+    assert rows.keys() == {*FAMILIES, "text"}
+    assert rows["qwen3_vl"][0].strip() == "yes"
+    assert rows["paligemma"][0].strip() == "no"
+    assert [cell.strip() for cell in rows["qwen3_5"][:2]] == ["no", "no"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["data", "--help"]], ids=" ".join)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from pydantic import TypeAdapter
 
 from vlm_ft.cli import app
 from vlm_ft.evaluation.results import quoted, read_results
+from vlm_ft.experiments.decoder_benchmark import Figure
 from vlm_ft.recipe import RECIPES, Recipe, load_recipe, shipped
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +48,12 @@ def test_the_task_file_defines_a_task() -> None:
     names: dict[str, object] = {"__name__": "readme"}
     exec(compile(text, "README.md", "exec"), names)
     assert str(names["TASK"]) == "weld"
+
+
+def test_the_benchmark_is_quoted_as_it_was_measured() -> None:
+    file = RECIPES / "benchmarks" / "decoder.json"
+    for figure in TypeAdapter(list[Figure]).validate_json(file.read_bytes()):
+        assert figure.row in README
 
 
 @pytest.mark.parametrize("page", ["README.md", "recipes/README.md"])

@@ -46,7 +46,7 @@ def base_families() -> None:
             boxes if family.sees else "-",
             family.pixel_limits,
         )
-    Console().print(table)
+    Console(soft_wrap=True).print(table)
 
 
 def _yes(fact: bool) -> str:

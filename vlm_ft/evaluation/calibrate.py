@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
 from rich.console import Console
 
 from vlm_ft.adapters import Card
@@ -24,7 +26,12 @@ MOST = 1500
 
 
 def calibrate_trained(folder: Path, *, batch_size: int = 16, console: Console | None = None) -> None:
-    """As `calibrate_run`, as the end of training: where there is nothing to calibrate, it says so and goes on."""
+    """As `calibrate_run`, as the end of training: where there is nothing to calibrate, it says so and goes on.
+
+    Of several processes, the first one does it.
+    """
+    if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:  # as training set it up
+        return
     try:
         calibrate_run(folder, batch_size=batch_size, console=console)
     except DataError as error:

@@ -61,6 +61,12 @@ class Figure(Strict):
     machine: str
 
 
+    @property
+    def row(self) -> str:
+        """As a row of a Markdown table."""
+        return f"| {self.figure} | {self.value:.3g} {self.unit} | {'' if self.goal is None else f'{self.goal:g}'} |"
+
+
 class Sheet:
     """The figures of one run, as they come in."""
 
