@@ -16,11 +16,11 @@ from vlm_ft.adapters import ADAPTER
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.metrics import match_items
 from vlm_ft.bases.load import load_base
+from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Case
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson
 from vlm_ft.inference.engine import Engine
-from vlm_ft.inference.tower import Tower
 
 BASES = ["fast_vlm", "llava_siglip_qwen2", "llava_clip_llama", "qwen3_vl", "llava_onevision", "idefics3", "internvl"]
 

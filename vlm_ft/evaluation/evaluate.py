@@ -14,6 +14,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.metrics import WHOLE, Metric, case_score, measure
 from vlm_ft.answers.prediction import Prediction
+from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Case
 from vlm_ft.errors import AdapterError, DataError, nearest
 from vlm_ft.evaluation.derived import incomplete, measure_derived
@@ -21,7 +22,6 @@ from vlm_ft.evaluation.reliability import Sureness, sureness_of
 from vlm_ft.evaluation.rivals import MAJORITY, RIVALS, Rival
 from vlm_ft.evaluation.rivals.lesson import Lesson
 from vlm_ft.inference.request import BASE, Predictor, Request
-from vlm_ft.inference.tower import Tower
 
 ADAPTER = "adapter"
 FLOOR = {MAJORITY: RIVALS[MAJORITY]}

@@ -22,6 +22,7 @@ from vlm_ft.pages import filled
 
 BEST, WORST, WRONG = 3, 6, 6
 NO_ANSWER = "(no answer)"
+LEAST_TOP = 0.1  # of the risk's axis
 EXPLAINED = {
     BASE: "the same model without the adapter, asked the same questions",
     ADAPTER: "the model with the adapter",
@@ -122,23 +123,28 @@ def html(evaluation: Evaluation) -> str:
         failed=sum(answer.error is not None for answer in answers),
         asked=sum(answer.error is None and answer.decision != "answer" for answer in answers),
         explained=EXPLAINED,
-        curves=[Curve.of(curve, place) for place, curve in enumerate(evaluation.sureness.coverage)],
+        curves=Curve.all_of(evaluation.sureness.coverage),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A risk-coverage curve as a line of an SVG picture of 100 by 100, and the number of its colour."""
+    """A risk-coverage curve as a line of an SVG picture of 100 by 100, whose top is the share `top`."""
 
     by: str
     points: str
     colour: int
+    top: float
 
     @classmethod
-    def of(cls, curve: Coverage, colour: int) -> Curve:
-        """Coverage to the right, risk upwards."""
-        pairs = zip(curve.answered, curve.wrong, strict=True)
-        return cls(curve.by, " ".join(f"{100 * share:.1f},{100 - 100 * risk:.1f}" for share, risk in pairs), colour)
+    def all_of(cls, curves: Sequence[Coverage]) -> list[Curve]:
+        """Coverage to the right, risk upwards, all to one scale."""
+        top = max([LEAST_TOP, *(max(curve.wrong) for curve in curves)])
+        lines = [zip(curve.answered, curve.wrong, strict=True) for curve in curves]
+        return [
+            cls(curve.by, " ".join(f"{100 * x:.1f},{100 - 100 * y / top:.1f}" for x, y in line), colour, top)
+            for colour, (curve, line) in enumerate(zip(curves, lines, strict=True))
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from rich.table import Table
 from datasets_vision.images import find_images
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.prediction import Prediction
+from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Dataset, load
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.evaluation import report
@@ -25,7 +26,6 @@ from vlm_ft.evaluation.reliability import Alarm, alarm
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
-from vlm_ft.inference.tower import Tower
 from vlm_ft.runs import Run
 
 MOST_FOREIGN = 200

@@ -60,7 +60,6 @@ class Figure(Strict):
     command: str
     machine: str
 
-
     @property
     def row(self) -> str:
         """As a row of a Markdown table."""

@@ -23,8 +23,8 @@ from datasets_vision.example import Picture, Turn
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
+from vlm_ft.bases.tower import Tower
 from vlm_ft.conversation import opened
-from vlm_ft.inference.tower import Tower
 
 FILE = "familiarity.safetensors"
 COMPONENTS = 48

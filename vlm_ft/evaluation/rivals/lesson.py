@@ -9,8 +9,8 @@ from typing import Any
 from datasets_vision.example import Example
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Case
-from vlm_ft.inference.tower import Tower
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from datasets_vision.example import Picture
+from datasets_vision.images import open_image
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
-from vlm_ft.conversation import opened
 
 BATCH = 16  # images, where every image is one square of the same size
 
@@ -35,6 +35,11 @@ class Tower:
         """Mean and maximum over the positions of each image, (images, 2 * channels)."""
         rows = [torch.cat([one.flatten(1).mean(1), one.flatten(1).amax(1)]) for one in self._maps(pictures)]
         return torch.stack(rows).numpy()
+
+    def channels(self, pictures: Sequence[Picture | Image]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel, (channels,), over all positions of these images."""
+        features = torch.cat([one.flatten(1) for one in self._maps(pictures)], 1)
+        return features.mean(1), features.std(1)
 
     def grids(self, pictures: Sequence[Picture | Image]) -> Tensor | None:
         """The feature maps (images, channels, height, width) in half precision; None where they are not one grid."""
@@ -60,7 +65,9 @@ class Tower:
                     yield features.reshape(-1, features.shape[-1]).T
 
     def _features(self, pictures: Sequence[Picture | Image]) -> Tensor:
-        photos = self._reader.fitted([opened(picture) for picture in pictures])
+        photos = self._reader.fitted(
+            [picture.convert("RGB") if isinstance(picture, Image) else open_image(picture) for picture in pictures]
+        )
         inputs = self._reader.processor.image_processor(images=photos, return_tensors="pt")
         accepted = {key: value.to(self._base.device) for key, value in inputs.items() if key in self._accepted}
         accepted["pixel_values"] = accepted["pixel_values"].to(self._base.model.dtype)
