@@ -23,6 +23,7 @@ FEWEST = 20
 """Examples of a field, below which its temperature stays 1."""
 
 HOTTEST = 20.0
+TINY = 1e-300  # the least share whose logarithm is taken
 STEPS = 20
 """How many thresholds are tested, at equal steps of coverage."""
 
@@ -79,20 +80,31 @@ def judged(
     return np.array(known, dtype=np.float64), np.array(right, dtype=np.bool_)
 
 
-def log_loss(pairs: Sequence[tuple[Distribution, str]], temperature: float = 1.0) -> float:
-    """The mean of ``-log p(true option)``, in nats."""
-    return -float(np.mean([log(tempered(found, temperature)[true]) for found, true in pairs]))
+def log_loss(pairs: Sequence[tuple[Distribution, str]], temperature: float = 1.0, smoothing: float = 0.0) -> float:
+    """The mean of ``-log p(true option)``, in nats; `smoothing` is the weight of the other options, in equal shares."""
+    losses = []
+    for found, true in pairs:
+        logs = {option: log(max(share, TINY)) for option, share in tempered(found, temperature).items()}
+        others = sum(logs.values()) - logs[true]
+        losses.append((1 - smoothing) * logs[true] + smoothing * others / max(len(logs) - 1, 1))
+    return -float(np.mean(losses))
 
 
 def _temperature(pairs: Sequence[tuple[Distribution, str]]) -> float | None:
-    """The most likely one; None where there is nothing to choose from, 1 where there are few examples."""
+    """The most likely one; None where there is nothing to choose from, 1 where there are few examples.
+
+    Targets are smoothed by the rule of succession (Platt 1999), or examples that are all right would have it vanish.
+    """
     from scipy.optimize import minimize_scalar
 
     if not pairs or len(pairs[0][0]) < 2:
         return None
     if len(pairs) < FEWEST:
         return 1.0
-    found = minimize_scalar(lambda size: log_loss(pairs, float(np.exp(size))), bounds=(-log(HOTTEST), log(HOTTEST)))
+    smoothing = 1 / (len(pairs) + 2)
+    found = minimize_scalar(
+        lambda size: log_loss(pairs, float(np.exp(size)), smoothing), bounds=(-log(HOTTEST), log(HOTTEST))
+    )
     return round(float(np.exp(found.x)), 4)
 
 
