@@ -121,8 +121,8 @@ def certified(
 ) -> Bound:
     """The lowest threshold above which answers are proved to be wrong at most so often.
 
-    Thresholds are tested in a fixed sequence, from the surest half (or as many as could pass at all) to all of them, and
-    the first that fails ends it; so the chance that the promise does not hold is at most ``1 - level`` (Bauer 1991).
+    Thresholds are tested in a fixed sequence, from the surest half (or as many as could pass at all) to all of them,
+    and the first that fails ends it; so the chance that the promise fails is at most ``1 - level`` (Bauer 1991).
     A test passes where so few mistakes among the answers would have a probability of at most ``1 - level`` at that
     risk (Clopper & Pearson 1934). How many are tested depends on how sure the answers are, never on whether they are
     right.
