@@ -35,7 +35,10 @@ def base_families() -> None:
 
     from vlm_ft.bases.families import FAMILIES, TEXT
 
-    table = Table("family", "prompt computed once", "rows together", "adapters of the tower mixed", "boxes", "pixels")
+    table = Table()
+    table.add_column("family", no_wrap=True)
+    for title in ("prompt computed once", "rows together", "adapters of the tower mixed", "boxes", "pixels"):
+        table.add_column(title)
     for family in (*FAMILIES.values(), TEXT):
         boxes = "tokens" if family.boxes.locations else f"0..{family.boxes.scale}" if family.boxes.scale else "pixels"
         table.add_row(
