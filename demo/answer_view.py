@@ -75,7 +75,7 @@ def raw_view(prediction: Prediction, notice: str = "") -> str:
 def _decision(prediction: Prediction) -> str:
     if prediction.decision == "answer":
         return ""
-    why = escape(prediction.reason) or "Do not rely on this answer alone"
+    why = escape(prediction.reason[:1].upper() + prediction.reason[1:]) or "Do not rely on this answer alone"
     return f'<p class="banner ask"><strong>Ask a person.</strong> {why}.</p>'
 
 

@@ -44,11 +44,11 @@ CSS = """
 .chips li.chosen { background: var(--color-accent); border-color: var(--color-accent); color: #fff; font-weight: 650; }
 .chips li.chosen::before { content: "✓ "; }
 .bars { list-style: none; margin: 0.5rem 0 0; padding: 0; display: grid; gap: 0.25rem; }
-.bars li { display: grid; grid-template-columns: minmax(0, 42%) 1fr 3.2rem; gap: 0.6rem; align-items: center;
+.bars li { display: grid; grid-template-columns: minmax(0, 42%) 1fr 3.6rem; gap: 0.6rem; align-items: center;
   color: var(--quiet); }
 .bars li > span:first-child { overflow-wrap: anywhere; }
 .bars li.chosen { color: var(--body-text-color); font-weight: 650; }
-.bars b { text-align: right; font-weight: inherit; font-variant-numeric: tabular-nums; }
+.bars b { text-align: right; white-space: nowrap; font-weight: inherit; font-variant-numeric: tabular-nums; }
 .bar { height: 0.55rem; border-radius: 999px; background: var(--border-color-primary); overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--quiet); }
 .chosen .bar i { background: var(--color-accent); }

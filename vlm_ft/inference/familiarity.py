@@ -112,7 +112,7 @@ def in_words(score: Rows, photo: bool) -> str:
     place = int(np.argmax([score[0], *np.abs(score[1:])]))
     if place == 0:
         return f"the {'photo' if photo else 'text'} is unlike those that the adapter was trained on"
-    low, high = (("blurred", "sharper"), ("darker", "brighter"))[place - 1]
+    low, high = (("more blurred", "sharper"), ("darker", "brighter"))[place - 1]
     return f"the photo is {low if score[place] < 0 else high} than those that the adapter was trained on"
 
 
