@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,9 +13,9 @@ from rich.console import Console
 from vlm_ft.adapters import Card
 from vlm_ft.answers.calibration import LEVEL, RISK, calibrated
 from vlm_ft.answers.confidence import Confidence, closed_fields
-from vlm_ft.answers.prediction import Prediction
 from vlm_ft.data.cases import Case, Dataset
 from vlm_ft.errors import DataError
+from vlm_ft.evaluation.evaluate import asked
 from vlm_ft.evaluation.run import open_run, shown
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.familiarity import FEWEST, Sense, learned
@@ -88,14 +89,9 @@ def _fitted(
     batch_size: int,
     console: Console,
 ) -> Confidence:
-    predictions: list[Prediction] = []
+    requests = [Request(case.example.images, case.example.turns, adapter=card.name) for case in cases]
     with shown(console) as progress:
-        for begin in range(0, len(cases), batch_size):
-            examples = [case.example for case in cases[begin : begin + batch_size]]
-            predictions += engine.predict(
-                [Request(example.images, example.turns, adapter=card.name) for example in examples]
-            )
-            progress("calibrate", len(predictions), len(cases))
+        predictions = asked(engine, requests, batch_size, partial(progress, "calibrate"))
     truths, groups = [case.values for case in cases], [case.group for case in cases]
     confidence = calibrated(card.form, truths, predictions, groups, risk=risk, level=level)
     hot = ", ".join(f"{name} {temperature:.2f}" for name, temperature in confidence.temperatures.items())

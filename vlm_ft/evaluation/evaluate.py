@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -116,6 +117,18 @@ def evaluate(
     )
 
 
+def asked(
+    predictor: Predictor, requests: Sequence[Request], chunk: int, tick: Callable[[int, int], None] | None = None
+) -> list[Prediction]:
+    """One prediction a request, `chunk` of them at a time; `tick(done, total)` after each."""
+    predictions: list[Prediction] = []
+    for start in range(0, len(requests), chunk):
+        predictions += predictor.predict(requests[start : start + chunk])
+        if tick is not None:
+            tick(len(predictions), len(requests))
+    return predictions
+
+
 class _Study:
     """The test cases, and what each system has answered so far."""
 
@@ -130,13 +143,9 @@ class _Study:
 
     def ask(self, system: str, predictor: Predictor, request: Request, chunk: int) -> None:
         """Ask this about every case."""
-        start, predictions = time.monotonic(), list[Prediction]()
-        for begin in range(0, len(self.test), chunk):
-            examples = [case.example for case in self.test[begin : begin + chunk]]
-            predictions += predictor.predict(
-                [replace(request, images=example.images, turns=example.turns) for example in examples]
-            )
-            self._progress(system, len(predictions), len(self.test))
+        start, examples = time.monotonic(), [case.example for case in self.test]
+        requests = [replace(request, images=example.images, turns=example.turns) for example in examples]
+        predictions = asked(predictor, requests, chunk, partial(self._progress, system))
         self.add(system, predictions, time.monotonic() - start)
 
     def add(self, system: str, predictions: list[Prediction], seconds: float, form: Form | None = None) -> None:

@@ -15,13 +15,12 @@ from rich.table import Table
 
 from datasets_vision.images import find_images
 from vlm_ft.adapters import Card, read_card
-from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Dataset, load
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.evaluation import report
 from vlm_ft.evaluation.evaluate import ADAPTER as SYSTEM
-from vlm_ft.evaluation.evaluate import FLOOR, Evaluation, evaluate
+from vlm_ft.evaluation.evaluate import FLOOR, Evaluation, asked, evaluate
 from vlm_ft.evaluation.reliability import Alarm, alarm
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.inference.engine import Engine
@@ -82,11 +81,8 @@ def _alarm(engine: Engine, name: str, folder: Path, batch_size: int) -> Alarm | 
     photos = list(islice(find_images(folder), MOST_FOREIGN))
     if not photos:
         raise DataError(folder, "holds no images", "give a folder of photos from another domain")
-    predictions: list[Prediction] = []
-    for start in range(0, len(photos), batch_size):
-        part = photos[start : start + batch_size]
-        predictions += engine.predict([Request(images=(photo,), adapter=name) for photo in part])
-    return alarm(folder.name, predictions)
+    requests = [Request(images=(photo,), adapter=name) for photo in photos]
+    return alarm(folder.name, asked(engine, requests, batch_size))
 
 
 def open_run(run: Run) -> tuple[Card, Dataset]:
