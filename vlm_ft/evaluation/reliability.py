@@ -10,17 +10,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm_ft.answers.calibration import judged, stated
+from vlm_ft.answers.calibration import RISK, judged, stated
 from vlm_ft.answers.confidence import FLOOR, Confidence, closed_fields, tempered
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import INTERVAL, RESAMPLES, bca_interval, clusters_of, summed, wilson
+from vlm_ft.answers.intervals import INTERVAL, RESAMPLES, Interval, bca_interval, clusters_of, summed, wilson
 from vlm_ft.answers.kinds import Flag, Strict
 from vlm_ft.answers.prediction import Distribution, Prediction
 from vlm_ft.answers.task import Values
 
 BINS = 10
 FALSE_REJECTS = (0.01, 0.05, 0.10)
-RISK = 0.05
 
 Pairs = Sequence[tuple[Distribution, str]]
 
@@ -31,6 +30,12 @@ class Figure(Strict):
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, value: float, interval: Interval) -> Figure:
+        """The value, its interval widened to it where rounding or skew leaves it outside."""
+        low, high = interval
+        return cls(value=value, low=min(value, low), high=max(value, high))
 
 
 class Bin(Strict):
@@ -110,8 +115,7 @@ def alarm(of: str, predictions: Sequence[Prediction]) -> Alarm | None:
     if not flags:
         return None
     share = sum(flags) / len(flags)
-    low, high = wilson(share, len(flags))
-    return Alarm(of=of, count=len(flags), flagged=Figure(value=share, low=low, high=high))
+    return Alarm(of=of, count=len(flags), flagged=Figure.of(share, wilson(share, len(flags))))
 
 
 def sureness_of(
@@ -187,25 +191,26 @@ def _mean(values: Sequence[float], clusters: NDArray[np.int64], top: float | Non
     def mean(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(sums[..., 0] / sums[..., 1])
 
-    low, high = bca_interval(summed(rows, clusters), mean, top)
-    value = float(np.mean(values))
-    return Figure(value=value, low=min(low, value), high=max(high, value))
+    return Figure.of(float(np.mean(values)), bca_interval(summed(rows, clusters), mean, top))
 
 
 def expected_calibration_error(sure: NDArray[np.float64], right: NDArray[np.float64]) -> float:
     """The mean over answers of how far, in their bin, the share of right ones is from the mean probability."""
-    places = np.minimum((sure * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(places, right - sure, BINS)
+    gaps = np.bincount(_bin_of(sure), right - sure, BINS)
     return float(np.abs(gaps).sum() / len(sure))
+
+
+def _bin_of(sure: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The number of each probability's bin."""
+    return np.minimum((sure * BINS).astype(np.int64), BINS - 1)
 
 
 def _ece_figure(sure: NDArray[np.float64], right: NDArray[np.float64]) -> Figure:
     random = np.random.default_rng(0)
     drawn = random.integers(0, len(sure), (RESAMPLES, len(sure)))
     draws = [expected_calibration_error(sure[rows], right[rows]) for rows in drawn]
-    low, high = np.quantile(draws, INTERVAL)
-    value = expected_calibration_error(sure, right)
-    return Figure(value=value, low=min(float(low), value), high=max(float(high), value))
+    low, high = np.quantile(draws, INTERVAL).tolist()
+    return Figure.of(expected_calibration_error(sure, right), (low, high))
 
 
 def _band(sure: NDArray[np.float64]) -> float:
@@ -215,18 +220,12 @@ def _band(sure: NDArray[np.float64]) -> float:
 
 
 def _bins(sure: NDArray[np.float64], right: NDArray[np.float64]) -> list[Bin]:
-    places = np.minimum((sure * BINS).astype(int), BINS - 1)
-    found = []
+    places, found = _bin_of(sure), []
     for place in np.unique(places):
-        share, count = float(right[places == place].mean()), int((places == place).sum())
-        low, high = wilson(share, count)
-        found.append(
-            Bin(
-                sure=float(sure[places == place].mean()),
-                right=Figure(value=share, low=min(low, share), high=max(high, share)),
-                count=count,
-            )
-        )
+        inside = places == place
+        share, count = float(right[inside].mean()), int(inside.sum())
+        figure = Figure.of(share, wilson(share, count))
+        found.append(Bin(sure=float(sure[inside].mean()), right=figure, count=count))
     return found
 
 
@@ -258,13 +257,12 @@ def _operating(name: str, positive: str, pairs: Pairs) -> list[Operating]:
     for share in FALSE_REJECTS:
         threshold = float(np.quantile(sure[~bad], 1 - share, method="higher"))
         escapes = float((sure[bad] <= threshold).mean())
-        low, high = wilson(escapes, int(bad.sum()))
         points.append(
             Operating(
                 field=name,
                 positive=positive,
                 false_rejects=float((sure[~bad] > threshold).mean()),
-                escapes=Figure(value=escapes, low=min(low, escapes), high=max(high, escapes)),
+                escapes=Figure.of(escapes, wilson(escapes, int(bad.sum()))),
                 threshold=threshold,
                 area=area,
             )
