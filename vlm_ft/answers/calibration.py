@@ -12,7 +12,7 @@ from math import ceil, log
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm_ft.answers.confidence import Bound, Confidence, closed_fields, sureness, tempered, with_confidence
+from vlm_ft.answers.confidence import Bound, Confidence, at_temperatures, closed_fields, sureness, tempered
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import clusters_of
 from vlm_ft.answers.prediction import Distribution, Prediction, option_name
@@ -44,9 +44,7 @@ def calibrated(
         for name in closed_fields(form)
         if (temperature := _temperature(stated(name, truths, predictions))) is not None
     }
-    asked = Bound(risk=risk, level=level, threshold=0.0, count=0, needed=0)
-    served = [with_confidence(form, entry, Confidence(temperatures=temperatures, bound=asked)) for entry in predictions]
-    sure, right = judged(form, truths, served)
+    sure, right = judged(form, truths, [at_temperatures(entry, temperatures) for entry in predictions])
     told = ~np.isnan(sure)
     kept = _one_a_group([group for group, known in zip(groups, told, strict=True) if known], seed)
     bound = certified(sure[told][kept], right[told][kept], risk=risk, level=level)

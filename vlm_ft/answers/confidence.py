@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
@@ -87,12 +88,17 @@ def sureness(form: Form, prediction: Prediction) -> float | None:
     return prod(value for value in found if value is not None)
 
 
+def at_temperatures(prediction: Prediction, temperatures: Mapping[str, float]) -> Prediction:
+    """The prediction with the distributions of these fields tempered."""
+    fields = {name: _field(entry, temperatures.get(name)) for name, entry in prediction.fields.items()}
+    return replace(prediction, fields=fields)
+
+
 def with_confidence(form: Form, prediction: Prediction, confidence: Confidence | None) -> Prediction:
     """The prediction with calibrated distributions, and the decision that the bound allows."""
     if confidence is None or prediction.error is not None:
         return prediction
-    fields = {name: _field(entry, confidence.temperatures.get(name)) for name, entry in prediction.fields.items()}
-    prediction = replace(prediction, fields=fields)
+    prediction = at_temperatures(prediction, confidence.temperatures)
     sure, least = sureness(form, prediction), confidence.bound.threshold
     if prediction.decision != "answer":
         return prediction
@@ -101,6 +107,7 @@ def with_confidence(form: Form, prediction: Prediction, confidence: Confidence |
     if least is None:
         return replace(prediction, decision="ask a person", reason=f"no bound: {confidence.bound.in_words}")
     if sure < least:
+        fields = prediction.fields
         unsure = min(closed_fields(form), key=lambda name: fields[name].probability or 0.0)
         reason = f"{unsure}: {fields[unsure].probability:.0%} sure, {sure:.2f} for the whole answer, below {least:.2f}"
         return replace(prediction, decision="ask a person", reason=reason)
