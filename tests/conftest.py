@@ -26,6 +26,7 @@ from vlm_ft.answers.task import Task
 from vlm_ft.bases import compact
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tiny import save_tiny
+from vlm_ft.inference.engine import Engine
 from vlm_ft.recipe import Recipe
 
 OWN_TASK = """
@@ -163,6 +164,19 @@ def recipe_of(tiny_folder: Callable[[str], Path], drawings: Path) -> Callable[..
         return Recipe.model_validate(content)
 
     return recipe
+
+
+@pytest.fixture(scope="module")
+def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
+    """The engine of a tiny base without adapters, opened at the first call."""
+    engines: dict[str, Engine] = {}
+
+    def of(name: str) -> Engine:
+        if name not in engines:
+            engines[name] = Engine(load_base(str(tiny_folder(name))))
+        return engines[name]
+
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -37,18 +37,6 @@ FINDINGS = Items(
 )
 
 
-@pytest.fixture(scope="module")
-def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
-    engines: dict[str, Engine] = {}
-
-    def of(name: str) -> Engine:
-        if name not in engines:
-            engines[name] = Engine(load_base(str(tiny_folder(name))))
-        return engines[name]
-
-    return of
-
-
 def asked(base: Base, form: Form, *, texts: tuple[Turn, ...] = TEXT, side: int = 48) -> Request:
     images = (Image.new("RGB", (64, side), "teal"),) if base.reader.sees else ()
     return Request(images=images, turns=texts, form=form.asking(base.family.boxes))

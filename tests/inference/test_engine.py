@@ -128,18 +128,6 @@ def test_whom_it_does_not_know_it_tells(engine: Engine, pictures: list[Path]) ->
         engine.predict([Request(images=(pictures[0],))])
 
 
-@pytest.fixture(scope="module")
-def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
-    engines: dict[str, Engine] = {}
-
-    def of(name: str) -> Engine:
-        if name not in engines:
-            engines[name] = Engine(load_base(str(tiny_folder(name))))
-        return engines[name]
-
-    return of
-
-
 @pytest.mark.parametrize("name", list(TINY))
 def test_a_random_model_s_answers_fit_every_form(
     name: str, bare: Callable[[str], Engine], whole_form: Callable[[Task], Form], pictures: list[Path]
