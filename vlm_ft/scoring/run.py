@@ -65,10 +65,15 @@ def score_shown(
             text=text,
             review=review,
         )
+    _tell(report, console, "texts" if text else "cases" if by_case else "images", review)
+    return report
+
+
+def _tell(report: ScoreReport, console: Console, what: str, review: Path | None) -> None:
+    """The summary of a run, in lines."""
     earlier = f", {report.resumed} of them by an earlier run" if report.resumed else ""
-    what = "texts" if text else "cases" if by_case else "images"
     summary = f"{report.scored} of {report.total} {what} scored{earlier}, in {report.seconds:.0f} s"
-    console.print(f"{out}: {summary}", markup=False)
+    console.print(f"{report.out}: {summary}", markup=False)
     if report.ask_a_person:
         where = f": {review}" if review else "; --review writes a page of them"
         console.print(f"  {report.ask_a_person} answers for a person{where}", markup=False)
@@ -78,7 +83,6 @@ def score_shown(
         console.print(f"  … and {len(report.set_aside) - SHOWN} more; see the column `error`")
     for note in report.notes:
         console.print(f"  note: {note}", markup=False)
-    return report
 
 
 def _bar(console: Console) -> rich.progress.Progress:

@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -283,23 +284,20 @@ def _unanswered(units: Mapping[str, _Unit], ledger: Ledger, run: _Run) -> Iterat
     """How to open each unit that has no row yet."""
     for name, unit in units.items():
         row = ledger.find(name)
-        if row is None:
-            yield partial(_opened, name, unit)
-            continue
-        try:
-            digest = unit.digest()
-        except OSError:
-            digest = ""
-        if row.digest == digest:
+        digest = None
+        if row is not None:
+            with suppress(OSError):  # `_opened` reports it
+                digest = unit.digest()
+        if row is not None and row.digest == digest:
             run.resume(row)
         else:
-            yield partial(_opened, name, unit)
+            yield partial(_opened, name, unit, digest)
 
 
-def _opened(name: str, unit: _Unit) -> _Opened:
-    """The unit, read and decoded, or the reason why it cannot be."""
+def _opened(name: str, unit: _Unit, digest: str | None) -> _Opened:
+    """The unit, read and decoded, or the reason why it cannot be; `digest` where it is known."""
     try:
-        digest = unit.digest()
+        digest = digest or unit.digest()
     except OSError as error:
         return _Opened(name, "", error=f"cannot be read: {error.strerror or error}")
     if unit.error:
