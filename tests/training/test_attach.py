@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,12 +15,11 @@ from vlm_ft.answers.task import Task
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.parts import PARTS, Part, Tuning
 from vlm_ft.bases.tiny import TINY
-from vlm_ft.bases.tower import Tower
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import ModelError
 from vlm_ft.recipe import AdapterSettings
 from vlm_ft.tasks import TASKS
-from vlm_ft.training.attach import Attached, attach, standardise
+from vlm_ft.training.attach import Attached, attach
 from vlm_ft.training.verify import probe_logits, saved
 
 FULL: dict[Part, Tuning] = dict.fromkeys(PARTS, "full")
@@ -115,27 +113,3 @@ def test_a_whole_model_is_a_model_folder(
 def test_lora_beside_dora_is_refused(name: str, tiny_folder: Callable[[str], Path]) -> None:
     with pytest.raises(ModelError, match="lora and dora cannot be combined"):
         attach(load_base(str(tiny_folder(name))), settings({"language": "dora", "projector": "lora"}), 0)
-
-
-def test_a_new_projector_begins_with_features_of_equal_spread(
-    tiny_folder: Callable[[str], Path], drawings: Path
-) -> None:
-    """What its first layer then gives is what it would give for standardised features, and the base is left alone."""
-    photos = sorted((drawings / "JPEGImages").glob("*.png"))[:8]
-    plain = load_base(str(tiny_folder("fast_vlm")))
-    before = {name: tensor.clone() for name, tensor in plain.model.state_dict().items()}
-    for untrained in (False, True):
-        base = replace(load_base(str(tiny_folder("fast_vlm"))), projector_untrained=untrained)
-        attached = attach(base, AdapterSettings(language="lora", projector="full"), 0)
-        standardise(attached, base, photos)
-        wrapper = attached.model.base_model.model.model.multi_modal_projector.linear_1
-        layer, own = wrapper.modules_to_save["default"], wrapper.original_module
-        torch.testing.assert_close(own.weight, before["model.multi_modal_projector.linear_1.weight"])
-        if not untrained:
-            torch.testing.assert_close(layer.weight, own.weight)
-            continue
-        mean, spread = Tower(base).channels(photos)
-        whole = (mean.square() + spread.square()).mean().sqrt()
-        features = torch.randn(5, len(mean))
-        alike = whole * (features - mean) / spread.clamp(min=0.1 * float(spread.median()))
-        torch.testing.assert_close(layer(features), own(alike), rtol=1e-3, atol=1e-4)

@@ -29,6 +29,8 @@ class Tower:
     def __init__(self, base: Base, limits: Limits | None = None) -> None:
         self._base = base
         self._reader = base.reader.limited(limits or Limits())
+        # Images that a family cuts into tiles or scales freely are read one at a time.
+        self._size = BATCH if base.family.pixel_limits in ("fixed", "square") else 1
         self._accepted = set(inspect.signature(base.model.get_image_features).parameters)
 
     def pooled(self, pictures: Sequence[Picture | Image]) -> NDArray[np.float32]:
@@ -48,21 +50,36 @@ class Tower:
         return torch.stack(found) if len({one.shape for one in found}) == 1 and len(found) == len(maps) else None
 
     @torch.inference_mode()
+    def entering(self, layer: nn.Module, pictures: Sequence[Picture | Image]) -> Tensor:
+        """What reaches a layer of the projector as it now stands, mean over each image's positions, (images, width)."""
+        seen = list[Tensor]()
+        hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
+        try:
+            for batch in self._batches(pictures):
+                self._features(batch)
+        finally:
+            hook.remove()
+        one = self._size == 1
+        return torch.cat([each.reshape(1 if one else len(each), -1, each.shape[-1]).mean(1) for each in seen])
+
+    @torch.inference_mode()
     def _maps(self, pictures: Sequence[Picture | Image]) -> Iterator[Tensor]:
         """Features of each image: (channels, height, width) of a convolutional tower, otherwise (channels, positions).
 
-        Images that a family cuts into tiles or scales freely are read one at a time: all rows are then of one image.
+        With one image at a time, all rows are of that image.
         """
-        size = BATCH if self._base.family.pixel_limits in ("fixed", "square") else 1
         with _bare(self._base.model):
-            for start in range(0, len(pictures), size):
-                features = self._features(pictures[start : start + size])
+            for batch in self._batches(pictures):
+                features = self._features(batch)
                 if features.ndim == 4:
                     yield from features
-                elif size > 1:
+                elif self._size > 1:
                     yield from features.transpose(1, 2)
                 else:
                     yield features.reshape(-1, features.shape[-1]).T
+
+    def _batches(self, pictures: Sequence[Picture | Image]) -> Iterator[Sequence[Picture | Image]]:
+        return (pictures[start : start + self._size] for start in range(0, len(pictures), self._size))
 
     def _features(self, pictures: Sequence[Picture | Image]) -> Tensor:
         photos = self._reader.fitted(

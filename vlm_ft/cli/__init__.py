@@ -15,6 +15,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from vlm_ft.allocator import keep_freed_memory
 from vlm_ft.cli import base, data
 from vlm_ft.cli.options import (
     Adapters,
@@ -50,6 +51,7 @@ app.add_typer(base.app, name="base")
 
 def main() -> None:
     """Run a command; a user error is printed as one line, with exit code 2."""
+    keep_freed_memory()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     for stream in (sys.stdout, sys.stderr):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +13,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import set_seed
 
-from datasets_vision.example import Picture
 from vlm_ft.bases.families import Family
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.parts import PARTS, Part, Tuning, leaf_modules, low_rank_modules, part_of, plain_name, settled
-from vlm_ft.bases.tower import Tower
 from vlm_ft.errors import ModelError
 from vlm_ft.recipe import AdapterSettings, Training
-
-LEAST_SPREAD = 0.1
-"""Of the median channel's: one that hardly varies over the photos is not blown up beyond this."""
 
 UNTRAINED_RATE = 2.0
 """A projector with random weights learns at this multiple of the learning rate, unless the recipe says otherwise."""
@@ -92,33 +87,6 @@ def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: b
         ),
     )
     return Attached(model, base.family, words, tuple(notes))
-
-
-def standardise(attached: Attached, base: Base, pictures: Sequence[Picture]) -> None:
-    """Let a projector with random weights that is trained in full begin with features of equal spread.
-
-    Channels differ by orders of magnitude, and few steps do not make up for that. The weights of its first layer are
-    scaled so that its input has the mean 0 and one spread over these photos (data-dependent initialization, Krähenbühl
-    et al. 2016); what the layer can express stays the same.
-    """
-    if not (base.projector_untrained and attached.words["projector"] == "full" and pictures):
-        return
-    mean, spread = Tower(base, base.reader.limits).channels(pictures)
-    layers = (
-        module
-        for name, module in attached.model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module.weight.requires_grad
-        and module.in_features == len(mean)
-        and part_of(plain_name(name), attached.family) == "projector"
-    )
-    layer = next(layers)
-    with torch.no_grad():
-        mean, spread = mean.to(layer.weight), spread.to(layer.weight)
-        whole = (mean.square() + spread.square()).mean().sqrt()  # the size of the input that the weights are made for
-        layer.weight.mul_(whole / spread.clamp(min=LEAST_SPREAD * float(spread.median())))
-        if layer.bias is not None:
-            layer.bias.sub_(layer.weight @ mean)
 
 
 def part_rates(attached: Attached, base: Base, settings: AdapterSettings, training: Training) -> dict[str, float]:

@@ -10,20 +10,17 @@ from pathlib import Path
 
 import torch
 
-from datasets_vision.example import Picture
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.conversation import Conversation
 from vlm_ft.data.cases import Case, Dataset, load
 from vlm_ft.data.checks import inspect
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Recipe, Training
-from vlm_ft.training.attach import Attached, attach, part_rates, standardise
+from vlm_ft.training.attach import Attached, attach, part_rates
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.methods import METHODS, Method
+from vlm_ft.training.projector import start_projector
 from vlm_ft.training.rehearse import Lengths, check_lengths
-
-SAMPLED = 64
-"""Photos, at most, that a new projector is fitted to before training."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +72,9 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
         train, [*dataset.cases["train"], *dataset.cases["tune"]], Ruler(base.reader, training.max_length)
     )
     attached = attach(base, recipe.adapter, training.seed, checkpointing=_checkpoints(training))
-    standardise(attached, base, _sample(dataset.cases["train"]))
+    start_projector(attached, base, collator(dataset.cases["train"], "none"))
     rates = part_rates(attached, base, recipe.adapter, training)
     return Prepared(dataset, base, attached, train, tune, lengths, rates, fresh)
-
-
-def _sample(cases: Sequence[Case]) -> list[Picture]:
-    """Photos from all over the set."""
-    photos = [case.example.images[0] for case in cases if case.example.images]
-    return photos[:: 1 + len(photos) // SAMPLED]
 
 
 def base_of(recipe: Recipe) -> Callable[[], Base]:

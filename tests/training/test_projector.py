@@ -1,0 +1,96 @@
+"""A new projector begins near its task; one that has been trained is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from datasets_vision.example import Example
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.task import Task
+from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.tower import Tower
+from vlm_ft.conversation import Conversation
+from vlm_ft.data.cases import Case
+from vlm_ft.recipe import AdapterSettings
+from vlm_ft.tasks import TASKS
+from vlm_ft.training.attach import Attached, attach
+from vlm_ft.training.collate import Collator
+from vlm_ft.training.projector import align, standardise, start_projector
+
+
+@pytest.fixture
+def photos(drawings: Path) -> list[Path]:
+    return sorted((drawings / "JPEGImages").glob("*.png"))[:8]
+
+
+@pytest.fixture
+def untrained(tiny_folder: Callable[[str], Path]) -> Base:
+    return replace(load_base(str(tiny_folder("fast_vlm"))), projector_untrained=True)
+
+
+def attached_to(base: Base) -> Attached:
+    return attach(base, AdapterSettings(language="lora", projector="full"), 0)
+
+
+def projector(attached: Attached) -> tuple[nn.Linear, nn.Linear]:
+    own = attached.model.base_model.model.model.multi_modal_projector
+    return own.linear_1.modules_to_save["default"], own.linear_2.modules_to_save["default"]
+
+
+def test_its_first_layer_then_gives_what_it_would_for_standardised_features(
+    untrained: Base, photos: list[Path]
+) -> None:
+    layer, _ = projector(attached_to(untrained))
+    own = nn.Linear(layer.in_features, layer.out_features)
+    own.load_state_dict(layer.state_dict())
+    standardise(layer, untrained, photos)
+    mean, spread = Tower(untrained).channels(photos)
+    whole = (mean.square() + spread.square()).mean().sqrt()
+    features = torch.randn(5, len(mean))
+    alike = whole * (features - mean) / spread.clamp(min=0.1 * float(spread.median()))
+    torch.testing.assert_close(layer(features), own(alike), rtol=1e-3, atol=1e-4)  # other order of sums
+
+
+@torch.no_grad()
+def test_its_last_layer_then_points_photos_at_the_words_that_can_be_read_off_them(
+    untrained: Base, photos: list[Path]
+) -> None:
+    """Words that follow what the layer sees most clearly are met; what it gave before is still in it."""
+    attached = attached_to(untrained)
+    first, last = projector(attached)
+    standardise(first, untrained, photos)
+    seen = Tower(untrained).entering(last, photos)
+    assert seen.shape == (len(photos), last.in_features)
+    clearest = torch.linalg.svd(seen - seen.mean(0)).Vh[0]
+    words = (seen @ clearest)[:, None] * torch.randn(last.out_features)
+    before = last(seen)
+    align(last, untrained, photos, words)
+    words -= words.mean(0)
+    missed = (last(seen) - before - words).std() / words.std()
+    assert missed < 0.1  # the penalty that leave-one-out chooses is not zero
+
+
+def test_only_a_new_projector_that_is_trained_in_full_is_started(
+    tiny_folder: Callable[[str], Path], photos: list[Path], whole_form: Callable[[Task], Form]
+) -> None:
+    form = whole_form(TASKS["product_defects"]).narrow(("passed",))
+    cases = [
+        Case(example=Example(id=str(place), images=(photo,)), values={"passed": place % 2 == 0})
+        for place, photo in enumerate(photos)
+    ]
+    for started in (True, False):
+        base = replace(load_base(str(tiny_folder("fast_vlm"))), projector_untrained=started)
+        attached = attached_to(base)
+        before = [layer.weight.clone() for layer in projector(attached)]
+        kept = {name: tensor.clone() for name, tensor in attached.model.state_dict().items() if "default" not in name}
+        start_projector(attached, base, Collator(Conversation(base.reader), form, cases))
+        for layer, weight in zip(projector(attached), before, strict=True):
+            assert torch.equal(layer.weight, weight) is not started
+        for name, tensor in kept.items():
+            assert torch.equal(attached.model.state_dict()[name], tensor), name
