@@ -21,7 +21,7 @@ from vlm_ft.recipe import AdapterSettings
 from vlm_ft.tasks import TASKS
 from vlm_ft.training.attach import Attached, attach
 from vlm_ft.training.collate import Collator
-from vlm_ft.training.projector import align, standardise, start_projector
+from vlm_ft.training.projector import _covered, align, standardise, start_projector
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def test_its_first_layer_then_gives_what_it_would_for_standardised_features(
     layer, _ = projector(attached_to(untrained))
     own = nn.Linear(layer.in_features, layer.out_features)
     own.load_state_dict(layer.state_dict())
-    standardise(layer, untrained, photos)
     mean, spread = Tower(untrained).channels(photos)
+    standardise(layer, mean, spread)
     whole = (mean.square() + spread.square()).mean().sqrt()
     features = torch.randn(5, len(mean))
     alike = whole * (features - mean) / spread.clamp(min=0.1 * float(spread.median()))
@@ -58,31 +58,44 @@ def test_its_first_layer_then_gives_what_it_would_for_standardised_features(
 
 
 @torch.no_grad()
-def test_its_last_layer_then_points_photos_at_the_words_that_can_be_read_off_them(
-    untrained: Base, photos: list[Path]
-) -> None:
+def test_its_last_layer_then_points_at_the_words_that_can_be_read_off_its_inputs(untrained: Base) -> None:
     """Words that follow what the layer sees most clearly are met; what it gave before is still in it."""
-    attached = attached_to(untrained)
-    first, last = projector(attached)
-    standardise(first, untrained, photos)
-    seen = Tower(untrained).entering(last, photos)
-    assert seen.shape == (len(photos), last.in_features)
-    clearest = torch.linalg.svd(seen - seen.mean(0)).Vh[0]
-    words = (seen @ clearest)[:, None] * torch.randn(last.out_features)
-    before = last(seen)
-    align(last, untrained, photos, words)
+    _, last = projector(attached_to(untrained))
+    inputs = torch.randn(40, last.in_features) * torch.logspace(0, -2, last.in_features)
+    words = inputs[:, :1] * torch.randn(last.out_features)
+    before = last(inputs)
+    align(last, inputs, words)
     words -= words.mean(0)
-    missed = (last(seen) - before - words).std() / words.std()
+    missed = (last(inputs) - before - words).std() / words.std()
     assert missed < 0.1  # the penalty that leave-one-out chooses is not zero
+
+
+def test_what_reaches_a_layer_is_seen_image_by_image(untrained: Base, photos: list[Path]) -> None:
+    _, last = projector(attached_to(untrained))
+    together = Tower(untrained).entering(last, photos)
+    assert len(together) == len(photos)
+    assert together[0].shape[1] == last.in_features
+    (alone,) = Tower(untrained).entering(last, photos[3:4])
+    torch.testing.assert_close(together[3], alone, rtol=1e-4, atol=1e-5)  # convolved in another batch
+
+
+def test_a_box_covers_its_share_of_each_cell() -> None:
+    covered = _covered([0, 500, 375, 1000], 4).reshape(4, 4)
+    assert covered.tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [1, 0.5, 0, 0], [1, 0.5, 0, 0]]
 
 
 def test_only_a_new_projector_that_is_trained_in_full_is_started(
     tiny_folder: Callable[[str], Path], photos: list[Path], whole_form: Callable[[Task], Form]
 ) -> None:
-    form = whole_form(TASKS["product_defects"]).narrow(("passed",))
+    form = whole_form(TASKS["product_defects"]).narrow(("findings",))
+    (kind,) = (part.kind for part in form.field("findings").kind.fields if part.name == "kind")
+    finding = {**TASKS["product_defects"].sample.model_dump(mode="json")["findings"][0], "kind": kind.options[0]}
     cases = [
-        Case(example=Example(id=str(place), images=(photo,)), values={"passed": place % 2 == 0})
-        for place, photo in enumerate(photos)
+        Case(
+            example=Example(id=str(place), images=(photo,)),
+            values={"findings": [] if passed else [finding]},
+        )
+        for place, (photo, passed) in enumerate(zip(photos, [True, False] * 4, strict=True))
     ]
     for started in (True, False):
         base = replace(load_base(str(tiny_folder("fast_vlm"))), projector_untrained=started)

@@ -50,8 +50,8 @@ class Tower:
         return torch.stack(found) if len({one.shape for one in found}) == 1 and len(found) == len(maps) else None
 
     @torch.inference_mode()
-    def entering(self, layer: nn.Module, pictures: Sequence[Picture | Image]) -> Tensor:
-        """What reaches a layer of the projector as it now stands, mean over each image's positions, (images, width)."""
+    def entering(self, layer: nn.Module, pictures: Sequence[Picture | Image]) -> list[Tensor]:
+        """What reaches a layer of the projector as it now stands, of each image (positions, width)."""
         seen = list[Tensor]()
         hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
         try:
@@ -59,8 +59,8 @@ class Tower:
                 self._features(batch)
         finally:
             hook.remove()
-        one = self._size == 1
-        return torch.cat([each.reshape(1 if one else len(each), -1, each.shape[-1]).mean(1) for each in seen])
+        alone = self._size == 1
+        return [image for each in seen for image in each.reshape(1 if alone else len(each), -1, each.shape[-1])]
 
     @torch.inference_mode()
     def _maps(self, pictures: Sequence[Picture | Image]) -> Iterator[Tensor]:

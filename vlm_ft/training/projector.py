@@ -6,6 +6,7 @@ scatters them over directions that mean nothing to the language model. So the pr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -14,7 +15,8 @@ import torch
 from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
-from datasets_vision.example import Picture
+from datasets_vision.example import BOX_SCALE
+from vlm_ft.answers.kinds import Items
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.parts import part_of, plain_name
 from vlm_ft.bases.tower import Tower
@@ -52,17 +54,26 @@ def start_projector(attached: Attached, base: Base, train: Collator) -> None:
         and module.weight.requires_grad
         and part_of(plain_name(name), attached.family) == "projector"
     ]
-    standardise(layers[0], base, _spaced(photos, SCALED_WITH))
-    align(layers[-1], base, photos, torch.stack([_words(base, train, place) for place in rows]))
+    tower = Tower(base, base.reader.limits)
+    standardise(layers[0], *tower.channels(_spaced(photos, SCALED_WITH)))
+    inputs = tower.entering(layers[-1], photos)
+    align(
+        layers[-1],
+        torch.stack([one.mean(0) for one in inputs]),
+        torch.stack([_words(base, train, place) for place in rows]),
+    )
+    named = [(one, _named(base, train, place, len(one))) for one, place in zip(inputs, rows, strict=True)]
+    if located := [pair for pair in named if pair[1] is not None]:
+        align(layers[-1], *(torch.cat(column) for column in zip(*located, strict=True)))
 
 
-def standardise(layer: nn.Linear, base: Base, pictures: Sequence[Picture]) -> None:
-    """Scale a projector's first layer so that its input has the mean 0 and one spread over these photos.
+def standardise(layer: nn.Linear, mean: Tensor, spread: Tensor) -> None:
+    """Scale a projector's first layer for features of this mean and standard deviation, (channels,) each.
 
     Channels differ by orders of magnitude, and few steps do not make up for that (data-dependent initialization,
     Krähenbühl et al. 2016). What the layer can express stays the same.
     """
-    mean, spread = (tensor.to(layer.weight) for tensor in Tower(base, base.reader.limits).channels(pictures))
+    mean, spread = mean.to(layer.weight), spread.to(layer.weight)
     with torch.no_grad():
         whole = (mean.square() + spread.square()).mean().sqrt()  # the size of the input that the weights are made for
         layer.weight.mul_(whole / spread.clamp(min=LEAST_SPREAD * float(spread.median())))
@@ -70,13 +81,12 @@ def standardise(layer: nn.Linear, base: Base, pictures: Sequence[Picture]) -> No
             layer.bias.sub_(layer.weight @ mean)
 
 
-def align(layer: nn.Linear, base: Base, pictures: Sequence[Picture], words: Tensor) -> None:
-    """Add to a projector's last layer what points each photo at the words of its answer, (photos, width).
+def align(layer: nn.Linear, inputs: Tensor, words: Tensor) -> None:
+    """Add to a projector's last layer a ridge regression from its inputs to words, (examples, width) each.
 
-    A ridge regression from the layer's input, averaged over a photo's positions, to `words` as they differ from their
-    mean. The random weights stay, so that gradients still reach every direction.
+    What is fitted is how the words differ from their mean. The random weights stay, so that gradients still reach every
+    direction.
     """
-    inputs = Tower(base, base.reader.limits).entering(layer, pictures)  # (photos, layer's input)
     penalties = PENALTIES * len(inputs) * max(float(inputs.var(0).sum()), 1e-6)
     ridge = RidgeCV(penalties).fit(inputs.numpy(), (words - words.mean(0)).numpy())
     with torch.no_grad():
@@ -88,7 +98,41 @@ def align(layer: nn.Linear, base: Base, pictures: Sequence[Picture], words: Tens
 def _words(base: Base, train: Collator, place: int) -> Tensor:
     """(width,) the mean embedding of the tokens that a case's answers decide on."""
     taught = [train.conversation.completion(row) for row in train.rows(place)]
-    ids = [token for one in taught for token, decided in zip(one.ids, one.decided, strict=True) if decided]
+    return _embedded(
+        base, [token for one in taught for token, decided in zip(one.ids, one.decided, strict=True) if decided]
+    )
+
+
+def _named(base: Base, train: Collator, place: int, positions: int) -> Tensor | None:
+    """(positions, width) the name of what each position shows, 0 where nothing is marked.
+
+    None where the case says of nothing both name and place, or the positions are not one square grid.
+    """
+    values, side = train.cases[place].values, math.isqrt(positions)
+    lists = [(field.name, field.kind) for field in train.form.fields if isinstance(field.kind, Items)]
+    known = [(name, kind.name, kind.box) for name, kind in lists if kind.name and kind.box and name in values]
+    if not known or side**2 != positions:
+        return None
+    words = torch.zeros(positions, base.model.get_input_embeddings().weight.shape[1])
+    for name, what, where in known:
+        for item in values[name]:
+            ids = base.reader.tokenizer(item[what], add_special_tokens=False)["input_ids"]
+            words += _covered(item[where], side)[:, None] * _embedded(base, ids)
+    return words
+
+
+def _covered(box: Sequence[int], side: int) -> Tensor:
+    """(side * side,) the share of each cell of a square grid that lies in the box."""
+    edges = torch.linspace(0, BOX_SCALE, side + 1)
+    across, down = (
+        (edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0) * side / BOX_SCALE
+        for low, high in ((box[0], box[2]), (box[1], box[3]))
+    )
+    return torch.outer(down, across).flatten()
+
+
+def _embedded(base: Base, ids: Sequence[int]) -> Tensor:
+    """(width,) the mean embedding of these tokens."""
     table = base.model.get_input_embeddings()
     with torch.inference_mode():
         return table(torch.tensor(ids, device=base.device)).float().mean(0).cpu()
