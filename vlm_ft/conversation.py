@@ -27,6 +27,8 @@ from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import LossOn
 
 CHOICES = "choices"  # of a supervised batch: the tokens that each supervised position chooses among, packed
+SECOND, SHARES = "second", "shares"  # the token that is right as well, and its part of the target
+SUPERVISION = ("labels", CHOICES, SECOND, SHARES)  # what a model is not given
 IGNORED = -100  # the label of a position that is not supervised
 ANSWER = "\u2402ANSWER\u2403"  # stands for the answer while a template is read; no template contains it
 
@@ -149,6 +151,7 @@ class Conversation:
             ids=[*answer.ids, *end],
             decided=[*answer.decided, True, *[False] * (len(end) - 1)],
             choices=torch.cat([answer.choices, self._answers.among_all(1)]),
+            shares=[*answer.shares, (end[0], 0.0)],
         )
 
     def encode(self, rows: Sequence[Row], *, supervised: bool = False) -> Batch:
@@ -182,6 +185,9 @@ class Conversation:
                 decided = [torch.tensor(answer.decided) for answer in taught]
                 learned = [torch.where(*pair, IGNORED) for pair in zip(decided, completions, strict=True)]
                 batch[CHOICES] = torch.cat([answer.choices for answer in taught])
+                shares = [share for answer in taught for share in answer.shares]
+                if any(share for _, share in shares):
+                    batch[SECOND], batch[SHARES] = (torch.tensor(column) for column in zip(*shares, strict=True))
             labels = [
                 torch.cat([torch.full_like(ids, IGNORED), tail]) for ids, tail in zip(prompts, learned, strict=True)
             ]

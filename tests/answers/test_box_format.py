@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from vlm_ft.answers.box_format import OURS, BoxFormat
+from vlm_ft.answers.box_format import GRID, OURS, BoxFormat
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Answer, Box, Item
 from vlm_ft.answers.task import Task
@@ -41,6 +41,11 @@ def form() -> Form:
 def test_a_box_goes_there_and_back(family, box: list[int]) -> None:
     boxes = family.boxes
     assert boxes.stored(boxes.sides(box, SIZE), SIZE) == pytest.approx(box, abs=1)  # a coarser convention rounds
+
+
+@pytest.mark.parametrize("box", BOXES, ids=str)
+def test_an_interpolated_box_is_as_exact_as_the_stored_one(box: list[int]) -> None:
+    assert GRID.stored(GRID.exact(box, None), None) == box
 
 
 def test_conventions_are_those_of_the_families(form: Form) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from datasets_vision.example import Turn
 from tests.decoding.oracle import NESTED, answer_logprob, closed_form, form_of
+from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Text
 from vlm_ft.answers.prediction import option_name
@@ -214,6 +215,38 @@ def test_the_side_of_a_box_is_the_median(bare: Callable[[str], Engine]) -> None:
     assert where.spread is not None
     assert len(where.spread) == 4
     assert np.all(np.array(where.spread) > 0)  # a random model is unsure
+
+
+def test_the_target_of_an_interpolated_side_has_the_side_as_its_mean(tiny_folder: Callable[[str], Path]) -> None:
+    """Each option is one digit, so the target is shared between a token and its neighbour."""
+    tokens = AnswerTokens(load_base(str(tiny_folder("fast_vlm"))).reader.tokenizer)
+    form, box = form_of(where=BoxKind()).asking(GRID), [0, 370, 555, 1000]
+    taught = tokens.taught(form, {"where": box}, None)
+    decided = [token for token, known in zip(taught.ids, taught.decided, strict=True) if known]
+    digit = {tokens.ids([str(number)])[0][0]: number for number in range(10)}
+    means = [
+        digit[first] * (1 - share) + digit[second] * share
+        for first, (second, share) in zip(decided, taught.shares, strict=True)
+    ]
+    assert means == pytest.approx(GRID.exact(box, None))
+
+
+def test_an_interpolated_side_is_the_mean_of_its_distribution(bare: Callable[[str], Engine]) -> None:
+    """A left side is one decision, so its mean follows from one plain pass for each digit."""
+    engine = bare("fast_vlm")
+    form = form_of(where=BoxKind()).asking(GRID)
+    request = Request(images=(Image.new("RGB", (64, 48), "teal"),), turns=TEXT, form=form)
+    (answer,) = engine.predict([request])
+    shares = []
+    for digit in range(10):
+        stored = round(1000 * digit / 9)
+        target = form.target({"where": [min(stored, 999), 0, 1000, 1000]})
+        row = Row(form, TEXT, request.images, target)
+        shares.append(exp(answer_logprob(engine.base, row)[0]))
+    assert sum(shares) == pytest.approx(1, abs=1e-4)
+    mean = sum(digit * share for digit, share in enumerate(shares))
+    left, _, right, _ = answer.values["where"]
+    assert min(abs(1000 * mean / 9 - side) for side in (left, right)) < 1  # corners come in either order
 
 
 def test_the_number_of_items_has_a_distribution(bare: Callable[[str], Engine]) -> None:

@@ -11,12 +11,15 @@ import torch
 from PIL import Image
 
 from datasets_vision.example import Turn
+from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import BoxKind, FieldSpec
 from vlm_ft.answers.task import Task
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tiny import TINY
-from vlm_ft.conversation import CHOICES, IGNORED, Conversation, Row
+from vlm_ft.conversation import CHOICES, IGNORED, SECOND, SHARES, SUPERVISION, Conversation, Row
 from vlm_ft.decoding.prefix import shared_length, shares
+from vlm_ft.decoding.tokens import narrowed
 from vlm_ft.recipe import LossOn
 from vlm_ft.tasks import TASKS
 from vlm_ft.training.methods import sft
@@ -81,6 +84,28 @@ def test_decisions_share_the_probability_of_what_may_be_written(
             wide += torch.exp(-answer_loss(base.model, batch, 1))
     assert narrow == pytest.approx(1, abs=1e-4)
     assert wide < 0.1
+
+
+def test_a_shared_target_costs_its_cross_entropy(tiny_folder: Callable[[str], Path]) -> None:
+    """A side between two numbers is learned as a distribution over both."""
+    base, conversation = talk(tiny_folder("fast_vlm"), "decisions")
+    form = Form(
+        task="made", title="Made", instruction="Where?", fields=(FieldSpec(name="box", kind=BoxKind()),), boxes=GRID
+    )
+    row = Row(form, (), images(conversation), form.target({"box": [0, 370, 555, 1000]}))
+    batch = conversation.encode([row], supervised=True)
+    supervised = batch["labels"][0, 1:] != IGNORED
+    target = torch.zeros(int(supervised.sum()), base.model.config.get_text_config().vocab_size)
+    for at, (first, second, share) in enumerate(
+        zip(batch["labels"][0, 1:][supervised], batch[SECOND], batch[SHARES], strict=True)
+    ):
+        target[at, first] += 1 - share
+        target[at, second] += share
+    with torch.inference_mode():
+        inputs = {key: value for key, value in batch.items() if key not in SUPERVISION}
+        logits = narrowed(base.model(**inputs).logits[0, :-1][supervised], batch[CHOICES])
+        expected = -(target * logits.log_softmax(-1).nan_to_num(neginf=0)).sum() / len(target)
+        torch.testing.assert_close(answer_loss(base.model, batch), expected, rtol=1e-5, atol=1e-5)  # order of sums
 
 
 def test_a_batch_costs_the_sum_of_its_rows(tiny_folder: Callable[[str], Path], form: Form) -> None:

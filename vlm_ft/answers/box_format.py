@@ -26,12 +26,14 @@ class BoxFormat(Strict):
 
     `scale` is the number that stands for the far side, None where sides are pixels of the image as the base sees it;
     `top_first` puts top before left and bottom before right; `locations` writes four tokens ``<loc0000>`` in a string
-    instead of a list of numbers.
+    instead of a list of numbers. `interpolated`: a side may lie between two numbers. Training shares its target between
+    them, and an answer's side is the mean of its distribution (distribution focal loss, Li et al. 2020).
     """
 
     scale: int | None = BOX_SCALE
     top_first: bool = False
     locations: bool = False
+    interpolated: bool = False
 
     @property
     def asked(self) -> str:
@@ -75,7 +77,11 @@ class BoxFormat(Strict):
 
     def sides(self, box: Sequence[int], size: Size | None) -> list[int]:
         """The numbers of a stored box in this convention, in its order; `size` is needed where they are pixels."""
-        sides = [round(side * far / BOX_SCALE) for side, far in zip(box, self._far(size), strict=True)]
+        return [round(side) for side in self.exact(box, size)]
+
+    def exact(self, box: Sequence[int], size: Size | None) -> list[float]:
+        """As `sides`, before they are rounded to what can be written."""
+        sides = [side * far / BOX_SCALE for side, far in zip(box, self._far(size), strict=True)]
         return _swapped(sides) if self.top_first else sides
 
     def stored(self, sides: Sequence[float], size: Size | None) -> list[int]:
@@ -95,6 +101,9 @@ class BoxFormat(Strict):
 
 
 OURS = BoxFormat()
+
+GRID = BoxFormat(scale=9, interpolated=True)
+"""Of a base that has learned no convention: a side is one digit, so one decision."""
 
 
 def _swapped(sides: Sequence[Side]) -> list[Side]:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Bits
 from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
 
+from vlm_ft.answers.box_format import GRID, BoxFormat
 from vlm_ft.bases.assemble import FACTS
 from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.bases.families import Family
@@ -39,6 +40,11 @@ class Base:
     def family(self) -> Family:
         """The facts about its family."""
         return self.reader.family
+
+    @property
+    def boxes(self) -> BoxFormat:
+        """How it writes boxes: the convention of its family, unless it has never learned to see."""
+        return GRID if self.projector_untrained else self.family.boxes
 
     @property
     def device(self) -> torch.device:

@@ -60,7 +60,10 @@ def walk(form: Form) -> Walk:
 
 
 def taught(form: Form, values: Values, size: Size | None) -> Iterator[tuple[Step, Any]]:
-    """The steps of a right answer, each with what it decides. `size`: of the image, for boxes in pixels."""
+    """The steps of a right answer, each with what it decides. `size`: of the image, for boxes in pixels.
+
+    A side may lie between two options where the form's boxes are interpolated.
+    """
     steps = walk(form)
     step: Step | None = next(steps)
     while step is not None:
@@ -88,7 +91,8 @@ def _at(values: Any, step: Step, boxes: BoxFormat, size: Size | None) -> Any:
         case Decision(kind="item"):
             return int(last) < len(values)
         case Decision(kind="side"):
-            return boxes.sides(values, size)[int(last)]
+            sides = boxes.exact if boxes.interpolated else boxes.sides
+            return sides(values, size)[int(last)]
     return values[last]
 
 

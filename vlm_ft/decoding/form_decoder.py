@@ -137,7 +137,9 @@ class _Fields:
         sides = [self._outcomes[(*path, side)] for side in range(SIDES)]
         spreads = [_deviation(side) for side in sides]
         return FieldValue(
-            spanned_box(self._boxes.stored([side.value for side in sides], self._size)),
+            spanned_box(
+                self._boxes.stored([side.value if side.mean is None else side.mean for side in sides], self._size)
+            ),
             legal=min(side.legal for side in sides),
             spread=tuple(self._boxes.stored(spreads, self._size)),
         )

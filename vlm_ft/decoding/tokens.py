@@ -19,7 +19,7 @@ from torch.nn import functional
 from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Values
-from vlm_ft.decoding.decisions import Options, Writing, quoted, taught
+from vlm_ft.decoding.decisions import Decision, Options, Writing, quoted, taught
 
 ANCHOR = "\n"  # written before a piece where a tokenizer would begin it with a space of its own
 
@@ -79,11 +79,15 @@ class Tree:
 
 @dataclass(frozen=True)
 class Taught:
-    """A right answer's tokens, which of them are decided, and (decisions, words) what each is chosen among."""
+    """A right answer's tokens, which of them are decided, and (decisions, words) what each is chosen among.
+
+    `shares`: for each decision, the token that is right as well, and how much of the target it has; 0 for most.
+    """
 
     ids: list[int]
     decided: list[bool]
     choices: Tensor
+    shares: list[tuple[int, float]]
 
 
 class AnswerTokens:
@@ -153,22 +157,29 @@ class AnswerTokens:
         ids: list[int] = []
         decided: list[bool] = []
         choices = [self.among_all(0)]
+        shares: list[tuple[int, float]] = []
         for step, value in taught(form, values, size):
             if isinstance(step, Writing):
                 (tokens,) = self.ids([quoted(value)[1:]])
                 ids += tokens
                 decided += [True] * len(tokens)
                 choices.append(self._chosen(step.max_length, tokens))
+                shares += [(token, 0.0) for token in tokens]
                 continue
-            above, *below = self.tree(step.options).way(step.options.values.index(value))
+            tree = self.tree(step.options)
+            option, other, share = _around(step, value)
+            above, *below = tree.way(option)
+            beside = tree.leaf(other)
             ids += above.tokens
             decided += [False] * len(above.tokens)
             for node in below:
                 ids += node.tokens
                 decided += [True, *[False] * (len(node.tokens) - 1)]
                 choices.append(self._packed(above.nexts))
+                second = next((child for child in above.children if child.low <= beside < child.high), node)
+                shares.append((second.tokens[0], share))
                 above = node
-        return Taught(ids, decided, torch.cat(choices))
+        return Taught(ids, decided, torch.cat(choices), shares)
 
     def among_all(self, count: int) -> Tensor:
         """(count, words) of choices that leave out nothing."""
@@ -190,6 +201,15 @@ class AnswerTokens:
                 choices[place:] = -1
                 break
         return choices
+
+
+def _around(step: Decision, value: Any) -> tuple[int, int, float]:
+    """The options between which a value lies, the nearest first, and the share of the other."""
+    if step.kind != "side":
+        option = step.options.values.index(value)
+        return option, option, 0.0
+    nearest = min(round(value), len(step.options.values) - 1)
+    return nearest, nearest + (value > nearest) - (value < nearest), abs(value - nearest)
 
 
 def unpacked(bitmask: Tensor, vocabulary: int) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Outcome:
 
     `mass` is the probability of each option, None for a text; `legal` the probability, before anything was masked, of
     the tokens that the form allows, at its least; `logprob` the natural logarithm of the probability of what was
-    decided.
+    decided. `mean`: of a side that may lie between two options, unless it was drawn.
     """
 
     value: Any
@@ -42,6 +42,7 @@ class Outcome:
     logprob: float = 0.0
     options: Options | None = None
     mass: NDArray[np.float64] | None = None
+    mean: float | None = None
 
 
 @dataclass
@@ -84,6 +85,8 @@ def write(
             outcome = yield from _text(step.max_length, tokens, cursor, sampling)
         else:
             outcome = yield from _decided(step, tokens.tree(step.options), cursor, sampling)
+            if step.kind == "side" and form.boxes.interpolated and sampling is None:
+                outcome = replace(outcome, mean=float(np.dot(outcome.mass, step.options.values)))
         if isinstance(step, Writing) or step.kind != "fixed":
             outcomes[step.path] = outcome
         try:

@@ -114,7 +114,7 @@ def _decoder(base: str, sheet: Sheet) -> None:
     engine = Engine(loaded, batch_size=16)
     for name, recipe, count, goal in WORKLOADS:
         dataset = load(load_recipe(RECIPES / f"{recipe}.yaml"))
-        form, cases = dataset.form.asking(loaded.family.boxes), dataset.cases["test"]
+        form, cases = dataset.form.asking(loaded.boxes), dataset.cases["test"]
         parts = [cases[start : start + count] for start in range(0, (ROUNDS + 1) * count, count)]
         ours, theirs = _interleaved((partial(_answers, engine, form), Plain(loaded, form)), parts)
         sheet.add(f"{base}: {name}, times as fast as generate", theirs / ours, goal, "higher", "x")

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Values
-from vlm_ft.conversation import CHOICES, IGNORED, Batch, Row
+from vlm_ft.conversation import CHOICES, IGNORED, SECOND, SHARES, SUPERVISION, Batch, Row
 from vlm_ft.data.cases import Case
 from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
 from vlm_ft.decoding.tokens import narrowed
@@ -29,10 +29,11 @@ def answer_loss(model: Any, batch: Batch, count: Tensor | int | None = None) -> 
     """The cross-entropy of the supervised tokens, in nats, summed and divided by `count`, by default their number.
 
     Where the batch has choices, the probability is shared among them alone: constrained decoding picks from these,
-    and nothing is spent on pushing down what the grammar forbids anyway. The head runs only at positions that some
-    row of the batch supervises; what the rows' prompts share is computed once, where the family allows.
+    and nothing is spent on pushing down what the grammar forbids anyway. A target may be shared between two tokens.
+    The head runs only at positions that some row of the batch supervises; what the rows' prompts share is computed
+    once, where the family allows.
     """
-    inputs = {key: value for key, value in batch.items() if key not in ("labels", CHOICES)}
+    inputs = {key: value for key, value in batch.items() if key not in SUPERVISION}
     targets = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # the token after each position
     supervised = targets != IGNORED
     heads = supervised.any(0)  # (length,)
@@ -41,8 +42,10 @@ def answer_loss(model: Any, batch: Batch, count: Tensor | int | None = None) -> 
     else:
         logits = model(**inputs, use_cache=False, logits_to_keep=heads).logits  # (batch, heads, vocabulary)
     chosen = narrowed(logits[supervised[:, heads]].float(), batch.get(CHOICES))  # (supervised, vocabulary)
-    total = functional.cross_entropy(chosen, targets[supervised], reduction="sum")
-    return total / torch.as_tensor(supervised.sum() if count is None else count).clamp(min=1)
+    surprise = functional.cross_entropy(chosen, targets[supervised], reduction="none")
+    if SHARES in batch:
+        surprise = surprise.lerp(functional.cross_entropy(chosen, batch[SECOND], reduction="none"), batch[SHARES])
+    return surprise.sum() / torch.as_tensor(supervised.sum() if count is None else count).clamp(min=1)
 
 
 def _require(cases: Sequence[Case]) -> None:
