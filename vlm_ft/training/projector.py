@@ -20,6 +20,7 @@ from vlm_ft.answers.kinds import Items
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.parts import part_of, plain_name
 from vlm_ft.bases.tower import Tower
+from vlm_ft.decoding.decisions import Decision, taught
 from vlm_ft.training.attach import Attached
 from vlm_ft.training.collate import Collator
 
@@ -96,11 +97,12 @@ def align(layer: nn.Linear, inputs: Tensor, words: Tensor) -> None:
 
 
 def _words(base: Base, train: Collator, place: int) -> Tensor:
-    """(width,) the mean embedding of the tokens that a case's answers decide on."""
-    taught = [train.conversation.completion(row) for row in train.rows(place)]
-    return _embedded(
-        base, [token for one in taught for token, decided in zip(one.ids, one.decided, strict=True) if decided]
-    )
+    """(width,) the mean embedding of what a case's closed fields say, those of its lists included."""
+    case = train.cases[place]
+    answer = taught(train.form.narrow(case.values), case.values, None)
+    said = [str(value) for step, value in answer if isinstance(step, Decision) and step.kind == "closed"]
+    ids = base.reader.tokenizer(" ".join(said), add_special_tokens=False)["input_ids"]
+    return _embedded(base, ids) if ids else torch.zeros(base.model.get_input_embeddings().weight.shape[1])
 
 
 def _named(base: Base, train: Collator, place: int, positions: int) -> Tensor | None:
