@@ -6,6 +6,7 @@
       FormError       a form that cannot be built, or an answer that does not fit one
       ModelError      a base model that cannot be loaded, or does not fit the recipe
       AdapterError    an adapter folder that cannot be used
+      BusyError       more requests than an engine takes in at once
 
 Only the command line, the service and the app catch `UserError`.
 """
@@ -16,6 +17,7 @@ from datasets_vision.errors import DataError, UserError, cause, nearest, one_lin
 
 __all__ = [
     "AdapterError",
+    "BusyError",
     "DataError",
     "FormError",
     "ModelError",
@@ -41,3 +43,7 @@ class ModelError(UserError):
 
 class AdapterError(UserError):
     """An adapter folder that cannot be used."""
+
+
+class BusyError(UserError):
+    """More requests than an engine takes in at once: the same request may succeed a moment later."""

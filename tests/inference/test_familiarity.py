@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.random import default_rng
 from PIL import Image
 
 from datasets_vision.example import Turn
+from tests.decoding.oracle import closed_form
 from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.bases.load import load_base
-from vlm_ft.conversation import opened
+from vlm_ft.bases.tower import looking_once
+from vlm_ft.conversation import Conversation, Row, opened
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.familiarity import FILE, Description, Sense, in_words, learned, strangeness
 from vlm_ft.inference.request import Request
@@ -82,6 +85,24 @@ def test_an_adapter_asks_a_person_about_strange_photos(
     assert "than those that the adapter was trained on" in strange.reason or "unlike" in strange.reason
     assert strange.values
     assert plain.values == Engine.open([run / ADAPTER]).predict([Request(images=(own,), adapter="trial")])[0].values
+
+
+@pytest.mark.parametrize("base", ["fast_vlm", "llava_siglip_qwen2"])
+def test_what_the_tower_gave_for_an_answer_is_what_it_gives_alone(
+    base: str, tiny_folder: Callable[[str], Path], drawings: Path
+) -> None:
+    loaded = load_base(str(tiny_folder(base)))
+    photos = [opened(picture) for picture in sorted((drawings / "JPEGImages").glob("*.png"))[:2]]
+    shown = [photos[0], photos[1], photos[0]]
+    conversation = Conversation(loaded.reader)
+    rows = [Row(closed_form(), (), (photo,)) for photo in shown]
+    with torch.inference_mode(), looking_once(loaded, [id(photo) for photo in shown]) as look:
+        together = loaded.model(**conversation.encode(rows)).logits
+        assert look is not None
+        features = look.means(range(3))
+    np.testing.assert_allclose(features, Sense(loaded).of_photos(shown)[0], rtol=1e-4, atol=1e-5)  # another batch
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.model(**conversation.encode(rows)).logits, together, rtol=1e-4, atol=1e-4)
 
 
 def test_texts_have_a_description_too(tiny_folder: Callable[[str], Path]) -> None:

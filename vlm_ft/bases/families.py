@@ -38,6 +38,9 @@ class Family:
     language: str
     """The language model's layers, without its embeddings and its head."""
 
+    eyes: str | None = None
+    """The tower itself, where it is a module without the projector."""
+
     image_first: bool = False
     """Images precede all text, and there is no chat template: the prompt is plain text that ends in a newline."""
 
@@ -93,6 +96,7 @@ _QWEN = Family(
 )
 _LLAVA = Family(
     name="llava",
+    eyes="model.vision_tower",
     tower=r"model\.vision_tower\.encoder\..+",  # not SigLIP's pooling head, which these models never run
     projector=("model.multi_modal_projector",),
     language=_LANGUAGE,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,10 @@ class Tower:
         # Images that a family cuts into tiles or scales freely are read one at a time.
         self._size = BATCH if base.family.pixel_limits in ("fixed", "square") else 1
         self._accepted = set(inspect.signature(base.model.get_image_features).parameters)
+
+    def means(self, pictures: Sequence[Picture | Image]) -> NDArray[np.float32]:
+        """Mean over the positions of each image, (images, channels)."""
+        return torch.stack([one.flatten(1).mean(1) for one in self._maps(pictures)]).numpy()
 
     def pooled(self, pictures: Sequence[Picture | Image]) -> NDArray[np.float32]:
         """Mean and maximum over the positions of each image, (images, 2 * channels)."""
@@ -90,6 +95,60 @@ class Tower:
         accepted["pixel_values"] = accepted["pixel_values"].to(self._base.model.dtype)
         features: Tensor = self._base.model.get_image_features(**accepted).last_hidden_state
         return features.float().cpu()
+
+
+class Look:
+    """What the tower gave for a batch in which several rows may show the same image."""
+
+    def __init__(self, shown: Sequence[Hashable]) -> None:
+        """`shown`: which image each row shows."""
+        different = list(dict.fromkeys(shown))
+        self.first = [shown.index(image) for image in different]
+        self.which = [different.index(image) for image in shown]
+        self.features: Tensor | None = None
+
+    def once(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The tower's inputs, each image once."""
+        images, *rest = inputs or (named.pop("pixel_values"),)
+        return (images[self.first], *rest), named
+
+    def spread(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        """The tower's outputs, for every row."""
+        self.features = output.last_hidden_state
+        return type(output)(**{name: self._rows(value) for name, value in output.items()})
+
+    def _rows(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(self._rows(one) for one in value)
+        return value[self.which] if isinstance(value, Tensor) else value
+
+    def means(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        """Mean over the positions of what these rows show, (rows, channels); as `Tower.means`."""
+        assert self.features is not None
+        features = self.features.float().cpu()
+        means = features.flatten(2).mean(2) if features.ndim == 4 else features.mean(1)
+        return means[[self.which[row] for row in rows]].numpy()
+
+
+@contextmanager
+def looking_once(base: Base, shown: Sequence[Hashable]) -> Iterator[Look | None]:
+    """Within, a batch whose rows show these images runs the tower on each different image once.
+
+    Yields None for a family whose tower does not see one image a row, and for one without a tower.
+    """
+    if base.family.eyes is None or base.family.pixel_limits not in ("fixed", "square"):
+        yield None
+        return
+    look, tower = Look(shown), base.model.get_submodule(base.family.eyes)
+    hooks = [
+        tower.register_forward_pre_hook(look.once, with_kwargs=True),
+        tower.register_forward_hook(look.spread),
+    ]
+    try:
+        yield look
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _grid(features: Tensor) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,12 @@ class FormDecoder:
         while len(self._prefixes) > PREFIXES:
             self._prefixes.popitem(last=False)
         return self._prefixes[key]
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop the prefixes of these adapters."""
+        gone = set(names)
+        for key in [key for key in self._prefixes if key[0] in gone]:
+            del self._prefixes[key]
 
     def _prediction(self, form: Form, outcomes: Mapping[Path, Outcome] | None, size: Size | None) -> Prediction:
         if outcomes is None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import gc
 import json
 import platform
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -23,10 +25,11 @@ from llguidance.hf import from_tokenizer
 from llguidance.torch import allocate_token_bitmask, fill_next_token_bitmask
 from pydantic import TypeAdapter
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from vlm_ft.adapters import adapter_folder
+from vlm_ft.adapters import PEFT_FILES, adapter_folder
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.prediction import Prediction
@@ -130,11 +133,13 @@ def _mixed(folder: Path, sheet: Sheet) -> None:
     place = adapter_folder(folder)
     engine = Engine.open([place], batch_size=16)
     name, names = next(iter(engine.cards)), [f"copy {number}" for number in range(ADAPTERS)]
-    engine.add(names[0], place)
-    before = _resident()
-    for other in names[1:]:
-        engine.add(other, place)
-    added = (_resident() - before) / (ADAPTERS - 1)
+    with TemporaryDirectory() as made:
+        copies = [_altered(place, Path(made) / other, 1 + number / 1000) for number, other in enumerate(names)]
+        engine.add(names[0], copies[0])
+        before = _resident()
+        for other, copy in zip(names[1:], copies[1:], strict=True):
+            engine.add(other, copy)
+        added = (_resident() - before) / (ADAPTERS - 1)
     size = sum(file.stat().st_size for file in place.glob("adapter_model.safetensors"))
     sheet.add("memory of a further adapter, by its file", added / size, 1.1, "lower", "x")
     dataset = load(load_recipe(RECIPES / f"{WORKLOADS[0][1]}.yaml"))
@@ -148,6 +153,14 @@ def _mixed(folder: Path, sheet: Sheet) -> None:
     parts = [cases[start : start + 16] for start in range(0, (ROUNDS + 1) * 16, 16)]
     alone, mixed = _interleaved((partial(asked, [name]), partial(asked, names)), parts)
     sheet.add("a batch of 16 over 8 adapters, against one", mixed / alone, 1.3, "lower", "x")
+
+
+def _altered(folder: Path, copy: Path, factor: float) -> Path:
+    """A copy of an adapter with other weights: equal files would be held once."""
+    shutil.copytree(folder, copy)
+    file = copy / PEFT_FILES[1]
+    save_file({name: factor * tensor for name, tensor in load_file(file).items()}, file)
+    return copy
 
 
 def _resident() -> int:

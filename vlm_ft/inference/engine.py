@@ -3,63 +3,70 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.other import ModulesToSaveWrapper
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
+from PIL.Image import Image
 
-from datasets_vision.errors import cause
+from datasets_vision.example import Picture
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.confidence import with_confidence
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.tower import Look, looking_once
 from vlm_ft.conversation import Conversation, Row, moved, opened
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
+from vlm_ft.inference.admission import Admission
 from vlm_ft.inference.familiarity import FILE, Description, Sense, in_words, strangeness
 from vlm_ft.inference.request import BASE, Request
+from vlm_ft.inference.residents import Residents
 from vlm_ft.inference.tiling import predict_tiled
 from vlm_ft.recipe import Tiling
 
-MIXABLE = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""What PEFT mixes of several adapters that trained it in full."""
-BARE = "__base__"  # PEFT's own word for rows without an adapter
-
 
 class Engine:
-    """Answers requests for the bare base and for every resident adapter."""
+    """Answers requests for the bare base and for every adapter that was added; any number of threads may ask.
 
-    def __init__(self, base: Base, folders: Mapping[str, Path] | None = None, *, batch_size: int = 16) -> None:
+    Photos are opened while another thread's are answered. `memory`: bytes of adapter files that stay loaded (see
+    `Residents`). `waiting`: the most requests that all threads together may have inside (see `Admission`).
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        folders: Mapping[str, Path] | None = None,
+        *,
+        batch_size: int = 16,
+        memory: int | None = None,
+        waiting: int | None = None,
+    ) -> None:
         self.base = base
         self.batch_size = batch_size
         self.cards: dict[str, Card] = {}
-        self._model: Any = base.model
-        self._slots: dict[str, str] = {}  # our name -> PEFT's name, which may hold no dot
-        self._lock = threading.Lock()  # the Qwen families keep rope_deltas as module state
-        self._alone: set[str] = set()  # adapters that PEFT cannot mix with others in one batch
-        self._conversations: dict[Limits, Conversation] = {}
         self._decoder = FormDecoder(base)
+        self._residents = Residents(base, memory, self._decoder.forget)
+        self._lock = threading.Lock()  # the Qwen families keep rope_deltas as module state, tokenizers their padding
+        self._queue = Admission(waiting)
+        self._conversations: dict[Limits, Conversation] = {}
         self._known: dict[str, Description] = {}  # what the adapters were trained on
         self._senses: dict[Limits, Sense] = {}
         for name, folder in (folders or {}).items():
             self.add(name, folder)
 
     @classmethod
-    def open(cls, folders: Sequence[Path], *, base: str | None = None, batch_size: int = 16) -> Engine:
+    def open(cls, folders: Sequence[Path], *, base: str | None = None, **options: Any) -> Engine:
         """The engine of these adapter folders; the first one's card names the base unless `base` does.
+
+        `options`: see `Engine`.
 
         Raises `AdapterError` where a folder cannot be used, or belongs to another base.
         """
@@ -72,7 +79,7 @@ class Engine:
         for folder, card in cards.items():
             name = card.name if card.name not in names else f"{card.name} ({folder})"
             names[name] = folder
-        return cls(loaded, names, batch_size=batch_size)
+        return cls(loaded, names, **options)
 
     def add(self, name: str, folder: Path) -> None:
         """Make an adapter resident. Raises `AdapterError` where it is another base's, or its tensors miss."""
@@ -85,20 +92,9 @@ class Engine:
         if card.weights:  # the folder is the resident base itself
             self.cards[name] = card
             return
-        slot = f"a{len(self._slots)}"
-        try:
-            self._load(slot, folder)
-        except (AdapterError, SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
-            self._drop(slot)
-            if isinstance(error, AdapterError):
-                raise
-            raise AdapterError(
-                f"adapter {folder}", f"cannot be loaded ({cause(error)})", "restore its files, or train it again"
-            ) from error
-        self._slots[name] = slot
+        with self._lock:
+            self._residents.add(name, folder, card)
         self.cards[name] = card
-        if not self._mixes(slot, card):
-            self._alone.add(name)
 
     def _require_base(self, card: Card, folder: Path) -> None:
         if card.expects == self.base.ref.fingerprint:
@@ -115,46 +111,15 @@ class Engine:
             "load that base, or train again",
         )
 
-    def _mixes(self, slot: str, card: Card) -> bool:
-        """Whether a batch may hold this adapter beside others: plain LoRA, and single layers trained in full."""
-        seeing = any(card.tuned.get(part, "frozen") != "frozen" for part in ("vision", "projector"))
-        if "lora" not in card.tuned.values():
-            return False  # PEFT mixes adapters by their LoRA layers
-        if "dora" in card.tuned.values() or (seeing and not self.base.family.mixed_adapters_with_vision):
-            return False
-        full = [module for module in self._model.modules() if isinstance(module, ModulesToSaveWrapper)]
-        return all(isinstance(m.original_module, MIXABLE) for m in full if slot in m.modules_to_save)
-
-    def _load(self, slot: str, folder: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # check_loaded tells them
-            if self._slots:
-                self._model.load_adapter(str(folder), adapter_name=slot)
-            else:
-                self._model = PeftModel.from_pretrained(self.base.model, str(folder), adapter_name=slot)
-        self._model.eval()
-        check_loaded(self._model, slot, folder)
-
-    def _drop(self, slot: str) -> None:
-        """Undo a load that failed half-way: the base and the other adapters answer as before."""
-        for module in self.base.model.modules():
-            if isinstance(module, BaseTunerLayer) or (
-                isinstance(module, ModulesToSaveWrapper) and slot in module.modules_to_save
-            ):
-                module.delete_adapter(slot)
-        if not self._slots:
-            self._model = self.base.model
-            vars(self._model).pop("peft_config", None)
-        else:
-            self._model.peft_config.pop(slot, None)
-
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """One prediction a request, in order. An image that cannot be opened is that request's error value.
 
-        Raises `AdapterError` for an adapter that is not resident, `FormError` for a base request without a form.
+        Raises `AdapterError` for an adapter that was not added or whose files have changed, `FormError` for a base
+        request without a form, `BusyError` where too many requests wait.
         """
         forms = [self._form(request) for request in requests]
-        answers = predict_tiled(self._each, requests, [self._tiling(request) for request in requests], forms)
+        with self._queue.place(len(requests)):
+            answers = predict_tiled(self._each, requests, [self._tiling(request) for request in requests], forms)
         return [self._finished(*each) for each in zip(requests, forms, answers, strict=True)]
 
     def _finished(self, request: Request, form: Form, answer: Prediction) -> Prediction:
@@ -178,11 +143,15 @@ class Engine:
         """As `predict`, every photo whole."""
         forms = [self._form(request) for request in requests]
         results: dict[int, Prediction] = {}
+        photos: dict[Any, Image] = {}  # one that several requests show is opened once
         groups: dict[tuple[Limits, int, str | None], list[tuple[int, Row, str]]] = defaultdict(list)
         for index, (request, form) in enumerate(zip(requests, forms, strict=True)):
             try:
-                images = tuple(opened(image) for image in request.images)
                 self._fits(request)
+                for image in request.images:
+                    if _key(image) not in photos:
+                        photos[_key(image)] = opened(image)
+                images = tuple(photos[_key(image)] for image in request.images)
             except DataError as error:
                 results[index] = Prediction.failed(str(error))
                 continue
@@ -218,14 +187,10 @@ class Engine:
         """What may share a batch: the limits, the number of images, and one adapter where mixing is not exact."""
         card = self._settings(request)
         limits = card.limits if card else Limits()
-        mixes = not self._stands_alone(request.adapter) and len(request.images) <= 1  # PEFT takes an image for a row
+        mixes = (
+            not self._residents.stands_alone(request.adapter) and len(request.images) <= 1
+        )  # PEFT takes an image for a row
         return limits, len(request.images), None if mixes else request.adapter
-
-    def _stands_alone(self, name: str) -> bool:
-        """Whether PEFT cannot mix the adapter: it lacks a module that another resident adapter trained in full."""
-        slot = self._slots.get(name)
-        full = [module for module in self._model.modules() if isinstance(module, ModulesToSaveWrapper)]
-        return name in self._alone or (slot is not None and not all(slot in m.modules_to_save for m in full))
 
     def _conversation(self, limits: Limits) -> Conversation:
         """The prompts of adapters with these limits."""
@@ -235,20 +200,21 @@ class Engine:
 
     def _answer(self, rows: list[Row], names: list[str], limits: Limits) -> list[Prediction]:
         limit = self.base.reader.max_length
-        with self._lock, torch.inference_mode():
+        with self._lock, torch.inference_mode(), self._looking(rows, names) as seen:
             conversation = self._conversation(limits)
             batch = conversation.encode(rows)
             lengths = batch["attention_mask"].sum(1).tolist()
             if max(lengths) < limit:
+                self._residents.bring(names)
                 answers = self._decoder.decode(
-                    partial(self._forward, names),
+                    partial(self._residents.forward, names),
                     names,
                     moved(batch, self.base.device),
                     [row.form for row in rows],
                     [conversation.seen_size(row) for row in rows],
                     [conversation.constant(row.form) for row in rows],
                 )
-                return self._wary(rows, names, answers, limits)
+                return self._wary(rows, names, answers, limits, seen)
         answers = [
             Prediction.failed(f"prompt of {length} tokens does not fit the base's {limit}; shorten the text")
             for length in lengths
@@ -260,17 +226,28 @@ class Engine:
                 answers[place] = answer
         return answers
 
+    def _looking(self, rows: Sequence[Row], names: Sequence[str]) -> AbstractContextManager[Look | None]:
+        """Within, the tower runs once on each photo of the batch, where no adapter changes it."""
+        tuned = any(self.cards[name].tuned.get("vision", "frozen") != "frozen" for name in names if name in self.cards)
+        if tuned or not all(len(row.images) == 1 for row in rows):
+            return nullcontext()
+        return looking_once(self.base, [id(row.images[0]) for row in rows])
+
     def _wary(
-        self, rows: Sequence[Row], names: Sequence[str], answers: list[Prediction], limits: Limits
+        self, rows: Sequence[Row], names: Sequence[str], answers: list[Prediction], limits: Limits, seen: Look | None
     ) -> list[Prediction]:
-        """The answers; a person is asked about rows that are unlike what their adapter was trained on."""
+        """The answers; a person is asked about rows that are unlike what their adapter was trained on.
+
+        `seen`: what the tower gave for these rows, if it can be used again.
+        """
         sense = self._senses.setdefault(limits, Sense(self.base, limits))
         for name in self._known.keys() & set(names):
             familiar = self.cards[name].familiar
             places = [place for place, own in enumerate(names) if own == name]
             if familiar is None or len({bool(rows[place].images) for place in places}) > 1:
                 continue
-            scores = self._known[name].scores(*sense.of([rows[place] for place in places]))
+            features = seen.means(places) if seen is not None else None
+            scores = self._known[name].scores(*sense.of([rows[place] for place in places], features))
             for place, score, strange in zip(places, scores, strangeness(scores), strict=True):
                 share = float(strange / familiar.threshold)
                 answers[place] = replace(answers[place], strange=share)
@@ -279,18 +256,9 @@ class Engine:
                     answers[place] = replace(answers[place], decision="ask a person", reason=reason)
         return answers
 
-    def _forward(self, names: Sequence[str], rows: Sequence[int], **inputs: Any) -> Any:
-        """The model's output for these rows of a batch, each under its adapter."""
-        if not self._slots:
-            return self.base.model(**inputs)
-        slots = [self._slots.get(names[row], BARE) for row in rows]
-        if len(set(slots)) > 1:
-            return self._model(adapter_names=slots, **inputs)
-        if slots[0] == BARE:
-            with self._model.disable_adapter():
-                return self._model(**inputs)
-        self._model.set_adapter(slots[0], inference_mode=True)
-        return self._model(**inputs)
+
+def _key(image: Picture | Image) -> Any:
+    return id(image) if isinstance(image, Image) else image
 
 
 def _base_of(name: str | None, card: Card | None, folder: Path | None) -> Base:
@@ -310,24 +278,3 @@ def _base_of(name: str | None, card: Card | None, folder: Path | None) -> Base:
         dtype=card.dtype,
         quantize=card.quantize,
     )
-
-
-def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:
-    """Every tensor of the file must have arrived, and be numbers: what has not would do nothing or harm, silently.
-
-    Raises `AdapterError`.
-    """
-    stored = load_file(folder / "adapter_model.safetensors")
-    held = get_peft_model_state_dict(model, adapter_name=slot)
-    lost = sorted(set(stored) ^ set(held))
-    if lost:
-        raise AdapterError(
-            f"adapter {folder}", f"{len(lost)} tensors do not match the base, first {lost[0]}", "train it again"
-        )
-    broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
-    if broken:
-        raise AdapterError(
-            f"adapter {folder}",
-            f"{len(broken)} tensors hold no finite numbers, first {broken[0]}",
-            "train it again, with a smaller learning rate",
-        )

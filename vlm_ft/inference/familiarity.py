@@ -123,12 +123,16 @@ class Sense:
         self._base = base
         self._tower = Tower(base, limits) if base.reader.sees else None
 
-    def of_photos(self, pictures: Sequence[Picture | Image.Image]) -> tuple[Rows, Rows]:
-        """Mean features (photos, channels), and log sharpness and mean brightness (photos, 2)."""
+    def of_photos(self, pictures: Sequence[Picture | Image.Image], features: Rows | None = None) -> tuple[Rows, Rows]:
+        """Mean features (photos, channels), and log sharpness and mean brightness (photos, 2).
+
+        `features`: those of the tower, if it has run on these photos already.
+        """
         assert self._tower is not None
         photos = [opened(picture) for picture in pictures]
-        features = self._tower.pooled(photos)
-        return features[:, : features.shape[1] // 2], np.array([_quality(photo) for photo in photos], dtype=np.float32)
+        if features is None:
+            features = self._tower.means(photos)
+        return features, np.array([_quality(photo) for photo in photos], dtype=np.float32)
 
     def of_texts(self, texts: Sequence[str]) -> tuple[Rows, Rows]:
         """The mean of the tokens' embeddings (texts, width); texts have no quality."""
@@ -140,10 +144,10 @@ class Sense:
                 rows.append(table(ids.to(self._base.device))[0].float().mean(0).cpu())
         return torch.stack(rows).numpy(), np.zeros((len(texts), 0), dtype=np.float32)
 
-    def of(self, shown: Sequence[Shown]) -> tuple[Rows, Rows]:
+    def of(self, shown: Sequence[Shown], features: Rows | None = None) -> tuple[Rows, Rows]:
         """Of examples or rows that all have photos, of which the first counts, or all have none."""
         if shown[0].images:
-            return self.of_photos([one.images[0] for one in shown])
+            return self.of_photos([one.images[0] for one in shown], features)
         return self.of_texts(["\n".join(turn.text for turn in one.turns) or " " for one in shown])
 
 

@@ -1,0 +1,104 @@
+"""Adapters come and go without a change in any answer, and an engine takes in no more than it was told to."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tests.inference.likeness import alike
+from vlm_ft.adapters import ADAPTER, read_card
+from vlm_ft.bases.load import load_base
+from vlm_ft.errors import AdapterError, BusyError
+from vlm_ft.inference.admission import Admission
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import BASE, Request
+from vlm_ft.inference.residents import TENSORS
+
+Runs = Callable[..., Path]
+
+
+def other(folder: Path, to: Path) -> Path:
+    """A copy that answers differently."""
+    shutil.copytree(folder, to)
+    save_file({name: -2 * tensor for name, tensor in load_file(folder / TENSORS).items()}, to / TENSORS)
+    return to
+
+
+@pytest.fixture
+def folders(run_of: Runs, tmp_path: Path) -> dict[str, Path]:
+    first = run_of("fast_vlm") / ADAPTER
+    return {"first": first, "second": other(first, tmp_path / "second"), "third": other(first, tmp_path / "third")}
+
+
+@pytest.fixture
+def photos(drawings: Path) -> list[Path]:
+    return sorted((drawings / "JPEGImages").glob("*.png"))[:2]
+
+
+def opened(folders: dict[str, Path], **options: Any) -> Engine:
+    return Engine(load_base(read_card(folders["first"]).base.name), folders, **options)
+
+
+def test_adapters_that_do_not_fit_take_turns(folders: dict[str, Path], photos: list[Path]) -> None:
+    """A budget for one: answers are those of an engine that holds all, and what was dropped is forgotten."""
+    requests = [Request(images=(photo,), adapter=name) for photo in photos for name in ("first", "second")]
+    expected = opened(folders).predict(requests)
+    sizes = {name: (folder / TENSORS).stat().st_size for name, folder in folders.items()}
+    engine = opened(folders, memory=max(sizes.values()))
+    for request, answer in zip(requests, expected, strict=True):
+        assert alike(engine.predict([request]), [answer])
+        assert engine._residents.size == sizes[request.adapter]
+        assert {name for name, _ in engine._decoder._prefixes} <= {request.adapter}
+    assert alike(engine.predict(requests), expected)  # a batch that needs both has both
+    form = engine.cards["first"].form
+    bare = Request(images=(photos[0],), adapter=BASE, form=form)
+    assert alike(engine.predict([bare]), Engine(load_base(engine.base.ref.name)).predict([bare]))
+
+
+def test_equal_files_are_held_once(folders: dict[str, Path], photos: list[Path]) -> None:
+    engine = opened({**folders, "third": folders["second"]})
+    assert engine._residents.size == sum((folders[name] / TENSORS).stat().st_size for name in ("first", "second"))
+    second, third = engine.predict([Request(images=(photos[0],), adapter=name) for name in ("second", "third")])
+    assert alike([second], [third])
+
+
+def test_files_that_changed_are_not_loaded_again(folders: dict[str, Path], photos: list[Path]) -> None:
+    engine = opened({name: folders[name] for name in ("second", "first")}, memory=0)
+    file = folders["second"] / TENSORS
+    save_file({name: 3 * tensor for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(AdapterError, match="its files have changed; open it again"):
+        engine.predict([Request(images=(photos[0],), adapter="second")])
+
+
+def test_a_photo_is_looked_at_once_by_all_adapters(folders: dict[str, Path], photos: list[Path]) -> None:
+    engine = opened(folders)
+    seen: list[int] = []
+    tower = engine.base.model.get_submodule("model.vision_tower")
+    tower.register_forward_hook(lambda _, inputs, output: seen.append(len(output.last_hidden_state)))
+    requests = [Request(images=(photo,), adapter=name) for photo in photos for name in folders]
+    together = engine.predict(requests)
+    assert seen == [len(photos)]
+    assert alike(together, [engine.predict([request])[0] for request in requests])
+    picture = Image.open(photos[0])
+    seen.clear()
+    engine.predict([replace(request, images=(picture,)) for request in requests])
+    assert seen == [1]
+
+
+def test_no_more_come_in_than_there_is_room_for() -> None:
+    door = Admission(3)
+    with door.place(2), pytest.raises(BusyError, match="2 of at most 3 requests wait"), door.place(2):
+        pass
+    with door.place(100):  # nobody else is inside
+        pass
+    with door.place(2), door.place(1):
+        pass
+    with Admission(None).place(10**6):
+        pass

@@ -1,0 +1,193 @@
+"""The adapters beside one base: loaded by the content of their files, dropped when they need too much memory."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import ModulesToSaveWrapper
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from datasets_vision.errors import cause
+from vlm_ft.adapters import Card
+from vlm_ft.bases.load import Base
+from vlm_ft.errors import AdapterError
+
+TENSORS = "adapter_model.safetensors"
+MIXABLE = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""What PEFT mixes of several adapters that trained it in full."""
+WRAPPED = "base_model.model."  # how PEFT's names of modules begin
+BARE = "__base__"  # PEFT's own word for rows without an adapter
+
+
+@dataclass(frozen=True)
+class Resident:
+    """An adapter that can answer: its files, and what they hold. `full`: the modules that it trained in full."""
+
+    folder: Path
+    card: Card
+    digest: str
+    size: int
+    full: frozenset[str]
+
+
+class Residents:
+    """Which adapters are in memory. A name is loaded again when it is asked after it was dropped.
+
+    `budget`: bytes of adapter files that stay in memory, as far as one batch does not need more; the adapter that was
+    used longest ago goes first. `dropped` is told the names that went. Adapters with equal files share one copy.
+    """
+
+    def __init__(self, base: Base, budget: int | None, dropped: Callable[[Iterable[str]], None]) -> None:
+        self._base, self._budget, self._dropped = base, budget, dropped
+        self._model: Any = base.model
+        self._known: dict[str, Resident] = {}
+        self._slots: OrderedDict[str, str] = OrderedDict()  # digest -> PEFT's name, which may hold no dot
+        self._count = 0
+
+    def add(self, name: str, folder: Path, card: Card) -> None:
+        """Load an adapter. Raises `AdapterError` where its files cannot be read or do not fit the base."""
+        try:
+            with safe_open(folder / TENSORS, "pt") as file:
+                full = frozenset(key.rsplit(".", 1)[0] for key in file.keys() if "lora_" not in key)  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise _unusable(folder, error) from error
+        self._known[name] = Resident(folder, card, _digest(folder), (folder / TENSORS).stat().st_size, full)
+        try:
+            self.bring([name])
+        except AdapterError:
+            del self._known[name]
+            raise
+
+    def bring(self, names: Iterable[str]) -> None:
+        """See that these adapters are in memory, and that the others leave room for them.
+
+        Raises `AdapterError` where files cannot be loaded, or have changed since they were added.
+        """
+        wanted = {self._known[name].digest: self._known[name] for name in names if name in self._known}
+        for digest, resident in wanted.items():
+            if digest not in self._slots:
+                if _digest(resident.folder) != digest:
+                    raise AdapterError(f"adapter {resident.folder}", "its files have changed", "open it again")
+                self._load(digest, resident)
+            self._slots.move_to_end(digest)
+        while self._budget is not None and self.size > self._budget and len(self._slots) > len(wanted):
+            digest = next(iter(self._slots))
+            self._drop(self._slots.pop(digest))
+            self._dropped([name for name, resident in self._known.items() if resident.digest == digest])
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files whose adapters are in memory."""
+        sizes = {resident.digest: resident.size for resident in self._known.values()}
+        return sum(sizes[digest] for digest in self._slots)
+
+    def stands_alone(self, name: str) -> bool:
+        """Whether PEFT cannot mix the adapter with others in one batch.
+
+        It mixes plain LoRA, and single layers trained in full if every adapter holds them.
+        """
+        if name not in self._known:
+            return False
+        resident = self._known[name]
+        words = resident.card.tuned
+        seeing = any(words.get(part, "frozen") != "frozen" for part in ("vision", "projector"))
+        if "lora" not in words.values():
+            return True  # PEFT mixes adapters by their LoRA layers
+        if "dora" in words.values() or (seeing and not self._base.family.mixed_adapters_with_vision):
+            return True
+        everywhere = frozenset[str]().union(*(other.full for other in self._known.values()))
+        return resident.full != everywhere or not all(isinstance(self._module(one), MIXABLE) for one in everywhere)
+
+    def _module(self, name: str) -> nn.Module:
+        found: nn.Module = self._base.model.get_submodule(name.removeprefix(WRAPPED))
+        return found.original_module if isinstance(found, ModulesToSaveWrapper) else found
+
+    def forward(self, names: Sequence[str], rows: Sequence[int], **inputs: Any) -> Any:
+        """The model's output for these rows of a batch, each under its adapter; `bring` came before."""
+        if not self._slots:
+            return self._base.model(**inputs)
+        slots = [self._slots[self._known[names[row]].digest] if names[row] in self._known else BARE for row in rows]
+        if len(set(slots)) > 1:
+            return self._model(adapter_names=slots, **inputs)
+        if slots[0] == BARE:
+            with self._model.disable_adapter():
+                return self._model(**inputs)
+        self._model.set_adapter(slots[0], inference_mode=True)
+        return self._model(**inputs)
+
+    def _load(self, digest: str, resident: Resident) -> None:
+        slot = f"a{self._count}"
+        self._count += 1
+        folder = str(resident.folder)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Found missing adapter keys")  # check_loaded reports them
+                if self._slots:
+                    self._model.load_adapter(folder, adapter_name=slot)
+                else:
+                    self._model = PeftModel.from_pretrained(self._base.model, folder, adapter_name=slot)
+            self._model.eval()
+            check_loaded(self._model, slot, resident.folder)
+        except (AdapterError, SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            self._drop(slot)
+            if isinstance(error, AdapterError):
+                raise
+            raise _unusable(resident.folder, error) from error
+        self._slots[digest] = slot
+
+    def _drop(self, slot: str) -> None:
+        """Take an adapter out, loaded in part or in full: the base and the other adapters answer as before."""
+        if self._slots:
+            self._model.set_adapter(next(iter(self._slots.values())), inference_mode=True)
+        for module in self._base.model.modules():
+            if isinstance(module, BaseTunerLayer) or (
+                isinstance(module, ModulesToSaveWrapper) and slot in module.modules_to_save
+            ):
+                module.delete_adapter(slot)
+        if not self._slots:
+            self._model = self._base.model
+            vars(self._model).pop("peft_config", None)
+        else:
+            self._model.peft_config.pop(slot, None)
+
+
+def _digest(folder: Path) -> str:
+    with (folder / TENSORS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unusable(folder: Path, error: Exception) -> AdapterError:
+    return AdapterError(
+        f"adapter {folder}", f"cannot be loaded ({cause(error)})", "restore its files, or train it again"
+    )
+
+
+def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:
+    """Every tensor of the file must have arrived, and be finite: what has not would do nothing or harm, silently.
+
+    Raises `AdapterError`.
+    """
+    stored = load_file(folder / TENSORS)
+    held = get_peft_model_state_dict(model, adapter_name=slot)
+    lost = sorted(set(stored) ^ set(held))
+    if lost:
+        raise AdapterError(
+            f"adapter {folder}", f"{len(lost)} tensors do not match the base, first {lost[0]}", "train it again"
+        )
+    broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
+    if broken:
+        raise AdapterError(
+            f"adapter {folder}",
+            f"{len(broken)} tensors hold no finite numbers, first {broken[0]}",
+            "train it again, with a smaller learning rate",
+        )
