@@ -23,12 +23,17 @@ def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
     examples: Path | None = None,
+    memory: int | None = None,
+    waiting: int = 64,
     console: Console,
 ) -> None:
-    """Load the adapters, print the app's address, and serve until interrupted."""
+    """Load the adapters, print the app's address, and serve until interrupted.
+
+    `memory`: bytes of adapters that stay loaded, None for all; `waiting`: the most requests that are taken in at once.
+    """
     named = ", ".join(folder.as_posix() for folder in folders)
     console.print(f"loading {named or base} …", markup=False, highlight=False)
-    engine = Engine.open(folders, base=base)
+    engine = Engine.open(folders, base=base, memory=memory, waiting=waiting)
     tries = _tries(examples, console) if examples is not None else []
     blocks = build_app(engine, dict.fromkeys(engine.cards, tries))
     try:

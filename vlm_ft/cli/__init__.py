@@ -350,11 +350,22 @@ def demo(
     port: Annotated[int | None, typer.Option(help="the port [default: the first free one from 7860]")] = None,
     examples: Annotated[Path | None, typer.Option(help="a folder of example images")] = None,
     base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
+    memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
+    waiting: Annotated[int, typer.Option(min=1, help="requests beyond which another is refused")] = 64,
 ) -> None:
     """Serve the app in which a user uploads photos."""
     from demo.run import serve
 
-    serve(folders(adapter), base=base, host=host, port=port, examples=examples, console=console())
+    serve(
+        folders(adapter),
+        base=base,
+        host=host,
+        port=port,
+        examples=examples,
+        memory=memory * 2**20 if memory is not None else None,
+        waiting=waiting,
+        console=console(),
+    )
 
 
 @app.command()
