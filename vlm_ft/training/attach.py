@@ -1,4 +1,4 @@
-"""Make a base trainable as a recipe says: low-rank adapters, parts in full, everything else frozen."""
+"""Prepare a base for training: low-rank adapters, fully trained parts, everything else frozen."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ from vlm_ft.errors import ModelError
 from vlm_ft.recipe import AdapterSettings, Training
 
 UNTRAINED_RATE = 2.0
-"""A projector with random weights learns at this multiple of the learning rate, unless the recipe says otherwise."""
+"""A projector with random weights learns at this multiple of the learning rate, unless the recipe sets its rate."""
 
 
 @dataclass(frozen=True)
 class Attached:
-    """A model ready to train: a PEFT model, or the plain one in full training; the word of each part, and notes."""
+    """A model ready to train: a PEFT model, or the base's own model in full fine-tuning.
+
+    `words` says how each part is trained; `notes` are printed for the user.
+    """
 
     model: Any
     family: Family
@@ -34,20 +37,20 @@ class Attached:
 
     @property
     def whole(self) -> bool:
-        """Whether the model itself is trained, so that a model folder is saved rather than an adapter."""
+        """Whether the whole model is trained, so that a model folder is saved instead of an adapter."""
         return trains_whole_model(self.words)
 
 
 def trains_whole_model(words: Mapping[Part, Tuning]) -> bool:
-    """The language model in full and no low-rank part: nothing that an adapter folder could hold more cheaply."""
+    """Whether the language model is trained in full and no part is low-rank, so that an adapter would save no space."""
     return words["language"] == "full" and not {"lora", "dora"} & set(words.values())
 
 
 def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: bool = False) -> Attached:
-    """The base with what its recipe trains; everything else is frozen, and batch norms stay in evaluation mode.
+    """Make the parts that the settings name trainable, freeze the rest, and keep batch norms in evaluation mode.
 
-    `checkpointing`: activations are recomputed in the backward pass. Raises `ModelError` for settings that the base
-    cannot follow.
+    With `checkpointing`, activations are recomputed in the backward pass. Raises `ModelError` for settings that the
+    base does not support.
     """
     words, notes = settled(
         settings.asked,
@@ -63,17 +66,17 @@ def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: b
     set_seed(seed)
     if checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
-    _still_batch_norms(base.model)
+    _freeze_batch_norms(base.model)
     if trains_whole_model(words):
         for name, parameter in base.model.named_parameters():
             part = part_of(name, base.family) or "language"
             parameter.requires_grad_(words[part] == "full")
         return Attached(base.model, base.family, words, tuple(notes))
     low_rank, full = list[str](), list[str]()
-    for part, word in words.items():
-        if word == "full":
+    for part, tuning in words.items():
+        if tuning == "full":
             full += leaf_modules(base.model, base.family, part)
-        elif word != "frozen":
+        elif tuning != "frozen":
             low_rank += low_rank_modules(base.model, base.family, part)
     model = get_peft_model(
         base.model,
@@ -98,7 +101,7 @@ def part_rates(attached: Attached, base: Base, settings: AdapterSettings, traini
 
 
 def parameter_groups(attached: Attached, rates: Mapping[str, float], weight_decay: float) -> list[dict[str, Any]]:
-    """The optimiser's groups: a learning rate by part, no decay on biases and norms (vectors)."""
+    """Parameter groups for the optimiser: one learning rate per part, no weight decay on vectors (biases and norms)."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in attached.model.named_parameters():
         if parameter.requires_grad:
@@ -107,12 +110,12 @@ def parameter_groups(attached: Attached, rates: Mapping[str, float], weight_deca
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 
 
-def _still_batch_norms(model: nn.Module) -> None:
-    """`Trainer` calls `model.train()`, which would move running statistics that no adapter stores."""
+def _freeze_batch_norms(model: nn.Module) -> None:
+    """Undo `Trainer`'s `model.train()` for batch norms: it would update running statistics that no adapter stores."""
     for module in model.modules():
         if isinstance(module, _BatchNorm):
-            module.register_forward_pre_hook(_evaluate)
+            module.register_forward_pre_hook(_set_evaluation_mode)
 
 
-def _evaluate(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+def _set_evaluation_mode(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
     module.training = False

@@ -1,4 +1,4 @@
-"""Rows of training: cases to supervised tensors, augmented on the way."""
+"""Turn cases into augmented, supervised training batches."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from vlm_ft.training.methods import Method
 from vlm_ft.training.methods.sft import SFT
 
 SPARE = 4
-"""A photo is decoded at so many times the pixels that the base sees of it: a crop keeps at least a quarter."""
+"""A photo is decoded at this multiple of the pixels that the base sees, since a crop keeps at least a quarter of it."""
 
 
 class Collator:
     """Turns ``[{"index": i}, ...]`` into one supervised batch.
 
-    Augmentation is a function of (seed, epoch, index) alone, so that a resumed run draws what it would have drawn.
+    Augmentation depends only on (seed, epoch, index), so that a resumed run draws the same variants.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Collator:
         self.epoch = 0
 
     def rows(self, index: int) -> Sequence[Row]:
-        """The rows of a case, augmented; only observed fields are asked."""
+        """The augmented rows of a case, which ask only for observed fields."""
         case = self.cases[index]
         images: tuple[Picture | Image, ...] = case.example.images
         values = case.values
@@ -58,32 +58,32 @@ class Collator:
         return self.method.rows(self.form, case, images, values)
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
-        """Indices to tensors (batch, length) and the family's image tensors."""
+        """The token tensors (batch, length) of these cases, and the family's image tensors."""
         rows = [row for feature in features for row in self.rows(feature["index"])]
         return self.conversation.encode(rows, supervised=True)
 
     def _augmented(self, images: Sequence[Image], values: Values, index: int) -> tuple[tuple[Image, ...], Values]:
-        """The same draw on all images of a case; its boxes follow."""
+        """Augment all images of a case alike, and move its boxes with them."""
         key = f"{self.seed}:{self.epoch}:{index}".encode()
         seed = int.from_bytes(hashlib.sha256(key).digest()[:4])
-        values, holders = _with_holders(self.form.fields, values)
-        objects = tuple(LabelledObject(name, tuple(holder[name]), holder) for holder, name in holders)
+        values, boxes = _copy_with_boxes(self.form.fields, values)
+        objects = tuple(LabelledObject(name, tuple(record[name]), record) for record, name in boxes)
         drawn, moved = augment_together(images, objects, self.preset, seed)
-        for (holder, name), thing in zip(holders, moved or (), strict=True):
-            holder[name] = list(thing.box or ())
+        for (record, name), moved_object in zip(boxes, moved or (), strict=True):
+            record[name] = list(moved_object.box or ())
         return drawn, values
 
 
-def _with_holders(fields: Sequence[FieldSpec], values: Values) -> tuple[Values, list[tuple[Values, str]]]:
-    """A copy of the values, and every place in it that holds a box: the record, and the box's name there."""
+def _copy_with_boxes(fields: Sequence[FieldSpec], values: Values) -> tuple[Values, list[tuple[Values, str]]]:
+    """A copy of the values, and the location of every box in it, as (record, key)."""
     copied = dict(values)
-    holders: list[tuple[Values, str]] = []
+    boxes: list[tuple[Values, str]] = []
     for field in fields:
         if field.name not in values:
             continue
         if isinstance(field.kind, BoxKind):
-            holders.append((copied, field.name))
+            boxes.append((copied, field.name))
         elif isinstance(field.kind, Items) and field.kind.box:
             copied[field.name] = [dict(row) for row in values[field.name]]
-            holders += [(row, field.kind.box) for row in copied[field.name] if field.kind.box in row]
-    return copied, holders
+            boxes += [(row, field.kind.box) for row in copied[field.name] if field.kind.box in row]
+    return copied, boxes

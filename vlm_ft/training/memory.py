@@ -1,8 +1,8 @@
-"""What a run needs on a GPU, from a base's published shape: told before anything is downloaded.
+"""Estimate the GPU memory of a run from a base's published shape, before anything is downloaded.
 
-An estimate by counting, not a measurement. Weights, adapter and optimiser are exact to the element; activations
-follow Korthikanti et al. 2022 (Reducing Activation Recomputation in Large Transformer Models, section 4.1, with
-fused attention) under full recomputation: one hidden state a layer is kept, one layer's insides are alive.
+The estimate is counted, not measured. Weights, adapter and optimiser are exact to the element; activations follow
+Korthikanti et al. 2022 (Reducing Activation Recomputation in Large Transformer Models, section 4.1, with fused
+attention) under full recomputation: one hidden state per layer is kept, and the activations of one layer are alive.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from vlm_ft.bases.parts import PARTS, low_rank_modules, part_of, settled
 from vlm_ft.recipe import AdapterSettings
 
 BF16, FP32 = 2, 4  # bytes
-NF4 = 4.127 / 8  # bytes a weight with double quantization (Dettmers et al. 2023, section 3)
+NF4 = 4.127 / 8  # bytes per weight with double quantization (Dettmers et al. 2023, section 3)
 ADAMW = 2 * FP32  # two moments
-INSIDE_LAYER = 34  # bytes a token and hidden unit of one layer in 16 bits, without the attention scores
+INSIDE_LAYER = 34  # bytes per token and hidden unit of one layer in 16 bits, without the attention scores
 CUDA_CONTEXT = 0.8e9  # bytes: context, kernels, workspaces
 GIB = 2**30
 
@@ -37,7 +37,7 @@ class LongestRow:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes on the GPU at the peak of training one base, in bf16 and in nf4."""
+    """The peak GPU memory of training one base, in bytes, with its weights in bf16 and in nf4."""
 
     base: str
     tokens: int
@@ -46,7 +46,7 @@ class Need:
 
 
 def needs(adapter: AdapterSettings, row: LongestRow, batch_size: int) -> list[Need]:
-    """For every known Hub base that can read the row: its peak in bytes at this batch size."""
+    """The peak memory of every known Hub base that can read the row, at this batch size."""
     return [
         need(name, base, adapter, row, batch_size)
         for name, base in HUB_BASES.items()
@@ -55,14 +55,14 @@ def needs(adapter: AdapterSettings, row: LongestRow, batch_size: int) -> list[Ne
 
 
 def need(name: str, base: HubBase, adapter: AdapterSettings, row: LongestRow, batch_size: int) -> Need:
-    """The peak of one base."""
+    """The peak memory of one base."""
     model = base.empty()
     linear = sum(module.weight.numel() for module in _quantized(model))
     whole = sum(parameter.numel() for parameter in model.parameters())
     trainable = _trainable(model, base, adapter)
     tokens = row.text_tokens + row.images * base.image_tokens(row.pixels)
-    seen = batch_size * (tokens - row.text_tokens) if adapter.asked.get("vision", "frozen") != "frozen" else 0
-    activations = _activations(base, tokens * batch_size) + _tower_activations(base, seen)
+    tower_tokens = batch_size * (tokens - row.text_tokens) if adapter.asked.get("vision", "frozen") != "frozen" else 0
+    activations = _activations(base, tokens * batch_size) + _tower_activations(base, tower_tokens)
     rest = trainable * (FP32 + FP32 + ADAMW) + activations + CUDA_CONTEXT
     return Need(name, tokens, whole * BF16 + rest, linear * NF4 + (whole - linear) * BF16 + rest)
 
@@ -70,12 +70,12 @@ def need(name: str, base: HubBase, adapter: AdapterSettings, row: LongestRow, ba
 def _activations(base: HubBase, tokens: int) -> float:
     text: dict[str, Any] = base.text
     hidden, layers = text["hidden_size"], text["num_hidden_layers"]
-    logits = tokens * text["vocab_size"] * (BF16 + FP32)  # at the worst: the head runs where answers stand
+    logits = tokens * text["vocab_size"] * (BF16 + FP32)  # upper bound: the head runs only on answers
     return float(tokens * hidden * (layers * BF16 + INSIDE_LAYER) + logits)
 
 
 def _tower_activations(base: HubBase, image_tokens: int) -> float:
-    """Of a tower that trains; one that is frozen keeps nothing for a backward pass."""
+    """Bytes of a trained tower's activations; a frozen tower stores none for a backward pass."""
     if base.vision is None:
         return 0.0
     layers = base.vision.get("depth", base.vision.get("num_hidden_layers", 0))
@@ -84,13 +84,13 @@ def _tower_activations(base: HubBase, image_tokens: int) -> float:
 
 
 def _quantized(model: nn.Module) -> list[nn.Linear]:
-    """What bitsandbytes packs: every linear layer but the head."""
+    """The layers that bitsandbytes quantizes: every linear layer but the head."""
     head = model.get_output_embeddings()  # type: ignore[operator]
     return [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
 
 
 def _trainable(model: nn.Module, base: HubBase, adapter: AdapterSettings) -> int:
-    """Elements that train: the adapter's matrices, and parts in full."""
+    """The number of trained weights: the adapter's matrices and the fully trained parts."""
     family = family_of(model.config)
     words, _ = settled(adapter.asked, model, family, projector_untrained=False, quantized=False)
     full = [part for part in PARTS if words[part] == "full"]

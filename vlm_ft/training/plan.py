@@ -1,4 +1,4 @@
-"""How long a run is: optimiser steps, and looks at `tune`, from what each takes."""
+"""Plan the length of a run: optimiser steps and evaluations on `tune`, from the measured cost of each."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from vlm_ft.recipe import Training
 
-LOOKING = 0.2  # of a run's minutes, at most
+MAX_EVAL_SHARE = 0.2  # of a run's minutes
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of an optimiser step and of one look at all of `tune`; bytes of memory at the peak."""
+    """Seconds of one optimiser step and of one evaluation (`look`) on all of `tune`, and peak memory in bytes."""
 
     step: float
     look: float
@@ -21,7 +21,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """Optimiser steps of so many rows, and after how many a look at `tune` and a checkpoint; seconds of each."""
+    """The number of optimiser steps, the rows of each, and the cost of a step and of an evaluation in seconds.
+
+    `every` is the number of steps between evaluations on `tune`, and between checkpoints.
+    """
 
     steps: int
     rows: int
@@ -31,19 +34,19 @@ class Plan:
 
     @property
     def looks(self) -> int:
-        """At `tune`, one at the end among them; none where there is no `tune`."""
+        """The number of evaluations on `tune`, including the last one at the end; 0 without `tune`."""
         return math.ceil(self.steps / self.every) if self.look else 0
 
     def __str__(self) -> str:
-        looks = f", {self.looks} looks at `tune` of {self.look:.1f} s" if self.looks else ""
+        looks = f", {self.looks} evaluations on `tune`, {self.look:.1f} s each" if self.looks else ""
         minutes = (self.steps * self.step + self.looks * self.look) / 60
         return f"{self.steps} steps of {self.rows} rows, {self.step:.2f} s each{looks}: about {minutes:.1f} min"
 
 
 def plan(settings: Training, examples: int, cost: Cost) -> Plan:
-    """`max_steps`, or what fits into `minutes` beside the looks, or the epochs' steps.
+    """The plan for this many examples: `max_steps`, or else what fits into `minutes`, or else `epochs`.
 
-    Of `minutes` the looks take `LOOKING` at most: at a large `tune` there are fewer of them, and at least one.
+    Evaluations take at most `MAX_EVAL_SHARE` of `minutes`: a large `tune` is evaluated less often, but at least once.
     """
     rows, looks = settings.batch_size * settings.accumulate, settings.evaluations
     if settings.max_steps is not None:
@@ -51,7 +54,7 @@ def plan(settings: Training, examples: int, cost: Cost) -> Plan:
     elif settings.minutes is not None:
         seconds = settings.minutes * 60
         if cost.look:
-            looks = min(looks, max(1, int(LOOKING * seconds / cost.look)))
+            looks = min(looks, max(1, int(MAX_EVAL_SHARE * seconds / cost.look)))
         steps = max(1, int(max(seconds - looks * cost.look, seconds / 2) / cost.step))
     else:
         steps = max(1, math.ceil(settings.epochs * examples / rows))

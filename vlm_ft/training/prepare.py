@@ -1,4 +1,4 @@
-"""Everything that stands before step 0: the data, the base, what is trained of it, the lengths of the rows."""
+"""Everything before step 0: read the data, load the base, check the lengths of the rows, attach the adapter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from vlm_ft.training.rehearse import Lengths, check_lengths
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that could start: `rates` are the learning rates of the parts, `fresh` loads its base from disk again."""
+    """A run that is ready to start.
+
+    `rates` are the learning rates of the parts; `fresh` loads another copy of the base from disk.
+    """
 
     dataset: Dataset
     base: Base
@@ -38,19 +41,19 @@ class Prepared:
 
     @property
     def conversation(self) -> Conversation:
-        """The builder of every row."""
+        """Encodes the rows of the run."""
         return self.train.conversation
 
     @property
     def method(self) -> Method:
-        """How rows become a loss."""
+        """The training method."""
         return self.train.method
 
 
 def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = False) -> Prepared:
-    """Read the data, load the base, check every row's length, attach what is trained.
+    """Read the data, load the base, check every row's length, attach the adapter.
 
-    With `check` an error in the data (`vlm_ft.data.checks`) is raised before the base is loaded.
+    With `check`, errors in the data (`vlm_ft.data.checks`) are raised before the base is loaded.
     """
     dataset = load(recipe, splits_file)
     if check:
@@ -71,17 +74,17 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
     lengths = check_lengths(
         train, [*dataset.cases["train"], *dataset.cases["tune"]], Ruler(base.reader, training.max_length)
     )
-    attached = attach(base, recipe.adapter, training.seed, checkpointing=_checkpoints(training))
+    attached = attach(base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training))
     start_projector(attached, base, collator(dataset.cases["train"], "none"))
     rates = part_rates(attached, base, recipe.adapter, training)
     return Prepared(dataset, base, attached, train, tune, lengths, rates, fresh)
 
 
 def base_of(recipe: Recipe) -> Callable[[], Base]:
-    """What loads the recipe's base, each time anew."""
+    """A function that loads a new copy of the recipe's base on each call."""
 
     def fresh() -> Base:
-        gc.collect()  # an earlier one may still hold the GPU's memory
+        gc.collect()  # an earlier copy may still hold GPU memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return load_base(
@@ -97,12 +100,12 @@ def base_of(recipe: Recipe) -> Callable[[], Base]:
 
 
 def workers(settings: Training, dataset: Dataset) -> int:
-    """Processes that decode and augment: as the recipe says, else up to four where there are photos and cores."""
+    """The number of processes that decode and augment: the recipe's, or up to four if there are photos and cores."""
     if settings.workers is not None:
         return settings.workers
     photos = any(case.example.images for case in dataset.cases["train"])
     return min(4, (os.cpu_count() or 1) // 2) if photos else 0
 
 
-def _checkpoints(settings: Training) -> bool:
+def _uses_checkpointing(settings: Training) -> bool:
     return torch.cuda.is_available() if settings.checkpointing is None else settings.checkpointing

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on, and the picture of its losses."""
+"""The progress display of a run, and the plot of its losses."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from transformers import TrainerCallback
 
 from vlm_ft.errors import RecipeError
 
-QUIET_LINES = 10  # lines in all where the output is no terminal
+QUIET_LINES = 10  # lines in total if the output is not a terminal
 
 
 class ShowProgress(TrainerCallback):  # type: ignore[misc]
-    """A bar with losses and the time left; plain lines where the output is no terminal."""
+    """A bar with losses and the time left; plain lines if the output is not a terminal."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -37,24 +37,24 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
         )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start at the step where the run stands."""
+        """Start the bar at the current step; a resumed run does not begin at 0."""
         self.started, self.first = time.monotonic(), state.global_step
         self.bar.start()
         self.task = self.bar.add_task("", total=state.max_steps, completed=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Move on."""
-        self.bar.update(self.task, completed=state.global_step, description=self._told())
+        """Advance the bar, or print a line now and then."""
+        self.bar.update(self.task, completed=state.global_step, description=self._losses_text())
         every = max(1, state.max_steps // QUIET_LINES)
         if not self.console.is_terminal and state.global_step % every == 0:
             pace = (time.monotonic() - self.started) / max(1, state.global_step - self.first)
             left = pace * (state.max_steps - state.global_step)
-            self.console.print(f"step {state.global_step}/{state.max_steps}  {self._told()}  {left:.0f} s left")
+            self.console.print(f"step {state.global_step}/{state.max_steps}  {self._losses_text()}  {left:.0f} s left")
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **kwargs: Any
     ) -> None:
-        """Keep the newest losses; a loss that is no number ends the run at once."""
+        """Keep the newest losses. Raises `RecipeError` if a loss is not finite, which ends the run at once."""
         for key, word in (("loss", "loss"), ("eval_loss", "tune loss")):
             value = (logs or {}).get(key)
             if value is None:
@@ -68,20 +68,20 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
             self.losses[word] = float(value)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Leave the bar as it stands."""
+        """Stop the bar."""
         self.bar.stop()
 
-    def _told(self) -> str:
+    def _losses_text(self) -> str:
         return "  ".join(f"{word} {value:.3f}" for word, value in self.losses.items())
 
 
 class KeepTime(TrainerCallback):  # type: ignore[misc]
-    """Counts the seconds of training, those before a resumed checkpoint included; they are kept beside it."""
+    """Counts the seconds of training, including those before a resumed checkpoint, in a file beside the checkpoints."""
 
     FILE = "seconds.json"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take up the count of the checkpoint that the run goes on from."""
+        """Read the count of the checkpoint that the run resumes from."""
         kept = Path(args.output_dir) / self.FILE
         counts = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         self.before = float(counts.get(str(state.global_step), 0.0))
@@ -89,11 +89,11 @@ class KeepTime(TrainerCallback):  # type: ignore[misc]
 
     @property
     def seconds(self) -> float:
-        """So far."""
+        """Seconds of training so far."""
         return self.before + time.monotonic() - self.started
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note the count at this checkpoint, once for all processes."""
+        """Store the count of this checkpoint; only the first process writes."""
         if not state.is_world_process_zero:
             return
         kept = Path(args.output_dir) / self.FILE
@@ -102,7 +102,7 @@ class KeepTime(TrainerCallback):  # type: ignore[misc]
 
 
 def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """The loss on `train` and on `tune` over the steps, as a PNG."""
+    """Plot the losses on `train` and `tune` over the steps, as a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -111,7 +111,7 @@ def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
         points = [(entry["step"], entry[key]) for entry in history if key in entry]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, marker="." if key == "eval_loss" else "")
-    axes.set(xlabel="step", ylabel="loss (nats a token)")
+    axes.set(xlabel="step", ylabel="loss (nats per token)")
     axes.set_yscale("log")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -26,13 +26,13 @@ from vlm_ft.training.collate import Collator
 
 T = TypeVar("T")
 
-SCALED_WITH = 64
+MAX_SCALING_PHOTOS = 64
 """Photos, at most, that the spread of the features is measured on."""
 
-FITTED_TO = 1000
+MAX_FITTING_PHOTOS = 1000
 """Photos, at most, that the words of the answers are fitted to."""
 
-LEAST_SPREAD = 0.1
+MIN_SPREAD = 0.1
 """Of the median channel's: one that hardly varies over the photos is not blown up beyond this."""
 
 PENALTIES = np.logspace(-4, 2, 13)
@@ -44,7 +44,7 @@ def start_projector(attached: Attached, base: Base, train: Collator) -> None:
 
     `train` gives the rows without augmentation.
     """
-    rows = _spaced([place for place, case in enumerate(train.cases) if case.example.images], FITTED_TO)
+    rows = _spaced([place for place, case in enumerate(train.cases) if case.example.images], MAX_FITTING_PHOTOS)
     if not (base.projector_untrained and attached.words["projector"] == "full" and len(rows) > 1):
         return
     photos = [train.cases[place].example.images[0] for place in rows]
@@ -56,7 +56,7 @@ def start_projector(attached: Attached, base: Base, train: Collator) -> None:
         and part_of(plain_name(name), attached.family) == "projector"
     ]
     tower = Tower(base, base.reader.limits)
-    standardise(layers[0], *tower.channels(_spaced(photos, SCALED_WITH)))
+    standardise(layers[0], *tower.channels(_spaced(photos, MAX_SCALING_PHOTOS)))
     inputs = tower.entering(layers[-1], photos)
     align(
         layers[-1],
@@ -77,7 +77,7 @@ def standardise(layer: nn.Linear, mean: Tensor, spread: Tensor) -> None:
     mean, spread = mean.to(layer.weight), spread.to(layer.weight)
     with torch.no_grad():
         whole = (mean.square() + spread.square()).mean().sqrt()  # the size of the input that the weights are made for
-        layer.weight.mul_(whole / spread.clamp(min=LEAST_SPREAD * float(spread.median())))
+        layer.weight.mul_(whole / spread.clamp(min=MIN_SPREAD * float(spread.median())))
         if layer.bias is not None:
             layer.bias.sub_(layer.weight @ mean)
 

@@ -1,4 +1,4 @@
-"""Before step 0: does every row fit, and what will the run cost?"""
+"""Before step 0: check that every row fits, and measure what the run will cost."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from vlm_ft.training.collate import Collator
 from vlm_ft.training.plan import Cost
 from vlm_ft.training.trainer import uses_bf16
 
-REHEARSED = 2  # steps that are timed, after one that warms up
+TIMED_STEPS = 2  # after one step to warm up
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of the longest row, and in all; text tokens and image tokens of the rows with the most.
+    """The number of rows, the tokens of the longest one and of all, and the most text and image tokens of a row.
 
-    `most_images` and `most_pixels` are of the case with the most, as the base sees them.
+    `most_images` is the most images of a case; `most_pixels` the most pixels that the base sees of an image.
     """
 
     rows: int
@@ -42,9 +42,9 @@ class Lengths:
 
 
 def check_lengths(collator: Collator, cases: Sequence[Case], ruler: Ruler) -> Lengths:
-    """Measure every row as training will read it, its photos by their headers alone.
+    """Measure every row as training will encode it, reading only the headers of its photos.
 
-    Raises `DataError` naming the rows that do not fit: none is cut.
+    Raises `DataError` naming the rows that are too long; rows are never cut.
     """
     found: list[tuple[int, int]] = []
     too_long: list[str] = []
@@ -68,17 +68,17 @@ def check_lengths(collator: Collator, cases: Sequence[Case], ruler: Ruler) -> Le
         rows=len(found),
         longest=max(tokens for tokens, _ in found),
         total=sum(tokens for tokens, _ in found),
-        most_text_tokens=max(tokens - seen for tokens, seen in found),
-        most_image_tokens=max(seen for _, seen in found),
+        most_text_tokens=max(tokens - image_tokens for tokens, image_tokens in found),
+        most_image_tokens=max(image_tokens for _, image_tokens in found),
         most_images=images,
         most_pixels=min(pixels, ruler.most_pixels or 0),
     )
 
 
 def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: Training) -> Cost:
-    """Time real forward and backward passes on rows from all over the set; no weight changes.
+    """Time real forward and backward passes on rows from across the set, without changing a weight.
 
-    The model must be as training will run it, activation checkpointing included.
+    The model must be set up as for training, including activation checkpointing.
     """
     count = min(settings.batch_size, len(train.cases))
     features = [{"index": place * len(train.cases) // count} for place in range(count)]  # neighbours are alike
@@ -86,7 +86,7 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
     steps: list[float] = []
     forwards: list[float] = []
     with torch.random.fork_rng():
-        for _ in range(1 + REHEARSED):
+        for _ in range(1 + TIMED_STEPS):
             began = time.perf_counter()
             for _ in range(settings.accumulate):
                 started = time.perf_counter()
@@ -95,12 +95,12 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
                 loss.backward()  # type: ignore[no-untyped-call]
             steps.append(_now() - began)
             model.zero_grad(set_to_none=True)
-    looks = math.ceil(len(tune.cases) / settings.batch_size) if tune is not None else 0
-    return Cost(min(steps[1:]), looks * min(forwards[settings.accumulate :]), peak_memory())
+    tune_batches = math.ceil(len(tune.cases) / settings.batch_size) if tune is not None else 0
+    return Cost(min(steps[1:]), tune_batches * min(forwards[settings.accumulate :]), peak_memory())
 
 
 def _now() -> float:
-    """Seconds of a clock, with the GPU's work done."""
+    """The time in seconds, once the GPU has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -113,7 +113,7 @@ def _loss(model: nn.Module, collator: Collator, batch: Batch, precision: str) ->
 
 
 def peak_memory() -> int:
-    """Bytes at the peak so far: of the GPU where there is one, else resident in this process."""
+    """Peak memory so far, in bytes: on the GPU if there is one, else resident in this process."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024

@@ -30,10 +30,10 @@ def train(
 ) -> Path:
     """Train and write ``out/adapter`` (PEFT files and card), checkpoints, the loss curve and the recipe as used.
 
-    Returns the adapter folder. Under `accelerate launch` only the first process writes. Raises `RecipeError` where
-    `out` holds another run, or nothing to resume, and with `check` `DataError` where the data have an error.
+    Returns the adapter folder. Under `accelerate launch` only the first process writes. Raises `RecipeError` if `out`
+    holds another run, or nothing to resume, and, with `check`, `DataError` if the data have errors.
     """
-    process, run = PartialState(cpu=not torch.cuda.is_available()), Run(out)  # as the trainer sets it up
+    process, run = PartialState(cpu=not torch.cuda.is_available()), Run(out)  # as the trainer will set it
     console = console or Console(stderr=True)
     if not process.is_main_process:
         console.quiet = True
@@ -43,8 +43,8 @@ def train(
         if process.is_main_process:
             run.check_data(prepared.dataset.contents)
         announce(recipe, prepared, console)
-        settled = _plan(recipe, prepared, run, resume, console)
-    folder, seen, history = _trained(recipe, prepared, settled, run, resume, console)
+        schedule = _plan(recipe, prepared, run, resume, console)
+    folder, seen, history = _run_trainer(recipe, prepared, schedule, run, resume, console)
     process.wait_for_everyone()
     if not process.is_main_process:
         return folder
@@ -55,15 +55,15 @@ def train(
     card.model_copy(update={"training": {**card.training, **asdict(proof)}}).write(folder)
     (folder / "README.md").write_text(_readme(recipe, card), encoding="utf-8")
     console.print(
-        f"adapter {folder}: {settled.steps} steps in {history['seconds']:.0f} s, {proof.tensors_moved} tensors trained"
+        f"adapter {folder}: {schedule.steps} steps in {history['seconds']:.0f} s, {proof.tensors_moved} tensors trained"
     )
     return folder
 
 
-def _trained(
-    recipe: Recipe, prepared: Prepared, settled: Plan, run: Run, resume: bool, console: Console
+def _run_trainer(
+    recipe: Recipe, prepared: Prepared, schedule: Plan, run: Run, resume: bool, console: Console
 ) -> tuple[Path, Witness, dict[str, Any]]:
-    """Run the trainer and save; nothing of what it returns holds the model."""
+    """Run the trainer and save the result; nothing that is returned refers to the model."""
     attached = prepared.attached
     before, frozen = trained_state(attached.model), checksum(attached.model)
     clock = KeepTime()
@@ -74,14 +74,14 @@ def _trained(
         prepared.tune,
         recipe.training,
         prepared.rates,
-        settled,
+        schedule,
         out=run.checkpoints,
         workers=workers(recipe.training, prepared.dataset),
         callbacks=[ShowProgress(console), clock],
     )
     running.train(resume_from_checkpoint=resume and run.has_checkpoint)
     seconds = clock.seconds
-    running.accelerator.unwrap_model(attached.model, keep_fp32_wrapper=False)  # sheds the autocast of training
+    running.accelerator.unwrap_model(attached.model, keep_fp32_wrapper=False)  # removes the autocast wrapper
     folder = run.adapter
     if running.is_world_process_zero():
         draw_losses(running.state.log_history, run.losses)
@@ -93,19 +93,19 @@ def _trained(
 
 
 def _plan(recipe: Recipe, prepared: Prepared, run: Run, resume: bool, console: Console) -> Plan:
-    """The plan, settled once by the first process: a resumed run goes by the first one's."""
+    """The plan, which the first process makes and stores; a resumed run keeps the stored one."""
     file, process = run.plan, PartialState()
     if process.is_main_process and not (resume and file.exists()):
         cost = measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
-        settled = plan(recipe.training, len(prepared.train.cases), cost)
-        console.print(str(settled))
-        file.write_text(json.dumps(asdict(settled)), encoding="utf-8")
+        schedule = plan(recipe.training, len(prepared.train.cases), cost)
+        console.print(str(schedule))
+        file.write_text(json.dumps(asdict(schedule)), encoding="utf-8")
     process.wait_for_everyone()
     return Plan(**json.loads(file.read_text(encoding="utf-8")))
 
 
 def _history(state: Any, seconds: float) -> dict[str, Any]:
-    """What the card keeps of the run."""
+    """The training record for the card."""
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     tune = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
     return {
@@ -147,7 +147,7 @@ def _card(recipe: Recipe, prepared: Prepared, folder: Path, history: dict[str, A
 
 
 def _inputs(prepared: Prepared) -> tuple[Any, ...]:
-    """What the training rows show: photos, texts, or both."""
+    """The inputs that the training rows contain: photos, texts, or both."""
     examples = [case.example for case in prepared.train.cases]
     photo = any(example.images for example in examples)
     text = any(turn.text for example in examples for turn in example.turns)
@@ -160,13 +160,13 @@ def _readme(recipe: Recipe, card: Card) -> str:
         ("a fine-tuned model", "transformers") if card.weights else (f"an adapter for `{recipe.base}`", "peft")
     )
     grammar = (
-        "\nIt learned only what the form leaves open, so decode it with the form's grammar, as vlm_ft and any server "
-        "that accepts a JSON schema do; without it, the names of fields are not reliable.\n"
+        "\nIt was trained only on what the form leaves open, so decode it with the form's grammar, as vlm_ft and any "
+        "server that accepts a JSON schema do; without the grammar, field names are not reliable.\n"
         if card.loss_on == "decisions"
         else ""
     )
     return (
         f"---\nbase_model: {recipe.base}\nlibrary_name: {library}\ntags: [vlm-ft, {form.task}]\n---\n\n"
-        f"# {recipe.name}\n\n{form.title}: {kind}, trained with vlm_ft. `card.json` holds the form that it answers, "
-        f"its data and its figures.\n{grammar}\nThe prompt:\n\n```\n{form.prompt}\n```\n"
+        f"# {recipe.name}\n\n{form.title}: {kind}, trained with vlm_ft. `card.json` contains the form that it answers, "
+        f"its data and its results.\n{grammar}\nThe prompt:\n\n```\n{form.prompt}\n```\n"
     )

@@ -22,7 +22,7 @@ SHOWN_SET_ASIDE = 10
 
 
 def dry_run(recipe: Recipe, console: Console) -> None:
-    """Show what a run would be, from real rows and real steps; nothing is trained or written."""
+    """Show what a run would do and cost, from real rows and timed steps; nothing is trained or written."""
     prepared = prepare(recipe)
     announce(recipe, prepared, console)
     for index in range(min(SHOWN_ROWS, len(prepared.train.cases))):
@@ -33,12 +33,12 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     lengths, limit = prepared.lengths, prepared.base.reader.max_length
     console.print(
         f"tokens: longest row {lengths.longest} of {limit}, mean {lengths.total / lengths.rows:.0f}, "
-        f"at most {lengths.most_image_tokens} of images"
+        f"at most {lengths.most_image_tokens} image tokens"
     )
     cost = measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
-    where = "on the GPU" if torch.cuda.is_available() else "resident"
-    settled: Plan = plan(recipe.training, len(prepared.train.cases), cost)
-    console.print(f"{settled}; {cost.peak_bytes / GIB:.2f} GiB {where} at the peak")
+    memory = "GPU" if torch.cuda.is_available() else "resident"
+    schedule: Plan = plan(recipe.training, len(prepared.train.cases), cost)
+    console.print(f"{schedule}; peak {memory} memory {cost.peak_bytes / GIB:.2f} GiB")
     console.print(memory_table(recipe, prepared))
 
 
@@ -64,13 +64,13 @@ def _notes(recipe: Recipe, prepared: Prepared) -> list[str]:
     reader = prepared.base.reader
     if recipe.pixels and reader.family.pixel_limits == "fixed":
         notes.append(
-            f"pixels: this base sees every photo as {reader.most_pixels} pixels, so the setting changes nothing"
+            f"pixels: this base scales every photo to {reader.most_pixels} pixels, so the setting has no effect"
         )
     return notes
 
 
 def render(pieces: Sequence[tuple[str, bool]]) -> Text:
-    """A row's tokens as text; what is supervised stands out."""
+    """A row's tokens as text, with the supervised ones highlighted."""
     text = Text()
     for piece, supervised in pieces:
         text.append(f"⟦{piece}⟧" if supervised else piece, style="bold green" if supervised else "dim")
@@ -78,22 +78,22 @@ def render(pieces: Sequence[tuple[str, bool]]) -> Text:
 
 
 def size_table(prepared: Prepared) -> Table:
-    """Parameters by part, how many of them train, and how fast."""
+    """The parameters of each part, how many of them are trained, and at which learning rate."""
     table = Table("part", "trained", "learning rate", "parameters", "trainable", "share")
     for row in part_sizes(prepared.attached.model, prepared.base.family):
-        word = prepared.attached.words.get(row.part, "")  # type: ignore[call-overload]
-        rate = f"{prepared.rates[row.part]:g}" if word not in ("", "frozen") else ""
+        tuning = prepared.attached.words.get(row.part, "")  # type: ignore[call-overload]
+        rate = f"{prepared.rates[row.part]:g}" if tuning not in ("", "frozen") else ""
         share = f"{row.trainable / row.total:.2%}" if row.total else "-"
-        table.add_row(row.part, word, rate, f"{row.total:,}", f"{row.trainable:,}", share)
+        table.add_row(row.part, tuning, rate, f"{row.total:,}", f"{row.trainable:,}", share)
     return table
 
 
 def memory_table(recipe: Recipe, prepared: Prepared) -> Any:
-    """An estimate of what the same recipe needs with a base of the Hub; nothing is downloaded."""
+    """The estimated GPU memory of the same recipe with other bases from the Hub; nothing is downloaded."""
     lengths = prepared.lengths
     row = LongestRow(lengths.most_text_tokens, lengths.most_images, lengths.most_pixels)
-    table = Table("one line away: base:", "tokens", "bf16", "quantize: nf4")
+    table = Table("with another base:", "tokens", "bf16", "quantize: nf4")
     for need in needs(recipe.adapter, row, recipe.training.batch_size):
         table.add_row(need.base, str(need.tokens), f"{need.bf16 / GIB:.0f} GiB", f"{need.nf4 / GIB:.0f} GiB")
-    table.caption = f"estimated for a GPU, {recipe.training.batch_size} rows at a time"
+    table.caption = f"estimated GPU memory at batch size {recipe.training.batch_size}"
     return table

@@ -1,4 +1,4 @@
-"""A recipe's training as a transformers `Trainer`: the loop, the checkpoints and the schedule are the library's."""
+"""Train with the `Trainer` of transformers, which provides the loop, the checkpoints and the schedule."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from vlm_ft.training.plan import Plan
 
 
 class MethodTrainer(Trainer):  # type: ignore[misc]
-    """The library's trainer under a method's loss."""
+    """A `Trainer` with a method's loss."""
 
     def __init__(self, method: Method, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.method = method
-        self.model_accepts_loss_kwargs = True  # else some families' steps are means of their parts' means
+        self.model_accepts_loss_kwargs = True  # else some families average per batch, not per token
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """The mean over the supervised tokens of all rows of a step, whatever their parts and processes."""
+        """The mean over all supervised tokens of a step, across accumulated batches and processes."""
         loss = self.method.loss(model, inputs, num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # their gradients are averaged
+            loss = loss * self.accelerator.num_processes  # gradients are averaged over processes
         return loss
 
     def prediction_step(
@@ -60,7 +60,7 @@ def trainer(
     """The trainer of one run; the collators make the tensors. `rates`: the learning rate of each part."""
     stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience and tune is not None else []
     groups = parameter_groups(attached, rates, settings.weight_decay)
-    made = MethodTrainer(
+    new_trainer = MethodTrainer(
         method,
         model=attached.model,
         args=_arguments(settings, plan, out, watched=tune is not None, workers=workers),
@@ -70,12 +70,12 @@ def trainer(
         optimizers=(torch.optim.AdamW(groups), None),
         callbacks=[*callbacks, *stopping, FollowEpoch(train)],
     )
-    made.remove_callback(PrinterCallback)
-    return made
+    new_trainer.remove_callback(PrinterCallback)
+    return new_trainer
 
 
 def uses_bf16(precision: str) -> bool:
-    """Whether to train under bf16 autocast: asked for, or "auto" where the hardware multiplies in it."""
+    """Whether to train under bf16 autocast: if set to "bf16", or to "auto" on hardware that multiplies in bf16."""
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
@@ -85,7 +85,7 @@ def uses_bf16(precision: str) -> bool:
 
 
 def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, workers: int) -> TrainingArguments:
-    """`watched`: there is a `tune`, by whose loss the best checkpoint is kept."""
+    """`watched`: there is a `tune` role, whose loss selects the best checkpoint."""
     return TrainingArguments(
         output_dir=str(out),
         max_steps=plan.steps,
@@ -118,18 +118,18 @@ def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, work
 
 
 class Collators:
-    """One collator for a trainer: training rows to one, tuning rows to the other."""
+    """Passes training rows to one collator and tuning rows to the other, since a trainer takes only one."""
 
     def __init__(self, train: Collator, tune: Collator) -> None:
         self.by_role = {True: train, False: tune}
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
-        """A batch holds rows of one role."""
+        """Collate a batch, whose rows all have the same role."""
         return self.by_role[features[0]["training"]](features)
 
 
 class Indices(Dataset[dict[str, Any]]):
-    """The places of the cases; the collator looks them up."""
+    """A data set of case indices; the collator looks up the cases."""
 
     def __init__(self, count: int, *, training: bool = True) -> None:
         self.count, self.training = count, training
@@ -142,11 +142,11 @@ class Indices(Dataset[dict[str, Any]]):
 
 
 class FollowEpoch(TrainerCallback):  # type: ignore[misc]
-    """Sets the epoch that the collator draws for."""
+    """Sets the collator's epoch, on which its augmentation depends."""
 
     def __init__(self, collator: Collator) -> None:
         self.collator = collator
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Before the epoch's first batch is made; a resumed run enters in the midst of one, at 2.6 say."""
-        self.collator.epoch = int((state.epoch or 0) + 1e-6)  # a sum of steps that should be whole may fall short
+        """Called before an epoch's first batch; a resumed run may start within an epoch, such as at 2.6."""
+        self.collator.epoch = int((state.epoch or 0) + 1e-6)  # rounding can leave a whole epoch slightly short

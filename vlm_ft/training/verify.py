@@ -1,4 +1,4 @@
-"""After training: did the trained part move, did the rest stay, does what was saved do what was trained?"""
+"""Check a finished training: trained weights moved, frozen ones did not, and the saved files reproduce the model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from vlm_ft.errors import AdapterError
 
 SAMPLED = 4096  # values of each frozen tensor that go into the checksum
 TOLERANCES = {torch.float32: 1e-3}
-"""Of a logit, relative to the largest: two runs of the same arithmetic on other memory layouts."""
+"""The largest difference of a logit, relative to the largest logit, between runs with different memory layouts."""
 COARSE = 3e-2
-"""The same where weights have 16 bits or fewer: 2**-8 at each of some dozen roundings in a row."""
+"""The same for weights of 16 bits or fewer: 2**-8 at each of about a dozen successive roundings."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What the card keeps: tensors that moved, of how many; logits changed and reproduced, at most by so much."""
+    """The record for the card: how many of the trained tensors moved, and the largest differences of a logit.
+
+    `probe_change`: between the saved adapter and the bare base; `reload_difference`: between it and the trained model.
+    """
 
     tensors_moved: int
     tensors: int
@@ -48,7 +51,7 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Witness:
-    """What is known of the trained model once it is gone: its probe's logits, tensors that moved, and of how many."""
+    """What is kept of the trained model once it is freed: the probe's logits, and how many of the tensors moved."""
 
     logits: Tensor
     moved: int
@@ -63,23 +66,23 @@ def witness(
     before: dict[str, Tensor],
     frozen: Tensor,
 ) -> Witness:
-    """Check that what was trained moved and the rest did not; the probe's logits are of its last prompt token.
+    """Check that trained tensors moved and frozen ones did not, and compute the logits after the probe's prompt.
 
-    Raises `AdapterError` where no trained tensor moved, or a frozen one did.
+    Raises `AdapterError` if no trained tensor moved, or a frozen one did.
     """
     now = dict(model.named_parameters())
     moved_count = sum(not torch.equal(value, now[name]) for name, value in before.items())
     if moved_count == 0:
         raise AdapterError(folder, f"training moved none of {len(before)} tensors", "check adapter and learning_rate")
     if not torch.equal(checksum(model), frozen):
-        raise AdapterError(folder, "frozen weights changed in training", "do not use it, and report this")
+        raise AdapterError(folder, "frozen weights changed during training", "do not use it, and report this")
     return Witness(probe_logits(model, conversation, probe), moved_count, len(before))
 
 
 def verify(seen: Witness, folder: Path, conversation: Conversation, probe: Row, base: Base) -> Proof:
-    """Compare the trained model with what was saved, loaded onto a base fresh from disk.
+    """Compare the trained model with the saved one, loaded onto a fresh copy of the base.
 
-    Raises `AdapterError` where the saved adapter changes nothing, or answers otherwise than the trained model.
+    Raises `AdapterError` if the saved adapter changes nothing, or its logits differ from those of the trained model.
     """
     bare = probe_logits(base.model, conversation, probe)
     reloaded = probe_logits(saved(base, folder), conversation, probe)
@@ -93,7 +96,7 @@ def verify(seen: Witness, folder: Path, conversation: Conversation, probe: Row, 
 
 
 def saved(base: Base, folder: Path) -> nn.Module:
-    """What the folder holds: the base under its adapter, or a model of its own."""
+    """The model saved in the folder: the base with the adapter, or a whole model."""
     if not (folder / "adapter_config.json").is_file():
         return type(base.model).from_pretrained(folder, dtype=base.model.dtype).to(base.device)  # type: ignore[no-any-return]
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The methods of training, by the name that a recipe gives."""
+"""The training methods, by name."""
 
 from vlm_ft.training.methods.method import Method
 from vlm_ft.training.methods.sft import SFT

@@ -22,10 +22,10 @@ Images = Sequence[Picture | Image]
 class Method:
     """One way of training.
 
-    `rows(form, case, images, values)` are the rows of one case, with its images and values as augmentation left
-    them; a method that compares replies returns several. `loss(model, batch, count)` is in nats, summed over the
-    batch and divided by `count`, by default the batch's own number of supervised tokens. `require(cases)` raises
-    `DataError` where the training cases lack what the method learns from.
+    `rows(form, case, images, values)` returns the rows of one case, from its images and values after augmentation; a
+    method that compares replies returns several. `loss(model, batch, count)` is in nats, summed over the batch and
+    divided by `count`, by default the number of supervised tokens in the batch. `require(cases)` raises `DataError`
+    if the training cases lack what the method learns from.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: how surprising the right tokens are among those that could be written."""
+"""Supervised fine-tuning: the cross-entropy of the answer's tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vlm_ft.training.methods.method import Images, Method
 
 
 def _rows(form: Form, case: Case, images: Images, values: Values) -> Sequence[Row]:
-    """One row: the prompt of the observed fields, and their answer."""
+    """One row: a prompt that asks for the observed fields, and their answer."""
     asked = form.narrow(values)
     return (Row(asked, case.example.turns, tuple(images), asked.target(values)),)
 
@@ -28,10 +28,10 @@ def _rows(form: Form, case: Case, images: Images, values: Values) -> Sequence[Ro
 def answer_loss(model: Any, batch: Batch, count: Tensor | int | None = None) -> Tensor:
     """The cross-entropy of the supervised tokens, in nats, summed and divided by `count`, by default their number.
 
-    Where the batch has choices, the probability is shared among them alone: constrained decoding picks from these,
-    and nothing is spent on pushing down what the grammar forbids anyway. A target may be shared between two tokens.
-    The head runs only at positions that some row of the batch supervises; what the rows' prompts share is computed
-    once, where the family allows.
+    If the batch has choices, the softmax runs over these alone: constrained decoding picks from them, and no capacity
+    is spent on suppressing tokens that the grammar forbids anyway. A target may be shared between two tokens. The head
+    runs only at positions that some row of the batch supervises. A prefix that all prompts share is computed once if
+    the family supports it.
     """
     inputs = {key: value for key, value in batch.items() if key not in SUPERVISION}
     targets = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # the token after each position
