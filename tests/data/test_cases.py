@@ -52,7 +52,7 @@ def test_an_empty_cell_is_unobserved(tmp_path: Path) -> None:
     rows = [f"Text {index}.\taudit\t{'low' if index % 2 else ''}\t{'yes' if index % 3 else ''}" for index in range(40)]
     dataset = load(legal(table(tmp_path / "set", rows)))
     assert dataset.form.names == ("clause_type", "present", "risk")
-    assert "risk: 20 of 40 examples lack it, so their prompts do not ask it" in dataset.notes
+    assert "risk: 20 of 40 examples lack it, so their prompts do not ask for it" in dataset.notes
     for case in dataset.cases["train"]:
         number = int(case.example.text.removeprefix("Text ").rstrip("."))
         assert ("risk" in case.values) == bool(number % 2)

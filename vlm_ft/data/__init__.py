@@ -1,1 +1,1 @@
-"""From a recipe's sources to examples with answers and roles."""
+"""Read a recipe's sources into examples with answers and roles."""

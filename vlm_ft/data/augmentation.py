@@ -1,4 +1,4 @@
-"""Whether labels stay true under a preset of augmentation: what is called left must not be mirrored."""
+"""Check that labels stay true under augmentation: a photo whose label says left must not be mirrored."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Labelled = tuple[str, Iterable[str]]
 
 
 def check_augmentation(preset: str, form: Form, cases: Sequence[tuple[Example, Values]]) -> None:
-    """Refuse a preset whose flips or turns would make a label of the form, or a text of these cases, untrue.
+    """Reject a preset whose flips or rotations would make a label of the form, or a text of these cases, untrue.
 
-    Examples without an image are not augmented, and not checked. Raises `DataError` for an unknown
-    preset, and for one that breaks a label, with the presets that do not.
+    Examples without an image are not augmented, so they are not checked. Raises `DataError` for an unknown preset, and
+    for one that breaks a label; the message lists the presets that do not.
     """
     if not steps_of(preset):
         return
@@ -35,7 +35,7 @@ def check_augmentation(preset: str, form: Form, cases: Sequence[tuple[Example, V
         safe = ", ".join(safe_presets(labels))
         raise DataError(
             "augment",
-            f"{preset} flips or turns images, but {place} says {shown!r}, and {word!r} would no longer be true",
+            f"{preset} flips or rotates images, but {place} says {shown!r}, and {word!r} would no longer be true",
             f"use one of {safe}",
         )
 
@@ -49,7 +49,7 @@ def _options(fields: Iterable[FieldSpec], inside: str = "") -> Iterator[Labelled
 
 
 def _texts(form: Form, cases: Sequence[tuple[Example, Values]]) -> Iterator[Labelled]:
-    """What is said of the images in free words: by the user, and in the answer."""
+    """The free texts about the images: the user's turns and the answers."""
     free = [field.name for field in form.fields if isinstance(field.kind, Text)]
     for example, values in cases:
         yield f"{example.source or example.id}: its text", [turn.text for turn in example.turns]

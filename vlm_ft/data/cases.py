@@ -34,7 +34,7 @@ LEARNED: tuple[Role, ...] = ("train", "tune")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that people liked or disliked, in all the fields that the label states; see `narrowed`."""
+    """An answer that people liked or disliked, with all fields that the label states; see `narrowed`."""
 
     values: Values
     liked: bool
@@ -44,7 +44,7 @@ class Reply:
 class Case:
     """An example, and the values that its label states (an absent field is unobserved).
 
-    `replies` are answers to the same prompt that people judged: a pair's chosen and rejected one, or any number.
+    `replies` are answers to the same prompt that people judged: a chosen and a rejected one, or any number of them.
     """
 
     example: Example
@@ -53,7 +53,7 @@ class Case:
 
     @classmethod
     def of(cls, task: Task, example: Example) -> Case:
-        """What the task reads in the example's label."""
+        """The case of an example, with the values that the task reads from its label."""
         label = example.label
         replies = tuple(
             Reply(task.values(replace(label, columns={**label.columns, CHOSEN: text})), liked)
@@ -69,7 +69,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A recipe's data: the form that they fill, the cases by role, and what was set aside."""
+    """A recipe's data: the form that the labels fill, the cases by role, and what was set aside."""
 
     form: Form
     cases: dict[Role, tuple[Case, ...]]
@@ -84,9 +84,9 @@ class Dataset:
 
     @cached_property
     def contents(self) -> dict[str, str]:
-        """Example id -> a hash of what it is, of all roles, as the files are when this is first read.
+        """Example id -> a hash of its content, for all roles, computed from the files on first access.
 
-        A run keeps it, and compares it when it resumes.
+        A run stores these hashes and compares them when it resumes.
         """
         return contents(
             (case.example, [case.values, *map(asdict, case.replies)]) for cases in self.cases.values() for case in cases
@@ -101,7 +101,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An example of a source: `whole` as it is tested; where photos are tiled, it is learned in `parts`."""
+    """An example of a source: tests use `whole`; training uses `parts` if photos are tiled."""
 
     source: str
     whole: Case
@@ -109,15 +109,15 @@ class Labelled:
 
     @property
     def learned(self) -> tuple[Case, ...]:
-        """What `train` and `tune` see."""
+        """The cases that `train` and `tune` use."""
         return (self.whole,) if self.parts is None else self.parts
 
 
 def labelled(task: Task, data: Sequence[Source], tiling: Tiling | None, seed: int) -> Iterator[Labelled | SetAside]:
     """Every example of every source with the values that its label states, one at a time.
 
-    With `tiling` only examples of one photo with boxes are usable, and only its boxes count: what else a label says
-    of the whole photo need not be true of a tile. Of a photo its header alone is read.
+    With `tiling`, only examples of one photo with boxes are usable, and only their boxes are kept: other labels of the
+    whole photo need not be true of a tile. Only the headers of photos are read.
     """
     for number, source in enumerate(data):
         name = f"data.{number} ({source.path.name})" if len(data) > 1 else ""
@@ -138,10 +138,10 @@ def _labelled(task: Task, name: str, example: Example, tiling: Tiling | None, se
 
 
 def form_of(recipe: Recipe, task: Task, examples: Iterable[Labelled]) -> tuple[Form, tuple[str, ...]]:
-    """The form that a recipe's data fill, and notes on fields that not all of them state.
+    """The form that a recipe's data fill, and notes on fields that too few labels state.
 
-    Training and the checks of the data both ask here. Raises `FormError` where there is no such form, and `DataError`
-    where photos are tiled and nothing with boxes is asked.
+    Training and the data checks share this function. Raises `FormError` if the data fill no form, and `DataError` if
+    photos are tiled but no asked field has boxes.
     """
     observation = Observation(task)
     for entry in examples:
@@ -154,10 +154,10 @@ def form_of(recipe: Recipe, task: Task, examples: Iterable[Labelled]) -> tuple[F
 
 
 def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
-    """Read, map, narrow and share out a recipe's data.
+    """Read a recipe's data, map the labels, reduce them to the form, and assign the roles.
 
-    Raises `DataError` where a source cannot be read, a label does not fit the form, `train` stays empty, or the
-    recipe's augmentation would make a label untrue.
+    Raises `DataError` if a source cannot be read, a label does not fit the form, `train` is empty, or the recipe's
+    augmentation would make a label untrue.
     """
     task = task_of(recipe.task, recipe.task_file)
     items = list(labelled(task, recipe.data, recipe.tiling, recipe.splits.seed))
@@ -173,14 +173,14 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
         cases=cases,
         set_aside=tuple(item for item in items if isinstance(item, SetAside)),
         synthetic=any(is_synthetic(source.path) for source in recipe.data),
-        notes=(*unstated, *notes, *unmet(recipe.splits, examples), *_idle(recipe, examples)),
+        notes=(*unstated, *notes, *unmet(recipe.splits, examples), *_idle_settings(recipe, examples)),
     )
 
 
 def _by_role(
     entries: Sequence[Labelled], form: Form, splits: Splits, splits_file: Path | None
 ) -> dict[Role, tuple[Case, ...]]:
-    """`train`, or the nested subset of it that is asked for, and `tune` in parts; the other roles whole."""
+    """The cases of each role: `train` (or a nested subset of it) and `tune` in parts, the other roles whole."""
     strata = [stratum_of(entry.whole.values, form) for entry in entries]
     roles = assign([entry.whole.example for entry in entries], strata, splits, splits_file)
     train = [index for index, role in enumerate(roles) if role == "train"]
@@ -205,17 +205,17 @@ def _require_cases(name: str, splits: Splits, cases: dict[Role, tuple[Case, ...]
         raise DataError(f"recipe {name}", f"fold {splits.fold} of {splits.folds} is empty", "use fewer folds")
 
 
-def _idle(recipe: Recipe, examples: Sequence[Example]) -> Iterator[str]:
-    """A line for each setting about photos in a recipe whose examples have none."""
+def _idle_settings(recipe: Recipe, examples: Sequence[Example]) -> Iterator[str]:
+    """A note on each photo setting of a recipe whose examples have no photos."""
     if any(example.images for example in examples):
         return
     for name in ("augment", "pixels", "image_tokens"):
         if getattr(recipe, name) != Recipe.model_fields[name].default:
-            yield f"{name}: no example has a photo, so it changes nothing; leave it out"
+            yield f"{name}: no example has a photo, so the setting has no effect; leave it out"
 
 
 def _distinct(entries: list[Labelled]) -> list[Labelled]:
-    """The same entries. Raises `DataError` where two sources share an id; within one they are unique."""
+    """Return the entries. Raises `DataError` if two sources share an id; within one source, ids are unique."""
     seen: dict[str, str] = {}
     for example in (entry.whole.example for entry in entries):
         if example.id in seen:
@@ -226,7 +226,7 @@ def _distinct(entries: list[Labelled]) -> list[Labelled]:
 
 
 def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], list[str]]:
-    """The examples with what the form asks, checked, and notes on what is left out."""
+    """The examples with only the form's fields, checked, and notes on what is left out."""
     long, kept, empty, full, lacking = lengthened(form), list[Labelled](), 0, Counter[str](), Counter[str]()
     for entry in entries:
         whole = _fitted(entry.whole, form if entry.parts is None else long)
@@ -241,18 +241,18 @@ def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], 
     notes = [f"{empty} examples state none of the asked fields and are left out"] if empty else []
     total = sum(len(entry.learned) for entry in kept)
     notes += [
-        f"{name}: {count} of {total} examples lack it, so their prompts do not ask it"
+        f"{name}: {count} of {total} examples lack it, so their prompts do not ask for it"
         for name, count in lacking.items()
     ]
     notes += [
-        f"{count} examples fill {name!r} to its limit; of longer lists the largest items are kept"
+        f"{count} examples fill {name!r} to its limit; only the largest items of longer lists are kept"
         for name, count in full.items()
     ]
     return kept, notes
 
 
 def _fitted(case: Case, form: Form) -> Case | None:
-    """The case with the values that the form asks, None where it states none of them."""
+    """The case with only the values of the form's fields; None if it states none of them."""
     try:
         values = narrowed(case.values, form)
     except FormError as error:
@@ -265,21 +265,21 @@ def _is_full(kind: Kind, value: Any) -> bool:
 
 
 def narrowed(values: Values, form: Form) -> Values:
-    """The values that the form asks, checked; {} where there are none. Raises `FormError` where one does not fit."""
+    """The values of the form's fields, checked; {} if there are none. Raises `FormError` if one does not fit."""
     values = {name: values[name] for name in form.names if name in values}
     for name, value in values.items():
         kind = form.field(name).kind
         if isinstance(kind, Items) and isinstance(value, list):
-            wanted = [part.name for part in kind.fields]
+            keys = [part.name for part in kind.fields]
             values[name] = [
-                {key: row[key] for key in wanted if key in row} if isinstance(row, dict) else row for row in value
+                {key: row[key] for key in keys if key in row} if isinstance(row, dict) else row for row in value
             ]
     asked = form.narrow(values)
     return asked.parse(asked.target(values)) if values else {}
 
 
 def stratum_of(values: Values, form: Form) -> str:
-    """The stratum of an answer: its first choice, else its first flag, else the names of the first item of a list."""
+    """The stratum of an answer: its first choice, else its first flag, else the choices in a list's first item."""
     for field in form.fields:
         if isinstance(field.kind, Choice) and field.name in values:
             return str(values[field.name])

@@ -1,4 +1,4 @@
-"""What each example is, as a short hash, so that a run that resumes can say what has changed since."""
+"""A short hash of each example's content, so that a resumed run can report what has changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = 3  # ids in a message
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Ids of the examples that differ from an earlier reading of the data; false where none does."""
+    """Ids of the examples that differ from an earlier reading of the data; false if none does."""
 
     changed: tuple[str, ...]
     added: tuple[str, ...]
@@ -38,14 +38,14 @@ class Changes:
     def __str__(self) -> str:
         """For a message: "2 changed (a, b), 9 removed (c, d, e ...)"."""
         kinds = {"changed": self.changed, "added": self.added, "removed": self.removed}
-        return ", ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names)
+        return ", ".join(f"{len(names)} {kind} ({_first_ids(names)})" for kind, names in kinds.items() if names)
 
 
 def contents(cases: Iterable[tuple[Example, Any]]) -> dict[str, str]:
-    """Example id -> a hash of its turns, its answers (as JSON) and its pictures, wherever their files lie.
+    """Example id -> a hash of its turns, its answers (as JSON) and its pictures, independent of where files are stored.
 
-    Of a photo the size of its file and three samples of its bytes are hashed, so that thousands of large photos take
-    seconds. A photo that cannot be read has a hash of its own.
+    Only the size of a photo's file and three samples of its bytes are hashed, so that thousands of large photos take
+    seconds. All photos that cannot be read have the same hash.
     """
     files: dict[Path, str] = {}
     hashes = {}
@@ -55,10 +55,10 @@ def contents(cases: Iterable[tuple[Example, Any]]) -> dict[str, str]:
             path = path_of(picture)
             if path not in files:
                 files[path] = _sampled(path)
-            seen = (picture.frame, picture.window, picture.crop) if isinstance(picture, View) else ()
-            pictures.append([files[path], *seen])
-        said = json.dumps([[(turn.role, turn.text) for turn in example.turns], answers, pictures])
-        hashes[example.id] = hashlib.sha256(said.encode()).hexdigest()[:16]
+            view = (picture.frame, picture.window, picture.crop) if isinstance(picture, View) else ()
+            pictures.append([files[path], *view])
+        content = json.dumps([[(turn.role, turn.text) for turn in example.turns], answers, pictures])
+        hashes[example.id] = hashlib.sha256(content.encode()).hexdigest()[:16]
     return hashes
 
 
@@ -75,5 +75,5 @@ def _sampled(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _some(names: tuple[str, ...]) -> str:
+def _first_ids(names: tuple[str, ...]) -> str:
     return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")

@@ -13,9 +13,10 @@ from vlm_ft.errors import DataError
 def chatbot_rows(
     manuals: Path, out: Path, server: str | None, model: str, key_env: str | None, passage: int, answer: int
 ) -> Iterator[str]:
-    """Write the rows and yield lines that report on them. `passage` and `answer` are the most characters of each.
+    """Write the rows, and yield lines that report on them.
 
-    Raises `DataError` for a server without a model, and for manuals without a usable row.
+    `passage` and `answer` are the most characters of a passage and of an answer. Raises `DataError` for a server
+    without a model, and for manuals that yield no usable row.
     """
     asked = None
     if server is None and model:
@@ -24,7 +25,7 @@ def chatbot_rows(
         raise DataError(f"key in {key_env}", "needs a server", "add --server, or leave out --key-env")
     if server is not None:
         if not model:
-            raise DataError(f"server {server}", "no model named", "add --model")
+            raise DataError(f"server {server}", "no model is named", "add --model")
         kept = out.with_name(out.name + ".replies")
         asked = Server(server, model, os.environ.get(key_env or "OPENAI_API_KEY", ""), kept=kept)
     built = write_messages(manuals, out, server=asked, longest_passage=passage, longest_answer=answer)

@@ -22,8 +22,8 @@ MAX_CAPTION = 110  # characters of a caption's line
 def preview(recipe: Recipe, out: Path, count: int = 8, draws: int = 3, seed: int = 0) -> int:
     """Write a contact sheet of `count` training examples to an image file; returns how many it shows.
 
-    The examples are taken in turn from each class. Boxes are those of the labels, asked for or not. Raises
-    `DataError` where the training examples have no images, and where `out` has no suffix of an image.
+    The examples are taken in turn from each class. All labelled boxes are drawn, even if the recipe does not ask for
+    them. Raises `DataError` if no training example has an image, and if `out` does not have an image suffix.
     """
     from PIL import Image
 
@@ -40,12 +40,12 @@ def preview(recipe: Recipe, out: Path, count: int = 8, draws: int = 3, seed: int
         try:
             contact_sheet(shown, recipe.augment, draws, seed).save(part, Image.EXTENSION[out.suffix.lower()])
         except (KeyError, ValueError) as error:
-            raise DataError(out, f"such an image cannot be written ({error})", "write to a .png") from error
+            raise DataError(out, f"this kind of image cannot be written ({error})", "write to a .png") from error
     return len(shown)
 
 
 def _in_turn(cases: Sequence[Case], form: Form, count: int, seed: int) -> list[Case]:
-    """Cases spread over the strata and, by the seed, over the set."""
+    """Cases taken in turn from each stratum, evenly spaced; the seed shifts where each stratum starts."""
     strata: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         strata[stratum_of(case.values, form)].append(case)
@@ -69,8 +69,8 @@ def _shown(case: Case) -> Shown:
 
 
 def _plain(value: Any) -> str:
-    """A value in a few words; of a list everything but the boxes, which are drawn."""
+    """A value in a few words, without the boxes of lists, which are drawn."""
     if isinstance(value, list):
-        said = [", ".join(str(part) for name, part in row.items() if not isinstance(part, list)) for row in value]
-        return " + ".join(said) or "none"
+        items = [", ".join(str(part) for name, part in row.items() if not isinstance(part, list)) for row in value]
+        return " + ".join(items) or "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""Roles by group: seeded, stratified, and kept in a file that is only appended to."""
+"""Assign roles by group: seeded, stratified, and stored in a file that is only appended to."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ CREATE TABLE roles (name TEXT PRIMARY KEY, role TEXT, kept INTEGER);
 
 
 def assign(examples: Sequence[Example], strata: Sequence[str], splits: Splits, file: Path | None = None) -> list[Role]:
-    """The role of each example; examples of one group share it, and a stratum is shared out evenly.
+    """The role of each example; examples of one group share it, and every stratum is split by the same shares.
 
-    `file` keeps group -> role: its groups keep their roles, and new groups are appended. Raises `DataError` where the
-    file cannot be read, or where a data set's own lists put a group into two roles.
+    `file` stores group -> role: known groups keep their roles, and new groups are appended. Raises `DataError` if the
+    file cannot be read, or if the data set's own lists put a group into two roles.
     """
     roster = Roster(splits, sqlite3.connect(":memory:"))
     for example, stratum in zip(examples, strata, strict=True):
@@ -44,7 +44,7 @@ class Roster:
             self.database.execute(statement)
 
     def add(self, example: Example, stratum: str) -> None:
-        """Count an example. Raises `DataError` where the data set's own lists put its group into two roles."""
+        """Count an example. Raises `DataError` if the data set's own lists put its group into two roles."""
         try:
             self.database.execute(
                 "INSERT INTO votes VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET examples = examples + 1",
@@ -57,7 +57,7 @@ class Roster:
             self._fix(example, role)
 
     def _fix(self, example: Example, role: Role) -> None:
-        """Give the group the role of its list, as `splits.source` says."""
+        """Give the example's group the role that `splits.source` assigns to its list."""
         group = group_of(example)
         found = self.role_of(group)
         if found is None:
@@ -77,7 +77,7 @@ class Roster:
         """
         shares = self._shares(sourced=self._one("SELECT count(*) FROM roles") > 0)
         grown = file is not None and file.exists() and self._recall(file)
-        self._settle_strata()
+        self._assign_strata()
         strata = self.database.execute("SELECT DISTINCT stratum FROM strata ORDER BY stratum").fetchall()
         for number, (stratum,) in enumerate(strata):
             if self.splits.folds is not None:
@@ -93,7 +93,7 @@ class Roster:
         return found
 
     def role_of(self, group: str) -> Role | None:
-        """The role of a group, None where it has none yet."""
+        """The role of a group, None if it has none yet."""
         row = self.database.execute("SELECT role FROM roles WHERE name = ?", (group,)).fetchone()
         return None if row is None else row[0]
 
@@ -102,8 +102,8 @@ class Roster:
         self.database.executemany("INSERT OR REPLACE INTO roles VALUES (?, ?, 1)", _entries(file))
         return bool(self._one("SELECT count(*) FROM roles WHERE kept"))
 
-    def _settle_strata(self) -> None:
-        """A group's stratum is its most common one; groups of a stratum are in a seeded order."""
+    def _assign_strata(self) -> None:
+        """Give each group the most common stratum of its examples, and a seeded position in it."""
 
         def rows() -> Iterator[tuple[str, bytes, str, int]]:
             votes = self.database.execute("SELECT name, stratum, examples FROM votes ORDER BY name, stratum")
@@ -117,7 +117,7 @@ class Roster:
         self.database.execute("CREATE INDEX in_order ON strata (stratum, position)")
 
     def _shares(self, *, sourced: bool) -> list[tuple[Role, float]]:
-        """Role -> its share of what is left to share out; a role that the source fills gets none of it."""
+        """(role, its share of the groups without a role); a role that source lists fill, except `train`, gets none."""
         splits = self.splits
         shares: dict[Role, float] = {
             "train": splits.train,
@@ -133,7 +133,7 @@ class Roster:
         return [(role, share / total) for role, share in shares.items()]
 
     def _cut(self, stratum: str, shares: Sequence[tuple[Role, float]]) -> Iterator[tuple[str, Role]]:
-        """Groups in their order, cut where the cumulated number of examples passes each share."""
+        """Split the groups, in their order, where the cumulative number of examples passes each share."""
         total = self._left(stratum)
         offset = int(hashlib.sha256(stratum.encode()).hexdigest(), 16) % 1000 / 1000  # small strata round differently
         passed = 0.0
@@ -143,7 +143,7 @@ class Roster:
             yield name, _at(middle, shares)
 
     def _behind(self, stratum: str, shares: Sequence[tuple[Role, float]]) -> Iterator[tuple[str, Role]]:
-        """Groups in their order, each to the role with the most examples still owed to it."""
+        """Give each group, in order, to the role that is furthest behind its share."""
         have = dict.fromkeys(ROLES, 0)
         have |= self.database.execute(
             "SELECT role, sum(examples) FROM strata JOIN roles USING (name) WHERE stratum = ? GROUP BY role", (stratum,)
@@ -157,9 +157,9 @@ class Roster:
             yield name, role
 
     def _held_out(self, stratum: str, folds: int, first: int) -> Iterator[tuple[str, Role]]:
-        """The groups of the held-out fold: the fold's own stretch of the cumulated examples.
+        """The groups of the held-out fold, one stretch of the cumulative examples.
 
-        Stretches are counted from another fold in each stratum, so that classes of one example lie in different folds.
+        Each stratum starts at another fold, so that classes of one example are spread over the folds.
         """
         total, passed = self._left(stratum), 0.0
         for name, examples in self._new(stratum):
@@ -170,7 +170,7 @@ class Roster:
     def _new(self, stratum: str) -> Iterator[tuple[str, int]]:
         """Groups of a stratum that have no role yet, in their order, with their numbers of examples.
 
-        Roles may be inserted meanwhile: each is of a group already passed.
+        Roles may be inserted during the iteration, since each is for a group that was already yielded.
         """
         return self.database.execute(
             "SELECT name, examples FROM strata WHERE stratum = ? "
@@ -206,7 +206,7 @@ class Roster:
 
 
 def unmet(splits: Splits, examples: Iterable[Example]) -> list[str]:
-    """A line for each list in `splits.source` that none of the examples is in."""
+    """A note on each list in `splits.source` that no example is in."""
     given = {example.role for example in examples if example.role}
     remedy = "the data have no lists, so leave it out"
     return [
@@ -217,7 +217,7 @@ def unmet(splits: Splits, examples: Iterable[Example]) -> list[str]:
 
 
 def group_of(example: Example) -> str:
-    """The group that shares a role: the example's own, or else the example alone."""
+    """The group that shares a role: that of the example, or else the example alone."""
     return example.group or example.id
 
 
@@ -243,7 +243,7 @@ def _entries(file: Path) -> Iterator[tuple[str, Role]]:
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """Split at line feeds alone: the name of a group may contain any other line break."""
+    """Split at line feeds only, since the name of a group may contain other line breaks."""
     start = 0
     with file.open("rb") as stored:
         for line in stored:

@@ -1,4 +1,4 @@
-"""Nested subsets of the training examples, as smaller labelled sets would have been."""
+"""Nested subsets of the training examples, which simulate smaller labelled sets."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Sequence
 
 
 def nested(groups: Sequence[str], strata: Sequence[str], most: int, seed: int) -> list[bool]:
-    """Whether each example is among the first `most`: whole groups, in one seeded order for every `most`.
+    """Whether each example is in the subset of at most `most` examples, made of whole groups.
 
-    The order deals the strata out evenly, so that a small subset has each in its share; a smaller subset lies
-    within every larger one. One group at least is taken.
+    Groups are taken in one seeded order, whatever `most` is, so a smaller subset lies within every larger one. The
+    order interleaves the strata, so that a small subset has each in proportion. At least one group is taken.
     """
     sizes = Counter(groups)
     votes: dict[str, Counter[str]] = defaultdict(Counter)
     for group, stratum in zip(groups, strata, strict=True):
         votes[group][stratum] += 1
     by_stratum: dict[str, list[str]] = defaultdict(list)
-    for group in sorted(votes, key=lambda name: _drawn(seed, name)):
+    for group in sorted(votes, key=lambda name: _sort_key(seed, name)):
         by_stratum[min(votes[group], key=lambda name: (-votes[group][name], name))].append(group)
     places = {
         group: (place + 0.5) / len(members) for members in by_stratum.values() for place, group in enumerate(members)
     }
     taken: set[str] = set()
     count = 0
-    for group in sorted(places, key=lambda name: (places[name], _drawn(seed, name))):
+    for group in sorted(places, key=lambda name: (places[name], _sort_key(seed, name))):
         if taken and count + sizes[group] > most:
             break
         taken.add(group)
@@ -33,5 +33,5 @@ def nested(groups: Sequence[str], strata: Sequence[str], most: int, seed: int) -
     return [group in taken for group in groups]
 
 
-def _drawn(seed: int, group: str) -> str:
+def _sort_key(seed: int, group: str) -> str:
     return hashlib.sha256(f"subset {seed}\n{group}".encode()).hexdigest()

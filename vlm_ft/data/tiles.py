@@ -1,4 +1,4 @@
-"""Large photos as tiles: what a label says of each tile, and of the whole photo."""
+"""Large photos as tiles, with the labels of each tile and of the whole photo."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from vlm_ft.errors import DataError
 from vlm_ft.recipe import Tiling
 
 MAX_ITEMS = 500
-"""The most items of a tiled photo's answer, or label, that are measured."""
+"""The most items in a tiled photo's answer, or label, that are measured."""
 
 
 def boxes_only(example: Example) -> Example:
-    """The example with what its label says of objects, and nothing of the photo as a whole (its class, its columns).
+    """The example with only the objects of its label; what the label says of the whole photo is dropped.
 
-    Raises `DataError` where it cannot be tiled: not one photo, or no statement about objects.
+    Raises `DataError` if the example cannot be tiled: it has not exactly one photo, or its label is silent on objects.
     """
     if len(example.images) != 1 or example.label.objects is None:
         lacks = f"{len(example.images)} photos" if len(example.images) != 1 else "no boxes"
@@ -32,7 +32,7 @@ def boxes_only(example: Example) -> Example:
 
 
 def lengthened(form: Form) -> Form:
-    """The form with room for all items of a tiled photo: answers are measured by it, and never asked."""
+    """The form with room for all items of a tiled photo; it is used to measure answers, never to ask for them."""
     fields = tuple(
         field.model_copy(update={"kind": field.kind.model_copy(update={"max_items": MAX_ITEMS})})
         if isinstance(field.kind, Items) and field.kind.boxed
@@ -49,14 +49,14 @@ def tiles_of(example: Example, tiling: Tiling, seed: int) -> list[Example]:
     full = [tile for tile in tiles if tile.label.objects]
     bare = [tile for tile in tiles if not tile.label.objects]
     most = max(1, round(tiling.empty * len(full))) if tiling.empty else 0
-    drawn = {tile.id for tile in sorted(bare, key=lambda tile: _drawn(seed, tile.id))[:most]}
+    drawn = {tile.id for tile in sorted(bare, key=lambda tile: _sort_key(seed, tile.id))[:most]}
     return [tile for tile in tiles if tile.label.objects or tile.id in drawn]
 
 
 def whole_values(task: Task, example: Example) -> Values:
-    """What the label states of the whole photo, its list of boxed items at full length.
+    """What the label states about the whole photo, with the full list of boxed items.
 
-    The task reads only as many items as one answer holds; a photo of many tiles has more.
+    The task reads only as many items as fit into one answer; a photo of many tiles has more.
     """
     values = task.values(example.label)
     spec = next((field for field in task.fields if isinstance(field.kind, Items) and field.kind.boxed), None)
@@ -72,12 +72,12 @@ def whole_values(task: Task, example: Example) -> Values:
 
 
 def require_boxes(task: Task, fields: Sequence[str]) -> None:
-    """Raises DataError where none of the asked fields has boxes: tiles could not be put together."""
+    """Raise `DataError` if no asked field has boxes, since the answers of tiles could not be merged."""
     boxed = {field.name for field in task.fields if isinstance(field.kind, Items) and field.kind.boxed}
     if not boxed & set(fields):
-        remedy = f"ask for {' or '.join(sorted(boxed))}" if boxed else f"task {task.name} has none"
-        raise DataError("tiling", "no asked field is a list with boxes", f"{remedy}, or leave tiling out")
+        remedy = f"ask for {' or '.join(sorted(boxed))}, or leave tiling out" if boxed else "leave tiling out"
+        raise DataError("tiling", "no asked field is a list with boxes", remedy)
 
 
-def _drawn(seed: int, name: str) -> str:
+def _sort_key(seed: int, name: str) -> str:
     return hashlib.sha256(f"tile {seed}\n{name}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Look at data before training on it: `check` a recipe's data, or `inspect` what is loaded already."""
+"""Check data before training: `check` reads a recipe's data, `inspect` takes a loaded data set."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def check(
     splits_file: Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Every check of a recipe's data, in constant memory: each source is read twice, each picture decoded once.
+    """Run all checks on a recipe's data in constant memory: each source is read twice, each picture decoded once.
 
-    `ruler` measures rows as the base will read them; None leaves lengths and tiny boxes out. `splits_file` has the
-    roles of an earlier run; it is read and not written. Raises `DataError` where the data cannot be read at all, or
-    `FormError` where they label nothing that the task asks.
+    `ruler` measures rows as the base will read them; without it, lengths and tiny boxes are not checked. `splits_file`
+    has the roles of an earlier run; it is read, not written. Raises `DataError` if the data cannot be read at all, and
+    `FormError` if they label nothing that the task asks for.
     """
     index = gather(recipe, ruler, splits_file, progress)
     try:
@@ -39,9 +39,9 @@ def check(
 
 
 def inspect(dataset: Dataset, name: str) -> Report:
-    """The quick checks of a recipe's loaded data: labels, roles, files and headers; only `check` decodes pictures.
+    """Run the quick checks on loaded data: labels, roles, files and headers; only `check` decodes pictures.
 
-    What `check` remembers of a picture of the same content is used. `name` is the recipe's, for the report.
+    Facts that an earlier `check` cached for the same picture content are used. `name` is the recipe's name.
     """
     index = gather_loaded(dataset)
     try:
@@ -71,7 +71,7 @@ def _lengths(index: Index) -> Lengths | None:
 
 
 def _histogram(index: Index, column: str, longest: int) -> tuple[tuple[int, int], ...]:
-    """(at most so many tokens, rows), up to the longest row; no bin is left out in between."""
+    """Bins as (most tokens, number of rows), up to the longest row, including empty ones."""
     counts, low = [], -1
     for high in BINS:
         query = f"SELECT count(*) FROM lengths WHERE {column} > ? AND {column} <= ?"

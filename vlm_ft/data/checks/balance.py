@@ -1,4 +1,4 @@
-"""Checks of the classes: which names does each role have, and how evenly?"""
+"""Checks of the classes: is each in every role, and are there enough examples of it?"""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vlm_ft.recipe import ROLES
 
 FEW = 5
 """A class with fewer training examples is hardly learned."""
-UNEVEN = 20
-"""The commonest class of a field against the rarest, in training examples."""
+MAX_IMBALANCE = 20
+"""The largest ratio between the most common and the rarest class of a field that is not reported."""
 
 Classes = dict[str, dict[str, dict[str, int]]]
 
@@ -29,7 +29,7 @@ def classes(index: Index) -> Classes:
 
 
 def balance(index: Index) -> Iterator[Fault]:
-    """A class that a role lacks, that has few training examples, or that others outnumber."""
+    """Classes that are missing in a role, have few training examples, or are far outnumbered."""
     sizes = dict.fromkeys(ROLES, 0) | dict(index.rows("SELECT role, count(*) FROM placed GROUP BY role"))
     for field, words in classes(index).items():
         if len(words) == 1 and sum(next(iter(words.values())).values()) == index.items:
@@ -38,7 +38,7 @@ def balance(index: Index) -> Iterator[Fault]:
         for word, roles in words.items():
             yield from _fault(index, field, word, roles, sizes)
         trained = {word: roles["train"] for word, roles in words.items() if roles["train"] >= FEW}
-        if trained and max(trained.values()) > UNEVEN * min(trained.values()):
+        if trained and max(trained.values()) > MAX_IMBALANCE * min(trained.values()):
             most, least = max(trained, key=trained.__getitem__), min(trained, key=trained.__getitem__)
             value = f"{most!r} has {trained[most]} training examples, {least!r} has {trained[least]}"
             yield Fault("warning", field, value, "collect more of the rare ones, and judge by macro averages")
@@ -51,17 +51,17 @@ def _fault(index: Index, field: str, word: str, roles: dict[str, int], sizes: di
     )
     if roles["train"] == 0:
         value = f"has {sum(roles.values())} examples and none in train; the first is {first}"
-        yield Fault("warning", place, value, "collect more, merge it with rename, or leave it out")
+        yield Fault("warning", place, value, "collect more, merge it into another class (rename), or leave it out")
     elif roles["train"] < FEW:
         value = f"has {roles['train']} training examples; the first is {first}"
-        yield Fault("warning", place, value, "collect more, or merge it with another by rename")
+        yield Fault("warning", place, value, "collect more, or merge it into another class (rename)")
     elif roles["test"] == 0 and sizes["test"]:
-        value = f"is missing in test, with {roles['train']} training examples"
+        value = f"is missing in test, but has {roles['train']} training examples"
         yield Fault("warning", place, value, "it cannot be measured; collect more, or use vlm-ft crossval")
 
 
 def spellings(index: Index) -> Iterator[Fault]:
-    """Names of one field that differ in case, spaces or punctuation alone."""
+    """Names of one field that differ only in case, spaces or punctuation."""
     for field, words in classes(index).items():
         alike = defaultdict(list)
         for word in words:

@@ -12,12 +12,12 @@ from vlm_ft.errors import DataError
 
 Severity = Literal["error", "warning"]
 KEPT = 1000
-"""The most faults of one check whose text is kept; all are counted."""
+"""The most faults of one check that are stored in full; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong: where, what, and what to do about it; with the pictures and the box that show it."""
+    """One fault: its place, the problem and the remedy, with the pictures and the box that show it."""
 
     severity: Severity
     place: str
@@ -41,7 +41,7 @@ class Finding:
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, fault: Fault) -> None:
-        """Count it, and keep it while there is room, errors first."""
+        """Count a fault, and store it while there is room."""
         if fault.severity == "error":
             self.errors += 1
         else:
@@ -59,8 +59,8 @@ class Finding:
 class Report:
     """What the checks found in a recipe's data.
 
-    `roles`: examples by role. `classes`: field -> name -> role -> examples. `lengths`: tokens of rows, and of their
-    images, as (up to so many tokens, rows), with the base's `limit`; None where no base was asked.
+    `roles`: examples by role. `classes`: field -> name -> role -> examples. `lengths` is None if rows were not
+    measured for a base.
     """
 
     recipe: str
@@ -76,11 +76,11 @@ class Report:
 
     @property
     def warnings(self) -> int:
-        """Faults that are reported and stop nothing."""
+        """Faults that are reported but do not stop training."""
         return sum(finding.warnings for finding in self.findings)
 
     def stop_at_errors(self) -> None:
-        """Raises `DataError`, in one line, where the data have an error."""
+        """Raise `DataError` with the first error, if the data have any."""
         found = [fault for finding in self.findings for fault in finding.faults if fault.severity == "error"]
         if not self.errors:
             return
@@ -104,7 +104,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Token counts of the measured rows: histograms of all tokens and of image tokens, as (at most, rows)."""
+    """Token counts of the measured rows: histograms of all tokens and of image tokens, as (most tokens, rows).
+
+    `limit` is the most tokens of a row that the base takes.
+    """
 
     limit: int
     measured: int

@@ -1,4 +1,4 @@
-"""Two passes over a recipe's data: the first sees which form they fill, the second fills the index."""
+"""Two passes over a recipe's data: the first determines the form that they fill, the second fills the index."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from vlm_ft.recipe import Recipe, Splits
 from vlm_ft.tasks import task_of
 
 MEASURED = 2000
-"""About so many rows are measured in tokens; besides, every one that may be too long."""
+"""Tokens are counted for about this many rows, and for every row that may be too long."""
 SMALL_SIDE = 6.0
-"""The side, in pixels, of a square as large as a box that the base hardly sees."""
+"""A box that the base sees with less area than a square of this side, in pixels, counts as tiny."""
 
 
 class Ruler(Protocol):
-    """What measures rows for a base: the most tokens of a row, the most pixels of an image, and a row's tokens."""
+    """Measures rows for a base: `limit` is the most tokens of a row, `most_pixels` the most pixels of an image."""
 
     limit: int
     most_pixels: int | None
@@ -35,7 +35,7 @@ class Ruler(Protocol):
     def lengths(
         self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str
     ) -> tuple[int, int]:
-        """Tokens of the row with images of these sizes, in pixels, and image tokens among them."""
+        """All tokens, and the image tokens, of a row with images of these sizes in pixels."""
 
 
 Progress = Callable[[str, int], None]
@@ -44,17 +44,17 @@ Progress = Callable[[str, int], None]
 def gather(
     recipe: Recipe, ruler: Ruler | None = None, splits_file: Path | None = None, progress: Progress | None = None
 ) -> Index:
-    """The index of a recipe's data; `progress` gets the pass and the number of examples so far.
+    """The index of a recipe's data; `progress` gets the name of the pass and the number of examples so far.
 
-    Raises `DataError` or `FormError` where no form can be seen: nothing can be checked then.
+    Raises `DataError` or `FormError` if the data fill no form, since nothing can be checked then.
     """
     task = task_of(recipe.task, recipe.task_file)
 
-    def items(doing: str) -> Iterator[Labelled | SetAside]:
+    def items(phase: str) -> Iterator[Labelled | SetAside]:
         data = labelled(task, recipe.data, recipe.tiling, recipe.splits.seed)
         for number, item in enumerate(data, 1):
             if progress and number % 1000 == 0:
-                progress(doing, number)
+                progress(phase, number)
             yield item
 
     count = 0
@@ -80,7 +80,7 @@ def gather(
 
 
 def gather_loaded(dataset: Dataset) -> Index:
-    """The index of data that are loaded already; pictures are not decoded, but remembered where they were before."""
+    """The index of loaded data; pictures are not decoded, but facts cached by an earlier check are used."""
     filling = Filling(Index(Splits()), dataset.form, None, Memory(), decode=False)
     for entry in dataset.set_aside:
         filling.index.set_aside(entry)
@@ -93,7 +93,7 @@ def gather_loaded(dataset: Dataset) -> Index:
 
 
 class Filling:
-    """Takes examples into an index, one at a time."""
+    """Adds examples to an index, one at a time."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Filling:
         self._taken = 0
 
     def take(self, example: Example, values: Values) -> None:
-        """Check its label against the form, and add it."""
+        """Check an example's label against the form, and add the example."""
         try:
             values = narrowed(values, self._form)
         except FormError as error:
@@ -128,7 +128,7 @@ class Filling:
             self.add(example, values)
 
     def add(self, example: Example, values: Values) -> None:
-        """Look at its pictures, and measure its row; its values are those of the form."""
+        """Add an example, its pictures and the length of its row; `values` fit the form."""
         pictures = [(picture, look(picture, decode=self._decode, memory=self._memory)) for picture in example.images]
         number = self.index.add(example, values, self._form, pictures)
         if self._ruler is not None:
@@ -138,7 +138,7 @@ class Filling:
     def _measure(
         self, ruler: Ruler, number: int, example: Example, values: Values, pictures: Sequence[tuple[Picture, Facts]]
     ) -> None:
-        """Every so-many-th row, and each that could be too long: no token is shorter than a byte."""
+        """Measure one row in `_every`, and each that could be too long: no token is shorter than a byte."""
         form = self._form.narrow(values)
         target = form.target(values)
         if self._empty is None:
@@ -152,7 +152,7 @@ class Filling:
     def _small_boxes(
         self, ruler: Ruler, number: int, example: Example, pictures: Sequence[tuple[Picture, Facts]]
     ) -> None:
-        """Boxes that the base would hardly see."""
+        """Record the boxes that the base would hardly see."""
         for obj in example.label.objects or ():
             if obj.box is None or not pictures:
                 continue
@@ -170,6 +170,6 @@ class Filling:
 
 
 def seen_scale(size: tuple[int, int], most_pixels: int | None) -> float:
-    """By how much the base shrinks the sides of a picture of that width and height, at most 1."""
+    """The factor, at most 1, by which the base scales the sides of a picture of this width and height."""
     area = size[0] * size[1]
     return min(1.0, math.sqrt(most_pixels / area)) if most_pixels and area else 1.0

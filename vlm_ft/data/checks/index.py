@@ -1,4 +1,4 @@
-"""The set as tables on disk: what the checks ask is a query, and memory stays the same for a million rows."""
+"""The data set as tables on disk: the checks are queries, so memory stays constant even for a million rows."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _HINT_ID = re.compile(rf"(?i)(?<![a-z])({_BELONGINGS})[ _-]?(?:id|no|nr)?[ _-]?(
 
 
 class Index:
-    """Examples, pictures, labels and roles of one set, on disk while it is open."""
+    """The examples, pictures, labels and roles of one set, on disk while the index is open."""
 
     def __init__(self, splits: Splits) -> None:
         self.database = scratch()
@@ -64,10 +64,10 @@ class Index:
         self.roster = Roster(splits, self.database)
         self.items = 0
         self.pictures = 0
-        self.limit: int | None = None  # tokens of a row, where a base was asked
+        self.limit: int | None = None  # the most tokens of a row; None without a base
 
     def close(self) -> None:
-        """Let the tables go."""
+        """Delete the tables."""
         self.database.close()
 
     def rows(self, query: str, *values: Any) -> sqlite3.Cursor:
@@ -84,25 +84,25 @@ class Index:
         return tuple(row[0] for item in items for row in self.rows(query, item))
 
     def set_aside(self, entry: SetAside) -> None:
-        """What a loader could not use."""
+        """Record something that a loader could not use."""
         row = (*_row_of(entry), entry.about)
         self.database.execute("INSERT INTO set_aside VALUES (?, ?, ?, ?)", row)
 
     def all_set_aside(self, about: str) -> sqlite3.Cursor:
-        """(place, problem, remedy) of what was set aside for an image, for a box, or ("") for anything else."""
+        """(place, problem, remedy) of all that was set aside because of an "image", a "box", or ("") anything else."""
         return self.rows("SELECT place, problem, remedy FROM set_aside WHERE about = ?", about)
 
     def misfit(self, place: str, reason: str) -> None:
-        """A label that does not fit the form."""
+        """Record a label that does not fit the form."""
         self.database.execute("INSERT INTO misfits VALUES (?, ?)", (_storable(place), _storable(reason)))
 
     def add(self, example: Example, values: Values, form: Form, pictures: list[tuple[Picture, Facts]]) -> int:
-        """Take in an example with its narrowed values; its number."""
+        """Add an example with its narrowed values; returns its number."""
         self.items += 1
         number = self.items
         try:
             self.roster.add(example, stratum_of(values, form))
-        except DataError as error:  # the source's own lists part a group
+        except DataError as error:  # the source's own lists split a group
             self.database.execute("INSERT INTO parted VALUES (?, ?, ?)", _row_of(error))
         text = _text_key(example)
         contents = b"".join(facts.content for _, facts in pictures)
@@ -151,33 +151,33 @@ class Index:
         )
 
     def small_box(self, item: int, picture: Picture, word: str, seen: tuple[float, float], box: Box) -> None:
-        """A box that the base sees so many pixels wide and high."""
+        """Record a box; `seen` is the width and height at which the base sees it, in pixels."""
         row = (item, _storable(str(picture)), word, *seen, json.dumps(box))
         self.database.execute("INSERT INTO boxes VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def length(self, item: int, tokens: int, image_tokens: int) -> None:
-        """The measured tokens of an example's row."""
+        """Record the token counts of an example's row."""
         self.database.execute("INSERT INTO lengths VALUES (?, ?, ?)", (item, tokens, image_tokens))
 
     def settle(self, splits_file: Path | None = None) -> None:
-        """Share the roles out; after this the checks can ask. A splits file is read, and is not written."""
+        """Assign the roles, and make the index ready for queries. A splits file is read, not written."""
         self.roster.share_out(splits_file, write=False)
         self.index()
 
     def settle_as(self, roles: Iterator[tuple[str, Role]]) -> None:
-        """The same with the roles, group by group, as they are known."""
+        """The same with known roles, as (group, role)."""
         self.database.executemany("INSERT OR IGNORE INTO roles VALUES (?, ?, 0)", roles)
         self.index()
 
     def index(self) -> None:
-        """Make the tables quick to ask."""
+        """Create the SQL indexes, and the view `placed` of the examples with their roles."""
         for statement in _INDEXES.split(";"):
             self.database.execute(statement)
         self.database.execute("CREATE TEMP VIEW placed AS SELECT items.*, role FROM items JOIN roles USING (name)")
 
 
 def closed_values(values: Values, form: Form) -> Values:
-    """What can contradict: choices, flags, numbers, and the choices inside lists (in any order); no text, no boxes."""
+    """The values that can contradict each other: choices, flags and numbers, also inside lists (in any order)."""
     closed: Values = {}
     for field in form.fields:
         if field.name not in values:
@@ -209,7 +209,7 @@ def class_words(values: Values, form: Form) -> Iterator[tuple[str, str]]:
 
 
 def belongings(example: Example) -> Iterator[tuple[str, str]]:
-    """What its columns and its id say that it belongs to: ("patient", "017"), ("claim", "C-9")."""
+    """What an example belongs to, by its columns and its id: ("column patient", "017"), ("claim in the id", "9")."""
     for column, value in example.label.columns.items():
         if value not in ("", None) and _HINT_COLUMN.fullmatch(column):
             yield f"column {column}", str(value)[:80]
@@ -218,7 +218,7 @@ def belongings(example: Example) -> Iterator[tuple[str, str]]:
 
 
 def _text_key(example: Example) -> bytes | None:
-    """A hash of all turns, without case and spacing; None where there is no text."""
+    """A hash of all turns that ignores case and spacing; None if there is no text."""
     text = "\n".join(f"{turn.role} {' '.join(turn.text.casefold().split())}" for turn in example.turns if turn.text)
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=12).digest() if text else None
 
@@ -228,10 +228,10 @@ def _row_of(fault: SetAside | DataError) -> tuple[str, str, str]:
 
 
 def _storable(text: str) -> str:
-    """Text that a table takes: a file's name may be no UTF-8."""
+    """The text in a form that SQLite accepts, since a file name may not be valid UTF-8."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def file_of(picture: str) -> Path:
-    """The file of a picture as the tables name it."""
+    """The file of a picture, given its name in the tables."""
     return path_of(picture_of(picture))

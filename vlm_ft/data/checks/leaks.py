@@ -1,4 +1,4 @@
-"""Checks for duplicates: within a role they count double, between roles they inflate the test figures."""
+"""Checks for duplicates: within a role they count double, between roles they inflate the test results."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from vlm_ft.data.checks.index import Index, file_of
 from vlm_ft.data.checks.pictures import ORIENTATIONS
 
 TOGETHER = "give both the same group, or remove one"
-FEWEST_WORDS, MOST_SHARE = 5, 0.5  # a column with fewer words, or a word on half of the rows, names no belonging
+FEWEST_WORDS, MOST_SHARE = 5, 0.5  # with fewer values, or one value on more than half of the rows, it names no groups
 
 
 def leaks(index: Index) -> Iterator[Fault]:
-    """A picture file, byte for byte, in two roles; an error where one of them is `test`."""
+    """Identical picture files in two roles; an error if one of the roles is `test`."""
     query = """
         SELECT pictures.number, picture, role, content FROM pictures JOIN placed ON placed.number = item
         WHERE content IN (
@@ -27,7 +27,7 @@ def leaks(index: Index) -> Iterator[Fault]:
             first, seen_roles = (picture, role, content), {role}
         elif role not in seen_roles:
             seen_roles.add(role)
-            value = f"in {role}, and the same picture in {first[1]}: {file_of(first[0])}"
+            value = f"in {role}, and the same picture is in {first[1]}: {file_of(first[0])}"
             severity: Severity = "error" if "test" in (role, first[1]) else "warning"
             yield Fault(severity, str(file_of(picture)), value, TOGETHER, (picture, first[0]))
 
@@ -49,7 +49,7 @@ def duplicates(index: Index) -> Iterator[Fault]:
             "warning",
             place,
             f"the same {what} as {first[2]}, both in {role}",
-            "remove one, or leave it where the set should weigh it so",
+            "remove one, or keep both if the example should count twice",
             index.pictures_of(number, first[3]),
         )
 
@@ -60,7 +60,7 @@ def near_leaks(index: Index) -> Iterator[Fault]:
 
 
 def near_duplicates(index: Index) -> Iterator[Fault]:
-    """Pictures of one role that look the same, in any orientation, and are of different groups."""
+    """Pictures of different groups in one role that look the same, in any orientation."""
     yield from _likes(index, same_role=True)
 
 
@@ -71,7 +71,7 @@ def _likes(index: Index, *, same_role: bool) -> Iterator[Fault]:
         JOIN placed AS place_one ON place_one.number = one.item JOIN placed AS place_two ON place_two.number = two.item
         WHERE same_role = ? ORDER BY distance, -likeness"""
     for picture, other, role, other_role, orientation, bits in index.rows(query, same_role):
-        roles = f"both in {role}" if same_role else f"in {role}, that one in {other_role}"
+        roles = f"both in {role}" if same_role else f"this one in {role}, that one in {other_role}"
         value = f"looks like {file_of(other)}, {ORIENTATIONS[orientation]} ({bits} of 64 bits differ), {roles}"
         yield Fault("warning", str(file_of(picture)), value, TOGETHER, (picture, other))
 
@@ -86,7 +86,10 @@ def texts(index: Index) -> Iterator[Fault]:
     if known:
         value = f"{known} of {tested} test examples ({known / tested:.1%}) share their text with a training example"
         yield Fault(
-            "warning", "test", value, "expect less on new texts; group_by the text's column, or take the repeats out"
+            "warning",
+            "test",
+            value,
+            "expect worse results on new texts; group_by the text's column, or remove the repeats",
         )
     query = """
         SELECT min(place), group_concat(DISTINCT role), count(*), max(place) FROM placed
@@ -107,18 +110,17 @@ def groups(index: Index) -> Iterator[Fault]:
         most = index.one("SELECT max(n) FROM (SELECT count(*) AS n FROM hints WHERE kind = ? GROUP BY word)", kind)
         if most > MOST_SHARE * count:
             continue
-        yield from _parted(index, kind, words)
+        yield from _split_groups(index, kind, words)
 
 
-def _parted(index: Index, kind: str, words: int) -> Iterator[Fault]:
-    """One fault a kind of belonging: how many of its words are parted, with one that is."""
+def _split_groups(index: Index, kind: str, words: int) -> Iterator[Fault]:
+    """One fault per kind of group: how many groups are in more than one role, with an example."""
     query = """
         SELECT count(*), word, place, roles FROM (
             SELECT word, min(place) AS place, group_concat(DISTINCT role) AS roles FROM hints
             JOIN placed ON number = item WHERE kind = ? GROUP BY word HAVING count(DISTINCT role) > 1)"""
-    parted = index.rows(query, kind).fetchone()
-    if parted[0]:
-        count, word, place, roles = parted
+    count, word, place, roles = index.rows(query, kind).fetchone()
+    if count:
         both_roles = " and ".join(roles.split(","))
         value = f"{kind}: {count} of {words} appear in more than one role, such as {word!r} in {both_roles}"
         yield Fault("warning", place, value, "set the source's group (a regex on the id) or group_by (a column)")

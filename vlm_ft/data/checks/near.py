@@ -1,8 +1,8 @@
-"""Pictures that look the same, in any of eight orientations: candidates by banded hashes, confirmed by grey levels.
+"""Find pictures that look the same in any of eight orientations: banded hashes propose, grey levels confirm.
 
-What all pictures of the set share (one camera, one machine, one organ) does not make two of them alike: outlines
-are compared less the set's mean, and the less the set varies in a direction, the more that direction counts
-(whitening, with a floor).
+What all pictures of a set share (one camera, one machine, one organ) must not make two of them alike. So outlines are
+compared after the set's mean is subtracted and the rest is whitened: the less the set varies in a direction, the more
+that direction counts, down to a floor.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from vlm_ft.data.checks.pictures import GREY_SIDE, likeness, orientations, outli
 BANDS = (0, 13, 26, 39, 52, 64)
 """Where the 64 bits of a perceptual hash are cut: two hashes that differ in 4 bits or fewer share a band."""
 MOST_BITS = 8
-"""Of 64: two pictures whose hashes differ in more are not alike. Past 4 a pair can be missed."""
+"""Pictures whose 64-bit hashes differ in more bits are not alike. A pair that differs in more than 4 can be missed."""
 LEAST_LIKENESS = 0.93
-"""The correlation of their whitened 16x16 grey levels, in the orientation that the hash found."""
+"""The least correlation of alike pictures: of whitened 16x16 grey levels, in the orientation that the hash found."""
 FLOOR = 0.01
-"""Added to the variance in every direction, where that of a whole outline is at most 1; below it is noise."""
+"""Added to the variance in every direction, since less is noise; the variance of a whole outline is at most 1."""
 FEWEST = 30
-"""Pictures that make a set with a mean and a variance; fewer are compared without whitening."""
+"""The fewest pictures from which a mean and a variance are estimated; fewer are compared without whitening."""
 ALL_ALIKE = 0.05
-"""The length of an outline less the mean, where all of it is 1: two pictures that have less left are both the mean."""
+"""Two outlines, each of length 1, that are both closer to the mean than this are alike."""
 MOST_CANDIDATES = 500
-"""Looked at for one picture; a set of near-constant pictures would have each like every other."""
+"""The most candidates compared with one picture; in a set of near-constant pictures, all would be candidates."""
 
 
 def find(index: Index) -> None:
-    """Fill the table `likes`: each picture with the most alike earlier one of its own role, and of the others.
+    """Fill the table `likes`: each picture with the most similar earlier one in its role, and in the other roles.
 
-    Files of the same bytes count once, and pictures of one group may be alike: they share a role.
+    Identical files count once. Pictures of one group are not compared, since they share a role.
     """
     index.rows("CREATE INDEX bands_by_key ON bands (key)")
     index.rows(
@@ -65,14 +65,14 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """What the outlines of a set have in common: their mean (256,), and what whitens the rest (256, 256)."""
+    """The mean of a set's outlines, (256,), and the matrix that whitens what is left of them, (256, 256)."""
 
     mean: Any
     whiten: Any
 
     @classmethod
     def of(cls, index: Index) -> Common:
-        """One pass over the set's outlines."""
+        """Estimate both in one pass over the set's outlines."""
         import numpy as np
 
         side = GREY_SIDE**2
@@ -89,17 +89,17 @@ class Common:
 
     def alike(self, one: Any, other: Any) -> float:
         """The likeness of two outlines (16, 16), -1 to 1."""
-        left = [outlined.ravel() - self.mean for outlined in (one, other)]
-        if max(float((rest**2).sum()) for rest in left) < ALL_ALIKE**2:
+        residuals = [outlined.ravel() - self.mean for outlined in (one, other)]
+        if max(float((residual**2).sum()) for residual in residuals) < ALL_ALIKE**2:
             return 1.0
-        return likeness(left[0] @ self.whiten, left[1] @ self.whiten)
+        return likeness(residuals[0] @ self.whiten, residuals[1] @ self.whiten)
 
 
 _Like = tuple[int, int, int, float]  # earlier picture, orientation, bits, correlation
 
 
 def _nearest(index: Index, seen: Seen, common: Common, group: str, role: str) -> tuple[_Like | None, _Like | None]:
-    """The most alike earlier picture of another role, and of the same."""
+    """The most similar earlier picture in another role, and in the same role."""
     turned = orientations(seen.outline)
     best: dict[bool, _Like] = {}
     for number, upright, levels, their_role in _candidates(index, seen.hashes, group):
@@ -124,5 +124,5 @@ def _candidates(index: Index, hashes: list[int], group: str) -> Iterator[tuple[i
 
 
 def band_keys(hashed: int) -> list[int]:
-    """The five bands of a 64-bit hash, each with its number, as whole numbers."""
+    """The five bands of a 64-bit hash as integers, each combined with its band number."""
     return [band << 16 | hashed >> start & (1 << end - start) - 1 for band, (start, end) in enumerate(pairwise(BANDS))]

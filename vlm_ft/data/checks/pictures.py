@@ -1,7 +1,7 @@
-"""What can be said of one picture: its file's true format, its turn, its contrast, and what it looks like.
+"""Facts about one picture: the true format of its file, its orientation, its contrast, and its appearance.
 
-A picture's look is its perceptual hash (pHash, 64 bits) in all eight orientations, and 16x16 grey levels that
-tell true likeness from chance. Facts that needed decoding are kept by content, so that a second look is quick.
+The appearance is a perceptual hash (pHash, 64 bits) in all eight orientations, and 16x16 grey levels that tell true
+likeness from chance. Facts that need decoding are cached by content, so that a second check is quick.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     Levels = np.ndarray[Any, Any]
 
 ORIENTATIONS = (
-    "as it stands",
-    "turned by 90°",
-    "turned by 180°",
-    "turned by 270°",
+    "in the same orientation",
+    "rotated by 90°",
+    "rotated by 180°",
+    "rotated by 270°",
     "mirrored",
-    "mirrored and turned by 90°",
-    "upside down",
-    "mirrored and turned by 270°",
+    "mirrored and rotated by 90°",
+    "flipped vertically",
+    "mirrored and rotated by 270°",
 )
-GREY_SIDE = 16  # of the kept grey levels
-HASHED_SIDE = 32  # what pHash scales a picture to
-_VERSION = 2  # of the kept facts
+GREY_SIDE = 16  # pixels a side of the stored grey levels
+HASHED_SIDE = 32  # pixels a side of the picture that pHash sees
+_VERSION = 2  # of the cached facts
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One picture. `format` and `orientation` are as the file states them.
+    """The facts about one picture. `format` and `orientation` are as the file states them.
 
-    `fault` and `remedy`: why it cannot be read, and what to do about that. `spread`: the range of its grey levels,
-    `hashes`: eight 64-bit perceptual hashes, `grey`: 256 levels; these are None or empty where it was not decoded.
+    `fault` and `remedy`: why it cannot be read, and what to do about it. `spread`: the range of its grey levels,
+    `hashes`: eight 64-bit perceptual hashes, `grey`: 256 levels; these are None or empty if it was not decoded.
     """
 
     content: bytes
@@ -62,12 +62,12 @@ class Facts:
 
     @property
     def decoded(self) -> bool:
-        """Whether its pixels were looked at."""
+        """Whether it was decoded, or cannot be."""
         return self.spread is not None or self.fault is not None
 
 
 def look(picture: Picture, *, decode: bool = True, memory: Memory | None = None) -> Facts:
-    """The facts of a picture; with `decode` false, only those of the file's header or the memory."""
+    """The facts about a picture; without `decode`, only those from the file's header or from `memory`."""
     facts = _header(picture)
     if facts.fault is not None:
         return facts
@@ -103,7 +103,7 @@ def _header(picture: Picture) -> Facts:
 
 @lru_cache(maxsize=256)
 def _content(path: Path, changed: int) -> bytes:
-    """A hash of a file's bytes; the cuts of one large photo read it once."""
+    """A hash of a file's bytes, cached so that the crops of one large photo read it once."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
@@ -147,7 +147,7 @@ def orientations(levels: Levels) -> list[Levels]:
 
 
 def outline(grey: bytes) -> Levels:
-    """The kept grey levels, (16, 16), brought to mean 0 and length 1: brightness and contrast do not count."""
+    """The stored grey levels, (16, 16), normalised to mean 0 and length 1: brightness and contrast do not count."""
     import numpy as np
 
     levels = np.frombuffer(grey, np.uint8).reshape(GREY_SIDE, GREY_SIDE).astype(np.float64)
@@ -157,7 +157,7 @@ def outline(grey: bytes) -> Levels:
 
 
 def likeness(one: Levels, other: Levels) -> float:
-    """The correlation, -1 to 1, of two outlines or of what is left of them; 0 where either is nothing."""
+    """The correlation, -1 to 1, of two outlines, whitened or not; 0 if either is all zeros."""
     import numpy as np
 
     scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
@@ -177,7 +177,7 @@ def stated_format(path: Path) -> str | None:
 
 
 class Memory:
-    """Facts of decoded pictures by content, in a file of the user's cache folder; without one, nothing is kept."""
+    """A cache of the facts about decoded pictures, by content, in the user's cache folder if it is writable."""
 
     def __init__(self, file: Path | None = None) -> None:
         self._database: sqlite3.Connection | None = None
@@ -190,7 +190,7 @@ class Memory:
             self._database = database
 
     def recall(self, facts: Facts) -> Facts | None:
-        """The facts of a picture of the same content; None where it was never decoded."""
+        """The cached facts about a picture of the same content; None if there are none."""
         if self._database is None:
             return None
         with suppress(sqlite3.Error, ValueError, TypeError):
@@ -203,7 +203,7 @@ class Memory:
         return None
 
     def keep(self, facts: Facts) -> None:
-        """Remember a decoded picture."""
+        """Cache the facts about a decoded picture."""
         if self._database is None:
             return
         appearance = json.dumps([facts.fault, facts.remedy, facts.spread, facts.hashes])

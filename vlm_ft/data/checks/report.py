@@ -1,4 +1,4 @@
-"""A report as a terminal table, as JSON, and as one page with the pictures."""
+"""A report as a terminal table, as JSON, and as one HTML page with pictures."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 IN_TERMINAL = 3  # faults of each check
 ON_PAGE = 60  # faults of each check
-WITH_PICTURES = 24  # of those
+WITH_PICTURES = 24  # of those, shown with their pictures
 THUMBNAIL = 200  # pixels of the longer side
 JPEG_QUALITY = 75
 
 
 def write(report: Report, folder: Path) -> None:
-    """Write `check.json` and `check.html`; the folder is made if missing."""
+    """Write `check.json` and `check.html`; the folder is created if missing."""
     for name, text in (("check.json", report.as_json()), ("check.html", html(report))):
         with whole_file(folder / name) as part:
             part.write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -68,7 +68,7 @@ def first(finding: Finding, count: int) -> list[Fault]:
 
 
 def html(report: Report) -> str:
-    """One page without any outer address; pictures are inlined, and all text is escaped."""
+    """One page that loads nothing from outside; pictures are inlined, and all text is escaped."""
     histograms = report.lengths and {
         "all tokens": list(_bars(report.lengths.tokens)),
         "image tokens": list(_bars(report.lengths.image_tokens)),
@@ -85,7 +85,7 @@ def html(report: Report) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A fault on the page: with its thumbnails (data addresses), and its box as percentages of the first one."""
+    """A fault on the page, with its thumbnails (data URIs), and its box as percentages of the first one."""
 
     fault: Fault
     thumbnails: tuple[str, ...]
@@ -104,7 +104,7 @@ def _entries(finding: Finding) -> Iterator[Entry]:
 
 @cache
 def thumbnail(picture: str) -> str | None:
-    """A picture as a data address, small; None where it cannot be read."""
+    """A thumbnail of the picture as a data URI; None if the picture cannot be read."""
     try:
         image = open_image(picture_of(picture))
     except DataError:
@@ -114,7 +114,7 @@ def thumbnail(picture: str) -> str | None:
 
 
 def _bars(histogram: tuple[tuple[int, int], ...]) -> Iterator[dict[str, Any]]:
-    """Rows of a bar chart: what the bin holds, the rows in it, its width in per cent of the widest."""
+    """The bars of a chart: the label of the bin, its number of rows, and its width in per cent of the widest."""
     most = max(count for _, count in histogram) or 1
     for high, count in histogram:
         label = f"≤ {high:,}" if high < BINS[-1] else "more"
