@@ -1,1 +1,1 @@
-"""How good an adapter is: against its bare base, the majority, and an honest classifier; as a page to read."""
+"""Measure an adapter against its bare base, the majority class and simple classifiers, and report the results."""

@@ -1,4 +1,4 @@
-"""Fit how sure an adapter may be, on the `calibrate` role that its recipe set aside, and keep it on the card."""
+"""Calibrate an adapter on the `calibrate` role that its recipe set aside, and store the result on its card."""
 
 from __future__ import annotations
 
@@ -22,16 +22,13 @@ from vlm_ft.inference.familiarity import FEWEST, Sense, learned
 from vlm_ft.inference.request import Request
 from vlm_ft.runs import Run
 
-MOST = 1500
-"""Training examples, at most, that are described."""
+MAX_DESCRIBED = 1500
+"""The most training examples that the description is fitted on."""
 
 
 def calibrate_trained(folder: Path, *, batch_size: int = 16, console: Console | None = None) -> None:
-    """As `calibrate_run`, as the end of training: where there is nothing to calibrate, it says so and goes on.
-
-    Of several processes, the first one does it.
-    """
-    if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:  # as training set it up
+    """Run `calibrate_run` at the end of training, in the first process only; a `DataError` is printed, not raised."""
+    if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:  # as training set it
         return
     try:
         calibrate_run(folder, batch_size=batch_size, console=console)
@@ -47,10 +44,10 @@ def calibrate_run(
     batch_size: int = 16,
     console: Console | None = None,
 ) -> None:
-    """Fit temperatures, a threshold and what training examples look like, and write them on the run's card.
+    """Fit temperatures, a threshold and a description of the training examples, and store them on the run's card.
 
-    The last is left out for an adapter of tiles, whose photos are seen in parts. Raises `DataError` where the recipe
-    sets nothing aside for it.
+    The description is left out for an adapter of tiles, which sees photos in parts. Raises `DataError` if the recipe
+    sets no examples aside to calibrate on.
     """
     console = console or Console(stderr=True)
     run = Run(folder)
@@ -61,26 +58,29 @@ def calibrate_run(
     engine = Engine.open([run.adapter], batch_size=batch_size)
     engine.cards[card.name] = card.model_copy(update={"confidence": None, "familiar": None})
     if card.tiling is None:
-        card = _acquainted(engine, card, dataset, run, console)
+        card = _with_familiarity(engine, card, dataset, run, console)
     if closed_fields(card.form):
-        confidence = _fitted(engine, card, cases, risk, level, batch_size, console)
+        confidence = _fit_confidence(engine, card, cases, risk, level, batch_size, console)
         card = card.model_copy(update={"confidence": confidence})
     card.write(run.adapter)
 
 
-def _acquainted(engine: Engine, card: Card, dataset: Dataset, run: Run, console: Console) -> Card:
-    """The card, with how strange an example may be; the description is written beside the tensors."""
+def _with_familiarity(engine: Engine, card: Card, dataset: Dataset, run: Run, console: Console) -> Card:
+    """The card with the threshold for unfamiliar examples; the description is written beside the tensors."""
     train, held_out = ([case.example for case in dataset.cases[role]] for role in ("train", "calibrate"))
-    found = learned(Sense(engine.base, card.limits), train[:: 1 + len(train) // MOST], held_out)
+    found = learned(Sense(engine.base, card.limits), train[:: 1 + len(train) // MAX_DESCRIBED], held_out)
     if found is None:
-        console.print(f"not told what is unlike the training data: needs {FEWEST} examples of one sort to calibrate on")
+        console.print(
+            f"examples unlike the training data will not be flagged: that needs {FEWEST} examples, all with photos or "
+            "all without, to train on and to calibrate on"
+        )
         return card
     description, familiar = found
     description.write(run.adapter)
     return card.model_copy(update={"familiar": familiar})
 
 
-def _fitted(
+def _fit_confidence(
     engine: Engine,
     card: Card,
     cases: Sequence[Case],
@@ -94,6 +94,6 @@ def _fitted(
         predictions = asked(engine, requests, batch_size, partial(progress, "calibrate"))
     truths, groups = [case.values for case in cases], [case.group for case in cases]
     confidence = calibrated(card.form, truths, predictions, groups, risk=risk, level=level)
-    hot = ", ".join(f"{name} {temperature:.2f}" for name, temperature in confidence.temperatures.items())
-    console.print(f"calibrated on {len(cases)} examples: temperatures {hot or '-'}; {confidence.bound.in_words}")
+    fitted = ", ".join(f"{name} {temperature:.2f}" for name, temperature in confidence.temperatures.items())
+    console.print(f"calibrated on {len(cases)} examples: temperatures {fitted or '-'}; {confidence.bound.in_words}")
     return confidence

@@ -1,7 +1,6 @@
-"""The figures of what is derived from answers, against what is derived from the labels.
+"""Compare what is derived from the answers with what is derived from the labels.
 
-A labelled case counts where its own values determine the result (`Result.definite`): a complete estimate, a known
-priority.
+A labelled case counts if its label determines the result (`Result.definite`): a complete estimate, a known priority.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ Derived = Mapping[str, Mapping[str, Any]]
 def measure_derived(
     form: Form, truths: Sequence[Derived], predictions: Sequence[Derived], groups: Sequence[str], seed: int = 0
 ) -> tuple[Metric, ...]:
-    """The figures of the form's derivations (`Result.figures`); none where the labels determine nothing.
+    """The metrics of the form's derivations (`Result.figures`); none if the labels determine nothing.
 
-    `truths` and `predictions` are what `Form.derive` makes of them, in the same order ({} of a failed answer).
-    Intervals are over groups, as in `metrics.measure`; a median's are percentiles of the bootstrap.
+    `truths` and `predictions` are results of `Form.derive`, in the same order ({} for a failed answer). Intervals are
+    over groups, as in `metrics.measure`; those of a median are percentiles of the bootstrap.
     """
     clusters, metrics = clusters_of(groups), list[Metric]()
     for entry in form.derivations:
@@ -42,7 +41,7 @@ def measure_derived(
 
 
 def incomplete(form: Form, truths: Sequence[Derived]) -> tuple[str, ...]:
-    """What the labels themselves do not determine, in a line each."""
+    """A note on each derivation that some labels do not determine."""
     lines = []
     for entry in form.derivations:
         results = [result for truth in truths if (result := _result(entry, truth))]

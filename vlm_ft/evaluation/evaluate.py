@@ -28,11 +28,11 @@ ADAPTER = "adapter"
 FLOOR = {MAJORITY: RIVALS[MAJORITY]}
 
 Progress = Callable[[str, float, float], None]
-"""Called with a system's name, the number of examples that it has answered, and of all."""
+"""Called with a system's name, the number of examples that it has answered, and the number of all examples."""
 
 
 class Answered(Strict):
-    """A system's answer to one case; `score` is `case_score`, over the fields that the system answers."""
+    """A system's answer to one case; `score` is its `case_score` over the fields that the system answers."""
 
     prediction: Prediction
     score: float
@@ -50,7 +50,7 @@ class CaseRow(Strict):
 
 
 class Evaluation(Strict):
-    """Everything that the report shows; figures by system in `systems`, seconds of answering in `seconds`."""
+    """Everything that the report shows; `systems` has the metrics, and `seconds` the answering time, by system."""
 
     adapter: str
     base: str
@@ -81,12 +81,12 @@ def evaluate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Ask the adapter its whole form as it is served, and the bare base likewise, `chunk` cases at a time.
+    """Ask the adapter for its whole form, as in use, and the bare base likewise, `chunk` cases at a time.
 
-    The base gets the adapter's pixel limits, image-token limit and tiling. The rivals learn from `train`, choose by
-    `tune`, and take at most `seconds` each; those with nothing to learn or to answer are left out, as all are without
-    `train`. `tower` gives them the base's features. Intervals are over the groups of the examples. Raises
-    `AdapterError` for an adapter that is not resident and `DataError` if `test` is empty.
+    The base gets the adapter's pixel limits, image-token limit and tiling. The rivals learn from `train`, make their
+    choices on `tune`, and take at most `seconds` each; a rival with nothing to learn or to answer is left out, and so
+    are all without `train`. `tower` gives them the base's features. Intervals are over the groups of the examples.
+    Raises `AdapterError` for an adapter that is not loaded, and `DataError` if `test` is empty.
     """
     if adapter not in predictor.cards:
         raise AdapterError("", f"adapter {adapter!r} is not loaded", nearest(adapter, predictor.cards))
@@ -110,7 +110,7 @@ def evaluate(
         systems=study.figures,
         seconds=study.seconds,
         settings=study.settings,
-        notes=incomplete(card.form, study.follows),
+        notes=incomplete(card.form, study.derived_truths),
         confidence=card.confidence,
         sureness=study.sureness(card.confidence),
         cases=study.rows(),
@@ -120,7 +120,7 @@ def evaluate(
 def asked(
     predictor: Predictor, requests: Sequence[Request], chunk: int, tick: Callable[[int, int], None] | None = None
 ) -> list[Prediction]:
-    """One prediction a request, `chunk` of them at a time; `tick(done, total)` after each."""
+    """One prediction per request, in chunks of `chunk`; `tick(done, total)` is called after each chunk."""
     predictions: list[Prediction] = []
     for start in range(0, len(requests), chunk):
         predictions += predictor.predict(requests[start : start + chunk])
@@ -134,7 +134,7 @@ class _Study:
 
     def __init__(self, form: Form, test: Sequence[Case], seed: int, progress: Progress | None) -> None:
         self.form, self.test, self.seed = form, test, seed
-        self.follows = [form.derive(case.values) for case in test]
+        self.derived_truths = [form.derive(case.values) for case in test]
         self._progress = progress or (lambda system, done, total: None)
         self.figures: dict[str, tuple[Metric, ...]] = {}
         self.seconds: dict[str, float] = {}
@@ -142,14 +142,14 @@ class _Study:
         self._answers: dict[str, list[Answered]] = {}
 
     def ask(self, system: str, predictor: Predictor, request: Request, chunk: int) -> None:
-        """Ask this about every case."""
+        """Ask a system about every case."""
         start, examples = time.monotonic(), [case.example for case in self.test]
         requests = [replace(request, images=example.images, turns=example.turns) for example in examples]
         predictions = asked(predictor, requests, chunk, partial(self._progress, system))
         self.add(system, predictions, time.monotonic() - start)
 
     def add(self, system: str, predictions: list[Prediction], seconds: float, form: Form | None = None) -> None:
-        """Measure a system on the form that it answers; `valid` applies to written answers only."""
+        """Measure a system on the form that it answers; `valid` applies only to answers that a model generates."""
         form = form or self.form
         predictions = [replace(entry, derived=form.derive(entry.values)) for entry in predictions]
         truths = [case.values for case in self.test]
@@ -158,7 +158,7 @@ class _Study:
         written = system in (BASE, ADAPTER)
         self.figures[system] = (
             *(metric for metric in metrics if written or metric.field != WHOLE),
-            *measure_derived(form, self.follows, [entry.derived for entry in predictions], groups, self.seed),
+            *measure_derived(form, self.derived_truths, [entry.derived for entry in predictions], groups, self.seed),
         )
         self.seconds[system] = seconds
         scores = [case_score(form, *pair) for pair in zip(truths, predictions, strict=True)]
@@ -173,7 +173,7 @@ class _Study:
             self.settings |= {name: attempt.settings} if attempt.settings else {}
 
     def sureness(self, confidence: Confidence | None) -> Sureness:
-        """How far probabilities hold, of every system that gives some."""
+        """The reliability of the probabilities, of every system that gives some."""
         truths, groups = [case.values for case in self.test], [case.group for case in self.test]
         systems = {
             system: [entry.prediction for entry in answers]
@@ -190,7 +190,7 @@ class _Study:
                 text="\n".join(turn.text for turn in case.example.turns),
                 truth=case.values,
                 answers={system: answers[index] for system, answers in self._answers.items()},
-                derived=self.follows[index],
+                derived=self.derived_truths[index],
             )
             for index, case in enumerate(self.test)
         )

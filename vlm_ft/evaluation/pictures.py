@@ -21,7 +21,7 @@ TRUE, ANSWERED = "#14924d", "#ffb02e"
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A JPEG as a data address, and how many boxes are on it; empty, with `problem`, where the file is unreadable."""
+    """A JPEG as a data URI, and how many boxes are on it; empty, with a `problem`, if the file is unreadable."""
 
     data: str
     width: int
@@ -50,7 +50,7 @@ def pictures_of(
 
 
 def _boxes(fields: Sequence[FieldSpec], values: dict[str, Any], images: int) -> Iterator[tuple[Box, str, int]]:
-    """Every box of an answer, what is there, and the image, from 0."""
+    """Every box of an answer, with its name and the index of its image."""
     for field in fields:
         if field.name not in values:
             continue
@@ -68,6 +68,6 @@ def _picture(name: str, true: Sequence[Mark], answered: Sequence[Mark]) -> Pictu
     except DataError as error:
         return Picture("", 0, 0, 0, 0, str(error))
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    scale_up = max(1, PICTURE_SIDE // max(image.size))  # small pictures keep room for the boxes' names
+    scale_up = max(1, PICTURE_SIDE // max(image.size))  # makes room for the boxes' names on small pictures
     image = draw_boxes(image.resize((image.width * scale_up, image.height * scale_up)), [*true, *answered], TEXT_SIZE)
     return Picture(data_address(image, JPEG_QUALITY), image.width, image.height, len(true), len(answered))

@@ -1,6 +1,6 @@
-"""Whether probabilities hold: calibration, what can be answered at a risk, and the operating points of a pass or fail.
+"""How reliable probabilities are: calibration, coverage at a given risk, and the operating points of a flag.
 
-"Before fitting" is computed from the fitted answers, since a temperature can be undone.
+Figures "before fitting" are computed from the fitted answers, since a temperature can be undone.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Figure(Strict):
 
     @classmethod
     def of(cls, value: float, interval: Interval) -> Figure:
-        """The value, its interval widened to it where rounding or skew leaves it outside."""
+        """The value with its interval, widened if rounding or skew leaves the value outside."""
         low, high = interval
         return cls(value=value, low=min(value, low), high=max(value, high))
 
 
 class Bin(Strict):
-    """Answers about as sure: their mean probability, the share that is right and its interval, how many."""
+    """Answers of similar confidence: their mean probability, the share that is right, and their number."""
 
     sure: float
     right: Figure
@@ -47,10 +47,10 @@ class Bin(Strict):
 
 
 class Reliability(Strict):
-    """How well a system's probabilities of one field hold; all three figures are better when lower.
+    """How reliable a system's probabilities of one field are; lower is better for all three figures.
 
     `ece`: expected calibration error over ten bins of equal width (Guo et al. 2017); `band`: what it stays below in
-    95 % of simulations in which the same probabilities hold exactly. `brier`: of all options (Brier 1950). `log_loss`:
+    95 % of simulations in which the same probabilities are exact. `brier`: over all options (Brier 1950). `log_loss`:
     in nats.
     """
 
@@ -67,7 +67,7 @@ class Reliability(Strict):
 class Coverage(Strict):
     """Risk against coverage of whole answers, the surest first: shares answered, and shares wrong among those.
 
-    `at_risk`: the largest share that could be answered with at most 5 % wrong, on these very examples.
+    `at_risk`: the largest share of these examples that could be answered with at most 5 % wrong.
     """
 
     by: str
@@ -80,8 +80,9 @@ class Coverage(Strict):
 class Operating(Strict):
     """A flag at a fixed share of false rejects, as inspectors use it: `positive` is what must not be missed.
 
-    An example is held to be positive where its probability is above `threshold`. `false_rejects`: negative examples
-    above it, 1 - specificity; `escapes`: positive ones that are not, 1 - sensitivity. `area`: under the ROC curve.
+    An example counts as positive if its probability is above `threshold`. `false_rejects`: the share of negative
+    examples above it, 1 - specificity; `escapes`: the share of positive ones that are not, 1 - sensitivity. `area`:
+    under the ROC curve.
     """
 
     field: str
@@ -93,7 +94,7 @@ class Operating(Strict):
 
 
 class Alarm(Strict):
-    """The share of a set of photos or texts that are flagged as unlike the training data."""
+    """The share of a set of photos or texts that is flagged as unlike the training data."""
 
     of: str
     count: int
@@ -110,7 +111,7 @@ class Sureness(Strict):
 
 
 def alarm(of: str, predictions: Sequence[Prediction]) -> Alarm | None:
-    """How many of these are flagged; None where the adapter cannot tell."""
+    """How many of these are flagged; None if the adapter does not measure familiarity."""
     flags = [entry.strange > 1 for entry in predictions if entry.strange is not None]
     if not flags:
         return None
@@ -131,9 +132,9 @@ def sureness_of(
     reliability, coverage = [], []
     for system, predictions in systems.items():
         for name in closed_fields(form):
-            told = [(place, *pair) for place, pair in _told(name, truths, predictions)]
-            pairs = [(found, true) for _, found, true in told]
-            clusters = clusters_of([groups[place] for place, *_ in told])
+            indexed = _stated_with_index(name, truths, predictions)
+            pairs = [pair for _, pair in indexed]
+            clusters = clusters_of([groups[index] for index, _ in indexed])
             if system == adapter and temperatures.get(name, 1.0) != 1.0 and pairs:
                 before = [(tempered(found, 1 / temperatures[name]), true) for found, true in pairs]
                 reliability.append(_reliability(name, f"{system}, before fitting", before, clusters))
@@ -157,13 +158,13 @@ def sureness_of(
     )
 
 
-def _told(
+def _stated_with_index(
     name: str, truths: Sequence[Values], predictions: Sequence[Prediction]
 ) -> list[tuple[int, tuple[Distribution, str]]]:
-    """As `stated`, each with the place of its example."""
+    """The pairs of `stated`, each with the index of its example."""
     found = []
-    for place, pair in enumerate(zip(truths, predictions, strict=True)):
-        found += [(place, one) for one in stated(name, [pair[0]], [pair[1]])]
+    for index, (truth, prediction) in enumerate(zip(truths, predictions, strict=True)):
+        found += [(index, pair) for pair in stated(name, [truth], [prediction])]
     return found
 
 
@@ -195,7 +196,7 @@ def _mean(values: Sequence[float], clusters: NDArray[np.int64], top: float | Non
 
 
 def expected_calibration_error(sure: NDArray[np.float64], right: NDArray[np.float64]) -> float:
-    """The mean over answers of how far, in their bin, the share of right ones is from the mean probability."""
+    """The mean over answers of the gap, in their bin, between the share of right ones and the mean probability."""
     gaps = np.bincount(_bin_of(sure), right - sure, BINS)
     return float(np.abs(gaps).sum() / len(sure))
 

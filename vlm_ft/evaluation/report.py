@@ -22,7 +22,7 @@ from vlm_ft.pages import filled
 
 BEST, WORST, WRONG = 3, 6, 6
 NO_ANSWER = "(no answer)"
-LEAST_TOP = 0.1  # of the risk's axis
+LEAST_TOP = 0.1  # the least upper end of the risk axis
 EXPLAINED = {
     BASE: "the same model without the adapter, asked the same questions",
     ADAPTER: "the model with the adapter",
@@ -31,9 +31,9 @@ EXPLAINED = {
 
 
 def write(evaluation: Evaluation, folder: Path) -> None:
-    """Write `evaluation.json`, `evaluation.md` and `evaluation.html`; the folder is made if missing.
+    """Write `evaluation.json`, `evaluation.md` and `evaluation.html`; the folder is created if missing.
 
-    `Evaluation.model_validate_json` reads the first, and the other two follow from it and the images.
+    `Evaluation.model_validate_json` reads the first; the other two are made from it and the images.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, text in (
@@ -46,7 +46,7 @@ def write(evaluation: Evaluation, folder: Path) -> None:
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """The figures as a table; the best of a row in bold, with an asterisk where its interval is clear."""
+    """The figures as a table; the best of a row in bold, with an asterisk if its interval overlaps no other."""
     head = ["field", "metric", "n", *evaluation.systems]
     lines = [
         f"# {_inline(evaluation.form.title)}: {_inline(evaluation.adapter)}",
@@ -77,7 +77,7 @@ def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
     yield from ("", "## How sure it is", "")
     if evaluation.confidence is not None:
         yield from (f"The bound: {evaluation.confidence.bound.in_words}.", "")
-    yield _row(["field", "system", "n", "ECE", "calibrated: below", "Brier", "log loss"])
+    yield _row(["field", "system", "n", "ECE", "95 % limit if exact", "Brier", "log loss"])
     yield _row(["---", "---", *["---:"] * 5])
     for entry in found.reliability:
         cells = [_ranged(entry.ece), f"{entry.band:.3f}", _ranged(entry.brier), _ranged(entry.log_loss)]
@@ -102,7 +102,7 @@ def _ranged(figure: Figure) -> str:
 def html(evaluation: Evaluation) -> str:
     """One page that loads nothing from outside; images are inlined, and all text is escaped.
 
-    The reason stands in place of an image that cannot be read.
+    An image that cannot be read is replaced by the reason.
     """
     shown = [
         (title, gloss, [_shown(evaluation, row) for row in rows])
@@ -149,7 +149,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A system's figure as text, "" where it has none; `clear`: best, and its interval overlaps no other."""
+    """A system's figure as text, "" if it has none; `clear`: best, and its interval overlaps no other."""
 
     system: str
     text: str
@@ -160,7 +160,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One row of the table: a figure of all systems."""
+    """One row of the table: a metric of all systems."""
 
     field: str
     name: str
@@ -201,7 +201,7 @@ def _cell(system: str, metrics: dict[str, Metric]) -> Cell:
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """One class of a closed field: its counts against every column, and what follows; shares are 0..1."""
+    """One class of a closed field: its counts in every column, and its precision, recall and F1."""
 
     name: str
     count: int
@@ -268,7 +268,7 @@ def galleries(evaluation: Evaluation) -> Iterator[tuple[str, str, list[CaseRow]]
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A field of a case: what is true and what was answered, as text; `score` is None where unobserved."""
+    """A field of a case: what is true and what was answered, as text; `score` is None if the field is unobserved."""
 
     field: str
     truth: str
@@ -291,7 +291,7 @@ def _shown(evaluation: Evaluation, row: CaseRow) -> Shown:
     answer = row.answers[ADAPTER].prediction
     pictures = pictures_of(row.images, evaluation.form.fields, row.truth, answer.values)
     fields = [_compared(field, row) for field in evaluation.form.fields]
-    fields += [_followed(entry, row) for entry in evaluation.form.derivations]
+    fields += [_compared_derived(entry, row) for entry in evaluation.form.derivations]
     return Shown(row, row.answers[ADAPTER].score, answer.error, pictures, tuple(fields))
 
 
@@ -305,8 +305,8 @@ def _compared(field: FieldSpec, row: CaseRow) -> Compared:
     return Compared(field.name, _text(truth), answer, field_score(field.kind, truth, value))
 
 
-def _followed(derivation: Derivation, row: CaseRow) -> Compared:
-    """What is derived from the truth and from the answer; right where both are the same in words."""
+def _compared_derived(derivation: Derivation, row: CaseRow) -> Compared:
+    """What is derived from the truth and from the answer; right if both have the same wording."""
     true, given = in_words(derivation, row.derived), in_words(derivation, row.answers[ADAPTER].prediction.derived)
     return Compared(derivation.kind, true, given, float(true == given) if derivation.kind in row.derived else None)
 
@@ -358,7 +358,7 @@ def _marked(cell: Cell) -> str:
 
 
 def _inline(text: str) -> str:
-    """On one line of Markdown, without markup or cells of its own."""
+    """The text on one line of Markdown, with markup and cell separators escaped."""
     plain = " ".join(text.split())
     for sign in "\\`*_[]|":
         plain = plain.replace(sign, "\\" + sign)

@@ -1,4 +1,4 @@
-"""Figures as a file: the commands write `recipes/results.json`, and the tables of the documentation quote it."""
+"""Results as a file: commands record them in `recipes/results.json`, and the tables of the documentation quote it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
 
 MAIN = ("macro_f1", "f1", "mae", "rouge_l", "iou")
-"""The one figure that is quoted of a field, by its kind: choice or flag, list, number, text, box."""
+"""The one metric that is quoted for a field, by its kind: choice or flag, list, number, text, box."""
 START, END = "<!-- results -->", "<!-- end of results -->"
 HEADER = ("recipe", "field, metric", "n", "adapter", "rivals", "goal", "minutes")
 
 
 class Result(Strict):
-    """One figure. `low` to `high`: its 95 % interval, or of a cross-validation the lowest and the highest fold.
+    """One figure. `low` to `high`: its 95 % interval or, for a cross-validation, the lowest and the highest fold.
 
-    `set`: the data. `n`: test examples. `minutes`: of training, per run. `rivals`: their values of the same figure.
+    `set`: the data. `n`: test examples. `minutes`: of training, per run. `rivals`: their values of the same metric.
     """
 
     set: str
@@ -41,7 +41,7 @@ class Result(Strict):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What a newer figure must share to replace this one; of the command, only its name."""
+        """A newer figure with the same key replaces this one; of the command, only the name counts."""
         return (" ".join(self.command.split()[:2]), self.recipe, self.field, self.metric)
 
 
@@ -51,7 +51,7 @@ _FILE = TypeAdapter(list[Result])
 def results_of(
     evaluation: Evaluation, card: Card, command: str, goals: Mapping[str, float] | None = None
 ) -> list[Result]:
-    """The main figure of every field of an adapter's evaluation; `goals` are by ``field.metric``."""
+    """The main figure of every field of an adapter's evaluation; the keys of `goals` are ``field.metric``."""
     rivals = {name: metrics for name, metrics in evaluation.systems.items() if name != ADAPTER}
     return [
         Result(
@@ -78,7 +78,7 @@ def _same(metric: Metric, others: Sequence[Metric]) -> float | None:
 
 
 def read_results(file: Path) -> list[Result]:
-    """The entries of a file. Raises `DataError` where it is missing or its content does not fit."""
+    """The entries of a file. Raises `DataError` if it is missing or its content is invalid."""
     try:
         return _FILE.validate_json(file.read_bytes())
     except OSError as error:
@@ -92,7 +92,7 @@ def read_results(file: Path) -> list[Result]:
 
 
 def record(results: Sequence[Result], file: Path) -> None:
-    """Add the results, each in the place of an older one with its key, whose goal it keeps if it has none itself."""
+    """Add the results; each replaces an older one with the same key, and inherits its goal if it has none."""
     entries = {result.key: result for result in (read_results(file) if file.exists() else [])}
     for result in results:
         older = entries.get(result.key)
@@ -117,7 +117,7 @@ def _row(result: Result) -> tuple[str, ...]:
 
 
 def quoted(page: str, results: Sequence[Result]) -> str:
-    """The page with the table between its two markers. Raises `DataError` where it lacks them."""
+    """The page with the table between its two markers. Raises `DataError` if it lacks them."""
     before, start, rest = page.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:

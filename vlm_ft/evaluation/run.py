@@ -39,10 +39,10 @@ def evaluate_run(
     batch_size: int = 16,
     console: Console | None = None,
 ) -> Evaluation:
-    """Compare the systems on `test`, write the report into its folder, put the figures on the card.
+    """Compare the systems on `test`, write the report into the run's folder, and store the metrics on the card.
 
-    `foreign`: folders of photos from other domains, of which the adapter should flag nearly all. Raises `AdapterError`
-    where the folder holds no finished run.
+    `foreign`: folders of photos from other domains, nearly all of which the adapter should flag. Raises `AdapterError`
+    if the folder contains no finished run.
     """
     console = console or Console(stderr=True)
     run = Run(folder)
@@ -58,7 +58,7 @@ def evaluate_run(
             rivals=RIVALS if rivals else FLOOR,
             tower=Tower(engine.base, card.limits) if rivals and engine.base.reader.sees else None,
             seconds=float(card.training["seconds"]),
-            ask_base=base and not card.weights,  # no other base is resident to compare a whole model with
+            ask_base=base and not card.weights,  # a whole model has no bare base in memory
             chunk=batch_size,
             progress=progress,
         )
@@ -77,10 +77,10 @@ def evaluate_run(
 
 
 def _alarm(engine: Engine, name: str, folder: Path, batch_size: int) -> Alarm | None:
-    """How many photos of the folder the adapter flags; at most `MOST_FOREIGN` of them are asked about."""
+    """How many of the folder's photos the adapter flags, out of at most `MOST_FOREIGN`."""
     photos = list(islice(find_images(folder), MOST_FOREIGN))
     if not photos:
-        raise DataError(folder, "holds no images", "give a folder of photos from another domain")
+        raise DataError(folder, "contains no images", "give a folder of photos from another domain")
     requests = [Request(images=(photo,), adapter=name) for photo in photos]
     return alarm(folder.name, asked(engine, requests, batch_size))
 
@@ -92,13 +92,13 @@ def open_run(run: Run) -> tuple[Card, Dataset]:
     card, dataset = read_card(run.adapter), load(run.recipe, run.splits)
     dataset = replace(dataset, form=dataset.form.asking(card.form.boxes))
     if dataset.form.fingerprint != card.form.fingerprint:
-        problem = f"its data now fill form {dataset.form.fingerprint}, the adapter answers {card.form.fingerprint}"
+        problem = f"its data now fill form {dataset.form.fingerprint}, but the adapter answers {card.form.fingerprint}"
         raise AdapterError(run.folder, problem, "restore the data, or train again")
     return card, dataset
 
 
 def summary(evaluation: Evaluation) -> Table:
-    """The figures as a terminal table: a row a metric, a column a system; the adapter's with 95 % intervals."""
+    """The metrics as a terminal table: a row per metric, a column per system; the adapter's with 95 % intervals."""
     table = Table("field", "metric", "n", *evaluation.systems, caption=evaluation.notice or None)
     for metric in evaluation.systems[SYSTEM]:
         cells = []
@@ -112,7 +112,7 @@ def summary(evaluation: Evaluation) -> Table:
 
 @contextmanager
 def shown(console: Console) -> Iterator[Any]:
-    """A bar a system: a function to call with its name, how many are done, and of how many."""
+    """Show a progress bar per system; yields a function that takes its name, the number done and the total."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, Any] = {}

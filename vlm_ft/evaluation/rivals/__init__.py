@@ -1,6 +1,6 @@
-"""The rivals that an adapter has to beat, each shown beside it where its kind of field and of input occurs.
+"""The rivals that an adapter has to beat; each is evaluated if the form has a field, and the data an input, for it.
 
-They see the `train` examples, and `tune` for their choices, like the adapter.
+Like the adapter, they learn from the `train` examples and make their choices on `tune`.
 """
 
 from __future__ import annotations
@@ -28,5 +28,5 @@ RIVALS = {
     "detector": Rival("a small detection head on the feature map of the same frozen tower", detector.detector),
     "words": Rival("logistic regression on the words and word pairs of the text (TF-IDF)", linear.words),
     "neighbour": Rival("the reply to the most similar training text (TF-IDF)", texts.neighbour),
-    "first line": Rival("the first line of the text, copied: the title of a paper", texts.first_line),
+    "first line": Rival("a copy of the text's first line, such as the title of a paper", texts.first_line),
 }

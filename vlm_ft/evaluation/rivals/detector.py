@@ -1,4 +1,4 @@
-"""A small detection head on the frozen tower's feature map: anchor-free, as FCOS (Tian et al. 2019), one scale."""
+"""A small detection head on the frozen tower's feature map: anchor-free like FCOS (Tian et al. 2019), one scale."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ SCALE = 1000  # of a box's coordinates
 
 
 def detector(lesson: Lesson) -> Attempt | None:
-    """Names and boxes of the form's first list of boxed items; the other parts are the most common of training.
+    """Predict names and boxes for the form's first list of boxed items; other parts get their most common value.
 
-    Boxes are right where the processor shows the tower the whole photo. None where the tower makes no grid.
+    Boxes are right only if the processor shows the tower the whole photo. None if the tower makes no grid.
     """
-    field = next((one for one in lesson.form.fields if isinstance(one.kind, Items) and one.kind.boxed), None)
+    field = next((spec for spec in lesson.form.fields if isinstance(spec.kind, Items) and spec.kind.boxed), None)
     if lesson.tower is None or field is None:
         return None
     train, tune = _labelled(lesson.train, field.name), _labelled(lesson.tune, field.name)
@@ -61,7 +61,7 @@ def detector(lesson: Lesson) -> Attempt | None:
 
 @dataclass
 class _Target:
-    """What the cells of one map learn: class (positions,), -1 for background, and box (positions, 4) in cells."""
+    """The targets of one map's cells: class (positions,), -1 for background, and box (positions, 4) in cells."""
 
     classes: Tensor
     boxes: Tensor
@@ -85,7 +85,7 @@ class _Learner:
         self.threshold, self.epochs = DEFAULT_THRESHOLD, 0
 
     def fit(self, maps: Tensor, truths: Sequence[Sequence[Values]], seconds: float) -> None:
-        """Train until the time is up or `tune` (these maps and truths) has not improved for a while."""
+        """Train until the time is up, or the F1 on `tune` (these maps and truths) has not improved for a while."""
         start, best, waited = time.monotonic(), (-1.0, self.threshold), 0
         weights = copy.deepcopy(self.head.state_dict())
         optimizer = torch.optim.AdamW(self.head.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
@@ -105,7 +105,7 @@ class _Learner:
             self.threshold = best[1]
 
     def answers(self, maps: Tensor) -> list[list[Values]]:
-        """The items of each map, most certain first, at most as many as the form holds."""
+        """The items of each map, most certain first, at most as many as the form allows."""
         return [_above(self.threshold, found) for found in self._scored(maps)]
 
     @torch.inference_mode()
@@ -126,16 +126,16 @@ class _Learner:
     def _loss(self, chosen: Tensor) -> Tensor:
         logits, boxes = self._forward(self.maps[chosen])
         classes = torch.stack([self.targets[place].classes for place in chosen.tolist()])
-        wanted = torch.stack([self.targets[place].boxes for place in chosen.tolist()])
-        held = classes >= 0
-        labels = torch.nn.functional.one_hot(classes.clamp(0), len(self.names)) * held[..., None]
+        target_boxes = torch.stack([self.targets[place].boxes for place in chosen.tolist()])
+        occupied = classes >= 0
+        labels = torch.nn.functional.one_hot(classes.clamp(0), len(self.names)) * occupied[..., None]
         focal = sigmoid_focal_loss(logits, labels.float(), reduction="sum")
-        place = generalized_box_iou_loss(boxes[held], wanted[held], reduction="sum")
-        loss: Tensor = (focal + place) / held.sum().clamp(1)
+        box_loss = generalized_box_iou_loss(boxes[occupied], target_boxes[occupied], reduction="sum")
+        loss: Tensor = (focal + box_loss) / occupied.sum().clamp(1)
         return loss
 
     def _target(self, items: Sequence[Values]) -> _Target:
-        """An object is learned by the cell of its centre and those whose centres lie well inside; small ones win."""
+        """Assign each object to the cells around its centre, in the middle half of its box; small objects win."""
         classes, boxes = torch.full((len(self.centres),), -1), torch.zeros(len(self.centres), 4)
         side = torch.tensor([self.width, self.height] * 2) / SCALE
         boxed = [(item[self.box], _name(item, self.kind)) for item in items if item.get(self.box)]

@@ -15,7 +15,7 @@ from vlm_ft.data.cases import Case
 
 @dataclass(frozen=True)
 class Lesson:
-    """`tower` is None for a base that sees nothing; `seconds` is the most that a rival may train for."""
+    """The data of a rival. `tower` is None for a base without vision; `seconds` is the most that a rival may train."""
 
     form: Form
     train: Sequence[Case]
@@ -28,7 +28,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One prediction per test example on the part of the form that the rival answers, and how it was fitted."""
+    """One prediction per test example, for the part of the form that the rival answers, and how it was fitted."""
 
     form: Form
     predictions: list[Prediction]
@@ -36,16 +36,16 @@ class Attempt:
 
     @classmethod
     def of(cls, form: Form, columns: Mapping[str, Sequence[Any]], settings: str = "") -> Attempt | None:
-        """From a column per field, of values or `FieldValue`s, None where an example lacks the input.
+        """Build an attempt from one column per field, of values or `FieldValue`s; None if an example lacks the input.
 
-        None without any column.
+        Returns None if there are no columns.
         """
         if not columns:
             return None
         predictions = []
         for row in zip(*columns.values(), strict=True):
             values = {name: _entry(value) for name, value in zip(columns, row, strict=True) if value is not None}
-            predictions.append(Prediction(fields=values) if values else Prediction.failed("nothing to go by"))
+            predictions.append(Prediction(fields=values) if values else Prediction.failed("no input to answer from"))
         return cls(form.narrow(tuple(columns)), predictions, settings)
 
 
@@ -54,5 +54,5 @@ def _entry(value: Any) -> FieldValue:
 
 
 def text_of(example: Example) -> str:
-    """All turns of an example; "" where it has none."""
+    """All turns of an example; "" if it has none."""
     return "\n".join(turn.text for turn in example.turns)

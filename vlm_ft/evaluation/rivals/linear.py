@@ -22,14 +22,14 @@ from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson, text_of
 
 PROBE_C = (0.01, 0.001, 0.1)
 WORDS_C = (10.0, 1.0, 100.0)
-"""Inverse strengths of regularization; the first is taken where no `tune` example can choose."""
+"""Inverse regularization strengths; the first is used if there are no `tune` examples to choose on."""
 
 Encode = Callable[[Iterable[Example]], list[Any]]
 """Examples to rows of features, None for an example without the input."""
 
 
 def probe(lesson: Lesson) -> Attempt | None:
-    """The frozen tower's features, mean and maximum over positions, of the first image."""
+    """Classify the first image by the frozen tower's features: mean and maximum over positions."""
     tower = lesson.tower
     if tower is None:
         return None
@@ -44,7 +44,7 @@ def probe(lesson: Lesson) -> Attempt | None:
 
 
 def words(lesson: Lesson) -> Attempt | None:
-    """TF-IDF of words and word pairs, with sublinear term frequency."""
+    """Classify the text by TF-IDF of words and word pairs, with sublinear term frequency."""
 
     def encode(examples: Iterable[Example]) -> list[Any]:
         return [text_of(example) or None for example in examples]
@@ -86,7 +86,7 @@ def _chosen(
     features: Callable[[], Any],
     strengths: Sequence[float],
 ) -> tuple[Any, str]:
-    """The model of the best macro-F1 on `tune`, by regularization and class weights."""
+    """The model with the best macro-F1 on `tune`, over regularization strengths and class weights; and its settings."""
     if len(set(labels)) == 1:
         return DummyClassifier().fit(rows, labels), "one class only"
     best: tuple[float, Pipeline, str] | None = None

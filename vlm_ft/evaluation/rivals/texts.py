@@ -1,4 +1,4 @@
-"""Rivals that answer with what they have read: the usual answer, the nearest reply, the first line."""
+"""Rivals that copy: the most common answer, the nearest reply, the first line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlm_ft.answers import metrics
 from vlm_ft.answers.kinds import Text
 from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson, text_of
 
-CHUNK = 256  # test texts whose similarities to all training texts are held at a time
+CHUNK = 256  # test texts that are compared with all training texts at a time
 
 
 def majority(lesson: Lesson) -> Attempt | None:
@@ -21,7 +21,7 @@ def majority(lesson: Lesson) -> Attempt | None:
 
 
 def neighbour(lesson: Lesson) -> Attempt | None:
-    """For every free text, that of the training example whose words and word pairs are most similar (cosine)."""
+    """For every free-text field, the text of the training example with the most similar input (cosine of TF-IDF)."""
     columns: dict[str, list[Any]] = {}
     for name in _free(lesson):
         known = [case for case in lesson.train if name in case.values and text_of(case.example)]
@@ -43,7 +43,10 @@ def neighbour(lesson: Lesson) -> Attempt | None:
 
 
 def first_line(lesson: Lesson) -> Attempt | None:
-    """For every free text, the first of several lines that were read, cut to the field's length."""
+    """For every free-text field, the first line of the input, cut to the field's length.
+
+    None if no input has more than one line.
+    """
     lines = [text_of(example).strip().splitlines() for example in lesson.test]
     if not any(len(found) > 1 for found in lines):
         return None
@@ -54,5 +57,5 @@ def first_line(lesson: Lesson) -> Attempt | None:
 
 
 def _free(lesson: Lesson) -> dict[str, int]:
-    """The free texts of the form, and the most characters of each."""
+    """The form's free-text fields, with the most characters of each."""
     return {field.name: field.kind.max_length for field in lesson.form.fields if isinstance(field.kind, Text)}
