@@ -127,7 +127,7 @@ def test_another_folder_cannot_take_a_table(defects: Any, photos: Path, tmp_path
 def test_a_file_of_the_users_own_is_kept(defects: Any, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.write_text("mine")
-    with pytest.raises(DataError, match=r"exists, and has no out\.csv.ledger"):
+    with pytest.raises(DataError, match=r"exists, but has no out\.csv.ledger"):
         score_folder(defects, "trial", photos, out)
     assert out.read_text() == "mine"
 
@@ -199,7 +199,7 @@ def test_a_ledger_that_is_none_or_in_use(defects: Any, photos: Path, tmp_path: P
     ledger_path(out).unlink()
     with (
         Ledger(ledger_path(out), "trial", adapter_identity(defects.cards["trial"]), photos),
-        pytest.raises(DataError, match="another run writes it"),
+        pytest.raises(DataError, match="another run is writing it"),
     ):
         score_folder(defects, "trial", photos, out)
 

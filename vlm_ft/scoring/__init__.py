@@ -1,1 +1,1 @@
-"""Scoring a folder of images: one row an image, resumable, exported as a table."""
+"""Score a folder of images, or a table of texts: one row each, resumable, exported as a table."""

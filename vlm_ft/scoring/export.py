@@ -40,7 +40,7 @@ from vlm_ft.scoring.ledger import Row, ledger_path
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""The beginnings of texts that a spreadsheet would run."""
+"""A spreadsheet would run a text that begins with one of these as a formula."""
 
 ROW_GROUP = 2000  # rows written at a time
 
@@ -64,7 +64,7 @@ def check_target(out: Path) -> None:
         raise DataError(out, "cannot be written", "choose a folder that you may write to")
     if out.exists() and not ledger_path(out).exists():
         raise DataError(
-            out, f"exists, and has no {ledger_path(out).name}", "choose another output file, or move it away"
+            out, f"exists, but has no {ledger_path(out).name}", "choose another output file, or move it away"
         )
 
 
@@ -75,21 +75,21 @@ def columns(card: Card) -> tuple[Column, ...]:
     answer: list[Column] = []
     for field in card.form.fields:
         for column in _answer_columns(field):
-            own = column.name == field.name
-            name = column.name if own and not _named(column.name, rest) else _free(column.name, taken)
+            is_value = column.name == field.name
+            name = column.name if is_value and not _has_column(rest, column.name) else _unused(column.name, taken)
             taken.add(name)
             answer.append(Column(name, column.type, column.read))
     for column in (column for entry in card.form.derivations for column in _derived_columns(entry)):
-        name = _free(column.name, taken, "derived")
+        name = _unused(column.name, taken, "derived")
         taken.add(name)
         answer.append(Column(name, column.type, column.read))
     return (rest[0], *answer, *rest[1:])
 
 
 def write_table(out: Path, card: Card, rows: Iterable[Row]) -> None:
-    """Write all rows or nothing: to a file beside `out` that replaces it at the end.
+    """Write all rows or nothing, by way of a temporary file that replaces `out` at the end.
 
-    The ledger admits one process at a time.
+    The ledger ensures that only one process writes at a time.
     """
     writer = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl}[out.suffix.lower()]
     part = out.with_name(f".{out.name}.part")
@@ -98,7 +98,7 @@ def write_table(out: Path, card: Card, rows: Iterable[Row]) -> None:
         part.replace(out)
     except OSError as error:
         raise DataError(
-            out, error.strerror or str(error), "no row is lost, free some space and run it again"
+            out, error.strerror or str(error), "free some space and run it again; no row is lost"
         ) from error
     finally:
         part.unlink(missing_ok=True)
@@ -129,11 +129,11 @@ def _answer_columns(field: FieldSpec) -> list[Column]:
             return [value]
 
 
-def _named(name: str, table: Sequence[Column]) -> bool:
+def _has_column(table: Sequence[Column], name: str) -> bool:
     return any(column.name == name for column in table)
 
 
-def _free(name: str, taken: set[str], prefix: str = "answer") -> str:
+def _unused(name: str, taken: set[str], prefix: str = "answer") -> str:
     while name in taken:
         name = f"{prefix}_{name}"
     return name

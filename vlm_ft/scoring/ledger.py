@@ -31,7 +31,7 @@ def ledger_path(out: Path) -> Path:
 class Row:
     """One image: its path below the folder, the SHA-256 of its bytes, its size in pixels, and the prediction.
 
-    `digest` is "" where the bytes could not be read, width and height are None where the image could not.
+    `digest` is "" if the bytes could not be read; width and height are None if the image could not be decoded.
     """
 
     path: str
@@ -44,14 +44,14 @@ class Row:
 class Ledger:
     """An sqlite file of rows, bound to one adapter and one folder of images, open in one process at a time.
 
-    A folder that no longer exists may have moved, so another one may take its place. Raises `AdapterError` where the
-    file holds another adapter's answers, `DataError` where it holds another folder's, is not a ledger, cannot be
-    written, or is in use.
+    A folder that no longer exists may have moved, so another one may take its place. Raises `AdapterError` if the file
+    has another adapter's answers, and `DataError` if it has another folder's, is not a ledger, cannot be written, or is
+    in use.
     """
 
     def __init__(self, path: Path, name: str, identity: str, folder: Path) -> None:
         self._path = path
-        with self._readable():
+        with self._data_errors():
             self._db = sqlite3.connect(path, timeout=1)
         try:
             self._prepare()
@@ -72,12 +72,12 @@ class Ledger:
     def record(self, rows: Iterable[Row]) -> None:
         """Store these rows durably: all of them, or none if the process dies."""
         entries = [(row.path, row.digest, row.width, row.height, row.prediction.to_json()) for row in rows]
-        with self._readable(), self._db:
+        with self._data_errors(), self._db:
             self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", entries)
 
     def find(self, path: str) -> Row | None:
-        """The row of an image, None before it is answered."""
-        with self._readable():
+        """The row of an image, None if it has not been answered yet."""
+        with self._data_errors():
             entry = self._db.execute("SELECT * FROM answers WHERE path = ?", (path,)).fetchone()
         if entry is None:
             return None
@@ -91,18 +91,18 @@ class Ledger:
 
     def __len__(self) -> int:
         """How many images are answered, including any that have left the folder."""
-        with self._readable():
+        with self._data_errors():
             return int(self._db.execute("SELECT count(*) FROM answers").fetchone()[0])
 
     def _prepare(self) -> None:
-        with self._readable():
+        with self._data_errors():
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second run would answer images twice
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_TABLES)
 
     def _bind(self, name: str, identity: str) -> None:
-        with self._readable(), self._db:
+        with self._data_errors(), self._db:
             bound = self._db.execute("SELECT name, identity FROM adapter").fetchone()
             if bound is None:
                 self._db.execute("INSERT INTO adapter VALUES (?, ?)", (name, identity))
@@ -115,7 +115,7 @@ class Ledger:
             )
 
     def _bind_folder(self, folder: Path) -> None:
-        with self._readable(), self._db:
+        with self._data_errors(), self._db:
             bound = self._db.execute("SELECT path FROM folder").fetchone()
             known = None if bound is None else Path(os.fsdecode(bound[0]))
             if known is None or (known != folder and not known.is_dir()):
@@ -126,11 +126,12 @@ class Ledger:
             raise DataError(self._path, f"holds the answers to {known}, not {folder}", "choose another output file")
 
     @contextmanager
-    def _readable(self) -> Iterator[None]:
+    def _data_errors(self) -> Iterator[None]:
+        """Turn sqlite's errors into `DataError`."""
         try:
             yield
         except sqlite3.OperationalError as error:
-            why = "another run writes it; wait for that one" if "locked" in str(error) else f"{error}"
+            why = "another run is writing it; wait for that one" if "locked" in str(error) else f"{error}"
             raise DataError(self._path, f"{why}, or choose another output file") from error
         except sqlite3.DatabaseError as error:
             raise DataError(

@@ -1,5 +1,7 @@
-"""What a person should look at, as one page: what failed first, then what is unlike the training data, then the least
-sure answers, by class."""
+"""A page of the answers that a person should review.
+
+Failed answers come first; then, by class, those to inputs unlike the training data and the least certain ones.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ from vlm_ft.errors import DataError
 from vlm_ft.pages import data_address, filled
 from vlm_ft.scoring.ledger import Row
 
-MOST = 300
-"""Entries on a page; the table has them all."""
+MAX_ENTRIES = 300
+"""The most entries on a page; the table has them all."""
 
 SIDE = 320  # pixels of a thumbnail's longer side
 QUALITY = 75
@@ -27,7 +29,7 @@ FAILED = "no answer"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the page: where it is from, its picture as a data address, why it is here, and what was answered."""
+    """One entry of the page: its path, its picture as a data URI, why it is listed, and what was answered."""
 
     path: str
     picture: str
@@ -44,16 +46,16 @@ class Section:
 
 
 def write_review(page: Path, card: Card, rows: Iterable[Row], folder: Path | None) -> int:
-    """Write the page of the rows that a person is asked about, and return how many there are.
+    """Write a page of the rows that a person should review, and return how many there are.
 
-    `folder` holds the photos, None for texts. Raises `DataError` where the page cannot be written.
+    `folder` contains the photos; it is None for texts. Raises `DataError` if the page cannot be written.
     """
     asked = sorted((row for row in rows if row.prediction.decision != "answer"), key=lambda row: _order(card.form, row))
     sections = [
         Section(name, tuple(_entry(row, folder) for row in members))
-        for name, members in groupby(asked[:MOST], key=lambda row: _class(card.form, row.prediction))
+        for name, members in groupby(asked[:MAX_ENTRIES], key=lambda row: _class(card.form, row.prediction))
     ]
-    text = filled("vlm_ft.scoring", "review.html.j2", card=card, sections=sections, total=len(asked), most=MOST)
+    text = filled("vlm_ft.scoring", "review.html.j2", card=card, sections=sections, total=len(asked), most=MAX_ENTRIES)
     try:
         page.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
@@ -70,7 +72,7 @@ def _class(form: Form, prediction: Prediction) -> str:
 
 
 def _order(form: Form, row: Row) -> tuple[bool, str, float, float, str]:
-    """Failures, then by class: the strangest, then the least sure."""
+    """A sort key: failures first, then by class, the strangest and then the least certain first."""
     prediction = row.prediction
     strange, sure = prediction.strange or 0.0, sureness(form, prediction)
     kind = _class(form, prediction)
@@ -95,12 +97,12 @@ def _shown(entry: FieldValue) -> str:
 
 
 def _picture(row: Row, folder: Path | None) -> str:
-    """A thumbnail; "" where there is none, or the file is a folder of photos."""
+    """A thumbnail; "" if there is none, or if the row is a folder of photos."""
     if folder is None or row.width is None or not (folder / row.path).is_file():
         return ""
     try:
         photo = open_image(folder / row.path)
-    except DataError:  # it has gone since it was scored; its row says what was seen
+    except DataError:  # the file has changed since it was scored
         return ""
     photo.thumbnail((SIDE, SIDE))
     return data_address(photo, QUALITY)

@@ -33,7 +33,7 @@ def score_shown(
 ) -> ScoreReport:
     """Score with the adapter in a folder, reporting on `console`; see `score_folder`.
 
-    `server` runs the model instead of this process.
+    If `server` is given, it runs the model instead of this process.
     """
     check_target(out)
     if text is None:
@@ -65,18 +65,17 @@ def score_shown(
             text=text,
             review=review,
         )
-    _tell(report, console, "texts" if text else "cases" if by_case else "images", review)
+    _print_summary(report, console, "texts" if text else "cases" if by_case else "images", review)
     return report
 
 
-def _tell(report: ScoreReport, console: Console, what: str, review: Path | None) -> None:
-    """The summary of a run, in lines."""
+def _print_summary(report: ScoreReport, console: Console, what: str, review: Path | None) -> None:
     earlier = f", {report.resumed} of them by an earlier run" if report.resumed else ""
     summary = f"{report.scored} of {report.total} {what} scored{earlier}, in {report.seconds:.0f} s"
     console.print(f"{report.out}: {summary}", markup=False)
     if report.ask_a_person:
         where = f": {review}" if review else "; --review writes a page of them"
-        console.print(f"  {report.ask_a_person} answers for a person{where}", markup=False)
+        console.print(f"  {report.ask_a_person} answers for a person to review{where}", markup=False)
     for path, reason in report.set_aside[:SHOWN]:
         console.print(f"  set aside {path}: {reason}", markup=False)
     if len(report.set_aside) > SHOWN:

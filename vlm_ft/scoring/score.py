@@ -93,17 +93,18 @@ def score_folder(
     text: str | None = None,
     review: Path | None = None,
 ) -> ScoreReport:
-    """Write one row an image below `folder` to `out` (.parquet, .csv or .jsonl; see `export`).
+    """Write one row per image below `folder` to `out` (.parquet, .csv or .jsonl; see `export`).
 
-    With `text`, a template such as "{message}", one row a row of the tables in `folder` instead, which may then be a
-    file (CSV, TSV, JSON Lines), too. `review` is a page of what a person is asked about; see `write_review`.
+    With `text`, a template such as "{message}", write one row per row of the tables in `folder`, which may then also be
+    a single table (CSV, TSV, JSON Lines). If `review` is given, a page of the answers for a person is written to it;
+    see `write_review`.
 
     An interrupted run resumes from `<out>.ledger`, whose rows are keyed by relative path and content, so an image is
     scored again only if its bytes have changed. The table covers the folder as it is now. With `by_case`, the photos
-    in each subfolder are one case with one row, under that folder's path; a photo directly in `folder` is a case of its
-    own. The ledger is bound to the adapter's card, and to its tensors where `adapter_folder` is given. Raises
-    `DataError` for a target that cannot be written, a folder without images or a ledger in use, `AdapterError` for an
-    unknown adapter, one that reads no such input, or a ledger of another adapter.
+    in each subfolder are one case with one row, under that folder's path; a photo directly in `folder` is a case by
+    itself. The ledger is bound to the adapter's card, and to its tensors if `adapter_folder` is given. Raises
+    `DataError` for a target that cannot be written, a folder without images or a ledger in use, and `AdapterError` for
+    an unknown adapter, one that does not read this kind of input, or a ledger of another adapter.
     """
     card = _card(predictor, adapter, reads_text=text is not None)
     check_target(out)
@@ -134,7 +135,7 @@ def score_folder(
 
 
 def adapter_identity(card: Card, folder: Path | None = None) -> str:
-    """A hash of what decides an adapter's answers: its card without name and figures, its settings, its tensors."""
+    """A hash of what decides an adapter's answers: its card without name and metrics, its settings, its tensors."""
     parts = card.model_dump_json(exclude={"name", "metrics"})
     if folder is not None:
         parts += _digest([*folder.glob("adapter_config.json"), *sorted(folder.glob("*.safetensors"))])
@@ -150,7 +151,7 @@ class _Unit:
     error: str = ""
 
     def digest(self) -> str:
-        """Of its contents. Raises `OSError` where they cannot be read."""
+        """A hash of its contents. Raises `OSError` if they cannot be read."""
         if self.images:
             return _digest(self.images)
         return hashlib.sha256("\n".join(turn.text for turn in self.turns).encode("utf-8", "replace")).hexdigest()
@@ -158,7 +159,7 @@ class _Unit:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A unit without a row, or the reason why it cannot be read."""
+    """A unit that has been read, or the reason why it could not be."""
 
     path: str
     digest: str
@@ -243,13 +244,13 @@ def check_folder(folder: Path) -> None:
 def _images(folder: Path, out: Path) -> tuple[list[Path], list[str]]:
     """The images below the folder, and notes on everything else there."""
     check_folder(folder)
-    own = {place.resolve() for place in (out, ledger_path(out))}
+    outputs = {place.resolve() for place in (out, ledger_path(out))}
     images: list[Path] = []
     others: Counter[str] = Counter()
     for path in walk(folder):
         if is_image(path):
             images.append(path)
-        elif path.resolve() not in own:
+        elif path.resolve() not in outputs:
             others[suffix_of(path.name) or "no suffix"] += 1
     kinds = ", ".join(f"{suffix} {count}" for suffix, count in others.most_common())
     notes = [f"other files are not scored: {kinds}"] if others else []
@@ -270,7 +271,7 @@ def _units(paths: Sequence[Path], folder: Path, by_case: bool) -> dict[str, _Uni
 
 
 def _texts(place: Path, text: str) -> dict[str, _Unit]:
-    """Place of a row in its table -> its text. Raises `DataError` where there is none."""
+    """Place of a row in its table -> its text. Raises `DataError` if there is none."""
     units: dict[str, _Unit] = {}
     for item in stream(Source(path=place, text=text)):
         if isinstance(item, SetAside):
@@ -295,7 +296,7 @@ def _unanswered(units: Mapping[str, _Unit], ledger: Ledger, run: _Run) -> Iterat
 
 
 def _opened(name: str, unit: _Unit, digest: str | None) -> _Opened:
-    """The unit, read and decoded, or the reason why it cannot be; `digest` where it is known."""
+    """The unit, read and decoded, or the reason why it cannot be; `digest` is None if it is not known yet."""
     try:
         digest = digest or unit.digest()
     except OSError as error:
@@ -311,7 +312,7 @@ def _opened(name: str, unit: _Unit, digest: str | None) -> _Opened:
 
 
 def _read_ahead(jobs: Iterable[Callable[[], _Opened]], ahead: int) -> Iterator[_Opened]:
-    """The units in order, of which so many are read and decoded while others are answered."""
+    """The units in order; up to `ahead` of them are read and decoded while others are answered."""
     with ThreadPoolExecutor(READERS) as pool:
         waiting: deque[Future[_Opened]] = deque()
         for job in jobs:
