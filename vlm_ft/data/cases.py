@@ -227,9 +227,9 @@ def _distinct(entries: list[Labelled]) -> list[Labelled]:
 
 def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], list[str]]:
     """The examples with only the form's fields, checked, and notes on what is left out."""
-    long, kept, empty, full, lacking = lengthened(form), list[Labelled](), 0, Counter[str](), Counter[str]()
+    long_form, kept, empty, full, lacking = lengthened(form), list[Labelled](), 0, Counter[str](), Counter[str]()
     for entry in entries:
-        whole = _fitted(entry.whole, form if entry.parts is None else long)
+        whole = _fitted(entry.whole, form if entry.parts is None else long_form)
         parts = None if entry.parts is None else tuple(filter(None, (_fitted(case, form) for case in entry.parts)))
         if whole is None:
             empty += 1

@@ -18,7 +18,7 @@ def chatbot_rows(
     `passage` and `answer` are the most characters of a passage and of an answer. Raises `DataError` for a server
     without a model, and for manuals that yield no usable row.
     """
-    asked = None
+    client = None
     if server is None and model:
         raise DataError(f"model {model!r}", "needs a server", "add --server")
     if server is None and key_env:
@@ -26,9 +26,9 @@ def chatbot_rows(
     if server is not None:
         if not model:
             raise DataError(f"server {server}", "no model is named", "add --model")
-        kept = out.with_name(out.name + ".replies")
-        asked = Server(server, model, os.environ.get(key_env or "OPENAI_API_KEY", ""), kept=kept)
-    built = write_messages(manuals, out, server=asked, longest_passage=passage, longest_answer=answer)
+        replies = out.with_name(out.name + ".replies")
+        client = Server(server, model, os.environ.get(key_env or "OPENAI_API_KEY", ""), kept=replies)
+    built = write_messages(manuals, out, server=client, longest_passage=passage, longest_answer=answer)
     kinds = ", ".join(f"{count} by {kind}" for kind, count in built.kinds.most_common())
     yield f"{out}: {built.rows} rows ({kinds}) from {built.passages} passages of {built.documents} documents"
     for entry in built.set_aside:

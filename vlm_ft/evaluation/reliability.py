@@ -149,12 +149,12 @@ def sureness_of(
         if isinstance(field.kind, Flag):
             positive = "false" if form.follows.get(field.name) == "none" else "true"  # a part fails, a scan is abnormal
             operating += _operating(field.name, positive, stated(field.name, truths, systems[adapter]))
-    own = alarm("its own test examples", systems[adapter])
+    false_alarms = alarm("its own test examples", systems[adapter])
     return Sureness(
         reliability=tuple(reliability),
         coverage=tuple(coverage),
         operating=tuple(operating),
-        alarms=(own,) if own is not None else (),
+        alarms=(false_alarms,) if false_alarms is not None else (),
     )
 
 

@@ -82,8 +82,8 @@ class KeepTime(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Read the count of the checkpoint that the run resumes from."""
-        kept = Path(args.output_dir) / self.FILE
-        counts = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        file = Path(args.output_dir) / self.FILE
+        counts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         self.before = float(counts.get(str(state.global_step), 0.0))
         self.started = time.monotonic()
 
@@ -96,9 +96,9 @@ class KeepTime(TrainerCallback):  # type: ignore[misc]
         """Store the count of this checkpoint; only the first process writes."""
         if not state.is_world_process_zero:
             return
-        kept = Path(args.output_dir) / self.FILE
-        counts = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-        kept.write_text(json.dumps({**counts, str(state.global_step): self.seconds}), encoding="utf-8")
+        file = Path(args.output_dir) / self.FILE
+        counts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        file.write_text(json.dumps({**counts, str(state.global_step): self.seconds}), encoding="utf-8")
 
 
 def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:

@@ -16,7 +16,7 @@ MAJORITY = "majority"
 
 @dataclass(frozen=True)
 class Rival:
-    """`attempt` returns None where the rival has nothing to learn from, or no field to answer."""
+    """`attempt` returns None if the rival has nothing to learn from, or no field to answer."""
 
     explanation: str
     attempt: Callable[[Lesson], Attempt | None]
