@@ -17,8 +17,8 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The tested versions are in constraints.txt, the floors in pyproject.toml. The default base is fetched here, so that
-# everything else runs offline.
+# constraints.txt has the tested versions, pyproject.toml the minimum versions. The default base is fetched here, so
+# that everything else runs offline.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
