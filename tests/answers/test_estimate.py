@@ -69,7 +69,7 @@ def test_the_closest_row_prices(finding: dict[str, str], low: float, high: float
         ({"part": "door", "kind": "dent", "severity": "moderate"}, "no row for severity 'moderate'"),
         ({"part": "hood", "kind": "dent", "severity": "moderate"}, "no row for severity 'moderate'"),
         ({"part": "mirror", "kind": "dent", "severity": "severe"}, "no row for part 'mirror'"),
-        ({"part": "hood", "kind": "scratch", "severity": "severe"}, "no row for these together"),
+        ({"part": "hood", "kind": "scratch", "severity": "severe"}, "no row for this combination"),
     ],
 )
 def test_what_has_no_price_is_told(finding: dict[str, str], told: str) -> None:
@@ -166,7 +166,10 @@ def test_a_card_from_another_program(tmp_path: Path) -> None:
         (["door,dent,minor,one,50,0,10,EUR"], "own.csv:3: labour_hours 'one'"),
         (["door,dent,,1,50,0,10,EUR"], "own.csv:3: severity: empty; fill it"),
         (["door,dent,minor,1,50,0,10,euro"], "own.csv:3: currency 'euro'"),
-        (["door,dent,minor,1,50,0,10,EUR", "hood,dent,minor,1,50,0,10,USD"], "own.csv:4: currency 'USD', above 'EUR'"),
+        (
+            ["door,dent,minor,1,50,0,10,EUR", "hood,dent,minor,1,50,0,10,USD"],
+            "own.csv:4: currency 'USD' differs from 'EUR' above",
+        ),
         (["door,dent,minor,1,50"], "own.csv:3: 5 cells where the header has 8"),
         (['door,"dent,minor,1,50,0,10,EUR'], "own.csv:3: not a row"),
         (["x" * 20_000], "own.csv:3: a line of 20000 characters"),
@@ -188,7 +191,7 @@ def test_a_bad_row_is_told_in_a_line(rows: list[str], told: str, tmp_path: Path)
         (b"", "has no version"),
         (HEADER.encode(), "has no version"),
         (b"# version: 1\n", "no header"),
-        (b"# wersion: 1\n", "not a '# key: value' of version, notice"),
+        (b"# wersion: 1\n", "not '# key: value' with one of the keys version, notice"),
         (b"# version: 1\npart,kind\n", "no column 'severity'"),
         (b"# version: 1\npart,kind,severty\n", "unknown column 'severty'; did you mean 'severity'?"),
         (b"# version: 1\npart,part\n", "two columns named 'part'"),

@@ -37,7 +37,7 @@ def test_fields_that_one_source_lacks_are_not_asked() -> None:
     kinds, passes = {"kind": "pit", "passed": False}, {"passed": True}
     form, notes = of_sources({"a": [kinds] * 9, "b": [passes] * 3})
     assert form.names == ("passed",)
-    assert notes == ["kind: 3 of 3 examples of b lack it, so it is not asked; label it there to have it asked"]
+    assert notes == ["kind: 3 of 3 examples of b lack it, so it is not asked; label it there to ask for it"]
 
 
 def test_sources_with_no_field_in_common_fill_no_form() -> None:
@@ -61,7 +61,7 @@ def test_a_part_that_an_item_lacks_is_left_out_with_a_note() -> None:
     for only in (None, ["findings"]):
         form, notes = of_sources({"": [{"findings": [WHOLE, LACKING]}]}, only)
         assert paths(form.fields) == {"findings", "findings.kind", "findings.severity"}
-        assert notes == ["findings.box: 1 of 2 items lack it, so it is not asked; label it there to have it asked"]
+        assert notes == ["findings.box: 1 of 2 items lack it, so it is not asked; label it there to ask for it"]
 
 
 @pytest.mark.parametrize(("lacking", "asked"), [(0, True), (4, True), (5, True), (6, False), (9, False)])
@@ -70,7 +70,7 @@ def test_a_field_of_few_examples_is_asked_only_by_name(lacking: int, asked: bool
     answers = {"": [whole] * (10 - lacking) + [part] * lacking}
     form, notes = of_sources(answers)
     assert ("kind" in form.names) == asked
-    note = f"kind: {lacking} of 10 examples lack it, so it is not asked; name it under fields to ask it anyway"
+    note = f"kind: {lacking} of 10 examples lack it, so it is not asked; list it under fields to ask for it anyway"
     assert notes == ([] if asked else [note])
     form, notes = of_sources(answers, ["passed", "kind"])
     assert (form.names, notes) == (("passed", "kind"), [])

@@ -1,1 +1,1 @@
-"""Typed answers: tasks, forms, predictions and their metrics. Pure: no torch, no model."""
+"""Typed answers: tasks, forms, predictions and metrics. Nothing here needs torch or a model."""

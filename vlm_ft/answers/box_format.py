@@ -1,7 +1,7 @@
-"""How a base writes boxes, and the one conversion between that and the stored form.
+"""How a base writes boxes, and the conversion to and from stored boxes.
 
-Stored boxes are ``[left, top, right, bottom]``, each 0..1000 of the image's side. A base that was trained to locate
-has a convention of its own, and learns faster in it.
+Stored boxes are ``[left, top, right, bottom]``, each from 0 to 1000 along the image's side. A base that was pretrained
+to locate objects has its own convention, and learns faster if it is kept.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ Size = tuple[int, int]
 Side = TypeVar("Side", int, float)
 
 MOST_PIXELS = 16_384
-"""The longest side of an image that a box in pixels may reach."""
+"""The largest coordinate of a box in pixels."""
 
 
 class BoxFormat(Strict):
     """A convention for boxes in answers.
 
-    `scale` is the number that stands for the far side, None where sides are pixels of the image as the base sees it;
-    `top_first` puts top before left and bottom before right; `locations` writes four tokens ``<loc0000>`` in a string
-    instead of a list of numbers. `interpolated`: a side may lie between two numbers. Training shares its target between
-    them, and an answer's side is the mean of its distribution (distribution focal loss, Li et al. 2020).
+    `scale` is the coordinate of the image's right and bottom edges; None if coordinates are pixels of the image as the
+    base sees it. `top_first` puts top before left and bottom before right. `locations` writes a string of four tokens
+    such as ``<loc0000>`` instead of a list of numbers. `interpolated`: a side may lie between two numbers. Training
+    divides its target between them, and an answer's side is the mean of its distribution (distribution focal loss, Li
+    et al. 2020).
     """
 
     scale: int | None = BOX_SCALE
@@ -37,7 +38,7 @@ class BoxFormat(Strict):
 
     @property
     def asked(self) -> str:
-        """How the prompt describes it."""
+        """The description of a box in the prompt."""
         names = "top,left,bottom,right" if self.top_first else "left,top,right,bottom"
         if self.locations:
             return f"{names} as four <loc0000> to <loc{self.scale}>"
@@ -53,46 +54,46 @@ class BoxFormat(Strict):
 
     @property
     def opening(self) -> str:
-        """What begins a written box; `between` parts its sides, `closing` ends it."""
+        """The text before the first side."""
         return '"' if self.locations else "["
 
     @property
     def between(self) -> str:
-        """What parts two sides."""
+        """The text between two sides."""
         return "" if self.locations else ","
 
     @property
     def closing(self) -> str:
-        """What ends a written box."""
+        """The text after the last side."""
         return '"' if self.locations else "]"
 
     @property
     def largest(self) -> int:
-        """The largest number that a side may be."""
+        """The largest coordinate that is allowed."""
         return self.scale or MOST_PIXELS
 
     def side(self, number: int) -> str:
-        """A side as it is written."""
+        """The text of one side."""
         return f"<loc{number:04d}>" if self.locations else str(number)
 
     def sides(self, box: Sequence[int], size: Size | None) -> list[int]:
-        """The numbers of a stored box in this convention, in its order; `size` is needed where they are pixels."""
+        """A stored box in this convention's units and order; `size` is required for pixels."""
         return [round(side) for side in self.exact(box, size)]
 
     def exact(self, box: Sequence[int], size: Size | None) -> list[float]:
-        """As `sides`, before they are rounded to what can be written."""
+        """Like `sides`, but not rounded to the numbers that can be written."""
         sides = [side * far / BOX_SCALE for side, far in zip(box, self._far(size), strict=True)]
         return _swapped(sides) if self.top_first else sides
 
     def stored(self, sides: Sequence[float], size: Size | None) -> list[int]:
-        """The stored numbers of sides in this convention; what lies beyond the image ends at its border."""
+        """Sides in this convention as a stored box, cut off at the image's right and bottom edges."""
         ordered = _swapped(sides) if self.top_first else sides
         return [
             min(round(side * BOX_SCALE / far), BOX_SCALE) for side, far in zip(ordered, self._far(size), strict=True)
         ]
 
     def _far(self, size: Size | None) -> tuple[int, int, int, int]:
-        """The number that stands for the far side, for left, top, right and bottom."""
+        """The coordinate of the image's far edge, for each of left, top, right and bottom."""
         if self.scale is not None:
             return (self.scale,) * 4
         if size is None:
@@ -103,7 +104,7 @@ class BoxFormat(Strict):
 OURS = BoxFormat()
 
 GRID = BoxFormat(scale=9, interpolated=True)
-"""Of a base that has learned no convention: a side is one digit, so one decision."""
+"""For a base that has learned no convention: a side is one digit, and so one decision."""
 
 
 def _swapped(sides: Sequence[Side]) -> list[Side]:

@@ -1,4 +1,4 @@
-"""Overlaps of boxes (left, top, right, bottom), in any one unit."""
+"""Overlap of boxes (left, top, right, bottom), in any unit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 def iou(left: Sequence[Sequence[float] | None], right: Sequence[Sequence[float] | None]) -> NDArray[np.float64]:
     """Intersection over union of every pair of boxes, (len(left), len(right)).
 
-    0 where a box is missing or has no area.
+    0 if a box is missing or has no area.
     """
     a = np.array([box or (0, 0, 0, 0) for box in left], dtype=float)[:, None]
     b = np.array([box or (0, 0, 0, 0) for box in right], dtype=float)[None]

@@ -1,7 +1,7 @@
-"""Fit what `Confidence` holds, on answers to examples that training did not see.
+"""Fit a `Confidence` on answers to examples that training did not see.
 
-A temperature for each field by likelihood (Guo et al. 2017), and the threshold by learn-then-test (Angelopoulos et al.
-2021) with an exact binomial bound.
+Each field's temperature maximises the likelihood (Guo et al. 2017). The threshold is found by learn-then-test
+(Angelopoulos et al. 2021) with exact binomial tests.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from vlm_ft.answers.task import Values
 
 RISK, LEVEL = 0.05, 0.90
 FEWEST = 20
-"""Examples of a field, below which its temperature stays 1."""
+"""A field with fewer examples keeps the temperature 1."""
 
 HOTTEST = 20.0
-TINY = 1e-300  # the least share whose logarithm is taken
+TINY = 1e-300  # the smallest probability whose logarithm is taken
 STEPS = 20
-"""How many thresholds are tested, at equal steps of coverage."""
+"""The number of thresholds tested, evenly spaced in coverage."""
 
 
 def calibrated(
@@ -38,21 +38,21 @@ def calibrated(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Confidence:
-    """The temperatures, then the bound on the answers as they are served with them; see `certified`."""
+    """Fit the temperatures, then the bound on the answers at these temperatures; see `certified`."""
     temperatures = {
         name: temperature
         for name in closed_fields(form)
         if (temperature := _temperature(stated(name, truths, predictions))) is not None
     }
     sure, right = judged(form, truths, [at_temperatures(entry, temperatures) for entry in predictions])
-    told = ~np.isnan(sure)
-    kept = _one_a_group([group for group, known in zip(groups, told, strict=True) if known], seed)
-    bound = certified(sure[told][kept], right[told][kept], risk=risk, level=level)
+    known = ~np.isnan(sure)
+    kept = _one_per_group([group for group, is_known in zip(groups, known, strict=True) if is_known], seed)
+    bound = certified(sure[known][kept], right[known][kept], risk=risk, level=level)
     return Confidence(temperatures=temperatures, bound=bound)
 
 
 def stated(name: str, truths: Sequence[Values], predictions: Sequence[Prediction]) -> list[tuple[Distribution, str]]:
-    """The distribution of a field and its true option, of each answer that has both."""
+    """The field's distribution and true option, for each answer that has both."""
     found = []
     for truth, prediction in zip(truths, predictions, strict=True):
         entry = prediction.fields.get(name)
@@ -66,32 +66,33 @@ def stated(name: str, truths: Sequence[Values], predictions: Sequence[Prediction
 def judged(
     form: Form, truths: Sequence[Values], predictions: Sequence[Prediction]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """How sure each answer is, NaN where that is unknown, and whether every observed closed field is right."""
+    """How sure each answer is (NaN if unknown), and whether all its observed closed fields are right."""
     sure = [sureness(form, prediction) for prediction in predictions]
     names = closed_fields(form)
     right = [
         prediction.error is None and all(prediction.values.get(name) == truth[name] for name in names if name in truth)
         for truth, prediction in zip(truths, predictions, strict=True)
     ]
-    seen = [any(name in truth for name in names) for truth in truths]
-    known = [value if value is not None and told else np.nan for value, told in zip(sure, seen, strict=True)]
+    observed = [any(name in truth for name in names) for truth in truths]
+    known = [value if value is not None and seen else np.nan for value, seen in zip(sure, observed, strict=True)]
     return np.array(known, dtype=np.float64), np.array(right, dtype=np.bool_)
 
 
 def log_loss(pairs: Sequence[tuple[Distribution, str]], temperature: float = 1.0, smoothing: float = 0.0) -> float:
-    """The mean of ``-log p(true option)``, in nats; `smoothing` is the weight of the other options, in equal shares."""
+    """The mean of ``-log p(true option)``, in nats; `smoothing` is the weight shared equally by the other options."""
     losses = []
-    for found, true in pairs:
-        logs = {option: log(max(share, TINY)) for option, share in tempered(found, temperature).items()}
+    for distribution, true in pairs:
+        logs = {option: log(max(share, TINY)) for option, share in tempered(distribution, temperature).items()}
         others = sum(logs.values()) - logs[true]
         losses.append((1 - smoothing) * logs[true] + smoothing * others / max(len(logs) - 1, 1))
     return -float(np.mean(losses))
 
 
 def _temperature(pairs: Sequence[tuple[Distribution, str]]) -> float | None:
-    """The most likely one; None where there is nothing to choose from, 1 where there are few examples.
+    """The most likely temperature; None without at least two options, 1 with too few examples.
 
-    Targets are smoothed by the rule of succession (Platt 1999), or examples that are all right would have it vanish.
+    Targets are smoothed by the rule of succession (Platt 1999); otherwise, if all examples were right, the temperature
+    would fall to its lower bound.
     """
     from scipy.optimize import minimize_scalar
 
@@ -101,13 +102,13 @@ def _temperature(pairs: Sequence[tuple[Distribution, str]]) -> float | None:
         return 1.0
     smoothing = 1 / (len(pairs) + 2)
     found = minimize_scalar(
-        lambda size: log_loss(pairs, float(np.exp(size)), smoothing), bounds=(-log(HOTTEST), log(HOTTEST))
+        lambda exponent: log_loss(pairs, float(np.exp(exponent)), smoothing), bounds=(-log(HOTTEST), log(HOTTEST))
     )
     return round(float(np.exp(found.x)), 4)
 
 
-def _one_a_group(groups: Sequence[str], seed: int) -> NDArray[np.int64]:
-    """One example of each group, drawn: the bound counts independent ones."""
+def _one_per_group(groups: Sequence[str], seed: int) -> NDArray[np.int64]:
+    """The index of one random example of each group: the bound requires independent examples."""
     clusters = clusters_of(groups)
     order = np.random.default_rng(seed).permutation(len(clusters))
     _, first = np.unique(clusters[order], return_index=True)
@@ -117,13 +118,13 @@ def _one_a_group(groups: Sequence[str], seed: int) -> NDArray[np.int64]:
 def certified(
     sure: NDArray[np.float64], right: NDArray[np.bool_], *, risk: float = RISK, level: float = LEVEL
 ) -> Bound:
-    """The lowest threshold above which answers are proved to be wrong at most so often.
+    """The lowest threshold above which at most a share `risk` of the answers is wrong, at confidence `level`.
 
-    Thresholds are tested in a fixed sequence, from the surest half (or as many as could pass at all) to all of them,
-    and the first that fails ends it; so the chance that the promise fails is at most ``1 - level`` (Bauer 1991).
-    A test passes where so few mistakes among the answers would have a probability of at most ``1 - level`` at that
-    risk (Clopper & Pearson 1934). How many are tested depends on how sure the answers are, never on whether they are
-    right.
+    Thresholds are tested in a fixed sequence that ends at the first failure, so the bound is false with a probability
+    of at most ``1 - level`` (Bauer 1991). The sequence starts with the surest half of the answers (or the fewest that
+    could pass) and goes on to all of them. A test passes if, at that risk, so few wrong answers would have a
+    probability of at most ``1 - level`` (Clopper & Pearson 1934). Which thresholds are tested depends on how sure the
+    answers are, never on whether they are right.
     """
     from scipy.stats import binom
 

@@ -1,4 +1,4 @@
-"""How sure an answer is, and whether it may stand: what was fitted on the `calibrate` role, applied to predictions."""
+"""Calibrated probabilities, and the decision to answer or to ask a person, from a fit on the `calibrate` role."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from vlm_ft.answers.kinds import Choice, Flag, Integer, Strict
 from vlm_ft.answers.prediction import Distribution, FieldValue, Prediction
 
 FLOOR = 1e-9
-"""What an option has at least: one that decoding did not tell apart is improbable, not impossible."""
+"""The minimum probability of an option: one that decoding did not resolve is improbable, not impossible."""
 
 
 class Bound(Strict):
-    """A promise: of the answers at least this sure, at most a share `risk` is wrong, at confidence `level`.
+    """A guarantee: at most a share `risk` of the answers at or above `threshold` is wrong, at confidence `level`.
 
-    `threshold` is None where `count` examples do not suffice; `needed` is how many would, were all of them right.
-    `answered` are the examples at or above the threshold (without one, those tested first), and `wrong` of them are.
+    `threshold` is None if `count` examples certify none; `needed` is the fewest that could, if all of them are right.
+    `answered` is the number of examples at or above the threshold (without one, in the first test), and `wrong` is how
+    many of those are wrong.
     """
 
     risk: float
@@ -34,7 +35,7 @@ class Bound(Strict):
 
     @property
     def in_words(self) -> str:
-        """The promise, or why there is none."""
+        """The guarantee, or why there is none."""
         if self.threshold is None and self.count < self.needed:
             return f"not certifiable with n={self.count}; needs {self.needed}, all of them right"
         if self.threshold is None:
@@ -49,23 +50,23 @@ class Bound(Strict):
 
 
 class Confidence(Strict):
-    """What was fitted on the `calibrate` role: a temperature for each closed field, and the bound."""
+    """The result of calibration: a temperature for each closed field, and the bound."""
 
-    temperatures: dict[str, float] = Field(description="of each closed field; above 1: it was too sure")
+    temperatures: dict[str, float] = Field(description="of each closed field; above 1 if the model was overconfident")
     bound: Bound
 
 
 class Familiar(Strict):
-    """On the card: the score above which an example is unlike the training data, and how it was found."""
+    """The score above which an example is unlike the training data, and how this threshold was found."""
 
     threshold: float
     false_alarms: float = Field(description="the share of familiar examples that may be flagged")
-    trained: int = Field(description="training examples that the description is of")
-    held_out: int = Field(description="examples that the threshold was found on")
+    trained: int = Field(description="number of training examples described")
+    held_out: int = Field(description="number of examples from which the threshold was found")
 
 
 def closed_fields(form: Form) -> tuple[str, ...]:
-    """The fields of which a calibrated probability is kept: choices, flags and bounded integers."""
+    """The fields with a calibrated probability: choices, flags and bounded integers."""
     return tuple(field.name for field in form.fields if isinstance(field.kind, Choice | Flag | Integer))
 
 
@@ -77,9 +78,9 @@ def tempered(distribution: Distribution, temperature: float) -> dict[str, float]
 
 
 def sureness(form: Form, prediction: Prediction) -> float | None:
-    """The probability that every closed field is right; None where the form has none, or the answer failed.
+    """The probability that every closed field is right; None if the form has none, or the answer failed.
 
-    Each field's distribution is conditional on the fields before it, so their product is that of all of them.
+    Each field's distribution is conditional on the fields before it, so the product is their joint probability.
     """
     names = closed_fields(form)
     found = [prediction.fields[name].probability for name in names if name in prediction.fields]
@@ -90,7 +91,7 @@ def sureness(form: Form, prediction: Prediction) -> float | None:
 
 def at_temperatures(prediction: Prediction, temperatures: Mapping[str, float]) -> Prediction:
     """The prediction with the distributions of these fields tempered."""
-    fields = {name: _field(entry, temperatures.get(name)) for name, entry in prediction.fields.items()}
+    fields = {name: _tempered_field(entry, temperatures.get(name)) for name, entry in prediction.fields.items()}
     return replace(prediction, fields=fields)
 
 
@@ -99,22 +100,24 @@ def with_confidence(form: Form, prediction: Prediction, confidence: Confidence |
     if confidence is None or prediction.error is not None:
         return prediction
     prediction = at_temperatures(prediction, confidence.temperatures)
-    sure, least = sureness(form, prediction), confidence.bound.threshold
+    sure, threshold = sureness(form, prediction), confidence.bound.threshold
     if prediction.decision != "answer":
         return prediction
     if sure is None:
         return replace(prediction, decision="ask a person", reason="not every field has a probability")
-    if least is None:
+    if threshold is None:
         return replace(prediction, decision="ask a person", reason=f"no bound: {confidence.bound.in_words}")
-    if sure < least:
+    if sure < threshold:
         fields = prediction.fields
         unsure = min(closed_fields(form), key=lambda name: fields[name].probability or 0.0)
-        reason = f"{unsure}: {fields[unsure].probability:.0%} sure, {sure:.2f} for the whole answer, below {least:.2f}"
+        reason = (
+            f"{unsure}: {fields[unsure].probability:.0%} sure, {sure:.2f} for the whole answer, below {threshold:.2f}"
+        )
         return replace(prediction, decision="ask a person", reason=reason)
     return prediction
 
 
-def _field(entry: FieldValue, temperature: float | None) -> FieldValue:
+def _tempered_field(entry: FieldValue, temperature: float | None) -> FieldValue:
     if temperature is None or entry.distribution is None:
         return entry
     return replace(entry, distribution=tempered(entry.distribution, temperature))

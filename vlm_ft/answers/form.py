@@ -1,4 +1,4 @@
-"""`Form`: a task as one recipe asks it. The card of an adapter keeps it whole."""
+"""`Form`: the fields of a task that one recipe asks for. An adapter's card stores it in full."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from vlm_ft.answers.task import Follows, Task, Values
 from vlm_ft.errors import FormError, nearest
 
 Options = Mapping[str, Sequence[str]]
-"""Field path ("kind", "findings.kind") -> the names it may take."""
+"""Field path ("kind", "findings.kind") -> the names allowed."""
 
 
 class Form(Strict):
-    """The fields that a data set really labels, the options that it really uses, and how they are asked."""
+    """The fields that the data label, the options that they use, and how the prompt asks for them."""
 
     task: str
     title: str
@@ -78,17 +78,17 @@ class Form(Strict):
         return next(field for field in self.fields if field.name == name)
 
     def narrow(self, names: Iterable[str]) -> Form:
-        """The same form asking only these fields: what is unobserved is not asked."""
-        wanted = set(names)
-        kept = tuple(field for field in self.fields if field.name in wanted)
+        """The same form with only these fields, for an example that labels no others."""
+        selected = set(names)
+        kept = tuple(field for field in self.fields if field.name in selected)
         return self if len(kept) == len(self.fields) else self.model_copy(update={"fields": kept})
 
     def asking(self, boxes: BoxFormat) -> Form:
-        """The same form with boxes asked in a base's own convention."""
+        """The same form with boxes in a base's own convention."""
         return self.model_copy(update={"boxes": boxes})
 
     def deriving(self, derivation: Derivation) -> Form:
-        """The same form, of whose answers this follows, too. Raises `FormError` where nothing can follow."""
+        """The same form with this derivation. Raises `FormError` if the form lacks the fields that it needs."""
         if not derivation.derivable(paths(self.fields)):
             raise FormError(
                 f"{derivation.kind} {derivation.name}",
@@ -99,14 +99,14 @@ class Form(Strict):
         return self.model_copy(update={"derivations": (*others, derivation)})
 
     def derive(self, values: Values) -> dict[str, Values]:
-        """What follows from an answer, by kind of derivation; derivations that lack a value are left out."""
+        """The derived results of an answer, by kind; a derivation that lacks a value is left out."""
         results = {entry.kind: entry.derive(values) for entry in self.derivations}
         return {kind: result.model_dump(mode="json") for kind, result in results.items() if result is not None}
 
     @property
     def prompt(self) -> str:
         """The rendered instruction: the constant part of every prompt."""
-        lines = [f"{field.name}: {_asked(field.kind, self.boxes)}{_gloss(field)}" for field in self.fields]
+        lines = [f"{field.name}: {_described(field.kind, self.boxes)}{_gloss(field)}" for field in self.fields]
         return "\n".join([self.instruction, "Answer in JSON with these fields:", *lines])
 
     @property
@@ -116,20 +116,20 @@ class Form(Strict):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the prompt and schema: two forms are compatible where it is equal."""
+        """A hash of the prompt and schema; forms with the same one are compatible."""
         text = self.prompt + json.dumps(self.schema_of_answer)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def target(self, values: Values) -> str:
-        """The supervised answer: compact JSON in the form's order. Raises `FormError` where it misfits."""
+        """The supervised answer: compact JSON in the form's order. Raises `FormError` if the values do not fit."""
         missing = [name for name in self.names if name not in values]
         if missing:
-            raise FormError("answer", f"lacks {', '.join(missing)}", "ask only what is observed (narrow the form)")
+            raise FormError("answer", f"lacks {', '.join(missing)}", "narrow the form to the fields that are observed")
         ordered = _ordered(self.fields, values)
         return json.dumps(self.check(ordered), separators=(",", ":"), ensure_ascii=False)
 
     def parse(self, text: str) -> Values:
-        """The values of a written answer. Raises `FormError` in one line where it does not fit."""
+        """The values of an answer's JSON. Raises `FormError`, in one line, if it does not fit."""
         return self.check(_loaded(text))
 
     def check(self, values: Any) -> Values:
@@ -149,7 +149,7 @@ def _loaded(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise FormError("answer", f"not JSON at character {error.pos}: {text[:60]!r}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list in a list in a list ...
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits, deep nesting
         raise FormError("answer", f"not readable as JSON: {text[:60]!r}") from error
 
 
@@ -169,7 +169,7 @@ def paths(fields: Iterable[FieldSpec]) -> set[str]:
 
 
 def _narrowed(fields: Iterable[FieldSpec], only: set[str]) -> list[FieldSpec]:
-    """Fields whose path is in `only`; naming a list alone keeps all of it, naming parts keeps those."""
+    """The fields whose path is in `only`. A list named without parts keeps them all."""
     kept = []
     for field in fields:
         inner = {path.split(".", 1)[1] for path in only if path.startswith(field.name + ".")}
@@ -203,7 +203,7 @@ def _with_options(field: FieldSpec, path: str, options: Options, task: str) -> F
         for name in given:
             if name not in kind.options:
                 raise FormError(f"task {task}", f"field {path!r} has no option {name!r}", nearest(name, kind.options))
-        given = tuple(name for name in kind.options if name in given)  # a closed scale keeps its own order
+        given = tuple(name for name in kind.options if name in given)  # a closed choice keeps its own order
     return field.model_copy(update={"kind": Choice(options=given)})
 
 
@@ -217,7 +217,7 @@ def _ordered(fields: Iterable[FieldSpec], values: Values) -> Values:
     return ordered
 
 
-def _asked(kind: Kind, boxes: BoxFormat) -> str:
+def _described(kind: Kind, boxes: BoxFormat) -> str:
     match kind:
         case Choice(options=options):
             return " | ".join(options)
@@ -230,7 +230,7 @@ def _asked(kind: Kind, boxes: BoxFormat) -> str:
         case BoxKind():
             return boxes.asked
         case Items(fields=fields, max_items=count):
-            inner = ", ".join(f"{part.name}: {_asked(part.kind, boxes)}" for part in fields)
+            inner = ", ".join(f"{part.name}: {_described(part.kind, boxes)}" for part in fields)
             return f"at most {count} of {{{inner}}}"
 
 
@@ -266,7 +266,7 @@ def _object_schema(fields: Iterable[FieldSpec], boxes: BoxFormat) -> dict[str, A
 
 def _checked_box(box: list[int]) -> list[int]:
     if not valid_box((box[0], box[1], box[2], box[3])):
-        raise ValueError(f"a box is left < right and top < bottom within 0..{BOX_SCALE}")
+        raise ValueError(f"a box needs left < right and top < bottom within 0..{BOX_SCALE}")
     return box
 
 
@@ -288,7 +288,7 @@ def _annotation(kind: Kind, name: str) -> Any:
 
 @lru_cache(maxsize=256)
 def _model(fields: tuple[FieldSpec, ...]) -> type[BaseModel]:
-    """Kept by the fields, not on the form: a form's narrowed copy must not check by the whole form's model."""
+    """Cached by fields, not on the form: a narrowed copy must not validate with the whole form's model."""
     return _pydantic(fields, "Answer")
 
 

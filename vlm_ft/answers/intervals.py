@@ -1,7 +1,7 @@
-"""Intervals of 95 % about the figures of a sample, over examples or over clusters of them.
+"""95 % confidence intervals of a sample's figures, over examples or over clusters of them.
 
-Every figure but a median is a function of sums over examples (right answers, matched items, counts a class), so that
-a resample is one matrix product and a jackknife one subtraction.
+Every figure except a median is a function of sums over examples (right answers, matched items, counts per class), so a
+resample is one matrix product and a jackknife is one subtraction.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Statistic = Callable[[Sums], Sums]
 
 
 def clusters_of(groups: Sequence[str]) -> NDArray[np.int64]:
-    """A number for each example, equal within a group; the group "" is each example's own."""
+    """The cluster number of each example: one per group; each example of the group "" is its own cluster."""
     numbers: dict[Any, int] = {}
     keys = [group or index for index, group in enumerate(groups)]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
@@ -38,7 +38,7 @@ def summed(rows: Sums, clusters: NDArray[np.int64]) -> Sums:
 
 
 def wilson(share: float, count: float) -> Interval:
-    """Of a share of `count` independent trials (Wilson 1927)."""
+    """The score interval of a share of `count` independent trials (Wilson 1927)."""
     from scipy.stats import norm
 
     z = norm.ppf(INTERVAL[1])
@@ -48,10 +48,10 @@ def wilson(share: float, count: float) -> Interval:
 
 
 def share_interval(sums: Sums) -> Interval:
-    """Wilson's, of sums (clusters, 2) of right and of all examples, at the effective sample size.
+    """Wilson's interval for sums (clusters, 2) of right and of all examples, at the effective sample size.
 
-    That is the number of examples by the design effect (Kish 1965, section 5.4); where all are right or all are
-    wrong, so that the effect is unknown, the number of clusters.
+    This is the number of examples divided by the design effect (Kish 1965, section 5.4). If all examples are right or
+    all are wrong, the effect is unknown, and it is the number of clusters.
     """
     right, examples = sums.sum(axis=0)
     share, clusters = right / examples, len(sums)
@@ -65,9 +65,9 @@ def share_interval(sums: Sums) -> Interval:
 def bca_interval(sums: Sums, statistic: Statistic, top: float | None = 1.0, seed: int = 0) -> Interval:
     """Bias-corrected, accelerated bootstrap (Efron 1987) of sums (clusters, columns).
 
-    It cannot see beyond a sample whose draws all agree, such as one without a mistake: the figure's share of `top`,
-    its largest value, then gets Wilson's interval of as many trials as clusters; without `top`, the point.
-    The same as scipy.stats.bootstrap, whose jackknife is quadratic in the number of clusters.
+    If all draws agree, as for a sample without a mistake, the interval is Wilson's for the figure's share of `top`, its
+    largest value, with one trial per cluster; without `top`, it is the point. Gives the same as
+    scipy.stats.bootstrap, whose jackknife is quadratic in the number of clusters.
     """
     from scipy.stats import norm
 
@@ -87,10 +87,10 @@ def bca_interval(sums: Sums, statistic: Statistic, top: float | None = 1.0, seed
 
 
 def median_interval(column: Sums, clusters: NDArray[np.int64], seed: int = 0) -> Interval:
-    """Percentiles of the medians of bootstrapped clusters; the point where all of a column agree."""
+    """Percentile bootstrap of the median over clusters; the point if all values of the column are equal."""
     members = [column[clusters == cluster] for cluster in np.unique(clusters)]
-    dice = np.random.default_rng(seed).integers(0, len(members), (RESAMPLES, len(members)))
-    medians = [np.median(np.concatenate([members[place] for place in drawn])) for drawn in dice]
+    draws = np.random.default_rng(seed).integers(0, len(members), (RESAMPLES, len(members)))
+    medians = [np.median(np.concatenate([members[place] for place in drawn])) for drawn in draws]
     low, high = np.quantile(medians, INTERVAL)
     return float(low), float(high)
 

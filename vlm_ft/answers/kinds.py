@@ -1,4 +1,4 @@
-"""The kinds of fields that an answer is made of, as data: what derives from a form branches on these."""
+"""The kinds of fields in an answer, as data: everything derived from a form branches on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlm_ft.errors import FormError
 
 
 class Strict(BaseModel):
-    """Immutable; unknown keys are errors."""
+    """Base of immutable models in which unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,13 +46,13 @@ class Text(Strict):
 
 
 class BoxKind(Strict):
-    """Where on the image: left, top, right, bottom, each 0..1000 of the side."""
+    """A place on the image: left, top, right, bottom, each from 0 to 1000 along the side."""
 
     kind: Literal["box"] = "box"
 
 
 class Items(Strict):
-    """A bounded list of records: findings, objects."""
+    """A bounded list of records, such as findings or objects."""
 
     kind: Literal["items"] = "items"
     fields: tuple[FieldSpec, ...]
@@ -60,17 +60,17 @@ class Items(Strict):
 
     @property
     def box(self) -> str | None:
-        """The part that says where an item is."""
+        """The name of the part that holds an item's box."""
         return next((field.name for field in self.fields if isinstance(field.kind, BoxKind)), None)
 
     @property
     def name(self) -> str | None:
-        """The part that says what an item is: its first choice."""
+        """The name of the part that names an item: its first choice."""
         return next((field.name for field in self.fields if isinstance(field.kind, Choice)), None)
 
     @property
     def boxed(self) -> bool:
-        """Whether each item says where it is."""
+        """Whether each item has a box."""
         return self.box is not None
 
 
@@ -78,7 +78,7 @@ Kind = Annotated[Choice | Flag | Integer | Text | BoxKind | Items, Field(discrim
 
 
 class FieldSpec(Strict):
-    """A named field of an answer, what it means in a few words, and its kind."""
+    """A field of an answer: its name, a short description and its kind."""
 
     name: str
     description: str = ""
@@ -98,7 +98,7 @@ Box = Annotated[tuple[int, int, int, int], BOX]
 
 
 class Answer(BaseModel):
-    """Base of every answer type; its annotations are read by `fields_of`."""
+    """Base of every answer type; `fields_of` reads its annotations."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -124,7 +124,7 @@ def spanned_box(corners: list[int]) -> list[int]:
 def fields_of(answer: type[BaseModel]) -> tuple[FieldSpec, ...]:
     """The fields of an answer type, in order; an open choice has no options yet.
 
-    Raises `FormError` where an annotation is not one of the kinds.
+    Raises `FormError` for an annotation that is not a supported field type.
     """
     return tuple(
         FieldSpec(
@@ -162,4 +162,4 @@ def _bound(metadata: list[Any], name: str, place: str) -> int:
     for item in metadata:  # pydantic keeps annotated_types.MaxLen(max_length), Ge(ge) and Le(le)
         if hasattr(item, name):
             return int(getattr(item, name))
-    raise FormError(place, "unbounded", f"give Field({name}=...), so that an answer always ends")
+    raise FormError(place, "has no bound", f"give Field({name}=...), so that an answer always ends")

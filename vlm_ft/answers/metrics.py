@@ -1,9 +1,9 @@
-"""The figures of an answer, derived from the kind of each field, with intervals. Conventions:
+"""Metrics of answers, derived from the kind of each field, with intervals. Conventions:
 
 - A row whose true values lack a field (unobserved) is left out of that field's figures.
-- A failed prediction, or one that lacks the field, is wrong: another class than the true one, the worst
-  distance to a bound, a text without a common word, every true item missed and one item invented.
-- Figures cover all answers, whatever they decide ("answer" or "ask a person").
+- A failed prediction, or one that lacks the field, is wrong: it counts as a wrong class, the largest possible
+  distance, a text without a common word, or a list that misses every true item and invents one.
+- Figures cover all answers, whatever the decision ("answer" or "ask a person").
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from vlm_ft.answers.task import Values
 IOU_THRESHOLD = 0.5  # Everingham et al. 2010 (PASCAL VOC), section 4.2
 LOWER_IS_BETTER = frozenset({"mae", "median_error", "not_priced"})
 WHOLE = ""
-"""The field of a figure about the whole answer."""
+"""The field of a figure that is about the whole answer."""
 
 Row = tuple[float, ...]
 Pair = tuple[Any, Any]
-"""A true value and the answered one; None is a failed or missing answer."""
+"""A true value and the answered one, which is None if the answer failed or lacks the field."""
 
 
 class Metric(Strict):
     """One figure with its 95 % interval, over `count` examples.
 
     `field` is "" for `valid`, the share of predictions without an error. All are 0..1 and higher is better, except
-    those `LOWER_IS_BETTER`: `mae` and `median_error`, in the units of their field, and `not_priced`.
+    those in `LOWER_IS_BETTER`: `mae` and `median_error`, in the units of their field, and `not_priced`.
     """
 
     field: str
@@ -61,7 +61,7 @@ class Metric(Strict):
 
     @classmethod
     def of(cls, field: str, name: str, value: float, interval: Interval, count: int) -> Metric:
-        """The figure, its interval widened to the value where rounding or skew leaves it outside."""
+        """A figure whose interval is widened to include the value, which rounding or skew can leave outside."""
         low, high = interval
         return cls(field=field, name=name, value=value, low=min(value, low), high=max(value, high), count=count)
 
@@ -73,18 +73,18 @@ def measure(
     groups: Sequence[str] | None = None,
     seed: int = 0,
 ) -> tuple[Metric, ...]:
-    """The figures of predictions against what is observed; both in the same order.
+    """The figures of predictions against the observed values; both in the same order.
 
     choice, flag: `accuracy`; `macro_f1`, the unweighted mean of F1 over all true or answered classes, as
     scikit-learn's ``f1_score(average="macro")``.
-    integer: `mae`. text: `exact` (outer blanks aside), `rouge_l` (F1; Lin 2004). box: `iou`.
-    items: `precision`, `recall`, `f1` over all items (micro); with boxes by `match_items`, and
-    `localisation_f1` without regard to names; else by their choices as a multiset.
+    integer: `mae`. text: `exact` (without surrounding whitespace), `rouge_l` (F1; Lin 2004). box: `iou`.
+    items: `precision`, `recall`, `f1` over all items (micro). Items with boxes are matched by `match_items`, and
+    `localisation_f1` ignores their names; items without boxes are compared by their choices, as a multiset.
 
     Intervals are Wilson's for shares of examples (`valid`, `accuracy`, `exact`) and bias-corrected, accelerated
     bootstraps for the rest (see `intervals`), over whole groups where `groups` names them (Field & Welsh 2007,
     cluster bootstrap); each example of the group "" is a cluster of its own. The order of rows does not matter.
-    Raises `ValueError` where lengths differ.
+    Raises `ValueError` if the lengths differ.
     """
     groups = [""] * len(truths) if groups is None else groups
     if not len(truths) == len(predictions) == len(groups):
@@ -103,7 +103,7 @@ def measure(
 
 
 def case_score(form: Form, truth: Values, prediction: Prediction) -> float:
-    """How right one answer is, 0..1: the mean over its observed fields, 0 where it failed or none is observed.
+    """The score of one answer, 0..1: the mean over its observed fields; 0 if it failed or none is observed.
 
     choice, flag: 1 or 0; integer: 1 / (1 + distance); text: ROUGE-L; box: IoU; items: F1.
     """
@@ -116,7 +116,7 @@ def case_score(form: Form, truth: Values, prediction: Prediction) -> float:
 
 
 def field_score(kind: Kind, truth: Any, answer: Any) -> float:
-    """How right one field is, 0..1 (see `case_score`); an answer of None scores 0."""
+    """The score of one field, 0..1 (see `case_score`); an answer of None scores 0."""
     if answer is None:
         return 0.0
     match kind:
@@ -133,25 +133,25 @@ def field_score(kind: Kind, truth: Any, answer: Any) -> float:
 
 
 def majority(form: Form, truths: Iterable[Values]) -> Values:
-    """What is answered without looking: the honest floor, from the training examples.
+    """The majority answer of the training examples: the baseline that ignores the input.
 
-    The most common class, text, or list of items without boxes; the lower median of integers; the empty list
-    of items with boxes. Ties go to the first in order. A field that no example states is left out.
+    It is the most common class, text, or list of items without boxes; the lower median of integers; an empty list of
+    items with boxes. Ties go to the first in order. A field that no example states is left out.
     """
     seen: dict[str, list[Any]] = {field.name: [] for field in form.fields}
     for truth in truths:
         for name in seen.keys() & truth.keys():
             seen[name].append(truth[name])
-    return {field.name: _usual(field.kind, seen[field.name]) for field in form.fields if seen[field.name]}
+    return {field.name: _majority_value(field.kind, seen[field.name]) for field in form.fields if seen[field.name]}
 
 
 def match_items(
     kind: Items, truth: Sequence[Values], answer: Sequence[Values], named: bool = True
 ) -> list[tuple[int, int]]:
-    """Pairs of positions (true, answered) of items with boxes that are one and the same.
+    """Match true and answered items by their boxes; the pairs of positions (true, answered).
 
-    A pair may match where IoU >= 0.5 and, if `named`, the first choice of the item is equal. Each item is
-    matched once; as many as possible are, and of these matchings the one of largest total IoU (assignment
+    Two items can match if their IoU is at least 0.5 and, if `named`, their first choices are equal. Each item is
+    matched at most once. Of the matchings with the most pairs, the one with the largest total IoU is taken (assignment
     problem, Kuhn 1955). PASCAL VOC matches greedily by confidence, which these lists do not have.
     """
     from scipy.optimize import linear_sum_assignment
@@ -179,7 +179,7 @@ def rouge_l(truth: str, answer: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Tally:
-    """A figure before it is summed: what each example adds, (examples, columns), and what the sums mean.
+    """A figure before summation: what each example adds, (examples, columns), and the statistic of the sums.
 
     `top` is the figure's largest value; a figure without a `statistic` is a share of right answers.
     """
@@ -239,7 +239,7 @@ def _item_tallies(name: str, kind: Items, pairs: Sequence[Pair]) -> list[_Tally]
 
 
 def _item_counts(kind: Items, truth: Sequence[Values], answer: Sequence[Values] | None, named: bool = True) -> Row:
-    """(matched, answered, true); a failed answer is one invented item, so that it is wrong on empty lists too."""
+    """(matched, answered, true); a failed answer counts as one invented item, so that it is never right."""
     if answer is None:
         return 0.0, 1.0, float(len(truth))
     if kind.boxed:
@@ -250,7 +250,7 @@ def _item_counts(kind: Items, truth: Sequence[Values], answer: Sequence[Values] 
 
 
 def _keys(kind: Items, rows: Sequence[Values]) -> list[str]:
-    """What an item without a box is known by: all its choices, or all of it where it has none."""
+    """The keys that identify items without boxes: all their choices or, without choices, all their parts."""
     names = [field.name for field in kind.fields if isinstance(field.kind, Choice)]
     names = names or [field.name for field in kind.fields]
     return [json.dumps([row.get(name) for name in names]) for row in rows]
@@ -278,7 +278,7 @@ def _mean(sums: Sums) -> Sums:
 
 
 def _macro_f1(sums: Sums) -> Sums:
-    """Mean F1 over the classes that occur, true or answered (of a resample: in it)."""
+    """Mean F1 over the classes that occur in the sample or resample, true or answered."""
     hits, invented, missed = np.moveaxis(sums.reshape(*sums.shape[:-1], -1, 3), -1, 0)
     weights = 2 * hits + invented + missed
     scores = 2 * hits / np.maximum(weights, 1)
@@ -303,7 +303,7 @@ def _share(part: Sums, whole: Sums, sums: Sums) -> Sums:
     return np.where(whole > 0, part / np.maximum(whole, 1), nothing)
 
 
-def _usual(kind: Kind, seen: Sequence[Any]) -> Any:
+def _majority_value(kind: Kind, seen: Sequence[Any]) -> Any:
     match kind:
         case Integer():
             return median_low(seen)
@@ -316,8 +316,8 @@ def _usual(kind: Kind, seen: Sequence[Any]) -> Any:
             return json.loads(min(counts, key=lambda text: (-counts[text], ranks.get(text, len(ranks)), text)))
 
 
-class _Words:
-    """rouge_score's own tokenizer knows a-z and 0-9 only."""
+class _WordTokenizer:
+    """Splits text in any script; the tokenizer of rouge_score knows a-z and 0-9 only."""
 
     def tokenize(self, text: str) -> list[str]:
         return re.findall(r"[^\W_]+", text.lower())
@@ -327,4 +327,4 @@ class _Words:
 def _rouge() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"], tokenizer=_Words())
+    return RougeScorer(["rougeL"], tokenizer=_WordTokenizer())

@@ -1,4 +1,4 @@
-"""`Observation`: which form a recipe's labels fill, counted source by source as they stream by."""
+"""`Observation`: counts the labels of each source as they are read, to find the form that they fill."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from vlm_ft.answers.task import Task, Values
 from vlm_ft.errors import FormError, nearest
 
 COMMON_SHARE = 0.5
-"""A field that a smaller share of a source's examples states is asked only where the recipe's `fields` name it."""
+"""A field that a smaller share of a source's examples states is asked only if the recipe's `fields` name it."""
 
 MAX_NAMES = 2000
-"""Counted names of a choice; more than that are free text."""
+"""The most names that a choice can have; a column with more is free text."""
 
 
 @dataclass
 class _Tally:
-    """How many of a source's examples state each field, and how many items of its lists state each of their parts."""
+    """The number of a source's examples that state each field, and of its list items that state each part."""
 
     examples: int = 0
     items: Counter[str] = field(default_factory=Counter)
@@ -35,11 +35,11 @@ class _Tally:
 
 
 class Observation:
-    """Counts what labels state; the memory it takes does not grow with their number.
+    """Counts what labels state, in memory that does not grow with the number of labels.
 
-    Serving always asks the whole form, so a form asks what every source labels: if one source labelled only `kind`
-    and another only `passed`, no training row would ask both. A field that some examples of a source lack (the
-    severity of a car without damage) is asked, and left out of the prompts of those.
+    Serving always asks the whole form, so a form asks only what every source labels: if one source labelled only `kind`
+    and another only `passed`, no training row would ask for both. A field that some examples of a source lack (the
+    severity of a car without damage) is asked, but left out of the prompts of those examples.
     """
 
     def __init__(self, task: Task) -> None:
@@ -49,12 +49,12 @@ class Observation:
         self._names: dict[str, set[str]] = defaultdict(set)
 
     def add(self, values: Values, source: str = "") -> None:
-        """Count one example's values; one that states nothing does not count."""
+        """Count one example's values, unless it has none."""
         if values:
             self._tallies[source].examples += 1
-            self._add(values, self._task.fields, self._tallies[source])
+            self._count(values, self._task.fields, self._tallies[source])
 
-    def _add(self, values: Values, fields: Sequence[FieldSpec], tally: _Tally, prefix: str = "") -> None:
+    def _count(self, values: Values, fields: Sequence[FieldSpec], tally: _Tally, prefix: str = "") -> None:
         for spec in fields:
             if spec.name not in values:
                 continue
@@ -66,20 +66,20 @@ class Observation:
                 rows = [row for row in value if isinstance(row, dict)]
                 tally.items[path] += len(rows)
                 for row in rows:
-                    self._add(row, spec.kind.fields, tally, f"{path}.")
+                    self._count(row, spec.kind.fields, tally, f"{path}.")
 
     def form(self, options: Options | None = None, only: Iterable[str] | None = None) -> Form:
         """The form that the labels fill: the fields that every source states, with the names in use.
 
-        A part of a list is asked where every item states it. `options` overrule the names in use; `only` (field
-        paths) asks these fields, even where few examples state them. Raises `FormError` where no field is left, where
-        a source lacks one of `only`, or where a choice has more than `MAX_NAMES` names.
+        A part of a list is asked if every item states it. `options` override the names in use; `only` (field paths)
+        asks these fields, even if few examples state them. Raises `FormError` if no field is left, if a source lacks
+        one of `only`, or if a choice has more than `MAX_NAMES` names.
         """
-        wanted = list(only) if only is not None else [spec.name for spec in self._task.fields if self._common(spec)]
+        chosen = list(only) if only is not None else [spec.name for spec in self._task.fields if self._common(spec)]
         if only is not None:
-            for path in wanted:
+            for path in chosen:
                 self._require(path)
-        kept = {leaf for path in wanted for leaf in self._leaves(path)}
+        kept = {leaf for path in chosen for leaf in self._leaves(path)}
         if not kept and len(self._tallies) > 1:
             remedy = "label the same fields in each, or train an adapter for each"
             raise FormError(f"task {self._task.name}", "no field is labelled in every source", remedy)
@@ -89,7 +89,7 @@ class Observation:
         return Form.of(self._task, {**self._used(kept - set(options or ())), **(options or {})}, kept)
 
     def notes(self, form: Form, only: Iterable[str] | None = None) -> Iterator[str]:
-        """A line for each field, or part of an asked list, that is labelled but not asked for want of labels."""
+        """A line for each field, or part of an asked list, that is labelled too rarely to be asked."""
         asked = by_path(form.fields)
         for path in filter(self._stated, self._specs):
             name, _, part = path.partition(".")
@@ -99,9 +99,9 @@ class Observation:
                 lacking, total = tally.lacking(path), tally.total(path)
                 lack = f"{path}: {lacking} of {total} {'items' if part else 'examples'}{_of(source)} lack it"
                 if lacking == total or (lacking and part):
-                    yield f"{lack}, so it is not asked; label it there to have it asked"
+                    yield f"{lack}, so it is not asked; label it there to ask for it"
                 elif lacking > (1 - COMMON_SHARE) * total:
-                    yield f"{lack}, so it is not asked; name it under fields to ask it anyway"
+                    yield f"{lack}, so it is not asked; list it under fields to ask for it anyway"
 
     def _stated(self, path: str) -> bool:
         return any(tally.stated[path] for tally in self._tallies.values())
@@ -111,7 +111,7 @@ class Observation:
         return self._stated(spec.name) and all(t.stated[spec.name] >= COMMON_SHARE * t.examples for t in tallies)
 
     def _leaves(self, path: str) -> list[str]:
-        """The field itself where it is stated; of a list the parts that every item states."""
+        """The paths to ask: the field itself if it is stated; of a list, the parts that every item states."""
         return [
             leaf
             for leaf, spec in self._specs.items()
@@ -122,7 +122,7 @@ class Observation:
         ]
 
     def _require(self, path: str) -> None:
-        """Raises `FormError` where the recipe's `fields` ask what the task lacks, or what a source does not label."""
+        """Raises `FormError` if the recipe's `fields` name one that the task lacks or a source does not label."""
         if path not in self._specs:
             raise FormError(f"task {self._task.name}", f"no field {path!r}", nearest(path, self._specs))
         name, _, part = path.partition(".")
@@ -137,7 +137,7 @@ class Observation:
             raise FormError("fields", f"{path!r} is asked, but no label states it", "leave it out")
 
     def _used(self, kept: set[str]) -> dict[str, list[str]]:
-        """The names in use, by path; one that a closed choice lacks is left for the form's check of the label."""
+        """The names in use, by path. A name that a closed choice lacks is left out; checking the label reports it."""
         used = {}
         for path in kept & self._names.keys():
             kind = self._specs[path].kind
@@ -151,7 +151,7 @@ class Observation:
 def observed(
     task: Task, answers: Iterable[Values], options: Options | None = None, only: Iterable[str] | None = None
 ) -> Form:
-    """The form that the answers of one source fill; see `Observation.form`."""
+    """The form that the labels of one source fill; see `Observation.form`."""
     observation = Observation(task)
     for values in answers:
         observation.add(values)

@@ -1,4 +1,4 @@
-"""`Prediction`: what comes back for one image or text, and its one JSON form."""
+"""`Prediction`: the answer about one image or text, and its JSON."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Distribution = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class FieldValue:
-    """A field's value, and how sure it is.
+    """A field's value, and how sure the model is.
 
-    `distribution` is over the options of a closed field, given the fields before it, and over the number of items of a
-    list. `legal` is the probability that the model gave to what the form allows, before the rest was ruled out: low
-    where it wanted to say something else. `spread` is the standard deviation of each side of a box, in its units.
-    `items` belong to the entries of a list's value.
+    `distribution` is over the options of a closed field, given the fields before it, or over the number of items in a
+    list. `legal` is the probability that the model gave to what the form allows, before the rest was masked; it is low
+    if the model tended towards something else. `spread` is the standard deviation of each side of a box, in its units.
+    `items` describes the entries of a list's value.
     """
 
     value: Any
@@ -32,7 +32,7 @@ class FieldValue:
 
     @property
     def probability(self) -> float | None:
-        """Of the value; None without a distribution."""
+        """The probability of the value; None without a distribution."""
         if self.distribution is None:
             return None
         name = str(len(self.value)) if isinstance(self.value, list) else option_name(self.value)
@@ -41,20 +41,20 @@ class FieldValue:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item of a list: the probability that there is one at this place, given those before it, and its parts."""
+    """One item of a list: the probability that it exists, given the items before it, and its parts."""
 
     exists: float
     parts: Mapping[str, FieldValue]
 
     def score(self, name: str | None) -> float:
-        """The probability that it is there and is what the part of that name says."""
+        """The probability that the item exists and that its part of this name is right."""
         part = self.parts.get(name or "")
         named = part.probability if part is not None else None
         return self.exists * (1.0 if named is None else named)
 
 
 def option_name(value: Any) -> str:
-    """An option as distributions name it: the name itself, "true", "false", "7"."""
+    """The key of an option in a distribution: a name, "true", "false", "7"."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -62,9 +62,9 @@ def option_name(value: Any) -> str:
 class Prediction:
     """A typed answer, or an error; never a guess.
 
-    `derived` holds the results of the form's derivations (`Form.derive`), by kind. `decision` is "answer" where the
-    answer may stand, "ask a person" otherwise, for this `reason`. `strange` is how unlike the training data the photo
-    or text is; above 1, a person is asked. `error` says in one line why there are no fields.
+    `derived` holds the results of the form's derivations (`Form.derive`), by kind. `decision` is "answer" if the
+    answer can be used, otherwise "ask a person", for the given `reason`. `strange` is how unlike the training data the
+    photo or text is; above 1, a person is asked. `error` says in one line why there are no fields.
     """
 
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
@@ -81,15 +81,16 @@ class Prediction:
 
     @classmethod
     def failed(cls, error: str) -> Prediction:
-        """A prediction without fields, for this reason."""
+        """A prediction without fields, with this error."""
         return cls(decision="ask a person", error=error)
 
     def to_json(self, indent: int | None = None, **extra: Any) -> str:
-        """``{"fields": {name: {"value", ...}}, "decision", "reason", "error", "derived"}``; the unknown is left out.
+        """``{"fields": {name: {"value", ...}}, "decision", "reason", "error", "derived"}``, then `extra`.
 
-        `extra` entries follow. Half a surrogate pair, which a model can write, becomes a question mark.
+        Figures that were not computed are left out. An unpaired surrogate, which a model can write, becomes a question
+        mark.
         """
-        text = json.dumps({**_known(asdict(self)), **extra}, indent=indent, ensure_ascii=False)
+        text = json.dumps({**_without_missing(asdict(self)), **extra}, indent=indent, ensure_ascii=False)
         return text.encode("utf-8", "replace").decode("utf-8")
 
     @classmethod
@@ -101,11 +102,13 @@ class Prediction:
         return prediction
 
 
-def _known(value: Any) -> Any:
+def _without_missing(value: Any) -> Any:
     """A prediction as plain data, without the figures of fields that were not computed."""
     if isinstance(value, Mapping):
-        return {key: _known(entry) for key, entry in value.items() if entry is not None or key not in _FIGURES}
-    return [_known(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {
+            key: _without_missing(entry) for key, entry in value.items() if entry is not None or key not in _FIGURES
+        }
+    return [_without_missing(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 _FIGURES = frozenset({"distribution", "legal", "spread", "items", "strange"})

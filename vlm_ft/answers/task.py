@@ -1,4 +1,4 @@
-"""`Task`: what is asked of an image or a text, and how a data set's labels answer it."""
+"""`Task`: the questions about an image or a text, and how a data set's labels answer them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import Answer, Choice, FieldSpec, Integer, Items, fields_of
 
 NOTHING = "none"
-"""The kind of what was examined and shows nothing of note."""
+"""The class of an image that was examined and shows no finding."""
 
 CHOSEN = "chosen"
-"""The column of a preference pair's better reply."""
+"""The column with the preferred reply of a pair."""
 
 Values = dict[str, Any]
 """Field name -> plain JSON value; a name that is absent is unobserved."""
 
 Follows = Literal["any", "none", "count", "largest"]
-"""How a field follows from the list with boxes: was anything found, was nothing, how many, which is the largest."""
+"""How a field follows from the list with boxes: was anything found, was nothing, how many, what is the largest."""
 
 DECISIONS = ("any", "none")
 
@@ -29,11 +29,10 @@ DECISIONS = ("any", "none")
 class Task:
     """One use case. Everything else (prompt, grammar, metrics, columns, widgets) follows from the form.
 
-    A label's class, where it has one, is the value of `class_field`, and its objects are the items of `list_field`.
-    `read` maps a label to what else it states, and leaves out the rest. `follows` says which fields follow from the
-    list with boxes, in labels and where the answers of tiles are put together; a label's class NOTHING is an empty
-    list. `derivations` compute results from an answer without a model. `notice` accompanies every output. `sample`
-    is one full answer.
+    A label's class, if it has one, is the value of `class_field`, and its objects are the items of `list_field`. `read`
+    returns the other values that a label states. `follows` says which fields follow from the list with boxes, in labels
+    and when the answers about tiles are merged; the class NOTHING means an empty list. `derivations` compute results
+    from an answer without a model. `notice` accompanies every output. `sample` is one complete answer.
     """
 
     name: str
@@ -50,7 +49,7 @@ class Task:
 
     @property
     def fields(self) -> tuple[FieldSpec, ...]:
-        """The fields of the answer type, open choices without options."""
+        """The fields of the answer type; open choices have no options."""
         return fields_of(self.answer)
 
     def listed(self, name: str, objects: tuple[LabelledObject, ...]) -> list[Values]:
@@ -80,9 +79,9 @@ class Task:
 
 
 def following(fields: Sequence[FieldSpec], rules: Mapping[str, Follows], values: Values) -> Values:
-    """The fields that follow by these rules from the list with boxes, the largest item first; {} without such a list.
+    """The fields that `rules` derive from the list with boxes, largest item first; {} without such a list.
 
-    A name that is not an option of its field does not follow.
+    A name that is not an option of its field is left out.
     """
     spec = next((s for s in fields if isinstance(s.kind, Items) and s.kind.boxed and s.name in values), None)
     if spec is None:
@@ -107,13 +106,13 @@ def following(fields: Sequence[FieldSpec], rules: Mapping[str, Follows], values:
 def items(objects: tuple[LabelledObject, ...], spec: Items) -> list[Values]:
     """Labelled objects as an answer's items, largest first, at most as many as the field holds.
 
-    An object's name is that of the item; attributes that name a field and are not None are taken along.
+    An object's name becomes the item's. Attributes with the name of a field are kept unless they are None.
     """
     ordered = sorted(objects, key=lambda item: (-_area(item), item.box or (0, 0, 0, 0)))
-    wanted = {field.name for field in spec.fields}
+    names = {field.name for field in spec.fields}
     rows = []
     for item in ordered[: spec.max_items]:
-        row: Values = {name: value for name, value in item.attributes.items() if name in wanted and value is not None}
+        row: Values = {name: value for name, value in item.attributes.items() if name in names and value is not None}
         if spec.name:
             row[spec.name] = item.name
         if spec.box and item.box is not None:
@@ -123,14 +122,14 @@ def items(objects: tuple[LabelledObject, ...], spec: Items) -> list[Values]:
 
 
 def judged_replies(label: Label) -> list[tuple[str, bool]]:
-    """Replies that people judged, and whether they liked them: a pair's two, or one with a thumb up or down."""
+    """The replies that people rated, and whether they liked them: both of a pair, or one with a thumb up or down."""
     columns = label.columns
     pair = [(columns[name], liked) for name, liked in ((CHOSEN, True), ("rejected", False)) if name in columns]
     return pair or ([(columns["completion"], columns["liked"])] if {"completion", "liked"} <= columns.keys() else [])
 
 
 def preferred_reply(label: Label) -> Values:
-    """The reply that people prefer: a pair's chosen one, a liked completion; else nothing is stated."""
+    """The reply that people prefer: the chosen one of a pair, or a liked completion; {} if there is none."""
     return next(({"reply": text} for text, liked in judged_replies(label) if liked is True), {})
 
 

@@ -20,16 +20,16 @@ from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import DataError
 
 FINDINGS = "findings"
-"""The field of an answer that lists what to repair, each with a kind and perhaps a part and a severity."""
+"""The field of an answer that lists the damages, each with a kind and perhaps a part and a severity."""
 
 KEY = ("part", "kind", "severity")
 Key = tuple[str, str, str]
 DEAREST = 1e12
-"""The highest price of an hour or a part, so that sums stay finite."""
+"""The highest price allowed for an hour or a part, so that sums stay finite."""
 
 CURRENCY = r"^[A-Z]{3}$"
-CLOSE = 0.2  # of the labelled estimate
-SAME_IOU = 0.5  # from which two findings are one damage
+CLOSE = 0.2  # of the labelled estimate, for `within_20_percent`
+SAME_IOU = 0.5  # two findings with at least this overlap are one damage
 
 
 class Rate(Strict):
@@ -59,20 +59,20 @@ class Rate(Strict):
 
     @property
     def key(self) -> Key:
-        """What the row prices, in the form in which names are compared."""
+        """The names that the row prices, normalised for comparison."""
         return same_name(self.part), same_name(self.kind), same_name(self.severity)
 
 
 class PricedRow(Rate):
-    """A row of a rate card's file; all rows have one currency (ISO 4217)."""
+    """A row of a rate card's file; all rows have the same currency (ISO 4217)."""
 
     currency: str = Field(pattern=CURRENCY)
 
 
 class Line(Strict):
-    """One line of an estimate, in its currency; None in its key is what the answer does not state.
+    """One line of an estimate, in its currency; a part, kind or severity of None is not stated by the answer.
 
-    The hours and their rate are None where several rows apply that differ, and the costs span theirs.
+    If several rows with different hours or rates apply, these are None, and the costs span all of the rows.
     """
 
     part: str | None
@@ -87,7 +87,7 @@ class Line(Strict):
     note: str = ""
 
     def row(self) -> tuple[str, ...]:
-        """The line for a page."""
+        """The cells of the line in a table."""
         named = (joined(name) or "not stated" for name in (self.part, self.kind, self.severity))
         hours = f"{self.labour_hours:g} h × {self.labour_rate:g} = " if self.labour_hours and self.labour_rate else ""
         labour = hours + _span(self.labour_low, self.labour_high)
@@ -134,7 +134,7 @@ class Estimate(Result):
 
     @property
     def middle(self) -> float:
-        """The middle of the interval."""
+        """The midpoint of the interval."""
         return (self.low + self.high) / 2
 
     @property
@@ -144,7 +144,7 @@ class Estimate(Result):
 
     @property
     def text(self) -> str:
-        """Such as "EUR 90 to 110, 1 not priced"."""
+        """The interval in words, such as "EUR 90 to 110, 1 not priced"."""
         missing = f", {len(self.not_priced)} not priced" if self.not_priced else ""
         return f"{self.currency} {self.low:,.0f} to {self.high:,.0f}{missing}"
 
@@ -171,10 +171,10 @@ class Estimate(Result):
 
     @classmethod
     def figures(cls, pairs: Sequence[tuple[Estimate, Estimate | None]]) -> Iterator[Figure]:
-        """Errors between the middles of two estimates.
+        """Errors between the midpoints of the labelled and the predicted estimates.
 
-        `mae` and `median_error`, in the card's currency, over the cases whose prediction is priced completely;
-        `within_20_percent` and `not_priced` (or not completely), shares of all cases.
+        `mae` and `median_error` are in the card's currency, over the cases whose prediction is priced completely;
+        `within_20_percent` and `not_priced` (not priced completely) are shares of all cases.
         """
         field = f"estimate in {pairs[0][0].currency}"
         errors = [abs(true.middle - given.middle) if given and given.complete else None for true, given in pairs]
@@ -208,11 +208,11 @@ class RateCard(Strict):
         return f"{FINDINGS}.kind" in paths
 
     def derive(self, values: Mapping[str, Any]) -> Estimate | None:
-        """The estimate of an answer; None where it states no findings.
+        """The estimate of an answer; None if it states no findings.
 
         A finding that does not state its part or severity gets the span of all rows that may apply. Findings of one
-        part and kind whose boxes overlap (IoU of at least `SAME_IOU`) are one damage, priced as the dearest of
-        them. Several damages of one part pay its parts once, and each its labour.
+        part and kind whose boxes overlap (IoU of at least `SAME_IOU`) are one damage, which costs as much as the
+        dearest of them. Several damages of one part share the cost of the part, but not of labour.
         """
         findings = values.get(FINDINGS)
         if findings is None:
@@ -247,41 +247,41 @@ class RateCard(Strict):
 
     @cached_property
     def _names(self) -> tuple[tuple[str, ...], ...]:
-        """For each name of a key, all that the card's rows name; ANY where none names one."""
+        """The names in each column of the card's keys, apart from ANY; (ANY,) for a column without names."""
         columns = zip(*self._by_key, strict=True)
         return tuple(tuple(dict.fromkeys(name for name in column if name != ANY)) or (ANY,) for column in columns)
 
     def _priced(self, key: Mapping[str, str | None]) -> Line | NotPriced:
-        rates = self._holding(key)
+        rates = self._matching(key)
         return _line(key, rates) if rates else NotPriced(**key, reason=self._reason(key))
 
-    def _holding(self, finding: Mapping[str, str | None]) -> list[Rate]:
-        """The row of a finding; if it leaves names out, the rows of all findings that it may be."""
+    def _matching(self, finding: Mapping[str, str | None]) -> list[Rate]:
+        """The row for a finding; for one that leaves names out, the rows for all names that they may be."""
         stated = [finding[name] for name in KEY]
         may_be = [
             (same_name(name),) if name is not None else known for name, known in zip(stated, self._names, strict=True)
         ]
-        found = [self._closest(key) for key in product(*may_be)]
+        found = [self._most_specific(key) for key in product(*may_be)]
         return list({rate.key: rate for rate in found if rate is not None}.values())
 
-    def _closest(self, key: tuple[str, ...]) -> Rate | None:
+    def _most_specific(self, key: tuple[str, ...]) -> Rate | None:
         for part, kind, severity in product(*((name, ANY) for name in key)):
             if (part, kind, severity) in self._by_key:
                 return self._by_key[part, kind, severity]
         return None
 
     def _reason(self, finding: Mapping[str, str | None]) -> str:
-        """The first name to which no row applies, or else the first that no row names."""
-        for wide in ({ANY}, set[str]()):
+        """Why no row applies: the first name that no row covers, or else the first that no row states literally."""
+        for wildcards in ({ANY}, set[str]()):
             for place, name in enumerate(KEY):
-                stated, held = finding[name], {key[place] for key in self._by_key}
-                if stated is not None and not {same_name(stated), *wide} & held:
+                stated, in_card = finding[name], {key[place] for key in self._by_key}
+                if stated is not None and not {same_name(stated), *wildcards} & in_card:
                     return f"the rate card {self.name} has no row for {name} {stated!r}"
-        return f"the rate card {self.name} has no row for these together"
+        return f"the rate card {self.name} has no row for this combination"
 
 
 def read_rate_card(path: Path) -> RateCard:
-    """A rate card's CSV file: a line ``# version:``, maybe ``# notice:``, and the columns of `PricedRow`.
+    """Read a rate card from a CSV file: ``# version:``, perhaps ``# notice:``, and the columns of `PricedRow`.
 
     Raises `DataError` naming file and line.
     """
@@ -290,31 +290,33 @@ def read_rate_card(path: Path) -> RateCard:
     for line, row in rows:
         if row.currency != currency:
             raise DataError(
-                f"{path}:{line}", f"currency {row.currency!r}, above {currency!r}", "write a card for each currency"
+                f"{path}:{line}",
+                f"currency {row.currency!r} differs from {currency!r} above",
+                "write a card for each currency",
             )
     rates = tuple(Rate(**row.model_dump(exclude={"currency"})) for _, row in rows)
     return RateCard(name=path.stem, currency=currency, rates=rates, **heading.model_dump())
 
 
 def write_rate_card(card: RateCard, path: Path) -> None:
-    """Write the card as `read_rate_card` reads it. Raises `DataError` if it can't be written."""
+    """Write the card in the format of `read_rate_card`. Raises `DataError` if it can't be written."""
     with whole_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         file.write(f"# version: {card.version}\n")
         file.write(f"# notice: {' '.join(card.notice.split())}\n" if card.notice else "")
         table = csv.DictWriter(file, PricedRow.model_fields, lineterminator="\n")
         table.writeheader()
         for rate in card.rates:
-            numbers = {name: _plain(value) for name, value in rate.model_dump().items()}
+            numbers = {name: _cell(value) for name, value in rate.model_dump().items()}
             table.writerow({**numbers, "currency": card.currency})
 
 
-def _plain(value: Any) -> Any:
-    """3.0 as 3, as people write it."""
+def _cell(value: Any) -> Any:
+    """The cell of a value: 3.0 is written as 3."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _damages(findings: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """The findings that are one damage, together: those that overlap the first of them."""
+    """The findings grouped into damages: all of one damage overlap its first."""
     damages = list[list[Mapping[str, Any]]]()
     for finding in findings:
         same = (damage for damage in damages if _overlap(damage[0], finding))
@@ -332,7 +334,8 @@ def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _line(key: Mapping[str, str | None], rates: Sequence[Rate]) -> Line:
-    silent = [name for name in KEY if key[name] is None]
+    unstated = [name for name in KEY if key[name] is None]
+    spans = len(rates) > 1 and bool(unstated)
     hours, hourly = {rate.labour_hours for rate in rates}, {rate.labour_rate for rate in rates}
     return Line(
         **key,
@@ -342,12 +345,12 @@ def _line(key: Mapping[str, str | None], rates: Sequence[Rate]) -> Line:
         labour_high=round(max(rate.labour for rate in rates), 2),
         parts_low=min(rate.parts_low for rate in rates),
         parts_high=max(rate.parts_high for rate in rates),
-        note=f"{' and '.join(silent)} not stated: the span of all that may apply" if len(rates) > 1 and silent else "",
+        note=f"{' and '.join(unstated)} not stated: the span of all rows that may apply" if spans else "",
     )
 
 
 def _parts_once(lines: list[Line]) -> list[Line]:
-    """The same lines; of several with the same stated part, only the dearest pays for the part."""
+    """The lines with each stated part paid for once, in its dearest line."""
     paid = list(lines)
     for part in {same_name(line.part) for line in lines if line.part is not None}:
         places = [place for place, line in enumerate(lines) if line.part is not None and same_name(line.part) == part]
@@ -365,5 +368,5 @@ def _joined(*notes: str) -> str:
 
 
 def _span(low: float, high: float) -> str:
-    """Money, rounded to units."""
+    """An interval of money, rounded to whole units."""
     return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"

@@ -11,7 +11,7 @@ ANY = "*"
 
 @lru_cache(maxsize=4096)
 def same_name(name: str) -> str:
-    """The name in the form in which names are compared: "Front-Bumper", "front_bumper" and "front bumper" are equal."""
+    """The name, normalised for comparison: "Front-Bumper", "front_bumper" and "front bumper" are equal."""
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 

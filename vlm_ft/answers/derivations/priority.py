@@ -20,15 +20,15 @@ URGENCIES: tuple[Urgency, ...] = get_args(Urgency)
 
 NOTHING_FOUND, UNKNOWN = "nothing_found", "unknown"
 FINDINGS, MAIN, ZONE = "findings", "kind", "location"
-"""The fields of an answer that count: its findings, or else its main finding, and where it is."""
+"""The fields of an answer that are used: its findings, or else its main finding, and the location."""
 
 NO_KINDS = ("", "none")
 
 
 class PriorityRow(Strict):
-    """What a finding calls for. `ANY` applies to every severity or zone, stated or not.
+    """The priority of a finding. `ANY` applies to every severity or zone, stated or not.
 
-    `area_from`: the smallest share of the photo (0..1) that the finding's box covers; 0 also applies without a box.
+    `area_from`: the smallest share of the photo (0..1) that the finding's box must cover; 0 also applies without a box.
     """
 
     finding: str
@@ -40,12 +40,12 @@ class PriorityRow(Strict):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What the row applies to, in the form in which names are compared."""
+        """What the row applies to, normalised for comparison."""
         return same_name(self.finding), same_name(self.severity), same_name(self.zone), self.area_from
 
 
 class Reason(Strict):
-    """What one finding calls for, and why; `UNKNOWN` where no row of the table applies."""
+    """The priority of one finding, and why; `UNKNOWN` if no row of the table applies."""
 
     finding: str
     priority: Urgency | Literal["unknown"]
@@ -53,7 +53,7 @@ class Reason(Strict):
 
 
 class Priority(Result):
-    """The most urgent of what the findings call for.
+    """The most urgent priority of an answer's findings.
 
     `unknown` if a finding that the table does not cover could be more urgent than all others.
     """
@@ -68,12 +68,12 @@ class Priority(Result):
 
     @property
     def definite(self) -> bool:
-        """Whether the table decides."""
+        """Whether the table determines the priority."""
         return self.priority != UNKNOWN
 
     @property
     def text(self) -> str:
-        """Such as "next check"."""
+        """The priority in words, such as "next check"."""
         return joined(self.priority)
 
     def cells(self) -> Sequence[Any]:
@@ -93,7 +93,7 @@ class Priority(Result):
 
     @classmethod
     def figures(cls, pairs: Sequence[tuple[Priority, Priority | None]]) -> Iterator[Figure]:
-        """`accuracy`, in which "unknown" is wrong."""
+        """`accuracy`; a prediction of "unknown" is wrong."""
         right = [float(given is not None and given.priority == true.priority) for true, given in pairs]
         yield Figure("priority", "accuracy", right, "share")
 
@@ -118,7 +118,7 @@ class PriorityTable(Strict):
         return f"{FINDINGS}.kind" in paths or MAIN in paths
 
     def derive(self, values: Mapping[str, Any]) -> Priority | None:
-        """The priority of an answer; None where it states neither findings nor a main one."""
+        """The priority of an answer; None if it states neither findings nor a main finding."""
         findings = _findings(values)
         if findings is None:
             return None
@@ -132,7 +132,7 @@ class PriorityTable(Strict):
 
     def _reason(self, finding: Mapping[str, Any], zone: str | None) -> Reason:
         kind, area = str(finding.get("kind")), _area(finding.get("box"))
-        held = [
+        matching = [
             row
             for row in self.rows
             if covers(row.finding, kind)
@@ -140,15 +140,15 @@ class PriorityTable(Strict):
             and covers(row.zone, zone)
             and area >= row.area_from
         ]
-        if not held:
+        if not matching:
             why = f"table {self.name} {self.version} does not cover it; ask a person"
             return Reason(finding=kind, priority=UNKNOWN, reason=why)
-        best = min(held, key=lambda row: (-_specificity(row), URGENCIES.index(row.priority)))
+        best = min(matching, key=lambda row: (-_specificity(row), URGENCIES.index(row.priority)))
         return Reason(finding=kind, priority=best.priority, reason=best.reason)
 
 
 def read_priorities(path: Path) -> PriorityTable:
-    """A priority table's CSV file: a line ``# version:``, maybe ``# notice:``, and the columns of `PriorityRow`.
+    """Read a priority table from a CSV file: ``# version:``, perhaps ``# notice:``, the columns of `PriorityRow`.
 
     Raises `DataError` naming file and line.
     """
@@ -157,7 +157,7 @@ def read_priorities(path: Path) -> PriorityTable:
 
 
 def _findings(values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
-    """The listed findings; without a list, or with an empty one beside a main finding, the main finding."""
+    """The listed findings, or the main finding if none are listed; None if neither is stated."""
     listed = values.get(FINDINGS)
     main = values.get(MAIN)
     if listed or main is None:
@@ -170,7 +170,7 @@ def _specificity(row: PriorityRow) -> int:
 
 
 def _area(box: Sequence[int] | None) -> float:
-    """The area of a box in 0..1000 as a share of the photo; 0 without a box."""
+    """The area of a box (sides 0..1000) as a share of the photo; 0 without a box."""
     if box is None:
         return 0.0
     left, top, right, bottom = box

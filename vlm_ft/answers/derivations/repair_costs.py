@@ -21,17 +21,17 @@ COLUMNS = {
     "parts_low": "Used_Part_Cost",
     "parts_high": "New_Part_Cost",
 }
-"""Field of a rate -> column of the table; a used part is the low end, a new one the high end."""
+"""Field of `Rate` -> column of the table; the low price is that of a used part, the high price that of a new one."""
 
 
 def rate_card_of(table: Path, car: str, currency: str = "USD", version: str = "1") -> RateCard:
-    """The prices of one type of car. Names are written in lower case with underscores.
+    """A rate card with the prices of one type of car; names become lower case with underscores.
 
     Raises `DataError` naming file and line for an invalid row, a second price for the same repair, or an unknown car.
     """
     if not re.fullmatch(CURRENCY, currency):
         raise DataError(
-            f"currency {currency!r}", "is not a code of three capital letters", "give one of ISO 4217, such as EUR"
+            f"currency {currency!r}", "is not a code of three capital letters", "give an ISO 4217 code, such as EUR"
         )
     header, rows = read_table(table)
     for column in (CAR, *COLUMNS.values()):

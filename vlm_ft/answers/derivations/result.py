@@ -1,4 +1,4 @@
-"""`Result`: what a derivation computes from one answer, and how the result is exported, shown and measured."""
+"""`Result`: what a derivation computes from one answer, and how it is exported, shown and measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlm_ft.answers.kinds import Strict
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A result as texts for a page: a headline and a table, then entries under a title of their own."""
+    """The texts that show a result: a headline and a table, then `entries` under the title `rest`."""
 
     title: str
     source: str
@@ -26,7 +26,7 @@ class View:
 
 
 class Figure(NamedTuple):
-    """One figure of many results: a number per labelled case, None where it has none, and how they are summed up."""
+    """One figure of many results: a number per labelled case (None if there is none), and the statistic over them."""
 
     field: str
     name: str
@@ -35,7 +35,7 @@ class Figure(NamedTuple):
 
 
 class Result(Strict):
-    """Base of the results; a subclass belongs to one kind of derivation.
+    """Base of results; each kind of derivation has one subclass.
 
     `columns` maps the columns of a scored table to the types of their cells: str, float, bool, list[str], or a list
     of a `Strict` model.
@@ -59,14 +59,14 @@ class Result(Strict):
 
     @abstractmethod
     def view(self) -> View:
-        """The result for a page."""
+        """The texts that show the result."""
 
     @classmethod
     @abstractmethod
     def figures(cls, pairs: Sequence[tuple[Self, Self | None]]) -> Iterator[Figure]:
-        """How close results are to those of the labels: (labelled and definite, predicted) pairs, at least one."""
+        """The figures of at least one pair: the definite result of the labels, and that of the prediction."""
 
 
 def joined(*names: str | None) -> str:
-    """The stated ones of these names, as people write them."""
+    """The names that are not None, with spaces instead of underscores."""
     return " ".join(name.replace("_", " ") for name in names if name is not None)

@@ -14,27 +14,26 @@ from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import DataError, nearest
 
 MAX_BYTES = 16 << 20
-"""Size limit of such a table, which a person writes and a card keeps whole."""
+"""Size limit of a table, which is written by hand and stored whole in a card."""
 
 MAX_LINE = 10_000
-"""Characters."""
-
+"""The longest line, in characters."""
 
 Row = TypeVar("Row", bound=BaseModel)
 
 
 class Heading(Strict):
-    """What precedes a table's header: its version, and the notice that accompanies its results."""
+    """The lines above a table's header: its version, and the notice that accompanies its results."""
 
     version: str
     notice: str = ""
 
 
 def read_versioned(path: Path, row: type[Row], key: Callable[[Row], Hashable]) -> tuple[Heading, list[tuple[int, Row]]]:
-    """The heading of a UTF-8 table (BOM and any line end allowed), and its rows with their lines.
+    """The heading of a UTF-8 table (with any line endings, with or without BOM), and its rows with their line numbers.
 
-    Blank lines are skipped. An empty cell takes its column's default. Raises `DataError` naming file
-    and line for a row that does not fit, and for a second row of the same key.
+    Blank lines are skipped. An empty cell takes its column's default. Raises `DataError` naming file and line for a row
+    that does not fit, and for a second row with the same key.
     """
     lines = _lines(path)
     heading = _heading(path, lines)
@@ -75,7 +74,9 @@ def _heading(path: Path, lines: Sequence[str]) -> Heading:
         if not colon or name.strip() not in Heading.model_fields:
             known = ", ".join(Heading.model_fields)
             raise DataError(
-                f"{path}:{number}", f"{line[:60]!r} is not a '# key: value' of {known}", "correct or delete it"
+                f"{path}:{number}",
+                f"{line[:60]!r} is not '# key: value' with one of the keys {known}",
+                "correct or delete it",
             )
         stated[name.strip()] = value.strip()
     if not stated.get("version"):
