@@ -1,1 +1,1 @@
-"""Base models: what is known of each family, how one is loaded, and small ones for tests and dry runs."""
+"""Base models: facts about their families, loading, and tiny random models for tests and dry runs."""

@@ -1,4 +1,4 @@
-"""Join a timm backbone and a causal language model into one vision-language base, LLaVA style.
+"""Join a timm backbone and a causal language model into one vision-language base, in the style of LLaVA.
 
 The result is a folder of transformers' `FastVlmForConditionalGeneration` that the `Auto*` classes load. Its
 projector (two linear layers, Liu et al. 2023, "Improved Baselines with Visual Instruction Tuning") has random weights.
@@ -21,9 +21,9 @@ from vlm_ft.errors import ModelError
 
 IMAGE = "<image>"
 FACTS = "vlm_ft.json"
-"""In the folder of a base: what a configuration of transformers has no place for (`BaseFacts`)."""
+"""A file in a base's folder, with the facts that have no place in a configuration of transformers."""
 PAD_VOCABULARY = 64
-"""Rows of the embedding are rounded up to a multiple of this, as matrix products like them."""
+"""The embedding's rows are rounded up to a multiple of this, for faster matrix products."""
 
 _FLATTENED = (
     "{%- set flat = namespace(messages=[]) -%}"
@@ -37,14 +37,14 @@ _FLATTENED = (
     "{%- endfor -%}"
     "{%- set messages = flat.messages -%}"
 )
-"""Put before a language model's own chat template: contents that are lists of parts become its strings."""
+"""Prepended to a language model's own chat template, to turn contents that are lists of parts into strings."""
 
 
 @dataclass(frozen=True)
 class Vision:
     """A timm backbone: its weights under timm's names, the side of its square input in pixels, and its mean and std.
 
-    `options` go to `timm.create_model`, such as ``{"output_stride": 16}``.
+    `options` are passed to `timm.create_model`, such as ``{"output_stride": 16}``.
     """
 
     architecture: str
@@ -66,7 +66,7 @@ class Language:
 def read_language(place: str, *, gguf_file: str | None = None) -> Language:
     """A causal language model from a Hub name, a folder of safetensors, or a folder that holds one GGUF file.
 
-    Weights come as float32. Raises `ModelError` where it cannot be loaded.
+    Weights are loaded as float32. Raises `ModelError` if they cannot be.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
@@ -75,7 +75,7 @@ def read_language(place: str, *, gguf_file: str | None = None) -> Language:
         disable_progress_bar()
     found = sorted(Path(place).glob("*.gguf")) if gguf_file is None and Path(place).is_dir() else []
     if len(found) > 1:
-        raise ModelError(place, f"holds {len(found)} GGUF files", "keep the one to use in a folder of its own")
+        raise ModelError(place, f"holds {len(found)} GGUF files", "keep only the one to use")
     options: dict[str, Any] = {"gguf_file": gguf_file or found[0].name} if gguf_file or found else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
@@ -94,8 +94,8 @@ def read_language(place: str, *, gguf_file: str | None = None) -> Language:
 def read_vision(name: str, *, side: int | None = None, options: Mapping[str, Any] | None = None) -> Vision:
     """A pretrained timm backbone by its timm name, or a folder that timm's `save_for_hf` or transformers wrote.
 
-    `side` in pixels; None takes the side that the backbone was trained at. Raises `ModelError` where timm does not
-    know the name or cannot load its weights.
+    `side` is in pixels; None is the side at which the backbone was trained. Raises `ModelError` if timm does not know
+    the name or cannot load the weights.
     """
     import timm
 
@@ -103,7 +103,7 @@ def read_vision(name: str, *, side: int | None = None, options: Mapping[str, Any
     chosen = f"local-dir:{folder}" if folder.is_dir() else name
     try:
         model = timm.create_model(chosen, pretrained=True, num_classes=0, **(options or {}))
-    except Exception as error:  # timm raises RuntimeError, huggingface_hub its own kinds, safetensors another
+    except Exception as error:  # RuntimeError of timm, and errors of huggingface_hub and safetensors
         raise ModelError(
             f"--vision {name}", f"cannot be loaded ({cause(error)})", "give a name that timm lists, or a folder"
         ) from error
@@ -122,7 +122,7 @@ def assemble(vision: Vision, language: Language, out: Path, *, seed: int = 0) ->
     """Write the joined base into the folder `out`, which must exist.
 
     The tokenizer gets one special token, ``<image>``, whose embedding is the mean of all others. Raises `ModelError`
-    where the backbone's features are not maps (channels, height, width).
+    if the backbone's features are not maps (channels, height, width).
     """
     from transformers import FastVlmConfig, FastVlmForConditionalGeneration, TimmWrapperConfig
 
@@ -134,7 +134,7 @@ def assemble(vision: Vision, language: Language, out: Path, *, seed: int = 0) ->
     tower.hidden_size = channels
     text = language.model.config
     tied = bool(text.tie_word_embeddings)
-    if hasattr(text, "quantization_config"):  # a GGUF file's weights are plain tensors by now
+    if hasattr(text, "quantization_config"):  # the weights of a GGUF file are plain tensors by now
         del text.quantization_config
     language.model.resize_token_embeddings(max(len(tokenizer), text.vocab_size), PAD_VOCABULARY, mean_resizing=False)
     _set_mean(language.model.get_input_embeddings().weight, image_token)
@@ -177,7 +177,7 @@ def _feature_map(vision: Vision) -> tuple[int, int]:
 
 
 def _set_mean(embeddings: Tensor, row: int) -> None:
-    """Rows from `row` on (vocabulary, width) become the mean of those before: as likely as an average token."""
+    """Set the embeddings (vocabulary, width) from `row` on to the mean of those before it."""
     with torch.no_grad():
         embeddings[row:] = embeddings[:row].mean(0)
 

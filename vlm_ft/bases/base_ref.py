@@ -1,4 +1,4 @@
-"""`BaseRef`: which base something belongs to; light enough to read a card without torch."""
+"""`BaseRef`: identifies a base. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vlm_ft.answers.kinds import Strict
 
 
 class BaseRef(Strict):
-    """Which base an adapter belongs to; `fingerprint` is of its weight files (`models.load.fingerprint`)."""
+    """Which base an adapter belongs to; `fingerprint` is that of its weight files (`bases.load.fingerprint`)."""
 
     name: str
     revision: str | None = None

@@ -1,4 +1,4 @@
-"""The image tokens of one row held to a budget: the photos of a large case are each seen smaller."""
+"""Keep the image tokens of one row within a budget: the photos of a large case are scaled down."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from PIL.Image import new as blank
 from vlm_ft.errors import DataError
 
 SMALLEST = 32 * 32
-"""Pixels of a photo below which it is not lowered."""
+"""Photos are not scaled down below this number of pixels."""
 
-_STEPS = 14  # halvings of the span of areas: the largest that fits is met within a hundredth
+_STEPS = 14  # of the bisection: the largest area that fits is found to within 1 %
 
 
 def within_budget(processor: Any, image_token_id: int, images: Sequence[Image], budget: int) -> list[Image]:
-    """The photos, the larger ones lowered to one area (pixels), so that together they take at most `budget` tokens.
+    """The photos, the larger ones scaled down to one area, so that together they take at most `budget` tokens.
 
-    Their shapes stay. Raises DataError where even the smallest photos take more: a family of fixed image
-    tokens, or too many photos.
+    Aspect ratios are kept. Raises `DataError` if even the smallest photos take more tokens, because the family has a
+    fixed number per image, or because there are too many photos.
     """
     sizes = tuple(image.size for image in images)
     if _tokens(processor, image_token_id, sizes) <= budget:
         return list(images)
-    least = _tokens(processor, image_token_id, _lowered(sizes, SMALLEST))
+    least = _tokens(processor, image_token_id, _scaled_down(sizes, SMALLEST))
     if least > budget:
         raise DataError(
             "",
             f"{len(images)} photos take {least} image tokens at their smallest, more than image_tokens {budget}",
-            "raise it, lower pixels.minimum, or show fewer photos",
+            "raise image_tokens, lower pixels.minimum, or give fewer photos",
         )
     low, high = float(SMALLEST), float(max(width * height for width, height in sizes))
     for _ in range(_STEPS):
         middle = math.sqrt(low * high)
-        fits = _tokens(processor, image_token_id, _lowered(sizes, middle)) <= budget
+        fits = _tokens(processor, image_token_id, _scaled_down(sizes, middle)) <= budget
         low, high = (middle, high) if fits else (low, middle)
     return [
         image if image.size == size else image.resize(size, Resampling.BICUBIC)
-        for image, size in zip(images, _lowered(sizes, low), strict=True)
+        for image, size in zip(images, _scaled_down(sizes, low), strict=True)
     ]
 
 
-def _lowered(sizes: Sequence[tuple[int, int]], area: float) -> tuple[tuple[int, int], ...]:
-    """Sizes of at most `area` pixels, in their shapes."""
+def _scaled_down(sizes: Sequence[tuple[int, int]], area: float) -> tuple[tuple[int, int], ...]:
+    """The sizes scaled down to at most `area` pixels, with the same aspect ratios."""
     factors = [min(1.0, math.sqrt(area / (width * height))) for width, height in sizes]
     return tuple(
         (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -56,7 +56,7 @@ def _lowered(sizes: Sequence[tuple[int, int]], area: float) -> tuple[tuple[int, 
 
 @lru_cache(maxsize=4096)
 def _tokens(processor: Any, image_token_id: int, sizes: tuple[tuple[int, int], ...]) -> int:
-    """Image tokens of photos of these sizes, as the processor itself counts them."""
+    """The image tokens of photos of these sizes, counted by the processor itself."""
     photos = [blank("RGB", size) for size in sizes]
     batch = processor(text=[str(processor.image_token) * len(photos)], images=[photos], return_tensors="pt")
     return int((batch["input_ids"] == image_token_id).sum())

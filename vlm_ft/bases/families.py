@@ -12,14 +12,14 @@ from vlm_ft.answers.box_format import OURS, BoxFormat
 from vlm_ft.errors import ModelError
 
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
-"""Inputs that say of each token what kind it is; a family has one of them or none."""
+"""Inputs with the type of each token; a family has at most one of them."""
 
 PixelLimits = Literal["area", "tiles", "edge", "grids", "square", "fixed", "none"]
 
 
 @dataclass(frozen=True)
 class Family:
-    """What is true of every model of a family.
+    """The facts about every model of a family.
 
     ``tower`` and ``language`` are regular expressions for ``re.fullmatch`` against the names of
     ``model.named_modules()``, the model as the ``Auto*`` class loads it, before PEFT wraps it; ``projector`` lists
@@ -48,18 +48,18 @@ class Family:
     """The chat template puts a system message's text before the first image."""
 
     mixed_adapters_with_vision: bool = False
-    """A batch may mix adapters that reach the tower or the projector, given one image a row. False where the
-    tower sees patches or tiles along the batch axis: its rows are then not the batch's rows."""
+    """A batch may mix adapters that train the tower or the projector, with one image per row. False if the tower's
+    batch axis holds patches or tiles, so that its rows are not the batch's rows."""
 
     suffix_token_type: tuple[str, int] | None = None
-    """The input that distinguishes kinds of tokens, and its value at a supervised token of the answer. A
-    processor gives that input; whoever appends answer tokens extends it by this value. None: no such input."""
+    """The input with token types, and its value for answer tokens. The processor returns this input for the prompt;
+    code that appends answer tokens extends it with this value. None: the family has no such input."""
 
     boxes: BoxFormat = OURS
-    """How the family was trained to write boxes; ours where it was not, or where it is the same (Qwen3-VL)."""
+    """How the family was trained to write boxes; `OURS` if it was not, or if the format is the same (Qwen3-VL)."""
 
     prefix_reuse: bool = False
-    """Rows can go on from the keys and values of a shared prefix: attention looks back only, and there is no other
+    """Rows can continue from the keys and values of a shared prefix: attention is causal, and there is no other
     state."""
 
     grid_positions: bool = False
@@ -69,7 +69,7 @@ class Family:
     """The position of the first token."""
 
     recurrent: bool = False
-    """Some layers keep a running state instead of keys and values: it cannot be masked, shared or cut."""
+    """Some layers keep a recurrent state instead of keys and values: it cannot be masked, shared or cropped."""
 
     pixel_limits: PixelLimits = "fixed"
     """What `pixels` can change: the ``area`` of an image, its number of ``tiles``, its longest ``edge`` in
@@ -123,7 +123,7 @@ _TABLE = (
     replace(_IDEFICS3, name="smolvlm"),
     replace(_LLAVA, name="internvl", mixed_adapters_with_vision=False, pixel_limits="tiles"),
     replace(_LLAVA, name="gemma3", prefix_reuse=False, suffix_token_type=("token_type_ids", 0)),
-    # PaliGemma attends both ways among tokens of type 0 in training, so its answer must be of type 1.
+    # In training, PaliGemma attends bidirectionally among tokens of type 0, so its answer must be of type 1.
     replace(
         _LLAVA,
         name="paligemma",
@@ -143,7 +143,7 @@ TEXT = Family(name="text", tower=None, projector=(), language=r".+\.\d+\..+", pr
 def family_of(config: Any) -> Family:
     """The facts about the model that ``config`` describes; ``TEXT`` for a causal language model.
 
-    Raises ModelError for a model that sees and is not in ``FAMILIES``, and for one that writes no text.
+    Raises `ModelError` for a vision model that is not in ``FAMILIES``, and for one that does not generate text.
     """
     kind = str(config.model_type)
     if kind in FAMILIES:
@@ -159,6 +159,6 @@ def family_of(config: Any) -> Family:
 
 
 def image_token_of(config: Any) -> int:
-    """The id of the token that stands for a piece of an image; -1 for a text model."""
+    """The id of the image placeholder token; -1 for a text model."""
     found = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
     return -1 if found is None else int(found)

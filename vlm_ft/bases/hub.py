@@ -1,6 +1,7 @@
-"""Well-known bases of the Hub by their published shapes, so that a run's memory can be told without a download.
+"""The shapes of well-known bases on the Hub, so that a run's memory can be estimated without a download.
 
-Shapes are those of each model's own config.json; `parameters` is its model page's count, which a test holds them to.
+Shapes are those in each model's config.json. `parameters` is the count on its model page, which a test compares with
+the shapes.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HubBase:
-    """A base on the Hub: its family, its shape, and how many pixels one image token stands for."""
+    """A base on the Hub: its architecture, its shape, and the number of pixels per image token."""
 
     model_type: str
-    parameters: float  # thousand millions, as published
+    parameters: float  # billions, as published
     text: dict[str, Any]
     vision: dict[str, Any] | None = None
     pixels_per_token: float = 0.0
@@ -26,7 +27,7 @@ class HubBase:
     most_image_tokens: int = 0
 
     def image_tokens(self, pixels: int) -> int:
-        """About how many tokens an image of so many pixels becomes."""
+        """The approximate number of tokens for an image with this many pixels."""
         if self.vision is None or not pixels:
             return 0
         return min(max(round(pixels / self.pixels_per_token), self.fewest_image_tokens), self.most_image_tokens)
@@ -139,4 +140,4 @@ HUB_BASES: dict[str, HubBase] = {
     "Qwen/Qwen3-1.7B": HubBase("qwen3", 1.72, _qwen3(2048, 28, 6144, 16, tied=True, kind="qwen3")),
     "Qwen/Qwen3-4B-Instruct-2507": HubBase("qwen3", 4.02, _qwen3(2560, 36, 9728, 32, tied=True, kind="qwen3")),
 }
-"""By Hub name; those without a tower are causal language models, for text tasks."""
+"""Hub name -> base; those without a tower are causal language models, for text tasks."""

@@ -1,4 +1,4 @@
-"""`Limits`: what images and rows are held to; light enough to read a recipe or a card without torch."""
+"""`Limits`: those on images and rows. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """The least and the most pixels of one image, and the most image tokens of a row; None: as the base has it."""
+    """Minimum and maximum pixels of one image, and maximum image tokens of a row; None: the base's own limit."""
 
     pixels: tuple[int, int] | None = None
     image_tokens: int | None = None

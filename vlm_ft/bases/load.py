@@ -29,7 +29,7 @@ Quantize = Literal["nf4", "int8"]
 
 @dataclass(frozen=True)
 class Base:
-    """A loaded model, its reader, and which base it is. `projector_untrained`: its projector has random weights."""
+    """A loaded model, its reader and its identity. `projector_untrained`: its projector has random weights."""
 
     model: Any
     reader: Reader
@@ -43,7 +43,7 @@ class Base:
 
     @property
     def boxes(self) -> BoxFormat:
-        """How it writes boxes: the convention of its family, unless it has never learned to see."""
+        """How it writes boxes: in its family's convention, unless its projector is untrained."""
         return GRID if self.projector_untrained else self.family.boxes
 
     @property
@@ -54,7 +54,7 @@ class Base:
 
     @property
     def quantized(self) -> bool:
-        """Whether bitsandbytes packed its weights."""
+        """Whether its weights are quantized by bitsandbytes."""
         return bool(getattr(self.model, "is_quantized", False))
 
 
@@ -76,8 +76,8 @@ def load_base(
 ) -> Base:
     """Load by Hub name, local folder, or ``compact``.
 
-    `dtype` None is bf16 on a GPU and fp32 on a CPU. Raises `ModelError` where the base cannot be had, is of an
-    unknown family, or cannot be quantized here.
+    `dtype` None is bf16 on a GPU and fp32 on a CPU. Raises `ModelError` if the base cannot be loaded, is of an unknown
+    family, or cannot be quantized here.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
@@ -97,7 +97,7 @@ def load_base(
         raise unavailable(name, error) from error
     _keep_unpacked(model)
     model.eval()
-    model.generation_config = _stops_alone(model.generation_config)
+    model.generation_config = _special_tokens_only(model.generation_config)
     ref = BaseRef(
         name=name,
         revision=revision,
@@ -109,17 +109,17 @@ def load_base(
 
 
 def _keep_unpacked(model: Any) -> None:
-    """bitsandbytes repacks 4-bit weights on a CPU at the first evaluation.
+    """Keep bitsandbytes from repacking 4-bit weights on a CPU at the first evaluation.
 
-    The packed product has no gradient, and fails for layers narrower than a block.
+    The product with repacked weights has no gradient, and fails for layers narrower than a block.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
 
 
-def _stops_alone(published: GenerationConfig) -> GenerationConfig:
-    """Only the special tokens: a published penalty or temperature would change constrained decoding."""
+def _special_tokens_only(published: GenerationConfig) -> GenerationConfig:
+    """The special tokens without the rest: a published penalty or temperature would change constrained decoding."""
     tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
     return GenerationConfig(**{name: getattr(published, name) for name in tokens})
 
@@ -132,11 +132,11 @@ def _projector_untrained(place: str) -> bool:
 def quantization(quantize: Quantize | None, family: Family) -> Any:
     """The bitsandbytes settings for nf4 (with double quantization, Dettmers et al. 2023) or int8.
 
-    The projector stays as it is: it is small, and may be trained in full.
+    The projector is not quantized: it is small, and may be trained in full.
     """
     if quantize is None:
         return None
-    kept = [*family.projector, "lm_head"]  # matched from the start of a full name
+    kept = [*family.projector, "lm_head"]  # matched against the start of a module's full name
     if quantize == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(
@@ -151,7 +151,7 @@ def quantization(quantize: Quantize | None, family: Family) -> Any:
 def fingerprint(place: str, revision: str | None = None) -> str:
     """A hash of the weight files: their names, sizes, headers and three sampled places each.
 
-    Independent of the dtype or the quantization that the model is loaded in; reads under a megabyte a file.
+    It does not depend on the dtype or quantization of the loaded model, and reads less than a megabyte per file.
     """
     digest = hashlib.sha256()
     for path in _weight_files(place, revision):

@@ -1,4 +1,4 @@
-"""Where a base is: a local folder, the embedded default, or a name of the Hub."""
+"""Locate a base: a local folder, the default base, or a name on the Hub."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from vlm_ft.errors import ModelError
 
 
 def locate(name: str) -> str:
-    """The folder of a local base, the folder of ``compact`` (fetched on first use), or the name itself.
+    """The folder of a local base, the folder of ``compact`` (downloaded on first use), or the name itself.
 
-    Raises `ModelError` where a local path is missing, or `compact` cannot be fetched.
+    Raises `ModelError` if a local path is missing, or if ``compact`` cannot be downloaded.
     """
     if name == COMPACT:
         return str(compact_folder())

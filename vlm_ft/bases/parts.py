@@ -1,4 +1,4 @@
-"""The three parts of a model, and what is trained of each: one word a part."""
+"""The three parts of a model, and how each is trained."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTS: tuple[Part, ...] = ("language", "projector", "vision")
 
 @dataclass(frozen=True)
 class PartSize:
-    """Parameters of one part of a model."""
+    """The number of parameters of one part of a model."""
 
     part: str
     total: int
@@ -30,51 +30,51 @@ class PartSize:
 def settled(
     asked: Mapping[Part, Tuning], model: nn.Module, family: Family, *, projector_untrained: bool, quantized: bool
 ) -> tuple[dict[Part, Tuning], list[str]]:
-    """The word of every part, and notes on defaults that this model cannot follow.
+    """The tuning of every part, and notes on defaults that this model cannot follow.
 
-    Defaults: LoRA on the language model; the projector in full where it has random weights, otherwise LoRA; a frozen
-    tower. Raises `ModelError` for a word that was asked for and cannot be: no such part, no layer that LoRA takes, or
-    a quantized part to be trained in full.
+    Defaults: LoRA on the language model; the projector in full if it has random weights, otherwise LoRA; a frozen
+    tower. Raises `ModelError` if every part is frozen, or for a requested tuning that is not possible: the model has no
+    such part, the part has no layer that supports LoRA, or a quantized part is to be trained in full.
     """
     defaults: dict[Part, Tuning] = {
         "language": "lora",
         "projector": "full" if projector_untrained else "lora",
         "vision": "frozen",
     }
-    words: dict[Part, Tuning] = {}
+    tunings: dict[Part, Tuning] = {}
     notes = []
     for part in PARTS:
-        word = asked.get(part) or defaults[part]
-        problem = _problem(part, word, model, family, quantized)
+        tuning = asked.get(part) or defaults[part]
+        problem = _problem(part, tuning, model, family, quantized)
         if problem and part in asked and family.sees:
             raise ModelError(
-                f"adapter.{part}", f"{word!r} is not possible: {problem}", "choose frozen, or leave it out"
+                f"adapter.{part}", f"{tuning!r} is not possible: {problem}", "choose frozen, or leave it out"
             )
         if problem and family.sees:
             notes.append(f"adapter.{part}: frozen, because {problem}")
-        words[part] = "frozen" if problem else word
-    if all(word == "frozen" for word in words.values()):
+        tunings[part] = "frozen" if problem else tuning
+    if all(tuning == "frozen" for tuning in tunings.values()):
         raise ModelError("adapter", "every part is frozen, so nothing would be trained", "give one part lora or full")
-    return words, notes
+    return tunings, notes
 
 
-def _problem(part: Part, word: Tuning, model: nn.Module, family: Family, quantized: bool) -> str | None:
-    if word == "frozen":
+def _problem(part: Part, tuning: Tuning, model: nn.Module, family: Family, quantized: bool) -> str | None:
+    if tuning == "frozen":
         return None
     if not any(True for _ in _modules(model, family, part)):
         return f"a {family.name} model has no {part}"
-    if word == "full" and quantized and part != "projector":
+    if tuning == "full" and quantized and part != "projector":
         return "a quantized part takes lora or dora"
-    if word in ("lora", "dora") and not low_rank_modules(model, family, part):
-        return f"the {part} of a {family.name} model has no layer that LoRA takes"
+    if tuning in ("lora", "dora") and not low_rank_modules(model, family, part):
+        return f"the {part} of a {family.name} model has no layer that supports LoRA"
     return None
 
 
 def low_rank_modules(model: nn.Module, family: Family, part: Part) -> list[str]:
-    """The names of the part's layers that take LoRA: linear ones and ungrouped convolutions, in the model's order.
+    """The names of the part's layers that support LoRA: linear ones and ungrouped convolutions, in the model's order.
 
-    PEFT refuses grouped (depthwise) convolutions unless the rank is a multiple of their groups. Left out are the
-    head, the embeddings, and layers of the tower past the one whose features the model takes.
+    PEFT refuses grouped (depthwise) convolutions unless the rank is a multiple of their groups. The head, the
+    embeddings, and the tower's layers past the one whose features the model uses are left out.
     """
     from torch import nn
 
@@ -87,7 +87,7 @@ def low_rank_modules(model: nn.Module, family: Family, part: Part) -> list[str]:
 
 
 def leaf_modules(model: nn.Module, family: Family, part: Part) -> list[str]:
-    """The names of the part's modules that hold parameters themselves, the outermost only.
+    """The names of the part's outermost modules that hold parameters themselves.
 
     A part trained in full is saved by these: PEFT can mix single layers of several adapters in a batch, but not a
     whole projector.
@@ -101,7 +101,7 @@ def leaf_modules(model: nn.Module, family: Family, part: Part) -> list[str]:
 
 
 def part_of(name: str, family: Family) -> Part | None:
-    """The part that a module or parameter of the plain model belongs to; None for embeddings, head and the like."""
+    """The part that a module or parameter of the plain model belongs to; None for others, such as the head."""
     if any(name == root or name.startswith(f"{root}.") for root in family.projector):
         return "projector"
     patterns: dict[Part, str | None] = {"vision": family.tower, "language": family.language}
@@ -116,15 +116,15 @@ def _modules(model: nn.Module, family: Family, part: Part) -> Iterator[tuple[str
 
 
 def _used(tower: list[str], config: Any) -> list[str]:
-    """`tower` without the layers past ``vision_feature_layer`` (LLaVA 1.5 takes the features of the last but one)."""
-    taken = getattr(config, "vision_feature_layer", None)
-    if taken in (None, -1):
+    """`tower` without the layers past ``vision_feature_layer`` (LLaVA 1.5 uses the second to last)."""
+    used = getattr(config, "vision_feature_layer", None)
+    if used in (None, -1):
         return tower
     layers = {name: int(found.group(1)) for name in tower if (found := re.search(r"\.(\d+)\.", name))}
     depth = max(layers.values()) + 1
-    states = taken if isinstance(taken, list | tuple) else [taken]
-    run = max(state if state >= 0 else depth + 1 + state for state in states)  # hidden state 0 is the embedding
-    return [name for name in tower if layers.get(name, 0) < run]
+    states = used if isinstance(used, list | tuple) else [used]
+    last = max(state if state >= 0 else depth + 1 + state for state in states)  # hidden state 0 is the embedding
+    return [name for name in tower if layers.get(name, 0) < last]
 
 
 def part_sizes(model: nn.Module, family: Family) -> list[PartSize]:

@@ -1,4 +1,4 @@
-"""Where the tokens of a prompt stand: position ids, supplied by us so that no model has to remember any."""
+"""Position ids of a prompt's tokens, always passed explicitly, so that no model depends on remembered state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def positions_of(model: Any, family: Family, batch: dict[str, Any]) -> Tensor:
     """Position ids of a padded batch: (rows, length), or (3, rows, length) by time, height and width.
 
     Qwen's families place an image's tokens on a grid (multimodal RoPE, Wang et al. 2024, Qwen2-VL, section 2.1); the
-    text after it goes on from the grid's longest side.
+    positions of the text after it continue from the grid's longest side.
     """
     mask = batch["attention_mask"]
     plain: Tensor = (mask.long().cumsum(-1) - 1).clamp(min=0) + family.first_position
@@ -22,9 +22,9 @@ def positions_of(model: Any, family: Family, batch: dict[str, Any]) -> Tensor:
         return plain
     if batch.get("image_grid_thw") is None:
         return plain.expand(3, -1, -1)
-    place = next(module.get_rope_index for module in model.modules() if hasattr(module, "get_rope_index"))
+    rope_index = next(module.get_rope_index for module in model.modules() if hasattr(module, "get_rope_index"))
     grids, kinds = batch["image_grid_thw"], batch["mm_token_type_ids"]
-    positions: Tensor = place(batch["input_ids"], kinds, image_grid_thw=grids, attention_mask=mask)[0]
+    positions: Tensor = rope_index(batch["input_ids"], kinds, image_grid_thw=grids, attention_mask=mask)[0]
     return positions
 
 

@@ -1,4 +1,4 @@
-"""`Reader`: what turns text and images into a base's tensors. It holds no weights and may go to data workers."""
+"""`Reader`: turns text and images into a base's tensors. It holds no weights, so data workers can use it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from vlm_ft.errors import ModelError
 class Reader:
     """A base's tokenizer and processor with its limits, and the facts about its family.
 
-    `image_token_id` is -1 for a text base; `max_length` is the most tokens of a sequence; `place` and `revision` are
-    where the processor came from.
+    `image_token_id` is -1 for a text base; `max_length` is the maximum number of tokens in a sequence; the processor
+    was loaded from `place` and `revision`.
     """
 
     name: str
@@ -47,9 +47,9 @@ class Reader:
         return self.family.sees
 
     def limited(self, limits: Limits) -> Reader:
-        """The same base under other limits: a processor of its own, so that readers never share a setting.
+        """A reader of the same base with other limits, and with its own processor, so that readers share no settings.
 
-        Raises `ModelError` where the family cannot keep to them.
+        Raises `ModelError` if the family cannot keep to the limits.
         """
         if limits == self.limits:
             return self
@@ -59,9 +59,9 @@ class Reader:
         return replace(self, processor=processor, limits=limits)
 
     def fitted(self, images: Sequence[Image]) -> list[Image]:
-        """The images within the limits that the processor does not keep by itself (grids, tokens of a row).
+        """The images, scaled to the limits that the processor does not enforce itself (grids, image tokens of a row).
 
-        Raises `DataError` where even the smallest photos take more tokens than the row may.
+        Raises `DataError` if even the smallest photos take more tokens than the row may have.
         """
         photos = list(images)
         if self.family.pixel_limits == "grids" and self.limits.pixels is not None:
@@ -87,7 +87,7 @@ class Reader:
 
     @property
     def most_pixels(self) -> int | None:
-        """The most pixels of one image that reach the tower; None for a text base."""
+        """The maximum pixels of one image that reach the tower; None for a text base."""
         if not self.sees:
             return None
         images = self.processor.image_processor
@@ -107,7 +107,7 @@ class Reader:
 def open_reader(name: str, *, revision: str | None = None, limits: Limits | None = None) -> Reader:
     """The reader of a base by Hub name, local folder, or ``compact``; only its configuration and tokenizer are read.
 
-    Raises `ModelError` where they cannot be had, or the family cannot keep to the limits.
+    Raises `ModelError` if they cannot be loaded, or if the family cannot keep to the limits.
     """
     from huggingface_hub.errors import HFValidationError
     from transformers import AutoConfig
@@ -131,7 +131,7 @@ def open_reader(name: str, *, revision: str | None = None, limits: Limits | None
 
 
 def read_processor(name: str, place: str, revision: str | None, family: Family) -> Any:
-    """The processor, or the tokenizer of a text base; it pads with something."""
+    """The processor, or the tokenizer of a text base. Without a padding token, it pads with the end token."""
     from transformers import AutoProcessor, AutoTokenizer
 
     try:
@@ -147,16 +147,16 @@ def read_processor(name: str, place: str, revision: str | None, family: Family) 
 def unavailable(name: str, error: Exception) -> ModelError:
     """The error for a base that a library cannot load."""
     return ModelError(
-        f"base {name}", f"cannot be loaded ({cause(error)})", "check the name, the network, or give a local folder"
+        f"base {name}", f"cannot be loaded ({cause(error)})", "check the name and the network, or give a local folder"
     )
 
 
 def limit_pixels(processor: Any, family: Family, min_pixels: int, max_pixels: int) -> None:
-    """Keep each image that `processor` gives the tower between two areas, in pixels.
+    """Keep the area of each image that `processor` gives the tower between two limits, in pixels.
 
-    A family that cuts images into tiles keeps to the smaller of this and its own limit, and an overview tile comes on
-    top. One of a square takes the side nearest to its own; one of a fixed square has nothing to limit. Raises
-    `ModelError` where the family cannot keep to them.
+    A family that cuts images into tiles keeps to the smaller of `max_pixels` and its own limit; its overview tile comes
+    on top. A family with one square takes the side nearest to its own; one with a fixed square is left unchanged.
+    Raises `ModelError` if the family cannot keep to the limits.
     """
     match family.pixel_limits:
         case "area":
@@ -171,15 +171,15 @@ def limit_pixels(processor: Any, family: Family, min_pixels: int, max_pixels: in
             _limit_square(processor, min_pixels, max_pixels)
 
 
-def _outside(problem: str) -> ModelError:
+def _limits_error(problem: str) -> ModelError:
     return ModelError("pixels", problem, "change pixels.minimum and pixels.maximum")
 
 
 def _limit_area(images: Any, min_pixels: int, max_pixels: int) -> None:
-    """The edges in ``size`` are areas here; an image's sides are rounded to whole visual tokens within them."""
+    """The edges in ``size`` are areas here, and an image's sides are rounded to whole visual tokens within them."""
     cell = (images.patch_size * images.merge_size) ** 2
     if max_pixels < cell:
-        raise _outside(f"maximum {max_pixels} is less than one visual token of this model, {cell} pixels")
+        raise _limits_error(f"maximum {max_pixels} is less than one visual token of this model, {cell} pixels")
     images.size = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
 
 
@@ -190,12 +190,12 @@ def _square(images: Any) -> int:
 
 
 def _limit_square(processor: Any, min_pixels: int, max_pixels: int) -> None:
-    """A side of whole visual tokens."""
+    """The side is a whole number of visual tokens."""
     images, cell = processor.image_processor, int(processor.patch_size)
     own, most = math.isqrt(_square(images)) // cell, math.isqrt(max_pixels) // cell
     side = min(max(own, math.ceil(math.sqrt(min_pixels) / cell)), most) * cell
     if side == 0 or side**2 < min_pixels:
-        raise _outside(
+        raise _limits_error(
             f"no square of whole visual tokens ({cell} pixels) is within {min_pixels} to {max_pixels} pixels"
         )
     images.size = images.crop_size = {"height": side, "width": side}
@@ -206,7 +206,7 @@ def _limit_tiles(images: Any, min_pixels: int, max_pixels: int) -> None:
     fewest = max(images.min_patches, math.ceil(min_pixels / tile))
     most = min(images.max_patches, max_pixels // tile)
     if fewest > most:
-        raise _outside(f"no number of tiles of {tile} pixels lies within {min_pixels} to {max_pixels} pixels")
+        raise _limits_error(f"no number of tiles of {tile} pixels lies within {min_pixels} to {max_pixels} pixels")
     images.min_patches, images.max_patches = fewest, most
 
 
@@ -215,7 +215,7 @@ def _limit_edge(images: Any, min_pixels: int, max_pixels: int) -> None:
     tile = int(images.max_image_size["longest_edge"])
     edge = min(int(images.size["longest_edge"]), max(1, math.isqrt(max_pixels) // tile) * tile)
     if not min_pixels <= edge**2 <= max_pixels:
-        raise _outside(f"this model's smallest image has {edge**2} pixels, outside {min_pixels} to {max_pixels}")
+        raise _limits_error(f"this model's smallest image has {edge**2} pixels, outside {min_pixels} to {max_pixels}")
     images.size = {"longest_edge": edge}
 
 
@@ -224,15 +224,15 @@ def _grids(images: Any, min_pixels: int, max_pixels: int) -> list[tuple[int, int
         (height, width) for height, width in images.image_grid_pinpoints if min_pixels <= height * width <= max_pixels
     ]
     if not grids:
-        raise _outside(f"this model has no grid of tiles within {min_pixels} to {max_pixels} pixels")
+        raise _limits_error(f"this model has no grid of tiles within {min_pixels} to {max_pixels} pixels")
     return grids
 
 
 def _within_grid(photo: Image, images: Any, min_pixels: int, max_pixels: int) -> Image:
-    """The photo scaled into the allowed grid that shows most of it.
+    """The photo scaled into the allowed grid that shows it largest.
 
-    The model derives a photo's grid from its size and the grids of its configuration, so the grids stay and the
-    photo changes: what just fits into a grid is never given a larger one.
+    The model derives a photo's grid from its size and the grids of its configuration. So the photo is changed, not the
+    grids: a photo that just fits into a grid never gets a larger one.
     """
     width, height = photo.size
     scales = [min(grid[0] / height, grid[1] / width) for grid in _grids(images, min_pixels, max_pixels)]

@@ -21,11 +21,11 @@ from datasets_vision.images import open_image
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
 
-BATCH = 16  # images, where every image is one square of the same size
+BATCH = 16  # images, if every image is one square of the same size
 
 
 class Tower:
-    """Features before the projector, as the base was published: adapters that sit on it are switched off."""
+    """Features before the projector, from the published base: adapters on it are switched off."""
 
     def __init__(self, base: Base, limits: Limits | None = None) -> None:
         self._base = base
@@ -40,23 +40,23 @@ class Tower:
 
     def pooled(self, pictures: Sequence[Picture | Image]) -> NDArray[np.float32]:
         """Mean and maximum over the positions of each image, (images, 2 * channels)."""
-        rows = [torch.cat([one.flatten(1).mean(1), one.flatten(1).amax(1)]) for one in self._maps(pictures)]
-        return torch.stack(rows).numpy()
+        flat = (features.flatten(1) for features in self._maps(pictures))
+        return torch.stack([torch.cat([features.mean(1), features.amax(1)]) for features in flat]).numpy()
 
     def channels(self, pictures: Sequence[Picture | Image]) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel, (channels,), over all positions of these images."""
-        features = torch.cat([one.flatten(1) for one in self._maps(pictures)], 1)
-        return features.mean(1), features.std(1)
+        flat = torch.cat([features.flatten(1) for features in self._maps(pictures)], 1)
+        return flat.mean(1), flat.std(1)
 
     def grids(self, pictures: Sequence[Picture | Image]) -> Tensor | None:
-        """The feature maps (images, channels, height, width) in half precision; None where they are not one grid."""
-        maps = [_grid(one) for one in self._maps(pictures)]
-        found = [one.half() for one in maps if one is not None]
-        return torch.stack(found) if len({one.shape for one in found}) == 1 and len(found) == len(maps) else None
+        """The feature maps (images, channels, height, width) in half precision; None if they do not form one grid."""
+        maps = [_grid(features) for features in self._maps(pictures)]
+        grids = [grid.half() for grid in maps if grid is not None]
+        return torch.stack(grids) if len({grid.shape for grid in grids}) == 1 and len(grids) == len(maps) else None
 
     @torch.inference_mode()
     def entering(self, layer: nn.Module, pictures: Sequence[Picture | Image]) -> list[Tensor]:
-        """What reaches a layer of the projector as it now stands, of each image (positions, width)."""
+        """The inputs of a projector layer with the current weights, (positions, width) for each image."""
         seen = list[Tensor]()
         hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
         try:
@@ -64,16 +64,16 @@ class Tower:
                 self._features(batch)
         finally:
             hook.remove()
-        alone = self._size == 1
-        return [image for each in seen for image in each.reshape(1 if alone else len(each), -1, each.shape[-1])]
+        single = self._size == 1
+        return [image for rows in seen for image in rows.reshape(1 if single else len(rows), -1, rows.shape[-1])]
 
     @torch.inference_mode()
     def _maps(self, pictures: Sequence[Picture | Image]) -> Iterator[Tensor]:
         """Features of each image: (channels, height, width) of a convolutional tower, otherwise (channels, positions).
 
-        With one image at a time, all rows are of that image.
+        With one image at a time, all rows belong to that image.
         """
-        with _bare(self._base.model):
+        with _adapters_off(self._base.model):
             for batch in self._batches(pictures):
                 features = self._features(batch)
                 if features.ndim == 4:
@@ -152,7 +152,7 @@ def looking_once(base: Base, shown: Sequence[Hashable]) -> Iterator[Look | None]
 
 
 def _grid(features: Tensor) -> Tensor | None:
-    """As a square map where the positions are one, after a class token if there is one."""
+    """The features as a square map, without a class token; None if the positions do not form a square."""
     if features.ndim == 3:
         return features
     positions = features.shape[1]
@@ -163,7 +163,7 @@ def _grid(features: Tensor) -> Tensor | None:
 
 
 @contextmanager
-def _bare(model: nn.Module) -> Iterator[None]:
+def _adapters_off(model: nn.Module) -> Iterator[None]:
     layers = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer | ModulesToSaveWrapper)]
     for layer in layers:
         layer.enable_adapters(False)

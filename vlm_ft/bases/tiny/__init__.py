@@ -4,8 +4,8 @@
     model = AutoModelForImageTextToText.from_pretrained(folder)
     processor = AutoProcessor.from_pretrained(folder)
 
-They have their families' architectures, special tokens, chat templates and image processing, at small sizes,
-and are built with no download. They know nothing: their answers are noise.
+They have their families' architectures, special tokens, chat templates and image processing, at small sizes, and are
+built without a download. Their answers are noise.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ TINY: dict[str, TinyFamily] = {**QWEN, **LLAVA, **TILED, **GEMMA, **LLAMA}
 
 
 def save_tiny(name: str, folder: Path, *, seed: int = 0) -> Path:
-    """Writes the tiny model of family ``name`` to ``folder`` and returns ``folder``.
+    """Write the tiny model of family ``name`` to ``folder``, and return ``folder``.
 
-    The folder holds float32 weights, configuration, generation settings, tokenizer and, for a family that sees,
-    its processor; the same ``seed`` gives the same weights. The caller's random state is left as it was.
-    Raises ModelError for a name that is not in ``TINY``.
+    The folder holds float32 weights, configuration, generation settings, tokenizer and, for a vision family, its
+    processor; the same ``seed`` gives the same weights. The caller's random state does not change. Raises `ModelError`
+    for a name that is not in ``TINY``.
     """
     if name not in TINY:
         raise ModelError("", f"no tiny model {name!r}", nearest(name, TINY))
@@ -52,14 +52,14 @@ def _save_model(family: TinyFamily, tokenizer: Any, folder: Path, seed: int) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = auto.from_config(family.config(tokenizer), dtype=torch.float32)
-        _wake(model)
+        _let_images_through(model)
     stops = [tokenizer.convert_tokens_to_ids(token) for token in family.stops]
     model.generation_config = GenerationConfig(**token_ids(tokenizer) | {"eos_token_id": stops})
     model.save_pretrained(folder)
 
 
-def _wake(model: torch.nn.Module) -> None:
-    """Draws what would let no image through: matrices that start at zero (Gemma3), convolutions at 0.02 in a row."""
+def _let_images_through(model: torch.nn.Module) -> None:
+    """Redraw weights that would block the image: matrices that start at zero (Gemma3), stacked convolutions at 0.02."""
     for name, weight in model.named_parameters():
         if weight.ndim == 2 and not weight.any():
             torch.nn.init.normal_(weight, std=0.02)

@@ -1,4 +1,4 @@
-"""What a tiny family is made of, and the sizes that they share."""
+"""`TinyFamily`, and the sizes that all tiny families share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TinyFamily:
     """How a random model of one family is built.
 
     ``config(tokenizer)`` gives the model's configuration; ``processor(tokenizer)`` the processor, or None for a
-    model of text alone; ``template`` the chat template, or None for a family that publishes none; ``stops`` are
+    text model; ``template`` the chat template, or None for a family that publishes none; ``stops`` are
     the tokens at which ``generate`` stops.
     """
 
@@ -47,7 +47,7 @@ class TinyFamily:
 
 
 def token_ids(tokenizer: Any) -> dict[str, int]:
-    """The ids that a language model's configuration names: padding, end, and beginning where there is one."""
+    """The ids that a language model's configuration names: padding, end, and beginning if there is one."""
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     return ids if tokenizer.bos_token_id is None else ids | {"bos_token_id": tokenizer.bos_token_id}
 

@@ -1,4 +1,4 @@
-"""Tiny Gemma3 and PaliGemma models: a SigLIP tower of one fixed square."""
+"""Tiny Gemma3 and PaliGemma models: a SigLIP tower with one fixed square."""
 
 from __future__ import annotations
 

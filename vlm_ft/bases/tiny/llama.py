@@ -1,4 +1,4 @@
-"""A tiny Llama: text alone, with the special tokens and the chat template of Llama 3."""
+"""A tiny Llama: a text model with the special tokens and the chat template of Llama 3."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from vlm_ft.bases.tiny.templates import LLAVA_INTERLEAVE, LLAVA_ONEVISION, LLAVA
 from vlm_ft.bases.tiny.tokenizer import Vocabulary
 
 _SQUARE = {"height": SIDE, "width": SIDE}
-TIMM_STRIDE = 32  # pixels a position of the tower's features
+TIMM_STRIDE = 32  # pixels per position of the tower's features
 _TIMM_SQUARE = {"height": 2 * TIMM_STRIDE, "width": 2 * TIMM_STRIDE}
 _GRIDS = [[SIDE, SIDE], [SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]  # pixels, height x width
 

@@ -1,4 +1,4 @@
-"""Tiny Qwen-VL models: images of any shape, in patches that are merged two by two."""
+"""Tiny Qwen-VL models: images of any shape, in patches that are merged in blocks of two by two."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def _token_ids(tokenizer: Any) -> dict[str, int]:
 
 
 def _text(tokenizer: Any) -> dict[str, Any]:
-    """Qwen's configurations name the padding token as the first; no text is encoded with it."""
+    """Qwen's configurations name the padding token as `bos_token_id`, but no text is encoded with it."""
     return text_sizes(tokenizer) | {"bos_token_id": tokenizer.pad_token_id}
 
 
 def _rope(section: list[int], **more: Any) -> dict[str, Any]:
-    """``section`` shares half of the rotary width among time, height and width: it sums to head_dim / 2."""
+    """``section`` divides half of the rotary width among time, height and width."""
     return {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": section, **more}}
 
 

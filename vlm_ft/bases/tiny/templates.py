@@ -76,7 +76,7 @@ INTERNVL = (
 def published(name: str) -> str:
     """The Jinja text of the template that TRL keeps as ``chat_templates/<name>.jinja``.
 
-    Raises FileNotFoundError where the installed TRL has none of that name.
+    Raises `FileNotFoundError` if the installed TRL has no template of that name.
     """
     trl = importlib.util.find_spec("trl")  # found, not imported: TRL takes seconds to load
     if trl is None or trl.origin is None:

@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-MERGED_VOCABULARY = 640  # 256 bytes and the commonest merges of TEXT, before special tokens
+MERGED_VOCABULARY = 640  # 256 bytes and the most frequent merges of TEXT, before special tokens
 
 TEXT = """
 You are an inspector. You are a helpful assistant. Look at the photo and answer in JSON that follows the schema.
@@ -29,7 +29,7 @@ Ask a person when you are not sure. Units are millimetres, degrees, percent and 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The special tokens of a family, and the tokenizer class that ``AutoTokenizer`` reads it back as.
+    """The special tokens of a family, and the tokenizer class as which ``AutoTokenizer`` loads it.
 
     ``others`` are the further special tokens. ``named`` are those that a processor looks up as an attribute of
     the tokenizer (``tokenizer.image_token``). ``adds_bos``: plain text is encoded with ``bos`` in front.
@@ -45,7 +45,7 @@ class Vocabulary:
 
 
 def build_tokenizer(words: Vocabulary, template: str | None) -> Any:
-    """A tokenizer with the special tokens of ``words`` and the chat ``template``; the same every time."""
+    """A tokenizer with the special tokens of ``words`` and the chat ``template``; deterministic."""
     specials = {"eos_token": words.eos, "pad_token": words.pad, "bos_token": words.bos}
     if words.kind is PreTrainedTokenizerFast:
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=_trained(None), **specials, **_named(words))
@@ -68,12 +68,12 @@ def _named(words: Vocabulary) -> dict[str, Any]:
 
 
 def _trained(kind: type | None) -> Tokenizer:
-    """BPE over TEXT, split as ``kind`` splits: ``AutoTokenizer`` puts that class's splitting back on reading."""
+    """BPE over TEXT with the splitting of ``kind``, which ``AutoTokenizer`` restores on loading."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     if kind is not None:
-        like = kind().backend_tokenizer
-        raw.normalizer, raw.pre_tokenizer, raw.decoder = like.normalizer, like.pre_tokenizer, like.decoder
+        model = kind().backend_tokenizer
+        raw.normalizer, raw.pre_tokenizer, raw.decoder = model.normalizer, model.pre_tokenizer, model.decoder
     trainer = trainers.BpeTrainer(
         vocab_size=MERGED_VOCABULARY,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
