@@ -1,1 +1,1 @@
-"""Answers inside a form's grammar: what an answer leaves open, and how it is written."""
+"""Constrained decoding: the decisions that an answer to a form leaves open, and how they are made."""

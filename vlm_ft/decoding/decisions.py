@@ -1,8 +1,8 @@
-"""What an answer decides, in order: the one definition of how an answer is written.
+"""The decisions in an answer, in order: the one definition of how an answer is written.
 
-An answer is compact JSON. Between two decisions its text is fixed, so each option is written with all the text up to
-the next decision. No option's text is the beginning of another's, and each is tokenized by itself: training and
-decoding see one and the same tokens of every option.
+An answer is compact JSON. Between two decisions its text is fixed, so each option includes the text up to the next
+decision. No option's text is a prefix of another's, and each is tokenized by itself, so training and decoding see the
+same tokens for every option.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIDES = 4
 
 @dataclass(frozen=True, eq=False)
 class Options:
-    """What may stand at one place: the values, and the text that each writes up to the next decision."""
+    """The options at one place: their values, and the text of each up to the next decision."""
 
     values: tuple[Any, ...]
     texts: tuple[str, ...]
@@ -34,7 +34,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Decision:
-    """One of several options. A ``fixed`` one has a single option, an ``item`` is whether the list goes on."""
+    """A choice of one option. ``fixed``: there is a single option. ``item``: whether the list continues."""
 
     path: Path
     options: Options
@@ -43,7 +43,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Writing:
-    """A free text of at most so many characters, up to and with its closing quotation mark."""
+    """A free text of at most `max_length` characters, up to and including its closing quotation mark."""
 
     path: Path
     max_length: int
@@ -54,15 +54,15 @@ Walk = Generator[Step, Any, None]
 
 
 def walk(form: Form) -> Walk:
-    """Every step of an answer to the form, in order; it is sent what was decided (a text without quotation marks)."""
+    """Every step of an answer to the form, in order; send it each decided value (texts without quotation marks)."""
     yield _fixed((), "{" + _opening(form.fields[0], form.boxes))
     yield from _record(form.fields, form.boxes, (), "")
 
 
 def taught(form: Form, values: Values, size: Size | None) -> Iterator[tuple[Step, Any]]:
-    """The steps of a right answer, each with what it decides. `size`: of the image, for boxes in pixels.
+    """The steps of a correct answer, each with its value. `size` is that of the image, for boxes in pixels.
 
-    A side may lie between two options where the form's boxes are interpolated.
+    If the form's boxes are interpolated, a side may lie between two options.
     """
     steps = walk(form)
     step: Step | None = next(steps)
@@ -79,7 +79,7 @@ def taught(form: Form, values: Values, size: Size | None) -> Iterator[tuple[Step
 
 
 def quoted(text: str) -> str:
-    """As a JSON string."""
+    """The text as a JSON string."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -97,14 +97,14 @@ def _at(values: Any, step: Step, boxes: BoxFormat, size: Size | None) -> Any:
 
 
 def _record(fields: Sequence[FieldSpec], boxes: BoxFormat, path: Path, after: str) -> Walk:
-    """The values of a record whose first field is opened; `after` follows its closing brace."""
+    """The steps of a record whose first field is already opened; `after` follows its closing brace."""
     for field, following in zip(fields, [*fields[1:], None], strict=True):
         rest = "}" + after if following is None else "," + _opening(following, boxes)
         yield from _value(field.kind, boxes, (*path, field.name), rest)
 
 
 def _opening(field: FieldSpec, boxes: BoxFormat) -> str:
-    """A field's name, and what always begins its value."""
+    """A field's name, and the text that always begins its value."""
     match field.kind:
         case Choice() | Text():
             begin = '"'
@@ -152,7 +152,7 @@ def _fixed(path: Path, text: str) -> Decision:
 
 @lru_cache(maxsize=4096)
 def _options(values: tuple[Any, ...], texts: tuple[str, ...]) -> Options:
-    """Kept, so that the tokens of equal options are found once."""
+    """Cached, so that equal options are tokenized once."""
     return Options(values, texts)
 
 

@@ -1,4 +1,4 @@
-"""`FormDecoder`: answers to forms, as typed fields with a distribution for each closed one."""
+"""`FormDecoder`: decodes answers to forms, as typed fields with a distribution for each closed one."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vlm_ft.decoding.rows import Branch, Forward, OneByOne, Prefix, Rows, Seen, 
 from vlm_ft.decoding.tokens import AnswerTokens
 from vlm_ft.decoding.writing import AnswerTooLongError, Outcome, Sampling, write
 
-PREFIXES = 64  # constant beginnings kept, one or two an adapter; the one that was used longest ago goes first
-IDLE = [Branch((0,))]  # runs a token that nobody looks at
+PREFIXES = 64  # cached prefixes, one or two per adapter; the least recently used is dropped first
+IDLE = [Branch((0,))]  # runs one token whose result is ignored
 
 
 class FormDecoder:
-    """Decodes for one base, and keeps the constant beginnings of its adapters' prompts."""
+    """Decodes for one base, with a cache for the constant prefixes of its adapters' prompts."""
 
     def __init__(self, base: Base) -> None:
         self._model, self._family = base.model, base.family
@@ -47,10 +47,10 @@ class FormDecoder:
         constants: Sequence[Sequence[int]],
         sampling: Sampling | None = None,
     ) -> list[Prediction]:
-        """One prediction a row of `batch`, prompts padded left; an answer that does not fit is an error value.
+        """One prediction per row of `batch`, prompts padded left; an answer that is too long is an error prediction.
 
-        `names`: the adapter of each row; `sizes`: of its image as the base sees it, for boxes in pixels; `constants`:
-        tokens with which every prompt of its form begins (`Conversation.constant`).
+        `names`: the adapter of each row; `sizes`: the size of each row's image as the base sees it, for boxes in
+        pixels; `constants`: the tokens of a sample prompt of each row's form (`Conversation.constant`).
         """
         lengths = batch["attention_mask"].sum(1).tolist()
         writers = [
@@ -71,7 +71,7 @@ class FormDecoder:
                     results[row] = end.value
                 except AnswerTooLongError:
                     results[row] = None
-            if asked and not seen:  # the prompts are read together, also of a row that has nothing to decide
+            if asked and not seen:  # all prompts are read together, even if a row has nothing to decide
                 asked = {row: asked.get(row, IDLE) for row in range(len(writers))}
             if asked:
                 seen = rows.run(asked)
@@ -91,7 +91,7 @@ class FormDecoder:
     def _prefix(
         self, forward: Forward, row: int, name: str, batch: dict[str, Any], constant: Sequence[int]
     ) -> Prefix | None:
-        """What the row's prompt shares with every prompt of its form, computed at its first use."""
+        """The prefix that all prompts of the row's form share, computed at first use; None if it is not shared."""
         ids = batch["input_ids"][row][batch["attention_mask"][row].bool()].tolist()
         length = next((at for at, pair in enumerate(zip(ids, constant, strict=False)) if pair[0] != pair[1]), 0)
         if not self._shares or length < WORTH_SHARING:
@@ -118,14 +118,14 @@ class FormDecoder:
 
 
 def read_outcomes(form: Form, outcomes: Mapping[Path, Outcome], size: Size | None) -> Prediction:
-    """What was decided, as typed fields."""
+    """The decided values as typed fields."""
     fields = _Fields(form, outcomes, size)
     found = {spec.name: fields.read(spec.kind, (spec.name,)) for spec in form.fields}
     return Prediction(fields=found)
 
 
 class _Fields:
-    """Outcomes by place, put together field by field."""
+    """Puts the outcomes of decisions together, field by field."""
 
     def __init__(self, form: Form, outcomes: Mapping[Path, Outcome], size: Size | None) -> None:
         self._boxes, self._outcomes, self._size = form.boxes, outcomes, size
@@ -151,7 +151,7 @@ class _Fields:
         )
 
     def _list(self, kind: Items, path: Path) -> FieldValue:
-        """Its items, and the distribution of how many there are, given those that are listed."""
+        """A list's items, and the distribution of their number, given those that are listed."""
         items: list[Item] = []
         counts: dict[str, float] = {}
         more, legal = 1.0, 1.0
@@ -178,7 +178,7 @@ def _distribution(outcome: Outcome) -> Distribution:
 
 
 def _deviation(side: Outcome) -> float:
-    """The standard deviation of a side."""
+    """The standard deviation of one side of a box."""
     assert side.mass is not None
     places = np.arange(len(side.mass))
     mean = (places * side.mass).sum()

@@ -1,8 +1,7 @@
 """The constant part of a batch's prompts, computed once.
 
-Rows of one form begin alike (role, instruction, schema). That part runs as one row, and its keys and values are
-shared by all rows; gradients flow back through them. Loss and gradient are those of the plain batch, up to the order
-of sums.
+Rows of one form share a prefix (role, instruction, schema). It runs as one row, and all rows share its keys and values;
+gradients flow back through them. Loss and gradient are those of the plain batch, up to the order of summation.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from transformers import DynamicCache
 from vlm_ft.bases.families import TOKEN_TYPES, family_of, image_token_of
 from vlm_ft.bases.positions import positions_of
 
-WORTH_SHARING = 16  # tokens: below that, a pass of its own costs more than it saves
+WORTH_SHARING = 16  # tokens: for fewer, the extra pass costs more than it saves
 
 
 def shared_length(model: Any, batch: dict[str, Any]) -> int:
-    """How many leading tokens of a supervised batch, padded right, may be computed once; 0: share nothing.
+    """The number of leading tokens of a supervised batch, padded right, that can be computed once; 0 for none.
 
     They are the same in every row, precede any image, and predict no supervised token.
     """
@@ -35,10 +34,10 @@ def shared_length(model: Any, batch: dict[str, Any]) -> int:
 
 
 def shares(model: Any) -> bool:
-    """Whether this model's rows can go on from shared keys and values in training.
+    """Whether this model's rows can continue from shared keys and values in training.
 
-    Not where activations are recomputed (the cache would be filled twice), or inside a wrapper that expects one forward
-    pass a step.
+    They cannot if activations are recomputed (the cache would be filled twice), or inside a wrapper that expects one
+    forward pass per step.
     """
     if hasattr(model, "module") or getattr(model, "is_gradient_checkpointing", False):
         return False
@@ -46,18 +45,18 @@ def shares(model: Any) -> bool:
 
 
 def reusable(config: Any) -> bool:
-    """Whether keys and values of a prompt's beginning serve every prompt that begins so.
+    """Whether the keys and values of a prefix are valid for every prompt that begins with it.
 
-    Not where the family looks ahead or keeps other state, or where attention is not full in every layer.
+    They are not if the family attends to later tokens or keeps other state, or if any layer lacks full attention.
     """
     layers = getattr(config.get_text_config(), "layer_types", None) or ()
     return family_of(config).prefix_reuse and all(kind == "full_attention" for kind in layers)
 
 
 def forward_after_prefix(model: Any, inputs: dict[str, Any], length: int, logits_to_keep: Tensor) -> Any:
-    """As ``model(**inputs, logits_to_keep=...)`` on right-padded rows whose first `length` tokens are the same.
+    """Like ``model(**inputs, logits_to_keep=...)``, for right-padded rows whose first `length` tokens are the same.
 
-    `logits_to_keep` (length of the rows,) is True where the head runs; none of the shared positions may be.
+    `logits_to_keep` (length of the rows,) is True where the head runs, which must not be at shared positions.
     """
     rows = len(inputs["input_ids"])
     positions = positions_of(model, family_of(model.config), inputs)

@@ -1,7 +1,7 @@
-"""Rows of different lengths, going on side by side: keys and values, masks and positions, all supplied by us.
+"""Continue rows of different lengths side by side, with our own KV cache, masks and positions.
 
-A pass may run several branches of one row: options that are weighed against each other. Each token attends to its
-row's prompt, to the tokens of the answer that it follows, and to itself; no state of the model is relied upon.
+A pass may run several branches of one row: options to compare with each other. Each token attends to its row's prompt,
+to the tokens of the answer that it follows, and to itself. Nothing depends on state inside the model.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Forward = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Branch:
-    """Tokens to run: they follow the prompt, and the tokens of the answer that `after` numbers.
+    """Tokens to run after the prompt and the answer's tokens with the numbers `after`.
 
-    `alone`: whatever comes later in this row follows these tokens.
+    `alone`: all later tokens of this row follow these.
     """
 
     tokens: tuple[int, ...]
@@ -38,7 +38,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a branch leads to: the scores (vocabulary,) of the next token, their logsumexp, the tokens' numbers."""
+    """The result of a branch: the next token's logits (vocabulary,), their logsumexp, the numbers of its tokens."""
 
     logits: Tensor
     total: float
@@ -50,14 +50,14 @@ Branches = Mapping[int, Sequence[Branch]]
 
 
 class Rows(Protocol):
-    """A batch of prompts, and the answers that go on from them."""
+    """A batch of prompts, and the answers that continue them."""
 
     def run(self, branches: Branches) -> dict[int, list[Seen]]:
-        """What the branches of these rows lead to. The first run reads the prompts, each with its one branch."""
+        """The results of these rows' branches. The first run also reads the prompts, with one branch for each."""
 
 
 class Prefix:
-    """The constant beginning of an adapter's prompts, computed once: its tokens, and each layer's keys and values."""
+    """The constant prefix of an adapter's prompts, computed once: its tokens, and each layer's keys and values."""
 
     def __init__(self, tokens: tuple[int, ...], forward: Forward, row: int, positions: Tensor) -> None:
         self.tokens = tokens
@@ -68,9 +68,9 @@ class Prefix:
 
 
 class Together:
-    """Rows of a model that keeps nothing but keys and values: all go through a pass together, branches and all.
+    """Rows of a model whose only state is its keys and values: one pass runs the branches of all rows.
 
-    Tokens are numbered by the columns that they take in the cache; a column belongs to one token of each row.
+    Tokens are numbered by their columns in the cache; a column holds one token of each row.
     """
 
     def __init__(
@@ -81,32 +81,32 @@ class Together:
         batch: dict[str, Any],
         prefixes: Sequence[Prefix | None],
     ) -> None:
-        """`batch`: prompts, padded left; `prefixes`: of each row, or None."""
+        """`batch`: prompts, padded left; `prefixes`: one for each row, or None."""
         text = model.config.get_text_config()
         sliding = "sliding_attention" in (getattr(text, "layer_types", None) or ())
         self._window = int(text.sliding_window) if sliding else None
         self._additive = model.dtype if model.config._attn_implementation == "eager" else None
         self._forward, self._family, self._batch, self._prefixes = forward, family, batch, prefixes
         self._positions = positions_of(model, family, batch)  # (rows, length), or (3, rows, length)
-        self._next = self._positions[..., -1].reshape(-1, len(prefixes)).amax(0) + 1  # (rows,) of the answer's first
+        self._next = self._positions[..., -1].reshape(-1, len(prefixes)).amax(0) + 1  # (rows,) where the answer begins
         self._cache = DynamicCache()
-        self._rows: list[int] = []  # of the batch, as the cache holds them
+        self._rows: list[int] = []  # rows of the batch, in the order of the cache
         self._prompts = torch.empty(0)  # (rows, columns) bool: what every token of the answer attends to
         self._placed = torch.empty(0)  # (rows, columns) positions
 
     def run(self, branches: Branches) -> dict[int, list[Seen]]:
         """As `Rows.run`."""
-        return self._go_on(branches) if self._rows else self._begin(branches)
+        return self._continue(branches) if self._rows else self._begin(branches)
 
     def _begin(self, branches: Branches) -> dict[int, list[Seen]]:
-        """Read the prompts, without what their prefixes hold, each followed by its row's first tokens."""
+        """Read the prompts after their prefixes, each followed by the row's first tokens."""
         self._rows = list(branches)
         tails = [torch.tensor(only.tokens, device=self._next.device) for (only,) in branches.values()]
         prefixes = [self._prefixes[row] for row in self._rows]
-        led = _lead(prefixes, self._cache).to(self._next.device)
+        prefix_mask = _fill_cache(self._cache, prefixes).to(self._next.device)
         inputs = self._first_inputs(prefixes, tails)
-        own = inputs.pop("attention_mask").bool()
-        mask = torch.cat([led, own], 1)  # (rows, columns)
+        own_mask = inputs.pop("attention_mask").bool()
+        mask = torch.cat([prefix_mask, own_mask], 1)  # (rows, columns)
         logits = self._forward(
             self._rows,
             **inputs,
@@ -120,11 +120,12 @@ class Together:
         self._prompts = mask.clone()
         for index, numbers in enumerate(places):
             self._prompts[index, list(numbers)] = False
-        self._placed = functional.pad(inputs["position_ids"].reshape(-1, *own.shape)[0], (led.shape[1], 0))
+        positions = inputs["position_ids"].reshape(-1, *own_mask.shape)[0]
+        self._placed = functional.pad(positions, (prefix_mask.shape[1], 0))
         return {row: [seen] for row, seen in zip(self._rows, _seen(logits, places), strict=True)}
 
     def _first_inputs(self, prefixes: Sequence[Prefix | None], tails: Sequence[Tensor]) -> dict[str, Any]:
-        """The batch from the ends of the prefixes on, with the tails, padded left."""
+        """The batch without the prefixes, each row followed by its tail, padded left."""
         cuts = [len(prefix.tokens) if prefix is not None else 0 for prefix in prefixes]
         masks = [self._batch["attention_mask"][row].bool() for row in self._rows]
 
@@ -146,7 +147,7 @@ class Together:
         inputs["position_ids"] = layers[0] if flat else torch.stack(layers)
         return inputs
 
-    def _go_on(self, branches: Branches) -> dict[int, list[Seen]]:
+    def _continue(self, branches: Branches) -> dict[int, list[Seen]]:
         if 2 * len(branches) <= len(self._rows):
             self._keep(list(branches))
         device, columns = self._prompts.device, self._prompts.shape[1]
@@ -154,7 +155,7 @@ class Together:
         ids = torch.zeros((len(self._rows), width), dtype=torch.long)
         placed = torch.zeros_like(ids)
         mask = torch.zeros((len(self._rows), width, columns + width), dtype=torch.bool)
-        mask[:, range(width), range(columns, columns + width)] = True  # padding, too, attends to something
+        mask[:, range(width), range(columns, columns + width)] = True  # even padding attends to a token, itself
         ends: list[tuple[int, int]] = []
         places: list[tuple[int, ...]] = []
         for index, row in enumerate(self._rows):
@@ -165,7 +166,7 @@ class Together:
                 placed[index, start:end] = int(self._next[row]) + len(branch.after) + torch.arange(end - start)
                 mask[index, start:end, :columns] = self._prompts[index].cpu()
                 mask[index, start:end, list(branch.after)] = True
-                mask[index, start:end, columns + start : columns + end] = _lower(end - start)
+                mask[index, start:end, columns + start : columns + end] = _causal(end - start)
                 ends.append((index, end - 1))
                 places.append(tuple(range(columns + start, columns + end)))
                 start = end
@@ -186,7 +187,7 @@ class Together:
         return {row: [next(found) for _ in branches[row]] for row in self._rows if row in branches}
 
     def _mask(self, mask: Tensor) -> Any:
-        """(rows, new, columns) bool as attention takes it: (rows, 1, new, columns), for each kind of layer."""
+        """The mask (rows, new, columns) in the shape (rows, 1, new, columns), for each kind of layer if they differ."""
         if self._window is None:
             return self._shaped(mask)
         new = self._placed[:, -mask.shape[1] :]
@@ -196,20 +197,20 @@ class Together:
     def _shaped(self, mask: Tensor) -> Tensor:
         if self._additive is None:
             return mask[:, None]
-        least = torch.finfo(self._additive).min
-        return torch.zeros(mask.shape, dtype=self._additive, device=mask.device).masked_fill(~mask, least)[:, None]
+        minimum = torch.finfo(self._additive).min
+        return torch.zeros(mask.shape, dtype=self._additive, device=mask.device).masked_fill(~mask, minimum)[:, None]
 
     def _keep(self, rows: list[int]) -> None:
-        """Let go of the rows that are done."""
+        """Keep only these rows; the others are done."""
         chosen = torch.tensor([self._rows.index(row) for row in rows], device=self._prompts.device)
         self._cache.batch_select_indices(chosen)
         self._rows, self._prompts, self._placed = rows, self._prompts[chosen], self._placed[chosen]
 
 
 class OneByOne:
-    """The one row of a model with a running state: token after token, and a copy of the state for each branch.
+    """The one row of a model with a recurrent state: one token at a time, with a copy of the state for each branch.
 
-    `after` names a state, so tokens are numbered as they run.
+    `after` identifies a state, so tokens are numbered in the order in which they run.
     """
 
     def __init__(self, forward: Forward, model: Any, family: Family, batch: dict[str, Any]) -> None:
@@ -257,13 +258,13 @@ class OneByOne:
 
 
 def _seen(logits: Tensor, places: Sequence[tuple[int, ...]]) -> list[Seen]:
-    """(branches, vocabulary) scores and the branches' places, put together."""
+    """The results of branches, from logits (branches, vocabulary) and the numbers of their tokens."""
     logits = logits.float().cpu()
     totals = logits.logsumexp(-1).tolist()
     return [Seen(row, total, numbers) for row, total, numbers in zip(logits, totals, places, strict=True)]
 
 
-def _lower(side: int) -> Tensor:
+def _causal(side: int) -> Tensor:
     """(side, side) bool: each token attends to itself and to those before it."""
     return torch.ones(side, side, dtype=torch.bool).tril()
 
@@ -273,8 +274,8 @@ def _padded(rows: Sequence[Tensor]) -> Tensor:
     return pad_sequence(list(rows), batch_first=True, padding_side="left")
 
 
-def _lead(prefixes: Sequence[Prefix | None], cache: DynamicCache) -> Tensor:
-    """Put each row's prefix into the empty cache, padded left; (rows, longest) bool, where there is one."""
+def _fill_cache(cache: DynamicCache, prefixes: Sequence[Prefix | None]) -> Tensor:
+    """Put each row's prefix into the empty cache, padded left; (rows, longest) bool, False at padding."""
     lengths = [len(prefix.tokens) if prefix is not None else 0 for prefix in prefixes]
     longest = max(lengths)
     found = next((prefix for prefix in prefixes if prefix is not None), None)
@@ -284,11 +285,11 @@ def _lead(prefixes: Sequence[Prefix | None], cache: DynamicCache) -> Tensor:
         else:
             none = tuple(part[:, :, :0] for part in parts)
             rows = [prefix.layers[layer] if prefix is not None else none for prefix in prefixes]
-            joined = [torch.cat([_filled(part, longest) for part in same]) for same in zip(*rows, strict=True)]
+            joined = [torch.cat([_left_padded(part, longest) for part in same]) for same in zip(*rows, strict=True)]
         cache.update(*joined, layer)
     return torch.arange(longest) >= longest - torch.tensor(lengths)[:, None]
 
 
-def _filled(part: Tensor, length: int) -> Tensor:
-    """Keys or values (1, heads, tokens, size), padded left to so many tokens."""
+def _left_padded(part: Tensor, length: int) -> Tensor:
+    """Keys or values (1, heads, tokens, size), padded left to `length` tokens."""
     return functional.pad(part, (0, 0, length - part.shape[2], 0))

@@ -1,4 +1,4 @@
-"""The tokens of answers: each option's, as a tree, and those that a text may go on with."""
+"""The tokens of answers: those of options, as trees, and those that can continue a text."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Values
 from vlm_ft.decoding.decisions import Decision, Options, Writing, quoted, taught
 
-ANCHOR = "\n"  # written before a piece where a tokenizer would begin it with a space of its own
+ANCHOR = "\n"  # put before a piece if the tokenizer would add a leading space to it
 
 
 class Node:
-    """Options whose tokens begin alike, numbers `low` to `high` in the tree's order.
+    """Options whose tokens begin alike: numbers `low` to `high` (exclusive) in the tree's order.
 
-    `tokens` lead here from the node above; `children` differ in their first token. A leaf is one option.
+    `tokens` lead here from the parent node; `children` differ in their first token. A leaf is one option.
     """
 
     def __init__(self, options: Sequence[tuple[int, ...]], low: int, high: int, start: int) -> None:
-        first, last = options[low], options[high - 1]  # sorted: what these two share, all between share
+        first, last = options[low], options[high - 1]  # sorted: a prefix of these two is one of all between
         end = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
         self.low, self.high, self.tokens = low, high, first[start:end]
         self._options, self._end = options, end
 
     @cached_property
     def children(self) -> tuple[Node, ...]:
-        """Those that begin with each of the possible next tokens; none of a leaf."""
+        """A child for each possible next token; () for a leaf."""
         if self.high - self.low == 1:
             return ()
         nexts = [self._options[place][self._end] for place in range(self.low, self.high)]
@@ -48,7 +48,7 @@ class Node:
 
     @cached_property
     def nexts(self) -> Tensor:
-        """(children,) the tokens to choose from."""
+        """(children,) the first token of each child."""
         return torch.tensor([child.tokens[0] for child in self.children])
 
 
@@ -79,9 +79,9 @@ class Tree:
 
 @dataclass(frozen=True)
 class Taught:
-    """A right answer's tokens, which of them are decided, and (decisions, words) what each is chosen among.
+    """A correct answer's tokens, which of them are decided, and the tokens allowed for each, (decisions, words).
 
-    `shares`: for each decision, the token that is right as well, and how much of the target it has; 0 for most.
+    `shares`: for each decision, the second correct token and its share of the target, which is mostly 0.
     """
 
     ids: list[int]
@@ -91,9 +91,9 @@ class Taught:
 
 
 class AnswerTokens:
-    """How one tokenizer writes answers.
+    """Turns answers into the tokens of one tokenizer, and back.
 
-    `vocabulary` is the number of scores that the model gives; by default the tokenizer's own number of tokens.
+    `vocabulary` is the number of logits that the model returns; by default, the tokenizer's number of tokens.
     """
 
     def __init__(self, tokenizer: Any, vocabulary: int | None = None) -> None:
@@ -113,27 +113,27 @@ class AnswerTokens:
         return [tuple(ids) for ids in found]
 
     def ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """The tokens of each piece of an answer, by itself."""
+        """The tokens of each piece of an answer; each piece is tokenized by itself."""
         if not self._before:
             return self._plain(texts)
         return [ids[self._before :] for ids in self._plain([ANCHOR + text for text in texts])]
 
     def text(self, ids: Sequence[int]) -> str:
-        """What the tokens of a piece spell."""
+        """The text of a piece's tokens."""
         before = self._plain([ANCHOR])[0] if self._before else ()
-        spelt = self.tokenizer.decode([*before, *ids], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return str(spelt)[len(ANCHOR) if self._before else 0 :]
+        text = self.tokenizer.decode([*before, *ids], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(text)[len(ANCHOR) if self._before else 0 :]
 
     def tree(self, options: Options) -> Tree:
-        """The options' tokens, found once."""
+        """The tree of the options' tokens, built once."""
         if options not in self._trees:
             self._trees[options] = Tree(self.ids(options.texts))
         return self._trees[options]
 
     def writing(self, max_length: int) -> LLMatcher:
-        """A fresh guide through a JSON string of at most so many characters, its opening quotation mark written.
+        """A new matcher for a JSON string of at most `max_length` characters, after its opening quotation mark.
 
-        No escapes by number: they could write half a surrogate pair.
+        Numeric escapes are not allowed: they could write an unpaired surrogate.
         """
         if max_length not in self._grammars:
             character = r'([^"\\\x00-\x1f\x7f]|\\["\\/bfnrt])'
@@ -144,15 +144,15 @@ class AnswerTokens:
         return matcher
 
     def legal(self, matcher: LLMatcher) -> Tensor:
-        """(vocabulary,) bool: the tokens that the text may go on with."""
+        """(vocabulary,) bool: the tokens that can continue the text."""
         bitmask = allocate_token_bitmask(1, self._guide.vocab_size)
         fill_next_token_bitmask(matcher, bitmask)
         return unpacked(bitmask, self.vocabulary)[0]
 
     def taught(self, form: Form, values: Values, size: Size | None) -> Taught:
-        """The tokens of a right answer; `size`: of the image as the base sees it, for boxes in pixels.
+        """The tokens of a correct answer; `size` is that of the image as the base sees it, for boxes in pixels.
 
-        What ends a turn is not among them: the tokenizer's template knows it.
+        The end of the turn is not included: it depends on the chat template.
         """
         ids: list[int] = []
         decided: list[bool] = []
@@ -163,7 +163,7 @@ class AnswerTokens:
                 (tokens,) = self.ids([quoted(value)[1:]])
                 ids += tokens
                 decided += [True] * len(tokens)
-                choices.append(self._chosen(step.max_length, tokens))
+                choices.append(self._text_choices(step.max_length, tokens))
                 shares += [(token, 0.0) for token in tokens]
                 continue
             tree = self.tree(step.options)
@@ -182,18 +182,18 @@ class AnswerTokens:
         return Taught(ids, decided, torch.cat(choices), shares)
 
     def among_all(self, count: int) -> Tensor:
-        """(count, words) of choices that leave out nothing."""
+        """(count, words) of packed choices that allow every token."""
         choices: Tensor = allocate_token_bitmask(count, self.vocabulary)
         return choices
 
     def _packed(self, tokens: Tensor) -> Tensor:
-        """(1, words) of 32 bits that choose among these tokens."""
+        """(1, words) of 32 bits that allow only these tokens."""
         allowed = np.zeros(self.among_all(1).shape[1] * 32, dtype=np.uint8)
         allowed[tokens.numpy()] = 1
         return torch.from_numpy(np.packbits(allowed, bitorder="little").view(np.int32)[None])
 
-    def _chosen(self, max_length: int, tokens: Sequence[int]) -> Tensor:
-        """(tokens, words) what each token of a text is chosen among: everything, where the guide refuses the text."""
+    def _text_choices(self, max_length: int, tokens: Sequence[int]) -> Tensor:
+        """(tokens, words) the tokens allowed at each place of a text; all tokens, once the matcher refuses the text."""
         matcher, choices = self.writing(max_length), self.among_all(len(tokens))
         for place, token in enumerate(tokens):
             fill_next_token_bitmask(matcher, choices, place)
@@ -204,7 +204,7 @@ class AnswerTokens:
 
 
 def _around(step: Decision, value: Any) -> tuple[int, int, float]:
-    """The options between which a value lies, the nearest first, and the share of the other."""
+    """The two options around a value, the nearest first, and the other's share of the target."""
     if step.kind != "side":
         option = step.options.values.index(value)
         return option, option, 0.0
@@ -213,14 +213,14 @@ def _around(step: Decision, value: Any) -> tuple[int, int, float]:
 
 
 def unpacked(bitmask: Tensor, vocabulary: int) -> Tensor:
-    """(rows, words) of 32 bits to (rows, vocabulary) bool; what the words do not reach is False."""
+    """Unpack (rows, words) of 32 bits to (rows, vocabulary) bool; tokens beyond the words are False."""
     places = torch.arange(32, dtype=torch.int32, device=bitmask.device)
     bits = bitmask.unsqueeze(-1).bitwise_right_shift(places).bitwise_and(1).flatten(1).bool()
     return functional.pad(bits, (0, max(0, vocabulary - bits.shape[1])))[:, :vocabulary]
 
 
 def narrowed(logits: Tensor, choices: Tensor | None) -> Tensor:
-    """Logits (tokens, vocabulary) with -inf at what the packed choices (tokens, words) leave out."""
+    """Logits (tokens, vocabulary), -inf for tokens that the packed choices (tokens, words) do not allow."""
     if choices is None:
         return logits
     return logits.masked_fill(~unpacked(choices, logits.shape[1]), float("-inf"))
