@@ -1,4 +1,4 @@
-"""The tasks, spelled out in one place, and how a user's own task file is read."""
+"""All tasks, and a loader for a user's own task file."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ PRIORITIES = read_priorities(Path(__file__).with_name("aviation_priorities.csv")
 
 
 class Finding(Item):
-    """One finding; `photo` counts from 1 and is stated where there are several."""
+    """One finding; `photo` is the number of its photo, from 1, stated if there are several."""
 
     kind: OneOf
     severity: Literal["minor", "moderate", "severe"]
@@ -27,7 +27,7 @@ class Finding(Item):
 
 
 class AviationMaintenance(Answer):
-    """The assessment of one aircraft or log entry. Event, phase and cause are those of an occurrence report."""
+    """The assessment of one aircraft or log entry. `event`, `phase` and `cause` are for occurrence reports."""
 
     kind: OneOf = Field(description="main finding")
     findings: Annotated[list[Finding], Field(max_length=8)]

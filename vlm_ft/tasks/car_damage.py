@@ -1,4 +1,4 @@
-"""Car damage: is it damaged, how badly, which part, what to do; a rate card turns this into an estimate."""
+"""Car damage: whether a car is damaged, how badly, where, and what to do; a rate card adds a repair estimate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Severity = Literal["minor", "moderate", "severe"]
 
 
 class Damage(Item):
-    """One damage; `photo` counts from 1 and is stated where there are several."""
+    """One damage; `photo` is the number of its photo, from 1, stated if there are several."""
 
     kind: OneOf
     part: OneOf
@@ -28,7 +28,7 @@ class Damage(Item):
 
 
 class CarDamage(Answer):
-    """The assessment of one car, from a photo or several."""
+    """The assessment of one car, from one or more photos."""
 
     damaged: bool
     severity: Severity
@@ -38,7 +38,7 @@ class CarDamage(Answer):
 
 
 def read(label: Label) -> Values:
-    """Objects are damages; the class of a photo is its severity where it names one, else the main damage.
+    """Objects are damages; a photo's class is the severity if it names one, otherwise the main damage.
 
     A photo that was examined and shows no damage has no severity.
     """

@@ -1,4 +1,4 @@
-"""Industry language: a reply in the terms that an industry's own people use."""
+"""Industry language: a reply in the industry's own terms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vlm_ft.answers.task import Task, preferred_reply
 
 
 class IndustryLanguage(Answer):
-    """The reply to one message of the trade."""
+    """The reply to one message from the industry."""
 
     intent: OneOf
     reply: str = Field(max_length=400)

@@ -1,4 +1,4 @@
-"""Legal documents: which clause a passage is, whether it grants what is asked, its risk, its gist."""
+"""Legal documents: the type of clause of a passage, whether a clause is present, the risk, and a summary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlm_ft.answers.task import Task
 
 
 class LegalDocuments(Answer):
-    """The reading of one passage."""
+    """The assessment of one passage."""
 
     clause_type: OneOf
     present: bool = Field(description="the clause asked about is there")

@@ -30,7 +30,7 @@ class ObjectIdentification(Answer):
 
 
 def read(label: Label) -> Values:
-    """The count is of all objects, including those that the list has no room for."""
+    """The count of all objects, including those for which the list has no room."""
     return {} if label.objects is None else {"count": min(len(label.objects), 99)}
 
 

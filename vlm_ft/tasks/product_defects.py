@@ -1,4 +1,4 @@
-"""Product defects: does it pass, what is wrong with it, where."""
+"""Product defects: whether a product passes, what is wrong with it, and where."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlm_ft.answers.task import Task
 
 
 class Defect(Item):
-    """One defect; `photo` counts from 1 and is stated where there are several."""
+    """One defect; `photo` is the number of its photo, from 1, stated if there are several."""
 
     kind: OneOf
     severity: Literal["minor", "major", "critical"]
@@ -20,7 +20,7 @@ class Defect(Item):
 
 
 class ProductDefects(Answer):
-    """The assessment of one product, from a photo or several."""
+    """The assessment of one product, from one or more photos."""
 
     passed: bool
     kind: OneOf = Field(description="main defect")

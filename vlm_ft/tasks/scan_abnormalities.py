@@ -11,7 +11,7 @@ from vlm_ft.answers.task import Task
 
 
 class Abnormality(Item):
-    """One finding; `photo` counts the images from 1 and is stated where there are several."""
+    """One finding; `photo` is the number of its image, from 1, stated if there are several."""
 
     kind: OneOf
     box: Box
@@ -19,7 +19,7 @@ class Abnormality(Item):
 
 
 class ScanAbnormalities(Answer):
-    """The reading of one scan."""
+    """The assessment of one scan."""
 
     modality: OneOf
     abnormal: bool

@@ -1,4 +1,4 @@
-"""Scientific research: does a passage support a claim, and what does it say."""
+"""Scientific research: whether a passage supports a claim, and what it says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlm_ft.answers.task import Task
 
 
 class ScientificResearch(Answer):
-    """The reading of one abstract or passage."""
+    """The assessment of one abstract or passage."""
 
     verdict: Literal["supported", "refuted", "unclear"] = Field(description="of the claim asked about")
     summary: str = Field(max_length=300)

@@ -19,7 +19,7 @@ class Mention(Item):
 
 
 class TechnicalDiagnosis(Answer):
-    """The diagnosis of one machine or report; `option` answers a question of several choices."""
+    """The diagnosis of one machine or report; `option` answers a multiple-choice question."""
 
     system: OneOf
     fault: OneOf
@@ -31,7 +31,7 @@ class TechnicalDiagnosis(Answer):
 
 
 def read(label: Label) -> Values:
-    """Objects that are words of the text are its mentions."""
+    """Labelled spans of the text are its mentions."""
     words = tuple(span for span in label.objects or () if "text" in span.attributes)
     return {"mentions": TASK.listed("mentions", words)} if words or label.objects == () else {}
 
