@@ -61,7 +61,7 @@ def test_whole_and_tiled_are_told_side_by_side(run_of: Callable[..., Path], draw
     assert set(found.ways) == {"whole", "tiled"}
     for way in found.ways.values():
         assert sum(row.objects for row in way.coco) == found.objects
-    assert "| seconds a photo |" in (tmp_path / "out" / "tiling.md").read_text()
+    assert "| seconds per photo |" in (tmp_path / "out" / "tiling.md").read_text()
 
 
 def test_an_adapter_without_boxes_is_told(run_of: Callable[..., Path], drawings: Path, quiet: Console, tmp_path):

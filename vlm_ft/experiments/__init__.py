@@ -1,1 +1,1 @@
-"""What is learned from several runs: cross-validation, learning curves, comparisons."""
+"""Experiments over several runs: cross-validation, learning curves, comparisons."""

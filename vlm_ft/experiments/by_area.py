@@ -1,4 +1,4 @@
-"""Which objects are found, by how large they are in the photo: small ones are where large photos fail."""
+"""Recall of objects by their area in the photo: in large photos, the small ones are missed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vlm_ft.answers.metrics import match_items
 from vlm_ft.answers.task import Values
 
 COCO = (("small", 0.0, 32.0**2), ("medium", 32.0**2, 96.0**2), ("large", 96.0**2, float("inf")))
-"""Bounds of a box's area in pixels of the photo as it is: Lin et al. 2014 (COCO)."""
+"""Bounds of a box's area, in pixels of the unscaled photo (COCO, Lin et al. 2014)."""
 
 Bin = tuple[str, float, float]
 Array = NDArray[np.float64]
 
 
 class AreaRecall(Strict):
-    """Recall of the true objects of one span of areas (pixels), with a 95 % interval over photos."""
+    """Recall of the true objects in one range of areas (pixels), with a 95 % interval over photos."""
 
     name: str
     low_area: float
@@ -60,7 +60,7 @@ def recall_by_area(
 def quantile_bins(
     truths: Sequence[Sequence[Values]], sizes: Sequence[tuple[int, int]], box: str, count: int = 4
 ) -> tuple[Bin, ...]:
-    """Spans of area that hold equally many of the objects, for sets whose objects are all of one COCO size."""
+    """Ranges of area with equal numbers of objects, for data sets whose objects all have one COCO size."""
     pairs = zip(truths, sizes, strict=True)
     areas = [_area(item[box], size) for truth, size in pairs for item in truth if item.get(box)]
     if not areas:

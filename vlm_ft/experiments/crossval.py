@@ -18,7 +18,7 @@ from vlm_ft.runs import Run
 
 RESULTS = "results.json"
 OWN = ("splits.folds", "splits.fold")
-"""Settings that a cross-validation makes itself."""
+"""Settings that cross-validation makes itself."""
 
 
 def crossval(
@@ -33,15 +33,15 @@ def crossval(
     goals: Mapping[str, float] | None = None,
     base: bool = False,
 ) -> list[Result]:
-    """Train each variant (a ``key=value`` setting, "" for the recipe as it is) on each fold; evaluate on the rest.
+    """Train each variant (a ``key=value`` setting, "" for the recipe as it is) once per fold, and test it on that fold.
 
-    A figure is the mean over the folds, and so are those of the rivals (with `base` the bare base, too); `low` and
-    `high` are the lowest and the highest fold; `n` are the test examples of all folds. They are written to
-    ``results.json`` in `out`, where what is finished is kept. Raises `RecipeError` for a variant given twice, a
-    setting of the folds, or where `out` holds runs of another recipe.
+    Each figure is the mean over the folds, also for the rivals (with `base`, including the bare base). `low` and `high`
+    are those of the lowest and the highest fold, `n` is the number of test examples in all folds. The figures are
+    written to ``results.json`` in `out`, where finished runs are reused. Raises `RecipeError` for a variant given
+    twice, a setting of the folds, or if `out` holds runs of another recipe.
     """
     _refuse(variants, settings)
-    runs: list[tuple[str, Run, Recipe]] = []  # all are read before the first is trained
+    runs: list[tuple[str, Run, Recipe]] = []  # every recipe is read before the first run is trained
     for variant in variants or [""]:
         for fold in range(folds):
             name = f"{variant.replace('=', '-').replace(' ', '') or 'recipe'}-fold{fold}"
@@ -61,14 +61,14 @@ def crossval(
 def _refuse(variants: Sequence[str], settings: Sequence[str]) -> None:
     for setting in (*settings, *variants):
         if setting.partition("=")[0].strip() in OWN:
-            raise RecipeError(setting, "is set by --folds, fold by fold", "leave it out")
+            raise RecipeError(setting, "is set by --folds for each fold", "leave it out")
     repeated = [variant for variant in variants if list(variants).count(variant) > 1]
     if repeated:
         raise RecipeError(f"--vary {repeated[0]}", "given twice", "leave one out")
 
 
 def _pooled(variant: str, folds: Sequence[Result]) -> Result:
-    """The mean of the folds; a rival counts where every fold has it."""
+    """The mean of the folds; a rival is included if every fold has it."""
     values = [fold.value for fold in folds]
     rivals = [name for name in folds[0].rivals if all(name in fold.rivals for fold in folds)]
     return folds[0].model_copy(

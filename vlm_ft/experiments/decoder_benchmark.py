@@ -1,7 +1,7 @@
-"""How much sooner the form decoder answers than `generate` with the same constraint, interleaved in one run.
+"""Time the form decoder against `generate` with the same constraint, interleaved in one run.
 
-The rival is the loop that users write: the processor, `generate`, and a logits processor that keeps each answer inside
-the form's JSON schema (llguidance). Both answer the same requests on the same base without an adapter.
+The rival is the usual loop: the processor, `generate`, and a logits processor that keeps each answer within the form's
+JSON schema (llguidance). Both answer the same requests on the same base without an adapter.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ WORKLOADS = (
     ("photos, batch 8", "steel_surface_voc", 8, 3.0),
     ("27 intents, batch 16", "customer_intents_csv", 16, 8.0),
 )
-"""Name, recipe, requests at once, and how many times as fast the decoder should be."""
+"""Name, recipe, requests at once, and the goal: how many times as fast the decoder should be."""
 
 
 class Figure(Strict):
-    """One line of `recipes/benchmarks/decoder.json`."""
+    """One entry of `recipes/benchmarks/decoder.json`."""
 
     figure: str
     value: float
@@ -65,12 +65,12 @@ class Figure(Strict):
 
     @property
     def row(self) -> str:
-        """As a row of a Markdown table."""
+        """The figure as a row of a Markdown table."""
         return f"| {self.figure} | {self.value:.3g} {self.unit} | {'' if self.goal is None else f'{self.goal:g}'} |"
 
 
 class Sheet:
-    """The figures of one run, as they come in."""
+    """Collects the figures of one run."""
 
     def __init__(self, command: str, console: Console) -> None:
         self.figures: list[Figure] = []
@@ -91,7 +91,7 @@ class Sheet:
         self._console.print(f"{name}: {value:.3g} {unit}" + (f" (goal {goal:g})" if goal else ""), highlight=False)
 
     def write(self, out: Path) -> None:
-        """Add them to a file, where they replace figures of the same name."""
+        """Add the figures to a file, where they replace those of the same name."""
         out.parent.mkdir(parents=True, exist_ok=True)
         kept = TypeAdapter(list[Figure]).validate_json(out.read_bytes()) if out.exists() else []
         renewed = {figure.figure for figure in self.figures}
@@ -102,7 +102,7 @@ class Sheet:
 def benchmark(base: str, adapter: Path | None, out: Path, command: str, console: Console) -> None:
     """Time both on every workload, and write the ratios of their medians to `out`.
 
-    With the folder of a photo adapter, also a batch of eight copies of it against one.
+    Given a photo adapter's folder, time a batch over eight copies of it against a batch over one instead.
     """
     sheet = Sheet(command, console)
     if adapter is not None:
@@ -129,7 +129,7 @@ def _decoder(base: str, sheet: Sheet) -> None:
 
 
 def _mixed(folder: Path, sheet: Sheet) -> None:
-    """One batch over eight adapters against one over one, and the memory of each further adapter."""
+    """A batch over eight adapters against a batch over one, and the memory of each further adapter."""
     place = adapter_folder(folder)
     engine = Engine.open([place], batch_size=16)
     name, names = next(iter(engine.cards)), [f"copy {number}" for number in range(ADAPTERS)]
@@ -164,7 +164,7 @@ def _altered(folder: Path, copy: Path, factor: float) -> Path:
 
 
 def _resident() -> int:
-    """Bytes that this process holds."""
+    """The resident memory of this process, in bytes."""
     gc.collect()
     return int(psutil.Process().memory_info().rss)
 
@@ -175,18 +175,18 @@ def _answers(engine: Engine, form: Form, cases: Sequence[Case]) -> list[Predicti
 
 
 def _interleaved(systems: Sequence[Callable[[Sequence[Case]], Any]], parts: Sequence[Sequence[Case]]) -> list[float]:
-    """The median seconds of each system, one part after the other, every system on each; the first is for warmth."""
+    """The median seconds of each system; every system runs each part in turn, and the first part is a warm-up."""
     seconds: list[list[float]] = [[] for _ in systems]
     for part in parts:
-        for own, system in zip(seconds, systems, strict=True):
+        for times, system in zip(seconds, systems, strict=True):
             started = time.perf_counter()
             system(part)
-            own.append(time.perf_counter() - started)
-    return [statistics.median(own[1:]) for own in seconds]
+            times.append(time.perf_counter() - started)
+    return [statistics.median(times[1:]) for times in seconds]
 
 
 class Plain:
-    """The processor and `generate`, inside the form's schema."""
+    """The rival: the processor and `generate`, within the form's schema."""
 
     def __init__(self, base: Any, form: Form) -> None:
         self._model, self._form = base.model, form
@@ -209,7 +209,7 @@ class Plain:
             matchers = [LLMatcher(self._guide, self._grammar) for _ in rows]
             written = self._model.generate(
                 **batch,
-                logits_processor=LogitsProcessorList([_Follow(matchers, length, self._vocabulary)]),
+                logits_processor=LogitsProcessorList([_GrammarMask(matchers, length, self._vocabulary)]),
                 generation_config=GenerationConfig(
                     do_sample=False,
                     max_new_tokens=MOST_TOKENS,
@@ -221,8 +221,8 @@ class Plain:
         return [json.loads(text) for text in texts]
 
 
-class _Follow(LogitsProcessor):  # type: ignore[misc]
-    """Masks what the grammar of each row forbids next."""
+class _GrammarMask(LogitsProcessor):  # type: ignore[misc]
+    """Masks the tokens that each row's grammar does not allow next."""
 
     def __init__(self, matchers: Sequence[LLMatcher], prompt_length: int, vocabulary: int) -> None:
         self._matchers, self._seen = matchers, prompt_length

@@ -1,4 +1,4 @@
-"""How many examples does it take? Train on nested subsets, test on the same examples, look ahead."""
+"""Learning curves: train on nested subsets, test on the same examples, and extrapolate."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from vlm_ft.runs import Run
 SIZES = (25, 50, 100, 200)
 RESULTS = "learning_curve"
 AHEAD = (2, 4)
-"""Times all examples: how far the curve is extrapolated."""
+"""Multiples of all examples, up to which the curve is extrapolated."""
 
 
 class FieldCurve(Strict):
-    """One figure of one field over the sizes; `doubts` says why its forecast can't be trusted, where it can't."""
+    """One figure of one field over the sizes; `doubts` lists the reasons not to trust its forecast."""
 
     field: str
     metric: str
@@ -46,7 +46,7 @@ class FieldCurve(Strict):
 
 
 class LearningCurve(Strict):
-    """All figures; `counts` are the examples of each role, `main` the figure of each field that is drawn."""
+    """All figures; `counts` is the number of examples of each role, `main` names the figures that are drawn."""
 
     recipe: str
     counts: dict[str, int]
@@ -65,11 +65,11 @@ def learning_curve(
     target: float | None = None,
     settings: Sequence[str] = (),
 ) -> LearningCurve:
-    """Train on nested subsets of these sizes and on all, test each on the same `test`, draw and predict.
+    """Train on nested subsets of these sizes and on all examples, test each on the same `test`, draw and extrapolate.
 
-    Writes ``learning_curve.json``, ``.md`` and ``.png`` to `out`, and a run folder per training; what is finished
-    there is kept. `repeats`: trainings per size, each with its own subset and seed. `target`: a
-    figure whose number of examples is predicted. Raises `RecipeError` where `out` holds trainings of another recipe.
+    Writes ``learning_curve.json``, ``.md`` and ``.png`` to `out`, and a folder per run; finished runs there are reused.
+    `repeats`: runs per size, each with its own subset and seed. `target`: a figure for which the number of examples is
+    predicted. Raises `RecipeError` if `out` holds runs of another recipe.
     """
     base = load_recipe(recipe, settings)
     dataset = load(base, Run(out).splits)
@@ -79,7 +79,7 @@ def learning_curve(
     counts = [size for size in sorted(set(sizes)) if size < most]
     if left := sorted(set(sizes) - set(counts)):
         listed = ", ".join(map(str, left))
-        console.print(f"left out: {listed}; all {most} training examples are always one of the sizes", markup=False)
+        console.print(f"sizes left out: {listed}; a run on all {most} training examples is included", markup=False)
     trained: list[list[Trial]] = []
     for size in [*counts, None]:
         runs = [_point(recipe, out, settings, size, repeat, console) for repeat in range(repeats)]
@@ -103,7 +103,7 @@ def learning_curve(
 
 
 def _point(recipe: Path, out: Path, settings: Sequence[str], size: int | None, repeat: int, console: Console) -> Trial:
-    """Train and test at one size, or take what an earlier call finished."""
+    """Train and test at one size, or reuse a finished run."""
     run = Run(out / (f"{'all' if size is None else size}" + (f"-{repeat}" if repeat else "")))
     overlay = [*settings, *([] if size is None else [f"splits.train_examples={size}"])]
     if repeat:
@@ -122,7 +122,7 @@ def _curves(trained: Sequence[Sequence[Trial]], target: float | None) -> list[Fi
         points = tuple(_measured(runs, field, name) for runs in trained)
         lower = name in LOWER_IS_BETTER
         law = PowerLaw.of(points, lower) if len(points) > 1 else None
-        wanted = law.needed(target) if law is not None and target is not None and not lower else None
+        needed = law.needed(target) if law is not None and target is not None and not lower else None
         curves.append(
             FieldCurve(
                 field=field,
@@ -130,7 +130,7 @@ def _curves(trained: Sequence[Sequence[Trial]], target: float | None) -> list[Fi
                 lower_is_better=lower,
                 points=points,
                 forecast=tuple(law.at(points[-1].examples * times) for times in AHEAD) if law is not None else (),
-                needed=wanted,
+                needed=needed,
                 doubts=doubts(points, lower),
             )
         )
@@ -138,7 +138,7 @@ def _curves(trained: Sequence[Sequence[Trial]], target: float | None) -> list[Fi
 
 
 def _measured(runs: Sequence[Trial], field: str, name: str) -> Point:
-    """The mean over the repeats; its interval has the test set's chance and the repeats' spread."""
+    """The mean over the repeats; its interval includes the test set's uncertainty and the repeats' spread."""
     found = [_metrics(run, ADAPTER)[field, name] for run in runs]
     floors = [_metrics(run, MAJORITY).get((field, name)) for run in runs]
     floor = [metric.value for metric in floors if metric is not None]
@@ -161,7 +161,7 @@ def _metrics(trial: Trial, system: str) -> dict[tuple[str, str], Metric]:
 
 
 def draw(curve: LearningCurve, path: Path) -> None:
-    """The main figure of each field over the examples (log), with intervals, the fit and its band; writes a PNG."""
+    """Write a PNG of the main figures over the number of examples (log), with intervals, the fit and its band."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -191,10 +191,10 @@ def draw(curve: LearningCurve, path: Path) -> None:
 
 
 def markdown(curve: LearningCurve) -> str:
-    """The figures as a page."""
+    """The figures as a Markdown page."""
     roles = ", ".join(f"{role} {count}" for role, count in curve.counts.items())
     lines = [f"# Learning curve: {curve.recipe}", "", f"Examples: {roles}. The same `tune` and `test` at every size; "]
-    lines[-1] += f"subsets are nested, whole groups; {curve.repeats} training(s) per size. Intervals are of 95 %."
+    lines[-1] += f"subsets are nested and consist of whole groups; {curve.repeats} run(s) per size. Intervals are 95 %."
     lines += ["", f"![curve]({RESULTS}.png)", ""]
     for entry in curve.curves:
         lines += [f"## {entry.name}" + (" (lower is better)" if entry.lower_is_better else ""), ""]
@@ -221,7 +221,7 @@ def _verdicts(curve: LearningCurve) -> list[str]:
 
 
 def _verdict(entry: FieldCurve) -> str:
-    """In a sentence or two: what more examples would give, what a target takes, and whether to believe it."""
+    """A summary: what more examples would give, how many a target needs, and whether the forecast can be trusted."""
     parts = []
     if entry.forecast:
         ahead = entry.forecast[0]

@@ -1,6 +1,6 @@
 """How a figure grows with the number of examples: a power law, its interval, and whether it can be trusted.
 
-The error (1 - figure, or the distance itself) is taken as ``floor + scale * n ** -exponent``: Cortes et al. 1993,
+The error (1 - figure, or the distance itself) is modelled as ``floor + scale * n ** -exponent``: Cortes et al. 1993,
 "Learning curves: asymptotic values and rate of convergence"; Hestness et al. 2017 for deep networks.
 """
 
@@ -18,7 +18,7 @@ from vlm_ft.answers.kinds import Strict
 LEAST_POINTS = 4
 LEAST_TESTED = 50
 WIDEST = 0.25
-"""Of an interval at twice the examples: a wider one says little about a figure of 0..1."""
+"""The widest useful interval at twice the examples: a wider one says little about a figure of 0..1."""
 
 _EXPONENTS = np.linspace(0.05, 2.0, 79)
 
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 
 class Point(Strict):
-    """A figure measured with so many training examples, its 95 % interval, and the test examples under it."""
+    """A figure measured at a number of training examples, its 95 % interval, and its number of test examples."""
 
     examples: int
     value: float
@@ -37,7 +37,7 @@ class Point(Strict):
 
 
 class Forecast(Strict):
-    """The figure at so many examples, with a 95 % interval."""
+    """The figure predicted at a number of examples, with a 95 % interval."""
 
     examples: int
     value: float
@@ -46,7 +46,7 @@ class Forecast(Strict):
 
 
 class Needed(Strict):
-    """Examples for a target, with an 80 % interval; None: the curve does not reach it."""
+    """The number of examples for a target, with an 80 % interval; None: the curve does not reach it."""
 
     target: float
     examples: int | None
@@ -65,9 +65,9 @@ class PowerLaw:
 
     @classmethod
     def of(cls, points: Sequence[Point], lower_is_better: bool = False, seed: int = 0) -> PowerLaw:
-        """Weighted least squares, and as many fits to points redrawn within their intervals.
+        """Fit by weighted least squares, to the points and to RESAMPLES draws from their intervals.
 
-        Exact over a grid of exponents (0.05 to 2); floor and scale are held to 0 and above.
+        The fit is exact for each exponent of a grid (0.05 to 2); floor and scale are not negative.
         """
         sizes = np.array([point.examples for point in points], dtype=float)
         errors = _errors([point.value for point in points], lower_is_better)
@@ -85,7 +85,7 @@ class PowerLaw:
         return Forecast(examples=examples, value=value, low=min(value, float(low)), high=max(value, float(high)))
 
     def needed(self, target: float) -> Needed:
-        """How many examples the curve needs for a target; bounds that are above 1e9 are None."""
+        """The number of examples that the curve needs for a target; numbers above 1e9 are None."""
         left = (target if self.lower_is_better else 1 - target) - self.floor
         reached = (left > 0) & (self.scale > 0)
         power = np.log(self.scale, where=reached, out=np.zeros_like(left))
@@ -93,8 +93,8 @@ class PowerLaw:
         flat = np.where((self.scale <= 0) & (left >= 0), 0.0, np.inf)
         sizes = np.where(reached, np.exp(np.clip(power, 0, 50)), flat)
         low, high = np.quantile(sizes[1:], (0.1, 0.9), method="nearest")
-        told = [None if size > 1e9 else max(1, int(np.ceil(size))) for size in (sizes[0], low, high)]
-        return Needed(target=target, examples=told[0], low=told[1], high=told[2])
+        counts = [None if size > 1e9 else max(1, int(np.ceil(size))) for size in (sizes[0], low, high)]
+        return Needed(target=target, examples=counts[0], low=counts[1], high=counts[2])
 
 
 def doubts(points: Sequence[Point], lower_is_better: bool = False, seed: int = 0) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def doubts(points: Sequence[Point], lower_is_better: bool = False, seed: int = 0
     sign = -1.0 if lower_is_better else 1.0
     gain = sign * (points[-1].value - points[0].value)
     if gain <= 2 * float(np.hypot(*_spread([points[0], points[-1]]))):
-        found.append("from the fewest to the most examples it does not grow by more than chance allows")
+        found.append("from the fewest to the most examples it does not improve by more than chance")
     floor = points[-1].majority
     if floor is not None and sign * (points[-1].value - floor) <= 0:
         found.append(f"with all examples it is no better than the majority ({floor:.3f})")
@@ -123,7 +123,7 @@ def doubts(points: Sequence[Point], lower_is_better: bool = False, seed: int = 0
 
 
 def _missed(points: Sequence[Point], lower_is_better: bool, seed: int) -> list[str]:
-    """The trial: fitted on all points but the last, does it predict the last?"""
+    """The doubt that arises if a fit on all points but the last does not predict the last."""
     last = points[-1]
     predicted = PowerLaw.of(points[:-1], lower_is_better, seed).at(last.examples)
     if predicted.low <= last.high and last.low <= predicted.high:
@@ -140,7 +140,7 @@ def _errors(values: Sequence[float], lower_is_better: bool) -> Array:
 
 
 def _spread(points: Sequence[Point]) -> Array:
-    """Standard errors from 95 % intervals; a figure of exactly 0 or 1 has none, so a third of an example stands in."""
+    """Standard errors from 95 % intervals, at least a third of an example: a figure of exactly 0 or 1 may have none."""
     widths = np.array([(point.high - point.low) / 3.92 for point in points])
     least = np.array([max(abs(point.value), 1.0) / (3 * max(point.tested, 1)) for point in points])
     return np.asarray(np.maximum(widths, least))

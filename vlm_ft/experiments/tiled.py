@@ -1,4 +1,4 @@
-"""Does looking closer help? One adapter, the same large photos, whole and by the tile: figures and recall by area."""
+"""Compare one adapter on the same large photos, whole and tiled: figures, and recall by area."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WHOLE, TILED = "whole", "tiled"
 
 
 class Looked(Strict):
-    """One way of looking: its figures, its recall by area, its seconds a photo, the photos that failed."""
+    """The results on whole or on tiled photos: figures, recall by area, seconds per photo, failed photos."""
 
     figures: tuple[Metric, ...]
     coco: tuple[AreaRecall, ...]
@@ -46,7 +46,7 @@ class Looked(Strict):
 
 
 class Comparison(Strict):
-    """Both ways on the same photos."""
+    """The results of both ways on the same photos."""
 
     adapter: str
     tiling: Tiling
@@ -67,9 +67,9 @@ def compare_tiling(
     base: str | None = None,
     batch_size: int = 16,
 ) -> Comparison:
-    """Ask one adapter for labelled photos, whole and by the tile; write ``tiling.json`` and ``tiling.md`` to `out`.
+    """Run one adapter on labelled photos, whole and tiled; write ``tiling.json`` and ``tiling.md`` to `out`.
 
-    Raises `DataError` where no photo has boxes that the adapter's form asks for.
+    Raises `DataError` if no photo has boxes that the adapter's form asks for.
     """
     place = adapter_folder(adapter)
     card = read_card(place)
@@ -77,10 +77,10 @@ def compare_tiling(
     engine = Engine.open([place], base=base, batch_size=batch_size)
     ways = {}
     looks: dict[str, Tiling | Literal["card", "none"]] = {WHOLE: "none", TILED: tiling}
-    for way, looked in looks.items():
+    for way, look in looks.items():
         console.print(f"{len(photos.examples)} photos, {way}", markup=False)
-        requests = [Request(images=one.images, adapter=card.name, tiling=looked) for one in photos.examples]
-        ways[way] = _looked(engine, requests, photos)
+        requests = [Request(images=example.images, adapter=card.name, tiling=look) for example in photos.examples]
+        ways[way] = _measured(engine, requests, photos)
     comparison = Comparison(
         adapter=card.name,
         tiling=tiling,
@@ -98,7 +98,7 @@ def compare_tiling(
 
 @dataclass(frozen=True)
 class _Photos:
-    """Labelled photos: what the form asks of each, with room for all of its items."""
+    """Labelled photos, their true values, and a form with room for all items of each."""
 
     form: Form
     spec: FieldSpec
@@ -115,7 +115,7 @@ def _photos(source: Source, form: Form, task: Task, tiling: Tiling) -> _Photos:
     require_boxes(task, form.names)
     photos = [item.whole for item in labelled(task, (source,), tiling, 0) if isinstance(item, Labelled)]
     if not photos:
-        raise DataError(source.path, "no photo with boxes", "give a labelled set")
+        raise DataError(source.path, "no photo with boxes", "give a data set with labelled boxes")
     long = lengthened(form)
     try:
         truths = [narrowed(photo.values, long) for photo in photos]
@@ -127,7 +127,7 @@ def _photos(source: Source, form: Form, task: Task, tiling: Tiling) -> _Photos:
     return _Photos(long, spec, examples, truths, sizes)
 
 
-def _looked(engine: Predictor, requests: Sequence[Request], photos: _Photos) -> Looked:
+def _measured(engine: Predictor, requests: Sequence[Request], photos: _Photos) -> Looked:
     start, predictions = time.monotonic(), list[Prediction]()
     for request in requests:
         predictions += engine.predict([request])
@@ -148,7 +148,7 @@ def _looked(engine: Predictor, requests: Sequence[Request], photos: _Photos) -> 
 
 
 def rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
-    """What is compared, of how many, whole, tiled."""
+    """(figure, number of cases, its value on whole photos, its value on tiled photos) for each figure."""
     whole, tiled = comparison.ways[WHOLE], comparison.ways[TILED]
     found = [
         (
@@ -159,12 +159,12 @@ def rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
         )
         for one, other in zip(whole.figures, tiled.figures, strict=True)
     ]
-    for title, part in (("recall", "coco"), ("recall", "quantiles"), ("recall in any name", "unnamed")):
+    for title, part in (("recall", "coco"), ("recall", "quantiles"), ("recall with any name", "unnamed")):
         for one, other in zip(getattr(whole, part), getattr(tiled, part), strict=True):
             high = "" if one.high_area is None else f" to {one.high_area:.0f}"
             name = f"{title}, {one.name} ({one.low_area:.0f}{high} px²)"
             found.append((name, str(one.objects), _interval(one.recall, one), _interval(other.recall, other)))
-    found.append(("seconds a photo", str(comparison.photos), f"{whole.seconds:.2f}", f"{tiled.seconds:.2f}"))
+    found.append(("seconds per photo", str(comparison.photos), f"{whole.seconds:.2f}", f"{tiled.seconds:.2f}"))
     return found
 
 
@@ -172,10 +172,10 @@ def markdown(comparison: Comparison) -> str:
     """The comparison as a page."""
     tiling = comparison.tiling
     lines = [
-        f"# Whole and by the tile: {comparison.adapter}",
+        f"# Whole and tiled photos: {comparison.adapter}",
         "",
         f"{comparison.photos} photos of {comparison.pixels / 1e6:.1f} megapixels with {comparison.objects} objects; "
-        f"tiles of {tiling.side} pixels, {tiling.overlap} of them shared. Intervals are of 95 %, over photos.",
+        f"tiles of {tiling.side} pixels with an overlap of {tiling.overlap}. Intervals are 95 %, over photos.",
         "",
         "| | n | whole | tiled |",
         "| --- | ---: | --- | --- |",

@@ -1,4 +1,4 @@
-"""One run of an experiment: trained and evaluated once, whatever interrupts it."""
+"""One run of an experiment, trained and evaluated once, even after interruptions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Trial:
 
 
 def trial(run: Run, recipe: Recipe, console: Console, *, rivals: bool = False, base: bool = False) -> Trial:
-    """Train and evaluate; what an earlier call has finished is kept, and what it began is resumed.
+    """Train and evaluate; what an earlier call finished is reused, and what it began is resumed.
 
-    Raises `RecipeError` where the folder holds a run of another recipe, and `DataError` for a spoilt evaluation.
+    Raises `RecipeError` if the folder holds a run of another recipe, and `DataError` for an unreadable evaluation.
     """
     resume, kept = run.holds(recipe), run.evaluation / "evaluation.json"
     if run.state != "finished":
@@ -38,9 +38,7 @@ def trial(run: Run, recipe: Recipe, console: Console, *, rivals: bool = False, b
         try:
             evaluation = Evaluation.model_validate_json(kept.read_bytes())
         except ValidationError as error:
-            raise DataError(
-                kept, "cannot be read as an evaluation", "delete it, and the run is tested again"
-            ) from error
+            raise DataError(kept, "cannot be read as an evaluation", "delete it to evaluate the run again") from error
     else:
         evaluation = evaluate_run(run.folder, rivals=rivals, base=base, console=console)
     return Trial(evaluation, read_card(run.adapter))
