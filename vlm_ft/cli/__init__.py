@@ -1,4 +1,4 @@
-"""The command line. Commands import heavy libraries themselves, so that --help answers at once."""
+"""The command line. Commands import heavy libraries only when they run, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -171,12 +171,12 @@ def evaluate(
 def calibrate(
     run: Annotated[Path, typer.Argument(help="a run folder, as vlm-ft train writes it")],
     risk: Annotated[float, typer.Option(min=0.001, max=0.5, help="the share of answers that may be wrong")] = 0.05,
-    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="how certain that must be")] = 0.90,
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="the confidence in that share")] = 0.90,
     batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
 ) -> None:
     """Fit an adapter's probabilities, and the threshold below which it asks a person, on its `calibrate` examples.
 
-    vlm-ft train ends with this; run it again for another risk.
+    vlm-ft train does this at the end; run it again for another risk.
     """
     from vlm_ft.evaluation.calibrate import calibrate_run
 
@@ -187,7 +187,7 @@ def calibrate(
 def figures(
     results: Annotated[Path, typer.Argument(help="a file written with --results")] = Path("recipes/results.json"),
     write: Annotated[
-        Path | None, typer.Option(help="a page to put the table into, between its <!-- results --> markers")
+        Path | None, typer.Option(help="write the table into this page instead, between its <!-- results --> markers")
     ] = None,
 ) -> None:
     """Print recorded results as a Markdown table."""
@@ -263,15 +263,15 @@ def learning_curve(
 def benchmark(
     base: Annotated[str, typer.Option("--base", help="a base by name or folder")] = "compact",
     adapter: Annotated[
-        Path | None, typer.Option("--adapter", help="instead: one batch over eight copies of this photo adapter")
+        Path | None, typer.Option("--adapter", help="time a batch over eight copies of this photo adapter instead")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="a JSON file; figures of the same name are replaced")] = Path(
         "recipes/benchmarks/decoder.json"
     ),
 ) -> None:
-    """Time answers against the processor and `generate` with the same grammar, interleaved.
+    """Time the decoder against the processor and `generate` with the same grammar.
 
-    Needs the sets of the recipes steel_surface_voc and customer_intents_csv.
+    Needs the data sets of the recipes steel_surface_voc and customer_intents_csv.
     """
     from vlm_ft.experiments.decoder_benchmark import benchmark as run
 
@@ -303,7 +303,7 @@ def compare_tiling(
 
 @app.command()
 def score(
-    folder: Annotated[Path, typer.Argument(help="a folder of images, searched recursively; with --text, a table, too")],
+    folder: Annotated[Path, typer.Argument(help="a folder of images, searched recursively; with --text, also a table")],
     adapter: Annotated[Path, typer.Option("--adapter", help="an adapter or run folder")],
     out: Annotated[Path, typer.Option("--out", help="the file to write: .parquet, .csv or .jsonl")],
     batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
@@ -312,14 +312,16 @@ def score(
         Literal["folder"] | None, typer.Option(help="folder: all photos in one folder are one case, with one row")
     ] = None,
     text: Annotated[
-        str | None, typer.Option(help="score the rows of a CSV, TSV or JSON Lines file by this text: '{message}'")
+        str | None, typer.Option(help="score the rows of a CSV, TSV or JSON Lines file with this template: '{message}'")
     ] = None,
-    review: Annotated[Path | None, typer.Option(help="an HTML page of what a person should look at")] = None,
+    review: Annotated[
+        Path | None, typer.Option(help="also write an HTML page of the answers that a person should check")
+    ] = None,
     engine: Annotated[
         str | None,
         typer.Option(help="openai:URL: an OpenAI-compatible server runs the model; its key is in OPENAI_API_KEY"),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="the model's name there [default: the adapter's]")] = None,
+    model: Annotated[str | None, typer.Option(help="the model's name on that server [default: the adapter's]")] = None,
 ) -> None:
     """Score a folder of images, or a table of texts.
 
@@ -373,7 +375,7 @@ def quickstart(
     out: Annotated[Path, typer.Option("--out", help="a folder for everything")] = Path("quickstart"),
     app_: Annotated[bool, typer.Option("--app/--no-app", help="serve the app at the end")] = True,
 ) -> None:
-    """Run the whole job on a small drawn set.
+    """Run the whole workflow on a small set of drawings.
 
     Trains, evaluates, scores a folder and serves the app.
     """

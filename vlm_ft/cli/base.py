@@ -25,9 +25,9 @@ def base_get(name: Annotated[Literal["compact"], typer.Argument(help="the defaul
 
 @app.command("families")
 def base_families() -> None:
-    """List the supported families, and what is exact for each.
+    """List the supported families, and what each supports.
 
-    Where the constant part of a prompt cannot be computed once, every row computes it; a family with a running state
+    If the constant part of a prompt cannot be computed once, every row computes it. A family with a recurrent state
     answers one row at a time.
     """
     from rich.console import Console
@@ -37,7 +37,7 @@ def base_families() -> None:
 
     table = Table()
     table.add_column("family", no_wrap=True)
-    for title in ("prompt computed once", "rows together", "adapters of the tower mixed", "boxes", "pixels"):
+    for title in ("prompt computed once", "rows together", "tower adapters mixed", "boxes", "pixels"):
         table.add_column(title)
     for family in (*FAMILIES.values(), TEXT):
         boxes = "tokens" if family.boxes.locations else f"0..{family.boxes.scale}" if family.boxes.scale else "pixels"
@@ -58,7 +58,7 @@ def _yes(fact: bool) -> str:
 
 @app.command("assemble")
 def base_assemble(
-    vision: Annotated[str, typer.Option("--vision", help="a timm backbone with NCHW features: its name, or a folder")],
+    vision: Annotated[str, typer.Option("--vision", help="a timm backbone with NCHW features: a name or a folder")],
     language: Annotated[
         str, typer.Option("--language", help="a causal language model: a Hub name, or a folder of safetensors or GGUF")
     ],

@@ -24,7 +24,7 @@ app = typer.Typer(help="Read, check and prepare data.", no_args_is_help=True)
 def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -> None:
     """Read a recipe's data.
 
-    Shows the form they fill, the examples per role, and everything set aside.
+    Shows the form that they fill, the examples per role, and everything set aside.
     """
     from datasets_vision.errors import one_line
     from vlm_ft.data.cases import load
@@ -156,15 +156,15 @@ def data_export(
     from datasets_vision.source import read
 
     sources = recipe_of(recipe, settings, task).data
-    own = next(
+    owner = next(
         (source.path for source in sources if source.path.exists() and out.exists() and _holds(source, out)), None
     )
-    if own is not None:
-        raise DataError(out, f"is one of the files of {own}, and would be overwritten", "choose another file")
+    if owner is not None:
+        raise DataError(out, f"is one of the files of {owner}, and would be overwritten", "choose another file")
     readings = [read(source) for source in sources]
     examples = [example for reading in readings for example in reading.examples]
-    alone = sources[0].path if len(sources) == 1 and sources[0].path.is_dir() else None
-    written = export(examples, out, root or alone, predicted=predicted)
+    only_folder = sources[0].path if len(sources) == 1 and sources[0].path.is_dir() else None
+    written = export(examples, out, root or only_folder, predicted=predicted)
     for entry in (*(entry for reading in readings for entry in reading.set_aside), *written.set_aside):
         console().print(f"set aside {entry.place}: {entry.reason}", markup=False)
     print(f"{written.tasks}: {written.count} tasks; interface {written.interface}")
@@ -189,7 +189,7 @@ def data_preview(
 ) -> None:
     """Write a contact sheet of training examples.
 
-    Boxes are drawn, and augmented versions are next to each example.
+    Shows the boxes, and augmented versions next to each example.
     """
     from vlm_ft.data.preview import preview
 
@@ -202,15 +202,15 @@ def data_deidentify(
     source: Annotated[Path, typer.Argument(help="a DICOM file, or a folder of them")],
     out: Annotated[Path, typer.Argument(help="a folder for the copies")],
     dates: Annotated[
-        Dates, typer.Option(help="shift: by a number of days that only the key reveals, the same for each patient")
+        Dates, typer.Option(help="shift: by a number of days for each patient that only the key reveals")
     ] = ("remove"),
     key: Annotated[
-        Path | None, typer.Option(help="the key to the pseudonyms, to be stored apart [default: OUT.key]")
+        Path | None, typer.Option(help="the key file of the pseudonyms, to be stored elsewhere [default: OUT.key]")
     ] = None,
 ) -> None:
     """Copy DICOM without names, dates and UIDs.
 
-    Text in the pixels stays, and is pointed out.
+    Text in the pixels is not removed, but reported.
 
     Exit code 0: every file was copied, 1: some were not, 3: all were, but some images need a look.
     """

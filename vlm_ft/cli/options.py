@@ -1,4 +1,4 @@
-"""What the commands share: options, the console, and finding recipes and adapters."""
+"""Options of several commands, the console, and functions that find recipes and adapters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Goals = Annotated[list[str] | None, typer.Option("--goal", help="a target to rep
 
 
 def console() -> Console:
-    """For progress and tables: stderr, so that stdout can be piped."""
+    """The console for progress and tables: on stderr, so that stdout can be piped."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
@@ -40,7 +40,7 @@ def recipe_of(name: str, settings: list[str] | None, task: Path | None) -> Recip
 
 
 def file_of(name: str, settings: list[str] | None) -> Path:
-    """A recipe's file by path or shipped name. Raises `RecipeError` where it, or its data, do not exist."""
+    """A recipe's file by path or shipped name. Raises `RecipeError` if it or its data do not exist."""
     from vlm_ft.recipe import find_recipe, load_recipe, require_data
 
     file = find_recipe(name)
@@ -56,21 +56,21 @@ def folders(places: list[Path]) -> list[Path]:
 
 
 def server_of(engine: str | None, model: str | None, adapter: Path) -> Endpoint | None:
-    """The server that is to run the model, which is called like the adapter unless `model` says otherwise."""
+    """The server that runs the model, which is named `model` or, by default, like the adapter."""
     from datasets_vision.endpoint import Endpoint
     from vlm_ft.adapters import adapter_folder, read_card
 
     if engine is None:
         return None
-    sort, _, url = engine.partition(":")
-    if sort != "openai":
+    scheme, _, url = engine.partition(":")
+    if scheme != "openai":
         raise typer.BadParameter(f"{engine!r} is not openai:URL", param_hint="--engine")
     name = model or read_card(adapter_folder(adapter)).name
     return Endpoint(url, name, os.environ.get("OPENAI_API_KEY", ""))
 
 
 def goals_of(goals: list[str] | None) -> dict[str, float]:
-    """The value to aim at of each ``field.metric``."""
+    """The target value of each ``field.metric``."""
     found = {}
     for goal in goals or []:
         figure, _, value = goal.rpartition("=")
@@ -82,5 +82,5 @@ def goals_of(goals: list[str] | None) -> dict[str, float]:
 
 
 def command_line() -> str:
-    """The command that is running, as it would be typed."""
+    """The running command, as it would be typed in a shell."""
     return shlex.join(["vlm-ft", *sys.argv[1:]])
