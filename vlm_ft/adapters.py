@@ -1,6 +1,6 @@
-"""An adapter folder: plain PEFT files, and `card.json` that keeps what serving needs without its task's code.
+"""An adapter folder: plain PEFT files, and `card.json` with all else that serving needs, without the task's code.
 
-Where every weight of the base was open to training, the folder holds the whole model instead of PEFT files.
+If every weight of the base was trainable, the folder holds the whole model instead of PEFT files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vlm_ft.recipe import Tiling
 
 CARD = "card.json"
 CARD_VERSION = 1
-ADAPTER = "adapter"  # its folder inside a run
+ADAPTER = "adapter"  # the adapter's folder inside a run
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MODEL_FILES = ("config.json",)  # the weights may be in several files, and the engine checks their fingerprint
 
@@ -31,46 +31,54 @@ class Provenance(Strict):
 
     data: tuple[str, ...] = Field(description="the sources, as the recipe names them")
     data_fingerprint: str = Field(description="sha256 over the ids, answers, texts and photos of the training examples")
-    counts: dict[str, int] = Field(description="examples a role")
-    synthetic: bool = Field(description="whether it learned from procedural drawings or texts")
+    counts: dict[str, int] = Field(description="examples per role")
+    synthetic: bool = Field(description="whether it learned from synthetic drawings or texts")
 
 
 class Card(Strict):
-    """Everything that serving an adapter needs beside its tensors."""
+    """Everything that serving an adapter needs besides its tensors."""
 
     version: int = CARD_VERSION
     name: str
     form: Form
     base: BaseRef
-    pixels: tuple[int, int] | None = Field(default=None, description="least and most pixels of one image")
-    image_tokens: int | None = Field(default=None, description="the most image tokens of one row")
-    tiling: Tiling | None = Field(default=None, description="how large photos are cut up, in training and in answers")
-    dtype: str | None = Field(default=None, description="of the base's weights, where the recipe named one")
+    pixels: tuple[int, int] | None = Field(default=None, description="minimum and maximum pixels of one image")
+    image_tokens: int | None = Field(default=None, description="maximum image tokens of one row")
+    tiling: Tiling | None = Field(
+        default=None, description="how large photos are cut into tiles, in training and in use"
+    )
+    dtype: str | None = Field(default=None, description="of the base's weights, if the recipe names one")
     quantize: Literal["nf4", "int8"] | None = None
-    weights: str | None = Field(default=None, description="fingerprint of the folder's own weights, if a whole model")
-    tuned: dict[Part, Tuning] = Field(default_factory=dict, description="what was trained of each part of the base")
-    inputs: tuple[Literal["photo", "text"], ...] = Field(default=("photo", "text"), description="what its rows show")
+    weights: str | None = Field(default=None, description="fingerprint of the weights here, if they are a whole model")
+    tuned: dict[Part, Tuning] = Field(default_factory=dict, description="how each part of the base was trained")
+    inputs: tuple[Literal["photo", "text"], ...] = Field(
+        default=("photo", "text"), description="what its training rows contain"
+    )
     method: str = "sft"
-    loss_on: Literal["decisions", "answer"] = Field(default="answer", description="what of an answer was learned")
+    loss_on: Literal["decisions", "answer"] = Field(
+        default="answer", description="which tokens of an answer were supervised"
+    )
     confidence: Confidence | None = Field(default=None, description="what vlm-ft calibrate fitted")
-    familiar: Familiar | None = Field(default=None, description="how strange an example may be; see familiarity.py")
+    familiar: Familiar | None = Field(
+        default=None, description="the threshold for strange examples; see familiarity.py"
+    )
     provenance: Provenance
     training: dict[str, Any] = Field(default_factory=dict, description="steps, seconds, losses, machine")
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on `test`, by field")
 
     @property
     def expects(self) -> str:
-        """The fingerprint of the weights that answer: the base's, or the folder's own where it is a whole model."""
+        """The fingerprint of the weights that the card belongs to: the base's or, for a whole model, its own."""
         return self.weights or self.base.fingerprint
 
     @property
     def limits(self) -> Limits:
-        """What its images and rows are held to."""
+        """The limits on its images and rows."""
         return Limits(self.pixels, self.image_tokens)
 
     @property
     def notice(self) -> str:
-        """What every answer says besides: the task's notice, its tables' own, and that it learned from drawings."""
+        """The notice with every answer: those of the task and its derivations, and one about synthetic data."""
         drawn = "Trained on procedural drawings or texts, not on real data." if self.provenance.synthetic else ""
         tables = (entry.notice for entry in self.form.derivations)
         return " ".join(part for part in (self.form.notice, *tables, drawn) if part)
@@ -83,7 +91,7 @@ class Card(Strict):
 def read_card(folder: Path) -> Card:
     """The card of an adapter folder.
 
-    Raises `AdapterError` where the folder, its card, or its PEFT or model files are missing or cannot be read.
+    Raises `AdapterError` if the folder, its card, or its PEFT or model files are missing or cannot be read.
     """
     if not folder.is_dir():
         raise AdapterError(f"adapter {folder}", "no such folder", "train one with vlm-ft train, or check the path")
@@ -95,7 +103,7 @@ def read_card(folder: Path) -> Card:
         what = ": ".join([*(str(part) for part in detail["loc"]), detail["msg"]]) if detail else "not UTF-8"
         raise AdapterError(folder / CARD, what, "train the adapter again, or restore the file") from error
     if card.version > CARD_VERSION:
-        raise AdapterError(folder / CARD, f"version {card.version} is of a newer vlm-ft", "update the package")
+        raise AdapterError(folder / CARD, f"version {card.version} was written by a newer vlm-ft", "update the package")
     _require(folder, *(MODEL_FILES if card.weights else PEFT_FILES))
     return card
 
@@ -107,7 +115,7 @@ def _require(folder: Path, *names: str) -> None:
 
 
 def adapter_folder(place: Path) -> Path:
-    """The adapter folder itself, given it or the run folder that holds it. Raises `AdapterError`."""
+    """The adapter folder at `place`, which is that folder or its run folder. Raises `AdapterError`."""
     if not (place / CARD).is_file() and (place / ADAPTER / CARD).is_file():
         return place / ADAPTER
     read_card(place)
@@ -115,6 +123,6 @@ def adapter_folder(place: Path) -> Path:
 
 
 def find_adapters(root: Path) -> list[Path]:
-    """Every adapter folder at or below `root`, sorted; [] where there is none."""
+    """Every adapter folder at or below `root`, sorted; [] if there is none."""
     kinds = (PEFT_FILES[0], MODEL_FILES[0])
     return sorted(card.parent for card in root.rglob(CARD) if any((card.parent / kind).is_file() for kind in kinds))

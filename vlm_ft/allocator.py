@@ -1,4 +1,4 @@
-"""How this process takes memory from the system."""
+"""Settings of this process's memory allocator."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed for what is allocated next; elsewhere, nothing changes.
+    """Let glibc keep freed memory for later allocations; no effect without glibc.
 
-    By default a large block returns to the system when it is freed, and the next tensor of that size pays for its pages
-    again. That took half the time of a vision tower on a CPU and a tenth of a training step.
+    By default, a large block is returned to the system when it is freed, and the next tensor of that size faults its
+    pages in again. That took half the time of a vision tower on a CPU, and a tenth of a training step.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Everything that a user can cause: place, problem, remedy (`datasets_vision.errors` has the base class).
+"""Errors that a user can cause: place, problem, remedy (the base class is in `datasets_vision.errors`).
 
     UserError
       DataError       files or labels that cannot be read
@@ -8,7 +8,7 @@
       AdapterError    an adapter folder that cannot be used
       BusyError       more requests than an engine takes in at once
 
-Only the command line, the service and the app catch `UserError`.
+Only the command line and the app catch `UserError`.
 """
 
 from __future__ import annotations

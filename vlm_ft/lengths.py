@@ -1,4 +1,4 @@
-"""How long rows are, and how large their images are seen, without decoding an image or reading a weight."""
+"""The lengths of rows in tokens, found without decoding images or loading weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOME_TEXT = (Turn("user", "Look"),)
 class Ruler:
     """Measures rows as a base will read them.
 
-    Images count by their size in pixels, and each size is put through the processor once.
+    Only the sizes of images matter: the processor is run once for each combination of sizes, on blank images.
     """
 
     def __init__(self, reader: Reader, max_length: int | None = None) -> None:
@@ -31,22 +31,22 @@ class Ruler:
     def lengths(
         self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str
     ) -> tuple[int, int]:
-        """Tokens of the row, prompt and answer, and image tokens among them; images count 0 for a text base."""
+        """The tokens of the row (prompt and answer), and the image tokens among them; 0 of these for a text base."""
         text, _ = self._conversation.lengths(Row(form, tuple(turns), (), target))
-        worded = any(turn.text for turn in turns)
-        added, image_tokens = self._of_images(form, tuple(sizes), worded)
+        has_text = any(turn.text for turn in turns)
+        added, image_tokens = self._of_images(form, tuple(sizes), has_text)
         return text + added, image_tokens
 
-    def _of_images(self, form: Form, sizes: Sizes, worded: bool) -> tuple[int, int]:
-        """Tokens that images of these sizes add to a row (with their separators), and image tokens among them.
+    def _of_images(self, form: Form, sizes: Sizes, has_text: bool) -> tuple[int, int]:
+        """The tokens that images of these sizes add to a row (with separators), and the image tokens among them.
 
-        `worded`: a text follows; what ends an image can merge with what begins that.
+        `has_text`: text follows the images, so that its first token can merge with the last separator.
         """
         if not sizes or not self._conversation.reader.sees:
             return 0, 0
-        key = sizes, worded
+        key = sizes, has_text
         if key not in self._added:
-            turns, blank = SOME_TEXT if worded else (), tuple(Image.new("RGB", size) for size in sizes)
+            turns, blank = SOME_TEXT if has_text else (), tuple(Image.new("RGB", size) for size in sizes)
             without, _ = self._conversation.lengths(Row(form, turns, ()))
             tokens, image_tokens = self._conversation.lengths(Row(form, turns, blank))
             self._added[key] = tokens - without, image_tokens

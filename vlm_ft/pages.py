@@ -1,4 +1,4 @@
-"""Pages of their own: a template filled, its text escaped, its images inside it."""
+"""Self-contained HTML pages: templates with escaped text and embedded images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def filled(package: str, template: str, **values: Any) -> str:
-    """The template of a package, filled; all text is escaped, and a name that it does not get is an error."""
+    """A package's template, rendered; all text is escaped, and an undefined name is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -25,7 +25,7 @@ def filled(package: str, template: str, **values: Any) -> str:
 
 
 def data_address(image: Image, quality: int) -> str:
-    """An RGB image as a JPEG (quality 1 to 95) that stands in its own address."""
-    written = io.BytesIO()
-    image.save(written, "JPEG", quality=quality)
-    return f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
+    """The data URL of an RGB image as a JPEG (quality 1 to 95)."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

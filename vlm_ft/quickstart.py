@@ -1,4 +1,4 @@
-"""The main job, whole and small, on what a fresh machine has: drawings, the base `compact`, two cores."""
+"""The whole workflow, small enough for a fresh machine: drawings, the base `compact`, two cores."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from vlm_ft.scoring.run import score_shown
 from vlm_ft.training.run import train
 
 RECIPE = "quickstart_surfaces"
-LABELLED = 900  # drawings with labels: a recipe shares them out
-NEW = 60  # drawings that are only scored
+LABELLED = 900  # drawings with labels, divided into roles by the recipe
+NEW = 60  # drawings to score
 SEED = 2026
 MARKER = ".vlm_ft_quickstart"
 
 
 def run(out: Path, *, with_app: bool, console: Console) -> None:
-    """Draw a set, tune an adapter, evaluate it, score a folder, open the app.
+    """Draw a set, train an adapter, evaluate it, score a folder, open the app.
 
-    Raises `DataError` where `out` holds anything but an earlier quickstart.
+    Raises `DataError` if `out` holds anything other than an earlier quickstart.
     """
     _clear(out)
     started = time.monotonic()
@@ -39,7 +39,7 @@ def run(out: Path, *, with_app: bool, console: Console) -> None:
     step(f"1/5  draw {LABELLED} labelled surfaces and {NEW} new ones")
     write_set("product_defects", out / "set", LABELLED, SEED)
     new = write_set("product_defects", out / "new", NEW, SEED + 1) / "JPEGImages"
-    step("2/5  tune an adapter on the base compact, and calibrate it")
+    step("2/5  train an adapter on the base compact, and calibrate it")
     recipe = load_recipe(RECIPES / f"{RECIPE}.yaml", [f"data.0.path={out / 'set'}"])
     folder = train(recipe, out / "run", console=console)
     calibrate_trained(out / "run", console=console)
@@ -58,7 +58,7 @@ def run(out: Path, *, with_app: bool, console: Console) -> None:
 
 
 def _clear(out: Path) -> None:
-    """An earlier quickstart makes room for this one; anything else is left alone."""
+    """Empty the folder of an earlier quickstart. Raises `DataError` for a folder with other files."""
     if out.exists() and any(out.iterdir()):
         if not (out / MARKER).exists():
             raise DataError(out, "holds other files", "give another --out")

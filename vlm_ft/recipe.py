@@ -32,7 +32,7 @@ def _printable(option: str) -> str:
 
 
 Option = Annotated[str, AfterValidator(_printable)]
-"""A choice that an answer offers."""
+"""An option of a choice."""
 
 
 class _Section(Strict):
@@ -120,9 +120,9 @@ class Splits(_Section):
 
 
 class AdapterSettings(_Section):
-    """What is trained of each part of the base: frozen, a low-rank adapter (LoRA or DoRA), or in full.
+    """How each part of the base is trained: not at all (frozen), by a low-rank adapter (LoRA or DoRA), or in full.
 
-    A part left out follows the base: LoRA on the language model, a frozen tower, and the projector in full where it
+    A part left out follows the base: LoRA on the language model, a frozen tower, and the projector in full if it
     has random weights. `rates`: learning rates of parts that differ from `training.learning_rate`.
     """
 
@@ -137,8 +137,8 @@ class AdapterSettings(_Section):
     @property
     def asked(self) -> dict[Part, Tuning]:
         """The parts that the recipe sets."""
-        words = {part: getattr(self, part) for part in PARTS}
-        return {part: word for part, word in words.items() if word is not None}
+        tunings = {part: getattr(self, part) for part in PARTS}
+        return {part: tuning for part, tuning in tunings.items() if tuning is not None}
 
 
 class Training(_Section):
@@ -173,7 +173,7 @@ class Training(_Section):
 
 
 class Recipe(Strict):
-    """One task, one base and some data make one adapter."""
+    """The settings of one run, which trains one base for one task and makes one adapter."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     task: str

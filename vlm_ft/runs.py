@@ -1,4 +1,4 @@
-"""`Run`: the folder of one training, its files, its state, and what may resume it."""
+"""`Run`: the folder of one training run, with its files and its state."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ State = Literal["empty", "begun", "checkpointed", "finished"]
 
 
 class Run:
-    """The folder of one training; nothing is read or written before a method is called.
+    """The folder of one training run. Creating the object reads and writes nothing.
 
     recipe.yaml     what the recipe sets, without the defaults
     splits.jsonl    the role of each group of examples
     data.json       a hash of each example
-    plan.json       the number of steps, settled once
-    checkpoints/    the trainer's own
-    loss.png        the curve
+    plan.json       the number of steps, fixed at the start
+    checkpoints/    the trainer's checkpoints
+    loss.png        the loss curves
     adapter/        PEFT files and card, or a whole model
     evaluation/     the report
     """
@@ -53,23 +53,23 @@ class Run:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether the trainer has anything to resume from; a run without starts over at step 0."""
+        """Whether there is a checkpoint to resume from; without one, a run starts over at step 0."""
         return any(self.checkpoints.glob("checkpoint-*/trainer_state.json"))
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that it was begun with. Raises `RecipeError` where there is none, or it cannot be read."""
+        """The recipe of this run. Raises `RecipeError` if there is none, or it cannot be read."""
         return load_recipe(self.recipe_file)
 
     def holds(self, recipe: Recipe) -> bool:
-        """Whether a training of this recipe was begun here.
+        """Whether the folder holds a run of this recipe.
 
-        Defaults are the current version's on both sides, so a default that has changed makes no difference. Raises
-        `RecipeError` with the first key that differs where the folder holds a training of another recipe.
+        Both recipes have the current version's defaults, so a default that has changed makes no difference. Raises
+        `RecipeError` with the first key that differs if the folder holds a run of another recipe.
         """
         if self.state == "empty":
             return False
-        kept, given = (one.model_dump(mode="json") for one in (self.recipe, recipe))
+        kept, given = (entry.model_dump(mode="json") for entry in (self.recipe, recipe))
         difference = _first_difference(kept, given)
         if difference:
             raise RecipeError(self.recipe_file, difference, "use the same recipe, or give another --out")
@@ -77,10 +77,10 @@ class Run:
 
     @contextmanager
     def claimed(self, recipe: Recipe, *, resume: bool = False) -> Iterator[None]:
-        """Take the folder for this recipe; any exception in the block gives a folder that was free back.
+        """Claim the folder for this recipe; an exception in the block releases it again if it was free before.
 
-        Raises `RecipeError` where the folder holds a run and `resume` is not set, where there is nothing to resume,
-        and where it cannot be written.
+        Raises `RecipeError` if the folder holds a run and `resume` is not set, if there is nothing to resume, or if the
+        folder cannot be written.
         """
         if resume and not self.holds(recipe):
             raise RecipeError(self.folder, "holds no run to resume", "leave --resume out")
@@ -96,12 +96,12 @@ class Run:
                 with suppress(NotADirectoryError):  # `out` is a file
                     file.unlink(missing_ok=True)
             if not existed:
-                with suppress(OSError):  # absent, or somebody else has put files into it
+                with suppress(OSError):  # absent, or another process has put files into it
                     self.folder.rmdir()
             raise
 
     def check_data(self, contents: Mapping[str, str]) -> None:
-        """Write down the hash of each example, by id (`Dataset.contents`), or compare with what was written.
+        """Store the hash of each example, by id (`Dataset.contents`), or compare with the stored hashes.
 
         Raises `DataError` with the first examples that were changed, removed or added since.
         """
@@ -119,7 +119,7 @@ class Run:
             raise DataError(self.folder, problem, "restore them, or train in another --out")
 
     def _write_recipe(self, recipe: Recipe) -> None:
-        """Only what is set is written, so that a later version's new default does not look like a change."""
+        """Write only the keys that are set, so that a new default in a later version does not look like a change."""
         if self.recipe_file.exists():
             return
         content = recipe.model_dump(mode="json", exclude_unset=True)
@@ -132,7 +132,7 @@ class Run:
 
 
 def _first_difference(kept: Any, given: Any, key: str = "") -> str:
-    """The first key whose values differ, with both values; "" where there is none."""
+    """The first key whose values differ, with both values; "" if there is none."""
     if isinstance(kept, dict) and isinstance(given, dict):
         names = dict.fromkeys((*kept, *given))
         inner = (_first_difference(kept.get(name), given.get(name), f"{key}.{name}") for name in names)

@@ -1,4 +1,4 @@
-"""Strict YAML settings: variables of the environment, overrides, and errors in one line with the right key."""
+"""Strict YAML settings: environment variables, overrides, and one-line errors that name the nearest key."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _EXPECTED = {
     "model_type": "not a section; write its keys below it",
     "path_type": "not a path",
 }
-"""For pydantic's types of errors whose messages speak of Python."""
+"""Our messages for the pydantic errors whose own messages mention Python types."""
 _NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
-"""What PyYAML raises; the last three for dates and numbers such as 2020-99-99 and !!float x, and for deep nesting."""
+"""What PyYAML raises; the last three for values such as 2020-99-99 and !!float x, and for deep nesting."""
 
 
 def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
