@@ -1,5 +1,5 @@
-"""The app: a photo or a text in, a typed answer out. No figures about its use are sent anywhere."""
+"""The app: it gives typed answers about photos and texts, and sends no usage statistics."""
 
 import os
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # Gradio reads it while it is imported
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # Gradio reads this when it is imported

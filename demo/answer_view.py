@@ -1,6 +1,6 @@
-"""An answer as HTML. The markup derives from the kinds of the form's fields; every text in it is escaped.
+"""An answer as HTML. The markup follows from the kinds of the form's fields; all text is escaped.
 
-Only classes of `style.CSS` are used, and no script.
+It uses only the classes of `style.CSS`, and no scripts.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def message_view(message: str, notice: str = "") -> str:
 
 
 def empty_view(card: Card) -> str:
-    """What this adapter answers, before anything is asked."""
+    """The fields that this adapter answers, shown before the first answer."""
     asked = "".join(
         f"<li><strong>{escape(_title(field.name))}</strong> <span>{escape(_expected(field.kind))}</span></li>"
         for field in card.form.fields
@@ -80,7 +80,7 @@ def _decision(prediction: Prediction) -> str:
 
 
 def _visible(field: FieldSpec, photos: int) -> FieldSpec:
-    """The field without the numbers of photos where there is only one."""
+    """The field, without photo numbers if there is only one photo."""
     if photos > 1 or not isinstance(field.kind, Items):
         return field
     parts = tuple(part for part in field.kind.fields if part.name != PHOTO)
@@ -150,7 +150,7 @@ def _integer(minimum: int, maximum: int, entry: FieldValue) -> str:
 
 
 def _bars(options: Sequence[str], chosen: str, distribution: Distribution) -> str:
-    """A bar per option, in the form's order; of many options, the chosen one and the likeliest."""
+    """A bar per option, in the form's order; if there are many, only the chosen one and the likeliest."""
     likeliest = sorted(options, key=lambda option: (option != chosen, -distribution.get(option, 0.0)))
     shown = [option for option in options if option in likeliest[:MOST_BARS]]
     bars = "".join(

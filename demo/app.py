@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 TITLE = "Photo assessor"
 LEAD = "Upload photos or enter a text. The adapter fills in a fixed form, and says when a person must decide."
 NO_ADAPTER = "No adapter is loaded; train one with vlm-ft train, then start the app with it."
-LARGEST_UPLOAD = "200mb"  # of one file: a scan of many frames
-UPLOADS_KEPT = (600, 3600)  # seconds: how often uploads are deleted, and from what age
+LARGEST_UPLOAD = "200mb"  # per file: a scan can have many frames
+UPLOADS_KEPT = (600, 3600)  # seconds: how often uploads are deleted, and their minimum age
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 
 TO_RESULT = """() => {
     const result = document.getElementById("result");
     if (result.getBoundingClientRect().top > 0.6 * innerHeight) result.scrollIntoView({behavior: "smooth"});
 }"""
-"""On a phone the answer is below the fold."""
+"""Scrolls to the answer, which is below the fold on a phone."""
 
 Examples = Mapping[str, Sequence[Path | str]]
-"""Adapter -> things to try: a `Path` is an image, a `str` is a text."""
+"""Adapter -> examples to try: a `Path` is an image, a `str` is a text."""
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) 
 
 
 def mount(api: FastAPI, blocks: gr.Blocks, path: str = "/app", auth: Any = None) -> FastAPI:
-    """The FastAPI application with the app below `path`; `auth` is a dependency that names the user or None."""
+    """The FastAPI application with the app below `path`; `auth` is a dependency that returns the user or None."""
     gr.mount_gradio_app(
         api, blocks, path, auth_dependency=auth, max_file_size=LARGEST_UPLOAD, show_error=False, **_LOOK
     )
@@ -91,7 +91,7 @@ _LOOK: dict[str, Any] = {
     "css": CSS,
     "theme": gr.themes.Default(
         primary_hue="blue", font=FONT, font_mono=("ui-monospace", "Consolas", "monospace")
-    ).set(  # dark enough to carry white text
+    ).set(  # dark enough for white text
         color_accent="*primary_700",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_dark="*primary_700",
@@ -127,8 +127,8 @@ def assess(
 def _predicted(predictor: Predictor, adapter: str, case: Sequence[Photo], text: str) -> Prediction:
     if not case and not text:
         card = predictor.cards[adapter]
-        wanted = " or ".join(["a photo"] * reads_photos(card) + ["a text"] * reads_text(card))
-        raise DataError("", f"Give {wanted} first, then press Assess.")
+        inputs = " or ".join(["a photo"] * reads_photos(card) + ["a text"] * reads_text(card))
+        raise DataError("", f"Give {inputs} first, then press Assess.")
     images = tuple(photo.image for photo in case)
     return predictor.predict([Request(images, (Turn("user", text),) if text else (), adapter)])[0]
 
@@ -151,7 +151,7 @@ def _assess_page(predictor: Predictor, examples: Examples) -> None:
             }
         with gr.Column(scale=3, min_width=300, elem_id="result"):
             shown = _gallery(
-                label="Photos with what was found",
+                label="Photos with findings",
                 show_label=False,
                 format="jpeg",
                 visible=False,
@@ -165,12 +165,14 @@ def _assess_page(predictor: Predictor, examples: Examples) -> None:
 
     results = [shown, answer, raw, raw_place]
     asked = partial(_assess_shown, predictor)
-    one_model = {"api_name": "assess", "concurrency_limit": 1, "concurrency_id": "model"}
-    gr.on([button.click, text.submit], asked, [adapter, photos, text], results, **one_model).then(fn=None, js=TO_RESULT)
-    one_look = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
-    photos.change(partial(_looked, predictor), [adapter, photos], [*results, seen], **one_look)
+    model_queue = {"api_name": "assess", "concurrency_limit": 1, "concurrency_id": "model"}
+    gr.on([button.click, text.submit], asked, [adapter, photos, text], results, **model_queue).then(
+        fn=None, js=TO_RESULT
+    )
+    preview_queue = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
+    photos.change(partial(_preview, predictor), [adapter, photos], [*results, seen], **preview_queue)
     changed = [*results, seen, photo_place, text, about, *tries.values()]
-    adapter.change(partial(_adapter_shown, predictor, list(tries)), [adapter, photos], changed, **one_look)
+    adapter.change(partial(_adapter_shown, predictor, list(tries)), [adapter, photos], changed, **preview_queue)
 
 
 def _gallery(buttons: Sequence[str] = (), **look: Any) -> gr.Gallery:
@@ -181,7 +183,7 @@ def _photo_input() -> gr.File:
     photos = gr.File(
         label="Photos or scans; several are one case", file_count="multiple", height=200, allow_reordering=True
     )
-    # `open_image` judges files by their bytes, whatever their name; Gradio would copy an empty file for each
+    # `open_image` checks the content of files, whatever their name; Gradio would copy an empty file for each
     photos.preprocess = lambda payload: [file.path for file in payload] if payload else []
     return photos
 
@@ -198,16 +200,16 @@ def _examples(tries: Sequence[Path | str], photos: gr.File, text: gr.Textbox, vi
 
 
 def _example_photos(pictures: Mapping[Path, Image], photos: gr.File) -> None:
-    """A row of pictures to choose from; unlike Gradio's own table, it shows files of any kind."""
+    """A gallery of example photos; unlike Gradio's own table of examples, it shows files of any kind."""
     named = [(picture, path.name) for path, picture in pictures.items()]
     shown = _gallery(value=named, label="Or choose an example", columns=3, allow_preview=False)
     files = [photos.move_resource_to_block_cache(path) for path in pictures]
     photos.keep_in_cache.update(files)
 
-    def taken(chosen: gr.SelectData) -> list[str]:
+    def selected(chosen: gr.SelectData) -> list[str]:
         return [files[chosen.index]]
 
-    shown.select(taken, None, photos, api_visibility="private", queue=False)
+    shown.select(selected, None, photos, api_visibility="private", queue=False)
 
 
 def _text_label(card: Card) -> str:
@@ -223,8 +225,8 @@ def _assess_shown(
     return gallery, html, raw, gr.update(visible=bool(raw))
 
 
-def _looked(predictor: Predictor, adapter: str, photos: Sequence[str] | None) -> tuple[Any, ...]:
-    """How the adapter will see the current photos, and an empty answer."""
+def _preview(predictor: Predictor, adapter: str, photos: Sequence[str] | None) -> tuple[Any, ...]:
+    """The updates that show the photos as the adapter will see them, and clear the answer."""
     nothing = (gr.update(value=None, visible=False), "", gr.update(visible=False))
     card = predictor.cards.get(adapter)
     if card is None:
@@ -242,7 +244,7 @@ def _adapter_shown(
 ) -> tuple[Any, ...]:
     card = predictor.cards[adapter]
     return (
-        *_looked(predictor, adapter, photos),
+        *_preview(predictor, adapter, photos),
         gr.update(visible=reads_photos(card)),
         gr.update(label=_text_label(card), visible=reads_text(card)),
         card_view(card, adapter),

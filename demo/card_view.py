@@ -1,4 +1,4 @@
-"""An adapter's card in a few lines: what it is, what it learned from, how well it did on its test examples."""
+"""An adapter's card in a few lines: what it is, what it learned from, and its figures on test examples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIRST_FIGURES = 4
 
 
 def card_view(card: Card, name: str) -> str:
-    """The facts of the adapter of that name as a list of terms, the figures as a table; all escaped."""
+    """The adapter's facts as a list of terms, its figures as a table; all text is escaped."""
     facts = {
         "Name": escape(name),
         "Task": escape(card.form.title),
@@ -26,7 +26,7 @@ def card_view(card: Card, name: str) -> str:
 
 
 def figures(metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """(name, figure) for each of a card's metrics, with its interval where it has one."""
+    """(name, figure) for each of a card's metrics, with its interval if it has one."""
     for name, entry in metrics.items():
         interval = f" ({entry['low']:.2f} to {entry['high']:.2f})" if {"low", "high"} <= entry.keys() else ""
         yield name, f"{entry['value']:.2f}{interval}"

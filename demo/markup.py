@@ -1,4 +1,4 @@
-"""The pieces of HTML that several views are made of."""
+"""Pieces of HTML that several views share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 
 def words(name: str) -> str:
-    """A field's or a class's name as one reads it; not escaped."""
+    """A field's or a class's name with spaces instead of underscores; not escaped."""
     return name.replace("_", " ")
 
 
@@ -18,7 +18,7 @@ def section(title: str, gloss: str, body: str) -> str:
 
 
 def table(names: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of HTML cells below the names of its columns; on a narrow page each row is a list of its own."""
+    """A table of HTML cells, with the names of its columns; on a narrow page, each row becomes a list."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     body = "".join(f"<tr>{''.join(map(_cell, names, row))}</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -16,14 +16,14 @@ from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items
 from vlm_ft.answers.prediction import Prediction
 
 PALETTE = ("#c81e2b", "#0a5bc4", "#1a7434", "#7a3fd1", "#b04600", "#b0307f", "#17707a", "#6b5900")
-"""Dark enough to carry white text (contrast above 4.5)."""
+"""Dark enough for white text (contrast above 4.5)."""
 
 PHOTO = "photo"
 """The part of an item that gives its photo within the case, from 1."""
 
 LONGEST = 1280  # pixels of the drawn photo's longer side
-LEGIBLE = 640
-LABEL_SHARE = 0.032  # of the longer side: legible where the photo is as wide as a phone
+LEGIBLE = 640  # pixels of the longer side
+LABEL_SHARE = 0.032  # of the longer side: legible if the photo is as wide as a phone
 
 LONGEST_LABEL = 24  # characters
 
@@ -58,7 +58,7 @@ def colour(number: int) -> str:
 
 
 def drawn(photo: Image, placed: list[Mark]) -> Image:
-    """A copy of the photo, at most `LONGEST` pixels a side, with every mark's box and name.
+    """A copy of the photo, at most `LONGEST` pixels per side, with every mark's box and name.
 
     A photo with marks that is smaller than `LEGIBLE` pixels is enlarged, so that they can be read.
     """

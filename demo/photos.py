@@ -1,4 +1,4 @@
-"""Uploaded photos, opened as scoring opens them; messages name them without their folders."""
+"""Uploaded photos, opened in the same way as in scoring; messages name files without their folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datasets_vision.images import open_image
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
 
-MOST_PHOTOS = 8  # per case: as many as a finding can name
+MOST_PHOTOS = 8  # per case: the highest photo number that a finding can have
 EXAMPLE_SIDE = 320  # pixels of an example's longer side
 
 

@@ -45,7 +45,7 @@ def serve(
         ) from error
     console.print(f"the app: {address}  (Ctrl-C stops it)")
     try:
-        while True:  # Gradio's own wait prints its own message on Ctrl-C
+        while True:  # Gradio's own wait prints another message on Ctrl-C
             time.sleep(3600)
     except KeyboardInterrupt:
         console.print("\nstopped")
@@ -60,7 +60,7 @@ def _tries(folder: Path, console: Console) -> list[Path]:
         try:
             open_image(path)
         except DataError as error:
-            console.print(f"no example: {error}", markup=False)
+            console.print(f"not used as an example: {error}", markup=False)
             continue
         found.append(path)
         if len(found) == MAX_EXAMPLES:

@@ -1,5 +1,4 @@
-"""How the app looks: system fonts, Gradio's own colour variables (so that dark mode follows), one column on
-a phone."""
+"""The app's style: system fonts, Gradio's own colour variables (so that dark mode works), one column on a phone."""
 
 CSS = """
 .gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important;
