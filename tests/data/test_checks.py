@@ -164,7 +164,7 @@ def test_errors_stop_in_one_line(tmp_path: Path) -> None:
     made = photos(tmp_path / "set")
     copied(tmp_path / "set", "train/dent/traindent3.jpg", "test/dent/again.jpg")
     copied(tmp_path / "set", "train/dent/traindent4.jpg", "test/dent/again4.jpg")
-    with pytest.raises(DataError, match=r"again.*\.jpg: in test, .*1 more errors.*--no-check") as error:
+    with pytest.raises(DataError, match=r"again.*\.jpg: in test, .*all 2 errors.*--no-check") as error:
         inspect(load(made), made.name).stop_at_errors()
     assert "\n" not in str(error.value)
 

@@ -128,7 +128,7 @@ def score_folder(
                 notes.append(f"rows of earlier runs whose photos or texts have been removed are left out: {gone}")
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"stopped with {run.done} of {run.total} images in {ledger_path(out)}; "
+                f"stopped with {run.done} of {run.total} answers in {ledger_path(out)}; "
                 "run the same command again to resume"
             ) from None
     return run.report(out, notes)

@@ -71,7 +71,7 @@ def check_lengths(collator: Collator, cases: Sequence[Case], ruler: Ruler) -> Le
         most_text_tokens=max(tokens - image_tokens for tokens, image_tokens in found),
         most_image_tokens=max(image_tokens for _, image_tokens in found),
         most_images=images,
-        most_pixels=min(pixels, ruler.most_pixels or 0),
+        most_pixels=min(pixels, ruler.most_pixels or pixels),
     )
 
 

@@ -55,7 +55,7 @@ def train(
     card.model_copy(update={"training": {**card.training, **asdict(proof)}}).write(folder)
     (folder / "README.md").write_text(_readme(recipe, card), encoding="utf-8")
     console.print(
-        f"adapter {folder}: {schedule.steps} steps in {history['seconds']:.0f} s, {proof.tensors_moved} tensors trained"
+        f"{'model' if card.weights else 'adapter'} {folder}: {schedule.steps} steps in {history['seconds']:.0f} s, {proof.tensors_moved} tensors trained"
     )
     return folder
 

@@ -32,7 +32,7 @@ class Fault:
 
 @dataclass
 class Finding:
-    """All faults that one check found; `faults` keeps the first KEPT of them."""
+    """All faults that one check found; `faults` keeps KEPT of them, errors before warnings."""
 
     check: str
     title: str
@@ -41,13 +41,15 @@ class Finding:
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, fault: Fault) -> None:
-        """Count a fault, and store it while there is room."""
+        """Count a fault, and store it while there is room; an error takes the place of the last warning."""
         if fault.severity == "error":
             self.errors += 1
+            place = sum(kept.severity == "error" for kept in self.faults)
+            self.faults.insert(place, fault)
         else:
             self.warnings += 1
-        if len(self.faults) < KEPT:
             self.faults.append(fault)
+        del self.faults[KEPT:]
 
     @property
     def total(self) -> int:
@@ -84,7 +86,7 @@ class Report:
         found = [fault for finding in self.findings for fault in finding.faults if fault.severity == "error"]
         if not self.errors:
             return
-        more = f" ({self.errors - 1} more errors: vlm-ft data check {self.recipe})" if self.errors > 1 else ""
+        more = f" (all {self.errors} errors: vlm-ft data check {self.recipe})" if self.errors > 1 else ""
         first = found[0] if found else Fault("error", self.recipe, f"{self.errors} errors", "see the report")
         raise DataError(first.place, f"{first.value}{more}", f"{first.remedy}; to train anyway, add --no-check")
 

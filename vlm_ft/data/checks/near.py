@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from vlm_ft.data.checks.images import CONSTANT
 from vlm_ft.data.checks.index import Index
 from vlm_ft.data.checks.pictures import GREY_SIDE, likeness, orientations, outline
 
@@ -39,8 +40,8 @@ def find(index: Index) -> None:
     """
     index.rows("CREATE INDEX bands_by_key ON bands (key)")
     index.rows(
-        """CREATE TABLE looked_at AS SELECT min(number) AS number FROM pictures
-        WHERE hashes != '[]' AND spread > 2 GROUP BY content"""
+        f"""CREATE TABLE looked_at AS SELECT min(number) AS number FROM pictures
+        WHERE hashes != '[]' AND spread > {CONSTANT} GROUP BY content"""
     )
     common = Common.of(index)
     query = """

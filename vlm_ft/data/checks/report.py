@@ -53,7 +53,8 @@ def tell(report: Report, console: Console) -> None:
         if finding.total > IN_TERMINAL:
             console.print(f"  … and {finding.total - IN_TERMINAL} more", style="dim")
     clean = [finding.check for finding in report.findings if not finding.total]
-    console.print(f"nothing found by: {', '.join(clean)}")
+    if clean:
+        console.print(f"nothing found by: {', '.join(clean)}")
     if report.lengths:
         lengths = report.lengths
         console.print(
