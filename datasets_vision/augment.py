@@ -1,4 +1,4 @@
-"""Augmentation that never makes a label lie: boxes follow, and a draw that hides an object is not taken."""
+"""Augmentation that keeps labels true: boxes follow the image, and a draw that hides an object is rejected."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from datasets_vision.example import BOX_SCALE, LabelledObject, normalised_box, p
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # documented: no look-up of newer versions on import
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look-up of newer versions on import
 
 MIN_VISIBLE = 0.4
-"""The share of an object's area that has to stay in the image."""
+"""The share of an object's area that must stay in the image."""
 
 Step = tuple[str, dict[str, Any]]
 
@@ -28,9 +28,9 @@ def _light_of(limit: float) -> Step:
 
 
 def _cut(most: float) -> Step:
-    """Each side loses up to `most` and the size is kept: scale, shift and crop in one, and no invented border.
+    """Crop up to `most` off each side and keep the size: scale, shift and crop in one, without padding.
 
-    Keep it the only step that cuts: MIN_VISIBLE is measured step by step.
+    It must stay the only step that crops, because MIN_VISIBLE is measured step by step.
     """
     return ("CropAndPad", {"percent": (-most, 0.0), "keep_size": True, "p": 0.8})
 
@@ -45,11 +45,11 @@ _TURNS: tuple[Step, ...] = (_MIRROR, ("VerticalFlip", {"p": 0.5}), ("RandomRotat
 _LIGHT: tuple[Step, ...] = (_light_of(0.15), _cut(0.1))
 _LENS: tuple[Step, ...] = (
     ("GaussianBlur", {"sigma_limit": (0.3, 0.9), "blur_limit": 0, "p": 0.2}),
-    ("GaussNoise", {"std_range": (0.005, 0.03), "p": 0.3}),  # last: what it draws depends on the image's size
+    ("GaussNoise", {"std_range": (0.005, 0.03), "p": 0.3}),  # last: its draws depend on the image's size
 )
 _PATIENT: Step = (
     "Affine",
-    # Boxes of round things stay tight when turned; a lesion is round before it is square.
+    # "ellipse" keeps the boxes of round objects tight; lesions are round rather than square.
     {
         "rotate": (-3, 3),
         "scale": (0.95, 1.05),
@@ -62,9 +62,9 @@ _PATIENT: Step = (
 AUGMENTATIONS: dict[str, tuple[Step, ...]] = {
     "none": (),
     "light": _LIGHT,
-    "flips": _LIGHT + _TURNS,  # for surfaces on which sides do not matter
+    "flips": _LIGHT + _TURNS,  # for surfaces without a fixed orientation
     "surfaces": (_light_of(0.2), _cut(0.12), *_TURNS, *_LENS),
-    "cars": (_light_of(0.2), _colour(6, 20), _cut(0.12), _MIRROR, *_LENS),  # a car stands on its wheels
+    "cars": (_light_of(0.2), _colour(6, 20), _cut(0.12), _MIRROR, *_LENS),  # cars are upright
     "aircraft": (_light_of(0.25), _colour(4, 15), _cut(0.15), *_TURNS, *_LENS),
     "scans": (_light_of(0.06), _PATIENT),  # grey levels and sides carry meaning
     "documents": (_light_of(0.15), _cut(0.04), ("ImageCompression", {"quality_range": (55, 95), "p": 0.4}), *_LENS),
@@ -80,7 +80,7 @@ BROKEN_WORDS: dict[str, frozenset[str]] = {
     "VerticalFlip": _ACROSS | _UPRIGHT,  # a mirror image, whichever way it is turned
     "RandomRotate90": _ACROSS | _UPRIGHT,
 }
-"""Step -> the words that are no longer true of an image after it."""
+"""Step -> the words that it makes untrue."""
 
 
 def steps_of(preset: str) -> tuple[Step, ...]:
@@ -91,7 +91,7 @@ def steps_of(preset: str) -> tuple[Step, ...]:
 
 
 def broken_word(preset: str, labels: Iterable[str]) -> tuple[str, str] | None:
-    """The first (label, word) that the preset would make untrue, as ("left_door", "left") by a flip; None is safe."""
+    """The first (label, word) that the preset makes untrue, such as ("left_door", "left") for a flip; None if safe."""
     words = frozenset[str]().union(*(BROKEN_WORDS.get(name, frozenset()) for name, _ in steps_of(preset)))
     if not words:
         return None
@@ -113,8 +113,8 @@ def augment(
 ) -> tuple[PILImage, tuple[LabelledObject, ...] | None]:
     """One draw of `preset` on an RGB image; the same seed gives the same draw.
 
-    Boxes are 0..1000 of the image on both ways. Where less than MIN_VISIBLE of an object's area would stay,
-    image and objects come back as they were. Raises DataError for an unknown preset.
+    Boxes are in 0..1000 of the image before and after. If less than MIN_VISIBLE of an object's area would stay,
+    image and objects are returned unchanged. Raises DataError for an unknown preset.
     """
     (drawn,), moved = augment_together((image,), objects, preset, seed)
     return drawn, moved
@@ -125,8 +125,8 @@ def augment_together(
 ) -> tuple[tuple[PILImage, ...], tuple[LabelledObject, ...] | None]:
     """The same draw on every image of one example, so that a reference and its test photo stay aligned.
 
-    Sizes may differ: a draw is a share of the sides. Where an object would be hidden in any image (`photo_of` says
-    in which it lies), all come back as they were.
+    Sizes may differ, since a draw is relative to the sides. If an object would be hidden in its image (see
+    `photo_of`), everything is returned unchanged.
     """
     if not steps_of(preset) or not images:
         return tuple(images), objects
@@ -150,7 +150,7 @@ def augment_together(
 def _draw(
     image: PILImage, boxed: dict[int, tuple[int, int, int, int]], preset: str, seed: int
 ) -> tuple[PILImage, dict[int, tuple[float, float, float, float]]]:
-    """The image, and the boxes (0..1) that stayed visible, by their place."""
+    """The drawn image, and the boxes (0..1) that stayed visible, by object index."""
     import albumentations
     import numpy as np
     from PIL import Image
@@ -161,7 +161,7 @@ def _draw(
             format="albumentations", label_fields=["places"], min_visibility=MIN_VISIBLE
         ),
     )
-    # One stream for all steps: given `seed`, every step would begin the same stream, and all flips come together.
+    # One generator for all steps: given `seed`, every step would start the same sequence, and all flips would coincide.
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
     drawn = pipeline(
         image=np.asarray(image.convert("RGB")),

@@ -1,8 +1,8 @@
-"""Where text is likely burned into a scan: rows of small, even, high-contrast strokes.
+"""Find where text is likely burned into a scan: rows of small, even, high-contrast strokes.
 
-A guide for the eye, no proof. Letters are found as components of the strokes that a top-hat (bright on dark)
-or a black-hat (dark on bright) leaves; letters of one height on one line make a word. Away from the borders,
-where anatomy is, a word needs more letters to count.
+This guides a human check and proves nothing. Letters are connected components of a top-hat (bright on dark) or
+black-hat (dark on bright) transform; letters of similar height on one line form a word. Away from the borders, where
+the anatomy is, a word needs more letters to count.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 PixelBox = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, right and bottom exclusive."""
 
-SIDE = 768  # pixels of the longer side that is looked at; smaller pictures as they are
+SIDE = 768  # pixels of the longer side, to which larger pictures are scaled down
 STROKE = 9  # pixels: wider strokes are not text
-CONTRASTS = (64, 36)  # levels between stroke and ground: the first parts letters, the second finds faint ones
+CONTRASTS = (64, 36)  # levels between stroke and background: the first separates letters, the second finds faint ones
 HEIGHTS = (5, 40)  # pixels of a letter
-BORDER = 0.22  # of each side
-LETTERS = 3  # of a word near the border
-LETTERS_INSIDE = 6
-FLAT = 24  # levels within which the letters of a word lie
-TOUCHING = 4  # heights that letters which touch may be wide
+BORDER = 0.22  # share of each side
+LETTERS = 3  # minimum of a word near the border
+LETTERS_INSIDE = 6  # minimum of a word elsewhere
+FLAT = 24  # levels by which neighbouring letters of a word may differ
+TOUCHING = 4  # largest width of touching letters, in letter heights
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class _Letter:
 
     @property
     def count(self) -> int:
-        """Letters that touch are one component."""
+        """The estimated number of letters: touching letters form one component."""
         return max(1, round((self.right - self.left) / self.height))
 
 
 def text_areas(image: np.ndarray) -> list[PixelBox]:
-    """Boxes around likely words, in reading order, for a picture of uint8, (height, width[, 3])."""
+    """Boxes around likely words, from left to right, for a uint8 picture, (height, width[, 3])."""
     import cv2
 
     grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -72,14 +72,14 @@ def text_areas(image: np.ndarray) -> list[PixelBox]:
 
 
 def _strokes(grey: np.ndarray) -> Iterator[np.ndarray]:
-    """Masks of the thin strokes that stand off their ground: bright and dark ones, plain and faint ones."""
+    """Masks of thin strokes that contrast with their background: bright and dark, strong and faint ones."""
     import cv2
 
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (STROKE, STROKE))
     for hat in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
-        stands_off = cv2.morphologyEx(grey, hat, kernel)
+        differences = cv2.morphologyEx(grey, hat, kernel)
         for contrast in CONTRASTS:
-            yield stands_off >= contrast
+            yield differences >= contrast
 
 
 def _overlap(one: PixelBox, other: PixelBox) -> bool:
@@ -87,7 +87,7 @@ def _overlap(one: PixelBox, other: PixelBox) -> bool:
 
 
 def _letters(grey: np.ndarray, strokes: np.ndarray) -> list[_Letter]:
-    """The components of a mask that may be letters by their size and how much of it they fill."""
+    """The components of a mask that may be letters, by their size and how much of it they fill."""
     import cv2
     import numpy as np
 
@@ -104,7 +104,7 @@ def _letters(grey: np.ndarray, strokes: np.ndarray) -> list[_Letter]:
 
 
 def _words(letters: list[_Letter]) -> Iterator[list[_Letter]]:
-    """Runs of letters of about one height and level on one line, no further apart than a space."""
+    """Runs of letters of similar height and level on one line, no further apart than a space."""
     waiting = sorted(letters, key=lambda letter: letter.left)
     while waiting:
         word = [waiting.pop(0)]
@@ -127,7 +127,7 @@ def _follows(last: _Letter, letter: _Letter) -> bool:
 
 
 def _box(word: list[_Letter], grey: np.ndarray) -> PixelBox | None:
-    """The word's box, where it has letters enough for its place."""
+    """The word's box; None if it has too few letters for its position."""
     left, right = min(letter.left for letter in word), max(letter.right for letter in word)
     top, bottom = min(letter.top for letter in word), max(letter.bottom for letter in word)
     height, width = grey.shape

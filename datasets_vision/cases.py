@@ -1,12 +1,13 @@
-"""Several photos of one claim, aircraft or patient as one example.
+"""Join several photos of one claim, aircraft or patient into one example.
 
-What a case's label says, of what its photos' labels say:
+The label of a case follows from the labels of its photos:
 
-- objects: all of them, each with `photo`, the number of its photo from 1; unobserved where a photo is silent.
-- image class: the one that all photos share; where they differ, the first of `worst_first` that occurs, and
-  where that does not list it, the case is set aside.
-- columns: as the image class, of the photos that state them.
-- turns: those of all photos, a text that several share once; role and group: shared by all, or set aside.
+- objects: all of them, each with `photo`, the number of its photo from 1; unlabelled if any photo's objects are.
+- image class: the one that all photos share. If they differ, the first of `worst_first` that occurs; the case is
+  set aside unless that lists all of them.
+- columns: like the image class, over the photos that have them.
+- turns: the shared ones, else one user turn with all distinct texts.
+- role: the shared one, else the case is set aside. Group: the shared one, else the folder.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ CaseBy = Literal["folder", "group"]
 
 
 def joined(examples: Iterable[Example], by: CaseBy, worst_first: Sequence[str] = ()) -> Iterator[Example | SetAside]:
-    """One example a case, its photos in natural order; an example without photos is a case of its own.
+    """One example per case, with its photos in natural order; an example without photos is a case of its own.
 
-    `by`: the folder that a photo lies in, or the example's group. A case that cannot be joined is set aside.
+    `by` is the folder of a photo, or the example's group. A case that cannot be joined is set aside.
     """
     cases: dict[str, list[Example]] = {}
     for example in examples:
@@ -60,7 +61,7 @@ def _joined(key: str, members: Sequence[Example], by: CaseBy, worst_first: Seque
     }
     roles = {member.role for member in members}
     if len(roles) > 1:
-        raise DataError("", f"its photos stand in the lists {', '.join(sorted(map(str, roles)))}", "put them into one")
+        raise DataError("", f"its photos are in the splits {', '.join(sorted(map(str, roles)))}", "put them into one")
     groups = {member.group or member.id for member in members}
     return Example(
         id=key if by == "group" else _common(members, key),
@@ -74,7 +75,7 @@ def _joined(key: str, members: Sequence[Example], by: CaseBy, worst_first: Seque
 
 
 def _common(members: Sequence[Example], key: str) -> str:
-    """The folder as the examples' ids name it: "claims/17" of "claims/17/a" and "claims/17/b"."""
+    """The folder that the examples' ids share: "claims/17" for "claims/17/a" and "claims/17/b"."""
     parts = {member.id.rpartition("/")[0] for member in members}
     return parts.pop() if len(parts) == 1 and parts != {""} else key
 
@@ -85,7 +86,7 @@ def _merged(name: str, values: Sequence[Any], worst_first: Sequence[str]) -> Any
     worst = next((word for word in worst_first if word in values), None)
     if worst is None or any(value not in worst_first for value in values):
         values_seen = ", ".join(sorted({repr(value) for value in values})[:4])
-        raise DataError(name, f"its photos say {values_seen}", "give worst_first, or correct the labels")
+        raise DataError(name, f"its photos have {values_seen}", "give worst_first, or correct the labels")
     return worst
 
 
@@ -103,7 +104,7 @@ def _objects(members: Sequence[Example]) -> tuple[LabelledObject, ...] | None:
 
 
 def _turns(members: Sequence[Example]) -> tuple[Turn, ...]:
-    """The turns that all share, or one turn of the texts that differ."""
+    """The turns that all share, else one user turn with all distinct texts."""
     if all(member.turns == members[0].turns for member in members):
         return members[0].turns
     texts = dict.fromkeys(member.text for member in members if member.text)

@@ -1,8 +1,8 @@
-"""Large scenes made of real labelled photos: small things in a wide picture, with exact boxes.
+"""Compose large scenes from real labelled photos: small objects in a wide picture, with exact boxes.
 
-Photos are laid on a ground that is real, too: the largest stretches of the photos on which no box lies, mirrored
-and laid side by side. A scene is a montage: it has the texture and the defects of real photos, but seams and
-repeats that no camera makes, so figures on scenes compare ways of looking and say nothing about a real plant.
+The background is real too: the largest box-free areas of the photos, mirrored and tiled. A scene is a montage. It has
+the texture and the defects of real photos, but also seams and repeats that no camera produces. Results on scenes
+compare detection strategies; they say nothing about a real plant.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from datasets_vision.tiles import Crop, in_pixels
 Raster = NDArray[np.uint8]
 """(height, width, 3)."""
 
-_CELLS = 20  # of a photo's side, when its free stretches are looked for
-_LEAST_GROUND = 32  # pixels of a ground's side
-_GROUNDS = 24  # photos that give a ground
-_LARGEST = 100  # times its own size that a photo may be laid in
-_TRIES = 60  # for a free place before a photo is left out
+_CELLS = 20  # per side of a photo, in the search for box-free areas
+_MIN_SIDE = 32  # pixels of a background or a scene
+_GROUNDS = 24  # photos searched for backgrounds
+_MAX_SCALE = 100  # largest factor by which a photo may be scaled
+_TRIES = 60  # to find a free place before a photo is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +51,19 @@ def compose(
     scale: tuple[float, float] = (0.4, 1.0),
     seed: int = 0,
 ) -> Iterator[Wide]:
-    """`count` scenes of `size` (width, height) with at most `photos` photos each, scaled within `scale`, apart.
+    """`count` scenes of `size` (width, height), each with up to `photos` separate photos scaled within `scale`.
 
-    Scene i depends on the seed and i alone. Raises DataError where no example has one photo and boxes, or a photo
-    is larger than the scene.
+    Scene i depends on the seed and i alone. Raises DataError if no example has exactly one photo and objects, or if
+    a photo is larger than the scene.
     """
     usable = [example for example in examples if len(example.images) == 1 and example.label.objects]
     if not usable:
         raise DataError("compose", "no example has one photo with boxes", "give a recipe whose data have them")
-    if not 0 < scale[0] <= scale[1] <= _LARGEST:
-        remedy = f"give two above 0 and up to {_LARGEST}, the smaller first"
+    if not 0 < scale[0] <= scale[1] <= _MAX_SCALE:
+        remedy = f"give two numbers above 0 and up to {_MAX_SCALE}, the smaller first"
         raise DataError("compose", f"scales from {scale[0]} to {scale[1]}", remedy)
-    if min(size) < _LEAST_GROUND or size[0] * size[1] > MAX_PIXELS:
-        remedy = f"give sides from {_LEAST_GROUND}, and no more than {MAX_PIXELS} pixels"
+    if min(size) < _MIN_SIDE or size[0] * size[1] > MAX_PIXELS:
+        remedy = f"give sides of at least {_MIN_SIDE}, and at most {MAX_PIXELS} pixels in all"
         raise DataError("compose", f"a scene of {size[0]}x{size[1]}", remedy)
     if seed < 0:
         raise DataError("compose", f"seed {seed}", "give 0 or more")
@@ -73,9 +73,9 @@ def compose(
 
 
 def write_scenes(folder: Path, scenes: Iterator[Wide], quality: int = 92) -> int:
-    """Write JPEGImages/*.jpg and Annotations/*.xml (Pascal VOC); returns how many.
+    """Write JPEGImages/*.jpg and Annotations/*.xml (Pascal VOC); returns the number of scenes.
 
-    Raises DataError where the folder holds files already.
+    Raises DataError if the folder already holds files.
     """
     count = 0
     with new_folder(folder) as part:
@@ -97,14 +97,14 @@ def _scene(
     scale: tuple[float, float],
     random: np.random.Generator,
 ) -> Wide:
-    image = _laid(grounds[int(random.integers(len(grounds)))], size, random)
+    image = _tiled(grounds[int(random.integers(len(grounds)))], size, random)
     taken: list[Crop] = []
     objects: list[SceneObject] = []
     used: list[str] = []
     for place in random.permutation(len(examples))[:photos]:
         example = examples[place]
         photo = _scaled(example, float(random.uniform(*scale)), size)
-        spot = _free(photo.shape[1], photo.shape[0], size, taken, random)
+        spot = _free_place(photo.shape[1], photo.shape[0], size, taken, random)
         if spot is None:
             continue
         left, top = spot
@@ -134,7 +134,7 @@ def _placed(example: Example, left: int, top: int, size: tuple[int, int]) -> Ite
             yield SceneObject(obj.name, box, material="")
 
 
-def _free(
+def _free_place(
     width: int, height: int, size: tuple[int, int], taken: Sequence[Crop], random: np.random.Generator
 ) -> tuple[int, int] | None:
     for _ in range(_TRIES):
@@ -145,14 +145,14 @@ def _free(
 
 
 def _grounds(examples: Sequence[Example], seed: int) -> list[Raster]:
-    """The largest free stretches of some photos; where all are full, their mean colour with their own grain."""
+    """The largest box-free areas of some photos; if there are none, noise in the mean colour of one photo."""
     random = np.random.default_rng((seed, 0, 0))
     chosen = [examples[place] for place in random.permutation(len(examples))[:_GROUNDS]]
     found = []
     for example in chosen:
         photo = np.asarray(open_image(example.images[0]))
-        left, top, right, bottom = _free_stretch(example, photo.shape[1], photo.shape[0])
-        if min(right - left, bottom - top) >= _LEAST_GROUND:
+        left, top, right, bottom = _free_area(example, photo.shape[1], photo.shape[0])
+        if min(right - left, bottom - top) >= _MIN_SIDE:
             found.append(photo[top:bottom, left:right])
     if found:
         return sorted(found, key=lambda ground: -ground.size)[: max(1, len(found) // 2)]
@@ -161,8 +161,8 @@ def _grounds(examples: Sequence[Example], seed: int) -> list[Raster]:
     return [np.clip(grain, 0, 255).astype(np.uint8)]
 
 
-def _free_stretch(example: Example, width: int, height: int) -> Crop:
-    """The largest rectangle of a coarse grid on which no box lies, in pixels."""
+def _free_area(example: Example, width: int, height: int) -> Crop:
+    """The largest box-free rectangle on a coarse grid, in pixels."""
     full = np.zeros((_CELLS, _CELLS), dtype=bool)
     for obj in example.label.objects or ():
         if obj.box is not None:
@@ -191,8 +191,8 @@ def _longest(free: NDArray[np.bool_]) -> tuple[int, int]:
     return best
 
 
-def _laid(ground: Raster, size: tuple[int, int], random: np.random.Generator) -> Raster:
-    """The ground, mirrored at every seam, over the whole scene, from a random start."""
+def _tiled(ground: Raster, size: tuple[int, int], random: np.random.Generator) -> Raster:
+    """Fill a scene with a background, mirrored at every seam, from a random offset."""
     height, width = ground.shape[:2]
     pair = np.concatenate([ground, ground[:, ::-1]], axis=1)
     block = np.concatenate([pair, pair[::-1]], axis=0)

@@ -1,8 +1,9 @@
-"""What a de-identified DICOM data set keeps, after the Basic Application Level Confidentiality Profile.
+"""Which tags a de-identified DICOM data set keeps, after the Basic Application Level Confidentiality Profile.
 
-PS3.15 Annex E lists what must go. This keeps a list of what may stay, so that a tag that nobody thought of goes
-too: what the picture needs, how it was made, and numbers and codes from groups that describe no person.
-Free text goes, but for a few words of the device; dates are removed or moved; UIDs are replaced throughout.
+PS3.15 Annex E lists the tags to remove. This module lists the tags to keep instead, so that an unforeseen tag is
+removed too. It keeps what the picture needs, how it was acquired, and numbers and codes from groups that do not
+describe a person. Free text is removed, except for a few tags about the device; dates are removed or shifted;
+UIDs are replaced throughout.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ TEXT_KEPT = frozenset(
         "CodeMeaning",
     }
 )
-_BLANKED = frozenset(  # type 2: must be there, may be empty
+_BLANKED = frozenset(  # type 2: required, may be empty
     {
         "AccessionNumber",
         "PatientBirthDate",
@@ -62,11 +63,11 @@ _SEQUENCES_REMOVED = frozenset(
 _GROUPS_KEPT = frozenset(
     {0x0008, 0x0018, 0x0020, 0x0022, 0x0028, 0x0048, 0x0052, 0x0054, 0x0062, 0x0070, 0x3002, 0x3004, 0x5200, 0x7FE0}
 )
-_PROCEDURE_KEPT = range(0x00409092, 0x00409230)  # real world values; the rest of the group is who, where and why
+_PROCEDURE_KEPT = range(0x00409092, 0x00409230)  # real world values; the rest of the group says who, where and why
 _NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "DS", "IS"})
 _BYTES = frozenset({"OB", "OW", "OF", "OD", "OL", "OV", "OB or OW"})
 _BYTES_GROUPS = frozenset({0x0028, 0x7FE0})
-_WHO = re.compile("Identification|Institution|Physician|Operator|Person|Diagnos|Consult")  # in names of sequences
+_WHO = re.compile("Identification|Institution|Physician|Operator|Person|Diagnos|Consult")  # names of removed sequences
 _CODE = re.compile(r"[A-Z0-9_ ]{0,16}")
 _NUMBER = re.compile(r"\s*[-+]?[0-9]*\.?[0-9]*([eE][-+]?[0-9]+)?\s*")
 _STANDARD_UID = "1.2.840.10008."
@@ -75,13 +76,13 @@ _GROUP_0008_NUMBERS = frozenset({"RecommendedDisplayFrameRate", "StartTrim", "St
 
 @dataclass(frozen=True, slots=True)
 class Pseudonyms:
-    """Stand-ins that are the same wherever the same key meets the same value."""
+    """Pseudonyms derived from a secret key; the same key and value always give the same pseudonym."""
 
     key: bytes
     dates: Dates = "remove"
 
     def of(self, kind: str, value: str) -> bytes:
-        """32 bytes that say nothing of `value` to one without the key."""
+        """32 bytes that reveal nothing about `value` without the key."""
         return hmac.digest(self.key, f"{kind}:{value}".encode("utf-8", "surrogateescape"), hashlib.sha256)
 
     def patient(self, identity: str) -> str:
@@ -89,19 +90,19 @@ class Pseudonyms:
         return f"patient-{self.of('patient', identity).hex()[:16]}"
 
     def uid(self, old: str) -> str:
-        """A new UID (PS3.5 B.2); those that the standard itself defines stay."""
+        """A new UID (PS3.5 B.2); UIDs that the standard itself defines are kept."""
         if not old or old.startswith(_STANDARD_UID):
             return old
         return f"2.25.{int.from_bytes(self.of('uid', old)[:16])}"
 
     def days(self, identity: str) -> int:
-        """How far a patient's dates move into the past, 1 to MAX_SHIFT."""
+        """How many days a patient's dates are shifted into the past, 1 to MAX_SHIFT."""
         return 1 + int.from_bytes(self.of("days", identity)[:4]) % MAX_SHIFT
 
 
 @dataclass(slots=True)
 class Changes:
-    """What was done to a data set: names of tags, never values."""
+    """The changes to a data set: names of tags, never values."""
 
     removed: set[str] = field(default_factory=set)
     blanked: set[str] = field(default_factory=set)
@@ -110,7 +111,7 @@ class Changes:
 
 
 def identity_of(known: Dataset) -> str:
-    """What distinguishes this patient from others: id and issuer, else the name and birth date, else the study."""
+    """What distinguishes this patient from others: id and issuer, else name and birth date, else the study."""
     number = str(known.get("PatientID") or "").strip()
     if number:
         return f"{number}|{str(known.get('IssuerOfPatientID') or '').strip()}"
@@ -119,7 +120,7 @@ def identity_of(known: Dataset) -> str:
 
 
 def strip(known: Dataset, pseudonyms: Pseudonyms) -> Changes:
-    """Take out of `known`, in place, everything that may identify a person or place; pixels stay as they are."""
+    """Remove from `known`, in place, everything that may identify a person or place; pixels are left unchanged."""
     changes, identity = Changes(), identity_of(known)
     _strip(known, pseudonyms, pseudonyms.days(identity), changes)
     known.PatientName = known.PatientID = pseudonyms.patient(identity)
@@ -130,7 +131,7 @@ def strip(known: Dataset, pseudonyms: Pseudonyms) -> Changes:
 
 
 def private_words(known: Dataset) -> set[str]:
-    """The values that a file's own name may give away, as letters and digits in lower case."""
+    """The values that a file name may give away, as letters and digits in lower case."""
     words: set[str] = set()
     for name in ("PatientName", "PatientID", "OtherPatientIDs", "AccessionNumber", "PatientBirthDate", "StudyID"):
         words.update(re.split(r"[\^=\s\\]+", str(known.get(name) or "")))
@@ -168,9 +169,9 @@ def _kept(element: DataElement, name: str) -> bool:
         case "SQ":
             return name not in _SEQUENCES_REMOVED and _WHO.search(name) is None
         case "CS":
-            return all(_CODE.fullmatch(str(value)) for value in _several(element.value))
+            return all(_CODE.fullmatch(str(value)) for value in _values_of(element.value))
         case "DS" | "IS":
-            return all(_NUMBER.fullmatch(str(value)) for value in _several(element.value))
+            return all(_NUMBER.fullmatch(str(value)) for value in _values_of(element.value))
         case number if number in _NUMBERS:
             return True
         case raw if raw in _BYTES or " or " in raw:
@@ -187,7 +188,7 @@ def _group_kept(element: DataElement) -> bool:
 
 
 def _replace_uids(element: DataElement, pseudonyms: Pseudonyms, name: str, changes: Changes) -> None:
-    old = [str(value) for value in _several(element.value)]
+    old = [str(value) for value in _values_of(element.value)]
     new = [pseudonyms.uid(value) for value in old]
     if new != old:
         element.value = new if len(new) > 1 else new[0]
@@ -195,7 +196,7 @@ def _replace_uids(element: DataElement, pseudonyms: Pseudonyms, name: str, chang
 
 
 def _date(known: Dataset, element: DataElement, pseudonyms: Pseudonyms, days: int, changes: Changes) -> None:
-    """A date of the scan moved by the patient's days; other dates, and what is not a date, are removed."""
+    """Shift a date of the scan by the patient's offset; remove other dates and invalid ones."""
     name, value = element.keyword or str(element.tag), str(element.value or "")
     moved = None
     if pseudonyms.dates == "shift" and _group_kept(element) and name != "PatientBirthDate":
@@ -212,7 +213,7 @@ def _date(known: Dataset, element: DataElement, pseudonyms: Pseudonyms, days: in
 
 
 def _moved(value: str, days: int) -> str | None:
-    """YYYYMMDD with what follows it, so many days earlier; None where it begins with no date."""
+    """A value that begins with YYYYMMDD, moved `days` days earlier; None if it does not begin with a date."""
     if value and not re.fullmatch(r"[0-9]{8}[0-9.+-]*", value):
         return None
     try:
@@ -223,7 +224,7 @@ def _moved(value: str, days: int) -> str | None:
         return None
 
 
-def _several(value: Any) -> Iterator[Any]:
+def _values_of(value: Any) -> Iterator[Any]:
     """Each of an element's values, whether it has one, several or none."""
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
         yield "" if value is None else value

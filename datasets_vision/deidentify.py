@@ -1,8 +1,8 @@
-"""De-identified copies of DICOM files, with a log of what was taken out of each.
+"""De-identified copies of DICOM files, with a log of what was removed from each.
 
-The log (JSON lines, in the folder of copies) names tags and never their values; a source file stands in it as a
-keyed hash. The key lies beside the folder of copies, not in it: it alone could show who is behind a pseudonym.
-What is burned into the pixels stays in the copy, and the log says where text likely stands.
+The log (JSON lines, in the folder of copies) names tags and never their values; source files appear as keyed hashes.
+The key is stored beside the folder of copies, not in it: only the key can link a pseudonym to a person. Text burned
+into the pixels stays in the copy, and the log says where there is likely to be some.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 LOG = "deidentified.jsonl"
-NOTICE = "Text burned into the pixels is NOT removed. Look at every file whose entry has text_areas, or unchecked."
+NOTICE = "Text burned into the pixels is NOT removed. Check every file whose entry has text_areas or unchecked."
 KEY_BYTES = 32
-FRAMES_LOOKED_AT = 3  # of a file with many: the first, the middle one, the last
+FRAMES_LOOKED_AT = 3  # of a file with many: the first, the middle and the last
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """One file's entry in the log. `text_areas`: [left, top, right, bottom] in pixels, over the frames looked at."""
+    """One file's entry in the log. `text_areas` are [left, top, right, bottom] in pixels, over the checked frames."""
 
     source: str  # a keyed hash of the path
     file: str  # the copy, relative to the log
@@ -42,29 +42,29 @@ class Copied:
     blanked: list[str]
     replaced: list[str]
     private: int
-    burned_in_annotation: str  # the tag's own word: YES, NO or nothing
+    burned_in_annotation: str  # the tag's value: YES, NO or empty
     text_areas: list[PixelBox]
-    unchecked: str | None  # why the pixels could not be looked at
+    unchecked: str | None  # why the pixels could not be checked
 
     @property
     def doubtful(self) -> bool:
-        """Whether a person must look at the pixels."""
+        """Whether a person must check the pixels."""
         return bool(self.text_areas) or self.unchecked is not None or self.burned_in_annotation == "YES"
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a folder's files."""
+    """The outcome for the files of a folder."""
 
     copied: list[Copied] = field(default_factory=list)
     already: int = 0
     doubtful: int = 0
     failed: list[str] = field(default_factory=list)  # one line each
-    left: list[Path] = field(default_factory=list)  # no DICOM, so not copied
+    left: list[Path] = field(default_factory=list)  # not DICOM, so not copied
 
     @property
     def exit_code(self) -> int:
-        """0: every file has a copy; 1: some have none; 3: all have, and some of the pictures need a look."""
+        """0: every file was copied; 1: some were not; 3: all were, but some pictures need to be checked."""
         return 1 if self.failed else 3 if self.doubtful else 0
 
 
@@ -76,12 +76,12 @@ def deidentify(
     dates: Dates = "remove",
     told: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """Copy every DICOM file below `source` to `out`, without what may identify a person or place.
+    """Copy every DICOM file below `source` to `out`, without anything that may identify a person or place.
 
-    Nothing is overwritten; a second call copies what the first did not. `key_file` is made where it is missing
-    (by default `out` with .key added): the same key gives the same pseudonyms, for later files of the same
-    patients. `told` gets a line for each file that failed or whose pixels need a look. Raises DataError for
-    folders that cannot be used so, and for an invalid log.
+    Nothing is overwritten; a second call copies what the first did not. `key_file` (by default `out` with .key
+    added) is created if it is missing; the same key gives later files of the same patients the same pseudonyms.
+    `told` gets a line for each file that failed or whose pixels must be checked. Raises DataError for folders that
+    overlap or cannot be used, and for an invalid log.
     """
     _check_folders(source, out)
     pseudonyms = Pseudonyms(_key(key_file or out.with_name(f"{out.name}.key")), dates)
@@ -105,7 +105,7 @@ def deidentify(
             outcome.copied.append(copied)
             outcome.doubtful += copied.doubtful
             if copied.doubtful:
-                told(f"{out / copied.file}: look at its pixels: {_doubt(copied)}")
+                told(f"{out / copied.file}: check its pixels: {_doubt(copied)}")
     return outcome
 
 
@@ -119,15 +119,15 @@ def _copy(path: Path, relative: Path, out: Path, pseudonyms: Pseudonyms, name: s
         frame_count(path, known)
         words, burned = private_words(known), str(known.get("BurnedInAnnotation") or "").strip().upper()
         areas, unchecked = _text(path, known)
-        copy = Path(*(_safe(part, words, pseudonyms) for part in relative.parts))
+        copy = Path(*(_safe_name(part, words, pseudonyms) for part in relative.parts))
         target = out / copy
         if target.exists() or target == out / LOG:
-            raise DataError(path, f"{target} is there already, and its log does not know it", "give an empty folder")
+            raise DataError(path, f"{target} already exists but is not in the log", "give an empty folder")
         whole = pydicom.dcmread(path, force=True)
         whole.file_meta.TransferSyntaxUID = known.file_meta.TransferSyntaxUID
         _clear_hidden_overlays(whole)
         changes = strip(whole, pseudonyms)
-        data = _written(whole)
+        data = _encoded(whole)
     burned = burned if burned in ("YES", "NO") else ""
     entry = _entry(name, copy, changes, burned, areas, unchecked)
     _place(target, data, out / LOG, {**asdict(entry), "doubtful": entry.doubtful})
@@ -142,7 +142,7 @@ def _entry(
 
 
 def _text(path: Path, known: Dataset) -> tuple[list[PixelBox], str | None]:
-    """Where text likely stands in the frames looked at, and why they could not be looked at."""
+    """The areas of likely text in the checked frames, and why any frames could not be checked."""
     import numpy as np
 
     areas: list[PixelBox] = []
@@ -157,7 +157,7 @@ def _text(path: Path, known: Dataset) -> tuple[list[PixelBox], str | None]:
 
 
 def _clear_hidden_overlays(known: Dataset) -> None:
-    """Old files draw in the unused bits of the pixels (PS3.5 8.1.2, retired): those bits are set to 0."""
+    """Zero the unused bits of the pixels, in which old files store overlays (PS3.5 8.1.2, retired)."""
     import numpy as np
 
     stored, allocated = int(known.get("BitsStored") or 0), int(known.get("BitsAllocated") or 0)
@@ -172,8 +172,8 @@ def _clear_hidden_overlays(known: Dataset) -> None:
     known.PixelData = (words & (((1 << stored) - 1) << shift)).astype(words.dtype).tobytes()
 
 
-def _written(known: Dataset) -> bytes:
-    """The file anew: an empty preamble, and of the file's meta information no more than must be."""
+def _encoded(known: Dataset) -> bytes:
+    """The file's new bytes, with an empty preamble and only the required file meta information."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import UID, SecondaryCaptureImageStorage
 
@@ -188,7 +188,7 @@ def _written(known: Dataset) -> bytes:
 
 
 def _place(target: Path, data: bytes, log: Path, entry: dict[str, Any]) -> None:
-    """The copy under another name, its log line, then its name: a copy without a line is never left."""
+    """Write the copy under a temporary name, then its log line, then rename it, so that no copy lacks a line."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     with part.open("wb") as file:
@@ -204,8 +204,8 @@ def _place(target: Path, data: bytes, log: Path, entry: dict[str, Any]) -> None:
     part.rename(target)
 
 
-def _safe(part: str, words: set[str], pseudonyms: Pseudonyms) -> str:
-    """A folder's or file's own name, but where it holds a word of the patient, or a UID."""
+def _safe_name(part: str, words: set[str], pseudonyms: Pseudonyms) -> str:
+    """The name of a folder or file, or a pseudonym if it contains a private word (see `private_words`)."""
     letters = "".join(filter(str.isalnum, part)).casefold()
     if not any(word in letters for word in words):
         return part
@@ -220,7 +220,7 @@ def _files(source: Path) -> Iterator[Path]:
 
 
 def _logged(log: Path) -> dict[str, dict[str, Any]]:
-    """The log's entries by their source; a last line that was cut off is ignored."""
+    """The log's entries by source; an incomplete last line is removed."""
     if not log.exists():
         return {}
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -234,7 +234,7 @@ def _logged(log: Path) -> dict[str, dict[str, Any]]:
             if "notice" not in entry:
                 entries[str(entry["source"])] = {"file": str(entry["file"]), "doubtful": entry["doubtful"]}
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{log}:{number}", "no line of this log", "give another folder") from error
+            raise DataError(f"{log}:{number}", "not a line of this log", "give another folder") from error
     return entries
 
 
@@ -242,7 +242,7 @@ def _key(path: Path) -> bytes:
     if path.is_file():
         key = path.read_bytes()
         if len(key) < KEY_BYTES:
-            raise DataError(path, f"{len(key)} bytes are too few for a key", "delete it, and one is made")
+            raise DataError(path, f"{len(key)} bytes are too few for a key", "delete it, and a new one is created")
         return key
     key = secrets.token_bytes(KEY_BYTES)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -258,7 +258,7 @@ def _check_folders(source: Path, out: Path) -> None:
         raise DataError(out, "a file, not a folder for the copies", "give another name")
     here, there = source.resolve(), out.resolve()
     if here == there or here in there.parents or there in here.parents:
-        raise DataError(out, f"lies in {source}, or it in this", "give a folder apart for the copies")
+        raise DataError(out, f"overlaps with {source}", "give a separate folder for the copies")
 
 
 def _doubt(copied: Copied) -> str:

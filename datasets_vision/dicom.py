@@ -1,4 +1,4 @@
-"""DICOM pictures: one frame under a window, as RGB; or one line that says why not.
+"""Read one frame of a DICOM file under a window, as RGB.
 
 Errors name the file and what is wrong with it. No message quotes the value of a tag, which may name a person.
 """
@@ -55,9 +55,9 @@ BROKEN = (
 
 @contextlib.contextmanager
 def damaged_tags(path: Path) -> Iterator[None]:
-    """Around all that touches a data set: pydicom parses a tag when it is asked for, and then raises anything.
+    """Turn any exception into a DataError. Wrap all access to a data set: pydicom parses tags lazily.
 
-    Its messages quote values, so they are neither shown nor chained.
+    pydicom's messages quote values, so they are neither shown nor chained.
     """
     try:
         yield
@@ -68,7 +68,7 @@ def damaged_tags(path: Path) -> Iterator[None]:
 
 
 def is_dicom(path: Path) -> bool:
-    """By its suffix; a file without one (or with a number for one, as UIDs end) by the preamble."""
+    """Whether a file is DICOM: by its suffix, or by its preamble if it has none (or a number, as UIDs end)."""
     suffix = path.suffix.lower()
     if suffix in DICOM_SUFFIXES:
         return True
@@ -78,7 +78,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def has_preamble(path: Path) -> bool:
-    """Whether the file begins as DICOM files do; False where it cannot be read."""
+    """Whether the file begins as DICOM files do; False if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
@@ -87,11 +87,11 @@ def has_preamble(path: Path) -> bool:
 
 
 def header(path: Path) -> Dataset:
-    """Every tag before the pixels; raises DataError where that cannot be read."""
+    """Read every tag before the pixels; raises DataError if that fails."""
     if not os.path.isfile(path):
         raise ImageError(path, "no such image file", "check the path")
     if path.stat().st_size == 0:
-        raise ImageError(path, "0 bytes, no image", "copy the file again")
+        raise ImageError(path, "0 bytes, not an image", "copy the file again")
     import pydicom
 
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -100,20 +100,20 @@ def header(path: Path) -> Dataset:
         _check_inflated(path)
         known = pydicom.dcmread(path, stop_before_pixels=True, force=not has_preamble(path))
         if not has_preamble(path) and "Rows" not in known and "SOPClassUID" not in known:
-            raise ImageError(path, "not a DICOM file", "give DICOM, or name it by what it is")
+            raise ImageError(path, "not a DICOM file", "give a DICOM file, or correct its suffix")
         if "TransferSyntaxUID" not in known.file_meta:
             known.file_meta.TransferSyntaxUID = pydicom.uid.UID(_GUESSED[_encoding(known)])
     return known
 
 
 def _encoding(known: Dataset) -> tuple[bool, bool]:
-    """(implicit VR?, little endian?) as it was read."""
+    """(implicit VR?, little endian?) of the file as it was read."""
     implicit, little = known.original_encoding
     return bool(implicit), bool(little)
 
 
 def frame_count(path: Path, known: Dataset | None = None) -> int:
-    """Pictures in the file; raises DataError where their number is damaged."""
+    """The number of frames in the file; raises DataError if the tag is damaged."""
     known = header(path) if known is None else known
     count = _whole(path, known, "NumberOfFrames", 1)
     if not 1 <= count <= path.stat().st_size:
@@ -122,13 +122,13 @@ def frame_count(path: Path, known: Dataset | None = None) -> int:
 
 
 def is_grey(known: Dataset) -> bool:
-    """Whether a window can be laid over its values."""
+    """Whether the pixels are grey, so that a window applies."""
     kind = str(known.get("PhotometricInterpretation", "MONOCHROME2")).strip()
     return kind not in _COLOUR and kind != "PALETTE COLOR"
 
 
 def check_window(path: Path, known: Dataset, window: Window) -> None:
-    """Raises DataError for an invalid window, or for a preset of Hounsfield units for anything but CT."""
+    """Raise DataError for an invalid window, or for a preset (in Hounsfield units) on anything but CT."""
     try:
         checked(window)
     except DataError as error:
@@ -144,11 +144,12 @@ def dicom_size(path: Path, *, max_pixels: int) -> tuple[int, int]:
 
 
 def open_dicom(view: View, *, max_pixels: int) -> PILImage:
-    """The view's frame as RGB, its cut left to the caller.
+    """The view's frame as RGB; cropping is left to the caller.
 
-    Grey values go through the modality's rescale, then the window. None is the tag's window, or its VOI LUT; a
-    file without one is shown whole up to eight bits, and between its 1st and 99th percentile above. Raises
-    DataError for what holds no picture, is damaged, too large, or in no window that fits.
+    Grey values go through the modality's rescale, then the window. If the view has none, the file's VOI LUT or window
+    applies. A file with neither is shown over its full range up to eight bits, and between its 1st and 99th
+    percentile above. Raises DataError if the file holds no picture, is damaged or too large, or if the window does
+    not apply.
     """
     with damaged_tags(view.path):
         return _opened(view, header(view.path), max_pixels)
@@ -172,7 +173,7 @@ def _opened(view: View, known: Dataset, max_pixels: int) -> PILImage:
 
 def _size(path: Path, known: Dataset, max_pixels: int) -> tuple[int, int]:
     if "Rows" not in known or "Columns" not in known:
-        raise ImageError(path, f"holds no picture but {_sort(known)}", "leave it out")
+        raise ImageError(path, f"holds no picture but {_class_name(known)}", "leave it out")
     width, height = _whole(path, known, "Columns"), _whole(path, known, "Rows")
     if width < 1 or height < 1:
         raise ImageError(path, f"{width}x{height} is not a picture size", "export it again")
@@ -196,8 +197,8 @@ def _values(view: View, known: Dataset, max_pixels: int) -> np.ndarray:
     try:
         get_decoder(syntax)
     except (NotImplementedError, ValueError):
-        told = syntax.name if syntax.is_transfer_syntax else "unknown"
-        raise ImageError(path, f"transfer syntax {told} cannot be decoded", "convert it (dcmdjpeg, gdcmconv)") from None
+        name = syntax.name if syntax.is_transfer_syntax else "unknown"
+        raise ImageError(path, f"transfer syntax {name} cannot be decoded", "convert it (dcmdjpeg, gdcmconv)") from None
     try:
         return _frame(path, syntax, view.frame)
     except BROKEN as error:
@@ -205,7 +206,7 @@ def _values(view: View, known: Dataset, max_pixels: int) -> np.ndarray:
 
 
 def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
-    """From the file, of which pydicom reads the frame alone; from all of it where that fails, or it is deflated."""
+    """Decode one frame. pydicom reads only that frame, or the whole file if that fails or the file is deflated."""
     import pydicom
     from pydicom.pixels.utils import pixel_array
 
@@ -224,13 +225,13 @@ def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
 
 
 def _why(known: Dataset, error: Exception) -> str:
-    """The reason in our words: pydicom's quote values."""
-    said = str(error)
-    if isinstance(error, AttributeError) and "no pixel data" in said:
-        return f"holds no pixel data ({_sort(known)})"
-    if "less than expected" in said or "cannot reshape" in said or isinstance(error, EOFError):
-        return "truncated: fewer pixels than its size asks for"
-    if "missing dependencies" in said:
+    """The reason in our own words, since pydicom's messages quote values."""
+    message = str(error)
+    if isinstance(error, AttributeError) and "no pixel data" in message:
+        return f"holds no pixel data ({_class_name(known)})"
+    if "less than expected" in message or "cannot reshape" in message or isinstance(error, EOFError):
+        return "truncated: fewer pixels than its size requires"
+    if "missing dependencies" in message:
         return f"{known.file_meta.TransferSyntaxUID.name} needs a decoder that is not installed"
     return f"pixel data damaged ({known.file_meta.TransferSyntaxUID.name}, {type(error).__name__})"
 
@@ -259,7 +260,7 @@ def _windowed(view: View, known: Dataset, stored: np.ndarray) -> np.ndarray:
             raise DataError(view.path, "states no window of its own", f"give a preset, {USUAL}, or (centre, width)")
         window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if (bits := int(known.BitsStored)) <= 8 else USUAL
         if window != USUAL and (values != stored).any():
-            window = USUAL  # a rescale has moved the values out of their bits
+            window = USUAL  # the rescale moved the values out of the range of their bits
     window = window or USUAL
     check_window(view.path, known, window)
     padding = known.get("PixelPaddingValue")
@@ -268,7 +269,7 @@ def _windowed(view: View, known: Dataset, stored: np.ndarray) -> np.ndarray:
 
 
 def _by_tag(known: Dataset, voi: Dataset, values: np.ndarray) -> np.ndarray | None:
-    """By the VOI LUT, else by the first window, of the functions in PS3.3 C.11.2.1; None where the file has none."""
+    """Apply the VOI LUT, else the first window, by the functions in PS3.3 C.11.2.1; None if the file has neither."""
     import numpy as np
 
     if voi.get("VOILUTSequence"):
@@ -291,7 +292,7 @@ def _by_tag(known: Dataset, voi: Dataset, values: np.ndarray) -> np.ndarray | No
 
 
 def _macro(known: Dataset, name: str, frame: int) -> Dataset:
-    """Where a frame's rescale or window stands: its own functional group, the shared one, or the file itself."""
+    """The data set with a frame's rescale or window: its own functional group, the shared one, or the file itself."""
     for groups, place in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         items = known.get(groups) or []
         if place < len(items) and items[place].get(name):
@@ -321,7 +322,7 @@ def _first(value: Any) -> float | None:
 
 
 def _whole(path: Path, known: Dataset, name: str, usual: int | None = None) -> int:
-    """A tag that must be a whole number; an invalid value is not quoted."""
+    """The value of a tag that must be an integer; errors do not quote it."""
     try:
         value = known.get(name)
         if value in (None, "") and usual is not None:
@@ -331,20 +332,20 @@ def _whole(path: Path, known: Dataset, name: str, usual: int | None = None) -> i
         raise ImageError(path, f"{name} is not an integer", "export it again") from None
 
 
-def _sort(known: Dataset) -> str:
-    sort = known.get("SOPClassUID")
-    return sort.name if sort is not None and sort.name != str(sort) else "something else"
+def _class_name(known: Dataset) -> str:
+    uid = known.get("SOPClassUID")
+    return uid.name if uid is not None and uid.name != str(uid) else "something else"
 
 
 def _check_inflated(path: Path) -> None:
-    """A deflated file is read whole: it must not swell without bound."""
+    """Raise DataError for a deflated file, which is read whole, that would inflate to more than MAX_INFLATED."""
     import pydicom
 
     if not has_preamble(path):
         return
     try:
         meta = pydicom.filereader.read_file_meta_info(path)
-    except Exception:  # anything, as in damaged_tags; reading it will report it
+    except Exception:  # anything, as in damaged_tags; the read that follows reports it
         return
     if meta.get("TransferSyntaxUID") != _DEFLATED:
         return

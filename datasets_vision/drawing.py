@@ -1,4 +1,4 @@
-"""Boxes and their names drawn on a picture: on contact sheets, in reports, in the app."""
+"""Draw boxes and their names on a picture, for contact sheets, reports and the app."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INK, WHITE = "#141414", "#ffffff"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A box, 0..1000, what is written beside it, its colour as ``#rrggbb``, and whether only its corners are drawn."""
+    """A box (0..1000), its label, its colour as ``#rrggbb``, and whether only its corners are drawn."""
 
     box: Box
     label: str
@@ -27,8 +27,8 @@ class Mark:
 
 
 def draw_boxes(picture: PILImage, marks: Sequence[Mark], font_size: int = 11) -> PILImage:
-    """A copy of an RGB picture with every mark; labels, `font_size` pixels high, make way for one another."""
-    import supervision as sv  # takes 1.5 s
+    """A copy of an RGB picture with every mark; labels are `font_size` pixels high and avoid each other."""
+    import supervision as sv  # importing it takes 1.5 s
 
     if not marks:
         return picture.copy()
@@ -49,6 +49,6 @@ def draw_boxes(picture: PILImage, marks: Sequence[Mark], font_size: int = 11) ->
 
 
 def _readable(colour: str) -> str:
-    """Dark or white ink, whichever stands out more, by the colour's luma (ITU-R BT.601)."""
+    """Dark or white ink, whichever contrasts more with the colour, by its luma (ITU-R BT.601)."""
     red, green, blue = bytes.fromhex(colour.removeprefix("#"))
     return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 130 else WHITE

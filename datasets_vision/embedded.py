@@ -1,4 +1,4 @@
-"""Photos that come inside a data file, as files: written once to a cache folder, under their content's hash."""
+"""Photos embedded in a data file, written once to a cache folder under the hash of their content."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def cache_folder() -> Path:
 
 
 def kept(data: bytes) -> Path:
-    """The file that holds these bytes of an image; raises DataError, without a place, where they are none.
+    """The cached file with these image bytes; raises DataError, without a place, if they are not an image.
 
-    Only the header is read. A file of that content is written once, whole or not at all.
+    Only the header is read. The file is written once, whole or not at all.
     """
     name = hashlib.sha256(data).hexdigest()
     path = cache_folder() / "images" / name[:2] / f"{name}{_suffix(data)}"

@@ -1,4 +1,4 @@
-"""One OpenAI-compatible server: chat completions over HTTP, tried again where that may help."""
+"""A client of one OpenAI-compatible server: chat completions over HTTP, with retries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address up to /v1, a model's name, a key ("" for none). Raises `DataError` for what is no address."""
+    """A server's address up to /v1, a model name, a key ("" for none). Raises `DataError` for an invalid address."""
 
     url: str
     model: str
@@ -35,14 +35,13 @@ class Endpoint:
         except ValueError:  # brackets that are not an address, a port past 65535
             usable = False
         if not usable:
-            raise DataError(f"server {self.url!r}", "no http:// or https:// address", "write http://localhost:8000/v1")
+            raise DataError(f"server {self.url!r}", "not an HTTP or HTTPS address", "write http://localhost:8000/v1")
 
     def complete(self, body: Mapping[str, Any]) -> str:
-        """The text of the reply to a request; the model's name is added.
+        """Send a request, with the model's name added, and return the text of the reply.
 
-        A reply that hangs, is refused for a while or is no chat completion is asked for again. Raises `ValueError`
-        where this one request fails for good, `DataError` where the server cannot be reached, or refuses the key, the
-        model or the address.
+        Timeouts, temporary refusals and malformed replies are retried. Raises `ValueError` if this one request fails
+        for good, `DataError` if the server cannot be reached or rejects the key, the model or the address.
         """
         request = json.dumps({"model": self.model, **body}, ensure_ascii=False).encode()
         fault = ""
@@ -50,12 +49,12 @@ class Endpoint:
             if attempt:
                 time.sleep(self.pause * 2 ** (attempt - 1))
             try:
-                return _content(self._posted(request))
-            except _AgainError as error:
+                return _content(self._post(request))
+            except _RetryableError as error:
                 fault = str(error)
         raise ValueError(f"no usable reply after {_TRIES} tries ({fault})")
 
-    def _posted(self, body: bytes) -> bytes:
+    def _post(self, body: bytes) -> bytes:
         url = self.url.rstrip("/") + "/chat/completions"
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
         request = urllib.request.Request(url, body, headers, method="POST")
@@ -67,28 +66,28 @@ class Endpoint:
             if error.code in (400, 413, 422):
                 raise ValueError(f"refused the request ({fault}); is it too long for the model?") from error
             if error.code not in _RETRIED:
-                remedy = f"check the address, the model {self.model!r}, the key"
+                remedy = f"check the address, the model {self.model!r} and the key"
                 raise DataError(f"server {url}", fault, remedy) from error
-            raise _AgainError(fault) from error
+            raise _RetryableError(fault) from error
         except (OSError, urllib.error.URLError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ConnectionRefusedError):
                 raise DataError(f"server {url}", "nothing answers there", "start it, or give another one") from error
-            raise _AgainError(str(reason)) from error
+            raise _RetryableError(str(reason)) from error
 
 
-class _AgainError(Exception):
-    """A fault that may have gone by the next try."""
+class _RetryableError(Exception):
+    """A failure that the next try may not repeat."""
 
 
 def _content(reply: bytes) -> str:
     try:
         return str(json.loads(reply)["choices"][0]["message"]["content"] or "")
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise _AgainError(f"the reply is not a chat completion: {shown(reply.decode(errors='replace'))}") from error
+        raise _RetryableError(f"the reply is not a chat completion: {shown(reply.decode(errors='replace'))}") from error
 
 
 def shown(text: str) -> str:
-    """The beginning of a text, on one line and in quotation marks."""
+    """The beginning of a text, on one line and quoted."""
     words = " ".join(text.split())
     return repr(words if len(words) <= 80 else words[:80] + "…")

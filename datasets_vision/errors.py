@@ -1,4 +1,4 @@
-"""The errors that a user can cause, as data: place, problem, remedy. `str(error)` puts them in one line.
+"""Errors that a user can cause and correct: place, problem, remedy. `str(error)` is one line.
 
 UserError
   DataError       files or labels that cannot be read (here)
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import PurePath, PureWindowsPath
 from typing import ClassVar, Literal, Self
 
-_LONGEST = 1000  # characters of a message
+_MAX_LENGTH = 1000  # characters of a message
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/\\])(?:file://|[A-Za-z]:[/\\]|~?/)[^\s'\"()<>;,]+")
 
@@ -22,7 +22,7 @@ class UserError(Exception):
     """A mistake that the user can correct.
 
     `place` says where (a file, a key, a field), `problem` what is wrong with which value, `remedy` what to do.
-    Whatever shows an error to a user goes through `str(error)`; whatever needs a part of it reads the attribute.
+    Show users `str(error)`; read the attributes for its parts.
     """
 
     def __init__(self, place: object, problem: str, remedy: str = "") -> None:
@@ -40,14 +40,14 @@ class UserError(Exception):
         return f"{self.problem}; {self.remedy}" if self.remedy else self.problem
 
     def at(self, place: object) -> Self:
-        """The same error reported at `place`, unless it names a position inside it; another place stays readable."""
+        """The same error reported at `place`, unless its own place lies inside; any other place joins the problem."""
         if f"{self.place}:".startswith(f"{place}:"):
             return self
         known = not self.place or f"{place}:".startswith(f"{self.place}:")
         return type(self)(place, self.problem if known else f"{self.place}: {self.problem}", self.remedy)
 
     def public(self) -> str:
-        """The message for a remote user: every absolute path, and a path as place, is cut to its last name."""
+        """The message for a remote user: absolute paths, and a path as place, are cut to their last part."""
         place = _last_name(self.place) if "/" in self.place or "\\" in self.place else self.place
         folder = str(PurePath(self.place).parent)
         reason = self.reason.replace(f"{folder}/", "") if folder not in (".", "/") else self.reason
@@ -74,19 +74,19 @@ class BoxError(DataError):
 
 
 def one_line(text: str) -> str:
-    """`text` with control characters escaped, and with its middle left out where it is very long."""
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    """`text` with control characters escaped; the middle of a very long text is left out."""
+    if len(text) > _MAX_LENGTH:
+        text = f"{text[: _MAX_LENGTH // 2]} ... {text[-_MAX_LENGTH // 2 :]}"
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def cause(error: BaseException) -> str:
-    """What another library's exception says, in one line of at most 200 characters; its type where it says nothing."""
+    """Another library's error message in one line of at most 200 characters; the exception's type if it is empty."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def nearest(name: str, known: Iterable[str], count: int = 1) -> str:
-    """The remedy for an unknown name: the `count` closest known ones, or all of them."""
+    """The remedy for an unknown name: up to `count` close matches, or all known names."""
     names = sorted(known)
     close = [repr(word) for word in difflib.get_close_matches(name, names, n=count, cutoff=0.5)]
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"

@@ -12,7 +12,7 @@ BOX_SCALE = 1000
 """Boxes are stored normalised to 0..BOX_SCALE as (left, top, right, bottom)."""
 
 SYNTHETIC_MARKER = "synthetic.json"
-"""The file that the project's generators leave in a set of drawings."""
+"""The file by which the project's generators mark a synthetic set."""
 
 Box = tuple[int, int, int, int]
 
@@ -24,7 +24,7 @@ _VIEW = re.compile(r"(.+)#frame=([0-9]+)&window=([^#&]*)&crop=([^#&]*)", re.DOTA
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One picture inside a file: a frame of a scan under a window, or a cut of a large photo.
+    """One picture inside a file: a frame of a scan under a window, or a crop of a large photo.
 
     `crop` is (left, top, right, bottom) in pixels of the upright image, right and bottom exclusive.
     """
@@ -35,7 +35,7 @@ class View:
     crop: tuple[int, int, int, int] | None = None
 
     def __str__(self) -> str:
-        """A line that `picture_of` reads back."""
+        """One line of text that `picture_of` parses."""
         window = self.window or ""
         window_text = window if isinstance(window, str) else ",".join(str(float(value)) for value in window)
         crop = ",".join(str(side) for side in self.crop or ())
@@ -47,12 +47,12 @@ Picture = Path | View
 
 
 def path_of(picture: Picture) -> Path:
-    """The file that a picture lies in."""
+    """The file that contains a picture."""
     return picture.path if isinstance(picture, View) else picture
 
 
 def picture_of(line: str) -> Picture:
-    """The picture that `str` wrote."""
+    """Parse a picture from its `str`."""
     if (found := _VIEW.fullmatch(line)) is None:
         return Path(line)
     path, frame, window_text, sides = found.groups()
@@ -83,9 +83,9 @@ class LabelledObject:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a source says of an item. `None` means the source says nothing: the fact is unobserved.
+    """What a source says about an item; `None` means that the fact is not labelled.
 
-    `objects == ()` is a statement (looked at, nothing found); `objects is None` is silence.
+    `objects == ()` says that there are no objects; `objects is None` says nothing about them.
     """
 
     image_class: str | None = None
@@ -95,11 +95,11 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One item: the turns and images that are shown, and the label that is known.
+    """One item: the turns and images shown to the model, and the label.
 
     `id` is unique within its source; `group` ties items that must share a role (one claim, one board);
-    `source` names the file and place the label came from, for errors; `role` is set where the data set
-    comes with its own split.
+    `source` names the file and place of the label, for errors; `role` is set if the data set comes with its
+    own split.
     """
 
     id: str
@@ -112,21 +112,21 @@ class Example:
 
     @property
     def text(self) -> str:
-        """The last user turn: what the answer is about, "" where the images speak alone."""
+        """The last user turn, which the answer is about; "" if there are only images."""
         return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
 
 
 def photo_of(obj: LabelledObject, images: int) -> int:
-    """The image, from 0, of an example with so many in which an object lies.
+    """The index (from 0) of the image that shows an object, in an example with `images` images.
 
-    Its attribute `photo` (from 1) says which; without one that names an image, it is the last.
+    Taken from the object's attribute `photo` (from 1); the last image if that is missing or out of range.
     """
     stated = str(obj.attributes.get("photo"))
     return int(stated) - 1 if re.fullmatch("[1-9][0-9]{0,3}", stated) and int(stated) <= images else images - 1
 
 
 def normalised_box(left: float, top: float, right: float, bottom: float, width: int, height: int) -> Box:
-    """Pixels (exclusive right and bottom) to 0..1000, at least one unit wide and high."""
+    """Scale a box from pixels (right and bottom exclusive) to 0..1000, at least one unit wide and high."""
     scaled = [
         round(BOX_SCALE * value / side)
         for value, side in ((left, width), (top, height), (right, width), (bottom, height))

@@ -1,7 +1,7 @@
-"""Examples to Label Studio: its tasks as JSON, and the labelling interface that shows them.
+"""Export examples to Label Studio: tasks as JSON, and the labelling interface that shows them.
 
-`formats.label_studio` reads back equal labels. Label Studio finds the images in its local storage, whose root is
-the folder that the addresses are relative to.
+`formats.label_studio` reads the same labels back. Label Studio finds the images in its local storage; their addresses
+are relative to its root.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from datasets_vision.images import image_size
 from datasets_vision.placing import whole_file
 
 ADDRESS = "/data/local-files/?d="
-"""What stands before an image's path in Label Studio's local storage."""
+"""The prefix of an image's path in Label Studio's local storage."""
 
-_MOST_CHOICES = 24  # different words; more are typed, not chosen
-_LONGEST_CHOICE = 60  # characters
+_MAX_CHOICES = 24  # distinct words; with more, they are typed instead of chosen
+_MAX_CHOICE_LENGTH = 60  # characters
 _SPAN = ("text", "start", "end")
 
 Result = dict[str, Any]
@@ -36,7 +36,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written, and what Label Studio cannot show."""
+    """The files that were written, and the examples that Label Studio cannot show."""
 
     tasks: Path
     interface: Path
@@ -47,9 +47,9 @@ class Exported:
 def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, predicted: bool = False) -> Exported:
     """Write tasks to `out` (JSON), and beside it the labelling interface (.xml).
 
-    `root`: of the local storage, None takes the folder that holds all images. `predicted`: the labels become
-    predictions, which annotators check, instead of annotations. Raises DataError where an image lies outside the
-    root, or nothing can be written.
+    `root` is the root of the local storage; None takes the folder that contains all images. With `predicted`, the
+    labels become predictions, which annotators check, instead of annotations. Raises DataError if an image lies
+    outside the root, or nothing can be written.
     """
     interface = out.with_suffix(".xml") if out.name else out
     if interface == out:
@@ -69,7 +69,7 @@ def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, 
 
 
 def _check_interface(interface: Path) -> None:
-    """Another's XML of that name may be annotations: it is not written over."""
+    """Refuse to overwrite an XML file of the same name that is not an interface: it may hold annotations."""
     if interface.is_file():
         with interface.open("rb") as file:
             if not file.read(64).lstrip().startswith(b"<View"):
@@ -83,7 +83,7 @@ def _showable(examples: Iterable[Example]) -> tuple[list[Example], list[SetAside
         views = [picture for picture in example.images if isinstance(picture, View) and picture != View(picture.path)]
         if views:
             aside.append(
-                SetAside(example.source, f"shows {views[0]}", "Label Studio shows whole files, write it as one")
+                SetAside(example.source, f"shows {views[0]}", "Label Studio shows only whole files, write it as one")
             )
         else:
             shown.append(example)
@@ -95,7 +95,7 @@ def _common_folder(images: list[Path]) -> Path:
 
 
 class _Kinds:
-    """How a value is given in Label Studio, by the name of its control: chosen, typed, a number, or JSON."""
+    """How Label Studio enters the values of each control: as a choice, text, a number or JSON."""
 
     def __init__(self, examples: Iterable[Example]) -> None:
         self.words: dict[str, dict[str, None]] = defaultdict(dict)
@@ -113,25 +113,25 @@ class _Kinds:
                     self._others.add(control)
 
     def of(self, control: str) -> str:
-        """choices, number, textarea or json."""
+        """The kind of a control: choices, number, textarea or json."""
         words = self.words.get(control, {})
         if control in self._others or (control in self._numbers and words):
             return "json"
         if control in self._numbers:
             return "number"
-        short = len(words) <= _MOST_CHOICES and all(0 < len(word) <= _LONGEST_CHOICE for word in words)
+        short = len(words) <= _MAX_CHOICES and all(0 < len(word) <= _MAX_CHOICE_LENGTH for word in words)
         if short:
             return "choices"
         return "json" if {"true", "false"} & set(words) else "textarea"
 
 
 def plain_word(value: bool | str) -> str:
-    """A choice's word: true and false for booleans."""
+    """The word of a choice: true or false for booleans."""
     return value if isinstance(value, str) else str(value).lower()
 
 
 def _values(label: Label) -> Iterator[tuple[str, Any]]:
-    """Every value that a control holds, by the control's name."""
+    """Every value of a label, with the name of its control."""
     yield from ((f"column.{name}", value) for name, value in label.columns.items())
     for obj in label.objects or ():
         drawn = _drawn_by_shape(obj)
@@ -139,7 +139,7 @@ def _values(label: Label) -> Iterator[tuple[str, Any]]:
 
 
 def _drawn_by_shape(obj: LabelledObject) -> tuple[str, ...]:
-    """The attributes that the shape itself states."""
+    """The attributes that the shape itself encodes."""
     match _shape(obj):
         case "polygon":
             return ("polygon",)
@@ -151,7 +151,7 @@ def _drawn_by_shape(obj: LabelledObject) -> tuple[str, ...]:
 
 
 def _shape(obj: LabelledObject) -> str:
-    """polygon, rectangle, keypoint, span, or "" for an object without a place."""
+    """polygon, rectangle, keypoint, span, or "" for an object without a position."""
     if obj.box is not None:
         return "polygon" if _is_exact(obj) else "rectangle"
     point = obj.attributes.get("point")
@@ -161,7 +161,7 @@ def _shape(obj: LabelledObject) -> str:
 
 
 def _is_exact(obj: LabelledObject) -> bool:
-    """Whether its polygon alone gives back its box and itself."""
+    """Whether reading an object's polygon back gives the same box and the same polygon."""
     if "polygon" not in obj.attributes:
         return False
     try:
@@ -192,7 +192,7 @@ def _address(image: Path, storage: Path) -> str:
 
 
 def _data(example: Example, addresses: list[str]) -> dict[str, Any]:
-    """What annotators see, and under OWN what Label Studio has no place for."""
+    """A task's data: what annotators see, and under OWN what Label Studio cannot represent."""
     own = {
         "id": example.id,
         "group": example.group,
@@ -227,19 +227,19 @@ def _results(label: Label, sizes: list[Size], kinds: _Kinds) -> Iterator[Result]
 
 
 def _stated(scope: str, name: str, value: Any, kinds: _Kinds) -> Result:
-    """A value as the result of its control."""
+    """A value as a result of its control."""
     kind = kinds.of(f"{scope}.{name}")
-    said: dict[str, Any] = {"text": [json.dumps(value, ensure_ascii=False) if kind == "json" else value]}
+    entry: dict[str, Any] = {"text": [json.dumps(value, ensure_ascii=False) if kind == "json" else value]}
     if kind == "choices":
-        said = {"choices": [plain_word(value)]}
+        entry = {"choices": [plain_word(value)]}
     elif kind == "number":
-        said = {"number": value}
+        entry = {"number": value}
     control = f"{scope}:json.{name}" if kind == "json" else f"{scope}.{name}"
-    return {"from_name": control, "to_name": "shown", "type": "textarea" if kind == "json" else kind, "value": said}
+    return {"from_name": control, "to_name": "shown", "type": "textarea" if kind == "json" else kind, "value": entry}
 
 
 def _drawn(obj: LabelledObject, sizes: list[Size]) -> Result:
-    """The region of an object; Label Studio counts in percent of the image."""
+    """The region of an object, in percent of the image as Label Studio counts."""
     shape = _shape(obj)
     if shape == "span":
         words = {key: obj.attributes[key] for key in _SPAN if key in obj.attributes}
@@ -274,7 +274,7 @@ def _place(obj: LabelledObject, shape: str) -> dict[str, Any]:
 
 
 def labelling_interface(examples: Sequence[Example]) -> str:
-    """The XML to paste into a project's labelling interface: its controls have the names of the results."""
+    """The XML to paste into a project's labelling interface; its controls are named like the results."""
     kinds = _Kinds(examples)
     view = Element("View")
     pictures = max((len(example.images) for example in examples), default=0)

@@ -1,4 +1,4 @@
-"""Opening images that people made with anything: RGB, upright, and one line where that cannot be."""
+"""Open images from any source as upright RGB, or fail with a one-line error."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 100_000_000
 MAX_ASPECT = 200
-"""How many times as long as wide: bases' processors refuse more."""
+"""The largest ratio of the longer to the shorter side; base models' processors reject more."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # no EPS, PDF ...: they start other programs
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # not EPS or PDF: decoding them starts other programs
 _REMEDY = "use a JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM file"
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, struct.error)
-_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lie on their side
-_HEADER_LOCK = threading.Lock()  # Pillow's own limit is one per process
+_ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height
+_HEADER_LOCK = threading.Lock()  # Pillow's own limit is global to the process
 
 
 def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS, largest: int | None = None) -> PILImage:
-    """Decoded, mode RGB, upright by its EXIF orientation, transparency over white; a plain path's first frame.
+    """Decode a picture as RGB, upright by its EXIF orientation, transparency over white; a path gives its first frame.
 
-    `largest`: the most pixels of the result; a larger picture is scaled down to them with its aspect kept. A JPEG
-    file is then decoded at a half, a quarter or an eighth of its sides, which takes a fraction of the time.
+    `largest` limits the pixels of the result: a larger picture is scaled down with its aspect ratio kept. JPEG files
+    are then decoded at a half, a quarter or an eighth of their size, which takes a fraction of the time.
 
-    Without a window, 16-bit grey is divided by 257, and 32-bit and float grey are stretched from their least
-    to their greatest value; a preset takes the stored values for Hounsfield units. DICOM is described at
-    `open_dicom`. Raises DataError for a file that is missing, empty, no image, truncated, or by its
-    header, which is checked before anything is decoded, larger than `max_pixels` or longer than `MAX_ASPECT` times
-    its width; for a frame or cut that it has not, and for a window of a colour picture.
+    Without a window, 16-bit grey is divided by 257, and 32-bit and float grey are stretched from their minimum to
+    their maximum; a preset treats the stored values as Hounsfield units. For DICOM, see `open_dicom`.
+
+    Raises DataError for a file that is missing, empty, truncated or not an image; for one that has more than
+    `max_pixels` or an aspect ratio above `MAX_ASPECT` (checked in the header, before decoding); for a frame or crop
+    that does not exist; and for a window on a colour picture.
     """
     view = picture if isinstance(picture, View) else View(picture)
     upright = open_dicom(view, max_pixels=max_pixels) if is_dicom(view.path) else _upright(view, max_pixels, largest)
@@ -52,9 +53,9 @@ def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS, largest: int |
 
 
 def image_size(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(width, height) in pixels once upright, from the header alone; raises DataError as `open_image` does.
+    """(width, height) of the upright picture in pixels, from the header alone; raises DataError as `open_image` does.
 
-    A truncated file passes: that shows only when it is decoded.
+    A truncated file passes, since that shows only when it is decoded.
     """
     view = picture if isinstance(picture, View) else View(picture)
     if is_dicom(view.path):
@@ -69,12 +70,12 @@ def image_size(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> tuple[int, 
 
 
 def is_image(path: Path) -> bool:
-    """By its suffix, in any case; DICOM without one by its first bytes."""
+    """Whether a file is an image: by its suffix in any case, or by its first bytes for DICOM without a suffix."""
     return path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)
 
 
 def find_images(folder: Path) -> Iterator[Path]:
-    """Every file that `is_image` under `folder`, in natural order: 2 before 10."""
+    """Every image below `folder`, in natural order: 2 before 10."""
     return filter(is_image, walk(folder))
 
 
@@ -82,19 +83,19 @@ def _header(path: Path, max_pixels: int) -> PILImage:
     """The image, opened but not decoded."""
     from PIL import Image, UnidentifiedImageError
 
-    if not os.path.isfile(path):  # nor is a name that the system does not take
+    if not os.path.isfile(path):  # also False for a name that the system rejects
         raise ImageError(path, "no such image file", "check the path")
     if path.stat().st_size == 0:
-        raise ImageError(path, "0 bytes, no image", "copy the file again")
+        raise ImageError(path, "0 bytes, not an image", "copy the file again")
     try:
-        with _HEADER_LOCK:  # our limit, which names the size, stands in for Pillow's warning and error
+        with _HEADER_LOCK:  # our own check below, which names the size, replaces Pillow's warning and error
             pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
                 image = Image.open(path, formats=_FORMATS)
             finally:
                 Image.MAX_IMAGE_PIXELS = pillow_limit
     except UnidentifiedImageError as error:
-        raise ImageError(path, "not an image that can be read", _REMEDY) from error
+        raise ImageError(path, "not a readable image", _REMEDY) from error
     except _BROKEN as error:
         raise ImageError(path, f"damaged image header ({cause(error)})", _REMEDY) from error
     width, height = image.size
@@ -108,7 +109,7 @@ def _header(path: Path, max_pixels: int) -> PILImage:
 
 
 def _within(size: tuple[int, int], largest: int) -> tuple[int, int]:
-    """The width and height of at most `largest` pixels with the aspect of `size`, and no larger than that."""
+    """`size` scaled down to at most `largest` pixels, with its aspect ratio kept."""
     width, height = size
     scale = min(1.0, (largest / (width * height)) ** 0.5)
     return max(1, int(width * scale)), max(1, int(height * scale))
@@ -122,7 +123,7 @@ def _upright(view: View, max_pixels: int, largest: int | None) -> PILImage:
             if view.frame and not 0 <= view.frame < (frames := getattr(image, "n_frames", 1)):
                 raise DataError(view.path, f"has no frame {view.frame}", f"its frames are 0 to {frames - 1}")
             image.seek(view.frame)
-            if largest is not None and view.crop is None and view.window is None:  # both speak of the whole file
+            if largest is not None and view.crop is None and view.window is None:  # both need full resolution
                 image.draft(None, _within(image.size, largest))
             image.load()
             upright = ImageOps.exif_transpose(image)
@@ -132,15 +133,15 @@ def _upright(view: View, max_pixels: int, largest: int | None) -> PILImage:
 
 
 def _crop(view: View, width: int, height: int) -> tuple[int, int, int, int]:
-    """The cut, which must lie in the upright image; all of it where the view has none."""
+    """The view's crop, which must lie inside the upright image; the whole image if it has none."""
     left, top, right, bottom = view.crop or (0, 0, width, height)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise ImageError(view.path, f"the cut {view.crop} lies outside the image {width}x{height}", "see to its sides")
+        raise ImageError(view.path, f"the crop {view.crop} lies outside the image {width}x{height}", "correct it")
     return left, top, right, bottom
 
 
 def exif_orientation(image: PILImage) -> int:
-    """1 (upright) to 8, as an opened file's header states it; 1 where it says nothing that can be read."""
+    """The EXIF orientation of an opened image, 1 (upright) to 8; 1 if missing or unreadable."""
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # Pillow would decode the whole file to look for a late EXIF chunk
     try:
@@ -150,7 +151,7 @@ def exif_orientation(image: PILImage) -> int:
 
 
 def _on_its_side(image: PILImage) -> bool:
-    return image.format != "TIFF" and exif_orientation(image) in (5, 6, 7, 8)  # Pillow states a TIFF's size upright
+    return image.format != "TIFF" and exif_orientation(image) in (5, 6, 7, 8)  # Pillow gives a TIFF's upright size
 
 
 def _rgb(image: PILImage) -> PILImage:

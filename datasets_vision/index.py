@@ -1,4 +1,4 @@
-"""A dictionary that lies on disk: what must be remembered of every item of a set of any length."""
+"""A dictionary on disk, for what must be remembered about every item of a data set of any size."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Self
 
 
 def scratch() -> sqlite3.Connection:
-    """A SQLite database in a temporary file that goes when it is closed; memory stays that of its cache (2 MB).
+    """A SQLite database in a temporary file, deleted on close; memory use is limited to its cache (2 MB).
 
-    One transaction is open, and is never written to a journal.
+    One transaction stays open, without a journal.
     """
     database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     database.execute("PRAGMA journal_mode = OFF")
@@ -21,9 +21,9 @@ def scratch() -> sqlite3.Connection:
 
 
 class DiskIndex:
-    """Words by key in a scratch database: of a set of any length.
+    """Words by key in a scratch database.
 
-    Keys and words are any text, lone surrogates included. Use it as a context.
+    Keys and words may be any text, lone surrogates included. Use it as a context manager.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class DiskIndex:
         self._database.close()
 
     def add(self, key: str, word: str) -> bool:
-        """Keep `word` under `key`; False where the key has one already, which stays."""
+        """Store `word` under `key`; False, and the old word is kept, if the key exists."""
         done = self._database.execute("INSERT OR IGNORE INTO words VALUES (?, ?)", (_bytes(key), _bytes(word)))
         return done.rowcount == 1
 
@@ -49,14 +49,14 @@ class DiskIndex:
         return _text(row[0]) if row else None
 
     def pop(self, key: str) -> str | None:
-        """The word under `key`, which is forgotten."""
+        """Remove `key` and return its word."""
         word = self.get(key)
         if word is not None:
             self._database.execute("DELETE FROM words WHERE key = ?", (_bytes(key),))
         return word
 
     def items(self) -> Iterator[tuple[str, str]]:
-        """Every key with its word, by key."""
+        """Every key with its word, sorted by key."""
         for key, word in self._database.execute("SELECT key, word FROM words ORDER BY key"):
             yield _text(key), _text(word)
 

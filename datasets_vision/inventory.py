@@ -1,4 +1,4 @@
-"""The sets below a folder, each read once: its format, its items, and what was set aside and why."""
+"""Read each data set below a folder once: its format, its items, and what was set aside and why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "bitext_csv": {"text": "{instruction}"},
-    "dicom_samples": {"image_class": "^(.*)$"},  # they have no labels: the file's name stands in for one
+    "dicom_samples": {"image_class": "^(.*)$"},  # no labels: the file name serves as the class
     "excavator_work_orders_csv": {"text": "{OriginalShorttext}"},
     "logs_faa_omin": {"text": "{narrative}"},
     "logs_maintnet": {"text": "{PROBLEM}"},
@@ -32,21 +32,21 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "repair_cost_rules": {"text": "{Car_Type} {Part} {Damage_Type} {Severity}"},
     "scitldr_jsonl": {"text": "{source}"},
 }
-"""By a set's name, what its files do not show by themselves: mostly which column is the text."""
+"""Source options by data set name that the files do not reveal: mostly which column is the text."""
 
 STATED = {"medquad_xml": 2137}
-"""By a set's name, its items where the manifest counts something else: here question/answer pairs, not documents."""
+"""Item counts by data set name, where the manifest counts something else (here documents, not questions)."""
 
 HEAD = """| set | format | items | stated | agrees | objects | set aside | reasons |
 | --- | --- | ---: | ---: | --- | ---: | ---: | --- |"""
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_REASONS = 1000  # distinct kinds of reasons that are counted apart
+_REASONS = 1000  # distinct kinds of reasons that are counted separately
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One set as its list names it: where it lies, and how many items it should have (None: not stated)."""
+    """One listed data set: its path, and how many items it should have (None if not stated)."""
 
     name: str
     path: Path
@@ -55,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A kind of reason (numbers left out), how often it came up, and the first time in full."""
+    """A kind of reason (numbers ignored): how often it occurred, and its first occurrence in full."""
 
     count: int
     place: str
@@ -64,7 +64,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What reading one set gave; `roles` counts items by the source's own word; `error` refused it as a whole."""
+    """The result of reading one set. `roles` counts items by role; `error` is set if the whole set is unusable."""
 
     entry: Entry
     format: str = ""
@@ -77,13 +77,13 @@ class Record:
 
     @property
     def agrees(self) -> bool:
-        """Every item that is stated was read, or set aside with its reason; with none stated, that it reads."""
+        """Whether every stated item was read or set aside; if none are stated, whether the set can be read."""
         if self.error or self.entry.stated is None:
             return not self.error
         return self.items <= self.entry.stated <= self.items + self.set_aside
 
     def row(self, reasons: int = 3) -> str:
-        """A line of the table whose head is HEAD, with the first so many kinds of reasons."""
+        """The set's row in the table under HEAD, with at most `reasons` kinds of reasons."""
         counted = [f"{reason.count} × {reason.text}" for reason in self.reasons[:reasons]]
         if len(self.reasons) > reasons:
             counted.append(f"{len(self.reasons) - reasons} more kinds")
@@ -98,9 +98,9 @@ class Record:
 
 
 def entries(root: Path) -> list[Entry]:
-    """The sets of manifest.json (a list of {path, items}), else every folder right below `root`.
+    """The sets in manifest.json (a list of {path, items}), else every folder directly below `root`.
 
-    Raises DataError where the list cannot be read or there is no set.
+    Raises DataError if the list cannot be read or there is no set.
     """
     listed = root / MANIFEST
     if listed.is_file():
@@ -109,19 +109,19 @@ def entries(root: Path) -> list[Entry]:
         raise DataError(root, "no such folder", "give the folder of the sets")
     found = [Entry(path.name, path) for path in sorted(root.iterdir()) if path.is_dir()]
     if not found:
-        raise DataError(root, "no folder below", "give the folder of the sets")
+        raise DataError(root, "contains no folders", "give the folder of the sets")
     return found
 
 
 def take(root: Path, options: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Record]:
-    """Every set of `root`, read in turn; `options` by the set's name are settings of a Source, over OPTIONS."""
+    """Read every set of `root` in turn. `options` are Source settings by set name, which override OPTIONS."""
     chosen = {**OPTIONS, **(options or {})}
     for entry in entries(root):
         yield record(entry, chosen.get(entry.path.name, {}))
 
 
 def record(entry: Entry, options: Mapping[str, Any]) -> Record:
-    """One set, read as a stream: nothing of it is held but counts and the first reasons."""
+    """Read one set as a stream; only counts and the first reasons are kept in memory."""
     name, items, objects, set_aside = "", 0, 0, 0
     roles: Counter[str] = Counter()
     reasons: dict[str, Reason] = {}
@@ -157,7 +157,7 @@ def _listed(path: Path) -> list[Entry]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(path, f"no JSON that can be read ({cause(error)})", "correct it") from error
+        raise DataError(path, f"not readable as JSON ({cause(error)})", "correct it") from error
     if not isinstance(content, list) or not content:
         raise DataError(path, "not a list of sets", "write [{path, items}, ...]")
     found = []

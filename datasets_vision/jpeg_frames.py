@@ -1,6 +1,6 @@
-"""JPEG frames of DICOM files that pydicom's own decoders leave out: 12 bits, lossless, JPEG-LS.
+"""Decode JPEG frames of DICOM files that pydicom's own decoders do not support: 12-bit, lossless, JPEG-LS.
 
-A decoder plugin as pydicom's guide asks for one: `is_available`, `DECODER_DEPENDENCIES`, a decoding function.
+This is a decoder plugin for pydicom: `is_available`, `DECODER_DEPENDENCIES` and a decoding function.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_WANTS = ("imagecodecs>=2026.3",)
+_REQUIRES = ("imagecodecs>=2026.3",)
 _JPEG = {"1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
 _JPEG_LS = {"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"}
 _START_OF_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xf7]..(.)(..)(..)", re.DOTALL)  # bits, height, width
 
-DECODER_DEPENDENCIES = dict.fromkeys(_JPEG | _JPEG_LS, _WANTS)
+DECODER_DEPENDENCIES = dict.fromkeys(_JPEG | _JPEG_LS, _REQUIRES)
 LABEL = "imagecodecs"
 
 
@@ -23,7 +23,7 @@ def is_available(uid: str) -> bool:
 
 
 def register() -> None:
-    """Let pydicom know of the plugin; a second call does nothing."""
+    """Register the plugin with pydicom; a second call does nothing."""
     from pydicom.pixels.decoders.base import get_decoder
 
     for syntax in DECODER_DEPENDENCIES:
@@ -33,13 +33,13 @@ def register() -> None:
 
 
 def decode_frame(source: bytes, runner: Any) -> bytes:
-    """The frame's samples, colour by pixel; raises ValueError where its size is not the data set's."""
+    """The frame's samples, colours interleaved; raises ValueError if its size differs from the data set's."""
     import imagecodecs
 
     found = _START_OF_FRAME.search(source)
     stated = found and (int.from_bytes(found[2]), int.from_bytes(found[3]))
     if stated != (runner.rows, runner.columns):
-        raise ValueError("the compressed frame has another size than the data set states")
+        raise ValueError("the size of the compressed frame differs from the data set's")
     if str(runner.transfer_syntax) in _JPEG_LS:
         frame = imagecodecs.jpegls_decode(source)
     elif runner.samples_per_pixel > 1:  # as stored: pydicom converts colours itself
@@ -53,7 +53,7 @@ def decode_frame(source: bytes, runner: Any) -> bytes:
 
 
 def _signed(frame: Any, runner: Any) -> Any:
-    """Samples of fewer bits than their container, their sign carried up."""
+    """Sign-extend samples that have fewer bits than their container."""
     spare = frame.dtype.itemsize * 8 - runner.bits_stored
     if runner.pixel_representation == 0 or spare <= 0:
         return frame

@@ -1,4 +1,4 @@
-"""Writing what takes a while: under another name, and under its own only when all of it is there."""
+"""Write files and folders atomically: under a temporary name that is replaced once they are complete."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _REMEDY = "give a place that can be written"
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """The name to write to, which becomes `path` at the end; after an error nothing is left, and `path` is as it was.
+    """A temporary path to write to, renamed to `path` at the end; after an error it is deleted and `path` is unchanged.
 
-    Folders above are made. Raises DataError where that cannot be, and where `path` is a folder or a device.
+    Missing parent folders are created. Raises DataError if that fails, or if `path` is a folder or a device.
     """
     part = path.with_name(f"{_name(path)}.part")
     with _as_data_error(path, part):
@@ -35,16 +35,16 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write in, which becomes `folder` at the end; after an error nothing is left.
+    """A temporary folder to write in, renamed to `folder` at the end; after an error it is deleted.
 
-    Raises DataError where `folder` has files, is a file, or cannot be made.
+    Raises DataError if `folder` has files, is a file, or cannot be created.
     """
     part = folder.with_name(f"{_name(folder)}.part")
     with _as_data_error(folder, part):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DataError(folder, "is not empty", "give a new folder, or remove it first")
         if part.exists():
-            raise DataError(part, "is left of a run that was cut off, or still goes on", "remove it")
+            raise DataError(part, "was left by an interrupted run, or belongs to one in progress", "remove it")
         part.mkdir(parents=True)
     try:
         with _as_data_error(folder, part):
@@ -62,7 +62,7 @@ def _name(path: Path) -> str:
 
 @contextmanager
 def _as_data_error(path: Path, part: Path) -> Iterator[None]:
-    """Turns what the system says about writing into a DataError; what it says about other files is left alone."""
+    """Turn system errors about the target into a DataError; errors about other files pass through."""
     try:
         yield
     except (OSError, ValueError) as error:

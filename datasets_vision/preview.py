@@ -1,4 +1,4 @@
-"""Contact sheets: examples as they are beside augmented draws of them, with their boxes and names."""
+"""Contact sheets: original examples beside augmented draws of them, with their boxes and names."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
     from PIL.ImageFont import FreeTypeFont
 
-MARGIN = 8  # pixels about and between the tiles
+MARGIN = 8  # pixels around and between the tiles
 LINE = 15  # pixels from one line of text to the next
 GROUND, INK, PALE = (250, 250, 250), (20, 20, 20), (120, 120, 120)
-PAIR = 2  # images of an example of which each draw shows all; of more, the last
+PAIR = 2  # a draw shows all images of an example up to this many, else the last one
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One example of a sheet: its images, RGB; its objects; and the lines that stand below it."""
+    """One example of a sheet: its images (RGB), its objects, and the lines of text below it."""
 
     images: tuple[PILImage, ...]
     objects: tuple[LabelledObject, ...] | None
@@ -32,7 +32,7 @@ class Shown:
 
 
 def contact_sheet(shown: Sequence[Shown], preset: str, draws: int = 3, seed: int = 0, tile: int = 240) -> PILImage:
-    """A row an example: its images as they are, then `draws` augmented draws of its last image, and a legend.
+    """A legend, then one row per example: its original images and `draws` augmented draws.
 
     Tiles are `tile` pixels on the longer side. The same arguments give the same sheet. Raises DataError for an
     unknown preset.
@@ -45,7 +45,7 @@ def contact_sheet(shown: Sequence[Shown], preset: str, draws: int = 3, seed: int
 
 
 def class_colours(shown: Sequence[Shown]) -> dict[str, str]:
-    """A colour for every name of an object, far apart on the wheel, the same for the same names."""
+    """A colour for every object name, spread over the colour wheel; the same names give the same colours."""
     names = sorted({obj.name for example in shown for obj in example.objects or ()})
     return {name: _colour(place / max(1, len(names)), place % 2) for place, name in enumerate(names)}
 
@@ -101,7 +101,7 @@ def _tiles(
 
 
 def _legend(shown: Sequence[Shown], colours: dict[str, str], title: str, width: int) -> PILImage:
-    """The title, and a swatch, a name and a count for every name, in as many lines as they need."""
+    """The title, then a swatch, name and count for every name, in as many lines as they need."""
     from PIL import Image, ImageDraw
 
     counts = Counter(obj.name for example in shown for obj in example.objects or ())
@@ -136,7 +136,7 @@ def _stacked(pictures: Sequence[PILImage], width: int) -> PILImage:
 
 
 def _fitting(text: str, width: int) -> str:
-    """As much of the line as is surely readable within the width."""
+    """As much of the line as safely fits the width."""
     most = max(8, (width - 2 * MARGIN) // 6)
     return text if len(text) <= most else text[: most - 3] + "..."
 

@@ -1,4 +1,4 @@
-"""Whether a set is made up: what learns from it says so."""
+"""Whether a data set is synthetic, so that models trained on it can say so."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from datasets_vision.example import SYNTHETIC_MARKER
 
 
 def is_synthetic(path: Path) -> bool:
-    """Whether a data set, or the set that a file or folder of it lies in, bears the generators' marker."""
+    """Whether `path`, or the folder that contains it, has the marker of the generators."""
     folder = path.resolve()
     return any((place / SYNTHETIC_MARKER).is_file() for place in (folder, folder.parent))

@@ -1,4 +1,4 @@
-"""A data set's files to examples in the recipe's words: `read(Source(path=...))`, or `stream` for a long one."""
+"""Read a data set into examples with the recipe's names: `read(Source(path=...))`, or `stream` for a large one."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from datasets_vision.walk import linked_folders, natural_key
 
 __all__ = ["Reading", "SetAside", "Source", "read", "stream"]
 
-_MANY_WORDS = 60  # more distinct words than that are free text, no list to choose from
-_LONG_WORD = 200  # characters; no name is longer
+_MANY_WORDS = 60  # more distinct words than this are free text, not a list of names to suggest
+_LONG_WORD = 200  # characters kept of a word; names are shorter
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a source gave, and what could not be used."""
+    """The examples of a source, and the items that were set aside."""
 
     examples: tuple[Example, ...]
     set_aside: tuple[SetAside, ...]
 
 
 def read(source: Source) -> Reading:
-    """Every usable example, with unique ids and a group each (its own id where the source gives none).
+    """Read every usable example. Ids are unique; the group defaults to the id where the source gives none.
 
-    What cannot be used is set aside with its reason. Raises DataError for a fault of the whole source:
-    no such path, an empty folder, an unknown format, or nothing usable in it.
+    Unusable items are set aside with the reason. Raises DataError if the whole source is unusable: the path does
+    not exist, the folder is empty, the format is unknown, or no item can be used.
     """
     examples: list[Example] = []
     set_aside: list[SetAside] = []
@@ -48,10 +48,10 @@ def read(source: Source) -> Reading:
 
 
 def stream(source: Source) -> Iterator[Example | SetAside]:
-    """What `read` gives, one item at a time, in constant memory; the last error comes after the last item.
+    """Yield the items of `read` one at a time, in constant memory.
 
-    With a `limit` the source is read twice: how far apart its examples stand depends on how many there are.
-    Cases of several photos are held in memory whole.
+    The error for a source without usable items is raised after the last item. With `limit`, the source is read
+    twice, because the spacing depends on the number of examples. With `case_by`, all examples are held in memory.
     """
     yield from _stream(source) if source.limit is None else _spaced(source, source.limit)
     yield from _readable(source, _links(source))
@@ -59,16 +59,16 @@ def stream(source: Source) -> Iterator[Example | SetAside]:
 
 def _spaced(source: Source, limit: int) -> Iterator[Example | SetAside]:
     count = sum(isinstance(item, Example) for item in _stream(source))
-    step = max(count, limit)  # as many places as that; those past `count` are never reached
+    step = max(count, limit)  # with fewer examples than `limit`, places past `count` are never reached
     places = (number * step // limit for number in range(limit))
-    place, wanted = 0, next(places)
+    place, chosen = 0, next(places)
     for item in _stream(source):
         if isinstance(item, SetAside):
             yield item
             continue
-        if place == wanted:
+        if place == chosen:
             yield item
-            wanted = next(places, -1)
+            chosen = next(places, -1)
         place += 1
 
 
@@ -79,7 +79,7 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
     with DiskIndex() as ids:
         for item in _readable(source, _items(source)):
             if isinstance(item, Example):
-                item = _in_our_words(source, item, unused)
+                item = _renamed_example(source, item, unused)
             if isinstance(item, Example) and not ids.add(item.id, item.source):
                 item = SetAside(item.source, f"id {item.id!r} is taken by {ids.get(item.id)}")
             if isinstance(item, Example):
@@ -98,7 +98,7 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
 
 
 def _readable(source: Source, items: Iterable[Example | SetAside]) -> Iterator[Example | SetAside]:
-    """A file or folder that the system refuses is a fault of the whole source, wherever a format meets it."""
+    """Turn an OSError from any format into a DataError for the whole source."""
     try:
         yield from items
     except OSError as error:
@@ -118,12 +118,12 @@ def _items(source: Source) -> Iterator[Example | SetAside]:
     for option in sorted(frozenset().union(*(form.options for form in FORMATS.values())) - FORMATS[name].options):
         if getattr(source, option) != Source.model_fields[option].default:
             known = ", ".join(sorted(other for other, form in FORMATS.items() if option in form.options))
-            raise DataError(path, f"the format {name} makes no use of {option}", f"leave it out (it is for {known})")
+            raise DataError(path, f"the format {name} does not use {option}", f"leave it out (it is for {known})")
     yield from FORMATS[name].read(source)
 
 
 def _links(source: Source) -> Iterator[SetAside]:
-    """Each link to a folder once, though the images' folder may lie below the source's path."""
+    """Set aside each link to a folder once, even if the image folder lies below the source's path."""
     folders = [folder for folder in (source.path, source.image_folder) if folder]
     links = {Path(os.path.realpath(link.parent), link.name): link for f in folders[::-1] for link in linked_folders(f)}
     for link in sorted(links.values(), key=natural_key):
@@ -147,7 +147,10 @@ def _nothing_usable(path: Path, set_aside: int, first: SetAside | None) -> DataE
 
 
 class _Unused:
-    """What a source renames, replaces or ranks that its items never say, and the first few words that they do say."""
+    """Finds names in `rename`, `worst_first`, `values` and `shorten` that no item of the source uses.
+
+    It also keeps the first distinct words of the items, to suggest the nearest one.
+    """
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -155,15 +158,15 @@ class _Unused:
         self._worst = set(source.worst_first)
         self._fields = {*source.values, *source.shorten} - set(source.columns)
         self._values = {(field, word) for field, words in source.values.items() for word in words}
-        self._said: set[str] = set()  # in the source's words, which `rename` is to have
-        self._ours: set[str] = set()  # in our words, which `worst_first` ranks
+        self._source_words: set[str] = set()  # as the source writes them; `rename` must match these
+        self._recipe_words: set[str] = set()  # after renaming; `worst_first` must match these
         self._columns: set[str] = set()
 
     def note(self, label: Label) -> None:
-        """What an item says in its own words."""
+        """Record an item's label as the source writes it."""
         for word in _words(label) if self._names else ():
-            _see(word, self._said)
-            self._names -= {word, *_beginnings(self._names, word)}
+            _remember(word, self._source_words)
+            self._names -= {word, *_matching_prefixes(self._names, word)}
         if self._fields:
             self._fields -= label.columns.keys()
             if len(self._columns) <= _MANY_WORDS:
@@ -172,30 +175,30 @@ class _Unused:
             cell = label.columns.get(self._source.columns.get(field, field))
             self._values.discard((field, "" if cell is None else plain(cell)))
 
-    def note_ours(self, label: Label) -> None:
-        """What the same item says in ours."""
+    def note_renamed(self, label: Label) -> None:
+        """Record the same item's label after renaming."""
         for word in _words(label) if self._worst else ():
-            _see(word, self._ours)
+            _remember(word, self._recipe_words)
             self._worst.discard(word)
 
     def reported(self) -> Iterator[SetAside]:
-        """What the recipe names and the items lack: reported, not refused, since a recipe may serve several subsets."""
+        """Set aside the names that no item uses; they are not errors, since a recipe may serve several subsets."""
         place = str(self._source.path)
-        looked_for = (("rename", self._names, self._said), ("worst_first", self._worst, self._ours))
-        for option, words, seen in looked_for:
+        ranked = ("worst_first", self._worst, self._recipe_words)
+        for option, words, seen in (("rename", self._names, self._source_words), ranked):
             for word in sorted(words):
                 remedy = nearest(word, seen) if 0 < len(seen) <= _MANY_WORDS else "check its spelling"
                 yield SetAside(place, f"{option}: nothing is named {word!r}", remedy)
         for field in sorted(self._fields):
             option = "values" if field in self._source.values else "shorten"
-            remedy = nearest(field, self._columns) if self._columns else "there are none; leave it out"
+            remedy = nearest(field, self._columns) if self._columns else "the items have no columns, leave it out"
             yield SetAside(place, f"{option}: no item has a column {field!r}", remedy)
         for field, word in sorted(self._values):
             if field not in self._fields:
                 yield SetAside(place, f"values: {field} is never {word!r}", "check its spelling, or leave it out")
 
 
-def _see(word: str, seen: set[str]) -> None:
+def _remember(word: str, seen: set[str]) -> None:
     if len(seen) <= _MANY_WORDS:
         seen.add(word[:_LONG_WORD])
 
@@ -208,29 +211,29 @@ def _words(label: Label) -> Iterator[str]:
     yield from (value for value in label.columns.values() if isinstance(value, str))
 
 
-def _in_our_words(source: Source, example: Example, unused: _Unused) -> Example | SetAside:
+def _renamed_example(source: Source, example: Example, unused: _Unused) -> Example | SetAside:
     try:
         example = replace(example, label=replace(example.label, image_class=_image_class(source, example)))
         unused.note(example.label)
-        kind = example.label.image_class
-        ours = None if kind is None else _renamed(source, kind)
-        label = Label(ours, _objects(source, example.label), _columns(source, example.label))
-        unused.note_ours(label)
+        written = example.label.image_class
+        image_class = None if written is None else _renamed(source, written)
+        label = Label(image_class, _objects(source, example.label), _columns(source, example.label))
+        unused.note_renamed(label)
         return replace(example, label=label, group=_group(source, example))
     except DataError as error:
         return SetAside.of(example.source, error)
 
 
 def _image_class(source: Source, example: Example) -> str | None:
-    """The class in the source's words."""
+    """The image class as the source writes it."""
     if source.image_class is None:
         return example.label.image_class
     if not example.images:
-        raise DataError(f"image_class {source.image_class!r}", "no image to find it in", "leave image_class out")
+        raise DataError(f"image_class {source.image_class!r}", "the example has no image", "leave image_class out")
     stem = path_of(example.images[0]).stem
     found = re.search(source.image_class, stem)
     if found is None or not found[1]:
-        raise DataError("", f"image_class {source.image_class!r} finds nothing in {stem!r}")
+        raise DataError("", f"image_class {source.image_class!r} matches nothing in {stem!r}")
     return str(found[1])
 
 
@@ -241,7 +244,7 @@ def _objects(source: Source, label: Label) -> tuple[LabelledObject, ...] | None:
 
 
 def _columns(source: Source, label: Label) -> dict[str, Any]:
-    """By answer field; a field whose cell is empty is left out: the source says nothing of it."""
+    """The values by answer field; a field with an empty cell is unlabelled and left out."""
     wanted = source.columns or {name: name for name in label.columns if name != FOLDER}
     cells = {field: label.columns.get(column) for field, column in wanted.items()}
     return {
@@ -265,14 +268,14 @@ def _value(source: Source, field: str, value: Any) -> Any:
 
 
 def _renamed(source: Source, word: str) -> str:
-    """By the whole word, else by the longest beginning that `rename` has."""
+    """Rename a word by its exact entry in `rename`, else by the longest matching prefix (`prefix*`)."""
     if word in source.rename:
         return source.rename[word]
-    beginnings = _beginnings(source.rename, word)
-    return source.rename[max(beginnings, key=len)] if beginnings else word
+    prefixes = _matching_prefixes(source.rename, word)
+    return source.rename[max(prefixes, key=len)] if prefixes else word
 
 
-def _beginnings(names: Iterable[str], word: str) -> list[str]:
+def _matching_prefixes(names: Iterable[str], word: str) -> list[str]:
     return [name for name in names if name.endswith("*") and word.startswith(name[:-1])]
 
 
@@ -286,7 +289,7 @@ def _group(source: Source, example: Example) -> str:
         return example.group or example.id
     found = re.search(source.group, example.id)
     if found is None:
-        raise DataError("", f"group {source.group!r} finds nothing in the id {example.id!r}")
+        raise DataError("", f"group {source.group!r} matches nothing in the id {example.id!r}")
     parts = [part or "" for part in found.groups()]
     if source.group_block is not None:
         if not parts[-1].isdecimal():

@@ -1,4 +1,4 @@
-"""Large photos as overlapping tiles: where they lie, and what a label says of each."""
+"""Cut large photos into overlapping tiles, with a label for each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VISIBLE = 0.5
 def grid(width: int, height: int, side: int, overlap: int) -> list[Crop]:
     """Tiles of `side` pixels that cover a photo, row by row; neighbours share at least `overlap` pixels.
 
-    The tiles are spread evenly, so that all are whole; a photo that is shorter than a tile is its own height.
+    The tiles are spread evenly, so that all are whole; where a photo is smaller than a tile, the tile is cut to it.
     """
     if not 0 <= overlap < side:
         raise DataError("tiling", f"an overlap of {overlap} pixels in tiles of {side}", "give less than the side")
@@ -34,7 +34,7 @@ def _starts(length: int, side: int, overlap: int) -> list[int]:
 
 
 def cut(picture: Picture, crop: Crop) -> View:
-    """The tile of a picture; a tile of a cut lies within that cut."""
+    """Crop a picture to a tile; if it is a crop already, the tile is relative to that."""
     view = picture if isinstance(picture, View) else View(picture)
     left, top = view.crop[:2] if view.crop else (0, 0)
     return replace(view, crop=(crop[0] + left, crop[1] + top, crop[2] + left, crop[3] + top))
@@ -43,18 +43,18 @@ def cut(picture: Picture, crop: Crop) -> View:
 def tile_examples(
     example: Example, size: tuple[int, int], side: int, overlap: int, visible: float = VISIBLE
 ) -> Iterator[Example]:
-    """One example a tile of an example's one photo of `size` (width, height) pixels, of the same group.
+    """One example per tile of an example with one photo of `size` (width, height) pixels, all in the same group.
 
-    The label keeps the objects that cover half of the tile or show `visible` of their box in it, cut off at its
-    edge. What the label says of the whole photo (its class, its columns) is not known of a tile and is left out.
-    Raises DataError for an example of several photos, or without a statement about objects.
+    The label keeps an object, clipped to the tile, if it covers half of the tile or `visible` of its box is inside.
+    The image class and columns describe the whole photo and are left out. Raises DataError for an example with
+    several photos or unlabelled objects.
     """
     if len(example.images) != 1:
-        raise DataError(example.source, f"tiling needs one photo an example, this one has {len(example.images)}")
+        raise DataError(example.source, f"tiling needs one photo per example, this one has {len(example.images)}")
     if example.label.objects is None:
-        raise DataError(example.source, "tiling needs boxes, and the label says nothing of objects", "leave it out")
+        raise DataError(example.source, "tiling needs boxes, but the label says nothing about objects", "leave it out")
     for number, crop in enumerate(grid(*size, side, overlap)):
-        objects = [_seen(obj, crop, size, visible) for obj in example.label.objects]
+        objects = [_clipped(obj, crop, size, visible) for obj in example.label.objects]
         yield replace(
             example,
             id=f"{example.id}#{number}",
@@ -65,8 +65,8 @@ def tile_examples(
         )
 
 
-def _seen(obj: LabelledObject, crop: Crop, size: tuple[int, int], visible: float) -> LabelledObject | None:
-    """The object as the tile shows it; one without a box could lie anywhere, so no tile shows it."""
+def _clipped(obj: LabelledObject, crop: Crop, size: tuple[int, int], visible: float) -> LabelledObject | None:
+    """The object clipped to the tile; None if the tile does not show it, or if it has no box and may be anywhere."""
     if obj.box is None:
         return None
     left, top, right, bottom = in_pixels(obj.box, size)
@@ -83,6 +83,6 @@ def _seen(obj: LabelledObject, crop: Crop, size: tuple[int, int], visible: float
 
 
 def in_pixels(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A box in 0..1000 as pixels of a photo of `size` (width, height)."""
+    """Scale a box from 0..1000 to the pixels of a photo of `size` (width, height)."""
     (width, height), (left, top, right, bottom) = size, box
     return left * width / BOX_SCALE, top * height / BOX_SCALE, right * width / BOX_SCALE, bottom * height / BOX_SCALE

@@ -1,4 +1,4 @@
-"""The files below a folder, one folder at a time: a set is never listed whole in memory."""
+"""Walk the files below a folder, one folder at a time; the full list is never held in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WORDS = re.compile("[0-9]+|[^0-9/]+|/")
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """What a walk of `path` gave, in a table `files` of suffix, folder and name, in the walk's order."""
+    """A stored walk of `path`: the table `files` has suffix, folder and name in the order of the walk."""
 
     path: Path
     database: Connection
@@ -33,13 +33,13 @@ _LISTING: ContextVar[_Listing | None] = ContextVar("_LISTING", default=None)
 
 
 def walk(path: Path, suffixes: Collection[str] = ()) -> Iterator[Path]:
-    """Every file below `path` (or `path` itself, if it is one), in natural order: 2 before 10.
+    """Every file below `path` (or `path` itself, if it is a file), in natural order: 2 before 10.
 
-    With `suffixes` (in lower case), those alone that end so in any case. The mark of a made set is not among them,
-    nor are pipes and devices. Links to files are followed, links to folders are not (`linked_folders` lists them); an
-    image's link that leads nowhere is given, for its format to set it aside. Only the names of one branch's folders
-    are held. Raises DataError for a folder that cannot be listed, and for any other link that leads nowhere: what it
-    stood for may be the labels.
+    `suffixes` (in lower case) selects files by suffix, in any case. The marker of synthetic sets, pipes and devices
+    are skipped. Links to files are followed, links to folders are not (`linked_folders` lists them). A broken link to
+    an image is included, so that the format can set it aside. Only the entries of one branch of folders are held in
+    memory. Raises DataError for a folder that cannot be listed, and for any other broken link, which may have pointed
+    to the labels.
     """
     listing = _LISTING.get()
     if listing is not None and listing.path == path:
@@ -49,7 +49,7 @@ def walk(path: Path, suffixes: Collection[str] = ()) -> Iterator[Path]:
 
 @contextmanager
 def walked_once(path: Path) -> Iterator[None]:
-    """Inside, every `walk` of `path` goes over one listing, which is made here and lies in a scratch file."""
+    """In this context, every `walk` of `path` reuses one listing, which is kept in a scratch file."""
     with closing(scratch()) as database:
         database.execute("CREATE TABLE files (suffix BLOB, folder BLOB, name BLOB)")
         rows = ((os.fsencode(suffix_of(name)), os.fsencode(folder), os.fsencode(name)) for folder, name in _walk(path))
@@ -63,7 +63,7 @@ def walked_once(path: Path) -> Iterator[None]:
 
 
 def linked_folders(path: Path) -> Iterator[Path]:
-    """The links to folders below `path`, into which no walk goes, in natural order."""
+    """The links to folders below `path`, which `walk` does not follow, in natural order."""
     if not path.is_dir():
         return
     with os.scandir(path) as entries:
@@ -76,12 +76,12 @@ def linked_folders(path: Path) -> Iterator[Path]:
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
-    """A sort key that orders numbers by value and words without case, folder by folder."""
+    """A sort key that orders numbers by value and ignores case, folder by folder."""
     return _key(path.as_posix())
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file's name as `Path.suffix` has it, in lower case."""
+    """The suffix of a file name, as in `Path.suffix` but in lower case."""
     dot = name.rfind(".")
     return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
@@ -92,7 +92,7 @@ def _key(text: str) -> list[tuple[int, int, str]]:
 
 
 def _walk(path: Path) -> Iterator[tuple[Path, str]]:
-    """Each file's folder and name."""
+    """The folder and name of each file."""
     if path.is_file():
         yield path.parent, path.name
         return
@@ -101,11 +101,11 @@ def _walk(path: Path) -> Iterator[tuple[Path, str]]:
             here = sorted(entries, key=lambda entry: _key(entry.name))
     except OSError as error:
         why = error.strerror or error
-        raise DataError(path, f"cannot be read ({why})", "give a file, or a folder that you may list") from error
+        raise DataError(path, f"cannot be read ({why})", "give a file, or a folder that can be listed") from error
     for entry in here:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(path / entry.name)
-        elif entry.name != SYNTHETIC_MARKER and _is_given(path, entry):
+        elif entry.name != SYNTHETIC_MARKER and _is_included(path, entry):
             yield path, entry.name
 
 
@@ -113,27 +113,27 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry))
 
 
-def _is_given(folder: Path, entry: os.DirEntry[str]) -> bool:
+def _is_included(folder: Path, entry: os.DirEntry[str]) -> bool:
     try:
         if entry.is_file():
             return True
         lost = entry.is_symlink() and not os.path.exists(entry)
-    except OSError:  # links in a circle
+    except OSError:  # a loop of links
         lost = True
     if not lost or entry.name[0] == ".":
         return False
     if suffix_of(entry.name) not in IMAGE_SUFFIXES:
-        raise DataError(folder / entry.name, "a link that leads nowhere", "remove it, or point it at its file")
+        raise DataError(folder / entry.name, "a broken link", "remove it, or point it at its file")
     return True
 
 
 def _listed(listing: _Listing, suffixes: Collection[str]) -> Iterator[Path]:
-    wanted = f"WHERE suffix IN ({', '.join('?' * len(suffixes))})" if suffixes else ""
+    condition = f"WHERE suffix IN ({', '.join('?' * len(suffixes))})" if suffixes else ""
     rows = listing.database.execute(
-        f"SELECT folder, name FROM files {wanted} ORDER BY rowid", [*map(os.fsencode, suffixes)]
+        f"SELECT folder, name FROM files {condition} ORDER BY rowid", [*map(os.fsencode, suffixes)]
     )
-    known, folder = b"", Path()
+    last, folder = b"", Path()
     for parent, name in rows:
-        if parent != known:
-            known, folder = parent, Path(os.fsdecode(parent))
+        if parent != last:
+            last, folder = parent, Path(os.fsdecode(parent))
         yield folder / os.fsdecode(name)

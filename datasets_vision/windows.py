@@ -27,16 +27,16 @@ PRESETS: dict[str, tuple[float, float]] = {
     "spine": (50, 250),
     "bone": (400, 1800),
 }
-"""(centre, width) in Hounsfield units, so for computed tomography alone."""
+"""(centre, width) in Hounsfield units, so only for computed tomography."""
 
 USUAL = "p1-p99"
-"""Where a file of more than eight bits states no window."""
+"""The window for a file of more than eight bits that states none."""
 
 _PERCENTILES = re.compile(r"p([0-9]+(?:\.[0-9]+)?)-p([0-9]+(?:\.[0-9]+)?)")
 
 
 def checked(window: Window) -> Window:
-    """The window, if it is one; raises DataError in one line, without a place, else."""
+    """Return the window if it is valid; otherwise raise DataError, without a place."""
     if not isinstance(window, str):
         if not window[1] > 0:
             raise DataError(f"window {tuple(window)}", "its width must be more than 0", "give (centre, width)")
@@ -44,7 +44,7 @@ def checked(window: Window) -> Window:
     if (found := _PERCENTILES.fullmatch(window)) is not None:
         low, high = float(found[1]), float(found[2])
         if not low < high <= 100:
-            raise DataError(f"window {window!r}", f"percentiles rise from 0 to 100, as in {USUAL}")
+            raise DataError(f"window {window!r}", f"percentiles must rise, from 0 to 100, as in {USUAL}")
     elif window not in PRESETS and window != TAG:
         raise DataError(f"window {window!r}", nearest(window, [*PRESETS, TAG, USUAL]))
     return window
@@ -59,7 +59,7 @@ def limits(window: Window, values: np.ndarray) -> tuple[float, float]:
         if known.size == 0:
             return 0.0, 0.0
         low, high = np.percentile(known, (float(found[1]), float(found[2])))
-        if low == high:  # nearly all of one value: a mask, a black frame with a mark
+        if low == high:  # nearly all pixels have one value: a mask, a black frame with a mark
             low, high = known.min(), known.max()
         return float(low), float(high)
     centre, width = PRESETS[window] if isinstance(window, str) else window
@@ -67,7 +67,7 @@ def limits(window: Window, values: np.ndarray) -> tuple[float, float]:
 
 
 def levels(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """`values` as uint8: `low` and below 0, `high` and above 255; NaN is 0."""
+    """Scale `values` to uint8: 0 at `low` and below, 255 at `high` and above; NaN becomes 0."""
     import numpy as np
 
     scale = 255 / (high - low) if high > low else 0.0

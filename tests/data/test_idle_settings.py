@@ -46,9 +46,9 @@ def test_a_fold_without_examples_is_refused(tmp_path: Path) -> None:
     [
         ("a.md", None, "", "is one of the manuals, and would be lost"),
         ("rows.jsonl", None, "some", "needs a server"),
-        ("rows.jsonl", "http://a b", "some", "no http:// or https:// address"),
-        ("rows.jsonl", "http://[::1", "some", "no http:// or https:// address"),
-        ("rows.jsonl", "http://x:99999/v1", "some", "no http:// or https:// address"),
+        ("rows.jsonl", "http://a b", "some", "not an HTTP or HTTPS address"),
+        ("rows.jsonl", "http://[::1", "some", "not an HTTP or HTTPS address"),
+        ("rows.jsonl", "http://x:99999/v1", "some", "not an HTTP or HTTPS address"),
     ],
 )
 def test_manuals_are_kept_and_servers_are_addresses(

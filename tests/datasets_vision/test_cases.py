@@ -72,7 +72,7 @@ def test_classes_agree_or_the_worst_counts(classes, order, merged):
 def test_classes_that_differ_without_an_order_set_the_case_aside(order):
     found = case(example("17/1", Label("minor")), example("17/2", Label("severe")), worst_first=order)
     assert isinstance(found, SetAside)
-    assert "case 'set/17' of 2 photos: image class: its photos say 'minor', 'severe'; give worst_first" in found.reason
+    assert "case 'set/17' of 2 photos: image class: its photos have 'minor', 'severe'; give worst_first" in found.reason
 
 
 def test_columns_are_merged_as_classes_are():

@@ -121,7 +121,7 @@ def test_the_template_frames_the_last_turn(tmp_path):
         ({"messages": ["hi", GOOD]}, "a message is not an object"),
         ({"messages": [{**USER, "content": [{"type": "audio"}]}, GOOD]}, "a part of type 'audio'"),
         ({"image": "none.png", "messages": [USER, GOOD]}, "image 'none.png' is missing"),
-        ({"image": "empty.png", "messages": [USER, GOOD]}, "0 bytes, no image"),
+        ({"image": "empty.png", "messages": [USER, GOOD]}, "0 bytes, not an image"),
         ({"image": "a.png", "messages": [{**USER, "content": "<image><image>"}, GOOD]}, "2 places for images"),
         (
             {"messages": [{**USER, "content": "<image> What?"}, GOOD]},

@@ -259,7 +259,7 @@ def test_a_file_that_is_not_ours_is_left_alone(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.dcm").write_text("mine")
     outcome = deidentify(tmp_path / "in", tmp_path / "out")
-    assert "is there already" in outcome.failed[0]
+    assert "already exists" in outcome.failed[0]
     assert outcome.exit_code == 1
     assert (tmp_path / "out" / "a.dcm").read_text() == "mine"
 
@@ -288,7 +288,7 @@ def test_what_has_no_copy_is_told_and_the_exit_code_tells(tmp_path):
 @pytest.mark.parametrize("name", ["in", "in/deeper", "."])
 def test_copies_lie_apart(tmp_path, name):
     write_dicom(tmp_path / "in" / "a.dcm", ramp())
-    with pytest.raises(DataError, match="give a folder apart"):
+    with pytest.raises(DataError, match="give a separate folder"):
         deidentify(tmp_path / "in", tmp_path / name)
 
 
@@ -296,7 +296,7 @@ def test_a_log_or_key_that_is_none_is_told(tmp_path):
     write_dicom(tmp_path / "in" / "a.dcm", ramp())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / LOG).write_text('{"notice": ""}\n[1]\n')
-    with pytest.raises(DataError, match=f"{LOG}:2: no line of this log"):
+    with pytest.raises(DataError, match=f"{LOG}:2: not a line of this log"):
         deidentify(tmp_path / "in", tmp_path / "out")
     (tmp_path / "short.key").write_bytes(b"abc")
     with pytest.raises(DataError, match="too few for a key"):

@@ -311,7 +311,7 @@ def test_a_deflated_bomb_is_refused(tmp_path, monkeypatch):
         ("lungs", "CT", "did you mean 'lung'"),
         ("lung", "MR", "is for CT"),
         ("tag", "CT", "states no window of its own"),
-        ("p99-p1", "CT", "percentiles rise"),
+        ("p99-p1", "CT", "percentiles must rise"),
         ((40, 0), "CT", "width must be more than 0"),
     ],
 )

@@ -40,7 +40,7 @@ def test_the_class_can_stand_in_the_files_name(tmp_path):
     write(tmp_path, "train/rolled-in_scale_12.jpg", "odd.jpg")
     found = read(Source(path=tmp_path, image_class=r"^(.*)_\d+$", rename={"rolled-in_scale": "scale"}))
     assert [(example.label.image_class, example.role) for example in found.examples] == [("scale", "train")]
-    assert "finds nothing in 'odd'" in found.set_aside[0].reason
+    assert "matches nothing in 'odd'" in found.set_aside[0].reason
 
 
 @pytest.mark.parametrize(

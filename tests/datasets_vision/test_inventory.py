@@ -87,7 +87,7 @@ def test_a_bad_manifest_is_one_line(tmp_path, content, says):
 
 
 def test_no_folder_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="no folder below"):
+    with pytest.raises(DataError, match="contains no folders"):
         entries(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         entries(tmp_path / "absent")

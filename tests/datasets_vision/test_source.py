@@ -172,7 +172,7 @@ def test_an_id_without_its_group_is_set_aside(written):
     _, path = written
     found = read(Source(path=path, group=r"(?:part|:)(\d)$"))
     assert len(found.examples) + len(found.set_aside) == 12
-    assert all("finds nothing in the id" in item.reason for item in found.set_aside)
+    assert all("matches nothing in the id" in item.reason for item in found.set_aside)
     assert found.set_aside
 
 

@@ -28,7 +28,7 @@ def rows(tmp_path: Path) -> Path:
     ids=lambda option: next(iter(option)),
 )
 def test_an_option_that_the_format_ignores_is_refused(rows: Path, option: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=f"the format tables makes no use of {next(iter(option))}; leave it out"):
+    with pytest.raises(DataError, match=f"the format tables does not use {next(iter(option))}; leave it out"):
         read(Source(path=rows, **option))
 
 
@@ -36,7 +36,7 @@ def test_an_option_that_the_format_ignores_is_refused(rows: Path, option: dict[s
 def test_photos_take_no_text_and_no_window(tmp_path: Path, option: dict[str, Any]) -> None:
     for name in ("a/1.png", "b/2.png"):
         write_image(tmp_path / name)
-    with pytest.raises(DataError, match="the format folders makes no use of"):
+    with pytest.raises(DataError, match="the format folders does not use"):
         read(Source(path=tmp_path, **option))
 
 
@@ -83,7 +83,7 @@ def test_words_are_ranked_as_the_recipe_says_them(rows: Path) -> None:
 
 
 def test_a_class_from_a_photo_s_name_needs_a_photo(rows: Path) -> None:
-    with pytest.raises(DataError, match="no image to find it in; leave image_class out"):
+    with pytest.raises(DataError, match="the example has no image; leave image_class out"):
         read(Source(path=rows, image_class="(a)"))
 
 
