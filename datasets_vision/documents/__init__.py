@@ -1,4 +1,4 @@
-"""Manuals (PDF, Markdown, HTML) to passages, and passages to questions with answers in the manual's own words."""
+"""Cut manuals (PDF, Markdown, HTML) into passages, and ask questions with answers in the manual's own words."""
 
 from __future__ import annotations
 

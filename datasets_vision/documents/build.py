@@ -1,4 +1,4 @@
-"""A folder of manuals to a chatbot's training set: OpenAI `messages`, each row with the passage it comes from."""
+"""Turn a folder of manuals into a chatbot's training set: OpenAI `messages`, each row with its source passage."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from datasets_vision.placing import whole_file
 MAX_BYTES = 200_000_000
 
 Told = Callable[[Document, int], None]
-"""Called with each document when it is done, and how many questions it gave."""
+"""Called with each finished document and the number of its questions."""
 
 
 @dataclass
 class Built:
-    """What came of a folder: documents, passages and rows counted, and all that was set aside."""
+    """The result for a folder: the numbers of documents, passages and rows, and what was set aside."""
 
     documents: int = 0
     passages: int = 0
@@ -59,14 +59,15 @@ def write_messages(
     longest_answer: int = MAX_ANSWER,
     told: Told | None = None,
 ) -> Built:
-    """Write a JSONL row a question: `messages`, and `source`, `passage`, `group` (the document), `kind`.
+    """Write one JSONL row per question: `messages`, and `source`, `passage`, `group` (the document), `kind`.
 
-    With a server, it is asked instead of the templates. A question that a document answers twice in different
-    words is asked with its section's name, then set aside. Raises DataError where no manual gives a row.
+    A server, if given, writes the questions instead of the templates. If a document gives one question a second,
+    different answer, the section's name is added to the question; if that is taken too, it is set aside. Raises
+    DataError if no manual gives a row.
     """
-    built, files = Built(), _files(manuals)  # listed first: the rows may be written among them
+    built, files = Built(), _files(manuals)  # listed first, since `out` may lie among them
     if any(path.suffix.lower() in READERS and out.exists() and path.samefile(out) for path in files):
-        raise DataError(out, "is one of the manuals, and would be lost", "give another file")
+        raise DataError(out, "is one of the manuals and would be overwritten", "give another file")
     root = manuals if manuals.is_dir() else manuals.parent
     with whole_file(out) as part:
         with part.open("w", encoding="utf-8", newline="\n") as file:
@@ -114,7 +115,7 @@ _SILENT = "no heading, steps, definitions or table to ask about; a --server can 
 
 
 def _distinct(item: Question, passage: Passage, answers: dict[str, str]) -> Question | SetAside | None:
-    """The question as it may be asked once in this document; None where the same pair stands there already."""
+    """The question, made unique in its document; None if the document already has the same pair."""
     known = answers.get(item.question.lower())
     if known is None:
         return item
@@ -180,4 +181,4 @@ READERS: dict[str, Callable[[bytes], Read]] = {
     ".htm": _of_html,
     ".xhtml": _of_html,
 }
-"""By suffix: bytes to title, blocks, and pages that hold nothing."""
+"""By suffix: a reader from bytes to the title, the blocks, and (page, reason) of pages without text."""

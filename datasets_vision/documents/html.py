@@ -1,4 +1,4 @@
-"""HTML manuals to blocks, by the standard library's tolerant parser; Markdown comes through here too."""
+"""Parse HTML manuals into blocks with the standard library's tolerant parser; Markdown passes through here too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TERM_WORDS = 6
 
 
 def decoded(data: bytes) -> str:
-    """A page's text by its byte order mark, its declared charset, or UTF-8; raises DataError where that fails."""
+    """Decode a page by its byte order mark, its declared charset, or UTF-8; raises DataError if that fails."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         name = "utf-16"
     else:
@@ -40,11 +40,11 @@ def read_html(text: str) -> tuple[str, list[Block]]:
     reader.feed(text)
     reader.close()
     reader.finish()
-    return reader.title, list(_defined(reader.blocks))
+    return reader.title, list(_with_definitions(reader.blocks))
 
 
 class _Reader(HTMLParser):
-    """Collects text until a tag says what it was. Tags that are never closed close with what holds them."""
+    """Collects text until a tag says what it was. Tags that are never closed are closed with their parent."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -87,7 +87,7 @@ class _Reader(HTMLParser):
                 del self._hidden[self._hidden.index(tag) :]
             return
         if tag == "title":
-            self.title = self.title or self._taken()
+            self.title = self.title or self._take_text()
         elif tag == "table" and self._rows is not None:
             self._end_table()
         elif self._rows is not None:
@@ -97,7 +97,7 @@ class _Reader(HTMLParser):
         elif tag in ("ul", "ol", "dl") and self._lists:
             self._end_list()
         elif tag == "dt":
-            self._term = self._taken()
+            self._term = self._take_text()
         elif tag in ("li", "dd"):
             self._end_item()
         elif tag == "pre":
@@ -118,16 +118,16 @@ class _Reader(HTMLParser):
             self._end_list()
         self._flush()
 
-    def _taken(self) -> str:
+    def _take_text(self) -> str:
         text, self._text = "".join(self._text), []
         return text.strip("\n") if self._verbatim else " ".join(text.split()).rstrip(" ¶")
 
     def _flush(self, kind: str = "paragraph") -> None:
-        if text := self._taken():
+        if text := self._take_text():
             self.blocks.append(Block("code" if kind == "code" else "paragraph", text))
 
     def _end_heading(self, level: int) -> None:
-        if text := self._taken():
+        if text := self._take_text():
             self.blocks.append(Block("heading", text.rstrip(" #"), level=level))
 
     def _end_item(self) -> None:
@@ -135,7 +135,7 @@ class _Reader(HTMLParser):
             self._flush()
             return
         tag, entries = self._lists[-1]
-        text = self._taken()
+        text = self._take_text()
         if tag == "dl" and text and self._term:
             entries.append((self._term, text))
             self._term = ""
@@ -175,7 +175,7 @@ class _Reader(HTMLParser):
             rows[-1].append("")
 
     def _end_cell(self) -> None:
-        text = self._taken()
+        text = self._take_text()
         if self._rows and self._rows[-1]:
             self._rows[-1][-1] = (self._rows[-1][-1] + " " + text).strip()
 
@@ -187,8 +187,8 @@ class _Reader(HTMLParser):
             self.blocks.append(Block("table", items=rows, header=self._header and len(rows) > 1))
 
 
-def _defined(blocks: list[Block]) -> Iterator[Block]:
-    """A list whose every entry reads "term: meaning" is a list of definitions."""
+def _with_definitions(blocks: list[Block]) -> Iterator[Block]:
+    """The blocks, with lists whose every entry reads "term: meaning" as definitions."""
     for block in blocks:
         found = [_TERM.fullmatch(item[0]) for item in block.items] if block.kind == "bullets" else []
         terms = [match for match in found if match is not None and len(match["term"].split()) <= _TERM_WORDS]

@@ -1,4 +1,4 @@
-"""Blocks of a document to passages: cut at headings, bounded in length, with section and page kept."""
+"""Cut a document's blocks into passages: at headings, bounded in length, with section and page kept."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One manual: its path below the folder that was read, its title, its blocks in reading order."""
+    """One manual: its path below the folder that was read, its title, and its blocks in reading order."""
 
     name: str
     title: str
@@ -71,12 +71,12 @@ class Passage:
 
     @property
     def heading(self) -> str:
-        """The heading just above, "" where there is none."""
+        """The heading just above the passage, "" if there is none."""
         return self.section[-1] if self.section else ""
 
     @property
     def text(self) -> str:
-        """The passage as it is read, without its heading."""
+        """The text of the passage, without its heading."""
         return "\n\n".join(block.plain for block in self.blocks)
 
     @property
@@ -92,7 +92,7 @@ class Passage:
 
 
 def passages(document: Document, longest: int = MAX_PASSAGE) -> Iterator[Passage]:
-    """The passages of a document in order; every block but the headings stands in exactly one of them."""
+    """The passages of a document in order; together they hold every block except the headings once."""
     section: list[tuple[int, str]] = []
     held: list[Block] = []
     number = 0
@@ -116,7 +116,7 @@ def passages(document: Document, longest: int = MAX_PASSAGE) -> Iterator[Passage
 
 
 def sentences(text: str) -> list[str]:
-    """Cut after a full stop, exclamation or question mark that a capital or a digit follows."""
+    """Split after a full stop, exclamation or question mark that is followed by a capital or a digit."""
     return [sentence for sentence in _SENTENCE_END.split(text) if sentence]
 
 
@@ -135,7 +135,7 @@ def _bounded(blocks: Iterable[Block], longest: int) -> Iterator[tuple[Block, ...
 
 
 def _pieces(blocks: Iterable[Block], longest: int) -> Iterator[Block]:
-    """Blocks, those that alone are too long cut up."""
+    """The blocks; those that are too long on their own are cut up."""
     for block in blocks:
         if len(block.plain) <= longest:
             yield block
@@ -147,7 +147,7 @@ def _pieces(blocks: Iterable[Block], longest: int) -> Iterator[Block]:
 
 
 def _cut_items(block: Block, longest: int) -> Iterator[Block]:
-    """A long list or table in several, each table with its header; steps go on as text, with their numbers."""
+    """Cut a long list or table into several; tables repeat their header, steps become text with their numbers."""
     if block.kind == "steps":
         for text in packed(_words(block.plain.split("\n"), longest), longest, "\n"):
             yield Block("paragraph", text, page=block.page)
@@ -174,7 +174,7 @@ def packed(parts: Sequence[str], longest: int, joint: str = " ") -> list[str]:
 
 
 def _words(parts: Iterable[str], longest: int) -> list[str]:
-    """Parts, a part that is too long cut between words; one overlong word is cut anywhere."""
+    """The parts; one that is too long is cut between words, an overlong word anywhere."""
     short: list[str] = []
     for part in parts:
         if len(part) <= longest:

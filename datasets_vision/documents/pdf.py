@@ -1,4 +1,4 @@
-"""PDF manuals to blocks: headings by bookmark, type size or number; running heads and feet left out."""
+"""Parse PDF manuals into blocks: headings by bookmark, type size or number; running heads and feet are left out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_HEADING = 90
 
 _LARGER = 1.15  # times the body's type size
 _LEAST_TEXT = 20  # characters on a page; less is a picture with a page number
-_RUNNING = 0.5  # share of the pages on which a line must stand to be a running head or foot
+_RUNNING = 0.5  # share of the pages on which a line must recur to be a running head or foot
 _NUMBERED = re.compile(r"(?P<number>\d{1,2}(?:\.\d{1,2}){0,4})\.?\s+(?P<title>[A-ZÀ-Þ][^.!?;]*)")
 _STEP = re.compile(r"(?:step\s+)?(?P<number>\d{1,2})\s*[.):]\s+(?P<text>\S.*)", re.I)
 _BULLET = re.compile(r"[•▪●◦‣∙·*–-]\s+(?P<text>\S.*)")
@@ -30,13 +30,13 @@ class _Line:
     text: str
     size: float  # points
     page: int
-    gap: bool  # a blank line stands before it
+    gap: bool  # whether a blank line precedes it
 
 
 def read_pdf(data: bytes) -> tuple[str, list[Block], list[tuple[int, str]]]:
     """The title, the blocks, and (page, reason) of pages without text.
 
-    Raises DataError where nothing can be read: no PDF, damaged, locked by a password, or scanned throughout.
+    Raises DataError for a file that is not a PDF, is damaged, is locked by a password or is scanned throughout.
     """
     from pypdf.errors import PyPdfError
 
@@ -69,7 +69,7 @@ def _opened(data: bytes) -> Any:
     from pypdf.errors import DependencyError
 
     if b"%PDF-" not in data[:1024]:
-        raise DataError("", "no PDF by its first bytes", "give a .pdf file that a viewer opens")
+        raise DataError("", "not a PDF, by its first bytes", "give a .pdf file that a viewer opens")
     reader = PdfReader(BytesIO(data))
     if reader.is_encrypted:
         try:
@@ -84,11 +84,11 @@ def _opened(data: bytes) -> Any:
 
 
 def _lines(page: Any, number: int) -> list[_Line]:
-    """The page's lines with the type size that most of their letters have."""
+    """The page's lines with the type size of most of their letters."""
     sizes: Counter[tuple[str, float]] = Counter()
 
     def note(text: str, cm: Any, tm: Any, font: Any, size: float) -> None:
-        scale = abs(tm[3] * cm[3]) or abs(tm[1] * cm[1]) or 1.0  # a page on its side has its scale off the diagonal
+        scale = abs(tm[3] * cm[3]) or abs(tm[1] * cm[1]) or 1.0  # a rotated page has its scale off the diagonal
         for piece in text.split("\n"):
             if key := _key(piece):
                 sizes[key, round(float(size) * scale, 1)] += len(key)
@@ -118,7 +118,7 @@ def _size(text: str, sizes: Counter[tuple[str, float]]) -> float:
 
 
 def _bookmarks(reader: Any) -> dict[str, int]:
-    """The outline's titles, without blanks and in lower case, and how deep each stands (1 is the top)."""
+    """The outline's titles, without blanks and in lower case -> their level (1 is the top)."""
     found: dict[str, int] = {}
 
     def walk(entries: Any, level: int) -> None:
@@ -133,7 +133,7 @@ def _bookmarks(reader: Any) -> dict[str, int]:
 
 
 def _without_running(pages: Sequence[list[_Line]]) -> list[_Line]:
-    """All lines but those that stand, numbers aside, at the top or foot of most pages."""
+    """All lines except those that, apart from numbers, recur at the top or foot of most pages."""
     seen: Counter[str] = Counter()
     for lines in pages:
         seen.update({_numberless(line.text) for line in (*lines[:2], *lines[-2:])})
@@ -176,7 +176,7 @@ def _is_large(line: _Line, body: float) -> bool:
 
 
 def _level(line: _Line, body: float, larger: Sequence[float], bookmarks: dict[str, int]) -> int | None:
-    """A heading's level, by what is surest: its bookmark, its number's depth, the rank of its type size."""
+    """A heading's level by its bookmark, its number's depth, or the rank of its type size; None for body text."""
     text = line.text
     if len(text) > MAX_HEADING:
         return None
@@ -199,9 +199,9 @@ def _body(lines: Sequence[_Line]) -> Iterator[Block]:
     """Lines between two headings: paragraphs, numbered steps, bullets."""
     kind, entries, page = "", list[str](), 0
     for line in lines:
-        found, text = _sort(line.text, kind, len(entries))
+        found, text = _classified(line.text, kind, len(entries))
         if found == "" and kind != "" and not line.gap:
-            entries[-1] = _joined(entries[-1], text)  # a line goes on with what stands above it
+            entries[-1] = _joined(entries[-1], text)  # the line continues the entry above it
             continue
         if entries and found != kind:
             yield _block(kind, entries, page)
@@ -219,8 +219,8 @@ def _body(lines: Sequence[_Line]) -> Iterator[Block]:
         yield _block(kind, entries, page)
 
 
-def _sort(text: str, kind: str, entries: int) -> tuple[str, str]:
-    """What a line begins ("steps", "bullets", "" for running text), and its text without the mark."""
+def _classified(text: str, kind: str, entries: int) -> tuple[str, str]:
+    """What a line starts ("steps", "bullets", "" for running text), and its text without the marker."""
     step = _STEP.fullmatch(text)
     if step and int(step["number"]) == (entries + 1 if kind == "steps" else 1):
         return "steps", step["text"]
@@ -229,7 +229,7 @@ def _sort(text: str, kind: str, entries: int) -> tuple[str, str]:
 
 
 def _joined(above: str, below: str) -> str:
-    """Two lines in one; a word that was parted at the line's end is whole again."""
+    """Join two lines; a word that was hyphenated at the line's end is made whole."""
     if re.search(r"[a-zà-ÿ]-$", above) and below[:1].islower():
         return above[:-1] + below
     return f"{above} {below}"

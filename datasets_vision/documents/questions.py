@@ -1,6 +1,6 @@
 """Questions that a passage answers in its own words: by template, from headings, steps, definitions and tables.
 
-Every answer is text of the passage, word for word; nothing is inferred. A question names what the manual names.
+Every answer is text of the passage, word for word; nothing is inferred. Questions use the manual's own terms.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LABEL = re.compile(r"(?:(?:chapter|section|appendix|part)\s+)?[\dA-Z]{1,3}(?:\.
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, its answer, and what the two were made from: `kind` names the template, or "server"."""
+    """A question and its answer; `kind` names the template that made them, or "server"."""
 
     question: str
     answer: str
@@ -31,7 +31,7 @@ class Question:
 
 
 def questions(passage: Passage, longest: int = MAX_ANSWER) -> Iterator[Question]:
-    """The questions that the passage's structure gives; none where it has neither heading nor structure."""
+    """The questions that follow from the passage's structure; none if it has neither a heading nor structure."""
     topic = _topic(passage)
     if topic:
         yield from _of_section(passage, topic, longest)
@@ -46,7 +46,7 @@ def questions(passage: Passage, longest: int = MAX_ANSWER) -> Iterator[Question]
 
 
 def _topic(passage: Passage) -> str:
-    """What the passage is about: its heading without its number, and what stands above a heading of one word."""
+    """The topic of the passage: its heading without the number; a heading of one word gets the heading above it."""
     heading = _bare(passage.heading)
     if not any(char.isalpha() for char in heading):
         return ""
@@ -56,7 +56,7 @@ def _topic(passage: Passage) -> str:
 
 
 def _bare(heading: str) -> str:
-    """A heading without its number: "3.2 Filters" is "Filters"; a word such as "A" before text stays."""
+    """A heading without its number: "3.2 Filters" becomes "Filters"; a word such as "A" before text stays."""
     found = _LABEL.match(heading)
     return heading[found.end() :] if found and any(char.isdigit() for char in found[0]) else heading
 
@@ -78,7 +78,7 @@ def _of_section(passage: Passage, topic: str, longest: int) -> Iterator[Question
 
 
 def _how(topic: str) -> str:
-    """The question for steps; the heading stays as it is written, whatever its grammar."""
+    """The question for steps; the heading is used as written, whatever its grammar."""
     words = topic.split()
     if len(words) > 2 and [word.lower() for word in words[:2]] == ["how", "to"]:
         return f"How do I {' '.join(words[2:])}?"
@@ -94,7 +94,7 @@ def _of_definitions(block: Block, longest: int) -> Iterator[Question]:
 
 
 def _of_table(block: Block, topic: str, longest: int) -> Iterator[Question]:
-    """A question a cell: the first column names the row, the header names the cell."""
+    """One question per cell: the first column names the row, the header names the cell."""
     if not block.header:
         return
     header, *rows = block.items
@@ -127,7 +127,7 @@ def _lowered(name: str) -> str:
 
 
 def _cut(text: str, longest: int, joint: str = "") -> str:
-    """The text, or as many whole sentences (lines, where `joint` is a line break) as fit."""
+    """The text, or as many whole sentences (lines, if `joint` is a line break) as fit."""
     if len(text) <= longest:
         return text
     parts = text.split("\n") if joint else sentences(text)

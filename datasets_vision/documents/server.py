@@ -1,4 +1,4 @@
-"""Questions asked of any OpenAI-compatible server; what comes back is checked against the passage."""
+"""Questions written by any OpenAI-compatible server, and checked against the passage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from datasets_vision.endpoint import Endpoint, shown
 from datasets_vision.formats.contract import SetAside
 
 SUPPORTED = 0.6
-"""Share of an answer's words (of four letters or more) that must stand in the passage."""
+"""Share of an answer's words (of four letters or more) that must occur in the passage."""
 
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)```", re.S)
 _THOUGHT = re.compile(r"<think>.*?</think>", re.S)
@@ -37,9 +37,9 @@ Section: {section}
 
 @dataclass(frozen=True, slots=True)
 class Server(Endpoint):
-    """A server that is asked for questions.
+    """A server that writes questions.
 
-    `kept`: a file in which replies are kept by request, so that a stopped run asks no passage twice.
+    `kept`: a file that stores replies by request, so that an interrupted run does not repeat requests.
     """
 
     questions: int = 4
@@ -48,7 +48,7 @@ class Server(Endpoint):
     def ask(self, passage: Passage, longest: int = MAX_ANSWER) -> Iterator[Question | SetAside]:
         """The server's questions about one passage; a reply or pair that cannot be used is set aside.
 
-        Raises DataError where the server can't be reached, or refuses the key, the model or the address.
+        Raises DataError if the server cannot be reached, or rejects the key, the model or the address.
         """
         prompt = PROMPT.format(
             count=self.questions,
@@ -66,11 +66,11 @@ class Server(Endpoint):
             yield _checked(pair, passage, longest)
 
     def _reply(self, prompt: str) -> str:
-        """The reply's text. Raises ValueError where this one request fails for good."""
+        """The text of the reply, stored or new. Raises ValueError if this one request fails for good."""
         body = {"messages": [{"role": "user", "content": prompt}], "temperature": 0.3}
         request = json.dumps({"model": self.model, **body}, ensure_ascii=False)
         name = hashlib.sha256(f"{self.url}\n{request}".encode()).hexdigest()
-        known = _known(self.kept).get(name) if self.kept is not None else None
+        known = _stored_replies(self.kept).get(name) if self.kept is not None else None
         if known is not None:
             return known
         text = self.complete(body)
@@ -80,7 +80,7 @@ class Server(Endpoint):
         return text
 
 
-def _known(file: Path) -> dict[str, str]:
+def _stored_replies(file: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
     found = {}
@@ -94,7 +94,7 @@ def _known(file: Path) -> dict[str, str]:
 
 
 def _pairs(text: str) -> list[Any]:
-    """The pairs of a reply, which may stand in a code fence or among other words."""
+    """The pairs in a reply, which may be in a code fence or surrounded by other text."""
     text = _THOUGHT.sub("", text)
     fenced = _FENCED.search(text)
     inner = fenced[1] if fenced else text

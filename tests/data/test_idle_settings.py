@@ -44,7 +44,7 @@ def test_a_fold_without_examples_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("out", "server", "model", "problem"),
     [
-        ("a.md", None, "", "is one of the manuals, and would be lost"),
+        ("a.md", None, "", "is one of the manuals and would be overwritten"),
         ("rows.jsonl", None, "some", "needs a server"),
         ("rows.jsonl", "http://a b", "some", "not an HTTP or HTTPS address"),
         ("rows.jsonl", "http://[::1", "some", "not an HTTP or HTTPS address"),
