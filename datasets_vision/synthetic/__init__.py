@@ -1,4 +1,4 @@
-"""Procedural pictures with exact masks, boxes and labels, and texts from templates: one generator a task."""
+"""Procedural pictures with exact masks, boxes and labels, and texts from templates: one generator per task."""
 
 from datasets_vision.synthetic.domains import DOMAINS, Pictures, Texts
 from datasets_vision.synthetic.scene import GOOD, Scene, SceneObject

@@ -1,4 +1,4 @@
-"""Pictures of riveted aircraft skin, sound and defective: the domain of aviation maintenance."""
+"""Pictures of riveted aircraft skin, intact and defective: the domain of aviation maintenance."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ MEASURES = {
     "paint_loss": Measure("area", 0.02, 0.07),
 }
 AVIATION_DEFECTS = tuple(MEASURES)
-MORE_SHARE = 0.3  # of defective pictures with a defect of another kind beside the first
+MORE_SHARE = 0.3  # of defective pictures that get a second defect
 COVERED = 0.35  # alpha above which a pixel belongs to a defect
-LEAST_HOLE = 2.4  # pixels of radius of a fastener's hole, so that it can be seen
+LEAST_HOLE = 2.4  # pixels: the smallest radius of a fastener's hole, so that it is visible
 
 Points = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -63,10 +63,10 @@ Defect = Callable[[Generator, Picture, Skin, Spot], Field]
 
 
 def skin_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
-    """A stretch of riveted skin with defects of the kind asked for ("none": sound), and at times of another.
+    """A piece of riveted skin with defects of the requested kind ("none": intact), and sometimes of another.
 
-    Each missing fastener is a finding of its own; a finding that crosses a seam lies on the `seam`, else on the
-    `panel`. The surface is the finish. Column: `severity`, the greatest by MEASURES.
+    Each missing fastener is a separate finding. A finding that crosses a seam is on the `seam`, others on the
+    `panel`. The surface is the finish. Column: `severity`, the worst by MEASURES.
     """
     if kind is None:
         kind = str(rng.choice([GOOD, *AVIATION_DEFECTS]))
@@ -78,12 +78,12 @@ def skin_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scen
     picture = _render(rng, skin, size, holes)
     mask, seams = np.zeros((size, size), np.uint8), strokes(size, list(skin.seams), [1, 1]) > 0
     named: list[tuple[str, str]] = []
-    for wanted in kinds:
-        for alpha in _drawn(rng, picture, skin, wanted, holes):
+    for defect in kinds:
+        for alpha in _draw(rng, picture, skin, defect, holes):
             covered = alpha > COVERED
             mask[covered] = len(named) + 1
-            part = "fastener" if wanted == "missing_fastener" else "seam" if (covered & seams).any() else "panel"
-            named.append((wanted, part))
+            part = "fastener" if defect == "missing_fastener" else "seam" if (covered & seams).any() else "panel"
+            named.append((defect, part))
     return graded(assemble(photograph(rng, picture, 0.2), mask, named, skin.finish), MEASURES)
 
 
@@ -101,7 +101,7 @@ def _skin(rng: Generator, size: int, *, painted: bool) -> Skin:
 
 
 def _laid_out(rng: Generator, matrix: NDArray[np.float64], pitch: float, finish: Literal["bare", "painted"]) -> Skin:
-    """Two seams that cross somewhere, a row of fasteners on either side of each, and rows along stringers."""
+    """Two crossing seams, a row of fasteners on either side of each, and rows along stringers."""
     reach = 14.0
     across, down = rng.uniform(-4, 4, 2)
     run = np.arange(-reach, reach) + rng.random()
@@ -153,7 +153,7 @@ def _finish(rng: Generator, skin: Skin, size: int) -> Picture:
 
 
 def _weathered(rng: Generator, picture: Picture, skin: Skin) -> Picture:
-    """Dirt, which is not a defect: smears behind a few fasteners, a haze of grime."""
+    """Add dirt, which is not a defect: smears behind a few fasteners, a haze of grime."""
     size = len(picture)
     shade(picture, np.float32(rng.uniform(0, 0.05)) * fractal(rng, size, size, 3, 3))
     lines = []
@@ -167,7 +167,7 @@ def _weathered(rng: Generator, picture: Picture, skin: Skin) -> Picture:
 
 
 def _chosen_holes(rng: Generator, skin: Skin, size: int) -> list[int]:
-    """Fasteners that will be missing: one to four, well inside the picture, often neighbours."""
+    """The fasteners to leave out: one to four, well inside the picture, often neighbours."""
     inside = ((skin.fasteners > 0.08 * size) & (skin.fasteners < 0.92 * size)).all(1)
     places = np.flatnonzero(inside)
     first = skin.fasteners[int(rng.choice(places))]
@@ -177,15 +177,15 @@ def _chosen_holes(rng: Generator, skin: Skin, size: int) -> list[int]:
     return [int(place) for place in chosen]
 
 
-def _drawn(rng: Generator, picture: Picture, skin: Skin, kind: str, holes: list[int]) -> list[Field]:
-    """The alphas of the findings of one kind."""
+def _draw(rng: Generator, picture: Picture, skin: Skin, kind: str, holes: list[int]) -> list[Field]:
+    """Draw the findings of one kind; returns the alpha of each."""
     if kind == "missing_fastener":
         return [_hole(rng, picture, skin, skin.fasteners[place]) for place in holes]
-    return [_DRAWN[kind](rng, picture, skin, _spot(rng, skin, len(picture)))]
+    return [_DRAW_FUNCTIONS[kind](rng, picture, skin, _spot(rng, skin, len(picture)))]
 
 
 def _spot(rng: Generator, skin: Skin, size: int) -> Spot:
-    """Half of the defects begin at a fastener, where stress and water are."""
+    """A place for a defect; half of them begin at a fastener, where stress and water collect."""
     x, y = rng.uniform(0.2, 0.8, 2) * size
     inside = ((skin.fasteners > 0.15 * size) & (skin.fasteners < 0.85 * size)).all(1)
     if inside.any() and rng.random() < 0.5:
@@ -195,7 +195,7 @@ def _spot(rng: Generator, skin: Skin, size: int) -> Spot:
 
 
 def _hole(rng: Generator, picture: Picture, skin: Skin, at: Points) -> Field:
-    """An open hole where a fastener was: dark, with a bright countersink on one side."""
+    """An open hole where a fastener was: dark, with a bright countersink around it."""
     size = len(picture)
     canvas, rim = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
     centre, radius = (round(float(at[0]) * 16), round(float(at[1]) * 16)), skin.radius
@@ -250,7 +250,7 @@ def _paint_loss(rng: Generator, picture: Picture, skin: Skin, spot: Spot) -> Fie
     return alpha
 
 
-_DRAWN: dict[str, Defect] = {
+_DRAW_FUNCTIONS: dict[str, Defect] = {
     "corrosion": _corrosion,
     "crack": _crack,
     "dent": _dent,

@@ -1,4 +1,4 @@
-"""Pictures of cars, whole and damaged: the domain of car damage."""
+"""Pictures of cars, intact and damaged: the domain of car damage."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CAR_DAMAGE: dict[str, tuple[Defect, tuple[Stuff, ...]]] = {
     "shattered_glass": (shattered, ("glass",)),
     "broken_lamp": (lamp_hole, ("headlamp", "tail_lamp")),
 }
-"""Kind -> how it is drawn, and on what it can be."""
+"""Kind -> the function that draws it, and the materials on which it can occur."""
 
 MEASURES = {
     "dent": Measure("area", 0.02, 0.045),
@@ -47,41 +47,41 @@ MEASURES = {
     "crack": Measure("length", 0.12, 0.2),
 }
 REPLACED = ("shattered_glass", "broken_lamp")
-COVERED = 0.35  # alpha above which a pixel belongs to a damage
-MORE_SHARE = 0.35  # of damaged cars with a second damage, of any kind
+COVERED = 0.35  # alpha above which a pixel counts as damaged
+MORE_SHARE = 0.35  # of damaged cars that get a second damage, of any kind
 SEEN = 0.012  # share of the picture that a panel must fill to be damaged
 
 Mask = NDArray[np.bool_]
 
 
 def car_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
-    """A part of a car, near or far, with nought to three damages, the first of the kind asked for ("none": whole).
+    """A part of a car, near or far, with zero to three damages, the first of the requested kind ("none": intact).
 
-    Each damage lies on one part, within its outline. The surface is the view. Columns: `severity`, the greatest of
-    its damages by MEASURES, and `action`.
+    Each damage lies on one part, within its outline. The surface is the view. Columns: `severity`, the worst of its
+    damages by MEASURES, and `action`.
     """
     if kind is None:
         kind = str(rng.choice([GOOD, *CAR_DAMAGE]))
     view = _view_for(rng, kind)
     panels, matrix = VIEWS[view], np.eye(3)
     ids = np.zeros((size, size), np.uint8)
-    while not _places(panels, ids, kind):  # most first draws serve
+    while not _places(panels, ids, kind):  # the first draw usually suffices
         matrix = _camera(rng, panels, size, kind)
         bend = _bend(rng)
         ids = _ids([placed(_bent(panel.outline, bend), matrix) for panel in panels], size)
     picture = _render(rng, panels, ids, matrix)
     mask = np.zeros((size, size), np.uint8)
     named: list[tuple[str, str]] = []
-    for wanted in _kinds(rng, panels, ids, kind):
-        place = int(rng.choice(_places(panels, ids, wanted)))
-        mask[_damage(rng, picture, wanted, ids == place)] = len(named) + 1
-        named.append((wanted, panels[place - 1].name))
+    for damage in _kinds(rng, panels, ids, kind):
+        place = int(rng.choice(_places(panels, ids, damage)))
+        mask[_damage(rng, picture, damage, ids == place)] = len(named) + 1
+        named.append((damage, panels[place - 1].name))
     scene = graded(assemble(photograph(rng, picture, 0.05), mask, named, view), MEASURES)
     return replace(scene, columns={**scene.columns, "action": _action(scene)})
 
 
 def _action(scene: Scene) -> str:
-    """A rule of the drawings: glass, lamps and what is severe are replaced, all else is repaired."""
+    """A rule of these pictures: glass, lamps and severe damage are replaced, everything else is repaired."""
     if not scene.objects:
         return "no_action"
     severe = any(obj.attributes["severity"] == "severe" or obj.name in REPLACED for obj in scene.objects)
@@ -94,7 +94,7 @@ def _view_for(rng: Generator, kind: str) -> str:
 
 
 def _places(panels: tuple[Panel, ...], ids: NDArray[np.uint8], kind: str) -> list[int]:
-    """The ids of the panels on which the kind can be, and which show."""
+    """The ids of the visible panels on which the kind can occur."""
     areas = np.bincount(ids.ravel(), minlength=len(panels) + 1) / ids.size
     stuffs = CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
     return [
@@ -105,7 +105,7 @@ def _places(panels: tuple[Panel, ...], ids: NDArray[np.uint8], kind: str) -> lis
 
 
 def _kinds(rng: Generator, panels: tuple[Panel, ...], ids: NDArray[np.uint8], kind: str) -> list[str]:
-    """The damages of one picture, the first of the kind."""
+    """The kinds of damage in one picture, `kind` first."""
     if kind == GOOD:
         return []
     possible = [other for other in CAR_DAMAGE if _places(panels, ids, other)]
@@ -118,14 +118,14 @@ def _bend(rng: Generator) -> tuple[float, float, float, float]:
 
 
 def _bent(points: Points, bend: tuple[float, float, float, float]) -> Points:
-    """Another model of car: the same smooth bend for all panels, so that they still meet."""
+    """Vary the model of the car: the same smooth bend for all panels, so that they still meet."""
     along, start, up, other = (np.float32(value) for value in bend)
     x, y = points[:, 0], points[:, 1]
     return np.stack([x + along * np.sin(2 * x + start), y + up * np.sin(1.5 * x + other)], 1).astype(np.float32)
 
 
 def _camera(rng: Generator, panels: tuple[Panel, ...], size: int, kind: str) -> NDArray[np.float64]:
-    """Metres to pixels, (3, 3): aimed at a panel that the kind can be on; near or far, tilted, at times mirrored."""
+    """Metres to pixels, (3, 3): aimed at a panel the kind can be on; near or far, tilted, sometimes mirrored."""
     stuffs = CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
     targets = [panel for panel in panels if panel.name and panel.stuff in stuffs]
     target = targets[int(rng.integers(len(targets)))].outline
@@ -143,7 +143,7 @@ def _camera(rng: Generator, panels: tuple[Panel, ...], size: int, kind: str) -> 
 
 
 def _ids(outlines: list[Points], size: int) -> NDArray[np.uint8]:
-    """Which panel is seen where, (size, size): 0 is background, i is panels[i - 1]."""
+    """The panel visible at each pixel, (size, size): 0 is background, i is panels[i - 1]."""
     ids = np.zeros((size, size), np.uint8)
     for place, outline in enumerate(outlines, start=1):
         cv2.fillPoly(ids, [np.round(outline * 16).astype(np.int32)], place, cv2.LINE_8, 4)
@@ -166,7 +166,7 @@ def _render(rng: Generator, panels: tuple[Panel, ...], ids: NDArray[np.uint8], m
 
 
 def _street(rng: Generator, height: Field) -> Picture:
-    """What stands behind the car, and the ground below it."""
+    """The wall behind the car, and the ground below it."""
     size = len(height)
     wall = tinted(fractal(rng, size, size, rng.uniform(2, 7), 3), any_colour(rng, (0, 0.25)), rng.uniform(0.04, 0.2))
     ground = tinted(grain(rng, size, size, 0.8), hsv(0.1, rng.uniform(0, 0.15), rng.uniform(0.2, 0.55)), 0.08)
@@ -175,7 +175,7 @@ def _street(rng: Generator, height: Field) -> Picture:
 
 
 def _paints(rng: Generator, panels: tuple[Panel, ...]) -> tuple[Picture, Field]:
-    """The colour of each id, (panels + 1, 3), and how much light plays on it, (panels + 1,)."""
+    """The colour of each id, (panels + 1, 3), and its gloss, (panels + 1,)."""
     grey = hsv(0.6, rng.uniform(0, 0.08), rng.choice([0.1, 0.3, 0.55, 0.75, 0.88]))
     body = (
         grey
@@ -201,7 +201,7 @@ def _paints(rng: Generator, panels: tuple[Panel, ...]) -> tuple[Picture, Field]:
 
 
 def _reflection(rng: Generator, height: Field) -> Field:
-    """Sky above a waist line, ground below it, and what stands about, as a share of the paint's own light."""
+    """Reflections of the sky above a waist line, the ground below it and the surroundings, as a share of the colour."""
     size = len(height)
     waist = np.float32(rng.uniform(0.65, 0.95)) + np.float32(0.03) * noise(rng, size, size, 3)
     sky = np.tanh((waist - height) * np.float32(rng.uniform(4, 20))) * np.float32(rng.uniform(0.05, 0.22))
@@ -210,7 +210,7 @@ def _reflection(rng: Generator, height: Field) -> Field:
 
 
 def _damage(rng: Generator, picture: Picture, kind: str, part: Mask) -> Mask:
-    """Draw the damage on the part and nowhere else; (size, size) true where it is."""
+    """Draw the damage on the part and nowhere else; returns its mask, (size, size)."""
     size, area = len(part), int(part.sum())
     depth = cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 3)
     rows, columns = np.nonzero(depth >= 0.5 * depth.max())

@@ -1,4 +1,4 @@
-"""The shapes of cars for drawings of damage: three views of closed parts, and the paint that they carry.
+"""The shapes of cars for pictures of damage: three views made of closed outlines, each with its material.
 
 A view is measured in metres: x to the right, y down from the roof.
 """
@@ -17,7 +17,7 @@ Stuff = Literal["body", "bumper", "glass", "headlamp", "tail_lamp", "rubber", "r
 
 @dataclass(frozen=True)
 class Panel:
-    """One closed outline (n, 2) in metres. A panel without a name is scenery: nothing is damaged on it."""
+    """One closed outline (n, 2) in metres. A panel without a name is scenery and is never damaged."""
 
     name: str
     stuff: Stuff
@@ -68,7 +68,7 @@ def _side() -> tuple[Panel, ...]:
 
 
 def _faces() -> tuple[Panel, ...]:
-    """What the front and the rear share."""
+    """The panels that the front and rear views share."""
     wheel = _panel("", "rubber", (0.1, 1.1), (0.34, 1.1), (0.34, 1.42), (0.12, 1.42))
     flank = _panel("fender", "body", (0.02, 0.62), (0.2, 0.5), (0.16, 0.92), (0.02, 0.96))
     roof = _panel("", "body", (0.28, 0.52), (0.44, 0.1), (0.9, 0.05), (1.36, 0.1), (1.52, 0.52))

@@ -1,4 +1,4 @@
-"""Damage to painted sheet, plastic and glass, each a function that changes a picture and returns where (alpha, 0..1).
+"""Damage to painted sheet metal, plastic and glass: functions that change a picture and return the alpha (0..1).
 
 Light comes from above, so that a bowl is dark at its upper edge and bright at its lower one.
 """
@@ -26,7 +26,7 @@ from datasets_vision.synthetic.textures import (
 
 
 def dent(rng: Generator, picture: Picture, spot: Spot) -> Field:
-    """A bowl pressed in: what the sheet mirrors is drawn together, and its walls are lit from above."""
+    """A pressed-in bowl: reflections in the sheet are pulled together, and its walls are lit from above."""
     size = len(picture)
     distance = polar(size, spot, rng.uniform(1, 1.8))[2] + np.float32(0.12) * noise(rng, size, size, 4)
     bowl = np.exp(-2 * distance**2).astype(np.float32)
@@ -70,7 +70,7 @@ def scuff(rng: Generator, picture: Picture, spot: Spot) -> Field:
 
 
 def crack(rng: Generator, picture: Picture, spot: Spot) -> Field:
-    """A dark jagged line, at times forked; a pale edge where plastic whitened."""
+    """A dark jagged line, sometimes forked, with a pale edge where plastic turned white."""
     size = len(picture)
     width = max(1, round(size / 192 * rng.uniform(1, 3)))
     trunk = walk(rng, spot, 12, 0.45, 2.4)
@@ -110,16 +110,16 @@ def paint_loss(rng: Generator, picture: Picture, spot: Spot) -> Field:
 
 
 def shattered(rng: Generator, picture: Picture, spot: Spot) -> Field:
-    """A web of rays and rings about the blow; the web's disc is the damage."""
+    """A web of rays and rings around the point of impact; the web's disc is the damage."""
     size, rays = len(picture), int(rng.integers(9, 20))
     turns = np.sort(rng.uniform(0, 2 * np.pi, rays))
     reach = spot.radius * rng.uniform(0.75, 1.25, rays)
     centre = np.array([spot.x, spot.y])
-    ways = np.stack([np.cos(turns), np.sin(turns)], 1)
-    tips = centre + ways * reach[:, None]
+    directions = np.stack([np.cos(turns), np.sin(turns)], 1)
+    tips = centre + directions * reach[:, None]
     lines = [np.stack([centre, tip]).astype(np.float32) for tip in tips]
     for ring in np.sort(rng.uniform(0.15, 0.9, int(rng.integers(2, 6)))):
-        knots = centre + ways * (reach * ring * rng.uniform(0.85, 1.15, rays))[:, None]
+        knots = centre + directions * (reach * ring * rng.uniform(0.85, 1.15, rays))[:, None]
         lines.append(np.vstack([knots, knots[:1]]).astype(np.float32))
     web = strokes(size, lines, [1] * len(lines))
     canvas = np.zeros((size, size), np.uint8)
@@ -136,7 +136,7 @@ def shattered(rng: Generator, picture: Picture, spot: Spot) -> Field:
 
 
 def lamp_hole(rng: Generator, picture: Picture, spot: Spot) -> Field:
-    """A hole with splintered corners, dark inside, and cracks that run from it."""
+    """A hole with splintered corners, dark inside, with cracks running from it."""
     size, corners = len(picture), int(rng.integers(7, 12))
     turns = np.sort(rng.uniform(0, 2 * np.pi, corners))
     reach = spot.radius * rng.uniform(0.35, 1.1, corners)

@@ -1,4 +1,4 @@
-"""Every domain that is drawn or written: the one list that the command line, the recipes and the tests read."""
+"""All synthetic domains, of pictures or texts: the one list used by the command line, the recipes and the tests."""
 
 from __future__ import annotations
 
@@ -50,4 +50,4 @@ DOMAINS: dict[str, Pictures | Texts] = {
     "scientific_research": Texts(prose.research_claim),
     "technical_diagnosis": Texts(prose.fault_report),
 }
-"""Named after the task that learns from it; `aviation_logs` is aviation_maintenance by text."""
+"""Named after the task that trains on it; `aviation_logs` is aviation_maintenance as text."""

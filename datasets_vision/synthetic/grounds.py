@@ -1,4 +1,4 @@
-"""The grounds on which objects lie, each a function (rng, size) -> picture."""
+"""The backgrounds on which objects lie, each a function (rng, size) -> picture."""
 
 from __future__ import annotations
 

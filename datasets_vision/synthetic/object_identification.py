@@ -1,4 +1,4 @@
-"""Pictures of one to four objects on plain and cluttered grounds."""
+"""Pictures of one to four objects on plain and cluttered backgrounds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from datasets_vision.synthetic.textures import (
     tinted,
 )
 
-WHITE_SHARE = 0.35  # of pictures on a plain pale ground, as product photos are
+WHITE_SHARE = 0.35  # of pictures on a plain pale background, like product photos
 SEEN_THROUGH = {"glass": 0.55}
 
 
@@ -49,7 +49,7 @@ MATERIALS: dict[str, Callable[[Generator, int, int], Picture]] = {"glass": glass
 
 
 def object_scene(rng: Generator, size: int, kind: str | None = None) -> Scene:
-    """One to four objects, the later ones in front; the first is of the kind asked for."""
+    """One to four objects, the later ones in front; the first is of the requested kind."""
     ground = "white_ground" if rng.random() < WHITE_SHARE else str(rng.choice(list(GROUNDS)))
     picture = GROUNDS[ground](rng, size)
     count = min(4, int(rng.geometric(0.55)))
@@ -65,7 +65,7 @@ def object_scene(rng: Generator, size: int, kind: str | None = None) -> Scene:
 
 
 def pose(rng: Generator, size: int, count: int) -> NDArray[np.float64]:
-    """Where the shape's square goes: a homography (3, 3) to pixels, with turn, stretch and some perspective."""
+    """A random homography (3, 3) from the shape's square to pixels: rotation, stretch and some perspective."""
     reach = size * np.exp(rng.uniform(np.log(0.18), np.log(0.58))) / count**0.35
     angle = rng.normal(0, 0.35) if rng.random() < 0.6 else rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -81,7 +81,7 @@ def pose(rng: Generator, size: int, count: int) -> NDArray[np.float64]:
 def draw(
     rng: Generator, picture: Picture, parts: list[Part], material: str, matrix: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Paint the parts with one material and a cast shadow; (H, W) true where the object shows."""
+    """Paint the parts with one material and a cast shadow; returns the mask of the object, (H, W)."""
     size = len(picture)
     outlines = [placed(part.points, matrix) for part in parts]
     every = np.concatenate(outlines)
@@ -121,7 +121,7 @@ def window(outline: Points, height: int, width: int) -> tuple[slice, slice]:
 
 
 def relief(rng: Generator, part: Part, u: Field, v: Field) -> Field:
-    """How much lighter or darker a part is for its form, (height, width)."""
+    """How much lighter or darker a part is because of its form, (height, width)."""
     form: Form = part.form
     middle, half = part.points.mean(0), np.maximum(np.ptp(part.points, axis=0) / 2, 1e-3)
     a, b = (u - middle[0]) / half[0], (v - middle[1]) / half[1]
@@ -161,9 +161,9 @@ class Paints:
 
 
 def cast_shadow(rng: Generator, picture: Picture, solid: Field) -> None:
-    """A soft shadow beside the object."""
+    """Draw a soft shadow beside the object."""
     dx, dy = rng.normal(0, 4), rng.uniform(-1, 6)
     move = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
-    there = np.asarray(cv2.warpAffine(solid, move, solid.shape[::-1]), np.float32)
-    there = np.asarray(cv2.blur(there, (k := int(rng.choice([3, 5, 9, 13])), k)), np.float32)
-    shade(picture, there * np.float32(-rng.uniform(0.1, 0.6)))
+    shadow = np.asarray(cv2.warpAffine(solid, move, solid.shape[::-1]), np.float32)
+    shadow = np.asarray(cv2.blur(shadow, (k := int(rng.choice([3, 5, 9, 13])), k)), np.float32)
+    shade(picture, shadow * np.float32(-rng.uniform(0.1, 0.6)))

@@ -154,7 +154,7 @@ DEFECTS: dict[str, Defect] = {
 
 
 def surface_scene(rng: Generator, size: int, kind: str | None = None) -> Scene:
-    """One surface with one to three defects of the kind, or none where it is "none"; None draws the kind at random."""
+    """One surface with one to three defects of the kind ("none": without any); None draws the kind at random."""
     surface = str(rng.choice(list(SURFACES)))
     picture = SURFACES[surface](rng, size)
     kind = kind or str(rng.choice([GOOD, *DEFECTS]))

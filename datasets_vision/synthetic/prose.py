@@ -1,7 +1,7 @@
-"""Procedural texts of the text tasks: templates with slots, each row with the label that its template has.
+"""Procedural texts for the text tasks: templates with slots, each row with the label of its template.
 
-A row is a JSON object whose keys are fields of its task, beside `text`, `messages` or `prompt`, which are shown.
-Facts are drawn first, then put into words: the label follows from the facts, never from reading the text.
+A row is a JSON object with the fields of its task and the input: `text`, `messages` or `prompt`. Facts are drawn
+first, then put into words: the label follows from the facts, never from reading the text.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ Row = dict[str, Any]
 def aviation_log(rng: Generator, index: int) -> Row:
     """A mechanic's shorthand entry: part, location, kind of problem, and the action taken."""
     kind = _cycled(list(ACTIONS), index)
-    part, side = _one(rng, LOG_PARTS), _one(rng, list(LOG_SIDES))
-    problem = _one(rng, ACTIONS[kind][0])
-    text = _one(rng, ("{side} {part} {problem}.", "FOUND {side} {part} {problem}.", "{problem} AT {side} {part}."))
-    action = _one(rng, ACTIONS[kind][1]).format(part=part, side=side)
+    part, side = _pick(rng, LOG_PARTS), _pick(rng, list(LOG_SIDES))
+    problem = _pick(rng, ACTIONS[kind][0])
+    text = _pick(rng, ("{side} {part} {problem}.", "FOUND {side} {part} {problem}.", "{problem} AT {side} {part}."))
+    action = _pick(rng, ACTIONS[kind][1]).format(part=part, side=side)
     entry = text.format(side=side, part=part, problem=problem)
     return {
         "text": entry,
@@ -57,13 +57,13 @@ def customer_dialogue(rng: Generator, index: int) -> Row:
     messages: list[dict[str, str]] = []
     if rng.random() < 0.5:
         greeting, answer = GREETINGS[int(rng.integers(len(GREETINGS)))]
-        messages += [_said("user", greeting), _said("assistant", answer)]
+        messages += [_message("user", greeting), _message("assistant", answer)]
     if rng.random() < 0.3:
-        earlier = _one(rng, [other for other in INTENTS if other != intent])
-        messages.append(_said("user", _one(rng, INTENTS[earlier][1]).format(number=number)))
-        messages.append(_said("assistant", _one(rng, INTENTS[earlier][2]).format(number=number)))
-    reply = _one(rng, replies).format(number=number)
-    messages += [_said("user", _one(rng, asks).format(number=number)), _said("assistant", reply)]
+        earlier = _pick(rng, [other for other in INTENTS if other != intent])
+        messages.append(_message("user", _pick(rng, INTENTS[earlier][1]).format(number=number)))
+        messages.append(_message("assistant", _pick(rng, INTENTS[earlier][2]).format(number=number)))
+    reply = _pick(rng, replies).format(number=number)
+    messages += [_message("user", _pick(rng, asks).format(number=number)), _message("assistant", reply)]
     return {"messages": messages, "intent": intent, "category": category}
 
 
@@ -86,11 +86,11 @@ def contract_clause(rng: Generator, index: int) -> Row:
 def medical_question(rng: Generator, index: int) -> Row:
     """A question on a condition and an invented passage that answers yes, no or maybe."""
     decision = _cycled(("yes", "no", "maybe"), index)
-    condition, remedy = _one(rng, list(DISEASES)), _one(rng, REMEDY_NAMES)
-    symptom, people = _one(rng, SYMPTOMS), int(rng.integers(40, 900))
+    condition, remedy = _pick(rng, list(DISEASES)), _pick(rng, REMEDY_NAMES)
+    symptom, people = _pick(rng, SYMPTOMS), int(rng.integers(40, 900))
     passage, answer = STUDIES[decision][int(rng.integers(len(STUDIES[decision])))]
     slots = {"condition": condition, "remedy": remedy, "symptom": symptom, "people": people}
-    slots["design"] = _one(rng, DESIGNS)
+    slots["design"] = _pick(rng, DESIGNS)
     text = f"Does {remedy} relieve {symptom} in {condition}?\n\n{_sentence(passage.format(**slots))}"
     return {
         "text": text,
@@ -103,7 +103,7 @@ def medical_question(rng: Generator, index: int) -> Row:
 def research_claim(rng: Generator, index: int) -> Row:
     """A claim and an invented abstract that supports it, refutes it or leaves it open; the summary is its finding."""
     verdict = _cycled(("supported", "refuted", "unclear"), index)
-    method, measure, field = _one(rng, METHODS), _one(rng, QUANTITIES), _one(rng, FIELDS)
+    method, measure, field = _pick(rng, METHODS), _pick(rng, QUANTITIES), _pick(rng, FIELDS)
     direction, opposite = (("raises", "lowers"), ("lowers", "raises"))[int(rng.integers(2))]
     slots: dict[str, Any] = {"method": method, "measure": measure, "field": field, "count": int(rng.integers(3, 60))}
     slots |= {"share": int(rng.integers(5, 60)), "direction": direction, "opposite": opposite}
@@ -117,9 +117,11 @@ def research_claim(rng: Generator, index: int) -> Row:
 def fault_report(rng: Generator, index: int) -> Row:
     """An operator's report: system, fault, likely cause, urgency and next step follow from the fault drawn."""
     system, fault, cause, urgency, signs, step = FAULTS[index % len(FAULTS)]
-    machine, hours = _one(rng, MACHINES), int(rng.integers(100, 9000))
-    frame = _one(rng, ("{machine} at {hours} h: {sign}.", "{sign} on the {machine}.", "Operator of {machine}: {sign}."))
-    chosen = [_one(rng, signs)] if rng.random() < 0.5 else [str(sign) for sign in rng.permutation(signs)[:2]]
+    machine, hours = _pick(rng, MACHINES), int(rng.integers(100, 9000))
+    frame = _pick(
+        rng, ("{machine} at {hours} h: {sign}.", "{sign} on the {machine}.", "Operator of {machine}: {sign}.")
+    )
+    chosen = [_pick(rng, signs)] if rng.random() < 0.5 else [str(sign) for sign in rng.permutation(signs)[:2]]
     text = frame.format(machine=machine, hours=hours, sign=" and ".join(chosen))
     return {
         "text": _sentence(text),
@@ -147,19 +149,19 @@ QUANTITIES = ("accuracy", "noise", "yield", "fatigue life", "the error rate", "e
 FIELDS = ("image analysis", "steel casting", "optics", "soil science", "battery research", "speech recognition")
 
 
-def _one(rng: Generator, choices: Sequence[str]) -> str:
+def _pick(rng: Generator, choices: Sequence[str]) -> str:
     return choices[int(rng.integers(len(choices)))]
 
 
 def _cycled(names: Sequence[str], index: int) -> str:
-    """Every label as often as any other."""
+    """The name at an index, so that all names occur equally often."""
     return names[index % len(names)]
 
 
-def _said(role: str, content: str) -> dict[str, str]:
+def _message(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
 def _sentence(text: str) -> str:
-    """Each sentence with a capital."""
+    """Start each sentence with a capital."""
     return re.sub(r"(^|[.?!] )([a-z])", lambda found: found[1] + found[2].upper(), text)

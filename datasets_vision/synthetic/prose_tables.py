@@ -1,4 +1,4 @@
-"""The words of the procedural texts: what is said of each label."""
+"""The words of the procedural texts, by label."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ACTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("CLEANED & TREATED {side} {part}.", "REMOVED CORROSION FROM {part}, PAINTED."),
     ),
 }
-"""Kind of problem -> how it is written down, and what is done."""
+"""Kind of problem -> (how it is reported, the action taken)."""
 
 GREETINGS = (
     ("Hello", "Hello! What can I do for you?"),
@@ -111,7 +111,7 @@ INTENTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("I connect you with a colleague; please stay in this window.", "A colleague calls you within the hour."),
     ),
 }
-"""Intent -> category, what customers say, what is replied."""
+"""Intent -> (category, customer messages, replies)."""
 
 JARGON: dict[str, tuple[tuple[str, str, str], ...]] = {
     "car_body": (
@@ -135,7 +135,7 @@ JARGON: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("oil drops", "rod seal weep", "tilt cylinder"),
     ),
 }
-"""Trade -> (how a layman says it, how the trade says it, where)."""
+"""Trade -> (the layman's term, the trade's term, where)."""
 
 REMEDIES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "car_body": (
@@ -207,7 +207,7 @@ RISKS = {
     "unilateral_change": "high",
     "warranty": "low",
 }
-"""Type of clause -> its risk to who signs: a rule of these texts, not of any lawyer."""
+"""Type of clause -> its risk to the signing party: a rule of these texts, not legal advice."""
 
 DISEASES = ("asthma", "migraine", "arthritis", "hypertension", "eczema", "diabetes", "insomnia", "anaemia")
 SYMPTOMS = ("pain", "fatigue", "breathlessness", "swelling", "dizziness", "sleeplessness")
@@ -365,4 +365,4 @@ FAULTS: tuple[tuple[str, str, str, str, tuple[str, ...], str], ...] = (
         "Measure the bearing's play and replace it.",
     ),
 )
-"""(system, fault, cause, urgency, what is reported, next step)."""
+"""(system, fault, cause, urgency, reported signs, next step)."""

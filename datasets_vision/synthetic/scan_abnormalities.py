@@ -1,7 +1,7 @@
-"""Phantoms: grey pictures built like a chest film, an axial slice of an abdomen, or one of a head, with lesions.
+"""Phantoms: grey pictures that imitate a chest film, an axial slice of an abdomen or one of a head, with lesions.
 
-They are made of ellipses and noise and teach no medicine; what they teach is to look for a spot that does not
-belong. Not for diagnosis.
+They are made of ellipses and noise and contain no medical knowledge; they only train a model to find spots that do
+not belong. Not for diagnosis.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ COVERED = 0.4  # alpha above which a pixel belongs to a lesion
 
 @dataclass
 class Phantom:
-    """A body without a lesion: grey (size, size) about 0..1, and where each kind of lesion may lie."""
+    """A body without lesions: grey (size, size), roughly 0..1, and where each kind of lesion may occur."""
 
     grey: Field
     u: Field  # across the body, -1..1
@@ -54,10 +54,10 @@ class Phantom:
 
 
 def scan_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
-    """One phantom with lesions of the kind asked for, or without any ("none").
+    """One phantom with lesions of the requested kind, or without any ("none").
 
-    Columns: `modality`, `severity`, the greatest of its lesions by MEASURES, and `urgency`. A lesion's part is the
-    organ that it lies in.
+    Columns: `modality`, `severity`, the worst of its lesions by MEASURES, and `urgency`. A lesion's part is the organ
+    that it lies in.
     """
     if kind is None:
         kind = str(rng.choice([GOOD, *LESIONS]))
@@ -94,7 +94,7 @@ def _count(rng: Generator, kind: str) -> int:
 
 
 def _body(rng: Generator, size: int, wide: float, tall: float) -> tuple[Field, Field]:
-    """The body's own coordinates (u, v) under each pixel; 1 is its edge. A little turned, scaled and shifted."""
+    """The body's own coordinates (u, v) at each pixel, slightly turned, scaled and shifted; its edge is at 1."""
     x, y = grid(size, size)
     angle = rng.normal(0, 0.05)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -105,7 +105,7 @@ def _body(rng: Generator, size: int, wide: float, tall: float) -> tuple[Field, F
 
 
 def _oval(u: Field, v: Field, x: float, y: float, wide: float, tall: float, soft: float = 0.08) -> Field:
-    """1 inside an ellipse of the body's coordinates, 0 outside."""
+    """1 inside an ellipse in the body's coordinates, 0 outside."""
     return step(-np.hypot((u - np.float32(x)) / np.float32(wide), (v - np.float32(y)) / np.float32(tall)), -1, soft)
 
 
@@ -142,7 +142,7 @@ def chest(rng: Generator, size: int) -> Phantom:
 
 
 def abdomen(rng: Generator, size: int) -> Phantom:
-    """An axial slice as CT shows it: fat rim, liver, stomach with air, kidneys, aorta, vertebra and ribs."""
+    """An axial slice as in CT: fat rim, liver, stomach with air, kidneys, aorta, vertebra and ribs."""
     u, v = _body(rng, size, 1.0, rng.uniform(0.7, 0.82))
     uneven = np.float32(0.03) * noise(rng, size, size, 5)
     u_, v_ = u + uneven, v - uneven
@@ -170,7 +170,7 @@ def abdomen(rng: Generator, size: int) -> Phantom:
 
 
 def head(rng: Generator, size: int) -> Phantom:
-    """An axial slice as MRI shows it: bright scalp, dark skull, folded grey and white matter, ventricles."""
+    """An axial slice as in MRI: bright scalp, dark skull, folded grey and white matter, ventricles."""
     u, v = _body(rng, size, rng.uniform(0.74, 0.82), 0.95)
     bright_fluid = rng.random() < 0.5  # T2-like, else T1-like
     scalp, skull = _oval(u, v, 0, 0, 0.98, 0.98, 0.03), _oval(u, v, 0, 0, 0.92, 0.93, 0.03)
@@ -251,7 +251,7 @@ def calcification(rng: Generator, phantom: Phantom, room: Field) -> Field:
 
 
 def tumour(rng: Generator, phantom: Phantom, room: Field) -> Field:
-    """A bright rim about a darker core, in a halo of swelling; the lesion is core and rim."""
+    """A bright rim around a darker core, in a halo of swelling; the lesion is core and rim."""
     size = len(room)
     spot = _site(rng, room, 0.06, 0.14)
     alpha = np.asarray(blob(rng, size, spot, 0.2, 0.25, rng.uniform(1, 1.3)) * step(room, 0.3, 0.3), np.float32)
@@ -270,7 +270,7 @@ def white_matter_lesion(rng: Generator, phantom: Phantom, room: Field) -> Field:
 
 
 def _exposed(rng: Generator, grey: Field) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
-    """Window, focus and noise, (size, size, 3) uint8; the three channels are equal."""
+    """Apply window, focus and noise; (size, size, 3) uint8 with three equal channels."""
     size = len(grey)
     if rng.random() < 0.5:
         grey = soften(grey, rng.uniform(0.3, 0.8))

@@ -1,4 +1,4 @@
-"""A drawn picture with its exact truth, and the camera through which it is seen."""
+"""A drawn picture with its exact labels, and the simulated camera."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Points = NDArray[np.float32]
 """Corners, (n, 2) of x and y."""
 
 GOOD = "none"
-SMALLEST = 10  # fewer visible pixels, and an object is left out
+SMALLEST = 10  # visible pixels; smaller objects are left out
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SceneObject:
 class Scene:
     """image (H, W, 3) uint8 RGB; mask (H, W) uint8: 0 is background, i is objects[i - 1].
 
-    `columns` are further facts of the whole picture.
+    `columns` are further facts about the whole picture.
     """
 
     image: NDArray[np.uint8]
@@ -50,7 +50,7 @@ class Scene:
 def assemble(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], named: Sequence[tuple[str, str]], surface: str
 ) -> Scene:
-    """The scene of a drawn mask; objects that hardly show are dropped and the ids closed up.
+    """Make a scene from a drawn mask; barely visible objects are dropped and the ids renumbered.
 
     `named[i - 1]` is the (name, material) of mask id i. The label is the largest object's name, or "none".
     """
@@ -75,7 +75,7 @@ def extent(inside: NDArray[np.bool_]) -> tuple[int, int, int, int]:
 
 
 def photograph(rng: Generator, picture: Picture, grey_share: float) -> NDArray[np.uint8]:
-    """Light, exposure, focus, grey and sensor noise; (H, W, 3) uint8. Moves no edge, so masks stay exact."""
+    """Apply light, exposure, focus, grey and sensor noise; (H, W, 3) uint8. Edges do not move, so masks stay exact."""
     height, width = picture.shape[:2]
     light(rng, picture)
     if rng.random() < grey_share:
@@ -91,7 +91,7 @@ def photograph(rng: Generator, picture: Picture, grey_share: float) -> NDArray[n
 
 
 def light(rng: Generator, picture: Picture) -> None:
-    """A slanted gradient, at times with soft cast shadows."""
+    """Apply a slanted gradient, sometimes with soft cast shadows."""
     height, width = picture.shape[:2]
     x, y = grid(height, width)
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5) ** 1.5
@@ -103,13 +103,13 @@ def light(rng: Generator, picture: Picture) -> None:
 
 
 def placed(points: Points, matrix: NDArray[np.float64]) -> Points:
-    """Shape points (n, 2) in pixels (n, 2)."""
+    """Map points (n, 2) of a shape to pixels (n, 2)."""
     ahead = np.c_[points, np.ones(len(points))] @ matrix.T
     return np.asarray(ahead[:, :2] / ahead[:, 2:], np.float32)
 
 
 def local_coordinates(matrix: NDArray[np.float64], left: int, top: int, height: int, width: int) -> tuple[Field, Field]:
-    """The shape's own (u, v) in -1..1 under each pixel of a window, each (height, width)."""
+    """The shape's own (u, v) in -1..1 at each pixel of a window, each (height, width)."""
     x, y = grid(height, width)
     back = np.linalg.inv(matrix).astype(np.float32)
     x, y = x + np.float32(left), y + np.float32(top)

@@ -1,4 +1,4 @@
-"""How bad a drawn finding is, by a measure that anyone can take from its mask."""
+"""The severity of a drawn finding, by a measure of its scene."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from datasets_vision.synthetic.scene import GOOD, Scene, SceneObject
 
 SEVERITIES = ("minor", "moderate", "severe")
 URGENCIES = {"": "routine", "minor": "routine", "moderate": "soon", "severe": "urgent"}
-"""What a drawing's greatest severity asks for: a rule of the drawings, not of any trade."""
+"""The worst severity of a picture -> its urgency: a rule of these pictures, not of any profession."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured, and from which value on a finding is moderate, and severe.
+    """What is measured, and the values from which a finding is moderate and severe.
 
     "area": its pixels over the picture's; "length": its box's diagonal over the picture's; "count": how many of
     its kind the picture shows.
@@ -47,10 +47,10 @@ def measured(scene: Scene, place: int, of: Literal["area", "length", "count"]) -
 
 
 def graded(scene: Scene, measures: Mapping[str, Measure]) -> Scene:
-    """The scene with the severity of each finding, and the part that it is on (its material).
+    """The scene with the severity of each finding and the part that it is on (its material).
 
-    Its label becomes the kind of the finding with the largest box. Its columns gain `severity`, the greatest of
-    its findings; "", which states nothing, where there are none.
+    Its label becomes the kind of the finding with the largest box. Its columns gain `severity`, the worst of its
+    findings, or "" (unlabelled) if there are none.
     """
     severities = [
         measures[obj.name].severity(measured(scene, place, measures[obj.name].of))

@@ -17,7 +17,7 @@ Form = Literal["flat", "tube", "ball"]
 
 @dataclass(frozen=True)
 class Part:
-    """One polygon (n, 2). Paint "gap" cuts the object away again; form says how light falls on it."""
+    """One polygon (n, 2). The paint "gap" cuts a hole into the object; the form says how light falls on it."""
 
     points: Points
     paint: Paint = "body"

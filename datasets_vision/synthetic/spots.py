@@ -1,4 +1,4 @@
-"""A spot where a mark is drawn, and the shapes that marks of every domain share."""
+"""A spot where a defect is drawn, and the shapes that defects of all domains share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Defect = Callable[[Generator, Picture, Spot], Field]
 
 
 def polar(size: int, spot: Spot, aspect: float = 1.0) -> tuple[Field, Field, Field]:
-    """(u, v, distance) about the spot, turned by its angle, 1 at the radius; u is stretched by `aspect`."""
+    """(u, v, distance) around the spot, turned by its angle, 1 at the radius; u is stretched by `aspect`."""
     x, y = grid(size, size)
     cos, sin = np.float32(np.cos(spot.angle)), np.float32(np.sin(spot.angle))
     x, y = x - np.float32(spot.x), y - np.float32(spot.y)

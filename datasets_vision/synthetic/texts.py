@@ -1,4 +1,4 @@
-"""Procedural texts: sentences of every domain from templates and slots, with the class that each is of."""
+"""Procedural contract clauses from templates and slots, each with its type."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def fill(rng: Generator, template: str) -> str:
 
 
 def clause(rng: Generator) -> tuple[str, str]:
-    """A clause, and its type; sometimes a neighbouring sentence without meaning for the type comes along."""
+    """A clause and its type; sometimes followed by a sentence that is irrelevant to the type."""
     name = str(rng.choice(list(CLAUSES)))
     text = fill(rng, str(rng.choice(CLAUSES[name])))
     if rng.random() < 0.3:

@@ -1,7 +1,7 @@
-"""Noise, colours and blends from which every procedural picture is made.
+"""Noise, colours and blends from which all procedural pictures are made.
 
 Pictures are float32 RGB in 0..1, (height, width, 3), and are changed in place; fields are float32
-(height, width). All randomness comes from the generator that is handed in.
+(height, width). All randomness comes from the given generator.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ def grain_like(field: Field) -> Field:
 
 
 def turned(field: Field, rng: Generator) -> Field:
-    """The square field turned by a quarter or not."""
+    """The square field, transposed or not."""
     return np.ascontiguousarray(field.T) if rng.random() < 0.5 else field
 
 
 @lru_cache(maxsize=16)
 def grid(height: int, width: int) -> tuple[Field, Field]:
-    """Pixel coordinates (x, y), each (height, width); shared, so never written to."""
+    """Pixel coordinates (x, y), each (height, width); they are cached, so never write to them."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     return x, y
 
@@ -83,12 +83,12 @@ def tinted(field: Field, colour: Colour, strength: float) -> Picture:
 
 
 def mixed(share: Field, low: Colour, high: Colour) -> Picture:
-    """From `low` to `high` by a share in 0..1, (height, width, 3)."""
+    """Interpolate from `low` to `high` by a share in 0..1, (height, width, 3)."""
     return low + share[..., None] * (high - low)
 
 
 def blend(picture: Picture, alpha: Field, paint: Picture | Colour) -> None:
-    """Cover the picture by `paint` where alpha is 1."""
+    """Cover the picture with `paint` where alpha is 1."""
     picture += alpha[..., None] * (paint - picture)
 
 

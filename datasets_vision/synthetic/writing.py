@@ -1,4 +1,4 @@
-"""Write scenes as a Pascal VOC set and texts as JSONL, so that made and real sets are read by the same loaders."""
+"""Write scenes as Pascal VOC and texts as JSONL, so that the same loaders read synthetic and real sets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIDE, MAX_SIDE = 192, 8192
 
 
 def scenes(domain: str, count: int, seed: int, size: int = SIDE) -> Iterator[Scene]:
-    """`count` scenes in which every class is asked for as often as any other, good parts included.
+    """`count` scenes; all classes, good parts included, are requested equally often.
 
     Scene i depends on the seed and i alone. Raises `DataError` for a domain of texts.
     """
@@ -49,25 +49,25 @@ def rows(domain: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
 def write_set(domain: str, folder: Path, count: int, seed: int, size: int | None = None) -> Path:
     """Draw or write a set; the same arguments give the same bytes. Returns the folder.
 
-    Pictures are written as Pascal VOC, texts as rows.jsonl. A marker file says that the set is made up, so that
-    what learns from it says so too. Raises `DataError` for an unknown domain, and where the folder holds
-    files already.
+    Pictures are written as Pascal VOC, texts as rows.jsonl. A marker file says that the set is synthetic, so that
+    models trained on it can say so too. Raises `DataError` for an unknown domain, and if the folder already holds
+    files.
     """
-    made: dict[str, Any] = {"domain": domain, "count": count, "seed": seed}
+    marker: dict[str, Any] = {"domain": domain, "count": count, "seed": seed}
     if seed < 0:
         raise DataError(f"synthetic domain {domain!r}", f"seed {seed}", "give 0 or more")
     if size is not None and isinstance(_domain(domain), Texts):
         raise DataError("", f"synthetic domain {domain!r} is written, not drawn", f"leave the size {size} out")
     size = size or SIDE
     if size > MAX_SIDE:
-        raise DataError(f"synthetic domain {domain!r}", f"{size} pixels a side", f"give {MAX_SIDE} at most")
+        raise DataError(f"synthetic domain {domain!r}", f"{size} pixels a side", f"give at most {MAX_SIDE}")
     with new_folder(folder) as part:
         if isinstance(_domain(domain), Texts):
             write_rows(part, rows(domain, count, seed))
         else:
             write_voc(part, scenes(domain, count, seed, size))
-            made["size"] = size
-        (part / SYNTHETIC_MARKER).write_text(json.dumps(made) + "\n", encoding="utf-8")
+            marker["size"] = size
+        (part / SYNTHETIC_MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
     return folder
 
 
@@ -78,7 +78,7 @@ def _domain(name: str) -> Pictures | Texts:
 
 
 def write_rows(folder: Path, written: Iterable[dict[str, Any]]) -> Path:
-    """Write rows.jsonl, one JSON object a line. Returns the folder."""
+    """Write rows.jsonl, one JSON object per line. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ROWS).open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in written)
@@ -111,7 +111,7 @@ def _peeked(drawn: Iterable[Scene]) -> tuple[Scene, Iterator[Scene]]:
     scenes = iter(drawn)
     first = next(scenes, None)
     if first is None:
-        raise DataError("", "a synthetic set of no scenes", "ask for one at least")
+        raise DataError("", "a synthetic set without scenes", "ask for at least one")
     return first, chain((first,), scenes)
 
 
