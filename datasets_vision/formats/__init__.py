@@ -56,23 +56,23 @@ FORMATS: dict[str, Format] = {
     "tables": Format("tables", tables.matches, tables.read, _ROWS),
     "records": Format("records", records.matches, records.read, _ROWS | {"record"}),
 }
-"""By name, in the order in which they are tried: the more particular first."""
+"""By name, in the order in which they are tried: the more specific first."""
 
 
 def detect(path: Path, photo_column: bool = False) -> str:
-    """The name of the format of the files at `path`; raises DataError naming what was seen.
+    """The name of the format of the files at `path`; if none matches, raises DataError that lists the files.
 
-    With `photo_column`, among those formats alone that can name photos in a column.
+    With `photo_column`, only formats that can name photos in a column are tried.
     """
     known = {name: form for name, form in FORMATS.items() if "image" in form.options or not photo_column}
     with walked_once(path):
         for name, form in known.items():
             if form.matches(path):
                 return name
-        raise DataError(path, f"no known format in {_seen(path)}", f"name one with format: {', '.join(known)}")
+        raise DataError(path, f"no known format in {_file_counts(path)}", f"name one with format: {', '.join(known)}")
 
 
-def _seen(path: Path) -> str:
+def _file_counts(path: Path) -> str:
     suffixes = Counter(suffix_of(file.name) or "(no suffix)" for file in walk(path))
     counts = [f"{count} {suffix}" for suffix, count in suffixes.most_common(6)]
     linked = sum(1 for _ in linked_folders(path))

@@ -1,4 +1,4 @@
-"""What the annotation formats share: their files recognised and parsed, and the images that they speak of."""
+"""What the annotation formats share: recognising their files, and finding the images that they annotate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from datasets_vision.images import IMAGE_SUFFIXES
 from datasets_vision.walk import walk
 
 KeyPath = tuple[str, ...]
-"""The keys that lead to a key; "[]" stands for a list."""
+"""The path of keys to a key; "[]" stands for a list."""
 
 _ANNOTATION_FOLDERS = frozenset({"annotations", "labels", "json", "jsons"})
 _COCO = {
@@ -30,23 +30,23 @@ _COCO = {
     ("categories", "[]", "supercategory"),
 }
 _LABEL_STUDIO = {("[]", "annotations"), ("[]", "predictions"), ("[]", "completions")}
-_HEAD = 1 << 16  # bytes that show what a JSON file is
-_LOOKED_AT = 8  # files of one folder that show what its files are
+_HEAD = 1 << 16  # bytes read to recognise a JSON file
+_MAX_SAMPLED = 8  # files of one folder that are read to recognise its format
 _DEPTH = 5
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)(?:"|\Z)(\s*:)?|[{}\[\]]', re.DOTALL)
 
 
 def files_of(path: Path, suffix: str) -> list[Path]:
-    """The file itself, or all with that suffix (any case) below a folder, in natural order; hidden ones not."""
+    """The file itself, or all with that suffix (any case) below a folder, in natural order, without hidden files."""
     return [file for file in walk(path) if file.suffix.lower() == suffix and file.name[0] != "."]
 
 
 def holds(path: Path, kind: str) -> bool:
-    """Whether a JSON file is of this kind; the first few files of a folder stand for the others."""
+    """Whether a JSON file is of this kind; only the first few files of each folder are checked."""
     seen: Counter[Path] = Counter()
     for file in files_of(path, ".json"):
         seen[file.parent] += 1
-        if seen[file.parent] <= _LOOKED_AT and json_kind(file) == kind:
+        if seen[file.parent] <= _MAX_SAMPLED and json_kind(file) == kind:
             return True
     return False
 
@@ -57,7 +57,7 @@ def kinds_of(path: Path) -> dict[Path, str | None]:
 
 
 def key_paths(path: Path) -> frozenset[KeyPath]:
-    """The keys in the first part of a JSON file, each with those that lead to it; nothing is parsed whole."""
+    """The key paths in the first part of a JSON file, which is not parsed as a whole."""
     status = path.stat()
     return _key_paths(path, status.st_mtime_ns, status.st_size)
 
@@ -96,30 +96,30 @@ def json_kind(path: Path) -> str | None:
 
 
 def beside(kinds: Mapping[Path, str | None], kind: str) -> Iterator[SetAside]:
-    """The files of other annotation formats that a format leaves unread."""
+    """Set aside the files of other annotation formats."""
     for file, other in kinds.items():
         if other not in (None, kind):
             yield SetAside(
-                str(file), f"holds {other} annotations, the set was read as {kind}", "give this file as path"
+                str(file), f"holds {other} annotations, but the set was read as {kind}", "give this file as path"
             )
 
 
 @dataclass(slots=True)
 class Pictures:
-    """The images of a set: found by what an annotation calls them, and those that no annotation spoke of."""
+    """The images of a set: found by the names in annotations, and those that no annotation names."""
 
     root: Path
     found: dict[str, Path]  # by normalised path, in natural order
     named: dict[str, list[Path]]  # name, and stem, in lower case -> images
     spoken: set[Path] = field(default_factory=set)
     broken: bool = False
-    """A file of annotations could not be read: of which images it spoke is not known."""
+    """An annotation file could not be read, so it is unknown which images it names."""
 
     @classmethod
     def of(cls, path: Path, folder: Path | None = None) -> Pictures:
-        """Below a folder that is named; else the set's, or the one above a folder `annotations` without images.
+        """The images below `folder`; by default the set's folder, or its parent if it holds annotations and no images.
 
-        Raises DataError where `folder` does not exist.
+        Raises DataError if `folder` does not exist.
         """
         if folder is not None and not folder.is_dir():
             raise DataError(folder, "no such folder of images", "correct image_folder")
@@ -135,10 +135,10 @@ class Pictures:
         return cls(root, found, named)
 
     def find(self, place: str, name: str, annotation: Path) -> Path:
-        """By its path from the annotation's folder or the root, else the nearest of that name, or of that stem.
+        """Find an image by its path from the annotation's folder or the root, else the nearest with that name or stem.
 
-        An image of another role than the annotation's does not count. Raises DataError where none is found, or several
-        are as near.
+        Images with another role than the annotation's are ignored. Raises DataError if none is found, or if several
+        are equally near.
         """
         if not name.strip():
             raise DataError(place, "names no image", "write its file name")
@@ -146,7 +146,7 @@ class Pictures:
         for folder in (annotation.parent, self.root):
             exact = self.found.get(os.path.normpath(folder / written.as_posix()))
             if exact is not None:
-                return self._spoken_of(exact)
+                return self._mark_named(exact)
         by_name = self.named.get(written.name.lower()) or self.named.get(written.stem.lower(), [])
         role = self.role(None, annotation)
         fitting = [image for image in by_name if role is None or self.role(image) in (None, role)]
@@ -157,17 +157,17 @@ class Pictures:
             raise ImageError(place, f"its image {str(written)[:120]!r} is missing", "put it beside the annotations")
         if len(nearest) > 1:
             raise DataError(place, f"{written.name!r} may be {nearest[0]} or {nearest[1]}", "write the image's path")
-        return self._spoken_of(nearest[0])
+        return self._mark_named(nearest[0])
 
     def role(self, image: Path | None, annotation: Path | None = None) -> str | None:
-        """The source's own word: of the image's folders, else of the annotation's folders or name."""
+        """The role as the source writes it: in the image's folders, else in the annotation's folders or name."""
         for path in filter(None, (image, annotation)):
             if stated := role_of_folders(Path(os.path.relpath(path.parent, self.root))):
                 return stated
         return role_of_stem(annotation.stem) if annotation else None
 
     def example(self, image: Path, label: Label, place: str, annotation: Path, role: str | None = None) -> Example:
-        """One image with its label, in the role that is given or found; its id is its path without the suffix."""
+        """An example of one image, with the given or detected role; its id is the image's path without the suffix."""
         return Example(
             id=image.relative_to(self.root).with_suffix("").as_posix(),
             images=(image,),
@@ -177,11 +177,11 @@ class Pictures:
         )
 
     def unspoken(self, reason: str = "no annotation for this image") -> Iterator[SetAside]:
-        """Images that `find` was never asked for; none where a broken file may have spoken of them."""
+        """Set aside the images that `find` never returned; none if a broken file may have named them."""
         images = () if self.broken else self.found.values()
         return (SetAside(str(image), reason) for image in images if image not in self.spoken)
 
-    def _spoken_of(self, image: Path) -> Path:
+    def _mark_named(self, image: Path) -> Path:
         self.spoken.add(image)
         return image
 
@@ -191,25 +191,25 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def check_size(place: str, stated: tuple[Any, Any], size: tuple[int, int]) -> None:
-    """Raises DataError where the annotation states another size than the image has; no statement is fine."""
+    """Raise DataError if the annotation states another size than the image has; a missing size is accepted."""
     try:
         width, height = (int(float(side or 0)) for side in stated)
     except (TypeError, ValueError, OverflowError):
         return
     if width > 0 and height > 0 and (width, height) != size:
         raise DataError(
-            place, f"says {width}x{height}, its image is {size[0]}x{size[1]}", "correct the size and the boxes"
+            place, f"says {width}x{height}, but its image is {size[0]}x{size[1]}", "correct the size and the boxes"
         )
 
 
 def _nearness(image: Path, written: PureWindowsPath, annotation: Path) -> tuple[int, int]:
-    """How many of the last parts of the written path fit, and how many folders are shared with the annotation."""
-    fit = _common(image.parts[::-1], written.parts[::-1])
-    return fit, _common(image.parent.parts, annotation.parent.parts)
+    """How many of the last parts match the written path, and how many folders are shared with the annotation."""
+    fit = _common_length(image.parts[::-1], written.parts[::-1])
+    return fit, _common_length(image.parent.parts, annotation.parent.parts)
 
 
-def _common(one: tuple[str, ...], other: tuple[str, ...]) -> int:
-    """How many parts are the same from the first on."""
+def _common_length(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """The length of the common prefix."""
     return next(
         (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )

@@ -1,4 +1,4 @@
-"""Conversations: LLaVA JSON with <image>, ShareGPT, and OpenAI `messages` with parts of content."""
+"""Conversations: LLaVA JSON with <image>, ShareGPT, and OpenAI `messages` with content parts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from datasets_vision.formats.flat import flat_but
 from datasets_vision.formats.json_files import TURNS, Entry, first_objects
 
 MARK = "<image>"
-"""Stands in a text where an image is shown."""
+"""The placeholder in a text for an image."""
 
 _IMAGES = ("image", "images")  # columns of a record
-_WHO = ("role", "from")
-_WHAT = ("content", "value")
+_ROLE_KEYS = ("role", "from")
+_CONTENT_KEYS = ("content", "value")
 _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     "system": "system",
     "developer": "system",
@@ -36,7 +36,7 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A conversation: neighbouring turns of one speaker are one; `marks` counts the places for images."""
+    """A conversation: consecutive turns of one speaker are merged; `marks` counts the placeholders for images."""
 
     turns: tuple[Turn, ...]
     images: tuple[str, ...] = ()
@@ -44,29 +44,29 @@ class Spoken:
 
 
 def matches(path: Path) -> bool:
-    """JSON or JSON lines whose first record is a list of turns with a role and a text."""
+    """JSON or JSON lines whose first record has a list of turns with a role and a text."""
     return any(_conversation(record) is not None for record in first_objects(path))
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """The last assistant turn is the column `reply`, all before it the turns; what follows it is not used.
+    """The last assistant turn becomes the column `reply`, the turns before it the prompt; later turns are ignored.
 
-    A system message opens the user's next turn. Columns are `text` (the last user turn, without the mark
-    <image>), `reply`, and whatever else a record holds. An image's path is relative to the file or to its
-    folder `images`; there must be as many images as marks, where there are marks.
+    A system message is prepended to the next user turn. Columns are `text` (the last user turn, without <image>),
+    `reply`, and whatever else a record holds. An image's path is relative to the file or to its folder `images`; if
+    there are placeholders, there must be as many images.
     """
     yield from json_examples(source, _draft)
 
 
 def spoken(messages: Any) -> Spoken:
-    """The turns of a list of messages; raises DataError for a role, or a part of content, that is not known."""
+    """Parse a list of messages; raises DataError for an unknown role or content part."""
     if not isinstance(messages, list) or not messages:
-        raise DataError("", "no list of messages", "write [{role, content}, ...]")
+        raise DataError("", "not a list of messages", "write [{role, content}, ...]")
     turns: list[Turn] = []
     images: list[str] = []
     marks, system = 0, ""
     for message in messages:
-        role, content = _role(message), next((message[key] for key in _WHAT if key in message), None)
+        role, content = _role(message), next((message[key] for key in _CONTENT_KEYS if key in message), None)
         text, shown = _text(content)
         marks += text.count(MARK) + len(shown)
         images += [name for name in shown if name]
@@ -75,7 +75,7 @@ def spoken(messages: Any) -> Spoken:
             system = _joined(system, text)
         elif role == "assistant":
             if shown:
-                raise DataError("", "an image in an assistant's turn", "only what is asked can show images")
+                raise DataError("", "an image in an assistant turn", "show images in the prompt only")
             _add(turns, "assistant", text)
         else:
             _add(turns, "user", _joined(system, text))
@@ -84,9 +84,9 @@ def spoken(messages: Any) -> Spoken:
 
 
 def images_of(source: Source, record: Mapping[str, Any], said: Spoken) -> tuple[str, ...]:
-    """Paths of a record's images, in its messages or beside them; raises DataError where marks and images differ.
+    """Paths of a record's images, in or beside its messages; raises DataError if placeholders and images differ.
 
-    With `Source.image` the recipe names their column, which is read elsewhere.
+    With `Source.image`, the recipe names the column of the images, which is read elsewhere.
     """
     names = list(said.images)
     for column in _IMAGES if source.image is None else ():
@@ -97,9 +97,7 @@ def images_of(source: Source, record: Mapping[str, Any], said: Spoken) -> tuple[
             names.append(name)
     count = len(names) + (source.image is not None)
     if said.marks and said.marks != count:
-        raise DataError(
-            "", f"{said.marks} places for images ({MARK} or image parts), but {count} images", "make them equal"
-        )
+        raise DataError("", f"{said.marks} placeholders ({MARK} or image parts), but {count} images", "make them equal")
     return tuple(names)
 
 
@@ -108,7 +106,7 @@ def _conversation(record: Mapping[str, Any]) -> Any:
         turns = record.get(name)
         if isinstance(turns, list) and turns and isinstance(turns[0], dict):
             first = turns[0]
-            if any(key in first for key in _WHO) and any(key in first for key in _WHAT):
+            if any(key in first for key in _ROLE_KEYS) and any(key in first for key in _CONTENT_KEYS):
                 return turns
     return None
 
@@ -116,16 +114,16 @@ def _conversation(record: Mapping[str, Any]) -> Any:
 def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     turns = next((record[name] for name in TURNS if name in record), None)
     if turns is None:
-        raise DataError("", f"no {' or '.join(TURNS)} in it but {', '.join(record)[:80] or 'nothing'}", "write one")
+        raise DataError("", f"has no {' or '.join(TURNS)}, only {', '.join(record)[:80] or 'nothing'}", "write one")
     said = spoken(turns)
     last = max((number for number, turn in enumerate(said.turns) if turn.role == "assistant"), default=-1)
     if last < 0:
-        raise DataError("", "no assistant's turn, so nothing to learn", "add one")
+        raise DataError("", "no assistant turn, so there is nothing to learn", "add one")
     asked, reply = said.turns[:last], said.turns[last].text
     if not any(turn.role == "user" for turn in asked):
-        raise DataError("", "nothing is asked before the last assistant's turn", "add a user's turn")
+        raise DataError("", "no user turn before the last assistant turn", "add one")
     if not reply:
-        raise DataError("", "the last assistant's turn is empty", "write its text")
+        raise DataError("", "the last assistant turn is empty", "write its text")
     images = images_of(source, record, said)
     others, more = flat_but(record, (*TURNS, *(_IMAGES if source.image is None else ())))
     cells = {**others, TEXT: asked[-1].text, "reply": reply}
@@ -135,14 +133,14 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
 def _role(message: Any) -> Literal["system", "user", "assistant"]:
     if not isinstance(message, dict):
         raise DataError("", f"a message is not an object but {str(message)[:40]!r}", "write {role, content}")
-    said = next((str(message[key]) for key in _WHO if key in message), "")
-    if said.lower() not in _ROLES:
-        raise DataError("", f"a message of role {said[:40]!r}", nearest(said, _ROLES))
-    return _ROLES[said.lower()]
+    role = next((str(message[key]) for key in _ROLE_KEYS if key in message), "")
+    if role.lower() not in _ROLES:
+        raise DataError("", f"unknown role {role[:40]!r} of a message", nearest(role, _ROLES))
+    return _ROLES[role.lower()]
 
 
 def _text(content: Any) -> tuple[str, list[str]]:
-    """The words of a message, and its images: a path each, "" where a record names them beside its messages."""
+    """The text of a message, and a path for each of its images, "" if the record names it beside its messages."""
     if isinstance(content, str):
         return content, []
     if not isinstance(content, list):
@@ -159,7 +157,7 @@ def _text(content: Any) -> tuple[str, list[str]]:
             images.append(_address(part))
         else:
             raise DataError(
-                "", f"a part of type {str(kind)[:40]!r} in a message's content", "only text and image_url are read"
+                "", f"a content part of type {str(kind)[:40]!r} in a message", "use only text and image_url"
             )
     return "\n".join(words), images
 

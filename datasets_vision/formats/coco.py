@@ -1,4 +1,4 @@
-"""COCO: one JSON a split with `images`, `annotations` (boxes, polygons, run-length masks) and `categories`."""
+"""COCO: one JSON per split with `images`, `annotations` (boxes, polygons, run-length masks) and `categories`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from datasets_vision.images import image_size
 
 _PARTS = frozenset({"images", "annotations", "categories"})
 _MAX_BYTES = 4 << 30  # of a file, whose text is held in memory
-_OWN_KEYS = frozenset({"id", "image_id", "category_id", "bbox", "segmentation", "area", "keypoints", "num_keypoints"})
+_COCO_KEYS = frozenset({"id", "image_id", "category_id", "bbox", "segmentation", "area", "keypoints", "num_keypoints"})
 _IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", "license", "coco_url", "flickr_url", "date_captured"})
 
 
@@ -31,7 +31,7 @@ _Entry = tuple[int, int, SetAside | None]
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One annotation file; its entries are decoded again when they are asked for, so that only its text is held."""
+    """One annotation file; entries are decoded again on access, so that only the text is held in memory."""
 
     path: Path
     text: str
@@ -42,22 +42,22 @@ class _File:
     faults: list[SetAside] = field(default_factory=list)  # of entries that belong to no image
 
     def listed(self, part: str, entries: Iterable[_Entry]) -> Iterator[tuple[str, dict[str, Any] | SetAside]]:
-        """The entries, with the place of each; one that cannot be used as its fault."""
+        """The entries with their places; the fault of an entry that cannot be used."""
         for index, start, fault in entries:
             yield f"{self.path}: {part}[{index}]", fault or DECODER.raw_decode(self.text, start)[0]
 
 
 def matches(path: Path) -> bool:
-    """A JSON file that begins as COCO does."""
+    """A JSON file that starts with the keys of COCO."""
     return holds(path, "coco")
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """An image that the file lists without annotations has nothing to find; an image in no file is set aside."""
+    """A listed image without annotations has no objects; an image that no file lists is set aside."""
     kinds = kinds_of(source.path)
     files = [file for file, kind in kinds.items() if kind == "coco" or file == source.path]
     if not files:
-        raise DataError(source.path, "no COCO JSON below", "give the file, or the folder that holds it")
+        raise DataError(source.path, "no COCO JSON found", "give the file, or the folder that holds it")
     pictures = Pictures.of(source.path, source.image_folder)
     for path in files:
         try:
@@ -73,13 +73,13 @@ def _read_file(pictures: Pictures, file: _File) -> Iterator[Example | SetAside]:
     yield from file.faults
     for image_id in file.annotations.keys() - file.known:
         for place, _ in file.listed("annotations", file.annotations[image_id]):
-            yield SetAside(place, f"image_id {image_id} is in no list of images", "correct it")
+            yield SetAside(place, f"image_id {image_id} is not in the list of images", "correct it")
     for place, entry in file.listed("images", file.images):
         yield from (entry,) if isinstance(entry, SetAside) else _read_image(pictures, file, place, entry)
 
 
 def _loaded(path: Path) -> _File:
-    """Where each entry stands; annotations may precede their images."""
+    """Index the entries of a file; annotations may precede their images."""
     file = _File(path, read_text(path, _MAX_BYTES))
     ids: dict[tuple[str, str], int] = {}
     for member in list_members(path, file.text, _PARTS, required="images"):
@@ -88,7 +88,7 @@ def _loaded(path: Path) -> _File:
         fault = member.fault or _fault_of_id(ids, member, key)
         if member.key == "annotations" and image is None:
             shown_id = shown([given.get("image_id")])
-            fault = fault or DataError("", f"image_id {shown_id} is in no list of images", "correct it")
+            fault = fault or DataError("", f"image_id {shown_id} is not in the list of images", "correct it")
         aside = SetAside.of(f"{path}: {member.key}[{member.index}]", fault) if fault else None
         if member.key == "images":
             file.images.append((member.index, member.start, aside))
@@ -163,9 +163,9 @@ def _object(file: _File, place: str, annotation: dict[str, Any], size: Size) -> 
 
 
 def _attributes(annotation: Mapping[str, Any]) -> dict[str, Any]:
-    """What the annotation says besides: `attributes` as CVAT and others write them, and further plain keys."""
+    """Further facts of an annotation: `attributes` as CVAT and others write them, and other plain keys."""
     given = annotation.get("attributes")
-    stated = {key: value for key, value in annotation.items() if key not in _OWN_KEYS and isinstance(value, str | int)}
+    stated = {key: value for key, value in annotation.items() if key not in _COCO_KEYS and isinstance(value, str | int)}
     if not stated.pop("iscrowd", 0):
         return {**stated, **(given if isinstance(given, dict) else {})}
     return {**stated, **(given if isinstance(given, dict) else {}), "iscrowd": True}
@@ -175,7 +175,9 @@ def _ring(place: str, name: str, ring: Any) -> list[tuple[float, float]]:
     """Points from [x1, y1, x2, y2, ...]."""
     flat = numbers(place, f"{name!r} segmentation", ring)
     if len(flat) % 2:
-        raise DataError(place, f"{name!r} segmentation of {len(flat)} numbers", "x and y alternate, so it is even")
+        raise DataError(
+            place, f"{name!r} segmentation of {len(flat)} numbers", "x and y alternate, so give an even count"
+        )
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
@@ -183,7 +185,9 @@ def _masked(place: str, name: str, mask: dict[str, Any], size: Size, attributes:
     """A run-length mask: its bounds as the box, its outlines as polygons."""
     height, width = (int(side) for side in numbers(place, f"{name!r} mask size", mask.get("size"), 2))
     if (width, height) != size:
-        raise BoxError(place, f"{name!r} mask is {width}x{height}, its image {size[0]}x{size[1]}", "correct its size")
+        raise BoxError(
+            place, f"{name!r} mask is {width}x{height}, but its image is {size[0]}x{size[1]}", "correct its size"
+        )
     grid = _decoded(place, name, mask.get("counts"), size)
     down, across = grid.any(axis=1).nonzero()[0], grid.any(axis=0).nonzero()[0]
     if not len(down):
@@ -219,7 +223,7 @@ def _outlines(place: str, name: str, grid: Any, size: Size) -> dict[str, Any]:
     for ring in rings:
         try:
             found.append(outlined(place, name, ring, size, {}).attributes.get("polygon"))
-        except DataError:  # a trace of one pixel's width has no area; its box is enough
+        except DataError:  # the outline of a line one pixel wide has no area; its box is enough
             continue
     outlines = sorted(filter(None, found), key=len, reverse=True)
     return {"polygon": outlines[0], **({"polygons": outlines} if len(outlines) > 1 else {})} if outlines else {}

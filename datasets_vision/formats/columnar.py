@@ -1,4 +1,4 @@
-"""Rows of Arrow columns, which Parquet files and Hugging Face data sets share, to examples."""
+"""Turn rows of Arrow columns, as in Parquet files and Hugging Face data sets, into examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LISTS = frozenset({"Sequence", "List", "LargeList"})
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What is known of a data set's columns before its rows are read."""
+    """What is known about a data set's columns before its rows are read."""
 
     names: tuple[str, ...]
     photos: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class Columns:
 
     @classmethod
     def of(cls, names: tuple[str, ...], features: Mapping[str, Any]) -> Self:
-        """From features in the form of `datasets.Features.to_dict()`; {} where nothing is said of them."""
+        """From features in the form of `datasets.Features.to_dict()`; {} if there are none."""
         photos = tuple(name for name in names if _is_photo(features.get(name)))
         classes = {name: _class_names(features.get(name)) for name in names}
         return cls(names, photos, {name: words for name, words in classes.items() if words})
@@ -52,15 +52,15 @@ def _class_names(feature: Any) -> tuple[str, ...]:
 
 
 class RowReader:
-    """Makes examples of the rows of one file.
+    """Turns the rows of one file into examples.
 
-    The photos are the columns of type Image, or the one that `Source.image` names; a path in it is relative
-    to `file`. A column of class labels is the image's class where it is the only one and there are photos,
-    and a column of its names else.
+    The photos are the columns of type Image, or the one that `Source.image` names; paths are relative to `file`.
+    If there are photos and exactly one column of class labels, it is the image class; otherwise class labels are
+    columns of class names.
     """
 
     def __init__(self, source: Source, file: Path, columns: Columns) -> None:
-        """Raises DataError for a column that the source asks for and the file lacks."""
+        """Raises DataError if the file lacks a column that the source needs, or repeats one."""
         twice = next((name for name in columns.names if columns.names.count(name) > 1), None)
         if twice is not None:
             raise DataError(file, f"two columns named {twice!r}", "rename one")
@@ -77,9 +77,9 @@ class RowReader:
         self._kept = [name for name in (*columns.names, FOLDER) if name not in hidden]
 
     def example(self, values: Mapping[str, Any], name: str, place: str, role: str | None) -> Example | SetAside:
-        """One row's example; `values` by column, with {bytes, path}, bytes or a path for a photo."""
+        """The example of one row; `values` are by column, a photo is {bytes, path}, bytes or a path."""
         try:
-            images = tuple(photo for column in self._photos for photo in self._read(values.get(column)))
+            images = tuple(photo for column in self._photos for photo in self._photos_in(values.get(column)))
             cells = {column: self._cell(column, values.get(column)) for column in self._columns.names}
         except DataError as error:
             return SetAside.of(place, error)
@@ -99,7 +99,7 @@ class RowReader:
             role=role,
         )
 
-    def _read(self, value: Any) -> Iterator[Path]:
+    def _photos_in(self, value: Any) -> Iterator[Path]:
         """The photos in a cell; only their headers are read."""
         for given in value if isinstance(value, list) else [value]:
             if isinstance(given, Mapping):
@@ -119,15 +119,15 @@ class RowReader:
         if column not in self._columns.classes or not isinstance(value, int):
             return _plain(value)
         names = self._columns.classes[column]
-        if value == -1:  # the data set's way to say that it does not say
+        if value == -1:  # the data set's mark for a missing label
             return None
         if not 0 <= value < len(names):
-            raise DataError(column, f"no class has the number {value}", f"there are {len(names)}")
+            raise DataError(column, f"no class has the number {value}", f"there are {len(names)} classes")
         return names[value]
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: dates as ISO text, lists and dictionaries through, bytes and NaN left out."""
+    """A value as JSON: dates as ISO text, lists and dictionaries recursively, bytes and NaN as None."""
     match value:
         case float() if math.isnan(value):
             return None

@@ -1,4 +1,4 @@
-"""What a recipe says of one data set, and what a format makes of it."""
+"""How a recipe describes one data set, and what a format must provide to read it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from datasets_vision.example import Example, Window
 from datasets_vision.windows import checked
 
 FOLDER = "{folder}"
-"""Stands for the name of the folder that a table lies in."""
+"""The placeholder for the name of the folder that holds a table."""
 
 _SENTENCE_END = re.compile(r"(?<!\d)[.!?][\"')\]]?(?=\s)|\S(?=\s*\n)")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
@@ -24,11 +24,10 @@ _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """Something that cannot be used: where it stands, what is wrong, and what to do about it.
+    """An item that cannot be used: where it is, what is wrong, and what to do about it.
 
-    `about`: whether a picture or a box is at fault.
-
-    Each part is one line that a terminal shows as it is, however strange what it quotes.
+    `about` says whether a picture or a box is at fault. Each part is one line that is safe to print, whatever it
+    quotes.
     """
 
     place: str
@@ -50,34 +49,34 @@ class SetAside:
 
     @classmethod
     def of(cls, place: object, error: DataError) -> Self:
-        """From an error at `place`, or at a position inside it."""
+        """Make one from an error at `place`, or at a position inside it."""
         found = error.at(place)
         return cls(found.place, found.problem, found.remedy, found.about)
 
 
 class Source(BaseModel):
-    """One data set, as a recipe names it; a mistake in it is a ValidationError, which the recipe reports.
+    """One data set, as a recipe describes it; a mistake in it is a ValidationError, which the recipe reports.
 
-    `format`: None finds it from the files. `image_class`: a regex searched in an image's stem; its first
-    group is the image's class. `rename`: the source's word -> ours, for objects, image classes and columns;
-    a word that ends with * stands for all that begin so.
-    `text`: a table's row as the text that is shown, {column} by name, {folder} the table's folder.
+    `format`: None detects it from the files. `image_class`: a regex searched in an image's stem; its first
+    group is the image's class. `rename`: the source's word -> ours, for objects, image classes and cells;
+    a word that ends with * matches every word with that prefix.
+    `text`: the template for the text of a table's row, with {column} by name and {folder} for the table's folder.
     `image`: the column of a table or record that holds its photo's path, relative to the file.
-    `columns`: answer field -> column, or "{folder}"; empty: every column that the text does not show.
-    `values`: for an answer field, the source's value -> ours; a value that it lacks sets the row aside.
+    `columns`: answer field -> column, or "{folder}"; if empty, every column that the text does not show.
+    `values`: for an answer field, the source's value -> ours; a row with any other value is set aside.
     `group`: a regex searched in an example's id; its groups, joined, name the examples that stay together;
-    with `group_block`, its last group is a number, and runs of so many numbers stay together.
-    `group_by`: a column instead of that, whose value names the examples that stay together.
-    `case_by`: photos of one folder, or of one group, become one example; where they differ in a class or column, the
-    first of `worst_first` that occurs is the case's.
-    `record`: the XML element that is one item; None takes the one that stands most often.
-    `shorten`: for an answer field, at most so many characters: its first sentences that fit.
-    `named_by`: the attribute of a region that names the object, where a format (VIA) leaves that open.
-    `image_folder`: where the images are, if they lie neither beside the annotations nor in a folder below.
-    `frames`: of a DICOM file with several, the first, the middle one, or each as an example of its own.
-    `window`: what of a grey DICOM file's values is shown: a preset (lung), two percentiles (p1-p99), tag, or
-    [centre, width]; None takes the tag's, and percentiles where it has none.
-    `limit`: at most so many examples, evenly spaced over the set.
+    with `group_block`, its last group is a number, and blocks of that many numbers stay together.
+    `group_by`: instead of `group`, a column whose value names the examples that stay together.
+    `case_by`: photos of one folder, or of one group, become one example; if they differ in a class or column, the
+    case takes the first of `worst_first` that occurs.
+    `record`: the XML element that is one item; None takes the most frequent one.
+    `shorten`: for an answer field, the maximum number of characters; the first sentences that fit are kept.
+    `named_by`: the attribute of a region that names the object, for formats that leave it open (VIA).
+    `image_folder`: where the images are, if they are neither beside the annotations nor in a folder below.
+    `frames`: of a DICOM file with several frames: the first, the middle one, or each as its own example.
+    `window`: which values of a grey DICOM file are shown: a preset (lung), two percentiles (p1-p99), tag, or
+    [centre, width]; None takes the tag's window, or percentiles if it has none.
+    `limit`: the maximum number of examples, evenly spaced over the set.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
@@ -105,9 +104,9 @@ class Source(BaseModel):
 
     @field_validator("path", mode="before")
     @classmethod
-    def _somewhere(cls, given: Any) -> Any:
+    def _not_empty(cls, given: Any) -> Any:
         if given == "":
-            raise ValueError("an empty path; write the folder or file, '.' for the one that you are in")
+            raise ValueError("an empty path; write the folder or file, '.' for the current folder")
         return given
 
     @field_validator("rename", "columns", "values", mode="before")
@@ -116,7 +115,7 @@ class Source(BaseModel):
         for key in _keys(given):
             if isinstance(key, bool):
                 raise ValueError(
-                    f"the key {key} is a boolean, since YAML reads Yes, No, on and off as such; put it in quotes"
+                    f"the key {key} is a boolean, since YAML reads Yes, No, on and off as booleans; put it in quotes"
                 )
         return given
 
@@ -138,7 +137,7 @@ class Source(BaseModel):
         except re.error as error:
             raise ValueError(f"the regex does not compile ({error}); correct it") from error
         if groups == 0:
-            raise ValueError("the regex has no group; put what names it in ( )")
+            raise ValueError("the regex has no group; put the part to extract in ( )")
         return regex
 
     @model_validator(mode="after")
@@ -148,7 +147,7 @@ class Source(BaseModel):
         if self.group is not None and self.group_by is not None:
             raise ValueError("group and group_by both name what stays together; leave one out")
         if self.worst_first and self.case_by is None:
-            raise ValueError("worst_first without case_by; say whose photos are one case, or leave it out")
+            raise ValueError("worst_first without case_by; give case_by, or leave it out")
         for key in ("values", "shorten") if self.columns else ():
             for field in getattr(self, key):
                 if field not in self.columns:
@@ -157,7 +156,7 @@ class Source(BaseModel):
 
     @property
     def root(self) -> Path:
-        """The folder that the names of its files are relative to."""
+        """The folder that its file names are relative to."""
         return self.path.parent if self.path.is_file() else self.path
 
     def shown(self) -> set[str]:
@@ -170,7 +169,7 @@ class Source(BaseModel):
 
     @staticmethod
     def require_columns(path: Path, wanted: Iterable[str], present: Iterable[str]) -> None:
-        """Raises DataError, in `path`'s name, for a wanted column that is not present."""
+        """Raise DataError at `path` for a wanted column that is not present."""
         known = set(present)
         for column in sorted(set(wanted) - known):
             remedy = nearest(column, known - {FOLDER}) if known else "it has none; leave columns out"
@@ -179,11 +178,11 @@ class Source(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A way of writing labels: how it is recognised, and how it is read.
+    """An annotation format: how to recognise it, and how to read it.
 
-    `read` yields examples in the source's own words; it raises DataError for a fault of the whole source.
-    `options`: those of a source that only some formats make use of, and this one does.
-    `named`: its path may be a name elsewhere instead of files here.
+    `read` yields examples with the source's own names; it raises DataError if the whole source is unusable.
+    `options`: the options of a source that this format uses and some others do not.
+    `named`: the path may be a name on a server instead of local files.
     """
 
     name: str
@@ -194,12 +193,12 @@ class Format:
 
 
 def plain(value: Any) -> str:
-    """A column's value as text: words as they stand, `true`, `false` and numbers as JSON writes them."""
+    """A column's value as text: strings unchanged, `true`, `false` and numbers as JSON writes them."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def shortened(text: str, limit: int) -> str:
-    """The first whole sentences within `limit` characters; whole words where the first sentence is longer."""
+    """The first whole sentences within `limit` characters; whole words if the first sentence is longer."""
     if len(text) <= limit:
         return text
     ends = [found.end() for found in _SENTENCE_END.finditer(text, 0, limit + 1) if found.end() <= limit]

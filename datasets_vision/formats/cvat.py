@@ -1,4 +1,4 @@
-"""CVAT for images: one XML with an <image> a photo, and in it boxes, polygons, lines, points, masks and tags."""
+"""CVAT for images: one XML with an <image> per photo, which has boxes, polygons, lines, points, masks and tags."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from datasets_vision.formats.shapes import (
 from datasets_vision.formats.xml_files import LINE, parse_xml, usable_elements
 from datasets_vision.images import image_size
 
-_HEAD = 1 << 16  # bytes; what stands before the first image grows with the project's labels
+_HEAD = 1 << 16  # bytes; the part before the first image grows with the project's labels
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 
 
@@ -41,14 +41,14 @@ def _is_cvat(file: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """An image that the file lists without shapes has nothing to find; an image in no file is set aside.
+    """A listed image without shapes has no objects; an image that no file lists is set aside.
 
-    The one tag of an image is its class; a tag's attributes are columns, a shape's are the object's. The role
-    is the image's `subset`, else a split's word in its folders.
+    An image's tag is its class; a tag's attributes become columns, a shape's attributes the object's. The role is the
+    image's `subset`, else the split that its folders name.
     """
     files = files_of(source.path, ".xml")
     if not files:
-        raise DataError(source.path, "no CVAT XML below", "give the file, or the folder that holds it")
+        raise DataError(source.path, "no CVAT XML found", "give the file, or the folder that holds it")
     pictures = Pictures.of(source.path, source.image_folder)
     for path in files:
         try:
@@ -86,7 +86,7 @@ def _read_image(pictures: Pictures, path: Path, element: Element) -> Iterator[Ex
     yield from faults
     tags = element.findall("tag")
     for tag in tags[1:]:
-        yield SetAside(f"{path}:{tag.get(LINE)}", f"a second tag {tag.get('label')!r} of one image", "it has one class")
+        yield SetAside(f"{path}:{tag.get(LINE)}", f"a second tag {tag.get('label')!r} of one image", "give one class")
     kind, columns = (tags[0].get("label"), _attributes(tags[0])) if tags else (None, {})
     yield pictures.example(image, Label(kind, objects, columns), place, path, element.get("subset"))
 
@@ -133,12 +133,12 @@ def _box(
 
 
 def _points(element: Element) -> list[list[str]]:
-    """From "x,y;x,y"."""
+    """Points from "x,y;x,y"."""
     return [pair.split(",") for pair in (element.get("points") or "").split(";") if pair.strip()]
 
 
 def _attributes(element: Element) -> dict[str, Any]:
-    """Those that have a value, true and false as booleans; `occluded` where it is set."""
+    """The attributes with a value, true and false as booleans; `occluded` if it is set."""
     given = {part.get("name") or "": (part.text or "").strip() for part in element.findall("attribute")}
     found: dict[str, Any] = {
         key: {"true": True, "false": False}.get(value.lower(), value) for key, value in given.items() if key and value

@@ -1,4 +1,4 @@
-"""Dialogues as tables: a row a customer's turn, with its intent and a slot for each word (MultiDoGO)."""
+"""Dialogues as tables: one row per customer turn, with its intent and a slot for each word (MultiDoGO)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from datasets_vision.formats.drafts import TEXT, Draft, examples_of
 from datasets_vision.formats.table_files import Row, read_table, table_files
 
 OUTSIDE = "O"
-"""The slot of a word that fills none."""
+"""The label of a word that fills no slot."""
 
 _CONVERSATION, _TURN, _UTTERANCE, _SLOTS, _INTENT = (
     "conversationId",
@@ -30,22 +30,22 @@ _ROLES: dict[str, Literal["user", "assistant"]] = {
     "agent": "assistant",
     "assistant": "assistant",
 }
-_SEVERAL = "<div>"  # between the intents of one turn
-_LOOKED_AT = 4  # tables of a folder that show its kind
+_INTENT_SEPARATOR = "<div>"  # between the intents of one turn
+_MAX_SAMPLED = 4  # tables of a folder that are read to recognise its format
 
 
 def matches(path: Path) -> bool:
     """Tables with the columns conversationId, turnNumber and utterance."""
-    return any(_is_dialogue(table) for table in islice(table_files(path), _LOOKED_AT))
+    return any(_is_dialogue(table) for table in islice(table_files(path), _MAX_SAMPLED))
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """Each turn is an example with the turns of its conversation so far; the conversation is its group.
+    """Each turn is an example with the preceding turns of its conversation; the conversation is its group.
 
-    Columns: `text` (this turn), `intent` (several joined by "+"), and the table's own. Slots are objects: the
-    words in a row that fill one slot, with their place in the turn in characters, the end exclusive. In a
-    table with the column authorRole, the turns of the agent are the assistant's: they precede what the
-    customer says next, and do not become examples. Without it all turns are the customer's.
+    Columns: `text` (this turn), `intent` (several joined by "+"), and the table's own. Slots are objects: consecutive
+    words that fill one slot, with their position in the turn in characters, the end exclusive. In a table with the
+    column authorRole, the agent's turns are assistant turns: they are context for the next customer turn, not
+    examples. Without it, all turns are the customer's.
     """
     found = False
     for path in table_files(source.path):
@@ -57,7 +57,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             continue
         yield from examples_of(source, path, _drafts(path, rows))
     if not found:
-        raise DataError(source.path, "no TSV or CSV table", "give one, or the folder of some")
+        raise DataError(source.path, "no TSV or CSV table", "give a table, or a folder of tables")
 
 
 def _is_dialogue(path: Path) -> bool:
@@ -75,7 +75,7 @@ def _rows(path: Path) -> Iterator[Row | SetAside]:
 
 
 def _drafts(path: Path, rows: list[Row | SetAside]) -> Iterator[Draft | SetAside]:
-    """In the table's order; a conversation's turns follow their numbers, wherever their rows stand."""
+    """Drafts of the conversations in the table's order, their turns sorted by number."""
     conversations: dict[str, list[tuple[int, Row]]] = {}
     for item in rows:
         if isinstance(item, SetAside):
@@ -94,7 +94,7 @@ def _drafts(path: Path, rows: list[Row | SetAside]) -> Iterator[Draft | SetAside
 def _number(row: Row) -> int:
     if not row.cells[_CONVERSATION].strip():
         raise DataError("", f"no {_CONVERSATION}", "write which conversation the turn belongs to")
-    number = row.cells[_TURN].strip().removesuffix(".0")  # as pandas writes a column with gaps
+    number = row.cells[_TURN].strip().removesuffix(".0")  # pandas writes integers so in a column with gaps
     if not number.isdecimal():
         raise DataError("", f"{_TURN} {row.cells[_TURN][:40]!r} is not a number", "number the turns from 0")
     return int(number)
@@ -107,7 +107,7 @@ def _conversation(path: Path, name: str, turns: list[tuple[int, Row]]) -> Iterat
         place = f"{path}:{row.line}"
         text = row.cells[_UTTERANCE].strip()
         if number in seen:
-            yield SetAside(place, f"a second turn {number} of conversation {name!r}", "number it anew")
+            yield SetAside(place, f"a second turn {number} of conversation {name!r}", "renumber it")
             continue
         seen.add(number)
         if not text:
@@ -124,29 +124,29 @@ def _conversation(path: Path, name: str, turns: list[tuple[int, Row]]) -> Iterat
         try:
             slots = _slots(row.cells[_UTTERANCE], row.cells)
         except DataError as error:
-            yield SetAside.of(place, error)  # its words were said all the same
+            yield SetAside.of(place, error)  # the turn remains context for the next ones
         else:
             cells = {**row.cells, TEXT: text}
             if _INTENT in cells:
-                cells[_INTENT] = "+".join(cells[_INTENT].split(_SEVERAL))
+                cells[_INTENT] = "+".join(cells[_INTENT].split(_INTENT_SEPARATOR))
             yield Draft(str(row.line), place, cells, before=tuple(before), objects=slots, group=name)
         before.append(Turn("user", text))
 
 
 def _role(row: Row) -> Literal["user", "assistant"]:
-    said = row.cells.get(_AUTHOR, "customer").strip().lower()
-    if said not in _ROLES:
-        raise DataError("", f"{_AUTHOR} {said[:40]!r}", nearest(said, _ROLES))
-    return _ROLES[said]
+    author = row.cells.get(_AUTHOR, "customer").strip().lower()
+    if author not in _ROLES:
+        raise DataError("", f"unknown {_AUTHOR} {author[:40]!r}", nearest(author, _ROLES))
+    return _ROLES[author]
 
 
 def _slots(utterance: str, cells: Mapping[str, str]) -> tuple[LabelledObject, ...] | None:
-    """The slots that a turn's words fill; None where the table has no labels, or none for this turn."""
+    """The slots that a turn's words fill; None if the table has no labels, or none for this turn."""
     if not cells.get(_SLOTS, "").strip():
         return None
     words, labels = utterance.split(" "), cells[_SLOTS].split(" ")
     if len(words) != len(labels):
-        raise DataError("", f"{len(labels)} slot labels for {len(words)} words", "give one a word")
+        raise DataError("", f"{len(labels)} slot labels for {len(words)} words", "give one per word")
     found: list[tuple[str, int, int]] = []
     at, last = 0, OUTSIDE
     for word, label in zip(words, labels, strict=True):

@@ -1,8 +1,7 @@
-"""Folders of DICOM files: `class/*.dcm`, `split/class/*.dcm`, and `labels.csv` as image folders have it.
+"""Folders of DICOM files: `class/*.dcm`, `split/class/*.dcm`, with `labels.csv` as in image folders.
 
-No tag that may name a person leaves a file: ids are hashes of the path, groups are hashes of the PatientID.
-They are pseudonyms: who knows the paths and the patients can tell them apart. Of the tags, `TAGS` alone can be
-asked for as columns.
+No tag that may name a person is passed on: ids are hashes of the path, groups are hashes of the PatientID. They are
+pseudonyms: anyone who knows the paths and the patients can identify them. Only `TAGS` can be used as columns.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 TAGS = ("Modality", "BodyPartExamined", "ViewPosition", "Laterality")
-"""Tags that `Source.columns` may name: what is seen, not whom."""
+"""Tags that `Source.columns` may name: they say what is shown, not whom."""
 
-_ROUNDS = 20_000  # of hashing a PatientID: a list of all short ids takes long to try
+_ROUNDS = 20_000  # of hashing a PatientID, so that trying all short ids takes long
 
 
 def matches(path: Path) -> bool:
@@ -40,7 +39,7 @@ def matches(path: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """One example a file, or a frame with `frames: each`; the class is the first folder, below the split's."""
+    """One example per file, or per frame with `frames: each`; the class is the first folder, after a split's."""
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder of DICOM files", "give the folder")
     table = source.model_copy(update={"columns": {k: v for k, v in source.columns.items() if v not in TAGS}})
@@ -56,7 +55,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 
 def patient_group(known: Dataset) -> str:
-    """A pseudonym of the patient, or of the study where no PatientID is stated; "" where neither is."""
+    """A pseudonym of the patient, or of the study if there is no PatientID; "" if there is neither."""
     for tag in ("PatientID", "StudyInstanceUID"):
         if value := str(known.get(tag) or "").strip():
             return f"{tag.removesuffix('ID').lower()}-{_pseudonym(value)}"
@@ -85,7 +84,7 @@ def _examples(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Exa
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What is taken from a file's tags."""
+    """The facts that are read from a file's tags."""
 
     frames: int
     window: Window | None
@@ -94,7 +93,7 @@ class _Facts:
 
 
 def _facts(source: Source, path: Path, folder: str) -> _Facts:
-    """Raises DataError for a file that cannot be shown, or whose class `folder` names its patient."""
+    """Raises DataError if a file cannot be shown, or if its class `folder` names the patient."""
     with damaged_tags(path):
         known = header(path)
         image_size(path)
@@ -102,12 +101,12 @@ def _facts(source: Source, path: Path, folder: str) -> _Facts:
         if window is not None:
             check_window(path, known, window)
         if folder and _names_person(folder, known):
-            raise DataError(path, "its class folder bears the patient's name or id", "name folders by class")
+            raise DataError(path, "its class folder has the patient's name or id", "name folders by class")
         return _Facts(frame_count(path, known), window, patient_group(known), _tags(source, known))
 
 
 def _pictures(source: Source, path: Path, facts: _Facts) -> Iterator[tuple[int | None, Picture]]:
-    """(frame number where a file gives several examples, picture)."""
+    """(frame, picture); the frame is None if a file gives one example."""
     match source.frames:
         case "each":
             return ((frame, View(path, frame, facts.window)) for frame in range(facts.frames))
@@ -123,7 +122,7 @@ def _tags(source: Source, known: Dataset) -> dict[str, str]:
 
 
 def _names_person(folder: str, known: Dataset) -> bool:
-    """Exports sort by patient: such a folder is not a class, and its name must not become an answer."""
+    """Whether a folder is named after the patient, as exports by patient do: its name must not become a class."""
     written = _letters(folder)
     if (number := _letters(str(known.get("PatientID") or ""))) and number == written:
         return True

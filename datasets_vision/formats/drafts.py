@@ -1,4 +1,4 @@
-"""`Draft`: a record by its columns, before the recipe's template makes an example of it."""
+"""`Draft`: a record by its columns, before the recipe's template turns it into an example."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from datasets_vision.formats.roles import role_of_file
 from datasets_vision.images import image_size
 
 HEAD = 1000
-"""Records that show which columns a file has; a record that lacks one of them has it empty."""
+"""The number of records read to find a file's columns; where a record lacks one of them, it is empty."""
 
 TEXT = "text"
-"""The column that the default template shows: what a format takes for the item's own text."""
+"""The column that the default template shows; a format puts the item's own text there."""
 
 _WEB = ("http:", "https:", "data:", "ftp:", "s3:", "gs:")
 
@@ -29,7 +29,7 @@ _WEB = ("http:", "https:", "data:", "ftp:", "s3:", "gs:")
 class Draft:
     """One record. `name` is unique in its file; `place` is file:line.
 
-    `cells`: column -> value. `more`: columns that are there for the asking only. `before`: the turns that
+    `cells`: column -> value. `more`: columns that are used only if the source names them. `before`: the turns that
     precede the text. `images`: paths as the record writes them, besides the column that the recipe names.
     """
 
@@ -44,15 +44,15 @@ class Draft:
 
 
 Drafting = Callable[[Source, Entry, dict[str, Any]], Draft]
-"""Makes a draft of a record; raises DataError for one that cannot be used."""
+"""Turns a record into a draft; raises DataError for one that cannot be used."""
 
 
 def examples_of(
     source: Source, path: Path, drafts: Iterator[Draft | SetAside], columns: Sequence[str] | None = None
 ) -> Iterator[Example | SetAside]:
-    """The examples of one file. A column that the source asks for and the file lacks sets it aside as a whole.
+    """The examples of one file. A file that lacks a column which the source needs is set aside as a whole.
 
-    `columns`: all that the file has; otherwise those of its first records.
+    `columns`: all columns of the file; None takes those of its first records.
     """
     head = list(islice(drafts, HEAD)) if columns is None else []
     found = [draft for draft in head if isinstance(draft, Draft)]
@@ -69,28 +69,28 @@ def examples_of(
 
 
 def json_examples(source: Source, draft: Drafting) -> Iterator[Example | SetAside]:
-    """The examples of all JSON and JSON-lines files of a source, by what makes a draft of a record.
+    """The examples of all JSON and JSON-lines files of a source; `draft` turns a record into a draft.
 
-    A DataError of `draft` is the reason to set its record aside. Raises DataError where there is no such file.
+    A record for which `draft` raises DataError is set aside. Raises DataError if there is no such file.
     """
     files = json_files(source.path)
     first = next(files, None)
     if first is None:
-        raise DataError(source.path, "no JSON or JSON-lines file", "give one, or the folder of some")
+        raise DataError(source.path, "no JSON or JSON-lines file", "give a file, or a folder of files")
     for path in chain([first], files):
         yield from examples_of(source, path, _drafts(source, path, draft))
 
 
 def stem_of(source: Source, path: Path) -> str:
-    """A file's name within its source, without suffix: how its examples' ids begin."""
+    """A file's path within its source, without suffix; the ids of its examples begin with it."""
     return path.relative_to(source.root).with_suffix("").as_posix()
 
 
 def image_at(path: Path, written: str) -> Path:
-    """The image that a label file names, beside it or in its folder `images`.
+    """The image that a label file names, beside it or in its folder `images`; absolute paths are used as they are.
 
-    Raises DataError for an address on the web and a missing file, and in the image's name for one that is none.
-    Only the image's header is read; an absolute path stands for itself.
+    Raises DataError for a web address or a missing file, and with the image as place for a file that is not an image.
+    Only the image's header is read.
     """
     name = written.strip().removeprefix("file://")
     if not name:
@@ -101,7 +101,7 @@ def image_at(path: Path, written: str) -> Path:
         )
     relative = Path(PureWindowsPath(name).as_posix())
     for candidate in (path.parent / relative, path.parent / "images" / relative):
-        if os.path.isfile(candidate):  # False for a name that the system does not take
+        if os.path.isfile(candidate):  # also False for a name that the system rejects
             image_size(candidate)
             return candidate
     raise ImageError("", f"image {name[:120]!r} is missing", f"put it beside {path.name} or into its folder images")
@@ -114,16 +114,18 @@ def _drafts(source: Source, path: Path, draft: Drafting) -> Iterator[Draft | Set
             continue
         try:
             if not isinstance(entry.value, dict) or not entry.value:
-                raise DataError("", f"not an object with keys but {str(entry.value)[:40]!r}", "write one a record")
+                raise DataError(
+                    "", f"not an object with keys but {str(entry.value)[:40]!r}", "write one object per record"
+                )
             yield draft(source, entry, entry.value)
         except DataError as error:
             yield SetAside.of(entry.place, error)
         except RecursionError:
-            yield SetAside(entry.place, "values nested too deep", "flatten them")
+            yield SetAside(entry.place, "values are nested too deeply", "flatten them")
 
 
 def asked_columns(source: Source, present: Iterable[str]) -> set[str]:
-    """The columns that a source needs. A text that it does not speak of is not needed beside a photo."""
+    """The columns that a source needs. Beside a photo, a text that the source does not mention is optional."""
     asked = source.shown() | set(source.columns.values())
     if source.image is None:
         return asked
@@ -136,8 +138,8 @@ def _require(source: Source, path: Path, cells: Sequence[str], drafts: Sequence[
     wanted = asked_columns(source, cells) | ({source.group_by} if source.group_by else set())
     if TEXT in wanted and TEXT not in cells:
         listed = ", ".join(cells) or "none"
-        raise DataError(path, f"no column {TEXT!r}", f"give text: a template over its columns: {listed}")
-    asked = wanted - set(cells)  # only where one is missing are the many by position looked at
+        raise DataError(path, f"no column {TEXT!r}", f"give text, a template over its columns: {listed}")
+    asked = wanted - set(cells)  # the many positional columns are considered only if one is missing
     more = {name for draft in drafts for name in draft.more} if asked else set()
     source.require_columns(path, wanted, {*cells, FOLDER, *(asked & more)})
 
@@ -152,7 +154,7 @@ class _File:
     folder: str
     role: str | None
     asked: frozenset[str]  # columns that the source names
-    hidden: frozenset[str | None]  # columns that no label repeats
+    hidden: frozenset[str | None]  # columns that labels leave out
 
     @classmethod
     def of(cls, source: Source, path: Path) -> Self:
@@ -173,7 +175,7 @@ class _File:
             cells |= {name: draft.more[name] for name in self.asked if name in draft.more}
         text = self.source.render(cells)
         try:
-            images = tuple(image_at(self.path, name) for name in self._written(draft, cells))
+            images = tuple(image_at(self.path, name) for name in self._image_names(draft, cells))
         except DataError as error:
             return SetAside.of(draft.place, error)
         if not text and not images:
@@ -188,7 +190,7 @@ class _File:
             role=self.role,
         )
 
-    def _written(self, draft: Draft, cells: Mapping[str, Any]) -> tuple[str, ...]:
+    def _image_names(self, draft: Draft, cells: Mapping[str, Any]) -> tuple[str, ...]:
         """The paths of a record's images as it writes them."""
         if self.source.image is None:
             return draft.images

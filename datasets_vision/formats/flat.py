@@ -10,13 +10,13 @@ from datasets_vision.formats.contract import plain
 
 Steps = tuple[str | int, ...]
 Leaf = tuple[Steps, str]
-"""Names and positions (from 0) on the way to a plain value, and its text."""
+"""The names and positions (from 0) that lead to a plain value, and its text."""
 
 
 def flat(leaves: Iterable[Leaf]) -> tuple[dict[str, str], dict[str, str]]:
-    """Columns by names joined with dots, and those with positions in them (`target.0`).
+    """Columns by names joined with dots, and those with positions in their names (`target.0`).
 
-    Where a name leads to several values (a list, or a list of objects), its column has them all, a line each.
+    If a name leads to several values (a list, or a list of objects), its column has all of them, one per line.
     """
     named: dict[str, list[str]] = defaultdict(list)
     placed: dict[str, str] = {}
@@ -28,13 +28,13 @@ def flat(leaves: Iterable[Leaf]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def flat_but(record: Mapping[str, Any], used: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """`flat` of what a record holds besides the keys that are used."""
+    """`flat` of a record without the keys that are used."""
     left = {key: value for key, value in record.items() if key not in used}
     return flat(leaves_of(left)) if left else ({}, {})
 
 
 def leaves_of(value: Any, path: Steps = ()) -> Iterator[Leaf]:
-    """The plain values of a JSON value; null and what is empty are the empty text."""
+    """The plain values in a JSON value; null and empty containers become the empty text."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from leaves_of(inner, (*path, str(key)))

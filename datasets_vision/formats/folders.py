@@ -1,7 +1,7 @@
-"""Image folders: `class/*.jpg`, or `split/class/*.jpg`, and with a `labels.csv` (file, ...) columns beside.
+"""Image folders: `class/*.jpg` or `split/class/*.jpg`, with more columns from a `labels.csv` (file, ...).
 
-The file is named relative to `labels.csv`, or by its bare name; the suffix may be another where that leaves no doubt.
-Its column `class` names the image's class where no folder does.
+The file is named relative to `labels.csv`, or by its bare name; the suffix may differ if the match is unambiguous. The
+column `class` names the image's class if no folder does.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def matches(path: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """The class is the first folder (below the split's, if it has one); deeper folders only sort.
+    """The class is the first folder (below the split's, if there is one); deeper folders have no meaning.
 
-    An image without a class folder is usable only where `image_class` finds its class, or labels.csv has it.
+    An image without a class folder is usable only if `image_class` finds its class or labels.csv names it.
     """
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder of images", "give the folder")
@@ -53,7 +53,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 
 def read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
-    """Put the rows of labels.csv, where there is one, under the stems of their files, with each file's name."""
+    """Store the rows of labels.csv, if there is one, in `rows` by the stem of their file."""
     path = source.path / LABELS
     if not path.is_file():
         source.require_columns(source.path, source.columns.values(), ())
@@ -68,31 +68,31 @@ def read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
         if not _add(rows, name, _Row(line=row.line, cells=row.cells, owned=False)):
             yield SetAside(f"{path}:{row.line}", f"a second row for {name!r}")
     for file in walk(source.path):
-        _own(rows, file.relative_to(source.path))
+        _mark_owned(rows, file.relative_to(source.path))
 
 
 def row_of(rows: DiskIndex, image: Path) -> dict[str, str]:
-    """The cells of an image's row, which is taken out; none where labels.csv does not name it.
+    """Take the cells of an image's row out of `rows`; none if labels.csv does not name the image.
 
-    A row of another suffix is the image's where no other row has its stem, and no file bears the row's own name.
+    A row with another suffix matches if no other row has its stem and no file has the row's exact name.
     """
     names = (image.as_posix(), image.name)
     for exact in (True, False):
         for name in names:
-            held = _held(rows, name)
+            held = _rows_of_stem(rows, name)
             found = name if exact else next(iter(held)) if len(held) == 1 else ""
             row = held.get(found)
             if row is None or row["cells"] is None or (row["owned"] and not exact):
                 continue
-            _keep(rows, name, {**held, found: {**row, "cells": None}})
+            _store(rows, name, {**held, found: {**row, "cells": None}})
             return row["cells"]
     return {}
 
 
 def missing(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
-    """The rows that no image took out."""
+    """Set aside the rows that no image took."""
     for stem, _ in rows.items():
-        for name, row in _held(rows, stem).items():
+        for name, row in _rows_of_stem(rows, stem).items():
             if row["cells"] is not None:
                 yield SetAside(f"{source.path / LABELS}:{row['line']}", f"its image {name!r} is missing", about="image")
 
@@ -100,37 +100,37 @@ def missing(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
 class _Row(TypedDict):
     line: int
     cells: dict[str, str] | None  # None once an image has taken them
-    owned: bool  # a file bears the name that the row gives
+    owned: bool  # a file has exactly the name in the row
 
 
-def _held(rows: DiskIndex, name: str) -> dict[str, _Row]:
-    """The rows of one stem, by the name that each gives."""
-    return dict(json.loads(rows.get(_bare(name)) or "{}"))
+def _rows_of_stem(rows: DiskIndex, name: str) -> dict[str, _Row]:
+    """The rows of one stem, by the file name in each."""
+    return dict(json.loads(rows.get(_without_suffix(name)) or "{}"))
 
 
-def _keep(rows: DiskIndex, name: str, held: dict[str, _Row]) -> None:
-    rows.pop(_bare(name))
-    rows.add(_bare(name), json.dumps(held))
+def _store(rows: DiskIndex, name: str, held: dict[str, _Row]) -> None:
+    rows.pop(_without_suffix(name))
+    rows.add(_without_suffix(name), json.dumps(held))
 
 
 def _add(rows: DiskIndex, name: str, row: _Row) -> bool:
-    held = _held(rows, name)
+    held = _rows_of_stem(rows, name)
     if name in held:
         return False
-    _keep(rows, name, {**held, name: row})
+    _store(rows, name, {**held, name: row})
     return True
 
 
-def _own(rows: DiskIndex, file: Path) -> None:
-    """Mark the rows that give this file's name: no image of another suffix may take them."""
+def _mark_owned(rows: DiskIndex, file: Path) -> None:
+    """Mark the rows that name this file exactly: no image with another suffix may take them."""
     for name in {file.as_posix(), file.name}:
-        held = _held(rows, name)
+        held = _rows_of_stem(rows, name)
         if name in held and not held[name]["owned"]:
-            _keep(rows, name, {**held, name: {**held[name], "owned": True}})
+            _store(rows, name, {**held, name: {**held[name], "owned": True}})
 
 
-def _bare(name: str) -> str:
-    """Without an image's suffix, as ids are: a row may name the image from which its file was made."""
+def _without_suffix(name: str) -> str:
+    """A name without its image suffix, like ids: a row may name the image from which its file was converted."""
     suffix = suffix_of(name)
     return name[: -len(suffix)] if suffix in IMAGE_SUFFIXES else name
 

@@ -1,7 +1,7 @@
 """A Hugging Face data set: a folder that `save_to_disk` wrote, or a name on the Hub.
 
-The path `owner/name` (or `owner/name/configuration`) with `format: huggingface` is read from the Hub as a
-stream; what lies in the files, photos included, comes as for Parquet.
+The path `owner/name` (or `owner/name/configuration`) with `format: huggingface` is streamed from the Hub. Rows are
+read as for Parquet, photos included.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def matches(path: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """Rows as the columns' types say: photos, class labels by their names, text by the template.
+    """Read rows by the types of their columns: photos, class labels by name, text by the template.
 
-    The role is the split's name. Raises DataError where the folder is not such a data set, or the Hub has none
-    of that name or cannot be reached; a column that is asked for and missing is an error of the split.
+    The role is the split's name. Raises DataError if the folder is not such a data set, if the Hub has none of that
+    name or cannot be reached, or if a split lacks a column that the source needs.
     """
     path = source.path
     if not path.exists():
@@ -48,7 +48,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     elif matches(path):
         parts = _from_folder(path)
     else:
-        raise DataError(path, f"no {_SPLITS} and no {_STATE}", "give a folder that save_to_disk wrote")
+        raise DataError(path, f"has neither {_SPLITS} nor {_STATE}", "give a folder that save_to_disk wrote")
     for part in parts:
         file = path / part.role / _STATE if part.role and path.exists() else path / _STATE
         reader = RowReader(source, file, Columns.of(tuple(part.features), part.features))
@@ -66,13 +66,13 @@ def _from_folder(path: Path) -> Iterator[_Part]:
         return
     splits = _json(path / _SPLITS).get("splits")
     if not isinstance(splits, list) or not all(map(_is_folder_name, splits)):
-        raise DataError(path / _SPLITS, "no list of splits in it", "save the data set again")
+        raise DataError(path / _SPLITS, "has no list of splits", "save the data set again")
     for split in splits:
         yield _saved(path / split, split)
 
 
 def _is_folder_name(split: Any) -> bool:
-    """A folder right below, whose state is a file: no pipe, on which reading would wait for ever."""
+    """Whether a split is a plain name of a folder directly below."""
     return isinstance(split, str) and split.isprintable() and Path(split).name == split
 
 
@@ -84,9 +84,9 @@ def _saved(folder: Path, role: str | None) -> _Part:
     state, info = _json(folder / _STATE), _json(folder / _INFO)
     files, features = state.get("_data_files"), info.get("features")
     if not isinstance(files, list) or not isinstance(features, Mapping):
-        raise DataError(folder, "says nothing of its files or features", "save the data set again")
+        raise DataError(folder, "does not list its files or features", "save the data set again")
     if state.get("_indices_data_files"):
-        raise DataError(folder, "saved by an old `datasets` with a list of indices", "save it again with a new one")
+        raise DataError(folder, "saved by an old `datasets` with a list of indices", "save it again with a newer one")
     names = [str(entry.get("filename", "")) for entry in files if isinstance(entry, Mapping)]
     return _Part(role, features, _rows([folder / Path(name).name for name in names]))
 
@@ -105,10 +105,10 @@ def _rows(files: list[Path]) -> Iterator[Mapping[str, Any]]:
         try:
             with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as batches:
                 for batch in batches:
-                    for place in range(batch.num_rows):  # one by one: a batch of photos is large enough as it is
+                    for place in range(batch.num_rows):  # one by one, since a batch of photos is large
                         yield batch.slice(place, 1).to_pylist()[0]
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise DataError(path, f"not an Arrow stream that can be read ({cause(error)})", "save it again") from error
+            raise DataError(path, f"not a readable Arrow stream ({cause(error)})", "save it again") from error
 
 
 def _from_hub(path: Path) -> Iterator[_Part]:
@@ -117,7 +117,7 @@ def _from_hub(path: Path) -> Iterator[_Part]:
 
     words = path.parts
     if path.is_absolute() or len(words) > 3:
-        raise DataError(path, "no such folder, and no name on the Hub", "write owner/name")
+        raise DataError(path, "neither a folder nor a name on the Hub", "write owner/name")
     with _hub_errors(path):
         splits = load_dataset("/".join(words[:2]), words[2] if len(words) == 3 else None, streaming=True)
     for role, rows in splits.items():
@@ -134,7 +134,7 @@ def _features(rows: Any) -> Mapping[str, Any]:
 
 
 def _streamed(path: Path, rows: Any) -> Iterator[Mapping[str, Any]]:
-    """Rows with photos as the bytes that they are."""
+    """Rows with photos as undecoded bytes."""
     with _hub_errors(path):
         yield from rows if rows.features is None else rows.decode(False)
 
@@ -142,11 +142,11 @@ def _streamed(path: Path, rows: Any) -> Iterator[Mapping[str, Any]]:
 @contextmanager
 def _hub_errors(path: Path) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
-    from httpx2 import HTTPError  # what huggingface_hub speaks through
+    from httpx2 import HTTPError  # the HTTP client of huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         yield
     except (DatasetsError, HfHubHTTPError, HFValidationError, HTTPError, OSError, ValueError) as error:
         line = f"{type(error).__name__}: {cause(error)}"
-        raise DataError(path, f"cannot be had from the Hub ({line})", "check the name and the network") from error
+        raise DataError(path, f"cannot be loaded from the Hub ({line})", "check the name and the network") from error

@@ -1,4 +1,4 @@
-"""JSON and JSON-lines files as entries, each with its place; a line of any length is read in pieces."""
+"""Read JSON and JSON-lines files as entries with their places; lines that are too long are skipped in pieces."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from datasets_vision.formats.text_files import decoded, read_text, without_mark
 from datasets_vision.walk import walk
 
 MAX_LINE = 16 << 20
-"""Bytes; a longer line of a JSON-lines file is set aside without being held."""
+"""Bytes; a longer line of a JSON-lines file is set aside without being held in memory."""
 
 MAX_FILE = 1 << 30
-"""Bytes of a JSON file, which is parsed from memory and takes some ten times as much; JSON lines may be of any size."""
+"""Bytes of a JSON file, which is parsed in memory and takes about ten times as much; JSON lines have no limit."""
 
 TURNS = ("messages", "conversations", "conversation")
-"""Names of lists that are one conversation, never a list of records."""
+"""Keys of lists that are one conversation, never a list of records."""
 
 SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-"""An escape that may be half a character, which no file or model could take: see `is_text`."""
+"""An escape that may be a lone surrogate, which cannot be encoded as UTF-8: see `is_text`."""
 
-HALF = ("half of a surrogate pair (as \\ud83d) in its text", "write the whole character")
+HALF = ("half of a surrogate pair (such as \\ud83d) in its text", "write the whole character")
 EMPTY = ("0 bytes, no JSON", "export it again")
-NESTED = ("lists in lists in lists ..., nested too deeply", "flatten it")
+NESTED = ("values are nested too deeply", "flatten them")
 """Problem and remedy of a file, or of a value in it, that cannot be read."""
 
-_HEAD = 1 << 20  # bytes that show a file's kind
-_PIECE = 1 << 16  # bytes of a line that is passed over
-_LOOKED_AT = 8  # files of a folder that show its kind
+_HEAD = 1 << 20  # bytes read to recognise a file
+_PIECE = 1 << 16  # bytes read at a time of a line that is skipped
+_MAX_SAMPLED = 8  # files of a folder that are read to recognise its format
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -54,13 +54,13 @@ class Entry:
 
 
 def json_files(path: Path) -> Iterator[Path]:
-    """The file itself, or every JSON and JSON-lines file below, in natural order; hidden ones are passed over."""
+    """The file itself, or every JSON and JSON-lines file below, in natural order; hidden files are skipped."""
     return (file for file in walk(path) if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
 
 
 def first_objects(path: Path) -> Iterator[dict[str, Any]]:
-    """The first record of each of the first files at `path`, where it is a JSON object: it shows the format."""
-    for file in islice(json_files(path), _LOOKED_AT):
+    """The first record of each of the first files at `path`, if it is a JSON object; it identifies the format."""
+    for file in islice(json_files(path), _MAX_SAMPLED):
         state = file.stat()
         found = _first_object(file, state.st_mtime_ns, state.st_size)
         if found is not None:
@@ -68,11 +68,11 @@ def first_objects(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def entries(path: Path) -> Iterator[Entry | SetAside]:
-    """The lines of a JSON-lines file; of a JSON file the members of its list, or of the dict keyed by id.
+    """The lines of a JSON-lines file; for a JSON file, the members of its list or of its dict keyed by id.
 
-    A dict of which one value is a list of objects (`{"version": 1, "data": [...]}`) stands for that list,
-    any other dict is one entry. Line ends may be LF or CRLF, a byte order mark is passed over. Broken JSON is
-    set aside by file and line; what stands before it is used.
+    A dict with one value that is a list of objects (`{"version": 1, "data": [...]}`) is read as that list; a dict
+    whose values are not all objects is one entry. Line ends may be LF or CRLF, a byte order mark is skipped. Broken
+    JSON is set aside with its file and line; entries before it are used.
     """
     try:
         if path.stat().st_size == 0:
@@ -85,9 +85,9 @@ def entries(path: Path) -> Iterator[Entry | SetAside]:
 
 
 def read_json(path: Path) -> Any:
-    """The one value of a JSON file (UTF-8, BOM allowed) of at most MAX_FILE bytes.
+    """Parse a JSON file (UTF-8, BOM allowed) of at most MAX_FILE bytes.
 
-    Raises DataError with the line where it breaks, and for a key that appears twice in one object.
+    Raises DataError with the line of a syntax error, and for a key that appears twice in one object.
     """
     text = read_text(path, MAX_FILE)
     if not text:
@@ -125,7 +125,7 @@ def _head(path: Path) -> str:
 
 
 def _is_lines(path: Path) -> bool:
-    """By its suffix, or a `.json` whose first line is an object, with another one below."""
+    """Whether a file is JSON lines: by its suffix, or a `.json` whose first line is an object, with another below."""
     if path.suffix.lower() != ".json":
         return True
     first, _, rest = _head(path).lstrip().partition("\n")
@@ -159,7 +159,7 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
 
 
 def _skip_line(file: IO[bytes], line: bytes) -> None:
-    """To the end of a line whose beginning has been read, a piece at a time."""
+    """Skip to the end of a line whose beginning has been read, a piece at a time."""
     if line.endswith(b"\n"):
         return
     while piece := file.read(_PIECE):
@@ -177,12 +177,12 @@ def _text(path: Path) -> str:
 
 
 def _entry(place: str, name: str, value: Any, doubtful: bool) -> Entry | SetAside:
-    """`doubtful`: SURROGATE is found in its text."""
+    """`doubtful`: whether SURROGATE occurs in its text."""
     return SetAside(place, *HALF) if doubtful and not is_text([name, value]) else Entry(place, name, value)
 
 
 def is_text(value: Any) -> bool:
-    """Whether no character of a JSON value is half of one."""
+    """Whether a JSON value is free of lone surrogates."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -205,7 +205,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(word: str) -> float | None:
-    """NaN is what Python writes for a number that is missing; no box and no cell is infinite."""
+    """A number; None for NaN, which Python writes for a missing one. Raises DataError for infinity."""
     if word == "NaN":
         return None
     number = float(word)
@@ -234,7 +234,7 @@ def _members_of(path: Path, text: str) -> Iterator[Entry | SetAside]:
     elif start == len(text):
         yield SetAside(str(path), "empty file", "write its records")
     else:
-        yield SetAside(f"{path}:1", "neither a list nor an object of JSON", "give records")
+        yield SetAside(f"{path}:1", "neither a JSON list nor a JSON object", "give records")
 
 
 def _of_list(path: Path, text: str, start: int, *, whole: bool) -> Iterator[Entry | SetAside]:
@@ -280,9 +280,9 @@ def _is_records(member: _Member) -> bool:
 
 
 def _members(text: str, start: int, *, whole: bool) -> Iterator[_Member]:
-    """The members of the list or dict that opens at `start`; raises JSONDecodeError where it breaks.
+    """The members of the list or dict that opens at `start`; raises JSONDecodeError for broken JSON.
 
-    `whole`: nothing may follow it.
+    `whole`: whether nothing may follow it.
     """
     keyed = text[start] == "{"
     close = "}" if keyed else "]"
@@ -313,7 +313,7 @@ def after_space(text: str, at: int) -> int:
 
 
 def after(text: str, at: int, mark: str) -> int:
-    """The position of what follows `mark`, which must come next; raises JSONDecodeError where it does not."""
+    """The position after `mark`, which must come next; raises JSONDecodeError if it does not."""
     at = after_space(text, at)
     if text[at : at + 1] != mark:
         raise json.JSONDecodeError(f"{mark!r} is missing", text, at)

@@ -1,4 +1,4 @@
-"""The lists in a large JSON object, one member at a time: a file takes little more memory than its text."""
+"""Read the lists in a large JSON object one member at a time, with little more memory than the text takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from datasets_vision.errors import DataError, cause
 from datasets_vision.formats.json_files import DECODER, EMPTY, HALF, NESTED, SURROGATE, after, after_space, is_text
 
-_LONG_ID = 20  # digits; no id is longer
+_LONG_ID = 20  # digits; ids are not longer
 _LENIENT = json.JSONDecoder(parse_int=lambda word: int(word) if len(word) <= _LONG_ID else None)
 
 
@@ -27,9 +27,9 @@ class Member:
 
 
 def list_members(path: Path, text: str, names: frozenset[str], required: str) -> Iterator[Member]:
-    """The members of the lists at the keys `names` of the object that is the file's `text`; other keys are skipped.
+    """The members of the lists at the keys `names` of the JSON object in `text`; other keys are skipped.
 
-    Raises DataError where the JSON breaks, a key is repeated, a named key holds no list, or `required` is missing.
+    Raises DataError for broken JSON, a repeated key, a named key without a list, or if `required` is missing.
     """
     if not text:
         raise DataError(path, *EMPTY)

@@ -1,8 +1,8 @@
 """Label Studio: tasks with their annotations, as its JSON export writes them.
 
-A region is an object, and what was said of it (choices, texts, numbers) its attributes; what was said of the
-whole task are columns, a choice named `choice`, `class` or `image_class` is the image's class. What
-`datasets_vision.export_label_studio` wrote is read back as it was.
+A region is an object; the choices, texts and numbers given for it are its attributes. Those given for the whole task
+are columns, except that a choice named `choice`, `class` or `image_class` is the image's class. Exports of
+`datasets_vision.export_label_studio` are read back unchanged.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from datasets_vision.formats.shapes import (
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 
 OWN = "vlm_ft"
-"""The key of a task's data that holds what Label Studio has no place for: id, group, role, turns, objects."""
+"""The key in a task's data for what Label Studio cannot represent: id, group, role, turns, objects."""
 
 IMAGE_CLASS = "image_class"
 UNPLACED = "unplaced"
-"""Names of controls: the class of the whole image, and objects without a place."""
+"""Names of controls: the class of the whole image, and objects without a position."""
 
 SCOPED = re.compile(r"(object|column)(:json)?\.(.*)", re.DOTALL)
-"""The name of a control that our export wrote: whose it is, whether its text is JSON, and the name."""
+"""The name of a control in our export: its scope, whether its text is JSON, and the name itself."""
 
 SHAPES = ("rectangle", "polygon", "ellipse", "keypoint", "brush")
 
 _CLASS_CONTROLS = (IMAGE_CLASS, "choice", "class")
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
-_SAID = {"choices": "choices", "textarea": "text", "number": "number", "rating": "rating", "datetime": "datetime"}
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # the prefix that Label Studio gives an uploaded file
+_VALUE_KEYS = {"choices": "choices", "textarea": "text", "number": "number", "rating": "rating", "datetime": "datetime"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ class _Task:
     path: Path
     number: str
     data: dict[str, Any]
-    results: dict[str, list[dict[str, Any]]]  # by region, in the order of first sight
-    looked: bool  # for objects: somewhere in the file is one
+    results: dict[str, list[dict[str, Any]]]  # by region, in order of first appearance
+    has_regions: bool  # whether any task of the file has a region
 
     @property
     def own(self) -> dict[str, Any]:
-        """What our export wrote; empty for others' tasks."""
+        """The facts that our export added; empty for other tasks."""
         given = self.data.get(OWN)
         return given if isinstance(given, dict) else {}
 
@@ -74,16 +74,16 @@ def matches(path: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """The annotation marked as ground truth, else the last that was not cancelled; predictions are not read.
+    """Read the annotation marked as ground truth, else the last that was not cancelled; predictions are ignored.
 
-    A task without regions has nothing to find where others of its file have some, else it says nothing of objects.
-    The set is what has a task: the folder may be the pool that its tasks were drawn from, so its other images are
-    reported in one entry, not each as a fault.
+    A task without regions has no objects if other tasks of its file have regions; otherwise its objects are
+    unlabelled. The folder may be the pool from which the tasks were drawn, so images without a task are reported in
+    one entry.
     """
     kinds = kinds_of(source.path)
     files = [file for file, kind in kinds.items() if kind == "label_studio" or file == source.path]
     if not files:
-        raise DataError(source.path, "no Label Studio JSON below", "export as JSON and give the file")
+        raise DataError(source.path, "no Label Studio JSON found", "export as JSON and give the file")
     pictures = Pictures.of(source.path, source.image_folder)
     for path in files:
         try:
@@ -103,12 +103,12 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 
 def _read_tasks(source: Source, pictures: Pictures, path: Path, tasks: list[Any]) -> Iterator[Example | SetAside]:
-    looked = any(_is_region(group) for task in tasks for group in _grouped(_chosen(task)[0]).values())
+    has_regions = any(_is_region(group) for task in tasks for group in _grouped(_chosen(task)[0]).values())
     for index, given in enumerate(tasks):
         number = str(given.get("id", index + 1)) if isinstance(given, dict) else str(index + 1)
         place = f"{path}: task {number[:40]}"
         if not isinstance(given, dict) or not isinstance(given.get("data"), dict):
-            yield SetAside(place, "has no data", "export the tasks with theirs")
+            yield SetAside(place, "has no data", "export the tasks with their data")
             continue
         annotation, others = _chosen(given)
         if annotation is None:
@@ -117,12 +117,12 @@ def _read_tasks(source: Source, pictures: Pictures, path: Path, tasks: list[Any]
         if others:
             yield SetAside(place, f"has {others} more annotations", "the ground truth or the last one was read")
         yield from _valueless(place, annotation)
-        task = _Task(place, path, number, given["data"], _grouped(annotation), looked)
+        task = _Task(place, path, number, given["data"], _grouped(annotation), has_regions)
         yield from _read_task(source, pictures, task)
 
 
 def _chosen(task: Any) -> tuple[dict[str, Any] | None, int]:
-    """The annotation that is read, and how many are not."""
+    """The annotation to read, and the number of others."""
     given = task.get("annotations", task.get("completions")) if isinstance(task, dict) else None
     done = [
         annotation
@@ -134,7 +134,7 @@ def _chosen(task: Any) -> tuple[dict[str, Any] | None, int]:
 
 
 def _grouped(annotation: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
-    """Results by the region that they speak of; one without a region stands alone."""
+    """Results by their region; a result without one is its own group."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for index, result in enumerate(_results(annotation)):
         if _has_value(result):
@@ -143,7 +143,7 @@ def _grouped(annotation: dict[str, Any] | None) -> dict[str, list[dict[str, Any]
 
 
 def _results(annotation: dict[str, Any] | None) -> list[Any]:
-    """What was drawn and said; an annotation without its list is one result that cannot be read."""
+    """An annotation's results; if they are not a list, one result that cannot be read."""
     given = annotation.get("result") if annotation else []
     return given if isinstance(given, list) else [given]
 
@@ -153,11 +153,11 @@ def _has_value(result: Any) -> bool:
 
 
 def _valueless(place: str, annotation: dict[str, Any]) -> Iterator[SetAside]:
-    """Relations between regions, and whatever else has no value."""
+    """Set aside results without a value, such as relations between regions."""
     for index, result in enumerate(_results(annotation)):
         if not _has_value(result):
             kind = str(result.get("type")) if isinstance(result, dict) else str(result)
-            yield SetAside(f"{place} result {index + 1}", f"{kind[:40]!r} has no value, and is not read", "use regions")
+            yield SetAside(f"{place} result {index + 1}", f"{kind[:40]!r} has no value and is ignored", "use regions")
 
 
 def _is_region(group: list[dict[str, Any]]) -> bool:
@@ -165,7 +165,7 @@ def _is_region(group: list[dict[str, Any]]) -> bool:
 
 
 def _shape(result: dict[str, Any]) -> str | None:
-    """Which shape a result draws: that of its type without `labels`; a span of text draws one, too."""
+    """The shape that a result draws: its type without `labels`, or a span of text."""
     kind = str(result.get("type"))
     if kind in ("labels", "hypertextlabels"):
         return "span" if "start" in result["value"] and "end" in result["value"] else None
@@ -178,16 +178,18 @@ def _read_task(source: Source, pictures: Pictures, task: _Task) -> Iterator[Exam
         sizes = [image_size(image) for image in images]
         turns = _turns(source, task)
         if not images and not turns:
-            raise DataError(task.place, "has neither an image nor a text", "name its text's key with text: '{key}'")
+            raise DataError(
+                task.place, "has neither an image nor a text", "name the key of its text with text: '{key}'"
+            )
     except DataError as error:
         yield SetAside.of(task.place, error)
         return
     objects, faults = usable(_objects(task, sizes))
     yield from faults
-    kind, columns, unread = _said_of_all(source, task)
+    kind, columns, unread = _task_values(source, task)
     yield from unread
-    looked = bool(task.own["objects"]) if "objects" in task.own else task.looked
-    label = Label(kind, objects if looked or objects else None, columns)
+    labelled = bool(task.own["objects"]) if "objects" in task.own else task.has_regions
+    label = Label(kind, objects if labelled or objects else None, columns)
     if images:
         example = pictures.example(images[-1], label, task.place, task.path)
     else:
@@ -197,7 +199,7 @@ def _read_task(source: Source, pictures: Pictures, task: _Task) -> Iterator[Exam
 
 
 def _written_images(data: Mapping[str, Any]) -> list[str]:
-    """Addresses of images in a task's data: a list of them, else each value that is one."""
+    """The image addresses in a task's data: a list of them, else every value that is one."""
     values = [value for key, value in data.items() if key != OWN]
     listed = next((value for value in values if isinstance(value, list) and value and all(map(_is_image, value))), None)
     return listed or [value for value in values if _is_image(value)]
@@ -261,7 +263,7 @@ def _object(task: _Task, place: str, group: list[dict[str, Any]], sizes: list[Si
     for result in group:
         if _shape(result) or result.get("from_name") == UNPLACED or result.get("type") == "labels":
             continue
-        key, value = _said(place, result)
+        key, value = _control_value(place, result)
         attributes[key] = value
     last = len(sizes) - 1
     item = drawn.get("item_index", last)
@@ -275,7 +277,7 @@ def _object(task: _Task, place: str, group: list[dict[str, Any]], sizes: list[Si
 
 
 def _labels(result: dict[str, Any]) -> list[Any]:
-    """Names in a result: those under `rectanglelabels`, `labels` ..."""
+    """The names in a result, under `rectanglelabels`, `labels` and the like."""
     value = result["value"]
     if result.get("from_name") == UNPLACED:
         names = value.get("text", [])
@@ -321,8 +323,8 @@ def _pixels(percent: Any, size: Size) -> Point:
     return percent[0] * size[0] / 100, percent[1] * size[1] / 100
 
 
-def _said_of_all(source: Source, task: _Task) -> tuple[str | None, dict[str, Any], list[SetAside]]:
-    """The image's class, the columns, and what could not be read of the results for the whole task."""
+def _task_values(source: Source, task: _Task) -> tuple[str | None, dict[str, Any], list[SetAside]]:
+    """The image's class and the columns from the results for the whole task, and the results set aside."""
     kind: str | None = None
     columns: dict[str, Any] = {} if task.own else _data_columns(source, task.data)
     faults: list[SetAside] = []
@@ -331,7 +333,7 @@ def _said_of_all(source: Source, task: _Task) -> tuple[str | None, dict[str, Any
             continue
         for result in group:
             try:
-                key, value = _said(task.place, result)
+                key, value = _control_value(task.place, result)
             except DataError as error:
                 faults.append(SetAside.of(task.place, error))
                 continue
@@ -353,12 +355,14 @@ def _control(result: dict[str, Any]) -> str:
     return str(result.get("from_name", ""))
 
 
-def _said(place: str, result: dict[str, Any]) -> tuple[str, Any]:
-    """The name of a control, and the value that was given in it."""
+def _control_value(place: str, result: dict[str, Any]) -> tuple[str, Any]:
+    """The name of a result's control, and its value."""
     kind, control = str(result.get("type")), _control(result)
-    if kind not in _SAID or _SAID[kind] not in result["value"]:
-        raise DataError(place, f"a result of type {kind[:40]!r} is not read", "use regions, choices, texts or numbers")
-    value = result["value"][_SAID[kind]]
+    if kind not in _VALUE_KEYS or _VALUE_KEYS[kind] not in result["value"]:
+        raise DataError(
+            place, f"a result of type {kind[:40]!r} is not supported", "use regions, choices, texts or numbers"
+        )
+    value = result["value"][_VALUE_KEYS[kind]]
     scoped = SCOPED.fullmatch(control)
     if kind == "choices":
         word = "+".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,4 +1,4 @@
-"""labelme: one JSON an image, with polygons, rectangles, circles, points, lines and masks."""
+"""labelme: one JSON per image, with polygons, rectangles, circles, points, lines and masks."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from datasets_vision.images import image_size
 
 
 def matches(path: Path) -> bool:
-    """A JSON file that begins as labelme writes it."""
+    """A JSON file that starts with the keys of labelme."""
     return holds(path, "labelme")
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """A file without shapes says that there is nothing to find; an image without a file is set aside.
+    """A file without shapes means that there are no objects; an image without a file is set aside.
 
-    A shape's flags that are set, its group and its description are attributes; the image's flags are columns.
+    A shape's set flags, its group and its description are attributes; the image's flags are columns.
     """
     kinds = kinds_of(source.path)
     if not kinds:
-        raise DataError(source.path, "no labelme JSON below", "give the folder that holds one an image")
+        raise DataError(source.path, "no labelme JSON found", "give the folder that holds one per image")
     pictures = Pictures.of(source.path, source.image_folder)
     for path, kind in kinds.items():
         if kind in ("labelme", None):
@@ -52,7 +52,7 @@ def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
     try:
         content = read_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-            raise DataError(path, "has no list of shapes", "no labelme file")
+            raise DataError(path, "has no list of shapes", "give a labelme file")
         image = _image(pictures, path, content)
         size = image_size(image)
         check_size(str(path), (content.get("imageWidth"), content.get("imageHeight")), size)
@@ -67,7 +67,7 @@ def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
 
 
 def _image(pictures: Pictures, path: Path, content: dict[str, Any]) -> Path:
-    """By the path that the file states, else by the file's own stem."""
+    """Find the image by the path in the file, else by the file's own stem."""
     try:
         return pictures.find(str(path), str(content.get("imagePath") or path.stem), path)
     except DataError:
@@ -112,5 +112,5 @@ def _object(place: str, shape: Any, size: Size) -> LabelledObject:
 def _attributes(shape: dict[str, Any]) -> dict[str, Any]:
     flags = shape.get("flags")
     found = {key: True for key, value in (flags if isinstance(flags, dict) else {}).items() if value}
-    said = {"group": shape.get("group_id"), "description": shape.get("description")}
-    return {**found, **{key: value for key, value in said.items() if value not in (None, "")}}
+    stated = {"group": shape.get("group_id"), "description": shape.get("description")}
+    return {**found, **{key: value for key, value in stated.items() if value not in (None, "")}}

@@ -1,7 +1,7 @@
 """Photos with a mask of the same size: `a.jpg` beside `a.png`, or `images/a.jpg` and `masks/a.png`.
 
-A mask is decoded as it is read, since its objects are nowhere else; the photo is not. A mask whose values
-reach above 127 is black and white with soft edges: from 128 up is object. Lower values are numbers of kinds.
+Masks are decoded while reading, since only they hold the objects; photos are not. A mask with values above 127 is
+binary with soft edges: 128 and above (in 16 bits, half the maximum) is object. Lower values are class numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MIN_AREA = 9
-"""Pixels; a smaller component is a speck of the mask's drawing, and is set aside."""
+"""Pixels; a smaller component is a stray speck of the mask, and is set aside."""
 
 _MASK_FOLDERS = ("masks", "mask", "ground_truth", "groundtruth", "gt")
 _IMAGE_FOLDERS = frozenset({"images", "imgs", "image", "img", "photos", "jpegimages"})
@@ -34,11 +34,11 @@ _SOUND = re.compile(
     r"(?:^|[_\- ])(?:good|ok|free|normal|no|none|healthy|sound|defect-?free)(?:$|[_\- ])", re.IGNORECASE
 )
 _SERIES = re.compile(r"exp[0-9]+_num_([0-9]+)$")  # one tile under several exposures: neighbouring numbers
-_SERIES_GAP = 200  # neighbours of one tile in the magnetic tile set lie 10 to 160 apart, tiles mostly over 1000
+_SERIES_GAP = 200  # in the magnetic tile set, numbers of one tile lie 10 to 160 apart, tiles over 1000
 
 
 def matches(path: Path) -> bool:
-    """A photo with a mask that looks like one: few values, and of the photo's size."""
+    """A photo with a plausible mask: few distinct values, and the photo's size."""
     if not path.is_dir():
         return False
     mask_of.cache_clear()
@@ -49,10 +49,10 @@ def matches(path: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """One object a connected component (eight neighbours), named as its image's class (else "object").
+    """One object per connected component (eight neighbours), named after its image's class (else "object").
 
-    The class is the first folder that names neither a split nor images. An empty mask says that there
-    is nothing, unless the class says otherwise. Pictures `exp1_num_7`, `exp2_num_9` are one tile: a group.
+    The class is the first folder that names neither a split nor images. An empty mask means that there are no
+    objects, unless the class says otherwise. Pictures such as `exp1_num_7` and `exp2_num_9` show one tile: a group.
     """
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder of images and masks", "give the folder")
@@ -64,13 +64,13 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             yield SetAside(str(path), f"not an image by its suffix {path.suffix!r}")
         elif not _is_mask(source.path, path):
             yield from _example(source.path, path, series)
-        elif not _images_of(source.path, path):
+        elif not _has_image(source.path, path):
             yield SetAside(str(path), "a mask without its image", "put the image beside it")
 
 
 @lru_cache(maxsize=4096)
 def mask_of(root: Path, image: Path) -> Path | None:
-    """The file that holds an image's mask, by its name; None where there is none."""
+    """The file with an image's mask, found by its name; None if there is none."""
     if _is_mask(root, image):
         return None
     names = (f"{image.stem}.png", f"{image.stem}_mask.png")
@@ -89,7 +89,7 @@ def _mask_folders(folder: Path) -> tuple[Path, ...]:
 
 
 def _is_mask(root: Path, path: Path) -> bool:
-    """By its name alone: it lies in a folder of masks, is called one, or has a photo of another kind beside."""
+    """Whether a file is a mask, by name alone: in a mask folder, called a mask, or beside a photo of another format."""
     if path.suffix.lower() != ".png":
         return False
     folders = {part.lower() for part in path.relative_to(root).parts[:-1]}
@@ -105,8 +105,8 @@ def _beside(path: Path, stem: str) -> Iterator[Path]:
                 yield photo
 
 
-def _images_of(root: Path, mask: Path) -> bool:
-    """Has a mask its image? Every file of the image's name is tried where the mask's folder has its twin."""
+def _has_image(root: Path, mask: Path) -> bool:
+    """Whether a mask has its image, beside it or in a folder parallel to the mask's."""
     stem = mask.stem.removesuffix("_mask")
     if next(_beside(mask, stem), None) or (stem != mask.stem and mask.with_name(f"{stem}.png").is_file()):
         return True
@@ -141,7 +141,7 @@ def _example(root: Path, path: Path, series: array[int]) -> Iterator[Example | S
         yield SetAside(str(mask), f"specks of less than {MIN_AREA} pixels: {specks}")
         known = objects or None
     elif not objects and image_class and not _SOUND.search(image_class):
-        yield SetAside(str(mask), f"an empty mask, though its class is {image_class!r}: it says nothing of objects")
+        yield SetAside(str(mask), f"an empty mask, though its class is {image_class!r}: its objects are unlabelled")
         known = None
     relative = path.relative_to(root)
     yield Example(
@@ -155,7 +155,7 @@ def _example(root: Path, path: Path, series: array[int]) -> Iterator[Example | S
 
 
 def _folders(root: Path, path: Path) -> tuple[str | None, str | None]:
-    """(class, role) by the folders, each None where no folder says it."""
+    """(class, role) from the folders, each None if no folder states it."""
     folders = path.relative_to(root).parent
     named = (part for part in folders.parts if not role_of_folder(part) and part.lower() not in _IMAGE_FOLDERS)
     return next(named, None), role_of_folders(folders)
@@ -182,7 +182,7 @@ def _objects(mask: Path, size: tuple[int, int], name: str) -> tuple[tuple[Labell
 
 
 def _layers(values: np.ndarray[Any, Any]) -> Iterator[tuple[dict[str, int], np.ndarray[Any, Any]]]:
-    """What belongs together, and {"value": number} where the mask tells kinds apart by number."""
+    """The pixels of each class, preceded by {"value": number} if the mask has several class numbers."""
     import numpy as np
 
     if values.max(initial=0) > 127:
@@ -194,14 +194,14 @@ def _layers(values: np.ndarray[Any, Any]) -> Iterator[tuple[dict[str, int], np.n
 
 
 def _values(mask: Path, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """The values of a mask, (height, width); raises DataError where they cannot be had, or are of another size."""
+    """The values of a mask, (height, width); raises DataError if it is unreadable or of another size than `size`."""
     import numpy as np
     from PIL import Image
 
     stated = image_size(mask)
     if stated != size:
         raise BoxError(
-            mask, f"is {stated[0]}x{stated[1]}, its image {size[0]}x{size[1]}", "make the mask of the image's size"
+            mask, f"is {stated[0]}x{stated[1]}, but its image is {size[0]}x{size[1]}", "make them the same size"
         )
     try:
         with Image.open(mask) as image:
@@ -227,7 +227,7 @@ def _looks_like_a_mask(mask: Path, image: Path) -> bool:
 
 
 def _series(root: Path) -> array[int]:
-    """The number with which each series begins, rising."""
+    """The first number of each series, in ascending order."""
     found = (_SERIES.search(path.stem) for path in walk(root))
     numbers = array("q", sorted({int(match[1]) for match in found if match and len(match[1]) < 18}))
     return array("q", (number for place, number in enumerate(numbers) if _begins(numbers, place)))

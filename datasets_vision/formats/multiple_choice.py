@@ -1,4 +1,4 @@
-"""Multiple choice: a question, its options, and which of them are right."""
+"""Multiple choice: a question, its options, and which of them are correct."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from datasets_vision.formats.flat import flat_but
 from datasets_vision.formats.json_files import Entry, first_objects
 
 _OPTIONS = ("options", "choices")
-_RIGHT = ("correct", "answer")
-_USED = (*_OPTIONS, *_RIGHT, "option_ids")
+_CORRECT = ("correct", "answer")
+_USED = (*_OPTIONS, *_CORRECT, "option_ids")
 
 
 def matches(path: Path) -> bool:
-    """JSON or JSON lines whose first record has a question, a list of options and the right one."""
+    """JSON or JSON lines whose first record has a question, a list of options and the correct one."""
     return any(
         isinstance(record.get("question"), str)
         and any(isinstance(record.get(key), list) for key in _OPTIONS)
-        and any(key in record for key in _RIGHT)
+        and any(key in record for key in _CORRECT)
         for record in first_objects(path)
     )
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """The text is the question and its options, a letter each; `option` is the right letter, `answer` its text.
+    """The text is the question with its lettered options; `option` is the correct letter, `answer` its text.
 
-    What is right: `correct`, a boolean for each option, or `answer`: a letter, an option's text, or its
-    position from 0. Letters of several right ones are joined by "+", their texts by "; ".
+    The correct option is stated by `correct`, a boolean for each option, or by `answer`: a letter, an option's text,
+    or its position from 0. Letters of several correct options are joined by "+", their texts by "; ".
     """
     yield from json_examples(source, _draft)
 
@@ -41,17 +41,17 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     question = record.get("question")
     if not isinstance(question, str) or not question.strip():
-        raise DataError("", f"no question in it but {', '.join(record)[:80] or 'nothing'}", "write one")
+        raise DataError("", f"has no question, only {', '.join(record)[:80] or 'nothing'}", "write one")
     options = _options(record)
     letters = _letters(record, len(options))
-    right = _right(record, options, letters)
+    correct = _correct(record, options, letters)
     listed = "\n".join(f"{letter}) {option}" for letter, option in zip(letters, options, strict=True))
     others, more = flat_but(record, _USED)
     cells = {
         **others,
         TEXT: f"{question.strip()}\n{listed}",
-        "option": "+".join(letters[place] for place in right),
-        "answer": "; ".join(options[place] for place in right),
+        "option": "+".join(letters[place] for place in correct),
+        "answer": "; ".join(options[place] for place in correct),
     }
     return Draft(entry.name, entry.place, cells, more)
 
@@ -71,18 +71,16 @@ def _letters(record: Mapping[str, Any], count: int) -> list[str]:
     given = record.get("option_ids")
     if given is None:
         if count > len(ascii_uppercase):
-            raise DataError("", f"{count} options, which is more than letters", "give option_ids")
+            raise DataError("", f"{count} options, more than there are letters", "give option_ids")
         return list(ascii_uppercase[:count])
     letters = [plain(letter).strip() for letter in given] if isinstance(given, list) else []
     if len(letters) != count or len(set(letters)) != count:
-        raise DataError(
-            "", f"option_ids {str(given)[:60]!r} do not name the {count} options", "give each a name of its own"
-        )
+        raise DataError("", f"option_ids {str(given)[:60]!r} do not name the {count} options", "give each its own name")
     return letters
 
 
-def _right(record: Mapping[str, Any], options: list[str], letters: list[str]) -> list[int]:
-    """Positions of the right options."""
+def _correct(record: Mapping[str, Any], options: list[str], letters: list[str]) -> list[int]:
+    """Positions of the correct options."""
     flags = record.get("correct")
     if isinstance(flags, list):
         if len(flags) != len(options) or not all(isinstance(flag, bool) for flag in flags):
@@ -92,7 +90,7 @@ def _right(record: Mapping[str, Any], options: list[str], letters: list[str]) ->
                 "correct it",
             )
         if not any(flags):
-            raise DataError("", "no option is correct", "mark the right one")
+            raise DataError("", "no option is correct", "mark the correct one")
         return [place for place, flag in enumerate(flags) if flag]
     answer = record.get("answer", flags)
     if isinstance(answer, int) and not isinstance(answer, bool):

@@ -1,4 +1,4 @@
-"""DeepPCB: a faultless template beside each tested board, and boxes in a text file.
+"""DeepPCB: a flawless template beside each tested board, and boxes in a text file.
 
     PCBData/group00041/00041/00041000_temp.jpg, 00041000_test.jpg
     PCBData/group00041/00041_not/00041000.txt       x1 y1 x2 y2 type
@@ -23,26 +23,27 @@ from datasets_vision.index import DiskIndex
 from datasets_vision.walk import walk
 
 TYPES = {"1": "open", "2": "short", "3": "mousebite", "4": "spur", "5": "copper", "6": "pin-hole"}
-"""What the format's numbers stand for."""
+"""The defect types by the format's numbers."""
 
 MAX_TEXT = 1_000_000
-"""Bytes; a longer text of boxes is set aside."""
+"""Bytes; a larger file of boxes is set aside."""
 
 _TEMPLATE, _TEST, _BOXES = "_temp", "_test", "_not"
 
 
 def matches(path: Path) -> bool:
-    """A tested photo with its template, and a folder of texts whose name ends with _not."""
+    """A tested photo with its template, and a folder of text files whose name ends with _not."""
     if not path.is_dir():
         return False
     return any(_is_tested(file) and _text_of(file) is not None and _template_of(file).is_file() for file in walk(path))
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """One example a pair, images (template, test); the boxes lie in the second. `group` is the board's folder.
+    """One example per pair, with images (template, test) and boxes on the second. `group` is the board's folder.
 
-    The role is the name of the list (trainval.txt ...) that has the pair. An empty text says that there is
-    nothing. A pair without a text, a photo without its twin, and a listed pair that is missing are set aside.
+    The role is the name of the list (trainval.txt, ...) that names the pair. An empty text file means that there are
+    no defects. A pair without a text file, a photo without its counterpart, and a listed pair that is missing are set
+    aside.
     """
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder of photo pairs", "give the folder")
@@ -58,8 +59,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
                 yield SetAside(str(path), f"neither a {_TEMPLATE} nor a {_TEST} photo by its name")
             elif not _tested_of(path).is_file():
                 yield SetAside(str(path), f"a template without its photo {_tested_of(path).name}")
-        for stem, told in lists.items():
-            role, _, place = told.partition("|")
+        for stem, entry in lists.items():
+            role, _, place = entry.partition("|")
             yield SetAside(place, f"{stem!r} of the list {role!r} is missing")
 
 
@@ -76,14 +77,14 @@ def _tested_of(template: Path) -> Path:
 
 
 def _text_of(tested: Path) -> Path | None:
-    """The text of boxes: in the sibling folder whose name is the photo's folder and _not."""
+    """The file of boxes, in the sibling folder named after the photo's folder with _not added."""
     folder = tested.parent.with_name(tested.parent.name + _BOXES)
     text = folder / f"{tested.stem.removesuffix(_TEST)}.txt"
     return text if text.is_file() else None
 
 
 def _read_lists(root: Path, lists: DiskIndex) -> Iterator[SetAside]:
-    """Pair's stem relative to its list's folder, made one relative to the root -> role|place."""
+    """Fill `lists`: a pair's stem, relative to the root -> role|place."""
     for path in walk(root):
         if path.suffix.lower() != ".txt" or path.stem.lower() not in SPLIT_NAMES:
             continue
@@ -95,7 +96,7 @@ def _read_lists(root: Path, lists: DiskIndex) -> Iterator[SetAside]:
             stem = (path.parent.relative_to(root) / words[0].lstrip("/")).with_suffix("").as_posix()
             if not lists.add(stem, f"{path.stem}|{place}"):
                 role, _, first = (lists.get(stem) or "").partition("|")
-                yield SetAside(place, f"{stem!r} is listed in {role!r} already ({first})")
+                yield SetAside(place, f"{stem!r} is already listed in {role!r} ({first})")
 
 
 def _example(root: Path, tested: Path, lists: DiskIndex) -> Iterator[Example | SetAside]:
@@ -107,7 +108,7 @@ def _example(root: Path, tested: Path, lists: DiskIndex) -> Iterator[Example | S
         size = image_size(tested)
         _check_template(template, size)
         if text is None:
-            raise DataError(tested, "no text of boxes", f"put {Path(stem).name}.txt into {tested.parent.name}{_BOXES}")
+            raise DataError(tested, "no file of boxes", f"put {Path(stem).name}.txt into {tested.parent.name}{_BOXES}")
         lines = read_text(text, MAX_TEXT).splitlines()
     except DataError as error:
         yield SetAside.of(tested, error)
@@ -127,7 +128,7 @@ def _example(root: Path, tested: Path, lists: DiskIndex) -> Iterator[Example | S
 def _check_template(template: Path, size: Size) -> None:
     width, height = image_size(template)
     if (width, height) != size:
-        raise DataError(template, f"is {width}x{height}, its photo {size[0]}x{size[1]}", "align the pair")
+        raise DataError(template, f"is {width}x{height}, but its photo is {size[0]}x{size[1]}", "align the pair")
 
 
 def _objects(text: Path, lines: list[str], size: Size) -> Iterator[LabelledObject | SetAside]:
@@ -141,7 +142,7 @@ def _objects(text: Path, lines: list[str], size: Size) -> Iterator[LabelledObjec
 
 
 def _object(place: str, line: str, size: Size) -> LabelledObject:
-    """Five words, apart by blanks or commas."""
+    """An object from five words, separated by blanks or commas."""
     words = line.replace(",", " ").split()
     if len(words) != 5:
         raise BoxError(place, f"{line[:80]!r} is not a box", "write x1 y1 x2 y2 type")

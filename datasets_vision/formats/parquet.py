@@ -1,6 +1,6 @@
 """Parquet files, alone or in a tree of folders; each row is one text, photos, or both.
 
-Photos are paths relative to the file (`Source.image` names the column), or lie in the file as `datasets`
+Photos are paths relative to the file (`Source.image` names the column), or are embedded in it as `datasets`
 writes them. Rows are read a few at a time.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pyarrow import Schema
     from pyarrow.parquet import ParquetFile
 
-_BUFFER = 1 << 16  # bytes a column
+_BUFFER = 1 << 16  # bytes per column
 _ROWS, _ROWS_WITH_PHOTOS = 1000, 16  # at a time
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{8,})?$")
 _PHOTO_PARTS = frozenset({"bytes", "path"})
@@ -36,10 +36,10 @@ def matches(path: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """Rows with their columns in `Label.columns`; the role is the last word of a file's stem that names a split.
+    """Read rows with their columns in `Label.columns`; the role is the split that a file's name or folders state.
 
-    A file that cannot be read, or lacks a column that the source asks for, is set aside as a whole; so is
-    the rest of one that ends early.
+    A file that cannot be read, or lacks a column that the source needs, is set aside as a whole, as is the rest of a
+    truncated file.
     """
     for path in _files(source.path):
         try:
@@ -49,7 +49,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 
 def features_of(schema: Schema) -> dict[str, Any]:
-    """The features that `datasets` leaves in a schema; else structs of bytes and path are photos."""
+    """The features that `datasets` stores in a schema; without them, structs of bytes and path are photos."""
     import pyarrow as pa
 
     try:
@@ -84,20 +84,20 @@ def _read_file(source: Source, path: Path) -> Iterator[Example | SetAside]:
                     number += 1
                     yield reader.example(values, f"{stem}:{number}", f"{path}:{number}", role)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"not a Parquet file that can be read ({cause(error)})", "write it again") from error
+        raise DataError(path, f"not a readable Parquet file ({cause(error)})", "write it again") from error
 
 
 def _open(path: Path) -> ParquetFile:
-    """With the system's allocator: Arrow's own keeps what it frees, and grows with the rows that pass.
+    """Open a file with the system's allocator: Arrow's own does not return memory, and grows with the rows read.
 
-    A reader takes the allocator that is the default when it opens, and keeps it.
+    A reader keeps the allocator that is the default when it opens.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
-    usual = pa.default_memory_pool()
+    default_pool = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())
     try:
         return parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
     finally:
-        pa.set_memory_pool(usual)
+        pa.set_memory_pool(default_pool)

@@ -1,4 +1,4 @@
-"""Preferences: pairs of a chosen and a rejected reply in their three forms, and replies with a thumb up or down."""
+"""Preferences: pairs of a chosen and a rejected reply in three forms, and replies with a thumbs up or down."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _USED = ("prompt", "input", "completion", "label", "image", "images", *_PAIR, *_
 
 
 def matches(path: Path) -> bool:
-    """JSON or JSON lines whose first record has a pair of replies, or one with a label true or false."""
+    """JSON or JSON lines whose first record has a pair of replies, or one reply with a label true or false."""
     return any(_form(record) is not None for record in first_objects(path))
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
     """Columns `chosen` and `rejected`, or `completion` and `liked` (bool); the prompt is the turns.
 
-    A prompt is a text or messages; where there is none, `chosen` and `rejected` are whole conversations that
+    A prompt is a text or messages; without one, `chosen` and `rejected` are whole conversations that
     differ in their last turn. A pair of equal replies is set aside.
     """
     yield from json_examples(source, _draft)
@@ -48,7 +48,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     if form is None:
         raise DataError(
             "",
-            f"no {' and '.join(_PAIR)}, no {' and '.join(_OUTPUTS)}, no {', '.join(_UNPAIRED)} (true or false)",
+            f"has no {' and '.join(_PAIR)}, no {' and '.join(_OUTPUTS)}, no {', '.join(_UNPAIRED)} (true or false)",
             "write one of these",
         )
     cells: dict[str, Any]
@@ -61,7 +61,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
             raise DataError("", f"{form[0]} and {form[1]} are the same text", "drop the pair")
         cells = {"chosen": chosen, "rejected": rejected}
     if not asked.turns or asked.turns[-1].role != "user":
-        raise DataError("", "the prompt does not end with a user's turn", "write what is asked")
+        raise DataError("", "the prompt does not end with a user turn", "write the user's request")
     images = images_of(source, record, asked)
     others, more = flat_but(record, [key for key in _USED if key != source.image])
     *before, last = asked.turns
@@ -92,7 +92,7 @@ def _messages(given: Any) -> Any:
 
 
 def _reply(name: str, given: Any) -> str:
-    """The text of a reply: a text, or one assistant's turn."""
+    """The text of a reply, from a text or one assistant turn."""
     if isinstance(given, str):
         if not given.strip():
             raise DataError("", f"{name} is empty", "write the reply")
@@ -103,7 +103,7 @@ def _reply(name: str, given: Any) -> str:
 
 def _last(name: str, turns: tuple[Turn, ...]) -> str:
     if len(turns) != 1 or turns[0].role != "assistant":
-        raise DataError("", f"{name} is not one assistant's turn", "end the conversation with it")
+        raise DataError("", f"{name} is not one assistant turn", "end the conversation with it")
     if not turns[0].text:
         raise DataError("", f"{name} is empty", "write the reply")
     return turns[0].text

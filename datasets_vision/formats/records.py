@@ -1,4 +1,4 @@
-"""JSON lists, dicts keyed by id, JSON lines and XML records; each record is one text, its values its columns."""
+"""JSON lists, dicts keyed by id, JSON lines and XML records; each record is one text with its values as columns."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def matches(path: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """Records as texts by the template `text` over their columns; the role is a split's name that ends a file's.
+    """The template `text` turns a record's columns into its text; the role is the split that a file's name states.
 
-    A nested value has its names joined by dots (`meta.year`). A list has a line for each of its members, and
-    each member is a column for the asking by its position (`target.0`); a list of objects has a column a name
-    likewise (`authors.name`, `authors.0.name`). All values are texts; null and what is missing are empty.
+    A nested value has its names joined by dots (`meta.year`). A list is one column with a line per member; each member
+    can also be used by its position (`target.0`). A list of objects has one column per name likewise
+    (`authors.name`, `authors.0.name`). All values are texts; null and missing values are empty.
 
-    In XML, an item has the texts and attributes of its own parts (`Question`, `Question.qid`), and what stands
-    around it after the root's name (`Document.Focus`).
+    In XML, the columns of an item are the texts and attributes of its own parts (`Question`, `Question.qid`), and
+    those of the elements around it, prefixed with the root's name (`Document.Focus`).
     """
     others = xml_files(source.path)
     if not others or next(json_files(source.path), None) is not None:

@@ -1,4 +1,4 @@
-"""Which role a data set itself gives an item: by the words in the names of its folders and files."""
+"""The role that a data set itself gives an item, by the words in the names of its folders and files."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ SPLIT_NAMES = frozenset(
         "testing",
     ]
 )
-"""Words that state a role, in lower case; `Example.role` keeps the source's own word."""
+"""Words that state a role, in lower case; `Example.role` keeps the word as the source writes it."""
 
 _PLAIN_WORDS = frozenset(["image", "images", "img", "imgs", "label", "labels", "annotations", "set", "data"])
 
 
 def role_of_folder(name: str) -> str | None:
-    """The word of a folder's name that states a role: "val2017", "test_images"; no other word may stand there."""
+    """The word of a folder's name that states a role, as in "val2017" or "test_images"; no other word may occur."""
     words = [word for word in _words(name) if word.lower() not in _PLAIN_WORDS]
     return words[0] if len(words) == 1 and words[0].lower() in SPLIT_NAMES else None
 
 
 def role_of_folders(path: Path) -> str | None:
-    """The role that the outermost of some folders states."""
+    """The role stated by the outermost folder that states one."""
     return next(filter(None, map(role_of_folder, path.parts)), None)
 
 
 def role_of_stem(stem: str) -> str | None:
-    """The last or first word of a file's name that states a role: "instances_val2017", "train-coco"."""
+    """The last or first word of a file's name, if it states a role, as in "instances_val2017" or "train-coco"."""
     words = _words(stem)
     return next((word for word in (*words[-1:], *words[:1]) if word.lower() in SPLIT_NAMES), None)
 
 
 def role_of_file(path: Path, root: Path) -> str | None:
-    """By the name of a file of records, else by its folders below `root`."""
+    """The role that the name of a file of records states, else its folders below `root`."""
     return role_of_stem(path.stem) or role_of_folders(path.parent.relative_to(root))
 
 

@@ -1,8 +1,8 @@
-"""Boxes, polygons, points and masks in pixels: verified against their image, brought to 0..1000.
+"""Boxes, polygons, points and masks in pixels: verified against their image and scaled to 0..1000.
 
-Corners are edges: 0 <= left < right <= width. What annotators draw may run over the image's edge by
-`OVERRUN` of the side and is clipped there; what lies further out was drawn on another image, and is refused.
-Every function raises DataError that begins with `place`.
+Corners are edges: 0 <= left < right <= width. Shapes may overrun the image's edge by `OVERRUN` of the side and are
+clipped there; shapes further out were drawn on another image and are rejected. Every function raises DataErrors that
+begin with `place`.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ _SHOWN = 80  # characters of a wrong value in a message
 
 
 def numbers(place: str, what: str, values: Any, count: int | None = None) -> list[float]:
-    """Finite numbers (`count` of them, if given) from what a file holds as such; no booleans."""
+    """Parse finite numbers (`count` of them, if given); booleans are rejected."""
     listed = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
     try:
         found = [math.nan if isinstance(value, bool) else float(value) for value in listed]
     except (TypeError, ValueError, OverflowError):
         found = [math.nan]
     if not all(map(math.isfinite, found)) or len(found) != (count or len(found)):
-        wanted = {2: "two numbers", 4: "four numbers"}.get(count or 0, "a row of numbers")
-        raise BoxError(place, f"{what} {shown(listed)} is not {wanted}", "write them in pixels")
+        expected = {2: "two numbers", 4: "four numbers"}.get(count or 0, "a row of numbers")
+        raise BoxError(place, f"{what} {shown(listed)} is not {expected}", "write them in pixels")
     return found
 
 
 def shown(values: Iterable[Any]) -> str:
-    """Values in a message: bounded, however many they are."""
+    """Values for a message, as a text of bounded length."""
     text = ", ".join(f"{value:g}" if isinstance(value, float) else str(value).strip()[:_SHOWN] for value in values)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 def verified_box(place: str, name: str, corners: Any, size: Size, *, overrun: float = OVERRUN) -> Box:
-    """(left, top, right, bottom) in pixels, as numbers or their text."""
+    """Verify a box (left, top, right, bottom) in pixels, given as numbers or text, and scale it to 0..1000."""
     left, top, right, bottom = numbers(place, f"{name!r} box", corners, 4)
     width, height = size
     where = f"{place}: {name!r} box {shown(corners)}"
     if right <= left or bottom <= top:
         raise BoxError("", f"{where} has no area (image {width}x{height})", "the greater corner comes second")
     if _outside((left, top, right, bottom), size, overrun):
-        raise BoxError("", f"{where} lies outside the image {width}x{height}", "boxes are in its pixels")
+        raise BoxError("", f"{where} lies outside the image {width}x{height}", "give boxes in its pixels")
     return normalised_box(left, top, right, bottom, width, height)
 
 
@@ -69,11 +69,11 @@ def boxed(place: str, name: str, corners: Any, size: Size, attributes: Mapping[s
 def outlined(place: str, name: str, points: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
     """An object with a polygon; its box is the polygon's bounds, the polygon goes to `attributes`.
 
-    A polygon that 0..1000 is too coarse for leaves its box alone.
+    Of a polygon that is too small for the grid of 0..1000, only the box is kept.
     """
     corners = pairs(place, f"{name!r} polygon", points)
     if len(set(corners)) < 3:
-        raise BoxError(place, f"{name!r} polygon of {len(set(corners))} points", "three make one")
+        raise BoxError(place, f"{name!r} polygon of {len(set(corners))} points", "a polygon needs three")
     box = verified_box(place, f"{name} polygon's", bounds(corners), size)
     outline = normalised_outline(corners, size)
     return LabelledObject(name, box, {**attributes, "polygon": outline} if outline else attributes)
@@ -82,7 +82,7 @@ def outlined(place: str, name: str, points: Any, size: Size, attributes: Mapping
 def several_outlined(
     place: str, name: str, rings: Sequence[Any], size: Size, attributes: Mapping[str, Any]
 ) -> LabelledObject:
-    """An object in several pieces: `polygon` is the largest one, `polygons` are all, the box holds them all."""
+    """An object in several pieces: `polygon` is the largest, `polygons` are all, the box encloses them all."""
     if not rings:
         raise BoxError(place, f"{name!r} has an empty list of polygons", "draw one")
     pieces = [outlined(place, name, ring, size, {}) for ring in rings]
@@ -99,7 +99,7 @@ def several_outlined(
 def ellipse(
     place: str, name: str, centre: Any, radii: Any, size: Size, attributes: Mapping[str, Any], degrees: float = 0.0
 ) -> LabelledObject:
-    """An object in an ellipse (or circle) about a centre inside the image; what juts out is clipped."""
+    """An object in an ellipse (or circle) around a centre inside the image; its box is clipped to the image."""
     x, y = _inside(place, f"{name!r} centre", centre, size)
     across, along = numbers(place, f"{name!r} radii", radii, 2)
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -109,7 +109,7 @@ def ellipse(
 
 
 def pointed(place: str, name: str, point: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
-    """An object at a point: no box, the point goes to `attributes` as [x, y] in 0..1000."""
+    """An object at a point: it has no box, the point goes to `attributes` as [x, y] in 0..1000."""
     x, y = _inside(place, f"{name!r} point", point, size)
     return LabelledObject(name, None, {**attributes, "point": _scaled((x, y), size)})
 
@@ -118,11 +118,11 @@ def lined(place: str, name: str, points: Any, size: Size, attributes: Mapping[st
     """An object along a line of two points or more: the line goes to `attributes`, its bounds are the box."""
     corners = pairs(place, f"{name!r} line", points)
     if len(set(corners)) < 2:
-        raise BoxError(place, f"{name!r} line of {len(set(corners))} points", "two make one")
+        raise BoxError(place, f"{name!r} line of {len(set(corners))} points", "a line needs two")
     box = bounds(corners)
     if _outside(box, size, OVERRUN):
         raise BoxError(
-            place, f"{name!r} line {shown(box)} lies outside the image {size[0]}x{size[1]}", "its corners are in pixels"
+            place, f"{name!r} line {shown(box)} lies outside the image {size[0]}x{size[1]}", "give its points in pixels"
         )
     line = [_scaled(corner, size) for corner in corners]
     return LabelledObject(name, normalised_box(*box, *size), {**attributes, "line": line})
@@ -144,13 +144,13 @@ def pairs(place: str, what: str, points: Any) -> list[Point]:
 
 
 def bounds(points: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) about points."""
+    """(left, top, right, bottom) around points."""
     across, down = [point[0] for point in points], [point[1] for point in points]
     return min(across), min(down), max(across), max(down)
 
 
 def normalised_outline(points: Sequence[Point], size: Size) -> Outline:
-    """The points in 0..1000 without repeats that follow each other; [] where fewer than three are left."""
+    """The points in 0..1000 without consecutive repeats; [] if fewer than three are left."""
     outline: Outline = []
     for point in points:
         scaled = _scaled(point, size)
@@ -162,7 +162,7 @@ def normalised_outline(points: Sequence[Point], size: Size) -> Outline:
 
 
 def area(outline: Sequence[Sequence[float]]) -> float:
-    """By the shoelace formula, in the square of the points' unit."""
+    """The area of a polygon by the shoelace formula, in the square of the points' unit."""
     turns = zip(outline, [*outline[1:], *outline[:1]], strict=True)
     return abs(sum(a[0] * b[1] - b[0] * a[1] for a, b in turns)) / 2
 
@@ -172,8 +172,8 @@ def share_inside(inner: Outline, outer: Outline) -> float:
     left, top, right, bottom = (round(edge) for edge in bounds(inner))
     shape = (right - left + 1, bottom - top + 1)
     drawn = [_filled([(x - left, y - top) for x, y in outline], shape) for outline in (inner, outer)]
-    own = int(drawn[0].sum())
-    return int((drawn[0] & drawn[1]).sum()) / own if own else 0.0
+    total = int(drawn[0].sum())
+    return int((drawn[0] & drawn[1]).sum()) / total if total else 0.0
 
 
 def box_outline(box: Box) -> Outline:
@@ -185,7 +185,7 @@ def box_outline(box: Box) -> Outline:
 def usable(
     found: Iterable[LabelledObject | SetAside],
 ) -> tuple[tuple[LabelledObject, ...] | None, list[SetAside]]:
-    """Objects (None where some were drawn and every one had to be set aside), and what was set aside."""
+    """Split into objects (None if some were drawn and all had to be set aside), and what was set aside."""
     objects: list[LabelledObject] = []
     faults: list[SetAside] = []
     for item in found:

@@ -1,4 +1,4 @@
-"""Entity spans: a text, what its words name, and how that hangs together (MaintIE and its like)."""
+"""Entity spans: a text, its entities and the relations between them (as in MaintIE)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datasets_vision.formats.flat import flat_but
 from datasets_vision.formats.json_files import Entry, first_objects
 
 Spans = list[tuple[int, int]]
-"""First character and the one after the last, of each token."""
+"""(start, end) of each token in characters, the end exclusive."""
 
 _TYPES = ("type", "label")
 _USED = ("text", "tokens", "entities", "relations")
@@ -27,10 +27,10 @@ def matches(path: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """The text; each entity is an object by its type, with its words (`text`) and where they stand in the text.
+    """Read texts; each entity is an object named after its type, with its words (`text`) and their position.
 
-    `start` and `end` count characters of the column `text`, the end exclusive. In the file they count tokens
-    where there are `tokens`, else characters. A relation is in the attribute `relations` of its head:
+    `start` and `end` count characters of the column `text`, the end exclusive. In the file, they count tokens if
+    there are `tokens`, else characters. A relation is in the attribute `relations` of its head:
     `{"type": ..., "text": the tail's words, "to": the tail's position among the entities}`.
     """
     yield from json_examples(source, _draft)
@@ -59,7 +59,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
 
 
 def _text(record: Mapping[str, Any]) -> tuple[str, Spans | None]:
-    """The text, and where its tokens stand; tokens joined by spaces where the text does not have them in order."""
+    """The text and the spans of its tokens; the tokens joined by spaces if the text does not have them in order."""
     text, tokens = record.get("text"), record.get("tokens")
     if tokens is not None and not (isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)):
         raise DataError("", f"tokens {str(tokens)[:60]!r} are not a list of strings", "write a list of strings")
@@ -69,7 +69,7 @@ def _text(record: Mapping[str, Any]) -> tuple[str, Spans | None]:
         text = " ".join(tokens)
     if tokens is None:
         return text, None
-    return (text, spans) if (spans := _aligned(text, tokens)) is not None else _spelled(tokens)
+    return (text, spans) if (spans := _aligned(text, tokens)) is not None else _joined(tokens)
 
 
 def _aligned(text: str, tokens: Sequence[str]) -> Spans | None:
@@ -83,13 +83,13 @@ def _aligned(text: str, tokens: Sequence[str]) -> Spans | None:
     return spans
 
 
-def _spelled(tokens: Sequence[str]) -> tuple[str, Spans]:
+def _joined(tokens: Sequence[str]) -> tuple[str, Spans]:
     text = " ".join(tokens)
     return text, _aligned(text, tokens) or []
 
 
 def _place(entity: Any, text: str, spans: Spans | None) -> tuple[str, int, int]:
-    """Type, and first and last character (exclusive)."""
+    """An entity's type, and its start and end in characters (end exclusive)."""
     if not isinstance(entity, dict):
         raise DataError("", f"an entity is not an object but {str(entity)[:40]!r}", "write {start, end, type}")
     name = next((entity[key] for key in _TYPES if entity.get(key)), None)
@@ -107,7 +107,7 @@ def _place(entity: Any, text: str, spans: Spans | None) -> tuple[str, int, int]:
 def _relations(
     relations: Any, placed: Sequence[tuple[str, int, int]], text: str
 ) -> Mapping[int, dict[str, list[dict[str, Any]]]]:
-    """The attribute of each head."""
+    """The attributes of each head, by its position."""
     found: dict[int, dict[str, list[dict[str, Any]]]] = defaultdict(dict)
     for relation in relations if isinstance(relations, list) else [relations]:
         fields = relation if isinstance(relation, dict) else {}

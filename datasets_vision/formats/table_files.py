@@ -1,7 +1,7 @@
-"""CSV and TSV tables with a header, as rows by their columns' names.
+"""Read CSV and TSV tables with a header, as rows by column name.
 
 A table is read as a stream: once for its encoding, twice more for the quoting of a TSV that has quotes, and
-once for its rows. No more than one row of it is held.
+once for its rows. No more than one row is held in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 MAX_LINE = 1_000_000
-"""Characters; a longer line is set aside, and never held."""
+"""Characters; a longer line is set aside, and never held in memory."""
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _CHUNK = 1 << 20  # bytes
@@ -50,11 +50,11 @@ class _Dialect:
 
 @dataclass(slots=True)
 class _Lines:
-    """The lines of an open file, their ends kept; one that is too long comes as a blank one."""
+    """The lines of an open file, with their ends; a line that is too long is replaced by a blank one."""
 
     file: TextIOWrapper
     number: int = 0
-    long: set[int] = field(default_factory=set)  # numbers of the too long ones, until they are asked for
+    long: set[int] = field(default_factory=set)  # numbers of the lines that were too long, until `any_long` is called
 
     def __iter__(self) -> Iterator[str]:
         line = self._piece()
@@ -71,7 +71,7 @@ class _Lines:
         return self.file.readline(MAX_LINE + 1)
 
     def _skip(self, piece: str) -> str:
-        """Past the end of the line that `piece` begins; what was read of the next one, if anything."""
+        """Skip to the end of the line that `piece` begins; returns what was read of the next line, if anything."""
         while piece and not piece.endswith(("\n", "\r")):
             piece = self._piece()
         if not piece.endswith("\r"):
@@ -80,7 +80,7 @@ class _Lines:
         return "" if after == "\n" else after
 
     def any_long(self, first: int, last: int) -> bool:
-        """Is one of these lines, the latest read, too long?"""
+        """Whether one of these lines, the latest read, is too long."""
         found = any(first <= number <= last for number in self.long)
         self.long.clear()
         return found
@@ -89,8 +89,8 @@ class _Lines:
 def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
     """The header and the rows of a UTF-8 table (BOM and any line end allowed); blank lines are skipped.
 
-    A CSV is read quoted. A TSV is read quoted where that loses no row, else as it stands: the quotes in its
-    text are text. Raises DataError for a file that is not UTF-8, is empty, or repeats a column's name.
+    A CSV is read with quoting. A TSV is read with quoting if that loses no row; otherwise its quotes are text.
+    Raises DataError for a file that is not UTF-8, is empty, or repeats a column's name.
     """
     dialect = _dialect(path)
     with _open(path) as file:
@@ -111,22 +111,22 @@ def table_files(path: Path) -> Iterator[Path]:
 
 
 def _open(path: Path) -> TextIOWrapper:
-    """Line ends as they stand; no byte order mark."""
+    """Open a table with its line ends unchanged and without a byte order mark."""
     return path.open(encoding="utf-8-sig", newline="")
 
 
 def _dialect(path: Path) -> _Dialect:
-    """Raises DataError for a file that is empty or not UTF-8."""
+    """The dialect that loses no row; raises DataError for a file that is empty or not UTF-8."""
     delimiter = DELIMITERS.get(path.suffix.lower(), ",")
     quotes = _check_text(path)
     quoted, plain = _Dialect(delimiter), _Dialect(delimiter, quoted=False)
-    if delimiter == "\t" and quotes and _fitting(path, quoted) < _fitting(path, plain):
+    if delimiter == "\t" and quotes and _full_rows(path, quoted) < _full_rows(path, plain):
         return plain
     return quoted
 
 
 def _check_text(path: Path) -> bool:
-    """Has the file a quote? Raises DataError for a file that is empty or not UTF-8."""
+    """Whether the file contains a quote; raises DataError for a file that is empty or not UTF-8."""
     quotes = written = False
     offset, rest = 0, b""
     with path.open("rb") as file:
@@ -148,8 +148,8 @@ def _check_text(path: Path) -> bool:
     return quotes
 
 
-def _fitting(path: Path, dialect: _Dialect) -> int:
-    """How many rows are as wide as the header; -1 where the quoting is broken."""
+def _full_rows(path: Path, dialect: _Dialect) -> int:
+    """How many rows are as wide as the header; -1 if the quoting is broken."""
     with _open(path) as file:
         rows = dialect.reader(_Lines(file), strict=True)
         try:

@@ -18,9 +18,9 @@ def matches(path: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """Rows as texts, photos, or both; the role is a word of the file's name that states a split, or of its folders.
+    """Read rows as texts, photos, or both; the role is the split that a file's name or folders state.
 
-    A table that cannot be read, or lacks a column that the source asks for, is set aside as a whole.
+    A table that cannot be read, or lacks a column that the source needs, is set aside as a whole.
     """
     for path in table_files(source.path):
         try:

@@ -1,4 +1,4 @@
-"""Files that are read whole as text: UTF-8, and no more bytes than their format can need."""
+"""Read whole files as UTF-8 text, up to a limit of bytes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from datasets_vision.errors import DataError
 
 
 def read_text(path: Path, most: int) -> str:
-    """The text without a byte order mark; raises DataError for more than `most` bytes, and as `decoded` does."""
+    """A file's text without a byte order mark; raises DataError for more than `most` bytes, and as `decoded` does."""
     try:
         size = path.stat().st_size
         if size > most:
-            raise DataError(path, f"{size} bytes are more than {most}", "give it in parts")
+            raise DataError(path, f"{size} bytes are more than {most}", "split it into parts")
         data = path.read_bytes()
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", "check the path and its permissions") from error
@@ -20,14 +20,14 @@ def read_text(path: Path, most: int) -> str:
 
 
 def without_mark(path: Path, data: bytes) -> bytes:
-    """The first bytes of a file without a byte order mark; raises DataError for that of UTF-16."""
+    """The first bytes of a file without a byte order mark; raises DataError for a mark of UTF-16."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(path, f"not UTF-8: byte 0x{data[0]:02x} at offset 0 begins UTF-16", "save it as UTF-8")
     return data.removeprefix(b"\xef\xbb\xbf")
 
 
 def decoded(path: Path, data: bytes) -> str:
-    """Bytes of a file as text; raises DataError for what is not UTF-8, with the byte and its offset in them."""
+    """Decode bytes of a file; raises DataError, with the byte and its offset, if they are not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -1,8 +1,8 @@
-"""VGG Image Annotator, versions 1 and 2: one JSON of regions a folder or split, alone or in a project file.
+"""VGG Image Annotator, versions 1 and 2: one JSON of regions per folder or split, alone or in a project file.
 
-Where a folder has two files of one set of photos and the name of one says `parts`, its regions are the parts of
-the object: each region of the other file gets the attribute `part`, that part in which it lies by the largest
-share of its area, of at least `PART_SHARE` (of equal shares the smaller part); None where it lies in none.
+If a folder has two files for the same photos and the name of one contains `part`, its regions are the parts of the
+object. Each region of the other file gets the attribute `part`: the part that covers the largest share of its area, at
+least `PART_SHARE` (of equal shares the smaller part), or None.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from datasets_vision.formats.shapes import (
 from datasets_vision.images import image_size
 
 PART_SHARE = 0.2
-"""Of a region's area, that must lie in a part for the region to be that part's."""
+"""The share of a region's area that must lie in a part for the region to belong to it."""
 
 _NAMING = ("class", "class name", "label", "category", "type", "name", "kind", "defect", "damage")
 
@@ -45,26 +45,26 @@ _NAMING = ("class", "class name", "label", "category", "type", "name", "kind", "
 @dataclass(frozen=True, slots=True)
 class _File:
     path: Path
-    entries: dict[str, dict[str, Any]]  # by the place of each
+    entries: dict[str, dict[str, Any]]  # by place
     named_by: str | None  # the attribute that names a region
 
 
 def matches(path: Path) -> bool:
-    """A JSON file that begins as VIA writes it."""
+    """A JSON file that starts with the keys of VIA."""
     return holds(path, "via")
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """A region is named by `Source.named_by`, else by the attribute that most regions of its file have.
+    """The attribute `Source.named_by` names a region, else the attribute that most regions of its file have.
 
-    Where several are as common, one whose name says class, label, category, type or name comes first, else
-    that of more different values. Regions without any attribute are named by `rename: {"": ...}`. An image
-    that a file lists without regions has nothing to find; an image in no file is set aside.
+    If several are equally common, one called class, label, category, type or the like comes first, then the one with
+    more distinct values. Regions without any attribute are named by `rename: {"": ...}`. A listed image without
+    regions has no objects; an image that no file lists is set aside.
     """
     kinds = kinds_of(source.path)
     files = [file for file, kind in kinds.items() if kind == "via" or file == source.path]
     if not files:
-        raise DataError(source.path, "no VIA JSON below", "give the file, or the folder that holds it")
+        raise DataError(source.path, "no VIA JSON found", "give the file, or the folder that holds it")
     pictures = Pictures.of(source.path, source.image_folder)
     for damage, parts in _with_parts(source.path, files):
         try:
@@ -82,7 +82,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 
 def _with_parts(given: Path, files: list[Path]) -> Iterator[tuple[Path, Path | None]]:
-    """Each file of regions, with the file of parts beside it; a file that was given itself is read alone."""
+    """Each file of regions, with the file of parts beside it; a file given as the source's path is read alone."""
     folders: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         folders[file.parent].append(file)
@@ -97,7 +97,7 @@ def _file(source: Source, path: Path) -> _File:
     if isinstance(content, dict):
         content = content.get("_via_img_metadata", content)
     if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
-        raise DataError(path, "no VIA file", "it holds entries with filename and regions")
+        raise DataError(path, "not a VIA file", "give one whose entries have filename and regions")
     entries = {f"{path}: {key[:120]}": entry for key, entry in content.items()}
     regions = [region for entry in entries.values() for region in _regions(entry) if isinstance(region, dict)]
     return _File(path, entries, source.named_by or _naming(map(_attributes, regions)))
@@ -112,14 +112,14 @@ def _regions(entry: dict[str, Any]) -> list[Any]:
 
 
 def _attributes(region: dict[str, Any]) -> dict[str, Any]:
-    """Those that say something: a text, or of check boxes the ones that are ticked."""
+    """The attributes with a value: a text, or the ticked ones of check boxes."""
     given = region.get("region_attributes")
     if not isinstance(given, dict):
         return {}
-    said = {key: _ticked(value) if isinstance(value, dict) else value for key, value in given.items()}
+    values = {key: _ticked(value) if isinstance(value, dict) else value for key, value in given.items()}
     return {
         key: value.strip() if isinstance(value, str) else value
-        for key, value in said.items()
+        for key, value in values.items()
         if value not in ("", None)
     }
 
@@ -182,9 +182,9 @@ def _object(source: Source, file: _File, place: str, region: Any, size: Size) ->
     attributes = _attributes(region)
     name = str(attributes.pop(file.named_by or "", ""))
     if not name and "" not in source.rename:
-        wanted = f"no attribute {file.named_by!r}" if file.named_by else "no attribute"
-        remedy = nearest(file.named_by or "", attributes) if attributes else 'name such with rename: {"": ...}'
-        raise DataError(place, f"the region has {wanted}", remedy)
+        lacking = f"no attribute {file.named_by!r}" if file.named_by else "no attribute"
+        remedy = nearest(file.named_by or "", attributes) if attributes else 'name such regions with rename: {"": ...}'
+        raise DataError(place, f"the region has {lacking}", remedy)
     return _shaped(place, name, shape, size, attributes)
 
 
@@ -221,7 +221,7 @@ def _points(place: str, name: str, shape: dict[str, Any]) -> list[tuple[float, f
 
 
 class _Parts:
-    """The parts that a second file has drawn on the same photos."""
+    """The parts that a second file marks on the same photos."""
 
     def __init__(self, source: Source, pictures: Pictures, path: Path) -> None:
         self._source = source.model_copy(update={"named_by": None})
@@ -237,24 +237,26 @@ class _Parts:
             self._entries[image] = place, entry
 
     def of(self, image: Path, size: Size) -> tuple[tuple[LabelledObject, ...], list[SetAside]]:
-        """The parts of an image, and what could not be used."""
+        """The parts of an image, and those set aside."""
         if image not in self._entries:
             return (), []
         objects, faults = usable(_objects(self._source, self._file, *self._entries.pop(image), size))
         return objects or (), faults
 
     def unused(self) -> Iterator[SetAside]:
-        """The entries whose image is missing, or is in no file of damage."""
+        """Set aside the entries whose image is missing, or is not in the other file."""
         yield from self._faults
         for place, _ in self._entries.values():
-            yield SetAside(place, "its parts are drawn, but no other file beside has this image")
+            yield SetAside(place, "its parts are drawn, but the other file does not list this image")
 
 
 def _on_part(obj: LabelledObject, parts: tuple[LabelledObject, ...]) -> LabelledObject:
-    own = _outline(obj)
-    shares = Counter({index: share_inside(own, _outline(part)) for index, part in enumerate(parts)}) if own else {}
+    region = _outline(obj)
+    shares = (
+        Counter({index: share_inside(region, _outline(part)) for index, part in enumerate(parts)}) if region else {}
+    )
     best = max(shares, key=lambda index: (shares[index], -area(_outline(parts[index]))), default=None)
-    part = None if best is None or shares[best] < PART_SHARE else parts[best].name  # None: on none of those drawn
+    part = None if best is None or shares[best] < PART_SHARE else parts[best].name  # None: on no drawn part
     return replace(obj, attributes={**obj.attributes, "part": part})
 
 

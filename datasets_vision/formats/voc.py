@@ -1,8 +1,8 @@
-"""Pascal VOC: one XML an image, `ImageSets/Main/*.txt` for the split, `labels.csv` for what boxes cannot say.
+"""Pascal VOC: one XML per image, `ImageSets/Main/*.txt` for the split, `labels.csv` for what boxes cannot say.
 
-The standard counts pixels from 1 and includes the last; many sets count from 0 and exclude it, and nothing
-in a file tells which. The corners are read as edges, 0 <= left < right <= width: a box of either kind that
-lies inside its image stays inside, and at worst one pixel is lost at the left and the top.
+The standard counts pixels from 1 and includes the last; many sets count from 0 and exclude it, and a file does
+not say which. The corners are read as edges, 0 <= left < right <= width: a box of either kind that lies inside
+its image stays inside, and at worst one pixel is lost at the left and the top.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(slots=True)
 class _Set:
-    """What is known of the whole set before its annotations are read. Keys of dicts are stems or names."""
+    """What is known about the whole set before its annotations are read. Keys of dicts are stems or names."""
 
     source: Source
     images: dict[Path, dict[str, Path]]  # folder -> name and stem, in lower case -> image
     lists: dict[str, list[str]]  # stem -> the split lists that name it
     rows: DiskIndex  # of labels.csv
-    read: set[str] = field(default_factory=set)  # stems that an annotation spoke of
+    annotated: set[str] = field(default_factory=set)  # stems of annotations and their images
 
 
 def matches(path: Path) -> bool:
-    """XML under Annotations, or an XML file that begins as an annotation."""
+    """XML under Annotations, or an XML file that starts as an annotation does."""
     if not path.is_dir():
         return False
     first = next(_annotations(path), None)
@@ -57,25 +57,25 @@ def matches(path: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """Boxes, and with a labels.csv (file, class, ...) image classes and columns.
+    """Read boxes, and with a labels.csv (file, class, ...) image classes and columns.
 
-    An annotation without objects says that there are none; where objects are written and every one had to
-    be set aside, the example says nothing of objects. An image or a listed name without annotation, and an
-    annotation whose image is missing, unreadable or of another size, is set aside.
+    An annotation without objects means that there are none; if all its objects are set aside, the example's objects
+    are unlabelled. An image or a listed name without annotation, and an annotation whose image is missing, unreadable
+    or of another size, is set aside.
     """
     with DiskIndex() as rows:
         whole = _Set(source, _images_by_folder(source.path), _split_lists(source.path), rows)
         yield from read_labels(source, rows)
         for path in _annotations(source.path):
-            whole.read.add(path.stem)
+            whole.annotated.add(path.stem)
             yield from _read_annotation(whole, path)
-        if not whole.read:
-            raise DataError(source.path, "no XML annotation below", f"give the folder that holds {_ANNOTATIONS}")
-        yield from _unspoken(whole)
+        if not whole.annotated:
+            raise DataError(source.path, "no XML annotation found", f"give the folder that holds {_ANNOTATIONS}")
+        yield from _unannotated(whole)
 
 
 def _annotations(root: Path) -> Iterator[Path]:
-    """Those below the standard's folder where there is one, else all."""
+    """The XML files below the folder Annotations if there is one, else all."""
     folder = root / _ANNOTATIONS
     below = folder if folder.is_dir() else root
     return (file for file in walk(root, {".xml"}) if file.is_relative_to(below))
@@ -101,15 +101,15 @@ def _split_lists(root: Path) -> dict[str, list[str]]:
     return found
 
 
-def _unspoken(whole: _Set) -> Iterator[SetAside]:
-    """What the set names, but no annotation speaks of."""
+def _unannotated(whole: _Set) -> Iterator[SetAside]:
+    """Set aside images, listed names and rows without an annotation."""
     root = whole.source.path
     images = dict.fromkeys(path for names in whole.images.values() for path in names.values())
     for path in images:
-        row_of(whole.rows, path.relative_to(root))  # of an image that could not be used
-        if path.stem not in whole.read:
+        row_of(whole.rows, path.relative_to(root))  # also takes the rows of images that could not be used
+        if path.stem not in whole.annotated:
             yield SetAside(str(path), "no annotation for this image")
-    known = whole.read | {path.stem for path in images}
+    known = whole.annotated | {path.stem for path in images}
     for stem, lists in whole.lists.items():
         if stem not in known:
             yield SetAside(f"{root}/ImageSets/Main/{lists[0]}.txt", f"{stem!r} has no annotation and no image")
@@ -120,7 +120,7 @@ def _read_annotation(whole: _Set, path: Path) -> Iterator[Example | SetAside]:
     try:
         root = _parse(path)
         image = _find_image(whole, path, root)
-        whole.read.add(image.stem)
+        whole.annotated.add(image.stem)
         size = image_size(image)
         check_size(str(path), (root.findtext("size/width"), root.findtext("size/height")), size)
         role = _role(whole, path)
@@ -141,12 +141,12 @@ def _read_annotation(whole: _Set, path: Path) -> Iterator[Example | SetAside]:
 def _parse(path: Path) -> Any:  # Element; the parser comes without types
     root = parse_xml(path)
     if root.tag != "annotation":
-        raise DataError(path, f"its root is <{root.tag[:80]}>, not <annotation>", "no Pascal VOC file")
+        raise DataError(path, f"its root is <{root.tag[:80]}>, not <annotation>", "give a Pascal VOC file")
     return root
 
 
 def _find_image(whole: _Set, path: Path, root: Element) -> Path:
-    """By <filename>, else by the annotation's stem; beside it or in the folder of images next to its own."""
+    """Find the image by <filename>, else by the annotation's stem, beside it or in an image folder next to its own."""
     name = PureWindowsPath((root.findtext("filename") or "").strip()).name.lower()
     folders = [path.parent, *(path.parent.parent / folder for folder in _IMAGE_FOLDERS)]
     folders += [whole.source.path / folder for folder in _IMAGE_FOLDERS]
@@ -154,11 +154,11 @@ def _find_image(whole: _Set, path: Path, root: Element) -> Path:
         for folder in folders:
             if key in whole.images.get(folder, {}):
                 return whole.images[folder][key]
-    raise ImageError(path, f"its image {name or path.stem!r} is missing", "put it beside or into JPEGImages")
+    raise ImageError(path, f"its image {name or path.stem!r} is missing", "put it beside this or into JPEGImages")
 
 
 def _role(whole: _Set, path: Path) -> str | None:
-    """The name of the one split list that has the file, else of the split's folder."""
+    """The name of the one split list that names the file, else the role that its folders state."""
     named = whole.lists.get(path.stem, [])
     lists = [name for name in named if name != "trainval"] or named
     if len(lists) > 1:
@@ -177,12 +177,12 @@ def _object(place: str, element: Element, size: Size) -> LabelledObject:
     attributes = {key: _plain(text) for key in ("difficult", "truncated", "pose") if (text := element.findtext(key))}
     corners = [element.findtext(f"bndbox/{corner}") or "" for corner in _CORNERS]
     return LabelledObject(
-        name, verified_box(place, name, corners, size, overrun=0), attributes | _own_attributes(element)
+        name, verified_box(place, name, corners, size, overrun=0), attributes | _cvat_attributes(element)
     )
 
 
-def _own_attributes(element: Element) -> dict[str, bool | str]:
-    """What CVAT writes beside the standard's flags: <attributes><attribute><name/><value/></attribute></attributes>."""
+def _cvat_attributes(element: Element) -> dict[str, bool | str]:
+    """What CVAT adds to the standard's flags: <attributes><attribute><name/><value/></attribute></attributes>."""
     pairs = (
         ((found.findtext("name") or "").strip(), (found.findtext("value") or "").strip())
         for found in element.iterfind("attributes/attribute")
@@ -191,7 +191,7 @@ def _own_attributes(element: Element) -> dict[str, bool | str]:
 
 
 def _plain(text: str) -> bool | str:
-    """The flags 0 and 1 as booleans, words as they stand."""
+    """The flags 0 and 1 as booleans, other words unchanged."""
     return {"0": False, "1": True}.get(text.strip(), text.strip())
 
 

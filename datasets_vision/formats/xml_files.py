@@ -1,4 +1,4 @@
-"""XML files as records: which element is one item, and the columns of it and of what stands around it."""
+"""Read XML files as records: which element is one item, and the columns of the item and what surrounds it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def xml_files(path: Path) -> list[Path]:
 
 
 def record_tag(files: list[Path]) -> str | None:
-    """The element with parts of its own that stands most often in the files, the outer one of equals."""
-    counts: Counter[str] = Counter()  # keeps the order of first sight: the outer before the inner
+    """The most frequent element with parts of its own in the files, the outer one of equals."""
+    counts: Counter[str] = Counter()  # in order of first appearance: the outer before the inner
     step = max(1, len(files) // _LOOKED_AT)
     for path in files[::step]:
         try:
@@ -45,7 +45,7 @@ def record_tag(files: list[Path]) -> str | None:
 
 
 def xml_drafts(path: Path, tag: str) -> Iterator[Draft | SetAside]:
-    """The items of one file: their own columns by name, those of what stands around them after the root's name."""
+    """The items of one file: their own columns, and those of what surrounds them, prefixed with the root's name."""
     try:
         root = parse_xml(path)
     except DataError as error:
@@ -53,7 +53,7 @@ def xml_drafts(path: Path, tag: str) -> Iterator[Draft | SetAside]:
         return
     items = [element for element in root.iter() if _tag(element) == tag]
     if not items:
-        yield SetAside(str(path), f"no <{tag}> in it", "name the element of an item with record:")
+        yield SetAside(str(path), f"no <{tag}> in it", "name the element of an item with record")
         return
     around, around_more = flat(_leaves(root, (_tag(root),), without=tag) if items[0] is not root else ())
     for number, element in enumerate(items, 1):
@@ -73,7 +73,7 @@ def parse_xml(path: Path) -> Any:  # Element; the parser comes without types
     try:
         return _lined_tree(path.read_bytes())
     except DefusedXmlException as error:
-        raise DataError(path, "declares XML entities, refused", "remove its DOCTYPE") from error
+        raise DataError(path, "declares XML entities, which are refused", "remove its DOCTYPE") from error
     except ParseError as error:
         line = error.position[0]
         raise DataError(f"{path}:{line}", f"not well-formed XML ({error})", "export it again") from error
@@ -95,18 +95,18 @@ def _lined_tree(data: bytes) -> Element:
 
 
 def _tag(element: Element) -> str:
-    """Without its namespace; a comment has none."""
+    """An element's tag without its namespace; "" for a comment."""
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
 
 
 def _words(text: str) -> str:
-    """Without the indentation that a program wrote: no blank lines, one space between words."""
+    """A text without indentation: no blank lines, one space between words."""
     lines = (" ".join(line.split()) for line in text.splitlines())
     return "\n".join(line for line in lines if line)
 
 
 def _leaves(element: Element, path: Steps, without: str = "") -> Iterator[Leaf]:
-    """Attributes and texts below an element; elements among words are words."""
+    """The attributes and texts below an element; elements inside running text count as text."""
     for name, value in element.attrib.items():
         if name != LINE:
             yield (*path, name.rpartition("}")[2]), value
@@ -128,7 +128,7 @@ def _leaves(element: Element, path: Steps, without: str = "") -> Iterator[Leaf]:
 def usable_elements(
     path: Path, elements: Iterable[Element], read: Callable[[str, Element], LabelledObject]
 ) -> Iterator[LabelledObject | SetAside]:
-    """What `read` makes of each element, given its place (file:line); one that it refuses is set aside there."""
+    """Apply `read` to the place (file:line) and the element; an element for which it raises is set aside."""
     for element in elements:
         place = f"{path}:{element.get(LINE)}"
         try:

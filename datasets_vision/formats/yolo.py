@@ -1,7 +1,7 @@
-"""YOLO: a text file an image with `class x y width height` or `class x1 y1 x2 y2 ...`, in shares of its sides.
+"""YOLO: one text file per image with `class x y width height` or `class x1 y1 x2 y2 ...`, in shares of its sides.
 
-An image's labels lie beside it, or where its path has `labels` for `images`. The classes' names are in a YAML
-file (`names`, a list or numbered), in classes.txt or *.names; without one a class is its number.
+An image's labels are beside it, or at its path with `labels` instead of `images`. The names of the classes are in a
+YAML file (`names`, a list or by number), classes.txt or *.names; without one, a class is named by its number.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.walk import walk
 
 MAX_BYTES = 4 << 20
-"""Of a label file or a list of names; a larger one is refused unread."""
+"""Bytes of a label file or a list of names; a larger file is refused unread."""
 
 _NAMES = ("classes.txt", "obj.names", "_darknet.labels")
-_LOOKED_AT = 32  # label files that show the format
+_MAX_SAMPLED = 32  # label files that are read to recognise the format
 _ROLES = ("train", "val", "test")  # keys of a YAML file
 
 
 @dataclass(frozen=True, slots=True)
 class _Set:
     root: Path
-    names: dict[int, str] | None  # None: no file has them
+    names: dict[int, str] | None  # None if no file has them
     folders: dict[Path, str]  # of images -> the role that the YAML gives them
 
 
 def matches(path: Path) -> bool:
-    """Below a folder, a YAML file with `names` of classes, or text files of such lines beside or for images."""
+    """A folder with a YAML file of class `names`, or with label files that have an image."""
     if not path.is_dir():
         return False
     return any(map(_names_classes, _yaml_files(path))) or any(
-        _is_labels(path, file) for file in islice(_label_files(path), _LOOKED_AT)
+        _is_labels(path, file) for file in islice(_label_files(path), _MAX_SAMPLED)
     )
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """An empty label file says that there is nothing to find; an image without one is set aside.
+    """An empty label file means that there are no objects; an image without one is set aside.
 
-    The role is the word of a split in the image's folders, else what the YAML file says of its folder.
+    The role is the split that the image's folders name, else the role that the YAML file gives its folder.
     """
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder", "give the one that holds images and labels")
@@ -61,7 +61,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             yield from _read_image(whole, path)
     for labels in _label_files(whole.root):
         if labels.name not in _NAMES and _image_of(whole.root, labels) is None and _is_row(_first_line(labels)):
-            yield SetAside(str(labels), "its image is missing", "put it beside, or into images", about="image")
+            yield SetAside(str(labels), "its image is missing", "put it beside this, or into images", about="image")
 
 
 def _label_files(root: Path) -> Iterator[Path]:
@@ -69,7 +69,7 @@ def _label_files(root: Path) -> Iterator[Path]:
 
 
 def _is_labels(root: Path, file: Path) -> bool:
-    """Rows of shares, and an image for them."""
+    """Whether a file starts with a row of shares and has an image."""
     line = _first_line(file)
     return _is_row(line) and _image_of(root, file) is not None
 
@@ -81,7 +81,7 @@ def _first_line(file: Path) -> str:
 
 
 def _is_row(line: str) -> bool:
-    """A class's number, then at least four numbers, all shares."""
+    """Whether a line is a class number and at least four shares."""
     words = line.split()
     if len(words) < 5 or not words[0].isdecimal():
         return False
@@ -99,7 +99,7 @@ def _image_of(root: Path, labels: Path) -> Path | None:
     if found is not None:
         return found
     near = (file for place in places if place.is_dir() for file in place.glob(f"{escape(labels.stem)}.*"))
-    return next((file for file in near if file.suffix.lower() in IMAGE_SUFFIXES), None)  # a suffix in capitals
+    return next((file for file in near if file.suffix.lower() in IMAGE_SUFFIXES), None)  # a suffix in upper case
 
 
 def _labels_of(root: Path, image: Path) -> Path | None:
@@ -109,7 +109,7 @@ def _labels_of(root: Path, image: Path) -> Path | None:
 
 
 def _swapped(root: Path, folder: Path, one: str, other: str) -> Path | None:
-    """The folder with its last part named `one` named `other`, if it has one below the root."""
+    """The folder with its last part `one` replaced by `other`; None if it has no such part below the root."""
     parts = list(folder.relative_to(root).parts)
     for index in reversed(range(len(parts))):
         if parts[index].lower() == one:
@@ -120,7 +120,7 @@ def _swapped(root: Path, folder: Path, one: str, other: str) -> Path | None:
 def _read_image(whole: _Set, image: Path) -> Iterator[Example | SetAside]:
     path = _labels_of(whole.root, image)
     if path is None:
-        yield SetAside(str(image), "no label file for this image", "write an empty one where there is nothing to find")
+        yield SetAside(str(image), "no label file for this image", "write an empty one if there is nothing to find")
         return
     try:
         size = image_size(image)
@@ -190,7 +190,7 @@ def _role(whole: _Set, image: Path) -> str | None:
 
 
 def _set(root: Path) -> _Set:
-    """With the names and folders of the YAML file nearest to the root, else with names one a line."""
+    """The set with names and folders from the YAML file nearest to the root, else from a file with a name per line."""
     for file in _yaml_files(root):
         content = _yaml(file)
         if content and "names" in content:
@@ -203,7 +203,7 @@ def _set(root: Path) -> _Set:
 
 
 def _yaml_files(root: Path) -> list[Path]:
-    """Those in the folder and in the folders in it; the usual name first."""
+    """The YAML files in the folder and its direct subfolders, those with a usual name first."""
     found = [file for pattern in ("*.y*ml", "*/*.y*ml") for file in sorted(root.glob(pattern)) if file.is_file()]
     return sorted(found, key=lambda file: (len(file.parts), file.stem not in ("data", "dataset")))
 
@@ -231,10 +231,10 @@ def _yaml(file: Path) -> dict[str, Any] | None:
 
 
 def _numbered(file: Path, names: Any) -> dict[int, str]:
-    """A list from 0, or numbers with names."""
+    """Names by class number, from a list or a mapping."""
     listed = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(listed, dict) or not listed:
-        raise DataError(file, "names is neither a list nor numbers with names", "write names: [dent, crack]")
+        raise DataError(file, "names is neither a list nor a mapping of numbers to names", "write names: [dent, crack]")
     found = {}
     for key, name in listed.items():
         if not str(key).isdecimal() or isinstance(name, bool | list | dict) or name is None:
@@ -244,7 +244,7 @@ def _numbered(file: Path, names: Any) -> dict[int, str]:
 
 
 def _folders(root: Path, file: Path, content: dict[str, Any]) -> dict[Path, str]:
-    """Folders of images that the YAML file gives to a role, from its `path`, from itself or from the root."""
+    """The roles that the YAML file gives to image folders, relative to its `path`, to itself or to the root."""
     stated = content.get("path")
     bases = [file.parent / stated, root / stated] if isinstance(stated, str) else []
     found: dict[Path, str] = {}

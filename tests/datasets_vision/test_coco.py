@@ -96,7 +96,7 @@ def test_run_lengths_become_a_box_and_a_polygon(tmp_path):
         ({"bbox": None}, "no bbox and no segmentation"),
         ({"category_id": 4}, "category_id 4 is not a category"),
         ({"category_id": [3]}, "is not a category"),
-        ({"image_id": 8}, "image_id 8 is in no list of images"),
+        ({"image_id": 8}, "image_id 8 is not in the list of images"),
         ({"id": 1}, "id 1 is taken by annotations[0]"),
         ({"id": None}, "without an id"),
         ({"segmentation": [[1, 1, 5, 5]]}, "polygon of 2 points"),
@@ -130,7 +130,7 @@ def test_nothing_there_is_told_from_nothing_known(tmp_path):
     [
         ({"file_name": "c.png"}, "its image 'c.png' is missing"),
         ({"file_name": ""}, "names no image"),
-        ({"file_name": "b.png", "width": 50, "height": 100}, "says 50x100, its image is 100x50"),
+        ({"file_name": "b.png", "width": 50, "height": 100}, "says 50x100, but its image is 100x50"),
         ({"file_name": "b.png", "id": 7}, "id 7 is taken by images[0]"),
         ({"file_name": "a.png"}, "is taken by"),
         ({"file_name": "broken.png"}, "0 bytes"),

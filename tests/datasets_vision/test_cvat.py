@@ -91,7 +91,7 @@ def test_a_tag_is_the_images_class_and_its_attributes_are_columns(tmp_path):
     label = example.label
     assert (label.image_class, label.columns, label.objects) == ("car", {"side": "left"}, ())
     assert example.role == "Validation"
-    assert reasons(found) == f"{path}:7: a second tag 'van' of one image; it has one class"
+    assert reasons(found) == f"{path}:7: a second tag 'van' of one image; give one class"
 
 
 def test_nothing_there_is_told_from_nothing_known(tmp_path):
@@ -107,7 +107,7 @@ def test_nothing_there_is_told_from_nothing_known(tmp_path):
         (image(name="c.png"), "its image 'c.png' is missing"),
         (image(name=""), "names no image"),
         (image(), "is taken by"),
-        (image(name="b.png", width="50", height="100"), "says 50x100, its image is 100x50"),
+        (image(name="b.png", width="50", height="100"), "says 50x100, but its image is 100x50"),
         (image(name="broken.png"), "0 bytes"),
     ],
 )

@@ -64,7 +64,7 @@ def test_what_cannot_be_used_is_set_aside(patients):
     reading = read(Source(path=patients))
     assert len(reading.examples) == 3
     assert len(reading.set_aside) == 4
-    assert sum("class folder bears the patient" in entry.reason for entry in reading.set_aside) == 2
+    assert sum("class folder has the patient" in entry.reason for entry in reading.set_aside) == 2
 
 
 def test_a_name_that_is_no_utf8_is_read_as_any_other(patients):

@@ -82,7 +82,7 @@ def test_class_labels_of_texts_are_columns_by_name(tmp_path):
         ("dataset_dict.json", lambda content: {"splits": ["dev"]}, "state.json: cannot be read"),
         ("dataset_dict.json", None, "dataset_dict.json:1: not JSON"),
         ("train/dataset_info.json", lambda content: [], "not a JSON object"),
-        ("train/dataset_info.json", lambda content: {}, "says nothing of its files or features"),
+        ("train/dataset_info.json", lambda content: {}, "does not list its files or features"),
         ("train/state.json", lambda content: content | {"_indices_data_files": ["x"]}, "a list of indices"),
     ],
 )
@@ -101,15 +101,15 @@ def test_rows_that_cannot_be_read_are_set_aside(saved, tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     found = read(Source(path=folder))
     assert [example.role for example in found.examples] == ["test", "test"]
-    assert "not an Arrow stream" in found.set_aside[0].reason
+    assert "not a readable Arrow stream" in found.set_aside[0].reason
 
 
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("/no/such/folder", "no name on the Hub; write owner/name"),
-        ("a/b/c/d", "no name on the Hub; write owner/name"),
-        ("nobody-here/no-such-set", "cannot be had from the Hub"),
+        ("/no/such/folder", "nor a name on the Hub; write owner/name"),
+        ("a/b/c/d", "nor a name on the Hub; write owner/name"),
+        ("nobody-here/no-such-set", "cannot be loaded from the Hub"),
     ],
 )
 def test_a_name_that_cannot_be_had_is_one_line(path, says):
@@ -148,7 +148,7 @@ def test_a_stream_may_keep_its_features_to_itself_and_break_off(monkeypatch):
         ("one", {"kind": "a"}),
         ("two", {"kind": "b"}),
     ]
-    assert "cannot be had from the Hub (ConnectionError: gone away)" in found.set_aside[0].reason
+    assert "cannot be loaded from the Hub (ConnectionError: gone away)" in found.set_aside[0].reason
 
 
 def test_another_folder_is_refused(tmp_path):

@@ -102,7 +102,7 @@ def test_what_is_said_of_a_region_is_its_attribute_and_of_the_task_a_column(tmp_
     assert label.objects[0].attributes == {"part": "door", "note": "two\nlines"}
     columns = {"repairable": True, "sides": "left+rear", "quality": 4, "panels": 2, "sku": "A-7"}
     assert (label.image_class, label.columns) == ("car", columns)
-    assert "a result of type 'relation' is not read" in reasons(found)
+    assert "a result of type 'relation' is not supported" in reasons(found)
 
 
 def test_a_shape_may_have_its_label_in_another_result(tmp_path):

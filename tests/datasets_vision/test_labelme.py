@@ -101,7 +101,7 @@ def test_nothing_there_is_told_from_nothing_known(tmp_path):
         (b'{"shapes": {}, "imagePath": "b.png"}', "has no list of shapes"),
         (b"{}", "has no list of shapes"),
         (json.dumps(content(imagePath="c.png")).encode(), "its image 'c.png' is missing"),
-        (json.dumps(content(imageWidth=50, imageHeight=100)).encode(), "says 50x100, its image is 100x50"),
+        (json.dumps(content(imageWidth=50, imageHeight=100)).encode(), "says 50x100, but its image is 100x50"),
         (json.dumps(content()).encode(), "is taken by"),
     ],
 )
@@ -134,7 +134,7 @@ def test_the_folder_of_files_finds_the_images_next_to_it(tmp_path):
 
 def test_a_folder_without_files_is_one_line(tmp_path):
     photo(tmp_path / "a.png")
-    with pytest.raises(DataError, match="no labelme JSON below"):
+    with pytest.raises(DataError, match="no labelme JSON found"):
         reading(tmp_path, format="labelme")
 
 

@@ -41,7 +41,7 @@ def test_letters_are_those_of_the_file_and_the_template_frames_the_question(tmp_
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"question": " "}, "no question in it but"),
+        ({"question": " "}, "has no question, only"),
         ({"options": ["torque"]}, "not a list of two or more strings"),
         ({"options": ["torque", None, "speed"]}, "not a list of two or more strings"),
         ({"options": ["torque", "torque", "speed"]}, "option 'torque' appears twice"),
@@ -52,7 +52,7 @@ def test_letters_are_those_of_the_file_and_the_template_frames_the_question(tmp_
         ({"correct": None, "answer": "D"}, "'D' is not one of the options"),
         ({"correct": None}, "'None' is not one of the options"),
         ({"option_ids": ["A", "A", "B"]}, "do not name the 3 options"),
-        ({"options": [str(number) for number in range(27)]}, "27 options, which is more than letters"),
+        ({"options": [str(number) for number in range(27)]}, "27 options, more than there are letters"),
     ],
 )
 def test_a_bad_question_is_set_aside_by_file_and_line(tmp_path, change, says):

@@ -82,9 +82,9 @@ def test_a_bad_box_is_set_aside_by_file_and_line(tmp_path, row, says):
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("text", "no text of boxes; put b.txt into 00001_not"),
+        ("text", "no file of boxes; put b.txt into 00001_not"),
         ("template", "no such image file"),
-        ("size", "its photo 32x64"),
+        ("size", "its photo is 32x64"),
         ("encoding", "not UTF-8: byte 0xff at offset 0"),
         ("long", "1000001 bytes are more than 1000000"),
         ("tested", "a template without its photo b_test.jpg"),
@@ -112,7 +112,7 @@ def test_lists_are_checked(tmp_path):
     found = read(Source(path=tmp_path))
     assert found.examples[0].role == "test"
     assert [(Path(item.place).name, item.reason) for item in found.set_aside] == [
-        ("val.txt:1", f"'{BOARD}/a' is listed in 'test' already ({tmp_path}/PCBData/test.txt:1)"),
+        ("val.txt:1", f"'{BOARD}/a' is already listed in 'test' ({tmp_path}/PCBData/test.txt:1)"),
         ("val.txt:2", f"'{BOARD}/gone' of the list 'val' is missing"),
     ]
 

@@ -138,8 +138,8 @@ def test_a_bad_row_is_set_aside(tmp_path, cell, label, says):
 @pytest.mark.parametrize(
     ("content", "options", "says"),
     [
-        (b"", {}, "not a Parquet file that can be read"),
-        (b"PAR1 and then nothing", {}, "not a Parquet file that can be read"),
+        (b"", {}, "not a readable Parquet file"),
+        (b"PAR1 and then nothing", {}, "not a readable Parquet file"),
         (None, {"text": "{txt}"}, "no column 'txt'"),
         (None, {"image": "photo"}, "no column 'photo'"),
         (None, {"columns": {"kind": "knd"}}, "no column 'knd'; did you mean 'kind'"),

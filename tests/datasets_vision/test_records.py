@@ -143,7 +143,7 @@ def test_a_missing_text_lists_the_columns(tmp_path):
         (b'["b"]', "not an object with keys"),
         (b"{}", "not an object with keys"),
         (b'{"text": " "}', "no text in '{text}'"),
-        (b'{"text": ' + b"[" * 100_000, "lists in lists"),
+        (b'{"text": ' + b"[" * 100_000, "nested too deeply"),
         (b'{"text": 1' + b"0" * 5000 + b"}", "Exceeds the limit"),
     ],
 )
@@ -243,7 +243,7 @@ def test_xml_items_know_what_stands_around_them(tmp_path):
 @pytest.mark.parametrize(
     ("content", "place", "says"),
     [
-        (BOMB, "", "declares XML entities, refused"),
+        (BOMB, "", "declares XML entities, which are refused"),
         ("<a>\n<q>1</q>\n<r>2</a>", ":3", "not well-formed XML"),
         ("<other/>", "", "no <item> in it"),
     ],

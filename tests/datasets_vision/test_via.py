@@ -141,7 +141,7 @@ def test_regions_without_attributes_ask_for_a_name(tmp_path):
     write_json(tmp_path / "via.json", entry("a.png", {"shape_attributes": SQUARE, "region_attributes": {}}))
     found = reading(tmp_path)
     assert found.examples[0].label.objects is None
-    assert """name such with rename: {"": ...}""" in reasons(found)
+    assert """name such regions with rename: {"": ...}""" in reasons(found)
 
 
 def test_nothing_there_is_told_and_the_files_attributes_are_columns(tmp_path):
@@ -194,9 +194,9 @@ def test_parts_without_damage_and_bad_parts_are_told(tmp_path):
     found = reading(tmp_path)
     assert objects(found.examples[0]) == [("damage", SQUARE_BOX)]
     assert reasons(found).splitlines() == [
-        f"{path}: a.png123 regions[0]: 'door' polygon of 2 points; three make one",
+        f"{path}: a.png123 regions[0]: 'door' polygon of 2 points; a polygon needs three",
         f"{path}: c.png123: its image 'c.png' is missing; put it beside the annotations",
-        f"{path}: b.png123: its parts are drawn, but no other file beside has this image",
+        f"{path}: b.png123: its parts are drawn, but the other file does not list this image",
     ]
 
 
@@ -220,7 +220,7 @@ def test_the_parts_can_be_read_themselves(tmp_path):
             lambda root: (root / "b.json").write_text('{"x": {"filename": 1, "regions": []}, "x": {}}'),
             "'x' appears twice",
         ),
-        (lambda root: write_json(root / "b.json", {**entry("a.png"), "c": 3}), "no VIA file"),
+        (lambda root: write_json(root / "b.json", {**entry("a.png"), "c": 3}), "not a VIA file"),
     ],
 )
 def test_one_bad_file_among_good_ones_is_set_aside(tmp_path, spoil, says):

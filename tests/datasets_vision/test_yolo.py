@@ -151,7 +151,7 @@ def test_the_role_is_in_the_path_or_in_the_yaml(tmp_path):
     ("yaml", "says"),
     [
         ("train: a\nnames: [yes, no]", "put each name in quotes"),
-        ("train: a\nnames: 3", "neither a list nor numbers"),
+        ("train: a\nnames: 3", "neither a list nor a mapping of numbers"),
         ("train: a\nnames:\n - [", "data.yaml:3: not YAML"),
         ("train: a\nnames: &a [*a, x]", "for a list; put each name in quotes"),
     ],
