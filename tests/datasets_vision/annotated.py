@@ -1,4 +1,4 @@
-"""Small annotated sets as people write them, and what reading them said."""
+"""Small annotated sets as people write them, and the results of reading them."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def write_json(path: Path, content: Any) -> Path:
 
 
 def reading(path: Path, **options: Any) -> Reading:
-    """What a source at `path` gives."""
+    """The result of reading a source at `path`."""
     return read(Source(path=path, **options))
 
 
 def reasons(found: Reading) -> str:
-    """Everything set aside, a line each."""
+    """Everything that was set aside, one line each."""
     lines = [f"{item.place}: {item.reason}" for item in found.set_aside]
     assert all("\n" not in line for line in lines)
     return "\n".join(lines)
@@ -52,7 +52,7 @@ def objects(example: Example) -> list[tuple[str, Any]]:
 
 
 def real_set(name: str, **options: Any) -> Reading:
-    """A real set read unchanged; skips where the data is absent."""
+    """A real set, read unchanged; skips the test if the data are absent."""
     if not (DATA / name).exists():
         pytest.skip(f"{name} is not here; point VLM_FT_DATA at the folder that holds it")
     return read(Source(path=DATA / name, **options))

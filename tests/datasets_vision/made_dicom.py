@@ -1,4 +1,4 @@
-"""Invented DICOM files, written tag by tag."""
+"""Synthetic DICOM files, written tag by tag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmentation never makes a label lie."""
+"""Augmentation never makes a label untrue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BOX = (300, 200, 600, 450)
 
 
 def picture(box: tuple[int, int, int, int] = BOX) -> Image.Image:
-    """200 x 120 pixels, black but for a white rectangle at `box` (0..1000)."""
+    """200 x 120 pixels, black except for a white rectangle at `box` (0..1000)."""
     pixels = np.zeros((120, 200, 3), dtype=np.uint8)
     left, top, right, bottom = (round(side * size / 1000) for side, size in zip(box, (200, 120) * 2, strict=True))
     pixels[top:bottom, left:right] = 255
@@ -51,11 +51,11 @@ def test_seeds_differ(preset):
 
 @pytest.mark.parametrize("preset", AUGMENTATIONS)
 @pytest.mark.parametrize("objects", [None, (), (LabelledObject("whole"),)])
-def test_without_boxes_the_statement_stays(preset, objects):
+def test_labels_without_boxes_are_kept(preset, objects):
     assert augment(picture(), objects, preset, 3)[1] == objects
 
 
-def test_a_draw_that_hides_an_object_is_not_taken():
+def test_a_draw_that_hides_an_object_is_rejected():
     edge = (0, 100, 40, 900)  # 40 of 1000 wide: a cut of up to 100 at the left hides it
     image, objects = picture(edge), (LabelledObject("scratch", edge), LabelledObject("dent", BOX))
     drawn = [augment(image, objects, "light", seed) for seed in range(40)]
@@ -78,7 +78,7 @@ def test_an_unknown_preset_names_the_nearest():
         augment(picture(), None, "flip", 0)
 
 
-def test_flips_and_turns_come_apart():
+def test_flips_and_rotations_are_drawn_independently():
     """A square with one bright corner shows all eight orientations, none of them in most draws."""
     pixels = np.zeros((60, 60, 3), dtype=np.uint8)
     pixels[:30, :20] = 255
@@ -111,7 +111,7 @@ def test_a_pair_stays_aligned_and_boxes_belong_to_the_last(preset, size):
 
 
 def test_an_object_lies_in_the_photo_that_it_names():
-    """Hidden in the first photo it stops the draw, though the last shows it whole."""
+    """If it is hidden in the first photo, the draw is rejected, even though the last photo shows it whole."""
     edge = (0, 100, 40, 900)
     named = LabelledObject("dent", edge, {"photo": 1})
     other = Image.new("RGB", (200, 120))
@@ -134,17 +134,17 @@ def test_a_turn_is_refused_where_a_label_names_an_end(preset, label):
     assert (broken_word(preset, [label]) is not None) == (preset in TURNING)
 
 
-def test_words_that_only_contain_a_side_are_no_sides():
+def test_words_that_only_contain_a_side_do_not_name_one():
     assert broken_word("flips", ["bright", "laptop", "upright", "leftover", "copyright", "stopper", "report"]) is None
 
 
-def test_the_presets_that_remain_are_named():
+def test_safe_presets_are_listed():
     assert safe_presets(["left_door"]) == ["none", "light", "scans", "documents"]
     assert safe_presets(["dent"]) == list(AUGMENTATIONS)
 
 
-def test_scans_keep_their_sides_and_nearly_their_grey():
-    """A bright left half stays at the left, and no level moves by more than a tenth of the range."""
+def test_scans_keep_their_sides_and_nearly_their_grey_levels():
+    """A bright left half stays on the left, and no level moves by more than a tenth of the range."""
     pixels = np.full((80, 80, 3), 80, dtype=np.uint8)
     pixels[:, :40] = 160
     for seed in range(20):
@@ -156,7 +156,7 @@ def test_scans_keep_their_sides_and_nearly_their_grey():
 
 @pytest.mark.parametrize("preset", AUGMENTATIONS)
 @pytest.mark.parametrize("seed", range(4))
-def test_a_photo_that_was_scaled_down_is_drawn_like_the_whole_one(preset, seed):
+def test_a_scaled_down_photo_gets_the_same_draw(preset, seed):
     large, small = picture().resize((1600, 960), Image.Resampling.NEAREST), picture()
     objects = (LabelledObject("dent", BOX),)
     (whole,), (scaled,) = augment(large, objects, preset, seed)[1], augment(small, objects, preset, seed)[1]

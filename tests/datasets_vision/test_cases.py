@@ -1,4 +1,4 @@
-"""Several photos of one case as one example: nothing is guessed, nothing lost."""
+"""Several photos of one case become one example: nothing is guessed, nothing is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def case(*examples: Example, worst_first: tuple[str, ...] = ()) -> Example | Set
     return found
 
 
-def test_photos_stand_in_natural_order_and_findings_name_their_photo():
+def test_photos_are_in_natural_order_and_findings_name_their_photo():
     labels = [Label(objects=(DENT,)), Label(objects=()), Label(objects=(DENT, DENT))]
     found = case(*(example(f"17/{name}", label) for name, label in zip(("10", "2", "1"), labels, strict=True)))
     assert isinstance(found, Example)
@@ -37,7 +37,7 @@ def test_photos_stand_in_natural_order_and_findings_name_their_photo():
 
 
 @pytest.mark.parametrize(("stated", "photo"), [({}, 2), ({"photo": 1}, 1), ({"photo": "1"}, 1), ({"photo": "IMG"}, 2)])
-def test_an_object_lies_in_the_last_of_its_own_photos_unless_it_names_another(stated, photo):
+def test_an_object_belongs_to_the_last_photo_unless_it_names_another(stated, photo):
     pair = replace(
         example("17/1", Label(objects=(LabelledObject("dent", (1, 2, 3, 4), stated),))),
         images=(Path("set/17/1a.png"), Path("set/17/1b.png")),
@@ -47,7 +47,7 @@ def test_an_object_lies_in_the_last_of_its_own_photos_unless_it_names_another(st
     assert [thing.attributes["photo"] for thing in found.label.objects or ()] == [photo, 3]
 
 
-def test_a_silent_photo_leaves_the_findings_unobserved():
+def test_a_photo_without_object_labels_leaves_the_case_unlabelled():
     found = case(example("17/1", Label(objects=(DENT,))), example("17/2"))
     assert isinstance(found, Example)
     assert found.label.objects is None
@@ -62,20 +62,20 @@ def test_a_silent_photo_leaves_the_findings_unobserved():
         (["minor", "severe"], ("severe", "minor"), "severe"),
     ],
 )
-def test_classes_agree_or_the_worst_counts(classes, order, merged):
+def test_the_case_has_the_shared_or_the_worst_class(classes, order, merged):
     found = case(*(example(f"17/{n}", Label(name)) for n, name in enumerate(classes)), worst_first=order)
     assert isinstance(found, Example)
     assert found.label.image_class == merged
 
 
 @pytest.mark.parametrize("order", [(), ("severe",)])
-def test_classes_that_differ_without_an_order_set_the_case_aside(order):
+def test_differing_classes_without_worst_first_set_the_case_aside(order):
     found = case(example("17/1", Label("minor")), example("17/2", Label("severe")), worst_first=order)
     assert isinstance(found, SetAside)
     assert "case 'set/17' of 2 photos: image class: its photos have 'minor', 'severe'; give worst_first" in found.reason
 
 
-def test_columns_are_merged_as_classes_are():
+def test_columns_are_merged_like_classes():
     labels = [Label(columns={"model": "A", "grade": "low"}), Label(columns={"grade": "high"})]
     found = case(*(example(f"17/{n}", label) for n, label in enumerate(labels)), worst_first=("high", "low"))
     assert isinstance(found, Example)
@@ -88,7 +88,7 @@ def test_one_case_has_one_role():
     assert "train, val" in found.reason
 
 
-def test_texts_that_differ_are_one_turn():
+def test_differing_texts_become_one_turn():
     turns = [(Turn("user", text),) for text in ("Front.", "Rear.", "Front.")]
     found = case(*(example(f"17/{n}", turns=turn) for n, turn in enumerate(turns)))
     assert isinstance(found, Example)

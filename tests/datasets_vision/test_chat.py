@@ -41,7 +41,7 @@ def sharegpt(messages: list[dict]) -> dict:
     ids=["openai", "sharegpt", "parts", "neighbours", "thanks"],
 )
 @pytest.mark.parametrize("name", ["a.jsonl", "one.json", "list.json"])
-def test_the_last_assistants_turn_is_the_reply(tmp_path, record, name):
+def test_the_last_assistant_turn_is_the_reply(tmp_path, record, name):
     content = json.dumps([record], indent=1) if name == "list.json" else json.dumps(record, indent=None)
     example = only(reading(tmp_path / name, content))
     assert detect(tmp_path) == "chat"
@@ -75,7 +75,7 @@ def test_the_last_assistants_turn_is_the_reply(tmp_path, record, name):
     ids=["llava", "no mark", "qwen", "openai", "placeholder"],
 )
 @pytest.mark.parametrize("folder", ["", "images/"])
-def test_an_image_lies_beside_the_file_or_in_its_images(tmp_path, record, folder):
+def test_an_image_is_beside_the_file_or_in_its_folder_images(tmp_path, record, folder):
     write_image(tmp_path / f"{folder}a.png")
     turns = record.get("conversations", record.get("messages"))
     whole = {**record, "conversations" if "conversations" in record else "messages": [*turns, GOOD]}
@@ -148,6 +148,6 @@ def test_a_bad_conversation_is_set_aside_by_file_and_line(tmp_path, record, says
     assert "\n" not in item.reason
 
 
-def test_a_file_of_none_is_an_error(tmp_path):
+def test_a_file_without_conversations_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no JSON or JSON-lines file"):
         reading(tmp_path / "a.txt", "x", format="chat")

@@ -43,7 +43,7 @@ def write(root: Path, *annotations: Any, **changes: Any) -> Path:
     return write_json(root / "annotations/instances_train.json", content(*annotations, **changes))
 
 
-def test_boxes_become_shares_of_the_image(tmp_path):
+def test_boxes_are_scaled_to_the_image(tmp_path):
     path = write(tmp_path, {**BOX, "severity": "minor", "attributes": {"side": "left"}})
     assert detect(tmp_path) == "coco"
     found = reading(tmp_path)
@@ -118,7 +118,7 @@ def test_a_bad_annotation_is_set_aside_and_the_image_stays(tmp_path, change, say
     assert len(found.set_aside) == 1
 
 
-def test_nothing_there_is_told_from_nothing_known(tmp_path):
+def test_no_objects_differs_from_unlabelled(tmp_path):
     write(tmp_path)
     assert reading(tmp_path).examples[0].label.objects == ()
     write(tmp_path, {**BOX, "category_id": 9})
@@ -146,7 +146,7 @@ def test_a_bad_image_among_good_ones_is_set_aside(tmp_path, image, says):
     assert says in reasons(found)
 
 
-def test_an_image_in_no_file_is_told(tmp_path):
+def test_an_image_in_no_file_is_reported(tmp_path):
     write(tmp_path, BOX)
     unspoken = photo(tmp_path / "train/b.png")
     assert reasons(reading(tmp_path)) == f"{unspoken}: no annotation for this image"
@@ -191,8 +191,8 @@ def test_a_bad_file_is_one_line(tmp_path, data, says):
         ("9" * 5000, "digits"),
     ],
 )
-def test_an_unfit_entry_leaves_the_others(tmp_path, note, says):
-    """An image's one leaves the other image, an annotation's the image, of whose objects nothing is then known."""
+def test_an_unusable_entry_leaves_the_others(tmp_path, note, says):
+    """A bad image leaves the other image; a bad annotation leaves its image, whose objects are then unlabelled."""
     photo(tmp_path / "train/b.png")
     images = [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "b.png", "note": "*"}]
     faulty = {**BOX, "id": 2, "note": "*"}
@@ -204,7 +204,7 @@ def test_an_unfit_entry_leaves_the_others(tmp_path, note, says):
     assert all(says in entry.reason for entry in found.set_aside[:2])
 
 
-def test_a_mark_and_windows_line_ends_are_no_fault(tmp_path):
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(tmp_path):
     path = write(tmp_path, BOX)
     text = json.dumps(content(BOX), indent=1).replace("\n", "\r\n")
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
@@ -221,7 +221,7 @@ def test_each_file_is_a_split_and_finds_its_own_images(tmp_path):
     assert found.set_aside == ()
 
 
-def test_an_image_of_another_split_is_none(tmp_path):
+def test_an_image_of_another_split_is_not_found(tmp_path):
     path = write(tmp_path, BOX)
     (tmp_path / "train/a.png").unlink()
     photo(tmp_path / "val/a.png")
@@ -240,7 +240,7 @@ def test_two_images_of_one_name_need_a_path(tmp_path):
     assert reading(tmp_path).examples[0].id == "right/a"
 
 
-def test_images_may_lie_elsewhere(tmp_path):
+def test_images_may_be_in_another_folder(tmp_path):
     photo(tmp_path / "photos/a.png")
     path = write_json(tmp_path / "labels/here/coco.json", content(BOX))
     found = reading(path, image_folder=tmp_path / "photos")
@@ -262,7 +262,7 @@ def test_a_real_set_has_the_counts_that_it_states():
     assert counts["neutrophilic metamyelocyte"] == 16
 
 
-def test_annotations_may_stand_before_their_images(tmp_path):
+def test_annotations_may_precede_their_images(tmp_path):
     path = write(tmp_path, BOX, {**BOX, "id": 2, "image_id": "7"}, {**BOX, "id": 3, "image_id": True})
     path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items()))))
     found = reading(tmp_path)

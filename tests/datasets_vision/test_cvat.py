@@ -94,7 +94,7 @@ def test_a_tag_is_the_images_class_and_its_attributes_are_columns(tmp_path):
     assert reasons(found) == f"{path}:7: a second tag 'van' of one image; give one class"
 
 
-def test_nothing_there_is_told_from_nothing_known(tmp_path):
+def test_no_objects_differs_from_unlabelled(tmp_path):
     write(tmp_path, image())
     assert reading(tmp_path).examples[0].label.objects == ()
     write(tmp_path, image(BOX.replace("dent", "")))
@@ -141,20 +141,20 @@ def test_a_bad_file_is_one_line(tmp_path, data, says):
     assert "\n" not in str(caught.value)
 
 
-def test_a_mark_and_windows_line_ends_are_no_fault(tmp_path):
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(tmp_path):
     path = write(tmp_path, image(BOX))
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     found = reading(tmp_path)
     assert (objects(found.examples[0]), found.set_aside) == ([("dent", SQUARE_BOX)], ())
 
 
-def test_pascal_voc_is_not_taken_for_it(tmp_path):
+def test_pascal_voc_is_not_mistaken_for_cvat(tmp_path):
     photo(tmp_path / "a.png")
     (tmp_path / "a.xml").write_text("<annotation><filename>a.png</filename></annotation>")
     assert detect(tmp_path) == "voc"
 
 
-def test_an_element_that_is_no_shape_is_set_aside(tmp_path):
+def test_an_element_that_is_not_a_shape_is_set_aside(tmp_path):
     path = write(tmp_path, image(BOX, BOX.replace("<box", "<blob"), "<cuboid/>"))
     found = reading(tmp_path)
     assert objects(found.examples[0]) == [("dent", SQUARE_BOX)]

@@ -1,4 +1,4 @@
-"""De-identified copies: nothing of the person is left in a byte of them, and the picture is the same."""
+"""De-identified copies: no byte of them identifies the person, and the picture is the same."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_no_text_date_or_uid_of_the_whole_dictionary_survives(tmp_path, vr, date
     assert not [mark for mark in NEVER if mark in left and (mark != b"112233" or dates == "remove")]
 
 
-def test_who_and_where_go_and_what_the_picture_needs_stays(tmp_path):
+def test_identity_is_removed_and_what_the_picture_needs_is_kept(tmp_path):
     institution = Dataset()
     institution.CodeValue, institution.CodingSchemeDesignator, institution.CodeMeaning = "KSN", "99X", "Nimmerlein"
     path = write_dicom(
@@ -139,7 +139,7 @@ def test_real_copies_show_the_same_picture(tmp_path):
     assert not [name for name in names - {"", "None"} if name.encode() in left]
 
 
-def test_uids_and_patients_stay_together_under_one_key(tmp_path):
+def test_one_key_gives_consistent_uids_and_patients(tmp_path):
     for index in range(3):
         write_dicom(
             tmp_path / "in" / f"{index}.dcm",
@@ -208,14 +208,14 @@ def test_overlays_in_unused_bits_are_cleared(tmp_path):
     assert pydicom.dcmread(tmp_path / "out" / "a.dcm").PixelData == words.tobytes()
 
 
-def test_implicit_files_keep_what_is_ambiguous(tmp_path):
+def test_implicit_files_keep_ambiguous_elements(tmp_path):
     path = write_dicom(tmp_path / "in" / "a.dcm", ramp(), ImplicitVRLittleEndian, PixelPaddingValue=-1000)
     deidentify(tmp_path / "in", tmp_path / "out")
     assert pydicom.dcmread(tmp_path / "out" / "a.dcm").PixelPaddingValue == -1000
     assert (open_pixels(path) == open_pixels(tmp_path / "out" / "a.dcm")).all()
 
 
-def test_names_of_files_and_folders_give_nobody_away(tmp_path):
+def test_file_and_folder_names_identify_nobody(tmp_path):
     path = write_dicom(tmp_path / "in" / "tumour" / "zwiebel, Quentin" / "QZ47110815.dcm", ramp())
     uid = pydicom.dcmread(path).SOPInstanceUID
     path.with_name(f"{uid}.dcm").write_bytes(path.read_bytes())
@@ -227,7 +227,7 @@ def test_names_of_files_and_folders_give_nobody_away(tmp_path):
     assert not [word for word in (*PRIVATE, "QZ47110815", "zwiebel", str(uid)) if word in left]
 
 
-def test_a_second_call_goes_on_and_overwrites_nothing(tmp_path, monkeypatch):
+def test_a_second_call_continues_and_overwrites_nothing(tmp_path, monkeypatch):
     for index in range(4):
         write_dicom(tmp_path / "in" / f"{index}.dcm", ramp())
     calls = 0
@@ -254,7 +254,7 @@ def test_a_second_call_goes_on_and_overwrites_nothing(tmp_path, monkeypatch):
     assert deidentify(tmp_path / "in", tmp_path / "out").already == 4
 
 
-def test_a_file_that_is_not_ours_is_left_alone(tmp_path):
+def test_a_foreign_file_is_left_alone(tmp_path):
     write_dicom(tmp_path / "in" / "a.dcm", ramp())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.dcm").write_text("mine")
@@ -264,7 +264,7 @@ def test_a_file_that_is_not_ours_is_left_alone(tmp_path):
     assert (tmp_path / "out" / "a.dcm").read_text() == "mine"
 
 
-def test_what_has_no_copy_is_told_and_the_exit_code_tells(tmp_path):
+def test_files_without_a_copy_are_reported_and_set_the_exit_code(tmp_path):
     write_dicom(tmp_path / "in" / "good.dcm", ramp())
     (tmp_path / "in" / "notes.txt").write_text("x")
     runner, order = CliRunner(), ["data", "deidentify", str(tmp_path / "in"), str(tmp_path / "out")]
@@ -286,13 +286,13 @@ def test_what_has_no_copy_is_told_and_the_exit_code_tells(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["in", "in/deeper", "."])
-def test_copies_lie_apart(tmp_path, name):
+def test_copies_must_be_in_a_separate_folder(tmp_path, name):
     write_dicom(tmp_path / "in" / "a.dcm", ramp())
     with pytest.raises(DataError, match="give a separate folder"):
         deidentify(tmp_path / "in", tmp_path / name)
 
 
-def test_a_log_or_key_that_is_none_is_told(tmp_path):
+def test_an_invalid_log_or_key_is_reported(tmp_path):
     write_dicom(tmp_path / "in" / "a.dcm", ramp())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / LOG).write_text('{"notice": ""}\n[1]\n')
@@ -321,7 +321,7 @@ def phantom(rng: np.random.Generator, side: int = 256) -> np.ndarray:
 
 
 def planted(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, PixelBox]:
-    """A copy with a word near its upper or lower edge, brighter or darker than its ground."""
+    """A copy with a word near its upper or lower edge, brighter or darker than the background."""
     image, word = image.copy(), WORDS[rng.integers(len(WORDS))]
     size, thick = float(rng.uniform(0.35, 0.7)), int(rng.integers(1, 3))
     (width, height), _ = cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
@@ -347,7 +347,7 @@ def rates(pictures: list[np.ndarray], rng: np.random.Generator) -> tuple[float, 
     return found / len(pictures), alarms / len(pictures)
 
 
-def test_planted_text_is_found_and_clean_scans_are_not_alarming():
+def test_planted_text_is_found_and_clean_scans_raise_few_alarms():
     rng = np.random.default_rng(0)
     recall, alarms = rates([phantom(rng) for _ in range(24)], rng)
     print(f"phantoms: recall {recall:.2f}, alarms {alarms:.2f}")
@@ -371,6 +371,6 @@ def test_no_area_on_a_plain_or_tiny_picture():
     assert text_areas(np.full((64, 64, 3), 128, np.uint8)) == []
 
 
-def test_the_person_of_these_tests_is_in_the_file_at_first(tmp_path):
+def test_the_original_file_contains_the_person(tmp_path):
     data = write_dicom(tmp_path / "a.dcm", ramp()).read_bytes()
     assert all(value.encode() in data for value in PERSON.values())

@@ -26,7 +26,7 @@ def table(rows: list[tuple[str, ...]], header: tuple[str, ...] = HEADER, end: st
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_turn_comes_with_those_before_it(tmp_path, mark, end):
+def test_a_turn_comes_with_the_preceding_ones(tmp_path, mark, end):
     found = reading(tmp_path / "air/train.tsv", mark + table(ROWS, end=end))
     assert detect(tmp_path) == "dialogues"
     assert found.set_aside == ()
@@ -51,7 +51,7 @@ def test_intents_and_slots(tmp_path):
     assert by_id["train:2"].objects == ()
 
 
-def test_slots_and_intents_may_be_absent(tmp_path):
+def test_slots_and_intents_may_be_missing(tmp_path):
     rows = [("c1", "1.0", "hi"), ("c1", "2.0", "bye")]
     found = reading(tmp_path / "a.tsv", table(rows, HEADER[:3]))
     assert [example.label.objects for example in found.examples] == [None, None]
@@ -77,7 +77,7 @@ def test_a_bad_turn_is_set_aside_by_file_and_line(tmp_path, row, says):
     assert says in item.reason
 
 
-def test_a_turn_that_cannot_be_used_was_said_all_the_same(tmp_path):
+def test_an_unusable_turn_remains_context(tmp_path):
     rows = [("c1", "0", "one two", "O", "x"), ("c1", "1", "three", "O", "y")]
     (example,) = reading(tmp_path / "a.tsv", table(rows)).examples
     assert [turn.text for turn in example.turns] == ["one two", "three"]
@@ -108,7 +108,7 @@ def test_multidogo():
     assert all(counts <= set(range(1, max(counts) + 1)) for counts in turns.values())
 
 
-def test_the_agent_s_turns_are_the_assistant_s_and_no_examples(tmp_path):
+def test_agent_turns_are_assistant_turns_and_not_examples(tmp_path):
     rows = [("c1", "0", "hello", "agent"), ("c1", "1", "a flight", "customer"), ("c1", "2", "where to?", "Agent")]
     rows += [("c1", "3", "to rome", "customer"), ("c1", "4", "booked", "agent"), ("c2", "0", "psst", "spy")]
     found = reading(tmp_path / "a.tsv", table(rows, (*HEADER[:3], "authorRole")))

@@ -1,4 +1,4 @@
-"""DICOM pictures and folders of them: read as pydicom reads them, or refused in one line that names nobody."""
+"""DICOM pictures are read as pydicom reads them, or rejected in one line that names nobody."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_real_file_is_read_or_refused_with_its_reason():
 
 @real
 @pytest.mark.parametrize("name", sorted(GREY))
-def test_real_values_are_pydicoms(name):
+def test_real_values_match_pydicom(name):
     known = pydicom.dcmread(SAMPLES / name)
     open_image(SAMPLES / name)  # registers the decoder of 12-bit JPEG with pydicom
     stored = known.pixel_array.astype(np.int64)
@@ -128,7 +128,7 @@ def test_windows_of_hounsfield_units(tmp_path):
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
-def test_windows_of_the_tag_are_pydicoms(tmp_path, function):
+def test_windows_of_the_tag_match_pydicom(tmp_path, function):
     tags = {"WindowCenter": [40, 400], "WindowWidth": [350, 1500], "VOILUTFunction": function}
     path = write_dicom(tmp_path / "a.dcm", ramp(), RescaleSlope=1, RescaleIntercept=0, **tags)
     expected = apply_windowing(ramp(), pydicom.dcmread(path))
@@ -149,7 +149,7 @@ def test_lookup_tables(tmp_path):
     assert (grey(View(path, window=(127.5, 255))) == 255 - values).all()
 
 
-def test_eight_bits_are_shown_whole_and_monochrome1_is_turned(tmp_path):
+def test_eight_bits_are_shown_in_full_and_monochrome1_is_inverted(tmp_path):
     values = np.full((8, 8), 100, np.uint8)
     assert (grey(write_dicom(tmp_path / "two.dcm", values)) == 100).all()
     turned = write_dicom(tmp_path / "one.dcm", values, PhotometricInterpretation="MONOCHROME1")
@@ -208,13 +208,13 @@ def test_colour_by_plane_palette_and_cut(tmp_path):
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
-def test_other_ways_of_writing(tmp_path, syntax):
+def test_other_encodings(tmp_path, syntax):
     assert (
         grey(write_dicom(tmp_path / "a.dcm", ramp(), syntax)) == grey(write_dicom(tmp_path / "b.dcm", ramp()))
     ).all()
 
 
-def test_a_name_without_a_suffix_is_known_by_its_first_bytes(tmp_path):
+def test_a_file_without_a_suffix_is_recognised_by_its_first_bytes(tmp_path):
     for name in ("IM0001", "1.2.840.1", "SCAN.DCM"):
         write_dicom(tmp_path / name, ramp())
     (tmp_path / "notes").write_text("no picture\n")
@@ -287,7 +287,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("says", FAULTS)
-def test_what_cannot_be_shown_is_one_line_that_names_nobody(tmp_path, says):
+def test_an_unreadable_file_gives_one_line_that_names_nobody(tmp_path, says):
     path = FAULTS[says](tmp_path / "a.dcm")
     with warnings.catch_warnings(record=True) as told, pytest.raises(DataError, match=says) as caught:
         open_image(path)
@@ -315,7 +315,7 @@ def test_a_deflated_bomb_is_refused(tmp_path, monkeypatch):
         ((40, 0), "CT", "width must be more than 0"),
     ],
 )
-def test_a_window_that_does_not_fit_is_told(tmp_path, window, modality, says):
+def test_a_window_that_does_not_apply_is_reported(tmp_path, window, modality, says):
     path = write_dicom(tmp_path / "a.dcm", ramp(), Modality=modality)
     with pytest.raises(DataError, match=says):
         open_image(View(path, window=window))
@@ -325,13 +325,13 @@ def test_a_window_that_does_not_fit_is_told(tmp_path, window, modality, says):
     "view",
     [View(Path("a#b.dcm"), 3, "p1-p99", (1, 2, 3, 4)), View(Path("a.dcm"), 0, (40, 80.5)), View(Path("a & b=c.png"))],
 )
-def test_a_view_is_read_back_from_its_line(view):
+def test_a_view_is_parsed_from_its_line(view):
     assert picture_of(str(view)) == view
     assert picture_of(str(view.path)) == view.path
 
 
 @pytest.mark.parametrize("mode", ["I;16", "L", "F", "I"])
-def test_plain_scans_take_a_window_too(tmp_path, mode):
+def test_scans_in_other_formats_take_a_window(tmp_path, mode):
     values = (ramp(0, 250)).astype({"I;16": np.uint16, "L": np.uint8, "F": np.float32, "I": np.int32}[mode])
     Image.fromarray(values).save(tmp_path / "a.tif")
     assert (grey(View(tmp_path / "a.tif", window=(100, 50))) == stretched(values, 75, 125)).all()

@@ -56,7 +56,7 @@ def test_labels_come_from_a_table_by_path_name_or_stem(tmp_path):
     assert reasons[0].startswith("in no class folder")
 
 
-def test_what_cannot_be_used_is_set_aside(patients):
+def test_unusable_files_are_set_aside(patients):
     cut_in_the_header(patients / "train" / "normal" / "cut.dcm")
     (patients / "notes.txt").write_text("x")
     write_dicom(patients / "train" / "zwiebel_quentin" / "a.dcm", ramp())
@@ -67,7 +67,7 @@ def test_what_cannot_be_used_is_set_aside(patients):
     assert sum("class folder has the patient" in entry.reason for entry in reading.set_aside) == 2
 
 
-def test_a_name_that_is_no_utf8_is_read_as_any_other(patients):
+def test_a_name_that_is_not_utf8_is_read_like_any_other(patients):
     (patients / "test/normal/scan0.dcm").rename(os.fsdecode(os.fsencode(patients) + b"/test/normal/\xff\xfe.dcm"))
     reading = read(Source(path=patients))
     assert (len(reading.examples), reading.set_aside) == (3, ())

@@ -1,4 +1,4 @@
-"""Marks are drawn where they lie, in their colour, and leave the picture itself as it is."""
+"""Marks are drawn at their place, in their colour, and leave the picture itself unchanged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_label_is_readable(colour: str) -> None:
     assert (drawn == ((20, 20, 20) if colour == "#ffff00" else (255, 255, 255))).all(-1).any()
 
 
-def test_named_and_nameless_marks_go_together() -> None:
+def test_named_and_nameless_marks_mix() -> None:
     marks = [Mark(BOX, "", "#ff0000"), Mark((0, 0, 100, 100), "dent", "#00ff00"), Mark(BOX, "pit", "#0000ff", True)]
     assert draw_boxes(Image.new("RGB", (400, 200)), marks).getbbox() is not None
     assert draw_boxes(Image.new("RGB", (400, 200)), []).getbbox() is None

@@ -43,7 +43,7 @@ def test_a_public_message_keeps_what_is_not_a_path() -> None:
         ("values", "a.csv:2", "a.csv:2", "values: odd"),
     ],
 )
-def test_an_error_moves_to_the_place_that_its_caller_knows(own: str, caller: str, place: str, problem: str) -> None:
+def test_an_error_takes_the_place_that_its_caller_knows(own: str, caller: str, place: str, problem: str) -> None:
     entry = SetAside.of(caller, DataError(own, "odd", "even it; or drop it"))
     assert (entry.place, entry.problem, entry.remedy) == (place, problem, "even it; or drop it")
 
@@ -58,7 +58,7 @@ def test_every_message_is_one_line() -> None:
     assert one_line("a  b") == "a  b"
 
 
-def test_what_is_at_fault_does_not_depend_on_the_words_of_the_message(tmp_path: Path) -> None:
+def test_about_does_not_depend_on_the_wording(tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "a.jsonl").write_text('{"photo": "a.png"}\n{"photo": "outside the box.png"}\nbox of a damaged image\n')
     found = read(Source(path=tmp_path, image="photo", format="records", text="{photo}"))

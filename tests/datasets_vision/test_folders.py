@@ -36,7 +36,7 @@ def test_class_and_role_come_from_the_folders(tmp_path, name, image_class, role)
     assert example.images == (tmp_path / name,)
 
 
-def test_the_class_can_stand_in_the_files_name(tmp_path):
+def test_the_class_can_come_from_the_file_name(tmp_path):
     write(tmp_path, "train/rolled-in_scale_12.jpg", "odd.jpg")
     found = read(Source(path=tmp_path, image_class=r"^(.*)_\d+$", rename={"rolled-in_scale": "scale"}))
     assert [(example.label.image_class, example.role) for example in found.examples] == [("scale", "train")]
@@ -68,14 +68,14 @@ def test_two_files_of_one_name_are_a_duplicate(tmp_path):
     assert "id 'crack/a' is taken by" in found.set_aside[0].reason
 
 
-def test_annotations_of_another_format_are_not_taken_for_folders(tmp_path):
+def test_annotations_of_another_format_are_not_mistaken_for_folders(tmp_path):
     write(tmp_path, "train/images/a.jpg")
     (tmp_path / "train/images/a.yml").write_text("of: no format that is known")
     with pytest.raises(DataError, match=r"no known format in 1 \.jpg, 1 \.yml"):
         read(Source(path=tmp_path))
 
 
-def test_folders_have_no_columns(tmp_path):
+def test_columns_need_a_table(tmp_path):
     with pytest.raises(DataError, match="no column 'severity'"):
         read(Source(path=write(tmp_path, "crack/a.jpg"), columns={"severity": "severity"}))
 
@@ -116,7 +116,7 @@ def test_a_table_alone_can_name_the_class(tmp_path):
     ],
     ids=str,
 )
-def test_a_row_belongs_to_the_file_that_it_names(tmp_path, rows, classes, told):
+def test_a_row_belongs_to_the_file_it_names(tmp_path, rows, classes, told):
     """Files of one stem in two folders of sets, walked in the order of their paths."""
     write(tmp_path, "train/a.jpg", "val/a.png")
     (tmp_path / "labels.csv").write_text("\n".join(["file,class", *rows]))

@@ -45,7 +45,7 @@ def saved(tmp_path_factory) -> Path:
     return folder
 
 
-def test_splits_photos_and_classes_come_as_saved(saved):
+def test_splits_photos_and_classes_are_read_as_saved(saved):
     assert detect(saved) == "huggingface"
     found = read(Source(path=saved))
     assert found.set_aside == ()
@@ -112,7 +112,7 @@ def test_rows_that_cannot_be_read_are_set_aside(saved, tmp_path):
         ("nobody-here/no-such-set", "cannot be loaded from the Hub"),
     ],
 )
-def test_a_name_that_cannot_be_had_is_one_line(path, says):
+def test_a_name_that_cannot_be_loaded_gives_one_line(path, says):
     with pytest.raises(DataError, match=says) as caught:
         read(Source(path=path, format="huggingface"))
     assert "\n" not in str(caught.value)
@@ -135,7 +135,7 @@ def test_a_name_on_the_hub_is_streamed(monkeypatch):
     assert all(len(example.images) == 1 for example in found.examples)
 
 
-def test_a_stream_may_keep_its_features_to_itself_and_break_off(monkeypatch):
+def test_a_stream_may_lack_features_and_break_off(monkeypatch):
     def texts() -> Iterator[dict[str, str]]:
         yield {"text": "one", "kind": "a"}
         yield {"text": "two", "kind": "b"}

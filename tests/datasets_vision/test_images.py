@@ -1,4 +1,4 @@
-"""Images as people save them: opened upright in RGB, or refused in one line."""
+"""Images as people save them are opened upright in RGB, or rejected in one line."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def thin_png(path):
         (thin_png, "402x2 is more than 200 times as long as wide"),
     ],
 )
-def test_what_cannot_be_opened_is_one_line(tmp_path, make, says):
+def test_an_unreadable_image_gives_one_line(tmp_path, make, says):
     path = make(tmp_path / "part.jpg")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Pillow's own warning of a large image would be raised
@@ -71,7 +71,7 @@ def test_what_cannot_be_opened_is_one_line(tmp_path, make, says):
     assert "\n" not in str(caught.value)
 
 
-def test_the_header_of_a_truncated_image_still_tells_its_size(tmp_path):
+def test_a_truncated_image_still_has_a_size(tmp_path):
     assert image_size(truncated_jpeg(tmp_path / "part.jpg")) == (64, 64)
 
 
@@ -82,7 +82,7 @@ def test_the_limit_is_the_callers(tmp_path):
         image_size(tmp_path / "a.png", max_pixels=199)
 
 
-def test_pillows_own_limit_stays_as_it_was(tmp_path):
+def test_pillows_own_limit_is_unchanged(tmp_path):
     limit = Image.MAX_IMAGE_PIXELS
     with pytest.raises(DataError):
         open_image(text_as_jpeg(tmp_path / "a.jpg"))
@@ -133,7 +133,7 @@ def test_images_come_in_natural_order_with_any_case_of_suffix(tmp_path):
     ]
 
 
-def test_a_cut_lies_in_the_upright_image(tmp_path):
+def test_a_crop_refers_to_the_upright_image(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
@@ -144,7 +144,7 @@ def test_a_cut_lies_in_the_upright_image(tmp_path):
 
 
 @pytest.mark.parametrize("crop", [(0, 0, 21, 5), (-1, 0, 5, 5), (5, 0, 5, 5), (0, 9, 5, 8)])
-def test_a_cut_outside_the_image_is_told(tmp_path, crop):
+def test_a_crop_outside_the_image_is_reported(tmp_path, crop):
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
     for look in (open_image, image_size):
         with pytest.raises(DataError, match="lies outside the image 20x10"):
@@ -197,7 +197,7 @@ def test_a_picture_is_opened_with_at_most_the_pixels_asked_for(tmp_path, suffix,
         assert np.abs(np.asarray(shown, int) - small).mean() < 6  # of 255: the resampling of one edge
 
 
-def test_a_cut_of_a_large_photo_keeps_its_place(tmp_path):
+def test_a_crop_of_a_large_photo_keeps_its_place(tmp_path):
     path = two_halves(tmp_path / "a.jpg", (1600, 600))
     cut = open_image(View(path, crop=(700, 0, 900, 200)), largest=10_000)
     assert cut.size == (100, 100)
@@ -206,8 +206,8 @@ def test_a_cut_of_a_large_photo_keeps_its_place(tmp_path):
     assert pixels[:, 55:, 2].min() > 200
 
 
-def test_a_jpeg_is_not_decoded_whole_for_a_few_pixels(tmp_path, monkeypatch):
-    """libjpeg decodes at an eighth of the sides, so what is converted and turned has a 64th of the pixels."""
+def test_a_jpeg_is_not_fully_decoded_for_a_few_pixels(tmp_path, monkeypatch):
+    """libjpeg decodes at an eighth of the sides, so the image that is converted and turned has a 64th of the pixels."""
     path = two_halves(tmp_path / "a.jpg", (4000, 3000))
     seen = []
     convert = Image.Image.convert

@@ -19,7 +19,7 @@ DATA = Path(os.environ.get("VLM_FT_DATA") or Path(__file__).parents[2] / "../sha
 
 @pytest.fixture
 def sets(tmp_path) -> Path:
-    """A good set of texts, one of photos with a bad file, and one that nothing can read."""
+    """A good set of texts, a set of photos with a bad file, and a set that no format can read."""
     for folder in ("texts", "photos/dent", "odd"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "texts/train.csv").write_text("text,label\na,b\nc,d\n")
@@ -34,7 +34,7 @@ def write_manifest(root: Path, **items: object) -> None:
     (root / "manifest.json").write_text(json.dumps([{"path": path, "items": count} for path, count in items.items()]))
 
 
-def test_every_set_is_read_and_none_stops_the_others(sets):
+def test_every_set_is_read_and_a_bad_one_does_not_stop_the_others(sets):
     found = {record.entry.name: record for record in take(sets)}
     assert list(found) == ["odd", "photos", "texts"]
     assert (found["texts"].format, found["texts"].items, found["texts"].roles) == ("tables", 2, {"train": 2})

@@ -1,4 +1,4 @@
-"""Label Studio: exports as it writes them, and our examples there and back again."""
+"""Label Studio: its exports are read, and our examples survive the round trip."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def test_every_shape_has_its_box(tmp_path, result, box, attributes):
         "a.png",
     ],
 )
-def test_an_image_is_found_by_any_address(tmp_path, address):
+def test_an_image_is_found_by_every_kind_of_address(tmp_path, address):
     write(tmp_path, task(rectangle(), image=address))
     assert [example.images for example in reading(tmp_path).examples] == [(tmp_path / "photos/a.png",)]
 
 
-def test_what_is_said_of_a_region_is_its_attribute_and_of_the_task_a_column(tmp_path):
+def test_results_become_attributes_of_regions_or_columns_of_tasks(tmp_path):
     write(
         tmp_path,
         task(
@@ -140,7 +140,7 @@ def test_a_bad_region_is_set_aside_and_the_image_stays(tmp_path, bad, says):
     assert says in reasons(found)
 
 
-def test_nothing_there_is_told_from_nothing_asked(tmp_path):
+def test_no_objects_differs_from_objects_not_asked_for(tmp_path):
     photo(tmp_path / "photos/b.png")
     write(tmp_path, task(rectangle()), task(image="b.png", number=2))
     assert reading(tmp_path).examples[1].label.objects == ()
@@ -167,7 +167,7 @@ def test_a_bad_task_among_good_ones_is_set_aside(tmp_path, bad, says):
     assert says in reasons(found)
 
 
-def test_of_several_annotations_one_is_read_and_the_rest_told(tmp_path):
+def test_one_of_several_annotations_is_read_and_the_rest_reported(tmp_path):
     given = [{"result": [rectangle(name)]} for name in ("first", "second", "third")]
     write(tmp_path, {**task(), "annotations": given})
     found = reading(tmp_path)
@@ -263,7 +263,7 @@ def test_the_interface_has_a_control_for_every_result(tmp_path):
                     assert set(names) <= options
 
 
-def test_predictions_wait_for_an_annotator(tmp_path):
+def test_predictions_are_not_annotations(tmp_path):
     written = export(examples(tmp_path)[:1], tmp_path / "tasks.json", predicted=True)
     (entry,) = json.loads(written.tasks.read_text("utf-8"))
     assert len(entry["predictions"][0]["result"]) > len(THINGS)
@@ -271,7 +271,7 @@ def test_predictions_wait_for_an_annotator(tmp_path):
         reading(written.tasks)
 
 
-def test_what_cannot_be_shown_is_told(tmp_path):
+def test_unshowable_examples_are_reported(tmp_path):
     given = examples(tmp_path)
     cut = Example("z", images=(View(tmp_path / "photos/sub/b.png", crop=(0, 0, 5, 5)),), source="there")
     written = export([*given, cut], tmp_path / "tasks.json")
@@ -304,7 +304,7 @@ def test_real_labels_come_back_equal(tmp_path, name):
     assert all("images without a task" in entry.reason for entry in found.set_aside)  # those past the limit
 
 
-def test_what_is_no_result_is_set_aside_and_the_rest_is_read(tmp_path):
+def test_an_invalid_result_is_set_aside_and_the_rest_is_read(tmp_path):
     relation = {"type": "relation", "from_id": "r", "to_id": "s"}
     write(tmp_path, task(rectangle(), relation, None, {"type": "choices", "value": ["a"]}))
     found = reading(tmp_path)
@@ -321,7 +321,7 @@ def test_an_unplaced_object_is_named_by_a_word_or_set_aside(tmp_path, words):
     assert len(found.set_aside) == 1 - len(named)
 
 
-def test_images_without_a_task_are_told_in_one_entry(tmp_path):
+def test_images_without_a_task_are_reported_in_one_entry(tmp_path):
     write(tmp_path, task(rectangle()))
     for number in range(3):
         photo(tmp_path / f"photos/pool{number}.png")

@@ -1,4 +1,4 @@
-"""labelme: one JSON an image, every shape that it draws."""
+"""labelme: one JSON per image, with every shape that labelme draws."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_bad_shape_is_set_aside_and_the_image_stays(tmp_path, bad, says):
     assert says in reasons(found)
 
 
-def test_nothing_there_is_told_from_nothing_known(tmp_path):
+def test_no_objects_differs_from_unlabelled(tmp_path):
     write(tmp_path, flags={"blurred": True, "night": False})
     label = reading(tmp_path).examples[0].label
     assert (label.objects, label.columns) == ((), {"blurred": True, "night": False})
@@ -114,13 +114,13 @@ def test_one_bad_file_among_good_ones_is_set_aside(tmp_path, data, says):
     assert says in reasons(found)
 
 
-def test_an_image_is_found_beside_by_the_files_own_name(tmp_path):
+def test_an_image_is_found_by_the_name_of_the_file_beside_it(tmp_path):
     photo(tmp_path / "b.JPG")
     write_json(tmp_path / "b.json", content(shape(), imagePath="C:\\photos\\old name.jpg"))
     assert [example.id for example in reading(tmp_path).examples] == ["b"]
 
 
-def test_a_mark_is_no_fault_and_an_image_without_a_file_is_told(tmp_path):
+def test_a_byte_order_mark_is_accepted_and_an_image_without_a_file_reported(tmp_path):
     path = write(tmp_path, shape())
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b", ", b",\r\n"))
     unspoken = photo(tmp_path / "train/images/b.png")

@@ -20,7 +20,7 @@ SIZE = (40, 20)  # width, height
 
 
 def write(root: Path, photo: str, mask: str | None = None, *, size: tuple[int, int] = SIZE, **squares: object) -> Path:
-    """A grey photo and a mask with squares `left_top_side=value`; a mask of value 0 everywhere without them."""
+    """A grey photo and a mask with squares `left_top_side=value`; without squares, the mask is 0 everywhere."""
     for name in filter(None, (photo, mask)):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(0).integers(0, 255, (SIZE[1], SIZE[0]), dtype=np.uint8)
@@ -63,13 +63,13 @@ def test_a_mask_is_found_where_sets_put_it(tmp_path, photo, mask, image_class, r
     ]
 
 
-def test_touching_at_a_corner_is_one_object_and_soft_edges_are_none(tmp_path):
+def test_corner_contact_joins_objects_and_soft_edges_do_not_count(tmp_path):
     write(tmp_path, "crack/a.jpg", "crack/a.png", s0_0_4=255, s4_4_4=255, s20_0_9=100)
     (example,) = reading(tmp_path).examples
     assert [thing.box for thing in example.label.objects] == [(0, 0, 200, 400)]
 
 
-def test_small_numbers_are_kinds(tmp_path):
+def test_small_values_are_class_numbers(tmp_path):
     write(tmp_path, "crack/a.jpg", "crack/a.png", s0_0_4=1, s4_0_4=2)
     (example,) = reading(tmp_path).examples
     assert [thing.attributes for thing in example.label.objects] == [
@@ -78,7 +78,7 @@ def test_small_numbers_are_kinds(tmp_path):
     ]
 
 
-def test_specks_are_counted_and_say_nothing_alone(tmp_path):
+def test_specks_are_counted_and_alone_leave_objects_unlabelled(tmp_path):
     write(tmp_path, "crack/a.jpg", "crack/a.png", s0_0_5=255, s20_10_2=255, s30_10_2=255)
     write(tmp_path, "crack/b.jpg", "crack/b.png", s0_0_2=255)
     found = reading(tmp_path)
@@ -101,7 +101,7 @@ def test_an_empty_mask_is_believed_unless_the_class_says_otherwise(tmp_path, fol
     assert [Path(item.place).name for item in found.set_aside] == (["a.png"] if objects is None else [])
 
 
-def test_faultless_photos_need_no_mask(tmp_path):
+def test_photos_of_good_parts_need_no_mask(tmp_path):
     write(tmp_path, "test/dent/a.png", "ground_truth/dent/a_mask.png", s0_0_5=255)
     write(tmp_path, "train/good/b.png")
     assert {example.id: len(example.label.objects) for example in reading(tmp_path).examples} == {
@@ -154,7 +154,7 @@ def test_a_bad_pair_is_set_aside(tmp_path, fault):
     assert all("\n" not in item.reason for item in found.set_aside)
 
 
-def test_two_photos_of_one_name_are_no_photo_and_mask(tmp_path):
+def test_two_photos_of_one_name_are_not_photo_and_mask(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (20, 40), dtype=np.uint8)
     (tmp_path / "crack").mkdir()
     for suffix in ("jpg", "png"):

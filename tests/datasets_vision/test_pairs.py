@@ -16,7 +16,7 @@ BOARD = "PCBData/group1/00001"
 
 
 def write(root: Path, name: str, boxes: str | bytes | None, *, size: tuple[int, int] = (64, 64)) -> Path:
-    """A pair, and its text of boxes."""
+    """A pair, and its file of boxes."""
     folder = root / BOARD
     folder.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (64, 64)).save(folder / f"{name}_temp.jpg")
@@ -50,7 +50,7 @@ def test_a_pair_is_one_example(tmp_path, end, mark, between):
     assert example.label.objects[0].box == (0, 16, 500, 1000)
 
 
-def test_an_empty_text_says_there_is_nothing(tmp_path):
+def test_an_empty_text_means_no_defects(tmp_path):
     write(tmp_path, "a", "")
     (example,) = read(Source(path=tmp_path)).examples
     assert example.label.objects == ()

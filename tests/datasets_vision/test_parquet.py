@@ -30,7 +30,7 @@ def png(level: int = 0) -> bytes:
 
 
 def write(path: Path, features: dict[str, object] | None = None, **columns: list[object]) -> Path:
-    """A Parquet file; with features, as `datasets` writes it."""
+    """A Parquet file; with `features`, as `datasets` writes it."""
     table = pa.table(columns)
     if features:
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
@@ -158,7 +158,7 @@ def test_a_bad_file_is_an_error_alone_and_set_aside_among_others(tmp_path, conte
         assert [item.place for item in read(Source(path=path.parent)).set_aside] == [str(path)]
 
 
-def test_a_file_that_ends_early_keeps_its_beginning(tmp_path):
+def test_the_beginning_of_a_truncated_file_is_used(tmp_path):
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"text": [f"row {n}" for n in range(4000)]}), path, row_group_size=2000)
     data = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""What is written is whole or not there, and a place that cannot be written is one line."""
+"""Output is complete or absent, and a place that cannot be written gives one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_half(place, file) -> None:
         raise DataError("half", "broken", "repair it")
 
 
-def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+def test_a_file_is_complete_or_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.txt"
     with whole_file(path) as part:
         part.write_text("first")
@@ -31,7 +31,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
 
 
-def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     with pytest.raises(DataError, match="repair it"):
         write_half(new_folder(folder), lambda part: part / "a")
@@ -46,7 +46,7 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["file/out", "/proc/out", "x" * 300, "a\0b", "/dev/null", "/", "."])
 @pytest.mark.parametrize("write", [whole_file, new_folder])
-def test_a_place_that_cannot_be_written_is_told(write, place: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_place_that_cannot_be_written_is_reported(write, place: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
     with pytest.raises(DataError), write(Path(place)):
@@ -54,7 +54,7 @@ def test_a_place_that_cannot_be_written_is_told(write, place: str, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_reading_that_fails_is_not_told_as_writing(tmp_path: Path) -> None:
+def test_a_failed_read_is_not_reported_as_a_failed_write(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole_file(tmp_path / "out"):
         Path("/nonexistent/source").read_text()
 
@@ -76,7 +76,7 @@ def dented(tmp_path: Path) -> Example:
         {"size": (40, 40), "scale": (1.0, 1.0)},
     ],
 )
-def test_scenes_that_cannot_be_leave_nothing(options, tmp_path: Path) -> None:
+def test_scenes_that_fail_leave_nothing(options, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(DataError):
         write_scenes(out, compose([dented(tmp_path)], 2, **{"size": (200, 200), **options}))
@@ -90,7 +90,7 @@ def test_a_set_that_cannot_be_drawn_leaves_nothing(options, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_writes_over_no_annotations(tmp_path: Path) -> None:
+def test_an_export_does_not_overwrite_annotations(tmp_path: Path) -> None:
     examples = [dented(tmp_path)]
     (tmp_path / "cvat.xml").write_text("<annotations/>")
     with pytest.raises(DataError, match="would be overwritten"):

@@ -1,4 +1,4 @@
-"""Pairs in their three forms, and single replies that people liked or did not."""
+"""Pairs in their three forms, and single replies that people liked or disliked."""
 
 from __future__ import annotations
 

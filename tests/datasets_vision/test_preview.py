@@ -1,4 +1,4 @@
-"""Contact sheets show what the labels say, and change nothing of it."""
+"""Contact sheets show the labels unchanged."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_box_of_a_crowd_is_drawn():
     assert all(has(picture, colour) for colour in colours.values())
 
 
-def test_the_sheet_is_the_same_again_and_wider_with_draws():
+def test_the_sheet_is_reproducible_and_wider_with_draws():
     examples = [shown("dent", caption=("one", "kind: dent")), shown(images=3)]
     first, second = (contact_sheet(examples, "flips", draws=2, seed=4) for _ in range(2))
     assert first.tobytes() == second.tobytes()
@@ -62,19 +62,19 @@ def test_the_sheet_is_the_same_again_and_wider_with_draws():
 
 
 def test_a_pair_is_shown_whole_in_every_draw():
-    """Two images, two draws of both; of three images, each draw shows the last."""
+    """With two images, each draw shows both; with three, only the last."""
     tile = 100
     pair, three = (contact_sheet([shown("x", images=n)], "light", draws=2, tile=tile).width for n in (2, 3))
     assert 6 * tile < pair < 7 * tile
     assert 5 * tile < three < 6 * tile
 
 
-def test_nothing_labelled_and_long_captions_are_no_fault():
+def test_missing_labels_and_long_captions_are_accepted():
     example = Shown((grey((7, 300)),), None, ("x" * 500, "ümlaut 漢字"))
     assert contact_sheet([example], "light", draws=1).width < 400
     assert contact_sheet([], "none").width > 0
 
 
-def test_an_unknown_preset_is_told():
+def test_an_unknown_preset_is_reported():
     with pytest.raises(DataError, match="'flip' is not known; did you mean 'flips'"):
         contact_sheet([shown("dent")], "flip")

@@ -111,7 +111,7 @@ def test_group_by_ties_the_records_of_one_value(tmp_path):
         lines(tmp_path / "a.jsonl", *rows, group_by="cas")
 
 
-def test_a_photo_lies_relative_to_the_file(tmp_path):
+def test_a_photo_path_is_relative_to_the_file(tmp_path):
     write_image(tmp_path / "images/a.png")
     write_image(tmp_path / "b.png")
     rows = [{"photo": "a.png", "label": "x"}, {"photo": ".\\b.png", "label": "y"}, {"photo": "c.png", "label": "z"}]
@@ -168,7 +168,7 @@ def test_a_bad_line_is_set_aside_by_file_and_line(tmp_path, line, says):
         ('[{"text": "a"},\n"b"]', ":2", "not an object with keys"),
     ],
 )
-def test_broken_json_is_told_by_line_and_what_stands_before_is_used(tmp_path, content, place, says):
+def test_broken_json_is_reported_by_line_and_entries_before_it_are_used(tmp_path, content, place, says):
     found = reading(tmp_path / "a.json", content)
     assert [example.text for example in found.examples] == ["a"]
     (item,) = found.set_aside
@@ -193,7 +193,7 @@ def test_a_duplicate_key_is_set_aside_by_both_places(tmp_path):
     assert found.set_aside[0].reason == f"id 'a:p1' is taken by {tmp_path}/a.json:1"
 
 
-def test_a_line_of_any_length_is_set_aside_without_being_held(tmp_path, monkeypatch):
+def test_an_overlong_line_is_set_aside_without_being_held(tmp_path, monkeypatch):
     monkeypatch.setattr(json_files, "MAX_LINE", 1 << 16)
     path = tmp_path / "a.jsonl"
     with path.open("wb") as file:
@@ -218,7 +218,7 @@ def test_a_json_file_too_large_to_parse_is_refused(tmp_path, monkeypatch):
         reading(tmp_path / "a.json", json.dumps(ROWS))
 
 
-def test_xml_items_know_what_stands_around_them(tmp_path):
+def test_xml_items_have_the_columns_around_them(tmp_path):
     document = """<doc id="d1"><focus>Gout</focus><names><n>a</n><n>b</n></names>
       <pairs><pair pid="1"><q type="x">What
          is it?</q><a>A <b>swollen</b> toe.</a></pair><!-- no --><pair pid="2"><q type="y">Who?</q><a/></pair>

@@ -1,4 +1,4 @@
-"""Files that nobody should give: a line and a remedy each, whatever the system or a parser makes of them."""
+"""Unsuitable files each give one line with a remedy, however the system or a parser fails on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def photo(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("target", ["gone.csv", "labels.csv"], ids=["nowhere", "itself"])
-def test_a_lost_link_is_told_and_no_crash(tmp_path: Path, target: str) -> None:
+def test_a_broken_link_is_reported(tmp_path: Path, target: str) -> None:
     photo(tmp_path / "dent/a.png")
     (tmp_path / "labels.csv").symlink_to(tmp_path / target)
     with pytest.raises(DataError, match="a broken link"):
@@ -30,7 +30,7 @@ def test_a_lost_link_is_told_and_no_crash(tmp_path: Path, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["gone.png", "b.png"], ids=["nowhere", "itself"])
-def test_an_image_s_lost_link_is_set_aside(tmp_path: Path, target: str) -> None:
+def test_a_broken_link_to_an_image_is_set_aside(tmp_path: Path, target: str) -> None:
     photo(tmp_path / "dent/a.png")
     (tmp_path / "dent/b.png").symlink_to(tmp_path / "dent" / target)
     found = read(Source(path=tmp_path))
@@ -38,20 +38,20 @@ def test_an_image_s_lost_link_is_set_aside(tmp_path: Path, target: str) -> None:
     assert [entry.place for entry in found.set_aside] == [str(tmp_path / "dent/b.png")]
 
 
-def test_pipes_and_hidden_lost_links_are_passed_over(tmp_path: Path) -> None:
+def test_pipes_and_hidden_broken_links_are_skipped(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / ".#lock").symlink_to("user@host.1")
     assert list(walk(tmp_path)) == []
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "x" * 5000, "a\0b"], ids=["device", "too long a name", "null byte"])
-def test_a_path_that_the_system_refuses_is_told(path: str) -> None:
+def test_a_path_that_the_system_rejects_is_reported(path: str) -> None:
     with pytest.raises(DataError) as refused:
         read(Source(path=Path(path)))
     assert "\n" not in str(refused.value)
 
 
-def test_a_photo_s_name_that_the_system_refuses_sets_its_row_aside(tmp_path: Path) -> None:
+def test_a_photo_name_that_the_system_rejects_sets_its_row_aside(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     (tmp_path / "rows.csv").write_text(f"photo,kind\na.png,dent\n{'x' * 5000},dent\n")
     (tmp_path / "rows.jsonl").write_text(f'{{"photo": "a.png"}}\n{{"photo": "{"x" * 5000}"}}\n')
@@ -61,18 +61,18 @@ def test_a_photo_s_name_that_the_system_refuses_sets_its_row_aside(tmp_path: Pat
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\x1b[2Jb", "a\u2028b", "a\x00b", "a\ud800b"])
-def test_what_is_set_aside_is_one_line_of_plain_text(text: str) -> None:
+def test_a_set_aside_entry_is_one_line_of_plain_text(text: str) -> None:
     entry = SetAside(text, text * 3)
     for told in (entry.place, entry.reason):
         assert told.isprintable()
         assert told.startswith("a\\")
 
 
-def test_what_is_set_aside_is_told_shortly() -> None:
+def test_a_set_aside_entry_is_short() -> None:
     assert len(SetAside("x", "y" * 100_000).reason) < 1100
 
 
-def test_a_yolo_list_of_names_that_yaml_chokes_on_is_told(tmp_path: Path) -> None:
+def test_yolo_names_that_yaml_cannot_parse_are_reported(tmp_path: Path) -> None:
     photo(tmp_path / "images/a.png")
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.2")
@@ -85,13 +85,13 @@ def test_a_yolo_list_of_names_that_yaml_chokes_on_is_told(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("split", ["a\0b", "\ud800", "\n", "../train", 3])
-def test_a_split_that_is_no_folder_s_name_is_told(tmp_path: Path, split: object) -> None:
+def test_a_split_that_is_not_a_folder_name_is_reported(tmp_path: Path, split: object) -> None:
     (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": [split]}))
     with pytest.raises(DataError, match=r"no list of splits|half of a surrogate pair"):
         read(Source(path=tmp_path))
 
 
-def test_a_saved_state_that_is_a_pipe_is_told(tmp_path: Path) -> None:
+def test_a_saved_state_that_is_a_pipe_is_reported(tmp_path: Path) -> None:
     (tmp_path / "dataset_dict.json").write_text('{"splits": ["train"]}')
     (tmp_path / "train").mkdir()
     os.mkfifo(tmp_path / "train/state.json")
@@ -100,7 +100,7 @@ def test_a_saved_state_that_is_a_pipe_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("feature", [{"_type": {"x": []}}, {"_type": "ClassLabel", "names": 1e308}])
-def test_features_of_a_wrong_shape_are_no_crash(tmp_path: Path, feature: object) -> None:
+def test_malformed_features_do_not_crash(tmp_path: Path, feature: object) -> None:
     (tmp_path / "state.json").write_text('{"_data_files": []}')
     (tmp_path / "dataset_info.json").write_text(json.dumps({"features": {"text": feature}}))
     with pytest.raises(DataError, match="nothing to read"):
@@ -108,7 +108,7 @@ def test_features_of_a_wrong_shape_are_no_crash(tmp_path: Path, feature: object)
 
 
 @pytest.mark.parametrize("item", [None, "1", 5, -1, 1.5])
-def test_a_region_of_no_image_is_set_aside(tmp_path: Path, item: object) -> None:
+def test_a_region_without_its_image_is_set_aside(tmp_path: Path, item: object) -> None:
     for name in ("a.png", "b.png"):
         photo(tmp_path / name)
     value = {"x": 1, "y": 1, "width": 9, "height": 9, "rectanglelabels": ["dent"]}
@@ -121,7 +121,7 @@ def test_a_region_of_no_image_is_set_aside(tmp_path: Path, item: object) -> None
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "set", "."], ids=["a folder", "a folder above", "itself"])
-def test_a_linked_folder_is_not_followed_but_told(tmp_path: Path, target: str) -> None:
+def test_a_linked_folder_is_reported_and_not_followed(tmp_path: Path, target: str) -> None:
     photo(tmp_path / "set/dent/a.png")
     photo(tmp_path / "elsewhere/b.png")
     (tmp_path / "set/scratch").symlink_to(tmp_path / target)
@@ -133,8 +133,8 @@ def test_a_linked_folder_is_not_followed_but_told(tmp_path: Path, target: str) -
 
 
 @pytest.mark.parametrize("limit", [None, 1])
-def test_links_are_told_once_in_order_and_are_no_fault(tmp_path: Path, limit: int | None) -> None:
-    """Also where the images' folder lies below the source's; what is wrong with a set is never its link."""
+def test_links_are_reported_once_in_order(tmp_path: Path, limit: int | None) -> None:
+    """Also if the image folder lies below the source's; a link is never the error of a set."""
     photo(tmp_path / "set/images/a.png")
     (tmp_path / "elsewhere").mkdir()
     links = ["images/2", "images/10", "other"]
@@ -150,7 +150,7 @@ def test_links_are_told_once_in_order_and_are_no_fault(tmp_path: Path, limit: in
         read(source)
 
 
-def test_nothing_but_linked_folders_is_told(tmp_path: Path) -> None:
+def test_a_folder_of_linked_folders_is_reported(tmp_path: Path) -> None:
     photo(tmp_path / "elsewhere/b.png")
     (tmp_path / "set").mkdir()
     (tmp_path / "set/scratch").symlink_to(tmp_path / "elsewhere")

@@ -1,4 +1,4 @@
-"""Reading takes the memory of a row, however long the set."""
+"""Reading takes the memory of one row, however long the set is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rows(path: Path, count: int) -> None:
 
 
 def coco(path: Path, count: int) -> None:
-    """Of three annotations an image; the images are missing but for one."""
+    """A file with three annotations per image; all images but one are missing."""
     images = [{"id": number, "file_name": f"{number}.png"} for number in range(count)]
     outline = [1.25, 1.5, 6.25, 1.5, 6.25, 6.75] * 10
     boxes = [
@@ -89,7 +89,7 @@ def test_an_endless_line_is_never_held(tmp_path):
 
 
 def counting(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Path]:
-    """The photos that a function of the readers was called with."""
+    """The photos with which a function of the readers is called."""
     calls: list[Path] = []
     module = sys.modules["datasets_vision.formats.drafts"]
     original: Callable[[Path], object] = getattr(module, name)
@@ -102,7 +102,7 @@ def counting(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Path]:
     return calls
 
 
-def test_rows_are_read_as_they_are_asked_for(tmp_path, monkeypatch):
+def test_rows_are_read_on_demand(tmp_path, monkeypatch):
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "a.csv").write_text("file,kind\n" + "a.png,dent\n" * 1000)
     calls = counting(monkeypatch, "image_size")
@@ -138,8 +138,8 @@ def test_stream_gives_what_read_gives(tmp_path, limit):
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("spare", range(-3, 4))
-def test_line_numbers_hold_after_a_line_of_about_the_limit(tmp_path, end, spare):
-    """The cut may fall before, between or after the two characters of a line's end."""
+def test_line_numbers_are_right_after_a_line_near_the_limit(tmp_path, end, spare):
+    """The limit may fall before, between or after the two characters of a line end."""
     long = "x" * (MAX_LINE + spare - len(",a") - len(end)) + ",a"
     (tmp_path / "a.csv").write_bytes(end.join(["text,kind", long, "good,b", "", "good,c", ""]).encode())
     items = {item.id if not isinstance(item, SetAside) else item.place for item in stream(Source(path=tmp_path))}

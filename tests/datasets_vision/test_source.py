@@ -1,4 +1,4 @@
-"""What holds for every format, and the real sets read unchanged."""
+"""Properties of all formats, and the real sets, read unchanged."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ WRITERS = {
 
 @pytest.fixture(params=WRITERS)
 def written(request, tmp_path) -> tuple[str, Path]:
-    """A set of 12 items in each format, whose one label is `dent`."""
+    """A set of 12 items in each format, all labelled `dent`."""
     WRITERS[request.param](tmp_path)
     return request.param, tmp_path
 
@@ -127,7 +127,7 @@ def test_the_format_is_found_from_the_files(written):
     assert detect(path) == name
 
 
-def test_examples_are_complete_and_apart(written):
+def test_examples_are_complete_and_distinct(written):
     _, path = written
     found = read(Source(path=path))
     assert found.set_aside == ()
@@ -139,7 +139,7 @@ def test_examples_are_complete_and_apart(written):
         assert words(example) == ["dent"]
 
 
-def test_reading_twice_gives_the_same(written):
+def test_reading_twice_gives_equal_results(written):
     _, path = written
     assert read(Source(path=path)) == read(Source(path=path))
 
@@ -258,7 +258,7 @@ def test_zero_size_boxes_of_a_real_set_are_named():
     assert [Path(item.place).stem for item in found.set_aside] == ["BloodImage_00338", "BloodImage_00343"]
 
 
-def test_steel_classes_stand_in_the_files_names():
+def test_steel_classes_come_from_the_file_names():
     source = Source(path=real("product_defects/neu_det_voc"), image_class=r"^(.*)_\d+$")
     classes = Counter(example.label.image_class for example in read(source).examples)
     assert len(classes) == 6

@@ -46,7 +46,7 @@ def test_tokens_are_found_in_the_text(tmp_path):
     ],
     ids=["characters", "tokens alone", "another spelling"],
 )
-def test_places_count_characters_of_the_text(tmp_path, record, text, words):
+def test_positions_count_characters_of_the_text(tmp_path, record, text, words):
     example = only(reading(tmp_path / "a.json", json.dumps([record])))
     (thing,) = example.label.objects
     assert example.text == text
@@ -54,11 +54,11 @@ def test_places_count_characters_of_the_text(tmp_path, record, text, words):
     assert thing.box is None
 
 
-def test_no_entities_is_a_statement(tmp_path):
+def test_an_empty_list_of_entities_means_none(tmp_path):
     assert only(lines(tmp_path / "a.jsonl", {"text": "all well", "entities": []})).label.objects == ()
 
 
-def test_types_are_cut_by_their_beginning(tmp_path):
+def test_types_are_renamed_by_their_prefix(tmp_path):
     found = lines(tmp_path / "a.jsonl", RECORD, rename={"Part*": "part", "Part/Se*": "seal", "None*": "x"})
     assert [thing.name for thing in found.examples[0].label.objects] == ["seal", "State"]
     reasons = sorted(item.reason for item in found.set_aside)

@@ -1,4 +1,4 @@
-"""Drawn pictures: the same bytes for the same seed, and truths that are exactly those of the mask."""
+"""Drawn pictures: the same bytes for the same seed, and labels that match the mask exactly."""
 
 import json
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_objects_are_where_the_mask_says(kind):
 
 
 def test_a_defect_shows_in_the_picture():
-    """Its pixels differ from the surface about them by more than the surface varies, in most drawings."""
+    """In most pictures, its pixels differ from the surface around them by more than the surface varies."""
     shows = []
     for seed in range(12):
         scene = product_defects.surface_scene(np.random.default_rng(seed), 192, "chip")
@@ -90,13 +90,13 @@ def test_a_defect_shows_in_the_picture():
     assert sum(shows) >= 10
 
 
-def test_every_class_comes_as_often():
+def test_all_classes_are_equally_frequent():
     names = DOMAINS["product_defects"].classes
     assert [scene.label for scene in scenes("product_defects", 2 * len(names), 5, 96)] == [*names, *names]
 
 
 @pytest.mark.parametrize("domain", DRAWN)
-def test_a_set_is_the_same_bytes_again(tmp_path: Path, domain):
+def test_a_set_is_reproducible_byte_for_byte(tmp_path: Path, domain):
     first, second, other = (write_set(domain, tmp_path / str(i), 6, seed, 96) for i, seed in enumerate((3, 3, 4)))
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert len(files) == 3 * 6 + 2  # and the table of classes, and the marker
@@ -118,7 +118,7 @@ def drawn_of(domain, kind, count, size=128):
 
 
 @pytest.mark.parametrize(("domain", "kind"), GRADED_CASES)
-def test_findings_are_where_the_mask_says_and_as_bad_as_they_measure(domain, kind):
+def test_findings_match_the_mask_and_their_severity_the_measure(domain, kind):
     for size in (64, 160):
         for scene in drawn_of(domain, kind, 3, size):
             check(scene)
@@ -132,20 +132,20 @@ def test_findings_are_where_the_mask_says_and_as_bad_as_they_measure(domain, kin
 
 
 @pytest.mark.parametrize("domain", MEASURES)
-def test_most_drawings_show_what_was_asked_for(domain):
+def test_most_pictures_show_the_requested_kind(domain):
     for kind in MEASURES[domain]:
         named = [kind in {thing.name for thing in scene.objects} for scene in drawn_of(domain, kind, 6, 96)]
         assert sum(named) >= 5, kind
 
 
 @pytest.mark.parametrize("domain", MEASURES)
-def test_every_severity_comes_up(domain):
+def test_every_severity_occurs(domain):
     found = {thing.attributes["severity"] for scene in scenes(domain, 60, 3, 64) for thing in scene.objects}
     assert found == set(SEVERITIES)
 
 
 @pytest.mark.parametrize(("domain", "kind"), SHADES)
-def test_a_finding_is_lighter_or_darker_than_what_lies_about_it(domain, kind):
+def test_a_finding_is_lighter_or_darker_than_its_surroundings(domain, kind):
     right = []
     for scene in drawn_of(domain, kind, 12):
         under = np.isin(scene.mask, [i for i, thing in enumerate(scene.objects, start=1) if thing.name == kind])
@@ -193,7 +193,7 @@ def test_scans_are_grey_and_each_lesion_is_in_its_own_modality():
         assert np.ptp(scene.image, axis=2).max() == 0
 
 
-def test_measures_are_told_from_their_bounds_on():
+def test_severities_start_at_their_bounds():
     measure = Measure("area", 0.1, 0.2)
     assert [measure.severity(value) for value in (0, 0.099, 0.1, 0.199, 0.2, 1)] == [
         "minor", "minor", "moderate", "moderate", "severe", "severe"
@@ -212,7 +212,7 @@ def test_the_voc_loader_reads_parts_severities_and_columns(tmp_path: Path, domai
 
 
 @pytest.mark.parametrize("domain", WRITTEN)
-def test_rows_are_the_same_again_and_each_stands_alone(tmp_path: Path, domain):
+def test_rows_are_reproducible_and_independent(tmp_path: Path, domain):
     first, second = (write_set(domain, tmp_path / name, 24, 5) for name in ("a", "b"))
     text = (first / "rows.jsonl").read_text()
     assert text == (second / "rows.jsonl").read_text()
@@ -240,13 +240,13 @@ def test_rows_are_whole_sentences_with_every_slot_filled(domain):
         ("technical_diagnosis", "fault", 10),
     ],
 )
-def test_every_label_of_a_text_comes_as_often(domain, field, many):
+def test_all_labels_of_a_text_are_equally_frequent(domain, field, many):
     labels = [row[field] for row in rows(domain, 3 * many, 0)]
     assert {labels.count(label) for label in set(labels)} == {3}
     assert len(set(labels)) == many
 
 
-def test_the_marker_is_found_from_the_set_and_from_what_lies_in_it(tmp_path: Path):
+def test_the_marker_is_found_from_the_set_and_its_contents(tmp_path: Path):
     folder = write_set("medical_conditions", tmp_path / "set", 2, 0)
     assert is_synthetic(folder)
     assert is_synthetic(folder / "rows.jsonl")
@@ -264,7 +264,7 @@ def test_an_unknown_domain_lists_the_known_ones(tmp_path: Path):
     assert not (tmp_path / "set").exists()
 
 
-def test_drawings_and_texts_are_not_taken_for_one_another(tmp_path: Path):
+def test_pictures_and_texts_are_not_mistaken_for_each_other(tmp_path: Path):
     with pytest.raises(DataError, match="is drawn, not written"):
         next(rows("car_damage", 1, 0))
     with pytest.raises(DataError, match="is written, not drawn"):

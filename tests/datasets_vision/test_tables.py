@@ -135,7 +135,7 @@ def test_a_tree_gives_ids_by_folder(tmp_path):
     }
 
 
-def test_a_column_that_is_shown_can_group_its_rows(tmp_path):
+def test_a_shown_column_can_group_its_rows(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\nx,A\nx,B\n")
     found = read(Source(path=tmp_path, group_by="text"))
     assert [example.group for example in found.examples] == ["x", "x"]

@@ -1,4 +1,4 @@
-"""Tiles cover a photo, and a label cut to tiles loses no object; composed scenes say where everything is."""
+"""Tiles cover a photo, and tiled labels lose no object; composed scenes have exact boxes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vlm_ft.errors import DataError
 
 @pytest.mark.parametrize("size", [(4000, 3000), (640, 480), (641, 1000), (300, 2000), (100, 90), (512, 512)])
 @pytest.mark.parametrize(("side", "overlap"), [(512, 64), (200, 100), (300, 0)])
-def test_tiles_cover_the_photo_whole_and_overlap(size, side, overlap):
+def test_tiles_cover_the_whole_photo_and_overlap(size, side, overlap):
     covered = np.zeros(size[::-1], dtype=int)
     tiles = grid(*size, side, overlap)
     for left, top, right, bottom in tiles:
@@ -45,7 +45,7 @@ def photo(folder: Path, boxes: list[tuple[int, int, int, int]], size: tuple[int,
     )
 
 
-def test_every_object_stands_in_a_tile_and_where_it_was(tmp_path):
+def test_every_object_is_in_a_tile_at_its_position(tmp_path):
     boxes = [(5, 5, 45, 45), (380, 200, 420, 240), (955, 755, 1000, 800), (0, 380, 1000, 420)]
     example = photo(tmp_path, boxes)
     tiles = list(tile_examples(example, (1000, 800), side=400, overlap=80))
@@ -65,7 +65,7 @@ def test_every_object_stands_in_a_tile_and_where_it_was(tmp_path):
     assert found == set(boxes[:3])
 
 
-def test_a_sliver_is_no_object_but_what_fills_the_tile_is(tmp_path):
+def test_a_sliver_is_dropped_but_an_object_that_fills_the_tile_is_kept(tmp_path):
     example = photo(tmp_path, [(390, 10, 490, 110), (0, 400, 1000, 800)])
     first, *_ = tile_examples(example, (1000, 800), side=400, overlap=0)
     assert first.images[0].crop == (0, 0, 400, 400)
@@ -74,7 +74,7 @@ def test_a_sliver_is_no_object_but_what_fills_the_tile_is(tmp_path):
     assert [thing.box for thing in last.label.objects or ()] == [(0, 0, 1000, 1000)]
 
 
-def test_a_tile_of_a_cut_lies_in_the_cut(tmp_path):
+def test_a_tile_of_a_crop_is_inside_the_crop(tmp_path):
     gradient = np.arange(100 * 100, dtype=np.uint8).reshape(100, 100)
     Image.fromarray(gradient).save(tmp_path / "g.png")
     view = cut(View(tmp_path / "g.png", crop=(10, 20, 90, 90)), (5, 5, 25, 35))
@@ -83,7 +83,7 @@ def test_a_tile_of_a_cut_lies_in_the_cut(tmp_path):
 
 
 @pytest.mark.parametrize("label", [Label("steel"), Label(objects=())])
-def test_only_one_photo_with_a_word_on_objects_is_tiled(tmp_path, label):
+def test_tiling_needs_one_photo_with_labelled_objects(tmp_path, label):
     example = Example(
         "p", images=(tmp_path / "a.png",) * (2 if label.objects == () else 1), label=label, source="p.xml"
     )
@@ -92,7 +92,7 @@ def test_only_one_photo_with_a_word_on_objects_is_tiled(tmp_path, label):
 
 
 def labelled(folder: Path) -> list[Example]:
-    """Photos of dark squares on noise, the lower half free."""
+    """Photos of dark squares on noise, with the lower half free."""
     random = np.random.default_rng(0)
     examples = []
     for index in range(6):
@@ -105,7 +105,7 @@ def labelled(folder: Path) -> list[Example]:
     return examples
 
 
-def test_a_composed_scene_says_where_everything_is(tmp_path):
+def test_a_composed_scene_has_exact_boxes(tmp_path):
     scenes = list(compose(labelled(tmp_path), 2, size=(800, 600), photos=5, scale=(0.5, 1.0), seed=3))
     again = list(compose(labelled(tmp_path), 1, size=(800, 600), photos=5, scale=(0.5, 1.0), seed=3))
     assert (scenes[0].image == again[0].image).all()
@@ -143,7 +143,7 @@ def test_scenes_are_read_back_as_voc(tmp_path):
         (None, {"size": (100, 90)}, "does not fit a scene"),
     ],
 )
-def test_what_cannot_be_composed_is_told(tmp_path, examples, options, reason):
+def test_scenes_that_cannot_be_composed_are_reported(tmp_path, examples, options, reason):
     given = labelled(tmp_path) if examples is None else examples
     with pytest.raises(DataError, match=reason):
         list(compose(given, 1, **{"scale": (1.0, 1.0), **options}))

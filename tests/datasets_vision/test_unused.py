@@ -1,4 +1,4 @@
-"""What a source says and its format or its items have no use for: refused, or told."""
+"""Settings of a source that its format or its items do not use are rejected or reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_an_option_that_the_format_ignores_is_refused(rows: Path, option: dict[s
 
 
 @pytest.mark.parametrize("option", [{"text": "{kind}"}, {"window": "p1-p99"}], ids=str)
-def test_photos_take_no_text_and_no_window(tmp_path: Path, option: dict[str, Any]) -> None:
+def test_image_folders_accept_no_text_and_no_window(tmp_path: Path, option: dict[str, Any]) -> None:
     for name in ("a/1.png", "b/2.png"):
         write_image(tmp_path / name)
     with pytest.raises(DataError, match="the format folders does not use"):
@@ -54,18 +54,18 @@ def test_photos_take_no_text_and_no_window(tmp_path: Path, option: dict[str, Any
     ],
     ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
 )
-def test_a_word_that_no_item_says_is_told(rows: Path, option: dict[str, Any], told: str) -> None:
+def test_a_name_that_no_item_uses_is_reported(rows: Path, option: dict[str, Any], told: str) -> None:
     found = read(Source(path=rows, **option))
     assert found.examples
     assert any(told in entry.reason for entry in found.set_aside)
 
 
-def test_what_is_used_is_not_told(rows: Path) -> None:
+def test_used_names_are_not_reported(rows: Path) -> None:
     options = {"columns": {"fault": "kind"}, "values": {"fault": {"leak": "a", "noise": "b", "heat": "c"}}}
     assert read(Source(path=rows, shorten={"fault": 3}, **options)).set_aside == ()
 
 
-def test_a_class_from_a_photo_s_name_is_a_word_that_is_used(tmp_path: Path) -> None:
+def test_a_class_from_a_photo_name_counts_as_used(tmp_path: Path) -> None:
     for name in ("cat_1.png", "dog_1.png"):
         write_image(tmp_path / "mixed" / name)
     found = read(Source(path=tmp_path, image_class="^([a-z]+)_", rename={"cat": "Cat", "cow": "Cow"}))
@@ -73,7 +73,7 @@ def test_a_class_from_a_photo_s_name_is_a_word_that_is_used(tmp_path: Path) -> N
     assert ["'cow'" in entry.reason for entry in found.set_aside] == [True]
 
 
-def test_words_are_ranked_as_the_recipe_says_them(rows: Path) -> None:
+def test_worst_first_ranks_renamed_words(rows: Path) -> None:
     options = {"case_by": "group", "group_by": "who", "columns": {"kind": "kind"}}
     values = {"kind": {"leak": "major", "noise": "minor", "heat": "minor"}}
     ranked = read(Source(path=rows, values=values, worst_first=("major", "minor", "leak"), **options))
@@ -82,7 +82,7 @@ def test_words_are_ranked_as_the_recipe_says_them(rows: Path) -> None:
     assert read(Source(path=rows, rename={"leak": "a"}, worst_first=("a", "noise"), **options)).set_aside == ()
 
 
-def test_a_class_from_a_photo_s_name_needs_a_photo(rows: Path) -> None:
+def test_a_class_from_a_photo_name_needs_a_photo(rows: Path) -> None:
     with pytest.raises(DataError, match="the example has no image; leave image_class out"):
         read(Source(path=rows, image_class="(a)"))
 
@@ -90,7 +90,7 @@ def test_a_class_from_a_photo_s_name_needs_a_photo(rows: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "told"), [({"path": ""}, "an empty path"), ({"worst_first": ["a"]}, "worst_first without case_by")]
 )
-def test_a_slip_in_the_source_itself_is_refused(option: dict[str, Any], told: str) -> None:
+def test_a_mistake_in_the_source_is_refused(option: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         Source.model_validate({"path": "rows.csv", **option})
 
@@ -104,7 +104,7 @@ def test_a_slip_in_the_source_itself_is_refused(option: dict[str, Any], told: st
     ],
     ids=["lines", "list", "dict"],
 )
-def test_half_a_character_sets_its_record_aside(tmp_path: Path, content: str) -> None:
+def test_a_lone_surrogate_sets_its_record_aside(tmp_path: Path, content: str) -> None:
     path = tmp_path / ("a.json" if content[0] == "[" or "b" in content else "a.jsonl")
     path.write_text(content)
     found = read(Source(path=path, format="records"))
@@ -113,5 +113,5 @@ def test_half_a_character_sets_its_record_aside(tmp_path: Path, content: str) ->
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_format_s_options_are_those_of_a_source(name: str) -> None:
+def test_the_options_of_formats_are_fields_of_a_source(name: str) -> None:
     assert FORMATS[name].options <= Source.model_fields.keys()

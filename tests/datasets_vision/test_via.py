@@ -1,4 +1,4 @@
-"""VIA 1 and 2: every shape, the attribute that names it, and damage on the parts it lies on."""
+"""VIA 1 and 2: every shape, the attribute that names it, and the parts on which damage lies."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write(root: Path, *regions: Any, name: str = "via_region_data.json") -> Path
     ],
     ids=["version 2", "a project", "version 1"],
 )
-def test_each_version_gives_the_same(tmp_path, wrap):
+def test_both_versions_give_the_same(tmp_path, wrap):
     photo(tmp_path / "train/a.png")
     path = write_json(tmp_path / "train/via_region_data.json", wrap(entry("a.png", region(SQUARE))))
     assert detect(tmp_path) == "via"
@@ -136,7 +136,7 @@ def test_a_region_is_named_by_its_attribute(tmp_path, regions, options, names):
     assert found.set_aside == ()
 
 
-def test_regions_without_attributes_ask_for_a_name(tmp_path):
+def test_regions_without_attributes_need_a_name(tmp_path):
     photo(tmp_path / "a.png")
     write_json(tmp_path / "via.json", entry("a.png", {"shape_attributes": SQUARE, "region_attributes": {}}))
     found = reading(tmp_path)
@@ -144,7 +144,7 @@ def test_regions_without_attributes_ask_for_a_name(tmp_path):
     assert """name such regions with rename: {"": ...}""" in reasons(found)
 
 
-def test_nothing_there_is_told_and_the_files_attributes_are_columns(tmp_path):
+def test_an_image_without_regions_has_no_objects_and_file_attributes_are_columns(tmp_path):
     photo(tmp_path / "a.png")
     given = {"caption": "left side", "view": {"front": True, "rear": False}, "note": ""}
     write_json(tmp_path / "via.json", entry("a.png", file_attributes=given))
@@ -174,19 +174,19 @@ def shares(root: Path, damage: Any, *parts: tuple[str, Any]) -> list[Any]:
         ({"name": "point", "cx": 20, "cy": 20}, None),
     ],
 )
-def test_damage_is_on_the_part_that_holds_most_of_it(tmp_path, damage, part):
+def test_damage_is_on_the_part_that_covers_most_of_it(tmp_path, damage, part):
     door, handle = rect(0, 0, 40, 30), rect(68, 18, 10, 10)
     hood = polygon((40, 0), (85, 0), (85, 30), (40, 30))
     assert shares(tmp_path, damage, ("door", door), ("hood", hood), ("handle", handle)) == [part]
 
 
-def test_a_share_below_the_stated_one_is_no_part(tmp_path):
+def test_a_share_below_the_limit_gives_no_part(tmp_path):
     part = ("door", rect(0, 0, 50, 50))
     for share, expected in ((PART_SHARE * 0.8, None), (PART_SHARE * 1.2, "door")):
         assert shares(tmp_path, rect(50 - 40 * share, 5, 40, 20), part) == [expected]
 
 
-def test_parts_without_damage_and_bad_parts_are_told(tmp_path):
+def test_parts_without_damage_and_bad_parts_are_reported(tmp_path):
     photo(tmp_path / "b.png")
     write(tmp_path, region(SQUARE))
     parts = entry("a.png", region(polygon((1, 1), (9, 9)), name="door")) | entry("b.png") | entry("c.png")
@@ -200,7 +200,7 @@ def test_parts_without_damage_and_bad_parts_are_told(tmp_path):
     ]
 
 
-def test_the_parts_can_be_read_themselves(tmp_path):
+def test_the_parts_can_be_read_on_their_own(tmp_path):
     write(tmp_path, region(SQUARE))
     path = write(tmp_path, region(SQUARE, name="door"), name="via_multiclass_parts.json")
     assert objects(reading(path).examples[0]) == [("door", SQUARE_BOX)]
@@ -232,7 +232,7 @@ def test_one_bad_file_among_good_ones_is_set_aside(tmp_path, spoil, says):
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"a": 1}', b"\xff"])
-def test_a_file_that_is_none_is_one_line(tmp_path, data):
+def test_a_file_of_another_kind_gives_one_line(tmp_path, data):
     (tmp_path / "via.json").write_bytes(data)
     with pytest.raises(DataError, match=r"via\.json: ") as caught:
         reading(tmp_path / "via.json", format="via")
@@ -256,7 +256,7 @@ def test_a_set_of_version_1_has_the_counts_that_it_states():
     assert found.set_aside == ()
 
 
-def test_the_same_regions_stand_in_coco_and_in_via():
+def test_coco_and_via_give_the_same_regions():
     name = "scan_abnormalities/bone_marrow_coco_via"
     via = real_set(f"{name}/annotations/via_train.json")
     coco = real_set(f"{name}/annotations/coco_train.json")

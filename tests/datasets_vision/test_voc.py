@@ -1,4 +1,4 @@
-"""Pascal VOC: boxes that are valid are kept, what is not is set aside with its name."""
+"""Pascal VOC: valid boxes are kept, invalid ones are set aside with their place."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def reasons(found: Reading) -> str:
         (("10.5", " 5 ", "20.5", "10"), (105, 100, 205, 200)),
     ],
 )
-def test_valid_boxes_stay_valid_however_they_count(tmp_path, corners, expected):
+def test_valid_boxes_stay_valid_in_both_conventions(tmp_path, corners, expected):
     write(tmp_path, "a", box("dent", *corners))
     found = reading(tmp_path)
     assert found.set_aside == ()
@@ -78,7 +78,7 @@ def test_a_bad_box_is_set_aside_and_the_example_stays(tmp_path, corners, says):
     assert says in found.set_aside[0].reason
 
 
-def test_nothing_there_is_told_from_nothing_known(tmp_path):
+def test_no_objects_differs_from_unlabelled(tmp_path):
     write(tmp_path, "clean")
     write(tmp_path, "lost", box("dent", 5, 5, 5, 5))
     clean, lost = reading(tmp_path).examples

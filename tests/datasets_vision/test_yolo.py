@@ -1,4 +1,4 @@
-"""YOLO: boxes and polygons mixed, names from where people put them."""
+"""YOLO: boxes and polygons mixed, names from all usual places."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write(root: Path, text: str | bytes = BOX, yaml: str = YAML, stem: str = "a"
     return path
 
 
-def test_boxes_and_polygons_stand_in_one_file(tmp_path):
+def test_one_file_can_mix_boxes_and_polygons(tmp_path):
     path = write(tmp_path, f"{BOX}\n{POLYGON}\n")
     assert detect(tmp_path) == "yolo"
     found = reading(tmp_path)
@@ -64,14 +64,14 @@ def test_a_bad_line_is_set_aside_and_the_image_stays(tmp_path, line, says):
     assert len(reasons(found)) < 500
 
 
-def test_nothing_there_is_told_from_nothing_known(tmp_path):
+def test_no_objects_differs_from_unlabelled(tmp_path):
     write(tmp_path, "")
     assert reading(tmp_path).examples[0].label.objects == ()
     write(tmp_path, "7 0.2 0.3 0.2 0.4")
     assert reading(tmp_path).examples[0].label.objects is None
 
 
-def test_what_has_no_partner_is_told(tmp_path):
+def test_images_and_labels_without_a_partner_are_reported(tmp_path):
     write(tmp_path)
     write(tmp_path, stem="b").unlink()
     lonely = write(tmp_path, stem="c")
@@ -98,7 +98,7 @@ def test_a_bad_label_file_is_set_aside(tmp_path, monkeypatch, data, says):
     assert says in reasons(found)
 
 
-def test_a_mark_is_no_fault(tmp_path):
+def test_a_byte_order_mark_is_accepted(tmp_path):
     write(tmp_path, b"\xef\xbb\xbf" + BOX.encode())
     assert objects(reading(tmp_path).examples[0]) == [("dent", SQUARE_BOX)]
 
@@ -124,7 +124,7 @@ def test_without_names_a_class_is_its_number(tmp_path):
     assert objects(reading(tmp_path, rename={"0": "dent"}).examples[0]) == [("dent", SQUARE_BOX)]
 
 
-def test_labels_may_lie_beside_their_images(tmp_path):
+def test_labels_may_be_beside_their_images(tmp_path):
     for stem in ("a", "b[1]"):
         photo(tmp_path / f"{stem}.JPG")
         (tmp_path / f"{stem}.txt").write_text(BOX)
@@ -165,7 +165,7 @@ def test_bad_names_are_a_fault_of_the_whole_set(tmp_path, yaml, says):
 
 
 @pytest.mark.parametrize("text", ["466 441 493 470 3\n", "JPEGImages/a.jpg\n", "1 2 3\n", "words about the photo\n"])
-def test_other_text_files_are_not_taken_for_labels(tmp_path, text):
+def test_other_text_files_are_not_mistaken_for_labels(tmp_path, text):
     photo(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text(text)
     assert not yolo.matches(tmp_path)

@@ -16,26 +16,26 @@ DATA = Path(os.environ.get("VLM_FT_DATA") or Path(__file__).parents[2] / "../sha
 
 
 def reading(path: Path, content: str | bytes, **options: Any) -> Reading:
-    """What a file of this content gives."""
+    """The result of reading a file with this content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return read(Source(path=path, **options))
 
 
 def lines(path: Path, *records: Any, **options: Any) -> Reading:
-    """What JSON lines of these records give."""
+    """The result of reading these records as JSON lines."""
     return reading(path, "\n".join(json.dumps(record) for record in records), **options)
 
 
 def only(found: Reading) -> Any:
-    """The one example, where nothing was set aside."""
+    """The only example, if nothing was set aside."""
     assert found.set_aside == ()
     (example,) = found.examples
     return example
 
 
 def real_set(name: str, **options: Any) -> Reading:
-    """A real set read unchanged; skips where the data is absent."""
+    """A real set, read unchanged; skips the test if the data are absent."""
     if not (DATA / name).is_dir():
         pytest.skip(f"{name} is not here; point VLM_FT_DATA at the folder that holds it")
     return read(Source(path=DATA / name, **options))

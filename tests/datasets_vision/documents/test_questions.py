@@ -1,4 +1,4 @@
-"""Questions by template, and a chatbot's rows: every answer is the manual's own words, with its passage."""
+"""Questions by template and a chatbot's rows: every answer is in the manual's own words, with its passage."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def test_structure_gives_its_question(tmp_path, question, answer):
     assert asked(tmp_path)[question].answer == answer
 
 
-def test_an_empty_cell_is_not_asked_for(tmp_path):
+def test_an_empty_cell_gives_no_question(tmp_path):
     assert not [question for question in asked(tmp_path) if "cause" in question and "Noise" in question]
 
 
 @pytest.mark.parametrize("longest", [60, 600])
-def test_answers_are_the_passages_own_words_and_keep_to_the_length(tmp_path, longest):
+def test_answers_are_verbatim_and_bounded_in_length(tmp_path, longest):
     text = MANUAL + "\n## Long\n\n" + " ".join(f"The part with number {n} is checked each day." for n in range(40))
     (tmp_path / "pump.md").write_text(text)
     out = tmp_path / "chat.jsonl"
@@ -93,7 +93,7 @@ def test_answers_are_the_passages_own_words_and_keep_to_the_length(tmp_path, lon
     assert len({row["messages"][0]["content"].lower() for row in found}) == len(found)
 
 
-def test_a_section_in_parts_is_asked_for_part_by_part(tmp_path):
+def test_a_section_in_parts_gives_a_question_per_part(tmp_path):
     long = "# Care\n\n" + "\n\n".join(
         f"Wipe part {n} with a dry cloth and put it back in its place." for n in range(60)
     )
@@ -101,7 +101,7 @@ def test_a_section_in_parts_is_asked_for_part_by_part(tmp_path):
     assert found[:2] == ['What does the manual say about "Care"?', 'What does the manual say about "Care" (part 2)?']
 
 
-def test_two_answers_to_one_question_are_told_apart_or_set_aside(tmp_path):
+def test_two_answers_to_one_question_are_distinguished_or_set_aside(tmp_path):
     text = "# A\n\n## Care of it\n\nWipe it.\n\n# B\n\n## Care of it\n\nOil it.\n\n# B\n\n## Care of it\n\nWax it.\n"
     (tmp_path / "m.md").write_text(text + "\n# A\n\n## Care of it\n\nWipe it.\n")
     built = write_messages(tmp_path, tmp_path / "out" / "chat.jsonl")
@@ -112,7 +112,7 @@ def test_two_answers_to_one_question_are_told_apart_or_set_aside(tmp_path):
     ]
 
 
-def test_nothing_is_lost_in_silence(tmp_path):
+def test_nothing_is_dropped_silently(tmp_path):
     (tmp_path / "a.md").write_text("Words without a heading.")
     (tmp_path / "b.md").write_text("# Care of it\n\nWipe it.")
     (tmp_path / "c.pdf").write_bytes(b"")
@@ -122,7 +122,7 @@ def test_nothing_is_lost_in_silence(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"Words without a heading."])
-def test_a_folder_that_gives_no_row_is_one_line(tmp_path, content):
+def test_a_folder_without_questions_gives_one_line(tmp_path, content):
     folder = tmp_path / "manuals"
     folder.mkdir()
     if content is not None:

@@ -1,4 +1,4 @@
-"""Manuals to blocks: structure is found, nothing is lost, and what can't be read says why."""
+"""Manuals are parsed into blocks: structure is found, nothing is lost, and unreadable files say why."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ EXPECTED = [
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize(("name", "content"), [("a.md", MARKDOWN), ("a.html", HTML)])
-def test_structure_is_the_same_in_markdown_and_in_html_that_closes_nothing(tmp_path, name, content, end):
+def test_markdown_and_html_without_closing_tags_have_the_same_structure(tmp_path, name, content, end):
     found = document(tmp_path, name, "\ufeff" + content.replace("\n", end))
     assert found.title == "Pump P7"
     assert shape(found) == EXPECTED
@@ -110,7 +110,7 @@ def test_a_pdf_gives_headings_steps_and_whole_words(tmp_path):
     assert {block.page for block in found.blocks} == {1}
 
 
-def test_running_heads_are_left_out_and_pages_kept(tmp_path):
+def test_running_heads_are_left_out_and_page_numbers_kept(tmp_path):
     pages = [[(10, "Pump P7"), (10, f"{'abcdefg'[n]} {'xyz' * n} text {n}."), (8, f"Page {n}")] for n in range(1, 6)]
     found = document(tmp_path, "a.pdf", pdf(pages))
     text = " ".join(block.plain for block in found.blocks)
@@ -147,7 +147,7 @@ def test_a_page_without_text_is_set_aside_and_the_others_read(tmp_path):
         ("photo.jpg", b"\xff\xd8", "files are not manuals"),
     ],
 )
-def test_what_cannot_be_read_says_why(tmp_path, name, content, reason):
+def test_an_unreadable_file_says_why(tmp_path, name, content, reason):
     (found,) = written(tmp_path, name, content)
     assert isinstance(found, SetAside)
     assert any(part in found.reason for part in reason.split("|")), found.reason

@@ -1,4 +1,4 @@
-"""Questions from a server: a real HTTP server on this machine that answers as told."""
+"""Questions from a server: a real local HTTP server with prepared answers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_reply_becomes_rows_with_their_passage(stub, tmp_path, reply):
         (400, "refused the request"),
     ],
 )
-def test_what_cannot_be_used_is_set_aside_and_the_rest_kept(stub, tmp_path, bad, reason):
+def test_unusable_pairs_are_set_aside_and_the_rest_kept(stub, tmp_path, bad, reason):
     text = MANUAL + "\n# Gloves\n\nThe filter is changed every 30 days, with gloves.\n"
     found, rows = built(stub, tmp_path, bad, pairs(GOOD), text=text)
     assert [row["messages"][1]["content"] for row in rows] == [GOOD["answer"]]
@@ -82,7 +82,7 @@ def test_a_busy_server_is_asked_again(stub, tmp_path):
         built(stub, tmp_path, b"<html>busy</html>")
 
 
-def test_a_stopped_run_asks_no_passage_twice(stub, tmp_path):
+def test_an_interrupted_run_does_not_ask_about_a_passage_twice(stub, tmp_path):
     kept = tmp_path / "chat.replies"
     built(stub, tmp_path, pairs(GOOD), kept=kept)
     kept.write_text(kept.read_text() + '{"request": "cut off')
@@ -97,13 +97,13 @@ def test_a_refusal_is_one_line_without_the_key(stub, tmp_path, status):
     assert "very-secret" not in str(caught.value)
 
 
-def test_an_address_where_nothing_answers_is_one_line(tmp_path):
+def test_an_unreachable_address_gives_one_line(tmp_path):
     (tmp_path / "m.md").write_text(MANUAL)
     with pytest.raises(DataError, match="nothing answers there"):
         write_messages(tmp_path / "m.md", tmp_path / "c.jsonl", server=Server("http://127.0.0.1:9", "m"))
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "file:///etc/passwd", "ftp://x/v1", ""])
-def test_only_http_is_an_address(url):
+def test_an_address_must_be_http(url):
     with pytest.raises(DataError, match="http"):
         Server(url, "m")
