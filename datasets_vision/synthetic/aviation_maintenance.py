@@ -63,7 +63,7 @@ Defect = Callable[[Generator, Picture, Skin, Spot], Field]
 
 
 def skin_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
-    """A piece of riveted skin with defects of the requested kind ("none": intact), and sometimes of another.
+    """A piece of riveted skin with a defect of the requested kind ("none": intact), and sometimes a second of any kind.
 
     Each missing fastener is a separate finding. A finding that crosses a seam is on the `seam`, others on the
     `panel`. The surface is the finish. Column: `severity`, the worst by MEASURES.
