@@ -31,7 +31,8 @@ def decoded(data: bytes) -> str:
         raise DataError("", f"declares the unknown charset {name!r}", "save it as UTF-8") from error
     except UnicodeDecodeError as error:
         byte = f"0x{data[error.start]:02x}"
-        raise DataError(f"not {name.upper()}", f"byte {byte} at offset {error.start}", "save it as UTF-8") from error
+        problem = f"not {name.upper()}: byte {byte} at offset {error.start}"
+        raise DataError("", problem, "save it as UTF-8") from error
 
 
 def read_html(text: str) -> tuple[str, list[Block]]:

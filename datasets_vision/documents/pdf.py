@@ -52,7 +52,8 @@ def read_pdf(data: bytes) -> tuple[str, list[Block], list[tuple[int, str]]]:
         raise DataError("", f"damaged PDF ({cause(error)})", "print or save it to PDF again") from error
     bare = [number for number, lines in enumerate(pages, 1) if sum(len(line.text) for line in lines) < _LEAST_TEXT]
     if len(bare) == len(pages):
-        raise DataError(f"no text on any of its {len(pages)} pages", "a scan? run text recognition (OCR) on it first")
+        problem = f"no text on any of its {len(pages)} pages: a scan?"
+        raise DataError("", problem, "run text recognition (OCR) on it first")
     lines = _without_running([lines for lines in pages if lines])
     return (
         title,

@@ -63,7 +63,7 @@ Defect = Callable[[Generator, Picture, Skin, Spot], Field]
 
 
 def skin_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
-    """A piece of riveted skin with a defect of the requested kind ("none": intact), and sometimes a second of any kind.
+    """A piece of riveted skin with a defect of the requested kind ("none": intact), and sometimes a second of another.
 
     Each missing fastener is a separate finding. A finding that crosses a seam is on the `seam`, others on the
     `panel`. The surface is the finish. Column: `severity`, the worst by MEASURES.
@@ -72,7 +72,7 @@ def skin_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scen
         kind = str(rng.choice([GOOD, *AVIATION_DEFECTS]))
     kinds = [] if kind == GOOD else [kind]
     if kinds and rng.random() < MORE_SHARE:
-        kinds.append(str(rng.choice(AVIATION_DEFECTS)))
+        kinds.append(str(rng.choice([defect for defect in AVIATION_DEFECTS if defect != kind])))
     skin = _skin(rng, size, painted="paint_loss" in kinds or rng.random() < 0.65)
     holes = _chosen_holes(rng, skin, size) if "missing_fastener" in kinds else []
     picture = _render(rng, skin, size, holes)

@@ -133,9 +133,6 @@ def relief(rng: Generator, part: Part, u: Field, v: Field) -> Field:
         case "ball":
             glint = np.exp(-(((a - side) ** 2 + (b + 0.4) ** 2) / np.float32(rng.uniform(0.03, 0.2))))
             return np.asarray(0.15 - 0.35 * (a * a + b * b) - 0.15 * b + 0.35 * glint, np.float32)
-        case "creased":
-            coarse, fine = (noise(rng, len(u), u.shape[1], features) for features in (5, 10))
-            return np.asarray(0.3 * (np.abs(coarse) - 0.7) + 0.15 * np.abs(fine) - 0.1, np.float32)
         case "flat":
             return np.asarray(rng.uniform(-0.12, 0.12) + 0.12 * side * a, np.float32)
 

@@ -54,9 +54,8 @@ def train(
     proof = verify(seen, folder, conversation, probe, fresh())
     card.model_copy(update={"training": {**card.training, **asdict(proof)}}).write(folder)
     (folder / "README.md").write_text(_readme(recipe, card), encoding="utf-8")
-    console.print(
-        f"{'model' if card.weights else 'adapter'} {folder}: {schedule.steps} steps in {history['seconds']:.0f} s, {proof.tensors_moved} tensors trained"
-    )
+    trained = f"{schedule.steps} steps in {history['seconds']:.0f} s, {proof.tensors_moved} tensors trained"
+    console.print(f"{'model' if card.weights else 'adapter'} {folder}: {trained}")
     return folder
 
 
