@@ -3,13 +3,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test soak lint clean
 
 quickstart: $(READY)
 	$(BIN)/vlm-ft quickstart $(if $(filter 0,$(QUICKSTART_APP)),--no-app)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# What takes longer than the tests: kills while scoring, and a ledger of a million entries.
+soak: $(READY)
+	$(BIN)/python -m tests.soak.scoring --out recipes/benchmarks/soak.json
 
 lint: $(READY)
 	$(BIN)/ruff check .

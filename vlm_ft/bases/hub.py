@@ -32,17 +32,22 @@ class HubBase:
             return 0
         return min(max(round(pixels / self.pixels_per_token), self.fewest_image_tokens), self.most_image_tokens)
 
-    def empty(self) -> nn.Module:
-        """The model without weights, on the meta device."""
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    def config(self) -> Any:
+        """Its configuration, as far as the shape decides it."""
+        from transformers import AutoConfig
 
         shape = {"text_config": self.text, "vision_config": self.vision} if self.vision else dict(self.text)
         shape |= {"model_type": self.model_type, "tie_word_embeddings": self.text.get("tie_word_embeddings", False)}
-        config = AutoConfig.for_model(**shape)
+        return AutoConfig.for_model(**shape)
+
+    def empty(self) -> nn.Module:
+        """The model without weights, on the meta device."""
+        import torch
+        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
         loader = AutoModelForImageTextToText if self.vision else AutoModelForCausalLM
         with torch.device("meta"):
-            return loader.from_config(config)  # type: ignore[no-any-return]
+            return loader.from_config(self.config())  # type: ignore[no-any-return]
 
 
 def _text(

@@ -80,3 +80,22 @@ def base_assemble(
     with new_folder(out) as part:
         assemble(tower, model, part)
     print(f"{out}: use it with base: {out} in a recipe")
+
+
+@app.command("try")
+def base_try(
+    name: Annotated[str, typer.Argument(help="a base whose shape is known, e.g. Qwen/Qwen3-VL-2B-Instruct")],
+    out: Annotated[Path, typer.Option("--out", help="the JSON file of results")] = Path("published_shapes.json"),
+) -> None:
+    """Take a model of a published shape through dry run, training and scoring.
+
+    The weights are random, so nothing is downloaded; memory and minutes are those of the real base on this machine.
+    """
+    from tempfile import TemporaryDirectory
+
+    from rich.console import Console
+
+    from vlm_ft.experiments.published import try_base
+
+    with TemporaryDirectory() as work:
+        try_base(name, Path(work), out, f"vlm-ft base try {name} --out {out}", Console(soft_wrap=True))

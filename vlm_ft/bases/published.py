@@ -1,0 +1,83 @@
+"""Models of a published shape with random weights: a real base's size and speed, without a download.
+
+The language model and the tower have the shapes in `HUB_BASES`. The tokenizer is the family's tiny one, so the tokens
+of a text are more than the published tokenizer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForImageTextToText,
+    GenerationConfig,
+    LlavaOnevisionConfig,
+    LlavaOnevisionImageProcessor,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
+    Qwen2VLImageProcessor,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+)
+
+from vlm_ft.bases.hub import HUB_BASES, HubBase
+from vlm_ft.bases.tiny import TINY
+from vlm_ft.bases.tiny.family import token_ids
+from vlm_ft.bases.tiny.tokenizer import build_tokenizer
+from vlm_ft.errors import ModelError, nearest
+
+TOKEN_IDS = (
+    *("image_token_id", "image_token_index", "video_token_id", "video_token_index"),
+    *("vision_start_token_id", "vision_end_token_id"),
+)
+
+
+def save_published(name: str, folder: Path, *, seed: int = 0) -> HubBase:
+    """Write the base's shape with random bf16 weights to `folder`, and return its entry.
+
+    Raises `ModelError` for a base that is not in `HUB_BASES`, or whose processor is not known here.
+    """
+    if name not in HUB_BASES:
+        raise ModelError(f"base {name}", "its shape is not known", nearest(name, HUB_BASES))
+    base = HUB_BASES[name]
+    if base.model_type not in PROCESSORS:
+        known = ", ".join(other for other, entry in HUB_BASES.items() if entry.model_type in PROCESSORS)
+        raise ModelError(f"base {name}", "its processor is not known here", f"choose one of {known}")
+    family = TINY[base.model_type]
+    tokenizer = build_tokenizer(family.words, family.template)
+    config, tiny = base.config(), family.config(tokenizer)
+    for token in TOKEN_IDS:
+        if hasattr(tiny, token):
+            setattr(config, token, getattr(tiny, token))
+    for token, number in token_ids(tokenizer).items():
+        setattr(config.get_text_config(), token, number)
+    torch.manual_seed(seed)
+    model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
+    stops = [tokenizer.convert_tokens_to_ids(stop) for stop in family.stops]
+    model.generation_config = GenerationConfig(**token_ids(tokenizer) | {"eos_token_id": stops})
+    model.save_pretrained(folder)
+    PROCESSORS[base.model_type](tokenizer).save_pretrained(folder)
+    return base
+
+
+def _qwen3_vl(tokenizer: Any) -> Any:
+    images = Qwen2VLImageProcessor(patch_size=16, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    videos = Qwen3VLVideoProcessor(patch_size=16)
+    return Qwen3VLProcessor(images, tokenizer, videos, chat_template=tokenizer.chat_template)
+
+
+def _llava_onevision(tokenizer: Any) -> Any:
+    return LlavaOnevisionProcessor(
+        LlavaOnevisionImageProcessor(image_grid_pinpoints=LlavaOnevisionConfig().image_grid_pinpoints),
+        tokenizer,
+        LlavaOnevisionVideoProcessor(),
+        num_image_tokens=729,
+        vision_feature_select_strategy="full",
+        chat_template=tokenizer.chat_template,
+    )
+
+
+PROCESSORS: dict[str, Callable[[Any], Any]] = {"qwen3_vl": _qwen3_vl, "llava_onevision": _llava_onevision}

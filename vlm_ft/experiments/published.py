@@ -1,0 +1,136 @@
+"""The whole path on a model of a published shape, as its first user would go: dry run, training, scoring.
+
+Each step is the command itself in a process of its own, so that its peak memory is its own. The estimate of the dry
+run is for a GPU; without the CUDA context it should hold here, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import TypeAdapter
+from rich.console import Console
+
+from datasets_vision.synthetic.writing import write_set
+from vlm_ft.answers.kinds import Strict
+from vlm_ft.bases.hub import HubBase
+from vlm_ft.bases.published import save_published
+from vlm_ft.bases.reader import open_reader
+from vlm_ft.conversation import Conversation
+from vlm_ft.data.cases import load
+from vlm_ft.errors import ModelError
+from vlm_ft.experiments.decoder_benchmark import machine
+from vlm_ft.lengths import Ruler
+from vlm_ft.recipe import Recipe, load_recipe
+from vlm_ft.training.collate import Collator
+from vlm_ft.training.memory import CUDA_CONTEXT, LongestRow, need
+from vlm_ft.training.rehearse import check_lengths
+
+EXAMPLES, SCORED = 24, 2
+PIXELS = 256 * 256
+
+
+class Step(Strict):
+    """One command: how long it took, and the most memory that its process held."""
+
+    name: str
+    seconds: float
+    peak_bytes: int
+
+
+class Trial(Strict):
+    """One base. `estimate_bytes`: what the dry run expects of training, without the CUDA context."""
+
+    base: str
+    parameters: float
+    longest_row: int
+    estimate_bytes: int
+    steps: tuple[Step, ...]
+    command: str
+    machine: str
+
+
+def try_base(name: str, work: Path, out: Path, command: str, console: Console) -> None:
+    """Run every step in `work`, and write what was measured to `out`, where it replaces the base's earlier entry.
+
+    Raises `ModelError` where a step fails.
+    """
+    console.print(f"drawing random weights in the shape of {name}")
+    base = save_published(name, work / "base")
+    photos = write_set("product_defects", work / "set", EXAMPLES, 0) / "JPEGImages"
+    recipe = _recipe(work)
+    tokens, estimate = _expected(name, base, recipe)
+    config, run = str(work / "recipe.yaml"), str(work / "run")
+    shown = work / "shown"
+    shown.mkdir()
+    for photo in sorted(photos.iterdir())[:SCORED]:
+        shutil.copy(photo, shown)
+    steps = (
+        _step("dry run", ["train", config, "--dry-run"], console),
+        _step("one step, and the checks after it", ["train", config, "--out", run], console),
+        _step("score", ["score", str(shown), "--adapter", run, "--out", str(work / "scores.csv")], console),
+    )
+    trial = Trial(
+        base=name,
+        parameters=base.parameters,
+        longest_row=tokens,
+        estimate_bytes=round(estimate),
+        steps=steps,
+        command=command,
+        machine=machine(),
+    )
+    known = TypeAdapter(list[Trial]).validate_json(out.read_bytes()) if out.exists() else []
+    trials = [*(other for other in known if other.base != name), trial]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps([entry.model_dump() for entry in trials], indent=1) + "\n", encoding="utf-8")
+    ratio = steps[1].peak_bytes / estimate
+    console.print(f"training held {ratio:.2f} of the {estimate / 2**30:.1f} GiB that the dry run expects: {out}")
+
+
+def _recipe(work: Path) -> Recipe:
+    content = {
+        "name": "published",
+        "task": "product_defects",
+        "base": str(work / "base"),
+        "dtype": "bfloat16",
+        "data": [{"path": str(work / "set"), "format": "voc"}],
+        "fields": ["passed", "kind", "findings"],
+        "pixels": {"minimum": PIXELS, "maximum": PIXELS},
+        "training": {"max_steps": 1, "batch_size": 1, "checkpointing": True},
+        "splits": {"train": 0.8, "test": 0.2},
+    }
+    (work / "recipe.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return load_recipe(work / "recipe.yaml")
+
+
+def _expected(name: str, base: HubBase, recipe: Recipe) -> tuple[int, float]:
+    """The tokens of the longest row, and the bytes that training one such row should need."""
+    dataset, reader = load(recipe), open_reader(recipe.base, limits=recipe.limits)
+    train = Collator(Conversation(reader), dataset.form.asking(reader.family.boxes), dataset.cases["train"])
+    lengths = check_lengths(train, dataset.cases["train"], Ruler(reader))
+    row = LongestRow(lengths.most_text_tokens, lengths.most_images, lengths.most_pixels)
+    return lengths.longest, need(name, base, recipe.adapter, row, 1).bf16 - CUDA_CONTEXT
+
+
+def _step(name: str, arguments: Sequence[str], console: Console) -> Step:
+    started = time.monotonic()
+    command = [sys.executable, "-m", "vlm_ft", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        last = printed.strip().splitlines()[-1:]
+        raise ModelError(name, f"exit code {process.returncode}: {' '.join(last)}", f"see vlm-ft {' '.join(arguments)}")
+    step = Step(name=name, seconds=round(time.monotonic() - started, 1), peak_bytes=usage.ru_maxrss * 1024)
+    console.print(f"{name}: {step.seconds:.0f} s, {step.peak_bytes / 2**30:.1f} GiB at most", highlight=False)
+    return step
