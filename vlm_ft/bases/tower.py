@@ -55,8 +55,8 @@ class Tower:
         return torch.stack(grids) if len({grid.shape for grid in grids}) == 1 and len(grids) == len(maps) else None
 
     @torch.inference_mode()
-    def entering(self, layer: nn.Module, pictures: Sequence[Picture | Image]) -> list[Tensor]:
-        """The inputs of a projector layer with the current weights, (positions, width) for each image."""
+    def entering(self, layer: nn.Module, pictures: Sequence[Picture | Image]) -> Tensor:
+        """The input of a projector's layer as it now stands, mean over each image's positions, (images, width)."""
         seen = list[Tensor]()
         hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
         try:
@@ -64,8 +64,8 @@ class Tower:
                 self._features(batch)
         finally:
             hook.remove()
-        single = self._size == 1
-        return [image for rows in seen for image in rows.reshape(1 if single else len(rows), -1, rows.shape[-1])]
+        alone = self._size == 1
+        return torch.cat([each.reshape(1 if alone else len(each), -1, each.shape[-1]).mean(1) for each in seen])
 
     @torch.inference_mode()
     def _maps(self, pictures: Sequence[Picture | Image]) -> Iterator[Tensor]:

@@ -75,7 +75,7 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
         train, [*dataset.cases["train"], *dataset.cases["tune"]], Ruler(base.reader, training.max_length)
     )
     attached = attach(base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training))
-    start_projector(attached, base, collator(dataset.cases["train"], "none"))
+    start_projector(attached, base, dataset.form, dataset.cases["train"])
     rates = part_rates(attached, base, recipe.adapter, training)
     return Prepared(dataset, base, attached, train, tune, lengths, rates, fresh)
 
