@@ -38,7 +38,7 @@ class Plan:
         return math.ceil(self.steps / self.every) if self.look else 0
 
     def __str__(self) -> str:
-        looks = f", {self.looks} evaluations on `tune`, {self.look:.1f} s each" if self.looks else ""
+        looks = f", evaluated on `tune` every {self.every} ({self.look:.1f} s)" if self.looks else ""
         minutes = (self.steps * self.step + self.looks * self.look) / 60
         return f"{self.steps} steps of {self.rows} rows, {self.step:.2f} s each{looks}: about {minutes:.1f} min"
 

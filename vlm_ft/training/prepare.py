@@ -19,7 +19,6 @@ from vlm_ft.recipe import Recipe, Training
 from vlm_ft.training.attach import Attached, attach, part_rates
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.methods import METHODS, Method
-from vlm_ft.training.projector import start_projector
 from vlm_ft.training.rehearse import Lengths, check_lengths
 
 
@@ -75,7 +74,6 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
         train, [*dataset.cases["train"], *dataset.cases["tune"]], Ruler(base.reader, training.max_length)
     )
     attached = attach(base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training))
-    start_projector(attached, base, dataset.form, dataset.cases["train"])
     rates = part_rates(attached, base, recipe.adapter, training)
     return Prepared(dataset, base, attached, train, tune, lengths, rates, fresh)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from vlm_ft.runs import Run
 from vlm_ft.training.plan import Plan, plan
 from vlm_ft.training.prepare import Prepared, prepare, workers
 from vlm_ft.training.progress import KeepTime, ShowProgress, draw_losses
+from vlm_ft.training.projector import start_projector
 from vlm_ft.training.rehearse import measure, peak_memory
 from vlm_ft.training.show import announce
 from vlm_ft.training.trainer import trainer
@@ -43,8 +45,10 @@ def train(
         if process.is_main_process:
             run.check_data(prepared.dataset.contents)
         announce(recipe, prepared, console)
+        fitting = 0.0 if resume and run.has_checkpoint else _fit_projector(prepared)
         schedule = _plan(recipe, prepared, run, resume, console)
     folder, seen, history = _run_trainer(recipe, prepared, schedule, run, resume, console)
+    history["seconds"] = round(history["seconds"] + fitting, 1)
     process.wait_for_everyone()
     if not process.is_main_process:
         return folder
@@ -57,6 +61,13 @@ def train(
     trained = f"{schedule.steps} steps in {history['seconds']:.0f} s, {proof.tensors_moved} tensors trained"
     console.print(f"{'model' if card.weights else 'adapter'} {folder}: {trained}")
     return folder
+
+
+def _fit_projector(prepared: Prepared) -> float:
+    """Let a new projector begin near its task; returns the seconds that this took."""
+    began = time.monotonic()
+    start_projector(prepared.attached, prepared.base, prepared.dataset.form, prepared.dataset.cases["train"])
+    return time.monotonic() - began
 
 
 def _run_trainer(
