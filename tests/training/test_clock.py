@@ -42,3 +42,9 @@ def test_the_looks_told_are_those_of_the_run(steps: int) -> None:
     settled = plan(Training(max_steps=steps, evaluations=8), 100, Cost(step=1.0, look=1.0, peak_bytes=0))
     looks = {step for step in range(1, steps + 1) if step % settled.every == 0} | {steps}
     assert settled.looks == len(looks) <= 8
+
+
+def test_minutes_hold_what_a_run_took_before_its_first_step() -> None:
+    settings = Training(minutes=2, evaluations=1)
+    assert plan(settings, 100, Cost(step=1.0, look=0.0, peak_bytes=0, spent=30.0)).steps == 90
+    assert plan(settings, 100, Cost(step=1.0, look=0.0, peak_bytes=0, spent=500.0)).steps == 1

@@ -12,11 +12,15 @@ MAX_EVAL_SHARE = 0.2  # of a run's minutes
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one optimiser step and of one evaluation (`look`) on all of `tune`, and peak memory in bytes."""
+    """Seconds of one optimiser step and of one evaluation (`look`) on all of `tune`, and peak memory in bytes.
+
+    `spent`: seconds that the run has taken before its first step.
+    """
 
     step: float
     look: float
     peak_bytes: int
+    spent: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def plan(settings: Training, examples: int, cost: Cost) -> Plan:
     if settings.max_steps is not None:
         steps = settings.max_steps
     elif settings.minutes is not None:
-        seconds = settings.minutes * 60
+        seconds = max(settings.minutes * 60 - cost.spent, 0.0)
         if cost.look:
             looks = min(looks, max(1, int(MAX_EVAL_SHARE * seconds / cost.look)))
         steps = max(1, int(max(seconds - looks * cost.look, seconds / 2) / cost.step))

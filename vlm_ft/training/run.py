@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def train(
             run.check_data(prepared.dataset.contents)
         announce(recipe, prepared, console)
         fitting = 0.0 if resume and run.has_checkpoint else _fit_projector(prepared)
-        schedule = _plan(recipe, prepared, run, resume, console)
+        schedule = _plan(recipe, prepared, run, resume, fitting, console)
     folder, seen, history = _run_trainer(recipe, prepared, schedule, run, resume, console)
     history["seconds"] = round(history["seconds"] + fitting, 1)
     process.wait_for_everyone()
@@ -102,12 +102,15 @@ def _run_trainer(
     return folder, seen, _history(running.state, seconds)
 
 
-def _plan(recipe: Recipe, prepared: Prepared, run: Run, resume: bool, console: Console) -> Plan:
-    """The plan, which the first process makes and stores; a resumed run keeps the stored one."""
+def _plan(recipe: Recipe, prepared: Prepared, run: Run, resume: bool, spent: float, console: Console) -> Plan:
+    """The plan, which the first process makes and stores; a resumed run keeps the stored one.
+
+    `spent`: seconds that the run has taken already.
+    """
     file, process = run.plan, PartialState()
     if process.is_main_process and not (resume and file.exists()):
         cost = measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
-        schedule = plan(recipe.training, len(prepared.train.cases), cost)
+        schedule = plan(recipe.training, len(prepared.train.cases), replace(cost, spent=spent))
         console.print(str(schedule))
         file.write_text(json.dumps(asdict(schedule)), encoding="utf-8")
     process.wait_for_everyone()
