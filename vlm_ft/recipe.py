@@ -189,6 +189,9 @@ class Recipe(Strict):
     fields: tuple[str, ...] | None = Field(default=None, min_length=1)
     labels: dict[str, tuple[Option, ...]] = Field(default_factory=dict)
     rate_card: str | None = Field(default=None, description="a CSV file, or the name of a shipped one")
+    thresholds: dict[str, float] = Field(
+        default_factory=dict, description="the probability from which a flag is true, or a list has another item"
+    )
     splits: Splits = Splits()
     pixels: Pixels | None = None
     tiling: Tiling | None = None

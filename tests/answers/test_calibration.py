@@ -10,7 +10,7 @@ from numpy.random import Generator, default_rng
 
 from tests.decoding.oracle import form_of
 from vlm_ft.answers.calibration import calibrated, certified, log_loss, stated
-from vlm_ft.answers.confidence import Bound, Confidence, sureness, tempered, with_confidence
+from vlm_ft.answers.confidence import Bound, Confidence, before_tempering, sureness, tempered, with_confidence
 from vlm_ft.answers.kinds import Choice, Flag, Text
 from vlm_ft.answers.prediction import FieldValue, Prediction
 
@@ -117,3 +117,9 @@ def test_what_is_below_the_threshold_goes_to_a_person_with_the_reason() -> None:
 def test_a_text_alone_has_no_sureness() -> None:
     form = form_of(note=Text(max_length=10))
     assert sureness(form, Prediction(fields={"note": FieldValue("x")})) is None
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_a_threshold_holds_for_the_calibrated_probability(temperature: float) -> None:
+    raw = before_tempering(FORM.deciding({"ok": 0.8}), {"ok": temperature}).thresholds["ok"]
+    assert tempered({"true": raw, "false": 1 - raw}, temperature)["true"] == pytest.approx(0.8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import exp, log
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from tests.decoding.oracle import NESTED, answer_logprob, closed_form, form_of
 from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Text
-from vlm_ft.answers.prediction import option_name
+from vlm_ft.answers.prediction import Prediction, option_name
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import Row
 from vlm_ft.decoding.rows import Branch, Seen
 from vlm_ft.decoding.tokens import AnswerTokens
 from vlm_ft.decoding.writing import Sampling, write
+from vlm_ft.errors import FormError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 
@@ -247,6 +249,27 @@ def test_an_interpolated_side_is_the_mean_of_its_distribution(bare: Callable[[st
     mean = sum(digit * share for digit, share in enumerate(shares))
     left, _, right, _ = answer.values["where"]
     assert min(abs(1000 * mean / 9 - side) for side in (left, right)) < 1  # corners come in either order
+
+
+def test_thresholds_decide_flags_and_further_items(bare: Callable[[str], Engine]) -> None:
+    """Just below a probability the answer is yes, just above it no; what was not asked for decides as before."""
+    engine = bare("fast_vlm")
+    form = form_of(passed=Flag(), findings=FINDINGS)
+    request = asked(engine.base, form)
+
+    def answer(**thresholds: float) -> Prediction:
+        (found,) = engine.predict([replace(request, form=request.form.deciding(thresholds))])
+        return found
+
+    probability = answer().fields["passed"].distribution["true"]
+    assert answer(passed=probability - 1e-3).values["passed"] is True
+    assert answer(passed=probability + 1e-3).values["passed"] is False
+    assert len(answer(findings=1e-9).values["findings"]) == FINDINGS.max_items
+    assert answer(findings=1 - 1e-9).values["findings"] == []
+    with pytest.raises(FormError, match="threshold of kind: is not a flag or a list"):
+        closed_form().deciding({"kind": 0.5})
+    with pytest.raises(FormError, match=r"1\.0 is not a probability between 0 and 1"):
+        closed_form().deciding({"passed": 1.0})
 
 
 def test_the_number_of_items_has_a_distribution(bare: Callable[[str], Engine]) -> None:

@@ -77,6 +77,15 @@ def tempered(distribution: Distribution, temperature: float) -> dict[str, float]
     return dict(zip(distribution, (shares / shares.sum()).tolist(), strict=True))
 
 
+def before_tempering(form: Form, temperatures: Mapping[str, float]) -> Form:
+    """The form with thresholds for the decoder, whose probabilities are not calibrated yet."""
+    moved = {
+        name: 1 / (1 + ((1 - threshold) / threshold) ** temperatures.get(name, 1.0))
+        for name, threshold in form.thresholds.items()
+    }
+    return form.model_copy(update={"thresholds": moved})
+
+
 def sureness(form: Form, prediction: Prediction) -> float | None:
     """The probability that every closed field is right; None if the form has none, or the answer failed.
 

@@ -43,6 +43,9 @@ class Form(Strict):
     follows: dict[str, Follows] = Field(default_factory=dict)
     derivations: tuple[Derivation, ...] = ()
     boxes: BoxFormat = OURS
+    thresholds: dict[str, float] = Field(
+        default_factory=dict, description="the probability from which a flag is true, or a list has another item"
+    )
 
     @classmethod
     def of(cls, task: Task, options: Options | None = None, only: Iterable[str] | None = None) -> Form:
@@ -86,6 +89,21 @@ class Form(Strict):
     def asking(self, boxes: BoxFormat) -> Form:
         """The same form with boxes in a base's own convention."""
         return self.model_copy(update={"boxes": boxes})
+
+    def deciding(self, thresholds: Mapping[str, float]) -> Form:
+        """The same form with other thresholds: a flag is true, and a list has another item, from that probability on.
+
+        Without one, the more probable of the two is decided. Raises `FormError` for a field that is neither a flag nor
+        a list, and for a threshold outside (0, 1).
+        """
+        kinds = {field.name: field.kind for field in self.fields}
+        for name, threshold in thresholds.items():
+            if not isinstance(kinds.get(name), Flag | Items):
+                names = [other for other, kind in kinds.items() if isinstance(kind, Flag | Items)]
+                raise FormError(f"threshold of {name}", "is not a flag or a list of the form", nearest(name, names))
+            if not 0 < threshold < 1:
+                raise FormError(f"threshold of {name}", f"{threshold} is not a probability between 0 and 1", "give 0.3")
+        return self.model_copy(update={"thresholds": {**self.thresholds, **thresholds}})
 
     def deriving(self, derivation: Derivation) -> Form:
         """The same form with this derivation. Raises `FormError` if the form lacks the fields that it needs."""

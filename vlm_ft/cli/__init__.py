@@ -30,6 +30,7 @@ from vlm_ft.cli.options import (
     file_of,
     folders,
     goals_of,
+    numbers_of,
     recipe_of,
     server_of,
 )
@@ -172,6 +173,10 @@ def calibrate(
     run: Annotated[Path, typer.Argument(help="a run folder, as vlm-ft train writes it")],
     risk: Annotated[float, typer.Option(min=0.001, max=0.5, help="the share of answers that may be wrong")] = 0.05,
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="the confidence in that share")] = 0.90,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(help="FIELD=PROBABILITY from which a flag is true, or a list has another item; repeatable"),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
 ) -> None:
     """Fit an adapter's probabilities, and the threshold below which it asks a person, on its `calibrate` examples.
@@ -180,7 +185,14 @@ def calibrate(
     """
     from vlm_ft.evaluation.calibrate import calibrate_run
 
-    calibrate_run(run, risk=risk, level=level, batch_size=batch_size, console=console())
+    calibrate_run(
+        run,
+        risk=risk,
+        level=level,
+        thresholds=numbers_of("--threshold", "FIELD=PROBABILITY", threshold),
+        batch_size=batch_size,
+        console=console(),
+    )
 
 
 @app.command()

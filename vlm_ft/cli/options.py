@@ -69,16 +69,21 @@ def server_of(engine: str | None, model: str | None, adapter: Path) -> Endpoint 
     return Endpoint(url, name, os.environ.get("OPENAI_API_KEY", ""))
 
 
+def numbers_of(option: str, form: str, settings: list[str] | None) -> dict[str, float]:
+    """The number that each ``NAME=NUMBER`` of an option sets; `form` describes one, such as FIELD.METRIC=VALUE."""
+    found = {}
+    for setting in settings or []:
+        name, _, value = setting.rpartition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise typer.BadParameter(f"{setting!r} is not {form}", param_hint=option) from None
+    return found
+
+
 def goals_of(goals: list[str] | None) -> dict[str, float]:
     """The target value of each ``field.metric``."""
-    found = {}
-    for goal in goals or []:
-        figure, _, value = goal.rpartition("=")
-        try:
-            found[figure] = float(value)
-        except ValueError:
-            raise typer.BadParameter(f"{goal!r} is not FIELD.METRIC=VALUE", param_hint="--goal") from None
-    return found
+    return numbers_of("--goal", "FIELD.METRIC=VALUE", goals)
 
 
 def command_line() -> str:

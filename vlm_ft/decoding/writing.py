@@ -84,7 +84,8 @@ def write(
         if isinstance(step, Writing):
             outcome = yield from _text(step.max_length, tokens, cursor, sampling)
         else:
-            outcome = yield from _decided(step, tokens.tree(step.options), cursor, sampling)
+            threshold = _threshold(form, step) if sampling is None else None
+            outcome = yield from _decided(step, tokens.tree(step.options), cursor, sampling, threshold)
             if step.kind == "side" and form.boxes.interpolated and sampling is None:
                 outcome = replace(outcome, mean=float(np.dot(outcome.mass, step.options.values)))
         if isinstance(step, Writing) or step.kind != "fixed":
@@ -95,10 +96,20 @@ def write(
             return outcomes
 
 
+def _threshold(form: Form, step: Decision) -> float | None:
+    """The form's threshold for this decision, if it is between true and false."""
+    if step.kind == "item" or (len(step.path) == 1 and step.options.values == (True, False)):
+        return form.thresholds.get(str(step.path[0]))
+    return None
+
+
 def _decided(
-    step: Decision, tree: Tree, cursor: _Cursor, sampling: Sampling | None
+    step: Decision, tree: Tree, cursor: _Cursor, sampling: Sampling | None, threshold: float | None
 ) -> Generator[list[Branch], list[Seen], Outcome]:
-    """Decide on the most probable option or, for the side of a box, the median (least expected absolute error)."""
+    """Decide on the most probable option or, for the side of a box, the median (least expected absolute error).
+
+    With a threshold, decide on the first option if its probability reaches it, and on the second otherwise.
+    """
     if not tree.root.children:
         cursor.waiting += tree.root.tokens
         return Outcome(step.options.values[0], options=step.options, mass=np.ones(1))
@@ -111,6 +122,8 @@ def _decided(
         for node, seen in zip(nodes, (yield branches), strict=True):
             probabilities.share(node, seen, probabilities.above[node] + seen.places)
     option = probabilities.chosen(step.kind)
+    if threshold is not None:
+        option = 0 if probabilities.mass[tree.leaf(0)] >= threshold else 1
     *compared, leaf = tree.way(option)
     cursor.after += probabilities.above[leaf]
     cursor.waiting = leaf.tokens

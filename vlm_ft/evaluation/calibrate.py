@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -41,11 +41,13 @@ def calibrate_run(
     *,
     risk: float = RISK,
     level: float = LEVEL,
+    thresholds: Mapping[str, float] | None = None,
     batch_size: int = 16,
     console: Console | None = None,
 ) -> None:
     """Fit temperatures, a threshold and a description of the training examples, and store them on the run's card.
 
+    `thresholds`: other ones for the form (`Form.deciding`), stored on the card, too.
     The description is left out for an adapter of tiles, which sees photos in parts. Raises `DataError` if the recipe
     sets no examples aside to calibrate on.
     """
@@ -55,6 +57,7 @@ def calibrate_run(
     cases = dataset.cases["calibrate"]
     if not cases:
         raise DataError(run.folder, "nothing is set aside to calibrate on", "train with splits.calibrate above 0")
+    card = card.model_copy(update={"form": card.form.deciding(thresholds or {})})
     engine = Engine.open([run.adapter], batch_size=batch_size)
     engine.cards[card.name] = card.model_copy(update={"confidence": None, "familiar": None})
     if card.tiling is None:

@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from datasets_vision.example import Picture
 from vlm_ft.adapters import Card, read_card
-from vlm_ft.answers.confidence import with_confidence
+from vlm_ft.answers.confidence import before_tempering, with_confidence
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.limits import Limits
@@ -172,7 +172,10 @@ class Engine:
             return request.form
         if request.adapter == BASE:
             raise FormError("", "the bare base has no form of its own", "give one with the request")
-        return self.cards[request.adapter].form
+        card = self.cards[request.adapter]
+        if card.confidence is not None and card.form.thresholds:
+            return before_tempering(card.form, card.confidence.temperatures)
+        return card.form
 
     def _fits(self, request: Request) -> None:
         if not request.images and not request.turns:
