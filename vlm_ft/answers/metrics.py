@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm_ft.answers.average_precision import average_precisions
 from vlm_ft.answers.boxes import iou
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import (
@@ -79,11 +80,12 @@ def measure(
     scikit-learn's ``f1_score(average="macro")``.
     integer: `mae`. text: `exact` (without surrounding whitespace), `rouge_l` (F1; Lin 2004). box: `iou`.
     items: `precision`, `recall`, `f1` over all items (micro). Items with boxes are matched by `match_items`, and
-    `localisation_f1` ignores their names; items without boxes are compared by their choices, as a multiset.
+    `localisation_f1` ignores their names; `ap50` and `ap` rank them (see `average_precisions`). Items without boxes
+    are compared by their choices, as a multiset.
 
     Intervals are Wilson's for shares of examples (`valid`, `accuracy`, `exact`) and bias-corrected, accelerated
     bootstraps for the rest (see `intervals`), over whole groups where `groups` names them (Field & Welsh 2007,
-    cluster bootstrap); each example of the group "" is a cluster of its own. The order of rows does not matter.
+    cluster bootstrap), but see `average_precisions`; each example of the group "" is a cluster of its own. The order of rows does not matter.
     Raises `ValueError` if the lengths differ.
     """
     groups = [""] * len(truths) if groups is None else groups
@@ -99,6 +101,7 @@ def measure(
         pairs = [(truths[index][field.name], _answer(predictions[index], field.name)) for index in seen]
         if pairs:
             metrics += [tally.metric(clusters[seen], seed) for tally in _tallies(field, pairs)]
+            metrics += _precisions(field, truths, predictions, clusters, seen)
     return tuple(metrics)
 
 
@@ -236,6 +239,21 @@ def _item_tallies(name: str, kind: Items, pairs: Sequence[Pair]) -> list[_Tally]
         found = [_item_counts(kind, *pair, named=False) for pair in pairs]
         tallies.append(_Tally(name, "localisation_f1", found, _f1))
     return tallies
+
+
+def _precisions(
+    field: FieldSpec,
+    truths: Sequence[Values],
+    predictions: Sequence[Prediction],
+    clusters: NDArray[np.int64],
+    seen: Sequence[int],
+) -> list[Metric]:
+    """The average precisions of a list of boxes."""
+    if not (isinstance(field.kind, Items) and field.kind.boxed):
+        return []
+    answers = [None if predictions[row].error else predictions[row].fields.get(field.name) for row in seen]
+    found = average_precisions(field.kind, [truths[row][field.name] for row in seen], answers, clusters[seen])
+    return [Metric.of(field.name, name, value, interval, len(seen)) for name, (value, interval) in found.items()]
 
 
 def _item_counts(kind: Items, truth: Sequence[Values], answer: Sequence[Values] | None, named: bool = True) -> Row:
