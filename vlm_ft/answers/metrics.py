@@ -83,10 +83,10 @@ def measure(
     `localisation_f1` ignores their names; `ap50` and `ap` rank them (see `average_precisions`). Items without boxes
     are compared by their choices, as a multiset.
 
-    Intervals are Wilson's for shares of examples (`valid`, `accuracy`, `exact`) and bias-corrected, accelerated
-    bootstraps for the rest (see `intervals`), over whole groups where `groups` names them (Field & Welsh 2007,
-    cluster bootstrap), but see `average_precisions`; each example of the group "" is a cluster of its own. The order of rows does not matter.
-    Raises `ValueError` if the lengths differ.
+    Intervals are Wilson's for shares of examples (`valid`, `accuracy`, `exact`), those of `average_precisions` for
+    these, and bias-corrected, accelerated bootstraps for the rest (see `intervals`). All are over whole groups where
+    `groups` names them (Field & Welsh 2007, cluster bootstrap); each example of the group "" is a cluster of its own.
+    The order of rows does not matter. Raises `ValueError` if the lengths differ.
     """
     groups = [""] * len(truths) if groups is None else groups
     if not len(truths) == len(predictions) == len(groups):
