@@ -87,7 +87,8 @@ def write(
             threshold = _threshold(form, step) if sampling is None else None
             outcome = yield from _decided(step, tokens.tree(step.options), cursor, sampling, threshold)
             if step.kind == "side" and form.boxes.interpolated and sampling is None:
-                outcome = replace(outcome, mean=float(np.dot(outcome.mass, step.options.values)))
+                assert outcome.mass is not None
+                outcome = replace(outcome, mean=float(outcome.mass @ np.array(step.options.values)))
         if isinstance(step, Writing) or step.kind != "fixed":
             outcomes[step.path] = outcome
         try:

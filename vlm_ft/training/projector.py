@@ -95,7 +95,8 @@ def _answer_embedding(base: Base, form: Form, values: Values) -> Tensor:
     if not ids:
         return torch.zeros(table.weight.shape[1])
     with torch.inference_mode():
-        return table(torch.tensor(ids, device=base.device)).float().mean(0).cpu()
+        embedded: Tensor = table(torch.tensor(ids, device=base.device))
+    return embedded.float().mean(0).cpu()
 
 
 def _spaced(items: Sequence[T], most: int) -> Sequence[T]:
