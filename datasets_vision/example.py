@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -70,6 +70,11 @@ class Turn:
 
     role: Literal["user", "assistant"]
     text: str
+
+
+def text_of(turns: Iterable[Turn]) -> str:
+    """The texts of the turns, each on a line of its own."""
+    return "\n".join(turn.text for turn in turns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
+from datasets_vision.example import text_of
 from vlm_ft.answers.confidence import Confidence
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
@@ -187,7 +188,7 @@ class _Study:
             CaseRow(
                 id=case.example.id,
                 images=tuple(str(path) for path in case.example.images),
-                text="\n".join(turn.text for turn in case.example.turns),
+                text=text_of(case.example.turns),
                 truth=case.values,
                 answers={system: answers[index] for system, answers in self._answers.items()},
                 derived=self.derived_truths[index],

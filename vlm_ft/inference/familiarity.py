@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from safetensors.numpy import load_file, save_file
 
-from datasets_vision.example import Picture, Turn
+from datasets_vision.example import Picture, Turn, text_of
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
@@ -148,7 +148,7 @@ class Sense:
         """Of examples or rows that all have photos, of which the first counts, or all have none."""
         if shown[0].images:
             return self.of_photos([one.images[0] for one in shown], features)
-        return self.of_texts(["\n".join(turn.text for turn in one.turns) or " " for one in shown])
+        return self.of_texts([text_of(one.turns) or " " for one in shown])
 
 
 def _quality(photo: Image.Image) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from datasets_vision.example import Turn
+from datasets_vision.example import Turn, text_of
 from datasets_vision.images import is_image, open_image
 from datasets_vision.source import SetAside, Source, stream
 from datasets_vision.walk import linked_folders, suffix_of, walk
@@ -154,7 +154,7 @@ class _Unit:
         """A hash of its contents. Raises `OSError` if they cannot be read."""
         if self.images:
             return _digest(self.images)
-        return hashlib.sha256("\n".join(turn.text for turn in self.turns).encode("utf-8", "replace")).hexdigest()
+        return hashlib.sha256(text_of(self.turns).encode("utf-8", "replace")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,3 @@ class Attempt:
 
 def _entry(value: Any) -> FieldValue:
     return value if isinstance(value, FieldValue) else FieldValue(value)
-
-
-def text_of(example: Example) -> str:
-    """All turns of an example; "" if it has none."""
-    return "\n".join(turn.text for turn in example.turns)

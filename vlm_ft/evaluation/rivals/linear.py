@@ -14,11 +14,11 @@ from sklearn.metrics import f1_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datasets_vision.example import Example
+from datasets_vision.example import Example, text_of
 from vlm_ft.answers.kinds import Choice, Flag
 from vlm_ft.answers.prediction import FieldValue, option_name
 from vlm_ft.data.cases import Case
-from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson, text_of
+from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson
 
 PROBE_C = (0.01, 0.001, 0.1)
 WORDS_C = (10.0, 1.0, 100.0)
@@ -47,7 +47,7 @@ def words(lesson: Lesson) -> Attempt | None:
     """Classify the text by TF-IDF of words and word pairs, with sublinear term frequency."""
 
     def encode(examples: Iterable[Example]) -> list[Any]:
-        return [text_of(example) or None for example in examples]
+        return [text_of(example.turns) or None for example in examples]
 
     return _classified(lesson, encode, lambda: TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), WORDS_C)
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from datasets_vision.example import text_of
 from vlm_ft.answers import metrics
 from vlm_ft.answers.kinds import Text
-from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson, text_of
+from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson
 
 CHUNK = 256  # test texts that are compared with all training texts at a time
 
@@ -24,19 +25,19 @@ def neighbour(lesson: Lesson) -> Attempt | None:
     """For every free-text field, the text of the training example with the most similar input (cosine of TF-IDF)."""
     columns: dict[str, list[Any]] = {}
     for name in _free(lesson):
-        known = [case for case in lesson.train if name in case.values and text_of(case.example)]
+        known = [case for case in lesson.train if name in case.values and text_of(case.example.turns)]
         if not known:
             continue
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        train = vectorizer.fit_transform([text_of(case.example) for case in known])
-        test = vectorizer.transform([text_of(example) for example in lesson.test])
+        train = vectorizer.fit_transform([text_of(case.example.turns) for case in known])
+        test = vectorizer.transform([text_of(example.turns) for example in lesson.test])
         nearest = [
             int(place)
             for start in range(0, len(lesson.test), CHUNK)
             for place in np.asarray((test[start : start + CHUNK] @ train.T).argmax(axis=1)).ravel()
         ]
         columns[name] = [
-            known[place].values[name] if text_of(example) else None
+            known[place].values[name] if text_of(example.turns) else None
             for place, example in zip(nearest, lesson.test, strict=True)
         ]
     return Attempt.of(lesson.form, columns)
@@ -47,7 +48,7 @@ def first_line(lesson: Lesson) -> Attempt | None:
 
     None if no input has more than one line.
     """
-    lines = [text_of(example).strip().splitlines() for example in lesson.test]
+    lines = [text_of(example.turns).strip().splitlines() for example in lesson.test]
     if not any(len(found) > 1 for found in lines):
         return None
     free = _free(lesson).items()
