@@ -208,7 +208,7 @@ def test_each_part_learns_at_its_own_rate(recipe_of: Recipes, tiny_folder: Folde
     loaded = load_base(str(tiny_folder("fast_vlm")))
     recipe = recipe_of("fast_vlm", adapter={"projector": "full", "rates": {"projector": 0.5}})
     attached = attach(loaded, recipe.adapter, seed=0)
-    rates = part_rates(attached, loaded, recipe.adapter, recipe.training)
+    rates = part_rates(attached, loaded, recipe.adapter, recipe.training, fitted=True)
     groups = parameter_groups(attached, rates, weight_decay=0.1)
     rate_of = {id(p): group["lr"] for group in groups for p in group["params"]}
     decay_of = {id(p): group["weight_decay"] for group in groups for p in group["params"]}

@@ -19,8 +19,12 @@ from vlm_ft.bases.parts import PARTS, Part, Tuning, leaf_modules, low_rank_modul
 from vlm_ft.errors import ModelError
 from vlm_ft.recipe import AdapterSettings, Training
 
-UNTRAINED_RATE = 2.0
-"""A projector with random weights learns at this multiple of the learning rate, unless the recipe sets its rate."""
+FITTED_RATE, RANDOM_RATE = 0.2, 2.0
+"""The learning rate of a new projector as a multiple of the recipe's, unless the recipe sets it.
+
+A projector that starts near the answers (`vlm_ft.training.projector`) is soon led away from them: on the first fold of
+TrashNet, macro-F1 was 0.81 at a fifth of the rate of 1e-3, and 0.75 at twice that rate.
+"""
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,13 @@ def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: b
     return Attached(model, base.family, words, tuple(notes))
 
 
-def part_rates(attached: Attached, base: Base, settings: AdapterSettings, training: Training) -> dict[str, float]:
-    """The learning rate of each part."""
+def part_rates(
+    attached: Attached, base: Base, settings: AdapterSettings, training: Training, *, fitted: bool
+) -> dict[str, float]:
+    """The learning rate of each part. `fitted`: a new projector starts near the answers."""
     rates: dict[str, float] = dict.fromkeys(PARTS, training.learning_rate)
     if base.projector_untrained and attached.words["projector"] == "full":
-        rates["projector"] = UNTRAINED_RATE * training.learning_rate
+        rates["projector"] = (FITTED_RATE if fitted else RANDOM_RATE) * training.learning_rate
     return rates | {str(part): rate for part, rate in settings.rates.items()}
 
 

@@ -19,6 +19,7 @@ from vlm_ft.recipe import Recipe, Training
 from vlm_ft.training.attach import Attached, attach, part_rates
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.methods import METHODS, Method
+from vlm_ft.training.projector import has_words
 from vlm_ft.training.rehearse import Lengths, check_lengths
 
 
@@ -74,7 +75,7 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
         train, [*dataset.cases["train"], *dataset.cases["tune"]], Ruler(base.reader, training.max_length)
     )
     attached = attach(base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training))
-    rates = part_rates(attached, base, recipe.adapter, training)
+    rates = part_rates(attached, base, recipe.adapter, training, fitted=has_words(dataset.form))
     return Prepared(dataset, base, attached, train, tune, lengths, rates, fresh)
 
 

@@ -16,6 +16,7 @@ from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
 from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Choice, Flag, Integer
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.parts import part_of, plain_name
@@ -37,6 +38,12 @@ MIN_SPREAD = 0.1
 
 PENALTIES = np.logspace(-4, 2, 13)
 """Of the ridge regression, in units of the features' total variance; leave-one-out cross-validation chooses one."""
+
+
+def has_words(form: Form) -> bool:
+    """Whether the form has closed fields, on their own or in lists, to whose words a projector can be fitted."""
+    parts = [part for field in form.fields for part in getattr(field.kind, "fields", (field,))]
+    return any(isinstance(part.kind, Choice | Flag | Integer) for part in parts)
 
 
 def start_projector(attached: Attached, base: Base, form: Form, train: Sequence[Case]) -> None:
