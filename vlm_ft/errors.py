@@ -6,7 +6,7 @@
       FormError       a form that cannot be built, or an answer that does not fit one
       ModelError      a base model that cannot be loaded, or does not fit the recipe
       AdapterError    an adapter folder that cannot be used
-      BusyError       more requests than an engine takes in at once
+      BusyError       more requests at once than an engine accepts
 
 Only the command line and the app catch `UserError`.
 """
@@ -46,4 +46,4 @@ class AdapterError(UserError):
 
 
 class BusyError(UserError):
-    """More requests than an engine takes in at once: the same request may succeed a moment later."""
+    """More requests at once than an engine accepts; a retry may succeed."""

@@ -94,7 +94,7 @@ def test_a_photo_is_looked_at_once_by_all_adapters(folders: dict[str, Path], pho
 
 def test_no_more_come_in_than_there_is_room_for() -> None:
     door = Admission(3)
-    with door.place(2), pytest.raises(BusyError, match="2 of at most 3 requests wait"), door.place(2):
+    with door.place(2), pytest.raises(BusyError, match="2 of at most 3 requests in progress"), door.place(2):
         pass
     with door.place(100):  # nobody else is inside
         pass

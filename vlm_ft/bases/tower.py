@@ -98,7 +98,7 @@ class Tower:
 
 
 class Look:
-    """What the tower gave for a batch in which several rows may show the same image."""
+    """The tower's features for a batch in which several rows may show the same image."""
 
     def __init__(self, shown: Sequence[Hashable]) -> None:
         """`shown`: which image each row shows."""
@@ -108,12 +108,12 @@ class Look:
         self.features: Tensor | None = None
 
     def once(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """The tower's inputs, each image once."""
+        """Forward pre-hook: the inputs with each image once."""
         images, *rest = inputs or (named.pop("pixel_values"),)
         return (images[self.first], *rest), named
 
     def spread(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        """The tower's outputs, for every row."""
+        """Forward hook: the outputs for every row."""
         self.features = output.last_hidden_state
         return type(output)(**{name: self._rows(value) for name, value in output.items()})
 
@@ -132,9 +132,9 @@ class Look:
 
 @contextmanager
 def looking_once(base: Base, shown: Sequence[Hashable]) -> Iterator[Look | None]:
-    """Within, a batch whose rows show these images runs the tower on each different image once.
+    """While active, the tower runs once per distinct image of a batch; `shown` names the image of each row.
 
-    Yields None for a family whose tower does not see one image a row, and for one without a tower.
+    Yields None, and changes nothing, if the family has no tower or its tower does not see exactly one image per row.
     """
     if base.family.eyes is None or base.family.pixel_limits not in ("fixed", "square"):
         yield None

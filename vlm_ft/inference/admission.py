@@ -1,4 +1,4 @@
-"""Back-pressure: how many requests an engine takes in at once."""
+"""Back-pressure: a limit on the requests that an engine has in progress."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from vlm_ft.errors import BusyError
 
 
 class Admission:
-    """Counts the requests that are inside, of all threads; at most `most`, or any number.
+    """Counts the requests in progress in all threads, and refuses more than `most`; None: no limit.
 
-    One call may always come in when nobody else is inside, whatever its size.
+    If nothing is in progress, a call of any size is admitted.
     """
 
     def __init__(self, most: int | None) -> None:
@@ -20,10 +20,10 @@ class Admission:
 
     @contextmanager
     def place(self, count: int) -> Iterator[None]:
-        """Within, so many requests are inside. Raises `BusyError` where there is no room."""
+        """Counts these requests until the block ends. Raises `BusyError` if there is no room for them."""
         with self._lock:
             if self._most is not None and self._inside and self._inside + count > self._most:
-                raise BusyError("engine", f"{self._inside} of at most {self._most} requests wait", "ask again later")
+                raise BusyError("engine", f"{self._inside} of at most {self._most} requests in progress", "retry later")
             self._inside += count
         try:
             yield

@@ -34,10 +34,10 @@ from vlm_ft.recipe import Tiling
 
 
 class Engine:
-    """Answers requests for the bare base and for every adapter that was added; any number of threads may ask.
+    """Answers requests for the bare base and for every adapter that was added. Thread-safe.
 
-    Photos are opened while another thread's are answered. `memory`: bytes of adapter files that stay loaded (see
-    `Residents`). `waiting`: the most requests that all threads together may have inside (see `Admission`).
+    `memory`: the budget for adapters in bytes (see `Residents`). `waiting`: the maximum number of requests that all
+    threads together may have in progress (see `Admission`).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The adapters beside one base: loaded by the content of their files, dropped when they need too much memory."""
+"""The adapters in memory beside one base, identified by the content of their files and bounded by a budget."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BARE = "__base__"  # PEFT's own word for rows without an adapter
 
 @dataclass(frozen=True)
 class Resident:
-    """An adapter that can answer: its files, and what they hold. `full`: the modules that it trained in full."""
+    """An adapter that can be loaded. `full` names the modules that it trained in full."""
 
     folder: Path
     card: Card
@@ -41,10 +41,10 @@ class Resident:
 
 
 class Residents:
-    """Which adapters are in memory. A name is loaded again when it is asked after it was dropped.
+    """Loads adapters, and drops the least recently used ones beyond a budget; a dropped one is loaded again on demand.
 
-    `budget`: bytes of adapter files that stay in memory, as far as one batch does not need more; the adapter that was
-    used longest ago goes first. `dropped` is told the names that went. Adapters with equal files share one copy.
+    `budget`: the bytes of adapter files that may be in memory, None for any number; a batch that needs more gets it.
+    `dropped` is called with the names of adapters that leave memory. Adapters with identical files share one copy.
     """
 
     def __init__(self, base: Base, budget: int | None, dropped: Callable[[Iterable[str]], None]) -> None:
@@ -55,7 +55,7 @@ class Residents:
         self._count = 0
 
     def add(self, name: str, folder: Path, card: Card) -> None:
-        """Load an adapter. Raises `AdapterError` where its files cannot be read or do not fit the base."""
+        """Load an adapter. Raises `AdapterError` if its files cannot be read or do not fit the base."""
         try:
             with safe_open(folder / TENSORS, "pt") as file:
                 full = frozenset(key.rsplit(".", 1)[0] for key in file.keys() if "lora_" not in key)  # noqa: SIM118
@@ -69,9 +69,9 @@ class Residents:
             raise
 
     def bring(self, names: Iterable[str]) -> None:
-        """See that these adapters are in memory, and that the others leave room for them.
+        """Load those of these adapters that are not in memory, and drop others to stay within the budget.
 
-        Raises `AdapterError` where files cannot be loaded, or have changed since they were added.
+        Raises `AdapterError` if files cannot be loaded, or have changed since they were added.
         """
         wanted = {self._known[name].digest: self._known[name] for name in names if name in self._known}
         for digest, resident in wanted.items():
@@ -87,14 +87,14 @@ class Residents:
 
     @property
     def size(self) -> int:
-        """Bytes of the files whose adapters are in memory."""
+        """The bytes of the files of all adapters in memory."""
         sizes = {resident.digest: resident.size for resident in self._known.values()}
         return sum(sizes[digest] for digest in self._slots)
 
     def stands_alone(self, name: str) -> bool:
-        """Whether PEFT cannot mix the adapter with others in one batch.
+        """Whether the adapter needs a batch of its own.
 
-        It mixes plain LoRA, and single layers trained in full if every adapter holds them.
+        PEFT mixes plain LoRA, and single layers trained in full if all adapters contain the same ones.
         """
         if name not in self._known:
             return False
@@ -113,7 +113,7 @@ class Residents:
         return found.original_module if isinstance(found, ModulesToSaveWrapper) else found
 
     def forward(self, names: Sequence[str], rows: Sequence[int], **inputs: Any) -> Any:
-        """The model's output for these rows of a batch, each under its adapter; `bring` came before."""
+        """The model's output for these rows of a batch, each under its adapter, which must be in memory."""
         if not self._slots:
             return self._base.model(**inputs)
         slots = [self._slots[self._known[names[row]].digest] if names[row] in self._known else BARE for row in rows]
@@ -146,7 +146,7 @@ class Residents:
         self._slots[digest] = slot
 
     def _drop(self, slot: str) -> None:
-        """Take an adapter out, loaded in part or in full: the base and the other adapters answer as before."""
+        """Remove an adapter that is loaded, or was in part: the base and the other adapters answer as before."""
         if self._slots:
             self._model.set_adapter(next(iter(self._slots.values())), inference_mode=True)
         for module in self._base.model.modules():
@@ -173,10 +173,7 @@ def _unusable(folder: Path, error: Exception) -> AdapterError:
 
 
 def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:
-    """Every tensor of the file must have arrived, and be finite: what has not would do nothing or harm, silently.
-
-    Raises `AdapterError`.
-    """
+    """Raise `AdapterError` unless every tensor of the file was loaded and is finite; PEFT itself only warns."""
     stored = load_file(folder / TENSORS)
     held = get_peft_model_state_dict(model, adapter_name=slot)
     lost = sorted(set(stored) ^ set(held))
