@@ -253,4 +253,4 @@ def test_an_export_tells_what_the_reading_set_aside(cli: Run, recipe: Path, tmp_
     settings = ["--set", f"data=[{{path: {tmp_path / 'photos'}}}]"]
     code, _, err = cli("data", "export", recipe, tmp_path / "tasks.json", *settings)
     assert code == 0
-    assert "broken.png: not an image" in err
+    assert "broken.png: not a readable image" in err

@@ -117,4 +117,6 @@ def test_agent_turns_are_assistant_turns_and_not_examples(tmp_path):
         ["assistant", "user", "assistant", "user"],
     ]
     assert [example.text for example in found.examples] == ["a flight", "to rome"]
-    assert [entry.reason for entry in found.set_aside] == ["authorRole 'spy'; known: agent, assistant, customer, user"]
+    assert [entry.reason for entry in found.set_aside] == [
+        "unknown authorRole 'spy'; known: agent, assistant, customer, user"
+    ]

@@ -48,7 +48,7 @@ def test_the_class_can_come_from_the_file_name(tmp_path):
     [
         ("crack/notes.md", b"x", "not an image by its suffix '.md'"),
         ("crack/b.jpg", b"", "0 bytes"),
-        ("crack/b.jpg", b"text", "not an image"),
+        ("crack/b.jpg", b"text", "not a readable image"),
         ("train/b.jpg", b"text", "in no class folder"),
         ("b.jpg", b"text", "in no class folder"),
     ],

@@ -54,7 +54,7 @@ def thin_png(path):
     [
         (lambda path: path, "no such image file"),
         (empty, "0 bytes"),
-        (text_as_jpeg, "not an image"),
+        (text_as_jpeg, "not a readable image"),
         (truncated_jpeg, "truncated"),
         (lambda path: huge_png(path, 20_000), "20000x20000 is more than 100000000 pixels"),
         (lambda path: huge_png(path, 12_000), "12000x12000"),

@@ -71,7 +71,7 @@ def test_options_say_which_column_is_the_text(sets):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "no JSON"),
+        ("{", "not readable as JSON"),
         ("{}", "not a list of sets"),
         ("[]", "not a list of sets"),
         ('[{"items": 3}]', "set 1 has no path"),

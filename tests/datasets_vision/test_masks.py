@@ -141,7 +141,7 @@ def test_a_bad_pair_is_set_aside(tmp_path, fault):
         (tmp_path / "crack/b.jpg").write_bytes(b"")
     says = {
         "size": "is 9x9, but its image is 40x20",
-        "text": "not an image",
+        "text": "not a readable image",
         "truncated": "truncated or damaged mask",
         "absent": "no mask for this image",
         "photo": "0 bytes",

@@ -67,7 +67,7 @@ def test_a_pair_about_a_photo(tmp_path):
         ({**FORMS["messages"], "prompt": [ASKED, GOOD]}, "does not end with a user turn"),
         ({**FORMS["messages"], "chosen": [ASKED]}, "chosen is not one assistant turn"),
         ({"chosen": [ASKED, GOOD], "rejected": [{**ASKED, "content": "Why?"}, BAD]}, "differ before their last turn"),
-        ({"chosen": "Human: a", "rejected": "Human: b"}, "no list of messages"),
+        ({"chosen": "Human: a", "rejected": "Human: b"}, "not a list of messages"),
         ({"prompt": "Where?", "completion": "There.", "label": "good"}, "no chosen and rejected"),
         ({**FORMS["text"], "image": "none.png"}, "image 'none.png' is missing"),
     ],

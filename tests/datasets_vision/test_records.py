@@ -124,7 +124,7 @@ def test_a_photo_path_is_relative_to_the_file(tmp_path):
 
 def test_a_missing_text_lists_the_columns(tmp_path):
     with pytest.raises(
-        DataError, match=r"no column 'text'; give text: a template over its columns: q, meta\.year"
+        DataError, match=r"no column 'text'; give text, a template over its columns: q, meta\.year"
     ) as it:
         lines(tmp_path / "a.jsonl", {"q": "a", "meta": {"year": 1}})
     assert str(it.value).startswith(f"{tmp_path}/a.jsonl: ")

@@ -272,5 +272,5 @@ def test_pictures_and_texts_are_not_mistaken_for_each_other(tmp_path: Path):
     (full := tmp_path / "full").touch()
     with pytest.raises(DataError, match="is not empty"):
         write_set("car_damage", full.parent, 1, 0)
-    with pytest.raises(DataError, match="no scenes"):
+    with pytest.raises(DataError, match="without scenes"):
         write_voc(tmp_path / "none", [])

@@ -88,7 +88,7 @@ def test_a_cell_of_many_lines_and_too_long_is_set_aside(tmp_path):
         (b"text,text\na,b\n", "two columns named 'text'"),
         (b'"text,label\na,b\n', "is a quote left open in it"),
         (b"\ntext,label\na,b\n", "no header in the first line"),
-        (b"txt,label\na,b\n", "no column 'text'; give text: a template over its columns: txt, label"),
+        (b"txt,label\na,b\n", "no column 'text'; give text, a template over its columns: txt, label"),
         (b"text,label\n", "nothing to read"),
     ],
 )

@@ -97,7 +97,7 @@ def test_no_objects_differs_from_unlabelled(tmp_path):
         (lambda root: write(root, "b").write_bytes(b""), "not well-formed XML"),
         (lambda root: write(root, "b").write_bytes(b"<annotation>\xff</annotation>"), "not well-formed XML"),
         (lambda root: write(root, "b") and (root / "JPEGImages/b.JPG").write_bytes(b""), "0 bytes"),
-        (lambda root: write(root, "b") and (root / "JPEGImages/b.JPG").write_text("no"), "not an image"),
+        (lambda root: write(root, "b") and (root / "JPEGImages/b.JPG").write_text("no"), "not a readable image"),
         (lambda root: write(root, "b").unlink(), "no annotation for this image"),
         (lambda root: (root / "ImageSets/Main/val.txt").write_text("b\n"), "'b' has no annotation and no image"),
     ],

@@ -132,7 +132,7 @@ def test_the_address_answers(address: str, photo: Path, tmp_path: Path) -> None:
     assert json.loads(raw)["decision"] == "answer"
     bad = tmp_path / "bad.jpg"
     bad.write_text("no image")
-    assert "not an image" in client.predict("plates", [handle_file(bad)], "", api_name="/assess")[1]
+    assert "not a readable image" in client.predict("plates", [handle_file(bad)], "", api_name="/assess")[1]
     assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/assess"]
 
 

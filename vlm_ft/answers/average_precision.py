@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -32,10 +31,13 @@ def average_precisions(
 
     if not any(truths):
         return {}
-    rows = np.array(sorted(range(len(truths)), key=lambda row: json.dumps([truths[row], _value(answers[row])])))
-    ranks = {cluster: rank for rank, cluster in enumerate(dict.fromkeys(clusters[rows].tolist()))}
+    rows, contents = np.arange(len(truths)), dict[int, list[str]]()
+    for row, cluster in enumerate(clusters.tolist()):
+        contents.setdefault(cluster, []).append(repr((truths[row], answers[row])))
+    ordered = sorted(contents, key=lambda cluster: sorted(contents[cluster]))  # does not depend on the rows' order
+    ranks = {cluster: rank for rank, cluster in enumerate(ordered)}
     groups = min(GROUPS, len(ranks))
-    member = np.array([ranks[cluster] % groups for cluster in clusters[rows].tolist()])  # whatever the rows' order
+    member = np.array([ranks[cluster] % groups for cluster in clusters.tolist()])
     whole = _computed(kind, truths, answers, rows)
     if groups < 2:
         return {name: (value, (0.0, 1.0)) for name, value in zip(NAMES, whole, strict=True)}
@@ -45,10 +47,6 @@ def average_precisions(
         name: (value, (max(0.0, value - margin), min(1.0, value + margin)))
         for name, value, margin in zip(NAMES, whole, margins.tolist(), strict=True)
     }
-
-
-def _value(answer: FieldValue | None) -> Any:
-    return None if answer is None else answer.value
 
 
 def _computed(

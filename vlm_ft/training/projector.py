@@ -30,7 +30,7 @@ T = TypeVar("T")
 MAX_SCALING_PHOTOS = 64
 """Photos on which the spread of the features is measured."""
 
-MAX_FITTING_PHOTOS = 1000
+MAX_FITTING_PHOTOS = 400
 """Photos to whose answers the projector is fitted."""
 
 MIN_SPREAD = 0.1
