@@ -31,13 +31,15 @@ def average_precisions(
 
     if not any(truths):
         return {}
-    rows, contents = np.arange(len(truths)), dict[int, list[str]]()
-    for row, cluster in enumerate(clusters.tolist()):
-        contents.setdefault(cluster, []).append(repr((truths[row], answers[row])))
-    ordered = sorted(contents, key=lambda cluster: sorted(contents[cluster]))  # does not depend on the rows' order
+    texts, contents = [repr(pair) for pair in zip(truths, answers, strict=True)], dict[int, list[str]]()
+    for text, cluster in zip(texts, clusters.tolist(), strict=True):
+        contents.setdefault(cluster, []).append(text)
+    ordered = sorted(contents, key=lambda cluster: sorted(contents[cluster]))
     ranks = {cluster: rank for rank, cluster in enumerate(ordered)}
+    # Ties are ranked in the order of the rows, so that is made to depend on their content alone.
+    rows = np.array(sorted(range(len(texts)), key=lambda row: (ranks[int(clusters[row])], texts[row])))
     groups = min(GROUPS, len(ranks))
-    member = np.array([ranks[cluster] % groups for cluster in clusters.tolist()])
+    member = np.array([ranks[cluster] % groups for cluster in clusters[rows].tolist()])
     whole = _computed(kind, truths, answers, rows)
     if groups < 2:
         return {name: (value, (0.0, 1.0)) for name, value in zip(NAMES, whole, strict=True)}
