@@ -35,7 +35,7 @@ from vlm_ft.training.memory import CUDA_CONTEXT, LongestRow, need
 from vlm_ft.training.rehearse import check_lengths
 
 EXAMPLES, SCORED = 24, 2
-PIXELS = 256 * 256
+PIXELS = 384 * 384  # one tile of LLaVA-OneVision, 144 tokens of Qwen3-VL
 
 
 class Step(Strict):
