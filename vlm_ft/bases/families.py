@@ -77,6 +77,11 @@ class Family:
     takes any), or nothing (one ``fixed`` square)."""
 
     @property
+    def one_square(self) -> bool:
+        """Whether the tower sees each image as one square, so that a batch's rows are its images."""
+        return self.pixel_limits in ("fixed", "square")
+
+    @property
     def sees(self) -> bool:
         """Whether the family takes images."""
         return self.tower is not None

@@ -31,7 +31,7 @@ class Tower:
         self._base = base
         self._reader = base.reader.limited(limits or Limits())
         # Images that a family cuts into tiles or scales freely are read one at a time.
-        self._size = BATCH if base.family.pixel_limits in ("fixed", "square") else 1
+        self._size = BATCH if base.family.one_square else 1
         self._accepted = set(inspect.signature(base.model.get_image_features).parameters)
 
     def means(self, pictures: Sequence[Picture | Image]) -> NDArray[np.float32]:
@@ -76,10 +76,8 @@ class Tower:
         with _adapters_off(self._base.model):
             for batch in self._batches(pictures):
                 features = self._features(batch)
-                if features.ndim == 4:
-                    yield from features
-                elif self._size > 1:
-                    yield from features.transpose(1, 2)
+                if features.ndim == 4 or self._size > 1:
+                    yield from _channels_first(features)
                 else:
                     yield features.reshape(-1, features.shape[-1]).T
 
@@ -125,8 +123,7 @@ class Look:
     def means(self, rows: Sequence[int]) -> NDArray[np.float32]:
         """Mean over the positions of what these rows show, (rows, channels); as `Tower.means`."""
         assert self.features is not None
-        features = self.features.float().cpu()
-        means = features.flatten(2).mean(2) if features.ndim == 4 else features.mean(1)
+        means = _channels_first(self.features.float().cpu()).flatten(2).mean(2)
         return means[[self.which[row] for row in rows]].numpy()
 
 
@@ -136,7 +133,7 @@ def looking_once(base: Base, shown: Sequence[Hashable]) -> Iterator[Look | None]
 
     Yields None, and changes nothing, if the family has no tower or its tower does not see exactly one image per row.
     """
-    if base.family.eyes is None or base.family.pixel_limits not in ("fixed", "square"):
+    if base.family.eyes is None or not base.family.one_square:
         yield None
         return
     look, tower = Look(shown), base.model.get_submodule(base.family.eyes)
@@ -149,6 +146,11 @@ def looking_once(base: Base, shown: Sequence[Hashable]) -> Iterator[Look | None]
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _channels_first(features: Tensor) -> Tensor:
+    """(images, channels, height, width) as it is, (images, positions, channels) with the last two swapped."""
+    return features if features.ndim == 4 else features.transpose(1, 2)
 
 
 def _grid(features: Tensor) -> Tensor | None:
