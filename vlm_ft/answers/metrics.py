@@ -33,7 +33,7 @@ from vlm_ft.answers.intervals import (
     summed,
 )
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text
-from vlm_ft.answers.prediction import Prediction
+from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Values
 
 IOU_THRESHOLD = 0.5  # Everingham et al. 2010 (PASCAL VOC), section 4.2
@@ -203,10 +203,13 @@ class _Tally:
         return Metric.of(self.field, self.name, value, interval, len(self.rows))
 
 
+def _entry(prediction: Prediction, name: str) -> FieldValue | None:
+    return prediction.fields.get(name) if prediction.error is None else None
+
+
 def _answer(prediction: Prediction, name: str) -> Any:
-    if prediction.error is not None or name not in prediction.fields:
-        return None
-    return prediction.fields[name].value
+    entry = _entry(prediction, name)
+    return None if entry is None else entry.value
 
 
 def _tallies(field: FieldSpec, pairs: Sequence[Pair]) -> list[_Tally]:
@@ -251,7 +254,7 @@ def _precisions(
     """The average precisions of a list of boxes."""
     if not (isinstance(field.kind, Items) and field.kind.boxed):
         return []
-    answers = [None if predictions[row].error else predictions[row].fields.get(field.name) for row in seen]
+    answers = [_entry(predictions[row], field.name) for row in seen]
     found = average_precisions(field.kind, [truths[row][field.name] for row in seen], answers, clusters[seen])
     return [Metric.of(field.name, name, value, interval, len(seen)) for name, (value, interval) in found.items()]
 
