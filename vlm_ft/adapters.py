@@ -22,7 +22,8 @@ from vlm_ft.recipe import Tiling
 CARD = "card.json"
 CARD_VERSION = 1
 ADAPTER = "adapter"  # the adapter's folder inside a run
-PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
+TENSORS = "adapter_model.safetensors"
+PEFT_FILES = ("adapter_config.json", TENSORS)
 MODEL_FILES = ("config.json",)  # the weights may be in several files, and the engine checks their fingerprint
 
 

@@ -13,13 +13,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.inference.likeness import alike
-from vlm_ft.adapters import ADAPTER, read_card
+from vlm_ft.adapters import ADAPTER, TENSORS, read_card
 from vlm_ft.bases.load import load_base
 from vlm_ft.errors import AdapterError, BusyError
 from vlm_ft.inference.admission import Admission
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import BASE, Request
-from vlm_ft.inference.residents import TENSORS
 
 Runs = Callable[..., Path]
 

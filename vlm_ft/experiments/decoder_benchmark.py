@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from vlm_ft.adapters import PEFT_FILES, adapter_folder
+from vlm_ft.adapters import TENSORS, adapter_folder
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.prediction import Prediction
@@ -140,7 +140,7 @@ def _mixed(folder: Path, sheet: Sheet) -> None:
         for other, copy in zip(names[1:], copies[1:], strict=True):
             engine.add(other, copy)
         added = (_resident() - before) / (ADAPTERS - 1)
-    size = sum(file.stat().st_size for file in place.glob("adapter_model.safetensors"))
+    size = (place / TENSORS).stat().st_size
     sheet.add("memory of a further adapter, by its file", added / size, 1.1, "lower", "x")
     dataset = load(load_recipe(RECIPES / f"{WORKLOADS[0][1]}.yaml"))
 
@@ -158,7 +158,7 @@ def _mixed(folder: Path, sheet: Sheet) -> None:
 def _altered(folder: Path, copy: Path, factor: float) -> Path:
     """A copy of an adapter with other weights: equal files would be held once."""
     shutil.copytree(folder, copy)
-    file = copy / PEFT_FILES[1]
+    file = copy / TENSORS
     save_file({name: factor * tensor for name, tensor in load_file(file).items()}, file)
     return copy
 

@@ -190,9 +190,7 @@ class Engine:
         """What may share a batch: the limits, the number of images, and one adapter where mixing is not exact."""
         card = self._settings(request)
         limits = card.limits if card else Limits()
-        mixes = (
-            not self._residents.stands_alone(request.adapter) and len(request.images) <= 1
-        )  # PEFT takes an image for a row
+        mixes = len(request.images) <= 1 and not self._residents.stands_alone(request.adapter)  # PEFT: image = row
         return limits, len(request.images), None if mixes else request.adapter
 
     def _conversation(self, limits: Limits) -> Conversation:

@@ -18,11 +18,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from datasets_vision.errors import cause
-from vlm_ft.adapters import Card
+from vlm_ft.adapters import TENSORS, Card
 from vlm_ft.bases.load import Base
 from vlm_ft.errors import AdapterError
 
-TENSORS = "adapter_model.safetensors"
 MIXABLE = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """What PEFT mixes of several adapters that trained it in full."""
 WRAPPED = "base_model.model."  # how PEFT's names of modules begin
@@ -63,7 +62,7 @@ class Residents:
             raise _unusable(folder, error) from error
         self._known[name] = Resident(folder, card, _digest(folder), (folder / TENSORS).stat().st_size, full)
         try:
-            self.bring([name])
+            self._hold([self._known[name]])
         except AdapterError:
             del self._known[name]
             raise
@@ -75,11 +74,16 @@ class Residents:
         """
         wanted = {self._known[name].digest: self._known[name] for name in names if name in self._known}
         for digest, resident in wanted.items():
-            if digest not in self._slots:
-                if _digest(resident.folder) != digest:
-                    raise AdapterError(f"adapter {resident.folder}", "its files have changed", "open it again")
-                self._load(digest, resident)
-            self._slots.move_to_end(digest)
+            if digest not in self._slots and _digest(resident.folder) != digest:
+                raise AdapterError(f"adapter {resident.folder}", "its files have changed", "open it again")
+        self._hold(list(wanted.values()))
+
+    def _hold(self, wanted: Sequence[Resident]) -> None:
+        """Have these adapters, no two of them with the same files, in memory, and the whole within the budget."""
+        for resident in wanted:
+            if resident.digest not in self._slots:
+                self._load(resident)
+            self._slots.move_to_end(resident.digest)
         while self._budget is not None and self.size > self._budget and len(self._slots) > len(wanted):
             digest = next(iter(self._slots))
             self._drop(self._slots.pop(digest))
@@ -125,7 +129,7 @@ class Residents:
         self._model.set_adapter(slots[0], inference_mode=True)
         return self._model(**inputs)
 
-    def _load(self, digest: str, resident: Resident) -> None:
+    def _load(self, resident: Resident) -> None:
         slot = f"a{self._count}"
         self._count += 1
         folder = str(resident.folder)
@@ -143,7 +147,7 @@ class Residents:
             if isinstance(error, AdapterError):
                 raise
             raise _unusable(resident.folder, error) from error
-        self._slots[digest] = slot
+        self._slots[resident.digest] = slot
 
     def _drop(self, slot: str) -> None:
         """Remove an adapter that is loaded, or was in part: the base and the other adapters answer as before."""
