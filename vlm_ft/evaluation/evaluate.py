@@ -43,6 +43,7 @@ class CaseRow(Strict):
     """One case and all answers to it, by system; `derived` is computed from the truth."""
 
     id: str
+    group: str = ""
     images: tuple[str, ...]
     text: str
     truth: dict[str, Any]
@@ -187,6 +188,7 @@ class _Study:
         return tuple(
             CaseRow(
                 id=case.example.id,
+                group=case.group,
                 images=tuple(str(path) for path in case.example.images),
                 text=text_of(case.example.turns),
                 truth=case.values,
