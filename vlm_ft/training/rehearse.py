@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets_vision.images import image_size
+from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.conversation import Batch, moved
 from vlm_ft.data.cases import Case
 from vlm_ft.errors import DataError
@@ -20,7 +21,6 @@ from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Training
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.plan import Cost
-from vlm_ft.training.trainer import uses_bf16
 
 TIMED_STEPS = 2  # after one step to warm up
 
@@ -106,9 +106,9 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def _loss(model: nn.Module, collator: Collator, batch: Batch, precision: str) -> Tensor:
+def _loss(model: nn.Module, collator: Collator, batch: Batch, precision: Precision) -> Tensor:
     device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(precision)):
+    with autocast(device, precision):
         return collator.method.loss(model, moved(batch, device), None)
 
 

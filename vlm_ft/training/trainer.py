@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from vlm_ft.bases.precision import uses_bf16
 from vlm_ft.conversation import Batch
 from vlm_ft.recipe import Training
 from vlm_ft.training.attach import Attached, parameter_groups
@@ -25,12 +26,13 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
     def __init__(self, method: Method, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.method = method
-        self.model_accepts_loss_kwargs = True  # else some families average per batch, not per token
+        # If so, the trainer counts the tokens of a step; else it averages the batches of a step.
+        self.model_accepts_loss_kwargs = method.per_token
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """The mean over all supervised tokens of a step, across accumulated batches and processes."""
+        """The method's loss, over all accumulated batches and processes of a step if it is per token."""
         loss = self.method.loss(model, inputs, num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # gradients are averaged over processes
@@ -72,16 +74,6 @@ def trainer(
     )
     new_trainer.remove_callback(PrinterCallback)
     return new_trainer
-
-
-def uses_bf16(precision: str) -> bool:
-    """Whether to train under bf16 autocast: if set to "bf16", or to "auto" on hardware that multiplies in bf16."""
-    if precision != "auto":
-        return precision == "bf16"
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    capable = torch.cpu.get_capabilities()
-    return bool(capable.get("avx512_bf16") or capable.get("amx_bf16"))
 
 
 def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, workers: int) -> TrainingArguments:
