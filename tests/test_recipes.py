@@ -31,6 +31,8 @@ SHORT = [
     "training.report_to=[]",
     "adapter.rank=2",
     "adapter={}",
+    "from_adapter=null",  # trained by another recipe
+    "policy={answers: 2}",
 ]
 
 
@@ -48,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(name: str, made: Path) -> list[str]:
     """Two steps, few rows, and the made set where the recipe's own is made."""
     few = [*SHORT, f"data.0.limit={LIMITS.get(name, FEW)}"]
-    return [*few, f"data.0.path={made / 'surfaces'}"] if name == "quickstart_surfaces" else few
+    return [*few, f"data.0.path={made / 'surfaces'}"] if name.startswith("quickstart") else few
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -34,6 +34,7 @@ class Provenance(Strict):
     data_fingerprint: str = Field(description="sha256 over the ids, answers, texts and photos of the training examples")
     counts: dict[str, int] = Field(description="examples per role")
     synthetic: bool = Field(description="whether it learned from synthetic drawings or texts")
+    began_with: str | None = Field(default=None, description="the adapter that was trained further")
 
 
 class Card(Strict):

@@ -28,7 +28,9 @@ from vlm_ft.recipe import LossOn
 
 CHOICES = "choices"  # key of a supervised batch: the tokens allowed at each supervised position, packed
 SECOND, SHARES = "second", "shares"  # keys of the second correct tokens, and their shares of the target
-SUPERVISION = ("labels", CHOICES, SECOND, SHARES)  # keys that are not inputs of the model
+REFERENCE = "reference"  # the log-likelihood of each row's reply under the model that the run began with
+MARKS = "marks"  # a number for each row that a method's loss needs
+SUPERVISION = ("labels", CHOICES, SECOND, SHARES, REFERENCE, MARKS)  # keys that are not inputs of the model
 IGNORED = -100  # the label of a position that is not supervised
 ANSWER = "\u2402ANSWER\u2403"  # placeholder for the answer in a rendered template; no template contains it
 

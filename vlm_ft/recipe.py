@@ -16,6 +16,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.parts import PARTS, Part, Tuning
+from vlm_ft.bases.precision import Precision
 from vlm_ft.errors import RecipeError, nearest
 from vlm_ft.settings import first_fault, read_settings, variables_in
 
@@ -123,7 +124,8 @@ class AdapterSettings(_Section):
     """How each part of the base is trained: not at all (frozen), by a low-rank adapter (LoRA or DoRA), or in full.
 
     A part left out follows the base: LoRA on the language model, a frozen tower, and the projector in full if it
-    has random weights. `rates`: learning rates of parts that differ from `training.learning_rate`.
+    has random weights. `rslora` scales by alpha over the root of the rank (Kalajdzievski 2023), which lets high ranks
+    learn. `rates`: learning rates of parts that differ from `training.learning_rate`.
     """
 
     language: Tuning | None = None
@@ -131,14 +133,45 @@ class AdapterSettings(_Section):
     vision: Tuning | None = None
     rank: int = Field(default=16, ge=1)
     alpha: int = Field(default=32, ge=1)
+    rslora: bool = False
     dropout: float = Field(default=0.0, ge=0, lt=1)
     rates: dict[Part, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+
+    @property
+    def tunes_tower(self) -> bool:
+        """Whether the vision tower is trained; by default it is not."""
+        return self.vision not in (None, "frozen")
 
     @property
     def asked(self) -> dict[Part, Tuning]:
         """The parts that the recipe sets."""
         tunings = {part: getattr(self, part) for part in PARTS}
         return {part: tuning for part, tuning in tunings.items() if tuning is not None}
+
+
+Methods = Literal["sft", "dpo", "kto", "reward", "grpo", "rloo"]
+
+
+class Preference(_Section):
+    """How dpo and kto learn from judged replies.
+
+    `beta`: how strongly they are held to the model that the run began with. The weights are those of kto's losses.
+    """
+
+    beta: float = Field(default=0.1, gt=0)
+    liked_weight: float = Field(default=1.0, ge=0)
+    disliked_weight: float = Field(default=1.0, ge=0)
+
+
+class Policy(_Section):
+    """How grpo and rloo sample: `answers` to each prompt at this temperature.
+
+    Rewards come from the labels, or from the `reward_model` in an adapter or run folder.
+    """
+
+    answers: int = Field(default=8, ge=2)
+    temperature: float = Field(default=1.0, gt=0)
+    reward_model: Path | None = None
 
 
 class Training(_Section):
@@ -164,7 +197,7 @@ class Training(_Section):
     patience: int | None = Field(
         default=None, ge=1, description="evaluations without a lower `tune` loss before stopping"
     )
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     checkpointing: bool | None = Field(
         default=None, description="recompute activations in the backward pass; None: only on a GPU"
     )
@@ -197,8 +230,12 @@ class Recipe(Strict):
     tiling: Tiling | None = None
     image_tokens: int | None = Field(default=None, ge=1, description="maximum per row; photos are scaled down to fit")
     augment: str = "none"
+    method: Methods = "sft"
+    from_adapter: Path | None = Field(default=None, description="the adapter or run folder that training begins with")
     adapter: AdapterSettings = AdapterSettings()
     training: Training = Training()
+    preference: Preference = Preference()
+    policy: Policy = Policy()
 
     @property
     def limits(self) -> Limits:

@@ -25,6 +25,7 @@ class Run:
     splits.jsonl    the role of each group of examples
     data.json       a hash of each example
     plan.json       the number of steps, fixed at the start
+    references.json log-likelihoods under the model that the run began with, for methods that compare with it
     checkpoints/    the trainer's checkpoints
     loss.png        the loss curves
     adapter/        PEFT files and card, or a whole model
@@ -37,6 +38,7 @@ class Run:
         self.splits = folder / "splits.jsonl"
         self.data = folder / "data.json"
         self.plan = folder / "plan.json"
+        self.references = folder / "references.json"
         self.checkpoints = folder / "checkpoints"
         self.losses = folder / "loss.png"
         self.adapter = folder / ADAPTER
@@ -87,7 +89,9 @@ class Run:
         if not resume and self.state != "empty":
             raise RecipeError(self.folder, "holds a run already", "continue it with --resume, or give another --out")
         existed = self.folder.exists()
-        ours = [file for file in (self.recipe_file, self.splits, self.data, self.plan) if not file.exists()]
+        ours = [
+            file for file in (self.recipe_file, self.splits, self.data, self.plan, self.references) if not file.exists()
+        ]
         try:
             self._write_recipe(recipe)
             yield

@@ -91,11 +91,11 @@ def test_activations_are_recomputed_in_the_rehearsal_and_in_training(
     seen: dict[str, list[bool]] = {"measure": [], "train": []}
     stage = ["train"]
 
-    def noted(model: Any, *given: Any) -> Any:
+    def noted(self: SFT, model: Any, *given: Any) -> Any:
         plain = model.module if hasattr(model, "module") else model
         if plain.training:
             seen[stage[0]].append(bool(plain.get_base_model().is_gradient_checkpointing))
-        return real_loss(model, *given)
+        return real_loss(self, model, *given)
 
     def measured(*given: Any) -> Any:
         stage[0] = "measure"
@@ -106,17 +106,14 @@ def test_activations_are_recomputed_in_the_rehearsal_and_in_training(
 
     real_loss, real_measure = SFT.loss, runs.measure
     monkeypatch.setattr(runs, "measure", measured)
-    object.__setattr__(SFT, "loss", noted)
-    try:
-        for checkpointing in (True, False):
-            out = tmp_path / str(checkpointing)
-            runs.train(recipe_of("qwen3_vl", training={"checkpointing": checkpointing}), out, console=quiet)
-            for name, found in seen.items():
-                assert found, name
-                assert set(found) == {checkpointing}, name
-                found.clear()
-    finally:
-        object.__setattr__(SFT, "loss", real_loss)
+    monkeypatch.setattr(SFT, "loss", noted)
+    for checkpointing in (True, False):
+        out = tmp_path / str(checkpointing)
+        runs.train(recipe_of("qwen3_vl", training={"checkpointing": checkpointing}), out, console=quiet)
+        for name, found in seen.items():
+            assert found, name
+            assert set(found) == {checkpointing}, name
+            found.clear()
 
 
 @pytest.mark.parametrize("base", ["qwen3_vl", "llava_siglip_qwen2", "fast_vlm", "gemma3"])

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from datasets_vision.example import Turn
+from vlm_ft import likelihood
 from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, FieldSpec
@@ -22,9 +23,9 @@ from vlm_ft.decoding.prefix import shared_length, shares
 from vlm_ft.decoding.tokens import narrowed
 from vlm_ft.recipe import LossOn
 from vlm_ft.tasks import TASKS
-from vlm_ft.training.methods import sft
-from vlm_ft.training.methods.sft import answer_loss
+from vlm_ft.training.methods.sft import SFT
 
+answer_loss = SFT().loss
 EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
 
 
@@ -166,7 +167,7 @@ def test_a_shared_prefix_changes_neither_loss_nor_gradient(
     for share in (True, False):
         with monkeypatch.context() as patch:
             if not share:
-                patch.setattr(sft, "shared_length", lambda model, batch: 0)
+                patch.setattr(likelihood, "shared_length", lambda model, batch: 0)
             batch = conversation.encode(answers, supervised=True)
             assert not share or shared_length(base.model, batch) > len(form.prompt) / 8
             base.model.zero_grad()

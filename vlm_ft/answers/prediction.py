@@ -63,14 +63,16 @@ class Prediction:
     """A typed answer, or an error; never a guess.
 
     `derived` holds the results of the form's derivations (`Form.derive`), by kind. `decision` is "answer" if the
-    answer can be used, otherwise "ask a person", for the given `reason`. `strange` is how unlike the training data the
-    photo or text is; above 1, a person is asked. `error` says in one line why there are no fields.
+    answer can be used, otherwise "ask a person", for the given `reason`. `strange` is how unlike the training data
+    the photo or text is; above 1, a person is asked. `reward` is the score of a reward model. `error` says in one
+    line why there are no fields.
     """
 
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
     decision: Literal["answer", "ask a person"] = "answer"
     reason: str = ""
     strange: float | None = None
+    reward: float | None = None
     error: str | None = None
     derived: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -111,7 +113,7 @@ def _without_missing(value: Any) -> Any:
     return [_without_missing(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-_FIGURES = frozenset({"distribution", "legal", "spread", "items", "strange"})
+_FIGURES = frozenset({"distribution", "legal", "spread", "items", "strange", "reward"})
 
 
 @cache

@@ -34,10 +34,13 @@ LEARNED: tuple[Role, ...] = ("train", "tune")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that people liked or disliked, with all fields that the label states; see `narrowed`."""
+    """An answer that people liked or disliked, with all fields that the label states; see `narrowed`.
+
+    `liked` is None for an answer to another prompt.
+    """
 
     values: Values
-    liked: bool
+    liked: bool | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.bases.tower import Look, looking_once
 from vlm_ft.conversation import Conversation, Row, moved, opened
 from vlm_ft.decoding.form_decoder import FormDecoder
@@ -37,7 +38,7 @@ class Engine:
     """Answers requests for the bare base and for every adapter that was added. Thread-safe.
 
     `memory`: the budget for adapters in bytes (see `Residents`). `waiting`: the maximum number of requests that all
-    threads together may have in progress (see `Admission`).
+    threads together may have in progress (see `Admission`). `precision`: of the forward passes.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Engine:
         batch_size: int = 16,
         memory: int | None = None,
         waiting: int | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         self.base = base
+        self._precision = precision
         self.batch_size = batch_size
         self.cards: dict[str, Card] = {}
         self._decoder = FormDecoder(base)
@@ -87,6 +90,8 @@ class Engine:
         if name == BASE or name in self.cards:
             raise AdapterError(f"adapter {folder}", f"the name {name!r} is taken", "give another one")
         self._require_base(card, folder)
+        if card.method == "reward":
+            raise AdapterError(f"adapter {folder}", "is a reward model, which gives no answers", "see score --reward")
         if card.familiar is not None and (folder / FILE).is_file():
             self._known[name] = Description.read(folder)
         if card.weights:  # the folder is the resident base itself
@@ -201,7 +206,7 @@ class Engine:
 
     def _answer(self, rows: list[Row], names: list[str], limits: Limits) -> list[Prediction]:
         limit = self.base.reader.max_length
-        with self._lock, torch.inference_mode(), self._looking(rows, names) as seen:
+        with self._lock, self._forward_passes(), self._looking(rows, names) as seen:
             conversation = self._conversation(limits)
             batch = conversation.encode(rows)
             lengths = batch["attention_mask"].sum(1).tolist()
@@ -226,6 +231,11 @@ class Engine:
             for place, answer in zip(fitting, shorter, strict=True):
                 answers[place] = answer
         return answers
+
+    @contextmanager
+    def _forward_passes(self) -> Iterator[None]:
+        with torch.inference_mode(), autocast(self.base.device, self._precision):
+            yield
 
     def _looking(self, rows: Sequence[Row], names: Sequence[str]) -> AbstractContextManager[Look | None]:
         """Within, the tower runs once on each photo of the batch, where no adapter changes it."""

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import set_seed
 
+from vlm_ft.adapters import adapter_folder, read_card
 from vlm_ft.bases.families import Family
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.parts import PARTS, Part, Tuning, leaf_modules, low_rank_modules, part_of, plain_name, settled
-from vlm_ft.errors import ModelError
+from vlm_ft.bases.value_head import NAME as VALUE_HEAD
+from vlm_ft.bases.value_head import has_value_head
+from vlm_ft.errors import AdapterError, ModelError
 from vlm_ft.recipe import AdapterSettings, Training
 
 FITTED_RATE, RANDOM_RATE = 0.5, 2.0
@@ -32,18 +36,24 @@ quickstart; at 0.2 and 2 times, it was 0.81 and 0.75 after 78 steps on the first
 class Attached:
     """A model ready to train: a PEFT model, or the base's own model in full fine-tuning.
 
-    `words` says how each part is trained; `notes` are printed for the user.
+    `words` says how each part is trained; `notes` are printed for the user. `begins_at`: the adapter that is trained
+    further, if any.
     """
 
     model: Any
     family: Family
     words: Mapping[Part, Tuning]
     notes: tuple[str, ...]
+    begins_at: Path | None = None
 
     @property
     def whole(self) -> bool:
         """Whether the whole model is trained, so that a model folder is saved instead of an adapter."""
         return trains_whole_model(self.words)
+
+    def has_new_projector(self, base: Base) -> bool:
+        """Whether a projector with random weights is trained in full."""
+        return base.projector_untrained and self.words["projector"] == "full" and self.begins_at is None
 
 
 def trains_whole_model(words: Mapping[Part, Tuning]) -> bool:
@@ -51,11 +61,14 @@ def trains_whole_model(words: Mapping[Part, Tuning]) -> bool:
     return words["language"] == "full" and not {"lora", "dora"} & set(words.values())
 
 
-def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: bool = False) -> Attached:
+def attach(
+    base: Base, settings: AdapterSettings, seed: int, *, checkpointing: bool = False, start: Path | None = None
+) -> Attached:
     """Make the parts that the settings name trainable, freeze the rest, and keep batch norms in evaluation mode.
 
-    With `checkpointing`, activations are recomputed in the backward pass. Raises `ModelError` for settings that the
-    base does not support.
+    With `checkpointing`, activations are recomputed in the backward pass. `start`: the adapter or run folder whose
+    adapter is trained further, with its own rank. Raises `ModelError` for settings that the base does not support, and
+    `AdapterError` for an adapter that does not fit the base or the settings.
     """
     words, notes = settled(
         settings.asked,
@@ -72,6 +85,8 @@ def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: b
     if checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     _freeze_batch_norms(base.model)
+    if start is not None:
+        return _continued(base, words, start, tuple(notes))
     if trains_whole_model(words):
         for name, parameter in base.model.named_parameters():
             part = part_of(name, base.family) or "language"
@@ -83,12 +98,15 @@ def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: b
             full += leaf_modules(base.model, base.family, part)
         elif tuning != "frozen":
             low_rank += low_rank_modules(base.model, base.family, part)
+    if has_value_head(base.model):
+        full.append(VALUE_HEAD)
     model = get_peft_model(
         base.model,
         LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
+            use_rslora=settings.rslora,
             use_dora="dora" in words.values(),
             target_modules=low_rank or DUMMY_TARGET_MODULES,
             modules_to_save=full or None,
@@ -97,12 +115,25 @@ def attach(base: Base, settings: AdapterSettings, seed: int, *, checkpointing: b
     return Attached(model, base.family, words, tuple(notes))
 
 
+def _continued(base: Base, words: Mapping[Part, Tuning], start: Path, notes: tuple[str, ...]) -> Attached:
+    """The base with an adapter that was trained before."""
+    folder = adapter_folder(start)
+    card = read_card(folder)
+    if card.expects != base.ref.fingerprint or card.weights:
+        raise AdapterError(f"adapter {folder}", f"is not one of {base.ref.name}", "name its own base in the recipe")
+    if dict(card.tuned) != dict(words):
+        told = ", ".join(f"{part}: {tuning}" for part, tuning in card.tuned.items())
+        raise AdapterError(f"adapter {folder}", f"was trained with {told}", "set adapter likewise in the recipe")
+    model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=True)
+    return Attached(model, base.family, words, notes, begins_at=folder)
+
+
 def part_rates(
     attached: Attached, base: Base, settings: AdapterSettings, training: Training, *, fitted: bool
 ) -> dict[str, float]:
     """The learning rate of each part. `fitted`: a new projector starts near the answers."""
     rates: dict[str, float] = dict.fromkeys(PARTS, training.learning_rate)
-    if base.projector_untrained and attached.words["projector"] == "full":
+    if attached.has_new_projector(base):
         rates["projector"] = (FITTED_RATE if fitted else RANDOM_RATE) * training.learning_rate
     return rates | {str(part): rate for part, rate in settings.rates.items()}
 

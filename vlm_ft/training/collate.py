@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from PIL.Image import Image
 
 from datasets_vision.augment import augment_together
@@ -14,7 +15,7 @@ from datasets_vision.images import open_image
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items
 from vlm_ft.answers.task import Values
-from vlm_ft.conversation import Batch, Conversation, Row
+from vlm_ft.conversation import MARKS, REFERENCE, Batch, Conversation, Row
 from vlm_ft.data.cases import Case
 from vlm_ft.training.methods import Method
 from vlm_ft.training.methods.sft import SFT
@@ -26,7 +27,8 @@ SPARE = 4
 class Collator:
     """Turns ``[{"index": i}, ...]`` into one supervised batch.
 
-    Augmentation depends only on (seed, epoch, index), so that a resumed run draws the same variants.
+    Augmentation depends only on (seed, epoch, index), so that a resumed run draws the same variants. `references`: for
+    each case, the log-likelihoods of its rows under the model that the run began with.
     """
 
     def __init__(
@@ -36,12 +38,13 @@ class Collator:
         cases: Sequence[Case],
         preset: str = "none",
         seed: int = 0,
-        method: Method = SFT,
+        method: Method | None = None,
     ) -> None:
         self.conversation = conversation
-        self.method = method
+        self.method = method = method or SFT()
         self.form = form
-        self.cases = cases
+        self.cases = method.arranged(cases)
+        self.references: Sequence[Sequence[float]] = ()
         self.preset = preset
         self.seed = seed
         self.epoch = 0
@@ -59,8 +62,13 @@ class Collator:
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
         """The token tensors (batch, length) of these cases, and the family's image tensors."""
-        rows = [row for feature in features for row in self.rows(feature["index"])]
-        return self.conversation.encode(rows, supervised=True)
+        indices = [feature["index"] for feature in features]
+        batch = self.method.encode(self.conversation, [row for index in indices for row in self.rows(index)])
+        if marks := [mark for index in indices for mark in self.method.marks(self.cases[index])]:
+            batch[MARKS] = torch.tensor(marks)
+        if self.references:
+            batch[REFERENCE] = torch.tensor([value for index in indices for value in self.references[index]])
+        return batch
 
     def _augmented(self, images: Sequence[Image], values: Values, index: int) -> tuple[tuple[Image, ...], Values]:
         """Augment all images of a case alike, and move its boxes with them."""

@@ -11,14 +11,16 @@ from pathlib import Path
 import torch
 
 from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.value_head import add_value_head
 from vlm_ft.conversation import Conversation
-from vlm_ft.data.cases import Case, Dataset, load
+from vlm_ft.data.cases import LEARNED, Case, Dataset, load
 from vlm_ft.data.checks import inspect
+from vlm_ft.errors import RecipeError
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Recipe, Training
 from vlm_ft.training.attach import Attached, attach, part_rates
 from vlm_ft.training.collate import Collator
-from vlm_ft.training.methods import METHODS, Method
+from vlm_ft.training.methods import Method, method_of
 from vlm_ft.training.projector import has_words
 from vlm_ft.training.rehearse import Lengths, check_lengths
 
@@ -58,8 +60,12 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
     dataset = load(recipe, splits_file)
     if check:
         inspect(dataset, recipe.name).stop_at_errors()
-    method = METHODS["sft"]
-    method.require(dataset.cases["train"])
+    method = method_of(recipe)
+    for role in LEARNED:
+        if role == "train" or dataset.cases[role]:
+            method.require(dataset.cases[role])
+    if method.compares and recipe.augment != "none":
+        raise RecipeError("augment", f"{method.name} compares replies to the same photos", "leave it out")
     fresh = base_of(recipe)
     base = fresh()
     training = recipe.training
@@ -72,10 +78,13 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
     train = collator(dataset.cases["train"], recipe.augment)
     tune = collator(dataset.cases["tune"], "none") if dataset.cases["tune"] else None
     lengths = check_lengths(
-        train, [*dataset.cases["train"], *dataset.cases["tune"]], Ruler(base.reader, training.max_length)
+        train, [*train.cases, *(tune.cases if tune else ())], Ruler(base.reader, training.max_length)
     )
-    attached = attach(base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training))
+    attached = attach(
+        base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training), start=recipe.from_adapter
+    )
     rates = part_rates(attached, base, recipe.adapter, training, fitted=has_words(dataset.form))
+    method.begin(base, conversation)
     return Prepared(dataset, base, attached, train, tune, lengths, rates, fresh)
 
 
@@ -86,7 +95,7 @@ def base_of(recipe: Recipe) -> Callable[[], Base]:
         gc.collect()  # an earlier copy may still hold GPU memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return load_base(
+        base = load_base(
             recipe.base,
             revision=recipe.revision,
             dtype=recipe.dtype,
@@ -94,6 +103,9 @@ def base_of(recipe: Recipe) -> Callable[[], Base]:
             quantize=recipe.quantize,
             limits=recipe.limits,
         )
+        if recipe.method == "reward":
+            add_value_head(base.model)
+        return base
 
     return fresh
 

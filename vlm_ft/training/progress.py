@@ -111,8 +111,9 @@ def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
         points = [(entry["step"], entry[key]) for entry in history if key in entry]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, marker="." if key == "eval_loss" else "")
-    axes.set(xlabel="step", ylabel="loss (nats per token)")
-    axes.set_yscale("log")
+    axes.set(xlabel="step", ylabel="loss")
+    if all(entry[key] > 0 for entry in history for key in ("loss", "eval_loss") if key in entry):
+        axes.set_yscale("log")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -49,7 +49,7 @@ def has_words(form: Form) -> bool:
 def start_projector(attached: Attached, base: Base, form: Form, train: Sequence[Case]) -> None:
     """Fit a new projector that is trained in full to the training set; leave any other projector alone."""
     cases = _spaced([case for case in train if case.example.images], MAX_FITTING_PHOTOS)
-    if not (base.projector_untrained and attached.words["projector"] == "full" and len(cases) > 1):
+    if not attached.has_new_projector(base) or len(cases) < 2:
         return
     layers = [
         module

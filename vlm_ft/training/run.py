@@ -13,7 +13,7 @@ import torch
 from accelerate import PartialState
 from rich.console import Console
 
-from vlm_ft.adapters import Card, Provenance
+from vlm_ft.adapters import Card, Provenance, read_card
 from vlm_ft.bases.load import fingerprint
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
@@ -21,6 +21,7 @@ from vlm_ft.training.plan import Plan, plan
 from vlm_ft.training.prepare import Prepared, prepare, workers
 from vlm_ft.training.progress import KeepTime, ShowProgress, draw_losses
 from vlm_ft.training.projector import start_projector
+from vlm_ft.training.references import set_references
 from vlm_ft.training.rehearse import measure, peak_memory
 from vlm_ft.training.show import announce
 from vlm_ft.training.trainer import trainer
@@ -45,7 +46,9 @@ def train(
         if process.is_main_process:
             run.check_data(prepared.dataset.contents)
         announce(recipe, prepared, console)
-        fitting = 0.0 if resume and run.has_checkpoint else _fit_projector(prepared)
+        began = time.monotonic()
+        _begin(prepared, recipe, run, fit=not (resume and run.has_checkpoint))
+        fitting = time.monotonic() - began
         schedule = _plan(recipe, prepared, run, resume, fitting, console)
     folder, seen, history = _run_trainer(recipe, prepared, schedule, run, resume, console)
     history["seconds"] = round(history["seconds"] + fitting, 1)
@@ -63,11 +66,14 @@ def train(
     return folder
 
 
-def _fit_projector(prepared: Prepared) -> float:
-    """Let a new projector begin near its task; returns the seconds that this took."""
-    began = time.monotonic()
-    start_projector(prepared.attached, prepared.base, prepared.dataset.form, prepared.dataset.cases["train"])
-    return time.monotonic() - began
+def _begin(prepared: Prepared, recipe: Recipe, run: Run, *, fit: bool) -> None:
+    """What a run computes once before its first step. `fit`: let a new projector begin near its task."""
+    if fit:
+        start_projector(prepared.attached, prepared.base, prepared.dataset.form, prepared.dataset.cases["train"])
+    if prepared.method.compares:
+        collators = [prepared.train, *([prepared.tune] if prepared.tune else [])]
+        settings = recipe.training
+        set_references(prepared.attached.model, collators, settings.batch_size, settings.precision, run.references)
 
 
 def _run_trainer(
@@ -154,6 +160,7 @@ def _card(recipe: Recipe, prepared: Prepared, folder: Path, history: dict[str, A
             data_fingerprint=dataset.fingerprint,
             counts=dataset.counts,
             synthetic=dataset.synthetic,
+            began_with=read_card(start).name if (start := prepared.attached.begins_at) else None,
         ),
         training=history,
     )
@@ -178,6 +185,8 @@ def _readme(recipe: Recipe, card: Card) -> str:
         if card.loss_on == "decisions"
         else ""
     )
+    if card.method == "reward":
+        grammar = "\nIt is a reward model: it scores answers (`vlm-ft score --reward`), and gives none.\n"
     return (
         f"---\nbase_model: {recipe.base}\nlibrary_name: {library}\ntags: [vlm-ft, {form.task}]\n---\n\n"
         f"# {recipe.name}\n\n{form.title}: {kind}, trained with vlm_ft. `card.json` contains the form that it answers, "

@@ -1,0 +1,290 @@
+"""Every method learns what it says, from what it says it needs, and leaves an adapter that serves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from rich.console import Console
+from transformers import AutoModelForCausalLM
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
+
+from datasets_vision.example import Example, Turn
+from datasets_vision.synthetic import write_set
+from vlm_ft.adapters import read_card
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import FieldSpec, Flag
+from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.tiny import TINY
+from vlm_ft.bases.value_head import add_value_head
+from vlm_ft.conversation import IGNORED, MARKS, REFERENCE, Conversation, Row
+from vlm_ft.data.cases import Case, Reply
+from vlm_ft.errors import AdapterError, DataError, RecipeError
+from vlm_ft.evaluation.pairs import evaluate_pairs
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+from vlm_ft.likelihood import log_likelihoods
+from vlm_ft.recipe import Policy, Preference, Recipe
+from vlm_ft.reward_model import RewardModel
+from vlm_ft.runs import Run
+from vlm_ft.training.methods import METHODS, Method
+from vlm_ft.training.methods.policy import GRPO, RLOO
+from vlm_ft.training.methods.preference import DPO, KTO
+from vlm_ft.training.methods.reward import Reward
+from vlm_ft.training.prepare import prepare
+from vlm_ft.training.run import train
+
+BETA = 0.3
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn pairs of a chosen and a rejected reply."""
+    return write_set("industry_language", tmp_path_factory.mktemp("pairs") / "set", 24, 3)
+
+
+@pytest.fixture
+def judged(recipe_of: Callable[..., Recipe], pairs: Path) -> Callable[..., Recipe]:
+    """A recipe on these pairs for a text base."""
+
+    def recipe(method: str, **settings: Any) -> Recipe:
+        own = {"task": "industry_language", "data": [{"path": str(pairs)}], "fields": ["reply"], "method": method}
+        return recipe_of("llama", **{**own, **settings})
+
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def text_base(tiny_folder: Callable[[str], Path]) -> Base:
+    return load_base(str(tiny_folder("llama")))
+
+
+REPLY = Form.model_validate(
+    {
+        "task": "made",
+        "title": "Made",
+        "instruction": "Reply.",
+        "fields": [{"name": "reply", "kind": {"kind": "text", "max_length": 40}}],
+    }
+)
+
+
+def batch_of(base: Base, *replies: str) -> dict[str, Any]:
+    rows = [Row(REPLY, (Turn("user", "What is it?"),), (), REPLY.target({"reply": reply})) for reply in replies]
+    return Conversation(base.reader, "answer").encode(rows, supervised=True)
+
+
+def as_trl(batch: dict[str, Any], rows: list[int]) -> dict[str, torch.Tensor]:
+    """Some rows of a batch under TRL's names."""
+    return {
+        "input_ids": batch["input_ids"][rows],
+        "attention_mask": batch["attention_mask"][rows],
+        "completion_mask": (batch["labels"][rows] != IGNORED).long(),
+    }
+
+
+def another(folder: Path) -> Any:
+    """The model with other weights: the one that is trained."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+OPTIONS: dict[str, Any] = {"beta": BETA, "use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True}
+
+
+THEIR_WARNING = pytest.mark.filterwarnings("ignore:`gradient_checkpointing.* is deprecated:FutureWarning")  # TRL's own
+
+
+@THEIR_WARNING
+def test_dpo_costs_what_trl_says(text_base: Base, tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tiny_folder("llama")
+    batch = batch_of(text_base, "It is worn.", "No idea!", "Bearing failed", "hm")
+    texts = Dataset.from_dict({"prompt": ["a"], "chosen": ["b"], "rejected": ["c"]})
+    theirs = DPOTrainer(
+        model=another(folder),
+        ref_model=AutoModelForCausalLM.from_pretrained(folder),
+        args=DPOConfig(str(tmp_path), **OPTIONS),
+        train_dataset=texts,
+        processing_class=text_base.reader.tokenizer,
+    )
+    expected = theirs.compute_loss(theirs.model, as_trl(batch, [0, 2, 1, 3]))
+    with torch.no_grad():
+        reference = log_likelihoods(text_base.model, batch)
+    ours = DPO(Preference(beta=BETA)).loss(another(folder), {**batch, REFERENCE: reference})
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)  # float32, summed in another order
+
+
+@THEIR_WARNING
+def test_kto_costs_what_trl_says(text_base: Base, tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tiny_folder("llama")
+    batch = batch_of(text_base, "It is worn.", "hm", "No idea!", "Seal torn")
+    marks = torch.tensor([1.0, 0.0, -1.0, 0.0])
+    settings = {"desirable_weight": 1.0, "undesirable_weight": 0.5, **OPTIONS}
+    texts = Dataset.from_dict({"prompt": ["a", "d"], "completion": ["b", "c"], "label": [True, False]})
+    theirs = KTOTrainer(
+        model=another(folder),
+        ref_model=AutoModelForCausalLM.from_pretrained(folder),
+        args=KTOConfig(str(tmp_path), per_device_train_batch_size=2, **settings),
+        train_dataset=texts,
+        processing_class=text_base.reader.tokenizer,
+    )
+    unrelated = {f"KL_{name}": value for name, value in as_trl(batch, [1, 3]).items()}
+    verdicts = {"label": torch.tensor([True, False])}
+    expected = theirs.compute_loss(theirs.model, {**as_trl(batch, [0, 2]), **unrelated, **verdicts})
+    with torch.no_grad():
+        reference = log_likelihoods(text_base.model, batch)
+    method = KTO(Preference(beta=BETA, disliked_weight=0.5))
+    ours = method.loss(another(folder), {**batch, MARKS: marks, REFERENCE: reference})
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)  # float32, summed in another order
+
+
+def test_a_model_compared_with_itself_has_no_preference(text_base: Base) -> None:
+    """At the first step, every DPO pair costs ln 2."""
+    loss = DPO(Preference()).loss(text_base.model, batch_of(text_base, "It is worn.", "No idea!"))
+    torch.testing.assert_close(loss, torch.tensor(np.log(2), dtype=loss.dtype))
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto", "grpo", "rloo"])
+def test_what_a_method_trained_is_served(
+    method: str, judged: Callable[..., Recipe], quiet: Console, tmp_path: Path
+) -> None:
+    recipe = judged(method, policy={"answers": 2})
+    folder = train(recipe, tmp_path / "run", console=quiet)
+    card = read_card(folder)
+    assert (card.method, card.training["steps"]) == (method, 2)
+    (answer,) = Engine.open([folder]).predict([Request(turns=(Turn("user", "It leaks."),), adapter=card.name)])
+    assert answer.error is None
+    assert isinstance(answer.values["reply"], str)
+
+
+def test_references_are_computed_once(judged: Callable[..., Recipe], quiet: Console, tmp_path: Path) -> None:
+    """A run that is continued compares with the same beginning, not with its own checkpoint."""
+    recipe = judged("dpo", training={"max_steps": 4, "evaluations": 2})
+    whole = train(recipe, tmp_path / "whole", console=quiet)
+    part = Run(tmp_path / "part")
+    train(recipe, part.folder, console=quiet)
+    for file in (part.checkpoints / "checkpoint-4").iterdir():
+        file.unlink()
+    (part.checkpoints / "checkpoint-4").rmdir()
+    written = json.loads(part.references.read_text())
+    assert [len(rows) for role in written for rows in role] == [2] * sum(map(len, written))
+    (part.adapter / "card.json").unlink()
+    train(recipe, part.folder, resume=True, console=quiet)
+    tensors = "adapter_model.safetensors"
+    assert (part.adapter / tensors).read_bytes() == (whole / tensors).read_bytes()
+
+
+def test_a_reward_model_learns_which_reply_is_better(
+    judged: Callable[..., Recipe], quiet: Console, tmp_path: Path
+) -> None:
+    settings = {"max_steps": 40, "batch_size": 8, "evaluations": 1, "learning_rate": 2e-2}
+    folder = train(judged("reward", training=settings), tmp_path / "run", console=quiet)
+    result = evaluate_pairs(tmp_path / "run", console=quiet)
+    assert result.value > 0.7  # drawn pairs: the trade's words against a layman's
+    assert read_card(folder).metrics["pair_accuracy"]["n"] == result.n
+    with pytest.raises(AdapterError, match="is a reward model"):
+        Engine.open([folder])
+    again, rows = RewardModel.open(folder), batch_rows(folder)
+    assert again.scores(rows) == pytest.approx(RewardModel.open(folder).scores(rows[::-1])[::-1], abs=1e-4)
+
+
+def batch_rows(folder: Path) -> list[Row]:
+    form = read_card(folder).form
+    return [Row(form, (Turn("user", "It leaks."),), (), form.target({"reply": text})) for text in ("Seal torn.", "Hm")]
+
+
+def test_an_answer_can_be_rewarded_by_a_model(judged: Callable[..., Recipe], quiet: Console, tmp_path: Path) -> None:
+    judge = train(judged("reward"), tmp_path / "judge", console=quiet)
+    recipe = judged("rloo", policy={"answers": 2, "reward_model": str(judge)})
+    assert read_card(train(recipe, tmp_path / "run", console=quiet)).method == "rloo"
+    with pytest.raises(AdapterError, match=r"was trained by rloo, not reward"):
+        RewardModel.open(tmp_path / "run")
+
+
+def test_training_goes_on_from_an_adapter(judged: Callable[..., Recipe], quiet: Console, tmp_path: Path) -> None:
+    first = train(judged("sft", training={"learning_rate": 5e-2}), tmp_path / "first", console=quiet)
+    settings = {"max_steps": 1, "learning_rate": 1e-12, "weight_decay": 0.0}
+    second = train(judged("dpo", from_adapter=str(first), training=settings), tmp_path / "second", console=quiet)
+    rows = batch_rows(first)
+    answers = [Engine.open([folder]) for folder in (first, second)]
+    asked = [Request(turns=row.turns, adapter="trial") for row in rows]
+    assert answers[0].predict(asked) == answers[1].predict(asked)
+    assert read_card(second).provenance.began_with == "trial"
+    with pytest.raises(AdapterError, match="was trained with"):
+        train(judged("dpo", from_adapter=str(first), adapter={"language": "full"}), tmp_path / "third", console=quiet)
+
+
+def test_policy_gradients_agree_with_the_exact_one(tiny_folder: Callable[[str], Path]) -> None:
+    """With one flag, the expected reward and its gradient are known: p(true) of the label, and its derivative."""
+    base = load_base(str(tiny_folder("llama")))
+    form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
+    conversation = Conversation(base.reader, "decisions")
+    case = Case(Example("0", turns=(Turn("user", "Well?"),)), {"ok": True})
+    weight = base.model.model.layers[-1].mlp.down_proj.weight
+    truth = conversation.encode([Row(form, case.example.turns, (), form.target({"ok": True}))], supervised=True)
+    labels = truth["labels"][0]
+    labels[(labels != IGNORED).nonzero()[-1]] = IGNORED  # the end of the turn is not part of the answer
+    truth["choices"] = truth["choices"][:-1]
+    probability = log_likelihoods(base.model, truth).exp().sum()
+    (exact,) = torch.autograd.grad(-probability, weight)
+
+    answers = 400
+    method = RLOO(Policy(answers=answers), seed=0, frozen_tower=True)
+    method.begin(base, conversation)
+    base.model.train()
+    batch = method.encode(conversation, method.rows(form, case, (), case.values))
+    loss = method.loss(base.model, batch)
+    (sampled,) = torch.autograd.grad(loss, weight)
+    assert loss.item() == pytest.approx(1 - probability.item(), abs=0.1)  # four standard errors of 400 answers
+    along = float((sampled * exact).sum() / exact.square().sum())
+    assert along == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("name", list(TINY))
+def test_every_family_takes_a_step_of_every_kind(name: str, tiny_folder: Callable[[str], Path]) -> None:
+    """On pairs, on single replies, with a value head, and on its own samples."""
+    base = load_base(str(tiny_folder(name)))
+    add_value_head(base.model)
+    photo = (Image.new("RGB", (64, 64), (200, 60, 20)),) if base.reader.sees else ()
+    form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
+    example = Example("0", turns=() if photo else (Turn("user", "Well?"),))
+    case = Case(example, {"ok": True}, (Reply({"ok": True}, True), Reply({"ok": False}, False)))
+    conversation = Conversation(base.reader, "decisions")
+    methods: list[Method] = [DPO(Preference()), KTO(Preference()), Reward()]
+    methods += [GRPO(Policy(answers=6), seed=0, frozen_tower=True)]
+    for method in methods:
+        method.begin(base, conversation)
+        (arranged,) = method.arranged([case])
+        rows = method.rows(form, arranged, photo, arranged.values)
+        batch = method.encode(conversation, rows)
+        if marks := method.marks(arranged):
+            batch[MARKS] = torch.tensor(marks)
+        base.model.train()
+        base.model.zero_grad()
+        loss = method.loss(base.model, batch, None)
+        loss.backward()
+        moved = [p.grad.abs().max() for p in base.model.parameters() if p.grad is not None]
+        assert loss.isfinite(), method.name
+        assert max(moved) > 0, method.name
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("sft", "grpo", "rloo")])
+def test_unjudged_answers_are_refused(method: str, recipe_of: Callable[..., Recipe], quiet: Console) -> None:
+    with pytest.raises(DataError, match=method):
+        prepare(recipe_of("qwen3_vl", method=method))
+
+
+def test_photos_that_are_compared_are_not_augmented(judged: Callable[..., Recipe]) -> None:
+    with pytest.raises(RecipeError, match="dpo compares replies to the same photos"):
+        prepare(judged("dpo", augment="flips"))

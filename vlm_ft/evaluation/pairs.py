@@ -1,0 +1,66 @@
+"""Evaluate a reward model: how often it prefers the reply that people preferred."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from vlm_ft.answers.intervals import wilson
+from vlm_ft.errors import DataError
+from vlm_ft.evaluation.results import Result
+from vlm_ft.evaluation.run import open_run
+from vlm_ft.reward_model import RewardModel
+from vlm_ft.runs import Run
+from vlm_ft.training.methods.method import reply_rows
+from vlm_ft.training.methods.preference import require_pairs
+
+METRIC = "pair_accuracy"
+
+
+def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: Console | None = None) -> Result:
+    """Score both replies of every `test` pair, and store the share of right orders on the card.
+
+    A pair with equal scores counts one half. The rival prefers the longer reply. Raises `DataError` without pairs.
+    """
+    run = Run(folder)
+    card, dataset = open_run(run)
+    cases = dataset.cases["test"]
+    if not cases:
+        raise DataError(f"adapter {card.name}", "no test examples to evaluate on", "give the test role a share")
+    require_pairs("the evaluation", cases)
+    rows = [row for case in cases for row in reply_rows(card.form, case, case.example.images)]
+    value = _right(RewardModel.open(run.adapter).scores(rows))
+    longer = _right([len(row.target or "") for row in rows])
+    low, high = wilson(value, len(cases))
+    result = Result(
+        set=", ".join(card.provenance.data),
+        recipe=card.name,
+        field=", ".join(card.form.names),
+        metric=METRIC,
+        value=value,
+        low=low,
+        high=high,
+        n=len(cases),
+        minutes=round(card.training["seconds"] / 60, 2),
+        rivals={"longer reply": longer},
+        command=command,
+    )
+    card.model_copy(update={"metrics": {METRIC: result.model_dump(include={"value", "low", "high", "n"})}}).write(
+        run.adapter
+    )
+    (console or Console(stderr=True)).print(
+        f"prefers the chosen reply in {value:.1%} of {len(cases)} pairs [{low:.2f}, {high:.2f}]; the longer one is "
+        f"chosen in {longer:.1%}",
+        highlight=False,
+    )
+    return result
+
+
+def _right(scores: Sequence[float]) -> float:
+    """The share of pairs (chosen, rejected) whose first score is the higher one."""
+    pairs = list(zip(scores[::2], scores[1::2], strict=True))
+    return sum(1.0 if chosen > rejected else 0.5 if chosen == rejected else 0.0 for chosen, rejected in pairs) / len(
+        pairs
+    )

@@ -1,0 +1,88 @@
+"""The likelihood of supervised tokens, which every method's loss is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vlm_ft.conversation import CHOICES, IGNORED, SECOND, SHARES, SUPERVISION, Batch
+from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
+from vlm_ft.decoding.tokens import narrowed
+
+
+def surprises(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The cross-entropy of every supervised token in nats, and the number of its row, (supervised,) each.
+
+    If the batch has choices, the softmax runs over these alone: constrained decoding picks from them, and no capacity
+    is spent on suppressing tokens that the grammar forbids anyway. A target may be shared between two tokens. A prefix
+    that all prompts share is computed once if the family supports it.
+    """
+    targets = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # the token after each position
+    supervised = targets != IGNORED
+    logits = _logits(model, batch, supervised)
+    chosen = narrowed(logits.float(), batch.get(CHOICES))  # (supervised, vocabulary)
+    nats = functional.cross_entropy(chosen, targets[supervised], reduction="none")
+    if SHARES in batch:
+        nats = nats.lerp(functional.cross_entropy(chosen, batch[SECOND], reduction="none"), batch[SHARES])
+    return nats, supervised.nonzero()[:, 0]
+
+
+def log_likelihoods(model: Any, batch: Batch) -> Tensor:
+    """The logarithm of the probability of each row's supervised tokens together, (rows,)."""
+    nats, rows = surprises(model, batch)
+    return nats.new_zeros(len(batch["labels"])).index_add(0, rows, -nats)
+
+
+def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
+    """The logits at the positions where `wanted` (rows, length) is True, (positions, vocabulary).
+
+    The head runs nowhere else.
+    """
+    inputs = {key: value for key, value in batch.items() if key not in SUPERVISION}
+    kept = wanted.any(0)  # (length,)
+    shared = shared_length(model, batch)
+    with _entering_head(model, wanted[:, kept]):
+        if shared:
+            return forward_after_prefix(model, inputs, shared, kept).logits[0]  # type: ignore[no-any-return]
+        return model(**inputs, use_cache=False, logits_to_keep=kept).logits[0]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _entering_head(model: Any, wanted: Tensor) -> Iterator[None]:
+    """While active, only the hidden states at these positions, as if they were one row, enter the model's head."""
+
+    def gather(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        (hidden,) = inputs  # (rows, kept, width)
+        return (hidden[wanted][None],) if hidden.shape[:2] == wanted.shape else None  # not the prefix's own pass
+
+    handle = _head(model).register_forward_pre_hook(gather)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _head(model: Any) -> nn.Module:
+    inner = getattr(model, "module", model)  # inside a wrapper for several processes
+    head: nn.Module = inner.get_output_embeddings()
+    return head
+
+
+def last_hidden(model: Any, batch: Batch) -> Tensor:
+    """The hidden state at the last token of each row, (rows, width); rows are padded right."""
+    rows = torch.arange(len(batch["input_ids"]), device=batch["input_ids"].device)
+    at = batch["attention_mask"].sum(1) - 1
+    wanted = torch.zeros_like(batch["attention_mask"], dtype=torch.bool)
+    wanted[rows, at] = True
+    found: list[Tensor] = []
+    handle = _head(model).register_forward_hook(lambda head, inputs, logits: found.append(inputs[0]))
+    try:
+        _logits(model, batch, wanted)
+    finally:
+        handle.remove()
+    return found[-1].reshape(len(rows), -1)

@@ -1,0 +1,78 @@
+"""`RewardModel`: scores answers with an adapter that was trained by the method `reward`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from vlm_ft.adapters import Card, adapter_folder, read_card
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.value_head import add_value_head, values
+from vlm_ft.conversation import Conversation, Row, moved
+from vlm_ft.errors import AdapterError
+from vlm_ft.likelihood import last_hidden
+
+BATCH = 16
+
+
+class RewardModel:
+    """A base with a value head and one adapter. Higher scores are better; only differences between them mean something.
+
+    It keeps its own copy of the base.
+    """
+
+    def __init__(self, base: Base, card: Card, folder: Path) -> None:
+        self.card, self.folder = card, folder
+        self._base = base
+        self._conversation = Conversation(base.reader.limited(card.limits), card.loss_on)
+        add_value_head(base.model)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            self._model: Any = PeftModel.from_pretrained(base.model, str(folder)).eval()
+
+    @classmethod
+    def open(cls, place: Path, base: str | None = None) -> RewardModel:
+        """The reward model in an adapter or run folder, on its own base unless `base` names another place of it.
+
+        Raises `AdapterError` if it is not a reward model, or its base is another one.
+        """
+        folder = adapter_folder(place)
+        card = read_card(folder)
+        if card.method != "reward":
+            raise AdapterError(f"adapter {folder}", f"was trained by {card.method}, not reward", "train one by reward")
+        loaded = load_base(base or card.base.name, dtype=card.dtype, quantize=card.quantize)
+        if loaded.ref.fingerprint != card.base.fingerprint:
+            raise AdapterError(f"adapter {folder}", f"its base is {card.base.name}", "load that base, or train again")
+        return cls(loaded, card, folder)
+
+    def rate(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[float]:
+        """The score of each prediction as an answer to its row; the lowest of all for one that failed.
+
+        Only the fields that the reward model was trained on are scored.
+        """
+        written = [self._written(*pair) for pair in zip(rows, predictions, strict=True)]
+        found = self.scores([row for row in written if row is not None])
+        scores = iter(found)
+        return [min(found, default=0.0) if row is None else next(scores) for row in written]
+
+    def _written(self, row: Row, prediction: Prediction) -> Row | None:
+        names = [name for name in self.card.form.names if name in prediction.fields]
+        if prediction.error is not None or not names:
+            return None
+        form = self.card.form.narrow(names)
+        return Row(form, row.turns, row.images, form.target(prediction.values))
+
+    def scores(self, rows: Sequence[Row]) -> list[float]:
+        """The scores of rows with targets."""
+        found: list[float] = []
+        for start in range(0, len(rows), BATCH):
+            batch = moved(self._conversation.encode(rows[start : start + BATCH], supervised=True), self._base.device)
+            with torch.inference_mode():
+                found += values(self._model, last_hidden(self._model, batch)).tolist()
+        return found

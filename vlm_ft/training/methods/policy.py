@@ -1,0 +1,159 @@
+"""Reinforcement learning: sample answers, score them, and make the better ones of each prompt more likely.
+
+Answers are sampled by the decoder that serves them and learned under the distribution that they were sampled from: a
+softmax over what the form allows. Each step samples anew, so importance weights are 1 and no clipping is needed.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.metrics import case_score
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.answers.task import Values
+from vlm_ft.bases.load import Base
+from vlm_ft.bases.tower import looking_once
+from vlm_ft.conversation import Batch, Conversation, Row, moved
+from vlm_ft.data.cases import Case
+from vlm_ft.decoding.form_decoder import FormDecoder
+from vlm_ft.decoding.writing import Sampling
+from vlm_ft.errors import DataError
+from vlm_ft.likelihood import log_likelihoods
+from vlm_ft.recipe import Policy
+from vlm_ft.reward_model import RewardModel
+from vlm_ft.training.methods.method import Images, Method
+
+ROWS = "rows"  # key of a batch: the rows that its prompts were made from
+POLICY = "policy"
+
+
+class PolicyGradient(Method):
+    """REINFORCE (Williams 1992) with an advantage that compares the answers to one prompt.
+
+    The reward is how well an answer agrees with the label (`case_score`), or what a reward model says of it.
+    """
+
+    per_token = False
+
+    def __init__(self, settings: Policy, seed: int, *, frozen_tower: bool) -> None:
+        """`frozen_tower`: the tower is not trained, so it runs once for all answers to one photo."""
+        self._settings, self._frozen_tower = settings, frozen_tower
+        self._random = np.random.default_rng(seed)
+
+    def begin(self, base: Base, conversation: Conversation) -> None:
+        """Make a decoder for the model, and load the reward model, if there is one."""
+        self._base, self._conversation = base, conversation
+        judge = self._settings.reward_model
+        self._judge = RewardModel.open(judge) if judge is not None else None
+
+    def require(self, cases: Sequence[Case]) -> None:
+        """Raise `DataError` if no case has an answer to compare with, unless a reward model is given."""
+        if self._settings.reward_model is None and not any(case.values for case in cases):
+            raise DataError(f"method {self.name}", "no training example states an answer", "give policy.reward_model")
+
+    def rows(self, form: Form, case: Case, images: Images, values: Values) -> Sequence[Row]:
+        """The prompt; its target is the label, which answers are compared with."""
+        asked = form.narrow(values) if values else form
+        target = asked.target(values) if values else None
+        return (Row(asked, case.example.turns, tuple(images), target),)
+
+    def encode(self, conversation: Conversation, rows: Sequence[Row]) -> Batch:
+        """The prompts, and the rows themselves."""
+        return {**conversation.encode(rows), ROWS: list(rows)}
+
+    def loss(self, model: Any, batch: Batch, count: Tensor | int | None = None) -> Tensor:
+        """Its gradient is the policy gradient, its value 1 minus the mean reward.
+
+        In evaluation mode, the answers are the most probable ones.
+        """
+        prompts = batch[ROWS]
+        if not model.training:
+            return 1 - self._rewards(prompts, self._answers(model, prompts, None)).mean()
+        answers = self._settings.answers
+        rows = [row for row in prompts for _ in range(answers)]
+        predictions = self._answers(model, rows, Sampling(self._random, self._settings.temperature))
+        rewards = self._rewards(rows, predictions)
+        advantages = self.advantages(rewards.view(-1, answers)).flatten()
+        written = [
+            Row(row.form, row.turns, row.images, row.form.target(prediction.values))
+            for row, prediction in zip(rows, predictions, strict=True)
+            if prediction.error is None
+        ]
+        valid = torch.tensor([prediction.error is None for prediction in predictions])
+        learned = moved(self._conversation.encode(written, supervised=True), self._base.device)
+        with self._looking(written):
+            likely = log_likelihoods(model, learned)
+        loss = -(advantages[valid].to(likely) * likely).sum() / len(rows)
+        return loss + (1 - rewards.mean() - loss).detach()
+
+    @abstractmethod
+    def advantages(self, rewards: Tensor) -> Tensor:
+        """The advantage of each answer, (prompts, answers), by the rewards of all answers to its prompt."""
+
+    def _answers(self, model: Any, rows: Sequence[Row], sampling: Sampling | None) -> list[Prediction]:
+        decoder = FormDecoder(self._base)  # with no prefix of an earlier step
+        training = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                size = 1 if decoder.one_by_one else len(rows)
+                parts = (rows[start : start + size] for start in range(0, len(rows), size))
+                return [answer for part in parts for answer in self._decoded(decoder, model, part, sampling)]
+        finally:
+            model.train(training)
+
+    def _decoded(
+        self, decoder: FormDecoder, model: Any, rows: Sequence[Row], sampling: Sampling | None
+    ) -> list[Prediction]:
+        with self._looking(rows):
+            return decoder.decode(
+                lambda _, **inputs: model(**inputs),
+                [POLICY] * len(rows),
+                moved(self._conversation.encode(rows), self._base.device),
+                [row.form for row in rows],
+                [self._conversation.seen_size(row) for row in rows],
+                [self._conversation.constant(row.form) for row in rows],
+                sampling,
+            )
+
+    def _looking(self, rows: Sequence[Row]) -> Any:
+        if not self._frozen_tower or not all(len(row.images) == 1 for row in rows):
+            return nullcontext()
+        return looking_once(self._base, [id(row.images[0]) for row in rows])
+
+    def _rewards(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> Tensor:
+        """(rows,) rewards; an answer that failed gets 0."""
+        if self._judge is not None:
+            return torch.tensor(self._judge.rate(rows, predictions))
+        truths = [row.form.parse(row.target or "") for row in rows]
+        trios = zip(rows, truths, predictions, strict=True)
+        return torch.tensor([case_score(row.form, truth, prediction) for row, truth, prediction in trios])
+
+
+class GRPO(PolicyGradient):
+    """Group relative policy optimisation (Shao et al. 2024): rewards standardised within the answers to one prompt."""
+
+    name = "grpo"
+
+    def advantages(self, rewards: Tensor) -> Tensor:
+        """As `PolicyGradient.advantages`."""
+        return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+
+
+class RLOO(PolicyGradient):
+    """REINFORCE leave-one-out (Ahmadian et al. 2024): the baseline is the mean reward of the other answers."""
+
+    name = "rloo"
+
+    def advantages(self, rewards: Tensor) -> Tensor:
+        """As `PolicyGradient.advantages`."""
+        others = rewards.shape[1] - 1
+        return rewards - (rewards.sum(1, keepdim=True) - rewards) / others

@@ -1,0 +1,49 @@
+"""Log-likelihoods under the model that a run begins with, computed once for methods that compare with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from vlm_ft.bases.precision import Precision, autocast
+from vlm_ft.conversation import moved
+from vlm_ft.likelihood import log_likelihoods
+from vlm_ft.training.collate import Collator
+
+
+def set_references(
+    model: Any, collators: Sequence[Collator], batch_size: int, precision: Precision, file: Path
+) -> None:
+    """Give each collator the log-likelihoods of its rows.
+
+    They are read from `file` if it exists, as for a resumed run; otherwise the first process computes and stores them.
+    """
+    process = PartialState()
+    if process.is_main_process and not file.exists():
+        found = [_likelihoods(model, collator, batch_size, precision) for collator in collators]
+        file.write_text(json.dumps(found), encoding="utf-8")
+    process.wait_for_everyone()
+    for collator, references in zip(collators, json.loads(file.read_text(encoding="utf-8")), strict=True):
+        collator.references = references
+
+
+@torch.no_grad()
+def _likelihoods(model: Any, collator: Collator, batch_size: int, precision: Precision) -> list[list[float]]:
+    """For each case of the collator, one value per row."""
+    model.eval()
+    device = next(model.parameters()).device
+    counts = [len(collator.rows(index)) for index in range(len(collator.cases))]
+    values: list[float] = []
+    for start in range(0, len(counts), batch_size):
+        indices = range(start, min(start + batch_size, len(counts)))
+        batch = moved(collator([{"index": index} for index in indices]), device)
+        with autocast(device, precision):
+            values += log_likelihoods(model, batch).tolist()
+    model.train()
+    rest = iter(values)
+    return [[next(rest) for _ in range(count)] for count in counts]
