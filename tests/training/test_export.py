@@ -1,0 +1,64 @@
+"""An exported adapter answers without this package as it does within."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from peft import PeftModel
+from PIL import Image
+from rich.console import Console
+from transformers import AutoModelForImageTextToText
+
+from vlm_ft.adapters import adapter_folder, read_card
+from vlm_ft.bases.load import load_base
+from vlm_ft.conversation import Conversation, Row
+from vlm_ft.errors import AdapterError
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+from vlm_ft.training.export import export
+from vlm_ft.training.verify import TOLERANCES, probe_logits
+
+Runs = Callable[..., Path]
+SOME = ("qwen3_vl", "fast_vlm", "llava_onevision", "gemma3")  # one for each way to arrange tower and language model
+WHOLE = {"language": "lora", "projector": "full", "vision": "frozen"}
+
+
+@pytest.mark.parametrize("base", SOME)
+def test_a_merged_model_answers_as_its_adapter(base: str, run_of: Runs, quiet: Console, tmp_path: Path) -> None:
+    run = run_of(base, adapter=WHOLE)
+    folder = export(run, tmp_path / "merged", "merged", console=quiet)
+    photo = Image.new("RGB", (64, 64), (200, 30, 30))
+    answers = [
+        Engine.open([place]).predict([Request((photo,), adapter="trial")])[0] for place in (adapter_folder(run), folder)
+    ]
+    assert answers[0].values == answers[1].values
+    for name, field in answers[0].fields.items():
+        assert field.distribution == pytest.approx(answers[1].fields[name].distribution, abs=1e-3)  # of float32
+    card = read_card(folder)
+    assert card.weights
+
+
+def test_lora_on_the_language_model_is_exported_as_it_is(run_of: Runs, quiet: Console, tmp_path: Path) -> None:
+    run = run_of("qwen3_vl", adapter={"language": "lora", "projector": "frozen"})
+    folder = export(run, tmp_path / "lora", console=quiet)
+    card = read_card(folder)
+    plain = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(card.base.name), folder)
+    base = load_base(card.base.name)
+    conversation, row = Conversation(base.reader), Row(card.form, (), (Image.new("RGB", (64, 64)),))
+    ours = probe_logits(PeftModel.from_pretrained(base.model, run / "adapter"), conversation, row)
+    assert float((probe_logits(plain, conversation, row) - ours).abs().max()) < TOLERANCES[ours.dtype]
+
+
+def test_what_cannot_be_exported_is_refused(run_of: Runs, quiet: Console, tmp_path: Path) -> None:
+    run = run_of("qwen3_vl", adapter=WHOLE)
+    with pytest.raises(AdapterError, match=r"more than LoRA on the language model .*; export it merged"):
+        export(run, tmp_path / "lora", "lora", console=quiet)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    with pytest.raises(AdapterError, match="is not empty"):
+        export(run, tmp_path / "full", console=quiet)
+    merged = export(run, tmp_path / "merged", console=quiet)
+    with pytest.raises(AdapterError, match="is a whole model already"):
+        export(merged, tmp_path / "again", console=quiet)
