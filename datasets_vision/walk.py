@@ -32,11 +32,11 @@ class _Listing:
 _LISTING: ContextVar[_Listing | None] = ContextVar("_LISTING", default=None)
 
 
-def walk(path: Path, suffixes: Collection[str] = ()) -> Iterator[Path]:
+def walk(path: Path, suffixes: Collection[str] = (), *, links: list[Path] | None = None) -> Iterator[Path]:
     """Every file below `path` (or `path` itself, if it is a file), in natural order: 2 before 10.
 
     `suffixes` (in lower case) selects files by suffix, in any case. The marker of synthetic sets, pipes and devices
-    are skipped. Links to files are followed, links to folders are not (`linked_folders` lists them). A broken link to
+    are skipped. Links to files are followed, links to folders are not: they are added to `links`. A broken link to
     an image is included, so that the format can set it aside. Only the entries of one branch of folders are held in
     memory. Raises DataError for a folder that cannot be listed, and for any other broken link, which may have pointed
     to the labels.
@@ -44,7 +44,8 @@ def walk(path: Path, suffixes: Collection[str] = ()) -> Iterator[Path]:
     listing = _LISTING.get()
     if listing is not None and listing.path == path:
         return _listed(listing, suffixes)
-    return (folder / name for folder, name in _walk(path) if not suffixes or suffix_of(name) in suffixes)
+    found = _walk(path, [] if links is None else links)
+    return (folder / name for folder, name in found if not suffixes or suffix_of(name) in suffixes)
 
 
 @contextmanager
@@ -52,7 +53,9 @@ def walked_once(path: Path) -> Iterator[None]:
     """In this context, every `walk` of `path` reuses one listing, which is kept in a scratch file."""
     with closing(scratch()) as database:
         database.execute("CREATE TABLE files (suffix BLOB, folder BLOB, name BLOB)")
-        rows = ((os.fsencode(suffix_of(name)), os.fsencode(folder), os.fsencode(name)) for folder, name in _walk(path))
+        rows = (
+            (os.fsencode(suffix_of(name)), os.fsencode(folder), os.fsencode(name)) for folder, name in _walk(path, [])
+        )
         database.executemany("INSERT INTO files VALUES (?, ?, ?)", rows)
         database.execute("CREATE INDEX by_suffix ON files (suffix)")
         token = _LISTING.set(_Listing(path, database))
@@ -91,8 +94,8 @@ def _key(text: str) -> list[tuple[int, int, str]]:
     return [(1, int(word), word) if word.isdecimal() else (word != "/", 0, word.casefold()) for word in words]
 
 
-def _walk(path: Path) -> Iterator[tuple[Path, str]]:
-    """The folder and name of each file."""
+def _walk(path: Path, links: list[Path]) -> Iterator[tuple[Path, str]]:
+    """The folder and name of each file; links to folders are added to `links`."""
     if path.is_file():
         yield path.parent, path.name
         return
@@ -104,7 +107,9 @@ def _walk(path: Path) -> Iterator[tuple[Path, str]]:
         raise DataError(path, f"cannot be read ({why})", "give a file, or a folder that can be listed") from error
     for entry in here:
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(path / entry.name)
+            yield from _walk(path / entry.name, links)
+        elif _leads_to_folder(entry):
+            links.append(path / entry.name)
         elif entry.name != SYNTHETIC_MARKER and _is_included(path, entry):
             yield path, entry.name
 

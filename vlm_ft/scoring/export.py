@@ -9,7 +9,8 @@
 
 The columns of each derivation of the form (`Result.columns`) come after it.
 
-Every table also has `path`, `width`, `height` (pixels), `decision`, `reason`, `error`, `adapter` and `notice`.
+Every table also has `path`, `width`, `height` (pixels), `decision`, `reason`, `error`, `adapter` and `notice`, and
+`reward` where a reward model scored the answers.
 A field whose name is taken becomes `answer_<field>`, a derived column `derived_<column>`. An image that was set
 aside has an `error` and an empty answer.
 
@@ -68,9 +69,12 @@ def check_target(out: Path) -> None:
         )
 
 
-def columns(card: Card) -> tuple[Column, ...]:
-    """The columns of an adapter's table, in order: the path, the answer, everything else."""
-    rest = _accompanying(card)
+def columns(card: Card, *, rated: bool = False) -> tuple[Column, ...]:
+    """The columns of an adapter's table, in order: the path, the answer, everything else.
+
+    `rated`: the answers were scored by a reward model.
+    """
+    rest = _accompanying(card, rated)
     taken = {column.name for column in rest} | set(card.form.names)
     answer: list[Column] = []
     for field in card.form.fields:
@@ -86,7 +90,7 @@ def columns(card: Card) -> tuple[Column, ...]:
     return (rest[0], *answer, *rest[1:])
 
 
-def write_table(out: Path, card: Card, rows: Iterable[Row]) -> None:
+def write_table(out: Path, card: Card, rows: Iterable[Row], *, rated: bool = False) -> None:
     """Write all rows or nothing, by way of a temporary file that replaces `out` at the end.
 
     The ledger ensures that only one process writes at a time.
@@ -94,7 +98,7 @@ def write_table(out: Path, card: Card, rows: Iterable[Row]) -> None:
     writer = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl}[out.suffix.lower()]
     part = out.with_name(f".{out.name}.part")
     try:
-        writer(part, columns(card), rows)
+        writer(part, columns(card, rated=rated), rows)
         part.replace(out)
     except OSError as error:
         raise DataError(
@@ -104,7 +108,7 @@ def write_table(out: Path, card: Card, rows: Iterable[Row]) -> None:
         part.unlink(missing_ok=True)
 
 
-def _accompanying(card: Card) -> tuple[Column, ...]:
+def _accompanying(card: Card, rated: bool) -> tuple[Column, ...]:
     return (
         Column("path", pa.string(), lambda row: row.path),
         Column("decision", pa.string(), lambda row: row.prediction.decision),
@@ -112,6 +116,7 @@ def _accompanying(card: Card) -> tuple[Column, ...]:
         Column("error", pa.string(), lambda row: row.prediction.error),
         Column("width", pa.int32(), lambda row: row.width),
         Column("height", pa.int32(), lambda row: row.height),
+        *([Column("reward", pa.float64(), lambda row: row.prediction.reward)] if rated else []),
         Column("adapter", pa.string(), lambda row: card.name),
         Column("notice", pa.string(), lambda row: card.notice),
     )

@@ -1,30 +1,77 @@
-"""`Ledger`: the rows of a run so far, from which an interrupted run resumes."""
+"""`Ledger`: the rows of a run so far, from which an interrupted run resumes.
+
+What the table is to have rows for is listed in a temporary table beside them. So memory stays small for a million
+images, and sqlite finds those that have no row yet.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError, DataError
+
+SEPARATOR = b"//"
+"""Stands between the contents of entries that share a path; no relative path contains it."""
+
+PAGE = 1000  # rows read at a time
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS adapter (name TEXT NOT NULL, identity TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS folder (path BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS answers (
-    path TEXT PRIMARY KEY, digest TEXT NOT NULL, width INTEGER, height INTEGER, prediction TEXT NOT NULL
+    path TEXT PRIMARY KEY, digest TEXT NOT NULL, width INTEGER, height INTEGER, prediction TEXT NOT NULL, stamp TEXT
 );
+CREATE TEMP TABLE listing (place INTEGER PRIMARY KEY, path TEXT UNIQUE NOT NULL, stamp TEXT, content BLOB NOT NULL);
 """
+_LIST = f"""
+INSERT INTO listing (path, stamp, content) VALUES (?, ?, ?) ON CONFLICT (path) DO UPDATE SET
+    stamp = stamp || ' ' || excluded.stamp, content = content || '{SEPARATOR.decode()}' || excluded.content
+"""
+_STAMP = "(SELECT stamp FROM listing WHERE path = ?1)"
+_RECORD = f"INSERT OR REPLACE INTO answers VALUES (?1, ?2, ?3, ?4, ?5, {_STAMP})"
+_CONFIRM = f"UPDATE answers SET stamp = {_STAMP} WHERE path = ?1"
+_BOTH = "FROM listing JOIN answers USING (path)"
+_UNCHANGED = f"{_BOTH} WHERE answers.stamp = listing.stamp"
+_ERROR = "json_extract(prediction, '$.error')"
+_CHANGED = """
+SELECT place, path, listing.stamp, CAST(content AS BLOB), digest FROM listing LEFT JOIN answers USING (path)
+WHERE place > ? AND NOT coalesce(answers.stamp = listing.stamp, FALSE) ORDER BY place LIMIT ?
+"""
+_COLUMNS = "path, digest, width, height, prediction"
+_ROWS = f"SELECT place, {_COLUMNS} {_BOTH} WHERE place > ? ORDER BY place LIMIT ?"
 
 
 def ledger_path(out: Path) -> Path:
     """The ledger that belongs to a table."""
     return out.with_name(out.name + ".ledger")
+
+
+def ledger_files(out: Path) -> tuple[Path, ...]:
+    """The ledger of a table, and what sqlite keeps beside it while it is open."""
+    path = ledger_path(out)
+    return tuple(path.with_name(path.name + end) for end in ("", "-wal", "-shm"))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the table is to have a row for: its path there, and whatever its source needs in order to read it.
+
+    `stamp` changes whenever the content does; None if that is not known. `digest` is that of the content which an
+    earlier run answered, None if there is no answer yet.
+    """
+
+    path: str
+    stamp: str | None
+    content: bytes
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +114,83 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        useless = False
+        with suppress(DataError):
+            useless = kind is not None and not self._count("SELECT count(*) FROM answers")
         self._db.close()
+        if useless:
+            self._path.unlink(missing_ok=True)
+
+    def expect(self, entries: Iterable[Entry]) -> None:
+        """List what the table is to have rows for. Entries with the same path become one."""
+        with self._data_errors(), self._db:
+            self._db.executemany(_LIST, ((entry.path, entry.stamp, entry.content) for entry in entries))
+
+    def __len__(self) -> int:
+        """The number of rows that the table is to have."""
+        return self._count("SELECT count(*) FROM listing")
+
+    @property
+    def gone(self) -> int:
+        """The number of answers whose image or text is not listed any more."""
+        return self._count("SELECT count(*) FROM answers") - self._count(f"SELECT count(*) {_BOTH}")
+
+    def unchanged(self) -> tuple[int, int]:
+        """How many listed entries have an answer to what they contain now, and how many of these ask a person.
+
+        Answers that failed are not counted among the latter.
+        """
+        asks = f"{_ERROR} IS NULL AND json_extract(prediction, '$.decision') <> 'answer'"
+        return self._count(f"SELECT count(*) {_UNCHANGED}"), self._count(f"SELECT count(*) {_UNCHANGED} AND {asks}")
+
+    def failed(self) -> list[tuple[str, str]]:
+        """The path and error of every unchanged entry whose answer failed."""
+        with self._data_errors():
+            return self._db.execute(f"SELECT path, {_ERROR} {_UNCHANGED} AND {_ERROR} IS NOT NULL").fetchall()
+
+    def changed(self) -> Iterator[Entry]:
+        """The listed entries that have no answer, or one to what may be another content, in order."""
+        return (Entry(*columns) for columns in self._pages(_CHANGED))
+
+    def rows(self) -> Iterator[Row]:
+        """The rows of all listed entries that have been answered, in order."""
+        return (self._row(columns) for columns in self._pages(_ROWS))
 
     def record(self, rows: Iterable[Row]) -> None:
         """Store these rows durably: all of them, or none if the process dies."""
-        entries = [(row.path, row.digest, row.width, row.height, row.prediction.to_json()) for row in rows]
+        entries = ((row.path, row.digest, row.width, row.height, row.prediction.to_json()) for row in rows)
         with self._data_errors(), self._db:
-            self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", entries)
+            self._db.executemany(_RECORD, entries)
 
-    def find(self, path: str) -> Row | None:
-        """The row of an image, None if it has not been answered yet."""
-        with self._data_errors():
-            entry = self._db.execute("SELECT * FROM answers WHERE path = ?", (path,)).fetchone()
-        if entry is None:
-            return None
-        name, digest, width, height, prediction = entry
+    def confirm(self, path: str) -> Row:
+        """Note that an entry's content is still the one that was answered, and return its row."""
+        with self._data_errors(), self._db:
+            self._db.execute(_CONFIRM, (path,))
+            return self._row(self._db.execute(f"SELECT {_COLUMNS} FROM answers WHERE path = ?", (path,)).fetchone())
+
+    def _row(self, columns: tuple[Any, ...]) -> Row:
+        path, digest, width, height, prediction = columns
         try:
-            return Row(name, digest, width, height, Prediction.from_json(prediction))
+            return Row(path, digest, width, height, Prediction.from_json(prediction))
         except ValueError as error:
             raise DataError(
-                self._path, f"the answer to {name} cannot be read", "delete the ledger and its table to score anew"
+                self._path, f"the answer to {path} cannot be read", "delete the ledger and its table to score anew"
             ) from error
 
-    def __len__(self) -> int:
-        """How many images are answered, including any that have left the folder."""
+    def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, without their place; it is asked page by page, so that writing may come between."""
+        last = 0
+        while True:
+            with self._data_errors():
+                page = self._db.execute(query, (last, PAGE)).fetchall()
+            if not page:
+                return
+            last = page[-1][0]
+            yield from (columns for _, *columns in page)
+
+    def _count(self, query: str) -> int:
         with self._data_errors():
-            return int(self._db.execute("SELECT count(*) FROM answers").fetchone()[0])
+            return int(self._db.execute(query).fetchone()[0])
 
     def _prepare(self) -> None:
         with self._data_errors():
@@ -100,6 +198,8 @@ class Ledger:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_TABLES)
+            if not self._db.execute("SELECT 1 FROM pragma_table_info('answers') WHERE name = 'stamp'").fetchone():
+                self._db.execute("ALTER TABLE answers ADD COLUMN stamp TEXT")  # a ledger of version 0.1
 
     def _bind(self, name: str, identity: str) -> None:
         with self._data_errors(), self._db:

@@ -9,11 +9,16 @@ from rich.console import Console
 
 from datasets_vision.endpoint import Endpoint
 from vlm_ft.adapters import adapter_folder, read_card
+from vlm_ft.bases.precision import Precision
 from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.rated import Rated
 from vlm_ft.inference.remote import IN_FLIGHT, RemoteEngine
 from vlm_ft.inference.request import Predictor
+from vlm_ft.reward_model import RewardModel
+from vlm_ft.scoring.cluster import Cluster
 from vlm_ft.scoring.export import check_target
-from vlm_ft.scoring.score import Progress, ScoreReport, check_folder, score_folder
+from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
+from vlm_ft.scoring.units import check_folder
 
 SHOWN = 10  # of the images set aside
 
@@ -30,21 +35,30 @@ def score_shown(
     text: str | None = None,
     review: Path | None = None,
     server: Endpoint | None = None,
+    reward: Path | None = None,
+    precision: Precision = "fp32",
+    cluster: bool = False,
+    workers: int | None = None,
 ) -> ScoreReport:
     """Score with the adapter in a folder, reporting on `console`; see `score_folder`.
 
-    If `server` is given, it runs the model instead of this process.
+    If `server` is given, it runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster do.
+    `reward`: the folder of a reward model that scores the answers.
     """
     check_target(out)
     if text is None:
         check_folder(folder)
     place = adapter_folder(adapter)
     card = read_card(place)
-    engine: Predictor
-    if server is not None:
+    engine: Predictor | Cluster
+    if cluster:
+        engine = Cluster(place, base, workers)
+    elif server is not None:
         engine, batch_size = RemoteEngine(card, server), max(batch_size, 2 * IN_FLIGHT)
     else:
-        engine = Engine.open([place], base=base, batch_size=batch_size)
+        engine = Engine.open([place], base=base, batch_size=batch_size, precision=precision)
+    if reward is not None and not isinstance(engine, Cluster):
+        engine = Rated(engine, RewardModel.open(reward, base))
     with _bar(console) as bar:
         task = bar.add_task("", total=None)
 

@@ -1,0 +1,64 @@
+"""From entries of the listing to rows of the table: open, ask, a batch at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.scoring.ledger import Entry, Row
+from vlm_ft.scoring.units import Opened, Photos, Texts, open_unit
+
+READERS = 2
+"""Threads that read and decode images while others are answered."""
+
+BATCH_PIXELS = 200_000_000
+"""A batch holds no more decoded pixels than this (600 MB), plus one image."""
+
+
+def answers_here(
+    predictor: Predictor, source: Photos | Texts, entries: Iterable[Entry], adapter: str, batch_size: int
+) -> Iterator[list[Row]]:
+    """The rows of these entries, batch by batch; the next ones are read and decoded meanwhile."""
+    for batch in _batches(_read_ahead(source, entries, batch_size), batch_size):
+        yield answered(batch, predictor, adapter)
+
+
+def answered(batch: Sequence[Opened], predictor: Predictor, adapter: str) -> list[Row]:
+    """The rows of a batch, in order."""
+    asked = {item.path: item for item in batch if not item.error}
+    requests = [Request(images=item.images, turns=item.turns, adapter=adapter) for item in asked.values()]
+    answers = dict(zip(asked, predictor.predict(requests), strict=True)) if requests else {}
+    rows = []
+    for item in batch:
+        width, height = item.images[0].size if item.images else (None, None)
+        answer = Prediction.failed(item.error) if item.error else answers[item.path]
+        rows.append(Row(item.path, item.digest, width, height, answer))
+    return rows
+
+
+def _read_ahead(source: Photos | Texts, entries: Iterable[Entry], ahead: int) -> Iterator[Opened]:
+    """The opened entries in order; up to `ahead` of them are opened before they are needed."""
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting: deque[Future[Opened]] = deque()
+        for entry in entries:
+            waiting.append(pool.submit(open_unit, source.unit(entry), entry.digest))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _batches(opened: Iterable[Opened], size: int) -> Iterator[list[Opened]]:
+    batch: list[Opened] = []
+    pixels = 0
+    for item in opened:
+        batch.append(item)
+        pixels += item.pixels
+        if len(batch) >= size or pixels >= BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
