@@ -12,7 +12,9 @@ import pytest
 import yaml
 from rich.console import Console
 
+from vlm_ft.adapters import read_card
 from vlm_ft.errors import DataError, RecipeError
+from vlm_ft.evaluation.calibrate import calibrate_run
 from vlm_ft.evaluation.results import Result, read_results
 from vlm_ft.experiments import crossval as folds
 from vlm_ft.experiments import trial
@@ -53,13 +55,26 @@ def test_a_stopped_cross_validation_resumes(
     assert cross() == rows
     assert len(trained) == 2
     assert read_results(out / folds.RESULTS) == rows
-    (row,) = rows
+    row, *sureness = rows
     assert (row.field, row.metric, row.n) == ("kind", "macro_f1", 20)
+    assert [(entry.field, entry.metric) for entry in sureness[:3]] == [
+        ("kind", "ece"),
+        ("kind", "brier"),
+        ("kind", "log_loss"),
+    ]
+    assert all(set(entry.rivals) == {"adapter, before fitting", "probe"} for entry in sureness[:3])
+    assert sureness[0].goal is not None  # the band of exact probabilities
     assert row.low <= row.value <= row.high
     assert set(row.rivals) == {"majority", "probe"}
     tested = [_tested(out / name) for name in trained]
     assert tested[0].isdisjoint(tested[1])
     assert len(tested[0] | tested[1]) == 20
+    final = tmp_path / "final"
+    train(recipe_of("qwen3_vl", fields=["kind"]), final, console=quiet)
+    calibrate_run(final, folds=out, console=quiet)
+    confidence = read_card(final / "adapter").confidence
+    assert confidence is not None
+    assert confidence.bound.count == 20  # every example, though none was set aside
 
 
 def _tested(run: Path) -> set[str]:

@@ -10,12 +10,13 @@ import torch
 from accelerate import PartialState
 from rich.console import Console
 
-from vlm_ft.adapters import Card
-from vlm_ft.answers.calibration import LEVEL, RISK, calibrated
+from vlm_ft.adapters import Card, read_card
+from vlm_ft.answers.calibration import LEVEL, RISK
 from vlm_ft.answers.confidence import Confidence, closed_fields
 from vlm_ft.data.cases import Case, Dataset
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import asked
+from vlm_ft.evaluation.out_of_fold import Answers, read_folds
 from vlm_ft.evaluation.run import open_run, shown
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.familiarity import FEWEST, Sense, learned
@@ -30,6 +31,8 @@ def calibrate_trained(folder: Path, *, batch_size: int = 16, console: Console | 
     """Run `calibrate_run` at the end of training, in the first process only; a `DataError` is printed, not raised."""
     if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:  # as training set it
         return
+    if read_card(Run(folder).adapter).method == "reward":  # it gives no answers
+        return
     try:
         calibrate_run(folder, batch_size=batch_size, console=console)
     except DataError as error:
@@ -42,12 +45,15 @@ def calibrate_run(
     risk: float = RISK,
     level: float = LEVEL,
     thresholds: Mapping[str, float] | None = None,
+    folds: Path | None = None,
     batch_size: int = 16,
     console: Console | None = None,
 ) -> None:
     """Fit temperatures, a threshold and a description of the training examples, and store them on the run's card.
 
-    `thresholds`: other ones for the form (`Form.deciding`), stored on the card, too.
+    `thresholds`: other ones for the form (`Form.deciding`), stored on the card, too. `folds`: the folder of a
+    cross-validation of the same recipe, whose answers the temperatures and the threshold are fitted on instead of the
+    `calibrate` role; the description still needs that role.
     The description is left out for an adapter of tiles, which sees photos in parts. Raises `DataError` if the recipe
     sets no examples aside to calibrate on.
     """
@@ -55,15 +61,22 @@ def calibrate_run(
     run = Run(folder)
     card, dataset = open_run(run)
     cases = dataset.cases["calibrate"]
-    if not cases:
-        raise DataError(run.folder, "nothing is set aside to calibrate on", "train with splits.calibrate above 0")
+    if not cases and folds is None:
+        remedy = "train with splits.calibrate above 0, or give the folds of a cross-validation"
+        raise DataError(run.folder, "nothing is set aside to calibrate on", remedy)
     card = card.model_copy(update={"form": card.form.deciding(thresholds or {})})
     engine = Engine.open([run.adapter], batch_size=batch_size)
     engine.cards[card.name] = card.model_copy(update={"confidence": None, "familiar": None})
     if card.tiling is None:
         card = _with_familiarity(engine, card, dataset, run, console)
     if closed_fields(card.form):
-        confidence = _fit_confidence(engine, card, cases, risk, level, batch_size, console)
+        answers = (
+            Answers.pooled(read_folds(folds, card.form))
+            if folds is not None
+            else _answers(engine, card, cases, batch_size, console)
+        )
+        confidence = answers.fit(card.form, risk=risk, level=level)
+        _print(confidence, len(answers.truths), console)
         card = card.model_copy(update={"confidence": confidence})
     card.write(run.adapter)
 
@@ -83,20 +96,14 @@ def _with_familiarity(engine: Engine, card: Card, dataset: Dataset, run: Run, co
     return card.model_copy(update={"familiar": familiar})
 
 
-def _fit_confidence(
-    engine: Engine,
-    card: Card,
-    cases: Sequence[Case],
-    risk: float,
-    level: float,
-    batch_size: int,
-    console: Console,
-) -> Confidence:
+def _answers(engine: Engine, card: Card, cases: Sequence[Case], batch_size: int, console: Console) -> Answers:
+    """The adapter's answers to these cases."""
     requests = [Request(case.example.images, case.example.turns, adapter=card.name) for case in cases]
     with shown(console) as progress:
         predictions = asked(engine, requests, batch_size, partial(progress, "calibrate"))
-    truths, groups = [case.values for case in cases], [case.group for case in cases]
-    confidence = calibrated(card.form, truths, predictions, groups, risk=risk, level=level)
+    return Answers([case.values for case in cases], predictions, [case.group for case in cases])
+
+
+def _print(confidence: Confidence, count: int, console: Console) -> None:
     fitted = ", ".join(f"{name} {temperature:.2f}" for name, temperature in confidence.temperatures.items())
-    console.print(f"calibrated on {len(cases)} examples: temperatures {fitted or '-'}; {confidence.bound.in_words}")
-    return confidence
+    console.print(f"calibrated on {count} examples: temperatures {fitted or '-'}; {confidence.bound.in_words}")

@@ -10,13 +10,20 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 
+from vlm_ft.answers.calibration import RISK
+from vlm_ft.answers.intervals import wilson
 from vlm_ft.errors import RecipeError
+from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
+from vlm_ft.evaluation.out_of_fold import BEFORE, Reliable, reliable
+from vlm_ft.evaluation.reliability import Figure
 from vlm_ft.evaluation.results import Result, record, results_of
+from vlm_ft.evaluation.rivals import PROBE
 from vlm_ft.experiments.trial import trial
 from vlm_ft.recipe import Recipe, load_recipe
 from vlm_ft.runs import Run
 
 RESULTS = "results.json"
+ANSWER = "answer"  # the field of figures that concern whole answers
 OWN = ("splits.folds", "splits.fold")
 """Settings that cross-validation makes itself."""
 
@@ -36,7 +43,8 @@ def crossval(
     """Train each variant (a ``key=value`` setting, "" for the recipe as it is) once per fold, and test it on that fold.
 
     Each figure is the mean over the folds, also for the rivals (with `base`, including the bare base). `low` and `high`
-    are those of the lowest and the highest fold, `n` is the number of test examples in all folds. The figures are
+    are those of the lowest and the highest fold, `n` is the number of test examples in all folds. How reliable the
+    probabilities are is measured on the answers of all folds (`evaluation.out_of_fold`), with 95 % intervals. All are
     written to ``results.json`` in `out`, where finished runs are reused. Raises `RecipeError` for a variant given
     twice, a setting of the folds, or if `out` holds runs of another recipe.
     """
@@ -48,11 +56,16 @@ def crossval(
             overlay = [*settings, *([variant] if variant else []), f"splits.folds={folds}", f"splits.fold={fold}"]
             runs.append((variant, Run(out / name), load_recipe(recipe, overlay)))
     found: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
+    evaluations: dict[str, list[Evaluation]] = defaultdict(list)
     for variant, run, loaded in runs:
         tested = trial(run, loaded, console, rivals=True, base=base)
+        evaluations[variant].append(tested.evaluation)
         for result in results_of(tested.evaluation, tested.card, command, goals):
             found[variant, result.field, result.metric].append(result)
-    results = [_pooled(variant, results) for (variant, *_), results in found.items()]
+    results: list[Result] = []
+    for variant, tested_folds in evaluations.items():
+        own = [_pooled(variant, results) for (name, *_), results in found.items() if name == variant]
+        results += [*own, *(_reliability(own[0], reliable(tested_folds)) if own else [])]
     record(results, out / RESULTS)
     console.print(_table(results))
     return results
@@ -82,6 +95,43 @@ def _pooled(variant: str, folds: Sequence[Result]) -> Result:
             "rivals": {name: fmean(fold.rivals[name] for fold in folds) for name in rivals},
         }
     )
+
+
+def _reliability(like: Result, found: Reliable | None) -> list[Result]:
+    """The reliability of the answers of all folds as results, in everything else like another of their results.
+
+    The goal of an expected calibration error is the band of exact probabilities.
+    """
+    if found is None:
+        return []
+    fields = dict.fromkeys(entry.field for entry in found.reliability)
+    by_system = {(entry.field, entry.system): entry for entry in found.reliability}
+    results = []
+    for field in fields:
+        own = by_system[field, ADAPTER]
+        others = {name: entry for name in (BEFORE, PROBE) if (entry := by_system.get((field, name))) is not None}
+        for metric in ("ece", "brier", "log_loss"):
+            rivals = {name: getattr(entry, metric).value for name, entry in others.items()}
+            goal = own.band if metric == "ece" else None
+            results.append(_figure(like, field, metric, getattr(own, metric), own.count, rivals, goal))
+    count = len(found.decided)
+    results.append(_figure(like, ANSWER, "answered", found.answered, count, {}, None))
+    if found.wrong is not None:
+        answered = round(count * found.answered.value)
+        results.append(_figure(like, ANSWER, "wrong_of_answered", found.wrong, answered, {}, RISK))
+    at_risk = {entry.by: entry.at_risk for entry in found.coverage}
+    if ADAPTER in at_risk:
+        share = at_risk.pop(ADAPTER)
+        figure = Figure.of(share, wilson(share, count))
+        results.append(_figure(like, ANSWER, "coverage_at_risk", figure, count, at_risk, None))
+    return results
+
+
+def _figure(
+    like: Result, field: str, metric: str, figure: Figure, n: int, rivals: Mapping[str, float], goal: float | None
+) -> Result:
+    values = {"value": figure.value, "low": figure.low, "high": figure.high, "n": n, "goal": goal}
+    return like.model_copy(update={"field": field, "metric": metric, "rivals": dict(rivals), **values})
 
 
 def _table(results: Sequence[Result]) -> Table:

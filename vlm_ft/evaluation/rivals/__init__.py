@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from vlm_ft.evaluation.rivals import detector, linear, texts
 from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson
 
-MAJORITY = "majority"
+MAJORITY, PROBE = "majority", "probe"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Rival:
 
 RIVALS = {
     MAJORITY: Rival("always the most common answer of the training examples", texts.majority),
-    "probe": Rival("logistic regression on the features of the base's own frozen vision tower", linear.probe),
+    PROBE: Rival("logistic regression on the features of the base's own frozen vision tower", linear.probe),
     "detector": Rival("a small detection head on the feature map of the same frozen tower", detector.detector),
     "words": Rival("logistic regression on the words and word pairs of the text (TF-IDF)", linear.words),
     "neighbour": Rival("the reply to the most similar training text (TF-IDF)", texts.neighbour),

@@ -1,0 +1,60 @@
+"""Out-of-fold answers are fitted without looking at the fold that is judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vlm_ft.answers.confidence import tempered
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Choice, FieldSpec
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.errors import DataError
+from vlm_ft.evaluation.out_of_fold import Answers, cross_fitted, read_folds
+
+OPTIONS = ("dent", "scratch", "rust")
+FORM = Form(
+    task="made", title="Made", instruction="What?", fields=(FieldSpec(name="kind", kind=Choice(options=OPTIONS)),)
+)
+OVERCONFIDENCE = 2.5
+
+
+def fold(seed: int, count: int = 300) -> Answers:
+    """Answers whose true probabilities are those at a higher temperature."""
+    random = np.random.default_rng(seed)
+    exact = random.dirichlet(np.ones(3), count)
+    truths = [{"kind": OPTIONS[random.choice(3, p=row)]} for row in exact]
+    stated = [tempered(dict(zip(OPTIONS, row.tolist(), strict=True)), 1 / OVERCONFIDENCE) for row in exact]
+    answers = [Prediction({"kind": FieldValue(max(found, key=found.__getitem__), found)}) for found in stated]
+    return Answers(truths, answers, [f"{seed}-{number}" for number in range(count)])
+
+
+def test_overconfidence_is_undone() -> None:
+    folds = [fold(seed) for seed in range(3)]
+    assert folds[0].fit(FORM).temperatures["kind"] == pytest.approx(OVERCONFIDENCE, rel=0.2)
+    raw, fitted = Answers.pooled(folds).predictions, cross_fitted(FORM, folds)
+    truths = Answers.pooled(folds).truths
+
+    def loss(answers: list[Prediction]) -> float:
+        shares = [
+            answer.fields["kind"].distribution[truth["kind"]] for answer, truth in zip(answers, truths, strict=True)
+        ]
+        return float(-np.log(np.maximum(shares, 1e-9)).mean())
+
+    assert loss(list(fitted)) < loss(list(raw)) - 0.1
+
+
+def test_a_fold_is_not_fitted_on_its_own_labels() -> None:
+    folds = [fold(seed) for seed in range(3)]
+    wrong = replace(folds[0], truths=[{"kind": "rust"}] * len(folds[0].truths))
+    count = len(folds[0].truths)
+    assert cross_fitted(FORM, folds)[:count] == cross_fitted(FORM, [wrong, *folds[1:]])[:count]
+    assert cross_fitted(FORM, folds)[count:] != cross_fitted(FORM, [wrong, *folds[1:]])[count:]
+
+
+def test_a_folder_without_folds_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no folds of a cross-validation"):
+        read_folds(tmp_path, FORM)
