@@ -1,13 +1,11 @@
 """Scoring through many kills, and a large ledger: ``python -m tests.soak.scoring --out soak.json``.
 
-Writes a list of {figure, value, goal, better, unit}. Every figure is measured through the command line or the ledger
-that users have, on a random tiny model.
+Every figure is measured through the command line or the ledger that users have, on a random tiny model.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import resource
@@ -16,21 +14,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as parquet
 import yaml
 from PIL import Image
+from rich.console import Console
 
 from datasets_vision.synthetic.writing import write_set
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.bases.tiny import save_tiny
-from vlm_ft.scoring.ledger import Ledger, Row
+from vlm_ft.experiments.sheet import Sheet
+from vlm_ft.scoring.ledger import Entry, Ledger, Row
 
 KILLS, IMAGES, ENTRIES = 20, 2000, 1_000_000
+TIMED = 3200  # entries that are recorded as scoring does, in batches of 16
 SEED = 0
 
 
@@ -42,15 +42,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--entries", type=int, default=ENTRIES)
     options = parser.parse_args()
+    sheet = Sheet("make soak", Console())
     with tempfile.TemporaryDirectory() as work:
-        figures = kills(Path(work), options.kills, options.images) + ledger(Path(work), options.entries)
-    options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    for figure in figures:
-        print(f"{figure['figure']}: {figure['value']:.4g} {figure['unit']} (goal {figure['goal']})")
-    sys.exit(any(not _met(figure) for figure in figures))
+        kills(Path(work), options.kills, options.images, sheet)
+        ledger(Path(work), options.entries, sheet)
+    sheet.write(options.out)
+    sys.exit(any(not figure.met for figure in sheet.figures))
 
 
-def kills(work: Path, count: int, images: int) -> list[dict[str, Any]]:
+def kills(work: Path, count: int, images: int, sheet: Sheet) -> None:
     """Score a folder, killed at random moments; then compare with a run that nobody killed."""
     adapter, photos = trained(work), drawn(work / "photos", images)
     score = [sys.executable, "-m", "vlm_ft", "score", str(photos), "--adapter", str(adapter)]
@@ -72,12 +72,10 @@ def kills(work: Path, count: int, images: int) -> list[dict[str, Any]]:
     paths = [row["path"] for row in rows]
     missing, twice = images - len(set(paths)), len(paths) - len(set(paths))
     other = sum(one["kind"] != two["kind"] for one, two in zip(rows, expected, strict=False))
-    return [
-        _figure("SIGKILLs while scoring", done, count, "higher", "kills"),
-        _figure("images without a row after them", missing, 0, "lower", "images"),
-        _figure("images with two rows after them", twice, 0, "lower", "images"),
-        _figure("images answered otherwise than without a kill", other, 0, "lower", "images"),
-    ]
+    sheet.add("SIGKILLs while scoring", done, count, "higher", "kills")
+    sheet.add("images without a row after them", missing, 0, "lower", "images")
+    sheet.add("images with two rows after them", twice, 0, "lower", "images")
+    sheet.add("images answered otherwise than without a kill", other, 0, "lower", "images")
 
 
 def trained(work: Path) -> Path:
@@ -107,45 +105,42 @@ def drawn(folder: Path, count: int) -> Path:
     return folder
 
 
-def ledger(work: Path, entries: int) -> list[dict[str, Any]]:
-    """Record answers as scoring does, fill the ledger up, open it again and look up every image."""
+def ledger(work: Path, entries: int, sheet: Sheet) -> None:
+    """Record answers as scoring does, fill the ledger up, then resume from it with one image left to answer."""
     place = work / "large.ledger"
     answer = Prediction(fields={"kind": FieldValue("scratch", {"scratch": 0.9, "dent": 0.1}, legal=0.99)})
-    rows = [Row(f"photos/{number:07}.jpg", "0" * 64, 640, 480, answer) for number in range(16)]
     with Ledger(place, "soak", "0", work) as opened:
+        opened.expect(_entries(entries))
         started = time.perf_counter()
-        for batch in range(200):
-            opened.record(_renamed(rows, 16 * batch))
-        cost = (time.perf_counter() - started) / (200 * 16)
-        for start in range(3200, entries, 16_000):
-            opened.record(row for first in range(start, start + 16_000, 16) for row in _renamed(rows, first))
+        for first in range(0, TIMED, 16):
+            opened.record(_rows(answer, first, first + 16))
+        cost = (time.perf_counter() - started) / TIMED
+        for first in range(TIMED, entries - 1, 16_000):
+            opened.record(_rows(answer, first, min(first + 16_000, entries - 1)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     with Ledger(place, "soak", "0", work) as opened:
-        found = sum(opened.find(f"photos/{number:07}.jpg") is not None for number in range(entries))
+        opened.expect(_entries(entries))
+        done, _ = opened.unchanged()
+        failed, left = len(opened.failed()), [entry.path for entry in opened.changed()]
     seconds = time.perf_counter() - started
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return [
-        _figure("the ledger's time per image, in batches of 16", 1000 * cost, 1.0, "lower", "ms"),
-        _figure(f"looking up the {found:,} entries of a ledger again", seconds, 10.0, "lower", "s"),
-        _figure("memory that this took", grown, 50.0, "lower", "MiB"),
-    ]
+    assert (done, failed, left) == (entries - 1, 0, [_path(entries - 1)])
+    sheet.add("the ledger's time per image, in batches of 16", 1000 * cost, 1.0, "lower", "ms")
+    sheet.add(f"from a ledger of {entries:,} entries to the first image", seconds, 10.0, "lower", "s")
+    sheet.add("memory that this took", grown, 50.0, "lower", "MiB")
 
 
-def _renamed(rows: Sequence[Row], first: int) -> list[Row]:
-    return [
-        Row(f"photos/{first + at:07}.jpg", row.digest, row.width, row.height, row.prediction)
-        for at, row in enumerate(rows)
-    ]
+def _path(number: int) -> str:
+    return f"photos/{number:07}.jpg"
 
 
-def _figure(name: str, value: float, goal: float, better: str, unit: str) -> dict[str, Any]:
-    return {"figure": name, "value": round(value, 4), "goal": goal, "better": better, "unit": unit}
+def _entries(count: int) -> Iterator[Entry]:
+    return (Entry(_path(number), f"40000:{number}:{number}", _path(number).encode()) for number in range(count))
 
 
-def _met(figure: dict[str, Any]) -> bool:
-    value, goal = figure["value"], figure["goal"]
-    return bool(value >= goal if figure["better"] == "higher" else value <= goal)
+def _rows(answer: Prediction, first: int, last: int) -> Iterator[Row]:
+    return (Row(_path(number), "0" * 64, 640, 480, answer) for number in range(first, last))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ of a text are more than the published tokenizer's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForImageTextToText,
     GenerationConfig,
     LlavaOnevisionConfig,
@@ -33,6 +36,23 @@ TOKEN_IDS = (
     *("image_token_id", "image_token_index", "video_token_id", "video_token_index"),
     *("vision_start_token_id", "vision_end_token_id"),
 )
+
+
+WIDE = "random-152k"
+"""The name of a base with random weights, 130 million without its embeddings, and 152 thousand tokens."""
+
+WIDE_SHAPE = {
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "layer_types": ["full_attention"] * 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "head_dim": 64,
+    "vocab_size": 151_936,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 8192,
+}
 
 
 def save_published(name: str, folder: Path, *, seed: int = 0) -> HubBase:
@@ -61,6 +81,31 @@ def save_published(name: str, folder: Path, *, seed: int = 0) -> HubBase:
     model.save_pretrained(folder)
     PROCESSORS[base.model_type](tokenizer).save_pretrained(folder)
     return base
+
+
+@contextmanager
+def made_base(name: str) -> Iterator[str]:
+    """The name of a base; `WIDE` is made in a temporary folder and removed afterwards."""
+    if name != WIDE:
+        yield name
+        return
+    with TemporaryDirectory() as folder:
+        yield str(save_wide(Path(folder)))
+
+
+def save_wide(folder: Path, *, seed: int = 0) -> Path:
+    """Write a language model of SmolLM2-135M's shape, but with the vocabulary of Qwen, to `folder`."""
+    family = TINY["qwen3"]
+    tokenizer = build_tokenizer(family.words, family.template)
+    config = family.config(tokenizer)
+    config.update(WIDE_SHAPE)
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    stops = [tokenizer.convert_tokens_to_ids(stop) for stop in family.stops]
+    model.generation_config = GenerationConfig(**token_ids(tokenizer) | {"eos_token_id": stops})
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def _qwen3_vl(tokenizer: Any) -> Any:

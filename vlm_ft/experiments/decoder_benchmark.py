@@ -1,19 +1,20 @@
 """Time the form decoder against `generate` with the same constraint, interleaved in one run.
 
 The rival is the usual loop: the processor, `generate`, and a logits processor that keeps each answer within the form's
-JSON schema (llguidance). Both answer the same requests on the same base without an adapter.
+JSON schema (llguidance); at batch 1 also with the constant part of the prompt in a cache. All answer the same requests
+on the same base without an adapter.
 """
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
-import platform
 import shutil
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,20 +24,21 @@ import torch
 from llguidance import LLMatcher
 from llguidance.hf import from_tokenizer
 from llguidance.torch import allocate_token_bitmask, fill_next_token_bitmask
-from pydantic import TypeAdapter
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from vlm_ft.adapters import TENSORS, adapter_folder
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.load import load_base
+from vlm_ft.bases.published import made_base
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.data.cases import Case, load
+from vlm_ft.decoding.prefix import reusable
 from vlm_ft.decoding.tokens import unpacked
+from vlm_ft.experiments.sheet import Sheet, interleaved
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.recipe import RECIPES, load_recipe
@@ -50,53 +52,6 @@ WORKLOADS = (
     ("27 intents, batch 16", "customer_intents_csv", 16, 8.0),
 )
 """Name, recipe, requests at once, and the goal: how many times as fast the decoder should be."""
-
-
-class Figure(Strict):
-    """One entry of `recipes/benchmarks/decoder.json`."""
-
-    figure: str
-    value: float
-    goal: float | None
-    better: str
-    unit: str
-    command: str
-    machine: str
-
-    @property
-    def row(self) -> str:
-        """The figure as a row of a Markdown table."""
-        return f"| {self.figure} | {self.value:.3g} {self.unit} | {'' if self.goal is None else f'{self.goal:g}'} |"
-
-
-class Sheet:
-    """Collects the figures of one run."""
-
-    def __init__(self, command: str, console: Console) -> None:
-        self.figures: list[Figure] = []
-        self._command, self._console = command, console
-
-    def add(self, name: str, value: float, goal: float | None, better: str, unit: str) -> None:
-        """Keep a figure, and print it."""
-        found = Figure(
-            figure=name,
-            value=round(value, 4),
-            goal=goal,
-            better=better,
-            unit=unit,
-            command=self._command,
-            machine=machine(),
-        )
-        self.figures.append(found)
-        self._console.print(f"{name}: {value:.3g} {unit}" + (f" (goal {goal:g})" if goal else ""), highlight=False)
-
-    def write(self, out: Path) -> None:
-        """Add the figures to a file, where they replace those of the same name."""
-        out.parent.mkdir(parents=True, exist_ok=True)
-        kept = TypeAdapter(list[Figure]).validate_json(out.read_bytes()) if out.exists() else []
-        renewed = {figure.figure for figure in self.figures}
-        lines = [*(figure for figure in kept if figure.figure not in renewed), *self.figures]
-        out.write_text(json.dumps([figure.model_dump() for figure in lines], indent=1) + "\n", encoding="utf-8")
 
 
 def benchmark(base: str, adapter: Path | None, out: Path, command: str, console: Console) -> None:
@@ -113,19 +68,29 @@ def benchmark(base: str, adapter: Path | None, out: Path, command: str, console:
 
 
 def _decoder(base: str, sheet: Sheet) -> None:
-    loaded = load_base(base)
+    with made_base(base) as place:
+        loaded = load_base(place)
     engine = Engine(loaded, batch_size=16)
     for name, recipe, count, goal in WORKLOADS:
         dataset = load(load_recipe(RECIPES / f"{recipe}.yaml"))
+        if dataset.cases["test"][0].example.images and not loaded.reader.sees:
+            continue
         form, cases = dataset.form.asking(loaded.boxes), dataset.cases["test"]
         parts = [cases[start : start + count] for start in range(0, (ROUNDS + 1) * count, count)]
-        ours, theirs = _interleaved((partial(_answers, engine, form), Plain(loaded, form)), parts)
+        systems: list[Callable[[Sequence[Case]], Any]] = [partial(_answers, engine, form), Plain(loaded, form)]
+        if count == 1 and reusable(loaded.model.config):
+            systems.append(Cached(loaded, form))
+        ours, theirs, *cached = interleaved(systems, parts)
         sheet.add(f"{base}: {name}, times as fast as generate", theirs / ours, goal, "higher", "x")
+        for seconds in cached:
+            title = f"{base}: {name}, times as fast as generate with a prompt cache"
+            sheet.add(title, seconds / ours, None, "higher", "x")
         sheet.add(f"{base}: {name}, seconds a request", ours / count, None, "lower", "s")
         if count == 16:
             started = time.perf_counter()
             _answers(engine, form, cases)
-            sheet.add(f"{base}: the {len(cases)} test messages", time.perf_counter() - started, 45.0, "lower", "s")
+            most = 45.0 if base == "compact" else None
+            sheet.add(f"{base}: the {len(cases)} test messages", time.perf_counter() - started, most, "lower", "s")
 
 
 def _mixed(folder: Path, sheet: Sheet) -> None:
@@ -151,7 +116,7 @@ def _mixed(folder: Path, sheet: Sheet) -> None:
 
     cases = dataset.cases["test"]
     parts = [cases[start : start + 16] for start in range(0, (ROUNDS + 1) * 16, 16)]
-    alone, mixed = _interleaved((partial(asked, [name]), partial(asked, names)), parts)
+    alone, mixed = interleaved((partial(asked, [name]), partial(asked, names)), parts)
     sheet.add("a batch of 16 over 8 adapters, against one", mixed / alone, 1.3, "lower", "x")
 
 
@@ -172,17 +137,6 @@ def _resident() -> int:
 def _answers(engine: Engine, form: Form, cases: Sequence[Case]) -> list[Prediction]:
     """The engine's answers about these cases."""
     return engine.predict([Request(case.example.images, case.example.turns, form=form) for case in cases])
-
-
-def _interleaved(systems: Sequence[Callable[[Sequence[Case]], Any]], parts: Sequence[Sequence[Case]]) -> list[float]:
-    """The median seconds of each system; every system runs each part in turn, and the first part is a warm-up."""
-    seconds: list[list[float]] = [[] for _ in systems]
-    for part in parts:
-        for times, system in zip(seconds, systems, strict=True):
-            started = time.perf_counter()
-            system(part)
-            times.append(time.perf_counter() - started)
-    return [statistics.median(times[1:]) for times in seconds]
 
 
 class Plain:
@@ -209,6 +163,7 @@ class Plain:
             matchers = [LLMatcher(self._guide, self._grammar) for _ in rows]
             written = self._model.generate(
                 **batch,
+                **self._start(batch),
                 logits_processor=LogitsProcessorList([_GrammarMask(matchers, length, self._vocabulary)]),
                 generation_config=GenerationConfig(
                     do_sample=False,
@@ -219,6 +174,27 @@ class Plain:
             )
         texts = self._tokenizer.batch_decode(written[:, length:], skip_special_tokens=True)
         return [json.loads(text) for text in texts]
+
+    def _start(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """More arguments of `generate`."""
+        return {}
+
+
+class Cached(Plain):
+    """The rival with the constant part of the prompt computed once, for one request at a time."""
+
+    def __init__(self, base: Any, form: Form) -> None:
+        super().__init__(base, form)
+        self._constant = self._conversation.constant(form)
+        self._length, self._cache = 0, DynamicCache()
+
+    def _start(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if not self._length:
+            pairs = zip(batch["input_ids"][0].tolist(), self._constant, strict=False)
+            self._length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            ids = batch["input_ids"][:, : self._length]
+            self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        return {"past_key_values": copy.deepcopy(self._cache)}
 
 
 class _GrammarMask(LogitsProcessor):  # type: ignore[misc]
@@ -237,11 +213,3 @@ class _GrammarMask(LogitsProcessor):  # type: ignore[misc]
             fill_next_token_bitmask(matcher, self._bitmask, row)
         self._seen = input_ids.shape[1]
         return scores.masked_fill(~unpacked(self._bitmask, scores.shape[1]).to(scores.device), float("-inf"))
-
-
-def machine() -> str:
-    """The processor and the number of threads."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name}, {torch.get_num_threads()} threads"

@@ -27,7 +27,7 @@ from vlm_ft.bases.reader import open_reader
 from vlm_ft.conversation import Conversation
 from vlm_ft.data.cases import load
 from vlm_ft.errors import ModelError
-from vlm_ft.experiments.decoder_benchmark import machine
+from vlm_ft.experiments.sheet import machine
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Recipe, load_recipe
 from vlm_ft.training.collate import Collator

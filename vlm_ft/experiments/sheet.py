@@ -1,0 +1,92 @@
+"""The figures of a benchmark: timed in alternation, printed, and kept in a file that pages quote."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import TypeAdapter
+from rich.console import Console
+
+from vlm_ft.answers.kinds import Strict
+
+Part = TypeVar("Part")
+
+
+class Figure(Strict):
+    """One entry of a file in `recipes/benchmarks`."""
+
+    figure: str
+    value: float
+    goal: float | None
+    better: str
+    unit: str
+    command: str
+    machine: str
+
+    @property
+    def met(self) -> bool:
+        """Whether the value reaches its goal, if it has one."""
+        return self.goal is None or (self.value >= self.goal if self.better == "higher" else self.value <= self.goal)
+
+    @property
+    def row(self) -> str:
+        """The figure as a row of a Markdown table."""
+        return f"| {self.figure} | {self.value:.3g} {self.unit} | {'' if self.goal is None else f'{self.goal:g}'} |"
+
+
+class Sheet:
+    """Collects the figures of one run."""
+
+    def __init__(self, command: str, console: Console) -> None:
+        self.figures: list[Figure] = []
+        self._command, self._console = command, console
+
+    def add(self, name: str, value: float, goal: float | None, better: str, unit: str) -> None:
+        """Keep a figure, and print it."""
+        found = Figure(
+            figure=name,
+            value=round(value, 4),
+            goal=goal,
+            better=better,
+            unit=unit,
+            command=self._command,
+            machine=machine(),
+        )
+        self.figures.append(found)
+        self._console.print(
+            f"{name}: {value:.3g} {unit}" + ("" if goal is None else f" (goal {goal:g})"), highlight=False
+        )
+
+    def write(self, out: Path) -> None:
+        """Add the figures to a file, where they replace those of the same name."""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        kept = TypeAdapter(list[Figure]).validate_json(out.read_bytes()) if out.exists() else []
+        renewed = {figure.figure for figure in self.figures}
+        lines = [*(figure for figure in kept if figure.figure not in renewed), *self.figures]
+        out.write_text(json.dumps([figure.model_dump() for figure in lines], indent=1) + "\n", encoding="utf-8")
+
+
+def interleaved(systems: Sequence[Callable[[Part], Any]], parts: Sequence[Part]) -> list[float]:
+    """The median seconds of each system; every system runs each part in turn, and the first part is a warm-up."""
+    seconds: list[list[float]] = [[] for _ in systems]
+    for part in parts:
+        for times, system in zip(seconds, systems, strict=True):
+            started = time.perf_counter()
+            system(part)
+            times.append(time.perf_counter() - started)
+    return [statistics.median(times[1:]) for times in seconds]
+
+
+def machine() -> str:
+    """The processor and the number of threads."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, {torch.get_num_threads()} threads"

@@ -1,0 +1,216 @@
+"""Time training steps against TRL's trainer, on the same model, rows, seed and settings.
+
+Each contestant runs in a process of its own, which also measures its peak memory; they take turns. TRL runs with its
+defaults, and in its best configuration here: without recomputing activations. All learn whole answers, so that the
+losses agree; the time of this project's own default, the loss on decisions, is given beside them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from vlm_ft.bases.published import WIDE, made_base
+from vlm_ft.experiments.sheet import Sheet
+from vlm_ft.recipe import RECIPES, Recipe, load_recipe
+
+ROUNDS = 3
+STEPS = 4  # of a turn, the first of which is a warm-up
+OURS, DECISIONS, DEFAULT, BEST = "vlm_ft", "vlm_ft on decisions", "TRL as it comes", "TRL at its best"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is trained, and how many times as fast as TRL, as it comes and at its best, a step should be."""
+
+    name: str
+    recipe: str
+    settings: tuple[str, ...]
+    goals: Mapping[str, float]
+
+
+WORKLOADS = (
+    Workload("27 intents", "customer_intents_csv", ("training.batch_size=16",), {DEFAULT: 10.0, BEST: 8.0}),
+    Workload("photos", "steel_surface_voc", ("training.batch_size=8", "augment=none"), {DEFAULT: 3.0, BEST: 2.0}),
+)
+
+
+WIDE_WORKLOADS = (replace(WORKLOADS[0], goals={DEFAULT: 8.0, BEST: 4.0}),)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A contestant's turn: the seconds of each step, the loss of the first one, and the peak memory in bytes."""
+
+    seconds: tuple[float, ...]
+    loss: float
+    peak: int
+
+
+def benchmark_training(base: str, out: Path, command: str, console: Console) -> None:
+    """Time every workload, and write the ratios of the median steps to `out`."""
+    sheet = Sheet(command, console)
+    with made_base(base) as place:
+        for workload in WORKLOADS if base != WIDE else WIDE_WORKLOADS:
+            _measure(workload, base, place, sheet)
+    sheet.write(out)
+
+
+def _measure(workload: Workload, base: str, place: str, sheet: Sheet) -> None:
+    """Let the contestants take turns. `place`: where the base is."""
+    turns: dict[str, list[Turn]] = {name: [] for name in CONTESTANTS}
+    for _ in range(ROUNDS):
+        for name in CONTESTANTS:
+            turns[name].append(_turn(name, place, workload))
+    steps = {
+        name: statistics.median(step for turn in found for step in turn.seconds[1:]) for name, found in turns.items()
+    }
+    peaks = {name: max(turn.peak for turn in found) for name, found in turns.items()}
+    title = f"{base}: {workload.name}"
+    for rival, goal in workload.goals.items():
+        sheet.add(f"{title}, a step, times as fast as {rival}", steps[rival] / steps[OURS], goal, "higher", "x")
+    sheet.add(f"{title}, seconds a step", steps[OURS], None, "lower", "s")
+    sheet.add(f"{title}, seconds a step on decisions", steps[DECISIONS], None, "lower", "s")
+    sheet.add(f"{title}, memory against TRL as it comes", peaks[OURS] / peaks[DEFAULT], 0.5, "lower", "x")
+    losses = {name: found[0].loss for name, found in turns.items() if name != DECISIONS}
+    spread = max(losses.values()) - min(losses.values())
+    sheet.add(f"{title}, spread of the first losses", spread, None, "lower", "nats")
+
+
+def _turn(name: str, base: str, workload: Workload) -> Turn:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_run, args=(there, name, base, workload))
+    process.start()
+    there.close()
+    turn: Turn = here.recv()
+    process.join()
+    return turn
+
+
+def _run(connection: Connection, name: str, base: str, workload: Workload) -> None:
+    """In a process of its own: take a turn, and send it."""
+    from vlm_ft.training.rehearse import peak_memory
+
+    loss_on = "decisions" if name == DECISIONS else "answer"
+    settings = [
+        *workload.settings,
+        f"base={base}",
+        f"training.loss_on={loss_on}",
+        "training.minutes=null",
+        f"training.max_steps={STEPS}",
+        "training.report_to=[]",
+        "training.workers=0",
+    ]
+    recipe = load_recipe(RECIPES / f"{workload.recipe}.yaml", settings)
+    with tempfile.TemporaryDirectory() as work:
+        seconds, loss = CONTESTANTS[name](recipe, Path(work))
+    connection.send(Turn(tuple(seconds), loss, peak_memory()))
+
+
+def _ours(recipe: Recipe, work: Path) -> tuple[list[float], float]:
+    from vlm_ft.training.plan import Plan
+    from vlm_ft.training.prepare import prepare
+    from vlm_ft.training.trainer import trainer
+
+    prepared = prepare(recipe)
+    running = trainer(
+        prepared.method,
+        prepared.attached,
+        prepared.train,
+        None,
+        recipe.training,
+        prepared.rates,
+        Plan(STEPS, recipe.training.batch_size, STEPS, 0.0, 0.0),
+        out=work,
+    )
+    return _timed(running)
+
+
+def _theirs(recipe: Recipe, work: Path, **options: Any) -> tuple[list[float], float]:
+    """TRL's trainer on the tokens of our rows or, if they have photos, on their messages."""
+    import torch
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    from vlm_ft.conversation import IGNORED, opened
+    from vlm_ft.training.prepare import prepare
+
+    prepared = prepare(recipe)
+    conversation = prepared.conversation
+    rows = [row for index in range(len(prepared.train.cases)) for row in prepared.train.rows(index)]
+    rows = rows[: STEPS * recipe.training.batch_size]
+    if rows[0].images:
+        columns: dict[str, Any] = {
+            "prompt": [conversation.messages(row) for row in rows],
+            "completion": [[{"role": "assistant", "content": [{"type": "text", "text": row.target}]}] for row in rows],
+            "images": [[opened(image) for image in row.images] for row in rows],
+        }
+    else:
+        encoded = [conversation.encode([row], supervised=True) for row in rows]
+        columns = {
+            "input_ids": [batch["input_ids"][0].tolist() for batch in encoded],
+            "completion_mask": [(batch["labels"][0] != IGNORED).long().tolist() for batch in encoded],
+        }
+    training = recipe.training
+    config = SFTConfig(
+        output_dir=str(work),
+        max_steps=STEPS,
+        per_device_train_batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        max_length=None,
+        seed=training.seed,
+        use_cpu=not torch.cuda.is_available(),
+        report_to="none",
+        disable_tqdm=True,
+        logging_steps=1,
+        save_strategy="no",
+        **options,
+    )
+    reader = prepared.base.reader
+    processing = reader.processor if rows[0].images else reader.tokenizer
+    return _timed(
+        SFTTrainer(
+            prepared.attached.model, args=config, train_dataset=Dataset.from_dict(columns), processing_class=processing
+        )
+    )
+
+
+def _timed(running: Any) -> tuple[list[float], float]:
+    """The seconds of every step of a trainer, and its first loss."""
+    from transformers import TrainerCallback
+
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if not ends:
+                ends.append(time.perf_counter())
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            ends.append(time.perf_counter())
+
+    running.add_callback(Clock())
+    running.args.logging_steps = 1
+    running.args.train_sampling_strategy = "sequential"  # all contestants see the same rows
+    running.train()
+    first = next(entry["loss"] for entry in running.state.log_history if "loss" in entry)
+    return [after - before for before, after in pairwise(ends)], float(first)
+
+
+CONTESTANTS: dict[str, Callable[[Recipe, Path], tuple[list[float], float]]] = {
+    OURS: _ours,
+    DECISIONS: _ours,
+    DEFAULT: _theirs,
+    BEST: lambda recipe, work: _theirs(recipe, work, activation_checkpointing=False),
+}
