@@ -10,6 +10,7 @@ from rich.console import Console
 
 from datasets_vision.images import find_images, open_image
 from demo.app import build_app, launch
+from vlm_ft.bases.precision import Precision
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
 
@@ -25,6 +26,7 @@ def serve(
     examples: Path | None = None,
     memory: int | None = None,
     waiting: int = 64,
+    precision: Precision = "fp32",
     console: Console,
 ) -> None:
     """Load the adapters, print the app's address, and serve until interrupted.
@@ -33,7 +35,7 @@ def serve(
     """
     named = ", ".join(folder.as_posix() for folder in folders)
     console.print(f"loading {named or base} …", markup=False, highlight=False)
-    engine = Engine.open(folders, base=base, memory=memory, waiting=waiting)
+    engine = Engine.open(folders, base=base, memory=memory, waiting=waiting, precision=precision)
     tries = _tries(examples, console) if examples is not None else []
     blocks = build_app(engine, dict.fromkeys(engine.cards, tries))
     try:

@@ -21,6 +21,7 @@ from vlm_ft.cli.options import (
     Adapters,
     Goals,
     Out,
+    PrecisionOption,
     RecipeName,
     Results,
     Set,
@@ -136,7 +137,8 @@ def train(
     run(loaded, folder, resume=resume, check=check, console=terminal)
     calibrate_trained(folder, console=terminal)
     place = shlex.quote(str(folder))
-    terminal.print(f"next:\n  vlm-ft evaluate {place}\n  vlm-ft demo --adapter {place}", markup=False)
+    use = "score FOLDER --adapter ADAPTER --out TABLE --reward" if loaded.method == "reward" else "demo --adapter"
+    terminal.print(f"next:\n  vlm-ft evaluate {place}\n  vlm-ft {use} {place}", markup=False)
 
 
 @app.command()
@@ -153,19 +155,45 @@ def evaluate(
 ) -> None:
     """Compare an adapter with its rivals on `test`.
 
-    Writes a report as JSON, Markdown and HTML. The bare base is one of the rivals.
+    Writes a report as JSON, Markdown and HTML. The bare base is one of the rivals. A reward model is only asked which
+    reply of each pair is better.
     """
     from vlm_ft.adapters import read_card
+    from vlm_ft.evaluation.pairs import evaluate_pairs
     from vlm_ft.evaluation.results import record, results_of
     from vlm_ft.evaluation.run import evaluate_run
     from vlm_ft.runs import Run
 
     goals = goals_of(goal)
+    if Run(run).state == "finished" and read_card(Run(run).adapter).method == "reward":
+        figure = evaluate_pairs(run, command=command_line(), console=console())
+        if results:
+            record([figure], results)
+        return
     evaluation = evaluate_run(
         run, rivals=rivals, base=base, foreign=foreign or (), batch_size=batch_size, console=console()
     )
     if results:
         record(results_of(evaluation, read_card(Run(run).adapter), command_line(), goals), results)
+
+
+@app.command()
+def export(
+    adapter: Annotated[Path, typer.Argument(help="an adapter or run folder")],
+    out: Annotated[Path, typer.Argument(help="a new folder")],
+    kind: Annotated[
+        Literal["auto", "lora", "merged"],
+        typer.Option("--as", help="lora: as it is, for vLLM or PEFT; merged: a plain model folder; auto: what fits"),
+    ] = "auto",
+    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
+) -> None:
+    """Write an adapter for use without vlm-ft, as LoRA or merged into its base.
+
+    Prints the command by which vLLM serves it.
+    """
+    from vlm_ft.training.export import export as run
+
+    run(adapter, out, kind, base=base, console=console())
 
 
 @app.command()
@@ -177,11 +205,15 @@ def calibrate(
         list[str] | None,
         typer.Option(help="FIELD=PROBABILITY from which a flag is true, or a list has another item; repeatable"),
     ] = None,
+    folds: Annotated[
+        Path | None, typer.Option(help="fit on the answers of this vlm-ft crossval of the same recipe instead")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
 ) -> None:
     """Fit an adapter's probabilities, and the threshold below which it asks a person, on its `calibrate` examples.
 
-    vlm-ft train does this at the end; run it again for another risk.
+    vlm-ft train does this at the end; run it again for another risk. With fewer than 100 examples to spare, spare none
+    and use --folds.
     """
     from vlm_ft.evaluation.calibrate import calibrate_run
 
@@ -190,6 +222,7 @@ def calibrate(
         risk=risk,
         level=level,
         thresholds=numbers_of("--threshold", "FIELD=PROBABILITY", threshold),
+        folds=folds,
         batch_size=batch_size,
         console=console(),
     )
@@ -273,21 +306,34 @@ def learning_curve(
 
 @app.command()
 def benchmark(
-    base: Annotated[str, typer.Option("--base", help="a base by name or folder")] = "compact",
+    what: Annotated[Literal["decoder", "train"], typer.Argument(help="answers, or training steps")] = "decoder",
+    base: Annotated[
+        str, typer.Option("--base", help="a base by name or folder; random-152k: a random one with a large vocabulary")
+    ] = "compact",
     adapter: Annotated[
         Path | None, typer.Option("--adapter", help="time a batch over eight copies of this photo adapter instead")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="a JSON file; figures of the same name are replaced")] = Path(
-        "recipes/benchmarks/decoder.json"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="a JSON file; figures of the same name are replaced [default: recipes/benchmarks/decoder.json, or "
+            "training.json]",
+        ),
+    ] = None,
 ) -> None:
-    """Time the decoder against the processor and `generate` with the same grammar.
+    """Time the decoder against the processor and `generate` with the same grammar, or training against TRL.
 
     Needs the data sets of the recipes steel_surface_voc and customer_intents_csv.
     """
-    from vlm_ft.experiments.decoder_benchmark import benchmark as run
+    from vlm_ft.experiments.decoder_benchmark import benchmark as time_decoder
+    from vlm_ft.experiments.training_benchmark import benchmark_training
 
-    run(base, adapter, out, command_line(), console())
+    folder = Path("recipes/benchmarks")
+    if what == "train":
+        benchmark_training(base, out or folder / "training.json", command_line(), console())
+    else:
+        time_decoder(base, adapter, out or folder / "decoder.json", command_line(), console())
 
 
 @app.command("compare-tiling")
@@ -334,6 +380,14 @@ def score(
         typer.Option(help="openai:URL: an OpenAI-compatible server runs the model; its key is in OPENAI_API_KEY"),
     ] = None,
     model: Annotated[str | None, typer.Option(help="the model's name on that server [default: the adapter's]")] = None,
+    reward: Annotated[Path | None, typer.Option(help="a reward model that scores every answer")] = None,
+    precision: PrecisionOption = "fp32",
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="score with Ray, on the cluster that RAY_ADDRESS names or on this machine")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="with --cluster: how many [default: one per GPU, else one per CPU]")
+    ] = None,
 ) -> None:
     """Score a folder of images, or a table of texts.
 
@@ -341,6 +395,8 @@ def score(
     """
     from vlm_ft.scoring.run import score_shown
 
+    if cluster and (engine or reward):
+        raise typer.BadParameter("cannot be combined with --engine or --reward", param_hint="--cluster")
     by_case = case_by == "folder"
     report = score_shown(
         folder,
@@ -353,6 +409,10 @@ def score(
         text=text,
         review=review,
         server=server_of(engine, model, adapter),
+        reward=reward,
+        precision=precision,
+        cluster=cluster,
+        workers=workers,
     )
     raise typer.Exit(report.exit_code)
 
@@ -366,6 +426,7 @@ def demo(
     base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
     memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
     waiting: Annotated[int, typer.Option(min=1, help="requests beyond which another is refused")] = 64,
+    precision: PrecisionOption = "fp32",
 ) -> None:
     """Serve the app in which a user uploads photos."""
     from demo.run import serve
@@ -378,6 +439,7 @@ def demo(
         examples=examples,
         memory=memory * 2**20 if memory is not None else None,
         waiting=waiting,
+        precision=precision,
         console=console(),
     )
 

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,6 +21,10 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="override a setting
 TaskFile = Annotated[Path | None, typer.Option("--task", help="your own task: a Python file that defines TASK")]
 Out = Annotated[Path | None, typer.Option("--out", help="the run folder [default: runs/<recipe name>]")]
 Adapters = Annotated[list[Path], typer.Option("--adapter", help="an adapter or run folder; repeatable")]
+PrecisionOption = Annotated[
+    Literal["fp32", "bf16", "auto"],
+    typer.Option("--precision", help="of forward passes; auto: bf16 if it is fast here"),
+]
 Results = Annotated[Path | None, typer.Option("--results", help="also record the figures in this JSON file")]
 Goals = Annotated[list[str] | None, typer.Option("--goal", help="a target to report: FIELD.METRIC=VALUE; repeatable")]
 
