@@ -1,0 +1,137 @@
+"""The commands that train or time several times, in order to compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vlm_ft.cli.options import (
+    Goals,
+    RecipeName,
+    Results,
+    Set,
+    TaskFile,
+    command_line,
+    console,
+    file_of,
+    goals_of,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def crossval(
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Option("--out", help="a folder for all runs")],
+    folds: Annotated[int, typer.Option(min=2, help="number of folds")] = 3,
+    vary: Annotated[
+        list[str] | None, typer.Option(help="a setting of a variant to compare: key=value; repeatable")
+    ] = None,
+    settings: Set = None,
+    base: Annotated[bool, typer.Option(help="also evaluate the bare base")] = True,
+    results: Results = None,
+    goal: Goals = None,
+) -> None:
+    """Cross-validate a recipe and its variants.
+
+    Folds are grouped, and finished runs are reused.
+    """
+    from vlm_ft.evaluation.results import record
+    from vlm_ft.experiments.crossval import crossval as run
+
+    found = run(
+        file_of(recipe, settings),
+        out,
+        folds=folds,
+        variants=vary or [],
+        settings=settings or [],
+        console=console(),
+        command=command_line(),
+        goals=goals_of(goal),
+        base=base,
+    )
+    if results:
+        record(found, results)
+
+
+@app.command("learning-curve")
+def learning_curve(
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Option("--out", help="a folder for all runs")],
+    sizes: Annotated[
+        list[int] | None,
+        typer.Option("--size", min=1, help="training examples; repeatable [default: 25, 50, 100, 200]"),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="runs per size, each on its own subset")] = 1,
+    target: Annotated[
+        float | None, typer.Option(min=0, max=1, help="predict how many examples reach this score")
+    ] = None,
+    settings: Set = None,
+) -> None:
+    """Predict the effect of more examples.
+
+    Trains on growing subsets, and draws and extrapolates the curve.
+    """
+    from vlm_ft.experiments.learning_curve import SIZES
+    from vlm_ft.experiments.learning_curve import learning_curve as run
+
+    place, asked = file_of(recipe, settings), sizes or SIZES
+    run(place, out, console=console(), sizes=asked, repeats=repeats, target=target, settings=settings or [])
+
+
+@app.command()
+def benchmark(
+    what: Annotated[Literal["decoder", "train"], typer.Argument(help="answers, or training steps")] = "decoder",
+    base: Annotated[
+        str, typer.Option("--base", help="a base by name or folder; random-152k: a random one with a large vocabulary")
+    ] = "compact",
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="time a batch over eight copies of this photo adapter instead")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="a JSON file; figures of the same name are replaced [default: recipes/benchmarks/decoder.json, or "
+            "training.json]",
+        ),
+    ] = None,
+) -> None:
+    """Time the decoder against the processor and `generate` with the same grammar, or training against TRL.
+
+    Needs the data sets of the recipes steel_surface_voc and customer_intents_csv.
+    """
+    from vlm_ft.experiments.decoder_benchmark import benchmark as time_decoder
+    from vlm_ft.experiments.training_benchmark import benchmark_training
+
+    folder = Path("recipes/benchmarks")
+    if what == "train":
+        benchmark_training(base, out or folder / "training.json", command_line(), console())
+    else:
+        time_decoder(base, adapter, out or folder / "decoder.json", command_line(), console())
+
+
+@app.command("compare-tiling")
+def compare_tiling(
+    adapter: Annotated[Path, typer.Argument(help="an adapter or run folder")],
+    photos: Annotated[Path, typer.Argument(help="large photos with boxes, in any supported format")],
+    out: Annotated[Path, typer.Option("--out", help="a folder for tiling.json and tiling.md")],
+    side: Annotated[int, typer.Option(min=16, help="side of a tile in pixels")] = 512,
+    overlap: Annotated[int, typer.Option(min=0, help="overlap of neighbouring tiles in pixels")] = 64,
+    task: TaskFile = None,
+    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
+) -> None:
+    """Compare whole photos with tiled ones.
+
+    Reports scores, and recall by the area of objects, on large photos.
+    """
+    from datasets_vision.source import Source
+    from vlm_ft.experiments.tiled import compare_tiling as run
+    from vlm_ft.recipe import Tiling
+
+    tiling, source = Tiling(side=side, overlap=overlap), Source(path=photos)
+    run(adapter, source, tiling, out, console=console(), task_file=task, base=base, batch_size=batch_size)
