@@ -16,9 +16,8 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from vlm_ft.allocator import keep_freed_memory
-from vlm_ft.cli import base, data, experiments
+from vlm_ft.cli import base, data, experiments, serving
 from vlm_ft.cli.options import (
-    Adapters,
     Goals,
     Out,
     PrecisionOption,
@@ -28,7 +27,6 @@ from vlm_ft.cli.options import (
     TaskFile,
     command_line,
     console,
-    folders,
     goals_of,
     numbers_of,
     recipe_of,
@@ -48,6 +46,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(base.app, name="base")
+app.add_typer(serving.app)
 app.add_typer(experiments.app)
 
 
@@ -300,33 +299,6 @@ def score(
         workers=workers,
     )
     raise typer.Exit(report.exit_code)
-
-
-@app.command()
-def demo(
-    adapter: Adapters,
-    host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="the port [default: the first free one from 7860]")] = None,
-    examples: Annotated[Path | None, typer.Option(help="a folder of example images")] = None,
-    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
-    memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
-    waiting: Annotated[int, typer.Option(min=1, help="requests beyond which another is refused")] = 64,
-    precision: PrecisionOption = "fp32",
-) -> None:
-    """Serve the app in which a user uploads photos."""
-    from demo.run import serve
-
-    serve(
-        folders(adapter),
-        base=base,
-        host=host,
-        port=port,
-        examples=examples,
-        memory=memory * 2**20 if memory is not None else None,
-        waiting=waiting,
-        precision=precision,
-        console=console(),
-    )
 
 
 @app.command()

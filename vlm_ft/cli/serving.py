@@ -1,0 +1,99 @@
+"""The commands that serve adapters: the app, and the HTTP service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vlm_ft.cli.options import Adapters, PrecisionOption, console, folders
+from vlm_ft.errors import RecipeError
+
+GRACE = 60  # seconds for requests in progress once the service is told to stop
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(
+    adapter: Adapters,
+    host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="the port [default: the first free one from 7860]")] = None,
+    examples: Annotated[Path | None, typer.Option(help="a folder of example images")] = None,
+    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
+    memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
+    waiting: Annotated[int, typer.Option(min=1, help="requests beyond which another is refused")] = 64,
+    precision: PrecisionOption = "fp32",
+) -> None:
+    """Serve the app in which a user uploads photos."""
+    from demo.run import serve
+
+    serve(
+        folders(adapter),
+        base=base,
+        host=host,
+        port=port,
+        examples=examples,
+        memory=memory * 2**20 if memory is not None else None,
+        waiting=waiting,
+        precision=precision,
+        console=console(),
+    )
+
+
+@app.command()
+def serve(
+    adapter: Adapters,
+    host: Annotated[
+        str, typer.Option(help="the address to listen on; others than this machine's own need --tokens")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="the port")] = 8000,
+    tokens: Annotated[Path | None, typer.Option(help="the file of tokens, as vlm-ft token makes it")] = None,
+    log: Annotated[Path | None, typer.Option(help="append a line per answer to this file; it is rotated")] = None,
+    app_: Annotated[bool, typer.Option("--app/--no-app", help="also serve the app, at /app")] = True,
+    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
+    memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
+    waiting: Annotated[int, typer.Option(min=1, help="requests beyond which another is refused")] = 64,
+    precision: PrecisionOption = "fp32",
+) -> None:
+    """Serve adapters over HTTP: /v1/assess, OpenAI-compatible chat completions, and the app.
+
+    /docs describes the interface.
+    """
+    if host not in ("127.0.0.1", "localhost", "::1") and tokens is None:
+        raise RecipeError(f"--host {host}", "others could reach the service", "give --tokens, or listen on 127.0.0.1")
+    import uvicorn
+
+    from demo.app import build_app, mount
+    from vlm_ft.inference.engine import Engine
+    from vlm_ft.service.app import build_service
+    from vlm_ft.service.decision_log import DecisionLog
+    from vlm_ft.service.tokens import read_tokens
+
+    known = read_tokens(tokens) if tokens is not None else None
+    decisions = DecisionLog(log) if log is not None else None
+    budget = memory * 2**20 if memory is not None else None
+    engine = Engine.open(folders(adapter), base=base, memory=budget, waiting=waiting, precision=precision)
+    api = build_service(engine, known, decisions)
+    if app_:
+        mount(api, build_app(engine))
+    console().print(f"{', '.join(engine.cards)}: http://{host}:{port}/docs  (Ctrl-C stops it)", highlight=False)
+    uvicorn.run(api, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE)
+
+
+@app.command()
+def token(
+    file: Annotated[Path, typer.Argument(help="the file of tokens")],
+    name: Annotated[str, typer.Argument(help="whose token it is; an older one of the same name is replaced")],
+    right: Annotated[
+        list[Literal["read", "assess"]] | None, typer.Option(help="what it allows; repeatable [default: both]")
+    ] = None,
+) -> None:
+    """Make a token for the HTTP service, and print it.
+
+    The file keeps only its SHA-256.
+    """
+    from vlm_ft.service.tokens import RIGHTS, add_token
+
+    print(add_token(file, name, tuple(right or RIGHTS)))

@@ -1,0 +1,1 @@
+"""The HTTP service: assessments for other systems, under tokens."""
