@@ -11,9 +11,10 @@ quickstart: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-# What takes longer than the tests: kills while scoring, and a ledger of a million entries.
+# What takes longer than the tests: kills while scoring and while training, and a ledger of a million entries.
 soak: $(READY)
 	$(BIN)/python -m tests.soak.scoring --out recipes/benchmarks/soak.json
+	$(BIN)/python -m tests.soak.training --out recipes/benchmarks/soak.json
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ def test_the_states_follow_one_another(tmp_path: Path, begun: Run) -> None:
     assert Run(tmp_path / "none").state == "empty"
     assert begun.state == "begun"
     (begun.checkpoints / "checkpoint-2").mkdir(parents=True)
-    (begun.checkpoints / "checkpoint-2" / "trainer_state.json").touch()
+    (begun.checkpoints / "checkpoint-2" / "trainer_state.json").write_text("{}")
     assert begun.state == "checkpointed"
     begun.adapter.mkdir()
     (begun.adapter / "card.json").touch()
@@ -55,6 +55,18 @@ def test_what_was_there_before_a_failed_start_stays(tmp_path: Path) -> None:
     with pytest.raises(MemoryError), run.claimed(recipe()):
         raise MemoryError
     assert [file.name for file in run.folder.iterdir()] == ["splits.jsonl"]
+
+
+def test_a_checkpoint_that_was_cut_short_is_passed_over(begun: Run) -> None:
+    """The trainer writes its state last; a kill may come before or within that."""
+    for step, state in ((2, "{}"), (10, '{"epoch": '), (12, None)):
+        folder = begun.checkpoints / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        if state is not None:
+            (folder / "trainer_state.json").write_text(state)
+    assert begun.checkpoint == begun.checkpoints / "checkpoint-2"
+    (begun.checkpoints / "checkpoint-10" / "trainer_state.json").write_text("{}")
+    assert begun.checkpoint == begun.checkpoints / "checkpoint-10"
 
 
 def test_a_failed_resumption_takes_nothing_away(begun: Run) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
+from datasets_vision.placing import whole_file
 from vlm_ft.adapters import ADAPTER, CARD
 from vlm_ft.data.contents import Changes
 from vlm_ft.errors import DataError, RecipeError
@@ -51,12 +52,13 @@ class Run:
             return "empty"
         if (self.adapter / CARD).exists():
             return "finished"
-        return "checkpointed" if self.has_checkpoint else "begun"
+        return "begun" if self.checkpoint is None else "checkpointed"
 
     @property
-    def has_checkpoint(self) -> bool:
-        """Whether there is a checkpoint to resume from; without one, a run starts over at step 0."""
-        return any(self.checkpoints.glob("checkpoint-*/trainer_state.json"))
+    def checkpoint(self) -> Path | None:
+        """The newest complete checkpoint; without one, a run starts over at step 0."""
+        complete = [state.parent for state in self.checkpoints.glob("checkpoint-*/trainer_state.json") if _whole(state)]
+        return max(complete, key=lambda folder: int(folder.name.partition("-")[2]), default=None)
 
     @property
     def recipe(self) -> Recipe:
@@ -110,7 +112,8 @@ class Run:
         Raises `DataError` with the first examples that were changed, removed or added since.
         """
         if not self.data.exists():
-            self.data.write_text(json.dumps(dict(contents), indent=0, ensure_ascii=False), encoding="utf-8")
+            with whole_file(self.data) as part:
+                part.write_text(json.dumps(dict(contents), indent=0, ensure_ascii=False), encoding="utf-8")
             return
         try:
             before: dict[str, str] = dict(json.loads(self.data.read_text(encoding="utf-8")))
@@ -130,9 +133,19 @@ class Run:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-            self.recipe_file.write_text(text, encoding="utf-8")
+            with whole_file(self.recipe_file) as part:
+                part.write_text(text, encoding="utf-8")
         except OSError as error:
             raise RecipeError(self.folder, f"cannot be written ({error.strerror})", "give another --out") from error
+
+
+def _whole(state: Path) -> bool:
+    """Whether a checkpoint is complete: its state is the last file that the trainer writes."""
+    try:
+        json.loads(state.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def _first_difference(kept: Any, given: Any, key: str = "") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets_vision.example import Example
+from datasets_vision.placing import whole_file
 from vlm_ft.errors import DataError, nearest
 from vlm_ft.recipe import ROLES, Role, Splits
 
@@ -192,14 +194,15 @@ class Roster:
         """Append the groups of this set that the file lacks; a file that lacks none is not touched."""
         if not self._one("SELECT count(*) FROM roles WHERE NOT kept"):
             return
-        file.parent.mkdir(parents=True, exist_ok=True)
-        ended = _is_ended(file)
         new = self.database.execute("SELECT name, role FROM roles WHERE NOT kept ORDER BY rowid")
-        with file.open("a", encoding="utf-8") as out:
-            if not ended:  # an editor removed the last newline
-                out.write("\n")
-            for group, role in new:
-                out.write(json.dumps({"group": group, "role": role}, ensure_ascii=False) + "\n")
+        with whole_file(file) as part:
+            if file.exists():
+                shutil.copyfile(file, part)
+            with part.open("a", encoding="utf-8") as out:
+                if not _is_ended(file):  # an editor removed the last newline
+                    out.write("\n")
+                for group, role in new:
+                    out.write(json.dumps({"group": group, "role": role}, ensure_ascii=False) + "\n")
 
     def _one(self, query: str, *values: Any) -> int:
         return int(self.database.execute(query, values).fetchone()[0] or 0)

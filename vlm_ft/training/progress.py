@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
+from datasets_vision.placing import whole_file
 from vlm_ft.errors import RecipeError
 
 QUIET_LINES = 10  # lines in total if the output is not a terminal
@@ -98,7 +99,8 @@ class KeepTime(TrainerCallback):  # type: ignore[misc]
             return
         file = Path(args.output_dir) / self.FILE
         counts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        file.write_text(json.dumps({**counts, str(state.global_step): self.seconds}), encoding="utf-8")
+        with whole_file(file) as part:
+            part.write_text(json.dumps({**counts, str(state.global_step): self.seconds}), encoding="utf-8")
 
 
 def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:

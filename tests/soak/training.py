@@ -1,0 +1,106 @@
+"""Training through many kills: ``python -m tests.soak.training --out soak.json``.
+
+A run on a random tiny model, with augmentation, worker processes and the shared prefix, is killed at random moments and
+resumed until it is done. Its adapter and losses must equal those of a run that nobody killed, bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from datasets_vision.synthetic.writing import write_set
+from vlm_ft.bases.tiny import save_tiny
+from vlm_ft.experiments.sheet import Sheet
+from vlm_ft.runs import Run
+
+KILLS = 20
+STEPS = 60
+SEED = 0
+
+
+def main() -> None:
+    """Run it, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("soak.json"))
+    parser.add_argument("--kills", type=int, default=KILLS)
+    options = parser.parse_args()
+    sheet = Sheet("make soak", Console())
+    with tempfile.TemporaryDirectory() as work:
+        kills(Path(work), options.kills, sheet)
+    sheet.write(options.out)
+    sys.exit(any(not figure.met for figure in sheet.figures))
+
+
+def kills(work: Path, count: int, sheet: Sheet) -> None:
+    """Train once undisturbed; then train with kills, beginning anew whenever a run is done, until `count` were made."""
+    recipe = made_recipe(work)
+    started = time.monotonic()
+    whole = Run(work / "whole")
+    train(recipe, whole.folder, resume=False).wait()
+    seconds = time.monotonic() - started
+    moments, done, finished, different = random.Random(SEED), 0, 0, 0
+    while done < count:
+        run, begun = Run(work / f"killed-{finished}"), False
+        while run.state != "finished":
+            process = train(recipe, run.folder, resume=begun)
+            try:
+                process.wait(moments.uniform(0.3, 1.0) * seconds if done < count else None)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                done += 1
+            begun = run.state != "empty"
+        finished += 1
+        different += result(run) != result(whole)
+    sheet.add("SIGKILLs while training", done, count, "higher", "kills")
+    sheet.add("runs finished after them", finished, None, "higher", "runs")
+    sheet.add("of these, other than without a kill", different, 0, "lower", "runs")
+
+
+def result(run: Run) -> tuple[bytes, list[Any]]:
+    """The adapter's tensors, and the losses."""
+    assert run.checkpoint is not None
+    state = json.loads((run.checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    losses = [entry[key] for entry in state["log_history"] for key in ("loss", "eval_loss") if key in entry]
+    return (run.adapter / "adapter_model.safetensors").read_bytes(), losses
+
+
+def train(recipe: Path, out: Path, *, resume: bool) -> subprocess.Popen[bytes]:
+    """The command, started."""
+    command = [sys.executable, "-m", "vlm_ft", "train", str(recipe), "--out", str(out)]
+    command += ["--resume"] if resume else []
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def made_recipe(work: Path) -> Path:
+    """A recipe on drawings for a tiny base."""
+    write_set("product_defects", work / "set", 60, SEED)
+    recipe = {
+        "name": "soak",
+        "task": "product_defects",
+        "base": str(save_tiny("fast_vlm", work / "base")),
+        "data": [{"path": str(work / "set"), "format": "voc"}],
+        "fields": ["passed", "kind", "findings"],
+        "augment": "surfaces",
+        "splits": {"train": 0.7, "tune": 0.1, "calibrate": 0.0, "test": 0.2},
+        "training": {"max_steps": STEPS, "batch_size": 4, "evaluations": 12, "workers": 1, "precision": "fp32"},
+    }
+    file = work / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return file
+
+
+if __name__ == "__main__":
+    main()
