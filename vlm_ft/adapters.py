@@ -23,7 +23,10 @@ CARD = "card.json"
 CARD_VERSION = 1
 ADAPTER = "adapter"  # the adapter's folder inside a run
 TENSORS = "adapter_model.safetensors"
-PEFT_FILES = ("adapter_config.json", TENSORS)
+FAMILIARITY = "familiarity.safetensors"  # what the training examples look like, if it was calibrated
+README = "README.md"
+CONFIG = "adapter_config.json"
+PEFT_FILES = (CONFIG, TENSORS)
 MODEL_FILES = ("config.json",)  # the weights may be in several files, and the engine checks their fingerprint
 
 
@@ -72,6 +75,11 @@ class Card(Strict):
     def expects(self) -> str:
         """The fingerprint of the weights that the card belongs to: the base's or, for a whole model, its own."""
         return self.weights or self.base.fingerprint
+
+    @property
+    def tuning(self) -> str:
+        """How each part of the base was trained, in words."""
+        return ", ".join(f"{part}: {word}" for part, word in self.tuned.items())
 
     @property
     def limits(self) -> Limits:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 
 from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.load import Base
 from vlm_ft.bases.value_head import add_value_head, values
+from vlm_ft.card_base import base_of, require_base, with_adapter
 from vlm_ft.conversation import Conversation, Row, moved
 from vlm_ft.errors import AdapterError
 from vlm_ft.likelihood import last_hidden
@@ -32,9 +31,7 @@ class RewardModel:
         self._base = base
         self._conversation = Conversation(base.reader.limited(card.limits), card.loss_on)
         add_value_head(base.model)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Found missing adapter keys")
-            self._model: Any = PeftModel.from_pretrained(base.model, str(folder)).eval()
+        self._model: Any = with_adapter(base.model, folder).eval()
 
     @classmethod
     def open(cls, place: Path, base: str | None = None) -> RewardModel:
@@ -45,17 +42,22 @@ class RewardModel:
         folder = adapter_folder(place)
         card = read_card(folder)
         if card.method != "reward":
-            raise AdapterError(f"adapter {folder}", f"was trained by {card.method}, not reward", "train one by reward")
-        loaded = load_base(base or card.base.name, dtype=card.dtype, quantize=card.quantize)
-        if loaded.ref.fingerprint != card.base.fingerprint:
-            raise AdapterError(f"adapter {folder}", f"its base is {card.base.name}", "load that base, or train again")
+            raise AdapterError(
+                f"adapter {folder}", f"was trained with method {card.method}", "give one trained with method: reward"
+            )
+        loaded = base_of(card, folder, base)
+        require_base(card, folder, loaded)
         return cls(loaded, card, folder)
 
     def rate(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[float]:
         """The score of each prediction as an answer to its row; the lowest of all for one that failed.
 
-        Only the fields that the reward model was trained on are scored.
+        Only the fields that the reward model was trained on are scored. Raises `AdapterError` if there are none.
         """
+        for prediction in predictions:
+            if prediction.error is None and not set(self.card.form.names) & set(prediction.fields):
+                fields = ", ".join(self.card.form.names)
+                raise AdapterError(f"adapter {self.folder}", f"scores {fields} only", "train one for these answers")
         written = [self._written(*pair) for pair in zip(rows, predictions, strict=True)]
         found = self.scores([row for row in written if row is not None])
         scores = iter(found)
@@ -63,7 +65,7 @@ class RewardModel:
 
     def _written(self, row: Row, prediction: Prediction) -> Row | None:
         names = [name for name in self.card.form.names if name in prediction.fields]
-        if prediction.error is not None or not names:
+        if prediction.error is not None:
             return None
         form = self.card.form.narrow(names)
         return Row(form, row.turns, row.images, form.target(prediction.values))

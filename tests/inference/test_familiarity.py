@@ -13,13 +13,13 @@ from PIL import Image
 
 from datasets_vision.example import Turn
 from tests.decoding.oracle import closed_form
-from vlm_ft.adapters import ADAPTER, read_card
+from vlm_ft.adapters import ADAPTER, FAMILIARITY, read_card
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.bases.load import load_base
 from vlm_ft.bases.tower import looking_once
 from vlm_ft.conversation import Conversation, Row, opened
 from vlm_ft.inference.engine import Engine
-from vlm_ft.inference.familiarity import FILE, Description, Sense, in_words, learned, strangeness
+from vlm_ft.inference.familiarity import Description, Sense, in_words, learned, strangeness
 from vlm_ft.inference.request import Request
 
 CHANNELS = 200
@@ -49,7 +49,7 @@ def test_a_description_is_small_and_reads_back(tmp_path: Path) -> None:
     quality = default_rng(1).normal(size=(400, 2)).astype(np.float32)
     description = Description.fit(features, quality)
     description.write(tmp_path)
-    assert (tmp_path / FILE).stat().st_size < 200_000
+    assert (tmp_path / FAMILIARITY).stat().st_size < 200_000
     again = Description.read(tmp_path).scores(features, quality)
     np.testing.assert_allclose(again, description.scores(features, quality))
 
@@ -96,7 +96,7 @@ def test_what_the_tower_gave_for_an_answer_is_what_it_gives_alone(
     shown = [photos[0], photos[1], photos[0]]
     conversation = Conversation(loaded.reader)
     rows = [Row(closed_form(), (), (photo,)) for photo in shown]
-    with torch.inference_mode(), looking_once(loaded, [id(photo) for photo in shown]) as look:
+    with torch.inference_mode(), looking_once(loaded.model, loaded.family, [id(photo) for photo in shown]) as look:
         together = loaded.model(**conversation.encode(rows)).logits
         assert look is not None
         features = look.means(range(3))

@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText
 from vlm_ft.adapters import adapter_folder, read_card
 from vlm_ft.bases.load import load_base
 from vlm_ft.conversation import Conversation, Row
-from vlm_ft.errors import AdapterError
+from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.training.export import export
@@ -57,7 +57,7 @@ def test_what_cannot_be_exported_is_refused(run_of: Runs, quiet: Console, tmp_pa
         export(run, tmp_path / "lora", "lora", console=quiet)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
-    with pytest.raises(AdapterError, match="is not empty"):
+    with pytest.raises(DataError, match="is not empty"):
         export(run, tmp_path / "full", console=quiet)
     merged = export(run, tmp_path / "merged", console=quiet)
     with pytest.raises(AdapterError, match="is a whole model already"):

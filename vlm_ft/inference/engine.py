@@ -15,7 +15,7 @@ import torch
 from PIL.Image import Image
 
 from datasets_vision.example import Picture
-from vlm_ft.adapters import Card, read_card
+from vlm_ft.adapters import FAMILIARITY, Card, read_card
 from vlm_ft.answers.confidence import before_tempering, with_confidence
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
@@ -23,11 +23,12 @@ from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.bases.tower import Look, looking_once
+from vlm_ft.card_base import base_of, require_base
 from vlm_ft.conversation import Conversation, Row, moved, opened
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
 from vlm_ft.inference.admission import Admission
-from vlm_ft.inference.familiarity import FILE, Description, Sense, in_words, strangeness
+from vlm_ft.inference.familiarity import Description, Sense, in_words, strangeness
 from vlm_ft.inference.request import BASE, Request
 from vlm_ft.inference.residents import Residents
 from vlm_ft.inference.tiling import predict_tiled
@@ -76,8 +77,8 @@ class Engine:
         if not folders and base is None:
             raise AdapterError("", "no adapter given", "name an adapter folder, or a base")
         cards = {folder: read_card(folder) for folder in folders}
-        first = next(iter(cards.values()), None)
-        loaded = _base_of(base, first, next(iter(cards), None))
+        first = next(iter(cards.items()), None)
+        loaded = base_of(first[1], first[0], base) if first is not None else load_base(str(base))
         names: dict[str, Path] = {}
         for folder, card in cards.items():
             name = card.name if card.name not in names else f"{card.name} ({folder})"
@@ -89,10 +90,14 @@ class Engine:
         card = read_card(folder)
         if name == BASE or name in self.cards:
             raise AdapterError(f"adapter {folder}", f"the name {name!r} is taken", "give another one")
-        self._require_base(card, folder)
+        require_base(card, folder, self.base)
         if card.method == "reward":
-            raise AdapterError(f"adapter {folder}", "is a reward model, which gives no answers", "see score --reward")
-        if card.familiar is not None and (folder / FILE).is_file():
+            raise AdapterError(
+                f"adapter {folder}",
+                "is a reward model, which only scores answers",
+                "pass it to --reward of vlm-ft score",
+            )
+        if card.familiar is not None and (folder / FAMILIARITY).is_file():
             self._known[name] = Description.read(folder)
         if card.weights:  # the folder is the resident base itself
             self.cards[name] = card
@@ -100,21 +105,6 @@ class Engine:
         with self._lock:
             self._residents.add(name, folder, card)
         self.cards[name] = card
-
-    def _require_base(self, card: Card, folder: Path) -> None:
-        if card.expects == self.base.ref.fingerprint:
-            return
-        if card.weights:
-            raise AdapterError(
-                f"adapter {folder}",
-                f"is a whole model with fingerprint {card.weights}, which cannot answer beside {self.base.ref.name}",
-                "open it alone, or restore its weights",
-            )
-        raise AdapterError(
-            f"adapter {folder}",
-            f"its base is {card.base.name}, not {self.base.ref.name} (fingerprint {card.base.fingerprint})",
-            "load that base, or train again",
-        )
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """One prediction a request, in order. An image that cannot be opened is that request's error value.
@@ -242,7 +232,7 @@ class Engine:
         tuned = any(self.cards[name].tuned.get("vision", "frozen") != "frozen" for name in names if name in self.cards)
         if tuned or not all(len(row.images) == 1 for row in rows):
             return nullcontext()
-        return looking_once(self.base, [id(row.images[0]) for row in rows])
+        return looking_once(self.base.model, self.base.family, [id(row.images[0]) for row in rows])
 
     def _wary(
         self, rows: Sequence[Row], names: Sequence[str], answers: list[Prediction], limits: Limits, seen: Look | None
@@ -270,22 +260,3 @@ class Engine:
 
 def _key(image: Picture | Image) -> Any:
     return id(image) if isinstance(image, Image) else image
-
-
-def _base_of(name: str | None, card: Card | None, folder: Path | None) -> Base:
-    """The base that is named, as the card's adapter was trained on it; by default the card's own.
-
-    A whole model is its own base, in `folder`.
-    """
-    if card is None:
-        assert name is not None
-        return load_base(name)
-    if card.weights and name is None:
-        return load_base(str(folder), dtype=card.dtype)
-    own = name is None or name == card.base.name
-    return load_base(
-        name or card.base.name,
-        revision=card.base.revision if own else None,
-        dtype=card.dtype,
-        quantize=card.quantize,
-    )

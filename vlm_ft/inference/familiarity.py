@@ -20,13 +20,13 @@ from PIL import Image, ImageFilter
 from safetensors.numpy import load_file, save_file
 
 from datasets_vision.example import Picture, Turn, text_of
+from vlm_ft.adapters import FAMILIARITY
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tower import Tower
 from vlm_ft.conversation import opened
 
-FILE = "familiarity.safetensors"
 COMPONENTS = 48
 """With 1,280 channels in half precision, the file is below 200 kB."""
 
@@ -94,12 +94,12 @@ class Description:
 
     def write(self, folder: Path) -> None:
         """Beside the adapter's tensors."""
-        save_file(self.arrays, folder / FILE)
+        save_file(self.arrays, folder / FAMILIARITY)
 
     @classmethod
     def read(cls, folder: Path) -> Description:
         """What `write` wrote."""
-        return cls(load_file(folder / FILE))
+        return cls(load_file(folder / FAMILIARITY))
 
 
 def strangeness(scores: Rows) -> Rows:

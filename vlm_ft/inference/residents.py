@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import nn
 
 from datasets_vision.errors import cause
 from vlm_ft.adapters import TENSORS, Card
 from vlm_ft.bases.load import Base
+from vlm_ft.card_base import check_loaded, missing_keys_ignored
 from vlm_ft.errors import AdapterError
 
 MIXABLE = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -134,8 +133,7 @@ class Residents:
         self._count += 1
         folder = str(resident.folder)
         try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Found missing adapter keys")  # check_loaded reports them
+            with missing_keys_ignored():
                 if self._slots:
                     self._model.load_adapter(folder, adapter_name=slot)
                 else:
@@ -174,21 +172,3 @@ def _unusable(folder: Path, error: Exception) -> AdapterError:
     return AdapterError(
         f"adapter {folder}", f"cannot be loaded ({cause(error)})", "restore its files, or train it again"
     )
-
-
-def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:
-    """Raise `AdapterError` unless every tensor of the file was loaded and is finite; PEFT itself only warns."""
-    stored = load_file(folder / TENSORS)
-    held = get_peft_model_state_dict(model, adapter_name=slot)
-    lost = sorted(set(stored) ^ set(held))
-    if lost:
-        raise AdapterError(
-            f"adapter {folder}", f"{len(lost)} tensors do not match the base, first {lost[0]}", "train it again"
-        )
-    broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
-    if broken:
-        raise AdapterError(
-            f"adapter {folder}",
-            f"{len(broken)} tensors hold no finite numbers, first {broken[0]}",
-            "train it again, with a smaller learning rate",
-        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,50 +12,63 @@ from PIL import Image
 from rich.console import Console
 
 from datasets_vision.example import Turn
-from vlm_ft.adapters import PEFT_FILES, Card, adapter_folder, read_card
+from datasets_vision.placing import new_folder
+from vlm_ft.adapters import CARD, FAMILIARITY, PEFT_FILES, README, Card, adapter_folder, read_card
 from vlm_ft.bases.load import Base, fingerprint, load_base
+from vlm_ft.card_base import require_base, with_adapter
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import AdapterError
-from vlm_ft.training.verify import COARSE, TOLERANCES, probe_logits, saved
+from vlm_ft.training.verify import COARSE, TOLERANCES, probe_logits
 
 As = Literal["auto", "lora", "merged"]
+VLLM_RANK = 16  # the largest rank that vLLM serves unless it is told otherwise
 SIDE = 64  # pixels of the photo of which the logits are compared
 
 
 def export(place: Path, out: Path, kind: As = "auto", *, base: str | None = None, console: Console) -> Path:
     """Write an adapter to the folder `out`, as LoRA or merged, and return `out`.
 
-    "auto": as LoRA if that is all it consists of and only the language model has it, which is what vLLM serves;
-    otherwise merged. The logits of the merged model are compared with the adapter's. Raises `AdapterError` for a whole
-    model, an adapter that is not LoRA if it must be, a base that does not fit, or a folder that is not empty.
+    "auto": as it is if it is plain LoRA on the language model, which vLLM serves; otherwise merged. The logits of the
+    merged model are compared with the adapter's. Raises `AdapterError` for a whole model, a reward model, or an adapter
+    that is not plain LoRA if it must be, and if the base does not fit; and `DataError` for a folder that is not empty.
     """
     folder = adapter_folder(place)
     card = read_card(folder)
     if card.weights or card.method == "reward":
         what = "a whole model already" if card.weights else "a reward model, whose value head no server runs"
         raise AdapterError(f"adapter {folder}", f"is {what}", "export another adapter")
-    if out.exists() and any(out.iterdir()):
-        raise AdapterError(out, "is not empty", "choose another folder")
-    alone = _is_language_lora(card)
-    if kind == "lora" and not alone:
-        told = ", ".join(f"{part}: {tuning}" for part, tuning in card.tuned.items())
-        raise AdapterError(f"adapter {folder}", f"is more than LoRA on the language model ({told})", "export it merged")
-    loaded = load_base(base or card.base.name, revision=card.base.revision, dtype=card.dtype)
-    if loaded.ref.fingerprint != card.base.fingerprint:
-        raise AdapterError(f"adapter {folder}", f"its base is not {loaded.ref.name}", "name its base with --base")
-    out.mkdir(parents=True, exist_ok=True)
-    if kind == "merged" or not alone:
-        drift = _merge(loaded, card, folder, out)
-        console.print(f"merged {out}: logits within {drift:.2g} of the adapter's", highlight=False)
-        console.print(f"  vllm serve {out} --served-model-name {card.name}", markup=False, highlight=False)
-        return out
-    for name in (*PEFT_FILES, "card.json", "README.md"):
-        shutil.copyfile(folder / name, out / name)
-    saved(loaded, out)  # PEFT finds every module that the file names
-    console.print(f"LoRA {out}", highlight=False)
-    serve = f"vllm serve {card.base.name} --enable-lora --lora-modules {card.name}={out}"
-    console.print(f"  {serve}", markup=False, highlight=False)
+    plain = _is_language_lora(card)
+    if kind == "lora" and not plain:
+        raise AdapterError(
+            f"adapter {folder}", f"is more than LoRA on the language model ({card.tuning})", "export it merged"
+        )
+    with new_folder(out) as part:
+        loaded = load_base(base or card.base.name, revision=card.base.revision, dtype=card.dtype)
+        require_base(card, folder, loaded)
+        if kind == "merged" or not plain:
+            drift = _merge(loaded, card, folder, part)
+            lines = [
+                f"merged {out}: logits within {drift:.2g} of the adapter's",
+                f"  vllm serve {out} --served-model-name {card.name}",
+            ]
+        else:
+            with_adapter(loaded.model, folder)  # checks that every tensor has its place in the base
+            _copy(folder, part, (*PEFT_FILES, CARD, README, FAMILIARITY))
+            rank = json.loads((folder / PEFT_FILES[0]).read_text(encoding="utf-8"))["r"]
+            ranks = f" --max-lora-rank {rank}" if rank > VLLM_RANK else ""
+            lines = [
+                f"LoRA {out}",
+                f"  vllm serve {card.base.name} --enable-lora{ranks} --lora-modules {card.name}={out}",
+            ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
     return out
+
+
+def _copy(folder: Path, out: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, out / name)
 
 
 def _is_language_lora(card: Card) -> bool:
@@ -69,15 +84,15 @@ def _merge(base: Base, card: Card, folder: Path, out: Path) -> float:
     conversation = Conversation(base.reader.limited(card.limits))
     images = (Image.new("RGB", (SIDE, SIDE), (90, 120, 150)),) if "photo" in card.inputs and base.reader.sees else ()
     probe = Row(card.form, () if images else (Turn("user", "Hello."),), images)
-    model = saved(base, folder)
+    model = with_adapter(base.model, folder)
     before = probe_logits(model, conversation, probe)
-    merged = model.merge_and_unload()  # type: ignore[operator]
+    merged = model.merge_and_unload()
     merged.save_pretrained(str(out))
     base.reader.processor.save_pretrained(str(out))
     after = probe_logits(type(merged).from_pretrained(out, dtype=base.model.dtype).to(base.device), conversation, probe)
     drift = float((after - before).abs().max())
     if drift > TOLERANCES.get(base.model.dtype, COARSE) * max(1.0, float(before.abs().max())):
-        shutil.rmtree(out)
         raise AdapterError(f"adapter {folder}", f"merged logits differ by {drift:.3g}", "export in float32, or as LoRA")
+    _copy(folder, out, (README, FAMILIARITY))
     card.model_copy(update={"weights": fingerprint(str(out)), "quantize": None}).write(out)
     return drift

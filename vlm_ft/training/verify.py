@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 
 from vlm_ft.bases.load import Base
+from vlm_ft.card_base import with_adapter
 from vlm_ft.conversation import Conversation, Row, moved
 from vlm_ft.errors import AdapterError
 
@@ -99,10 +98,8 @@ def saved(base: Base, folder: Path) -> nn.Module:
     """The model saved in the folder: the base with the adapter, or a whole model."""
     if not (folder / "adapter_config.json").is_file():
         return type(base.model).from_pretrained(folder, dtype=base.model.dtype).to(base.device)  # type: ignore[no-any-return]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Found missing adapter keys")
-        model: nn.Module = PeftModel.from_pretrained(base.model, str(folder))
-        return model
+    model: nn.Module = with_adapter(base.model, folder)
+    return model
 
 
 def probe_logits(model: nn.Module, conversation: Conversation, row: Row) -> Tensor:

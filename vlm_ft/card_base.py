@@ -1,0 +1,86 @@
+"""The base that an adapter's card names, and the adapter on it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
+
+from vlm_ft.adapters import TENSORS, Card
+from vlm_ft.bases.load import Base, load_base
+from vlm_ft.errors import AdapterError
+
+
+def base_of(card: Card, folder: Path, place: str | None = None) -> Base:
+    """The base of the adapter in `folder`, loaded as it was for training; `place` says where it is now.
+
+    A whole model is its own base. Whether it really is the same base, `require_base` checks.
+    """
+    if card.weights and place is None:
+        return load_base(str(folder), dtype=card.dtype)
+    own = place is None or place == card.base.name
+    return load_base(
+        place or card.base.name,
+        revision=card.base.revision if own else None,
+        dtype=card.dtype,
+        quantize=card.quantize,
+    )
+
+
+def require_base(card: Card, folder: Path, base: Base) -> None:
+    """Raise `AdapterError` unless the adapter in `folder` was trained on this base."""
+    if card.expects == base.ref.fingerprint:
+        return
+    if card.weights:
+        raise AdapterError(
+            f"adapter {folder}",
+            f"is a whole model with fingerprint {card.weights}, which cannot answer beside {base.ref.name}",
+            "open it alone, or restore its weights",
+        )
+    raise AdapterError(
+        f"adapter {folder}",
+        f"its base is {card.base.name}, not {base.ref.name} (fingerprint {card.base.fingerprint})",
+        "load that base, or train again",
+    )
+
+
+def with_adapter(model: Any, folder: Path, *, trainable: bool = False) -> PeftModel:
+    """The model with the adapter in a folder.
+
+    Raises `AdapterError` if a tensor of the file has no place in the model, is missing, or is not finite.
+    """
+    with missing_keys_ignored():
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    check_loaded(adapted, "default", folder)
+    return adapted
+
+
+@contextmanager
+def missing_keys_ignored() -> Iterator[None]:
+    """While active, PEFT does not warn of missing keys: `check_loaded` reports them as an error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Found missing adapter keys")
+        yield
+
+
+def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:
+    """Raise `AdapterError` unless every tensor of the file was loaded and is finite; PEFT itself only warns."""
+    stored = load_file(folder / TENSORS)
+    held = get_peft_model_state_dict(model, adapter_name=slot)
+    lost = sorted(set(stored) ^ set(held))
+    if lost:
+        raise AdapterError(
+            f"adapter {folder}", f"{len(lost)} tensors do not match the base, first {lost[0]}", "train it again"
+        )
+    broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
+    if broken:
+        raise AdapterError(
+            f"adapter {folder}",
+            f"{len(broken)} tensors hold no finite numbers, first {broken[0]}",
+            "train it again, with a smaller learning rate",
+        )
