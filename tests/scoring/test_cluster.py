@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 
 from vlm_ft.inference.engine import Engine
 from vlm_ft.scoring.cluster import Cluster
+from vlm_ft.scoring.ledger import Ledger
 from vlm_ft.scoring.score import score_folder
 
 ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
@@ -33,30 +33,41 @@ def local() -> Iterator[Any]:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")
 def test_every_image_is_answered_once_though_a_worker_dies(
-    local: Any, run_of: Callable[..., Path], drawn: Callable[[Path, int], Path], tmp_path: Path
+    local: Any,
+    run_of: Callable[..., Path],
+    drawn: Callable[[Path, int], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     adapter, folder = run_of("fast_vlm") / "adapter", drawn(tmp_path / "photos", 120)
+    recorded: list[str] = []
     killed: list[int] = []
+    record = Ledger.record
 
-    def kill_one() -> None:
-        deadline = time.monotonic() + 120
-        while not killed and time.monotonic() < deadline:
-            for process in psutil.process_iter(["cmdline"]):
-                if "ray::" in " ".join(process.info["cmdline"] or []) and "Worker" in " ".join(process.info["cmdline"]):
-                    time.sleep(0.5)
-                    os.kill(process.pid, signal.SIGKILL)
-                    killed.append(process.pid)
-                    return
-            time.sleep(0.05)
+    def noted(self: Ledger, rows: Any) -> None:
+        rows = list(rows)
+        recorded.extend(row.path for row in rows)
+        record(self, rows)
+        if not killed:
+            killed.append(kill_a_worker())
 
-    killer = threading.Thread(target=kill_one)
-    killer.start()
+    monkeypatch.setattr(Ledger, "record", noted)
     cluster = Cluster(adapter, workers=2)
     report = score_folder(cluster, "trial", folder, tmp_path / "out.parquet", batch_size=8, adapter_folder=adapter)
-    killer.join()
     assert killed
-    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    assert report.scored == len(rows) == len({row["path"] for row in rows}) == 120
+    assert len(recorded) == len(set(recorded)) == report.scored == 120
+    monkeypatch.setattr(Ledger, "record", record)
     here = tmp_path / "here.parquet"
     score_folder(Engine.open([adapter]), "trial", folder, here, batch_size=8, adapter_folder=adapter)
-    assert [row["kind"] for row in rows] == [row["kind"] for row in pq.read_table(here).to_pylist()]
+    tables = [pq.read_table(file).to_pylist() for file in (tmp_path / "out.parquet", here)]
+    assert [row["kind"] for row in tables[0]] == [row["kind"] for row in tables[1]]
+
+
+def kill_a_worker() -> int:
+    """SIGKILL to one of the processes that answer, which are descendants of this one; returns its number."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "Worker" in " ".join(process.cmdline()) and "ray::" in " ".join(process.cmdline()):
+                os.kill(process.pid, signal.SIGKILL)
+                return int(process.pid)
+    raise AssertionError("no worker is running")

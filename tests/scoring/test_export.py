@@ -81,7 +81,7 @@ def test_what_follows_from_an_answer_reads_back(
     derived = card.form.derive(answer.values)
     with Ledger(tmp_path / "ledger", "trial", "0", tmp_path) as ledger:
         ledger.record([Row("a.png", "0", 3, 2, replace(answer, derived=derived))])
-        kept = ledger.confirm("a.png")
+        kept = ledger.find("a.png")
     write_table(tmp_path / f"out{suffix}", card, [kept, Row("b.png", "1", 3, 2, Prediction.failed("truncated"))])
     row, failed = read_table(tmp_path / f"out{suffix}")
     estimate, priority = derived["estimate"], derived["priority"]
@@ -135,7 +135,7 @@ def test_half_a_surrogate_is_kept_as_a_question_mark(tmp_path: Path, card_of: Ca
     answer = Prediction(fields={"summary": FieldValue(json.loads('"\\ud800"'))})
     with Ledger(tmp_path / "ledger", "trial", "0", tmp_path) as ledger:
         ledger.record([Row("a.png", "0", 1, 1, answer)])
-        row = ledger.confirm("a.png")
+        row = ledger.find("a.png")
     write_table(tmp_path / "out.parquet", card_of(TASKS["legal_documents"]), [row])
     assert read_table(tmp_path / "out.parquet")[0]["summary"] == "?"
 

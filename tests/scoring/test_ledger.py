@@ -36,9 +36,16 @@ def test_only_what_is_new_or_changed_is_left(tmp_path: Path) -> None:
         again.expect(changed)
         assert again.unchanged() == (2, 0)
         assert [(entry.path, entry.digest) for entry in again.changed()] == [("2", "0"), ("3", "0"), ("4", None)]
-        again.confirm("2")
+        again.confirm(["2"])
         assert [entry.path for entry in again.changed()] == ["3", "4"]
         assert [row.path for row in again.rows()] == ["0", "1", "2", "3"]
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
+    with ledger(tmp_path) as opened:
+        opened.expect(entries(2))
+        opened.record([Row("0", "", None, None, Prediction.failed("cannot be read")), Row("1", "0", 1, 1, ANSWER)])
+        assert [entry.path for entry in opened.changed()] == ["0"]
 
 
 def test_writing_between_two_pages_skips_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

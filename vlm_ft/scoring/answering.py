@@ -1,4 +1,4 @@
-"""From entries of the listing to rows of the table: open, ask, a batch at a time."""
+"""Turns listed entries into rows of the table, one batch at a time."""
 
 from __future__ import annotations
 

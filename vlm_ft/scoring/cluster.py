@@ -1,6 +1,6 @@
 """Answers computed on a Ray cluster, by one engine in each worker.
 
-The process that started the run alone writes the ledger, so an image whose worker dies is asked again and still has one
+Only the process that started the run writes the ledger, so an image whose worker dies is retried and still gets one
 row. Ray is an optional extra: ``pip install 'vlm-ft[ray]'``.
 """
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.errors import RecipeError
+from vlm_ft.errors import AdapterError, RecipeError, cause
 from vlm_ft.scoring.answering import answered
 from vlm_ft.scoring.ledger import Entry, Row
 from vlm_ft.scoring.units import Photos, Texts, open_unit
@@ -58,7 +58,10 @@ class Cluster:
     def answers(
         self, source: Photos | Texts, entries: Iterable[Entry], adapter: str, batch_size: int
     ) -> Iterator[list[Row]]:
-        """The rows of these entries, a batch at a time, in the order in which they are finished."""
+        """The rows of these entries, a batch at a time, in the order in which they are finished.
+
+        Raises `AdapterError` if a worker cannot load the adapter, or fails on an image again and again.
+        """
         ray = _ray()
         tables = [pa.Table.from_pylist(rows, schema=_ENTRY) for rows in _batches(entries, batch_size)]
         if not tables:
@@ -68,14 +71,24 @@ class Cluster:
         workers = min(self.workers or gpus or int(ray.cluster_resources()["CPU"]), len(tables))
         answers = ray.data.from_arrow(tables).map_batches(
             _Worker,
-            fn_constructor_args=(source, self.folder.resolve(), self.base, adapter, batch_size),
+            fn_constructor_args=(source, self.folder.resolve(), _absolute(self.base), adapter, batch_size),
             batch_size=batch_size,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_gpus=1 if gpus else None,
         )
-        for table in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield [Row(**{**row, "prediction": Prediction.from_json(row["prediction"])}) for row in table.to_pylist()]
+        try:
+            for table in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
+                columns = table.to_pylist()
+                yield [Row(**{**row, "prediction": Prediction.from_json(row["prediction"])}) for row in columns]
+        except ray.exceptions.RayError as error:
+            remedy = "check that every worker reaches the adapter, its base and the photos under the same paths"
+            raise AdapterError(f"adapter {self.folder}", f"a worker failed ({cause(error)})", remedy) from error
+
+
+def _absolute(base: str | None) -> str | None:
+    """A base's folder as an absolute path, since workers run in folders of their own; a name as it is."""
+    return str(Path(base).resolve()) if base is not None and Path(base).is_dir() else base
 
 
 class _Worker:
@@ -106,6 +119,7 @@ def _ray() -> Any:
     try:
         import ray
         import ray.data
+        import ray.exceptions
     except ImportError as error:
         raise RecipeError("--cluster", "Ray is not installed", "pip install 'vlm-ft[ray]'") from error
     return ray

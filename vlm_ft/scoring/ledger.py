@@ -1,14 +1,14 @@
 """`Ledger`: the rows of a run so far, from which an interrupted run resumes.
 
-What the table is to have rows for is listed in a temporary table beside them. So memory stays small for a million
-images, and sqlite finds those that have no row yet.
+The rows that the table must have are listed in a temporary table, so sqlite finds the missing ones and memory stays
+small.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ SEPARATOR = b"//"
 """Stands between the contents of entries that share a path; no relative path contains it."""
 
 PAGE = 1000  # rows read at a time
+_ANEW = "delete the ledger and its table to score anew"
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS adapter (name TEXT NOT NULL, identity TEXT NOT NULL);
@@ -36,7 +37,7 @@ INSERT INTO listing (path, stamp, content) VALUES (?, ?, ?) ON CONFLICT (path) D
     stamp = stamp || ' ' || excluded.stamp, content = content || '{SEPARATOR.decode()}' || excluded.content
 """
 _STAMP = "(SELECT stamp FROM listing WHERE path = ?1)"
-_RECORD = f"INSERT OR REPLACE INTO answers VALUES (?1, ?2, ?3, ?4, ?5, {_STAMP})"
+_RECORD = f"INSERT OR REPLACE INTO answers VALUES (?1, ?2, ?3, ?4, ?5, CASE WHEN ?2 <> '' THEN {_STAMP} END)"
 _CONFIRM = f"UPDATE answers SET stamp = {_STAMP} WHERE path = ?1"
 _BOTH = "FROM listing JOIN answers USING (path)"
 _UNCHANGED = f"{_BOTH} WHERE answers.stamp = listing.stamp"
@@ -62,7 +63,7 @@ def ledger_files(out: Path) -> tuple[Path, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the table is to have a row for: its path there, and whatever its source needs in order to read it.
+    """A row that the table must have: its path, and what its source needs to read it.
 
     `stamp` changes whenever the content does; None if that is not known. `digest` is that of the content which an
     earlier run answered, None if there is no answer yet.
@@ -122,12 +123,12 @@ class Ledger:
             self._path.unlink(missing_ok=True)
 
     def expect(self, entries: Iterable[Entry]) -> None:
-        """List what the table is to have rows for. Entries with the same path become one."""
+        """List the rows that the table must have. Entries with the same path are merged."""
         with self._data_errors(), self._db:
             self._db.executemany(_LIST, ((entry.path, entry.stamp, entry.content) for entry in entries))
 
     def __len__(self) -> int:
-        """The number of rows that the table is to have."""
+        """The number of rows that the table must have."""
         return self._count("SELECT count(*) FROM listing")
 
     @property
@@ -162,10 +163,14 @@ class Ledger:
         with self._data_errors(), self._db:
             self._db.executemany(_RECORD, entries)
 
-    def confirm(self, path: str) -> Row:
-        """Note that an entry's content is still the one that was answered, and return its row."""
+    def confirm(self, paths: Sequence[str]) -> None:
+        """Note that the contents of these entries are still those that were answered."""
         with self._data_errors(), self._db:
-            self._db.execute(_CONFIRM, (path,))
+            self._db.executemany(_CONFIRM, ((path,) for path in paths))
+
+    def find(self, path: str) -> Row:
+        """The row of an image that has been answered."""
+        with self._data_errors():
             return self._row(self._db.execute(f"SELECT {_COLUMNS} FROM answers WHERE path = ?", (path,)).fetchone())
 
     def _row(self, columns: tuple[Any, ...]) -> Row:
@@ -173,9 +178,7 @@ class Ledger:
         try:
             return Row(path, digest, width, height, Prediction.from_json(prediction))
         except ValueError as error:
-            raise DataError(
-                self._path, f"the answer to {path} cannot be read", "delete the ledger and its table to score anew"
-            ) from error
+            raise DataError(self._path, f"the answer to {path} cannot be read", _ANEW) from error
 
     def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, without their place; it is asked page by page, so that writing may come between."""
@@ -231,8 +234,11 @@ class Ledger:
         try:
             yield
         except sqlite3.OperationalError as error:
-            why = "another run is writing it; wait for that one" if "locked" in str(error) else f"{error}"
-            raise DataError(self._path, f"{why}, or choose another output file") from error
+            if "locked" in str(error):
+                raise DataError(self._path, "another run is writing it", "wait for that one") from error
+            if "malformed JSON" in str(error):
+                raise DataError(self._path, "an answer in it cannot be read", _ANEW) from error
+            raise DataError(self._path, str(error), "free some space, or choose another output file") from error
         except sqlite3.DatabaseError as error:
             raise DataError(
                 self._path, f"not a ledger ({error})", "delete it, or choose another output file"

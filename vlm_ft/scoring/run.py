@@ -8,7 +8,7 @@ import rich.progress
 from rich.console import Console
 
 from datasets_vision.endpoint import Endpoint
-from vlm_ft.adapters import adapter_folder, read_card
+from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.bases.precision import Precision
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.rated import Rated
@@ -58,7 +58,7 @@ def score_shown(
     else:
         engine = Engine.open([place], base=base, batch_size=batch_size, precision=precision)
     if reward is not None and not isinstance(engine, Cluster):
-        engine = Rated(engine, RewardModel.open(reward, base))
+        engine = Rated(engine, _judge(reward, card, base))
     with _bar(console) as bar:
         task = bar.add_task("", total=None)
 
@@ -81,6 +81,12 @@ def score_shown(
         )
     _print_summary(report, console, "texts" if text else "cases" if by_case else "images", review)
     return report
+
+
+def _judge(place: Path, card: Card, base: str | None) -> RewardModel:
+    """The reward model; `base`, where the adapter's base is, applies to it if both have the same."""
+    same = read_card(adapter_folder(place)).base.fingerprint == card.base.fingerprint
+    return RewardModel.open(place, base if same else None)
 
 
 def _print_summary(report: ScoreReport, console: Console, what: str, review: Path | None) -> None:

@@ -17,7 +17,7 @@ from vlm_ft.inference.request import Predictor
 from vlm_ft.scoring.answering import answers_here
 from vlm_ft.scoring.cluster import Cluster
 from vlm_ft.scoring.export import check_target, write_table
-from vlm_ft.scoring.ledger import Entry, Ledger, Row, ledger_files, ledger_path
+from vlm_ft.scoring.ledger import PAGE, Entry, Ledger, Row, ledger_files, ledger_path
 from vlm_ft.scoring.review import write_review
 from vlm_ft.scoring.units import Photos, Texts, check_folder, digest
 
@@ -128,7 +128,7 @@ def _source(folder: Path, out: Path, by_case: bool, text: str | None) -> Photos 
     if text is not None:
         return Texts(folder, text)
     check_folder(folder)
-    return Photos(folder, by_case, outputs=(out, *ledger_files(out)))
+    return Photos(folder.resolve(), by_case, outputs=(out, *ledger_files(out)))
 
 
 def adapter_identity(card: Card, folder: Path | None = None) -> str:
@@ -201,12 +201,18 @@ def _card(predictor: Predictor | Cluster, adapter: str, *, reads_text: bool) -> 
 
 def _unanswered(source: Photos | Texts, ledger: Ledger, run: _Run) -> Iterator[Entry]:
     """The entries that have no answer to their present content, with the digest of that if it is known."""
+    confirmed: list[str] = []
     for entry in ledger.changed():
         found = None
         if entry.digest is not None:
             with suppress(OSError):  # `open_unit` reports it
                 found = source.unit(entry).digest()
         if found is not None and found == entry.digest:
-            run.resume(ledger.confirm(entry.path))
+            run.resume(ledger.find(entry.path))
+            confirmed.append(entry.path)
         else:
             yield replace(entry, digest=found)
+        if len(confirmed) == PAGE:
+            ledger.confirm(confirmed)
+            confirmed.clear()
+    ledger.confirm(confirmed)
