@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlm_ft.answers.confidence import tempered
+from vlm_ft.answers.confidence import tempered, with_confidence
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError
+from vlm_ft.evaluation.evaluate import CaseRow, Evaluation
 from vlm_ft.evaluation.out_of_fold import Answers, cross_fitted, read_folds
+from vlm_ft.recipe import Recipe
 
 OPTIONS = ("dent", "scratch", "rust")
 FORM = Form(
@@ -55,6 +57,32 @@ def test_a_fold_is_not_fitted_on_its_own_labels() -> None:
     assert cross_fitted(FORM, folds)[count:] != cross_fitted(FORM, [wrong, *folds[1:]])[count:]
 
 
+def test_decisions_of_a_folds_own_calibration_are_undone() -> None:
+    """They were made by a threshold that a small `calibrate` role rarely certifies."""
+    confidence = fold(0).fit(FORM)
+    uncertified = confidence.model_copy(update={"bound": confidence.bound.model_copy(update={"threshold": None})})
+    raw = fold(1, 50)
+    decided = [with_confidence(FORM, answer, uncertified) for answer in raw.predictions]
+    assert {answer.decision for answer in decided} == {"ask a person"}
+    cases = [
+        CaseRow(
+            id=group,
+            group=group,
+            images=(),
+            text="",
+            truth=truth,
+            answers={"adapter": {"prediction": answer, "score": 0}},
+        )
+        for group, truth, answer in zip(raw.groups, raw.truths, decided, strict=True)
+    ]
+    evaluation = Evaluation.model_construct(form=FORM, confidence=uncertified, cases=cases)
+    found = Answers.of(evaluation)
+    assert {answer.decision for answer in found.predictions} == {"answer"}
+    for undone, before in zip(found.predictions, raw.predictions, strict=True):
+        assert undone.fields["kind"].distribution == pytest.approx(before.fields["kind"].distribution, abs=1e-6)
+
+
 def test_a_folder_without_folds_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no folds of a cross-validation"):
-        read_folds(tmp_path, FORM)
+    recipe = Recipe(name="made", task="product_defects", data=[{"path": "."}])
+    with pytest.raises(DataError, match="holds no folds of this recipe"):
+        read_folds(tmp_path, recipe, FORM)

@@ -72,6 +72,9 @@ def test_a_stopped_cross_validation_resumes(
     final = tmp_path / "final"
     train(recipe_of("qwen3_vl", fields=["kind"]), final, console=quiet)
     calibrate_run(final, folds=out, console=quiet)
+    shutil.rmtree(out / "recipe-fold1")
+    with pytest.raises(DataError, match="lacks fold 1 of 2"):
+        calibrate_run(final, folds=out, console=quiet)
     confidence = read_card(final / "adapter").confidence
     assert confidence is not None
     assert confidence.bound.count == 20  # every example, though none was set aside

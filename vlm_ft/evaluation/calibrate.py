@@ -53,17 +53,21 @@ def calibrate_run(
 
     `thresholds`: other ones for the form (`Form.deciding`), stored on the card, too. `folds`: the folder of a
     cross-validation of the same recipe, whose answers the temperatures and the threshold are fitted on instead of the
-    `calibrate` role; the description still needs that role.
+    `calibrate` role; the description still needs that role. They are not combined with `thresholds`.
     The description is left out for an adapter of tiles, which sees photos in parts. Raises `DataError` if the recipe
     sets no examples aside to calibrate on.
     """
     console = console or Console(stderr=True)
     run = Run(folder)
     card, dataset = open_run(run)
-    cases = dataset.cases["calibrate"]
+    cases = [case for case in dataset.cases["calibrate"] if case.values]
     if not cases and folds is None:
         remedy = "train with splits.calibrate above 0, or give the folds of a cross-validation"
         raise DataError(run.folder, "nothing is set aside to calibrate on", remedy)
+    if folds is not None and thresholds:
+        raise DataError(
+            folds, "was decided with the recipe's thresholds", "change them there, and cross-validate again"
+        )
     card = card.model_copy(update={"form": card.form.deciding(thresholds or {})})
     engine = Engine.open([run.adapter], batch_size=batch_size)
     engine.cards[card.name] = card.model_copy(update={"confidence": None, "familiar": None})
@@ -71,7 +75,7 @@ def calibrate_run(
         card = _with_familiarity(engine, card, dataset, run, console)
     if closed_fields(card.form):
         answers = (
-            Answers.pooled(read_folds(folds, card.form))
+            Answers.pooled(read_folds(folds, run.recipe, card.form))
             if folds is not None
             else _answers(engine, card, cases, batch_size, console)
         )

@@ -92,6 +92,7 @@ def evaluate(
     """
     if adapter not in predictor.cards:
         raise AdapterError("", f"adapter {adapter!r} is not loaded", nearest(adapter, predictor.cards))
+    test, train, tune = ([case for case in cases if case.values] for cases in (test, train, tune))
     if not test:
         raise DataError(f"adapter {adapter}", "no test examples to evaluate on", "give the test role a share")
     card = predictor.cards[adapter]

@@ -1,4 +1,4 @@
-"""Out-of-fold answers: of each example, the answer of the adapter whose fold had set the example aside.
+"""Out-of-fold answers: each example is answered by the adapter that was not trained on it.
 
 A data set too small to spare examples for calibration is calibrated on these. Their reliability is measured without
 looking at what is judged: each fold's temperatures and threshold are fitted on the answers of the other folds.
@@ -7,7 +7,7 @@ looking at what is judged: each fold's temperatures and threshold are fitted on 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from vlm_ft.answers.calibration import LEVEL, RISK, calibrated, judged
-from vlm_ft.answers.confidence import Confidence, at_temperatures, with_confidence
+from vlm_ft.answers.confidence import Confidence, at_temperatures, closed_fields, with_confidence
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import wilson
+from vlm_ft.answers.intervals import clusters_of, share_interval, summed
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
 from vlm_ft.evaluation.reliability import Coverage, Figure, Reliability, sureness_of
 from vlm_ft.evaluation.rivals import PROBE
+from vlm_ft.recipe import Recipe, Splits
+from vlm_ft.runs import Run
 
 BEFORE = f"{ADAPTER}, before fitting"
 
@@ -38,12 +40,13 @@ class Answers:
 
     @classmethod
     def of(cls, evaluation: Evaluation, system: str = ADAPTER) -> Answers:
-        """What a system answered in an evaluation."""
+        """What a system answered in an evaluation, before its own calibration."""
         fitted = evaluation.confidence.temperatures if evaluation.confidence and system == ADAPTER else {}
         undone = {name: 1 / temperature for name, temperature in fitted.items()}
+        answers = [at_temperatures(case.answers[system].prediction, undone) for case in evaluation.cases]
         return cls(
             [case.truth for case in evaluation.cases],
-            [at_temperatures(case.answers[system].prediction, undone) for case in evaluation.cases],
+            [_undecided(answer) for answer in answers],
             [case.group for case in evaluation.cases],
         )
 
@@ -62,37 +65,59 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Reliable:
+class FoldReliability:
     """How reliable the answers of all folds are, each at what was fitted on the other folds.
 
-    `decided`: the answers. `answered`: the share of examples that the threshold lets through; `wrong`: the share of
-    wrong ones among these, None if there are none.
+    `answered`: the share of the `count` examples that the threshold lets through; `wrong`: the share of wrong ones
+    among the `judged` of these that state a closed field, None if there are none.
     """
 
     reliability: tuple[Reliability, ...]
     coverage: tuple[Coverage, ...]
-    decided: tuple[Prediction, ...]
+    count: int
+    judged: int
     answered: Figure
     wrong: Figure | None
 
 
-def read_folds(folder: Path, form: Form) -> list[Answers]:
-    """The answers of every run below the folder of a cross-validation.
+def read_folds(folder: Path, recipe: Recipe, form: Form) -> list[Answers]:
+    """The answers of every fold of a cross-validation of this recipe; runs of its variants are passed over.
 
-    Raises `DataError` if there are fewer than two, or they fill another form.
+    Raises `DataError` if a fold is missing, or was decided with other thresholds than those of `form`.
     """
-    folds = []
+    folds: dict[int, Answers] = {}
+    count = 0
     for file in sorted(folder.glob("*/evaluation/evaluation.json")):
-        try:
-            evaluation = Evaluation.model_validate_json(file.read_bytes())
-        except ValidationError as error:
-            raise DataError(file, "cannot be read as an evaluation", "run the cross-validation again") from error
-        if evaluation.form.fingerprint != form.fingerprint:
-            raise DataError(file, "answers another form than the adapter", "cross-validate the adapter's own recipe")
-        folds.append(Answers.of(evaluation))
-    if len(folds) < 2:
-        raise DataError(folder, "holds no folds of a cross-validation", "give the --out of vlm-ft crossval")
-    return folds
+        trained = Run(file.parents[1]).recipe
+        if trained.splits.folds is None or _without_splits(trained) != _without_splits(recipe):
+            continue
+        evaluation = _read(file)
+        if (evaluation.form.fingerprint, evaluation.form.thresholds) != (form.fingerprint, form.thresholds):
+            raise DataError(file, "answers another form than the adapter", "cross-validate with the same settings")
+        folds[trained.splits.fold], count = Answers.of(evaluation), trained.splits.folds
+    missing = sorted(set(range(count)) - set(folds))
+    if not folds or missing:
+        what = f"lacks fold {missing[0]} of {count}" if missing else "holds no folds of this recipe"
+        raise DataError(folder, what, "run vlm-ft crossval on the recipe, with its --set")
+    return list(folds.values())
+
+
+def _without_splits(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"splits": Splits()})
+
+
+def _read(file: Path) -> Evaluation:
+    try:
+        return Evaluation.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise DataError(file, "cannot be read as an evaluation", "run the cross-validation again") from error
+
+
+def _undecided(answer: Prediction) -> Prediction:
+    """The answer without a decision that calibration made; one that looked strange still asks a person."""
+    if answer.error is not None or (answer.strange or 0) > 1:
+        return answer
+    return replace(answer, decision="answer", reason="")
 
 
 def cross_fitted(form: Form, folds: Sequence[Answers]) -> list[Prediction]:
@@ -104,10 +129,10 @@ def cross_fitted(form: Form, folds: Sequence[Answers]) -> list[Prediction]:
     return decided
 
 
-def reliable(evaluations: Sequence[Evaluation]) -> Reliable | None:
-    """The reliability of the folds' answers; None if they fill different forms."""
+def reliable(evaluations: Sequence[Evaluation]) -> FoldReliability | None:
+    """The reliability of the folds' answers; None if they fill different forms, or forms without closed fields."""
     form = evaluations[0].form
-    if any(evaluation.form.fingerprint != form.fingerprint for evaluation in evaluations):
+    if not closed_fields(form) or any(evaluation.form.fingerprint != form.fingerprint for evaluation in evaluations):
         return None
     folds = [Answers.of(evaluation) for evaluation in evaluations]
     decided = cross_fitted(form, folds)
@@ -116,17 +141,20 @@ def reliable(evaluations: Sequence[Evaluation]) -> Reliable | None:
     if all(PROBE in evaluation.systems for evaluation in evaluations):
         systems[PROBE] = Answers.pooled([Answers.of(each, PROBE) for each in evaluations]).predictions
     found = sureness_of(form, pooled.truths, pooled.groups, systems, None, ADAPTER)
-    _, right = judged(form, pooled.truths, decided)
+    sure, right = judged(form, pooled.truths, decided)
     let_through = np.array([answer.decision == "answer" for answer in decided])
-    return Reliable(
+    wrong = ~right[let_through & ~np.isnan(sure)]
+    clusters = clusters_of(pooled.groups)
+    return FoldReliability(
         found.reliability,
         found.coverage,
-        tuple(decided),
-        answered=_share(let_through),
-        wrong=_share(~right[let_through]) if let_through.any() else None,
+        count=len(decided),
+        judged=len(wrong),
+        answered=_share(let_through, clusters),
+        wrong=_share(wrong, clusters[let_through & ~np.isnan(sure)]) if len(wrong) else None,
     )
 
 
-def _share(flags: NDArray[np.bool_]) -> Figure:
-    share = float(flags.mean())
-    return Figure.of(share, wilson(share, len(flags)))
+def _share(flags: NDArray[np.bool_], clusters: NDArray[np.int64]) -> Figure:
+    rows = np.column_stack([flags, np.ones(len(flags))])
+    return Figure.of(float(flags.mean()), share_interval(summed(rows, clusters)))

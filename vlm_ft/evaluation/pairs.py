@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
-from vlm_ft.answers.intervals import wilson
+from vlm_ft.answers.intervals import clusters_of, share_interval, summed
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.results import Result
 from vlm_ft.evaluation.run import open_run
 from vlm_ft.reward_model import RewardModel
 from vlm_ft.runs import Run
-from vlm_ft.training.methods.method import reply_rows
-from vlm_ft.training.methods.preference import require_pairs
+from vlm_ft.training.methods.method import reply_rows, require_pairs
 
 METRIC = "pair_accuracy"
 
@@ -31,9 +32,10 @@ def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: C
         raise DataError(f"adapter {card.name}", "no test examples to evaluate on", "give the test role a share")
     require_pairs("the evaluation", cases)
     rows = [row for case in cases for row in reply_rows(card.form, case, case.example.images)]
-    value = _right(RewardModel.open(run.adapter).scores(rows))
-    longer = _right([len(row.target or "") for row in rows])
-    low, high = wilson(value, len(cases))
+    right = _right(RewardModel.open(run.adapter).scores(rows))
+    groups, value = [case.group for case in cases], float(right.mean())
+    longer = float(_right([len(row.target or "") for row in rows]).mean())
+    low, high = share_interval(summed(np.column_stack([right, np.ones(len(right))]), clusters_of(groups)))
     result = Result(
         set=", ".join(card.provenance.data),
         recipe=card.name,
@@ -58,9 +60,7 @@ def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: C
     return result
 
 
-def _right(scores: Sequence[float]) -> float:
-    """The share of pairs (chosen, rejected) whose first score is the higher one."""
-    pairs = list(zip(scores[::2], scores[1::2], strict=True))
-    return sum(1.0 if chosen > rejected else 0.5 if chosen == rejected else 0.0 for chosen, rejected in pairs) / len(
-        pairs
-    )
+def _right(scores: Sequence[float]) -> NDArray[np.float64]:
+    """For each pair (chosen, rejected): 1 if the first score is the higher one, one half if both are equal, else 0."""
+    chosen, rejected = np.reshape(scores, (-1, 2)).T
+    return np.asarray((chosen > rejected) + 0.5 * (chosen == rejected), dtype=np.float64)

@@ -21,7 +21,7 @@ HEADER = ("recipe", "field, metric", "n", "adapter", "rivals", "goal", "minutes"
 
 
 class Result(Strict):
-    """One figure. `low` to `high`: its 95 % interval or, for a cross-validation, the lowest and the highest fold.
+    """One figure. `low` to `high`: its 95 % interval or, for the mean score of folds, the lowest and the highest.
 
     `set`: the data. `n`: test examples. `minutes`: of training, per run. `rivals`: their values of the same metric.
     """

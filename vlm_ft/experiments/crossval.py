@@ -14,11 +14,11 @@ from vlm_ft.answers.calibration import RISK
 from vlm_ft.answers.intervals import wilson
 from vlm_ft.errors import RecipeError
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
-from vlm_ft.evaluation.out_of_fold import BEFORE, Reliable, reliable
+from vlm_ft.evaluation.out_of_fold import BEFORE, FoldReliability, reliable
 from vlm_ft.evaluation.reliability import Figure
 from vlm_ft.evaluation.results import Result, record, results_of
 from vlm_ft.evaluation.rivals import PROBE
-from vlm_ft.experiments.trial import trial
+from vlm_ft.experiments.trial import require_independent, trial
 from vlm_ft.recipe import Recipe, load_recipe
 from vlm_ft.runs import Run
 
@@ -55,6 +55,7 @@ def crossval(
             name = f"{variant.replace('=', '-').replace(' ', '') or 'recipe'}-fold{fold}"
             overlay = [*settings, *([variant] if variant else []), f"splits.folds={folds}", f"splits.fold={fold}"]
             runs.append((variant, Run(out / name), load_recipe(recipe, overlay)))
+            require_independent(runs[-1][2])
     found: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
     evaluations: dict[str, list[Evaluation]] = defaultdict(list)
     for variant, run, loaded in runs:
@@ -64,7 +65,7 @@ def crossval(
             found[variant, result.field, result.metric].append(result)
     results: list[Result] = []
     for variant, tested_folds in evaluations.items():
-        own = [_pooled(variant, results) for (name, *_), results in found.items() if name == variant]
+        own = [_pooled(variant, folds_of) for (name, *_), folds_of in found.items() if name == variant]
         results += [*own, *(_reliability(own[0], reliable(tested_folds)) if own else [])]
     record(results, out / RESULTS)
     console.print(_table(results))
@@ -97,7 +98,7 @@ def _pooled(variant: str, folds: Sequence[Result]) -> Result:
     )
 
 
-def _reliability(like: Result, found: Reliable | None) -> list[Result]:
+def _reliability(like: Result, found: FoldReliability | None) -> list[Result]:
     """The reliability of the answers of all folds as results, in everything else like another of their results.
 
     The goal of an expected calibration error is the band of exact probabilities.
@@ -114,16 +115,14 @@ def _reliability(like: Result, found: Reliable | None) -> list[Result]:
             rivals = {name: getattr(entry, metric).value for name, entry in others.items()}
             goal = own.band if metric == "ece" else None
             results.append(_figure(like, field, metric, getattr(own, metric), own.count, rivals, goal))
-    count = len(found.decided)
-    results.append(_figure(like, ANSWER, "answered", found.answered, count, {}, None))
+    results.append(_figure(like, ANSWER, "answered", found.answered, found.count, {}, None))
     if found.wrong is not None:
-        answered = round(count * found.answered.value)
-        results.append(_figure(like, ANSWER, "wrong_of_answered", found.wrong, answered, {}, RISK))
+        results.append(_figure(like, ANSWER, "wrong_of_answered", found.wrong, found.judged, {}, RISK))
     at_risk = {entry.by: entry.at_risk for entry in found.coverage}
     if ADAPTER in at_risk:
         share = at_risk.pop(ADAPTER)
-        figure = Figure.of(share, wilson(share, count))
-        results.append(_figure(like, ANSWER, "coverage_at_risk", figure, count, at_risk, None))
+        figure = Figure.of(share, wilson(share, found.count))
+        results.append(_figure(like, ANSWER, "coverage_at_risk", figure, found.count, at_risk, None))
     return results
 
 
@@ -136,7 +135,7 @@ def _figure(
 
 def _table(results: Sequence[Result]) -> Table:
     rivals = list(dict.fromkeys(name for result in results for name in result.rivals))
-    table = Table("recipe", "field", "metric", "mean", "lowest", "highest", *rivals, "minutes")
+    table = Table("recipe", "field", "metric", "mean", "low", "high", *rivals, "minutes")
     for result in results:
         figures = [result.value, result.low, result.high, *(result.rivals.get(name) for name in rivals)]
         cells = ["-" if figure is None else f"{figure:.3f}" for figure in figures]

@@ -34,7 +34,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.load import load_base
 from vlm_ft.bases.published import made_base
-from vlm_ft.conversation import Conversation, Row
+from vlm_ft.conversation import Conversation, Row, moved
 from vlm_ft.data.cases import Case, load
 from vlm_ft.decoding.prefix import reusable
 from vlm_ft.decoding.tokens import unpacked
@@ -158,7 +158,7 @@ class Plain:
         """The parsed answers."""
         rows = [Row(self._form, case.example.turns, case.example.images) for case in cases]
         with torch.inference_mode():
-            batch = self._conversation.encode(rows)
+            batch = moved(self._conversation.encode(rows), self._model.device)
             length = batch["input_ids"].shape[1]
             matchers = [LLMatcher(self._guide, self._grammar) for _ in rows]
             written = self._model.generate(

@@ -18,7 +18,7 @@ from vlm_ft.evaluation.evaluate import ADAPTER
 from vlm_ft.evaluation.results import MAIN
 from vlm_ft.evaluation.rivals import MAJORITY
 from vlm_ft.experiments.power_law import Forecast, Needed, Point, PowerLaw, doubts
-from vlm_ft.experiments.trial import Trial, trial
+from vlm_ft.experiments.trial import Trial, require_independent, trial
 from vlm_ft.recipe import load_recipe
 from vlm_ft.runs import Run
 
@@ -72,6 +72,7 @@ def learning_curve(
     predicted. Raises `RecipeError` if `out` holds runs of another recipe.
     """
     base = load_recipe(recipe, settings)
+    require_independent(base)
     dataset = load(base, Run(out).splits)
     if not dataset.cases["test"]:
         raise DataError(f"recipe {base.name}", "no test examples", "give the test role a share")

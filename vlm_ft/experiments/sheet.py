@@ -85,7 +85,9 @@ def interleaved(systems: Sequence[Callable[[Part], Any]], parts: Sequence[Part])
 
 
 def machine() -> str:
-    """The processor and the number of threads."""
+    """The GPU, or the processor and the number of threads."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.exists() else []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,8 +1,8 @@
 """Time training steps against TRL's trainer, on the same model, rows, seed and settings.
 
 Each contestant runs in a process of its own, which also measures its peak memory; they take turns. TRL runs with its
-defaults, and in its best configuration here: without recomputing activations. All learn whole answers, so that the
-losses agree; the time of this project's own default, the loss on decisions, is given beside them.
+defaults, and in its best configuration here: without recomputing activations (checkpointing). All learn whole answers,
+so that the losses agree; the time of this project's own default, the loss on decisions, is given beside them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vlm_ft.recipe import RECIPES, Recipe, load_recipe
 
 ROUNDS = 3
 STEPS = 4  # of a turn, the first of which is a warm-up
-OURS, DECISIONS, DEFAULT, BEST = "vlm_ft", "vlm_ft on decisions", "TRL as it comes", "TRL at its best"
+OURS, DECISIONS, DEFAULT, BEST = "vlm_ft", "vlm_ft on decisions", "TRL's defaults", "TRL without checkpointing"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _measure(workload: Workload, base: str, place: str, sheet: Sheet) -> None:
         sheet.add(f"{title}, a step, times as fast as {rival}", steps[rival] / steps[OURS], goal, "higher", "x")
     sheet.add(f"{title}, seconds a step", steps[OURS], None, "lower", "s")
     sheet.add(f"{title}, seconds a step on decisions", steps[DECISIONS], None, "lower", "s")
-    sheet.add(f"{title}, memory against TRL as it comes", peaks[OURS] / peaks[DEFAULT], 0.5, "lower", "x")
+    sheet.add(f"{title}, memory against TRL's defaults", peaks[OURS] / peaks[DEFAULT], 0.5, "lower", "x")
     losses = {name: found[0].loss for name, found in turns.items() if name != DECISIONS}
     spread = max(losses.values()) - min(losses.values())
     sheet.add(f"{title}, spread of the first losses", spread, None, "lower", "nats")

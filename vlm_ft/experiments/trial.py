@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from vlm_ft.adapters import Card, read_card
-from vlm_ft.errors import DataError
+from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.evaluation.calibrate import calibrate_trained
 from vlm_ft.evaluation.evaluate import Evaluation
 from vlm_ft.evaluation.run import evaluate_run
@@ -23,6 +23,18 @@ class Trial:
 
     evaluation: Evaluation
     card: Card
+
+
+def require_independent(recipe: Recipe) -> None:
+    """Raise `RecipeError` for a recipe that cannot be tried on splits of its own.
+
+    What its adapter or its reward model was trained on may be test examples here; and a reward model gives no answers.
+    """
+    if recipe.method == "reward":
+        raise RecipeError("method: reward", "gives no answers to compare", "train it, and use vlm-ft evaluate")
+    for key, value in (("from_adapter", recipe.from_adapter), ("policy.reward_model", recipe.policy.reward_model)):
+        if value is not None:
+            raise RecipeError(key, "may have been trained on what is tested here", f"--set {key}=null")
 
 
 def trial(run: Run, recipe: Recipe, console: Console, *, rivals: bool = False, base: bool = False) -> Trial:
