@@ -32,7 +32,6 @@ SHORT = [
     "adapter.rank=2",
     "adapter={}",
     "from_adapter=null",  # trained by another recipe
-    "policy={answers: 2}",
 ]
 
 
@@ -50,6 +49,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(name: str, made: Path) -> list[str]:
     """Two steps, few rows, and the made set where the recipe's own is made."""
     few = [*SHORT, f"data.0.limit={LIMITS.get(name, FEW)}"]
+    if "policy:" in text_of(name):
+        few += ["policy.answers=2", "policy.reward_model=null"]
     return [*few, f"data.0.path={made / 'surfaces'}"] if name.startswith("quickstart") else few
 
 

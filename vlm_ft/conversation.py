@@ -29,8 +29,9 @@ from vlm_ft.recipe import LossOn
 CHOICES = "choices"  # key of a supervised batch: the tokens allowed at each supervised position, packed
 SECOND, SHARES = "second", "shares"  # keys of the second correct tokens, and their shares of the target
 REFERENCE = "reference"  # the log-likelihood of each row's reply under the model that the run began with
+SHOWN = "shown"  # which photo each row shows, if several rows show the same one
 MARKS = "marks"  # a number for each row that a method's loss needs
-SUPERVISION = ("labels", CHOICES, SECOND, SHARES, REFERENCE, MARKS)  # keys that are not inputs of the model
+SUPERVISION = ("labels", CHOICES, SECOND, SHARES, REFERENCE, SHOWN, MARKS)  # keys that are not inputs of the model
 IGNORED = -100  # the label of a position that is not supervised
 ANSWER = "\u2402ANSWER\u2403"  # placeholder for the answer in a rendered template; no template contains it
 
@@ -140,24 +141,27 @@ class Conversation:
             self._constants[form.fingerprint] = tuple(self._prompts([probe])["input_ids"][0].tolist())
         return self._constants[form.fingerprint]
 
-    def completion(self, row: Row) -> Taught:
+    def completion(self, row: Row, *, end: bool = True) -> Taught:
         """The tokens of a row's target, and of the end of its turn.
 
-        The turn's end is supervised among all tokens, so that a model also stops when it generates without the grammar.
+        With `end`, the turn's end is supervised among all tokens, so that a model also stops when it generates without
+        the grammar.
         """
         if row.target is None:
             raise FormError("", "row has no target", "give it the answer to supervise")
         answer = self._answers.taught(row.form, row.form.parse(row.target), self.seen_size(row))
-        end = self.tokenizer(self._end(row), add_special_tokens=False)["input_ids"]
+        last = self.tokenizer(self._end(row), add_special_tokens=False)["input_ids"]
         return Taught(
-            ids=[*answer.ids, *end],
-            decided=[*answer.decided, True, *[False] * (len(end) - 1)],
-            choices=torch.cat([answer.choices, self._answers.among_all(1)]),
-            shares=[*answer.shares, (end[0], 0.0)],
+            ids=[*answer.ids, *last],
+            decided=[*answer.decided, end, *[False] * (len(last) - 1)],
+            choices=torch.cat([answer.choices, self._answers.among_all(1)]) if end else answer.choices,
+            shares=[*answer.shares, (last[0], 0.0)] if end else answer.shares,
         )
 
-    def encode(self, rows: Sequence[Row], *, supervised: bool = False) -> Batch:
+    def encode(self, rows: Sequence[Row], *, supervised: bool = False, end: bool = True) -> Batch:
         """Rows as tensors. Supervised: prompts, completions and `labels`, padded right; else prompts, padded left.
+
+        `end`: whether the end of the turn is supervised, too.
 
         Raises `DataError` for an image that cannot be opened, or images given to a text base.
         """
@@ -168,7 +172,7 @@ class Conversation:
             for key in TOKEN_TYPES
             if key in batch
         }
-        taught = [self.completion(row) for row in rows] if supervised else []
+        taught = [self.completion(row, end=end) for row in rows] if supervised else []
         completions = [torch.tensor(answer.ids) for answer in taught] or [torch.empty(0, dtype=torch.long)] * len(rows)
         side = "right" if supervised else "left"
         ids = [torch.cat(pair) for pair in zip(prompts, completions, strict=True)]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlm_ft.conversation import CHOICES, IGNORED, SECOND, SHARES, SUPERVISION, Batch
+from vlm_ft.bases.families import family_of
+from vlm_ft.bases.tower import looking_once
+from vlm_ft.conversation import CHOICES, IGNORED, SECOND, SHARES, SHOWN, SUPERVISION, Batch
 from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
 from vlm_ft.decoding.tokens import narrowed
 
 
-def surprises(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+def surprises(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """The cross-entropy of every supervised token in nats, and the number of its row, (supervised,) each.
 
     If the batch has choices, the softmax runs over these alone: constrained decoding picks from them, and no capacity
@@ -25,16 +27,16 @@ def surprises(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     targets = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # the token after each position
     supervised = targets != IGNORED
     logits = _logits(model, batch, supervised)
-    chosen = narrowed(logits.float(), batch.get(CHOICES))  # (supervised, vocabulary)
+    chosen = narrowed(logits.float() / temperature, batch.get(CHOICES))  # (supervised, vocabulary)
     nats = functional.cross_entropy(chosen, targets[supervised], reduction="none")
     if SHARES in batch:
         nats = nats.lerp(functional.cross_entropy(chosen, batch[SECOND], reduction="none"), batch[SHARES])
     return nats, supervised.nonzero()[:, 0]
 
 
-def log_likelihoods(model: Any, batch: Batch) -> Tensor:
+def log_likelihoods(model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
     """The logarithm of the probability of each row's supervised tokens together, (rows,)."""
-    nats, rows = surprises(model, batch)
+    nats, rows = surprises(model, batch, temperature)
     return nats.new_zeros(len(batch["labels"])).index_add(0, rows, -nats)
 
 
@@ -46,7 +48,9 @@ def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
     inputs = {key: value for key, value in batch.items() if key not in SUPERVISION}
     kept = wanted.any(0)  # (length,)
     shared = shared_length(model, batch)
-    with _entering_head(model, wanted[:, kept]):
+    plain = _plain(model)
+    look = looking_once(plain, family_of(plain.config), batch[SHOWN].tolist()) if SHOWN in batch else nullcontext()
+    with look, _entering_head(plain, wanted[:, kept]):
         if shared:
             return forward_after_prefix(model, inputs, shared, kept).logits[0]  # type: ignore[no-any-return]
         return model(**inputs, use_cache=False, logits_to_keep=kept).logits[0]  # type: ignore[no-any-return]
@@ -60,17 +64,17 @@ def _entering_head(model: Any, wanted: Tensor) -> Iterator[None]:
         (hidden,) = inputs  # (rows, kept, width)
         return (hidden[wanted][None],) if hidden.shape[:2] == wanted.shape else None  # not the prefix's own pass
 
-    handle = _head(model).register_forward_pre_hook(gather)
+    handle = model.get_output_embeddings().register_forward_pre_hook(gather)
     try:
         yield
     finally:
         handle.remove()
 
 
-def _head(model: Any) -> nn.Module:
-    inner = getattr(model, "module", model)  # inside a wrapper for several processes
-    head: nn.Module = inner.get_output_embeddings()
-    return head
+def _plain(model: Any) -> Any:
+    """The model inside the wrappers of PEFT and of several processes."""
+    inner = getattr(model, "module", model)
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
 def last_hidden(model: Any, batch: Batch) -> Tensor:
@@ -80,7 +84,11 @@ def last_hidden(model: Any, batch: Batch) -> Tensor:
     wanted = torch.zeros_like(batch["attention_mask"], dtype=torch.bool)
     wanted[rows, at] = True
     found: list[Tensor] = []
-    handle = _head(model).register_forward_hook(lambda head, inputs, logits: found.append(inputs[0]))
+    handle = (
+        _plain(model)
+        .get_output_embeddings()
+        .register_forward_hook(lambda head, inputs, logits: found.append(inputs[0]))
+    )
     try:
         _logits(model, batch, wanted)
     finally:

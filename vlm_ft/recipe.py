@@ -138,11 +138,6 @@ class AdapterSettings(_Section):
     rates: dict[Part, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
 
     @property
-    def tunes_tower(self) -> bool:
-        """Whether the vision tower is trained; by default it is not."""
-        return self.vision not in (None, "frozen")
-
-    @property
     def asked(self) -> dict[Part, Tuning]:
         """The parts that the recipe sets."""
         tunings = {part: getattr(self, part) for part in PARTS}

@@ -104,21 +104,28 @@ THUMBS = {"prompt": "Where is it?", "completion": "On its way.", "label": True}
 
 
 @pytest.mark.parametrize(
-    ("rows", "replies"),
+    ("row", "replies", "values"),
     [
-        ([REPLIES], [("On its way.", True), ("No idea.", False)]),
-        ([THUMBS], [("On its way.", True)]),
+        (REPLIES, [("On its way.", True), ("No idea.", False)], {"reply": "On its way."}),
+        (THUMBS, [("On its way.", True)], {"reply": "On its way."}),
+        ({**THUMBS, "label": False}, [("On its way.", False)], {}),
     ],
-    ids=["pair", "thumb"],
+    ids=["pair", "thumb up", "thumb down"],
 )
 def test_a_case_keeps_the_replies_that_people_judged(
-    rows: list[dict[str, Any]], replies: list[tuple[str, bool]], tmp_path: Path
+    row: dict[str, Any], replies: list[tuple[str, bool]], values: dict[str, Any], tmp_path: Path
 ) -> None:
+    other = {"prompt": "When?", "completion": "Soon.", "label": True}  # a form needs a field that some label states
     file = tmp_path / "rows.jsonl"
-    file.write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
+    file.write_text(f"{json.dumps(row)}\n{json.dumps(other)}\n", encoding="utf-8")
     source = {"path": str(file), "format": "preferences"}
-    (case,) = load(Recipe(name="trial", task="customer_chatbot", data=[source])).cases["train"]
-    assert case.values == {"reply": "On its way."}
+    cases = [
+        case
+        for part in load(Recipe(name="trial", task="customer_chatbot", data=[source])).cases.values()
+        for case in part
+    ]
+    (case,) = [case for case in cases if case.example.text == row["prompt"]]
+    assert case.values == values
     assert [(reply.values["reply"], reply.liked) for reply in case.replies] == replies
 
 

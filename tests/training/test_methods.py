@@ -13,28 +13,33 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from datasets_vision.example import Example, Turn
 from datasets_vision.synthetic import write_set
-from vlm_ft.adapters import read_card
+from vlm_ft.adapters import TENSORS, read_card
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import FieldSpec, Flag
+from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.bases.value_head import add_value_head
-from vlm_ft.conversation import IGNORED, MARKS, REFERENCE, Conversation, Row
+from vlm_ft.conversation import IGNORED, MARKS, REFERENCE, SHOWN, Conversation, Row
 from vlm_ft.data.cases import Case, Reply
+from vlm_ft.decoding.writing import Sampling
 from vlm_ft.errors import AdapterError, DataError, RecipeError
 from vlm_ft.evaluation.pairs import evaluate_pairs
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.likelihood import log_likelihoods
-from vlm_ft.recipe import Policy, Preference, Recipe
+from vlm_ft.recipe import AdapterSettings, Policy, Preference, Recipe
 from vlm_ft.reward_model import RewardModel
 from vlm_ft.runs import Run
+from vlm_ft.training import references
 from vlm_ft.training.methods import METHODS, Method
+from vlm_ft.training.methods.method import encoded
 from vlm_ft.training.methods.policy import GRPO, RLOO
 from vlm_ft.training.methods.preference import DPO, KTO
 from vlm_ft.training.methods.reward import Reward
@@ -107,7 +112,7 @@ THEIR_WARNING = pytest.mark.filterwarnings("ignore:`gradient_checkpointing.* is 
 
 
 @THEIR_WARNING
-def test_dpo_costs_what_trl_says(text_base: Base, tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_dpo_loss_equals_trls(text_base: Base, tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
     folder = tiny_folder("llama")
     batch = batch_of(text_base, "It is worn.", "No idea!", "Bearing failed", "hm")
     texts = Dataset.from_dict({"prompt": ["a"], "chosen": ["b"], "rejected": ["c"]})
@@ -126,7 +131,7 @@ def test_dpo_costs_what_trl_says(text_base: Base, tiny_folder: Callable[[str], P
 
 
 @THEIR_WARNING
-def test_kto_costs_what_trl_says(text_base: Base, tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_kto_loss_equals_trls(text_base: Base, tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
     folder = tiny_folder("llama")
     batch = batch_of(text_base, "It is worn.", "hm", "No idea!", "Seal torn")
     marks = torch.tensor([1.0, 0.0, -1.0, 0.0])
@@ -155,12 +160,20 @@ def test_a_model_compared_with_itself_has_no_preference(text_base: Base) -> None
     torch.testing.assert_close(loss, torch.tensor(np.log(2), dtype=loss.dtype))
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto", "grpo", "rloo"])
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_a_policy_is_served(method: str, recipe_of: Callable[..., Recipe], quiet: Console, tmp_path: Path) -> None:
+    folder = train(recipe_of("fast_vlm", method=method, policy={"answers": 4}), tmp_path / "run", console=quiet)
+    photo = Image.new("RGB", (64, 64), (90, 120, 150))
+    (answer,) = Engine.open([folder]).predict([Request((photo,), adapter="trial")])
+    assert answer.error is None
+    assert read_card(folder).method == method
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
 def test_what_a_method_trained_is_served(
     method: str, judged: Callable[..., Recipe], quiet: Console, tmp_path: Path
 ) -> None:
-    recipe = judged(method, policy={"answers": 2})
-    folder = train(recipe, tmp_path / "run", console=quiet)
+    folder = train(judged(method), tmp_path / "run", console=quiet)
     card = read_card(folder)
     assert (card.method, card.training["steps"]) == (method, 2)
     (answer,) = Engine.open([folder]).predict([Request(turns=(Turn("user", "It leaks."),), adapter=card.name)])
@@ -168,7 +181,9 @@ def test_what_a_method_trained_is_served(
     assert isinstance(answer.values["reply"], str)
 
 
-def test_references_are_computed_once(judged: Callable[..., Recipe], quiet: Console, tmp_path: Path) -> None:
+def test_references_are_computed_once(
+    judged: Callable[..., Recipe], quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that is continued compares with the same beginning, not with its own checkpoint."""
     recipe = judged("dpo", training={"max_steps": 4, "evaluations": 2})
     whole = train(recipe, tmp_path / "whole", console=quiet)
@@ -180,6 +195,11 @@ def test_references_are_computed_once(judged: Callable[..., Recipe], quiet: Cons
     written = json.loads(part.references.read_text())
     assert [len(rows) for role in written for rows in role] == [2] * sum(map(len, written))
     (part.adapter / "card.json").unlink()
+
+    def computed_again(*given: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(references, "_likelihoods", computed_again)
     train(recipe, part.folder, resume=True, console=quiet)
     tensors = "adapter_model.safetensors"
     assert (part.adapter / tensors).read_bytes() == (whole / tensors).read_bytes()
@@ -208,21 +228,26 @@ def test_an_answer_can_be_rewarded_by_a_model(judged: Callable[..., Recipe], qui
     judge = train(judged("reward"), tmp_path / "judge", console=quiet)
     recipe = judged("rloo", policy={"answers": 2, "reward_model": str(judge)})
     assert read_card(train(recipe, tmp_path / "run", console=quiet)).method == "rloo"
-    with pytest.raises(AdapterError, match=r"was trained by rloo, not reward"):
+    with pytest.raises(AdapterError, match=r"was trained with method rloo"):
         RewardModel.open(tmp_path / "run")
 
 
-def test_training_goes_on_from_an_adapter(judged: Callable[..., Recipe], quiet: Console, tmp_path: Path) -> None:
+def continuing(recipe: Recipe, start: Path, **adapter: Any) -> Recipe:
+    """The recipe, starting from an adapter whose rank it keeps."""
+    return recipe.model_copy(update={"from_adapter": start, "adapter": AdapterSettings(**adapter)})
+
+
+def test_training_continues_from_an_adapter(judged: Callable[..., Recipe], quiet: Console, tmp_path: Path) -> None:
     first = train(judged("sft", training={"learning_rate": 5e-2}), tmp_path / "first", console=quiet)
     settings = {"max_steps": 1, "learning_rate": 1e-12, "weight_decay": 0.0}
-    second = train(judged("dpo", from_adapter=str(first), training=settings), tmp_path / "second", console=quiet)
+    second = train(continuing(judged("dpo", training=settings), first), tmp_path / "second", console=quiet)
     rows = batch_rows(first)
     answers = [Engine.open([folder]) for folder in (first, second)]
     asked = [Request(turns=row.turns, adapter="trial") for row in rows]
     assert answers[0].predict(asked) == answers[1].predict(asked)
     assert read_card(second).provenance.began_with == "trial"
     with pytest.raises(AdapterError, match="was trained with"):
-        train(judged("dpo", from_adapter=str(first), adapter={"language": "full"}), tmp_path / "third", console=quiet)
+        train(continuing(judged("dpo"), first, language="dora"), tmp_path / "third", console=quiet)
 
 
 def test_policy_gradients_agree_with_the_exact_one(tiny_folder: Callable[[str], Path]) -> None:
@@ -232,15 +257,13 @@ def test_policy_gradients_agree_with_the_exact_one(tiny_folder: Callable[[str], 
     conversation = Conversation(base.reader, "decisions")
     case = Case(Example("0", turns=(Turn("user", "Well?"),)), {"ok": True})
     weight = base.model.model.layers[-1].mlp.down_proj.weight
-    truth = conversation.encode([Row(form, case.example.turns, (), form.target({"ok": True}))], supervised=True)
-    labels = truth["labels"][0]
-    labels[(labels != IGNORED).nonzero()[-1]] = IGNORED  # the end of the turn is not part of the answer
-    truth["choices"] = truth["choices"][:-1]
+    truth = encoded(conversation, [Row(form, case.example.turns, (), form.target({"ok": True}))], end=False)
     probability = log_likelihoods(base.model, truth).exp().sum()
     (exact,) = torch.autograd.grad(-probability, weight)
 
     answers = 400
-    method = RLOO(Policy(answers=answers), seed=0, frozen_tower=True)
+    torch.manual_seed(0)
+    method = RLOO(Policy(answers=answers))
     method.begin(base, conversation)
     base.model.train()
     batch = method.encode(conversation, method.rows(form, case, (), case.values))
@@ -249,6 +272,70 @@ def test_policy_gradients_agree_with_the_exact_one(tiny_folder: Callable[[str], 
     assert loss.item() == pytest.approx(1 - probability.item(), abs=0.1)  # four standard errors of 400 answers
     along = float((sampled * exact).sum() / exact.square().sum())
     assert along == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_sampled_answers_are_learned_under_the_distribution_that_they_were_drawn_from(
+    temperature: float, tiny_folder: Callable[[str], Path]
+) -> None:
+    """The probabilities of all answers, as they are learned, sum to one, and are those that decoding draws by."""
+    base = load_base(str(tiny_folder("llama")))
+    options = ("dent", "dent and scratch", "scratch")
+    fields = (FieldSpec(name="ok", kind=Flag()), FieldSpec(name="kind", kind=Choice(options=options)))
+    form = Form(task="made", title="Made", instruction="Is it?", fields=fields)
+    conversation, turns = Conversation(base.reader, "decisions"), (Turn("user", "Well?"),)
+    answers = [{"ok": ok, "kind": kind} for ok in (True, False) for kind in options]
+    rows = [Row(form, turns, (), form.target(values)) for values in answers]
+    with torch.inference_mode():
+        learned = log_likelihoods(base.model, encoded(conversation, rows, end=False), temperature).exp()
+    assert learned.sum().item() == pytest.approx(1, abs=1e-4)
+    method = RLOO(Policy(answers=2, temperature=temperature))
+    method.begin(base, conversation)
+    sampling = Sampling(np.random.default_rng(0), temperature)
+    drawn = method._answers(base.model, [rows[0]] * 2000, sampling)
+    counts = [sum(prediction.values == values for prediction in drawn) for values in answers]
+    np.testing.assert_allclose(np.array(counts) / 2000, learned, atol=0.045)  # four standard errors
+
+
+def test_a_judges_favourite_becomes_more_likely(tiny_folder: Callable[[str], Path]) -> None:
+    base = load_base(str(tiny_folder("llama")))
+    form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
+    conversation, turns = Conversation(base.reader, "decisions"), (Turn("user", "Well?"),)
+
+    class Judge:
+        def rate(self, rows: list[Row], predictions: list[Prediction]) -> list[float]:
+            return [float(prediction.values["ok"] is False) for prediction in predictions]
+
+    method = GRPO(Policy(answers=16))
+    method.begin(base, conversation)
+    method._judge = Judge()
+    favourite = encoded(conversation, [Row(form, turns, (), form.target({"ok": False}))], end=False)
+    optimizer = torch.optim.SGD(base.model.parameters(), lr=0.05)
+    torch.manual_seed(0)
+
+    def likely() -> float:
+        with torch.inference_mode():
+            return log_likelihoods(base.model, favourite).exp().item()
+
+    before = likely()
+    base.model.train()
+    for _ in range(5):
+        optimizer.zero_grad()
+        method.loss(base.model, method.encode(conversation, [Row(form, turns, ())])).backward()
+        optimizer.step()
+    assert likely() > before + 0.05
+
+
+def test_a_reward_model_may_start_from_an_adapter(
+    judged: Callable[..., Recipe], quiet: Console, tmp_path: Path
+) -> None:
+    first = train(judged("sft"), tmp_path / "first", console=quiet)
+    recipe = continuing(judged("reward"), first)
+    folder = train(recipe, tmp_path / "judge", console=quiet)
+    (head,) = [tensor for name, tensor in load_file(folder / TENSORS).items() if "value_head" in name]
+    assert head.abs().max() > 0
+    with pytest.raises(AdapterError, match="is a reward model, which gives no answers"):
+        prepare(continuing(recipe, folder))
 
 
 @pytest.mark.parametrize("name", list(TINY))
@@ -262,7 +349,8 @@ def test_every_family_takes_a_step_of_every_kind(name: str, tiny_folder: Callabl
     case = Case(example, {"ok": True}, (Reply({"ok": True}, True), Reply({"ok": False}, False)))
     conversation = Conversation(base.reader, "decisions")
     methods: list[Method] = [DPO(Preference()), KTO(Preference()), Reward()]
-    methods += [GRPO(Policy(answers=6), seed=0, frozen_tower=True)]
+    methods += [GRPO(Policy(answers=24))]
+    torch.manual_seed(0)
     for method in methods:
         method.begin(base, conversation)
         (arranged,) = method.arranged([case])
@@ -279,10 +367,45 @@ def test_every_family_takes_a_step_of_every_kind(name: str, tiny_folder: Callabl
         assert max(moved) > 0, method.name
 
 
+@pytest.mark.parametrize("name", ["fast_vlm", "llava_siglip_qwen2", "gemma3"])
+def test_the_tower_looks_once_at_the_photo_of_a_pair(name: str, tiny_folder: Callable[[str], Path]) -> None:
+    base = load_base(str(tiny_folder(name)))
+    form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
+    photos = [(Image.new("RGB", (64, 64), (red, 60, 20)),) for red in (20, 220)]
+    replies = (Reply({"ok": True}, True), Reply({"ok": False}, False))
+    method, conversation = DPO(Preference()), Conversation(base.reader, "decisions")
+    case = Case(Example("0"), {"ok": True}, replies)
+    rows = [row for photo in photos for row in method.rows(form, case, photo, case.values)]
+    batch = method.encode(conversation, rows)
+    assert batch[SHOWN].tolist() == [0, 0, 1, 1]
+    seen: list[int] = []
+    inside = next(module for module in base.model.get_submodule(base.family.eyes).modules() if leaf(module))
+    inside.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    alone = {key: value for key, value in batch.items() if key != SHOWN}
+    losses = [log_likelihoods(base.model, either) for either in (batch, alone)]
+    assert seen == [2, 4]
+    torch.testing.assert_close(*losses)
+
+
+def leaf(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Conv2d)
+
+
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("sft", "grpo", "rloo")])
 def test_unjudged_answers_are_refused(method: str, recipe_of: Callable[..., Recipe], quiet: Console) -> None:
     with pytest.raises(DataError, match=method):
         prepare(recipe_of("qwen3_vl", method=method))
+
+
+def test_settings_that_a_method_ignores_are_refused(judged: Callable[..., Recipe], tmp_path: Path) -> None:
+    for recipe, says in (
+        (judged("sft", policy={"answers": 3}), "policy: has no effect with method sft"),
+        (judged("reward", preference={"beta": 0.5}), "preference: has no effect with method reward"),
+        (judged("grpo", training={"loss_on": "answer"}), "training.loss_on: grpo learns only"),
+        (judged("dpo", from_adapter=str(tmp_path)), "adapter.rank: from_adapter keeps its own"),
+    ):
+        with pytest.raises(RecipeError, match=says):
+            prepare(recipe)
 
 
 def test_photos_that_are_compared_are_not_augmented(judged: Callable[..., Recipe]) -> None:

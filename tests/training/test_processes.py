@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import vlm_ft
+from datasets_vision.synthetic import write_set
 from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.recipe import Recipe
 
@@ -36,9 +37,17 @@ print("WROTE", os.environ["RANK"], len(written), *written, flush=True)
 """
 
 
+PAIRS = {"task": "industry_language", "fields": ["reply"]}
+
+
 @pytest.mark.timeout(240)
-def test_the_first_process_alone_writes(recipe_of: Callable[..., Recipe], tmp_path: Path) -> None:
-    recipe = recipe_of("qwen3_vl", training={"workers": 0, "batch_size": 2})
+@pytest.mark.parametrize("method", ["sft", "dpo", "grpo"])
+def test_the_first_process_alone_writes(method: str, recipe_of: Callable[..., Recipe], tmp_path: Path) -> None:
+    training = {"workers": 1, "batch_size": 2}
+    recipe = recipe_of("qwen3_vl", training=training, method=method)
+    if method == "dpo":
+        pairs = {"path": str(write_set("industry_language", tmp_path / "pairs", 16, 3))}
+        recipe = recipe_of("llama", training=training, method=method, data=[pairs], **PAIRS)
     file, script, out = tmp_path / "recipe.yaml", tmp_path / "train.py", tmp_path / "run"
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     script.write_text(TRAIN)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from datasets_vision.example import Picture
 from datasets_vision.images import open_image
+from vlm_ft.bases.families import Family
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
 
@@ -128,15 +129,15 @@ class Look:
 
 
 @contextmanager
-def looking_once(base: Base, shown: Sequence[Hashable]) -> Iterator[Look | None]:
+def looking_once(model: Any, family: Family, shown: Sequence[Hashable]) -> Iterator[Look | None]:
     """While active, the tower runs once per distinct image of a batch; `shown` names the image of each row.
 
     Yields None, and changes nothing, if the family has no tower or its tower does not see exactly one image per row.
     """
-    if base.family.eyes is None or not base.family.one_square:
+    if family.eyes is None or not family.one_square:
         yield None
         return
-    look, tower = Look(shown), base.model.get_submodule(base.family.eyes)
+    look, tower = Look(shown), model.get_submodule(family.eyes)
     hooks = [
         tower.register_forward_pre_hook(look.once, with_kwargs=True),
         tower.register_forward_hook(look.spread),

@@ -13,7 +13,7 @@ NAME = "value_head"
 
 
 def add_value_head(model: Any) -> None:
-    """Give the model a value head, which the model itself never runs; its weights begin at zero."""
+    """Give the model a value head, which the model itself never runs; its weights start at zero."""
     head = nn.Linear(model.config.get_text_config().hidden_size, 1, bias=False)
     nn.init.zeros_(head.weight)
     setattr(model, NAME, head.to(model.device))

@@ -165,6 +165,8 @@ def evaluate(
 
     goals = goals_of(goal)
     if Run(run).state == "finished" and read_card(Run(run).adapter).method == "reward":
+        if foreign or goals:
+            raise typer.BadParameter("does not apply to a reward model", param_hint="--foreign or --goal")
         figure = evaluate_pairs(run, command=command_line(), console=console())
         if results:
             record([figure], results)
@@ -188,7 +190,7 @@ def export(
 ) -> None:
     """Write an adapter for use without vlm-ft, as LoRA or merged into its base.
 
-    Prints the command by which vLLM serves it.
+    Prints the vLLM command that serves it.
     """
     from vlm_ft.training.export import export as run
 
@@ -281,6 +283,10 @@ def score(
 
     if cluster and (engine or reward):
         raise typer.BadParameter("cannot be combined with --engine or --reward", param_hint="--cluster")
+    if workers is not None and not cluster:
+        raise typer.BadParameter("needs --cluster", param_hint="--workers")
+    if precision != "fp32" and (cluster or engine):
+        raise typer.BadParameter("cannot be combined with --cluster or --engine", param_hint="--precision")
     by_case = case_by == "folder"
     report = score_shown(
         folder,

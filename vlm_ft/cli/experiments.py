@@ -108,6 +108,8 @@ def benchmark(
     from vlm_ft.experiments.training_benchmark import benchmark_training
 
     folder = Path("recipes/benchmarks")
+    if what == "train" and adapter is not None:
+        raise typer.BadParameter("applies to the decoder only", param_hint="--adapter")
     if what == "train":
         benchmark_training(base, out or folder / "training.json", command_line(), console())
     else:

@@ -255,12 +255,12 @@ def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], 
 
 
 def _fitted(case: Case, form: Form) -> Case | None:
-    """The case with only the values of the form's fields; None if it states none of them."""
+    """The case with only the values of the form's fields; None if it states none of them and has no judged replies."""
     try:
         values = narrowed(case.values, form)
     except FormError as error:
         raise DataError(case.example.source, f"label does not fit the form: {error}") from error
-    return replace(case, values=values) if values else None
+    return replace(case, values=values) if values or case.replies else None
 
 
 def _is_full(kind: Kind, value: Any) -> bool:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from peft.utils.constants import DUMMY_TARGET_MODULES
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import set_seed
 
-from vlm_ft.adapters import adapter_folder, read_card
+from vlm_ft.adapters import CONFIG, TENSORS, adapter_folder, read_card
 from vlm_ft.bases.families import Family
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.parts import PARTS, Part, Tuning, leaf_modules, low_rank_modules, part_of, plain_name, settled
 from vlm_ft.bases.value_head import NAME as VALUE_HEAD
 from vlm_ft.bases.value_head import has_value_head
+from vlm_ft.card_base import require_base, with_adapter
 from vlm_ft.errors import AdapterError, ModelError
 from vlm_ft.recipe import AdapterSettings, Training
 
@@ -88,6 +92,8 @@ def attach(
     if start is not None:
         return _continued(base, words, start, tuple(notes))
     if trains_whole_model(words):
+        if has_value_head(base.model):
+            raise ModelError("adapter", "a reward model needs a low-rank part", "give one part lora or dora")
         for name, parameter in base.model.named_parameters():
             part = part_of(name, base.family) or "language"
             parameter.requires_grad_(words[part] == "full")
@@ -119,13 +125,29 @@ def _continued(base: Base, words: Mapping[Part, Tuning], start: Path, notes: tup
     """The base with an adapter that was trained before."""
     folder = adapter_folder(start)
     card = read_card(folder)
-    if card.expects != base.ref.fingerprint or card.weights:
-        raise AdapterError(f"adapter {folder}", f"is not one of {base.ref.name}", "name its own base in the recipe")
+    if card.weights:
+        raise AdapterError(f"adapter {folder}", "is a whole model", "make it the recipe's base instead")
+    require_base(card, folder, base)
+    if card.method == "reward":
+        raise AdapterError(f"adapter {folder}", "is a reward model, which gives no answers", "start from another one")
     if dict(card.tuned) != dict(words):
-        told = ", ".join(f"{part}: {tuning}" for part, tuning in card.tuned.items())
-        raise AdapterError(f"adapter {folder}", f"was trained with {told}", "set adapter likewise in the recipe")
-    model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=True)
+        raise AdapterError(f"adapter {folder}", f"was trained with {card.tuning}", "set `adapter` so in the recipe")
+    if has_value_head(base.model):
+        with TemporaryDirectory() as work:
+            model = with_adapter(base.model, _with_value_head(folder, Path(work), base.model), trainable=True)
+    else:
+        model = with_adapter(base.model, folder, trainable=True)
     return Attached(model, base.family, words, notes, begins_at=folder)
+
+
+def _with_value_head(folder: Path, copy: Path, model: Any) -> Path:
+    """A copy of an adapter's files to which the model's value head, which they lack, is added."""
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config["modules_to_save"] = [*(config["modules_to_save"] or ()), VALUE_HEAD]
+    (copy / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    head = {f"base_model.model.{VALUE_HEAD}.{name}": tensor for name, tensor in model.value_head.state_dict().items()}
+    save_file({**load_file(folder / TENSORS), **head}, copy / TENSORS)
+    return copy
 
 
 def part_rates(

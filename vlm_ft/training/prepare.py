@@ -13,7 +13,7 @@ import torch
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.value_head import add_value_head
 from vlm_ft.conversation import Conversation
-from vlm_ft.data.cases import LEARNED, Case, Dataset, load
+from vlm_ft.data.cases import Case, Dataset, load
 from vlm_ft.data.checks import inspect
 from vlm_ft.errors import RecipeError
 from vlm_ft.lengths import Ruler
@@ -61,9 +61,7 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
     if check:
         inspect(dataset, recipe.name).stop_at_errors()
     method = method_of(recipe)
-    for role in LEARNED:
-        if role == "train" or dataset.cases[role]:
-            method.require(dataset.cases[role])
+    method.require(dataset.cases["train"])
     if method.compares and recipe.augment != "none":
         raise RecipeError("augment", f"{method.name} compares replies to the same photos", "leave it out")
     fresh = base_of(recipe)
@@ -76,16 +74,17 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
         return Collator(conversation, dataset.form, cases, preset, training.seed, method)
 
     train = collator(dataset.cases["train"], recipe.augment)
-    tune = collator(dataset.cases["tune"], "none") if dataset.cases["tune"] else None
-    lengths = check_lengths(
-        train, [*train.cases, *(tune.cases if tune else ())], Ruler(base.reader, training.max_length)
-    )
+    tune = collator(dataset.cases["tune"], "none")
+    if dropped := len(dataset.cases["train"]) - len(train.cases):
+        note = f"{dropped} training examples have nothing that method {method.name} learns from"
+        dataset = replace(dataset, notes=(*dataset.notes, note))
+    lengths = check_lengths(train, [*train.cases, *tune.cases], Ruler(base.reader, training.max_length))
     attached = attach(
         base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training), start=recipe.from_adapter
     )
     rates = part_rates(attached, base, recipe.adapter, training, fitted=has_words(dataset.form))
     method.begin(base, conversation)
-    return Prepared(dataset, base, attached, train, tune, lengths, rates, fresh)
+    return Prepared(dataset, base, attached, train, tune if tune.cases else None, lengths, rates, fresh)
 
 
 def base_of(recipe: Recipe) -> Callable[[], Base]:

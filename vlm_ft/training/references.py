@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 
+from datasets_vision.placing import whole_file
 from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.conversation import moved
 from vlm_ft.likelihood import log_likelihoods
@@ -21,12 +23,15 @@ def set_references(
 ) -> None:
     """Give each collator the log-likelihoods of its rows.
 
-    They are read from `file` if it exists, as for a resumed run; otherwise the first process computes and stores them.
+    They are read from `file` if it exists, as for a resumed run; otherwise each process computes its share, and the
+    first one stores them.
     """
     process = PartialState()
-    if process.is_main_process and not file.exists():
+    if not file.exists():
         found = [_likelihoods(model, collator, batch_size, precision) for collator in collators]
-        file.write_text(json.dumps(found), encoding="utf-8")
+        if process.is_main_process:
+            with whole_file(file) as part:
+                part.write_text(json.dumps(found), encoding="utf-8")
     process.wait_for_everyone()
     for collator, references in zip(collators, json.loads(file.read_text(encoding="utf-8")), strict=True):
         collator.references = references
@@ -37,13 +42,14 @@ def _likelihoods(model: Any, collator: Collator, batch_size: int, precision: Pre
     """For each case of the collator, one value per row."""
     model.eval()
     device = next(model.parameters()).device
-    counts = [len(collator.rows(index)) for index in range(len(collator.cases))]
-    values: list[float] = []
-    for start in range(0, len(counts), batch_size):
-        indices = range(start, min(start + batch_size, len(counts)))
-        batch = moved(collator([{"index": index} for index in indices]), device)
-        with autocast(device, precision):
-            values += log_likelihoods(model, batch).tolist()
+    found: list[list[float]] = []
+    with PartialState().split_between_processes(list(range(len(collator.cases)))) as own:
+        for start in range(0, len(own), batch_size):
+            indices = own[start : start + batch_size]
+            batch = moved(collator([{"index": index} for index in indices]), device)
+            with autocast(device, precision):
+                values = iter(log_likelihoods(model, batch).tolist())
+            found += [[next(values) for _ in collator.rows(index)] for index in indices]
     model.train()
-    rest = iter(values)
-    return [[next(rest) for _ in range(count)] for count in counts]
+    everything: list[list[float]] = gather_object(found)
+    return everything

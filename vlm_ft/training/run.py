@@ -13,7 +13,8 @@ import torch
 from accelerate import PartialState
 from rich.console import Console
 
-from vlm_ft.adapters import Card, Provenance, read_card
+from datasets_vision.placing import whole_file
+from vlm_ft.adapters import README, Card, Provenance, read_card
 from vlm_ft.bases.load import fingerprint
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
@@ -47,7 +48,7 @@ def train(
             run.check_data(prepared.dataset.contents)
         announce(recipe, prepared, console)
         began = time.monotonic()
-        _begin(prepared, recipe, run, fit=not (resume and run.has_checkpoint))
+        _begin(prepared, recipe, run, fit=not (resume and run.checkpoint))
         fitting = time.monotonic() - began
         schedule = _plan(recipe, prepared, run, resume, fitting, console)
     folder, seen, history = _run_trainer(recipe, prepared, schedule, run, resume, console)
@@ -60,7 +61,7 @@ def train(
     del prepared  # a second copy of the base is loaded next
     proof = verify(seen, folder, conversation, probe, fresh())
     card.model_copy(update={"training": {**card.training, **asdict(proof)}}).write(folder)
-    (folder / "README.md").write_text(_readme(recipe, card), encoding="utf-8")
+    (folder / README).write_text(_readme(recipe, card), encoding="utf-8")
     trained = f"{schedule.steps} steps in {history['seconds']:.0f} s, {proof.tensors_moved} tensors trained"
     console.print(f"{'model' if card.weights else 'adapter'} {folder}: {trained}")
     return folder
@@ -95,7 +96,8 @@ def _run_trainer(
         workers=workers(recipe.training, prepared.dataset),
         callbacks=[ShowProgress(console), clock],
     )
-    running.train(resume_from_checkpoint=resume and run.has_checkpoint)
+    checkpoint = run.checkpoint if resume else None
+    running.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = clock.seconds
     running.accelerator.unwrap_model(attached.model, keep_fp32_wrapper=False)  # removes the autocast wrapper
     folder = run.adapter
@@ -118,7 +120,8 @@ def _plan(recipe: Recipe, prepared: Prepared, run: Run, resume: bool, spent: flo
         cost = measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
         schedule = plan(recipe.training, len(prepared.train.cases), replace(cost, spent=spent))
         console.print(str(schedule))
-        file.write_text(json.dumps(asdict(schedule)), encoding="utf-8")
+        with whole_file(file) as part:
+            part.write_text(json.dumps(asdict(schedule)), encoding="utf-8")
     process.wait_for_everyone()
     return Plan(**json.loads(file.read_text(encoding="utf-8")))
 
@@ -186,7 +189,7 @@ def _readme(recipe: Recipe, card: Card) -> str:
         else ""
     )
     if card.method == "reward":
-        grammar = "\nIt is a reward model: it scores answers (`vlm-ft score --reward`), and gives none.\n"
+        grammar = "\nIt is a reward model: it scores answers (`vlm-ft score --reward`) and writes none.\n"
     return (
         f"---\nbase_model: {recipe.base}\nlibrary_name: {library}\ntags: [vlm-ft, {form.task}]\n---\n\n"
         f"# {recipe.name}\n\n{form.title}: {kind}, trained with vlm_ft. `card.json` contains the form that it answers, "

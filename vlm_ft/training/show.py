@@ -93,7 +93,7 @@ def memory_table(recipe: Recipe, prepared: Prepared) -> Any:
     lengths = prepared.lengths
     row = LongestRow(lengths.most_text_tokens, lengths.most_images, lengths.most_pixels)
     table = Table("with another base:", "tokens", "bf16", "quantize: nf4")
-    for need in needs(recipe.adapter, row, recipe.training.batch_size):
+    for need in needs(recipe.adapter, row, recipe.training.batch_size * prepared.method.rows_per_case):
         table.add_row(need.base, str(need.tokens), f"{need.bf16 / GIB:.0f} GiB", f"{need.nf4 / GIB:.0f} GiB")
     table.caption = f"estimated GPU memory at batch size {recipe.training.batch_size}"
     return table

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from vlm_ft.recipe import Recipe
+from vlm_ft.errors import RecipeError
+from vlm_ft.recipe import AdapterSettings, Policy, Preference, Recipe
 from vlm_ft.training.methods.method import Method
 from vlm_ft.training.methods.policy import GRPO, RLOO
 from vlm_ft.training.methods.preference import DPO, KTO
@@ -16,11 +17,22 @@ METHODS: dict[str, Callable[[Recipe], Method]] = {
     "dpo": lambda recipe: DPO(recipe.preference),
     "kto": lambda recipe: KTO(recipe.preference),
     "reward": lambda recipe: Reward(),
-    "grpo": lambda recipe: GRPO(recipe.policy, recipe.training.seed, frozen_tower=not recipe.adapter.tunes_tower),
-    "rloo": lambda recipe: RLOO(recipe.policy, recipe.training.seed, frozen_tower=not recipe.adapter.tunes_tower),
+    "grpo": lambda recipe: GRPO(recipe.policy),
+    "rloo": lambda recipe: RLOO(recipe.policy),
 }
 
 
 def method_of(recipe: Recipe) -> Method:
-    """The method that a recipe names."""
-    return METHODS[recipe.method](recipe)
+    """The method that a recipe names. Raises `RecipeError` for settings that it would ignore."""
+    name, samples = recipe.method, recipe.method in ("grpo", "rloo")
+    if recipe.policy != Policy() and not samples:
+        raise RecipeError("policy", f"has no effect with method {name}", "leave it out")
+    if recipe.preference != Preference() and name not in ("dpo", "kto"):
+        raise RecipeError("preference", f"has no effect with method {name}", "leave it out")
+    if recipe.training.loss_on == "answer" and samples:
+        raise RecipeError("training.loss_on", f"{name} learns only what the form leaves open", "leave it out")
+    plain = AdapterSettings()
+    for key in ("rank", "alpha", "rslora", "dropout"):
+        if recipe.from_adapter is not None and getattr(recipe.adapter, key) != getattr(plain, key):
+            raise RecipeError(f"adapter.{key}", "from_adapter keeps its own", "leave it out")
+    return METHODS[name](recipe)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from PIL.Image import Image
 from torch import Tensor
 
@@ -13,8 +14,9 @@ from datasets_vision.example import Picture
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.load import Base
-from vlm_ft.conversation import Batch, Conversation, Row
+from vlm_ft.conversation import SHOWN, Batch, Conversation, Row
 from vlm_ft.data.cases import Case
+from vlm_ft.errors import DataError
 
 Images = Sequence[Picture | Image]
 
@@ -25,6 +27,8 @@ class Method(ABC):
     name: ClassVar[str]
     per_token: ClassVar[bool] = True
     """Whether the loss of a step is a mean over its supervised tokens; otherwise, over the examples of a batch."""
+    rows_per_case: int = 1
+    """The most rows that one case makes."""
     compares: ClassVar[bool] = False
     """Whether rows are compared with the model that the run began with, for which photos must not be augmented."""
 
@@ -33,8 +37,8 @@ class Method(ABC):
         """Raise `DataError` if the training cases lack what the method learns from."""
 
     def arranged(self, cases: Sequence[Case]) -> tuple[Case, ...]:
-        """The cases as the method learns from them."""
-        return tuple(cases)
+        """The cases as the method learns from them: by default, those that state an answer."""
+        return tuple(case for case in cases if case.values)
 
     @abstractmethod
     def rows(self, form: Form, case: Case, images: Images, values: Values) -> Sequence[Row]:
@@ -46,7 +50,7 @@ class Method(ABC):
 
     def encode(self, conversation: Conversation, rows: Sequence[Row]) -> Batch:
         """The rows as the tensors that `loss` takes."""
-        return conversation.encode(rows, supervised=True)
+        return encoded(conversation, rows)
 
     def begin(self, base: Base, conversation: Conversation) -> None:  # noqa: B027 (most methods need nothing)
         """Called before the first loss is computed; the model to be trained is the base's, prepared."""
@@ -56,8 +60,61 @@ class Method(ABC):
         """The loss of a batch. If it is `per_token`: summed and divided by `count`, by default the batch's own."""
 
 
+class Judged(Method):
+    """A method that learns from replies that people judged."""
+
+    per_token = False
+
+    def arranged(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """The cases with judged replies."""
+        return tuple(case for case in cases if case.replies)
+
+    def rows(self, form: Form, case: Case, images: Images, values: Values) -> Sequence[Row]:
+        """One row for each reply."""
+        return reply_rows(form, case, images)
+
+
+class Pairs(Judged):
+    """A method that learns from a chosen and a rejected reply."""
+
+    rows_per_case = 2
+
+    def arranged(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """The cases with a pair."""
+        return tuple(case for case in cases if _has_pair(case))
+
+    def require(self, cases: Sequence[Case]) -> None:
+        """Raise `DataError` unless every case has a chosen and a rejected reply."""
+        require_pairs(f"method {self.name}", cases)
+
+
+def require_pairs(who: str, cases: Sequence[Case]) -> None:
+    """Raise `DataError` unless every case has a chosen and a rejected reply, in this order."""
+    for case in cases:
+        if not _has_pair(case):
+            place = case.example.source or case.example.id
+            raise DataError(place, f"has no chosen and rejected reply, which {who} needs", "give pairs")
+
+
+def _has_pair(case: Case) -> bool:
+    return [reply.liked for reply in case.replies] == [True, False]
+
+
+def encoded(conversation: Conversation, rows: Sequence[Row], *, end: bool = True) -> Batch:
+    """Supervised rows, with the end of the turn or without it.
+
+    If several rows show the same photo, the batch says so, and the tower runs once on it.
+    """
+    batch = conversation.encode(rows, supervised=True, end=end)
+    photos = [id(row.images[0]) for row in rows if len(row.images) == 1]
+    different = list(dict.fromkeys(photos))
+    if len(photos) == len(rows) > len(different):
+        batch[SHOWN] = torch.tensor([different.index(photo) for photo in photos])
+    return batch
+
+
 def reply_rows(form: Form, case: Case, images: Images) -> list[Row]:
-    """One row for each reply that people judged: the case's prompt, followed by that reply."""
+    """The case's prompt, followed by each of the replies that people judged."""
     rows = []
     for reply in case.replies:
         asked = form.narrow(reply.values)

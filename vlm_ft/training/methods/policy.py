@@ -1,7 +1,8 @@
 """Reinforcement learning: sample answers, score them, and make the better ones of each prompt more likely.
 
 Answers are sampled by the decoder that serves them and learned under the distribution that they were sampled from: a
-softmax over what the form allows. Each step samples anew, so importance weights are 1 and no clipping is needed.
+softmax over what the form allows, at the same temperature. Each step samples anew, so importance weights are 1 and no
+clipping is needed. A text is learned in the tokens that its tokenizer gives it, which may differ from those drawn.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tower import looking_once
-from vlm_ft.conversation import Batch, Conversation, Row, moved
+from vlm_ft.conversation import Batch, Conversation, Row, moved, opened
 from vlm_ft.data.cases import Case
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.decoding.writing import Sampling
@@ -29,9 +31,10 @@ from vlm_ft.errors import DataError
 from vlm_ft.likelihood import log_likelihoods
 from vlm_ft.recipe import Policy
 from vlm_ft.reward_model import RewardModel
-from vlm_ft.training.methods.method import Images, Method
+from vlm_ft.training.methods.method import Images, Method, encoded
 
-ROWS = "rows"  # key of a batch: the rows that its prompts were made from
+ROWS = "rows"  # key of a batch: its prompts
+COUNT = "count"  # key of a batch: a tensor (prompts,), by which the trainer knows their number
 POLICY = "policy"
 
 
@@ -43,16 +46,19 @@ class PolicyGradient(Method):
 
     per_token = False
 
-    def __init__(self, settings: Policy, seed: int, *, frozen_tower: bool) -> None:
-        """`frozen_tower`: the tower is not trained, so it runs once for all answers to one photo."""
-        self._settings, self._frozen_tower = settings, frozen_tower
-        self._random = np.random.default_rng(seed)
+    def __init__(self, settings: Policy) -> None:
+        self._settings, self.rows_per_case = settings, settings.answers
 
     def begin(self, base: Base, conversation: Conversation) -> None:
         """Make a decoder for the model, and load the reward model, if there is one."""
         self._base, self._conversation = base, conversation
+        self._decoder = FormDecoder(base)
         judge = self._settings.reward_model
         self._judge = RewardModel.open(judge) if judge is not None else None
+
+    def arranged(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """The cases that state an answer or, with a reward model, all."""
+        return tuple(case for case in cases if case.values or self._settings.reward_model is not None)
 
     def require(self, cases: Sequence[Case]) -> None:
         """Raise `DataError` if no case has an answer to compare with, unless a reward model is given."""
@@ -66,31 +72,33 @@ class PolicyGradient(Method):
         return (Row(asked, case.example.turns, tuple(images), target),)
 
     def encode(self, conversation: Conversation, rows: Sequence[Row]) -> Batch:
-        """The prompts, and the rows themselves."""
-        return {**conversation.encode(rows), ROWS: list(rows)}
+        """The rows themselves: `loss` encodes them with the answers that it samples."""
+        return {ROWS: list(rows), COUNT: torch.zeros(len(rows))}
 
     def loss(self, model: Any, batch: Batch, count: Tensor | int | None = None) -> Tensor:
         """Its gradient is the policy gradient, its value 1 minus the mean reward.
 
         In evaluation mode, the answers are the most probable ones.
         """
-        prompts = batch[ROWS]
+        prompts = [replace(row, images=tuple(map(opened, row.images))) for row in batch[ROWS]]
         if not model.training:
             return 1 - self._rewards(prompts, self._answers(model, prompts, None)).mean()
-        answers = self._settings.answers
+        answers, temperature = self._settings.answers, self._settings.temperature
         rows = [row for row in prompts for _ in range(answers)]
-        predictions = self._answers(model, rows, Sampling(self._random, self._settings.temperature))
+        random = np.random.default_rng(int(torch.randint(2**31, ())))  # torch's state is kept in checkpoints
+        predictions = self._answers(model, rows, Sampling(random, temperature))
         rewards = self._rewards(rows, predictions)
         advantages = self.advantages(rewards.view(-1, answers)).flatten()
+        valid = torch.tensor([prediction.error is None for prediction in predictions])
+        if not valid.any():
+            raise DataError(f"method {self.name}", predictions[0].error or "", "shorten the texts, or the form's")
         written = [
             Row(row.form, row.turns, row.images, row.form.target(prediction.values))
             for row, prediction in zip(rows, predictions, strict=True)
             if prediction.error is None
         ]
-        valid = torch.tensor([prediction.error is None for prediction in predictions])
-        learned = moved(self._conversation.encode(written, supervised=True), self._base.device)
-        with self._looking(written):
-            likely = log_likelihoods(model, learned)
+        learned = moved(encoded(self._conversation, written, end=False), self._base.device)
+        likely = log_likelihoods(model, learned, temperature)
         loss = -(advantages[valid].to(likely) * likely).sum() / len(rows)
         return loss + (1 - rewards.mean() - loss).detach()
 
@@ -99,22 +107,23 @@ class PolicyGradient(Method):
         """The advantage of each answer, (prompts, answers), by the rewards of all answers to its prompt."""
 
     def _answers(self, model: Any, rows: Sequence[Row], sampling: Sampling | None) -> list[Prediction]:
-        decoder = FormDecoder(self._base)  # with no prefix of an earlier step
+        self._decoder.forget([POLICY])  # its prefixes are those of an earlier step's weights
         training = model.training
         model.eval()
         try:
             with torch.no_grad():
-                size = 1 if decoder.one_by_one else len(rows)
+                size = 1 if self._decoder.one_by_one else len(rows)
                 parts = (rows[start : start + size] for start in range(0, len(rows), size))
-                return [answer for part in parts for answer in self._decoded(decoder, model, part, sampling)]
+                return [answer for part in parts for answer in self._decoded(model, part, sampling)]
         finally:
             model.train(training)
 
-    def _decoded(
-        self, decoder: FormDecoder, model: Any, rows: Sequence[Row], sampling: Sampling | None
-    ) -> list[Prediction]:
-        with self._looking(rows):
-            return decoder.decode(
+    def _decoded(self, model: Any, rows: Sequence[Row], sampling: Sampling | None) -> list[Prediction]:
+        alone = all(len(row.images) == 1 for row in rows)
+        shown = [id(row.images[0]) for row in rows] if alone else []
+        look = looking_once(self._base.model, self._base.family, shown) if alone else nullcontext()
+        with look:  # the tower runs once for all answers to one photo
+            return self._decoder.decode(
                 lambda _, **inputs: model(**inputs),
                 [POLICY] * len(rows),
                 moved(self._conversation.encode(rows), self._base.device),
@@ -124,18 +133,14 @@ class PolicyGradient(Method):
                 sampling,
             )
 
-    def _looking(self, rows: Sequence[Row]) -> Any:
-        if not self._frozen_tower or not all(len(row.images) == 1 for row in rows):
-            return nullcontext()
-        return looking_once(self._base, [id(row.images[0]) for row in rows])
-
     def _rewards(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> Tensor:
         """(rows,) rewards; an answer that failed gets 0."""
         if self._judge is not None:
-            return torch.tensor(self._judge.rate(rows, predictions))
+            return torch.tensor(self._judge.rate(rows, predictions), device=self._base.device)
         truths = [row.form.parse(row.target or "") for row in rows]
         trios = zip(rows, truths, predictions, strict=True)
-        return torch.tensor([case_score(row.form, truth, prediction) for row, truth, prediction in trios])
+        scores = [case_score(row.form, truth, prediction) for row, truth, prediction in trios]
+        return torch.tensor(scores, device=self._base.device)
 
 
 class GRPO(PolicyGradient):

@@ -14,14 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.task import Values
-from vlm_ft.conversation import MARKS, REFERENCE, Batch, Row
+from vlm_ft.conversation import MARKS, REFERENCE, Batch
 from vlm_ft.data.cases import Case, Reply
 from vlm_ft.errors import DataError
 from vlm_ft.likelihood import log_likelihoods
 from vlm_ft.recipe import Preference
-from vlm_ft.training.methods.method import Images, Method, reply_rows
+from vlm_ft.training.methods.method import Judged, Pairs
 
 UNRELATED = 0.0
 """The mark of a reply to another prompt; 1 and -1 are those of liked and disliked ones."""
@@ -34,23 +32,14 @@ def log_ratios(model: Any, batch: Batch) -> Tensor:
     return found - reference
 
 
-class DPO(Method):
+class DPO(Pairs):
     """Direct preference optimisation (Rafailov et al. 2023, eq. 7)."""
 
     name = "dpo"
-    per_token = False
     compares = True
 
     def __init__(self, settings: Preference) -> None:
         self._settings = settings
-
-    def require(self, cases: Sequence[Case]) -> None:
-        """Raise `DataError` unless every case has a chosen and a rejected reply."""
-        require_pairs(self.name, cases)
-
-    def rows(self, form: Form, case: Case, images: Images, values: Values) -> Sequence[Row]:
-        """The chosen and the rejected reply."""
-        return reply_rows(form, case, images)
 
     def loss(self, model: Any, batch: Batch, count: Tensor | int | None = None) -> Tensor:
         """The mean over the pairs."""
@@ -58,7 +47,7 @@ class DPO(Method):
         return -logsigmoid(self._settings.beta * (chosen - rejected)).mean()
 
 
-class KTO(Method):
+class KTO(Judged):
     """Kahneman-Tversky optimisation (Ethayarajh et al. 2024, eq. 8).
 
     Its reference point, the divergence from the beginning of the run, is estimated on replies to other prompts: each
@@ -66,18 +55,17 @@ class KTO(Method):
     """
 
     name = "kto"
-    per_token = False
+    rows_per_case = 3
     compares = True
 
     def __init__(self, settings: Preference) -> None:
         self._settings = settings
 
     def require(self, cases: Sequence[Case]) -> None:
-        """Raise `DataError` unless there are judged replies, liked ones and others."""
-        verdicts = {reply.liked for case in cases for reply in case.replies}
-        if len(verdicts) < 2:
-            problem = "the training examples lack replies that people liked, or others that they did not"
-            raise DataError("method kto", problem, "use the format preferences, and map its columns")
+        """Raise `DataError` unless there are both liked and disliked replies."""
+        if len({reply.liked for case in cases for reply in case.replies}) < 2:
+            problem = "needs both liked and disliked replies among the training examples"
+            raise DataError("method kto", problem, "use the format preferences")
 
     def arranged(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Each case with replies, and with a reply of the next one that has no verdict."""
@@ -87,10 +75,6 @@ class KTO(Method):
             replace(case, replies=(*case.replies, Reply(other.replies[0].values, None)))
             for case, other in zip(judged, following, strict=True)
         )
-
-    def rows(self, form: Form, case: Case, images: Images, values: Values) -> Sequence[Row]:
-        """Every reply."""
-        return reply_rows(form, case, images)
 
     def marks(self, case: Case) -> Sequence[float]:
         """1 for a liked reply, -1 for a disliked one, 0 for a reply to another prompt."""
@@ -104,11 +88,3 @@ class KTO(Method):
         losses = 1 - torch.sigmoid(settings.beta * marks[judged] * (ratios[judged] - reference_point))
         weights = torch.where(marks[judged] > 0, settings.liked_weight, settings.disliked_weight)
         return (weights * losses).mean()
-
-
-def require_pairs(method: str, cases: Sequence[Case]) -> None:
-    """Raise `DataError` unless every case has a chosen and a rejected reply, in this order."""
-    for case in cases:
-        if [reply.liked for reply in case.replies] != [True, False]:
-            place = case.example.source or case.example.id
-            raise DataError(place, f"has no chosen and rejected reply, which {method} learns from", "give pairs")
