@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -86,9 +86,7 @@ def serve(
 def token(
     file: Annotated[Path, typer.Argument(help="the file of tokens")],
     name: Annotated[str, typer.Argument(help="whose token it is; an older one of the same name is replaced")],
-    right: Annotated[
-        list[Literal["read", "assess"]] | None, typer.Option(help="what it allows; repeatable [default: both]")
-    ] = None,
+    right: Annotated[list[str] | None, typer.Option(help="read or assess; repeatable [default: both]")] = None,
 ) -> None:
     """Make a token for the HTTP service, and print it.
 
@@ -96,4 +94,7 @@ def token(
     """
     from vlm_ft.service.tokens import RIGHTS, add_token
 
-    print(add_token(file, name, tuple(right or RIGHTS)))
+    rights = tuple(known for known in RIGHTS if right is None or known in right)
+    if right is not None and len(rights) < len(set(right)):
+        raise typer.BadParameter(f"choose among {', '.join(RIGHTS)}", param_hint="--right")
+    print(add_token(file, name, rights))
