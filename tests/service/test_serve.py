@@ -1,0 +1,77 @@
+"""The command serves, stops when it is told to, and does not open a door by accident."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from PIL import Image
+from typer.testing import CliRunner
+
+import vlm_ft
+from vlm_ft.cli import app
+from vlm_ft.errors import RecipeError
+from vlm_ft.service.tokens import read_tokens
+
+SOURCE = str(Path(vlm_ft.__file__).parents[1])
+
+
+@contextmanager
+def served(*options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address of a running service, and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vlm_ft", "serve", "--port", str(port), *options]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": SOURCE}, stderr=subprocess.PIPE)
+    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    try:
+        while True:
+            assert process.poll() is None, process.stderr and process.stderr.read().decode()
+            assert time.monotonic() < deadline
+            try:
+                if httpx.get(f"{address}/readyz").status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield address, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_service_answers_shows_the_app_and_stops(run_of: Callable[..., Path], tmp_path: Path) -> None:
+    log, photo = tmp_path / "decisions.jsonl", io.BytesIO()
+    Image.new("RGB", (64, 64), (180, 30, 30)).save(photo, "PNG")
+    files = {"photos": ("a.png", photo.getvalue())}
+    with served("--adapter", str(run_of("fast_vlm") / "adapter"), "--log", str(log)) as (address, process):
+        assert "Photo assessor" in httpx.get(f"{address}/app/").text
+        answer = httpx.post(f"{address}/v1/assess", data={"adapter": "trial"}, files=files, timeout=60)
+        assert answer.status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) in (0, -signal.SIGTERM)
+    assert len(log.read_text().splitlines()) == 1
+
+
+def test_other_machines_need_a_token(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["serve", "--adapter", str(tmp_path), "--host", "0.0.0.0"])
+    assert isinstance(result.exception, RecipeError)
+    assert "give --tokens" in str(result.exception)
+
+
+def test_a_token_is_printed_once_and_never_stored(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    made = CliRunner().invoke(app, ["token", str(file), "desk", "--right", "assess"]).stdout.strip()
+    assert len(made) > 40
+    assert made not in file.read_text()
+    assert read_tokens(file)["desk"].rights == ("assess",)
+    assert CliRunner().invoke(app, ["token", str(file), "desk", "--right", "all"]).exit_code == 2
