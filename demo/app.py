@@ -82,7 +82,14 @@ def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) 
 def mount(api: FastAPI, blocks: gr.Blocks, path: str = "/app", auth: Any = None) -> FastAPI:
     """The FastAPI application with the app below `path`; `auth` is a dependency that returns the user or None."""
     gr.mount_gradio_app(
-        api, blocks, path, auth_dependency=auth, max_file_size=LARGEST_UPLOAD, show_error=False, **_LOOK
+        api,
+        blocks,
+        path,
+        auth_dependency=auth,
+        max_file_size=LARGEST_UPLOAD,
+        show_error=False,
+        run_history=False,
+        **_LOOK,
     )
     return api
 
@@ -114,7 +121,7 @@ def assess(
         case = opened(card, photos or ())
         prediction = _predicted(predictor, adapter, case, (text or "").strip() if reads_text(card) else "")
     except UserError as error:
-        return [], message_view(str(error), card.notice), ""
+        return [], message_view(error.public(), card.notice), ""
     except Exception:  # the page stays usable; the log has the details
         log.exception("assessing with adapter %r failed", adapter)
         message = "Something went wrong on the server; details are in its log. Try again, or contact the operator."

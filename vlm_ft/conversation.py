@@ -258,7 +258,9 @@ def moved(batch: Batch, device: torch.device) -> Batch:
 
 def opened(image: Picture | Image) -> Image:
     """The picture as an RGB image."""
-    return open_image(image) if isinstance(image, Path | View) else image.convert("RGB")
+    if isinstance(image, Path | View):
+        return open_image(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _padded(rows: list[Tensor], value: int, side: str) -> Tensor:

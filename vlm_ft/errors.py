@@ -8,7 +8,7 @@
       AdapterError    an adapter folder that cannot be used
       BusyError       more requests at once than an engine accepts
 
-Only the command line and the app catch `UserError`.
+Only the command line, the app and the service catch `UserError`.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ def test_two_adapters_of_one_name_are_both_served(run_of: Runs, tmp_path: Path) 
     run = run_of("qwen3_vl")
     other = copied(run, tmp_path / "other")
     engine = Engine.open([run / ADAPTER, other])
-    assert list(engine.cards) == ["trial", f"trial ({other})"]
+    assert list(engine.cards) == ["trial", "trial-2"]
     with pytest.raises(AdapterError, match="the name 'trial' is taken"):
         engine.add("trial", other)
     with pytest.raises(AdapterError, match="the name 'base' is taken"):

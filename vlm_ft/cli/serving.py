@@ -10,8 +10,6 @@ import typer
 from vlm_ft.cli.options import Adapters, PrecisionOption, console, folders
 from vlm_ft.errors import RecipeError
 
-GRACE = 60  # seconds for requests in progress once the service is told to stop
-
 app = typer.Typer()
 
 
@@ -46,46 +44,53 @@ def demo(
 def serve(
     adapter: Adapters,
     host: Annotated[
-        str, typer.Option(help="the address to listen on; others than this machine's own need --tokens")
+        str, typer.Option(help="the address to listen on; any but this machine's own requires --tokens")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="the port")] = 8000,
     tokens: Annotated[Path | None, typer.Option(help="the file of tokens, as vlm-ft token makes it")] = None,
-    log: Annotated[Path | None, typer.Option(help="append a line per answer to this file; it is rotated")] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="append a line per answer to this file, with hashes of what was asked")
+    ] = None,
     app_: Annotated[bool, typer.Option("--app/--no-app", help="also serve the app, at /app")] = True,
     base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
     memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
-    waiting: Annotated[int, typer.Option(min=1, help="requests beyond which another is refused")] = 64,
+    waiting: Annotated[
+        int, typer.Option(min=1, help="requests beyond which another is refused; each may hold 0.3 GB of photos")
+    ] = 16,
     precision: PrecisionOption = "fp32",
 ) -> None:
     """Serve adapters over HTTP: /v1/assess, OpenAI-compatible chat completions, and the app.
 
     /docs describes the interface.
     """
-    if host not in ("127.0.0.1", "localhost", "::1") and tokens is None:
-        raise RecipeError(f"--host {host}", "others could reach the service", "give --tokens, or listen on 127.0.0.1")
-    import uvicorn
+    from vlm_ft.service.app import THIS_MACHINE
 
+    if host not in THIS_MACHINE and tokens is None:
+        raise RecipeError(f"--host {host}", "others could reach the service", "give --tokens, or listen on 127.0.0.1")
     from demo.app import build_app, mount
     from vlm_ft.inference.engine import Engine
     from vlm_ft.service.app import build_service
-    from vlm_ft.service.decision_log import DecisionLog
-    from vlm_ft.service.tokens import read_tokens
+    from vlm_ft.service.meter import Meter
+    from vlm_ft.service.recorded import DecisionLog, Recorded
+    from vlm_ft.service.server import run
+    from vlm_ft.service.tokens import Tokens
 
-    known = read_tokens(tokens) if tokens is not None else None
-    decisions = DecisionLog(log) if log is not None else None
+    known = Tokens(tokens) if tokens is not None else None
+    decisions, meter = DecisionLog(log) if log is not None else None, Meter()
     budget = memory * 2**20 if memory is not None else None
-    engine = Engine.open(folders(adapter), base=base, memory=budget, waiting=waiting, precision=precision)
-    api = build_service(engine, known, decisions)
+    engine = Engine.open(folders(adapter), base=base, memory=budget, waiting=waiting + 1, precision=precision)
+    predictor = Recorded(engine, meter, decisions)
+    api = build_service(predictor, tokens=known, meter=meter, waiting=waiting)
     if app_:
-        mount(api, build_app(engine))
+        mount(api, build_app(predictor))
     console().print(f"{', '.join(engine.cards)}: http://{host}:{port}/docs  (Ctrl-C stops it)", highlight=False)
-    uvicorn.run(api, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE)
+    run(api, host, port)
 
 
 @app.command()
 def token(
     file: Annotated[Path, typer.Argument(help="the file of tokens")],
-    name: Annotated[str, typer.Argument(help="whose token it is; an older one of the same name is replaced")],
+    name: Annotated[str, typer.Argument(help="the token's owner; replaces that owner's earlier token")],
     right: Annotated[list[str] | None, typer.Option(help="read or assess; repeatable [default: both]")] = None,
 ) -> None:
     """Make a token for the HTTP service, and print it.

@@ -11,6 +11,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -100,8 +101,12 @@ def _turn(name: str, base: str, workload: Workload) -> Turn:
 
 def _run(connection: Connection, name: str, base: str, workload: Workload) -> None:
     """In a process of its own: take a turn, and send it."""
+    import datasets
+
     from vlm_ft.training.rehearse import peak_memory
 
+    warnings.simplefilter("ignore")  # TRL's own, once per turn
+    datasets.disable_progress_bars()
     loss_on = "decisions" if name == DECISIONS else "answer"
     settings = [
         *workload.settings,
@@ -188,7 +193,7 @@ def _theirs(recipe: Recipe, work: Path, **options: Any) -> tuple[list[float], fl
 
 def _timed(running: Any) -> tuple[list[float], float]:
     """The seconds of every step of a trainer, and its first loss."""
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
 
     ends: list[float] = []
 
@@ -200,6 +205,7 @@ def _timed(running: Any) -> tuple[list[float], float]:
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             ends.append(time.perf_counter())
 
+    running.remove_callback(PrinterCallback)
     running.add_callback(Clock())
     running.args.logging_steps = 1
     running.args.train_sampling_strategy = "sequential"  # all contestants see the same rows

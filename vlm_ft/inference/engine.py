@@ -81,13 +81,13 @@ class Engine:
         loaded = base_of(first[1], first[0], base) if first is not None else load_base(str(base))
         names: dict[str, Path] = {}
         for folder, card in cards.items():
-            name = card.name if card.name not in names else f"{card.name} ({folder})"
-            names[name] = folder
+            same = sum(other.name == card.name for other in list(cards.values())[: len(names)])
+            names[f"{card.name}-{same + 1}" if same else card.name] = folder
         return cls(loaded, names, **options)
 
     def add(self, name: str, folder: Path) -> None:
         """Make an adapter resident. Raises `AdapterError` where it is another base's, or its tensors miss."""
-        card = read_card(folder)
+        card = read_card(folder).model_copy(update={"name": name})
         if name == BASE or name in self.cards:
             raise AdapterError(f"adapter {folder}", f"the name {name!r} is taken", "give another one")
         require_base(card, folder, self.base)

@@ -1,167 +1,182 @@
 """The routes of the HTTP service.
 
-/v1/assess              photos and text in, a typed answer with its probabilities out
-/v1/chat/completions    the same for clients of OpenAI's API; each adapter is a model
+/v1/assess                  takes photos, text or both; returns a typed answer with its probabilities
+/v1/chat/completions        the same for clients of OpenAI's API; each adapter is a model
 /v1/models, /v1/adapters    what is served
-/healthz, /readyz, /metrics
+/healthz, /readyz, /metrics for monitors
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import metadata
 from io import BytesIO
 from typing import Annotated, Any
 
-from fastapi import FastAPI, File, Form, Request, Response, UploadFile
+import anyio.to_thread
+from fastapi import FastAPI, Form, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.errors import AdapterError, BusyError, UserError, nearest
-from vlm_ft.inference import request as asking
+from vlm_ft.errors import AdapterError, BusyError, DataError, UserError, nearest, one_line
 from vlm_ft.inference.request import Predictor
-from vlm_ft.service.decision_log import DecisionLog
-from vlm_ft.service.intake import BodyLimit, Case, ChatRequest, chat_contents, received
-from vlm_ft.service.tokens import Gate, Token
+from vlm_ft.inference.request import Request as Question
+from vlm_ft.service.gate import RETRY_AFTER, Gate
+from vlm_ft.service.intake import (
+    MAX_BYTES,
+    MAX_PHOTOS,
+    MAX_TEXT,
+    AssessForm,
+    Case,
+    ChatRequest,
+    chat_contents,
+    received,
+    remove_leftovers,
+)
+from vlm_ft.service.meter import Meter
+from vlm_ft.service.tokens import Tokens
 
-RETRY_AFTER = 2  # seconds
+THIS_MACHINE = ("127.0.0.1", "localhost")
+
+log = logging.getLogger(__name__)
+
+
+class NotServedError(AdapterError):
+    """A request for an adapter that is not served."""
 
 
 def build_service(
-    predictor: Predictor, tokens: Mapping[str, Token] | None = None, log: DecisionLog | None = None
+    predictor: Predictor, *, tokens: Tokens | None = None, meter: Meter | None = None, waiting: int = 16
 ) -> FastAPI:
-    """The service for the adapters of a predictor. Without `tokens`, everybody may do everything."""
+    """The service for the adapters of a predictor.
+
+    `waiting`: requests for answers beyond which another is refused. Without `tokens`, every request that names this
+    machine as its host is allowed.
+    """
+    meter = meter or Meter()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        remove_leftovers()
+        anyio.to_thread.current_default_thread_limiter().total_tokens = waiting + 16  # these and the app's
+        yield
+
     api = FastAPI(
-        title="vlm-ft", version=metadata.version("vlm-ft"), description="Typed assessments of photos and texts."
+        title="vlm-ft",
+        version=metadata.version("vlm-ft"),
+        description="Typed assessments of photos and texts.",
+        lifespan=lifespan,
+        max_body_size=MAX_BYTES,
+        form_limits={"max_files": MAX_PHOTOS, "max_fields": 4, "max_part_size": 4 * MAX_TEXT},
     )
-    meter = Meter()
-    desk = _Desk(predictor, log, meter)
-    api.add_middleware(BodyLimit)
-    if tokens is not None:
-        api.add_middleware(Gate, tokens=tokens)
+    api.add_middleware(Gate, tokens=tokens, most=waiting, meter=meter)
+    if tokens is None:  # else any page could reach the service under a name of its own (DNS rebinding)
+        api.add_middleware(TrustedHostMiddleware, allowed_hosts=THIS_MACHINE)
     _add_error_handlers(api, meter)
-    _add_state_routes(api, desk, meter)
-    _add_asking_routes(api, desk)
+    _add_state_routes(api, predictor, meter)
+    _add_answer_routes(api, predictor)
     return api
 
 
-class Meter:
-    """What Prometheus reads."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.answers = Counter(
-            "vlm_ft_answers", "Answers by adapter and decision.", ["adapter", "decision"], registry=self.registry
-        )
-        self.refused = Counter("vlm_ft_refused", "Requests refused, by reason.", ["reason"], registry=self.registry)
-        self.seconds = Histogram("vlm_ft_seconds", "Seconds per answer.", ["adapter"], registry=self.registry)
-
-
-class _Desk:
-    """Asks the predictor, writes the log, and counts."""
-
-    def __init__(self, predictor: Predictor, log: DecisionLog | None, meter: Meter) -> None:
-        self.predictor, self._log, self._meter = predictor, log, meter
-
-    def card(self, adapter: str) -> Card:
-        """Raises `AdapterError` for an adapter that is not served."""
-        cards = self.predictor.cards
-        if adapter not in cards:
-            raise AdapterError("", f"adapter {adapter[:80]!r} is not served", nearest(adapter, cards))
-        return cards[adapter]
-
-    def answer(self, card: Card, case: Case) -> Prediction:
-        """The adapter's answer."""
-        started = time.perf_counter()
-        (answer,) = self.predictor.predict([asking.Request(case.photos, case.turns, adapter=card.name)])
-        self._meter.seconds.labels(card.name).observe(time.perf_counter() - started)
-        self._meter.answers.labels(card.name, "error" if answer.error else answer.decision).inc()
-        if self._log is not None:
-            self._log.add(card, case.photos, case.turns, answer)
-        return answer
-
-
-def _add_asking_routes(api: FastAPI, desk: _Desk) -> None:
+def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
     @api.post("/v1/assess")
-    def assess(
-        adapter: Annotated[str, Form(description="one of /v1/adapters")],
-        text: Annotated[str, Form(description="for adapters that read text")] = "",
-        photos: Annotated[list[UploadFile] | None, File(description="the photos of one case")] = None,
-    ) -> Response:
+    def assess(form: Annotated[AssessForm, Form(media_type="multipart/form-data")]) -> Response:
         """A typed answer about the photos of one case, a text, or both."""
-        card = desk.card(adapter)
-        turns = [Turn("user", text)] if text.strip() else []
-        with received([photo.file for photo in photos or ()], turns) as case:
-            answer = desk.answer(card, case)
-            if answer.error is not None:
-                return _error(422, case.without_folder(answer.error), "unanswerable")
-        return Response(answer.to_json(adapter=card.name, notice=card.notice), media_type="application/json")
+        card = _card(predictor, form.adapter)
+        turns = [Turn("user", form.text)] if form.text.strip() else []
+        with received([photo.file for photo in form.photos], turns) as case:
+            answer = _answer(predictor, card, case)
+        return Response(answer.to_json(adapter=form.adapter, notice=card.notice), media_type="application/json")
 
     @api.post("/v1/chat/completions")
     def complete(body: ChatRequest) -> Response:
-        """The answer as a chat completion; its content is the answer's JSON, its form the adapter's own."""
-        card = desk.card(body.model)
+        """A chat completion; the content is the answer as JSON, in the adapter's form."""
+        card = _card(predictor, body.model)
         pictures, turns = chat_contents(body)
         with received([BytesIO(picture) for picture in pictures], turns) as case:
-            answer = desk.answer(card, case)
-            if answer.error is not None:
-                return _error(422, case.without_folder(answer.error), "unanswerable")
-        if body.stream:
-            return StreamingResponse(_events(card, answer), media_type="text/event-stream")
-        choice = {"index": 0, "message": _message(answer), "finish_reason": "stop"}
+            answer = _answer(predictor, card, case)
         assessment = json.loads(answer.to_json(notice=card.notice))
-        return JSONResponse({**_head(card, "chat.completion"), "choices": [choice], "assessment": assessment})
+        content = json.dumps({name: field["value"] for name, field in assessment["fields"].items()})
+        message = {"role": "assistant", "content": content}
+        if body.stream:
+            return Response(_events(body.model, message, assessment), media_type="text/event-stream")
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        whole = {**_head(body.model, "chat.completion"), "choices": [choice], "assessment": assessment}
+        return JSONResponse(whole)
 
 
-def _head(card: Card, kind: str) -> dict[str, Any]:
+def _card(predictor: Predictor, adapter: str) -> Card:
+    cards = predictor.cards
+    if adapter not in cards:
+        raise NotServedError("", f"adapter {adapter[:80]!r} is not served", nearest(adapter[:80], cards))
+    return cards[adapter]
+
+
+def _answer(predictor: Predictor, card: Card, case: Case) -> Prediction:
+    """The adapter's answer.
+
+    Raises `DataError` for a kind of input that it has not learned from, and `HTTPException` if it has no answer.
+    """
+    if case.turns and "text" not in card.inputs:
+        raise DataError("text", "this adapter has learned from photos only", "send the photos alone")
+    if case.photos and "photo" not in card.inputs:
+        raise DataError("photos", "this adapter has learned from texts only", "send the text alone")
+    (answer,) = predictor.predict([Question(case.photos, case.turns, adapter=card.name)])
+    if answer.error is not None:
+        raise HTTPException(422, case.without_folder(answer.error))
+    return answer
+
+
+def _head(adapter: str, kind: str) -> dict[str, Any]:
     now = time.time()
-    return {"id": f"chatcmpl-{int(now * 1e6):x}", "object": kind, "created": int(now), "model": card.name}
+    return {"id": f"chatcmpl-{int(now * 1e6):x}", "object": kind, "created": int(now), "model": adapter}
 
 
-def _message(answer: Prediction) -> dict[str, str]:
-    return {"role": "assistant", "content": json.dumps(answer.values, ensure_ascii=False)}
-
-
-def _events(card: Card, answer: Prediction) -> Iterator[str]:
+def _events(adapter: str, message: dict[str, str], assessment: dict[str, Any]) -> str:
     """The answer as server-sent events, which OpenAI's clients expect if they ask for a stream."""
-    head = _head(card, "chat.completion.chunk")
-    for delta, end in ((_message(answer), None), ({}, "stop")):
-        choice = {"index": 0, "delta": delta, "finish_reason": end}
-        yield f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
-    yield "data: [DONE]\n\n"
+    head = _head(adapter, "chat.completion.chunk")
+    chunks = [
+        {**head, "choices": [{"index": 0, "delta": message, "finish_reason": None}]},
+        {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "assessment": assessment},
+    ]
+    return "".join(f"data: {line}\n\n" for line in [*map(json.dumps, chunks), "[DONE]"])
 
 
-def _add_state_routes(api: FastAPI, desk: _Desk, meter: Meter) -> None:
+def _add_state_routes(api: FastAPI, predictor: Predictor, meter: Meter) -> None:
     @api.get("/healthz")
-    def healthz() -> dict[str, str]:
-        """Whether the process lives."""
+    async def healthz() -> dict[str, str]:
+        """Whether the process is running."""
         return {"status": "ok"}
 
     @api.get("/readyz")
-    def readyz() -> Response:
+    async def readyz() -> Response:
         """Whether there is an adapter that answers."""
-        ready = bool(desk.predictor.cards)
+        ready = bool(predictor.cards)
         return JSONResponse({"status": "ready" if ready else "no adapter"}, 200 if ready else 503)
 
     @api.get("/metrics")
-    def measured() -> Response:
+    async def metrics() -> Response:
         """Counts and times in Prometheus' format."""
-        return Response(generate_latest(meter.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(meter.text(), media_type=CONTENT_TYPE_LATEST)
 
     @api.get("/v1/models")
-    def models() -> dict[str, Any]:
+    async def models() -> dict[str, Any]:
         """The adapters, as OpenAI's API lists models."""
-        entries = [{"id": name, "object": "model", "created": 0, "owned_by": "vlm-ft"} for name in desk.predictor.cards]
+        entries = [{"id": name, "object": "model", "created": 0, "owned_by": "vlm-ft"} for name in predictor.cards]
         return {"object": "list", "data": entries}
 
     @api.get("/v1/adapters")
-    def adapters() -> list[dict[str, Any]]:
+    async def adapters() -> list[dict[str, Any]]:
         """What each adapter answers, the JSON schema of its answers, and how good it is."""
         return [
             {
@@ -173,27 +188,38 @@ def _add_state_routes(api: FastAPI, desk: _Desk, meter: Meter) -> None:
                 "metrics": card.metrics,
                 "notice": card.notice,
             }
-            for name, card in desk.predictor.cards.items()
+            for name, card in predictor.cards.items()
         ]
 
 
 def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
+    """Every error has the same shape, and is counted by its kind."""
+
+    def respond(status: int, message: str, kind: str, headers: dict[str, str] | None = None) -> Response:
+        meter.refused.labels(kind).inc()
+        return JSONResponse({"error": {"message": one_line(message), "type": kind}}, status, headers)
+
     @api.exception_handler(UserError)
-    def user_error(request: Request, error: UserError) -> Response:
+    async def user_error(request: Request, error: UserError) -> Response:
         if isinstance(error, BusyError):
-            meter.refused.labels("busy").inc()
-            response = _error(429, error.public(), "busy")
-            response.headers["Retry-After"] = str(RETRY_AFTER)
-            return response
-        status = 404 if isinstance(error, AdapterError) else 400
-        return _error(status, error.public(), "not_found" if status == 404 else "invalid_request")
+            return respond(429, error.public(), "busy", {"Retry-After": str(RETRY_AFTER)})
+        if isinstance(error, NotServedError):
+            return respond(404, error.public(), "not_found")
+        if isinstance(error, DataError):
+            return respond(400, error.public(), "invalid_request")
+        log.error("%s", error)
+        return respond(503, "this adapter cannot answer at present; the operator's log has the details", "unavailable")
 
     @api.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return _error(400, f"{place}: {first['msg']}", "invalid_request")
+        return respond(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "invalid_request")
 
+    @api.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        kinds = {404: "not_found", 413: "too_large", 422: "unanswerable"}
+        return respond(error.status_code, str(error.detail), kinds.get(error.status_code, "invalid_request"))
 
-def _error(status: int, message: str, kind: str) -> JSONResponse:
-    return JSONResponse({"error": {"message": message, "type": kind}}, status)
+    @api.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return respond(500, "something went wrong on the server; its log has the details", "internal")

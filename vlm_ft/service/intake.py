@@ -1,69 +1,111 @@
-"""What strangers send: sizes are bounded before anything is decoded, and files get names of our own."""
+"""Request bodies: sizes are checked before decoding, and files get generated names."""
 
 from __future__ import annotations
 
 import base64
-import binascii
+import math
+import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any, BinaryIO, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+import psutil
+from fastapi import UploadFile
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from datasets_vision.example import Turn
+from datasets_vision.images import MAX_PIXELS, image_size
 from vlm_ft.errors import DataError
 
-MOST_BYTES = 50_000_000
+MAX_BYTES = 50_000_000
 """Of a request's body."""
 
-MOST_PHOTOS = 8
-MOST_TEXT = 100_000  # characters of a request's texts
-
-Url = Annotated[str, Field(max_length=MOST_BYTES)]
-
-
-class ImageUrl(BaseModel):
-    """The address of a picture; only data URIs are accepted."""
-
-    url: Url
+MAX_PHOTOS = 8
+MAX_TEXT = 100_000  # characters of a request's texts
+MAX_MESSAGES = 100
+FOLDER = re.compile(r"vlm-ft-(\d+)-.+")
 
 
-class TextPart(BaseModel):
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class AssessForm(_Body):
+    """The fields of a form: an adapter, and the photos of one case, a text, or both."""
+
+    adapter: Annotated[str, Field(max_length=200, description="one of /v1/adapters")]
+    text: Annotated[str, Field(description="for adapters that read text")] = ""
+    photos: Annotated[list[UploadFile], Field(description="the photos of one case")] = []
+
+
+class ImageUrl(_Body):
+    """The address of a picture; only data URIs are accepted. `detail` makes no difference."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class TextPart(_Body):
     """A text within a message."""
 
     type: Literal["text"]
     text: str
 
 
-class ImagePart(BaseModel):
+class ImagePart(_Body):
     """A picture within a message."""
 
     type: Literal["image_url"]
     image_url: ImageUrl
 
 
-class ChatMessage(BaseModel):
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+class ChatMessage(_Body):
     """A message, as OpenAI's API has it."""
 
     role: Literal["user", "assistant"]
-    content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+    content: str | Annotated[list[Part], Field(max_length=MAX_MESSAGES)]
+    name: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_instruction(cls, message: Any) -> Any:
+        if isinstance(message, dict) and message.get("role") in ("system", "developer"):
+            raise ValueError("the adapter has its own instruction; leave system messages out")
+        return message
 
 
-class ChatRequest(BaseModel):
-    """A request for a chat completion. `model` is the name of an adapter, whose own form the answer follows."""
+class ChatRequest(_Body):
+    """A request for a chat completion. `model` is the name of an adapter, whose own form the answer follows.
 
-    model_config = ConfigDict(extra="forbid")
+    Settings are accepted if they are true of every answer: the most probable one, a single one, and always the same.
+    """
 
-    model: str
-    messages: list[ChatMessage] = Field(min_length=1)
+    model: Annotated[str, Field(max_length=200)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool = False
+    stream_options: dict[str, bool] | None = None
+    temperature: Literal[0] | None = None
+    n: Literal[1] | None = None
+    seed: int | None = None
     user: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, body: Any) -> Any:
+        """Null means absent; clients send it for whatever is not set."""
+        if isinstance(body, dict):
+            if len(body) > MAX_MESSAGES:
+                raise ValueError("too many keys")
+            return {key: value for key, value in body.items() if value is not None}
+        return body
 
 
 @dataclass(frozen=True)
@@ -81,19 +123,33 @@ class Case:
 
 @contextmanager
 def received(photos: Sequence[BinaryIO], turns: Sequence[Turn]) -> Iterator[Case]:
-    """The photos and turns of a request. Raises `DataError` for too many or too much."""
-    if len(photos) > MOST_PHOTOS:
-        raise DataError("photos", f"{len(photos)} are more than {MOST_PHOTOS}", "send those that show the case best")
-    if sum(len(turn.text) for turn in turns) > MOST_TEXT:
-        raise DataError("text", f"is longer than {MOST_TEXT} characters", "shorten it")
-    with TemporaryDirectory(prefix="vlm-ft-") as place:
+    """The photos and turns of a request.
+
+    Raises `DataError` for too many photos, pixels or characters, judged by the photos' headers.
+    """
+    if len(photos) > MAX_PHOTOS:
+        raise DataError("photos", f"{len(photos)} are more than {MAX_PHOTOS}", "send those that show the case best")
+    if sum(len(turn.text) for turn in turns) > MAX_TEXT:
+        raise DataError("text", f"is longer than {MAX_TEXT} characters", "shorten it")
+    with tempfile.TemporaryDirectory(prefix=f"vlm-ft-{os.getpid()}-") as place:
         folder = Path(place)
-        paths = []
-        for number, photo in enumerate(photos, 1):
-            paths.append(folder / f"photo {number}")
-            with paths[-1].open("wb") as file:
+        paths = tuple(folder / f"photo {number}" for number in range(1, len(photos) + 1))
+        pixels = 0
+        for photo, path in zip(photos, paths, strict=True):
+            with path.open("wb") as file:
                 shutil.copyfileobj(photo, file)
-        yield Case(folder, tuple(paths), tuple(turns))
+            pixels += math.prod(image_size(path))
+        if pixels > MAX_PIXELS:
+            raise DataError("photos", f"{pixels} pixels are more than {MAX_PIXELS}", "send fewer or smaller ones")
+        yield Case(folder, paths, tuple(turns))
+
+
+def remove_leftovers() -> None:
+    """Remove the folders of services that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob("vlm-ft-*"):
+        found = FOLDER.fullmatch(folder.name)
+        if found and not psutil.pid_exists(int(found[1])):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def chat_contents(request: ChatRequest) -> tuple[list[bytes], list[Turn]]:
@@ -115,37 +171,5 @@ def _decoded(url: str) -> bytes:
         raise DataError("image_url", "is not a data URI (data:image/...;base64,...)", "send the picture itself")
     try:
         return base64.b64decode(data, validate=True)
-    except binascii.Error as error:
-        raise DataError("image_url", f"is not base64 ({error})", "encode the picture again") from error
-
-
-class BodyLimit:
-    """ASGI middleware: a body of more than `most` bytes is refused, before it is read if its length is announced."""
-
-    def __init__(self, app: ASGIApp, most: int = MOST_BYTES) -> None:
-        self._app, self._most = app, most
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, counting its bytes."""
-        taken = 0
-
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._most:
-                raise HTTPException(413, f"the request is larger than {self._most} bytes")
-            return message
-
-        announced = dict(scope.get("headers", [])).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self._most:
-            response: Any = _too_large(self._most)
-            await response(scope, receive, send)
-            return
-        await self._app(scope, counted, send)
-
-
-def _too_large(most: int) -> Any:
-    from starlette.responses import JSONResponse
-
-    return JSONResponse({"error": {"message": f"the request is larger than {most} bytes", "type": "too_large"}}, 413)
+    except ValueError as error:
+        raise DataError("image_url", "is not base64", "encode the picture again") from error

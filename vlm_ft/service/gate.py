@@ -1,0 +1,100 @@
+"""What every request passes before its body is read: its token, its origin, and whether there is room for it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from contextvars import ContextVar
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from vlm_ft.service.meter import Meter
+from vlm_ft.service.tokens import Right, Tokens
+
+OPEN = frozenset({"/healthz", "/readyz"})
+"""Paths that need no token."""
+
+READING = frozenset(
+    {"/metrics", "/v1/models", "/v1/adapters", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+)
+"""Paths that need the right to read; every other path needs the right to assess."""
+
+RETRY_AFTER = 2  # seconds
+
+OWNER: ContextVar[str | None] = ContextVar("OWNER", default=None)
+"""Whose token the current request carries."""
+
+
+class Gate:
+    """ASGI middleware that refuses a request or websocket before its body is read.
+
+    401 and 403: without a token whose rights suffice (``Authorization: Bearer TOKEN`` or, from a browser, the password
+    of Basic authentication). 403: sent by a page of another site. 429: `most` requests for answers are in progress.
+    Without `tokens`, every request is allowed.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: Tokens | None, most: int, meter: Meter) -> None:
+        self._app, self._tokens, self._most, self._meter = app, tokens, most, meter
+        self._inside = 0  # touched by the event loop alone
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in OPEN):
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        refusal = self._refusal(scope, headers)
+        if refusal is None:
+            await self._admitted(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await refusal(scope, receive, send)
+
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asks = _asks(scope)
+        self._inside += asks
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._inside -= asks
+
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
+        if self._tokens is not None:
+            needed: Right = "read" if scope["path"] in READING else "assess"
+            owner, allowed = self._tokens.owner(_carried(headers.get(b"authorization", b"")), needed)
+            if owner is None:
+                return self._refused(401, "a token is needed: Authorization: Bearer TOKEN", "unauthorized")
+            if not allowed:
+                return self._refused(403, "this token does not allow that", "forbidden")
+            OWNER.set(owner)
+        if scope.get("method", "GET") not in ("GET", "HEAD") and headers.get(b"sec-fetch-site") == b"cross-site":
+            return self._refused(403, "requests from the pages of other sites are refused", "cross_site")
+        if _asks(scope) and self._inside >= self._most:
+            return self._refused(429, f"{self._most} requests are in progress; retry later", "busy")
+        return None
+
+    def _refused(self, status: int, message: str, kind: str) -> Response:
+        self._meter.refused.labels(kind).inc()
+        extra = {401: {"WWW-Authenticate": 'Basic realm="vlm-ft", charset="UTF-8"'}, 429: {"Retry-After": RETRY_AFTER}}
+        headers = {name: str(value) for name, value in extra.get(status, {}).items()}
+        return JSONResponse({"error": {"message": message, "type": kind}}, status, headers)
+
+
+def _asks(scope: Scope) -> bool:
+    """Whether the request asks for an answer; the app has a queue of its own."""
+    return scope.get("method") == "POST" and scope["path"].startswith("/v1/")
+
+
+def _carried(header: bytes) -> bytes:
+    """The token in an Authorization header; b"" if there is none."""
+    scheme, _, value = header.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return value.strip()
+    if scheme.lower() == b"basic":
+        try:
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+        except binascii.Error:
+            return b""
+    return b""

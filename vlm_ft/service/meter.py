@@ -1,0 +1,19 @@
+"""`Meter`: what Prometheus reads."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+
+class Meter:
+    """Counts answers and refusals, and times answers."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.answers = Counter("vlm_ft_answers", "Answers.", ["adapter", "decision"], registry=registry)
+        self.refused = Counter("vlm_ft_refused", "Requests without an answer.", ["reason"], registry=registry)
+        self.seconds = Histogram("vlm_ft_seconds", "Seconds per call of the engine.", registry=registry)
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' format."""
+        return generate_latest(self._registry)

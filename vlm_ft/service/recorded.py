@@ -1,0 +1,103 @@
+"""`Recorded`: a predictor whose answers are counted and written to a decision log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from datasets_vision.example import Picture, path_of, text_of
+from vlm_ft.adapters import Card
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.errors import DataError
+from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.service.gate import OWNER
+from vlm_ft.service.meter import Meter
+
+ROTATE = 50_000_000  # bytes of a file
+KEPT = 1000  # older files
+
+
+class Recorded:
+    """Asks another predictor. If an answer cannot be logged, it is not given."""
+
+    def __init__(self, predictor: Predictor, meter: Meter, log: DecisionLog | None = None) -> None:
+        self._predictor, self._meter, self._log = predictor, meter, log
+
+    @property
+    def cards(self) -> Mapping[str, Card]:
+        """As `Predictor.cards`."""
+        return self._predictor.cards
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        """As `Predictor.predict`. Raises `OSError` if the log cannot be written."""
+        with self._meter.seconds.time():
+            answers = self._predictor.predict(requests)
+        for request, answer in zip(requests, answers, strict=True):
+            self._meter.answers.labels(request.adapter, "error" if answer.error else answer.decision).inc()
+            if self._log is not None:
+                self._log.add(self.cards.get(request.adapter), request, answer)
+        return answers
+
+
+class _Handler(RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        raise
+
+
+class DecisionLog:
+    """A file of JSON lines, one per answer, appended and rotated.
+
+    A line has the time, the owner of the token, the adapter with hashes of its card and of its calibration, the hash of
+    its form, the SHA-256 of each photo and of the text, and the answer in full. Raises `DataError` if the file cannot
+    be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._handler = _Handler(path, maxBytes=ROTATE, backupCount=KEPT, encoding="utf-8")
+        except OSError as error:
+            raise DataError(path, f"cannot be written ({error.strerror})", "choose another --log") from error
+
+    def add(self, card: Card | None, request: Request, answer: Prediction) -> None:
+        """Append one answer; callable from any thread. Raises `OSError`."""
+        entry: dict[str, Any] = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "by": OWNER.get(),
+            "adapter": request.adapter,
+            **(_versions(card) if card is not None else {}),
+            "photos": [_digest(image) for image in request.images],
+            "text": _short(text_of(request.turns)) if request.turns else None,
+            "answer": answer.values,
+            "decision": answer.decision,
+            "error": answer.error is not None,
+        }
+        line = json.dumps(entry, ensure_ascii=True)
+        self._handler.handle(logging.LogRecord("decisions", logging.INFO, "", 0, line, None, None))
+
+
+def _versions(card: Card) -> dict[str, str]:
+    fitted = {"confidence": card.confidence, "familiar": card.familiar}
+    return {
+        "card": _short(card.model_dump_json(exclude={"name", "metrics", *fitted})),
+        "calibration": _short(card.model_dump_json(include=set(fitted))),
+        "form": card.form.fingerprint,
+    }
+
+
+def _digest(image: Picture | Image) -> dict[str, str]:
+    """The SHA-256 of a photo's file or, if it comes decoded, as from the app, of its pixels."""
+    if isinstance(image, Image):
+        return {"pixels": hashlib.sha256(image.tobytes()).hexdigest()}
+    return {"file": hashlib.sha256(path_of(image).read_bytes()).hexdigest()}
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,45 @@
+"""Run a service until it is told to stop."""
+
+from __future__ import annotations
+
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.routing import Mount
+
+from vlm_ft.errors import RecipeError
+
+GRACE = 25
+"""Seconds for requests in progress once the service is told to stop; Kubernetes kills after 30."""
+
+
+def run(api: FastAPI, host: str, port: int) -> None:
+    """Serve until SIGINT or SIGTERM; requests in progress are answered. Raises `RecipeError` if the port is taken."""
+    server = _Server(
+        uvicorn.Config(api, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE), api
+    )
+    try:
+        server.run()
+    except SystemExit as error:  # uvicorn has logged why
+        if not server.started:
+            raise RecipeError(
+                f"--port {port}", "in use, or not an address of this machine", "choose another"
+            ) from error
+        raise
+
+
+class _Server(uvicorn.Server):
+    """A server that also ends the app's open streams, which would otherwise last as long as the browser's tab."""
+
+    def __init__(self, config: uvicorn.Config, api: FastAPI) -> None:
+        super().__init__(config)
+        self._api = api
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """As `uvicorn.Server.handle_exit`."""
+        for route in self._api.routes:
+            stop = getattr(route.app, "stop_event", None) if isinstance(route, Mount) else None
+            if stop is not None:
+                stop.set()
+        super().handle_exit(sig, frame)
