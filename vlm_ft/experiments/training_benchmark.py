@@ -25,7 +25,7 @@ from vlm_ft.bases.published import WIDE, made_base
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.recipe import RECIPES, Recipe, load_recipe
 
-ROUNDS = 3
+ROUNDS = 2
 STEPS = 4  # of a turn, the first of which is a warm-up
 OURS, DECISIONS, DEFAULT, BEST = "vlm_ft", "vlm_ft on decisions", "TRL's defaults", "TRL without checkpointing"
 
@@ -174,6 +174,7 @@ def _theirs(recipe: Recipe, work: Path, **options: Any) -> tuple[list[float], fl
         per_device_train_batch_size=training.batch_size,
         learning_rate=training.learning_rate,
         max_length=None,
+        completion_only_loss=True,
         seed=training.seed,
         use_cpu=not torch.cuda.is_available(),
         report_to="none",
