@@ -50,7 +50,7 @@ def settings(name: str, made: Path) -> list[str]:
     """Two steps, few rows, and the made set where the recipe's own is made."""
     few = [*SHORT, f"data.0.limit={LIMITS.get(name, FEW)}"]
     if "policy:" in text_of(name):
-        few += ["policy.answers=2", "policy.reward_model=null"]
+        few += ["policy.answers=4"]
     return [*few, f"data.0.path={made / 'surfaces'}"] if name.startswith("quickstart") else few
 
 
@@ -61,7 +61,15 @@ def test_two_steps(
     monkeypatch.setenv("VLM_FT_DATA", str(DATA))
     monkeypatch.setenv("VLM_FT_SYNTHETIC", str(made))
     monkeypatch.setenv("VLM_FT_MANUALS", str(made / "chat.jsonl"))
-    recipe = load_recipe(RECIPES / f"{name}.yaml", settings(name, made))
+    judge = []
+    if "reward_model:" in text_of(name):
+        trained = load_recipe(RECIPES / "industry_language_reward.yaml", settings("industry_language_reward", made))
+        trained = trained.model_copy(update={"base": str(tiny_folder("qwen3"))})
+        if not trained.data[0].path.exists():
+            pytest.skip(f"{trained.data[0].path} is not there")
+        train(trained, tmp_path / "judge", check=False, console=Console(quiet=True))
+        judge = [f"policy.reward_model={tmp_path / 'judge'}"]
+    recipe = load_recipe(RECIPES / f"{name}.yaml", [*settings(name, made), *judge])
     for source in recipe.data:
         if not source.path.exists():
             pytest.skip(f"{source.path} is not there")

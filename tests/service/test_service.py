@@ -73,10 +73,11 @@ class Slow:
 
     def __init__(self, engine: Engine) -> None:
         self.cards, self._engine = engine.cards, engine
-        self.go = threading.Event()
+        self.go, self.asked = threading.Event(), 0
         self.go.set()
 
     def predict(self, requests: Any) -> Any:
+        self.asked += 1
         assert self.go.wait(60)
         return self._engine.predict(requests)
 
@@ -269,11 +270,15 @@ def test_a_busy_service_asks_to_come_again(address: str, slow: Slow) -> None:
     """Those that were admitted are answered, and the service can be watched meanwhile."""
     asked: Any = {"data": {"adapter": "trial"}, "files": {"photos": ("a.jpg", photo())}, "timeout": 60}
     slow.go.clear()
+    before = slow.asked
     with ThreadPoolExecutor(3) as pool:
         admitted = [pool.submit(httpx.post, f"{address}/assess", **asked) for _ in range(3)]
         deadline = time.monotonic() + 30
-        while (found := httpx.post(f"{address}/assess", **asked)).status_code != 429:
+        while slow.asked < before + 3:
             assert time.monotonic() < deadline
+            time.sleep(0.01)
+        found = httpx.post(f"{address}/assess", **asked)
+        assert found.status_code == 429
         assert int(found.headers["Retry-After"]) > 0
         assert httpx.get(f"{address.removesuffix('/v1')}/healthz", timeout=5).status_code == 200
         slow.go.set()
