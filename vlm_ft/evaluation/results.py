@@ -110,7 +110,7 @@ def table(results: Sequence[Result]) -> str:
 
 def _row(result: Result) -> tuple[str, ...]:
     rivals = ", ".join(f"{name} {value:.3f}" for name, value in result.rivals.items())
-    goal = "" if result.goal is None else f"{result.goal:g}"
+    goal = "" if result.goal is None else f"{result.goal:.3g}"
     figure = f"**{result.value:.3f}** ({result.low:.3f} to {result.high:.3f})"
     name = f"{result.field}, {result.metric}"
     return (result.recipe, name, str(result.n), figure, rivals, goal, f"{result.minutes:.1f}")
