@@ -21,6 +21,10 @@ READING = frozenset(
 """Paths that need the right to read; every other path needs the right to assess."""
 
 RETRY_AFTER = 2  # seconds
+HEADERS = {
+    401: {"WWW-Authenticate": 'Basic realm="vlm-ft", charset="UTF-8"'},
+    429: {"Retry-After": str(RETRY_AFTER)},
+}
 
 OWNER: ContextVar[str | None] = ContextVar("OWNER", default=None)
 """Whose token the current request carries."""
@@ -77,9 +81,7 @@ class Gate:
 
     def _refused(self, status: int, message: str, kind: str) -> Response:
         self._meter.refused.labels(kind).inc()
-        extra = {401: {"WWW-Authenticate": 'Basic realm="vlm-ft", charset="UTF-8"'}, 429: {"Retry-After": RETRY_AFTER}}
-        headers = {name: str(value) for name, value in extra.get(status, {}).items()}
-        return JSONResponse({"error": {"message": message, "type": kind}}, status, headers)
+        return JSONResponse({"error": {"message": message, "type": kind}}, status, HEADERS.get(status))
 
 
 def _asks(scope: Scope) -> bool:
