@@ -55,27 +55,43 @@ def kills(work: Path, count: int, images: int, sheet: Sheet) -> None:
     adapter, photos = trained(work), drawn(work / "photos", images)
     score = [sys.executable, "-m", "vlm_ft", "score", str(photos), "--adapter", str(adapter)]
     whole, killed = work / "whole.parquet", work / "killed.parquet"
-    started = time.monotonic()
-    subprocess.run([*score, "--out", str(whole)], check=True, capture_output=True)
-    seconds = time.monotonic() - started
+    seconds = _timed([*score, "--out", str(whole)])
+    startup = _timed([*score, "--out", str(whole)])  # every image is answered already
+    share = 2 * (seconds - startup) / (count + 2)  # on average, the kills come before the last image
     moments, done = random.Random(SEED), 0
-    for _ in range(count):
+    while done < count:
         run = subprocess.Popen([*score, "--out", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            run.wait(moments.uniform(0.2, 1.0) * seconds)
+            run.wait(startup + moments.uniform(-0.5, 1.0) * share)
         except subprocess.TimeoutExpired:
             run.send_signal(signal.SIGKILL)
             run.wait()
             done += 1
-    subprocess.run([*score, "--out", str(killed)], check=True, capture_output=True)
-    rows, expected = (parquet.read_table(path).to_pylist() for path in (killed, whole))
-    paths = [row["path"] for row in rows]
-    missing, twice = images - len(set(paths)), len(paths) - len(set(paths))
-    other = sum(one["kind"] != two["kind"] for one, two in zip(rows, expected, strict=False))
+        else:  # it is complete: begin anew
+            assert _compared(killed, whole, images) == (0, 0, 0)
+            for file in work.glob(f"{killed.name}*"):
+                file.unlink()
+    _timed([*score, "--out", str(killed)])
+    missing, twice, other = _compared(killed, whole, images)
     sheet.add("SIGKILLs while scoring", done, count, "higher", "kills")
     sheet.add("images without a row after them", missing, 0, "lower", "images")
     sheet.add("images with two rows after them", twice, 0, "lower", "images")
     sheet.add("images answered otherwise than without a kill", other, 0, "lower", "images")
+
+
+def _timed(command: list[str]) -> float:
+    started = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.monotonic() - started
+
+
+def _compared(killed: Path, whole: Path, images: int) -> tuple[int, int, int]:
+    """The number of images that miss a row, have two, and have another answer than in an undisturbed run."""
+    rows, expected = (parquet.read_table(path).to_pylist() for path in (killed, whole))
+    paths = [row["path"] for row in rows]
+    missing, twice = images - len(set(paths)), len(paths) - len(set(paths))
+    other = sum(one["kind"] != two["kind"] for one, two in zip(rows, expected, strict=False))
+    return missing, twice, other
 
 
 def trained(work: Path) -> Path:
