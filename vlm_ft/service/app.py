@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import metadata
 from io import BytesIO
 from typing import Annotated, Any
@@ -28,10 +29,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.errors import AdapterError, BusyError, DataError, UserError, nearest, one_line
+from vlm_ft.errors import AdapterError, BusyError, DataError, UserError, nearest
 from vlm_ft.inference.request import Predictor
 from vlm_ft.inference.request import Request as Question
-from vlm_ft.service.gate import RETRY_AFTER, Gate
+from vlm_ft.service.gate import Gate, refusal
 from vlm_ft.service.intake import (
     MAX_BYTES,
     MAX_PHOTOS,
@@ -193,16 +194,12 @@ def _add_state_routes(api: FastAPI, predictor: Predictor, meter: Meter) -> None:
 
 
 def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
-    """Every error has the same shape, and is counted by its kind."""
-
-    def respond(status: int, message: str, kind: str, headers: dict[str, str] | None = None) -> Response:
-        meter.refused.labels(kind).inc()
-        return JSONResponse({"error": {"message": one_line(message), "type": kind}}, status, headers)
+    respond = partial(refusal, meter)
 
     @api.exception_handler(UserError)
     async def user_error(request: Request, error: UserError) -> Response:
         if isinstance(error, BusyError):
-            return respond(429, error.public(), "busy", {"Retry-After": str(RETRY_AFTER)})
+            return respond(429, error.public(), "busy")
         if isinstance(error, NotServedError):
             return respond(404, error.public(), "not_found")
         if isinstance(error, DataError):

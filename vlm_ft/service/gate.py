@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vlm_ft.errors import one_line
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.tokens import Right, Tokens
 
@@ -20,10 +21,9 @@ READING = frozenset(
 )
 """Paths that need the right to read; every other path needs the right to assess."""
 
-RETRY_AFTER = 2  # seconds
 HEADERS = {
     401: {"WWW-Authenticate": 'Basic realm="vlm-ft", charset="UTF-8"'},
-    429: {"Retry-After": str(RETRY_AFTER)},
+    429: {"Retry-After": "2"},
 }
 
 OWNER: ContextVar[str | None] = ContextVar("OWNER", default=None)
@@ -80,8 +80,13 @@ class Gate:
         return None
 
     def _refused(self, status: int, message: str, kind: str) -> Response:
-        self._meter.refused.labels(kind).inc()
-        return JSONResponse({"error": {"message": message, "type": kind}}, status, HEADERS.get(status))
+        return refusal(self._meter, status, message, kind)
+
+
+def refusal(meter: Meter, status: int, message: str, kind: str) -> Response:
+    """The response to a request without an answer, counted by its kind: all errors have this shape."""
+    meter.refused.labels(kind).inc()
+    return JSONResponse({"error": {"message": one_line(message), "type": kind}}, status, HEADERS.get(status))
 
 
 def _asks(scope: Scope) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -26,6 +27,8 @@ class Token(Strict):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     rights: tuple[Right, ...]
 
+
+log = logging.getLogger(__name__)
 
 _FILE = TypeAdapter(dict[str, Token])
 
@@ -52,12 +55,13 @@ class Tokens:
         return found, allowed
 
     def _current(self) -> dict[str, Token]:
-        try:
-            changed = self._file.stat().st_mtime_ns
-            if changed != self._read:
-                self._known, self._read = _read(self._file), changed
-        except (OSError, RecipeError):
-            pass
+        changed = self._file.stat().st_mtime_ns if self._file.exists() else 0
+        if changed != self._read:
+            self._read = changed  # so that a broken file is read, and reported, once
+            try:
+                self._known = _read(self._file)
+            except RecipeError as error:
+                log.warning("%s; the tokens read before stay valid", error)
         return self._known
 
 
