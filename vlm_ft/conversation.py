@@ -263,6 +263,14 @@ def opened(image: Picture | Image) -> Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def photos_shown(rows: Sequence[Row]) -> list[int] | None:
+    """Which photo each row shows, by number; None unless every row shows exactly one."""
+    if not all(len(row.images) == 1 for row in rows):
+        return None
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(id(row.images[0]), len(numbers)) for row in rows]
+
+
 def _padded(rows: list[Tensor], value: int, side: str) -> Tensor:
     """Rows of different lengths, padded to (batch, longest)."""
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)

@@ -24,7 +24,7 @@ from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.bases.tower import Look, looking_once
 from vlm_ft.card_base import base_of, require_base
-from vlm_ft.conversation import Conversation, Row, moved, opened
+from vlm_ft.conversation import Conversation, Row, moved, opened, photos_shown
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
 from vlm_ft.inference.admission import Admission
@@ -230,9 +230,10 @@ class Engine:
     def _looking(self, rows: Sequence[Row], names: Sequence[str]) -> AbstractContextManager[Look | None]:
         """Within, the tower runs once on each photo of the batch, where no adapter changes it."""
         tuned = any(self.cards[name].tuned.get("vision", "frozen") != "frozen" for name in names if name in self.cards)
-        if tuned or not all(len(row.images) == 1 for row in rows):
+        shown = photos_shown(rows)
+        if tuned or shown is None:
             return nullcontext()
-        return looking_once(self.base.model, self.base.family, [id(row.images[0]) for row in rows])
+        return looking_once(self.base.model, self.base.family, shown)
 
     def _wary(
         self, rows: Sequence[Row], names: Sequence[str], answers: list[Prediction], limits: Limits, seen: Look | None

@@ -14,7 +14,7 @@ from datasets_vision.example import Picture
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.load import Base
-from vlm_ft.conversation import SHOWN, Batch, Conversation, Row
+from vlm_ft.conversation import SHOWN, Batch, Conversation, Row, photos_shown
 from vlm_ft.data.cases import Case
 from vlm_ft.errors import DataError
 
@@ -106,10 +106,9 @@ def encoded(conversation: Conversation, rows: Sequence[Row], *, end: bool = True
     If several rows show the same photo, the batch says so, and the tower runs once on it.
     """
     batch = conversation.encode(rows, supervised=True, end=end)
-    photos = [id(row.images[0]) for row in rows if len(row.images) == 1]
-    different = list(dict.fromkeys(photos))
-    if len(photos) == len(rows) > len(different):
-        batch[SHOWN] = torch.tensor([different.index(photo) for photo in photos])
+    shown = photos_shown(rows)
+    if shown is not None and len(set(shown)) < len(shown):
+        batch[SHOWN] = torch.tensor(shown)
     return batch
 
 

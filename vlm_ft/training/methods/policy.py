@@ -23,7 +23,7 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tower import looking_once
-from vlm_ft.conversation import Batch, Conversation, Row, moved, opened
+from vlm_ft.conversation import Batch, Conversation, Row, moved, opened, photos_shown
 from vlm_ft.data.cases import Case
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.decoding.writing import Sampling
@@ -72,15 +72,16 @@ class PolicyGradient(Method):
         return (Row(asked, case.example.turns, tuple(images), target),)
 
     def encode(self, conversation: Conversation, rows: Sequence[Row]) -> Batch:
-        """The rows themselves: `loss` encodes them with the answers that it samples."""
-        return {ROWS: list(rows), COUNT: torch.zeros(len(rows))}
+        """The rows themselves, their photos opened: `loss` encodes them with the answers that it samples."""
+        ready = [replace(row, images=tuple(map(opened, row.images))) for row in rows]
+        return {ROWS: ready, COUNT: torch.zeros(len(rows))}
 
     def loss(self, model: Any, batch: Batch, count: Tensor | int | None = None) -> Tensor:
         """Its gradient is the policy gradient, its value 1 minus the mean reward.
 
         In evaluation mode, the answers are the most probable ones.
         """
-        prompts = [replace(row, images=tuple(map(opened, row.images))) for row in batch[ROWS]]
+        prompts = batch[ROWS]
         if not model.training:
             return 1 - self._rewards(prompts, self._answers(model, prompts, None)).mean()
         answers, temperature = self._settings.answers, self._settings.temperature
@@ -119,9 +120,8 @@ class PolicyGradient(Method):
             model.train(training)
 
     def _decoded(self, model: Any, rows: Sequence[Row], sampling: Sampling | None) -> list[Prediction]:
-        alone = all(len(row.images) == 1 for row in rows)
-        shown = [id(row.images[0]) for row in rows] if alone else []
-        look = looking_once(self._base.model, self._base.family, shown) if alone else nullcontext()
+        shown = photos_shown(rows)
+        look = nullcontext() if shown is None else looking_once(self._base.model, self._base.family, shown)
         with look:  # the tower runs once for all answers to one photo
             return self._decoder.decode(
                 lambda _, **inputs: model(**inputs),
