@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from datasets_vision.example import text_of
 from vlm_ft.answers.confidence import Confidence
@@ -66,6 +67,14 @@ class Evaluation(Strict):
     confidence: Confidence | None = None
     sureness: Sureness
     cases: tuple[CaseRow, ...]
+
+
+def read_evaluation(file: Path) -> Evaluation:
+    """The evaluation in a file. Raises `DataError` if it cannot be read."""
+    try:
+        return Evaluation.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise DataError(file, "cannot be read as an evaluation", "delete it to evaluate the run again") from error
 
 
 def evaluate(

@@ -11,17 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from vlm_ft.answers.calibration import LEVEL, RISK, calibrated, judged
 from vlm_ft.answers.confidence import Confidence, at_temperatures, closed_fields, with_confidence
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import clusters_of, share_interval, summed
+from vlm_ft.answers.intervals import clusters_of
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.errors import DataError
-from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
+from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation, read_evaluation
 from vlm_ft.evaluation.reliability import Coverage, Figure, Reliability, sureness_of
 from vlm_ft.evaluation.rivals import PROBE
 from vlm_ft.recipe import Recipe, Splits
@@ -91,7 +89,7 @@ def read_folds(folder: Path, recipe: Recipe, form: Form) -> list[Answers]:
         trained = Run(file.parents[1]).recipe
         if trained.splits.folds is None or _without_splits(trained) != _without_splits(recipe):
             continue
-        evaluation = _read(file)
+        evaluation = read_evaluation(file)
         if (evaluation.form.fingerprint, evaluation.form.thresholds) != (form.fingerprint, form.thresholds):
             raise DataError(file, "answers another form than the adapter", "cross-validate with the same settings")
         folds[trained.splits.fold], count = Answers.of(evaluation), trained.splits.folds
@@ -104,13 +102,6 @@ def read_folds(folder: Path, recipe: Recipe, form: Form) -> list[Answers]:
 
 def _without_splits(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"splits": Splits()})
-
-
-def _read(file: Path) -> Evaluation:
-    try:
-        return Evaluation.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        raise DataError(file, "cannot be read as an evaluation", "run the cross-validation again") from error
 
 
 def _undecided(answer: Prediction) -> Prediction:
@@ -143,18 +134,13 @@ def reliable(evaluations: Sequence[Evaluation]) -> FoldReliability | None:
     found = sureness_of(form, pooled.truths, pooled.groups, systems, None, ADAPTER)
     sure, right = judged(form, pooled.truths, decided)
     let_through = np.array([answer.decision == "answer" for answer in decided])
-    wrong = ~right[let_through & ~np.isnan(sure)]
-    clusters = clusters_of(pooled.groups)
+    counted = let_through & ~np.isnan(sure)
+    wrong, clusters = ~right[counted], clusters_of(pooled.groups)
     return FoldReliability(
         found.reliability,
         found.coverage,
         count=len(decided),
         judged=len(wrong),
-        answered=_share(let_through, clusters),
-        wrong=_share(wrong, clusters[let_through & ~np.isnan(sure)]) if len(wrong) else None,
+        answered=Figure.share(let_through, clusters),
+        wrong=Figure.share(wrong, clusters[counted]) if len(wrong) else None,
     )
-
-
-def _share(flags: NDArray[np.bool_], clusters: NDArray[np.int64]) -> Figure:
-    rows = np.column_stack([flags, np.ones(len(flags))])
-    return Figure.of(float(flags.mean()), share_interval(summed(rows, clusters)))

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from vlm_ft.answers.intervals import clusters_of, share_interval, summed
+from vlm_ft.answers.intervals import clusters_of
 from vlm_ft.errors import DataError
+from vlm_ft.evaluation.reliability import Figure
 from vlm_ft.evaluation.results import Result
 from vlm_ft.evaluation.run import open_run
 from vlm_ft.reward_model import RewardModel
@@ -33,17 +34,16 @@ def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: C
     require_pairs("the evaluation", cases)
     rows = [row for case in cases for row in reply_rows(card.form, case, case.example.images)]
     right = _right(RewardModel.open(run.adapter).scores(rows))
-    groups, value = [case.group for case in cases], float(right.mean())
+    found = Figure.share(right, clusters_of([case.group for case in cases]))
     longer = float(_right([len(row.target or "") for row in rows]).mean())
-    low, high = share_interval(summed(np.column_stack([right, np.ones(len(right))]), clusters_of(groups)))
     result = Result(
         set=", ".join(card.provenance.data),
         recipe=card.name,
         field=", ".join(card.form.names),
         metric=METRIC,
-        value=value,
-        low=low,
-        high=high,
+        value=found.value,
+        low=found.low,
+        high=found.high,
         n=len(cases),
         minutes=round(card.training["seconds"] / 60, 2),
         rivals={"longer reply": longer},
@@ -53,8 +53,8 @@ def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: C
         run.adapter
     )
     (console or Console(stderr=True)).print(
-        f"prefers the chosen reply in {value:.1%} of {len(cases)} pairs [{low:.2f}, {high:.2f}]; the longer one is "
-        f"chosen in {longer:.1%}",
+        f"prefers the chosen reply in {found.value:.1%} of {len(cases)} pairs [{found.low:.2f}, {found.high:.2f}]; "
+        f"the longer one is chosen in {longer:.1%}",
         highlight=False,
     )
     return result

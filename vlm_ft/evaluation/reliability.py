@@ -6,6 +6,7 @@ Figures "before fitting" are computed from the fitted answers, since a temperatu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,16 @@ from numpy.typing import NDArray
 from vlm_ft.answers.calibration import RISK, judged, stated
 from vlm_ft.answers.confidence import FLOOR, Confidence, closed_fields, tempered
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import INTERVAL, RESAMPLES, Interval, bca_interval, clusters_of, summed, wilson
+from vlm_ft.answers.intervals import (
+    INTERVAL,
+    RESAMPLES,
+    Interval,
+    bca_interval,
+    clusters_of,
+    share_interval,
+    summed,
+    wilson,
+)
 from vlm_ft.answers.kinds import Flag, Strict
 from vlm_ft.answers.prediction import Distribution, Prediction
 from vlm_ft.answers.task import Values
@@ -36,6 +46,12 @@ class Figure(Strict):
         """The value with its interval, widened if rounding or skew leaves the value outside."""
         low, high = interval
         return cls(value=value, low=min(value, low), high=max(value, high))
+
+    @classmethod
+    def share(cls, flags: NDArray[Any], clusters: NDArray[np.int64]) -> Figure:
+        """The mean of flags, or of shares from 0 to 1, one per example; examples of one cluster are not independent."""
+        rows = np.column_stack([flags, np.ones(len(flags))])
+        return cls.of(float(flags.mean()), share_interval(summed(rows, clusters)))
 
 
 class Bin(Strict):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from vlm_ft.adapters import Card, read_card
-from vlm_ft.errors import DataError, RecipeError
+from vlm_ft.errors import RecipeError
 from vlm_ft.evaluation.calibrate import calibrate_trained
-from vlm_ft.evaluation.evaluate import Evaluation
+from vlm_ft.evaluation.evaluate import Evaluation, read_evaluation
 from vlm_ft.evaluation.run import evaluate_run
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
@@ -47,10 +46,7 @@ def trial(run: Run, recipe: Recipe, console: Console, *, rivals: bool = False, b
         train(recipe, run.folder, resume=resume, console=console)
         calibrate_trained(run.folder, console=console)
     if kept.exists():
-        try:
-            evaluation = Evaluation.model_validate_json(kept.read_bytes())
-        except ValidationError as error:
-            raise DataError(kept, "cannot be read as an evaluation", "delete it to evaluate the run again") from error
+        evaluation = read_evaluation(kept)
     else:
         evaluation = evaluate_run(run.folder, rivals=rivals, base=base, console=console)
     return Trial(evaluation, read_card(run.adapter))
