@@ -134,5 +134,5 @@ def adapter_folder(place: Path) -> Path:
 
 def find_adapters(root: Path) -> list[Path]:
     """Every adapter folder at or below `root`, sorted; [] if there is none."""
-    kinds = (PEFT_FILES[0], MODEL_FILES[0])
+    kinds = (CONFIG, MODEL_FILES[0])
     return sorted(card.parent for card in root.rglob(CARD) if any((card.parent / kind).is_file() for kind in kinds))

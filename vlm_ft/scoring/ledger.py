@@ -142,7 +142,11 @@ class Ledger:
         Answers that failed are not counted among the latter.
         """
         asks = f"{_ERROR} IS NULL AND json_extract(prediction, '$.decision') <> 'answer'"
-        return self._count(f"SELECT count(*) {_UNCHANGED}"), self._count(f"SELECT count(*) {_UNCHANGED} AND {asks}")
+        with self._data_errors():
+            found: tuple[int, int] = self._db.execute(
+                f"SELECT count(*), coalesce(sum({asks}), 0) {_UNCHANGED}"
+            ).fetchone()
+        return found
 
     def failed(self) -> list[tuple[str, str]]:
         """The path and error of every unchanged entry whose answer failed."""

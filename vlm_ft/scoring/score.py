@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from vlm_ft.adapters import Card
+from vlm_ft.adapters import CONFIG, Card
 from vlm_ft.errors import AdapterError, nearest
 from vlm_ft.inference.rated import Rated
 from vlm_ft.inference.request import Predictor
@@ -135,7 +135,7 @@ def adapter_identity(card: Card, folder: Path | None = None) -> str:
     """A hash of what decides an adapter's answers: its card without name and metrics, its settings, its tensors."""
     parts = card.model_dump_json(exclude={"name", "metrics"})
     if folder is not None:
-        parts += digest([*folder.glob("adapter_config.json"), *sorted(folder.glob("*.safetensors"))])
+        parts += digest([*folder.glob(CONFIG), *sorted(folder.glob("*.safetensors"))])
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from datasets_vision.example import Turn
 from datasets_vision.placing import new_folder
-from vlm_ft.adapters import CARD, FAMILIARITY, PEFT_FILES, README, Card, adapter_folder, read_card
-from vlm_ft.bases.load import Base, fingerprint, load_base
-from vlm_ft.card_base import require_base, with_adapter
+from vlm_ft.adapters import CARD, CONFIG, FAMILIARITY, PEFT_FILES, README, Card, adapter_folder, read_card
+from vlm_ft.bases.load import Base, fingerprint
+from vlm_ft.card_base import base_of, require_base, with_adapter
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import AdapterError
 from vlm_ft.training.verify import COARSE, TOLERANCES, probe_logits
@@ -43,7 +43,7 @@ def export(place: Path, out: Path, kind: As = "auto", *, base: str | None = None
             f"adapter {folder}", f"is more than LoRA on the language model ({card.tuning})", "export it merged"
         )
     with new_folder(out) as part:
-        loaded = load_base(base or card.base.name, revision=card.base.revision, dtype=card.dtype)
+        loaded = base_of(card.model_copy(update={"quantize": None}), folder, base)  # quantized weights do not merge
         require_base(card, folder, loaded)
         if kind == "merged" or not plain:
             drift = _merge(loaded, card, folder, part)
@@ -54,7 +54,7 @@ def export(place: Path, out: Path, kind: As = "auto", *, base: str | None = None
         else:
             with_adapter(loaded.model, folder)  # checks that every tensor has its place in the base
             _copy(folder, part, (*PEFT_FILES, CARD, README, FAMILIARITY))
-            rank = json.loads((folder / PEFT_FILES[0]).read_text(encoding="utf-8"))["r"]
+            rank = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["r"]
             ranks = f" --max-lora-rank {rank}" if rank > VLLM_RANK else ""
             lines = [
                 f"LoRA {out}",

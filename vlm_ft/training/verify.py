@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vlm_ft.adapters import CONFIG
 from vlm_ft.bases.load import Base
 from vlm_ft.card_base import with_adapter
 from vlm_ft.conversation import Conversation, Row, moved
@@ -96,7 +97,7 @@ def verify(seen: Witness, folder: Path, conversation: Conversation, probe: Row, 
 
 def saved(base: Base, folder: Path) -> nn.Module:
     """The model saved in the folder: the base with the adapter, or a whole model."""
-    if not (folder / "adapter_config.json").is_file():
+    if not (folder / CONFIG).is_file():
         return type(base.model).from_pretrained(folder, dtype=base.model.dtype).to(base.device)  # type: ignore[no-any-return]
     model: nn.Module = with_adapter(base.model, folder)
     return model
