@@ -9,7 +9,6 @@ import argparse
 import os
 import random
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,19 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
-import yaml
 from PIL import Image
 from rich.console import Console
 
-from datasets_vision.synthetic.writing import write_set
+from tests.soak.made import SEED, killed, write_recipe
 from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.bases.tiny import save_tiny
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.scoring.ledger import Entry, Ledger, Row
 
 KILLS, IMAGES, ENTRIES = 20, 2000, 1_000_000
 TIMED = 3200  # entries that are recorded as scoring does, in batches of 16
-SEED = 0
 
 
 def main() -> None:
@@ -54,25 +50,21 @@ def kills(work: Path, count: int, images: int, sheet: Sheet) -> None:
     """Score a folder, killed at random moments; then compare with a run that nobody killed."""
     adapter, photos = trained(work), drawn(work / "photos", images)
     score = [sys.executable, "-m", "vlm_ft", "score", str(photos), "--adapter", str(adapter)]
-    whole, killed = work / "whole.parquet", work / "killed.parquet"
+    whole, table = work / "whole.parquet", work / "killed.parquet"
     seconds = _timed([*score, "--out", str(whole)])
     startup = _timed([*score, "--out", str(whole)])  # every image is answered already
     share = 2 * (seconds - startup) / (count + 2)  # on average, the kills come before the last image
     moments, done = random.Random(SEED), 0
     while done < count:
-        run = subprocess.Popen([*score, "--out", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            run.wait(startup + moments.uniform(-0.5, 1.0) * share)
-        except subprocess.TimeoutExpired:
-            run.send_signal(signal.SIGKILL)
-            run.wait()
+        run = subprocess.Popen([*score, "--out", str(table)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if killed(run, startup + moments.uniform(-0.5, 1.0) * share):
             done += 1
         else:  # it is complete: begin anew
-            assert _compared(killed, whole, images) == (0, 0, 0)
-            for file in work.glob(f"{killed.name}*"):
+            assert _compared(table, whole, images) == (0, 0, 0)
+            for file in work.glob(f"{table.name}*"):
                 file.unlink()
-    _timed([*score, "--out", str(killed)])
-    missing, twice, other = _compared(killed, whole, images)
+    _timed([*score, "--out", str(table)])
+    missing, twice, other = _compared(table, whole, images)
     sheet.add("SIGKILLs while scoring", done, count, "higher", "kills")
     sheet.add("images without a row after them", missing, 0, "lower", "images")
     sheet.add("images with two rows after them", twice, 0, "lower", "images")
@@ -85,9 +77,9 @@ def _timed(command: list[str]) -> float:
     return time.monotonic() - started
 
 
-def _compared(killed: Path, whole: Path, images: int) -> tuple[int, int, int]:
+def _compared(table: Path, whole: Path, images: int) -> tuple[int, int, int]:
     """The number of images that miss a row, have two, and have another answer than in an undisturbed run."""
-    rows, expected = (parquet.read_table(path).to_pylist() for path in (killed, whole))
+    rows, expected = (parquet.read_table(path).to_pylist() for path in (table, whole))
     paths = [row["path"] for row in rows]
     missing, twice = images - len(set(paths)), len(paths) - len(set(paths))
     other = sum(one["kind"] != two["kind"] for one, two in zip(rows, expected, strict=False))
@@ -96,17 +88,8 @@ def _compared(killed: Path, whole: Path, images: int) -> tuple[int, int, int]:
 
 def trained(work: Path) -> Path:
     """The run folder of a tiny adapter."""
-    write_set("product_defects", work / "set", 24, SEED)
-    recipe = {
-        "name": "soak",
-        "task": "product_defects",
-        "base": str(save_tiny("fast_vlm", work / "base")),
-        "data": [{"path": str(work / "set"), "format": "voc"}],
-        "fields": ["passed", "kind"],
-        "training": {"max_steps": 2, "batch_size": 4},
-    }
-    (work / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    command = [sys.executable, "-m", "vlm_ft", "train", str(work / "recipe.yaml"), "--out", str(work / "run")]
+    recipe = write_recipe(work, 24, fields=["passed", "kind"], training={"max_steps": 2, "batch_size": 4})
+    command = [sys.executable, "-m", "vlm_ft", "train", str(recipe), "--out", str(work / "run")]
     subprocess.run(command, check=True, capture_output=True)
     return work / "run"
 

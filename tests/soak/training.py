@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,17 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
-from datasets_vision.synthetic.writing import write_set
-from vlm_ft.bases.tiny import save_tiny
+from tests.soak.made import SEED, killed, write_recipe
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.runs import Run
 
 KILLS = 20
 STEPS = 60
-SEED = 0
 
 
 def main() -> None:
@@ -55,12 +51,7 @@ def kills(work: Path, count: int, sheet: Sheet) -> None:
         run, begun = Run(work / f"killed-{finished}"), False
         while run.state != "finished":
             process = train(recipe, run.folder, resume=begun)
-            try:
-                process.wait(moments.uniform(0.3, 1.0) * seconds if done < count else None)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                done += 1
+            done += killed(process, moments.uniform(0.3, 1.0) * seconds if done < count else None)
             begun = run.state != "empty"
         finished += 1
         different += result(run) != result(whole)
@@ -86,20 +77,14 @@ def train(recipe: Path, out: Path, *, resume: bool) -> subprocess.Popen[bytes]:
 
 def made_recipe(work: Path) -> Path:
     """A recipe on drawings for a tiny base."""
-    write_set("product_defects", work / "set", 60, SEED)
-    recipe = {
-        "name": "soak",
-        "task": "product_defects",
-        "base": str(save_tiny("fast_vlm", work / "base")),
-        "data": [{"path": str(work / "set"), "format": "voc"}],
-        "fields": ["passed", "kind", "findings"],
-        "augment": "surfaces",
-        "splits": {"train": 0.7, "tune": 0.1, "calibrate": 0.0, "test": 0.2},
-        "training": {"max_steps": STEPS, "batch_size": 4, "evaluations": 12, "workers": 1, "precision": "fp32"},
-    }
-    file = work / "recipe.yaml"
-    file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    return file
+    return write_recipe(
+        work,
+        60,
+        fields=["passed", "kind", "findings"],
+        augment="surfaces",
+        splits={"train": 0.7, "tune": 0.1, "calibrate": 0.0, "test": 0.2},
+        training={"max_steps": STEPS, "batch_size": 4, "evaluations": 12, "workers": 1, "precision": "fp32"},
+    )
 
 
 if __name__ == "__main__":
