@@ -19,6 +19,7 @@ from vlm_ft.conversation import MARKS, REFERENCE, Batch, Conversation, Row
 from vlm_ft.data.cases import Case
 from vlm_ft.training.methods import Method
 from vlm_ft.training.methods.sft import SFT
+from vlm_ft.training.order import ByLength
 
 SPARE = 4
 """A photo is decoded at this multiple of the pixels that the base sees, since a crop keeps at least a quarter of it."""
@@ -27,8 +28,9 @@ SPARE = 4
 class Collator:
     """Turns ``[{"index": i}, ...]`` into one supervised batch.
 
-    Augmentation depends only on (seed, epoch, index), so that a resumed run draws the same variants. `references`: for
-    each case, the log-likelihoods of its rows under the model that the run began with.
+    Augmentation depends only on (seed, epoch, index), so that a resumed run draws the same variants. `lengths`: the
+    tokens of each case's longest row. `references`: for each case, the log-likelihoods of its rows under the model that
+    the run began with.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Collator:
         self.method = method = method or SFT()
         self.form = form
         self.cases = method.arranged(cases)
+        self.lengths: Sequence[int] = [0] * len(self.cases)
         self.references: Sequence[Sequence[float]] = ()
         self.preset = preset
         self.seed = seed
@@ -59,6 +62,10 @@ class Collator:
             photos = [open_image(picture, largest=largest) for picture in case.example.images]
             images, values = self._augmented(photos, values, index)
         return self.method.rows(self.form, case, images, values)
+
+    def order(self, batch_size: int) -> ByLength:
+        """The order in which training visits the cases."""
+        return ByLength(self.lengths, batch_size, self.seed)
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
         """The token tensors (batch, length) of these cases, and the family's image tensors."""

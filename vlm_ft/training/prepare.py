@@ -79,6 +79,8 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
         note = f"{dropped} training examples have nothing that method {method.name} learns from"
         dataset = replace(dataset, notes=(*dataset.notes, note))
     lengths = check_lengths(train, [*train.cases, *tune.cases], Ruler(base.reader, training.max_length))
+    train.lengths, of_tune = lengths.by_case[: len(train.cases)], lengths.by_case[len(train.cases) :]
+    tune.cases = tuple(case for _, case in sorted(zip(of_tune, tune.cases, strict=True), key=lambda pair: pair[0]))
     attached = attach(
         base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training), start=recipe.from_adapter
     )

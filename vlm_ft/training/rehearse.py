@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from vlm_ft.errors import DataError
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Training
 from vlm_ft.training.collate import Collator
+from vlm_ft.training.order import ByLength
 from vlm_ft.training.plan import Cost
 
 TIMED_STEPS = 2  # after one step to warm up
@@ -29,9 +31,11 @@ TIMED_STEPS = 2  # after one step to warm up
 class Lengths:
     """The number of rows, the tokens of the longest one and of all, and the most text and image tokens of a row.
 
-    `most_images` is the most images of a case; `most_pixels` the most pixels that the base sees of an image.
+    `by_case` are the tokens of each case's longest row; `most_images` is the most images of a case; `most_pixels` the
+    most pixels that the base sees of an image.
     """
 
+    by_case: tuple[int, ...]
     rows: int
     longest: int
     total: int
@@ -47,16 +51,19 @@ def check_lengths(collator: Collator, cases: Sequence[Case], ruler: Ruler) -> Le
     Raises `DataError` naming the rows that are too long; rows are never cut.
     """
     found: list[tuple[int, int]] = []
+    by_case: list[int] = []
     too_long: list[str] = []
     images = pixels = 0
     for case in cases:
         sizes = [image_size(image) for image in case.example.images]
         images = max(images, len(sizes))
         pixels = max([pixels, *(math.prod(size) for size in sizes)])
+        first = len(found)
         for row in collator.method.rows(collator.form, case, (), case.values):
             found.append(ruler.lengths(row.form, row.turns, sizes, row.target or ""))
             if found[-1][0] > ruler.limit:
                 too_long.append(f"{case.example.source or case.example.id} ({found[-1][0]} tokens)")
+        by_case.append(max((tokens for tokens, _ in found[first:]), default=0))
     if too_long:
         shown = ", ".join(too_long[:3]) + (f" and {len(too_long) - 3} more" if len(too_long) > 3 else "")
         raise DataError(
@@ -65,6 +72,7 @@ def check_lengths(collator: Collator, cases: Sequence[Case], ruler: Ruler) -> Le
             "raise training.max_length, lower pixels.maximum, or shorten the texts (rows are never cut)",
         )
     return Lengths(
+        by_case=tuple(by_case),
         rows=len(found),
         longest=max(tokens for tokens, _ in found),
         total=sum(tokens for tokens, _ in found),
@@ -76,17 +84,17 @@ def check_lengths(collator: Collator, cases: Sequence[Case], ruler: Ruler) -> Le
 
 
 def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: Training) -> Cost:
-    """Time real forward and backward passes on rows from across the set, without changing a weight.
+    """Time real forward and backward passes on typical batches, after one on the longest, without changing a weight.
 
     The model must be set up as for training, including activation checkpointing.
     """
-    count = min(settings.batch_size, len(train.cases))
-    features = [{"index": place * len(train.cases) // count} for place in range(count)]  # neighbours are alike
+    longest, *typical = _batches(train.order(settings.batch_size))
     model.train()
     steps: list[float] = []
     forwards: list[float] = []
     with torch.random.fork_rng():
-        for _ in range(1 + TIMED_STEPS):
+        for batch in (longest, *typical):
+            features = [{"index": case} for case in batch]
             began = time.perf_counter()
             for _ in range(settings.accumulate):
                 started = time.perf_counter()
@@ -97,6 +105,14 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
             model.zero_grad(set_to_none=True)
     tune_batches = math.ceil(len(tune.cases) / settings.batch_size) if tune is not None else 0
     return Cost(min(steps[1:]), tune_batches * min(forwards[settings.accumulate :]), peak_memory())
+
+
+def _batches(order: ByLength) -> list[list[int]]:
+    """The longest batch, which takes the most memory, and those whose lengths are nearest to the mean."""
+    batches = order.batches()
+    mean = statistics.mean(map(order.tokens, batches))
+    typical = sorted(batches, key=lambda batch: (len(batch) < len(batches[0]), abs(order.tokens(batch) - mean)))
+    return [max(batches, key=order.tokens), *(typical * TIMED_STEPS)[:TIMED_STEPS]]
 
 
 def _now() -> float:

@@ -17,17 +17,21 @@ from vlm_ft.recipe import Training
 from vlm_ft.training.attach import Attached, parameter_groups
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.methods import Method
+from vlm_ft.training.order import ByLength
 from vlm_ft.training.plan import Plan
 
 
 class MethodTrainer(Trainer):  # type: ignore[misc]
-    """A `Trainer` with a method's loss."""
+    """A `Trainer` with a method's loss, and batches of similar lengths."""
 
-    def __init__(self, method: Method, *args: Any, **options: Any) -> None:
+    def __init__(self, method: Method, order: ByLength, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.method = method
+        self.method, self.order = method, order
         # If so, the trainer counts the tokens of a step; else it averages the batches of a step.
         self.model_accepts_loss_kwargs = method.per_token
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
+        return self.order
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
@@ -64,6 +68,7 @@ def trainer(
     groups = parameter_groups(attached, rates, settings.weight_decay)
     new_trainer = MethodTrainer(
         method,
+        train.order(settings.batch_size),
         model=attached.model,
         args=_arguments(settings, plan, out, watched=tune is not None, workers=workers),
         data_collator=Collators(train, tune or train),
