@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -31,7 +32,8 @@ class FormDecoder:
         self._model, self._family = base.model, base.family
         self._limit = base.reader.max_length
         vocabulary = int(base.model.get_output_embeddings().weight.shape[0])
-        self._tokens = AnswerTokens(base.reader.tokenizer, vocabulary)
+        tokenizer = copy.deepcopy(base.reader.tokenizer)  # prompts can be tokenized meanwhile, in another thread
+        self._tokens = AnswerTokens(tokenizer, vocabulary)
         kinds = set(getattr(base.model.config.get_text_config(), "layer_types", None) or ())
         self.one_by_one = base.family.recurrent or bool(kinds - {"full_attention", "sliding_attention"})
         self._shares = reusable(base.model.config)

@@ -58,7 +58,8 @@ class Engine:
         self.cards: dict[str, Card] = {}
         self._decoder = FormDecoder(base)
         self._residents = Residents(base, memory, self._decoder.forget)
-        self._lock = threading.Lock()  # the Qwen families keep rope_deltas as module state, tokenizers their padding
+        self._lock = threading.Lock()  # the Qwen families keep rope_deltas as module state
+        self._reading = threading.Lock()  # tokenizers keep their padding as state
         self._queue = Admission(waiting)
         self._conversations: dict[Limits, Conversation] = {}
         self._known: dict[str, Description] = {}  # what the adapters were trained on
@@ -196,21 +197,25 @@ class Engine:
 
     def _answer(self, rows: list[Row], names: list[str], limits: Limits) -> list[Prediction]:
         limit = self.base.reader.max_length
-        with self._lock, self._forward_passes(), self._looking(rows, names) as seen:
+        with self._reading:  # one batch is read while another is answered
             conversation = self._conversation(limits)
             batch = conversation.encode(rows)
-            lengths = batch["attention_mask"].sum(1).tolist()
-            if max(lengths) < limit:
+            sizes = [conversation.seen_size(row) for row in rows]
+            constants = [conversation.constant(row.form) for row in rows]
+        lengths = batch["attention_mask"].sum(1).tolist()
+        if max(lengths) < limit:
+            with self._lock, self._forward_passes(), self._looking(rows, names) as seen:
                 self._residents.bring(names)
                 answers = self._decoder.decode(
                     partial(self._residents.forward, names),
                     names,
                     moved(batch, self.base.device),
                     [row.form for row in rows],
-                    [conversation.seen_size(row) for row in rows],
-                    [conversation.constant(row.form) for row in rows],
+                    sizes,
+                    constants,
                 )
-                return self._wary(rows, names, answers, limits, seen)
+                with self._reading:
+                    return self._wary(rows, names, answers, limits, seen)
         answers = [
             Prediction.failed(f"prompt of {length} tokens does not fit the base's {limit}; shorten the text")
             for length in lengths
@@ -242,7 +247,9 @@ class Engine:
 
         `seen`: what the tower gave for these rows, if it can be used again.
         """
-        sense = self._senses.setdefault(limits, Sense(self.base, limits))
+        if limits not in self._senses:
+            self._senses[limits] = Sense(self.base, limits)
+        sense = self._senses[limits]
         for name in self._known.keys() & set(names):
             familiar = self.cards[name].familiar
             places = [place for place, own in enumerate(names) if own == name]

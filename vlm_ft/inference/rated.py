@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ class Rated:
     def __init__(self, predictor: Predictor, judge: RewardModel) -> None:
         self.judge = judge
         self._predictor = predictor
+        self._lock = threading.Lock()
 
     @property
     def cards(self) -> Mapping[str, Card]:
@@ -28,7 +30,9 @@ class Rated:
         """As `Predictor.predict`; an answer that failed has no reward."""
         answers = self._predictor.predict(requests)
         rows = [Row(self.judge.card.form, request.turns, request.images) for request in requests]
+        with self._lock:
+            scores = self.judge.rate(rows, answers)
         return [
             answer if answer.error is not None else replace(answer, reward=score)
-            for answer, score in zip(answers, self.judge.rate(rows, answers), strict=True)
+            for answer, score in zip(answers, scores, strict=True)
         ]

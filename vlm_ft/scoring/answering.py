@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.inference.request import Predictor, Request
 from vlm_ft.scoring.ledger import Entry, Row
 from vlm_ft.scoring.units import Opened, Photos, Texts, open_unit
 
+In = TypeVar("In")
+Out = TypeVar("Out")
+
 READERS = 2
 """Threads that read and decode images while others are answered."""
+
+ASKING = 2
+"""Batches in progress: one is preprocessed while the other is answered."""
 
 BATCH_PIXELS = 200_000_000
 """A batch holds no more decoded pixels than this (600 MB), plus one image."""
@@ -21,9 +29,10 @@ BATCH_PIXELS = 200_000_000
 def answers_here(
     predictor: Predictor, source: Photos | Texts, entries: Iterable[Entry], adapter: str, batch_size: int
 ) -> Iterator[list[Row]]:
-    """The rows of these entries, batch by batch; the next ones are read and decoded meanwhile."""
-    for batch in _batches(_read_ahead(source, entries, batch_size), batch_size):
-        yield answered(batch, predictor, adapter)
+    """The rows of these entries, batch by batch; the next ones are read, decoded and preprocessed meanwhile."""
+    opened = _in_order(lambda entry: open_unit(source.unit(entry), entry.digest), entries, READERS, batch_size)
+    ask = partial(answered, predictor=predictor, adapter=adapter)
+    yield from _in_order(ask, _batches(opened, batch_size), ASKING, ASKING - 1)
 
 
 def answered(batch: Sequence[Opened], predictor: Predictor, adapter: str) -> list[Row]:
@@ -39,12 +48,12 @@ def answered(batch: Sequence[Opened], predictor: Predictor, adapter: str) -> lis
     return rows
 
 
-def _read_ahead(source: Photos | Texts, entries: Iterable[Entry], ahead: int) -> Iterator[Opened]:
-    """The opened entries in order; up to `ahead` of them are opened before they are needed."""
-    with ThreadPoolExecutor(READERS) as pool:
-        waiting: deque[Future[Opened]] = deque()
-        for entry in entries:
-            waiting.append(pool.submit(open_unit, source.unit(entry), entry.digest))
+def _in_order(work: Callable[[In], Out], items: Iterable[In], threads: int, ahead: int) -> Iterator[Out]:
+    """The results in order; work on up to `ahead` items begins before their results are needed."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Out]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
