@@ -1,1 +1,1 @@
-"""Readers of labelled images and texts, and procedural sets; nothing here knows tasks or models."""
+"""Readers of labelled images and texts, and procedural data sets; nothing here depends on tasks or models."""

@@ -1,4 +1,4 @@
-"""Augmentation that keeps labels true: boxes follow the image, and a draw that hides an object is rejected."""
+"""Augmentation that keeps labels correct: boxes move with the image, and a draw that hides an object is rejected."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from datasets_vision.example import BOX_SCALE, LabelledObject, normalised_box, p
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look-up of newer versions on import
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no check for newer versions on import
 
 MIN_VISIBLE = 0.4
-"""The share of an object's area that must stay in the image."""
+"""The share of an object's area that must stay visible."""
 
 Step = tuple[str, dict[str, Any]]
 
 
-def _light_of(limit: float) -> Step:
+def _brightness(limit: float) -> Step:
     return ("RandomBrightnessContrast", {"brightness_limit": limit, "contrast_limit": limit, "p": 0.8})
 
 
-def _cut(most: float) -> Step:
-    """Crop up to `most` off each side and keep the size: scale, shift and crop in one, without padding.
+def _crop(most: float) -> Step:
+    """Crop up to `most` (a share) off each side and keep the size: scale, shift and crop in one, without padding.
 
-    It must stay the only step that crops, because MIN_VISIBLE is measured step by step.
+    It must stay the only cropping step, because MIN_VISIBLE applies to each step separately.
     """
     return ("CropAndPad", {"percent": (-most, 0.0), "keep_size": True, "p": 0.8})
 
@@ -42,7 +42,7 @@ def _colour(hue: int, saturation: int) -> Step:
 
 _MIRROR: Step = ("HorizontalFlip", {"p": 0.5})
 _TURNS: tuple[Step, ...] = (_MIRROR, ("VerticalFlip", {"p": 0.5}), ("RandomRotate90", {"p": 0.5}))
-_LIGHT: tuple[Step, ...] = (_light_of(0.15), _cut(0.1))
+_LIGHT: tuple[Step, ...] = (_brightness(0.15), _crop(0.1))
 _LENS: tuple[Step, ...] = (
     ("GaussianBlur", {"sigma_limit": (0.3, 0.9), "blur_limit": 0, "p": 0.2}),
     ("GaussNoise", {"std_range": (0.005, 0.03), "p": 0.3}),  # last: its draws depend on the image's size
@@ -63,24 +63,24 @@ AUGMENTATIONS: dict[str, tuple[Step, ...]] = {
     "none": (),
     "light": _LIGHT,
     "flips": _LIGHT + _TURNS,  # for surfaces without a fixed orientation
-    "surfaces": (_light_of(0.2), _cut(0.12), *_TURNS, *_LENS),
-    "cars": (_light_of(0.2), _colour(6, 20), _cut(0.12), _MIRROR, *_LENS),  # cars are upright
-    "aircraft": (_light_of(0.25), _colour(4, 15), _cut(0.15), *_TURNS, *_LENS),
-    "scans": (_light_of(0.06), _PATIENT),  # grey levels and sides carry meaning
-    "documents": (_light_of(0.15), _cut(0.04), ("ImageCompression", {"quality_range": (55, 95), "p": 0.4}), *_LENS),
-    "objects": (_light_of(0.25), _colour(10, 30), _cut(0.2), _MIRROR, *_LENS),
-    "waste": (_light_of(0.25), _colour(10, 30), _cut(0.2), *_TURNS, *_LENS),  # seen from above
+    "surfaces": (_brightness(0.2), _crop(0.12), *_TURNS, *_LENS),
+    "cars": (_brightness(0.2), _colour(6, 20), _crop(0.12), _MIRROR, *_LENS),  # cars are upright
+    "aircraft": (_brightness(0.25), _colour(4, 15), _crop(0.15), *_TURNS, *_LENS),
+    "scans": (_brightness(0.06), _PATIENT),  # grey levels and sides carry meaning
+    "documents": (_brightness(0.15), _crop(0.04), ("ImageCompression", {"quality_range": (55, 95), "p": 0.4}), *_LENS),
+    "objects": (_brightness(0.25), _colour(10, 30), _crop(0.2), _MIRROR, *_LENS),
+    "waste": (_brightness(0.25), _colour(10, 30), _crop(0.2), *_TURNS, *_LENS),  # seen from above
 }
-"""Preset -> steps, each the name of an albumentations transform and its arguments."""
+"""The steps of each preset: the name of an albumentations transform and its arguments."""
 
-_ACROSS = frozenset(["left", "right", "lh", "rh", "port", "starboard", "driver", "passenger", "nearside", "offside"])
-_UPRIGHT = frozenset(["top", "bottom", "upper", "lower", "upside", "underside", "above", "below", "overhead"])
+_LATERAL = frozenset(["left", "right", "lh", "rh", "port", "starboard", "driver", "passenger", "nearside", "offside"])
+_VERTICAL = frozenset(["top", "bottom", "upper", "lower", "upside", "underside", "above", "below", "overhead"])
 BROKEN_WORDS: dict[str, frozenset[str]] = {
-    "HorizontalFlip": _ACROSS,
-    "VerticalFlip": _ACROSS | _UPRIGHT,  # a mirror image, whichever way it is turned
-    "RandomRotate90": _ACROSS | _UPRIGHT,
+    "HorizontalFlip": _LATERAL,
+    "VerticalFlip": _LATERAL | _VERTICAL,  # a mirror image, however it is rotated
+    "RandomRotate90": _LATERAL | _VERTICAL,
 }
-"""Step -> the words that it makes untrue."""
+"""The words in a label that each step makes wrong."""
 
 
 def steps_of(preset: str) -> tuple[Step, ...]:
@@ -91,7 +91,7 @@ def steps_of(preset: str) -> tuple[Step, ...]:
 
 
 def broken_word(preset: str, labels: Iterable[str]) -> tuple[str, str] | None:
-    """The first (label, word) that the preset makes untrue, such as ("left_door", "left") for a flip; None if safe."""
+    """The first (label, word) that the preset makes wrong, such as ("left_door", "left") for a flip; None if safe."""
     words = frozenset[str]().union(*(BROKEN_WORDS.get(name, frozenset()) for name, _ in steps_of(preset)))
     if not words:
         return None
@@ -103,7 +103,7 @@ def broken_word(preset: str, labels: Iterable[str]) -> tuple[str, str] | None:
 
 
 def safe_presets(labels: Iterable[str]) -> list[str]:
-    """The presets that leave every label true."""
+    """The presets that keep every label correct."""
     names = list(labels)
     return [preset for preset in AUGMENTATIONS if broken_word(preset, names) is None]
 
@@ -111,10 +111,10 @@ def safe_presets(labels: Iterable[str]) -> list[str]:
 def augment(
     image: PILImage, objects: tuple[LabelledObject, ...] | None, preset: str, seed: int
 ) -> tuple[PILImage, tuple[LabelledObject, ...] | None]:
-    """One draw of `preset` on an RGB image; the same seed gives the same draw.
+    """Apply one random draw of `preset` to an RGB image; the same seed gives the same draw.
 
-    Boxes are in 0..1000 of the image before and after. If less than MIN_VISIBLE of an object's area would stay,
-    image and objects are returned unchanged. Raises DataError for an unknown preset.
+    Boxes are in 0..1000 of the image before and after. If less than MIN_VISIBLE of an object's area would stay
+    visible, the image and objects are returned unchanged. Raises DataError for an unknown preset.
     """
     (drawn,), moved = augment_together((image,), objects, preset, seed)
     return drawn, moved
@@ -123,9 +123,9 @@ def augment(
 def augment_together(
     images: Sequence[PILImage], objects: tuple[LabelledObject, ...] | None, preset: str, seed: int
 ) -> tuple[tuple[PILImage, ...], tuple[LabelledObject, ...] | None]:
-    """The same draw on every image of one example, so that a reference and its test photo stay aligned.
+    """Apply the same draw to every image of one example, so that a reference and its test photo stay aligned.
 
-    Sizes may differ, since a draw is relative to the sides. If an object would be hidden in its image (see
+    Sizes may differ, since a draw is relative to the image size. If an object would be hidden in its image (see
     `photo_of`), everything is returned unchanged.
     """
     if not steps_of(preset) or not images:
@@ -150,7 +150,7 @@ def augment_together(
 def _draw(
     image: PILImage, boxed: dict[int, tuple[int, int, int, int]], preset: str, seed: int
 ) -> tuple[PILImage, dict[int, tuple[float, float, float, float]]]:
-    """The drawn image, and the boxes (0..1) that stayed visible, by object index."""
+    """The augmented image, and the boxes (0..1) that stayed visible, by object index."""
     import albumentations
     import numpy as np
     from PIL import Image
@@ -161,7 +161,8 @@ def _draw(
             format="albumentations", label_fields=["places"], min_visibility=MIN_VISIBLE
         ),
     )
-    # One generator for all steps: given `seed`, every step would start the same sequence, and all flips would coincide.
+    # One generator for all steps: given `seed`, every step would start the same random sequence,
+    # and all flips would coincide.
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
     drawn = pipeline(
         image=np.asarray(image.convert("RGB")),

@@ -1,6 +1,6 @@
 """Find where text is likely burned into a scan: rows of small, even, high-contrast strokes.
 
-This guides a human check and proves nothing. Letters are connected components of a top-hat (bright on dark) or
+This only guides a human check; it proves nothing. Letters are connected components of a top-hat (bright on dark) or
 black-hat (dark on bright) transform; letters of similar height on one line form a word. Away from the borders, where
 the anatomy is, a word needs more letters to count.
 """
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 PixelBox = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, right and bottom exclusive."""
 
-SIDE = 768  # pixels of the longer side, to which larger pictures are scaled down
+SIDE = 768  # pixels on the longer side; larger pictures are scaled down to this
 STROKE = 9  # pixels: wider strokes are not text
-CONTRASTS = (64, 36)  # levels between stroke and background: the first separates letters, the second finds faint ones
-HEIGHTS = (5, 40)  # pixels of a letter
+CONTRASTS = (64, 36)  # grey levels from stroke to background: the first separates letters, the second finds faint ones
+HEIGHTS = (5, 40)  # of a letter, in pixels
 BORDER = 0.22  # share of each side
-LETTERS = 3  # minimum of a word near the border
-LETTERS_INSIDE = 6  # minimum of a word elsewhere
-FLAT = 24  # levels by which neighbouring letters of a word may differ
+LETTERS = 3  # minimum in a word near the border
+LETTERS_INSIDE = 6  # minimum in a word elsewhere
+FLAT = 24  # grey levels by which neighbouring letters of a word may differ
 TOUCHING = 4  # largest width of touching letters, in letter heights
 
 
@@ -72,7 +72,7 @@ def text_areas(image: np.ndarray) -> list[PixelBox]:
 
 
 def _strokes(grey: np.ndarray) -> Iterator[np.ndarray]:
-    """Masks of thin strokes that contrast with their background: bright and dark, strong and faint ones."""
+    """Masks of thin strokes that contrast with their background: bright and dark, strong and faint."""
     import cv2
 
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (STROKE, STROKE))
@@ -87,7 +87,7 @@ def _overlap(one: PixelBox, other: PixelBox) -> bool:
 
 
 def _letters(grey: np.ndarray, strokes: np.ndarray) -> list[_Letter]:
-    """The components of a mask that may be letters, by their size and how much of it they fill."""
+    """The components of a mask that may be letters, judging by their size and how much of their box they fill."""
     import cv2
     import numpy as np
 

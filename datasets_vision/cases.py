@@ -1,10 +1,10 @@
 """Join several photos of one claim, aircraft or patient into one example.
 
-The label of a case follows from the labels of its photos:
+The labels of the photos determine the label of the case:
 
-- objects: all of them, each with `photo`, the number of its photo from 1; unlabelled if any photo's objects are.
+- objects: all of them, each with `photo`, the number of its photo (from 1); unlabelled if any photo's objects are.
 - image class: the one that all photos share. If they differ, the first of `worst_first` that occurs; the case is
-  set aside unless that lists all of them.
+  set aside unless `worst_first` lists all of them.
 - columns: like the image class, over the photos that have them.
 - turns: the shared ones, else one user turn with all distinct texts.
 - role: the shared one, else the case is set aside. Group: the shared one, else the folder.
@@ -27,7 +27,7 @@ CaseBy = Literal["folder", "group"]
 def joined(examples: Iterable[Example], by: CaseBy, worst_first: Sequence[str] = ()) -> Iterator[Example | SetAside]:
     """One example per case, with its photos in natural order; an example without photos is a case of its own.
 
-    `by` is the folder of a photo, or the example's group. A case that cannot be joined is set aside.
+    `by` says whether a case is a folder of photos or a group of examples. A case that cannot be joined is set aside.
     """
     cases: dict[str, list[Example]] = {}
     for example in examples:
@@ -37,7 +37,7 @@ def joined(examples: Iterable[Example], by: CaseBy, worst_first: Sequence[str] =
             yield replace(members[0], group=members[0].group if by == "group" else key)
             continue
         try:
-            yield _joined(key, sorted(members, key=_order), by, worst_first)
+            yield _joined(key, sorted(members, key=_photo_order), by, worst_first)
         except DataError as error:
             yield SetAside(members[0].source, f"case {key!r} of {len(members)} photos: {error}")
 
@@ -48,7 +48,7 @@ def _key(example: Example, by: CaseBy) -> str:
     return path_of(example.images[0]).parent.as_posix()
 
 
-def _order(example: Example) -> list[tuple[int, int, str]]:
+def _photo_order(example: Example) -> list[tuple[int, int, str]]:
     return natural_key(path_of(example.images[0])) if example.images else []
 
 
@@ -64,7 +64,7 @@ def _joined(key: str, members: Sequence[Example], by: CaseBy, worst_first: Seque
         raise DataError("", f"its photos are in the splits {', '.join(sorted(map(str, roles)))}", "put them into one")
     groups = {member.group or member.id for member in members}
     return Example(
-        id=key if by == "group" else _common(members, key),
+        id=key if by == "group" else _shared_folder(members, key),
         turns=_turns(members),
         images=tuple(image for member in members for image in member.images),
         label=Label(_merged("image class", classes, worst_first) if classes else None, _objects(members), columns),
@@ -74,7 +74,7 @@ def _joined(key: str, members: Sequence[Example], by: CaseBy, worst_first: Seque
     )
 
 
-def _common(members: Sequence[Example], key: str) -> str:
+def _shared_folder(members: Sequence[Example], key: str) -> str:
     """The folder that the examples' ids share: "claims/17" for "claims/17/a" and "claims/17/b"."""
     parts = {member.id.rpartition("/")[0] for member in members}
     return parts.pop() if len(parts) == 1 and parts != {""} else key

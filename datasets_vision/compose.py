@@ -1,8 +1,8 @@
 """Compose large scenes from real labelled photos: small objects in a wide picture, with exact boxes.
 
 The background is real too: the largest box-free areas of the photos, mirrored and tiled. A scene is a montage. It has
-the texture and the defects of real photos, but also seams and repeats that no camera produces. Results on scenes
-compare detection strategies; they say nothing about a real plant.
+the texture and the defects of real photos, but also seams and repeats that no camera produces. Use results on scenes
+to compare detection strategies only; they say nothing about a real plant.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from datasets_vision.synthetic.writing import annotation
 from datasets_vision.tiles import Crop, in_pixels
 
 Raster = NDArray[np.uint8]
-"""(height, width, 3)."""
+"""RGB, (height, width, 3)."""
 
 _CELLS = 20  # per side of a photo, in the search for box-free areas
 _MIN_SIDE = 32  # pixels of a background or a scene
-_GROUNDS = 24  # photos searched for backgrounds
+_BACKGROUND_PHOTOS = 24  # photos searched for backgrounds
 _MAX_SCALE = 100  # largest factor by which a photo may be scaled
-_TRIES = 60  # to find a free place before a photo is left out
+_TRIES = 60  # attempts to find a free place before a photo is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def compose(
 ) -> Iterator[Wide]:
     """`count` scenes of `size` (width, height), each with up to `photos` separate photos scaled within `scale`.
 
-    Scene i depends on the seed and i alone. Raises DataError if no example has exactly one photo and objects, or if
+    Scene i depends only on the seed and i. Raises DataError if no example has exactly one photo and objects, or if
     a photo is larger than the scene.
     """
     usable = [example for example in examples if len(example.images) == 1 and example.label.objects]
@@ -67,7 +67,7 @@ def compose(
         raise DataError("compose", f"a scene of {size[0]}x{size[1]}", remedy)
     if seed < 0:
         raise DataError("compose", f"seed {seed}", "give 0 or more")
-    grounds = _grounds(usable, seed)
+    grounds = _backgrounds(usable, seed)
     for index in range(count):
         yield _scene(usable, grounds, size, photos, scale, np.random.default_rng((seed, index)))
 
@@ -144,10 +144,10 @@ def _free_place(
     return None
 
 
-def _grounds(examples: Sequence[Example], seed: int) -> list[Raster]:
+def _backgrounds(examples: Sequence[Example], seed: int) -> list[Raster]:
     """The largest box-free areas of some photos; if there are none, noise in the mean colour of one photo."""
     random = np.random.default_rng((seed, 0, 0))
-    chosen = [examples[place] for place in random.permutation(len(examples))[:_GROUNDS]]
+    chosen = [examples[place] for place in random.permutation(len(examples))[:_BACKGROUND_PHOTOS]]
     found = []
     for example in chosen:
         photo = np.asarray(open_image(example.images[0]))
@@ -173,14 +173,14 @@ def _free_area(example: Example, width: int, height: int) -> Crop:
         free = np.ones(_CELLS, dtype=bool)
         for bottom in range(top + 1, _CELLS + 1):
             free &= ~full[bottom - 1]
-            left, run = _longest(free)
+            left, run = _longest_run(free)
             if run * (bottom - top) > area:
                 best, area = (left, top, left + run, bottom), run * (bottom - top)
     left, top, right, bottom = best
     return left * width // _CELLS, top * height // _CELLS, right * width // _CELLS, bottom * height // _CELLS
 
 
-def _longest(free: NDArray[np.bool_]) -> tuple[int, int]:
+def _longest_run(free: NDArray[np.bool_]) -> tuple[int, int]:
     """Start and length of the longest run of free cells."""
     best, start, run = (0, 0), 0, 0
     for place, cell in enumerate(free):

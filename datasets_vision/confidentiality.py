@@ -63,11 +63,11 @@ _SEQUENCES_REMOVED = frozenset(
 _GROUPS_KEPT = frozenset(
     {0x0008, 0x0018, 0x0020, 0x0022, 0x0028, 0x0048, 0x0052, 0x0054, 0x0062, 0x0070, 0x3002, 0x3004, 0x5200, 0x7FE0}
 )
-_PROCEDURE_KEPT = range(0x00409092, 0x00409230)  # real world values; the rest of the group says who, where and why
+_PROCEDURE_KEPT = range(0x00409092, 0x00409230)  # real-world values; the rest of the group says who, where and why
 _NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "DS", "IS"})
 _BYTES = frozenset({"OB", "OW", "OF", "OD", "OL", "OV", "OB or OW"})
 _BYTES_GROUPS = frozenset({0x0028, 0x7FE0})
-_WHO = re.compile("Identification|Institution|Physician|Operator|Person|Diagnos|Consult")  # names of removed sequences
+_PERSONAL = re.compile("Identification|Institution|Physician|Operator|Person|Diagnos|Consult")  # removed sequences
 _CODE = re.compile(r"[A-Z0-9_ ]{0,16}")
 _NUMBER = re.compile(r"\s*[-+]?[0-9]*\.?[0-9]*([eE][-+]?[0-9]+)?\s*")
 _STANDARD_UID = "1.2.840.10008."
@@ -111,7 +111,7 @@ class Changes:
 
 
 def identity_of(known: Dataset) -> str:
-    """What distinguishes this patient from others: id and issuer, else name and birth date, else the study."""
+    """What identifies the patient: id and issuer, else name and birth date, else the study."""
     number = str(known.get("PatientID") or "").strip()
     if number:
         return f"{number}|{str(known.get('IssuerOfPatientID') or '').strip()}"
@@ -131,7 +131,7 @@ def strip(known: Dataset, pseudonyms: Pseudonyms) -> Changes:
 
 
 def private_words(known: Dataset) -> set[str]:
-    """The values that a file name may give away, as letters and digits in lower case."""
+    """The private values that a file name might reveal, as lower-case letters and digits."""
     words: set[str] = set()
     for name in ("PatientName", "PatientID", "OtherPatientIDs", "AccessionNumber", "PatientBirthDate", "StudyID"):
         words.update(re.split(r"[\^=\s\\]+", str(known.get(name) or "")))
@@ -167,7 +167,7 @@ def _kept(element: DataElement, name: str) -> bool:
         return False
     match element.VR:
         case "SQ":
-            return name not in _SEQUENCES_REMOVED and _WHO.search(name) is None
+            return name not in _SEQUENCES_REMOVED and _PERSONAL.search(name) is None
         case "CS":
             return all(_CODE.fullmatch(str(value)) for value in _values_of(element.value))
         case "DS" | "IS":
@@ -200,7 +200,7 @@ def _date(known: Dataset, element: DataElement, pseudonyms: Pseudonyms, days: in
     name, value = element.keyword or str(element.tag), str(element.value or "")
     moved = None
     if pseudonyms.dates == "shift" and _group_kept(element) and name != "PatientBirthDate":
-        moved = value if element.VR == "TM" and re.fullmatch(r"[0-9.]{0,16}", value) else _moved(value, days)
+        moved = value if element.VR == "TM" and re.fullmatch(r"[0-9.]{0,16}", value) else _shifted(value, days)
     if moved is None and name in _BLANKED:
         element.value = ""
         changes.blanked.add(name)
@@ -212,8 +212,8 @@ def _date(known: Dataset, element: DataElement, pseudonyms: Pseudonyms, days: in
         changes.replaced.add(name)
 
 
-def _moved(value: str, days: int) -> str | None:
-    """A value that begins with YYYYMMDD, moved `days` days earlier; None if it does not begin with a date."""
+def _shifted(value: str, days: int) -> str | None:
+    """A value that begins with YYYYMMDD, shifted `days` days earlier; None if it does not begin with a date."""
     if value and not re.fullmatch(r"[0-9]{8}[0-9.+-]*", value):
         return None
     try:

@@ -2,7 +2,7 @@
 
 The log (JSON lines, in the folder of copies) names tags and never their values; source files appear as keyed hashes.
 The key is stored beside the folder of copies, not in it: only the key can link a pseudonym to a person. Text burned
-into the pixels stays in the copy, and the log says where there is likely to be some.
+into the pixels stays in the copy, and the log says where it is likely to be.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LOG = "deidentified.jsonl"
 NOTICE = "Text burned into the pixels is NOT removed. Check every file whose entry has text_areas or unchecked."
 KEY_BYTES = 32
-FRAMES_LOOKED_AT = 3  # of a file with many: the first, the middle and the last
+FRAMES_LOOKED_AT = 3  # at most, per file: the first, the middle and the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Copied:
 
 @dataclass(slots=True)
 class Outcome:
-    """The outcome for the files of a folder."""
+    """What happened to the files of a folder."""
 
     copied: list[Copied] = field(default_factory=list)
     already: int = 0
@@ -64,7 +64,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0: every file was copied; 1: some were not; 3: all were, but some pictures need to be checked."""
+        """0: every file was copied; 1: some were not; 3: all were, but some pictures must be checked."""
         return 1 if self.failed else 3 if self.doubtful else 0
 
 
@@ -78,15 +78,15 @@ def deidentify(
 ) -> Outcome:
     """Copy every DICOM file below `source` to `out`, without anything that may identify a person or place.
 
-    Nothing is overwritten; a second call copies what the first did not. `key_file` (by default `out` with .key
-    added) is created if it is missing; the same key gives later files of the same patients the same pseudonyms.
+    Nothing is overwritten; a second call copies the files that the first did not. `key_file` (by default `out` with
+    .key added) is created if it is missing; with the same key, later files of a patient get the same pseudonyms.
     `told` gets a line for each file that failed or whose pixels must be checked. Raises DataError for folders that
     overlap or cannot be used, and for an invalid log.
     """
     _check_folders(source, out)
     pseudonyms = Pseudonyms(_key(key_file or out.with_name(f"{out.name}.key")), dates)
     out.mkdir(parents=True, exist_ok=True)
-    done, outcome = _logged(out / LOG), Outcome()
+    done, outcome = _read_log(out / LOG), Outcome()
     for path in _files(source):
         relative = path.relative_to(source) if source.is_dir() else Path(path.name)
         name = pseudonyms.of("path", relative.as_posix()).hex()[:24]
@@ -105,7 +105,7 @@ def deidentify(
             outcome.copied.append(copied)
             outcome.doubtful += copied.doubtful
             if copied.doubtful:
-                told(f"{out / copied.file}: check its pixels: {_doubt(copied)}")
+                told(f"{out / copied.file}: check its pixels: {_reasons_to_check(copied)}")
     return outcome
 
 
@@ -118,7 +118,7 @@ def _copy(path: Path, relative: Path, out: Path, pseudonyms: Pseudonyms, name: s
             raise DataError(path, "holds no picture", "reports and plans are not copied")
         frame_count(path, known)
         words, burned = private_words(known), str(known.get("BurnedInAnnotation") or "").strip().upper()
-        areas, unchecked = _text(path, known)
+        areas, unchecked = _find_text(path, known)
         copy = Path(*(_safe_name(part, words, pseudonyms) for part in relative.parts))
         target = out / copy
         if target.exists() or target == out / LOG:
@@ -130,7 +130,7 @@ def _copy(path: Path, relative: Path, out: Path, pseudonyms: Pseudonyms, name: s
         data = _encoded(whole)
     burned = burned if burned in ("YES", "NO") else ""
     entry = _entry(name, copy, changes, burned, areas, unchecked)
-    _place(target, data, out / LOG, {**asdict(entry), "doubtful": entry.doubtful})
+    _write_copy(target, data, out / LOG, {**asdict(entry), "doubtful": entry.doubtful})
     return entry
 
 
@@ -141,7 +141,7 @@ def _entry(
     return Copied(name, copy.as_posix(), *tags, changes.private, burned, areas, unchecked)
 
 
-def _text(path: Path, known: Dataset) -> tuple[list[PixelBox], str | None]:
+def _find_text(path: Path, known: Dataset) -> tuple[list[PixelBox], str | None]:
     """The areas of likely text in the checked frames, and why any frames could not be checked."""
     import numpy as np
 
@@ -187,8 +187,8 @@ def _encoded(known: Dataset) -> bytes:
     return written.getvalue()
 
 
-def _place(target: Path, data: bytes, log: Path, entry: dict[str, Any]) -> None:
-    """Write the copy under a temporary name, then its log line, then rename it, so that no copy lacks a line."""
+def _write_copy(target: Path, data: bytes, log: Path, entry: dict[str, Any]) -> None:
+    """Write the copy under a temporary name, then its log line, then rename it, so that every copy has a log line."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     with part.open("wb") as file:
@@ -219,7 +219,7 @@ def _files(source: Path) -> Iterator[Path]:
     return iter(sorted((path for path in source.rglob("*") if path.is_file()), key=natural_key))
 
 
-def _logged(log: Path) -> dict[str, dict[str, Any]]:
+def _read_log(log: Path) -> dict[str, dict[str, Any]]:
     """The log's entries by source; an incomplete last line is removed."""
     if not log.exists():
         return {}
@@ -261,7 +261,7 @@ def _check_folders(source: Path, out: Path) -> None:
         raise DataError(out, f"overlaps with {source}", "give a separate folder for the copies")
 
 
-def _doubt(copied: Copied) -> str:
+def _reasons_to_check(copied: Copied) -> str:
     reasons = [f"text likely at {', '.join(map(str, copied.text_areas))}"] if copied.text_areas else []
     reasons += ["its tag says that text is burned in"] if copied.burned_in_annotation == "YES" else []
     return "; ".join([*reasons, *([copied.unchecked] if copied.unchecked else [])])

@@ -55,7 +55,7 @@ BROKEN = (
 
 @contextlib.contextmanager
 def damaged_tags(path: Path) -> Iterator[None]:
-    """Turn any exception into a DataError. Wrap all access to a data set: pydicom parses tags lazily.
+    """Turn any exception into a DataError. Wrap all access to a data set in this, because pydicom parses tags lazily.
 
     pydicom's messages quote values, so they are neither shown nor chained.
     """
@@ -68,7 +68,7 @@ def damaged_tags(path: Path) -> Iterator[None]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: by its suffix, or by its preamble if it has none (or a number, as UIDs end)."""
+    """Whether a file is DICOM, by its suffix, or by its preamble if it has no suffix or a numeric one (from a UID)."""
     suffix = path.suffix.lower()
     if suffix in DICOM_SUFFIXES:
         return True
@@ -78,7 +78,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def has_preamble(path: Path) -> bool:
-    """Whether the file begins as DICOM files do; False if it cannot be read."""
+    """Whether the file begins like a DICOM file; False if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
@@ -95,7 +95,7 @@ def header(path: Path) -> Dataset:
     import pydicom
 
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    warnings.filterwarnings("ignore", module="pydicom")  # they quote the tags' values
+    warnings.filterwarnings("ignore", module="pydicom")  # its warnings quote the tags' values
     with damaged_tags(path):
         _check_inflated(path)
         known = pydicom.dcmread(path, stop_before_pixels=True, force=not has_preamble(path))
@@ -115,7 +115,7 @@ def _encoding(known: Dataset) -> tuple[bool, bool]:
 def frame_count(path: Path, known: Dataset | None = None) -> int:
     """The number of frames in the file; raises DataError if the tag is damaged."""
     known = header(path) if known is None else known
-    count = _whole(path, known, "NumberOfFrames", 1)
+    count = _integer(path, known, "NumberOfFrames", 1)
     if not 1 <= count <= path.stat().st_size:
         raise ImageError(path, f"NumberOfFrames is {count}, which the file cannot hold", "export it again")
     return count
@@ -147,9 +147,9 @@ def open_dicom(view: View, *, max_pixels: int) -> PILImage:
     """The view's frame as RGB; cropping is left to the caller.
 
     Grey values go through the modality's rescale, then the window. If the view has none, the file's VOI LUT or window
-    applies. A file with neither is shown over its full range up to eight bits, and between its 1st and 99th
-    percentile above. Raises DataError if the file holds no picture, is damaged or too large, or if the window does
-    not apply.
+    applies. A file with neither is shown over its full range if it has up to eight bits, else between its 1st and
+    99th percentiles. Raises DataError if the file has no picture, is damaged or too large, or if the window does not
+    apply.
     """
     with damaged_tags(view.path):
         return _opened(view, header(view.path), max_pixels)
@@ -174,7 +174,7 @@ def _opened(view: View, known: Dataset, max_pixels: int) -> PILImage:
 def _size(path: Path, known: Dataset, max_pixels: int) -> tuple[int, int]:
     if "Rows" not in known or "Columns" not in known:
         raise ImageError(path, f"holds no picture but {_class_name(known)}", "leave it out")
-    width, height = _whole(path, known, "Columns"), _whole(path, known, "Rows")
+    width, height = _integer(path, known, "Columns"), _integer(path, known, "Rows")
     if width < 1 or height < 1:
         raise ImageError(path, f"{width}x{height} is not a picture size", "export it again")
     if width * height > max_pixels:
@@ -202,7 +202,7 @@ def _values(view: View, known: Dataset, max_pixels: int) -> np.ndarray:
     try:
         return _frame(path, syntax, view.frame)
     except BROKEN as error:
-        raise ImageError(path, _why(known, error), "export or copy it again") from None
+        raise ImageError(path, _decoding_fault(known, error), "export or copy it again") from None
 
 
 def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
@@ -224,7 +224,7 @@ def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
         raise failed or error from None
 
 
-def _why(known: Dataset, error: Exception) -> str:
+def _decoding_fault(known: Dataset, error: Exception) -> str:
     """The reason in our own words, since pydicom's messages quote values."""
     message = str(error)
     if isinstance(error, AttributeError) and "no pixel data" in message:
@@ -321,7 +321,7 @@ def _first(value: Any) -> float | None:
     return float(value[0]) if len(value) else None
 
 
-def _whole(path: Path, known: Dataset, name: str, usual: int | None = None) -> int:
+def _integer(path: Path, known: Dataset, name: str, usual: int | None = None) -> int:
     """The value of a tag that must be an integer; errors do not quote it."""
     try:
         value = known.get(name)
@@ -338,7 +338,7 @@ def _class_name(known: Dataset) -> str:
 
 
 def _check_inflated(path: Path) -> None:
-    """Raise DataError for a deflated file, which is read whole, that would inflate to more than MAX_INFLATED."""
+    """Raise DataError if a deflated file, which must be read whole, would inflate to more than MAX_INFLATED."""
     import pydicom
 
     if not has_preamble(path):

@@ -32,7 +32,7 @@ class Endpoint:
     def __post_init__(self) -> None:
         try:
             usable = re.fullmatch(r"https?://[!-~]+", self.url) and urllib.parse.urlsplit(self.url).port != 0
-        except ValueError:  # brackets that are not an address, a port past 65535
+        except ValueError:  # a malformed IPv6 address, or a port above 65535
             usable = False
         if not usable:
             raise DataError(f"server {self.url!r}", "not an HTTP or HTTPS address", "write http://localhost:8000/v1")
@@ -40,8 +40,8 @@ class Endpoint:
     def complete(self, body: Mapping[str, Any]) -> str:
         """Send a request, with the model's name added, and return the text of the reply.
 
-        Timeouts, temporary refusals and malformed replies are retried. Raises `ValueError` if this one request fails
-        for good, `DataError` if the server cannot be reached or rejects the key, the model or the address.
+        Timeouts, temporary errors and malformed replies are retried. Raises `ValueError` if this one request fails for
+        good, and `DataError` if the server cannot be reached or rejects the key, the model or the address.
         """
         request = json.dumps({"model": self.model, **body}, ensure_ascii=False).encode()
         fault = ""
@@ -77,7 +77,7 @@ class Endpoint:
 
 
 class _RetryableError(Exception):
-    """A failure that the next try may not repeat."""
+    """A failure that may not recur on the next try."""
 
 
 def _content(reply: bytes) -> str:

@@ -40,14 +40,14 @@ class UserError(Exception):
         return f"{self.problem}; {self.remedy}" if self.remedy else self.problem
 
     def at(self, place: object) -> Self:
-        """The same error reported at `place`, unless its own place lies inside; any other place joins the problem."""
+        """The same error reported at `place`; a place inside it is kept, and an unrelated one moves to the problem."""
         if f"{self.place}:".startswith(f"{place}:"):
             return self
         known = not self.place or f"{place}:".startswith(f"{self.place}:")
         return type(self)(place, self.problem if known else f"{self.place}: {self.problem}", self.remedy)
 
     def public(self) -> str:
-        """The message for a remote user: absolute paths, and a path as place, are cut to their last part."""
+        """The message for a remote user: absolute paths, and any path in `place`, are cut to their last part."""
         place = _last_name(self.place) if "/" in self.place or "\\" in self.place else self.place
         folder = str(PurePath(self.place).parent)
         reason = self.reason.replace(f"{folder}/", "") if folder not in (".", "/") else self.reason
@@ -93,4 +93,4 @@ def nearest(name: str, known: Iterable[str], count: int = 1) -> str:
 
 
 def _last_name(path: str) -> str:
-    return PureWindowsPath(path).name or "a folder"  # either kind of slash
+    return PureWindowsPath(path).name or "a folder"  # splits at both kinds of slash

@@ -12,7 +12,7 @@ BOX_SCALE = 1000
 """Boxes are stored normalised to 0..BOX_SCALE as (left, top, right, bottom)."""
 
 SYNTHETIC_MARKER = "synthetic.json"
-"""The file by which the project's generators mark a synthetic set."""
+"""The file with which the project's generators mark a synthetic set."""
 
 Box = tuple[int, int, int, int]
 
@@ -102,7 +102,7 @@ class Label:
 class Example:
     """One item: the turns and images shown to the model, and the label.
 
-    `id` is unique within its source; `group` ties items that must share a role (one claim, one board);
+    `id` is unique within its source; items with the same `group` (one claim, one board) must share a role;
     `source` names the file and place of the label, for errors; `role` is set if the data set comes with its
     own split.
     """

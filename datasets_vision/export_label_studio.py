@@ -48,8 +48,8 @@ def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, 
     """Write tasks to `out` (JSON), and beside it the labelling interface (.xml).
 
     `root` is the root of the local storage; None takes the folder that contains all images. With `predicted`, the
-    labels become predictions, which annotators check, instead of annotations. Raises DataError if an image lies
-    outside the root, or nothing can be written.
+    labels become predictions for annotators to check, instead of annotations. Raises DataError if an image lies
+    outside the root or nothing can be written.
     """
     interface = out.with_suffix(".xml") if out.name else out
     if interface == out:
@@ -126,7 +126,7 @@ class _Kinds:
 
 
 def plain_word(value: bool | str) -> str:
-    """The word of a choice: true or false for booleans."""
+    """The word for a choice: true or false for booleans."""
     return value if isinstance(value, str) else str(value).lower()
 
 
@@ -227,7 +227,7 @@ def _results(label: Label, sizes: list[Size], kinds: _Kinds) -> Iterator[Result]
 
 
 def _stated(scope: str, name: str, value: Any, kinds: _Kinds) -> Result:
-    """A value as a result of its control."""
+    """A value as the result of its control."""
     kind = kinds.of(f"{scope}.{name}")
     entry: dict[str, Any] = {"text": [json.dumps(value, ensure_ascii=False) if kind == "json" else value]}
     if kind == "choices":

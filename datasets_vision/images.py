@@ -55,7 +55,7 @@ def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS, largest: int |
 def image_size(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(width, height) of the upright picture in pixels, from the header alone; raises DataError as `open_image` does.
 
-    A truncated file passes, since that shows only when it is decoded.
+    A truncated file passes, since truncation is noticed only during decoding.
     """
     view = picture if isinstance(picture, View) else View(picture)
     if is_dicom(view.path):
@@ -70,7 +70,7 @@ def image_size(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> tuple[int, 
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is an image: by its suffix in any case, or by its first bytes for DICOM without a suffix."""
+    """Whether a file is an image, by its suffix (in any case), or by its first bytes for DICOM without a suffix."""
     return path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)
 
 
@@ -83,7 +83,7 @@ def _header(path: Path, max_pixels: int) -> PILImage:
     """The image, opened but not decoded."""
     from PIL import Image, UnidentifiedImageError
 
-    if not os.path.isfile(path):  # also False for a name that the system rejects
+    if not os.path.isfile(path):  # also False if the system rejects the name
         raise ImageError(path, "no such image file", "check the path")
     if path.stat().st_size == 0:
         raise ImageError(path, "0 bytes, not an image", "copy the file again")

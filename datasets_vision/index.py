@@ -1,4 +1,4 @@
-"""A dictionary on disk, for what must be remembered about every item of a data set of any size."""
+"""A dictionary on disk, for facts about every item of a data set that may not fit in memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DiskIndex:
         self._database.close()
 
     def add(self, key: str, word: str) -> bool:
-        """Store `word` under `key`; False, and the old word is kept, if the key exists."""
+        """Store `word` under `key`; if the key exists, keep the old word and return False."""
         done = self._database.execute("INSERT OR IGNORE INTO words VALUES (?, ?)", (_bytes(key), _bytes(word)))
         return done.rowcount == 1
 

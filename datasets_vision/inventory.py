@@ -32,16 +32,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "repair_cost_rules": {"text": "{Car_Type} {Part} {Damage_Type} {Severity}"},
     "scitldr_jsonl": {"text": "{source}"},
 }
-"""Source options by data set name that the files do not reveal: mostly which column is the text."""
+"""Source options by data set name, for facts that the files do not reveal: mostly which column holds the text."""
 
 STATED = {"medquad_xml": 2137}
-"""Item counts by data set name, where the manifest counts something else (here documents, not questions)."""
+"""Item counts by data set name, for manifests that count something else (here documents, not questions)."""
 
 HEAD = """| set | format | items | stated | agrees | objects | set aside | reasons |
 | --- | --- | ---: | ---: | --- | ---: | ---: | --- |"""
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_REASONS = 1000  # distinct kinds of reasons that are counted separately
+_REASONS = 1000  # distinct kinds of reasons that are counted; further kinds are not
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Record:
 
     @property
     def agrees(self) -> bool:
-        """Whether every stated item was read or set aside; if none are stated, whether the set can be read."""
+        """Whether every stated item was read or set aside; if no count is stated, whether the set can be read."""
         if self.error or self.entry.stated is None:
             return not self.error
         return self.items <= self.entry.stated <= self.items + self.set_aside

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MARGIN = 8  # pixels around and between the tiles
 LINE = 15  # pixels from one line of text to the next
 GROUND, INK, PALE = (250, 250, 250), (20, 20, 20), (120, 120, 120)
-PAIR = 2  # a draw shows all images of an example up to this many, else the last one
+PAIR = 2  # a draw shows all images of an example if there are at most this many, else only the last one
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def drawn_over(image: PILImage, objects: Sequence[LabelledObject], colours: dict
 
 
 def _row(example: Shown, preset: str, draws: int, seed: int, tile: int, colours: dict[str, str]) -> PILImage:
-    """The originals, then each draw after a gap; the caption below."""
+    """The originals, then each draw after a gap, with the caption below."""
     from PIL import Image, ImageDraw
 
     sets = [_tiles(example.images, example.objects, colours, tile)]
@@ -84,7 +84,7 @@ def _row(example: Shown, preset: str, draws: int, seed: int, tile: int, colours:
     pen = ImageDraw.Draw(row)
     for number, line in enumerate(example.caption):
         at = (MARGIN, height - MARGIN - LINE * (len(example.caption) - number) + 2)
-        pen.text(at, _fitting(line, row.width), fill=INK, font=_font(12))
+        pen.text(at, _truncated(line, row.width), fill=INK, font=_font(12))
     return row
 
 
@@ -101,7 +101,7 @@ def _tiles(
 
 
 def _legend(shown: Sequence[Shown], colours: dict[str, str], title: str, width: int) -> PILImage:
-    """The title, then a swatch, name and count for every name, in as many lines as they need."""
+    """The title, then a swatch, the name and the count for every name, on as many lines as needed."""
     from PIL import Image, ImageDraw
 
     counts = Counter(obj.name for example in shown for obj in example.objects or ())
@@ -115,7 +115,7 @@ def _legend(shown: Sequence[Shown], colours: dict[str, str], title: str, width: 
         across += wide
     head = Image.new("RGB", (width, down + LINE + 4), GROUND)
     pen = ImageDraw.Draw(head)
-    pen.text((MARGIN, MARGIN), _fitting(title, width), fill=INK, font=_font(13))
+    pen.text((MARGIN, MARGIN), _truncated(title, width), fill=INK, font=_font(13))
     for name, x, y in places:
         pen.rectangle((x, y + 2, x + 11, y + 13), fill=colours[name])
         pen.text((x + 16, y), f"{name} {counts[name]}", fill=INK, font=_font(12))
@@ -135,8 +135,8 @@ def _stacked(pictures: Sequence[PILImage], width: int) -> PILImage:
     return sheet
 
 
-def _fitting(text: str, width: int) -> str:
-    """As much of the line as safely fits the width."""
+def _truncated(text: str, width: int) -> str:
+    """As much of the text as safely fits the width."""
     most = max(8, (width - 2 * MARGIN) // 6)
     return text if len(text) <= most else text[: most - 3] + "..."
 

@@ -20,7 +20,7 @@ from datasets_vision.walk import linked_folders, natural_key
 __all__ = ["Reading", "SetAside", "Source", "read", "stream"]
 
 _MANY_WORDS = 60  # more distinct words than this are free text, not a list of names to suggest
-_LONG_WORD = 200  # characters kept of a word; names are shorter
+_LONG_WORD = 200  # characters of a word that are kept; names are shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Reading:
 
 
 def read(source: Source) -> Reading:
-    """Read every usable example. Ids are unique; the group defaults to the id where the source gives none.
+    """Read every usable example. Ids are unique; the group defaults to the id if the source gives none.
 
     Unusable items are set aside with the reason. Raises DataError if the whole source is unusable: the path does
     not exist, the folder is empty, the format is unknown, or no item can be used.

@@ -18,7 +18,7 @@ VISIBLE = 0.5
 def grid(width: int, height: int, side: int, overlap: int) -> list[Crop]:
     """Tiles of `side` pixels that cover a photo, row by row; neighbours share at least `overlap` pixels.
 
-    The tiles are spread evenly, so that all are whole; where a photo is smaller than a tile, the tile is cut to it.
+    The tiles are spread evenly, so that all are whole; if a photo is smaller than a tile, the tile is cut to its size.
     """
     if not 0 <= overlap < side:
         raise DataError("tiling", f"an overlap of {overlap} pixels in tiles of {side}", "give less than the side")

@@ -36,8 +36,8 @@ def walk(path: Path, suffixes: Collection[str] = (), *, links: list[Path] | None
     """Every file below `path` (or `path` itself, if it is a file), in natural order: 2 before 10.
 
     `suffixes` (in lower case) selects files by suffix, in any case. The marker of synthetic sets, pipes and devices
-    are skipped. Links to files are followed, links to folders are not: they are added to `links`. A broken link to
-    an image is included, so that the format can set it aside. Only the entries of one branch of folders are held in
+    are skipped. Links to files are followed; links to folders are not, but are added to `links`. A broken link to an
+    image is included, so that the format can set it aside. Only the entries of one branch of folders are held in
     memory. Raises DataError for a folder that cannot be listed, and for any other broken link, which may have pointed
     to the labels.
     """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 TAG = "tag"
-"""The window that the file itself states."""
+"""The window stated in the file itself."""
 
 PRESETS: dict[str, tuple[float, float]] = {
     "brain": (40, 80),
@@ -27,7 +27,7 @@ PRESETS: dict[str, tuple[float, float]] = {
     "spine": (50, 250),
     "bone": (400, 1800),
 }
-"""(centre, width) in Hounsfield units, so only for computed tomography."""
+"""(centre, width) in Hounsfield units, so for computed tomography only."""
 
 USUAL = "p1-p99"
 """The window for a file of more than eight bits that states none."""
@@ -51,7 +51,7 @@ def checked(window: Window) -> Window:
 
 
 def limits(window: Window, values: np.ndarray) -> tuple[float, float]:
-    """The values shown black and white under a preset, two percentiles of `values`, or (centre, width)."""
+    """The values shown as black and as white under a preset, two percentiles of `values`, or (centre, width)."""
     import numpy as np
 
     if isinstance(window, str) and (found := _PERCENTILES.fullmatch(window)) is not None:
@@ -59,7 +59,7 @@ def limits(window: Window, values: np.ndarray) -> tuple[float, float]:
         if known.size == 0:
             return 0.0, 0.0
         low, high = np.percentile(known, (float(found[1]), float(found[2])))
-        if low == high:  # nearly all pixels have one value: a mask, a black frame with a mark
+        if low == high:  # nearly all pixels have one value, as in a mask or a black frame with a mark
             low, high = known.min(), known.max()
         return float(low), float(high)
     centre, width = PRESETS[window] if isinstance(window, str) else window

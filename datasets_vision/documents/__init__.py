@@ -1,4 +1,4 @@
-"""Cut manuals (PDF, Markdown, HTML) into passages, and ask questions with answers in the manual's own words."""
+"""Cut manuals (PDF, Markdown, HTML) into passages, and make questions with answers in the manual's own words."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Built:
 
 
 def read_documents(path: Path) -> Iterator[Document | SetAside]:
-    """Every manual at or below `path`, in natural order; whatever is not a manual, or can't be read, is set aside."""
+    """Every manual at or below `path`, in natural order; files that are not manuals or can't be read are set aside."""
     root = path if path.is_dir() else path.parent
     for file in _files(path):
         yield from _document(file, file.relative_to(root).as_posix())
@@ -61,11 +61,11 @@ def write_messages(
 ) -> Built:
     """Write one JSONL row per question: `messages`, and `source`, `passage`, `group` (the document), `kind`.
 
-    A server, if given, writes the questions instead of the templates. If a document gives one question a second,
-    different answer, the section's name is added to the question; if that is taken too, it is set aside. Raises
-    DataError if no manual gives a row.
+    A server, if given, writes the questions instead of the templates. If a question has a second, different answer in
+    the same document, the section's name is added to the question; if that question exists too, it is set aside.
+    Raises DataError if there are no rows at all.
     """
-    built, files = Built(), _files(manuals)  # listed first, since `out` may lie among them
+    built, files = Built(), _files(manuals)  # listed before writing, since `out` may be among them
     if any(path.suffix.lower() in READERS and out.exists() and path.samefile(out) for path in files):
         raise DataError(out, "is one of the manuals and would be overwritten", "give another file")
     root = manuals if manuals.is_dir() else manuals.parent
@@ -108,10 +108,10 @@ def _rows(
                 built.rows += 1
                 yield _row(asked, passage)
         if silent and not server:
-            built.set_aside.append(SetAside(passage.place, f"passage {passage.number}: {_SILENT}"))
+            built.set_aside.append(SetAside(passage.place, f"passage {passage.number}: {_NOTHING_TO_ASK}"))
 
 
-_SILENT = "no heading, steps, definitions or table to ask about; a --server can read it"
+_NOTHING_TO_ASK = "no heading, steps, definitions or table to ask about; a --server can read it"
 
 
 def _distinct(item: Question, passage: Passage, answers: dict[str, str]) -> Question | SetAside | None:
@@ -181,4 +181,4 @@ READERS: dict[str, Callable[[bytes], Read]] = {
     ".htm": _of_html,
     ".xhtml": _of_html,
 }
-"""By suffix: a reader from bytes to the title, the blocks, and (page, reason) of pages without text."""
+"""By suffix: a function from bytes to the title, the blocks, and (page, reason) for each page without text."""

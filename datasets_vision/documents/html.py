@@ -1,4 +1,4 @@
-"""Parse HTML manuals into blocks with the standard library's tolerant parser; Markdown passes through here too."""
+"""Parse HTML manuals into blocks with the standard library's tolerant parser; Markdown is parsed here too, as HTML."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def decoded(data: bytes) -> str:
 
 
 def read_html(text: str) -> tuple[str, list[Block]]:
-    """The page's title ("" where it has none) and its blocks; menus, scripts, forms and footers are left out."""
+    """The page's title ("" if it has none) and its blocks; menus, scripts, forms and footers are left out."""
     reader = _Reader()
     reader.feed(text)
     reader.close()
@@ -45,7 +45,7 @@ def read_html(text: str) -> tuple[str, list[Block]]:
 
 
 class _Reader(HTMLParser):
-    """Collects text until a tag says what it was. Tags that are never closed are closed with their parent."""
+    """Collects text until a tag shows what kind of block it is. Unclosed tags are closed with their parent."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -112,7 +112,7 @@ class _Reader(HTMLParser):
             self._text.append(data)
 
     def finish(self) -> None:
-        """Close what the page left open."""
+        """Close all tables and lists that the page left open."""
         if self._rows is not None:
             self._end_table()
         while self._lists:
@@ -151,7 +151,7 @@ class _Reader(HTMLParser):
         self._term = ""
         if not entries:
             return
-        if self._lists and tag != "dl":  # an inner list belongs to the entry that holds it
+        if self._lists and tag != "dl":  # an inner list belongs to the entry that contains it
             outer = self._lists[-1][1]
             joined = "; ".join(entry[0] for entry in entries)
             outer[-1:] = [(f"{outer[-1][0]} ({joined})" if outer else joined,)]
@@ -189,7 +189,7 @@ class _Reader(HTMLParser):
 
 
 def _with_definitions(blocks: list[Block]) -> Iterator[Block]:
-    """The blocks, with lists whose every entry reads "term: meaning" as definitions."""
+    """The blocks; a list in which every entry reads "term: meaning" becomes definitions."""
     for block in blocks:
         found = [_TERM.fullmatch(item[0]) for item in block.items] if block.kind == "bullets" else []
         terms = [match for match in found if match is not None and len(match["term"].split()) <= _TERM_WORDS]

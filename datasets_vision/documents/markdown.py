@@ -11,7 +11,7 @@ _FRONT_MATTER = re.compile(r"\A---\r?\n.*?\r?\n---[ \t]*\r?\n", re.S)
 
 
 def read_markdown(text: str) -> tuple[str, list[Block]]:
-    """The title (the first heading, if it is of level 1) and the blocks; tables are read, front matter is skipped."""
+    """The title (the first heading, if its level is 1) and the blocks; tables are read, and front matter is skipped."""
     from markdown_it import MarkdownIt
 
     page = MarkdownIt("commonmark").enable("table").render(_FRONT_MATTER.sub("", text))

@@ -1,4 +1,4 @@
-"""Cut a document's blocks into passages: at headings, bounded in length, with section and page kept."""
+"""Cut a document's blocks into passages at headings, with a limited length, and keep their section and page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 MAX_PASSAGE = 1200
-"""Characters; a longer stretch is cut between blocks, else between sentences."""
+"""Characters; longer text is cut between blocks, else between sentences."""
 
 BlockKind = Literal["heading", "paragraph", "steps", "bullets", "definition", "table", "code"]
 
@@ -19,8 +19,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9À-Þ])")
 class Block:
     """One piece of a document's structure.
 
-    `items`: a list's entries, a table's cells row by row, or (term, meaning) of a definition. `level` is a
-    heading's, 1 for the highest; `header`: whether a table's first row names its columns; `page` counts from 1.
+    `items`: a list's entries, a table's cells row by row, or (term, meaning) of a definition. `level`: of a heading,
+    from 1 (the highest). `header`: whether a table's first row names its columns. `page` counts from 1.
     """
 
     kind: BlockKind
@@ -57,7 +57,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A stretch of one section. `section` names the headings above it, outermost first; pages count from 1.
+    """A part of one section. `section` lists the headings above it, outermost first; pages count from 1.
 
     `number` counts the document's passages, `part` those of one section, both from 1.
     """
@@ -71,7 +71,7 @@ class Passage:
 
     @property
     def heading(self) -> str:
-        """The heading just above the passage, "" if there is none."""
+        """The heading just above the passage; "" if there is none."""
         return self.section[-1] if self.section else ""
 
     @property
@@ -81,7 +81,7 @@ class Passage:
 
     @property
     def place(self) -> str:
-        """Document, page and section in words: what an answer cites."""
+        """The document, page and section as text, to cite in an answer."""
         pages = sorted({block.page for block in self.blocks if block.page is not None})
         parts = [self.document]
         if pages:
@@ -92,7 +92,7 @@ class Passage:
 
 
 def passages(document: Document, longest: int = MAX_PASSAGE) -> Iterator[Passage]:
-    """The passages of a document in order; together they hold every block except the headings once."""
+    """The passages of a document in order; together they contain every block once, except the headings."""
     section: list[tuple[int, str]] = []
     held: list[Block] = []
     number = 0
@@ -135,21 +135,21 @@ def _bounded(blocks: Iterable[Block], longest: int) -> Iterator[tuple[Block, ...
 
 
 def _pieces(blocks: Iterable[Block], longest: int) -> Iterator[Block]:
-    """The blocks; those that are too long on their own are cut up."""
+    """The blocks; one that is too long on its own is cut up."""
     for block in blocks:
         if len(block.plain) <= longest:
             yield block
         elif block.items:
             yield from _cut_items(block, longest)
         else:
-            for text in packed(_words(sentences(block.text), longest), longest):
+            for text in packed(_cut_overlong(sentences(block.text), longest), longest):
                 yield Block(block.kind, text, page=block.page)
 
 
 def _cut_items(block: Block, longest: int) -> Iterator[Block]:
-    """Cut a long list or table into several; tables repeat their header, steps become text with their numbers."""
+    """Cut a long list or table into several; tables repeat their header, and steps become text with their numbers."""
     if block.kind == "steps":
-        for text in packed(_words(block.plain.split("\n"), longest), longest, "\n"):
+        for text in packed(_cut_overlong(block.plain.split("\n"), longest), longest, "\n"):
             yield Block("paragraph", text, page=block.page)
         return
     header = block.items[:1] if block.header else ()
@@ -163,7 +163,7 @@ def _cut_items(block: Block, longest: int) -> Iterator[Block]:
 
 
 def packed(parts: Sequence[str], longest: int, joint: str = " ") -> list[str]:
-    """Neighbouring parts joined while they fit in `longest` characters."""
+    """Join neighbouring parts while they fit in `longest` characters."""
     texts: list[str] = []
     for part in parts:
         if texts and len(texts[-1]) + len(joint) + len(part) <= longest:
@@ -173,8 +173,8 @@ def packed(parts: Sequence[str], longest: int, joint: str = " ") -> list[str]:
     return texts
 
 
-def _words(parts: Iterable[str], longest: int) -> list[str]:
-    """The parts; one that is too long is cut between words, an overlong word anywhere."""
+def _cut_overlong(parts: Iterable[str], longest: int) -> list[str]:
+    """The parts; one that is too long is cut between words, and an overlong word anywhere."""
     short: list[str] = []
     for part in parts:
         if len(part) <= longest:

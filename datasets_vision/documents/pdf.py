@@ -1,4 +1,4 @@
-"""Parse PDF manuals into blocks: headings by bookmark, type size or number; running heads and feet are left out."""
+"""Parse PDF manuals into blocks: headings by bookmark, type size or number; page headers and footers are left out."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MAX_HEADING = 90
 """Characters; a longer line is not a heading."""
 
 _LARGER = 1.15  # times the body's type size
-_LEAST_TEXT = 20  # characters on a page; less is a picture with a page number
-_RUNNING = 0.5  # share of the pages on which a line must recur to be a running head or foot
+_LEAST_TEXT = 20  # characters on a page; a page with fewer is a picture with a page number
+_RUNNING = 0.5  # share of the pages on which a line must recur to be a page header or footer
 _NUMBERED = re.compile(r"(?P<number>\d{1,2}(?:\.\d{1,2}){0,4})\.?\s+(?P<title>[A-ZÀ-Þ][^.!?;]*)")
 _STEP = re.compile(r"(?:step\s+)?(?P<number>\d{1,2})\s*[.):]\s+(?P<text>\S.*)", re.I)
 _BULLET = re.compile(r"[•▪●◦‣∙·*–-]\s+(?P<text>\S.*)")
@@ -36,7 +36,7 @@ class _Line:
 def read_pdf(data: bytes) -> tuple[str, list[Block], list[tuple[int, str]]]:
     """The title, the blocks, and (page, reason) of pages without text.
 
-    Raises DataError for a file that is not a PDF, is damaged, is locked by a password or is scanned throughout.
+    Raises DataError for a file that is not a PDF, is damaged, is password-protected or is scanned throughout.
     """
     from pypdf.errors import PyPdfError
 
@@ -85,7 +85,7 @@ def _opened(data: bytes) -> Any:
 
 
 def _lines(page: Any, number: int) -> list[_Line]:
-    """The page's lines with the type size of most of their letters."""
+    """The page's lines, each with the type size of most of its letters."""
     sizes: Counter[tuple[str, float]] = Counter()
 
     def note(text: str, cm: Any, tm: Any, font: Any, size: float) -> None:
@@ -119,7 +119,7 @@ def _size(text: str, sizes: Counter[tuple[str, float]]) -> float:
 
 
 def _bookmarks(reader: Any) -> dict[str, int]:
-    """The outline's titles, without blanks and in lower case -> their level (1 is the top)."""
+    """The level (from 1, the top) of each title in the outline; titles are in lower case without blanks."""
     found: dict[str, int] = {}
 
     def walk(entries: Any, level: int) -> None:
@@ -197,7 +197,7 @@ def _title(text: str) -> str:
 
 
 def _body(lines: Sequence[_Line]) -> Iterator[Block]:
-    """Lines between two headings: paragraphs, numbered steps, bullets."""
+    """The blocks between two headings: paragraphs, numbered steps and bullets."""
     kind, entries, page = "", list[str](), 0
     for line in lines:
         found, text = _classified(line.text, kind, len(entries))
@@ -221,7 +221,7 @@ def _body(lines: Sequence[_Line]) -> Iterator[Block]:
 
 
 def _classified(text: str, kind: str, entries: int) -> tuple[str, str]:
-    """What a line starts ("steps", "bullets", "" for running text), and its text without the marker."""
+    """What a line starts ("steps", "bullets", or "" for running text), and its text without the marker."""
     step = _STEP.fullmatch(text)
     if step and int(step["number"]) == (entries + 1 if kind == "steps" else 1):
         return "steps", step["text"]
@@ -230,7 +230,7 @@ def _classified(text: str, kind: str, entries: int) -> tuple[str, str]:
 
 
 def _joined(above: str, below: str) -> str:
-    """Join two lines; a word that was hyphenated at the line's end is made whole."""
+    """Join two lines; a word that was hyphenated at the end of the line is rejoined."""
     if re.search(r"[a-zà-ÿ]-$", above) and below[:1].islower():
         return above[:-1] + below
     return f"{above} {below}"

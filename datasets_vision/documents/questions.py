@@ -1,6 +1,6 @@
-"""Questions that a passage answers in its own words: by template, from headings, steps, definitions and tables.
+"""Questions that a passage answers in its own words, from templates for headings, steps, definitions and tables.
 
-Every answer is text of the passage, word for word; nothing is inferred. Questions use the manual's own terms.
+Every answer is copied from the passage word for word; nothing is inferred. Questions use the manual's own terms.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Question:
 
 
 def questions(passage: Passage, longest: int = MAX_ANSWER) -> Iterator[Question]:
-    """The questions that follow from the passage's structure; none if it has neither a heading nor structure."""
+    """The questions that a passage's structure suggests; none if it has neither a heading nor structure."""
     topic = _topic(passage)
     if topic:
         yield from _of_section(passage, topic, longest)
@@ -46,17 +46,17 @@ def questions(passage: Passage, longest: int = MAX_ANSWER) -> Iterator[Question]
 
 
 def _topic(passage: Passage) -> str:
-    """The topic of the passage: its heading without the number; a heading of one word gets the heading above it."""
-    heading = _bare(passage.heading)
+    """The topic of the passage: its heading without the number; the heading above is added to a one-word heading."""
+    heading = _without_number(passage.heading)
     if not any(char.isalpha() for char in heading):
         return ""
     if len(heading.split()) == 1 and len(passage.section) > 1 and not heading.endswith("?"):
-        return f"{heading} ({_bare(passage.section[-2])})"
+        return f"{heading} ({_without_number(passage.section[-2])})"
     return heading
 
 
-def _bare(heading: str) -> str:
-    """A heading without its number: "3.2 Filters" becomes "Filters"; a word such as "A" before text stays."""
+def _without_number(heading: str) -> str:
+    """A heading without its number: "3.2 Filters" becomes "Filters"; a leading word such as "A" is kept."""
     found = _LABEL.match(heading)
     return heading[found.end() :] if found and any(char.isdigit() for char in found[0]) else heading
 
@@ -70,15 +70,15 @@ def _of_section(passage: Passage, topic: str, longest: int) -> Iterator[Question
             yield Question(topic + part, _cut("\n".join(block.plain for block in prose), longest), "section")
         return
     if steps is not None:
-        yield Question(_how(topic + part), _cut(steps.plain, longest, "\n"), "steps")
+        yield Question(_steps_question(topic + part), _cut(steps.plain, longest, "\n"), "steps")
     prose = [block for block in prose if block.kind != "steps"]
     if prose:
         answer = _cut("\n".join(block.plain for block in prose), longest)
         yield Question(f'What does the manual say about "{topic}"{part}?', answer, "section")
 
 
-def _how(topic: str) -> str:
-    """The question for steps; the heading is used as written, whatever its grammar."""
+def _steps_question(topic: str) -> str:
+    """The question about steps; the heading is used as written, whatever its grammar."""
     words = topic.split()
     if len(words) > 2 and [word.lower() for word in words[:2]] == ["how", "to"]:
         return f"How do I {' '.join(words[2:])}?"
@@ -94,7 +94,7 @@ def _of_definitions(block: Block, longest: int) -> Iterator[Question]:
 
 
 def _of_table(block: Block, topic: str, longest: int) -> Iterator[Question]:
-    """One question per cell: the first column names the row, the header names the cell."""
+    """One question per cell: the first column names the row, and the header names the cell."""
     if not block.header:
         return
     header, *rows = block.items
@@ -122,7 +122,7 @@ def _of_paragraph(block: Block, topic: str, longest: int) -> Iterator[Question]:
 
 
 def _lowered(name: str) -> str:
-    """A column's name inside a sentence; abbreviations keep their capitals."""
+    """A column's name as used inside a sentence; abbreviations keep their capitals."""
     return name if len(name) > 1 and name[1].isupper() else name[:1].lower() + name[1:]
 
 

@@ -1,4 +1,4 @@
-"""Questions written by any OpenAI-compatible server, and checked against the passage."""
+"""Questions written by any OpenAI-compatible server and checked against the passage."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Section: {section}
 class Server(Endpoint):
     """A server that writes questions.
 
-    `kept`: a file that stores replies by request, so that an interrupted run does not repeat requests.
+    `kept`: a file that stores replies by request, so that a resumed run does not repeat requests.
     """
 
     questions: int = 4
@@ -66,7 +66,7 @@ class Server(Endpoint):
             yield _checked(pair, passage, longest)
 
     def _reply(self, prompt: str) -> str:
-        """The text of the reply, stored or new. Raises ValueError if this one request fails for good."""
+        """The text of the reply, from the file or the server. Raises ValueError if this one request fails for good."""
         body = {"messages": [{"role": "user", "content": prompt}], "temperature": 0.3}
         request = json.dumps({"model": self.model, **body}, ensure_ascii=False)
         name = hashlib.sha256(f"{self.url}\n{request}".encode()).hexdigest()
@@ -89,7 +89,7 @@ def _stored_replies(file: Path) -> dict[str, str]:
             entry = json.loads(line)
             found[str(entry["request"])] = str(entry["reply"])
         except (ValueError, KeyError, TypeError):
-            continue  # a line cut off when the run was stopped: that passage is asked again
+            continue  # a line cut off when the run was stopped; its request is repeated
     return found
 
 

@@ -56,11 +56,11 @@ FORMATS: dict[str, Format] = {
     "tables": Format("tables", tables.matches, tables.read, _ROWS),
     "records": Format("records", records.matches, records.read, _ROWS | {"record"}),
 }
-"""By name, in the order in which they are tried: the more specific first."""
+"""By name, in the order in which they are tried: more specific ones first."""
 
 
 def detect(path: Path, photo_column: bool = False) -> str:
-    """The name of the format of the files at `path`; if none matches, raises DataError that lists the files.
+    """The name of the format of the files at `path`; if none matches, raises DataError with file counts by suffix.
 
     With `photo_column`, only formats that can name photos in a column are tried.
     """

@@ -1,4 +1,4 @@
-"""What the annotation formats share: recognising their files, and finding the images that they annotate."""
+"""Recognise the files of the annotation formats, and find the images that they annotate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from datasets_vision.images import IMAGE_SUFFIXES
 from datasets_vision.walk import walk
 
 KeyPath = tuple[str, ...]
-"""The path of keys to a key; "[]" stands for a list."""
+"""A key preceded by the keys that lead to it; "[]" marks a list."""
 
 _ANNOTATION_FOLDERS = frozenset({"annotations", "labels", "json", "jsons"})
 _COCO = {
@@ -31,7 +31,7 @@ _COCO = {
 }
 _LABEL_STUDIO = {("[]", "annotations"), ("[]", "predictions"), ("[]", "completions")}
 _HEAD = 1 << 16  # bytes read to recognise a JSON file
-_MAX_SAMPLED = 8  # files of one folder that are read to recognise its format
+_MAX_SAMPLED = 8  # files read per folder to recognise its format
 _DEPTH = 5
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)(?:"|\Z)(\s*:)?|[{}\[\]]', re.DOTALL)
 
@@ -67,7 +67,7 @@ def _key_paths(path: Path, _changed: int, _size: int) -> frozenset[KeyPath]:
     with path.open("rb") as file:
         text = file.read(_HEAD).decode("utf-8-sig", errors="replace")
     found: set[KeyPath] = set()
-    lead: list[str] = []  # of each open container: "[]", or the key read last
+    lead: list[str] = []  # for each open container: "[]" for a list, else the last key read
     for token in _TOKEN.finditer(text):
         match token[0][0]:
             case "{" | "[" as opening:
@@ -106,11 +106,11 @@ def beside(kinds: Mapping[Path, str | None], kind: str) -> Iterator[SetAside]:
 
 @dataclass(slots=True)
 class Pictures:
-    """The images of a set: found by the names in annotations, and those that no annotation names."""
+    """The images of a set: finds those that annotations name, and reports those that no annotation names."""
 
     root: Path
     found: dict[str, Path]  # by normalised path, in natural order
-    named: dict[str, list[Path]]  # name, and stem, in lower case -> images
+    named: dict[str, list[Path]]  # by name and by stem, in lower case
     spoken: set[Path] = field(default_factory=set)
     broken: bool = False
     """An annotation file could not be read, so it is unknown which images it names."""
@@ -160,7 +160,7 @@ class Pictures:
         return self._mark_named(nearest[0])
 
     def role(self, image: Path | None, annotation: Path | None = None) -> str | None:
-        """The role as the source writes it: in the image's folders, else in the annotation's folders or name."""
+        """The role as the source writes it, from the image's folders, else from the annotation's folders or name."""
         for path in filter(None, (image, annotation)):
             if stated := role_of_folders(Path(os.path.relpath(path.parent, self.root))):
                 return stated
@@ -177,7 +177,7 @@ class Pictures:
         )
 
     def unspoken(self, reason: str = "no annotation for this image") -> Iterator[SetAside]:
-        """Set aside the images that `find` never returned; none if a broken file may have named them."""
+        """Set aside the images that `find` never returned, unless a broken file may have named them."""
         images = () if self.broken else self.found.values()
         return (SetAside(str(image), reason) for image in images if image not in self.spoken)
 
@@ -191,7 +191,7 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def check_size(place: str, stated: tuple[Any, Any], size: tuple[int, int]) -> None:
-    """Raise DataError if the annotation states another size than the image has; a missing size is accepted."""
+    """Raise DataError if the annotation states a size other than the image's; a missing size is accepted."""
     try:
         width, height = (int(float(side or 0)) for side in stated)
     except (TypeError, ValueError, OverflowError):

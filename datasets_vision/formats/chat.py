@@ -15,7 +15,7 @@ from datasets_vision.formats.flat import flat_but
 from datasets_vision.formats.json_files import TURNS, Entry, first_objects
 
 MARK = "<image>"
-"""The placeholder in a text for an image."""
+"""The placeholder for an image in a text."""
 
 _IMAGES = ("image", "images")  # columns of a record
 _ROLE_KEYS = ("role", "from")
@@ -52,7 +52,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """The last assistant turn becomes the column `reply`, the turns before it the prompt; later turns are ignored.
 
     A system message is prepended to the next user turn. Columns are `text` (the last user turn, without <image>),
-    `reply`, and whatever else a record holds. An image's path is relative to the file or to its folder `images`; if
+    `reply`, and all other keys of a record. An image's path is relative to the file or to its folder `images`; if
     there are placeholders, there must be as many images.
     """
     yield from json_examples(source, _draft)
@@ -84,7 +84,7 @@ def spoken(messages: Any) -> Spoken:
 
 
 def images_of(source: Source, record: Mapping[str, Any], said: Spoken) -> tuple[str, ...]:
-    """Paths of a record's images, in or beside its messages; raises DataError if placeholders and images differ.
+    """Paths of a record's images, in or beside its messages; raises DataError if there are more or fewer placeholders.
 
     With `Source.image`, the recipe names the column of the images, which is read elsewhere.
     """
@@ -140,7 +140,7 @@ def _role(message: Any) -> Literal["system", "user", "assistant"]:
 
 
 def _text(content: Any) -> tuple[str, list[str]]:
-    """The text of a message, and a path for each of its images, "" if the record names it beside its messages."""
+    """The text of a message, and the path of each of its images ("" if the record names it outside the messages)."""
     if isinstance(content, str):
         return content, []
     if not isinstance(content, list):

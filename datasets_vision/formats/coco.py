@@ -26,7 +26,7 @@ _IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", "license", "coco_
 
 
 _Entry = tuple[int, int, SetAside | None]
-"""An entry's index in its list, where its text starts, and why it cannot be used."""
+"""An entry's index in its list, the start of its text, and the reason it cannot be used, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class _File:
     faults: list[SetAside] = field(default_factory=list)  # of entries that belong to no image
 
     def listed(self, part: str, entries: Iterable[_Entry]) -> Iterator[tuple[str, dict[str, Any] | SetAside]]:
-        """The entries with their places; the fault of an entry that cannot be used."""
+        """Each entry with its place; an entry that cannot be used is replaced by its fault."""
         for index, start, fault in entries:
             yield f"{self.path}: {part}[{index}]", fault or DECODER.raw_decode(self.text, start)[0]
 
@@ -103,7 +103,7 @@ def _loaded(path: Path) -> _File:
 
 
 def _fault_of_id(ids: dict[tuple[str, str], int], member: Member, key: str | None) -> DataError | None:
-    """Why an entry's id cannot be used; a usable one is kept in `ids` with the entry's index."""
+    """Why an entry's id cannot be used; a usable one is stored in `ids` with the entry's index."""
     if key is None:
         return DataError("", "an entry without an id", "write a number")
     first = ids.setdefault((member.key, key), member.index)
@@ -163,7 +163,7 @@ def _object(file: _File, place: str, annotation: dict[str, Any], size: Size) -> 
 
 
 def _attributes(annotation: Mapping[str, Any]) -> dict[str, Any]:
-    """Further facts of an annotation: `attributes` as CVAT and others write them, and other plain keys."""
+    """Further facts about an object: `attributes` as CVAT and others write them, and other plain keys."""
     given = annotation.get("attributes")
     stated = {key: value for key, value in annotation.items() if key not in _COCO_KEYS and isinstance(value, str | int)}
     if not stated.pop("iscrowd", 0):

@@ -25,7 +25,7 @@ class Columns:
 
     names: tuple[str, ...]
     photos: tuple[str, ...] = ()
-    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> the names of its numbers
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> class names by number
 
     @classmethod
     def of(cls, names: tuple[str, ...], features: Mapping[str, Any]) -> Self:
@@ -54,13 +54,13 @@ def _class_names(feature: Any) -> tuple[str, ...]:
 class RowReader:
     """Turns the rows of one file into examples.
 
-    The photos are the columns of type Image, or the one that `Source.image` names; paths are relative to `file`.
-    If there are photos and exactly one column of class labels, it is the image class; otherwise class labels are
-    columns of class names.
+    Photos come from the columns of type Image, or from the one that `Source.image` names; paths are relative to
+    `file`. If there are photos and exactly one column of class labels, that is the image class; otherwise class
+    labels are columns of class names.
     """
 
     def __init__(self, source: Source, file: Path, columns: Columns) -> None:
-        """Raises DataError if the file lacks a column that the source needs, or repeats one."""
+        """Raises DataError if the file lacks a column that the source needs, or has two of the same name."""
         twice = next((name for name in columns.names if columns.names.count(name) > 1), None)
         if twice is not None:
             raise DataError(file, f"two columns named {twice!r}", "rename one")
@@ -77,7 +77,7 @@ class RowReader:
         self._kept = [name for name in (*columns.names, FOLDER) if name not in hidden]
 
     def example(self, values: Mapping[str, Any], name: str, place: str, role: str | None) -> Example | SetAside:
-        """The example of one row; `values` are by column, a photo is {bytes, path}, bytes or a path."""
+        """The example of one row; `values` are by column, and a photo is {bytes, path}, bytes or a path."""
         try:
             images = tuple(photo for column in self._photos for photo in self._photos_in(values.get(column)))
             cells = {column: self._cell(column, values.get(column)) for column in self._columns.names}
@@ -119,7 +119,7 @@ class RowReader:
         if column not in self._columns.classes or not isinstance(value, int):
             return _plain(value)
         names = self._columns.classes[column]
-        if value == -1:  # the data set's mark for a missing label
+        if value == -1:  # how `datasets` marks a missing label
             return None
         if not 0 <= value < len(names):
             raise DataError(column, f"no class has the number {value}", f"there are {len(names)} classes")

@@ -55,7 +55,7 @@ class SetAside:
 
 
 class Source(BaseModel):
-    """One data set, as a recipe describes it; a mistake in it is a ValidationError, which the recipe reports.
+    """One data set, as a recipe describes it; a mistake raises a ValidationError, which the recipe reports.
 
     `format`: None detects it from the files. `image_class`: a regex searched in an image's stem; its first
     group is the image's class. `rename`: the source's word -> ours, for objects, image classes and cells;
@@ -64,18 +64,18 @@ class Source(BaseModel):
     `image`: the column of a table or record that holds its photo's path, relative to the file.
     `columns`: answer field -> column, or "{folder}"; if empty, every column that the text does not show.
     `values`: for an answer field, the source's value -> ours; a row with any other value is set aside.
-    `group`: a regex searched in an example's id; its groups, joined, name the examples that stay together;
+    `group`: a regex searched in an example's id; examples for which its groups match the same text stay together;
     with `group_block`, its last group is a number, and blocks of that many numbers stay together.
-    `group_by`: instead of `group`, a column whose value names the examples that stay together.
+    `group_by`: instead of `group`, a column; examples with the same value stay together.
     `case_by`: photos of one folder, or of one group, become one example; if they differ in a class or column, the
     case takes the first of `worst_first` that occurs.
     `record`: the XML element that is one item; None takes the most frequent one.
     `shorten`: for an answer field, the maximum number of characters; the first sentences that fit are kept.
     `named_by`: the attribute of a region that names the object, for formats that leave it open (VIA).
     `image_folder`: where the images are, if they are neither beside the annotations nor in a folder below.
-    `frames`: of a DICOM file with several frames: the first, the middle one, or each as its own example.
+    `frames`: which frames of a DICOM file are read: the first, the middle one, or each as its own example.
     `window`: which values of a grey DICOM file are shown: a preset (lung), two percentiles (p1-p99), tag, or
-    [centre, width]; None takes the tag's window, or percentiles if it has none.
+    [centre, width]; None takes the window in the file's tag, or percentiles if there is none.
     `limit`: the maximum number of examples, evenly spaced over the set.
     """
 
@@ -160,7 +160,7 @@ class Source(BaseModel):
         return self.path.parent if self.path.is_file() else self.path
 
     def shown(self) -> set[str]:
-        """The names in the template `text`, FOLDER for the folder."""
+        """The names in the template `text`, with FOLDER for the folder."""
         return {FOLDER if f"{{{name}}}" == FOLDER else name for name in _PLACEHOLDER.findall(self.text)}
 
     def render(self, row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""CVAT for images: one XML with an <image> per photo, which has boxes, polygons, lines, points, masks and tags."""
+"""CVAT for images: one XML with an <image> per photo, which holds boxes, polygons, lines, points, masks and tags."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def _is_cvat(file: Path) -> bool:
 def read(source: Source) -> Iterator[Example | SetAside]:
     """A listed image without shapes has no objects; an image that no file lists is set aside.
 
-    An image's tag is its class; a tag's attributes become columns, a shape's attributes the object's. The role is the
-    image's `subset`, else the split that its folders name.
+    An image's tag is its class; the tag's attributes become columns, and a shape's become the object's attributes. The
+    role is the image's `subset`, else the split that its folders name.
     """
     files = files_of(source.path, ".xml")
     if not files:

@@ -1,4 +1,4 @@
-"""Dialogues as tables: one row per customer turn, with its intent and a slot for each word (MultiDoGO)."""
+"""Dialogues as tables: one row per customer turn, with its intent and a slot label for each word (MultiDoGO)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ROLES: dict[str, Literal["user", "assistant"]] = {
     "assistant": "assistant",
 }
 _INTENT_SEPARATOR = "<div>"  # between the intents of one turn
-_MAX_SAMPLED = 4  # tables of a folder that are read to recognise its format
+_MAX_SAMPLED = 4  # tables read per folder to recognise its format
 
 
 def matches(path: Path) -> bool:
@@ -43,9 +43,9 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """Each turn is an example with the preceding turns of its conversation; the conversation is its group.
 
     Columns: `text` (this turn), `intent` (several joined by "+"), and the table's own. Slots are objects: consecutive
-    words that fill one slot, with their position in the turn in characters, the end exclusive. In a table with the
+    words with the same slot label, and their position in the turn in characters, end exclusive. In a table with the
     column authorRole, the agent's turns are assistant turns: they are context for the next customer turn, not
-    examples. Without it, all turns are the customer's.
+    examples. Without that column, all turns are the customer's.
     """
     found = False
     for path in table_files(source.path):
@@ -94,7 +94,7 @@ def _drafts(path: Path, rows: list[Row | SetAside]) -> Iterator[Draft | SetAside
 def _number(row: Row) -> int:
     if not row.cells[_CONVERSATION].strip():
         raise DataError("", f"no {_CONVERSATION}", "write which conversation the turn belongs to")
-    number = row.cells[_TURN].strip().removesuffix(".0")  # pandas writes integers so in a column with gaps
+    number = row.cells[_TURN].strip().removesuffix(".0")  # as pandas writes integers in a column with gaps
     if not number.isdecimal():
         raise DataError("", f"{_TURN} {row.cells[_TURN][:40]!r} is not a number", "number the turns from 0")
     return int(number)

@@ -1,7 +1,7 @@
 """Folders of DICOM files: `class/*.dcm`, `split/class/*.dcm`, with `labels.csv` as in image folders.
 
-No tag that may name a person is passed on: ids are hashes of the path, groups are hashes of the PatientID. They are
-pseudonyms: anyone who knows the paths and the patients can identify them. Only `TAGS` can be used as columns.
+No tag that may name a person is passed on: ids are hashes of the path, and groups are hashes of the PatientID. These
+are only pseudonyms: anyone who knows the paths and the patients can identify them. Only `TAGS` can be used as columns.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 TAGS = ("Modality", "BodyPartExamined", "ViewPosition", "Laterality")
-"""Tags that `Source.columns` may name: they say what is shown, not whom."""
+"""Tags that `Source.columns` may name: they describe what is shown, not the patient."""
 
-_ROUNDS = 20_000  # of hashing a PatientID, so that trying all short ids takes long
+_ROUNDS = 20_000  # of hashing a PatientID, to make trying all short ids slow
 
 
 def matches(path: Path) -> bool:
@@ -39,7 +39,7 @@ def matches(path: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """One example per file, or per frame with `frames: each`; the class is the first folder, after a split's."""
+    """One example per file, or per frame with `frames: each`; the class is the first folder, below a split's if any."""
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder of DICOM files", "give the folder")
     table = source.model_copy(update={"columns": {k: v for k, v in source.columns.items() if v not in TAGS}})
@@ -84,7 +84,7 @@ def _examples(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Exa
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """The facts that are read from a file's tags."""
+    """The facts read from a file's tags."""
 
     frames: int
     window: Window | None
@@ -93,7 +93,7 @@ class _Facts:
 
 
 def _facts(source: Source, path: Path, folder: str) -> _Facts:
-    """Raises DataError if a file cannot be shown, or if its class `folder` names the patient."""
+    """Read a file's facts; raises DataError if it cannot be shown, or if its class `folder` names the patient."""
     with damaged_tags(path):
         known = header(path)
         image_size(path)
@@ -122,7 +122,7 @@ def _tags(source: Source, known: Dataset) -> dict[str, str]:
 
 
 def _names_person(folder: str, known: Dataset) -> bool:
-    """Whether a folder is named after the patient, as exports by patient do: its name must not become a class."""
+    """Whether a folder is named after the patient, as in exports by patient; such a name must not become a class."""
     written = _letters(folder)
     if (number := _letters(str(known.get("PatientID") or ""))) and number == written:
         return True

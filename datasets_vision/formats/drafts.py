@@ -17,7 +17,7 @@ from datasets_vision.formats.roles import role_of_file
 from datasets_vision.images import image_size
 
 HEAD = 1000
-"""The number of records read to find a file's columns; where a record lacks one of them, it is empty."""
+"""The number of records read to find a file's columns; a column that a record lacks is empty."""
 
 TEXT = "text"
 """The column that the default template shows; a format puts the item's own text there."""
@@ -44,13 +44,13 @@ class Draft:
 
 
 Drafting = Callable[[Source, Entry, dict[str, Any]], Draft]
-"""Turns a record into a draft; raises DataError for one that cannot be used."""
+"""Turns a record into a draft; raises DataError if the record cannot be used."""
 
 
 def examples_of(
     source: Source, path: Path, drafts: Iterator[Draft | SetAside], columns: Sequence[str] | None = None
 ) -> Iterator[Example | SetAside]:
-    """The examples of one file. A file that lacks a column which the source needs is set aside as a whole.
+    """The examples of one file. A file without a column that the source needs is set aside as a whole.
 
     `columns`: all columns of the file; None takes those of its first records.
     """
@@ -89,8 +89,8 @@ def stem_of(source: Source, path: Path) -> str:
 def image_at(path: Path, written: str) -> Path:
     """The image that a label file names, beside it or in its folder `images`; absolute paths are used as they are.
 
-    Raises DataError for a web address or a missing file, and with the image as place for a file that is not an image.
-    Only the image's header is read.
+    Raises DataError for a web address or a missing file, and for a file that is not an image, which is then the error's
+    place. Only the image's header is read.
     """
     name = written.strip().removeprefix("file://")
     if not name:
@@ -101,7 +101,7 @@ def image_at(path: Path, written: str) -> Path:
         )
     relative = Path(PureWindowsPath(name).as_posix())
     for candidate in (path.parent / relative, path.parent / "images" / relative):
-        if os.path.isfile(candidate):  # also False for a name that the system rejects
+        if os.path.isfile(candidate):  # also False if the system rejects the name
             image_size(candidate)
             return candidate
     raise ImageError("", f"image {name[:120]!r} is missing", f"put it beside {path.name} or into its folder images")
@@ -125,7 +125,7 @@ def _drafts(source: Source, path: Path, draft: Drafting) -> Iterator[Draft | Set
 
 
 def asked_columns(source: Source, present: Iterable[str]) -> set[str]:
-    """The columns that a source needs. Beside a photo, a text that the source does not mention is optional."""
+    """The columns that a source needs. If there is a photo, a text that the source does not mention is optional."""
     asked = source.shown() | set(source.columns.values())
     if source.image is None:
         return asked
@@ -146,7 +146,7 @@ def _require(source: Source, path: Path, cells: Sequence[str], drafts: Sequence[
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What all examples of one file share."""
+    """The facts that all examples of one file share."""
 
     source: Source
     path: Path

@@ -14,7 +14,7 @@ Leaf = tuple[Steps, str]
 
 
 def flat(leaves: Iterable[Leaf]) -> tuple[dict[str, str], dict[str, str]]:
-    """Columns by names joined with dots, and those with positions in their names (`target.0`).
+    """Columns by their names joined with dots, and separately those with positions in their names (`target.0`).
 
     If a name leads to several values (a list, or a list of objects), its column has all of them, one per line.
     """
@@ -28,7 +28,7 @@ def flat(leaves: Iterable[Leaf]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def flat_but(record: Mapping[str, Any], used: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """`flat` of a record without the keys that are used."""
+    """`flat` for the keys of a record that are not in `used`."""
     left = {key: value for key, value in record.items() if key not in used}
     return flat(leaves_of(left)) if left else ({}, {})
 

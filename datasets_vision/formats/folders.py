@@ -1,7 +1,7 @@
 """Image folders: `class/*.jpg` or `split/class/*.jpg`, with more columns from a `labels.csv` (file, ...).
 
-The file is named relative to `labels.csv`, or by its bare name; the suffix may differ if the match is unambiguous. The
-column `class` names the image's class if no folder does.
+`file` is a path relative to `labels.csv` or a bare name; its suffix may differ if the match is unambiguous. The column
+`class` names the image's class if no folder does.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def matches(path: Path) -> bool:
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """The class is the first folder (below the split's, if there is one); deeper folders have no meaning.
+    """The class is the first folder (below the split's, if there is one); the names of deeper folders are ignored.
 
     An image without a class folder is usable only if `image_class` finds its class or labels.csv names it.
     """
@@ -72,7 +72,7 @@ def read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
 
 
 def row_of(rows: DiskIndex, image: Path) -> dict[str, str]:
-    """Take the cells of an image's row out of `rows`; none if labels.csv does not name the image.
+    """Remove an image's row from `rows` and return its cells; {} if labels.csv does not name the image.
 
     A row with another suffix matches if no other row has its stem and no file has the row's exact name.
     """
@@ -90,7 +90,7 @@ def row_of(rows: DiskIndex, image: Path) -> dict[str, str]:
 
 
 def missing(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
-    """Set aside the rows that no image took."""
+    """Set aside the rows that belong to no image."""
     for stem, _ in rows.items():
         for name, row in _rows_of_stem(rows, stem).items():
             if row["cells"] is not None:
@@ -130,7 +130,7 @@ def _mark_owned(rows: DiskIndex, file: Path) -> None:
 
 
 def _without_suffix(name: str) -> str:
-    """A name without its image suffix, like ids: a row may name the image from which its file was converted."""
+    """A name without its image suffix, as in ids: a row may name the file from which the image was converted."""
     suffix = suffix_of(name)
     return name[: -len(suffix)] if suffix in IMAGE_SUFFIXES else name
 

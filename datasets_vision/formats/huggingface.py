@@ -1,4 +1,4 @@
-"""A Hugging Face data set: a folder that `save_to_disk` wrote, or a name on the Hub.
+"""A Hugging Face data set: a folder written by `save_to_disk`, or a name on the Hub.
 
 The path `owner/name` (or `owner/name/configuration`) with `format: huggingface` is streamed from the Hub. Rows are
 read as for Parquet, photos included.
@@ -24,7 +24,7 @@ _STATE, _INFO, _SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A split: its name (None where the data set has none), features and rows."""
+    """A split: its name (None if the data set has no splits), features and rows."""
 
     role: str | None
     features: Mapping[str, Any]
@@ -32,7 +32,7 @@ class _Part:
 
 
 def matches(path: Path) -> bool:
-    """A folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote."""
+    """A folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
     return (path / _SPLITS).is_file() or ((path / _STATE).is_file() and (path / _INFO).is_file())
 
 
@@ -72,12 +72,12 @@ def _from_folder(path: Path) -> Iterator[_Part]:
 
 
 def _is_folder_name(split: Any) -> bool:
-    """Whether a split is a plain name of a folder directly below."""
+    """Whether a split's name is that of a direct subfolder, not a longer path."""
     return isinstance(split, str) and split.isprintable() and Path(split).name == split
 
 
 def _saved(folder: Path, role: str | None) -> _Part:
-    """One split on disk; the Arrow files are read as streams, not mapped, so that memory does not grow."""
+    """One split on disk; the Arrow files are read as streams, not memory-mapped, so that memory does not grow."""
     for name in (_STATE, _INFO):
         if not os.path.isfile(folder / name):
             raise DataError(folder / name, "cannot be read (no such file)", "save the data set again")

@@ -1,4 +1,4 @@
-"""Read JSON and JSON-lines files as entries with their places; lines that are too long are skipped in pieces."""
+"""Read JSON and JSON-lines files as entries with their places; overlong lines are skipped, never held in memory."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ NESTED = ("values are nested too deeply", "flatten them")
 """Problem and remedy of a file, or of a value in it, that cannot be read."""
 
 _HEAD = 1 << 20  # bytes read to recognise a file
-_PIECE = 1 << 16  # bytes read at a time of a line that is skipped
-_MAX_SAMPLED = 8  # files of a folder that are read to recognise its format
+_PIECE = 1 << 16  # bytes per read while skipping a line
+_MAX_SAMPLED = 8  # files read per folder to recognise its format
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One value of a file: where it stands, and its name there (a key, a line or a position from 1)."""
+    """One value of a file: its place, and its name in the file (a key, or a line or position from 1)."""
 
     place: str
     name: str
@@ -71,7 +71,7 @@ def entries(path: Path) -> Iterator[Entry | SetAside]:
     """The lines of a JSON-lines file; for a JSON file, the members of its list or of its dict keyed by id.
 
     A dict with one value that is a list of objects (`{"version": 1, "data": [...]}`) is read as that list; a dict
-    whose values are not all objects is one entry. Line ends may be LF or CRLF, a byte order mark is skipped. Broken
+    whose values are not all objects is one entry. Line ends may be LF or CRLF; a byte order mark is skipped. Broken
     JSON is set aside with its file and line; entries before it are used.
     """
     try:
@@ -125,7 +125,7 @@ def _head(path: Path) -> str:
 
 
 def _is_lines(path: Path) -> bool:
-    """Whether a file is JSON lines: by its suffix, or a `.json` whose first line is an object, with another below."""
+    """Whether a file is JSON lines, by its suffix, or because its first line is an object with another one below."""
     if path.suffix.lower() != ".json":
         return True
     first, _, rest = _head(path).lstrip().partition("\n")
@@ -159,7 +159,7 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
 
 
 def _skip_line(file: IO[bytes], line: bytes) -> None:
-    """Skip to the end of a line whose beginning has been read, a piece at a time."""
+    """Skip to the end of a line whose beginning has been read, in small pieces."""
     if line.endswith(b"\n"):
         return
     while piece := file.read(_PIECE):
@@ -205,7 +205,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(word: str) -> float | None:
-    """A number; None for NaN, which Python writes for a missing one. Raises DataError for infinity."""
+    """A number; None for NaN, which Python writes for a missing value. Raises DataError for infinity."""
     if word == "NaN":
         return None
     number = float(word)
@@ -282,7 +282,7 @@ def _is_records(member: _Member) -> bool:
 def _members(text: str, start: int, *, whole: bool) -> Iterator[_Member]:
     """The members of the list or dict that opens at `start`; raises JSONDecodeError for broken JSON.
 
-    `whole`: whether nothing may follow it.
+    `whole`: whether it must end the text.
     """
     keyed = text[start] == "{"
     close = "}" if keyed else "]"

@@ -1,4 +1,4 @@
-"""Read the lists in a large JSON object one member at a time, with little more memory than the text takes."""
+"""Read the lists in a large JSON object one member at a time, in little more memory than the text takes."""
 
 from __future__ import annotations
 

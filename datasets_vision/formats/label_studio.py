@@ -77,7 +77,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """Read the annotation marked as ground truth, else the last that was not cancelled; predictions are ignored.
 
     A task without regions has no objects if other tasks of its file have regions; otherwise its objects are
-    unlabelled. The folder may be the pool from which the tasks were drawn, so images without a task are reported in
+    unlabelled. The folder may be the pool from which the tasks were drawn, so all images without a task are reported in
     one entry.
     """
     kinds = kinds_of(source.path)
@@ -199,7 +199,7 @@ def _read_task(source: Source, pictures: Pictures, task: _Task) -> Iterator[Exam
 
 
 def _written_images(data: Mapping[str, Any]) -> list[str]:
-    """The image addresses in a task's data: a list of them, else every value that is one."""
+    """The image addresses in a task's data: the first list of them, else every value that is an address."""
     values = [value for key, value in data.items() if key != OWN]
     listed = next((value for value in values if isinstance(value, list) and value and all(map(_is_image, value))), None)
     return listed or [value for value in values if _is_image(value)]
@@ -324,7 +324,7 @@ def _pixels(percent: Any, size: Size) -> Point:
 
 
 def _task_values(source: Source, task: _Task) -> tuple[str | None, dict[str, Any], list[SetAside]]:
-    """The image's class and the columns from the results for the whole task, and the results set aside."""
+    """The image's class and the columns, from the results for the whole task, and the results that were set aside."""
     kind: str | None = None
     columns: dict[str, Any] = {} if task.own else _data_columns(source, task.data)
     faults: list[SetAside] = []

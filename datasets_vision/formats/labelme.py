@@ -35,7 +35,7 @@ def matches(path: Path) -> bool:
 def read(source: Source) -> Iterator[Example | SetAside]:
     """A file without shapes means that there are no objects; an image without a file is set aside.
 
-    A shape's set flags, its group and its description are attributes; the image's flags are columns.
+    The flags that are set on a shape, its group and its description are attributes; the image's flags are columns.
     """
     kinds = kinds_of(source.path)
     if not kinds:

@@ -1,7 +1,7 @@
 """Photos with a mask of the same size: `a.jpg` beside `a.png`, or `images/a.jpg` and `masks/a.png`.
 
-Masks are decoded while reading, since only they hold the objects; photos are not. A mask with values above 127 is
-binary with soft edges: 128 and above (in 16 bits, half the maximum) is object. Lower values are class numbers.
+Masks are decoded while reading, since they hold the objects; photos are not. A mask with values above 127 is binary
+with soft edges: 128 and above (in 16 bits, half the maximum) is object. In other masks, values are class numbers.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     import numpy as np
 
 MIN_AREA = 9
-"""Pixels; a smaller component is a stray speck of the mask, and is set aside."""
+"""Pixels; a smaller component is a stray speck and is set aside."""
 
 _MASK_FOLDERS = ("masks", "mask", "ground_truth", "groundtruth", "gt")
 _IMAGE_FOLDERS = frozenset({"images", "imgs", "image", "img", "photos", "jpegimages"})
 _MODES = frozenset({"1", "L", "P", "I;16"})
-_SOUND = re.compile(
+_DEFECT_FREE = re.compile(
     r"(?:^|[_\- ])(?:good|ok|free|normal|no|none|healthy|sound|defect-?free)(?:$|[_\- ])", re.IGNORECASE
 )
-_SERIES = re.compile(r"exp[0-9]+_num_([0-9]+)$")  # one tile under several exposures: neighbouring numbers
-_SERIES_GAP = 200  # in the magnetic tile set, numbers of one tile lie 10 to 160 apart, tiles over 1000
+_SERIES = re.compile(r"exp[0-9]+_num_([0-9]+)$")  # one tile in several exposures, with neighbouring numbers
+_SERIES_GAP = 200  # in the magnetic tile set, numbers of one tile are 10 to 160 apart, tiles over 1000
 
 
 def matches(path: Path) -> bool:
-    """A photo with a plausible mask: few distinct values, and the photo's size."""
+    """A photo with a plausible mask: of the photo's size, with few distinct values."""
     if not path.is_dir():
         return False
     mask_of.cache_clear()
@@ -52,7 +52,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """One object per connected component (eight neighbours), named after its image's class (else "object").
 
     The class is the first folder that names neither a split nor images. An empty mask means that there are no
-    objects, unless the class says otherwise. Pictures such as `exp1_num_7` and `exp2_num_9` show one tile: a group.
+    objects, unless the class says otherwise. Pictures such as `exp1_num_7` and `exp2_num_9` show the same tile and form
+    a group.
     """
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder of images and masks", "give the folder")
@@ -130,7 +131,7 @@ def _example(root: Path, path: Path, series: array[int]) -> Iterator[Example | S
     mask = mask_of(root, path)
     try:
         size = image_size(path)
-        if mask is None and not (image_class and _SOUND.search(image_class)):
+        if mask is None and not (image_class and _DEFECT_FREE.search(image_class)):
             raise DataError(path, "no mask for this image", f"put {path.stem}.png beside it or into masks")
         objects, specks = ((), 0) if mask is None else _objects(mask, size, image_class or "object")
     except DataError as error:
@@ -140,7 +141,7 @@ def _example(root: Path, path: Path, series: array[int]) -> Iterator[Example | S
     if specks:
         yield SetAside(str(mask), f"specks of less than {MIN_AREA} pixels: {specks}")
         known = objects or None
-    elif not objects and image_class and not _SOUND.search(image_class):
+    elif not objects and image_class and not _DEFECT_FREE.search(image_class):
         yield SetAside(str(mask), f"an empty mask, though its class is {image_class!r}: its objects are unlabelled")
         known = None
     relative = path.relative_to(root)
@@ -155,7 +156,7 @@ def _example(root: Path, path: Path, series: array[int]) -> Iterator[Example | S
 
 
 def _folders(root: Path, path: Path) -> tuple[str | None, str | None]:
-    """(class, role) from the folders, each None if no folder states it."""
+    """(class, role) from the folders; each is None if no folder states it."""
     folders = path.relative_to(root).parent
     named = (part for part in folders.parts if not role_of_folder(part) and part.lower() not in _IMAGE_FOLDERS)
     return next(named, None), role_of_folders(folders)
@@ -182,7 +183,7 @@ def _objects(mask: Path, size: tuple[int, int], name: str) -> tuple[tuple[Labell
 
 
 def _layers(values: np.ndarray[Any, Any]) -> Iterator[tuple[dict[str, int], np.ndarray[Any, Any]]]:
-    """The pixels of each class, preceded by {"value": number} if the mask has several class numbers."""
+    """The attributes and pixels of each class; the attributes are {"value": number} if there are several classes."""
     import numpy as np
 
     if values.max(initial=0) > 127:
@@ -230,10 +231,10 @@ def _series(root: Path) -> array[int]:
     """The first number of each series, in ascending order."""
     found = (_SERIES.search(path.stem) for path in walk(root))
     numbers = array("q", sorted({int(match[1]) for match in found if match and len(match[1]) < 18}))
-    return array("q", (number for place, number in enumerate(numbers) if _begins(numbers, place)))
+    return array("q", (number for place, number in enumerate(numbers) if _starts_series(numbers, place)))
 
 
-def _begins(numbers: array[int], place: int) -> bool:
+def _starts_series(numbers: array[int], place: int) -> bool:
     return place == 0 or numbers[place] - numbers[place - 1] > _SERIES_GAP
 
 

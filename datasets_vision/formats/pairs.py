@@ -4,7 +4,7 @@
     PCBData/group00041/00041_not/00041000.txt       x1 y1 x2 y2 type
     PCBData/trainval.txt, PCBData/test.txt          group00041/00041/00041000.jpg group00041/00041_not/00041000.txt
 
-The corners are read as edges in pixels, the second ones exclusive.
+The corners are read as edges in pixels, with the second corner exclusive.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Parquet files, alone or in a tree of folders; each row is one text, photos, or both.
+"""Parquet files, alone or in a tree of folders; each row is a text, photos, or both.
 
 Photos are paths relative to the file (`Source.image` names the column), or are embedded in it as `datasets`
-writes them. Rows are read a few at a time.
+writes them. Rows are read in small batches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 _BUFFER = 1 << 16  # bytes per column
-_ROWS, _ROWS_WITH_PHOTOS = 1000, 16  # at a time
+_ROWS, _ROWS_WITH_PHOTOS = 1000, 16  # per batch
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{8,})?$")
 _PHOTO_PARTS = frozenset({"bytes", "path"})
 
@@ -57,7 +57,7 @@ def features_of(schema: Schema) -> dict[str, Any]:
         if isinstance(features, Mapping):
             return dict(features)
     except (KeyError, TypeError, ValueError):
-        pass  # not written by `datasets`: the types of the columns decide
+        pass  # not written by `datasets`, so the column types decide
     structs = (column for column in schema if pa.types.is_struct(column.type))
     return {
         column.name: {"_type": "Image"} for column in structs if {part.name for part in column.type} == _PHOTO_PARTS
@@ -88,9 +88,9 @@ def _read_file(source: Source, path: Path) -> Iterator[Example | SetAside]:
 
 
 def _open(path: Path) -> ParquetFile:
-    """Open a file with the system's allocator: Arrow's own does not return memory, and grows with the rows read.
+    """Open a file with the system's allocator: Arrow's own does not return memory, so it grows with the rows read.
 
-    A reader keeps the allocator that is the default when it opens.
+    A reader keeps the allocator that was the default when it was opened.
     """
     import pyarrow as pa
     from pyarrow import parquet

@@ -1,4 +1,4 @@
-"""Preferences: pairs of a chosen and a rejected reply in three forms, and replies with a thumbs up or down."""
+"""Preferences: pairs of a chosen and a rejected reply in three formats, and replies with a thumbs up or down."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _USED = ("prompt", "input", "completion", "label", "image", "images", *_PAIR, *_
 
 
 def matches(path: Path) -> bool:
-    """JSON or JSON lines whose first record has a pair of replies, or one reply with a label true or false."""
+    """JSON or JSON lines whose first record has a pair of replies, or one reply with a true or false label."""
     return any(_form(record) is not None for record in first_objects(path))
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
-    """Columns `chosen` and `rejected`, or `completion` and `liked` (bool); the prompt is the turns.
+    """Columns `chosen` and `rejected`, or `completion` and `liked` (bool); the turns are the prompt.
 
     A prompt is a text or messages; without one, `chosen` and `rejected` are whole conversations that
     differ in their last turn. A pair of equal replies is set aside.

@@ -22,8 +22,8 @@ def matches(path: Path) -> bool:
 def read(source: Source) -> Iterator[Example | SetAside]:
     """The template `text` turns a record's columns into its text; the role is the split that a file's name states.
 
-    A nested value has its names joined by dots (`meta.year`). A list is one column with a line per member; each member
-    can also be used by its position (`target.0`). A list of objects has one column per name likewise
+    The column of a nested value is its names joined by dots (`meta.year`). A list is one column with a line per member;
+    each member also has a column with its position (`target.0`). Likewise, a list of objects has one column per name
     (`authors.name`, `authors.0.name`). All values are texts; null and missing values are empty.
 
     In XML, the columns of an item are the texts and attributes of its own parts (`Question`, `Question.qid`), and

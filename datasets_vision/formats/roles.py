@@ -1,4 +1,4 @@
-"""The role that a data set itself gives an item, by the words in the names of its folders and files."""
+"""The role that a data set itself gives an item, from the words in the names of its folders and files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PLAIN_WORDS = frozenset(["image", "images", "img", "imgs", "label", "labels", "
 
 
 def role_of_folder(name: str) -> str | None:
-    """The word of a folder's name that states a role, as in "val2017" or "test_images"; no other word may occur."""
+    """The word in a folder's name that states a role ("val2017", "test_images"); others must be _PLAIN_WORDS."""
     words = [word for word in _words(name) if word.lower() not in _PLAIN_WORDS]
     return words[0] if len(words) == 1 and words[0].lower() in SPLIT_NAMES else None
 
@@ -49,7 +49,7 @@ def role_of_file(path: Path, root: Path) -> str | None:
 
 
 def role_and_folders(folder: Path) -> tuple[str | None, tuple[str, ...]]:
-    """The role that the outermost folder states, and the folders below it: the first names a class."""
+    """The role that the outermost folder states, if any, and the other folders, the first of which names a class."""
     role = role_of_folder(folder.parts[0]) if folder.parts else None
     return role, folder.parts[1:] if role else folder.parts
 

@@ -44,7 +44,7 @@ def numbers(place: str, what: str, values: Any, count: int | None = None) -> lis
 
 
 def shown(values: Iterable[Any]) -> str:
-    """Values for a message, as a text of bounded length."""
+    """Values for a message, as text of limited length."""
     text = ", ".join(f"{value:g}" if isinstance(value, float) else str(value).strip()[:_SHOWN] for value in values)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
@@ -67,9 +67,9 @@ def boxed(place: str, name: str, corners: Any, size: Size, attributes: Mapping[s
 
 
 def outlined(place: str, name: str, points: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
-    """An object with a polygon; its box is the polygon's bounds, the polygon goes to `attributes`.
+    """An object with a polygon; its box is the polygon's bounds, and the polygon goes to `attributes`.
 
-    Of a polygon that is too small for the grid of 0..1000, only the box is kept.
+    If the polygon is too small for the grid of 0..1000, only the box is kept.
     """
     corners = pairs(place, f"{name!r} polygon", points)
     if len(set(corners)) < 3:
@@ -82,7 +82,7 @@ def outlined(place: str, name: str, points: Any, size: Size, attributes: Mapping
 def several_outlined(
     place: str, name: str, rings: Sequence[Any], size: Size, attributes: Mapping[str, Any]
 ) -> LabelledObject:
-    """An object in several pieces: `polygon` is the largest, `polygons` are all, the box encloses them all."""
+    """An object in several pieces: `polygon` is the largest, `polygons` are all, and the box encloses them."""
     if not rings:
         raise BoxError(place, f"{name!r} has an empty list of polygons", "draw one")
     pieces = [outlined(place, name, ring, size, {}) for ring in rings]
@@ -99,7 +99,7 @@ def several_outlined(
 def ellipse(
     place: str, name: str, centre: Any, radii: Any, size: Size, attributes: Mapping[str, Any], degrees: float = 0.0
 ) -> LabelledObject:
-    """An object in an ellipse (or circle) around a centre inside the image; its box is clipped to the image."""
+    """An object outlined by an ellipse (or circle) centred inside the image; its box is clipped to the image."""
     x, y = _inside(place, f"{name!r} centre", centre, size)
     across, along = numbers(place, f"{name!r} radii", radii, 2)
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -109,13 +109,13 @@ def ellipse(
 
 
 def pointed(place: str, name: str, point: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
-    """An object at a point: it has no box, the point goes to `attributes` as [x, y] in 0..1000."""
+    """An object at a point, without a box; the point goes to `attributes` as [x, y] in 0..1000."""
     x, y = _inside(place, f"{name!r} point", point, size)
     return LabelledObject(name, None, {**attributes, "point": _scaled((x, y), size)})
 
 
 def lined(place: str, name: str, points: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
-    """An object along a line of two points or more: the line goes to `attributes`, its bounds are the box."""
+    """An object along a line of two or more points; the line goes to `attributes`, and its bounds are the box."""
     corners = pairs(place, f"{name!r} line", points)
     if len(set(corners)) < 2:
         raise BoxError(place, f"{name!r} line of {len(set(corners))} points", "a line needs two")
@@ -129,7 +129,7 @@ def lined(place: str, name: str, points: Any, size: Size, attributes: Mapping[st
 
 
 def rotated(left: float, top: float, width: float, height: float, degrees: float, about: Point) -> list[Point]:
-    """The four corners of a box in pixels, turned clockwise about a point."""
+    """The four corners of a box in pixels, rotated clockwise about a point."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     corners = ((left, top), (left + width, top), (left + width, top + height), (left, top + height))
     moved = [(x - about[0], y - about[1]) for x, y in corners]
@@ -185,7 +185,7 @@ def box_outline(box: Box) -> Outline:
 def usable(
     found: Iterable[LabelledObject | SetAside],
 ) -> tuple[tuple[LabelledObject, ...] | None, list[SetAside]]:
-    """Split into objects (None if some were drawn and all had to be set aside), and what was set aside."""
+    """Split into objects (None if some were drawn but all had to be set aside) and what was set aside."""
     objects: list[LabelledObject] = []
     faults: list[SetAside] = []
     for item in found:

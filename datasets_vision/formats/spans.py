@@ -29,8 +29,8 @@ def matches(path: Path) -> bool:
 def read(source: Source) -> Iterator[Example | SetAside]:
     """Read texts; each entity is an object named after its type, with its words (`text`) and their position.
 
-    `start` and `end` count characters of the column `text`, the end exclusive. In the file, they count tokens if
-    there are `tokens`, else characters. A relation is in the attribute `relations` of its head:
+    `start` and `end` count characters of the column `text`, end exclusive. In the file, they count tokens if there
+    are `tokens`, else characters. A relation is stored in the attribute `relations` of its head:
     `{"type": ..., "text": the tail's words, "to": the tail's position among the entities}`.
     """
     yield from json_examples(source, _draft)
@@ -59,7 +59,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
 
 
 def _text(record: Mapping[str, Any]) -> tuple[str, Spans | None]:
-    """The text and the spans of its tokens; the tokens joined by spaces if the text does not have them in order."""
+    """The text and the spans of its tokens; if they do not occur in the text in order, the tokens joined by spaces."""
     text, tokens = record.get("text"), record.get("tokens")
     if tokens is not None and not (isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)):
         raise DataError("", f"tokens {str(tokens)[:60]!r} are not a list of strings", "write a list of strings")

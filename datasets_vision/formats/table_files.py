@@ -1,6 +1,6 @@
 """Read CSV and TSV tables with a header, as rows by column name.
 
-A table is read as a stream: once for its encoding, twice more for the quoting of a TSV that has quotes, and
+A table is read as a stream: once to check its encoding, twice more to find the quoting of a TSV that has quotes, and
 once for its rows. No more than one row is held in memory.
 """
 
@@ -80,7 +80,7 @@ class _Lines:
         return "" if after == "\n" else after
 
     def any_long(self, first: int, last: int) -> bool:
-        """Whether one of these lines, the latest read, is too long."""
+        """Whether any line from `first` to `last`, the lines just read, was too long."""
         found = any(first <= number <= last for number in self.long)
         self.long.clear()
         return found
@@ -89,7 +89,7 @@ class _Lines:
 def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
     """The header and the rows of a UTF-8 table (BOM and any line end allowed); blank lines are skipped.
 
-    A CSV is read with quoting. A TSV is read with quoting if that loses no row; otherwise its quotes are text.
+    A CSV is read with quoting. A TSV is read with quoting if that loses no row; otherwise its quotes are plain text.
     Raises DataError for a file that is not UTF-8, is empty, or repeats a column's name.
     """
     dialect = _dialect(path)

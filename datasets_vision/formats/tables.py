@@ -1,4 +1,4 @@
-"""CSV and TSV tables, alone or in a tree of folders; each row is one text, one photo, or both."""
+"""CSV and TSV tables, alone or in a tree of folders; each row is a text, a photo, or both."""
 
 from __future__ import annotations
 

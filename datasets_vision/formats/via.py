@@ -2,7 +2,7 @@
 
 If a folder has two files for the same photos and the name of one contains `part`, its regions are the parts of the
 object. Each region of the other file gets the attribute `part`: the part that covers the largest share of its area, at
-least `PART_SHARE` (of equal shares the smaller part), or None.
+least `PART_SHARE` (the smaller part if shares are equal), or None.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from datasets_vision.images import image_size
 PART_SHARE = 0.2
 """The share of a region's area that must lie in a part for the region to belong to it."""
 
-_NAMING = ("class", "class name", "label", "category", "type", "name", "kind", "defect", "damage")
+_NAME_KEYS = ("class", "class name", "label", "category", "type", "name", "kind", "defect", "damage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ def matches(path: Path) -> bool:
 def read(source: Source) -> Iterator[Example | SetAside]:
     """The attribute `Source.named_by` names a region, else the attribute that most regions of its file have.
 
-    If several are equally common, one called class, label, category, type or the like comes first, then the one with
-    more distinct values. Regions without any attribute are named by `rename: {"": ...}`. A listed image without
+    If several are equally common, one called class, label, category, type or the like is preferred, then the one with
+    the most distinct values. Regions without any attribute are named by `rename: {"": ...}`. A listed image without
     regions has no objects; an image that no file lists is set aside.
     """
     kinds = kinds_of(source.path)
@@ -100,11 +100,11 @@ def _file(source: Source, path: Path) -> _File:
         raise DataError(path, "not a VIA file", "give one whose entries have filename and regions")
     entries = {f"{path}: {key[:120]}": entry for key, entry in content.items()}
     regions = [region for entry in entries.values() for region in _regions(entry) if isinstance(region, dict)]
-    return _File(path, entries, source.named_by or _naming(map(_attributes, regions)))
+    return _File(path, entries, source.named_by or _naming_attribute(map(_attributes, regions)))
 
 
 def _regions(entry: dict[str, Any]) -> list[Any]:
-    """VIA 2 has a list, VIA 1 a dict keyed "0", "1", ..."""
+    """The regions of an entry: a list in VIA 2, a dict keyed "0", "1", ... in VIA 1."""
     regions = entry.get("regions")
     if isinstance(regions, dict):
         return list(regions.values())
@@ -112,7 +112,7 @@ def _regions(entry: dict[str, Any]) -> list[Any]:
 
 
 def _attributes(region: dict[str, Any]) -> dict[str, Any]:
-    """The attributes with a value: a text, or the ticked ones of check boxes."""
+    """The attributes that have a value: a text, or the ticked check boxes joined by "+"."""
     given = region.get("region_attributes")
     if not isinstance(given, dict):
         return {}
@@ -128,7 +128,7 @@ def _ticked(boxes: dict[str, Any]) -> str:
     return "+".join(key for key, value in boxes.items() if value)
 
 
-def _naming(regions: Iterable[Mapping[str, Any]]) -> str | None:
+def _naming_attribute(regions: Iterable[Mapping[str, Any]]) -> str | None:
     values: dict[str, list[str]] = defaultdict(list)
     for attributes in regions:
         for key, value in attributes.items():
@@ -136,7 +136,7 @@ def _naming(regions: Iterable[Mapping[str, Any]]) -> str | None:
 
     def rank(key: str) -> tuple[int, int, int]:
         lower = key.strip().lower()
-        known = len(_NAMING) - _NAMING.index(lower) if lower in _NAMING else 0
+        known = len(_NAME_KEYS) - _NAME_KEYS.index(lower) if lower in _NAME_KEYS else 0
         return len(values[key]), known, len(set(values[key]))
 
     return max(values, key=rank, default=None)
@@ -156,7 +156,7 @@ def _read_entry(
     if parts:
         here, part_faults = parts.of(image, size)
         yield from part_faults
-        objects = objects and tuple(_on_part(obj, here) for obj in objects)
+        objects = objects and tuple(_with_part(obj, here) for obj in objects)
     yield pictures.example(image, Label(objects=objects, columns=_columns(entry)), place, file.path)
 
 
@@ -250,13 +250,13 @@ class _Parts:
             yield SetAside(place, "its parts are drawn, but the other file does not list this image")
 
 
-def _on_part(obj: LabelledObject, parts: tuple[LabelledObject, ...]) -> LabelledObject:
+def _with_part(obj: LabelledObject, parts: tuple[LabelledObject, ...]) -> LabelledObject:
     region = _outline(obj)
     shares = (
         Counter({index: share_inside(region, _outline(part)) for index, part in enumerate(parts)}) if region else {}
     )
     best = max(shares, key=lambda index: (shares[index], -area(_outline(parts[index]))), default=None)
-    part = None if best is None or shares[best] < PART_SHARE else parts[best].name  # None: on no drawn part
+    part = None if best is None or shares[best] < PART_SHARE else parts[best].name  # None: not on any drawn part
     return replace(obj, attributes={**obj.attributes, "part": part})
 
 

@@ -1,6 +1,6 @@
-"""Pascal VOC: one XML per image, `ImageSets/Main/*.txt` for the split, `labels.csv` for what boxes cannot say.
+"""Pascal VOC: one XML per image, `ImageSets/Main/*.txt` for the split, `labels.csv` for what boxes cannot express.
 
-The standard counts pixels from 1 and includes the last; many sets count from 0 and exclude it, and a file does
+The standard counts pixels from 1 and includes the last one; many sets count from 0 and exclude it, and a file does
 not say which. The corners are read as edges, 0 <= left < right <= width: a box of either kind that lies inside
 its image stays inside, and at worst one pixel is lost at the left and the top.
 """
@@ -28,13 +28,13 @@ from datasets_vision.walk import walk
 
 _ANNOTATIONS = "Annotations"
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
-_HEAD = 2000  # bytes that show what an XML file is
+_HEAD = 2000  # bytes read to recognise an XML file
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 @dataclass(slots=True)
 class _Set:
-    """What is known about the whole set before its annotations are read. Keys of dicts are stems or names."""
+    """What is known about the whole set before its annotations are read. Dicts are keyed by stem or name."""
 
     source: Source
     images: dict[Path, dict[str, Path]]  # folder -> name and stem, in lower case -> image
@@ -44,7 +44,7 @@ class _Set:
 
 
 def matches(path: Path) -> bool:
-    """XML under Annotations, or an XML file that starts as an annotation does."""
+    """XML under Annotations, or an XML file that starts like an annotation."""
     if not path.is_dir():
         return False
     first = next(_annotations(path), None)
@@ -60,8 +60,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """Read boxes, and with a labels.csv (file, class, ...) image classes and columns.
 
     An annotation without objects means that there are none; if all its objects are set aside, the example's objects
-    are unlabelled. An image or a listed name without annotation, and an annotation whose image is missing, unreadable
-    or of another size, is set aside.
+    are unlabelled. An image or a listed name without an annotation is set aside, as is an annotation whose image is
+    missing, unreadable or of another size.
     """
     with DiskIndex() as rows:
         whole = _Set(source, _images_by_folder(source.path), _split_lists(source.path), rows)
@@ -106,7 +106,7 @@ def _unannotated(whole: _Set) -> Iterator[SetAside]:
     root = whole.source.path
     images = dict.fromkeys(path for names in whole.images.values() for path in names.values())
     for path in images:
-        row_of(whole.rows, path.relative_to(root))  # also takes the rows of images that could not be used
+        row_of(whole.rows, path.relative_to(root))  # also removes the rows of images that could not be used
         if path.stem not in whole.annotated:
             yield SetAside(str(path), "no annotation for this image")
     known = whole.annotated | {path.stem for path in images}
@@ -138,7 +138,7 @@ def _read_annotation(whole: _Set, path: Path) -> Iterator[Example | SetAside]:
     )
 
 
-def _parse(path: Path) -> Any:  # Element; the parser comes without types
+def _parse(path: Path) -> Any:  # an Element; the parser is untyped
     root = parse_xml(path)
     if root.tag != "annotation":
         raise DataError(path, f"its root is <{root.tag[:80]}>, not <annotation>", "give a Pascal VOC file")
@@ -158,7 +158,7 @@ def _find_image(whole: _Set, path: Path, root: Element) -> Path:
 
 
 def _role(whole: _Set, path: Path) -> str | None:
-    """The name of the one split list that names the file, else the role that its folders state."""
+    """The name of the only split list that names the file, else the role that its folders state."""
     named = whole.lists.get(path.stem, [])
     lists = [name for name in named if name != "trainval"] or named
     if len(lists) > 1:
@@ -182,7 +182,7 @@ def _object(place: str, element: Element, size: Size) -> LabelledObject:
 
 
 def _cvat_attributes(element: Element) -> dict[str, bool | str]:
-    """What CVAT adds to the standard's flags: <attributes><attribute><name/><value/></attribute></attributes>."""
+    """What CVAT adds to the standard flags: <attributes><attribute><name/><value/></attribute></attributes>."""
     pairs = (
         ((found.findtext("name") or "").strip(), (found.findtext("value") or "").strip())
         for found in element.iterfind("attributes/attribute")

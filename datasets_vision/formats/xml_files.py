@@ -1,4 +1,4 @@
-"""Read XML files as records: which element is one item, and the columns of the item and what surrounds it."""
+"""Read XML files as records: find the element that is one item, and the columns of each item and its surroundings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_FILE = 512 << 20
 LINE = "\0line"
 """The attribute of a parsed element that holds its line."""
 
-_LOOKED_AT = 64  # files, evenly spaced, that show the element of an item
+_MAX_SAMPLED = 64  # files, evenly spaced, read to find the element of an item
 
 
 def xml_files(path: Path) -> list[Path]:
@@ -33,9 +33,9 @@ def xml_files(path: Path) -> list[Path]:
 
 
 def record_tag(files: list[Path]) -> str | None:
-    """The most frequent element with parts of its own in the files, the outer one of equals."""
-    counts: Counter[str] = Counter()  # in order of first appearance: the outer before the inner
-    step = max(1, len(files) // _LOOKED_AT)
+    """The most frequent element with child elements; the outer one if two are equally frequent."""
+    counts: Counter[str] = Counter()  # in order of first appearance, so the outer before the inner
+    step = max(1, len(files) // _MAX_SAMPLED)
     for path in files[::step]:
         try:
             counts.update(_tag(element) for element in parse_xml(path).iter() if len(element))
@@ -45,7 +45,7 @@ def record_tag(files: list[Path]) -> str | None:
 
 
 def xml_drafts(path: Path, tag: str) -> Iterator[Draft | SetAside]:
-    """The items of one file: their own columns, and those of what surrounds them, prefixed with the root's name."""
+    """The items of one file, with their columns and those of the surrounding elements, prefixed by the root's name."""
     try:
         root = parse_xml(path)
     except DataError as error:
@@ -61,7 +61,7 @@ def xml_drafts(path: Path, tag: str) -> Iterator[Draft | SetAside]:
         yield Draft(str(number), f"{path}:{element.get(LINE)}", {**cells, **around}, {**more, **around_more})
 
 
-def parse_xml(path: Path) -> Any:  # Element; the parser comes without types
+def parse_xml(path: Path) -> Any:  # an Element; the parser is untyped
     """The root element; each element's attribute `LINE` is its line.
 
     Raises DataError for a file that is too large, broken, or declares entities.

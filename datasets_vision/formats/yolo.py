@@ -1,7 +1,7 @@
 """YOLO: one text file per image with `class x y width height` or `class x1 y1 x2 y2 ...`, in shares of its sides.
 
 An image's labels are beside it, or at its path with `labels` instead of `images`. The names of the classes are in a
-YAML file (`names`, a list or by number), classes.txt or *.names; without one, a class is named by its number.
+YAML file (`names`, as a list or by number), classes.txt or *.names; without one, a class is named by its number.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.walk import walk
 
 MAX_BYTES = 4 << 20
-"""Bytes of a label file or a list of names; a larger file is refused unread."""
+"""Bytes of a label file or a list of names; a larger file is rejected unread."""
 
 _NAMES = ("classes.txt", "obj.names", "_darknet.labels")
-_MAX_SAMPLED = 32  # label files that are read to recognise the format
+_MAX_SAMPLED = 32  # label files read to recognise the format
 _ROLES = ("train", "val", "test")  # keys of a YAML file
 
 
@@ -36,7 +36,7 @@ _ROLES = ("train", "val", "test")  # keys of a YAML file
 class _Set:
     root: Path
     names: dict[int, str] | None  # None if no file has them
-    folders: dict[Path, str]  # of images -> the role that the YAML gives them
+    folders: dict[Path, str]  # of images -> the role that the YAML file gives them
 
 
 def matches(path: Path) -> bool:
@@ -109,7 +109,7 @@ def _labels_of(root: Path, image: Path) -> Path | None:
 
 
 def _swapped(root: Path, folder: Path, one: str, other: str) -> Path | None:
-    """The folder with its last part `one` replaced by `other`; None if it has no such part below the root."""
+    """The folder with the last part called `one` replaced by `other`; None if there is no such part below the root."""
     parts = list(folder.relative_to(root).parts)
     for index in reversed(range(len(parts))):
         if parts[index].lower() == one:
@@ -194,7 +194,7 @@ def _set(root: Path) -> _Set:
     for file in _yaml_files(root):
         content = _yaml(file)
         if content and "names" in content:
-            return _Set(root, _numbered(file, content["names"]), _folders(root, file, content))
+            return _Set(root, _names_by_number(file, content["names"]), _folders(root, file, content))
     for file in walk(root):
         if file.name.lower() in _NAMES or file.suffix.lower() == ".names":
             names = [line.strip() for line in _lines(file) if line.strip()]
@@ -230,7 +230,7 @@ def _yaml(file: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _numbered(file: Path, names: Any) -> dict[int, str]:
+def _names_by_number(file: Path, names: Any) -> dict[int, str]:
     """Names by class number, from a list or a mapping."""
     listed = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(listed, dict) or not listed:

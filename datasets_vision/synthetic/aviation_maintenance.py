@@ -40,9 +40,9 @@ MEASURES = {
     "paint_loss": Measure("area", 0.02, 0.07),
 }
 AVIATION_DEFECTS = tuple(MEASURES)
-MORE_SHARE = 0.3  # of defective pictures that get a second defect
+MORE_SHARE = 0.3  # share of defective pictures with a second defect
 COVERED = 0.35  # alpha above which a pixel belongs to a defect
-LEAST_HOLE = 2.4  # pixels: the smallest radius of a fastener's hole, so that it is visible
+LEAST_HOLE = 2.4  # pixels: the smallest radius of a fastener hole, so that it stays visible
 
 Points = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -63,10 +63,10 @@ Defect = Callable[[Generator, Picture, Skin, Spot], Field]
 
 
 def skin_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
-    """A piece of riveted skin with a defect of the requested kind ("none": intact), and sometimes a second of another.
+    """A piece of riveted skin with a defect of the requested kind ("none": intact), and sometimes one of another kind.
 
-    Each missing fastener is a separate finding. A finding that crosses a seam is on the `seam`, others on the
-    `panel`. The surface is the finish. Column: `severity`, the worst by MEASURES.
+    Each missing fastener is a separate finding, on the part `fastener`. Other findings are on the `seam` if they cross
+    one, else on the `panel`. The surface is the finish. Column: `severity`, the worst by MEASURES.
     """
     if kind is None:
         kind = str(rng.choice([GOOD, *AVIATION_DEFECTS]))
@@ -153,7 +153,7 @@ def _finish(rng: Generator, skin: Skin, size: int) -> Picture:
 
 
 def _weathered(rng: Generator, picture: Picture, skin: Skin) -> Picture:
-    """Add dirt, which is not a defect: smears behind a few fasteners, a haze of grime."""
+    """Add dirt, which is not a defect: smears behind a few fasteners and a haze of grime."""
     size = len(picture)
     shade(picture, np.float32(rng.uniform(0, 0.05)) * fractal(rng, size, size, 3, 3))
     lines = []
@@ -208,7 +208,7 @@ def _hole(rng: Generator, picture: Picture, skin: Skin, at: Points) -> Field:
 
 
 def _corrosion(rng: Generator, picture: Picture, skin: Skin, spot: Spot) -> Field:
-    """Powdery bloom and pits, whitish on aluminium, brown on steel."""
+    """Powdery bloom and pits, whitish as on aluminium or brown as on steel."""
     size = len(picture)
     area = blob(rng, size, spot, 0.4, 0.9, rng.uniform(1, 2.2))
     speckle = noise(rng, size, size, size / 4) * 0.6 + noise(rng, size, size, size / 9) * 0.5

@@ -36,7 +36,7 @@ CAR_DAMAGE: dict[str, tuple[Defect, tuple[Stuff, ...]]] = {
     "shattered_glass": (shattered, ("glass",)),
     "broken_lamp": (lamp_hole, ("headlamp", "tail_lamp")),
 }
-"""Kind -> the function that draws it, and the materials on which it can occur."""
+"""By kind: the function that draws it, and the materials on which it can occur."""
 
 MEASURES = {
     "dent": Measure("area", 0.02, 0.045),
@@ -48,17 +48,17 @@ MEASURES = {
 }
 REPLACED = ("shattered_glass", "broken_lamp")
 COVERED = 0.35  # alpha above which a pixel counts as damaged
-MORE_SHARE = 0.35  # of damaged cars that get a second damage, of any kind
+MORE_SHARE = 0.35  # share of damaged cars with a second damaged area, of any kind
 SEEN = 0.012  # share of the picture that a panel must fill to be damaged
 
 Mask = NDArray[np.bool_]
 
 
 def car_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
-    """A part of a car, near or far, with zero to three damages, the first of the requested kind ("none": intact).
+    """A part of a car, near or far, with up to three damaged areas, the first of the requested kind ("none": intact).
 
-    Each damage lies on one part, within its outline. The surface is the view. Columns: `severity`, the worst of its
-    damages by MEASURES, and `action`.
+    Each area lies on one part, within its outline. The surface is the view. Columns: `severity`, the worst by MEASURES,
+    and `action`.
     """
     if kind is None:
         kind = str(rng.choice([GOOD, *CAR_DAMAGE]))
@@ -81,7 +81,7 @@ def car_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene
 
 
 def _action(scene: Scene) -> str:
-    """A rule of these pictures: glass, lamps and severe damage are replaced, everything else is repaired."""
+    """A rule for these pictures: glass, lamps and severely damaged parts are replaced; everything else is repaired."""
     if not scene.objects:
         return "no_action"
     severe = any(obj.attributes["severity"] == "severe" or obj.name in REPLACED for obj in scene.objects)
@@ -118,14 +118,14 @@ def _bend(rng: Generator) -> tuple[float, float, float, float]:
 
 
 def _bent(points: Points, bend: tuple[float, float, float, float]) -> Points:
-    """Vary the model of the car: the same smooth bend for all panels, so that they still meet."""
+    """Vary the shape of the car, with the same smooth bend for all panels, so that they still meet."""
     along, start, up, other = (np.float32(value) for value in bend)
     x, y = points[:, 0], points[:, 1]
     return np.stack([x + along * np.sin(2 * x + start), y + up * np.sin(1.5 * x + other)], 1).astype(np.float32)
 
 
 def _camera(rng: Generator, panels: tuple[Panel, ...], size: int, kind: str) -> NDArray[np.float64]:
-    """Metres to pixels, (3, 3): aimed at a panel the kind can be on; near or far, tilted, sometimes mirrored."""
+    """Metres to pixels, (3, 3): near or far, tilted, sometimes mirrored, aimed at a panel that can have the kind."""
     stuffs = CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
     targets = [panel for panel in panels if panel.name and panel.stuff in stuffs]
     target = targets[int(rng.integers(len(targets)))].outline

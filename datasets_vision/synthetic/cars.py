@@ -1,4 +1,4 @@
-"""The shapes of cars for pictures of damage: three views made of closed outlines, each with its material.
+"""The shapes of cars for pictures of damage: three views, each made of closed outlines with their materials.
 
 A view is measured in metres: x to the right, y down from the roof.
 """
@@ -126,4 +126,4 @@ def _rear() -> tuple[Panel, ...]:
 
 
 VIEWS: dict[str, tuple[Panel, ...]] = {"side": _side(), "front": _front(), "rear": _rear()}
-"""View -> its panels, the later ones in front."""
+"""The panels of each view; later ones are in front."""

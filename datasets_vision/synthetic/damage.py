@@ -1,6 +1,6 @@
 """Damage to painted sheet metal, plastic and glass: functions that change a picture and return the alpha (0..1).
 
-Light comes from above, so that a bowl is dark at its upper edge and bright at its lower one.
+Light comes from above, so a bowl is dark at its upper edge and bright at its lower one.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def crack(rng: Generator, picture: Picture, spot: Spot) -> Field:
 
 
 def paint_loss(rng: Generator, picture: Picture, spot: Spot) -> Field:
-    """Paint flaked off in ragged patches: primer, bare metal or rust, with the paint's thickness at the edge."""
+    """Paint flaked off in ragged patches, down to primer, bare metal or rust, with a shaded edge."""
     size = len(picture)
     area = blob(rng, size, spot, 0.45, 0.5, rng.uniform(1, 2))
     fine = noise(rng, size, size, size / max(spot.radius, 4) * 6) * np.float32(0.5)
@@ -136,7 +136,7 @@ def shattered(rng: Generator, picture: Picture, spot: Spot) -> Field:
 
 
 def lamp_hole(rng: Generator, picture: Picture, spot: Spot) -> Field:
-    """A hole with splintered corners, dark inside, with cracks running from it."""
+    """A hole with splintered corners, dark inside, and cracks running from it."""
     size, corners = len(picture), int(rng.integers(7, 12))
     turns = np.sort(rng.uniform(0, 2 * np.pi, corners))
     reach = spot.radius * rng.uniform(0.35, 1.1, corners)

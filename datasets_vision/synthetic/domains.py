@@ -1,4 +1,4 @@
-"""All synthetic domains, of pictures or texts: the one list used by the command line, the recipes and the tests."""
+"""All synthetic domains, of pictures and of texts: the one list for the command line, the recipes and the tests."""
 
 from __future__ import annotations
 
@@ -50,4 +50,4 @@ DOMAINS: dict[str, Pictures | Texts] = {
     "scientific_research": Texts(prose.research_claim),
     "technical_diagnosis": Texts(prose.fault_report),
 }
-"""Named after the task that trains on it; `aviation_logs` is aviation_maintenance as text."""
+"""Each is named after the task that trains on it; `aviation_logs` is aviation_maintenance as text."""

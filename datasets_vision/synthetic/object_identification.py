@@ -26,7 +26,7 @@ from datasets_vision.synthetic.textures import (
     tinted,
 )
 
-WHITE_SHARE = 0.35  # of pictures on a plain pale background, like product photos
+WHITE_SHARE = 0.35  # share of pictures on a plain pale background, like product photos
 SEEN_THROUGH = {"glass": 0.55}
 
 
@@ -121,7 +121,7 @@ def window(outline: Points, height: int, width: int) -> tuple[slice, slice]:
 
 
 def relief(rng: Generator, part: Part, u: Field, v: Field) -> Field:
-    """How much lighter or darker a part is because of its form, (height, width)."""
+    """How much lighter or darker the form makes a part, (height, width)."""
     form: Form = part.form
     middle, half = part.points.mean(0), np.maximum(np.ptp(part.points, axis=0) / 2, 1e-3)
     a, b = (u - middle[0]) / half[0], (v - middle[1]) / half[1]

@@ -30,7 +30,7 @@ COVERED = 0.35  # alpha above which a pixel belongs to a defect
 
 
 def enamel(rng: Generator, size: int) -> Picture:
-    """White goods: pale, glossy, with a soft reflection of a window."""
+    """A pale, glossy surface as on white goods, with a soft reflection of a window."""
     picture = tinted(
         noise(rng, size, size, 3),
         hsv(rng.uniform(0.1, 0.6), rng.uniform(0.02, 0.2), rng.uniform(0.62, 0.82)),
@@ -49,7 +49,7 @@ def anodised(rng: Generator, size: int) -> Picture:
 
 
 def laminate(rng: Generator, size: int) -> Picture:
-    """Stone-look worktop: chips of three tones."""
+    """A stone-effect worktop, with chips in three tones."""
     base = hsv(rng.uniform(0.05, 0.15), rng.uniform(0.05, 0.3), rng.uniform(0.5, 0.7))
     picture = tinted(fractal(rng, size, size, 3, 2), base, 0.04)
     flakes = noise(rng, size, size, size / 5)
@@ -58,7 +58,7 @@ def laminate(rng: Generator, size: int) -> Picture:
 
 
 def chip(rng: Generator, picture: Picture, spot: Spot) -> Field:
-    """A star-cornered flake broken out: flat facets, a light rim."""
+    """A star-shaped flake broken out, with flat facets and a light rim."""
     size, corners = len(picture), int(rng.integers(7, 11))
     turn = spot.angle + np.arange(corners) * 2 * np.pi / corners
     reach = (
@@ -126,7 +126,7 @@ def stray_fibre(rng: Generator, picture: Picture, spot: Spot) -> Field:
 
 
 def ring_mark(rng: Generator, picture: Picture, spot: Spot) -> Field:
-    """What a wet cup leaves: one or two thin, broken rings."""
+    """The mark of a wet cup: one or two thin, broken rings."""
     size = len(picture)
     alpha = np.zeros((size, size), np.float32)
     for _ in range(int(rng.integers(1, 3))):
@@ -154,7 +154,7 @@ DEFECTS: dict[str, Defect] = {
 
 
 def surface_scene(rng: Generator, size: int, kind: str | None = None) -> Scene:
-    """One surface with one to three defects of the kind ("none": without any); None draws the kind at random."""
+    """One surface with one to three defects of the kind ("none": no defects); None draws the kind at random."""
     surface = str(rng.choice(list(SURFACES)))
     picture = SURFACES[surface](rng, size)
     kind = kind or str(rng.choice([GOOD, *DEFECTS]))
@@ -166,7 +166,7 @@ def surface_scene(rng: Generator, size: int, kind: str | None = None) -> Scene:
 
 
 def _spot(rng: Generator, size: int) -> Spot:
-    """A spot whose centre lies well inside, with a radius of 12 to 24 % of the side."""
+    """A spot well inside the picture, with a radius of 12 to 24 % of the side."""
     radius = size * np.exp(rng.uniform(np.log(0.12), np.log(0.24)))
     x, y = rng.uniform(radius, size - radius, 2)
     contrast = rng.uniform(0.5, 1)

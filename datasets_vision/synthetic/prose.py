@@ -1,7 +1,7 @@
 """Procedural texts for the text tasks: templates with slots, each row with the label of its template.
 
-A row is a JSON object with the fields of its task and the input: `text`, `messages` or `prompt`. Facts are drawn
-first, then put into words: the label follows from the facts, never from reading the text.
+A row is a JSON object with the fields of its task and the input: `text`, `messages` or `prompt`. The facts are drawn
+first and then put into words, so the label comes from the facts, never from the text.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def trade_pair(rng: Generator, index: int) -> Row:
 
 
 def contract_clause(rng: Generator, index: int) -> Row:
-    """A clause, its type, and the risk of that type for the party that signs."""
+    """A clause, its type, and the risk of that type to the signing party."""
     text, name = clause(rng)
     return {"text": text, "clause_type": name, "risk": RISKS[name]}
 
@@ -115,7 +115,7 @@ def research_claim(rng: Generator, index: int) -> Row:
 
 
 def fault_report(rng: Generator, index: int) -> Row:
-    """An operator's report: system, fault, likely cause, urgency and next step follow from the fault drawn."""
+    """An operator's report; the fault that was drawn determines system, likely cause, urgency and next step."""
     system, fault, cause, urgency, signs, step = FAULTS[index % len(FAULTS)]
     machine, hours = _pick(rng, MACHINES), int(rng.integers(100, 9000))
     frame = _pick(
@@ -154,7 +154,7 @@ def _pick(rng: Generator, choices: Sequence[str]) -> str:
 
 
 def _cycled(names: Sequence[str], index: int) -> str:
-    """The name at an index, so that all names occur equally often."""
+    """The names in turn, by index, so that all occur equally often."""
     return names[index % len(names)]
 
 

@@ -15,7 +15,7 @@ LOG_PARTS = (
     "EXHAUST CLAMP",
 )
 LOG_SIDES = {"L/H": "left", "R/H": "right", "FWD": "forward", "AFT": "aft", "#2": "number two"}
-"""A log's shorthand for a place -> the place."""
+"""The shorthand for a place in a log -> the place."""
 
 ACTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "leak": (
@@ -207,7 +207,7 @@ RISKS = {
     "unilateral_change": "high",
     "warranty": "low",
 }
-"""Type of clause -> its risk to the signing party: a rule of these texts, not legal advice."""
+"""Type of clause -> its risk to the signing party: a rule for these texts, not legal advice."""
 
 DISEASES = ("asthma", "migraine", "arthritis", "hypertension", "eczema", "diabetes", "insomnia", "anaemia")
 SYMPTOMS = ("pain", "fatigue", "breathlessness", "swelling", "dizziness", "sleeplessness")

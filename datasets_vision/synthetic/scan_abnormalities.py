@@ -1,7 +1,7 @@
-"""Phantoms: grey pictures that imitate a chest film, an axial slice of an abdomen or one of a head, with lesions.
+"""Phantoms: grey pictures that imitate a chest film, or an axial slice of an abdomen or a head, with lesions.
 
-They are made of ellipses and noise and contain no medical knowledge; they only train a model to find spots that do
-not belong. Not for diagnosis.
+They are made of ellipses and noise and contain no medical knowledge; a model trained on them only learns to find
+spots that do not belong. Not for diagnosis.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LESIONS: dict[str, Modality] = {
     "tumour": "MR",
     "white_matter_lesion": "MR",
 }
-"""Kind of lesion -> the modality of the phantom that it is drawn in."""
+"""Kind of lesion -> the modality of the phantom in which it is drawn."""
 
 MEASURES = {
     "nodule": Measure("area", 0.004, 0.012),
@@ -56,8 +56,7 @@ class Phantom:
 def scan_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
     """One phantom with lesions of the requested kind, or without any ("none").
 
-    Columns: `modality`, `severity`, the worst of its lesions by MEASURES, and `urgency`. A lesion's part is the organ
-    that it lies in.
+    Columns: `modality`, `severity` (the worst by MEASURES) and `urgency`. A lesion's part is its organ.
     """
     if kind is None:
         kind = str(rng.choice([GOOD, *LESIONS]))
@@ -94,7 +93,7 @@ def _count(rng: Generator, kind: str) -> int:
 
 
 def _body(rng: Generator, size: int, wide: float, tall: float) -> tuple[Field, Field]:
-    """The body's own coordinates (u, v) at each pixel, slightly turned, scaled and shifted; its edge is at 1."""
+    """The body's own coordinates (u, v) at each pixel, slightly rotated, scaled and shifted; its edge is at 1."""
     x, y = grid(size, size)
     angle = rng.normal(0, 0.05)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))

@@ -12,15 +12,15 @@ from datasets_vision.synthetic.scene import GOOD, Scene, SceneObject
 
 SEVERITIES = ("minor", "moderate", "severe")
 URGENCIES = {"": "routine", "minor": "routine", "moderate": "soon", "severe": "urgent"}
-"""The worst severity of a picture -> its urgency: a rule of these pictures, not of any profession."""
+"""The worst severity of a picture -> its urgency: a rule for these pictures, not a professional standard."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured, and the values from which a finding is moderate and severe.
+    """What is measured, and the values at which a finding becomes moderate and severe.
 
-    "area": its pixels over the picture's; "length": its box's diagonal over the picture's; "count": how many of
-    its kind the picture shows.
+    "area": its pixels over the picture's; "length": its box's diagonal over the picture's; "count": the number of
+    findings of its kind in the picture.
     """
 
     of: Literal["area", "length", "count"]
@@ -47,10 +47,10 @@ def measured(scene: Scene, place: int, of: Literal["area", "length", "count"]) -
 
 
 def graded(scene: Scene, measures: Mapping[str, Measure]) -> Scene:
-    """The scene with the severity of each finding and the part that it is on (its material).
+    """The scene, with the severity of each finding and the part that it is on (its material).
 
-    Its label becomes the kind of the finding with the largest box. Its columns gain `severity`, the worst of its
-    findings, or "" (unlabelled) if there are none.
+    The label becomes the kind of the finding with the largest box. The columns gain `severity`, that of the worst
+    finding, or "" (unlabelled) if there are none.
     """
     severities = [
         measures[obj.name].severity(measured(scene, place, measures[obj.name].of))

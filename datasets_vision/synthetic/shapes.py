@@ -17,7 +17,7 @@ Form = Literal["flat", "tube", "ball"]
 
 @dataclass(frozen=True)
 class Part:
-    """One polygon (n, 2). The paint "gap" cuts a hole into the object; the form says how light falls on it."""
+    """One polygon (n, 2). The paint "gap" cuts a hole into the object; the form determines how light falls on it."""
 
     points: Points
     paint: Paint = "body"
@@ -104,4 +104,4 @@ OBJECTS: dict[str, tuple[Shape, tuple[str, ...]]] = {
     "fork": (fork, ("metal", "plastic")),
     "scissors": (scissors, ("metal",)),
 }
-"""Name -> its shape, and the materials that it is made of."""
+"""By name: the shape, and the materials of which it can be made."""

@@ -14,7 +14,7 @@ from datasets_vision.synthetic.textures import Field, Picture, grid, noise, step
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a defect goes: centre and radius in pixels, angle in radians, contrast in 0 (unseen) .. 1."""
+    """Where a defect goes: centre and radius in pixels, angle in radians, contrast from 0 (invisible) to 1."""
 
     x: float
     y: float
@@ -27,7 +27,7 @@ Defect = Callable[[Generator, Picture, Spot], Field]
 
 
 def polar(size: int, spot: Spot, aspect: float = 1.0) -> tuple[Field, Field, Field]:
-    """(u, v, distance) around the spot, turned by its angle, 1 at the radius; u is stretched by `aspect`."""
+    """(u, v, distance) around the spot, rotated by its angle, 1 at the radius; u is stretched by `aspect`."""
     x, y = grid(size, size)
     cos, sin = np.float32(np.cos(spot.angle)), np.float32(np.sin(spot.angle))
     x, y = x - np.float32(spot.x), y - np.float32(spot.y)

@@ -126,7 +126,7 @@ def fill(rng: Generator, template: str) -> str:
 
 
 def clause(rng: Generator) -> tuple[str, str]:
-    """A clause and its type; sometimes followed by a sentence that is irrelevant to the type."""
+    """A clause, sometimes with a sentence that is irrelevant to its type, and the type."""
     name = str(rng.choice(list(CLAUSES)))
     text = fill(rng, str(rng.choice(CLAUSES[name])))
     if rng.random() < 0.3:

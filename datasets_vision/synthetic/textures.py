@@ -1,4 +1,4 @@
-"""Noise, colours and blends from which all procedural pictures are made.
+"""The noise, colours and blends from which all procedural pictures are made.
 
 Pictures are float32 RGB in 0..1, (height, width, 3), and are changed in place; fields are float32
 (height, width). All randomness comes from the given generator.
@@ -52,12 +52,12 @@ def streaks(rng: Generator, height: int, width: int, length: float, fine: float 
 
 
 def grain_like(field: Field) -> Field:
-    """The field at zero mean and unit variance."""
+    """The field scaled to zero mean and unit variance."""
     return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
 
 
 def turned(field: Field, rng: Generator) -> Field:
-    """The square field, transposed or not."""
+    """The square field, transposed half of the time."""
     return np.ascontiguousarray(field.T) if rng.random() < 0.5 else field
 
 
@@ -98,7 +98,7 @@ def shade(picture: Picture, amount: Field) -> None:
 
 
 def step(field: Field, edge: float, width: float) -> Field:
-    """0 below the edge, 1 above, over `width` (smoothstep)."""
+    """0 below the edge and 1 above it, with a transition of `width` (smoothstep)."""
     t = np.clip((field - (edge - width / 2)) / width, 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 

@@ -26,9 +26,9 @@ SIDE, MAX_SIDE = 192, 8192
 
 
 def scenes(domain: str, count: int, seed: int, size: int = SIDE) -> Iterator[Scene]:
-    """`count` scenes; all classes, good parts included, are requested equally often.
+    """`count` scenes; all classes, including good parts, are requested equally often.
 
-    Scene i depends on the seed and i alone. Raises `DataError` for a domain of texts.
+    Scene i depends only on the seed and i. Raises `DataError` for a domain of texts.
     """
     drawn = _domain(domain)
     if not isinstance(drawn, Pictures):
@@ -38,7 +38,7 @@ def scenes(domain: str, count: int, seed: int, size: int = SIDE) -> Iterator[Sce
 
 
 def rows(domain: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`count` rows of a domain of texts, each a JSON object; row i depends on the seed and i alone."""
+    """`count` rows of a domain of texts, each a JSON object; row i depends only on the seed and i."""
     written = _domain(domain)
     if not isinstance(written, Texts):
         raise DataError("", f"synthetic domain {domain!r} is drawn, not written", "it has no rows")
@@ -50,7 +50,7 @@ def write_set(domain: str, folder: Path, count: int, seed: int, size: int | None
     """Draw or write a set; the same arguments give the same bytes. Returns the folder.
 
     Pictures are written as Pascal VOC, texts as rows.jsonl. A marker file says that the set is synthetic, so that
-    models trained on it can say so too. Raises `DataError` for an unknown domain, and if the folder already holds
+    models trained on it can say so too. Raises `DataError` for an unknown domain, or if the folder already contains
     files.
     """
     marker: dict[str, Any] = {"domain": domain, "count": count, "seed": seed}
@@ -107,7 +107,7 @@ def write_voc(folder: Path, drawn: Iterable[Scene], stem: str = "scene") -> Path
 
 
 def _peeked(drawn: Iterable[Scene]) -> tuple[Scene, Iterator[Scene]]:
-    """The first scene, whose columns head the table, and all scenes."""
+    """The first scene, for the header of the table, and all scenes."""
     scenes = iter(drawn)
     first = next(scenes, None)
     if first is None:
@@ -116,7 +116,7 @@ def _peeked(drawn: Iterable[Scene]) -> tuple[Scene, Iterator[Scene]]:
 
 
 def annotation(filename: str, scene: Scene) -> ElementTree[Element]:
-    """The XML of one picture; corners count from 1 and include the last pixel, as the standard does."""
+    """The XML of one picture; corners count from 1 and include the last pixel, as in the standard."""
     root = Element("annotation")
     SubElement(root, "filename").text = filename
     size = SubElement(root, "size")

@@ -15,7 +15,7 @@ from datasets_vision.source import Reading, Source, read
 
 DATA = Path(os.environ.get("VLM_FT_DATA") or Path(__file__).parents[2] / "../shared/data")
 SQUARE = [[10, 5], [30, 5], [30, 25], [10, 25]]
-"""A polygon in a photo of 100x50; in 0..1000 its box is `SQUARE_BOX`."""
+"""A polygon in a 100x50 photo; its box in 0..1000 is `SQUARE_BOX`."""
 
 SQUARE_BOX = (100, 100, 300, 500)
 
@@ -28,7 +28,7 @@ def photo(path: Path, size: tuple[int, int] = (100, 50)) -> Path:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """A JSON file in UTF-8."""
+    """Write a JSON file in UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path

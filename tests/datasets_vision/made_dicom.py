@@ -19,13 +19,13 @@ PERSON = {
     "StudyDate": "20240229",
     "OtherPatientIDs": "ALT-5566",
 }
-"""What must never be seen outside a file."""
+"""Values that must never appear outside a file."""
 
 PRIVATE = {value for text in PERSON.values() for value in (text, *text.split("^"))}
 
 
 def write_dicom(path: Path, pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> Path:
-    """`pixels` as one file: (height, width), (frames, height, width), or (height, width, 3) with RGB tags."""
+    """Write `pixels` as one file: (height, width), (frames, height, width), or (height, width, 3) with RGB tags."""
     known = Dataset()
     known.file_meta = FileMetaDataset()
     known.file_meta.TransferSyntaxUID = syntax
@@ -55,7 +55,7 @@ def ramp(low: int = -1000, high: int = 1000, side: int = 32) -> np.ndarray:
 
 
 def cut_in_the_header(path: Path) -> Path:
-    """A file that ends among its tags."""
+    """A file that is cut off within its tags."""
     write_dicom(path, ramp())
     path.write_bytes(path.read_bytes()[:200])
     return path

@@ -1,4 +1,4 @@
-"""Augmentation never makes a label untrue."""
+"""Augmentation never makes a label wrong."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_labels_without_boxes_are_kept(preset, objects):
 
 
 def test_a_draw_that_hides_an_object_is_rejected():
-    edge = (0, 100, 40, 900)  # 40 of 1000 wide: a cut of up to 100 at the left hides it
+    edge = (0, 100, 40, 900)  # 40 of 1000 wide: a crop of up to 100 on the left hides it
     image, objects = picture(edge), (LabelledObject("scratch", edge), LabelledObject("dent", BOX))
     drawn = [augment(image, objects, "light", seed) for seed in range(40)]
     refused = [result for result in drawn if result[0] is image]
@@ -160,4 +160,4 @@ def test_a_scaled_down_photo_gets_the_same_draw(preset, seed):
     large, small = picture().resize((1600, 960), Image.Resampling.NEAREST), picture()
     objects = (LabelledObject("dent", BOX),)
     (whole,), (scaled,) = augment(large, objects, preset, seed)[1], augment(small, objects, preset, seed)[1]
-    np.testing.assert_allclose(whole.box, scaled.box, atol=15)  # of 1000: cuts are whole pixels of 120
+    np.testing.assert_allclose(whole.box, scaled.box, atol=15)  # of 1000: crops are whole pixels of 120

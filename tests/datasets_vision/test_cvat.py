@@ -1,4 +1,4 @@
-"""CVAT for images: shapes, tags and attributes, and the line of what cannot be used."""
+"""CVAT for images: shapes, tags and attributes, and the line of each element that cannot be used."""
 
 from __future__ import annotations
 

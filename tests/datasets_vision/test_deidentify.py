@@ -48,7 +48,7 @@ NEVER = (b"QQMARKQQ", b"19540207", b"112233", b"077Y", b"777777.1", b"qqmarkqq")
 
 
 def marked(vr_wanted: str, rest: int, of: int) -> Dataset:
-    """One in `of` of the standard's tags of a kind of value, each with a mark that must not survive."""
+    """One in `of` of the standard's tags with this VR, each with a mark that must not survive."""
     known = Dataset()
     for tag, (vr, *_) in DicomDictionary.items():
         keyword = keyword_for_tag(tag)
@@ -338,7 +338,7 @@ def meet(one: PixelBox, other: PixelBox) -> bool:
 
 
 def rates(pictures: list[np.ndarray], rng: np.random.Generator) -> tuple[float, float]:
-    """(share of planted words found, share of pictures as they were with an alarm)."""
+    """(share of planted words that are found, share of unchanged pictures that raise an alarm)."""
     found = alarms = 0
     for picture in pictures:
         alarms += bool(text_areas(picture))
@@ -363,7 +363,7 @@ def test_planted_text_is_found_on_real_films():
     recall, alarms = rates(pictures, rng)
     print(f"chest films: recall {recall:.2f}, alarms {alarms:.2f}")
     assert recall >= 0.9
-    assert alarms <= 0.35  # by eye, most are true: PORTABLE, SUPINE, side markers
+    assert alarms <= 0.35  # most are real text, as seen by eye: PORTABLE, SUPINE, side markers
 
 
 def test_no_area_on_a_plain_or_tiny_picture():

@@ -1,4 +1,4 @@
-"""DICOM pictures are read as pydicom reads them, or rejected in one line that names nobody."""
+"""DICOM pictures are read as pydicom reads them, or rejected with a one-line error that names nobody."""
 
 from __future__ import annotations
 

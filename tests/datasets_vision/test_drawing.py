@@ -1,4 +1,4 @@
-"""Marks are drawn at their place, in their colour, and leave the picture itself unchanged."""
+"""Marks are drawn in their place and colour, and leave the original picture unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The place, the problem and the remedy of an error are data, whatever they quote."""
+"""The place, the problem and the remedy of an error are treated as data, whatever they quote."""
 
 from __future__ import annotations
 

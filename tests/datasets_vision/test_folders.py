@@ -117,7 +117,7 @@ def test_a_table_alone_can_name_the_class(tmp_path):
     ids=str,
 )
 def test_a_row_belongs_to_the_file_it_names(tmp_path, rows, classes, told):
-    """Files of one stem in two folders of sets, walked in the order of their paths."""
+    """Two files with the same stem in two split folders, walked in the order of their paths."""
     write(tmp_path, "train/a.jpg", "val/a.png")
     (tmp_path / "labels.csv").write_text("\n".join(["file,class", *rows]))
     found = read(Source(path=tmp_path))

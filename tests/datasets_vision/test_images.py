@@ -1,4 +1,4 @@
-"""Images as people save them are opened upright in RGB, or rejected in one line."""
+"""Images as people save them are opened upright in RGB, or rejected with a one-line error."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_images_come_in_natural_order_with_any_case_of_suffix(tmp_path):
 
 def test_a_crop_refers_to_the_upright_image(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
+    exif[0x0112] = 6  # rotated by 90 degrees
     pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     whole, cut = open_image(tmp_path / "a.png"), View(tmp_path / "a.png", crop=(3, 5, 20, 30))
@@ -207,7 +207,7 @@ def test_a_crop_of_a_large_photo_keeps_its_place(tmp_path):
 
 
 def test_a_jpeg_is_not_fully_decoded_for_a_few_pixels(tmp_path, monkeypatch):
-    """libjpeg decodes at an eighth of the sides, so the image that is converted and turned has a 64th of the pixels."""
+    """libjpeg decodes at an eighth of the sides, so the image that is converted and rotated has 1/64 of the pixels."""
     path = two_halves(tmp_path / "a.jpg", (4000, 3000))
     seen = []
     convert = Image.Image.convert

@@ -1,4 +1,4 @@
-"""The table of sets: what is read, what is set aside, and whether it is as stated."""
+"""The table of sets: what is read, what is set aside, and whether the counts agree with those stated."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_set_agrees_when_each_stated_item_was_read_or_set_aside(sets, stated, 
 def test_reasons_are_counted_by_kind(sets):
     (sets / "texts/train.csv").write_text("text,label\na,b\nc\nd\n" + "e,f,g\n" * 3)
     (record,) = [record for record in take(sets) if record.entry.name == "texts"]
-    (reason,) = record.reasons  # one kind, whatever its numbers; the first one's place
+    (reason,) = record.reasons  # one kind, whatever the numbers in it, with the place of the first
     assert (reason.count, reason.place[-4:]) == (5, "sv:3")
     assert reason.text.startswith("1 cells where the header has 2")
     assert record.row().startswith("| texts | tables | 1 |  | yes | 0 | 5 |")

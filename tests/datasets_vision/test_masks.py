@@ -180,5 +180,5 @@ def test_a_real_set_reads_as_it_says():
     roles: dict[str, set[str | None]] = defaultdict(set)
     for example in found.examples:
         roles[example.group].add(example.role)
-    assert max(map(len, roles.values())) == 1  # the set's own split keeps one tile on one side
+    assert max(map(len, roles.values())) == 1  # the set's own split keeps each tile in one role
     assert len(roles) < 200

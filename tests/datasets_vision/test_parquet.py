@@ -1,4 +1,4 @@
-"""Parquet files with texts, paths of photos, and photos."""
+"""Parquet files with texts, paths of photos, and embedded photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output is complete or absent, and a place that cannot be written gives one line."""
+"""Output is complete or absent, and an unwritable path gives a one-line error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="repair it"):
         write_half(new_folder(folder), lambda part: part / "a")
     assert list(tmp_path.iterdir()) == []
-    folder.mkdir()  # an empty one may be there
+    folder.mkdir()  # an empty one may exist
     with new_folder(folder) as part:
         (part / "a").write_text("a")
     assert [file.name for file in folder.iterdir()] == ["a"]
@@ -97,6 +97,6 @@ def test_an_export_does_not_overwrite_annotations(tmp_path: Path) -> None:
         export(examples, tmp_path / "cvat.json")
     with pytest.raises(DataError, match=r"write to a \.json"):
         export(examples, tmp_path / "new.xml")
-    for _ in range(2):  # its own may be made anew
+    for _ in range(2):  # its own output may be overwritten
         export(examples, tmp_path / "tasks.json")
     assert (tmp_path / "cvat.xml").read_text() == "<annotations/>"

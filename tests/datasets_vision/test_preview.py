@@ -41,7 +41,7 @@ def test_a_box_is_drawn_where_the_label_says(tile):
     picture = drawn_over(grey((200, 100)), [LabelledObject("x", box)], {"x": "#ff0000"}, tile)
     assert picture.size == (tile, tile // 2)
     red = (np.asarray(picture) == (255, 0, 0)).all(-1)
-    columns = np.flatnonzero(red.sum(0) > 0.3 * tile / 2)  # the upright sides, not the name
+    columns = np.flatnonzero(red.sum(0) > 0.3 * tile / 2)  # the vertical sides of the box, not the name
     assert abs(columns.min() - tile / 4) <= 2
     assert abs(columns.max() - 3 * tile / 4) <= 2
 

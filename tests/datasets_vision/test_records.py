@@ -198,7 +198,7 @@ def test_an_overlong_line_is_set_aside_without_being_held(tmp_path, monkeypatch)
     path = tmp_path / "a.jsonl"
     with path.open("wb") as file:
         file.write(b'{"text": "a"}\n')
-        file.truncate(1 << 27)  # a line of 128 MiB, which takes no place on the disk
+        file.truncate(1 << 27)  # a sparse line of 128 MiB, which takes no space on disk
         file.seek(0, 2)
         file.write(b'\n{"text": "b"}\n')
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Unsuitable files each give one line with a remedy, however the system or a parser fails on them."""
+"""Each unsuitable file gives one line with a remedy, however the system or a parser fails on it."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_linked_folder_is_reported_and_not_followed(tmp_path: Path, target: st
 
 @pytest.mark.parametrize("limit", [None, 1])
 def test_links_are_reported_once_in_order(tmp_path: Path, limit: int | None) -> None:
-    """Also if the image folder lies below the source's; a link is never the error of a set."""
+    """This holds even if the image folder lies below the source's; the error for a whole set never cites a link."""
     photo(tmp_path / "set/images/a.png")
     (tmp_path / "elsewhere").mkdir()
     links = ["images/2", "images/10", "other"]

@@ -16,7 +16,7 @@ from datasets_vision.formats.table_files import MAX_LINE
 from datasets_vision.source import SetAside, Source, read, stream
 
 SHORT, LONG = 10_000, 200_000
-TOLERANCE = 1.15  # of peak resident size, as the project promises it between 10 k and 1 M rows
+TOLERANCE = 1.15  # of peak resident size, as the project promises between 10 k and 1 M rows
 
 STREAM = """
 import re, sys
@@ -77,7 +77,7 @@ def test_annotations_take_a_few_times_the_memory_of_their_text(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak resident size is read from /proc")
 def test_an_endless_line_is_never_held(tmp_path):
-    """A line of 1 GB, written as a hole in the file: NUL is a character like any other."""
+    """A line of 1 GB, written as a hole in a sparse file; NUL is a character like any other."""
     path = tmp_path / "a.csv"
     with path.open("wb") as file:
         file.write(b"text,kind\ngood,a\n")

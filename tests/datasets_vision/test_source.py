@@ -223,7 +223,7 @@ def test_a_fault_of_the_whole_source_is_one_line(tmp_path, options, says):
     assert "\n" not in str(caught.value)
 
 
-REAL = {  # counts as the sets' own descriptions state them: items, boxes, roles
+REAL = {  # counts from the sets' own descriptions: items, boxes, roles
     "product_defects/neu_det_voc": (900, 2095, {"train": 768, "val": 132}),
     "product_defects/deeppcb": (170, 1175, {"trainval": 145, "val": 25}),
     "scan_abnormalities/brain_tumor_mri": (366, 0, {"train": 315, "val": 51}),

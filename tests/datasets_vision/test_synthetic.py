@@ -35,7 +35,7 @@ MEASURES = {
     "scan_abnormalities": scan_abnormalities.MEASURES,
 }
 GRADED_CASES = [(domain, kind) for domain, measures in MEASURES.items() for kind in (GOOD, *measures)]
-# Whether a finding is darker or lighter than what lies within a few pixels of it.
+# Whether a finding is darker or lighter than its surroundings within a few pixels.
 SHADES = {
     ("car_damage", "crack"): -1,
     ("car_damage", "shattered_glass"): 1,
@@ -99,7 +99,7 @@ def test_all_classes_are_equally_frequent():
 def test_a_set_is_reproducible_byte_for_byte(tmp_path: Path, domain):
     first, second, other = (write_set(domain, tmp_path / str(i), 6, seed, 96) for i, seed in enumerate((3, 3, 4)))
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
-    assert len(files) == 3 * 6 + 2  # and the table of classes, and the marker
+    assert len(files) == 3 * 6 + 2  # plus the table of classes and the marker
     assert all((first / path).read_bytes() == (second / path).read_bytes() for path in files)
     assert any((first / path).read_bytes() != (other / path).read_bytes() for path in files)
 

@@ -1,4 +1,4 @@
-"""CSV and TSV as programs and people write them."""
+"""CSV and TSV tables as programs and people write them."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_a_composed_scene_has_exact_boxes(tmp_path):
             left, top, right, bottom = thing.box
             assert dark[top + 2 : bottom - 2, left + 2 : right - 2].all()
             dark[top - 2 : bottom + 2, left - 2 : right + 2] = False
-        assert dark.mean() < 0.001  # nothing dark is left without a box: the ground is free of what is labelled
+        assert dark.mean() < 0.001  # nothing dark lies outside the boxes: the background shows no labelled object
 
 
 def test_scenes_are_read_back_as_voc(tmp_path):

@@ -166,7 +166,7 @@ def shares(root: Path, damage: Any, *parts: tuple[str, Any]) -> list[Any]:
         (rect(10, 10, 10, 10), "door"),
         (rect(32, 10, 20, 10), "hood"),  # 8 of 20 in the door, 12 in the hood
         (rect(25, 10, 20, 10), "door"),
-        (rect(70, 20, 5, 5), "handle"),  # wholly in the hood, too: the smaller part
+        (rect(70, 20, 5, 5), "handle"),  # wholly in both the hood and the handle, of which the handle is smaller
         (rect(10, 28, 10, 20), None),  # 2 of 20 in the door
         (rect(88, 40, 10, 8), None),
         (polygon((10, 10), (20, 10), (20, 20), (10, 20)), "door"),
@@ -266,7 +266,7 @@ def test_coco_and_via_give_the_same_regions():
     for key, things in boxes[0].items():
         for (one, box), (other, near) in zip(sorted(things), sorted(boxes[1][key]), strict=True):
             assert one == other
-            assert max(abs(a - b) for a, b in zip(box, near, strict=True)) <= 3  # one file has whole pixels
+            assert max(abs(a - b) for a, b in zip(box, near, strict=True)) <= 3  # one file has only whole pixels
     assert [example.id for example in real_set(name, format="via").examples] == list(boxes[0])
 
 
@@ -275,6 +275,6 @@ def test_key_paths_stop_at_the_first_part(tmp_path):
     path = tmp_path / "via.json"
     path.write_text(json.dumps(long))
     assert detect(tmp_path) == "via"
-    path.write_text('{"a": {"filename": "' + '\\"' * 50_000)  # a text that never ends, full of quotes
+    path.write_text('{"a": {"filename": "' + '\\"' * 50_000)  # an unterminated string, full of quotes
     with pytest.raises(DataError, match=r"no known format|not JSON"):
         reading(tmp_path)

@@ -1,4 +1,4 @@
-"""YOLO: boxes and polygons mixed, names from all usual places."""
+"""YOLO: mixed boxes and polygons, and class names from all the usual files."""
 
 from __future__ import annotations
 

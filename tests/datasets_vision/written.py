@@ -1,4 +1,4 @@
-"""Small files as people write them, and the real sets where they are."""
+"""Small files as people write them, and the real sets if they are present."""
 
 from __future__ import annotations
 

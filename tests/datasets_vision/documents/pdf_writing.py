@@ -1,4 +1,4 @@
-"""Small PDFs for tests, written by hand: lines of text at a size, pages without text, an outline."""
+"""Small handwritten PDFs for tests: lines of text in a given size, pages without text, an outline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manuals are parsed into blocks: structure is found, nothing is lost, and unreadable files say why."""
+"""Manuals are parsed into blocks: structure is found, nothing is lost, and unreadable files give a reason."""
 
 from __future__ import annotations
 
