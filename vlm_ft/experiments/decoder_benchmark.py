@@ -2,7 +2,8 @@
 
 The rival is the usual loop: the processor, `generate`, and a logits processor that keeps each answer within the form's
 JSON schema (llguidance); at batch 1 also with the constant part of the prompt in a cache. All answer the same requests
-on the same base without an adapter.
+on the same base without an adapter. The decoder is also timed without distributions (it follows one option, token by
+token) and in bf16, whose answers are compared.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 from llguidance import LLMatcher
@@ -32,12 +34,14 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessor, Logits
 from vlm_ft.adapters import TENSORS, adapter_folder
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.bases.load import load_base
+from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.published import made_base
 from vlm_ft.conversation import Conversation, Row, moved
 from vlm_ft.data.cases import Case, load
+from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.decoding.prefix import reusable
 from vlm_ft.decoding.tokens import unpacked
+from vlm_ft.decoding.writing import Sampling
 from vlm_ft.experiments.sheet import Sheet, interleaved
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
@@ -47,11 +51,14 @@ ROUNDS = 5
 ADAPTERS = 8
 MOST_TOKENS = 200
 WORKLOADS = (
-    ("photos, batch 1", "steel_surface_voc", 1, 8.0),
-    ("photos, batch 8", "steel_surface_voc", 8, 3.0),
-    ("27 intents, batch 16", "customer_intents_csv", 16, 8.0),
+    ("photos, batch 1", "steel_surface_voc", 1, 8.0, 1.1),
+    ("photos, batch 8", "steel_surface_voc", 8, 3.0, 1.1),
+    ("27 intents, batch 16", "customer_intents_csv", 16, 8.0, 1.4),
 )
-"""Name, recipe, requests at once, and the goal: how many times as fast the decoder should be."""
+"""Name, recipe, requests at once, and two goals: the speed against `generate`, and the cost of distributions."""
+
+GREEDY = 1e-4
+"""A temperature at which the most probable token is drawn, practically always."""
 
 
 def benchmark(base: str, adapter: Path | None, out: Path, command: str, console: Console) -> None:
@@ -71,26 +78,39 @@ def _decoder(base: str, sheet: Sheet) -> None:
     with made_base(base) as place:
         loaded = load_base(place)
     engine = Engine(loaded, batch_size=16)
-    for name, recipe, count, goal in WORKLOADS:
+    fast = Engine(loaded, batch_size=16, precision="bf16")
+    for name, recipe, count, goal, most in WORKLOADS:
         dataset = load(load_recipe(RECIPES / f"{recipe}.yaml"))
         if dataset.cases["test"][0].example.images and not loaded.reader.sees:
             continue
         form, cases = dataset.form.asking(loaded.boxes), dataset.cases["test"]
         parts = [cases[start : start + count] for start in range(0, (ROUNDS + 1) * count, count)]
-        systems: list[Callable[[Sequence[Case]], Any]] = [partial(_answers, engine, form), Plain(loaded, form)]
+        systems: list[Callable[[Sequence[Case]], Any]] = [
+            partial(_answers, engine, form),
+            Plain(loaded, form),
+            _Greedy(loaded, form),
+            partial(_answers, fast, form),
+        ]
         if count == 1 and reusable(loaded.model.config):
             systems.append(Cached(loaded, form))
-        ours, theirs, *cached = interleaved(systems, parts)
+        ours, theirs, greedy, in_bf16, *cached = interleaved(systems, parts)
         sheet.add(f"{base}: {name}, times as fast as generate", theirs / ours, goal, "higher", "x")
+        sheet.add(f"{base}: {name}, time against an answer without distributions", ours / greedy, most, "lower", "x")
+        sheet.add(f"{base}: {name}, bf16, times as fast as fp32", ours / in_bf16, None, "higher", "x")
         for seconds in cached:
             title = f"{base}: {name}, times as fast as generate with a prompt cache"
             sheet.add(title, seconds / ours, None, "higher", "x")
         sheet.add(f"{base}: {name}, seconds a request", ours / count, None, "lower", "s")
         if count == 16:
             started = time.perf_counter()
-            _answers(engine, form, cases)
-            most = 45.0 if base == "compact" else None
-            sheet.add(f"{base}: the {len(cases)} test messages", time.perf_counter() - started, most, "lower", "s")
+            answers = _answers(engine, form, cases)
+            taken = time.perf_counter() - started
+            sheet.add(
+                f"{base}: the {len(cases)} test messages", taken, 45.0 if base == "compact" else None, "lower", "s"
+            )
+            pairs = list(zip(answers, _answers(fast, form, cases), strict=True))
+            alike = sum(one.values == other.values for one, other in pairs) / len(pairs)
+            sheet.add(f"{base}: of these, answered alike in bf16", alike, None, "higher", "")
 
 
 def _mixed(folder: Path, sheet: Sheet) -> None:
@@ -137,6 +157,29 @@ def _resident() -> int:
 def _answers(engine: Engine, form: Form, cases: Sequence[Case]) -> list[Prediction]:
     """The engine's answers about these cases."""
     return engine.predict([Request(case.example.images, case.example.turns, form=form) for case in cases])
+
+
+class _Greedy:
+    """The same decoder without distributions."""
+
+    def __init__(self, base: Base, form: Form) -> None:
+        self._base, self._form = base, form
+        self._conversation, self._decoder = Conversation(base.reader), FormDecoder(base)
+        self._sampling = Sampling(np.random.default_rng(0), GREEDY)
+
+    def __call__(self, cases: Sequence[Case]) -> list[Prediction]:
+        """The predictions."""
+        rows = [Row(self._form, case.example.turns, case.example.images) for case in cases]
+        with torch.inference_mode():
+            return self._decoder.decode(
+                lambda _, **inputs: self._base.model(**inputs),
+                ["base"] * len(rows),
+                moved(self._conversation.encode(rows), self._base.device),
+                [row.form for row in rows],
+                [self._conversation.seen_size(row) for row in rows],
+                [self._conversation.constant(row.form) for row in rows],
+                self._sampling,
+            )
 
 
 class Plain:
