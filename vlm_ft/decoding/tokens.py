@@ -93,7 +93,7 @@ class Taught:
 class AnswerTokens:
     """Turns answers into the tokens of one tokenizer, and back.
 
-    `vocabulary` is the number of logits that the model returns; by default, the tokenizer's vocabulary size.
+    `vocabulary` is the number of logits that the model returns; by default, the tokenizer's number of tokens.
     """
 
     def __init__(self, tokenizer: Any, vocabulary: int | None = None) -> None:

@@ -21,7 +21,7 @@ from vlm_ft.decoding.rows import Branch, Seen
 from vlm_ft.decoding.tokens import AnswerTokens, Node, Tree
 
 RESOLUTION = 1e-3
-"""Options with shared leading tokens that are less probable than this in total are given equal shares."""
+"""Options with common leading tokens and a total probability below this are not resolved: they get equal shares."""
 
 
 class AnswerTooLongError(Exception):
