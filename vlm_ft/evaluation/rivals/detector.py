@@ -135,7 +135,7 @@ class _Learner:
         return loss
 
     def _target(self, items: Sequence[Values]) -> _Target:
-        """Assign each object to the cells in the middle half of its box, around its centre; small objects take precedence."""
+        """Assign each cell to the smallest object whose box has it in its middle half, around the centre."""
         classes, boxes = torch.full((len(self.centres),), -1), torch.zeros(len(self.centres), 4)
         side = torch.tensor([self.width, self.height] * 2) / SCALE
         boxed = [(item[self.box], _name(item, self.kind)) for item in items if item.get(self.box)]
