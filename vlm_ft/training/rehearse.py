@@ -81,7 +81,7 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
     The model must be set up as for training, including activation checkpointing.
     """
     count = min(settings.batch_size, len(train.cases))
-    features = [{"index": place * len(train.cases) // count} for place in range(count)]  # neighbours are alike
+    features = [{"index": place * len(train.cases) // count} for place in range(count)]  # neighbours are similar
     model.train()
     steps: list[float] = []
     forwards: list[float] = []
@@ -113,7 +113,7 @@ def _loss(model: nn.Module, collator: Collator, batch: Batch, precision: Precisi
 
 
 def peak_memory() -> int:
-    """Peak memory so far, in bytes: on the GPU if there is one, else resident in this process."""
+    """Peak memory so far, in bytes: on the GPU if there is one, otherwise resident in this process."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024
