@@ -171,7 +171,7 @@ def parameter_groups(attached: Attached, rates: Mapping[str, float], weight_deca
 
 
 def _freeze_batch_norms(model: nn.Module) -> None:
-    """Undo `Trainer`'s `model.train()` for batch norms: no adapter stores the running statistics that it would update."""
+    """Undo `Trainer`'s `model.train()` for batch norms, whose running statistics no adapter stores."""
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.register_forward_pre_hook(_set_evaluation_mode)
