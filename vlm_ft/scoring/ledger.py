@@ -22,7 +22,7 @@ SEPARATOR = b"//"
 """Separates the contents of entries that share a path; no relative path contains it."""
 
 PAGE = 1000  # rows read at a time
-_ANEW = "delete the ledger and its table to score anew"
+_START_OVER = "delete the ledger and its table to score anew"
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS adapter (name TEXT NOT NULL, identity TEXT NOT NULL);
@@ -182,7 +182,7 @@ class Ledger:
         try:
             return Row(path, digest, width, height, Prediction.from_json(prediction))
         except ValueError as error:
-            raise DataError(self._path, f"the answer to {path} cannot be read", _ANEW) from error
+            raise DataError(self._path, f"the answer to {path} cannot be read", _START_OVER) from error
 
     def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, without their place, read page by page so that writes may happen in between."""
@@ -241,7 +241,7 @@ class Ledger:
             if "locked" in str(error):
                 raise DataError(self._path, "another run is writing it", "wait for that one") from error
             if "malformed JSON" in str(error):
-                raise DataError(self._path, "an answer in it cannot be read", _ANEW) from error
+                raise DataError(self._path, "an answer in it cannot be read", _START_OVER) from error
             raise DataError(self._path, str(error), "free some space, or choose another output file") from error
         except sqlite3.DatabaseError as error:
             raise DataError(

@@ -172,7 +172,7 @@ def _suffixes() -> dict[str, str]:
 
 
 def stated_format(path: Path) -> str | None:
-    """The format that a file's suffix stands for; None if it stands for none."""
+    """The format that a file's suffix indicates; None for an unknown suffix."""
     return _suffixes().get(path.suffix.lower())
 
 
