@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that speaks like an OpenAI-compatible one, and answers as told."""
+"""A real HTTP server on this machine that speaks the OpenAI protocol and gives prepared answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Stub:
-    """Answers each request with the next of `replies` (a text, or a status), the last one for ever."""
+    """Answers each request with the next of `replies` (a text or a status), and repeats the last one."""
 
     def __init__(self) -> None:
         self.replies: list[str | int | bytes] = []
@@ -24,7 +24,7 @@ class Stub:
 
 @contextmanager
 def serving() -> Iterator[Stub]:
-    """The server, while it runs."""
+    """Run the server, and yield its stub."""
     told = Stub()
 
     class Handler(BaseHTTPRequestHandler):

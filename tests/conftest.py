@@ -1,4 +1,4 @@
-"""What all tests share: a closed network, one thread, tiny bases, a drawn set, and runs trained on it."""
+"""Shared by all tests: a closed network, one thread, tiny bases, a drawn set, and runs trained on it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ TASK = Task(
 
 
 class NetworkClosedError(RuntimeError):
-    """A test reached for an address outside this machine; no `OSError`, so that nobody retries it in silence."""
+    """A test tried to reach an address outside this machine; not an `OSError`, so that nothing retries it silently."""
 
 
 def _is_local(address: Any) -> bool:
@@ -81,7 +81,7 @@ socket.socket.connect_ex = _guarded(socket.socket.connect_ex)  # type: ignore[me
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of the tiny model of a name, written at the first call."""
+    """The folder of a tiny model by its name, written at the first call."""
     folders: dict[str, Path] = {}
 
     def folder(name: str) -> Path:
@@ -93,7 +93,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 
 
 def whole_form(task: Task) -> Form:
-    """The task's form with all of its fields; an open choice has the sample's names and "another"."""
+    """The task's form with all fields; an open choice has the sample's names and "another"."""
     values = task.sample.model_dump(mode="json")
     options: dict[str, list[str]] = {}
     for field in task.fields:
@@ -138,7 +138,7 @@ def own_task(tmp_path: Path) -> Path:
 def recipe_of(tiny_folder: Callable[[str], Path], drawings: Path) -> Callable[..., Recipe]:
     """A recipe for a few steps of a tiny base on the drawings: ``recipe_of("qwen3_vl", training={"max_steps": 4})``.
 
-    A mapping is laid over the default's keys, anything else replaces the default.
+    A mapping overrides keys of the default mapping; anything else replaces the default.
     """
     small = {
         "name": "trial",
@@ -181,7 +181,7 @@ def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
 
 @pytest.fixture(scope="session")
 def fetched() -> Base:
-    """The base `compact`, where it was fetched before; tests download nothing."""
+    """The base `compact` if it was downloaded before; tests download nothing."""
     if not (compact.home() / "bases" / compact.COMPACT / "config.json").is_file():
         pytest.skip(f"the base {compact.COMPACT} is not on this machine: run {compact.GET}")
     return load_base(compact.COMPACT)
@@ -197,7 +197,7 @@ def quiet() -> Console:
 def run_of(
     recipe_of: Callable[..., Recipe], quiet: Console, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """The folder of a finished run of `recipe_of`'s recipe; the same settings are trained once a session."""
+    """The folder of a finished run of `recipe_of`'s recipe; the same settings are trained once per session."""
     runs: dict[str, Path] = {}
 
     def run(base: str, **settings: Any) -> Path:

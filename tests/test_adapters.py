@@ -1,4 +1,4 @@
-"""An adapter's card survives the trip through its folder; a folder that is none is told in a line."""
+"""An adapter's card survives a round trip through its folder; any other folder is reported in one line."""
 
 from __future__ import annotations
 

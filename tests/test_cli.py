@@ -1,4 +1,4 @@
-"""A user's mistake is one line and exit code 2; help comes at once."""
+"""A user's mistake gives one line and exit code 2; help is instant."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_help_answers_at_once() -> None:
-    """Within 0.4 s of the processor's time: what else the machine does is not counted."""
+    """It takes at most 0.4 s of processor time, so that other load on the machine does not count."""
     command = [sys.executable, "-c", "from vlm_ft.cli import main; main()", "--help"]
     spent = []
     for _ in range(5):

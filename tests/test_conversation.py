@@ -1,4 +1,4 @@
-"""Serving sends the very tokens that training saw, for every family, images and turns."""
+"""Serving sends exactly the tokens that training saw, for every family, with images and turns."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PASSED = '{"passed":true,"kind":"another"}'
 
 @pytest.fixture(scope="module")
 def talk(tiny_folder: Callable[[str], Path]) -> Callable[[str], Conversation]:
-    """The conversation of a family's tiny base; read once, for nothing here changes it."""
+    """The conversation of a family's tiny base, read once, since nothing here changes it."""
     known: dict[str, Conversation] = {}
 
     def of(name: str) -> Conversation:
@@ -52,7 +52,7 @@ def form(whole_form: Callable[[Task], Form]) -> Form:
 
 
 def pictures(count: int) -> tuple[Image.Image, ...]:
-    """Of different shapes and colours."""
+    """Pictures of different shapes and colours."""
     shapes = ((120, 80), (64, 96), (90, 90))
     return tuple(Image.new("RGB", shapes[index], (40 * index, 90, 200)) for index in range(count))
 
@@ -86,7 +86,7 @@ def test_nothing_but_the_answer_and_the_end_of_turn_is_supervised(
     batch = conversation.encode([Row(form, TALKED, pictures(images), TARGET)], supervised=True)
     labels, ids = batch["labels"][0], batch["input_ids"][0]
     places = (labels != IGNORED).nonzero().flatten()
-    assert places.tolist() == list(range(int(places[0]), len(ids)))  # one stretch, up to the end
+    assert places.tolist() == list(range(int(places[0]), len(ids)))  # one contiguous stretch, up to the end
     assert torch.equal(labels[places], ids[places])
     text = conversation.tokenizer.decode(ids[places])
     assert text.startswith(TARGET)
@@ -129,7 +129,7 @@ def test_a_row_in_a_batch_has_the_logits_that_it_has_alone(
     with torch.inference_mode():
         together = model(**conversation.encode(rows)).logits[:, -1]
         alone = torch.cat([model(**conversation.encode([row])).logits[:, -1] for row in rows])
-    # other shapes take other kernels, which add up in another order: float32 then differs in its last digits
+    # other shapes use other kernels, which sum in another order, so float32 differs in its last digits
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
 
 
@@ -148,7 +148,7 @@ def test_the_constant_part_comes_first_where_the_family_allows(
 
 
 def _first_image(conversation: Conversation, prompt: str) -> int:
-    """Where the first placeholder of an image stands."""
+    """The position of an image's first placeholder."""
     processor, base = conversation.reader.processor, conversation.reader
     names = (getattr(processor, "image_token", None), getattr(base.tokenizer, "boi_token", None), "<image>")
     return min(prompt.index(name) for name in names if name and name in prompt)
@@ -156,7 +156,7 @@ def _first_image(conversation: Conversation, prompt: str) -> int:
 
 @EVERY_FAMILY
 def test_users_and_assistants_take_turns(name: str, talk: Callable[[str], Conversation], form: Form) -> None:
-    """Whoever speaks first, or twice: the words stay in their order, and every word stays."""
+    """Whoever speaks first, or twice, every word is kept, in order."""
     conversation = talk(name)
     roles = ("assistant", "user", "user", "assistant", "user")
     said = [Turn(role, f"word {place}") for place, role in enumerate(roles)]
@@ -211,7 +211,7 @@ def test_what_cannot_be_encoded_is_told(talk: Callable[[str], Conversation], for
 
 @EVERY_FAMILY
 def test_what_people_write_is_text(name: str, talk: Callable[[str], Conversation]) -> None:
-    """A special token in a question or an answer is none: it ends no turn and stands for no image."""
+    """A special token in a question or an answer is plain text: it ends no turn and represents no image."""
     conversation, form = talk(name), form_of(note=Text(max_length=100))
     images = pictures(int(conversation.reader.sees))
 

@@ -1,4 +1,4 @@
-"""A recipe is strict at every depth, reports what is wrong in one line, and can be overridden."""
+"""A recipe is strict at every level, reports errors in one line, and can be overridden."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from vlm_ft.training.run import train
 
 DATA = Path(os.environ.get("VLM_FT_DATA", "../shared/data"))
 FEW = 24
-LIMITS = {"maintenance_logs_csv": 300}  # one row in ten bears its tags
+LIMITS = {"maintenance_logs_csv": 300}  # one row in ten has its tags
 SHORT = [
     "training.minutes=null",
     "training.max_steps=2",
@@ -37,7 +37,7 @@ SHORT = [
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What recipes read that is made, not downloaded: drawn sets, and a chat set from a manual."""
+    """The data of recipes that are made, not downloaded: drawn sets, and a chat set from a manual."""
     root = tmp_path_factory.mktemp("made")
     write_messages(Path(__file__).parents[1] / "README.md", root / "chat.jsonl")
     for domain in ("car_damage", "aviation_maintenance", "scan_abnormalities"):
@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(name: str, made: Path) -> list[str]:
-    """Two steps, few rows, and the made set where the recipe's own is made."""
+    """Two steps, few rows, and the made set if the recipe's own is made."""
     few = [*SHORT, f"data.0.limit={LIMITS.get(name, FEW)}"]
     if "policy:" in text_of(name):
         few += ["policy.answers=4"]
@@ -77,7 +77,7 @@ def test_two_steps(
     folder = tiny_folder("qwen3_vl" if sees else "qwen3")
     assert isinstance(recipe, Recipe)
     recipe = recipe.model_copy(update={"base": str(folder)})
-    # Of so few rows, what is set aside of the whole set is a large share: the check would stop here.
+    # What is set aside of the whole set is a large share of so few rows, so the check would stop here.
     adapter = train(recipe, tmp_path / "run", check=False, console=Console(quiet=True))
     card = read_card(adapter)
     assert card.form.task == recipe.task
@@ -115,5 +115,5 @@ def test_a_base_for_real_work_is_one_line_away(name: str) -> None:
 
 
 def text_of(name: str) -> str:
-    """The recipe as it is written, comments too."""
+    """The recipe as written, with its comments."""
     return (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")

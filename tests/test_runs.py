@@ -1,4 +1,4 @@
-"""A run folder belongs to one recipe and one set of data, and is free again where a run could not start."""
+"""A run folder belongs to one recipe and one data set, and is free again if a run could not start."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_what_was_there_before_a_failed_start_stays(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_was_cut_short_is_passed_over(begun: Run) -> None:
-    """The trainer writes its state last; a kill may come before or within that."""
+    """The trainer writes its state last, and may be killed before or while it does."""
     for step, state in ((2, "{}"), (10, '{"epoch": '), (12, None)):
         folder = begun.checkpoints / f"checkpoint-{step}"
         folder.mkdir(parents=True)

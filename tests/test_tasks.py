@@ -1,4 +1,4 @@
-"""Every task is whole, reads silence as silence, and a user's own file is as good as a shipped one."""
+"""Every task is complete, leaves unlabelled fields unobserved, and a user's own file works like a shipped one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An adapter folder: plain PEFT files, and `card.json` with all else that serving needs, without the task's code.
+"""An adapter folder: plain PEFT files, and a `card.json` from which it is served without the task's code.
 
 If every weight of the base was trainable, the folder holds the whole model instead of PEFT files.
 """
@@ -23,7 +23,7 @@ CARD = "card.json"
 CARD_VERSION = 1
 ADAPTER = "adapter"  # the adapter's folder inside a run
 TENSORS = "adapter_model.safetensors"
-FAMILIARITY = "familiarity.safetensors"  # what the training examples look like, if it was calibrated
+FAMILIARITY = "familiarity.safetensors"  # a description of the training examples, if it was calibrated
 README = "README.md"
 CONFIG = "adapter_config.json"
 PEFT_FILES = (CONFIG, TENSORS)
@@ -73,7 +73,7 @@ class Card(Strict):
 
     @property
     def expects(self) -> str:
-        """The fingerprint of the weights that the card belongs to: the base's or, for a whole model, its own."""
+        """The fingerprint of the weights that it needs: the base's or, for a whole model, its own."""
         return self.weights or self.base.fingerprint
 
     @property
@@ -88,7 +88,7 @@ class Card(Strict):
 
     @property
     def notice(self) -> str:
-        """The notice with every answer: those of the task and its derivations, and one about synthetic data."""
+        """The notice shown with every answer: from the task and its derivations, and about synthetic data."""
         drawn = "Trained on procedural drawings or texts, not on real data." if self.provenance.synthetic else ""
         tables = (entry.notice for entry in self.form.derivations)
         return " ".join(part for part in (self.form.notice, *tables, drawn) if part)

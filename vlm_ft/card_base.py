@@ -1,4 +1,4 @@
-"""The base that an adapter's card names, and the adapter on it."""
+"""Load the base that an adapter's card names, and the adapter onto it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vlm_ft.errors import AdapterError
 def base_of(card: Card, folder: Path, place: str | None = None) -> Base:
     """The base of the adapter in `folder`, loaded as it was for training; `place` says where it is now.
 
-    A whole model is its own base. Whether it really is the same base, `require_base` checks.
+    A whole model is its own base. Use `require_base` to check that the base is the one that the card names.
     """
     if card.weights and place is None:
         return load_base(str(folder), dtype=card.dtype)
@@ -50,9 +50,9 @@ def require_base(card: Card, folder: Path, base: Base) -> None:
 
 
 def with_adapter(model: Any, folder: Path, *, trainable: bool = False) -> PeftModel:
-    """The model with the adapter in a folder.
+    """The model with the adapter from a folder.
 
-    Raises `AdapterError` if a tensor of the file has no place in the model, is missing, or is not finite.
+    Raises `AdapterError` if a tensor of the file does not belong in the model, is missing, or is not finite.
     """
     with missing_keys_ignored():
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
@@ -62,7 +62,7 @@ def with_adapter(model: Any, folder: Path, *, trainable: bool = False) -> PeftMo
 
 @contextmanager
 def missing_keys_ignored() -> Iterator[None]:
-    """While active, PEFT does not warn of missing keys: `check_loaded` reports them as an error."""
+    """Silence PEFT's warning about missing keys, which `check_loaded` reports as an error."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Found missing adapter keys")
         yield

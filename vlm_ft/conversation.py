@@ -1,4 +1,4 @@
-"""Builds every prompt, for training, evaluation, scoring and the app.
+"""Build every prompt, for training, evaluation, scoring and the app.
 
 If the family's template has a system role, the constant part (instruction, fields) comes before the image. Prompt and
 completion are tokenized separately and joined, so serving sees exactly the tokens of training.
@@ -56,10 +56,10 @@ Batch = dict[str, Any]
 
 
 class Conversation:
-    """Turns rows into tokens for one base; it needs the base's reader, but not its weights.
+    """Turns rows into tokens for one base, with the base's reader but without its weights.
 
     With `loss_on` "answer", all tokens of an answer are supervised. With "decisions", only those that the form leaves
-    open are, each among the tokens that the form allows there; decoding writes the rest by itself.
+    open are, each among the tokens that the form allows there; the decoder fills in the rest.
     """
 
     def __init__(self, reader: Reader, loss_on: LossOn = "answer") -> None:
@@ -135,7 +135,7 @@ class Conversation:
         return self.reader.seen_size(first.size if isinstance(first, Image) else image_size(first))
 
     def constant(self, form: Form) -> tuple[int, ...]:
-        """The tokens of a sample prompt of this form; its other prompts begin alike, up to their images and text."""
+        """The tokens of a sample prompt of this form, which its other prompts share up to their images and text."""
         if form.fingerprint not in self._constants:
             probe = Row(form, (Turn("user", ANSWER),), ())
             self._constants[form.fingerprint] = tuple(self._prompts([probe])["input_ids"][0].tolist())
@@ -144,8 +144,8 @@ class Conversation:
     def completion(self, row: Row, *, end: bool = True) -> Taught:
         """The tokens of a row's target, and of the end of its turn.
 
-        With `end`, the turn's end is supervised among all tokens, so that a model also stops when it generates without
-        the grammar.
+        With `end`, the turn's end is supervised among all tokens, so that the model also stops when it generates
+        without the grammar.
         """
         if row.target is None:
             raise FormError("", "row has no target", "give it the answer to supervise")
@@ -159,9 +159,9 @@ class Conversation:
         )
 
     def encode(self, rows: Sequence[Row], *, supervised: bool = False, end: bool = True) -> Batch:
-        """Rows as tensors. Supervised: prompts, completions and `labels`, padded right; else prompts, padded left.
+        """Rows as tensors. Supervised: prompts, completions and `labels`, padded right; otherwise prompts, padded left.
 
-        `end`: whether the end of the turn is supervised, too.
+        `end`: whether the end of the turn is supervised too.
 
         Raises `DataError` for an image that cannot be opened, or images given to a text base.
         """
@@ -223,7 +223,7 @@ class Conversation:
         return int(batch["input_ids"].shape[1]), int((batch["input_ids"] == self.reader.image_token_id).sum())
 
     def view(self, row: Row) -> list[tuple[str, bool]]:
-        """The row as the model reads it, in pieces (text, supervised?); runs of image tokens are shown as a count."""
+        """The row as the model reads it, as (text, whether supervised); runs of image tokens are shown as a count."""
         batch = self.encode([row], supervised=True)
         pieces: list[tuple[str, bool]] = []
         ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()

@@ -31,7 +31,7 @@ class Ruler:
     def lengths(
         self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str
     ) -> tuple[int, int]:
-        """The tokens of the row (prompt and answer), and the image tokens among them; 0 of these for a text base."""
+        """The number of tokens of the row (prompt and answer), and of image tokens among them (0 for a text base)."""
         text, _ = self._conversation.lengths(Row(form, tuple(turns), (), target))
         has_text = any(turn.text for turn in turns)
         added, image_tokens = self._of_images(form, tuple(sizes), has_text)
@@ -40,7 +40,7 @@ class Ruler:
     def _of_images(self, form: Form, sizes: Sizes, has_text: bool) -> tuple[int, int]:
         """The tokens that images of these sizes add to a row (with separators), and the image tokens among them.
 
-        `has_text`: text follows the images, so that its first token can merge with the last separator.
+        `has_text`: whether text follows the images, whose first token can merge with the last separator.
         """
         if not sizes or not self._conversation.reader.sees:
             return 0, 0

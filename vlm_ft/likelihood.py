@@ -1,4 +1,4 @@
-"""The likelihood of supervised tokens, which every method's loss is made of."""
+"""The likelihood of supervised tokens, on which every method's loss is built."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from vlm_ft.decoding.tokens import narrowed
 
 
 def surprises(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """The cross-entropy of every supervised token in nats, and the number of its row, (supervised,) each.
+    """The cross-entropy of every supervised token in nats, and the index of its row, (supervised,) each.
 
     If the batch has choices, the softmax runs over these alone: constrained decoding picks from them, and no capacity
-    is spent on suppressing tokens that the grammar forbids anyway. A target may be shared between two tokens. A prefix
+    is spent on suppressing tokens that the grammar forbids anyway. A target may be split between two tokens. A prefix
     that all prompts share is computed once if the family supports it.
     """
     targets = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # the token after each position
@@ -35,7 +35,7 @@ def surprises(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tenso
 
 
 def log_likelihoods(model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """The logarithm of the probability of each row's supervised tokens together, (rows,)."""
+    """The log-probability of each row's supervised tokens together, (rows,)."""
     nats, rows = surprises(model, batch, temperature)
     return nats.new_zeros(len(batch["labels"])).index_add(0, rows, -nats)
 
@@ -43,7 +43,7 @@ def log_likelihoods(model: Any, batch: Batch, temperature: float = 1.0) -> Tenso
 def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
     """The logits at the positions where `wanted` (rows, length) is True, (positions, vocabulary).
 
-    The head runs nowhere else.
+    The head runs only there.
     """
     inputs = {key: value for key, value in batch.items() if key not in SUPERVISION}
     kept = wanted.any(0)  # (length,)
@@ -58,11 +58,11 @@ def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
 
 @contextmanager
 def _entering_head(model: Any, wanted: Tensor) -> Iterator[None]:
-    """While active, only the hidden states at these positions, as if they were one row, enter the model's head."""
+    """Pass only the hidden states at these positions to the model's head, as if they were one row."""
 
     def gather(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         (hidden,) = inputs  # (rows, kept, width)
-        return (hidden[wanted][None],) if hidden.shape[:2] == wanted.shape else None  # not the prefix's own pass
+        return (hidden[wanted][None],) if hidden.shape[:2] == wanted.shape else None  # None in the pass over the prefix
 
     handle = model.get_output_embeddings().register_forward_pre_hook(gather)
     try:
@@ -72,7 +72,7 @@ def _entering_head(model: Any, wanted: Tensor) -> Iterator[None]:
 
 
 def _plain(model: Any) -> Any:
-    """The model inside the wrappers of PEFT and of several processes."""
+    """The model without the wrappers of PEFT and of distributed training."""
     inner = getattr(model, "module", model)
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def filled(package: str, template: str, **values: Any) -> str:
-    """A package's template, rendered; all text is escaped, and an undefined name is an error."""
+    """Render a package's template; all text is escaped, and an undefined name is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

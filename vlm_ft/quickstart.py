@@ -1,4 +1,4 @@
-"""The whole workflow, small enough for a fresh machine: drawings, the base `compact`, two cores."""
+"""The whole workflow, small enough for a fresh machine with two cores: drawings and the base `compact`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MARKER = ".vlm_ft_quickstart"
 
 
 def run(out: Path, *, with_app: bool, console: Console) -> None:
-    """Draw a set, train an adapter, evaluate it, score a folder, open the app.
+    """Draw a data set, train an adapter, evaluate it, score a folder, and open the app.
 
     Raises `DataError` if `out` holds anything other than an earlier quickstart.
     """

@@ -97,9 +97,9 @@ class Splits(_Section):
     """How examples get their roles; a group is never split between roles.
 
     `source` keeps a data set's own lists ({"val": "test"}); the remaining examples are divided by the shares.
-    `calibrate` is what probabilities and the threshold for "ask a person" are fitted on, after training.
+    Probabilities and the threshold for "ask a person" are fitted on `calibrate`, after training.
     `folds` and `fold`: for cross-validation, this fold is `test`, and the rest is divided by the other shares.
-    `train_examples`: the maximum used of `train`, in whole groups drawn by `subset_seed`; other roles are unaffected.
+    `train_examples`: the most to use of `train`, in whole groups drawn with `subset_seed`; other roles are unaffected.
     """
 
     train: float = Field(default=0.65, gt=0, le=1e9)
@@ -170,7 +170,7 @@ class Policy(_Section):
 
 
 class Training(_Section):
-    """How to train: for `minutes` if given, by the measured time of a step, otherwise for `epochs`."""
+    """How to train: for `minutes` if given, based on the measured time of a step, otherwise for `epochs`."""
 
     epochs: float = Field(default=10, gt=0)
     minutes: float | None = Field(default=None, gt=0)
@@ -270,7 +270,7 @@ def shipped() -> list[str]:
 
 
 def require_data(recipe: Recipe, file: Path) -> None:
-    """Raises `RecipeError` for data that do not exist, with their origin and the settings that locate them."""
+    """Raise `RecipeError` for data that do not exist, with their origin and the settings that locate them."""
     variables = variables_in(file)
     for number, entry in enumerate(recipe.data):
         if entry.format == "huggingface" or os.path.exists(entry.path):

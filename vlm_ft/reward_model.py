@@ -21,7 +21,7 @@ BATCH = 16
 
 
 class RewardModel:
-    """A base with a value head and one adapter. Higher scores are better; only differences between them mean something.
+    """A base with a value head and one adapter. Higher scores are better; only their differences are meaningful.
 
     It keeps its own copy of the base.
     """
@@ -35,9 +35,9 @@ class RewardModel:
 
     @classmethod
     def open(cls, place: Path, base: str | None = None) -> RewardModel:
-        """The reward model in an adapter or run folder, on its own base unless `base` names another place of it.
+        """The reward model in an adapter or run folder, on the base that its card names, or a copy of it at `base`.
 
-        Raises `AdapterError` if it is not a reward model, or its base is another one.
+        Raises `AdapterError` if it is not a reward model, or was trained on another base.
         """
         folder = adapter_folder(place)
         card = read_card(folder)
@@ -50,7 +50,7 @@ class RewardModel:
         return cls(loaded, card, folder)
 
     def rate(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[float]:
-        """The score of each prediction as an answer to its row; the lowest of all for one that failed.
+        """The score of each prediction as an answer to its row; a failed prediction gets the lowest score of all.
 
         Only the fields that the reward model was trained on are scored. Raises `AdapterError` if there are none.
         """

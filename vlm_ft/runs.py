@@ -68,7 +68,7 @@ class Run:
     def holds(self, recipe: Recipe) -> bool:
         """Whether the folder holds a run of this recipe.
 
-        Both recipes have the current version's defaults, so a default that has changed makes no difference. Raises
+        Both recipes get the current version's defaults, so a changed default makes no difference. Raises
         `RecipeError` with the first key that differs if the folder holds a run of another recipe.
         """
         if self.state == "empty":

@@ -41,7 +41,7 @@ def variables_in(path: Path) -> list[str]:
 
 
 def first_fault(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first fault in one line; an unknown key goes first, since a typo also leaves a key missing."""
+    """The first fault in one line; an unknown key comes first, since a typo also leaves a key missing."""
     faults = error.errors(include_url=False)
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     location = fault["loc"]

@@ -1,4 +1,4 @@
-"""Average precision rewards lists whose surest items are right; its interval does not depend on the order of rows."""
+"""Average precision rewards lists whose most certain items are right; its interval does not depend on row order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A box goes to a base's convention and back, and the form asks for it in that convention."""
+"""A box is converted to a base's convention and back, and the form asks for it in that convention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temperatures make probabilities hold; the bound is broken no more often than it says."""
+"""Temperatures make probabilities accurate; the bound is broken no more often than it says."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FORM = form_of(kind=Choice(options=("a", "b", "c")), ok=Flag())
 
 
 def stating(kinds: Mapping[str, float], flags: Mapping[str, float]) -> Prediction:
-    """The answer that is most probable by these distributions."""
+    """The most probable answer under these distributions."""
     best = max(kinds, key=lambda option: kinds[option])
     return Prediction(fields={"kind": FieldValue(best, kinds), "ok": FieldValue(flags["true"] >= 0.5, flags)})
 
 
 def drawn(random: Generator, count: int, temperature: float) -> tuple[list[dict], list[Prediction]]:
-    """True values that follow a distribution, and answers that state it too surely by this temperature."""
+    """True values that follow a distribution, and answers that are overconfident by this temperature."""
     truths, answers = [], []
     for _ in range(count):
         kinds = dict(zip("abc", random.dirichlet((1.0, 0.6, 0.4)), strict=True))
@@ -77,7 +77,7 @@ def test_the_bound_is_broken_no_more_often_than_it_says() -> None:
             found += 1
             many = random.beta(10, 1, 20_000)
             broken += (1 - many[many >= bound.threshold]).mean() > bound.risk
-    assert found > 100  # the promise is not kept by never making it
+    assert found > 100  # the guarantee is not kept by never giving one
     assert broken <= 400 * 0.10 + 3 * np.sqrt(400 * 0.1 * 0.9)
 
 

@@ -1,4 +1,4 @@
-"""An estimate adds up what the card says, spans what the answer leaves open, and tells what it cannot price."""
+"""An estimate adds up the card's prices, spans what the answer leaves open, and lists what it cannot price."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def estimate(*findings: dict[str, Any], damaged: bool = True) -> Estimate:
 @pytest.mark.parametrize(
     ("finding", "low", "high"),
     [
-        ({"part": "mirror", "kind": "dent", "severity": "minor"}, 50, 60),  # only the widest row holds
-        ({"part": "door", "kind": "dent", "severity": "minor"}, 100, 120),  # the part is closer than its severity
-        ({"part": "door", "kind": "scratch", "severity": "minor"}, 150, 180),  # the kind is closer than the severity
+        ({"part": "mirror", "kind": "dent", "severity": "minor"}, 50, 60),  # only the most general row applies
+        ({"part": "door", "kind": "dent", "severity": "minor"}, 100, 120),  # the part counts before the severity
+        ({"part": "door", "kind": "scratch", "severity": "minor"}, 150, 180),  # the kind counts before the severity
         ({"part": "DOOR", "kind": "Scratch", "severity": "severe"}, 150, 180),
         ({"part": "door", "kind": "dent"}, 100, 1300),  # minor to severe
         ({"kind": "dent", "severity": "severe"}, 500, 1300),  # the hood's or the door's

@@ -1,4 +1,4 @@
-"""A form asks what its data label, round-trips every answer that fits, and says in one line what does not."""
+"""A form asks for what its data label, round-trips every answer that fits, and says in one line what does not."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_fingerprint_follows_prompt_and_options(task: Task, whole_form: Forms) -
 
 
 def misfits(form: Form, values: Values) -> Iterator[tuple[str, Values]]:
-    """The name of a field, and the answer with that field spoilt, in every way that its kind allows."""
+    """The name of a field, and the answer with an invalid value of it, in every way that its kind allows."""
     for field in form.fields:
         yield field.name, {name: value for name, value in values.items() if name != field.name}
         for wrong in _wrong(field.kind, values[field.name]):

@@ -1,4 +1,4 @@
-"""Intervals of 95 % contain the figure of the population in about 95 of 100 samples, also in small ones."""
+"""95 % intervals contain the population's figure in about 95 of 100 samples, even in small ones."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_order_of_rows_does_not_matter() -> None:
     before = measure(EVERY_KIND, truths, predictions, groups)
     after = measure(EVERY_KIND, *(list(column) for column in zip(*rows, strict=True)))  # type: ignore[arg-type]
     for one, two in zip(before, after, strict=True):
-        # sums of ROUGE and IoU run in another order: float64 rounding
+        # ROUGE and IoU are summed in another order: float64 rounding
         assert (one.value, one.low, one.high) == pytest.approx((two.value, two.low, two.high), abs=1e-9)
 
 
@@ -162,7 +162,7 @@ def test_copies_within_a_group_add_no_certainty() -> None:
     once = measure(EVERY_KIND, truths, predictions, groups)
     copied = measure(EVERY_KIND, truths * 5, predictions * 5, groups * 5)
     for one, five in zip(once, copied, strict=True):
-        close = 0.05 if one.name.startswith("ap") else 1e-6  # COCO reads its curve at 101 recalls, copies lie between
+        close = 0.05 if one.name.startswith("ap") else 1e-6  # COCO samples its curve at 101 recalls
         assert (one.low, one.high) == pytest.approx((five.low, five.high), abs=close)
 
 
@@ -206,7 +206,7 @@ def test_items_match_once_by_name_and_overlap() -> None:
 
 
 def test_as_many_items_as_possible_are_matched() -> None:
-    # greedy by overlap would pair the second truth with the first answer and leave one of each alone
+    # greedy matching would pair the second truth with the first answer and leave one of each unmatched
     truth: list[Values] = [{"kind": "pit", "box": [0, 0, 100, 60]}, {"kind": "pit", "box": [0, 0, 100, 100]}]
     answer: list[Values] = [{"kind": "pit", "box": [0, 0, 100, 96]}, {"kind": "pit", "box": [0, 40, 100, 100]}]
     assert len(match_items(FOUND, truth, answer)) == 2

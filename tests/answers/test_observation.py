@@ -1,4 +1,4 @@
-"""A form asks what every source labels, in the names in use, and notes say what is left out."""
+"""A form asks for what every source labels, with the names in use, and notes say what is left out."""
 
 from __future__ import annotations
 

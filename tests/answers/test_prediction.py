@@ -1,4 +1,4 @@
-"""A prediction survives its JSON form, whatever a model wrote."""
+"""A prediction survives a round trip through JSON, whatever a model wrote."""
 
 from __future__ import annotations
 

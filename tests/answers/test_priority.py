@@ -1,4 +1,4 @@
-"""A priority is the most urgent of what the table says of each finding; what it does not know, it says."""
+"""A priority is the most urgent one that the table gives for any finding; findings that it lacks are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny models, each built once a session and loaded afresh for every test that asks."""
+"""Tiny models, each built once per session and loaded afresh for every test that asks for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vlm_ft.bases.tiny import TINY
 
 @dataclass(frozen=True)
 class Loaded:
-    """A tiny model read from ``folder``; ``processor`` is the tokenizer where the model takes no images."""
+    """A tiny model read from ``folder``; ``processor`` is the tokenizer if the model takes no images."""
 
     folder: Path
     model: Any
@@ -65,7 +65,7 @@ def _load(folder: Path, sees: bool) -> Loaded:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Callable[[str], Path]) -> Callable[[str], Loaded]:
-    """Reads the tiny model of a name."""
+    """Loads a tiny model by its name."""
     return lambda name: _load(tiny_folder(name), sees=TINY[name].processor is not None)
 
 

@@ -1,4 +1,4 @@
-"""A timm backbone and a language model become one base that the Auto classes load, with neither changed."""
+"""A timm backbone and a language model become one base that the Auto classes load, both unchanged."""
 
 from __future__ import annotations
 

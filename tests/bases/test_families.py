@@ -1,4 +1,4 @@
-"""Every fact of the table of families holds for the tiny models."""
+"""Every fact in the table of families holds for the tiny models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vlm_ft.errors import ModelError
 pytestmark = [
     # PaliGemma's processor calls numpy on tensors in a way that numpy deprecates.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
-    # PEFT asks a model of transformers for a name that the latter has replaced.
+    # PEFT reads a deprecated attribute of transformers models.
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
 
@@ -32,7 +32,7 @@ SQUARE = 56 * 56  # pixels of a tiny tower's fixed square, or of one tile
 
 
 def low_rank_parts(model):
-    """The parts that have a layer which LoRA takes, with these layers."""
+    """The parts that have layers which support LoRA, with these layers."""
     found = {part: low_rank_modules(model, family_of(model.config), part) for part in PARTS}
     return {part: names for part, names in found.items() if names}
 
@@ -81,7 +81,7 @@ def test_text_runs_the_language_model_alone(name, tiny):
 def test_projector_ends_in_the_language_models_width(name, tiny):
     model = tiny(name).model
     names = low_rank_parts(model).get("projector")
-    if names is None:  # Gemma3's is one bare parameter, which only full training reaches
+    if names is None:  # Gemma3's is one bare parameter, which only full training can train
         assert leaf_modules(model, family_of(model.config), "projector")
         return
     assert model.get_submodule(names[-1]).out_features == model.config.text_config.hidden_size

@@ -1,4 +1,4 @@
-"""A published shape with random weights is a base like any other."""
+"""A published shape with random weights works like any other base."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every tiny model is read back by the Auto classes, sees, answers and stops, and is the same for a seed."""
+"""Every tiny model is loaded by the Auto classes, sees, answers and stops, and is the same for the same seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUESTION = "What does the image show?"
 
 
 class Only(LogitsProcessor):
-    """Leaves one token possible."""
+    """Allows only one token."""
 
     def __init__(self, token: int) -> None:
         self.token = token
@@ -68,7 +68,7 @@ def test_generates_in_a_batch(name, tiny, noise):
 
 @pytest.mark.parametrize("name", SEEING)
 def test_text_rows_mix_with_image_rows(name, tiny, noise):
-    """Where the processor gets one list of images a row, empty for a row of text alone."""
+    """The processor gets one list of images per row, empty for a row of text only."""
     read = tiny(name)
     inputs = read.encode([read.render(QUESTION), read.render(QUESTION, images=0)], [[noise()], []])
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""No test of this folder knows the pictures that others have seen."""
+"""Tests in this folder do not share a cache of pictures."""
 
 from __future__ import annotations
 

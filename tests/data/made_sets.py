@@ -1,4 +1,4 @@
-"""Small sets for the checks, and the faults that are planted in them."""
+"""Small data sets for the checks, and faults to plant in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Plant = Callable[[Path], None]
 
 
 class WordRuler:
-    """A base that counts words, takes 200 of them, and sees 64x64 pixels of an image as one word each 8x8."""
+    """A base that counts words, takes 200 of them, and sees 64x64 pixels of an image, 8x8 pixels per word."""
 
     limit = 200
     most_pixels = SIDE * SIDE
@@ -33,7 +33,7 @@ class WordRuler:
 
 
 def drawn(seed: int, side: int = SIDE) -> Image.Image:
-    """Smooth blobs, others for every seed, the same at every size."""
+    """Smooth blobs that differ by seed and are the same at every size."""
     coarse = np.random.default_rng(seed).integers(0, 256, (7, 7, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
 
@@ -42,7 +42,7 @@ def drawn(seed: int, side: int = SIDE) -> Image.Image:
 
 
 def photos(folder: Path) -> Recipe:
-    """Image folders with the roles that they come with: 2 classes of 12 in train, 6 in test."""
+    """Image folders with their own roles: 2 classes of 12 in train, 6 in test."""
     for role, count in (("train", 12), ("test", 6)):
         for number, kind in enumerate(("dent", "scratch")):
             place = folder / role / kind
@@ -76,7 +76,7 @@ def photo(folder: Path, name: str, image: Image.Image, objects: list[tuple[Any, 
 
 
 def texts(folder: Path) -> Recipe:
-    """Two tables: 30 passages in train, 12 in test, of two kinds; the patients of the one are not of the other."""
+    """Two tables: 30 passages in train, 12 in test, of two kinds, with different patients."""
     folder.mkdir(parents=True)
     for role, count in (("train", 30), ("test", 12)):
         rows = [f"{role} passage {n} says so.,{('audit', 'notice')[n % 2]},{role[1]}{n // 2}" for n in range(count)]
@@ -96,7 +96,7 @@ def copied(folder: Path, source: str, target: str) -> None:
 
 
 def altered(alter: Callable[[Image.Image], Image.Image], target: str, **save: Any) -> Plant:
-    """A picture of train as a copy of it that was saved anew."""
+    """Plant an altered copy of a training picture."""
 
     def plant(folder: Path) -> None:
         image = Image.open(folder / "train/dent/traindent3.jpg")
@@ -111,7 +111,7 @@ def truncated(folder: Path) -> None:
 
 
 def rows(name: str, *lines: str) -> Plant:
-    """More lines for a table."""
+    """Plant more lines in a table."""
 
     def plant(folder: Path) -> None:
         with (folder / name).open("a", encoding="utf-8") as file:
@@ -125,5 +125,5 @@ def one_photo(*objects: tuple[Any, ...], **save: Any) -> Plant:
 
 
 def found(report: Report) -> dict[str, str]:
-    """Check -> its gravest severity, of the checks that found something."""
+    """Check -> its worst severity, for the checks that found something."""
     return {f.check: "error" if f.errors else "warning" for f in report.findings if f.total}

@@ -1,4 +1,4 @@
-"""A preset that would make a label untrue is refused; sheets and drawn sets go through a recipe."""
+"""A preset that would make a label untrue is rejected; contact sheets and drawn sets work with a recipe."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ UNSTATED = {
     "scientific_research": set(),
     "technical_diagnosis": {"option", "mentions"},
 }
-"""What a made set leaves open of its task's fields."""
+"""The fields of its task that a drawn set does not label."""
 
 
 class Part(Item):

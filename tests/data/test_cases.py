@@ -1,4 +1,4 @@
-"""A recipe's data as cases: only what is asked, every label checked, nothing dropped in silence."""
+"""A recipe's data as cases: only the form's fields, every label checked, nothing dropped silently."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_an_empty_cell_is_unobserved(tmp_path: Path) -> None:
 
 
 def test_two_sources_train_only_what_serving_asks(tmp_path: Path) -> None:
-    """One labels the clause and the risk, the other the clause alone: no row may ask for less than the form does."""
+    """One labels the clause and the risk, the other only the clause: no row may ask for less than the form does."""
     rated = table(tmp_path / "rated", [f"Rated {index}.\taudit\tlow\tyes" for index in range(20)])
     bare = table(tmp_path / "bare", [f"Bare {index}.\tnotice\t\tno" for index in range(20)])
     (bare / "rows.tsv").rename(bare / "others.tsv")  # an id is a file's name and a row

@@ -1,4 +1,4 @@
-"""The form that the checks observe of the data, and how long its rows are."""
+"""The form that the checks derive from the data, and the lengths of its rows."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_labels_that_answer_nothing_are_refused(tmp_path: Path) -> None:
 def test_a_row_is_as_long_as_training_will_find_it(
     name: str, text: str, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """Without the weights, and with blank pictures of the same size."""
+    """It is measured without the weights, on blank pictures of the same size."""
     made = boxed(tmp_path / "set").model_copy(update={"base": str(tiny_folder(name))})
     reader = open_reader(made.base)
     ruler = Ruler(reader)

@@ -1,4 +1,4 @@
-"""What the checks see of a picture: its orientations, its likeness to others, and what is remembered of it."""
+"""What the checks know about a picture: its orientations, its likeness to others, and what is cached."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_orientations_are_the_eight(tmp_path: Path) -> None:
 
 
 def test_a_fixed_camera_s_pictures_are_no_duplicates_and_its_copies_are(tmp_path: Path) -> None:
-    """The same scene 40 times, each time with its own small things in it; then one of them saved anew."""
+    """The same scene 40 times, each with different small objects in it, and a re-saved copy of one of them."""
     made, scene = photos(tmp_path / "set"), np.asarray(drawn(9), np.float64)
     shutil.rmtree(tmp_path / "set")
     for index in range(40):

@@ -1,6 +1,6 @@
 """A check's memory does not grow with the set.
 
-The full measure, 10 thousand against a million rows, takes some 15 minutes:
+The full measurement, ten thousand against a million rows, takes about 15 minutes:
 
     VLM_FT_ROWS=10000,1000000 python -m pytest tests/data/test_check_scale.py -s
 """
@@ -45,7 +45,7 @@ def jsonl(file: Path, count: int) -> None:
 
 
 def sentence(row: int) -> str:
-    """Of some 20 words; every hundredth stands in the set before."""
+    """A sentence of some 20 words; every hundredth repeats an earlier one."""
     number = row // 2 if row % 100 == 0 else row
     return f"Passage {number} of the agreement says what both parties owe each other " + "and so on " * (5 + number % 7)
 

@@ -1,4 +1,4 @@
-"""Checks before training: a clean set raises nothing, and every kind of fault that is planted in it is found."""
+"""Checks before training: a clean set has no faults, and every kind of fault planted in it is found."""
 
 from __future__ import annotations
 

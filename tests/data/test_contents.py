@@ -1,4 +1,4 @@
-"""A data set knows which of its examples have changed, wherever it lies."""
+"""A data set knows which of its examples have changed, wherever it is stored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def moved(folder: Path, target: Path) -> Recipe:
 
 
 def altered(path: Path, place: int) -> None:
-    """One byte of a file."""
+    """Change one byte of a file."""
     content = bytearray(path.read_bytes())
     content[place] ^= 255
     path.write_bytes(content)

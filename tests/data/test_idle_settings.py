@@ -1,4 +1,4 @@
-"""Settings without effect on a recipe's data are reported or refused."""
+"""Settings without effect on a recipe's data are reported or rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Roles: groups whole, seeded, stratified, folds that partition, and a file that never moves what it holds."""
+"""Roles are seeded and stratified and keep groups whole, folds partition the data, and a stored role never changes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ EVERY_SPLIT = pytest.mark.parametrize(
 
 
 def examples(count: int, size: int = 3, start: int = 0) -> list[Example]:
-    """So many examples, `size` to a group."""
+    """This many examples, in groups of `size`."""
     return [Example(id=f"{index}", group=f"g{index // size}") for index in range(start, start + count)]
 
 
 def strata(given: Sequence[Example]) -> list[str]:
-    """A group's stratum, by its number."""
+    """The stratum of each example, by its group's number."""
     return [STRATA[int(example.group[1:]) % 3] for example in given]
 
 
@@ -85,7 +85,7 @@ def test_folds_partition(folds: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_folds_share_small_classes(size: int) -> None:
-    """30 classes of so many examples each, 5 folds."""
+    """30 classes of this many examples each, in 5 folds."""
     given = [Example(id=str(index)) for index in range(30 * size)]
     strata = [f"class {index // size}" for index in range(30 * size)]
     tested = [assign(given, strata, Splits(folds=5, fold=fold)).count("test") for fold in range(5)]
@@ -112,7 +112,7 @@ def test_what_the_file_holds_never_moves(splits: Splits, tmp_path: Path) -> None
 
 
 def test_small_additions_follow_the_shares(tmp_path: Path) -> None:
-    """One more group at a time, as from a review queue: no role takes them all."""
+    """Groups added one at a time, as from a review queue, do not all get one role."""
     file, splits = tmp_path / "splits.jsonl", Splits()
     shared(examples(60, size=1), splits, file)
     for count in range(61, 361):
@@ -144,7 +144,7 @@ def test_a_name_that_is_not_text_is_refused() -> None:
 
 
 def stored(file: Path) -> dict[str, str]:
-    """Group -> role as the file keeps it."""
+    """Group -> role, as stored in the file."""
     entries = [json.loads(line) for line in file.read_bytes().splitlines()]
     return {entry["group"]: entry["role"] for entry in entries}
 

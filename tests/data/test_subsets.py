@@ -1,4 +1,4 @@
-"""Nested subsets: whole groups, each within the larger, strata in their shares."""
+"""Subsets have whole groups, lie within larger ones, and keep the shares of the strata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms and an oracle for the decoder: the probability of a whole answer, by one plain forward pass."""
+"""Forms and an oracle for the decoder: the probability of a whole answer, from one plain forward pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlm_ft.conversation import CHOICES, SUPERVISION, Conversation, Row
 from vlm_ft.decoding.tokens import narrowed
 
 NESTED = ("scratch", "scratch_deep", "scrape", "scrap", "dent", "de", 'a "quoted" one', "déformé")
-"""Options that share beginnings, of which some begin others."""
+"""Options with common beginnings, some of which are prefixes of others."""
 
 
 def form_of(**kinds: Kind) -> Form:
@@ -28,7 +28,7 @@ def closed_form(options: Sequence[str] = NESTED) -> Form:
 
 
 def answer_logprob(base: Base, row: Row) -> list[float]:
-    """The log-probability of each decision of the row's target, as training sees it, the end of the turn left out."""
+    """The log-probability of each decision of the row's target, as training sees it, without the end of the turn."""
     conversation = Conversation(base.reader, "decisions")
     batch = conversation.encode([row], supervised=True)
     labels, choices = batch["labels"][0, 1:], batch[CHOICES]

@@ -1,4 +1,4 @@
-"""What decoding returns is what training learns: one distribution, found without any state of the model's own."""
+"""Decoding returns the distribution that training learns, without relying on any state inside the model."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def asked(base: Base, form: Form, *, texts: tuple[Turn, ...] = TEXT, side: int =
 
 @EVERY_FAMILY
 def test_a_distribution_is_what_enumerating_the_options_gives(name: str, bare: Callable[[str], Engine]) -> None:
-    """Every option's answer, run whole without a cache, has the probability that the decoder found for it."""
+    """Every option's answer, run in full without a cache, has the probability that the decoder found for it."""
     engine, form = bare(name), closed_form()
     request = asked(engine.base, form)
     (answer,) = engine.predict([request])
@@ -71,7 +71,7 @@ def test_a_distribution_is_what_enumerating_the_options_gives(name: str, bare: C
 
 @EVERY_FAMILY
 def test_company_and_order_change_nothing(name: str, bare: Callable[[str], Engine]) -> None:
-    """Rows of different lengths and forms, with and without text: each is answered as alone."""
+    """Rows of different lengths and forms, with and without text, are answered as if each were alone."""
     engine = bare(name)
     forms = [closed_form(), form_of(ok=Flag(), findings=FINDINGS), form_of(note=Text(max_length=20), ok=Flag())]
     requests = [asked(engine.base, form, side=side) for form in forms for side in (48, 90)]
@@ -100,7 +100,7 @@ def test_a_form_that_leaves_nothing_open_is_answered_beside_others(bare: Callabl
 
 @EVERY_FAMILY
 def test_a_text_is_what_greedy_decoding_writes(name: str, bare: Callable[[str], Engine]) -> None:
-    """Token by token, the whole prompt anew each time, without a cache: the same text."""
+    """Token by token, with the whole prompt run again each time and no cache, the text is the same."""
     engine, form = bare(name), form_of(note=Text(max_length=12))
     request = asked(engine.base, form)
     (answer,) = engine.predict([request])
@@ -124,7 +124,7 @@ def test_a_text_is_what_greedy_decoding_writes(name: str, bare: Callable[[str], 
 
 
 class Fixed:
-    """Stands in for a model: the scores after each sequence of an option's tokens are as a table says."""
+    """Stands in for a model: a table gives the scores after each sequence of an option's tokens."""
 
     def __init__(self, tokens: AnswerTokens, shares: dict[str, float]) -> None:
         self.tokens = tokens
@@ -174,7 +174,7 @@ def test_the_most_probable_option_wins_not_the_greedy_path(tokens: AnswerTokens)
 
 
 def test_what_is_improbable_is_not_told_apart(tokens: AnswerTokens) -> None:
-    """No pass is spent on options that together hold 0.0006; they share it."""
+    """No pass is spent on options with a total probability of 0.0006; they share it."""
     shares = {"scratch": 0.0001, "scrape": 0.0002, "scrap": 0.0003, "dent": 0.6994, "pit": 0.3}
     outcome, passes = played(tokens, form_of(kind=Choice(options=tuple(shares))), shares)
     assert passes == 1
@@ -197,7 +197,7 @@ def test_samples_follow_the_distribution(tokens: AnswerTokens) -> None:
 
 @pytest.mark.parametrize("name", list(TINY))
 def test_an_option_has_one_tokenization(name: str, tiny_folder: Callable[[str], Path]) -> None:
-    """Training's tokens of an answer are a way through the very trees that decoding follows."""
+    """Training's tokens of an answer are a path through the same trees that decoding follows."""
     tokens = AnswerTokens(load_base(str(tiny_folder(name))).reader.tokenizer)
     form = form_of(kind=Choice(options=NESTED), count=Integer(minimum=0, maximum=120), findings=FINDINGS)
     values = {"kind": "scratch", "count": 12, "findings": [{"kind": "de", "box": [1, 20, 300, 1000]}]}
@@ -234,7 +234,7 @@ def test_the_target_of_an_interpolated_side_has_the_side_as_its_mean(tiny_folder
 
 
 def test_an_interpolated_side_is_the_mean_of_its_distribution(bare: Callable[[str], Engine]) -> None:
-    """A left side is one decision, so its mean follows from one plain pass for each digit."""
+    """A left side is one decision, so its mean can be computed from one plain pass per digit."""
     engine = bare("fast_vlm")
     form = form_of(where=BoxKind()).asking(GRID)
     request = Request(images=(Image.new("RGB", (64, 48), "teal"),), turns=TEXT, form=form)
@@ -252,7 +252,7 @@ def test_an_interpolated_side_is_the_mean_of_its_distribution(bare: Callable[[st
 
 
 def test_thresholds_decide_flags_and_further_items(bare: Callable[[str], Engine]) -> None:
-    """Just below a probability the answer is yes, just above it no; what was not asked for decides as before."""
+    """With a threshold just below the probability the answer is yes, just above it no; other fields are unaffected."""
     engine = bare("fast_vlm")
     form = form_of(passed=Flag(), findings=FINDINGS)
     request = asked(engine.base, form)

@@ -1,4 +1,4 @@
-"""On real weights and a real vocabulary: options that begin alike have the probability that enumerating them gives."""
+"""With real weights and a real vocabulary, options with common beginnings have the probabilities of enumeration."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ FIGURES = {"passed.accuracy": {"value": 0.943, "low": 0.9, "high": 0.98}}
 
 
 def card_of(task: Task, name: str = "trial", kind: str = "vision") -> Card:
-    """A card for the task's whole form; every open choice has what the sample uses, and a hostile name."""
+    """A card for the task's whole form; every open choice has the sample's names and a hostile one."""
     return Card(
         name=name,
         form=Form.of(task, _options(task, task.sample.model_dump(mode="json"))),
@@ -52,7 +52,7 @@ def sample_prediction(task: Task) -> Prediction:
 
 
 class Known:
-    """A `Predictor` that gives every adapter's sample answer, and keeps what it was asked."""
+    """A `Predictor` that gives every adapter's sample answer, and records its requests."""
 
     def __init__(self) -> None:
         self.cards = {

@@ -1,4 +1,4 @@
-"""Asking through the app: by its handler, and through its address."""
+"""Questions to the app, through its handler and through its address."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_each_box_is_on_its_own_photo(known: Any, photo: Path, tmp_path: Path) -
     assert second.getcolors() == [(200 * 300, (255, 255, 255))]
     assert "Photo</th>" in html
     assert "drawn on the last one" not in html
-    assert "Photo</th>" not in assess(known, "plates", [str(photo)], None)[1]  # it goes without saying
+    assert "Photo</th>" not in assess(known, "plates", [str(photo)], None)[1]  # a single photo needs no number
     found[0]["photo"] = 3
     (first, second), html, _ = assess(known, "plates", [str(photo), str(other)], None)
     assert len(first.getcolors(1 << 20)) == 1

@@ -1,4 +1,4 @@
-"""The app in a real browser, wide and narrow: everything comes from its own address."""
+"""The app in a real browser, wide and narrow, loads everything from its own address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the app shows derives from the form, and nothing that a model writes becomes markup."""
+"""What the app shows is derived from the form, and nothing that a model writes becomes markup."""
 
 from __future__ import annotations
 

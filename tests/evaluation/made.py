@@ -1,4 +1,4 @@
-"""Cases with pictures, and a predictor that answers as it is told."""
+"""Cases with pictures, and a predictor with prepared answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def answered(values: Values) -> Prediction:
 
 
 class Told:
-    """A predictor: `tell` is asked for each request of the bare base or of the adapter "made"."""
+    """A predictor that answers with `tell`, both as the bare base and as the adapter "made"."""
 
     def __init__(self, form: Form, tell: Callable[[Request], Prediction]) -> None:
         self.requests: list[Request] = []
@@ -49,7 +49,7 @@ class Told:
 
 
 def defect_cases(folder: Path, count: int = 12) -> list[Case]:
-    """Pictures of one defect or none, its colour by its kind, its place by its number."""
+    """Pictures of one defect or none, with its colour set by its kind and its place by its number."""
     folder.mkdir(parents=True, exist_ok=True)
     dice = np.random.default_rng(0)
     return [_defect_case(folder / f"part-{index}.png", index, dice) for index in range(count)]

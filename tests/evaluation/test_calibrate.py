@@ -1,4 +1,4 @@
-"""What `vlm-ft calibrate` writes on a card is what serving then does."""
+"""Serving does what `vlm-ft calibrate` wrote to the card."""
 
 from __future__ import annotations
 

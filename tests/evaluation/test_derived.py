@@ -1,4 +1,4 @@
-"""The error of what follows: told in money and in priorities, against what follows from the labels."""
+"""The errors of derived results, in money and in priorities, compared with those derived from the labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CARD = RateCard(
     rates=tuple(
         Rate(
             part=part, kind="*", severity="*", labour_hours=1, labour_rate=price - 10, parts_low=0, parts_high=20
-        )  # so that the middle is the price
+        )  # so that the midpoint is the price
         for part, price in PRICES.items()
     ),
 )

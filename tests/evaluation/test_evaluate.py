@@ -1,4 +1,4 @@
-"""The comparison asks whom it should, counts what it should, and survives a trip through JSON."""
+"""The comparison asks every system, counts what it should, and survives a round trip through JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def value(evaluation: Evaluation, system: str, field: str, name: str) -> float:
 
 
 def knower(cases: list[Case]) -> Told:
-    """The adapter knows all, the bare base answers nothing that fits."""
+    """The adapter knows everything; the bare base gives no valid answer."""
     known = {case.example.images or case.example.turns: case.values for case in cases}
     task = "product_defects" if cases[0].example.images else "legal_documents"
 

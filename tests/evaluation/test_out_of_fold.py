@@ -1,4 +1,4 @@
-"""Out-of-fold answers are fitted without looking at the fold that is judged."""
+"""Out-of-fold answers are fitted without using the fold that is judged."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_fold_is_not_fitted_on_its_own_labels() -> None:
 
 
 def test_decisions_of_a_folds_own_calibration_are_undone() -> None:
-    """They were made by a threshold that a small `calibrate` role rarely certifies."""
+    """They were based on a threshold that a small `calibrate` role rarely certifies."""
     confidence = fold(0).fit(FORM)
     uncertified = confidence.model_copy(update={"bound": confidence.bound.model_copy(update={"threshold": None})})
     raw = fold(1, 50)

@@ -1,4 +1,4 @@
-"""The figures of probabilities: what they are where the truth is known, and that they reach every report."""
+"""The figures of probabilities are right if the truth is known, and appear in every report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stating(good: float, a: float) -> Prediction:
 
 
 def drawn(count: int, heat: float = 1.0) -> tuple[list[dict], list[Prediction]]:
-    """Truths that follow the probabilities, which are then stated too surely by `heat`."""
+    """Truths that follow the probabilities, which are then made overconfident by `heat`."""
     random = default_rng(0)
     goods, sorts = random.beta(3, 1, count), random.random(count)
     truths = [

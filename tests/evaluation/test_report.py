@@ -22,7 +22,7 @@ ATTACK = "<script>alert('|1|')</script>"
 
 
 def half_right(cases: list[Case], task: str) -> Evaluation:
-    """The base is always wrong, the adapter right in the first half, and broken in the last case."""
+    """The base is always wrong; the adapter is right in the first half, and fails in the last case."""
     known = {case.example.images or case.example.turns: index for index, case in enumerate(cases)}
 
     def tell(request: Request) -> Prediction:

@@ -1,4 +1,4 @@
-"""Results are added, replaced by key, and quoted between markers."""
+"""Results are added, replaced by key, and inserted between markers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finished run is evaluated whole."""
+"""A finished run is evaluated completely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recall by area: small objects are counted apart from large ones; whole and tiled looks are compared."""
+"""Recall by area counts small and large objects separately, and compares whole and tiled photos."""
 
 from __future__ import annotations
 

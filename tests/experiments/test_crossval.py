@@ -1,4 +1,4 @@
-"""A cross-validation resumes where it stopped, and refuses what it would override."""
+"""A cross-validation resumes where it stopped, and rejects settings that it would override."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Recipes = Callable[..., Recipe]
 
 
 class StoppedError(Exception):
-    """Stands for Ctrl-C."""
+    """Stands in for Ctrl-C."""
 
 
 def test_a_stopped_cross_validation_resumes(

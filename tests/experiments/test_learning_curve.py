@@ -1,4 +1,4 @@
-"""A learning curve of a tiny model: nested training sets, one test set, what is finished is kept."""
+"""A learning curve of a tiny model: nested training sets, one test set, and finished runs are kept."""
 
 from __future__ import annotations
 

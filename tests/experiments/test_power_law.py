@@ -1,4 +1,4 @@
-"""The fit of a learning curve: it finds the law that made the points, and says when there is none."""
+"""The fit of a learning curve finds the law behind the points, and says if there is none."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
         noisy = [law(size, 0.05, 2.0, 0.5) + generator.normal(0, 0.01) for size in SIZES]
         predicted = PowerLaw.of(points(noisy), seed=trial).at(800)
         held += predicted.low <= law(800, 0.05, 2.0, 0.5) <= predicted.high
-    assert held / 60 > 0.85  # of 0.95: the fit has bounds, and sixty trials have their own chance
+    assert held / 60 > 0.85  # of 0.95: the fit has bounds, and sixty trials vary by chance
 
 
 def test_a_distance_falls_as_a_figure_rises():

@@ -1,4 +1,4 @@
-"""When two answers count as the same: equal values, and probabilities that differ by float32's order of sums."""
+"""When two answers count as the same: equal values, and probabilities that differ only by float32's order of sums."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vlm_ft.answers.prediction import FieldValue, Prediction
 
 
 def alike(some: Sequence[Prediction], others: Sequence[Prediction]) -> bool:
-    """Whether they are the same, one by one."""
+    """Whether the predictions are pairwise the same."""
     return len(some) == len(others) and all(_same(*pair) for pair in zip(some, others, strict=True))
 
 

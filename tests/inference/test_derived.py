@@ -1,4 +1,4 @@
-"""What follows from an answer comes with it, and travels in the adapter's card."""
+"""Results derived from an answer come with it, and their tables are stored in the adapter's card."""
 
 from __future__ import annotations
 

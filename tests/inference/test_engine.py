@@ -1,4 +1,4 @@
-"""Answers do not depend on company; a random model's answers fit every form; what cannot be used is told."""
+"""Answers do not depend on the rest of the batch, fit every form, and unusable inputs are reported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ASKED = (Turn("user", "Is it good?"),)
 
 
 def shortened(field: FieldSpec) -> FieldSpec:
-    """Short texts and lists: a random model fills each to its limit, one forward pass a token."""
+    """Short texts and lists, since a random model fills each to its limit, one forward pass per token."""
     kind = field.kind
     if isinstance(kind, Text):
         kind = Text(max_length=12)
@@ -57,9 +57,9 @@ def pictures(drawings: Path) -> list[Path]:
 
 @pytest.fixture(scope="module", params=[(base, scope) for base in BASES for scope in SCOPES], ids="-".join)
 def engine(request: pytest.FixtureRequest, run_of: Runs) -> Engine:
-    """Two adapters on one base, trained apart."""
+    """Two adapters on one base, trained separately."""
     base, scope = request.param
-    adapter = {**SCOPES[scope], "rank": 8, "alpha": 64}  # far enough from the base to answer otherwise
+    adapter = {**SCOPES[scope], "rank": 8, "alpha": 64}  # far enough from the base to answer differently
     runs = [
         run_of(base, name=name, adapter=adapter, fields=fields, training={"max_steps": 4, "learning_rate": 2e-2})
         for name, fields in (("one", ["passed", "kind"]), ("two", ["kind", "findings"]))
@@ -71,7 +71,7 @@ def engine(request: pytest.FixtureRequest, run_of: Runs) -> Engine:
 
 
 def mixed(engine: Engine, pictures: list[Path]) -> list[Request]:
-    """Every system on every picture, some with text; the base answers the first one's form."""
+    """Every system on every picture, some with text; the base answers the first adapter's form."""
     form = short(engine.cards["one"].form)
     return [
         Request(images=(picture,), adapter=adapter, turns=turns, form=form if adapter == BASE else None)

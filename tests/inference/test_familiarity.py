@@ -1,4 +1,4 @@
-"""Familiar examples are flagged as often as stated, strange ones nearly always, and the reason says what is strange."""
+"""Familiar examples are flagged as often as stated, strange ones nearly always, with the reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHANNELS = 200
 
 
 def like(count: int, seed: int, shift: float = 0.0) -> np.ndarray:
-    """Features in a subspace of 20 dimensions with noise around it; `shift` leaves it."""
+    """Features in a 20-dimensional subspace, with noise around it; `shift` moves them out of it."""
     ways = default_rng(0).normal(size=(20, CHANNELS)).astype(np.float32)
     random = default_rng(seed)
     rows = random.normal(size=(count, 20)) @ ways + 0.3 * random.normal(size=(count, CHANNELS)) + shift

@@ -33,7 +33,7 @@ def photos(drawings: Path) -> list[Path]:
 
 
 def opened(base: str, run_of: Runs) -> Engine:
-    """An adapter of each kind, far enough from the base to answer otherwise."""
+    """An adapter of each kind, far enough from the base to answer differently."""
     runs = [
         run_of(
             base,
@@ -66,7 +66,7 @@ def test_a_mixed_batch_answers_as_each_does_alone(base: str, run_of: Runs, photo
 def test_only_what_mixes_exactly_shares_a_batch(
     base: str, run_of: Runs, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LoRA does, with the layers trained in full that all of them hold; DoRA, or no LoRA at all, does not."""
+    """LoRA does, with the fully trained layers that all of them have; DoRA, or no LoRA at all, does not."""
     engine = opened(base, run_of)
     batches: list[set[str]] = []
     real = engine._decoder.decode

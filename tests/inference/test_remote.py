@@ -1,4 +1,4 @@
-"""A server runs the model: it gets the same prompt and schema, and its faults are rows with a reason."""
+"""A server runs the model: it gets the same prompt and schema, and its errors become rows with a reason."""
 
 from __future__ import annotations
 

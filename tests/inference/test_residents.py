@@ -1,4 +1,4 @@
-"""Adapters come and go without a change in any answer, and an engine takes in no more than it was told to."""
+"""Loading and dropping adapters changes no answer, and an engine admits no more than its limit."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def opened(folders: dict[str, Path], **options: Any) -> Engine:
 
 
 def test_adapters_that_do_not_fit_take_turns(folders: dict[str, Path], photos: list[Path]) -> None:
-    """A budget for one: answers are those of an engine that holds all, and what was dropped is forgotten."""
+    """With a budget for one, answers equal those of an engine that holds all, and dropped adapters are forgotten."""
     requests = [Request(images=(photo,), adapter=name) for photo in photos for name in ("first", "second")]
     expected = opened(folders).predict(requests)
     sizes = {name: (folder / TENSORS).stat().st_size for name, folder in folders.items()}
@@ -55,7 +55,7 @@ def test_adapters_that_do_not_fit_take_turns(folders: dict[str, Path], photos: l
         assert alike(engine.predict([request]), [answer])
         assert engine._residents.size == sizes[request.adapter]
         assert {name for name, _ in engine._decoder._prefixes} <= {request.adapter}
-    assert alike(engine.predict(requests), expected)  # a batch that needs both has both
+    assert alike(engine.predict(requests), expected)  # a batch that needs both adapters gets both
     form = engine.cards["first"].form
     bare = Request(images=(photos[0],), adapter=BASE, form=form)
     assert alike(engine.predict([bare]), Engine(load_base(engine.base.ref.name)).predict([bare]))
@@ -95,7 +95,7 @@ def test_no_more_come_in_than_there_is_room_for() -> None:
     door = Admission(3)
     with door.place(2), pytest.raises(BusyError, match="2 of at most 3 requests in progress"), door.place(2):
         pass
-    with door.place(100):  # nobody else is inside
+    with door.place(100):  # nothing else has been admitted
         pass
     with door.place(2), door.place(1):
         pass

@@ -1,4 +1,4 @@
-"""Tiles' answers put together: nothing is found twice, nothing lost at an edge, and the photo's fields follow."""
+"""Merged answers of tiles list no object twice, lose none at an edge, and determine the photo's fields."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Pixels = tuple[int, int, int, int]
 
 
 def tile_answers(things: Sequence[tuple[str, Pixels]], visible: float = 0.01) -> list[Prediction]:
-    """What a faultless model says of each tile, even of slivers."""
+    """A perfect model's answers about each tile, even about slivers of objects."""
     objects = tuple(LabelledObject(name, normalised_box(*box, *SIZE)) for name, box in things)
     example = Example("p", images=(Path("p.png"),), label=Label(objects=objects), source="p")
     answers = []
@@ -107,7 +107,7 @@ def test_a_photo_may_have_more_items_than_one_answer():
 
 
 def test_a_users_own_task_is_put_together_by_the_rules_in_its_form():
-    """The adapter is served where the task's file is unknown: the card's form has to be enough."""
+    """The adapter is served without the task's file, so the card's form has to be enough."""
     own = Task(
         name="own",
         title="Own",

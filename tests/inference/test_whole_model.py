@@ -1,4 +1,4 @@
-"""A base that was trained in full is served from its own folder, and never mistaken for another."""
+"""A fully trained base is served from its own folder, and never mistaken for another."""
 
 from __future__ import annotations
 

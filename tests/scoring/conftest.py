@@ -19,7 +19,7 @@ from vlm_ft.tasks import TASKS
 
 
 def options_of(task: Task, values: Values) -> dict[str, list[str]]:
-    """For every open choice, the names that these values use and one that they do not."""
+    """For every open choice, the names that these values use, and an unused one."""
     options: dict[str, list[str]] = {}
     for field in task.fields:
         rows = values[field.name] if isinstance(field.kind, Items) else [values]
@@ -48,7 +48,7 @@ def sample_prediction(task: Task) -> Prediction:
 
 
 class Canned:
-    """A `Predictor` of one adapter; it keeps the sizes of the batches that it was asked."""
+    """A `Predictor` of one adapter; it records the sizes of its batches."""
 
     def __init__(self, card: Card, answer: Callable[[Request], Prediction]) -> None:
         self.cards: Mapping[str, Card] = {card.name: card}
@@ -73,7 +73,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def drawn(folder: Path, count: int) -> Path:
-    """A folder of so many small images, no two alike."""
+    """A folder of this many small images, no two alike."""
     for index in range(count):
         path = folder / ("even" if index % 2 == 0 else "odd") / f"{index:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,7 @@ def test_every_image_is_answered_once_though_a_worker_dies(
 
 
 def kill_a_worker() -> int:
-    """SIGKILL to one of the processes that answer, which are descendants of this one; returns its number."""
+    """Send SIGKILL to one of the answering processes, which are descendants of this one; returns its PID."""
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             if "Worker" in " ".join(process.cmdline()) and "ray::" in " ".join(process.cmdline()):

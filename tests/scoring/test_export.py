@@ -1,4 +1,4 @@
-"""Every task's sample answer goes through every format and comes back."""
+"""Every task's sample answer survives a round trip through every format."""
 
 from __future__ import annotations
 

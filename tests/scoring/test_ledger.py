@@ -1,4 +1,4 @@
-"""A ledger finds what has no answer yet, without reading what has not changed."""
+"""A ledger finds entries without an answer, without reading unchanged ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder is scored once each, whatever happens in between."""
+"""Every image of a folder is scored once, whatever happens in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of texts are scored like folders of photos, and the page of doubtful answers shows what it should."""
+"""Tables of texts are scored like folders of photos, and the review page shows the right answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vlm_ft.tasks import TASKS
 
 @pytest.fixture
 def clauses(card_of: Callable[..., Card], sample_prediction: Callable[[Task], Prediction]) -> Any:
-    """Answers with the sample; a text with a question mark is left to a person."""
+    """Answers with the sample, but leaves texts with a question mark to a person."""
     task = TASKS["legal_documents"]
 
     def answer(request: Request) -> Prediction:

@@ -1,4 +1,4 @@
-"""The command serves, stops when it is told to, and does not open a door by accident."""
+"""The command serves, stops on request, and does not expose anything by accident."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_service_answers_shows_the_app_and_stops(run_of: Callable[..., Path], 
             assert last.result().status_code == 200
             started = time.monotonic()
             process.wait(60)
-            assert time.monotonic() - started < 15  # an open tab does not hold it up
+            assert time.monotonic() - started < 15  # an open tab does not delay it
     assert len(log.read_text().splitlines()) == 2
 
 

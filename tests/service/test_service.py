@@ -1,4 +1,4 @@
-"""The service answers as the engine does, to those who may ask, and says nothing else."""
+"""The service gives the engine's answers to authorised clients, and reveals nothing else."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ GPS = "SECRETGPS"
 
 
 def photo(red: int = 200, form: str = "JPEG") -> bytes:
-    """A picture whose EXIF data name a place."""
+    """A picture with a location in its EXIF data."""
     image, out = Image.new("RGB", (80, 60), (red, 40, 30)), io.BytesIO()
     exif = image.getexif()
     exif[0x010E] = GPS
@@ -69,7 +69,7 @@ def client(engine: Engine, tmp_path: Path) -> TestClient:
 
 
 class Slow:
-    """An engine whose answers wait until they are let go."""
+    """An engine whose answers wait until they are released."""
 
     def __init__(self, engine: Engine) -> None:
         self.cards, self._engine = engine.cards, engine
@@ -267,7 +267,7 @@ def test_too_much_is_refused(address: str, client: TestClient, monkeypatch: pyte
 
 
 def test_a_busy_service_asks_to_come_again(address: str, slow: Slow) -> None:
-    """Those that were admitted are answered, and the service can be watched meanwhile."""
+    """Admitted requests are answered, and the service can be monitored meanwhile."""
     asked: Any = {"data": {"adapter": "trial"}, "files": {"photos": ("a.jpg", photo())}, "timeout": 60}
     slow.go.clear()
     before = slow.asked

@@ -1,1 +1,1 @@
-"""What takes longer than the tests may: `make soak`."""
+"""Tests that take too long for the test suite: `make soak`."""

@@ -1,4 +1,4 @@
-"""What the soaks share: a recipe for a random tiny base, and a kill."""
+"""Shared by the soaks: a recipe for a random tiny base, and a kill."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEED = 0
 
 
 def write_recipe(work: Path, drawings: int, **settings: Any) -> Path:
-    """A recipe on this many drawings, which are made beside it, with these settings."""
+    """A recipe with these settings, on this many drawings, which are written beside it."""
     write_set("product_defects", work / "set", drawings, SEED)
     recipe = {
         "name": "soak",
@@ -31,7 +31,7 @@ def write_recipe(work: Path, drawings: int, **settings: Any) -> Path:
 
 
 def killed(process: subprocess.Popen[bytes], seconds: float | None) -> bool:
-    """Let a process run for so long, then send it SIGKILL; False if it ends before. None: never."""
+    """Let a process run for this long, then send it SIGKILL; False if it ends before. None: wait until it ends."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:

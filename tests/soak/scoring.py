@@ -1,6 +1,6 @@
 """Scoring through many kills, and a large ledger: ``python -m tests.soak.scoring --out soak.json``.
 
-Every figure is measured through the command line or the ledger that users have, on a random tiny model.
+Every figure is measured through the command line or the ledger, as users have them, on a random tiny model.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def kills(work: Path, count: int, images: int, sheet: Sheet) -> None:
-    """Score a folder, killed at random moments; then compare with a run that nobody killed."""
+    """Score a folder with kills at random moments, and compare with an uninterrupted run."""
     adapter, photos = trained(work), drawn(work / "photos", images)
     score = [sys.executable, "-m", "vlm_ft", "score", str(photos), "--adapter", str(adapter)]
     whole, table = work / "whole.parquet", work / "killed.parquet"
@@ -59,7 +59,7 @@ def kills(work: Path, count: int, images: int, sheet: Sheet) -> None:
         run = subprocess.Popen([*score, "--out", str(table)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if killed(run, startup + moments.uniform(-0.5, 1.0) * share):
             done += 1
-        else:  # it is complete: begin anew
+        else:  # it is complete: start over
             assert _compared(table, whole, images) == (0, 0, 0)
             for file in work.glob(f"{table.name}*"):
                 file.unlink()
@@ -78,7 +78,7 @@ def _timed(command: list[str]) -> float:
 
 
 def _compared(table: Path, whole: Path, images: int) -> tuple[int, int, int]:
-    """The number of images that miss a row, have two, and have another answer than in an undisturbed run."""
+    """The number of images without a row, with two rows, and with another answer than in an uninterrupted run."""
     rows, expected = (parquet.read_table(path).to_pylist() for path in (table, whole))
     paths = [row["path"] for row in rows]
     missing, twice = images - len(set(paths)), len(paths) - len(set(paths))

@@ -1,7 +1,7 @@
 """Training through many kills: ``python -m tests.soak.training --out soak.json``.
 
 A run on a random tiny model, with augmentation, worker processes and the shared prefix, is killed at random moments and
-resumed until it is done. Its adapter and losses must equal those of a run that nobody killed, bit for bit.
+resumed until it is done. Its adapter and losses must equal those of an uninterrupted run, bit for bit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STEPS = 60
 
 
 def main() -> None:
-    """Run it, and write the figures."""
+    """Run the soak, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("soak.json"))
     parser.add_argument("--kills", type=int, default=KILLS)
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def kills(work: Path, count: int, sheet: Sheet) -> None:
-    """Train once undisturbed; then train with kills, beginning anew whenever a run is done, until `count` were made."""
+    """Train once uninterrupted, then with kills, starting over whenever a run is done, until `count` were made."""
     recipe = made_recipe(work)
     started = time.monotonic()
     whole = Run(work / "whole")
@@ -69,7 +69,7 @@ def result(run: Run) -> tuple[bytes, list[Any]]:
 
 
 def train(recipe: Path, out: Path, *, resume: bool) -> subprocess.Popen[bytes]:
-    """The command, started."""
+    """Start the command."""
     command = [sys.executable, "-m", "vlm_ft", "train", str(recipe), "--out", str(out)]
     command += ["--resume"] if resume else []
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

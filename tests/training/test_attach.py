@@ -1,4 +1,4 @@
-"""Every word of every part, on every family: it is attached and survives its folder, or is refused in a line."""
+"""Every tuning of every part, on every family, is attached and survives saving, or is rejected in one line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def row(form: Form, base: Base) -> Row:
 
 
 def changed(attached: Attached) -> None:
-    """Every trained tensor moves, as training would move it."""
+    """Move every trained tensor, as training would."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in attached.model.parameters():
@@ -73,7 +73,7 @@ def test_a_word_survives_its_folder_or_is_refused(
     assert (tmp_path / ("config.json" if attached.whole else "adapter_config.json")).is_file()
     reloaded = probe_logits(saved(load_base(str(tiny_folder(name))), tmp_path), conversation, probe)
     assert not torch.equal(trained, bare)
-    torch.testing.assert_close(reloaded, trained, rtol=1e-5, atol=1e-5)  # other memory, other order of sums
+    torch.testing.assert_close(reloaded, trained, rtol=1e-5, atol=1e-5)  # other memory layout, other order of sums
 
 
 @EVERY_FAMILY
@@ -90,7 +90,7 @@ def test_a_whole_model_is_a_model_folder(
     name: str, tiny_folder: Callable[[str], Path], form: Form, tmp_path: Path
 ) -> None:
     base = load_base(str(tiny_folder(name)))
-    if not base.family.sees:  # a text base takes the words of the parts that it has
+    if not base.family.sees:  # a text base takes the tunings of the parts that it has
         attached = attach(base, settings({"language": "full"}), 0)
     else:
         attached = attach(base, settings(FULL), 0)
@@ -104,7 +104,7 @@ def test_a_whole_model_is_a_model_folder(
     torch.testing.assert_close(
         probe_logits(again.model, Conversation(again.reader), probe),
         probe_logits(attached.model, conversation, probe),
-        rtol=1e-5,  # other memory, other order of sums
+        rtol=1e-5,  # other memory layout, other order of sums
         atol=1e-5,
     )
 

@@ -1,4 +1,4 @@
-"""The seconds of a run are those of all its parts: planned, and told."""
+"""The seconds of a run cover all its parts, both planned and reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_resumed_run_counts_the_seconds_before_its_checkpoint(tmp_path: Path) 
 
 
 def test_minutes_hold_the_looks_too() -> None:
-    """Where they would take too much of the time, there are fewer; one stays, and half of the time to the steps."""
+    """If evaluations would take too much of the time, there are fewer, but at least one; half is left for the steps."""
     settings = Training(minutes=2, evaluations=4)
     plans = {
         look: plan(settings, 100, Cost(step=0.5, look=look, peak_bytes=0)) for look in (0.0, 3.0, 12.0, 60.0, 600.0)
@@ -38,7 +38,7 @@ def test_minutes_hold_the_looks_too() -> None:
 
 @pytest.mark.parametrize("steps", range(1, 40))
 def test_the_looks_told_are_those_of_the_run(steps: int) -> None:
-    """Every so many steps, and at the end."""
+    """Evaluations come at regular steps, and at the end."""
     settled = plan(Training(max_steps=steps, evaluations=8), 100, Cost(step=1.0, look=1.0, peak_bytes=0))
     looks = {step for step in range(1, steps + 1) if step % settled.every == 0} | {steps}
     assert settled.looks == len(looks) <= 8

@@ -1,4 +1,4 @@
-"""Rows of training: the boxes that are asked follow the images that are seen."""
+"""In training rows, the boxes in the answer move with the augmented images."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_large_photo_is_shrunk_before_it_is_augmented(
 
 
 def seen(image: Image.Image) -> list[float]:
-    """Where the white is, 0..1000."""
+    """The box of the white area, 0..1000."""
     bright = np.asarray(image)[..., 0] > np.asarray(image).max() / 2
     rows, columns = np.nonzero(bright)
     height, width = bright.shape

@@ -1,4 +1,4 @@
-"""An exported adapter answers without this package as it does within."""
+"""An exported adapter gives the same answers without this package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vlm_ft.training.export import export
 from vlm_ft.training.verify import TOLERANCES, probe_logits
 
 Runs = Callable[..., Path]
-SOME = ("qwen3_vl", "fast_vlm", "llava_onevision", "gemma3")  # one for each way to arrange tower and language model
+SOME = ("qwen3_vl", "fast_vlm", "llava_onevision", "gemma3")  # one for each arrangement of tower and language model
 WHOLE = {"language": "lora", "projector": "full", "vision": "frozen"}
 
 

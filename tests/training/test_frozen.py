@@ -1,4 +1,4 @@
-"""What is frozen stays as it was, in training and in the settings that adapters share."""
+"""Frozen weights stay unchanged in training, and so do the settings that adapters share."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_batch_norms_keep_their_statistics(vision: str, recipe_of: Recipes) -> N
 def test_grids_of_llava_onevision_stay_the_models_own(
     run_of: Callable[..., Path], drawings: Path, tiny_folder: Callable[[str], Path]
 ) -> None:
-    """A limit of pixels trains, answers, and changes neither the model's grids nor another adapter's."""
+    """A pixel limit works in training and serving, and changes neither the model's grids nor another adapter's."""
     held = run_of("llava_onevision", name="held", pixels={"minimum": 1, "maximum": 2 * SQUARE})
     free = run_of("llava_onevision", name="free")
     grids = load_base(str(tiny_folder("llava_onevision"))).model.config.image_grid_pinpoints
@@ -69,7 +69,7 @@ def test_grids_of_llava_onevision_stay_the_models_own(
 
 @pytest.mark.parametrize("base", ["qwen3_vl", "fast_vlm"])
 def test_each_part_learns_at_its_rate(base: str, recipe_of: Recipes) -> None:
-    """A rate of next to nothing leaves its part where it was, within one step of the others."""
+    """A rate close to zero leaves its part unchanged in a step that moves the others."""
     adapter: dict[str, Any] = {"vision": "lora", "projector": "full", "rates": {"projector": 1e-12}}
     prepared = prepare(recipe_of(base, adapter=adapter))
     model = prepared.attached.model
@@ -87,7 +87,7 @@ def test_each_part_learns_at_its_rate(base: str, recipe_of: Recipes) -> None:
 def test_activations_are_recomputed_in_the_rehearsal_and_in_training(
     recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Measured without, the rehearsal would run out of memory where training does not, and tell the wrong minutes."""
+    """Otherwise the rehearsal would run out of memory when training does not, and estimate the wrong duration."""
     seen: dict[str, list[bool]] = {"measure": [], "train": []}
     stage = ["train"]
 

@@ -1,4 +1,4 @@
-"""What training learns is what decoding picks from."""
+"""Training learns the distribution that decoding picks from."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_whole_answers_cost_what_the_model_says(name: str, tiny_folder: Callable
 def test_decisions_share_the_probability_of_what_may_be_written(
     name: str, tiny_folder: Callable[[str], Path], form: Form
 ) -> None:
-    """All answers together have probability 1, far more than where forbidden tokens take their share.
+    """All answers together have probability 1, far more than if forbidden tokens take a share.
 
     The end of the turn, which is a choice among all tokens, is left out.
     """

@@ -1,4 +1,4 @@
-"""Memory is counted from shapes that agree with what the models' pages publish."""
+"""Memory is estimated from shapes that agree with the models' published sizes."""
 
 from __future__ import annotations
 

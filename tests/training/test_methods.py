@@ -1,4 +1,4 @@
-"""Every method learns what it says, from what it says it needs, and leaves an adapter that serves."""
+"""Every method learns what it claims to, from the data that it requires, and leaves a working adapter."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def as_trl(batch: dict[str, Any], rows: list[int]) -> dict[str, torch.Tensor]:
 
 
 def another(folder: Path) -> Any:
-    """The model with other weights: the one that is trained."""
+    """The model with other weights, as the one being trained."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -184,7 +184,7 @@ def test_what_a_method_trained_is_served(
 def test_references_are_computed_once(
     judged: Callable[..., Recipe], quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that is continued compares with the same beginning, not with its own checkpoint."""
+    """A resumed run compares with its original beginning, not with its checkpoint."""
     recipe = judged("dpo", training={"max_steps": 4, "evaluations": 2})
     whole = train(recipe, tmp_path / "whole", console=quiet)
     part = Run(tmp_path / "part")
@@ -278,7 +278,7 @@ def test_policy_gradients_agree_with_the_exact_one(tiny_folder: Callable[[str], 
 def test_sampled_answers_are_learned_under_the_distribution_that_they_were_drawn_from(
     temperature: float, tiny_folder: Callable[[str], Path]
 ) -> None:
-    """The probabilities of all answers, as they are learned, sum to one, and are those that decoding draws by."""
+    """The learned probabilities of all answers sum to one, and are those that decoding samples from."""
     base = load_base(str(tiny_folder("llama")))
     options = ("dent", "dent and scratch", "scratch")
     fields = (FieldSpec(name="ok", kind=Flag()), FieldSpec(name="kind", kind=Choice(options=options)))

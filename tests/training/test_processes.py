@@ -1,4 +1,4 @@
-"""Under a launcher every process trains, and the first alone writes."""
+"""Under a launcher, every process trains, and only the first one writes."""
 
 from __future__ import annotations
 

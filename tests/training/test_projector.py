@@ -1,4 +1,4 @@
-"""A new projector begins near its task; one that has been trained is left alone."""
+"""A new projector is fitted to its task; one that has been trained is left alone."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_its_first_layer_then_gives_what_it_would_for_standardised_features(
 
 @torch.no_grad()
 def test_its_last_layer_then_points_at_the_words_that_can_be_read_off_its_inputs(untrained: Base) -> None:
-    """Words that follow what the layer sees most clearly are met; what it gave before is still in it."""
+    """Words that depend on the layer's strongest input are predicted, added to its previous output."""
     _, last = projector(attached_to(untrained))
     inputs = torch.randn(40, last.in_features) * torch.logspace(0, -2, last.in_features)
     words = inputs[:, :1] * torch.randn(last.out_features)

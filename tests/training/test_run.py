@@ -1,4 +1,4 @@
-"""A run leaves a plain PEFT adapter that does what its card says; nothing is cut, half-done or overwritten."""
+"""A run leaves a plain PEFT adapter that does what its card says; nothing is truncated, half-written or overwritten."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_loss_falls_on_a_set_seen_again_and_again(base: str, run_of: Runs) -
 
 
 class KilledError(Exception):
-    """Stands for a power cut."""
+    """Stands in for a power cut."""
 
 
 class KillAt(TrainerCallback):  # type: ignore[misc]
@@ -101,7 +101,7 @@ def test_a_resumed_run_is_the_unbroken_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Checkpoints stand at 2, 4 and 6, inside epochs of three steps; rows are augmented and dropped out by chance."""
+    """Checkpoints are at steps 2, 4 and 6, within epochs of three steps, with random augmentation and dropout."""
     settings: dict[str, Any] = {
         "augment": "flips",
         "adapter": {**WHOLE, "dropout": 0.1},
@@ -219,7 +219,7 @@ def test_each_part_learns_at_its_own_rate(recipe_of: Recipes, tiny_folder: Folde
 
 
 def test_batch_norms_keep_their_statistics(run_of: Runs, tiny_folder: Folders) -> None:
-    """`Trainer` calls `model.train()`; the check after training compares with a base fresh from disk."""
+    """`Trainer` calls `model.train()`; the check after training compares with a freshly loaded base."""
     run = run_of("fast_vlm", adapter={"projector": "full"})
     assert read_card(run / ADAPTER).training["reload_difference"] < 1e-4
 

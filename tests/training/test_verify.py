@@ -1,4 +1,4 @@
-"""The check after training believes what was saved only if it answers as the trained model did."""
+"""The check after training accepts a saved model only if it answers as the trained model did."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_bf16_base_passes(run_of: Runs) -> None:
 
 @pytest.mark.parametrize("loss_on", ["decisions", "answer"])
 def test_the_readme_says_whether_the_adapter_needs_its_grammar(loss_on: str, run_of: Runs) -> None:
-    """What was not learned is written by the grammar alone."""
+    """What was not learned is written only by the grammar."""
     folder = run_of("qwen3_vl", training={"loss_on": loss_on}) / ADAPTER
     assert read_card(folder).loss_on == loss_on
     assert ("grammar" in (folder / "README.md").read_text()) == (loss_on == "decisions")

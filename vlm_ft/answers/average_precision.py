@@ -15,15 +15,15 @@ from vlm_ft.answers.task import Values
 
 NAMES = ("ap50", "ap")
 GROUPS = 5
-"""Of the jackknife: how often the figure is computed again, half a second for 500 lists."""
+"""Groups of the jackknife: how often the figure is recomputed, half a second for 500 lists."""
 
 
 def average_precisions(
     kind: Items, truths: Sequence[Sequence[Values]], answers: Sequence[FieldValue | None], clusters: NDArray[np.int64]
 ) -> dict[str, tuple[float, Interval]]:
-    """`ap50` and `ap`, the mean over IoU thresholds 0.50 to 0.95, with 95 % intervals; {} if nothing is to be found.
+    """`ap50` and `ap`, the mean over IoU thresholds 0.50 to 0.95, with 95 % intervals; {} if there are no true items.
 
-    Only listed items count, ranked by the probability that they exist and have the right name; one without a
+    Only listed items count, ranked by the probability that they exist and have the right name; an item without a
     probability counts as certain. The intervals are those of a delete-a-group jackknife (Kott 2001) over `clusters`,
     the cluster of each example.
     """
@@ -36,7 +36,7 @@ def average_precisions(
         contents.setdefault(cluster, []).append(text)
     ordered = sorted(contents, key=lambda cluster: sorted(contents[cluster]))
     ranks = {cluster: rank for rank, cluster in enumerate(ordered)}
-    # Ties are ranked in the order of the rows, so that is made to depend on their content alone.
+    # Ties are ranked in the order of the rows, which is therefore made to depend on their content alone.
     rows = np.array(sorted(range(len(texts)), key=lambda row: (ranks[int(clusters[row])], texts[row])))
     groups = min(GROUPS, len(ranks))
     member = np.array([ranks[cluster] % groups for cluster in clusters[rows].tolist()])
@@ -54,7 +54,7 @@ def average_precisions(
 def _computed(
     kind: Items, truths: Sequence[Sequence[Values]], answers: Sequence[FieldValue | None], rows: Iterable[int]
 ) -> tuple[float, float]:
-    """At IoU 0.5, and over all thresholds; 0 if these rows have nothing to be found."""
+    """The average precision at IoU 0.5, and over all thresholds; 0 if these rows have no true items."""
     from supervision.metrics import MeanAveragePrecision  # importing it takes 1.5 s
 
     names: dict[Any, int] = {}

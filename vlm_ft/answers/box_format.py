@@ -86,7 +86,7 @@ class BoxFormat(Strict):
         return _swapped(sides) if self.top_first else sides
 
     def stored(self, sides: Sequence[float], size: Size | None) -> list[int]:
-        """Sides in this convention as a stored box, cut off at the image's right and bottom edges."""
+        """Sides in this convention as a stored box, clipped at the image's right and bottom edges."""
         ordered = _swapped(sides) if self.top_first else sides
         return [
             min(round(side * BOX_SCALE / far), BOX_SCALE) for side, far in zip(ordered, self._far(size), strict=True)
@@ -104,7 +104,7 @@ class BoxFormat(Strict):
 OURS = BoxFormat()
 
 GRID = BoxFormat(scale=9, interpolated=True)
-"""For a base that has learned no convention: a side is one digit, and so one decision."""
+"""For a base that has not learned a convention: a side is one digit, and so one decision."""
 
 
 def _swapped(sides: Sequence[Side]) -> list[Side]:

@@ -122,7 +122,7 @@ def certified(
 
     Thresholds are tested in a fixed sequence that ends at the first failure, so the bound is false with a probability
     of at most ``1 - level`` (Bauer 1991). The sequence starts with the surest half of the answers (or the fewest that
-    could pass) and goes on to all of them. A test passes if, at that risk, so few wrong answers would have a
+    could pass) and ends with all of them. A test passes if, at that risk, so few wrong answers would have a
     probability of at most ``1 - level`` (Clopper & Pearson 1934). Which thresholds are tested depends on how sure the
     answers are, never on whether they are right.
     """

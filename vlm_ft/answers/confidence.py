@@ -1,4 +1,4 @@
-"""Calibrated probabilities, and the decision to answer or to ask a person, from a fit on the `calibrate` role."""
+"""Calibrated probabilities, and the decision to answer or to ask a person, fitted on the `calibrate` role."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def tempered(distribution: Distribution, temperature: float) -> dict[str, float]
 
 
 def before_tempering(form: Form, temperatures: Mapping[str, float]) -> Form:
-    """The form with thresholds for the decoder, whose probabilities are not calibrated yet."""
+    """The form with its thresholds converted for the decoder, whose probabilities are not calibrated yet."""
     moved = {
         name: 1 / (1 + ((1 - threshold) / threshold) ** temperatures.get(name, 1.0))
         for name, threshold in form.thresholds.items()
@@ -105,7 +105,7 @@ def at_temperatures(prediction: Prediction, temperatures: Mapping[str, float]) -
 
 
 def with_confidence(form: Form, prediction: Prediction, confidence: Confidence | None) -> Prediction:
-    """The prediction with calibrated distributions, and the decision that the bound allows."""
+    """The prediction with calibrated distributions, and with the decision that the bound allows."""
     if confidence is None or prediction.error is not None:
         return prediction
     prediction = at_temperatures(prediction, confidence.temperatures)

@@ -93,7 +93,7 @@ class Form(Strict):
     def deciding(self, thresholds: Mapping[str, float]) -> Form:
         """The same form with other thresholds: a flag is true, and a list has another item, from that probability on.
 
-        Without one, the more probable of the two is decided. Raises `FormError` for a field that is neither a flag nor
+        Without one, the more probable of the two is chosen. Raises `FormError` for a field that is neither a flag nor
         a list, and for a threshold outside (0, 1).
         """
         kinds = {field.name: field.kind for field in self.fields}
@@ -306,7 +306,7 @@ def _annotation(kind: Kind, name: str) -> Any:
 
 @lru_cache(maxsize=256)
 def _model(fields: tuple[FieldSpec, ...]) -> type[BaseModel]:
-    """Cached by fields, not on the form: a narrowed copy must not validate with the whole form's model."""
+    """The model, cached by fields rather than on the form: a narrowed copy must not use the whole form's model."""
     return _pydantic(fields, "Answer")
 
 

@@ -51,7 +51,7 @@ def share_interval(sums: Sums) -> Interval:
     """Wilson's interval for sums (clusters, 2) of right and of all examples, at the effective sample size.
 
     This is the number of examples divided by the design effect (Kish 1965, section 5.4). If all examples are right or
-    all are wrong, the effect is unknown, and it is the number of clusters.
+    all are wrong, the effect is unknown, and the size is the number of clusters.
     """
     right, examples = sums.sum(axis=0)
     share, clusters = right / examples, len(sums)
@@ -66,7 +66,7 @@ def bca_interval(sums: Sums, statistic: Statistic, top: float | None = 1.0, seed
     """Bias-corrected, accelerated bootstrap (Efron 1987) of sums (clusters, columns).
 
     If all draws agree, as for a sample without a mistake, the interval is Wilson's for the figure's share of `top`, its
-    largest value, with one trial per cluster; without `top`, it is the point. Gives the same as
+    largest value, with one trial per cluster; without `top`, it is the value itself. Agrees with
     scipy.stats.bootstrap, whose jackknife is quadratic in the number of clusters.
     """
     from scipy.stats import norm
@@ -87,7 +87,7 @@ def bca_interval(sums: Sums, statistic: Statistic, top: float | None = 1.0, seed
 
 
 def median_interval(column: Sums, clusters: NDArray[np.int64], seed: int = 0) -> Interval:
-    """Percentile bootstrap of the median over clusters; the point if all values of the column are equal."""
+    """Percentile bootstrap of the median over clusters; the value itself if the column is constant."""
     members = [column[clusters == cluster] for cluster in np.unique(clusters)]
     draws = np.random.default_rng(seed).integers(0, len(members), (RESAMPLES, len(members)))
     medians = [np.median(np.concatenate([members[place] for place in drawn])) for drawn in draws]

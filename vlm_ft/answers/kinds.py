@@ -46,7 +46,7 @@ class Text(Strict):
 
 
 class BoxKind(Strict):
-    """A place on the image: left, top, right, bottom, each from 0 to 1000 along the side."""
+    """A box in the image: left, top, right, bottom, each from 0 to 1000 along the side."""
 
     kind: Literal["box"] = "box"
 

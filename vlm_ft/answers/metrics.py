@@ -2,7 +2,7 @@
 
 - A row whose true values lack a field (unobserved) is left out of that field's figures.
 - A failed prediction, or one that lacks the field, is wrong: it counts as a wrong class, the largest possible
-  distance, a text without a common word, or a list that misses every true item and invents one.
+  distance, a text without a word in common, or a list that misses every true item and invents one.
 - Figures cover all answers, whatever the decision ("answer" or "ask a person").
 """
 
@@ -84,9 +84,9 @@ def measure(
     are compared by their choices, as a multiset.
 
     Intervals are Wilson's for shares of examples (`valid`, `accuracy`, `exact`), those of `average_precisions` for
-    these, and bias-corrected, accelerated bootstraps for the rest (see `intervals`). All are over whole groups where
-    `groups` names them (Field & Welsh 2007, cluster bootstrap); each example of the group "" is a cluster of its own.
-    The order of rows does not matter. Raises `ValueError` if the lengths differ.
+    `ap50` and `ap`, and bias-corrected, accelerated bootstraps for the rest (see `intervals`). All are over whole
+    groups if `groups` is given (Field & Welsh 2007, cluster bootstrap); each example of the group "" is its own
+    cluster. The order of rows does not matter. Raises `ValueError` if the lengths differ.
     """
     groups = [""] * len(truths) if groups is None else groups
     if not len(truths) == len(predictions) == len(groups):
@@ -319,7 +319,7 @@ def _f1(sums: Sums) -> Sums:
 
 
 def _share(part: Sums, whole: Sums, sums: Sums) -> Sums:
-    """part / whole; 0 / 0 is 1 where nothing was to be found and nothing was answered, else 0."""
+    """part / whole; 0 / 0 is 1 if there were neither true nor answered items, otherwise 0."""
     nothing = (sums[..., 1] + sums[..., 2] == 0).astype(float)
     return np.where(whole > 0, part / np.maximum(whole, 1), nothing)
 

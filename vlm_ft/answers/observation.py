@@ -12,7 +12,7 @@ from vlm_ft.answers.task import Task, Values
 from vlm_ft.errors import FormError, nearest
 
 COMMON_SHARE = 0.5
-"""A field that a smaller share of a source's examples states is asked only if the recipe's `fields` name it."""
+"""A field that fewer of a source's examples state is only asked for if the recipe's `fields` name it."""
 
 MAX_NAMES = 2000
 """The most names that a choice can have; a column with more is free text."""
@@ -37,9 +37,9 @@ class _Tally:
 class Observation:
     """Counts what labels state, in memory that does not grow with the number of labels.
 
-    Serving always asks the whole form, so a form asks only what every source labels: if one source labelled only `kind`
+    Serving always asks for the whole form, so a form has only what every source labels: if one labelled only `kind`
     and another only `passed`, no training row would ask for both. A field that some examples of a source lack (the
-    severity of a car without damage) is asked, but left out of the prompts of those examples.
+    severity of a car without damage) is asked for, but left out of the prompts of those examples.
     """
 
     def __init__(self, task: Task) -> None:
@@ -71,8 +71,8 @@ class Observation:
     def form(self, options: Options | None = None, only: Iterable[str] | None = None) -> Form:
         """The form that the labels fill: the fields that every source states, with the names in use.
 
-        A part of a list is asked if every item states it. `options` override the names in use; `only` (field paths)
-        asks these fields, even if few examples state them. Raises `FormError` if no field is left, if a source lacks
+        A part of a list is included if every item states it. `options` override the names in use; `only` (field paths)
+        selects these fields, even if few examples state them. Raises `FormError` if no field is left, if a source lacks
         one of `only`, or if a choice has more than `MAX_NAMES` names.
         """
         chosen = list(only) if only is not None else [spec.name for spec in self._task.fields if self._common(spec)]
@@ -89,7 +89,7 @@ class Observation:
         return Form.of(self._task, {**self._used(kept - set(options or ())), **(options or {})}, kept)
 
     def notes(self, form: Form, only: Iterable[str] | None = None) -> Iterator[str]:
-        """A line for each field, or part of an asked list, that is labelled too rarely to be asked."""
+        """A line for each field, or part of a list in the form, that is labelled too rarely to be asked for."""
         asked = by_path(form.fields)
         for path in filter(self._stated, self._specs):
             name, _, part = path.partition(".")
@@ -111,7 +111,7 @@ class Observation:
         return self._stated(spec.name) and all(t.stated[spec.name] >= COMMON_SHARE * t.examples for t in tallies)
 
     def _leaves(self, path: str) -> list[str]:
-        """The paths to ask: the field itself if it is stated; of a list, the parts that every item states."""
+        """The paths to ask for: the field itself if it is stated; of a list, the parts that every item states."""
         return [
             leaf
             for leaf, spec in self._specs.items()
@@ -122,7 +122,7 @@ class Observation:
         ]
 
     def _require(self, path: str) -> None:
-        """Raises `FormError` if the recipe's `fields` name one that the task lacks or a source does not label."""
+        """Raise `FormError` if the recipe's `fields` name one that the task lacks or a source does not label."""
         if path not in self._specs:
             raise FormError(f"task {self._task.name}", f"no field {path!r}", nearest(path, self._specs))
         name, _, part = path.partition(".")

@@ -64,8 +64,8 @@ class Prediction:
 
     `derived` holds the results of the form's derivations (`Form.derive`), by kind. `decision` is "answer" if the
     answer can be used, otherwise "ask a person", for the given `reason`. `strange` is how unlike the training data
-    the photo or text is; above 1, a person is asked. `reward` is the score of a reward model. `error` says in one
-    line why there are no fields.
+    the photo or text is; above 1, the decision is "ask a person". `reward` is the score of a reward model. `error`
+    says in one line why there are no fields.
     """
 
     fields: Mapping[str, FieldValue] = field(default_factory=dict)

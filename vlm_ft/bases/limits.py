@@ -1,4 +1,4 @@
-"""`Limits`: those on images and rows. Importing this module does not import torch."""
+"""`Limits` on images and rows. Importing this module does not import torch."""
 
 from __future__ import annotations
 

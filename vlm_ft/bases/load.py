@@ -22,7 +22,7 @@ from vlm_ft.bases.families import Family
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.reader import Reader, open_reader, unavailable
 
-SAMPLE = 65_536  # bytes read at each sampled place of a weight file
+SAMPLE = 65_536  # bytes read at each sampled position of a weight file
 
 Quantize = Literal["nf4", "int8"]
 
@@ -119,7 +119,7 @@ def _keep_unpacked(model: Any) -> None:
 
 
 def _special_tokens_only(published: GenerationConfig) -> GenerationConfig:
-    """The special tokens without the rest: a published penalty or temperature would change constrained decoding."""
+    """Keep only the special tokens: a published penalty or temperature would change constrained decoding."""
     tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
     return GenerationConfig(**{name: getattr(published, name) for name in tokens})
 
@@ -149,7 +149,7 @@ def quantization(quantize: Quantize | None, family: Family) -> Any:
 
 
 def fingerprint(place: str, revision: str | None = None) -> str:
-    """A hash of the weight files: their names, sizes, headers and three sampled places each.
+    """A hash of the weight files: their names, sizes, headers and three sampled positions each.
 
     It does not depend on the dtype or quantization of the loaded model, and reads less than a megabyte per file.
     """

@@ -30,7 +30,7 @@ class PartSize:
 def settled(
     asked: Mapping[Part, Tuning], model: nn.Module, family: Family, *, projector_untrained: bool, quantized: bool
 ) -> tuple[dict[Part, Tuning], list[str]]:
-    """The tuning of every part, and notes on defaults that this model cannot follow.
+    """The tuning of every part, and notes on defaults that are not possible for this model.
 
     Defaults: LoRA on the language model; the projector in full if it has random weights, otherwise LoRA; a frozen
     tower. Raises `ModelError` if every part is frozen, or for a requested tuning that is not possible: the model has no
@@ -89,8 +89,8 @@ def low_rank_modules(model: nn.Module, family: Family, part: Part) -> list[str]:
 def leaf_modules(model: nn.Module, family: Family, part: Part) -> list[str]:
     """The names of the part's outermost modules that hold parameters themselves.
 
-    A part trained in full is saved by these: PEFT can mix single layers of several adapters in a batch, but not a
-    whole projector.
+    A part trained in full is saved as these modules: PEFT can mix single layers of several adapters in a batch, but not
+    a whole projector.
     """
     names: list[str] = []
     for name, module in _modules(model, family, part):
@@ -128,7 +128,7 @@ def _used(tower: list[str], config: Any) -> list[str]:
 
 
 def part_sizes(model: nn.Module, family: Family) -> list[PartSize]:
-    """Parameters by part, all and trainable; the last row is the sum."""
+    """The number of parameters by part, all and trainable; the last row is the sum."""
     import torch
 
     totals: dict[str, list[int]] = {}

@@ -1,7 +1,7 @@
 """Models of a published shape with random weights: a real base's size and speed, without a download.
 
-The language model and the tower have the shapes in `HUB_BASES`. The tokenizer is the family's tiny one, so the tokens
-of a text are more than the published tokenizer's.
+The language model and the tower have the shapes in `HUB_BASES`. The tokenizer is the family's tiny one, so a text
+has more tokens than with the published one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TOKEN_IDS = (
 
 
 WIDE = "random-152k"
-"""The name of a base with random weights, 130 million without its embeddings, and 152 thousand tokens."""
+"""The name of a base with random weights: 130 million without its embeddings, and a vocabulary of 152 thousand."""
 
 WIDE_SHAPE = {
     "hidden_size": 576,
@@ -85,7 +85,7 @@ def save_published(name: str, folder: Path, *, seed: int = 0) -> HubBase:
 
 @contextmanager
 def made_base(name: str) -> Iterator[str]:
-    """The name of a base; `WIDE` is made in a temporary folder and removed afterwards."""
+    """Yield the name or folder of a base; `WIDE` is made in a temporary folder and removed afterwards."""
     if name != WIDE:
         yield name
         return
@@ -94,7 +94,7 @@ def made_base(name: str) -> Iterator[str]:
 
 
 def save_wide(folder: Path, *, seed: int = 0) -> Path:
-    """Write a language model of SmolLM2-135M's shape, but with the vocabulary of Qwen, to `folder`."""
+    """Write a language model with SmolLM2-135M's shape, but Qwen's vocabulary size, to `folder`."""
     family = TINY["qwen3"]
     tokenizer = build_tokenizer(family.words, family.template)
     config = family.config(tokenizer)

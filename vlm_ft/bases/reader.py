@@ -154,8 +154,8 @@ def unavailable(name: str, error: Exception) -> ModelError:
 def limit_pixels(processor: Any, family: Family, min_pixels: int, max_pixels: int) -> None:
     """Keep the area of each image that `processor` gives the tower between two limits, in pixels.
 
-    A family that cuts images into tiles keeps to the smaller of `max_pixels` and its own limit; its overview tile comes
-    on top. A family with one square takes the side nearest to its own; one with a fixed square is left unchanged.
+    A family that cuts images into tiles keeps to the smaller of `max_pixels` and its own limit; its overview tile is
+    not counted. A family with one square takes the side nearest to its own; one with a fixed square is left unchanged.
     Raises `ModelError` if the family cannot keep to the limits.
     """
     match family.pixel_limits:

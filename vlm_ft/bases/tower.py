@@ -26,7 +26,7 @@ BATCH = 16  # images, if every image is one square of the same size
 
 
 class Tower:
-    """Features before the projector, from the published base: adapters on it are switched off."""
+    """Features before the projector, from the published base with its adapters switched off."""
 
     def __init__(self, base: Base, limits: Limits | None = None) -> None:
         self._base = base
@@ -57,7 +57,7 @@ class Tower:
 
     @torch.inference_mode()
     def entering(self, layer: nn.Module, pictures: Sequence[Picture | Image]) -> Tensor:
-        """The input of a projector's layer as it now stands, mean over each image's positions, (images, width)."""
+        """The current input of a projector's layer, averaged over each image's positions, (images, width)."""
         seen = list[Tensor]()
         hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
         try:
@@ -107,12 +107,12 @@ class Look:
         self.features: Tensor | None = None
 
     def once(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Forward pre-hook: the inputs with each image once."""
+        """A forward pre-hook: the inputs with each image once."""
         images, *rest = inputs or (named.pop("pixel_values"),)
         return (images[self.first], *rest), named
 
     def spread(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        """Forward hook: the outputs for every row."""
+        """A forward hook: the outputs for every row."""
         self.features = output.last_hidden_state
         return type(output)(**{name: self._rows(value) for name, value in output.items()})
 
@@ -122,7 +122,7 @@ class Look:
         return value[self.which] if isinstance(value, Tensor) else value
 
     def means(self, rows: Sequence[int]) -> NDArray[np.float32]:
-        """Mean over the positions of what these rows show, (rows, channels); as `Tower.means`."""
+        """Mean over the positions of what these rows show, (rows, channels); like `Tower.means`."""
         assert self.features is not None
         means = _channels_first(self.features.float().cpu()).flatten(2).mean(2)
         return means[[self.which[row] for row in rows]].numpy()
@@ -130,7 +130,7 @@ class Look:
 
 @contextmanager
 def looking_once(model: Any, family: Family, shown: Sequence[Hashable]) -> Iterator[Look | None]:
-    """While active, the tower runs once per distinct image of a batch; `shown` names the image of each row.
+    """Run the tower once per distinct image of a batch; `shown` identifies the image of each row.
 
     Yields None, and changes nothing, if the family has no tower or its tower does not see exactly one image per row.
     """
@@ -150,7 +150,7 @@ def looking_once(model: Any, family: Family, shown: Sequence[Hashable]) -> Itera
 
 
 def _channels_first(features: Tensor) -> Tensor:
-    """(images, channels, height, width) as it is, (images, positions, channels) with the last two swapped."""
+    """(images, channels, height, width) unchanged, (images, positions, channels) with the last two axes swapped."""
     return features if features.ndim == 4 else features.transpose(1, 2)
 
 

@@ -1,6 +1,6 @@
 """A value head: one number for a row, read from the hidden state of its last token.
 
-It is a module of the base, so that PEFT trains, stores and loads it like any other that is trained in full.
+It is a module of the base, so that PEFT trains, stores and loads it like any other module trained in full.
 """
 
 from __future__ import annotations

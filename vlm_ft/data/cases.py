@@ -104,7 +104,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An example of a source: tests use `whole`; training uses `parts` if photos are tiled."""
+    """An example of a source: tests use `whole`, and training uses `parts` if photos are tiled."""
 
     source: str
     whole: Case
@@ -144,7 +144,7 @@ def form_of(recipe: Recipe, task: Task, examples: Iterable[Labelled]) -> tuple[F
     """The form that a recipe's data fill, and notes on fields that too few labels state.
 
     Training and the data checks share this function. Raises `FormError` if the data fill no form, and `DataError` if
-    photos are tiled but no asked field has boxes.
+    photos are tiled but no field of the form has boxes.
     """
     observation = Observation(task)
     for entry in examples:

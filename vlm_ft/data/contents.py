@@ -17,7 +17,7 @@ SHOWN = 3  # ids in a message
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Ids of the examples that differ from an earlier reading of the data; false if none does."""
+    """Ids of the examples that differ from an earlier reading of the data; falsy if there are none."""
 
     changed: tuple[str, ...]
     added: tuple[str, ...]
@@ -36,7 +36,7 @@ class Changes:
         return bool(self.changed or self.added or self.removed)
 
     def __str__(self) -> str:
-        """For a message: "2 changed (a, b), 9 removed (c, d, e ...)"."""
+        """A text for messages: "2 changed (a, b), 9 removed (c, d, e ...)"."""
         kinds = {"changed": self.changed, "added": self.added, "removed": self.removed}
         return ", ".join(f"{len(names)} {kind} ({_first_ids(names)})" for kind, names in kinds.items() if names)
 
@@ -45,7 +45,7 @@ def contents(cases: Iterable[tuple[Example, Any]]) -> dict[str, str]:
     """Example id -> a hash of its turns, its answers (as JSON) and its pictures, independent of where files are stored.
 
     Only the size of a photo's file and three samples of its bytes are hashed, so that thousands of large photos take
-    seconds. All photos that cannot be read have the same hash.
+    only seconds. All photos that cannot be read have the same hash.
     """
     files: dict[Path, str] = {}
     hashes = {}

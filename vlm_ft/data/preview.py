@@ -1,4 +1,4 @@
-"""A recipe's examples on a contact sheet, with their labels and as augmentation changes them."""
+"""A contact sheet of a recipe's examples, with their labels and augmented variants."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Roster:
             self._append(file)
 
     def role(self, example: Example) -> Role:
-        """The role of an example that was added, once the roles are shared out."""
+        """The role of an example that was added, once the roles are assigned."""
         found = self.role_of(group_of(example))
         assert found is not None
         return found
@@ -161,7 +161,7 @@ class Roster:
     def _held_out(self, stratum: str, folds: int, first: int) -> Iterator[tuple[str, Role]]:
         """The groups of the held-out fold, one stretch of the cumulative examples.
 
-        Each stratum starts at another fold, so that classes of one example are spread over the folds.
+        Each stratum starts at a different fold, so that classes with one example are spread over the folds.
         """
         total, passed = self._left(stratum), 0.0
         for name, examples in self._new(stratum):
@@ -191,7 +191,7 @@ class Roster:
         self.database.executemany("INSERT INTO roles VALUES (?, ?, 0)", given)
 
     def _append(self, file: Path) -> None:
-        """Append the groups of this set that the file lacks; a file that lacks none is not touched."""
+        """Append the groups of this set that the file lacks; a file that lacks none is left unchanged."""
         if not self._one("SELECT count(*) FROM roles WHERE NOT kept"):
             return
         new = self.database.execute("SELECT name, role FROM roles WHERE NOT kept ORDER BY rowid")
@@ -209,7 +209,7 @@ class Roster:
 
 
 def unmet(splits: Splits, examples: Iterable[Example]) -> list[str]:
-    """A note on each list in `splits.source` that no example is in."""
+    """A note on each list in `splits.source` without examples."""
     given = {example.role for example in examples if example.role}
     remedy = "the data have no lists, so leave it out"
     return [
@@ -220,7 +220,7 @@ def unmet(splits: Splits, examples: Iterable[Example]) -> list[str]:
 
 
 def group_of(example: Example) -> str:
-    """The group that shares a role: that of the example, or else the example alone."""
+    """The group that shares a role: the example's own, or else the example alone."""
     return example.group or example.id
 
 

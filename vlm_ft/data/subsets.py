@@ -11,7 +11,7 @@ def nested(groups: Sequence[str], strata: Sequence[str], most: int, seed: int) -
     """Whether each example is in the subset of at most `most` examples, made of whole groups.
 
     Groups are taken in one seeded order, whatever `most` is, so a smaller subset lies within every larger one. The
-    order interleaves the strata, so that a small subset has each in proportion. At least one group is taken.
+    order interleaves the strata, so that a small subset contains each in proportion. At least one group is taken.
     """
     sizes = Counter(groups)
     votes: dict[str, Counter[str]] = defaultdict(Counter)

@@ -21,9 +21,9 @@ MAX_ITEMS = 500
 
 
 def boxes_only(example: Example) -> Example:
-    """The example with only the objects of its label; what the label says of the whole photo is dropped.
+    """The example with only the objects of its label; what the label says about the whole photo is dropped.
 
-    Raises `DataError` if the example cannot be tiled: it has not exactly one photo, or its label is silent on objects.
+    Raises `DataError` if it cannot be tiled: not exactly one photo, or a label that says nothing about objects.
     """
     if len(example.images) != 1 or example.label.objects is None:
         lacks = f"{len(example.images)} photos" if len(example.images) != 1 else "no boxes"
@@ -43,7 +43,7 @@ def lengthened(form: Form) -> Form:
 
 
 def tiles_of(example: Example, tiling: Tiling, seed: int) -> list[Example]:
-    """The tiles of a photo that training sees: all with an object, and a few without, drawn by `seed`."""
+    """The tiles of a photo that training sees: all with an object, and a few without, drawn with `seed`."""
     size = image_size(example.images[0])
     tiles = list(tile_examples(example, size, tiling.side, tiling.overlap, tiling.visible))
     full = [tile for tile in tiles if tile.label.objects]
@@ -72,7 +72,7 @@ def whole_values(task: Task, example: Example) -> Values:
 
 
 def require_boxes(task: Task, fields: Sequence[str]) -> None:
-    """Raise `DataError` if no asked field has boxes, since the answers of tiles could not be merged."""
+    """Raise `DataError` if none of the fields has boxes, since the answers about tiles could not be merged."""
     boxed = {field.name for field in task.fields if isinstance(field.kind, Items) and field.kind.boxed}
     if not boxed & set(fields):
         remedy = f"ask for {' or '.join(sorted(boxed))}, or leave tiling out" if boxed else "leave tiling out"

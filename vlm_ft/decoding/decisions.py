@@ -1,7 +1,7 @@
 """The decisions in an answer, in order: the one definition of how an answer is written.
 
 An answer is compact JSON. Between two decisions its text is fixed, so each option includes the text up to the next
-decision. No option's text is a prefix of another's, and each is tokenized by itself, so training and decoding see the
+one. No option's text is a prefix of another's, and each is tokenized by itself, so training and decoding see the
 same tokens for every option.
 """
 
@@ -19,7 +19,7 @@ from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Item
 from vlm_ft.answers.task import Values
 
 Path = tuple[str | int, ...]
-"""Where in the answer: ``("findings", 0, "box", 2)``; ``("findings", 1)`` is whether there is a second item."""
+"""A place in the answer: ``("findings", 0, "box", 2)``; ``("findings", 1)`` is whether there is a second item."""
 
 SIDES = 4
 

@@ -49,7 +49,7 @@ class FormDecoder:
         constants: Sequence[Sequence[int]],
         sampling: Sampling | None = None,
     ) -> list[Prediction]:
-        """One prediction per row of `batch`, prompts padded left; an answer that is too long is an error prediction.
+        """One prediction per row of `batch`, prompts padded left; an answer that is too long gives a failed one.
 
         `names`: the adapter of each row; `sizes`: the size of each row's image as the base sees it, for boxes in
         pixels; `constants`: the tokens of a sample prompt of each row's form (`Conversation.constant`).
@@ -73,7 +73,7 @@ class FormDecoder:
                     results[row] = end.value
                 except AnswerTooLongError:
                     results[row] = None
-            if asked and not seen:  # all prompts are read together, even if a row has nothing to decide
+            if asked and not seen:  # all prompts are read at once, even if a row has nothing to decide
                 asked = {row: asked.get(row, IDLE) for row in range(len(writers))}
             if asked:
                 seen = rows.run(asked)
@@ -127,7 +127,7 @@ def read_outcomes(form: Form, outcomes: Mapping[Path, Outcome], size: Size | Non
 
 
 class _Fields:
-    """Puts the outcomes of decisions together, field by field."""
+    """Assembles the outcomes of decisions, field by field."""
 
     def __init__(self, form: Form, outcomes: Mapping[Path, Outcome], size: Size | None) -> None:
         self._boxes, self._outcomes, self._size = form.boxes, outcomes, size
@@ -153,7 +153,7 @@ class _Fields:
         )
 
     def _list(self, kind: Items, path: Path) -> FieldValue:
-        """A list's items, and the distribution of their number, given those that are listed."""
+        """A list's items, and the distribution of their number, given the items listed."""
         items: list[Item] = []
         counts: dict[str, float] = {}
         more, legal = 1.0, 1.0

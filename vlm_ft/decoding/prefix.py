@@ -1,6 +1,6 @@
 """The constant part of a batch's prompts, computed once.
 
-Rows of one form share a prefix (role, instruction, schema). It runs as one row, and all rows share its keys and values;
+Rows of one form share a prefix (role, instruction, schema). It runs as one row, whose keys and values all rows share;
 gradients flow back through them. Loss and gradient are those of the plain batch, up to the order of summation.
 """
 

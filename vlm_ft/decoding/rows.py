@@ -26,9 +26,9 @@ Forward = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Branch:
-    """Tokens to run after the prompt and the answer's tokens with the numbers `after`.
+    """Tokens to run after the prompt and after the answer's tokens that are numbered `after`.
 
-    `alone`: all later tokens of this row follow these.
+    `alone`: whether all later tokens of this row follow these.
     """
 
     tokens: tuple[int, ...]
@@ -95,7 +95,7 @@ class Together:
         self._placed = torch.empty(0)  # (rows, columns) positions
 
     def run(self, branches: Branches) -> dict[int, list[Seen]]:
-        """As `Rows.run`."""
+        """See `Rows.run`."""
         return self._continue(branches) if self._rows else self._begin(branches)
 
     def _begin(self, branches: Branches) -> dict[int, list[Seen]]:
@@ -155,7 +155,7 @@ class Together:
         ids = torch.zeros((len(self._rows), width), dtype=torch.long)
         placed = torch.zeros_like(ids)
         mask = torch.zeros((len(self._rows), width, columns + width), dtype=torch.bool)
-        mask[:, range(width), range(columns, columns + width)] = True  # even padding attends to a token, itself
+        mask[:, range(width), range(columns, columns + width)] = True  # even padding attends to itself
         ends: list[tuple[int, int]] = []
         places: list[tuple[int, ...]] = []
         for index, row in enumerate(self._rows):
@@ -187,7 +187,7 @@ class Together:
         return {row: [next(found) for _ in branches[row]] for row in self._rows if row in branches}
 
     def _mask(self, mask: Tensor) -> Any:
-        """The mask (rows, new, columns) in the shape (rows, 1, new, columns), for each kind of layer if they differ."""
+        """The mask (rows, new, columns) as (rows, 1, new, columns), one for each kind of layer if they differ."""
         if self._window is None:
             return self._shaped(mask)
         new = self._placed[:, -mask.shape[1] :]
@@ -208,7 +208,7 @@ class Together:
 
 
 class OneByOne:
-    """The one row of a model with a recurrent state: one token at a time, with a copy of the state for each branch.
+    """The only row of a model with a recurrent state: one token at a time, with a copy of the state for each branch.
 
     `after` identifies a state, so tokens are numbered in the order in which they run.
     """
@@ -222,7 +222,7 @@ class OneByOne:
         self._ran = 0
 
     def run(self, branches: Branches) -> dict[int, list[Seen]]:
-        """As `Rows.run`."""
+        """See `Rows.run`."""
         ((row, asked),) = branches.items()
         if not self._states:
             self._states[()] = DynamicCache(config=self._config)

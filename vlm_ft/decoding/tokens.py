@@ -25,13 +25,13 @@ ANCHOR = "\n"  # put before a piece if the tokenizer would add a leading space t
 
 
 class Node:
-    """Options whose tokens begin alike: numbers `low` to `high` (exclusive) in the tree's order.
+    """Options that share leading tokens: numbers `low` to `high` (exclusive) in the tree's order.
 
     `tokens` lead here from the parent node; `children` differ in their first token. A leaf is one option.
     """
 
     def __init__(self, options: Sequence[tuple[int, ...]], low: int, high: int, start: int) -> None:
-        first, last = options[low], options[high - 1]  # sorted: a prefix of these two is one of all between
+        first, last = options[low], options[high - 1]  # sorted: a prefix of both is one of all in between
         end = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
         self.low, self.high, self.tokens = low, high, first[start:end]
         self._options, self._end = options, end
@@ -81,7 +81,7 @@ class Tree:
 class Taught:
     """A correct answer's tokens, which of them are decided, and the tokens allowed for each, (decisions, words).
 
-    `shares`: for each decision, the second correct token and its share of the target, which is mostly 0.
+    `shares`: for each decision, the second correct token and its share of the target, usually 0.
     """
 
     ids: list[int]
@@ -193,7 +193,7 @@ class AnswerTokens:
         return torch.from_numpy(np.packbits(allowed, bitorder="little").view(np.int32)[None])
 
     def _text_choices(self, max_length: int, tokens: Sequence[int]) -> Tensor:
-        """(tokens, words) the tokens allowed at each place of a text; all tokens, once the matcher refuses the text."""
+        """(tokens, words) the tokens allowed at each place of a text; all tokens once the matcher rejects the text."""
         matcher, choices = self.writing(max_length), self.among_all(len(tokens))
         for place, token in enumerate(tokens):
             fill_next_token_bitmask(matcher, choices, place)
@@ -204,7 +204,7 @@ class AnswerTokens:
 
 
 def _around(step: Decision, value: Any) -> tuple[int, int, float]:
-    """The two options around a value, the nearest first, and the other's share of the target."""
+    """The two options around a value, nearest first, and the other's share of the target."""
     if step.kind != "side":
         option = step.options.values.index(value)
         return option, option, 0.0

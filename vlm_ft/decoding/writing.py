@@ -1,7 +1,7 @@
 """Write one answer: each decision compares its options along the tree of their tokens.
 
-An answer is a coroutine: it yields the branches to run, and is sent their results. So the rows of one batch, each with
-its own form, advance side by side.
+An answer is a coroutine: it yields the branches to run, and is sent their results, so that the rows of one batch,
+each with its own form, advance side by side.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from vlm_ft.decoding.rows import Branch, Seen
 from vlm_ft.decoding.tokens import AnswerTokens, Node, Tree
 
 RESOLUTION = 1e-3
-"""Options that begin alike and together are less probable than this are not resolved: each gets an equal share."""
+"""Options with common leading tokens and a total probability below this are not resolved: they get equal shares."""
 
 
 class AnswerTooLongError(Exception):
-    """The answer takes more tokens than the base has room for."""
+    """The answer needs more tokens than the base has room for."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class Outcome:
     """The result of one decision.
 
     `mass` is the probability of each option, None for a text. `legal` is the probability, before masking, of what the
-    form allows: the lowest of all tokens of the decision. `logprob` is the natural logarithm of the decided value's
-    probability. `mean` is that of a side that may lie between two options, unless the answer was sampled.
+    form allows: the lowest over the decision's tokens. `logprob` is the natural logarithm of the decided value's
+    probability. `mean` is the expected value of a box's side if sides may lie between two options, unless the answer
+    was sampled.
     """
 
     value: Any
@@ -74,9 +75,9 @@ class _Cursor:
 def write(
     form: Form, tokens: AnswerTokens, room: int, sampling: Sampling | None = None
 ) -> Generator[list[Branch], list[Seen], dict[Path, Outcome]]:
-    """Every decision of one answer, by its place.
+    """Decide one answer; returns every outcome by its place.
 
-    Raises `AnswerTooLongError` if the answer takes more than `room` tokens.
+    Raises `AnswerTooLongError` if the answer needs more than `room` tokens.
     """
     cursor, steps, outcomes = _Cursor(room), walk(form), dict[Path, Outcome]()
     step = next(steps)
@@ -194,7 +195,7 @@ class _Probabilities:
 def _text(
     max_length: int, tokens: AnswerTokens, cursor: _Cursor, sampling: Sampling | None
 ) -> Generator[list[Branch], list[Seen], Outcome]:
-    """Write token after token, each the most probable one that keeps the text a JSON string within its length."""
+    """Write a text token by token, each the most probable one that keeps it a JSON string within its length."""
     matcher, ids, legal, logprob = tokens.writing(max_length), list[int](), 1.0, 0.0
     while not matcher.is_accepting():
         seen = yield from cursor.ask()

@@ -29,9 +29,9 @@ MAX_DESCRIBED = 1500
 
 def calibrate_trained(folder: Path, *, batch_size: int = 16, console: Console | None = None) -> None:
     """Run `calibrate_run` at the end of training, in the first process only; a `DataError` is printed, not raised."""
-    if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:  # as training set it
+    if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:  # as in training
         return
-    if read_card(Run(folder).adapter).method == "reward":  # it gives no answers
+    if read_card(Run(folder).adapter).method == "reward":  # a reward model gives no answers
         return
     try:
         calibrate_run(folder, batch_size=batch_size, console=console)
@@ -51,11 +51,11 @@ def calibrate_run(
 ) -> None:
     """Fit temperatures, a threshold and a description of the training examples, and store them on the run's card.
 
-    `thresholds`: other ones for the form (`Form.deciding`), stored on the card, too. `folds`: the folder of a
-    cross-validation of the same recipe, whose answers the temperatures and the threshold are fitted on instead of the
-    `calibrate` role; the description still needs that role. They are not combined with `thresholds`.
-    The description is left out for an adapter of tiles, which sees photos in parts. Raises `DataError` if the recipe
-    sets no examples aside to calibrate on.
+    `thresholds` override those of the form (`Form.deciding`), and are stored on the card too. `folds`: the folder of a
+    cross-validation of the same recipe, on whose answers the temperatures and the threshold are fitted, instead of the
+    `calibrate` role; the description still needs that role. `folds` and `thresholds` cannot be combined.
+    The description is left out for an adapter trained on tiles, which sees photos in parts. Raises `DataError` if the
+    recipe sets no examples aside to calibrate on.
     """
     console = console or Console(stderr=True)
     run = Run(folder)

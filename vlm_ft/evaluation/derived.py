@@ -1,4 +1,4 @@
-"""Compare what is derived from the answers with what is derived from the labels.
+"""Compare the results derived from the answers with those derived from the labels.
 
 A labelled case counts if its label determines the result (`Result.definite`): a complete estimate, a known priority.
 """
@@ -66,7 +66,7 @@ def _result(derivation: Derivation, derived: Derived) -> Result | None:
 
 def _metrics(figures: Iterator[Figure], clusters: NDArray[np.int64], seed: int) -> Iterator[Metric]:
     for field, name, cases, statistic in figures:
-        column = np.array(cases, dtype=float)  # NaN where a case has none
+        column = np.array(cases, dtype=float)  # NaN for a case without a number
         known = ~np.isnan(column)
         column, members = column[known], clusters[known]
         if not len(column):

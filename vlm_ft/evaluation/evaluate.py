@@ -92,11 +92,11 @@ def evaluate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Ask the adapter for its whole form, as in use, and the bare base likewise, `chunk` cases at a time.
+    """Ask the adapter and the bare base for the adapter's whole form, as in use, `chunk` cases at a time.
 
     The base gets the adapter's pixel limits, image-token limit and tiling. The rivals learn from `train`, make their
-    choices on `tune`, and take at most `seconds` each; a rival with nothing to learn or to answer is left out, and so
-    are all without `train`. `tower` gives them the base's features. Intervals are over the groups of the examples.
+    choices on `tune`, and take at most `seconds` each; a rival with nothing to learn or to answer is left out, as are
+    all rivals without `train`. `tower` gives them the base's features. Intervals are over the groups of the examples.
     Raises `AdapterError` for an adapter that is not loaded, and `DataError` if `test` is empty.
     """
     if adapter not in predictor.cards:
@@ -185,7 +185,7 @@ class _Study:
             self.settings |= {name: attempt.settings} if attempt.settings else {}
 
     def sureness(self, confidence: Confidence | None) -> Sureness:
-        """The reliability of the probabilities, of every system that gives some."""
+        """The reliability of every system's probabilities, if it gives any."""
         truths, groups = [case.values for case in self.test], [case.group for case in self.test]
         systems = {
             system: [entry.prediction for entry in answers]

@@ -1,7 +1,7 @@
 """Out-of-fold answers: each example is answered by the adapter that was not trained on it.
 
-A data set too small to spare examples for calibration is calibrated on these. Their reliability is measured without
-looking at what is judged: each fold's temperatures and threshold are fitted on the answers of the other folds.
+An adapter can be calibrated on these if the data set is too small to spare examples for it. To measure their
+reliability fairly, each fold's temperatures and threshold are fitted on the answers of the other folds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BEFORE = f"{ADAPTER}, before fitting"
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers of one system to some examples, at the temperature 1, with what is true of them."""
+    """Answers of one system to some examples, at temperature 1, with the true values."""
 
     truths: Sequence[Values]
     predictions: Sequence[Prediction]
@@ -38,7 +38,7 @@ class Answers:
 
     @classmethod
     def of(cls, evaluation: Evaluation, system: str = ADAPTER) -> Answers:
-        """What a system answered in an evaluation, before its own calibration."""
+        """A system's answers in an evaluation, before its own calibration."""
         fitted = evaluation.confidence.temperatures if evaluation.confidence and system == ADAPTER else {}
         undone = {name: 1 / temperature for name, temperature in fitted.items()}
         answers = [at_temperatures(case.answers[system].prediction, undone) for case in evaluation.cases]
@@ -64,10 +64,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class FoldReliability:
-    """How reliable the answers of all folds are, each at what was fitted on the other folds.
+    """How reliable the answers of all folds are, each with what was fitted on the other folds.
 
-    `answered`: the share of the `count` examples that the threshold lets through; `wrong`: the share of wrong ones
-    among the `judged` of these that state a closed field, None if there are none.
+    `answered`: the share of the `count` examples that the threshold lets through. `wrong`: the share of wrong answers
+    among the `judged` ones of these, whose labels state a closed field; None if there are none.
     """
 
     reliability: tuple[Reliability, ...]
@@ -79,9 +79,9 @@ class FoldReliability:
 
 
 def read_folds(folder: Path, recipe: Recipe, form: Form) -> list[Answers]:
-    """The answers of every fold of a cross-validation of this recipe; runs of its variants are passed over.
+    """The answers of every fold of a cross-validation of this recipe; runs of its variants are skipped.
 
-    Raises `DataError` if a fold is missing, or was decided with other thresholds than those of `form`.
+    Raises `DataError` if a fold is missing, or was answered with other thresholds than those of `form`.
     """
     folds: dict[int, Answers] = {}
     count = 0
@@ -105,14 +105,14 @@ def _without_splits(recipe: Recipe) -> Recipe:
 
 
 def _undecided(answer: Prediction) -> Prediction:
-    """The answer without a decision that calibration made; one that looked strange still asks a person."""
+    """The answer without the decision of its calibration; a strange example is still left to a person."""
     if answer.error is not None or (answer.strange or 0) > 1:
         return answer
     return replace(answer, decision="answer", reason="")
 
 
 def cross_fitted(form: Form, folds: Sequence[Answers]) -> list[Prediction]:
-    """The answers of all folds, each at the temperatures and the threshold fitted on the other folds."""
+    """The answers of all folds, each with the temperatures and the threshold fitted on the other folds."""
     decided = []
     for place, fold in enumerate(folds):
         confidence = Answers.pooled([*folds[:place], *folds[place + 1 :]]).fit(form)
@@ -121,7 +121,7 @@ def cross_fitted(form: Form, folds: Sequence[Answers]) -> list[Prediction]:
 
 
 def reliable(evaluations: Sequence[Evaluation]) -> FoldReliability | None:
-    """The reliability of the folds' answers; None if they fill different forms, or forms without closed fields."""
+    """The reliability of the folds' answers; None if their forms differ or have no closed fields."""
     form = evaluations[0].form
     if not closed_fields(form) or any(evaluation.form.fingerprint != form.fingerprint for evaluation in evaluations):
         return None

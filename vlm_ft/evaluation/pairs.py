@@ -22,7 +22,7 @@ METRIC = "pair_accuracy"
 
 
 def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: Console | None = None) -> Result:
-    """Score both replies of every `test` pair, and store the share of right orders on the card.
+    """Score both replies of every `test` pair, and store the share ordered correctly on the card.
 
     A pair with equal scores counts one half. The rival prefers the longer reply. Raises `DataError` without pairs.
     """

@@ -1,6 +1,6 @@
 """How reliable probabilities are: calibration, coverage at a given risk, and the operating points of a flag.
 
-Figures "before fitting" are computed from the fitted answers, since a temperature can be undone.
+Figures "before fitting" are computed from the fitted answers, since tempering can be undone.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Reliability(Strict):
     """How reliable a system's probabilities of one field are; lower is better for all three figures.
 
     `ece`: expected calibration error over ten bins of equal width (Guo et al. 2017); `band`: what it stays below in
-    95 % of simulations in which the same probabilities are exact. `brier`: over all options (Brier 1950). `log_loss`:
+    95 % of simulations in which these probabilities are exact. `brier`: over all options (Brier 1950). `log_loss`:
     in nats.
     """
 
@@ -118,7 +118,7 @@ class Alarm(Strict):
 
 
 class Sureness(Strict):
-    """Everything about one adapter's probabilities."""
+    """Everything about the reliability of one adapter's probabilities."""
 
     reliability: tuple[Reliability, ...]
     coverage: tuple[Coverage, ...]
@@ -212,7 +212,7 @@ def _mean(values: Sequence[float], clusters: NDArray[np.int64], top: float | Non
 
 
 def expected_calibration_error(sure: NDArray[np.float64], right: NDArray[np.float64]) -> float:
-    """The mean over answers of the gap, in their bin, between the share of right ones and the mean probability."""
+    """The mean over answers of the gap in their bin between the share of right answers and the mean probability."""
     gaps = np.bincount(_bin_of(sure), right - sure, BINS)
     return float(np.abs(gaps).sum() / len(sure))
 
@@ -250,7 +250,7 @@ def _coverage(by: str, sure: NDArray[np.float64], right: NDArray[np.bool_]) -> C
     order = np.argsort(-sure, kind="stable")
     counts = np.arange(1, len(sure) + 1)
     wrong = (~right[order]).cumsum() / counts
-    ends = np.append(np.diff(sure[order]) != 0, True)  # equally sure answers are given together
+    ends = np.append(np.diff(sure[order]) != 0, True)  # equally sure answers are given or withheld together
     within = counts[ends & (wrong <= RISK)]
     shown = np.unique(np.linspace(0, len(sure) - 1, 50).astype(int))
     return Coverage(

@@ -100,7 +100,7 @@ def _ranged(figure: Figure) -> str:
 
 
 def html(evaluation: Evaluation) -> str:
-    """One page that loads nothing from outside; images are inlined, and all text is escaped.
+    """One self-contained page; images are inlined, and all text is escaped.
 
     An image that cannot be read is replaced by the reason.
     """
@@ -138,7 +138,7 @@ class Curve:
 
     @classmethod
     def all_of(cls, curves: Sequence[Coverage]) -> list[Curve]:
-        """Coverage to the right, risk upwards, all to one scale."""
+        """All curves on one scale: coverage to the right, risk upwards."""
         top = max([LEAST_TOP, *(max(curve.wrong) for curve in curves)])
         lines = [zip(curve.answered, curve.wrong, strict=True) for curve in curves]
         return [
@@ -169,7 +169,7 @@ class Figures:
 
 
 def figures(evaluation: Evaluation) -> list[Figures]:
-    """A row for each figure of the adapter, in its order; a system that lacks it has an empty cell."""
+    """A row for each figure of the adapter, in order; a system without that figure has an empty cell."""
     rows = []
     for own in evaluation.systems[ADAPTER]:
         rivals = {
@@ -213,7 +213,7 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True)
 class ClassTable:
-    """The confusion matrix of a field: true classes down, answered ones across."""
+    """The confusion matrix of a field: true classes in rows, answered classes in columns."""
 
     field: str
     columns: tuple[str, ...]

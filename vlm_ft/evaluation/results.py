@@ -15,7 +15,7 @@ from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
 
 MAIN = ("macro_f1", "f1", "mae", "rouge_l", "iou")
-"""The one metric that is quoted for a field, by its kind: choice or flag, list, number, text, box."""
+"""The metric that is quoted for a field, by its kind: choice or flag, list, number, text, box."""
 START, END = "<!-- results -->", "<!-- end of results -->"
 HEADER = ("recipe", "field, metric", "n", "adapter", "rivals", "goal", "minutes")
 
@@ -41,7 +41,7 @@ class Result(Strict):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """A newer figure with the same key replaces this one; of the command, only the name counts."""
+        """A newer figure with the same key replaces this one; only the command's name is part of it."""
         return (" ".join(self.command.split()[:2]), self.recipe, self.field, self.metric)
 
 
@@ -92,7 +92,7 @@ def read_results(file: Path) -> list[Result]:
 
 
 def record(results: Sequence[Result], file: Path) -> None:
-    """Add the results; each replaces an older one with the same key, and inherits its goal if it has none."""
+    """Add the results; each replaces an older one with the same key, and keeps that one's goal if it has none."""
     entries = {result.key: result for result in (read_results(file) if file.exists() else [])}
     for result in results:
         older = entries.get(result.key)

@@ -86,7 +86,7 @@ def _alarm(engine: Engine, name: str, folder: Path, batch_size: int) -> Alarm | 
 
 
 def open_run(run: Run) -> tuple[Card, Dataset]:
-    """The card and the data of a finished run, in the roles that it trained with."""
+    """The card and the data of a finished run, with the roles that it was trained with."""
     if run.state == "empty":
         raise AdapterError(run.folder, f"not a run of vlm-ft train (no {run.recipe_file.name})", "give a run folder")
     card, dataset = read_card(run.adapter), load(run.recipe, run.splits)
@@ -112,7 +112,7 @@ def summary(evaluation: Evaluation) -> Table:
 
 @contextmanager
 def shown(console: Console) -> Iterator[Any]:
-    """Show a progress bar per system; yields a function that takes its name, the number done and the total."""
+    """Show a progress bar per system; yields a function of its name, the number done and the total."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, Any] = {}

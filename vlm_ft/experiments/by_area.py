@@ -1,4 +1,4 @@
-"""Recall of objects by their area in the photo: in large photos, the small ones are missed."""
+"""Recall of objects by their area in the photo: in large photos, small objects are missed."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def recall_by_area(
     named: bool = True,
     seed: int = 0,
 ) -> tuple[AreaRecall, ...]:
-    """Recall in each bin; an item is found where `match_items` pairs it (IoU >= 0.5, and the name if `named`).
+    """Recall in each bin; an item is found if `match_items` pairs it (IoU >= 0.5, and the name if `named`).
 
-    `sizes` are (width, height) of the photos in pixels; an answer of None found nothing. A bin without objects has no
-    recall. Intervals resample photos.
+    `sizes` are (width, height) of the photos in pixels; an answer of None finds nothing. A bin without objects has no
+    recall. Intervals come from resampling photos.
     """
     hits = np.zeros((len(truths), len(bins), 2))
     for place, (truth, answer, size) in enumerate(zip(truths, answers, sizes, strict=True)):

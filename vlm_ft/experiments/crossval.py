@@ -25,7 +25,7 @@ from vlm_ft.runs import Run
 RESULTS = "results.json"
 ANSWER = "answer"  # the field of figures that concern whole answers
 OWN = ("splits.folds", "splits.fold")
-"""Settings that cross-validation makes itself."""
+"""Settings that cross-validation sets itself."""
 
 
 def crossval(
@@ -42,11 +42,11 @@ def crossval(
 ) -> list[Result]:
     """Train each variant (a ``key=value`` setting, "" for the recipe as it is) once per fold, and test it on that fold.
 
-    Each figure is the mean over the folds, also for the rivals (with `base`, including the bare base). `low` and `high`
-    are those of the lowest and the highest fold, `n` is the number of test examples in all folds. How reliable the
-    probabilities are is measured on the answers of all folds (`evaluation.out_of_fold`), with 95 % intervals. All are
-    written to ``results.json`` in `out`, where finished runs are reused. Raises `RecipeError` for a variant given
-    twice, a setting of the folds, or if `out` holds runs of another recipe.
+    Each figure is the mean over the folds, for the rivals too (with `base`, including the bare base). `low` and `high`
+    are those of the lowest and the highest fold, and `n` is the number of test examples in all folds. The reliability
+    of the probabilities is measured on the answers of all folds (`evaluation.out_of_fold`), with 95 % intervals. All
+    results are written to ``results.json`` in `out`, where finished runs are reused. Raises `RecipeError` for a variant
+    given twice, a setting of the folds, or if `out` holds runs of another recipe.
     """
     _refuse(variants, settings)
     runs: list[tuple[str, Run, Recipe]] = []  # every recipe is read before the first run is trained
@@ -99,7 +99,7 @@ def _pooled(variant: str, folds: Sequence[Result]) -> Result:
 
 
 def _reliability(like: Result, found: FoldReliability | None) -> list[Result]:
-    """The reliability of the answers of all folds as results, in everything else like another of their results.
+    """The reliability of the answers of all folds, as results that are otherwise copies of `like`.
 
     The goal of an expected calibration error is the band of exact probabilities.
     """

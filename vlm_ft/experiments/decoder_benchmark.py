@@ -62,7 +62,7 @@ GREEDY = 1e-4
 
 
 def benchmark(base: str, adapter: Path | None, out: Path, command: str, console: Console) -> None:
-    """Time both on every workload, and write the ratios of their medians to `out`.
+    """Time both decoders on every workload, and write the ratios of their medians to `out`.
 
     Given a photo adapter's folder, time a batch over eight copies of it against a batch over one instead.
     """
@@ -141,7 +141,7 @@ def _mixed(folder: Path, sheet: Sheet) -> None:
 
 
 def _altered(folder: Path, copy: Path, factor: float) -> Path:
-    """A copy of an adapter with other weights: equal files would be held once."""
+    """A copy of an adapter with other weights, since equal files would be loaded only once."""
     shutil.copytree(folder, copy)
     file = copy / TENSORS
     save_file({name: factor * tensor for name, tensor in load_file(file).items()}, file)
@@ -219,7 +219,7 @@ class Plain:
         return [json.loads(text) for text in texts]
 
     def _start(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """More arguments of `generate`."""
+        """Extra arguments of `generate`."""
         return {}
 
 
@@ -248,7 +248,7 @@ class _GrammarMask(LogitsProcessor):  # type: ignore[misc]
         self._bitmask = allocate_token_bitmask(len(matchers), vocabulary)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """(batch, length) tokens so far and (batch, vocabulary) scores to masked scores."""
+        """Mask the scores (batch, vocabulary), given the tokens so far (batch, length)."""
         for row, (tokens, matcher) in enumerate(zip(input_ids[:, self._seen :].tolist(), self._matchers, strict=True)):
             for token in tokens:
                 if not matcher.is_stopped():

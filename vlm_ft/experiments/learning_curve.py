@@ -25,7 +25,7 @@ from vlm_ft.runs import Run
 SIZES = (25, 50, 100, 200)
 RESULTS = "learning_curve"
 AHEAD = (2, 4)
-"""Multiples of all examples, up to which the curve is extrapolated."""
+"""Multiples of the number of all examples, to which the curve is extrapolated."""
 
 
 class FieldCurve(Strict):

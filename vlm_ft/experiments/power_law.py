@@ -18,7 +18,7 @@ from vlm_ft.answers.kinds import Strict
 LEAST_POINTS = 4
 LEAST_TESTED = 50
 WIDEST = 0.25
-"""The widest useful interval at twice the examples: a wider one says little about a figure of 0..1."""
+"""The widest useful interval at twice the examples: a wider one says little about a figure between 0 and 1."""
 
 _EXPONENTS = np.linspace(0.05, 2.0, 79)
 
@@ -123,7 +123,7 @@ def doubts(points: Sequence[Point], lower_is_better: bool = False, seed: int = 0
 
 
 def _missed(points: Sequence[Point], lower_is_better: bool, seed: int) -> list[str]:
-    """The doubt that arises if a fit on all points but the last does not predict the last."""
+    """The doubt that arises if a fit to all points but the last does not predict the last one."""
     last = points[-1]
     predicted = PowerLaw.of(points[:-1], lower_is_better, seed).at(last.examples)
     if predicted.low <= last.high and last.low <= predicted.high:
@@ -158,7 +158,7 @@ def _fitted(sizes: Array, errors: Array, weights: Array) -> tuple[Array, Array, 
         spread = ((basis - centre) ** 2) @ weights
         scale = np.clip((errors - mean[:, None]) @ (weights * (basis - centre)) / spread, 0, None)
         floor = mean - scale * centre
-        through_zero = (errors @ (weights * basis)) / ((basis**2) @ weights)  # where the floor would be negative
+        through_zero = (errors @ (weights * basis)) / ((basis**2) @ weights)  # used if the floor would be negative
         scale, floor = np.where(floor < 0, through_zero, scale), np.clip(floor, 0, None)
         cost = ((errors - floor[:, None] - scale[:, None] * basis) ** 2) @ weights
         better = cost < best

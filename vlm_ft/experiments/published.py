@@ -1,7 +1,7 @@
-"""The whole path on a model of a published shape, as its first user would go: dry run, training, scoring.
+"""The whole workflow on a model of a published shape, as a first user would run it: dry run, training, scoring.
 
-Each step is the command itself in a process of its own, so that its peak memory is its own. The estimate of the dry
-run is for a GPU; without the CUDA context it should hold here, too.
+Each step runs the command itself in a process of its own, so that peak memory is measured per step. The estimate of
+the dry run is for a GPU; without the CUDA context it should hold here too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PIXELS = 384 * 384  # one tile of LLaVA-OneVision, 144 tokens of Qwen3-VL
 
 
 class Step(Strict):
-    """One command: how long it took, and the most memory that its process held."""
+    """One command: how long it took, and the peak memory of its process."""
 
     name: str
     seconds: float
@@ -47,7 +47,7 @@ class Step(Strict):
 
 
 class Trial(Strict):
-    """One base. `estimate_bytes`: what the dry run expects of training, without the CUDA context."""
+    """One base. `estimate_bytes`: what the dry run expects for training, without the CUDA context."""
 
     base: str
     parameters: float
@@ -61,7 +61,7 @@ class Trial(Strict):
 def try_base(name: str, work: Path, out: Path, command: str, console: Console) -> None:
     """Run every step in `work`, and write what was measured to `out`, where it replaces the base's earlier entry.
 
-    Raises `ModelError` where a step fails.
+    Raises `ModelError` if a step fails.
     """
     console.print(f"drawing random weights in the shape of {name}")
     base = save_published(name, work / "base")

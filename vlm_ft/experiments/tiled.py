@@ -46,7 +46,7 @@ class Looked(Strict):
 
 
 class Comparison(Strict):
-    """The results of both ways on the same photos."""
+    """The results on the same photos, whole and tiled."""
 
     adapter: str
     tiling: Tiling

@@ -2,7 +2,7 @@
 
 Each contestant runs in a process of its own, which also measures its peak memory; they take turns. TRL runs with its
 defaults, and in its best configuration here: without recomputing activations (checkpointing). All learn whole answers,
-so that the losses agree; the time of this project's own default, the loss on decisions, is given beside them.
+so that the losses agree; the time of this project's own default, the loss on decisions, is listed as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OURS, DECISIONS, DEFAULT, BEST = "vlm_ft", "vlm_ft on decisions", "TRL's default
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained, and how many times as fast as TRL, as it comes and at its best, a step should be."""
+    """What is trained, and how many times as fast as TRL, with its defaults and at its best, a step should be."""
 
     name: str
     recipe: str
@@ -100,12 +100,12 @@ def _turn(name: str, base: str, workload: Workload) -> Turn:
 
 
 def _run(connection: Connection, name: str, base: str, workload: Workload) -> None:
-    """In a process of its own: take a turn, and send it."""
+    """Take a turn in a process of its own, and send it back."""
     import datasets
 
     from vlm_ft.training.rehearse import peak_memory
 
-    warnings.simplefilter("ignore")  # TRL's own, once per turn
+    warnings.simplefilter("ignore")  # TRL's own warnings, once per turn
     datasets.disable_progress_bars()
     loss_on = "decisions" if name == DECISIONS else "answer"
     settings = [

@@ -1,4 +1,4 @@
-"""One run of an experiment, trained and evaluated once, even after interruptions."""
+"""One run of an experiment, trained and evaluated only once, even if it is interrupted."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Trial:
 
 
 def require_independent(recipe: Recipe) -> None:
-    """Raise `RecipeError` for a recipe that cannot be tried on splits of its own.
+    """Raise `RecipeError` for a recipe that cannot be tested on new splits.
 
-    What its adapter or its reward model was trained on may be test examples here; and a reward model gives no answers.
+    Its starting adapter or its reward model may have been trained on examples that are tested here, and a reward model
+    gives no answers.
     """
     if recipe.method == "reward":
         raise RecipeError("method: reward", "gives no answers to compare", "train it, and use vlm-ft evaluate")
@@ -37,7 +38,7 @@ def require_independent(recipe: Recipe) -> None:
 
 
 def trial(run: Run, recipe: Recipe, console: Console, *, rivals: bool = False, base: bool = False) -> Trial:
-    """Train and evaluate; what an earlier call finished is reused, and what it began is resumed.
+    """Train and evaluate, reusing what an earlier call finished and resuming what it began.
 
     Raises `RecipeError` if the folder holds a run of another recipe, and `DataError` for an unreadable evaluation.
     """

@@ -1,8 +1,9 @@
-"""Answers about tiles put together as the answer about the photo.
+"""Merge the answers about a photo's tiles into one answer about the photo.
 
-The boxes of a list go from tile to photo; what two tiles both saw is one item, and what an edge parted is joined.
-Other fields follow from the joined list where the form has a rule for them (`Form.follows`: a part passes where
-nothing was found). For the rest the tile with the largest finding speaks, or most tiles where nothing was found.
+The boxes of a list are moved from tile to photo coordinates. Items that several tiles show are merged, and so are the
+parts of an item that a tile's edge cuts. Other fields are computed from the merged list if the form has a rule for
+them (`Form.follows`: a part passes if nothing was found). The rest are taken from the tile with the largest item or,
+if nothing was found, by majority.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from vlm_ft.recipe import Tiling
 
 SAME_IOU = 0.5
 SAME_COVER = 0.7
-"""Share of the smaller of two boxes that the other covers: one tile saw a part of what the other saw whole."""
+"""Share of the smaller of two boxes that the other covers, if one tile shows only part of what the other shows."""
 
 ALIGNED = 0.5
-"""Overlap over union, along an edge, of two boxes that the edge parted."""
+"""Overlap over union, along a tile's edge, of two boxes that the edge separates."""
 
-_AT_EDGE = 0.015  # of a tile's side: nearer to the edge, a box is cut off by it
+_AT_EDGE = 0.015  # of a tile's side: a box that ends this close to the edge is cut off by it
 
 Pixels = tuple[float, float, float, float]
 Predict = Callable[[Sequence[Request]], list[Prediction]]
@@ -42,7 +43,7 @@ Predict = Callable[[Sequence[Request]], list[Prediction]]
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """An item of one tile, its box in pixels of the photo, and which of the tile's edges cut it off (left, top ...)."""
+    """An item of one tile: its box in pixels of the photo, and which of the tile's edges cut it (left, top ...)."""
 
     item: Values
     box: Pixels
@@ -61,10 +62,10 @@ def predict_tiled(
     forms: Sequence[Form],
     chunk: int = 256,
 ) -> list[Prediction]:
-    """One prediction a request: of its tiles where it has a tiling and one photo larger than a tile.
+    """One prediction per request, merged from tiles if it has a tiling and one photo larger than a tile.
 
-    A photo is opened once, and at most `chunk` of its tiles are asked at a time. One that cannot be opened is an
-    error value, as without tiling.
+    A photo is opened once, and at most `chunk` of its tiles are predicted at a time. A photo that cannot be opened
+    gives a failed prediction, as without tiling.
     """
     results: dict[int, Prediction] = {}
     whole: list[int] = []
@@ -92,9 +93,9 @@ def predict_tiled(
 
 
 def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], size: tuple[int, int]) -> Prediction:
-    """The photo's prediction from those of its tiles, in the order of `crops`; an error value where all failed.
+    """The photo's prediction from those of its tiles, in the order of `crops`; a failed one if all tiles failed.
 
-    Where some tiles failed, the answer is of the others and a person is asked.
+    If only some tiles failed, it is merged from the others, with the decision "ask a person".
     """
     good = [(place, answer) for place, answer in enumerate(answers) if answer.error is None]
     if not good:
@@ -105,13 +106,13 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
     items = [_normalised(spec, entry, size) for entry in sorted(found, key=lambda entry: -entry.area)]
     photo = {spec.name: items, **following(form.fields, form.follows, {spec.name: items})}
     largest = max(found, key=lambda entry: entry.area, default=None)
-    speaker = dict(good).get(largest.tile) if largest is not None else None
+    main_answer = dict(good).get(largest.tile) if largest is not None else None
     fields = {}
     for name in form.names:
         if name in photo:
             fields[name] = FieldValue(photo[name])
-        elif speaker is not None and name in speaker.fields:
-            fields[name] = speaker.fields[name]
+        elif main_answer is not None and name in main_answer.fields:
+            fields[name] = main_answer.fields[name]
         else:
             fields[name] = _most([answer.fields[name] for _, answer in good if name in answer.fields])
     asked = len(good) < len(answers) or any(answer.decision != "answer" for _, answer in good)
@@ -121,9 +122,10 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
 
 
 def joined(spec: FieldSpec, found: Sequence[_Found]) -> list[_Found]:
-    """Items of different tiles and one name that are one thing, as one: the mean of whole views, else their span.
+    """Merge items of different tiles that have the same name and are the same object.
 
-    Plain non-maximum merging would also merge neighbours that one tile saw apart, and never what an edge parted.
+    Plain non-maximum merging would also merge neighbours that one tile shows separately, and never join an object that
+    an edge cuts.
     """
     links = np.zeros((len(found), len(found)), dtype=bool)
     if found:
@@ -131,11 +133,11 @@ def joined(spec: FieldSpec, found: Sequence[_Found]) -> list[_Found]:
         tiles = np.array([entry.tile for entry in found])
         names = np.array([str(entry.item.get(_name(spec))) for entry in found])
         apart = (tiles[:, None] != tiles) & (names[:, None] == names)
-        links = apart & (_same(boxes) | _parted(boxes, np.array([entry.cut for entry in found])))
+        links = apart & (_same(boxes) | _cut_apart(boxes, np.array([entry.cut for entry in found])))
     groups: dict[int, list[int]] = {}
     for index, root in enumerate(_roots(links)):
         groups.setdefault(root, []).append(index)
-    return [_one([found[index] for index in members]) for members in groups.values()]
+    return [_merged([found[index] for index in members]) for members in groups.values()]
 
 
 def _found(
@@ -155,7 +157,7 @@ def _found(
 
 
 def _cut_off(box: Pixels, crop: Crop, size: tuple[int, int]) -> tuple[bool, bool, bool, bool]:
-    """At which of the tile's edges the box ends; the border of the photo does not count."""
+    """Which of the tile's edges cut the box; the border of the photo does not count."""
     near = _AT_EDGE * max(crop[2] - crop[0], crop[3] - crop[1])
     return (
         crop[0] > 0 and box[0] - crop[0] <= near,
@@ -166,15 +168,15 @@ def _cut_off(box: Pixels, crop: Crop, size: tuple[int, int]) -> tuple[bool, bool
 
 
 def _same(boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Pairs that both tiles saw, (n, n): by intersection over union, or over the smaller of the two."""
+    """Pairs of boxes of the same object, (n, n): by intersection over union, or over the smaller of the two."""
     from supervision import OverlapMetric, box_iou_batch
 
     covered = box_iou_batch(boxes, boxes, OverlapMetric.IOS)
     return np.asarray((box_iou_batch(boxes, boxes) >= SAME_IOU) | (covered >= SAME_COVER))
 
 
-def _parted(boxes: np.ndarray[Any, Any], cuts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Pairs that meet, of which one ends at its tile's far edge and the other begins at its own, (n, n)."""
+def _cut_apart(boxes: np.ndarray[Any, Any], cuts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Overlapping pairs that an edge cuts apart, (n, n): one is cut at its tile's far edge, one at its near edge."""
     sides = _shared(boxes)
     spans = np.maximum(boxes[:, None, 2:], boxes[:, 2:]) - np.minimum(boxes[:, None, :2], boxes[:, :2])
     aligned = sides >= ALIGNED * spans
@@ -186,19 +188,19 @@ def _parted(boxes: np.ndarray[Any, Any], cuts: np.ndarray[Any, Any]) -> np.ndarr
 
 
 def _shared(boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Width and height that two boxes share, below 0 where they are apart, (n, n, 2)."""
+    """Width and height of the overlap of every two boxes, negative if they are apart, (n, n, 2)."""
     return np.asarray(np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2]))
 
 
 def _roots(links: np.ndarray[Any, Any]) -> list[int]:
-    """The group of each member: members that are linked, directly or through others, share one."""
+    """The group of each member: members that are linked directly or through others share a group."""
     from scipy.sparse.csgraph import connected_components
 
     return [int(label) for label in connected_components(links, directed=False)[1]] if len(links) else []
 
 
-def _one(members: Sequence[_Found]) -> _Found:
-    """The members as one: the mean of the boxes that no edge cuts, where such cover the cut ones, else the span."""
+def _merged(members: Sequence[_Found]) -> _Found:
+    """Merge the members: their box is the mean of the uncut boxes if it covers enough of all, otherwise their span."""
     span = np.array([member.box for member in members])
     outer: Pixels = (span[:, 0].min(), span[:, 1].min(), span[:, 2].max(), span[:, 3].max())
     whole = [member for member in members if not any(member.cut)]
@@ -212,7 +214,7 @@ def _one(members: Sequence[_Found]) -> _Found:
 
 
 def _normalised(spec: FieldSpec, entry: _Found, size: tuple[int, int]) -> Values:
-    photo = {"photo": 1} if "photo" in entry.item else {}  # there is one, whatever a tile says
+    photo = {"photo": 1} if "photo" in entry.item else {}  # there is only one photo, whatever a tile answers
     return {**entry.item, _box(spec): list(normalised_box(*entry.box, *size)), **photo}
 
 

@@ -1,4 +1,4 @@
-"""Answers computed on a Ray cluster, by one engine in each worker.
+"""Compute answers on a Ray cluster, with one engine in each worker.
 
 Only the process that started the run writes the ledger, so an image whose worker dies is retried and still gets one
 row. Ray is an optional extra: ``pip install 'vlm-ft[ray]'``.
@@ -60,7 +60,7 @@ class Cluster:
     ) -> Iterator[list[Row]]:
         """The rows of these entries, a batch at a time, in the order in which they are finished.
 
-        Raises `AdapterError` if a worker cannot load the adapter, or fails on an image again and again.
+        Raises `AdapterError` if a worker cannot load the adapter, or repeatedly fails on an image.
         """
         ray = _ray()
         tables = [pa.Table.from_pylist(rows, schema=_ENTRY) for rows in _batches(entries, batch_size)]
@@ -87,12 +87,12 @@ class Cluster:
 
 
 def _absolute(base: str | None) -> str | None:
-    """A base's folder as an absolute path, since workers run in folders of their own; a name as it is."""
+    """A base's folder as an absolute path, since workers run in folders of their own; a name is unchanged."""
     return str(Path(base).resolve()) if base is not None and Path(base).is_dir() else base
 
 
 class _Worker:
-    """One engine, and what it answers."""
+    """Answers entries with an engine of its own."""
 
     def __init__(self, source: Photos | Texts, folder: Path, base: str | None, adapter: str, batch_size: int) -> None:
         from vlm_ft.inference.engine import Engine
@@ -109,7 +109,7 @@ class _Worker:
 
 
 def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[dict[str, Any]]]:
-    """The entries as Ray's blocks, each of which one worker answers."""
+    """The entries as Ray's blocks, each of which is answered by one worker."""
     source = iter(entries)
     while batch := list(islice(source, size)):
         yield [{"path": entry.path, "content": entry.content, "digest": entry.digest} for entry in batch]

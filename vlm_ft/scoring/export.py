@@ -1,8 +1,8 @@
-"""Scored rows as a table: .parquet, .csv or .jsonl, by the suffix. The columns derive from the form.
+"""Scored rows as a table: .parquet, .csv or .jsonl, by its suffix. The columns are derived from the form.
 
 | field of the form | columns |
 | --- | --- |
-| choice, flag, integer | `<field>`, and `<field>_probability` of the value where the adapter gives one |
+| choice, flag, integer | `<field>`, and `<field>_probability` of the value if the adapter gives one |
 | text | `<field>` |
 | box | `<field>`: left, top, right, bottom, each 0 to 1000 |
 | items | `<field>`: the list of records, and `<field>_count` |
@@ -10,7 +10,7 @@
 The columns of each derivation of the form (`Result.columns`) come after it.
 
 Every table also has `path`, `width`, `height` (pixels), `decision`, `reason`, `error`, `adapter` and `notice`, and
-`reward` where a reward model scored the answers.
+`reward` if a reward model scored the answers.
 A field whose name is taken becomes `answer_<field>`, a derived column `derived_<column>`. An image that was set
 aside has an `error` and an empty answer.
 
@@ -91,7 +91,7 @@ def columns(card: Card, *, rated: bool = False) -> tuple[Column, ...]:
 
 
 def write_table(out: Path, card: Card, rows: Iterable[Row], *, rated: bool = False) -> None:
-    """Write all rows or nothing, by way of a temporary file that replaces `out` at the end.
+    """Write all rows or none, to a temporary file that replaces `out` at the end.
 
     The ledger ensures that only one process writes at a time.
     """

@@ -19,10 +19,10 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError, DataError
 
 SEPARATOR = b"//"
-"""Stands between the contents of entries that share a path; no relative path contains it."""
+"""Separates the contents of entries that share a path; no relative path contains it."""
 
 PAGE = 1000  # rows read at a time
-_ANEW = "delete the ledger and its table to score anew"
+_START_OVER = "delete the ledger and its table to score anew"
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS adapter (name TEXT NOT NULL, identity TEXT NOT NULL);
@@ -65,7 +65,7 @@ def ledger_files(out: Path) -> tuple[Path, ...]:
 class Entry:
     """A row that the table must have: its path, and what its source needs to read it.
 
-    `stamp` changes whenever the content does; None if that is not known. `digest` is that of the content which an
+    `stamp` changes whenever the content does; None if that is not known. `digest` is that of the content that an
     earlier run answered, None if there is no answer yet.
     """
 
@@ -133,13 +133,13 @@ class Ledger:
 
     @property
     def gone(self) -> int:
-        """The number of answers whose image or text is not listed any more."""
+        """The number of answers whose image or text is no longer listed."""
         return self._count("SELECT count(*) FROM answers") - self._count(f"SELECT count(*) {_BOTH}")
 
     def unchanged(self) -> tuple[int, int]:
-        """How many listed entries have an answer to what they contain now, and how many of these ask a person.
+        """How many listed entries have an answer to their present content, and how many of these are left to a person.
 
-        Answers that failed are not counted among the latter.
+        Failed answers are not counted among the latter.
         """
         asks = f"{_ERROR} IS NULL AND json_extract(prediction, '$.decision') <> 'answer'"
         with self._data_errors():
@@ -154,7 +154,7 @@ class Ledger:
             return self._db.execute(f"SELECT path, {_ERROR} {_UNCHANGED} AND {_ERROR} IS NOT NULL").fetchall()
 
     def changed(self) -> Iterator[Entry]:
-        """The listed entries that have no answer, or one to what may be another content, in order."""
+        """The listed entries that have no answer, or whose content may have changed since, in order."""
         return (Entry(*columns) for columns in self._pages(_CHANGED))
 
     def rows(self) -> Iterator[Row]:
@@ -168,7 +168,7 @@ class Ledger:
             self._db.executemany(_RECORD, entries)
 
     def confirm(self, paths: Sequence[str]) -> None:
-        """Note that the contents of these entries are still those that were answered."""
+        """Record that these entries still have the content that was answered."""
         with self._data_errors(), self._db:
             self._db.executemany(_CONFIRM, ((path,) for path in paths))
 
@@ -182,10 +182,10 @@ class Ledger:
         try:
             return Row(path, digest, width, height, Prediction.from_json(prediction))
         except ValueError as error:
-            raise DataError(self._path, f"the answer to {path} cannot be read", _ANEW) from error
+            raise DataError(self._path, f"the answer to {path} cannot be read", _START_OVER) from error
 
     def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query, without their place; it is asked page by page, so that writing may come between."""
+        """The rows of a query, without their place, read page by page so that writes may happen in between."""
         last = 0
         while True:
             with self._data_errors():
@@ -241,7 +241,7 @@ class Ledger:
             if "locked" in str(error):
                 raise DataError(self._path, "another run is writing it", "wait for that one") from error
             if "malformed JSON" in str(error):
-                raise DataError(self._path, "an answer in it cannot be read", _ANEW) from error
+                raise DataError(self._path, "an answer in it cannot be read", _START_OVER) from error
             raise DataError(self._path, str(error), "free some space, or choose another output file") from error
         except sqlite3.DatabaseError as error:
             raise DataError(

@@ -1,6 +1,6 @@
 """A page of the answers that a person should review.
 
-Failed answers come first; then, by class, those to inputs unlike the training data and the least certain ones.
+Failed answers come first, then, by class, those to inputs unlike the training data, and the least certain ones.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from vlm_ft.scoring.export import check_target
 from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
 from vlm_ft.scoring.units import check_folder
 
-SHOWN = 10  # of the images set aside
+SHOWN = 10  # the most set-aside images in the summary
 
 
 def score_shown(
@@ -84,7 +84,7 @@ def score_shown(
 
 
 def _judge(place: Path, card: Card, base: str | None) -> RewardModel:
-    """The reward model; `base`, where the adapter's base is, applies to it if both have the same."""
+    """The reward model, loaded from `base`, the place of the adapter's base, if both have the same base."""
     same = read_card(adapter_folder(place)).base.fingerprint == card.base.fingerprint
     return RewardModel.open(place, base if same else None)
 

@@ -1,4 +1,4 @@
-"""Score every image below a folder, or every text of a table, a batch at a time; each batch is stored at once."""
+"""Score every image below a folder, or every text of a table, storing each batch as soon as it is answered."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def score_folder(
     """Write one row per image below `folder` to `out` (.parquet, .csv or .jsonl; see `export`).
 
     With `text`, a template such as "{message}", write one row per row of the tables in `folder`, which may then also be
-    a single table (CSV, TSV, JSON Lines). If `review` is given, a page of the answers for a person is written to it;
-    see `write_review`.
+    a single table (CSV, TSV, JSON Lines). If `review` is given, a page of the answers that a person should
+    review is written to it; see `write_review`.
 
     An interrupted run resumes from `<out>.ledger`, whose rows are keyed by relative path and content: an image is
-    scored again only if its bytes have changed, and read again only if its size or a time of its file has. The table
+    scored again only if its bytes have changed, and read again only if its file's size or times have. The table
     covers the folder as it is now. With `by_case`, the photos in each subfolder are one case with one row, under that
     folder's path; a photo directly in `folder` is a case by itself. The ledger is bound to the adapter's card, and to
     its tensors if `adapter_folder` is given. Raises `DataError` for a target that cannot be written, a folder without
@@ -132,7 +132,7 @@ def _source(folder: Path, out: Path, by_case: bool, text: str | None) -> Photos 
 
 
 def adapter_identity(card: Card, folder: Path | None = None) -> str:
-    """A hash of what decides an adapter's answers: its card without name and metrics, its settings, its tensors."""
+    """A hash of what determines an adapter's answers: its card without name and metrics, its settings, its tensors."""
     parts = card.model_dump_json(exclude={"name", "metrics"})
     if folder is not None:
         parts += digest([*folder.glob(CONFIG), *sorted(folder.glob("*.safetensors"))])
@@ -140,7 +140,7 @@ def adapter_identity(card: Card, folder: Path | None = None) -> str:
 
 
 class _Run:
-    """The counts of one run, which begin with what earlier runs answered."""
+    """The counts of one run, including what earlier runs answered."""
 
     def __init__(self, ledger: Ledger, progress: Callable[[Progress], None] | None) -> None:
         self.total = len(ledger)
@@ -200,7 +200,7 @@ def _card(predictor: Predictor | Cluster, adapter: str, *, reads_text: bool) -> 
 
 
 def _unanswered(source: Photos | Texts, ledger: Ledger, run: _Run) -> Iterator[Entry]:
-    """The entries that have no answer to their present content, with the digest of that if it is known."""
+    """The entries that have no answer to their present content, with its digest if that is known."""
     confirmed: list[str] = []
     for entry in ledger.changed():
         found = None

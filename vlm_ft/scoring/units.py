@@ -58,7 +58,7 @@ class Opened:
 class Photos:
     """The images below a folder, each a unit; with `by_case`, those of one subfolder are a unit together.
 
-    `notes` says what the folder holds besides them, once it has been walked. `outputs` are not mentioned.
+    `notes` says what else the folder contains, once it has been walked. `outputs` are not mentioned.
     """
 
     def __init__(self, folder: Path, by_case: bool, outputs: Collection[Path]) -> None:
@@ -91,7 +91,7 @@ class Photos:
 
 
 class Texts:
-    """The rows of the tables in a folder, or of one table; `template` makes the text of each."""
+    """The rows of the tables in a folder, or of one table; `template` gives the text of each."""
 
     notes: Sequence[str] = ()
 
@@ -147,7 +147,7 @@ def digest(paths: Sequence[Path]) -> str:
 
 
 def _stamp(path: Path) -> str | None:
-    """What changes whenever the file does; None if that cannot be relied on."""
+    """A stamp that changes whenever the file does; None if it cannot be relied on."""
     try:
         state = path.stat()
     except OSError:

@@ -12,7 +12,7 @@ from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
 from vlm_ft.answers.task import Task, Values
 
 OTHER = "other"
-"""The part of a damage that is on none of the labelled parts."""
+"""The part of a damage that lies on none of the labelled parts."""
 
 Severity = Literal["minor", "moderate", "severe"]
 
@@ -52,7 +52,7 @@ def read(label: Label) -> Values:
 
 
 def _on_a_part(damage: LabelledObject) -> LabelledObject:
-    """A part of None means that the damage is on none of the labelled parts; a missing one stays unobserved."""
+    """A part of None means that the damage lies on none of the labelled parts; a missing part stays unobserved."""
     if damage.attributes.get("part", OTHER) is not None:
         return damage
     return replace(damage, attributes={**damage.attributes, "part": OTHER})

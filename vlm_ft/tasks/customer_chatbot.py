@@ -1,4 +1,4 @@
-"""Customer chatbot: what a customer wants, and the reply; over several turns."""
+"""Customer chatbot: what a customer wants over several turns, and the reply."""
 
 from __future__ import annotations
 

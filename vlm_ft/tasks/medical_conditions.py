@@ -1,4 +1,4 @@
-"""Medical conditions: what the literature says on a question about a condition."""
+"""Medical conditions: what the literature says about a question on a condition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Object identification: what is in the photo, how many, where."""
+"""Object identification: what is in the photo, how many there are, and where."""
 
 from __future__ import annotations
 

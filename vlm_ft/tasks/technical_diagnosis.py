@@ -1,4 +1,4 @@
-"""Technical diagnosis: which system, which fault, why, how urgent; from a photo, a text or both."""
+"""Technical diagnosis: which system, which fault, why and how urgent, from a photo, a text or both."""
 
 from __future__ import annotations
 

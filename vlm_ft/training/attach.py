@@ -30,8 +30,8 @@ from vlm_ft.recipe import AdapterSettings, Training
 FITTED_RATE, RANDOM_RATE = 0.5, 2.0
 """The learning rate of a new projector as a multiple of the recipe's, unless the recipe sets it.
 
-A projector that starts near the answers (`vlm_ft.training.projector`) is led away from them by a high rate, and hardly
-improves at a low one. At 0.2 and 0.5 times 1e-3, macro-F1 was 0.92 and 0.97 after 31 steps on the drawings of the
+A high rate moves a projector that starts near the answers (`vlm_ft.training.projector`) away from them, and a low one
+hardly improves it. At 0.2 and 0.5 times 1e-3, macro-F1 was 0.92 and 0.97 after 31 steps on the drawings of the
 quickstart; at 0.2 and 2 times, it was 0.81 and 0.75 after 78 steps on the first fold of TrashNet.
 """
 
@@ -122,7 +122,7 @@ def attach(
 
 
 def _continued(base: Base, words: Mapping[Part, Tuning], start: Path, notes: tuple[str, ...]) -> Attached:
-    """The base with an adapter that was trained before."""
+    """The base with an earlier adapter, which is trained further."""
     folder = adapter_folder(start)
     card = read_card(folder)
     if card.weights:
@@ -141,7 +141,7 @@ def _continued(base: Base, words: Mapping[Part, Tuning], start: Path, notes: tup
 
 
 def _with_value_head(folder: Path, copy: Path, model: Any) -> Path:
-    """A copy of an adapter's files to which the model's value head, which they lack, is added."""
+    """A copy of an adapter's files, with the model's value head added."""
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     config["modules_to_save"] = [*(config["modules_to_save"] or ()), VALUE_HEAD]
     (copy / CONFIG).write_text(json.dumps(config), encoding="utf-8")
@@ -153,7 +153,7 @@ def _with_value_head(folder: Path, copy: Path, model: Any) -> Path:
 def part_rates(
     attached: Attached, base: Base, settings: AdapterSettings, training: Training, *, fitted: bool
 ) -> dict[str, float]:
-    """The learning rate of each part. `fitted`: a new projector starts near the answers."""
+    """The learning rate of each part. `fitted`: whether a new projector starts near the answers."""
     rates: dict[str, float] = dict.fromkeys(PARTS, training.learning_rate)
     if attached.has_new_projector(base):
         rates["projector"] = (FITTED_RATE if fitted else RANDOM_RATE) * training.learning_rate
@@ -171,7 +171,7 @@ def parameter_groups(attached: Attached, rates: Mapping[str, float], weight_deca
 
 
 def _freeze_batch_norms(model: nn.Module) -> None:
-    """Undo `Trainer`'s `model.train()` for batch norms: it would update running statistics that no adapter stores."""
+    """Undo `Trainer`'s `model.train()` for batch norms, whose running statistics no adapter stores."""
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.register_forward_pre_hook(_set_evaluation_mode)

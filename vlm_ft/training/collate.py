@@ -78,7 +78,7 @@ class Collator:
         return batch
 
     def _augmented(self, images: Sequence[Image], values: Values, index: int) -> tuple[tuple[Image, ...], Values]:
-        """Augment all images of a case alike, and move its boxes with them."""
+        """Augment all images of a case in the same way, and move its boxes with them."""
         key = f"{self.seed}:{self.epoch}:{index}".encode()
         seed = int.from_bytes(hashlib.sha256(key).digest()[:4])
         values, boxes = _copy_with_boxes(self.form.fields, values)

@@ -21,16 +21,16 @@ from vlm_ft.errors import AdapterError
 from vlm_ft.training.verify import COARSE, TOLERANCES, probe_logits
 
 As = Literal["auto", "lora", "merged"]
-VLLM_RANK = 16  # the largest rank that vLLM serves unless it is told otherwise
-SIDE = 64  # pixels of the photo of which the logits are compared
+VLLM_RANK = 16  # the largest rank that vLLM serves by default
+SIDE = 64  # pixels, side of the photo on which the logits are compared
 
 
 def export(place: Path, out: Path, kind: As = "auto", *, base: str | None = None, console: Console) -> Path:
     """Write an adapter to the folder `out`, as LoRA or merged, and return `out`.
 
     "auto": as it is if it is plain LoRA on the language model, which vLLM serves; otherwise merged. The logits of the
-    merged model are compared with the adapter's. Raises `AdapterError` for a whole model, a reward model, or an adapter
-    that is not plain LoRA if it must be, and if the base does not fit; and `DataError` for a folder that is not empty.
+    merged model are compared with the adapter's. Raises `AdapterError` for a whole model, a reward model, another
+    base, or "lora" if the adapter is not plain LoRA, and `DataError` for a folder that is not empty.
     """
     folder = adapter_folder(place)
     card = read_card(folder)
@@ -52,7 +52,7 @@ def export(place: Path, out: Path, kind: As = "auto", *, base: str | None = None
                 f"  vllm serve {out} --served-model-name {card.name}",
             ]
         else:
-            with_adapter(loaded.model, folder)  # checks that every tensor has its place in the base
+            with_adapter(loaded.model, folder)  # checks that every tensor fits the base
             _copy(folder, part, (*PEFT_FILES, CARD, README, FAMILIARITY))
             rank = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["r"]
             ranks = f" --max-lora-rank {rank}" if rank > VLLM_RANK else ""

@@ -1,8 +1,8 @@
 """Estimate the GPU memory of a run from a base's published shape, before anything is downloaded.
 
-The estimate is counted, not measured. Weights, adapter and optimiser are exact to the element; activations follow
+The estimate is calculated, not measured. Weights, adapter and optimiser are exact to the element; activations follow
 Korthikanti et al. 2022 (Reducing Activation Recomputation in Large Transformer Models, section 4.1, with fused
-attention) under full recomputation: one hidden state per layer is kept, and the activations of one layer are alive.
+attention) under full recomputation: one hidden state per layer is kept, and the activations of one layer at a time.
 """
 
 from __future__ import annotations

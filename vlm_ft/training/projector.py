@@ -1,8 +1,8 @@
-"""How a projector with random weights begins, before the first step.
+"""Initialise a projector with random weights, before the first step.
 
-The features of a frozen tower tell most answers apart, as a linear probe shows, but a random projector scatters them
-over directions that mean nothing to the language model. So the projector is first fitted to the training set in
-closed form.
+The features of a frozen tower distinguish most answers, as a linear probe shows, but a random projector maps them to
+directions that mean nothing to the language model. So the projector is first fitted to the training set in closed
+form.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from vlm_ft.training.attach import Attached
 T = TypeVar("T")
 
 MAX_SCALING_PHOTOS = 64
-"""Photos on which the spread of the features is measured."""
+"""The most photos on which the spread of the features is measured."""
 
 MAX_FITTING_PHOTOS = 400
-"""Photos to whose answers the projector is fitted."""
+"""The most photos to whose answers the projector is fitted."""
 
 MIN_SPREAD = 0.1
-"""Of the median channel's: a channel that hardly varies over the photos is not blown up beyond this."""
+"""The least spread of a channel, as a share of the median channel's, so that a near-constant one is not inflated."""
 
 PENALTIES = np.logspace(-4, 2, 13)
-"""Of the ridge regression, in units of the features' total variance; leave-one-out cross-validation chooses one."""
+"""Ridge penalties, in units of the features' total variance; leave-one-out cross-validation chooses one."""
 
 
 def has_words(form: Form) -> bool:
@@ -68,12 +68,12 @@ def start_projector(attached: Attached, base: Base, form: Form, train: Sequence[
 def standardise(layer: nn.Linear, mean: Tensor, spread: Tensor) -> None:
     """Scale a projector's first layer for features of this mean and standard deviation, (channels,) each.
 
-    Channels differ by orders of magnitude, which a few steps of training do not make up for (data-dependent
+    Channels differ by orders of magnitude, which a few steps of training cannot correct (data-dependent
     initialization, Krähenbühl et al. 2016). What the layer can express stays the same.
     """
     mean, spread = mean.to(layer.weight), spread.to(layer.weight)
     with torch.no_grad():
-        size = (mean.square() + spread.square()).mean().sqrt()  # of the input that the weights were drawn for
+        size = (mean.square() + spread.square()).mean().sqrt()  # RMS of the input for which the weights were drawn
         layer.weight.mul_(size / spread.clamp(min=MIN_SPREAD * float(spread.median())))
         if layer.bias is not None:
             layer.bias.sub_(layer.weight @ mean)
@@ -94,7 +94,7 @@ def align(layer: nn.Linear, inputs: Tensor, words: Tensor) -> None:
 
 
 def _answer_embedding(base: Base, form: Form, values: Values) -> Tensor:
-    """The mean embedding, (width,), of what the closed fields of an answer say, those of its lists included."""
+    """The mean embedding, (width,), of the values of an answer's closed fields, including those in its lists."""
     table = base.model.get_input_embeddings()
     steps = taught(form, values, None)
     said = [str(value) for step, value in steps if isinstance(step, Decision) and step.kind == "closed"]

@@ -129,7 +129,7 @@ def _loss(model: nn.Module, collator: Collator, batch: Batch, precision: Precisi
 
 
 def peak_memory() -> int:
-    """Peak memory so far, in bytes: on the GPU if there is one, else resident in this process."""
+    """Peak memory so far, in bytes: on the GPU if there is one, otherwise resident in this process."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024

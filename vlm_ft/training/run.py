@@ -35,9 +35,9 @@ def train(
     """Train and write ``out/adapter`` (PEFT files and card), checkpoints, the loss curve and the recipe as used.
 
     Returns the adapter folder. Under `accelerate launch` only the first process writes. Raises `RecipeError` if `out`
-    holds another run, or nothing to resume, and, with `check`, `DataError` if the data have errors.
+    holds another run or has nothing to resume, and, with `check`, `DataError` if the data have errors.
     """
-    process, run = PartialState(cpu=not torch.cuda.is_available()), Run(out)  # as the trainer will set it
+    process, run = PartialState(cpu=not torch.cuda.is_available()), Run(out)  # as in the trainer
     console = console or Console(stderr=True)
     if not process.is_main_process:
         console.quiet = True
@@ -68,7 +68,7 @@ def train(
 
 
 def _begin(prepared: Prepared, recipe: Recipe, run: Run, *, fit: bool) -> None:
-    """What a run computes once before its first step. `fit`: let a new projector begin near its task."""
+    """Compute what a run needs before its first step. `fit`: whether to fit a new projector to the training set."""
     if fit:
         start_projector(prepared.attached, prepared.base, prepared.dataset.form, prepared.dataset.cases["train"])
     if prepared.method.compares:

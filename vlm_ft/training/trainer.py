@@ -27,7 +27,7 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
     def __init__(self, method: Method, order: ByLength, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.method, self.order = method, order
-        # If so, the trainer counts the tokens of a step; else it averages the batches of a step.
+        # If true, the trainer counts the tokens of a step; otherwise it averages the batches of a step.
         self.model_accepts_loss_kwargs = method.per_token
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
@@ -36,7 +36,7 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """The method's loss, over all accumulated batches and processes of a step if it is per token."""
+        """The method's loss; a loss per token is over all accumulated batches and processes of a step."""
         loss = self.method.loss(model, inputs, num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # gradients are averaged over processes
@@ -82,7 +82,7 @@ def trainer(
 
 
 def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, workers: int) -> TrainingArguments:
-    """`watched`: there is a `tune` role, whose loss selects the best checkpoint."""
+    """`watched`: whether there is a `tune` role, whose loss selects the best checkpoint."""
     return TrainingArguments(
         output_dir=str(out),
         max_steps=plan.steps,

@@ -1,4 +1,4 @@
-"""Check a finished training: trained weights moved, frozen ones did not, and the saved files reproduce the model."""
+"""Check a finished run: trained weights moved, frozen ones did not, and the saved files reproduce the model."""
 
 from __future__ import annotations
 

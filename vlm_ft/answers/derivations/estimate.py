@@ -59,7 +59,7 @@ class Rate(Strict):
 
     @property
     def key(self) -> Key:
-        """The names that the row prices, normalised for comparison."""
+        """The names that the row applies to, normalised for comparison."""
         return same_name(self.part), same_name(self.kind), same_name(self.severity)
 
 
@@ -149,12 +149,12 @@ class Estimate(Result):
         return f"{self.currency} {self.low:,.0f} to {self.high:,.0f}{missing}"
 
     def cells(self) -> Sequence[Any]:
-        """Low, high, currency, whether it is complete, the lines, and what is not priced."""
+        """Low, high, currency, whether it is complete, the lines, and the findings without a price."""
         lines = [line.model_dump() for line in self.lines]
         return self.low, self.high, self.currency, self.complete, lines, [str(entry) for entry in self.not_priced]
 
     def view(self) -> View:
-        """The total, its lines, and what is not priced."""
+        """The total, its lines, and the findings without a price."""
         total = _span(self.low, self.high) if self.lines or self.complete else "not priced"
         head = ("Part", "Damage", "Severity", "Labour", "Parts", "Note")
         width = len(head) if any(line.note for line in self.lines) else len(head) - 1
@@ -189,7 +189,7 @@ class Estimate(Result):
 
 
 class RateCard(Strict):
-    """Prices by part, kind and severity. Of several rows that apply, the most specific counts.
+    """Prices by part, kind and severity. Of several rows that apply, the most specific is used.
 
     A row that names the part is the most specific, then one that names the kind, then the severity.
     """
@@ -212,7 +212,7 @@ class RateCard(Strict):
 
         A finding that does not state its part or severity gets the span of all rows that may apply. Findings of one
         part and kind whose boxes overlap (IoU of at least `SAME_IOU`) are one damage, which costs as much as the
-        dearest of them. Several damages of one part share the cost of the part, but not of labour.
+        most expensive of them. Several damages of one part share the cost of the part, but not of labour.
         """
         findings = values.get(FINDINGS)
         if findings is None:
@@ -256,7 +256,7 @@ class RateCard(Strict):
         return _line(key, rates) if rates else NotPriced(**key, reason=self._reason(key))
 
     def _matching(self, finding: Mapping[str, str | None]) -> list[Rate]:
-        """The row for a finding; for one that leaves names out, the rows for all names that they may be."""
+        """The row for a finding or, if it leaves names out, the rows for all names that they may be."""
         stated = [finding[name] for name in KEY]
         may_be = [
             (same_name(name),) if name is not None else known for name, known in zip(stated, self._names, strict=True)
@@ -281,7 +281,7 @@ class RateCard(Strict):
 
 
 def read_rate_card(path: Path) -> RateCard:
-    """Read a rate card from a CSV file: ``# version:``, perhaps ``# notice:``, and the columns of `PricedRow`.
+    """Read a rate card from a CSV file: ``# version:``, optionally ``# notice:``, and the columns of `PricedRow`.
 
     Raises `DataError` naming file and line.
     """
@@ -311,12 +311,12 @@ def write_rate_card(card: RateCard, path: Path) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """The cell of a value: 3.0 is written as 3."""
+    """The cell for a value: 3.0 is written as 3."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _damages(findings: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """The findings grouped into damages: all of one damage overlap its first."""
+    """Group the findings into damages; all findings of a damage overlap its first one."""
     damages = list[list[Mapping[str, Any]]]()
     for finding in findings:
         same = (damage for damage in damages if _overlap(damage[0], finding))
@@ -350,7 +350,7 @@ def _line(key: Mapping[str, str | None], rates: Sequence[Rate]) -> Line:
 
 
 def _parts_once(lines: list[Line]) -> list[Line]:
-    """The lines with each stated part paid for once, in its dearest line."""
+    """The lines with each stated part paid for once, in its most expensive line."""
     paid = list(lines)
     for part in {same_name(line.part) for line in lines if line.part is not None}:
         places = [place for place, line in enumerate(lines) if line.part is not None and same_name(line.part) == part]

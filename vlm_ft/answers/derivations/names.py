@@ -16,5 +16,5 @@ def same_name(name: str) -> str:
 
 
 def covers(cell: str, stated: str | None) -> bool:
-    """Whether a table's cell applies to what the answer states; only ANY applies to None, which states nothing."""
+    """Whether a table's cell applies to what the answer states; only ANY applies to None (not stated)."""
     return cell == ANY or (stated is not None and same_name(cell) == same_name(stated))

@@ -99,10 +99,10 @@ class Priority(Result):
 
 
 class PriorityTable(Strict):
-    """Priorities by kind of finding, severity, zone and size; of several rows that apply, the most specific counts.
+    """Priorities by kind of finding, severity, zone and size; of several rows that apply, the most specific is used.
 
-    A row that states more of severity, zone and size is more specific; of equally specific ones, the most urgent
-    counts.
+    A row that states more of severity, zone and size is more specific; of equally specific ones, the most urgent is
+    used.
     """
 
     result: ClassVar = Priority
@@ -148,7 +148,7 @@ class PriorityTable(Strict):
 
 
 def read_priorities(path: Path) -> PriorityTable:
-    """Read a priority table from a CSV file: ``# version:``, perhaps ``# notice:``, the columns of `PriorityRow`.
+    """Read a priority table from a CSV file: ``# version:``, optionally ``# notice:``, the columns of `PriorityRow`.
 
     Raises `DataError` naming file and line.
     """

@@ -30,7 +30,7 @@ class Heading(Strict):
 
 
 def read_versioned(path: Path, row: type[Row], key: Callable[[Row], Hashable]) -> tuple[Heading, list[tuple[int, Row]]]:
-    """The heading of a UTF-8 table (with any line endings, with or without BOM), and its rows with their line numbers.
+    """The heading of a UTF-8 table (any line endings, with or without a BOM), and its rows with their line numbers.
 
     Blank lines are skipped. An empty cell takes its column's default. Raises `DataError` naming file and line for a row
     that does not fit, and for a second row with the same key.

@@ -1,4 +1,4 @@
-"""Random models of every family, of 0.1 to 0.6 million parameters, for tests and dry runs.
+"""Random models of every family, with 0.1 to 0.6 million parameters, for tests and dry runs.
 
     save_tiny("qwen3_vl", folder)
     model = AutoModelForImageTextToText.from_pretrained(folder)

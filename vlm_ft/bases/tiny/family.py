@@ -8,7 +8,7 @@ from typing import Any
 
 from vlm_ft.bases.tiny.tokenizer import Vocabulary
 
-SIDE = 56  # pixels: the fixed square of a tower that has one
+SIDE = 56  # pixels: the side of a tower's fixed square
 PATCH = 14  # pixels
 GRID = SIDE // PATCH  # patches along a side
 

@@ -78,7 +78,7 @@ def published(name: str) -> str:
 
     Raises `FileNotFoundError` if the installed TRL has no template of that name.
     """
-    trl = importlib.util.find_spec("trl")  # found, not imported: TRL takes seconds to load
+    trl = importlib.util.find_spec("trl")  # located, not imported: TRL takes seconds to load
     if trl is None or trl.origin is None:
         raise FileNotFoundError("trl is not installed")
     return (Path(trl.origin).parent / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")

@@ -29,9 +29,9 @@ Ask a person when you are not sure. Units are millimetres, degrees, percent and 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The special tokens of a family, and the tokenizer class as which ``AutoTokenizer`` loads it.
+    """The special tokens of a family, and the tokenizer class that ``AutoTokenizer`` loads.
 
-    ``others`` are the further special tokens. ``named`` are those that a processor looks up as an attribute of
+    ``others`` are the remaining special tokens. ``named`` are those that a processor looks up as an attribute of
     the tokenizer (``tokenizer.image_token``). ``adds_bos``: plain text is encoded with ``bos`` in front.
     """
 

@@ -41,7 +41,7 @@ class Finding:
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, fault: Fault) -> None:
-        """Count a fault, and store it while there is room; an error takes the place of the last warning."""
+        """Count a fault, and store it while there is room; an error displaces the last warning."""
         if fault.severity == "error":
             self.errors += 1
             place = sum(kept.severity == "error" for kept in self.faults)
@@ -91,7 +91,7 @@ class Report:
         raise DataError(first.place, f"{first.value}{more}", f"{first.remedy}; to train anyway, add --no-check")
 
     def as_json(self) -> str:
-        """The report for programs: counts of all faults, the text of the first KEPT of each check."""
+        """The report as JSON: counts of all faults, and the text of the first KEPT of each check."""
         content: dict[str, Any] = {
             "recipe": self.recipe,
             "errors": self.errors,
@@ -108,7 +108,7 @@ class Report:
 class Lengths:
     """Token counts of the measured rows: histograms of all tokens and of image tokens, as (most tokens, rows).
 
-    `limit` is the most tokens of a row that the base takes.
+    `limit` is the most tokens that a row may have.
     """
 
     limit: int

@@ -138,7 +138,7 @@ class Filling:
     def _measure(
         self, ruler: Ruler, number: int, example: Example, values: Values, pictures: Sequence[tuple[Picture, Facts]]
     ) -> None:
-        """Measure one row in `_every`, and each that could be too long: no token is shorter than a byte."""
+        """Measure one row in `_every`, and every row that could be too long, since no token is shorter than a byte."""
         form = self._form.narrow(values)
         target = form.target(values)
         if self._empty is None:
@@ -152,7 +152,7 @@ class Filling:
     def _small_boxes(
         self, ruler: Ruler, number: int, example: Example, pictures: Sequence[tuple[Picture, Facts]]
     ) -> None:
-        """Record the boxes that the base would hardly see."""
+        """Record the boxes that are too small for the base to see."""
         for obj in example.label.objects or ():
             if obj.box is None or not pictures:
                 continue

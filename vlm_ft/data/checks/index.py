@@ -102,7 +102,7 @@ class Index:
         number = self.items
         try:
             self.roster.add(example, stratum_of(values, form))
-        except DataError as error:  # the source's own lists split a group
+        except DataError as error:  # the source's own lists put a group into two roles
             self.database.execute("INSERT INTO parted VALUES (?, ?, ?)", _row_of(error))
         text = _text_key(example)
         contents = b"".join(facts.content for _, facts in pictures)
@@ -165,7 +165,7 @@ class Index:
         self.index()
 
     def settle_as(self, roles: Iterator[tuple[str, Role]]) -> None:
-        """The same with known roles, as (group, role)."""
+        """Like `settle`, but with known roles, as (group, role)."""
         self.database.executemany("INSERT OR IGNORE INTO roles VALUES (?, ?, 0)", roles)
         self.index()
 
@@ -209,7 +209,7 @@ def class_words(values: Values, form: Form) -> Iterator[tuple[str, str]]:
 
 
 def belongings(example: Example) -> Iterator[tuple[str, str]]:
-    """What an example belongs to, by its columns and its id: ("column patient", "017"), ("claim in the id", "9")."""
+    """What an example belongs to, from its columns and its id: ("column patient", "017"), ("claim in the id", "9")."""
     for column, value in example.label.columns.items():
         if value not in ("", None) and _HINT_COLUMN.fullmatch(column):
             yield f"column {column}", str(value)[:80]

@@ -9,7 +9,7 @@ from vlm_ft.data.checks.index import Index, file_of
 from vlm_ft.data.checks.pictures import ORIENTATIONS
 
 TOGETHER = "give both the same group, or remove one"
-FEWEST_WORDS, MOST_SHARE = 5, 0.5  # with fewer values, or one value on more than half of the rows, it names no groups
+FEWEST_WORDS, MOST_SHARE = 5, 0.5  # with fewer values, or one on more than half of the rows, it names no groups
 
 
 def leaks(index: Index) -> Iterator[Fault]:
@@ -56,15 +56,15 @@ def duplicates(index: Index) -> Iterator[Fault]:
 
 def near_leaks(index: Index) -> Iterator[Fault]:
     """Pictures in two roles that look the same, in any orientation."""
-    yield from _likes(index, same_role=False)
+    yield from _lookalikes(index, same_role=False)
 
 
 def near_duplicates(index: Index) -> Iterator[Fault]:
     """Pictures of different groups in one role that look the same, in any orientation."""
-    yield from _likes(index, same_role=True)
+    yield from _lookalikes(index, same_role=True)
 
 
-def _likes(index: Index, *, same_role: bool) -> Iterator[Fault]:
+def _lookalikes(index: Index, *, same_role: bool) -> Iterator[Fault]:
     query = """
         SELECT one.picture, two.picture, place_one.role, place_two.role, turned, distance
         FROM likes JOIN pictures AS one ON one.number = later JOIN pictures AS two ON two.number = earlier

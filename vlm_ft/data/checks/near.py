@@ -1,6 +1,6 @@
-"""Find pictures that look the same in any of eight orientations: banded hashes propose, grey levels confirm.
+"""Find pictures that look the same in any of eight orientations: by banded hashes, confirmed by grey levels.
 
-What all pictures of a set share (one camera, one machine, one organ) must not make two of them alike. So outlines are
+Pictures must not match because of what the whole set shares (one camera, one machine, one organ). So outlines are
 compared after the set's mean is subtracted and the rest is whitened: the less the set varies in a direction, the more
 that direction counts, down to a floor.
 """
@@ -18,13 +18,13 @@ from vlm_ft.data.checks.index import Index
 from vlm_ft.data.checks.pictures import GREY_SIDE, likeness, orientations, outline
 
 BANDS = (0, 13, 26, 39, 52, 64)
-"""Where the 64 bits of a perceptual hash are cut: two hashes that differ in 4 bits or fewer share a band."""
+"""Where the 64 bits of a perceptual hash are divided: two hashes that differ in 4 bits or fewer share a band."""
 MOST_BITS = 8
 """Pictures whose 64-bit hashes differ in more bits are not alike. A pair that differs in more than 4 can be missed."""
 LEAST_LIKENESS = 0.93
 """The least correlation of alike pictures: of whitened 16x16 grey levels, in the orientation that the hash found."""
 FLOOR = 0.01
-"""Added to the variance in every direction, since less is noise; the variance of a whole outline is at most 1."""
+"""Added to the variance in every direction, as less is just noise; the variance of a whole outline is at most 1."""
 FEWEST = 30
 """The fewest pictures from which a mean and a variance are estimated; fewer are compared without whitening."""
 ALL_ALIKE = 0.05
@@ -36,7 +36,7 @@ MOST_CANDIDATES = 500
 def find(index: Index) -> None:
     """Fill the table `likes`: each picture with the most similar earlier one in its role, and in the other roles.
 
-    Identical files count once. Pictures of one group are not compared, since they share a role.
+    Identical files are compared once. Pictures of one group are not compared, since they share a role.
     """
     index.rows("CREATE INDEX bands_by_key ON bands (key)")
     index.rows(

@@ -1,7 +1,7 @@
 """Facts about one picture: the true format of its file, its orientation, its contrast, and its appearance.
 
-The appearance is a perceptual hash (pHash, 64 bits) in all eight orientations, and 16x16 grey levels that tell true
-likeness from chance. Facts that need decoding are cached by content, so that a second check is quick.
+The appearance is a perceptual hash (pHash, 64 bits) in all eight orientations, and 16x16 grey levels that distinguish
+real likeness from chance. Facts that need decoding are cached by content, so that a second check is quick.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _file_facts(path: Path, changed: int) -> tuple[str, int]:
     """The format by content, and the EXIF orientation; ("", 1) for files that Pillow does not read."""
     from PIL import Image
 
-    if path.suffix.lower() not in IMAGE_SUFFIXES:  # what other libraries read (DICOM ...) has neither
+    if path.suffix.lower() not in IMAGE_SUFFIXES:  # files that other libraries read (DICOM ...) have neither
         return "", 1
     with warnings.catch_warnings(action="ignore"), suppress(Exception), Image.open(path) as image:
         return str(image.format), exif_orientation(image)
@@ -172,7 +172,7 @@ def _suffixes() -> dict[str, str]:
 
 
 def stated_format(path: Path) -> str | None:
-    """The format that a file's suffix states; None for a suffix that states none."""
+    """The format that a file's suffix indicates; None for an unknown suffix."""
     return _suffixes().get(path.suffix.lower())
 
 

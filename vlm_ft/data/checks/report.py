@@ -69,7 +69,7 @@ def first(finding: Finding, count: int) -> list[Fault]:
 
 
 def html(report: Report) -> str:
-    """One page that loads nothing from outside; pictures are inlined, and all text is escaped."""
+    """One self-contained page; pictures are inlined, and all text is escaped."""
     histograms = report.lengths and {
         "all tokens": list(_bars(report.lengths.tokens)),
         "image tokens": list(_bars(report.lengths.image_tokens)),

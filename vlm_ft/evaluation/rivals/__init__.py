@@ -1,4 +1,4 @@
-"""The rivals that an adapter has to beat; each is evaluated if the form has a field, and the data an input, for it.
+"""The rivals that an adapter has to beat; each is evaluated if the form has a field and the data an input for it.
 
 Like the adapter, they learn from the `train` examples and make their choices on `tune`.
 """
@@ -16,7 +16,7 @@ MAJORITY, PROBE = "majority", "probe"
 
 @dataclass(frozen=True)
 class Rival:
-    """`attempt` returns None if the rival has nothing to learn from, or no field to answer."""
+    """A rival; `attempt` returns None if it has nothing to learn from, or no field to answer."""
 
     explanation: str
     attempt: Callable[[Lesson], Attempt | None]

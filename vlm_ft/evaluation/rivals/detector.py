@@ -28,14 +28,14 @@ CHECK_EVERY = 5  # epochs
 PATIENCE = 8  # checks without a better F1 on `tune`
 OVERLAP = 0.5  # IoU above which the less certain box of a class is dropped
 THRESHOLDS = np.linspace(0.1, 0.9, 17)
-DEFAULT_THRESHOLD = 0.3  # without `tune` examples to choose by
+DEFAULT_THRESHOLD = 0.3  # if there are no `tune` examples to choose it on
 SCALE = 1000  # of a box's coordinates
 
 
 def detector(lesson: Lesson) -> Attempt | None:
     """Predict names and boxes for the form's first list of boxed items; other parts get their most common value.
 
-    Boxes are right only if the processor shows the tower the whole photo. None if the tower makes no grid.
+    Boxes are right only if the processor shows the tower the whole photo. None if the tower's features form no grid.
     """
     field = next((spec for spec in lesson.form.fields if isinstance(spec.kind, Items) and spec.kind.boxed), None)
     if lesson.tower is None or field is None:
@@ -135,7 +135,7 @@ class _Learner:
         return loss
 
     def _target(self, items: Sequence[Values]) -> _Target:
-        """Assign each object to the cells around its centre, in the middle half of its box; small objects win."""
+        """Assign each cell to the smallest object whose box has it in its middle half, around the centre."""
         classes, boxes = torch.full((len(self.centres),), -1), torch.zeros(len(self.centres), 4)
         side = torch.tensor([self.width, self.height] * 2) / SCALE
         boxed = [(item[self.box], _name(item, self.kind)) for item in items if item.get(self.box)]

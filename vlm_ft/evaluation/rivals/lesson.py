@@ -15,7 +15,7 @@ from vlm_ft.data.cases import Case
 
 @dataclass(frozen=True)
 class Lesson:
-    """The data of a rival. `tower` is None for a base without vision; `seconds` is the most that a rival may train."""
+    """The data for a rival. `tower` is None for a base without vision; `seconds` is the most that a rival may train."""
 
     form: Form
     train: Sequence[Case]
@@ -36,9 +36,9 @@ class Attempt:
 
     @classmethod
     def of(cls, form: Form, columns: Mapping[str, Sequence[Any]], settings: str = "") -> Attempt | None:
-        """Build an attempt from one column per field, of values or `FieldValue`s; None if an example lacks the input.
+        """Build an attempt from one column per field; returns None if there are no columns.
 
-        Returns None if there are no columns.
+        A column has a value or `FieldValue` per example, None if the example lacks the input.
         """
         if not columns:
             return None

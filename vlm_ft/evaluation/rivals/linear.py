@@ -86,7 +86,7 @@ def _chosen(
     features: Callable[[], Any],
     strengths: Sequence[float],
 ) -> tuple[Any, str]:
-    """The model with the best macro-F1 on `tune`, over regularization strengths and class weights; and its settings."""
+    """The model with the best macro-F1 on `tune`, over regularization strengths and class weights, and its settings."""
     if len(set(labels)) == 1:
         return DummyClassifier().fit(rows, labels), "one class only"
     best: tuple[float, Pipeline, str] | None = None

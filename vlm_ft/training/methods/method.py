@@ -26,7 +26,7 @@ class Method(ABC):
 
     name: ClassVar[str]
     per_token: ClassVar[bool] = True
-    """Whether the loss of a step is a mean over its supervised tokens; otherwise, over the examples of a batch."""
+    """Whether the loss of a step is a mean over its supervised tokens, rather than over the examples of a batch."""
     rows_per_case: int = 1
     """The most rows that one case makes."""
     compares: ClassVar[bool] = False
@@ -53,11 +53,11 @@ class Method(ABC):
         return encoded(conversation, rows)
 
     def begin(self, base: Base, conversation: Conversation) -> None:  # noqa: B027 (most methods need nothing)
-        """Called before the first loss is computed; the model to be trained is the base's, prepared."""
+        """Called before the first loss is computed, once the base's model is prepared for training."""
 
     @abstractmethod
     def loss(self, model: Any, batch: Batch, count: Tensor | int | None) -> Tensor:
-        """The loss of a batch. If it is `per_token`: summed and divided by `count`, by default the batch's own."""
+        """The loss of a batch. If `per_token`, it is a sum divided by `count`, by default the batch's own."""
 
 
 class Judged(Method):
@@ -103,7 +103,7 @@ def _has_pair(case: Case) -> bool:
 def encoded(conversation: Conversation, rows: Sequence[Row], *, end: bool = True) -> Batch:
     """Supervised rows, with the end of the turn or without it.
 
-    If several rows show the same photo, the batch says so, and the tower runs once on it.
+    If several rows show the same photo, the batch records it, so that the tower runs on it only once.
     """
     batch = conversation.encode(rows, supervised=True, end=end)
     shown = photos_shown(rows)

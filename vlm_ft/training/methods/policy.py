@@ -1,8 +1,8 @@
 """Reinforcement learning: sample answers, score them, and make the better ones of each prompt more likely.
 
 Answers are sampled by the decoder that serves them and learned under the distribution that they were sampled from: a
-softmax over what the form allows, at the same temperature. Each step samples anew, so importance weights are 1 and no
-clipping is needed. A text is learned in the tokens that its tokenizer gives it, which may differ from those drawn.
+softmax over what the form allows, at the same temperature. Each step samples again, so importance weights are 1 and no
+clipping is needed. A text is learned as the tokenizer splits it, which may differ from the tokens drawn.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from vlm_ft.reward_model import RewardModel
 from vlm_ft.training.methods.method import Images, Method, encoded
 
 ROWS = "rows"  # key of a batch: its prompts
-COUNT = "count"  # key of a batch: a tensor (prompts,), by which the trainer knows their number
+COUNT = "count"  # key of a batch: a tensor (prompts,), from which the trainer gets their number
 POLICY = "policy"
 
 
 class PolicyGradient(Method):
     """REINFORCE (Williams 1992) with an advantage that compares the answers to one prompt.
 
-    The reward is how well an answer agrees with the label (`case_score`), or what a reward model says of it.
+    The reward is how well an answer agrees with the label (`case_score`), or the score of a reward model.
     """
 
     per_token = False
@@ -57,7 +57,7 @@ class PolicyGradient(Method):
         self._judge = RewardModel.open(judge) if judge is not None else None
 
     def arranged(self, cases: Sequence[Case]) -> tuple[Case, ...]:
-        """The cases that state an answer or, with a reward model, all."""
+        """The cases that state an answer or, with a reward model, all cases."""
         return tuple(case for case in cases if case.values or self._settings.reward_model is not None)
 
     def require(self, cases: Sequence[Case]) -> None:
@@ -77,7 +77,7 @@ class PolicyGradient(Method):
         return {ROWS: ready, COUNT: torch.zeros(len(rows))}
 
     def loss(self, model: Any, batch: Batch, count: Tensor | int | None = None) -> Tensor:
-        """Its gradient is the policy gradient, its value 1 minus the mean reward.
+        """A loss whose gradient is the policy gradient, and whose value is 1 minus the mean reward.
 
         In evaluation mode, the answers are the most probable ones.
         """
@@ -105,10 +105,10 @@ class PolicyGradient(Method):
 
     @abstractmethod
     def advantages(self, rewards: Tensor) -> Tensor:
-        """The advantage of each answer, (prompts, answers), by the rewards of all answers to its prompt."""
+        """The advantage of each answer, (prompts, answers), from the rewards of all answers to its prompt."""
 
     def _answers(self, model: Any, rows: Sequence[Row], sampling: Sampling | None) -> list[Prediction]:
-        self._decoder.forget([POLICY])  # its prefixes are those of an earlier step's weights
+        self._decoder.forget([POLICY])  # its prefixes were computed with an earlier step's weights
         training = model.training
         model.eval()
         try:
@@ -149,7 +149,7 @@ class GRPO(PolicyGradient):
     name = "grpo"
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """As `PolicyGradient.advantages`."""
+        """See `PolicyGradient.advantages`."""
         return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
 
 
@@ -159,6 +159,6 @@ class RLOO(PolicyGradient):
     name = "rloo"
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """As `PolicyGradient.advantages`."""
+        """See `PolicyGradient.advantages`."""
         others = rewards.shape[1] - 1
         return rewards - (rewards.sum(1, keepdim=True) - rewards) / others

@@ -1,7 +1,7 @@
 """Learning from replies that people judged: DPO from pairs, KTO from single replies.
 
-Both compare the trained model with the one that the run began with. Its log-likelihoods are computed once, before the
-first step, and come with the batch; a batch without them is compared with the model as it is.
+Both compare the trained model with the one that the run began with, whose log-likelihoods are computed once, before
+the first step, and come with the batch; a batch without them is compared with the current model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vlm_ft.recipe import Preference
 from vlm_ft.training.methods.method import Judged, Pairs
 
 UNRELATED = 0.0
-"""The mark of a reply to another prompt; 1 and -1 are those of liked and disliked ones."""
+"""The mark of a reply to another prompt; 1 and -1 mark liked and disliked replies."""
 
 
 def log_ratios(model: Any, batch: Batch) -> Tensor:
@@ -68,7 +68,7 @@ class KTO(Judged):
             raise DataError("method kto", problem, "use the format preferences")
 
     def arranged(self, cases: Sequence[Case]) -> tuple[Case, ...]:
-        """Each case with replies, and with a reply of the next one that has no verdict."""
+        """Each case with replies, plus a reply of the next case, without a verdict."""
         judged = [case for case in cases if case.replies]
         following = [*judged[1:], *judged[:1]]
         return tuple(
