@@ -206,7 +206,7 @@ def test_numbers_may_name_source_values():
     [
         ({"path": "absent"}, "no such file or folder"),
         ({"path": "empty"}, "an empty folder"),
-        ({"path": "other"}, r"no known format in 1 \.npy"),
+        ({"path": "other"}, r"unknown format \(1 \.npy\)"),
         ({"path": "other", "format": "vok"}, "unknown format 'vok'; did you mean 'voc'"),
         ({"path": "other", "format": "voc"}, "no XML annotation"),
         ({"path": "other", "format": "folders"}, "nothing else in .* is usable"),

@@ -88,7 +88,7 @@ def test_a_class_from_a_photo_name_needs_a_photo(rows: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "told"), [({"path": ""}, "an empty path"), ({"worst_first": ["a"]}, "worst_first without case_by")]
+    ("option", "told"), [({"path": ""}, "the path is empty"), ({"worst_first": ["a"]}, "worst_first without case_by")]
 )
 def test_a_mistake_in_the_source_is_refused(option: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):

@@ -90,7 +90,7 @@ def test_no_objects_differs_from_unlabelled(tmp_path):
     ("spoil", "says"),
     [
         (lambda root: write(root, "b", image=False), "its image 'b.jpg' is missing"),
-        (lambda root: write(root, "b", size=(50, 100)), "says 50x100, but its image is 100x50"),
+        (lambda root: write(root, "b", size=(50, 100)), "states 50x100, but its image is 100x50"),
         (lambda root: write(root, "b").write_text("<annotation><size>"), "not well-formed XML"),
         (lambda root: write(root, "b").write_text(BOMB), "declares XML entities"),
         (lambda root: write(root, "b").write_text("<html/>"), "its root is <html>"),
