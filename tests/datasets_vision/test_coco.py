@@ -132,7 +132,7 @@ def test_no_objects_differs_from_unlabelled(tmp_path):
         ({"file_name": ""}, "names no image"),
         ({"file_name": "b.png", "width": 50, "height": 100}, "states 50x100, but its image is 100x50"),
         ({"file_name": "b.png", "id": 7}, "id 7 is already used by images[0]"),
-        ({"file_name": "a.png"}, "is taken by"),
+        ({"file_name": "a.png"}, "is already used by"),
         ({"file_name": "broken.png"}, "0 bytes"),
     ],
 )

@@ -106,7 +106,7 @@ def test_no_objects_differs_from_unlabelled(tmp_path):
     [
         (image(name="c.png"), "its image 'c.png' is missing"),
         (image(name=""), "names no image"),
-        (image(), "is taken by"),
+        (image(), "is already used by"),
         (image(name="b.png", width="50", height="100"), "states 50x100, but its image is 100x50"),
         (image(name="broken.png"), "0 bytes"),
     ],

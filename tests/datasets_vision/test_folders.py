@@ -65,7 +65,7 @@ def test_other_files_are_set_aside(tmp_path, name, content, says):
 def test_two_files_of_one_name_are_a_duplicate(tmp_path):
     found = read(Source(path=write(tmp_path, "crack/a.jpg", "crack/a.png")))
     assert len(found.examples) == 1
-    assert "id 'crack/a' is taken by" in found.set_aside[0].reason
+    assert "id 'crack/a' is already used by" in found.set_aside[0].reason
 
 
 def test_annotations_of_another_format_are_not_mistaken_for_folders(tmp_path):

@@ -190,7 +190,7 @@ def test_a_bad_file_is_one_line(tmp_path, name, content, says):
 def test_a_duplicate_key_is_set_aside_by_both_places(tmp_path):
     found = reading(tmp_path / "a.json", '{"p1": {"text": "a"},\n"p1": {"text": "b"}}')
     assert [example.text for example in found.examples] == ["a"]
-    assert found.set_aside[0].reason == f"id 'a:p1' is taken by {tmp_path}/a.json:1"
+    assert found.set_aside[0].reason == f"id 'a:p1' is already used by {tmp_path}/a.json:1"
 
 
 def test_an_overlong_line_is_set_aside_without_being_held(tmp_path, monkeypatch):

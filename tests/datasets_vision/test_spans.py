@@ -63,7 +63,7 @@ def test_types_are_renamed_by_their_prefix(tmp_path):
     assert [thing.name for thing in found.examples[0].label.objects] == ["seal", "State"]
     reasons = sorted(item.reason for item in found.set_aside)
     assert len(reasons) == 1
-    assert "rename: nothing is named 'None*'" in reasons[0]
+    assert "rename: no label or value matches 'None*'" in reasons[0]
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_the_template_shows_columns_and_the_folder(tmp_path):
         {"present": False, "clause": "cover"},
         {"clause": "cover"},
     ]
-    assert "values: present has no 'Maybe'" in found.set_aside[0].reason
+    assert "values: no entry for 'Maybe' under present" in found.set_aside[0].reason
 
 
 def test_a_tree_gives_ids_by_folder(tmp_path):

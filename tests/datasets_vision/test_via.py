@@ -210,7 +210,7 @@ def test_the_parts_can_be_read_on_their_own(tmp_path):
     ("spoil", "says"),
     [
         (lambda root: write_json(root / "b.json", entry("c.png")), "b.json: c.png123: its image 'c.png' is missing"),
-        (lambda root: write_json(root / "b.json", entry("a.png")), "is taken by"),
+        (lambda root: write_json(root / "b.json", entry("a.png")), "is already used by"),
         (lambda root: write_json(root / "b.json", entry("")), "names no image"),
         (
             lambda root: (root / "b.json").write_text('{"x": {"filename": "a.png", "regions": [], }'),
