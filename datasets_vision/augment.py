@@ -86,7 +86,7 @@ BROKEN_WORDS: dict[str, frozenset[str]] = {
 def steps_of(preset: str) -> tuple[Step, ...]:
     """The steps of a preset. Raises DataError for an unknown one."""
     if preset not in AUGMENTATIONS:
-        raise DataError("", f"augmentation {preset!r} is not known", nearest(preset, AUGMENTATIONS))
+        raise DataError("", f"unknown augmentation {preset!r}", nearest(preset, AUGMENTATIONS))
     return AUGMENTATIONS[preset]
 
 

@@ -86,7 +86,7 @@ def _merged(name: str, values: Sequence[Any], worst_first: Sequence[str]) -> Any
     worst = next((word for word in worst_first if word in values), None)
     if worst is None or any(value not in worst_first for value in values):
         values_seen = ", ".join(sorted({repr(value) for value in values})[:4])
-        raise DataError(name, f"its photos have {values_seen}", "give worst_first, or correct the labels")
+        raise DataError(name, f"its photos differ: {values_seen}", "give worst_first, or correct the labels")
     return worst
 
 

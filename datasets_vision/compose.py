@@ -58,10 +58,10 @@ def compose(
     """
     usable = [example for example in examples if len(example.images) == 1 and example.label.objects]
     if not usable:
-        raise DataError("compose", "no example has one photo with boxes", "give a recipe whose data have them")
+        raise DataError("compose", "no example has exactly one photo and boxes", "use a recipe with such examples")
     if not 0 < scale[0] <= scale[1] <= _MAX_SCALE:
         remedy = f"give two numbers above 0 and up to {_MAX_SCALE}, the smaller first"
-        raise DataError("compose", f"scales from {scale[0]} to {scale[1]}", remedy)
+        raise DataError("compose", f"invalid scale range {scale[0]} to {scale[1]}", remedy)
     if min(size) < _MIN_SIDE or size[0] * size[1] > MAX_PIXELS:
         remedy = f"give sides of at least {_MIN_SIDE}, and at most {MAX_PIXELS} pixels in all"
         raise DataError("compose", f"a scene of {size[0]}x{size[1]}", remedy)
@@ -121,7 +121,7 @@ def _scaled(example: Example, factor: float, size: tuple[int, int]) -> Raster:
     width, height = (max(8, round(side * factor)) for side in photo.size)
     if width > size[0] or height > size[1]:
         raise DataError(
-            example.source, f"{width}x{height} does not fit a scene of {size[0]}x{size[1]}", "scale it down"
+            example.source, f"{width}x{height} does not fit into a scene of {size[0]}x{size[1]}", "scale it down"
         )
     return np.asarray(photo.resize((width, height), Image.Resampling.LANCZOS)).copy()
 

@@ -115,7 +115,7 @@ def _copy(path: Path, relative: Path, out: Path, pseudonyms: Pseudonyms, name: s
     with damaged_tags(path):
         known = header(path)
         if "Rows" not in known:
-            raise DataError(path, "holds no picture", "reports and plans are not copied")
+            raise DataError(path, "contains no picture", "reports and plans are not copied")
         frame_count(path, known)
         words, burned = private_words(known), str(known.get("BurnedInAnnotation") or "").strip().upper()
         areas, unchecked = _find_text(path, known)
@@ -234,7 +234,7 @@ def _read_log(log: Path) -> dict[str, dict[str, Any]]:
             if "notice" not in entry:
                 entries[str(entry["source"])] = {"file": str(entry["file"]), "doubtful": entry["doubtful"]}
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{log}:{number}", "not a line of this log", "give another folder") from error
+            raise DataError(f"{log}:{number}", "not a line of a de-identification log", "use another folder") from error
     return entries
 
 
@@ -242,7 +242,7 @@ def _key(path: Path) -> bytes:
     if path.is_file():
         key = path.read_bytes()
         if len(key) < KEY_BYTES:
-            raise DataError(path, f"{len(key)} bytes are too few for a key", "delete it, and a new one is created")
+            raise DataError(path, f"{len(key)} bytes are too few for a key", "delete it to have a new one created")
         return key
     key = secrets.token_bytes(KEY_BYTES)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,13 +255,13 @@ def _check_folders(source: Path, out: Path) -> None:
     if not os.path.exists(source):
         raise DataError(source, "no such file or folder", "check the path")
     if out.exists() and not out.is_dir():
-        raise DataError(out, "a file, not a folder for the copies", "give another name")
+        raise DataError(out, "is a file, not a folder", "give a folder for the copies")
     here, there = source.resolve(), out.resolve()
     if here == there or here in there.parents or there in here.parents:
         raise DataError(out, f"overlaps with {source}", "give a separate folder for the copies")
 
 
 def _reasons_to_check(copied: Copied) -> str:
-    reasons = [f"text likely at {', '.join(map(str, copied.text_areas))}"] if copied.text_areas else []
-    reasons += ["its tag says that text is burned in"] if copied.burned_in_annotation == "YES" else []
+    reasons = [f"likely text at {', '.join(map(str, copied.text_areas))}"] if copied.text_areas else []
+    reasons += ["its BurnedInAnnotation tag is YES"] if copied.burned_in_annotation == "YES" else []
     return "; ".join([*reasons, *([copied.unchecked] if copied.unchecked else [])])

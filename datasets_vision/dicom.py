@@ -134,7 +134,7 @@ def check_window(path: Path, known: Dataset, window: Window) -> None:
     except DataError as error:
         raise DataError(path, error.problem, error.remedy) from None
     if isinstance(window, str) and window in PRESETS and known.get("Modality") != "CT":
-        raise DataError(path, f"window {window!r} is for CT, in Hounsfield units", f"take {TAG} or {USUAL}")
+        raise DataError(path, f"window {window!r} applies only to CT (Hounsfield units)", f"use {TAG} or {USUAL}")
 
 
 def dicom_size(path: Path, *, max_pixels: int) -> tuple[int, int]:
@@ -163,7 +163,7 @@ def _opened(view: View, known: Dataset, max_pixels: int) -> PILImage:
     if is_grey(known) and values.ndim == 2:
         return Image.fromarray(_grey(view, known, values, inverted=kind == "MONOCHROME1")).convert("RGB")
     if view.window not in (None, TAG):
-        raise DataError(view.path, "a colour picture has no window", "leave it out")
+        raise DataError(view.path, "a window does not apply to a colour picture", "leave it out")
     try:
         return Image.fromarray(_coloured(known, values, palette=kind == "PALETTE COLOR"))
     except BROKEN as error:
@@ -173,7 +173,7 @@ def _opened(view: View, known: Dataset, max_pixels: int) -> PILImage:
 
 def _size(path: Path, known: Dataset, max_pixels: int) -> tuple[int, int]:
     if "Rows" not in known or "Columns" not in known:
-        raise ImageError(path, f"holds no picture but {_class_name(known)}", "leave it out")
+        raise ImageError(path, f"contains {_class_name(known)}, not a picture", "leave it out")
     width, height = _integer(path, known, "Columns"), _integer(path, known, "Rows")
     if width < 1 or height < 1:
         raise ImageError(path, f"{width}x{height} is not a picture size", "export it again")
@@ -257,7 +257,7 @@ def _windowed(view: View, known: Dataset, stored: np.ndarray) -> np.ndarray:
         if shown is not None:
             return shown
         if window == TAG:
-            raise DataError(view.path, "states no window of its own", f"give a preset, {USUAL}, or (centre, width)")
+            raise DataError(view.path, "has no window tag", f"give a preset, {USUAL}, or (centre, width)")
         window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if (bits := int(known.BitsStored)) <= 8 else USUAL
         if window != USUAL and (values != stored).any():
             window = USUAL  # the rescale moved the values out of the range of their bits

@@ -64,7 +64,7 @@ class Endpoint:
         except urllib.error.HTTPError as error:
             fault = f"{error.code} {error.reason}"
             if error.code in (400, 413, 422):
-                raise ValueError(f"refused the request ({fault}); is it too long for the model?") from error
+                raise ValueError(f"the request was rejected ({fault}); is it too long for the model?") from error
             if error.code not in _RETRIED:
                 remedy = f"check the address, the model {self.model!r} and the key"
                 raise DataError(f"server {url}", fault, remedy) from error
@@ -72,7 +72,7 @@ class Endpoint:
         except (OSError, urllib.error.URLError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ConnectionRefusedError):
-                raise DataError(f"server {url}", "nothing answers there", "start it, or give another one") from error
+                raise DataError(f"server {url}", "connection refused", "start it, or give another address") from error
             raise _RetryableError(str(reason)) from error
 
 

@@ -104,7 +104,7 @@ def _header(path: Path, max_pixels: int) -> PILImage:
         raise ImageError(path, f"{width}x{height} is more than {max_pixels} pixels", "scale the image down")
     if max(width, height) > MAX_ASPECT * min(width, height):
         image.close()
-        raise ImageError(path, f"{width}x{height} is more than {MAX_ASPECT} times as long as wide", "cut it into parts")
+        raise ImageError(path, f"{width}x{height} has an aspect ratio above {MAX_ASPECT}", "split it")
     return image
 
 
@@ -177,9 +177,11 @@ def _windowed(view: View, image: PILImage) -> PILImage:
     except DataError as error:
         raise DataError(view.path, error.problem, error.remedy) from None
     if window == TAG:
-        raise DataError(view.path, "only DICOM states a window", "give a preset, percentiles or (centre, width)")
+        raise DataError(
+            view.path, "only DICOM files have a window tag", "give a preset, percentiles or (centre, width)"
+        )
     if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
-        raise DataError(view.path, "a colour picture has no window", "leave it out")
+        raise DataError(view.path, "a window does not apply to a colour picture", "leave it out")
     values = np.asarray(image)
     return Image.fromarray(levels(values, *limits(window, values))).convert("RGB")
 

@@ -86,7 +86,7 @@ class Record:
         """The set's row in the table under HEAD, with at most `reasons` kinds of reasons."""
         counted = [f"{reason.count} × {reason.text}" for reason in self.reasons[:reasons]]
         if len(self.reasons) > reasons:
-            counted.append(f"{len(self.reasons) - reasons} more kinds")
+            counted.append(f"reasons not shown: {len(self.reasons) - reasons}")
         stated = "" if self.entry.stated is None else str(self.entry.stated)
         verdict = "yes" if self.agrees else "NO"
         cells = [self.entry.name, self.format, str(self.items), stated, verdict, str(self.objects), str(self.set_aside)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets_vision.errors import DataError
 
-_REMEDY = "give a place that can be written"
+_REMEDY = "give a writable path"
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 def _name(path: Path) -> str:
     if not path.name or path.name == "..":
-        raise DataError(f"{str(path)!r}", "names no file or folder to write", "give one")
+        raise DataError(f"{str(path)!r}", "is not a file or folder name", "give one")
     return path.name
 
 

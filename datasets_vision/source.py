@@ -81,7 +81,7 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
             if isinstance(item, Example):
                 item = _renamed_example(source, item, unused)
             if isinstance(item, Example) and not ids.add(item.id, item.source):
-                item = SetAside(item.source, f"id {item.id!r} is taken by {ids.get(item.id)}")
+                item = SetAside(item.source, f"id {item.id!r} is already used by {ids.get(item.id)}")
             if isinstance(item, Example):
                 usable += 1
             else:
@@ -127,22 +127,20 @@ def _links(source: Source) -> Iterator[SetAside]:
     folders = [folder for folder in (source.path, source.image_folder) if folder]
     links = {Path(os.path.realpath(link.parent), link.name): link for f in folders[::-1] for link in linked_folders(f)}
     for link in sorted(links.values(), key=natural_key):
-        yield SetAside(
-            str(link), "a link to a folder, which is not followed", "copy the folder, or give it as a source"
-        )
+        yield SetAside(str(link), "links to folders are not followed", "copy the folder, or give it as a source")
 
 
 def _check_path(path: Path) -> None:
     if not path.exists():
         raise DataError(path, "no such file or folder", "check the source's path")
     if path.is_dir() and next(path.iterdir(), None) is None:
-        raise DataError(path, "an empty folder", "put the data set there")
+        raise DataError(path, "the folder is empty", "put the data set in it")
 
 
 def _nothing_usable(path: Path, set_aside: int, first: SetAside | None) -> DataError:
     if first is None:
         return DataError(path, "nothing to read", "give a source with at least one labelled item")
-    alone = f"(nothing else in {path} is usable, {set_aside} set aside)"
+    alone = f"(no usable items in {path}; {set_aside} set aside)"
     return DataError(first.place, first.problem, f"{first.remedy} {alone}".strip())
 
 
@@ -188,14 +186,14 @@ class _Unused:
         for option, words, seen in (("rename", self._names, self._source_words), ranked):
             for word in sorted(words):
                 remedy = nearest(word, seen) if 0 < len(seen) <= _MANY_WORDS else "check its spelling"
-                yield SetAside(place, f"{option}: nothing is named {word!r}", remedy)
+                yield SetAside(place, f"{option}: no label or value matches {word!r}", remedy)
         for field in sorted(self._fields):
             option = "values" if field in self._source.values else "shorten"
-            remedy = nearest(field, self._columns) if self._columns else "the items have no columns, leave it out"
+            remedy = nearest(field, self._columns) if self._columns else "the items have no columns, so leave it out"
             yield SetAside(place, f"{option}: no item has a column {field!r}", remedy)
         for field, word in sorted(self._values):
             if field not in self._fields:
-                yield SetAside(place, f"values: {field} is never {word!r}", "check its spelling, or leave it out")
+                yield SetAside(place, f"values: no item has {word!r} in {field}", "check its spelling, or leave it out")
 
 
 def _remember(word: str, seen: set[str]) -> None:
@@ -258,7 +256,7 @@ def _value(source: Source, field: str, value: Any) -> Any:
     if field in source.values:
         known, word = source.values[field], plain(value)
         if word not in known:
-            raise DataError("values", f"{field} has no {word!r}", nearest(word, known))
+            raise DataError("values", f"no entry for {word!r} under {field}", nearest(word, known))
         value = known[word]
     elif isinstance(value, str):
         value = _renamed(source, value)

@@ -21,7 +21,8 @@ def grid(width: int, height: int, side: int, overlap: int) -> list[Crop]:
     The tiles are spread evenly, so that all are whole; if a photo is smaller than a tile, the tile is cut to its size.
     """
     if not 0 <= overlap < side:
-        raise DataError("tiling", f"an overlap of {overlap} pixels in tiles of {side}", "give less than the side")
+        problem = f"an overlap of {overlap} pixels does not fit tiles of {side} pixels"
+        raise DataError("tiling", problem, "give 0 or more, but less than the side")
     columns, rows = _starts(width, side, overlap), _starts(height, side, overlap)
     return [(x, y, min(x + side, width), min(y + side, height)) for y in rows for x in columns]
 

@@ -39,12 +39,12 @@ def checked(window: Window) -> Window:
     """Return the window if it is valid; otherwise raise DataError, without a place."""
     if not isinstance(window, str):
         if not window[1] > 0:
-            raise DataError(f"window {tuple(window)}", "its width must be more than 0", "give (centre, width)")
+            raise DataError(f"window {tuple(window)}", "its width must be greater than 0", "give (centre, width)")
         return window
     if (found := _PERCENTILES.fullmatch(window)) is not None:
         low, high = float(found[1]), float(found[2])
         if not low < high <= 100:
-            raise DataError(f"window {window!r}", f"percentiles must rise, from 0 to 100, as in {USUAL}")
+            raise DataError(f"window {window!r}", f"percentiles must increase and lie between 0 and 100, as in {USUAL}")
     elif window not in PRESETS and window != TAG:
         raise DataError(f"window {window!r}", nearest(window, [*PRESETS, TAG, USUAL]))
     return window

@@ -51,7 +51,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "misspelt shipped recipe": (["train", "quickstart_surface"], "did you mean 'quickstart_surfaces' or '"),
     "not valid YAML": (["train", "{spoilt}"], "not valid YAML"),
     "missing data": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "data.0.path={tmp}/none"], "no such file"),
-    "empty data": (["data", "read", "{recipe}", "--set", "data.0.path={empty}"], "an empty folder"),
+    "empty data": (["data", "read", "{recipe}", "--set", "data.0.path={empty}"], "the folder is empty"),
     "unknown task": (["data", "read", "{recipe}", "--set", "task=product_defect"], "did you mean 'product_defects'"),
     "missing task file": (["data", "read", "{recipe}", "--task", "{tmp}/none.py"], "no such file"),
     "unknown --set key": (["train", "{recipe}", "--set", "training.epoch=3"], "did you mean 'epochs'"),

@@ -240,7 +240,7 @@ def test_a_rate_card_prices_the_answers_of_a_form_with_findings(recipe_of: Calla
         ({"fields": ["defect", "defect"]}, "'defect' is listed twice; keep one"),
         ({"data": "drawn"}, "not a list; write"),
         ({"training": 3}, "not a section; write its keys"),
-        ({"data": [{"path": ""}]}, "an empty path"),
+        ({"data": [{"path": ""}]}, "the path is empty"),
         ({"data": [{"path": None}]}, "not a path"),
     ],
     ids=str,

@@ -84,7 +84,7 @@ def write_messages(
         if not built.rows:
             first = str(built.set_aside[0]) if built.set_aside else "no file in it"
             raise DataError(
-                manuals, f"no question from {built.documents} manuals ({first})", "give PDF, Markdown or HTML"
+                manuals, f"no questions found in {built.documents} manuals ({first})", "give PDF, Markdown or HTML"
             )
     return built
 
@@ -111,7 +111,7 @@ def _rows(
             built.set_aside.append(SetAside(passage.place, f"passage {passage.number}: {_NOTHING_TO_ASK}"))
 
 
-_NOTHING_TO_ASK = "no heading, steps, definitions or table to ask about; a --server can read it"
+_NOTHING_TO_ASK = "no heading, steps, definitions or table to ask about; try --server"
 
 
 def _distinct(item: Question, passage: Passage, answers: dict[str, str]) -> Question | SetAside | None:
@@ -123,7 +123,7 @@ def _distinct(item: Question, passage: Passage, answers: dict[str, str]) -> Ques
         return None
     asked = f"{item.question} (in the section {' > '.join(passage.section)})" if passage.section else item.question
     if asked.lower() in answers:
-        return SetAside(passage.place, f"another answer to the question {item.question!r}")
+        return SetAside(passage.place, f"a second, different answer to the question {item.question!r}")
     return Question(asked, item.answer, item.kind)
 
 

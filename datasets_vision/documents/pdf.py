@@ -70,7 +70,7 @@ def _opened(data: bytes) -> Any:
     from pypdf.errors import DependencyError
 
     if b"%PDF-" not in data[:1024]:
-        raise DataError("", "not a PDF, by its first bytes", "give a .pdf file that a viewer opens")
+        raise DataError("", "its first bytes are not those of a PDF", "give a .pdf file that opens in a viewer")
     reader = PdfReader(BytesIO(data))
     if reader.is_encrypted:
         try:
@@ -80,7 +80,7 @@ def _opened(data: bytes) -> Any:
         if not unlocked:
             raise DataError("", "encrypted", "save a copy without a password")
     if not 0 < len(reader.pages) <= MAX_PAGES:
-        raise DataError("", f"{len(reader.pages)} pages", f"give a PDF of 1 to {MAX_PAGES}")
+        raise DataError("", f"has {len(reader.pages)} pages", f"give a PDF of 1 to {MAX_PAGES} pages")
     return reader
 
 

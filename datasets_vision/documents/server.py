@@ -111,16 +111,17 @@ def _pairs(text: str) -> list[Any]:
 def _checked(pair: Any, passage: Passage, longest: int) -> Question | SetAside:
     question, answer = (pair.get(name) if isinstance(pair, dict) else None for name in ("question", "answer"))
     if not (isinstance(question, str) and isinstance(answer, str) and question.strip() and answer.strip()):
-        return SetAside(passage.place, f"server: a pair without question or answer: {shown(json.dumps(pair))}")
+        return SetAside(passage.place, f"server: a pair without a question or an answer: {shown(json.dumps(pair))}")
     if len(answer) > longest:
-        return SetAside(passage.place, f"server: an answer of {len(answer)} characters, more than {longest}")
+        return SetAside(passage.place, f"server: an answer has {len(answer)} characters, but the limit is {longest}")
     source = f"{' '.join(passage.section)}\n{passage.text}"
     strange = set(re.findall(r"\d+(?:[.,]\d+)?", answer)) - set(re.findall(r"\d+(?:[.,]\d+)?", source))
     if strange:
-        return SetAside(passage.place, f"server: the passage has no {min(strange)}: {shown(answer)}")
+        return SetAside(passage.place, f"server: the number {min(strange)} is not in the passage: {shown(answer)}")
     words = re.findall(r"[^\W\d_]{4,}", answer.lower())
     known = set(re.findall(r"[^\W\d_]{4,}", source.lower()))
     share = sum(word in known for word in words) / len(words) if words else 1.0
     if share < SUPPORTED:
-        return SetAside(passage.place, f"server: the passage holds {share:.0%} of its words: {shown(answer)}")
+        problem = f"only {share:.0%} of the answer's words occur in the passage"
+        return SetAside(passage.place, f"server: {problem}: {shown(answer)}")
     return Question(question.strip(), answer.strip(), "server")

@@ -69,7 +69,7 @@ def detect(path: Path, photo_column: bool = False) -> str:
         for name, form in known.items():
             if form.matches(path):
                 return name
-        raise DataError(path, f"no known format in {_file_counts(path)}", f"name one with format: {', '.join(known)}")
+        raise DataError(path, f"unknown format ({_file_counts(path)})", f"set format to one of: {', '.join(known)}")
 
 
 def _file_counts(path: Path) -> str:
@@ -78,4 +78,4 @@ def _file_counts(path: Path) -> str:
     linked = sum(1 for _ in linked_folders(path))
     if linked:
         counts.append(f"{linked} links to folders, which are not followed")
-    return ", ".join(counts) or "an empty folder"
+    return ", ".join(counts) or "no files"

@@ -100,7 +100,7 @@ def beside(kinds: Mapping[Path, str | None], kind: str) -> Iterator[SetAside]:
     for file, other in kinds.items():
         if other not in (None, kind):
             yield SetAside(
-                str(file), f"holds {other} annotations, but the set was read as {kind}", "give this file as path"
+                str(file), f"contains {other} annotations, but the set was read as {kind}", "give this file as the path"
             )
 
 
@@ -156,7 +156,9 @@ class Pictures:
         if not nearest:
             raise ImageError(place, f"its image {str(written)[:120]!r} is missing", "put it beside the annotations")
         if len(nearest) > 1:
-            raise DataError(place, f"{written.name!r} may be {nearest[0]} or {nearest[1]}", "write the image's path")
+            raise DataError(
+                place, f"{written.name!r} is ambiguous: {nearest[0]} or {nearest[1]}", "write the image's path"
+            )
         return self._mark_named(nearest[0])
 
     def role(self, image: Path | None, annotation: Path | None = None) -> str | None:
@@ -198,7 +200,7 @@ def check_size(place: str, stated: tuple[Any, Any], size: tuple[int, int]) -> No
         return
     if width > 0 and height > 0 and (width, height) != size:
         raise DataError(
-            place, f"says {width}x{height}, but its image is {size[0]}x{size[1]}", "correct the size and the boxes"
+            place, f"states {width}x{height}, but its image is {size[0]}x{size[1]}", "correct the size and the boxes"
         )
 
 

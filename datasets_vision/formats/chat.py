@@ -97,7 +97,8 @@ def images_of(source: Source, record: Mapping[str, Any], said: Spoken) -> tuple[
             names.append(name)
     count = len(names) + (source.image is not None)
     if said.marks and said.marks != count:
-        raise DataError("", f"{said.marks} placeholders ({MARK} or image parts), but {count} images", "make them equal")
+        problem = f"{said.marks} placeholders ({MARK} or image parts), but {count} images"
+        raise DataError("", problem, "give one image per placeholder")
     return tuple(names)
 
 
@@ -132,7 +133,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
 
 def _role(message: Any) -> Literal["system", "user", "assistant"]:
     if not isinstance(message, dict):
-        raise DataError("", f"a message is not an object but {str(message)[:40]!r}", "write {role, content}")
+        raise DataError("", f"a message must be an object, not {str(message)[:40]!r}", "write {role, content}")
     role = next((str(message[key]) for key in _ROLE_KEYS if key in message), "")
     if role.lower() not in _ROLES:
         raise DataError("", f"unknown role {role[:40]!r} of a message", nearest(role, _ROLES))

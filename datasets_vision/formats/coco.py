@@ -107,7 +107,7 @@ def _fault_of_id(ids: dict[tuple[str, str], int], member: Member, key: str | Non
     if key is None:
         return DataError("", "an entry without an id", "write a number")
     first = ids.setdefault((member.key, key), member.index)
-    return None if first == member.index else DataError("", f"id {key} is taken by {member.key}[{first}]")
+    return None if first == member.index else DataError("", f"id {key} is already used by {member.key}[{first}]")
 
 
 def _key(value: Any) -> str | None:
@@ -175,9 +175,7 @@ def _ring(place: str, name: str, ring: Any) -> list[tuple[float, float]]:
     """Points from [x1, y1, x2, y2, ...]."""
     flat = numbers(place, f"{name!r} segmentation", ring)
     if len(flat) % 2:
-        raise DataError(
-            place, f"{name!r} segmentation of {len(flat)} numbers", "x and y alternate, so give an even count"
-        )
+        raise DataError(place, f"{name!r} segmentation has {len(flat)} numbers", "give x, y pairs")
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 

@@ -86,7 +86,7 @@ class RowReader:
         cells[FOLDER] = self._folder
         text = self._source.render({column: "" if cell is None else cell for column, cell in cells.items()})
         if not text and not images:
-            return SetAside(place, f"no text in {self._source.text!r}, and no photo", "fill one")
+            return SetAside(place, f"no text in {self._source.text!r} and no photo", "fill in one of them")
         return Example(
             id=name,
             turns=(Turn("user", text),) if text else (),
@@ -111,7 +111,7 @@ class RowReader:
             elif isinstance(given, str | None):
                 yield image_at(self._file, given or "")
             else:
-                raise DataError("", f"a photo is bytes or a path, not {type(given).__name__}", "check image")
+                raise DataError("", f"a photo is bytes or a path, not {type(given).__name__}", "check the image option")
 
     def _cell(self, column: str, value: Any) -> Any:
         if column in self._photos or value is None:

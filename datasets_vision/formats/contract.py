@@ -106,7 +106,7 @@ class Source(BaseModel):
     @classmethod
     def _not_empty(cls, given: Any) -> Any:
         if given == "":
-            raise ValueError("an empty path; write the folder or file, '.' for the current folder")
+            raise ValueError("the path is empty; give the folder or file, '.' for the current folder")
         return given
 
     @field_validator("rename", "columns", "values", mode="before")

@@ -64,12 +64,12 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 def _images(path: Path) -> list[Element]:
     if path.stat().st_size == 0:
-        raise DataError(path, "0 bytes, no annotations", "export it again")
+        raise DataError(path, "empty file (0 bytes)", "export it again")
     root = parse_xml(path)
     if root.tag != "annotations":
         raise DataError(path, f"its root is <{root.tag[:80]}>, not <annotations>", "export as CVAT for images")
     if root.find("track") is not None:
-        raise DataError(path, "has <track>s of a video", "export as CVAT for images")
+        raise DataError(path, "contains video <track>s", "export as CVAT for images")
     return list(root.findall("image"))
 
 
@@ -86,7 +86,7 @@ def _read_image(pictures: Pictures, path: Path, element: Element) -> Iterator[Ex
     yield from faults
     tags = element.findall("tag")
     for tag in tags[1:]:
-        yield SetAside(f"{path}:{tag.get(LINE)}", f"a second tag {tag.get('label')!r} of one image", "give one class")
+        yield SetAside(f"{path}:{tag.get(LINE)}", f"a second tag {tag.get('label')!r} for one image", "give one class")
     kind, columns = (tags[0].get("label"), _attributes(tags[0])) if tags else (None, {})
     yield pictures.example(image, Label(kind, objects, columns), place, path, element.get("subset"))
 

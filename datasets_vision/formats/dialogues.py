@@ -111,7 +111,7 @@ def _conversation(path: Path, name: str, turns: list[tuple[int, Row]]) -> Iterat
             continue
         seen.add(number)
         if not text:
-            yield SetAside(place, "a turn without words")
+            yield SetAside(place, "a turn without text")
             continue
         try:
             role = _role(row)

@@ -66,7 +66,7 @@ def _examples(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Exa
     relative = path.relative_to(source.path)
     role, folders = role_and_folders(relative.parent)
     if not folders and not cells and source.image_class is None:
-        yield SetAside(str(path), "in no class folder", f"move it into one, or give image_class or {LABELS}")
+        yield SetAside(str(path), "not in a class folder", f"move it into one, or give image_class or {LABELS}")
         return
     try:
         facts = _facts(source, path, folders[0] if folders else "")

@@ -94,7 +94,7 @@ def image_at(path: Path, written: str) -> Path:
     """
     name = written.strip().removeprefix("file://")
     if not name:
-        raise DataError("", "no photo's path", "write it, or leave the row out")
+        raise DataError("", "no photo path", "add it, or remove the row")
     if name.lower().startswith(_WEB):
         raise DataError(
             "", f"image {name[:60]!r} is not a local file", f"save it beside {path.name} and write its path"
@@ -115,7 +115,9 @@ def _drafts(source: Source, path: Path, draft: Drafting) -> Iterator[Draft | Set
         try:
             if not isinstance(entry.value, dict) or not entry.value:
                 raise DataError(
-                    "", f"not an object with keys but {str(entry.value)[:40]!r}", "write one object per record"
+                    "",
+                    f"a record must be an object with keys, not {str(entry.value)[:40]!r}",
+                    "write one object per record",
                 )
             yield draft(source, entry, entry.value)
         except DataError as error:

@@ -48,7 +48,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 yield _example(source, path, row_of(rows, path.relative_to(source.path)))
             elif path != source.path / LABELS:
-                yield SetAside(str(path), f"not an image by its suffix {path.suffix!r}")
+                yield SetAside(str(path), f"{path.suffix!r} is not an image suffix")
         yield from missing(source, rows)
 
 
@@ -139,7 +139,7 @@ def _example(source: Source, path: Path, cells: dict[str, str]) -> Example | Set
     relative = path.relative_to(source.path)
     role, folders = role_and_folders(relative.parent)
     if not folders and not cells and source.image_class is None:
-        return SetAside(str(path), "in no class folder", f"move it into one, or give image_class or {LABELS}")
+        return SetAside(str(path), "not in a class folder", f"move it into one, or give image_class or {LABELS}")
     try:
         image_size(path)
     except DataError as error:

@@ -33,8 +33,8 @@ SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """An escape that may be a lone surrogate, which cannot be encoded as UTF-8: see `is_text`."""
 
-HALF = ("half of a surrogate pair (such as \\ud83d) in its text", "write the whole character")
-EMPTY = ("0 bytes, no JSON", "export it again")
+HALF = ("contains half of a surrogate pair (such as \\ud83d)", "write the whole character")
+EMPTY = ("empty file (0 bytes)", "export it again")
 NESTED = ("values are nested too deeply", "flatten them")
 """Problem and remedy of a file, or of a value in it, that cannot be read."""
 
@@ -146,7 +146,7 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
             place = f"{path}:{number}"
             if len(line) > MAX_LINE:
                 _skip_line(file, line)
-                yield SetAside(place, f"a line of more than {MAX_LINE} bytes", "cut it")
+                yield SetAside(place, f"the line is longer than {MAX_LINE} bytes", "split it")
                 continue
             try:
                 text = decoded(path, line if number > 1 else without_mark(path, line)).strip()
@@ -234,7 +234,7 @@ def _members_of(path: Path, text: str) -> Iterator[Entry | SetAside]:
     elif start == len(text):
         yield SetAside(str(path), "empty file", "write its records")
     else:
-        yield SetAside(f"{path}:1", "neither a JSON list nor a JSON object", "give records")
+        yield SetAside(f"{path}:1", "neither a JSON list nor a JSON object", "write a list of records")
 
 
 def _of_list(path: Path, text: str, start: int, *, whole: bool) -> Iterator[Entry | SetAside]:

@@ -298,7 +298,7 @@ def _drawn(
         return LabelledObject(name, None, attributes)
     photo = attributes.get("photo")
     if not sizes or (photo is not None and (type(photo) is not int or not 0 < photo <= len(sizes))):
-        raise DataError(place, f"{name!r} lies in no image of the task", "give the task its images")
+        raise DataError(place, f"{name!r} is not on any image of the task", "add the task's images")
     size = sizes[photo - 1 if photo else -1]
     if shape == "polygon":
         points = pairs(place, f"{name!r} points", value.get("points"))
@@ -375,5 +375,5 @@ def _control_value(place: str, result: dict[str, Any]) -> tuple[str, Any]:
         try:
             value = json.loads(value)
         except (TypeError, ValueError, RecursionError) as error:
-            raise DataError(place, f"{control!r} is not valid JSON any more", "correct its text") from error
+            raise DataError(place, f"{control!r} is no longer valid JSON", "correct its text") from error
     return scoped[3], value

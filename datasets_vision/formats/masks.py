@@ -62,7 +62,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     series = _series(source.path)
     for path in walk(source.path):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
-            yield SetAside(str(path), f"not an image by its suffix {path.suffix!r}")
+            yield SetAside(str(path), f"{path.suffix!r} is not an image suffix")
         elif not _is_mask(source.path, path):
             yield from _example(source.path, path, series)
         elif not _has_image(source.path, path):

@@ -86,8 +86,8 @@ def _correct(record: Mapping[str, Any], options: list[str], letters: list[str]) 
         if len(flags) != len(options) or not all(isinstance(flag, bool) for flag in flags):
             raise DataError(
                 "",
-                f"correct {str(flags)[:60]!r} is not one true or false for each of the {len(options)} options",
-                "correct it",
+                f"correct must hold one boolean for each of the {len(options)} options, not {str(flags)[:60]!r}",
+                "write true or false for each",
             )
         if not any(flags):
             raise DataError("", "no option is correct", "mark the correct one")

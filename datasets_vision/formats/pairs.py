@@ -56,12 +56,12 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             if _is_tested(path):
                 yield from _example(source.path, path, lists)
             elif not path.stem.endswith(_TEMPLATE):
-                yield SetAside(str(path), f"neither a {_TEMPLATE} nor a {_TEST} photo by its name")
+                yield SetAside(str(path), f"its name ends with neither {_TEMPLATE} nor {_TEST}")
             elif not _tested_of(path).is_file():
                 yield SetAside(str(path), f"a template without its photo {_tested_of(path).name}")
         for stem, entry in lists.items():
             role, _, place = entry.partition("|")
-            yield SetAside(place, f"{stem!r} of the list {role!r} is missing")
+            yield SetAside(place, f"{stem!r} is listed in {role!r} but missing")
 
 
 def _is_tested(path: Path) -> bool:

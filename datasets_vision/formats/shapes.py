@@ -55,7 +55,7 @@ def verified_box(place: str, name: str, corners: Any, size: Size, *, overrun: fl
     width, height = size
     where = f"{place}: {name!r} box {shown(corners)}"
     if right <= left or bottom <= top:
-        raise BoxError("", f"{where} has no area (image {width}x{height})", "the greater corner comes second")
+        raise BoxError("", f"{where} has no area (image {width}x{height})", "give the top-left corner first")
     if _outside((left, top, right, bottom), size, overrun):
         raise BoxError("", f"{where} lies outside the image {width}x{height}", "give boxes in its pixels")
     return normalised_box(left, top, right, bottom, width, height)

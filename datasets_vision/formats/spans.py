@@ -47,7 +47,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     text, spans = _text(record)
     entities = record.get("entities")
     if not isinstance(entities, list):
-        raise DataError("", "no list of entities", "write [] where there are none")
+        raise DataError("", "no list of entities", "write [] if there are none")
     placed = [_place(entity, text, spans) for entity in entities]
     related = _relations(record.get("relations") or [], placed, text)
     objects = tuple(
@@ -91,7 +91,7 @@ def _joined(tokens: Sequence[str]) -> tuple[str, Spans]:
 def _place(entity: Any, text: str, spans: Spans | None) -> tuple[str, int, int]:
     """An entity's type, and its start and end in characters (end exclusive)."""
     if not isinstance(entity, dict):
-        raise DataError("", f"an entity is not an object but {str(entity)[:40]!r}", "write {start, end, type}")
+        raise DataError("", f"an entity must be an object, not {str(entity)[:40]!r}", "write {start, end, type}")
     name = next((entity[key] for key in _TYPES if entity.get(key)), None)
     if not isinstance(name, str):
         raise DataError("", f"an entity without type: {str(entity)[:60]}", "write its type")

@@ -98,7 +98,7 @@ def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
     if not header:
         raise DataError(path, "no header in the first line", "write the columns' names there")
     if not all(name.isprintable() for name in header):
-        raise DataError(path, "the header is not a line of text", "is a quote left open in it?")
+        raise DataError(path, "the header is not plain text", "does it have an unclosed quote?")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise DataError(path, f"two columns named {twice!r}", "rename one")
@@ -171,10 +171,10 @@ def _rows(path: Path, dialect: _Dialect, header: tuple[str, ...]) -> Iterator[Ro
             except StopIteration:
                 return
             except csv.Error as error:
-                yield SetAside(f"{path}:{line}", f"not a row ({error})", "is a quote left open?")
+                yield SetAside(f"{path}:{line}", f"not a row ({error})", "is there an unclosed quote?")
                 continue
             if lines.any_long(line, reader.line_num):
-                yield SetAside(f"{path}:{line}", f"a line of more than {MAX_LINE} characters", "cut it")
+                yield SetAside(f"{path}:{line}", f"a line is longer than {MAX_LINE} characters", "split it")
             elif len(cells) == len(header):
                 yield Row(line, dict(zip(header, cells, strict=True)))
             elif cells:
@@ -183,8 +183,8 @@ def _rows(path: Path, dialect: _Dialect, header: tuple[str, ...]) -> Iterator[Ro
 
 def _width_fault(cells: int, columns: int, first: int, last: int) -> tuple[str, str]:
     """The problem and the remedy of a row with too few or too many cells."""
-    runs_on = f"the row runs to line {last}: is a quote left open?"
+    runs_on = f"the row runs to line {last}: is there an unclosed quote?"
     return (
-        f"{cells} cells where the header has {columns}",
+        f"{cells} cells, but the header has {columns}",
         runs_on if last > first else "quote a cell that holds the delimiter",
     )

@@ -22,7 +22,7 @@ def read_text(path: Path, most: int) -> str:
 def without_mark(path: Path, data: bytes) -> bytes:
     """The first bytes of a file without a byte order mark; raises DataError for a UTF-16 mark."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(path, f"not UTF-8: byte 0x{data[0]:02x} at offset 0 begins UTF-16", "save it as UTF-8")
+        raise DataError(path, f"not UTF-8: byte 0x{data[0]:02x} at offset 0 starts a UTF-16 BOM", "save it as UTF-8")
     return data.removeprefix(b"\xef\xbb\xbf")
 
 

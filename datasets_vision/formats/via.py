@@ -247,7 +247,7 @@ class _Parts:
         """Set aside the entries whose image is missing, or is not in the other file."""
         yield from self._faults
         for place, _ in self._entries.values():
-            yield SetAside(place, "its parts are drawn, but the other file does not list this image")
+            yield SetAside(place, "has parts, but the other file does not list this image")
 
 
 def _with_part(obj: LabelledObject, parts: tuple[LabelledObject, ...]) -> LabelledObject:

@@ -53,7 +53,7 @@ def xml_drafts(path: Path, tag: str) -> Iterator[Draft | SetAside]:
         return
     items = [element for element in root.iter() if _tag(element) == tag]
     if not items:
-        yield SetAside(str(path), f"no <{tag}> in it", "name the element of an item with record")
+        yield SetAside(str(path), f"contains no <{tag}>", "set record to the element of an item")
         return
     around, around_more = flat(_leaves(root, (_tag(root),), without=tag) if items[0] is not root else ())
     for number, element in enumerate(items, 1):
@@ -69,11 +69,11 @@ def parse_xml(path: Path) -> Any:  # an Element; the parser is untyped
     from defusedxml import DefusedXmlException
 
     if path.stat().st_size > MAX_FILE:
-        raise DataError(path, f"{path.stat().st_size >> 20} MiB of XML", "cut it into smaller files")
+        raise DataError(path, f"{path.stat().st_size >> 20} MiB of XML", "split it into smaller files")
     try:
         return _lined_tree(path.read_bytes())
     except DefusedXmlException as error:
-        raise DataError(path, "declares XML entities, which are refused", "remove its DOCTYPE") from error
+        raise DataError(path, "declares XML entities, which are not allowed", "remove its DOCTYPE") from error
     except ParseError as error:
         line = error.position[0]
         raise DataError(f"{path}:{line}", f"not well-formed XML ({error})", "export it again") from error

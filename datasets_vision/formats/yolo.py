@@ -152,7 +152,7 @@ def _objects(whole: _Set, path: Path, lines: list[str], size: Size) -> Iterator[
         place = f"{path}:{number}"
         first = seen.setdefault(" ".join(words), number)
         if first != number:
-            yield SetAside(place, f"the same as line {first}")
+            yield SetAside(place, f"duplicate of line {first}")
             continue
         try:
             yield _object(whole, place, words, size)
@@ -168,7 +168,8 @@ def _object(whole: _Set, place: str, words: list[str], size: Size) -> LabelledOb
         corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         return boxed(place, name, corners, size, {})
     if len(shares) < 6 or len(shares) % 2:
-        raise BoxError(place, f"{len(shares)} numbers follow the class", "a box has 4, a polygon an even count from 6")
+        remedy = "give 4 for a box, or an even number of at least 6 for a polygon"
+        raise BoxError(place, f"{len(shares)} numbers follow the class", remedy)
     points = [(x * size[0], y * size[1]) for x, y in zip(shares[::2], shares[1::2], strict=True)]
     return outlined(place, name, points, size, {})
 
@@ -237,8 +238,11 @@ def _names_by_number(file: Path, names: Any) -> dict[int, str]:
         raise DataError(file, "names is neither a list nor a mapping of numbers to names", "write names: [dent, crack]")
     found = {}
     for key, name in listed.items():
-        if not str(key).isdecimal() or isinstance(name, bool | list | dict) or name is None:
-            raise DataError(file, f"names has {str(key)[:40]!r} for a {type(name).__name__}", "put each name in quotes")
+        number = str(key)[:40]
+        if not str(key).isdecimal():
+            raise DataError(file, f"names has the key {number!r}, which is not a class number", 'write 0: "dent"')
+        if isinstance(name, bool | list | dict) or name is None:
+            raise DataError(file, f"the name of class {number} is a {type(name).__name__}", "put each name in quotes")
         found[int(key)] = str(name).strip()
     return found
 

@@ -32,7 +32,7 @@ def scenes(domain: str, count: int, seed: int, size: int = SIDE) -> Iterator[Sce
     """
     drawn = _domain(domain)
     if not isinstance(drawn, Pictures):
-        raise DataError("", f"synthetic domain {domain!r} is written, not drawn", "it has no scenes")
+        raise DataError("", f"synthetic domain {domain!r} consists of texts, not pictures", "it has no scenes")
     for index in range(count):
         yield drawn.scene(np.random.default_rng((seed, index)), size, drawn.classes[index % len(drawn.classes)])
 
@@ -41,7 +41,7 @@ def rows(domain: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
     """`count` rows of a domain of texts, each a JSON object; row i depends only on the seed and i."""
     written = _domain(domain)
     if not isinstance(written, Texts):
-        raise DataError("", f"synthetic domain {domain!r} is drawn, not written", "it has no rows")
+        raise DataError("", f"synthetic domain {domain!r} consists of pictures, not texts", "it has no rows")
     for index in range(count):
         yield written.row(np.random.default_rng((seed, index)), index)
 
@@ -57,10 +57,12 @@ def write_set(domain: str, folder: Path, count: int, seed: int, size: int | None
     if seed < 0:
         raise DataError(f"synthetic domain {domain!r}", f"seed {seed}", "give 0 or more")
     if size is not None and isinstance(_domain(domain), Texts):
-        raise DataError("", f"synthetic domain {domain!r} is written, not drawn", f"leave the size {size} out")
+        raise DataError(
+            "", f"synthetic domain {domain!r} consists of texts, not pictures", f"leave the size {size} out"
+        )
     size = size or SIDE
     if size > MAX_SIDE:
-        raise DataError(f"synthetic domain {domain!r}", f"{size} pixels a side", f"give at most {MAX_SIDE}")
+        raise DataError(f"synthetic domain {domain!r}", f"{size} pixels per side", f"give at most {MAX_SIDE}")
     with new_folder(folder) as part:
         if isinstance(_domain(domain), Texts):
             write_rows(part, rows(domain, count, seed))
@@ -73,7 +75,7 @@ def write_set(domain: str, folder: Path, count: int, seed: int, size: int | None
 
 def _domain(name: str) -> Pictures | Texts:
     if name not in DOMAINS:
-        raise DataError(f"synthetic domain {name!r}", "is not known", f"known: {', '.join(DOMAINS)}")
+        raise DataError("", f"unknown synthetic domain {name!r}", f"known: {', '.join(DOMAINS)}")
     return DOMAINS[name]
 
 

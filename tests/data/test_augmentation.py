@@ -87,7 +87,7 @@ def test_texts_without_images_are_not_looked_at():
 
 
 def test_an_unknown_preset_is_reported_before_any_image_is_read():
-    with pytest.raises(DataError, match="'fips' is not known; did you mean 'flips'"):
+    with pytest.raises(DataError, match="unknown augmentation 'fips'; did you mean 'flips'"):
         check_augmentation("fips", FORM, [])
 
 

@@ -68,6 +68,6 @@ def test_a_key_without_a_server_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_size_of_written_texts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is written, not drawn; leave the size 64 out"):
+    with pytest.raises(DataError, match="consists of texts, not pictures; leave the size 64 out"):
         write_set("legal_documents", tmp_path / "made", 1, seed=0, size=64)
     assert not (tmp_path / "made").exists()

@@ -121,7 +121,7 @@ def test_the_template_frames_the_last_turn(tmp_path):
             {"messages": [USER, {"role": "tool", "content": "x"}, GOOD]},
             "unknown role 'tool' of a message; known: assistant",
         ),
-        ({"messages": ["hi", GOOD]}, "a message is not an object"),
+        ({"messages": ["hi", GOOD]}, "a message must be an object"),
         ({"messages": [{**USER, "content": [{"type": "audio"}]}, GOOD]}, "a content part of type 'audio'"),
         ({"image": "none.png", "messages": [USER, GOOD]}, "image 'none.png' is missing"),
         ({"image": "empty.png", "messages": [USER, GOOD]}, "0 bytes, not an image"),
@@ -134,7 +134,7 @@ def test_the_template_frames_the_last_turn(tmp_path):
         ({"image": "data:image/png;base64,AAAA", "messages": [USER, GOOD]}, "is not a local file"),
         ({"image": {"bytes": "x"}, "messages": [USER, GOOD]}, "is not a path"),
         ({"messages": [USER, {**GOOD, "content": [{"type": "image", "image": "a.png"}]}]}, "in an assistant turn"),
-        ([USER, GOOD], "not an object with keys"),
+        ([USER, GOOD], "a record must be an object with keys"),
     ],
 )
 def test_a_bad_conversation_is_set_aside_by_file_and_line(tmp_path, record, says):

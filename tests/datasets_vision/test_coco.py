@@ -97,7 +97,7 @@ def test_run_lengths_become_a_box_and_a_polygon(tmp_path):
         ({"category_id": 4}, "category_id 4 is not a category"),
         ({"category_id": [3]}, "is not a category"),
         ({"image_id": 8}, "image_id 8 is not in the list of images"),
-        ({"id": 1}, "id 1 is taken by annotations[0]"),
+        ({"id": 1}, "id 1 is already used by annotations[0]"),
         ({"id": None}, "without an id"),
         ({"segmentation": [[1, 1, 5, 5]]}, "polygon of 2 points"),
         ({"segmentation": [[1, 1, 5, 5, 9]]}, "5 numbers"),
@@ -130,9 +130,9 @@ def test_no_objects_differs_from_unlabelled(tmp_path):
     [
         ({"file_name": "c.png"}, "its image 'c.png' is missing"),
         ({"file_name": ""}, "names no image"),
-        ({"file_name": "b.png", "width": 50, "height": 100}, "says 50x100, but its image is 100x50"),
-        ({"file_name": "b.png", "id": 7}, "id 7 is taken by images[0]"),
-        ({"file_name": "a.png"}, "is taken by"),
+        ({"file_name": "b.png", "width": 50, "height": 100}, "states 50x100, but its image is 100x50"),
+        ({"file_name": "b.png", "id": 7}, "id 7 is already used by images[0]"),
+        ({"file_name": "a.png"}, "is already used by"),
         ({"file_name": "broken.png"}, "0 bytes"),
     ],
 )
@@ -233,7 +233,7 @@ def test_two_images_of_one_name_need_a_path(tmp_path):
     for folder in ("left", "right"):
         photo(tmp_path / folder / "a.png")
     write_json(tmp_path / "coco.json", content(BOX))
-    with pytest.raises(DataError, match=r"may be .*left.*right.*write the image's path"):
+    with pytest.raises(DataError, match=r"is ambiguous: .*left.*right.*write the image's path"):
         reading(tmp_path)
     images = [{"id": 7, "file_name": "right\\a.png"}]
     write_json(tmp_path / "coco.json", content(BOX, images=images))

@@ -91,7 +91,7 @@ def test_a_tag_is_the_images_class_and_its_attributes_are_columns(tmp_path):
     label = example.label
     assert (label.image_class, label.columns, label.objects) == ("car", {"side": "left"}, ())
     assert example.role == "Validation"
-    assert reasons(found) == f"{path}:7: a second tag 'van' of one image; give one class"
+    assert reasons(found) == f"{path}:7: a second tag 'van' for one image; give one class"
 
 
 def test_no_objects_differs_from_unlabelled(tmp_path):
@@ -106,8 +106,8 @@ def test_no_objects_differs_from_unlabelled(tmp_path):
     [
         (image(name="c.png"), "its image 'c.png' is missing"),
         (image(name=""), "names no image"),
-        (image(), "is taken by"),
-        (image(name="b.png", width="50", height="100"), "says 50x100, but its image is 100x50"),
+        (image(), "is already used by"),
+        (image(name="b.png", width="50", height="100"), "states 50x100, but its image is 100x50"),
         (image(name="broken.png"), "0 bytes"),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_bad_image_among_good_ones_is_set_aside(tmp_path, bad, says):
         (b"<annotations>\n\xff</annotations>", "not well-formed XML"),
         (BOMB.encode(), "declares XML entities"),
         (b"<annotation/>", "its root is <annotation>, not <annotations>"),
-        (b"<annotations><meta/><track/></annotations>", "has <track>s of a video; export as CVAT for images"),
+        (b"<annotations><meta/><track/></annotations>", "contains video <track>s; export as CVAT for images"),
         (b"<annotations><meta/></annotations>", "nothing to read"),
     ],
 )

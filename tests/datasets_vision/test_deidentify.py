@@ -277,7 +277,7 @@ def test_files_without_a_copy_are_reported_and_set_the_exit_code(tmp_path):
     write_dicom(tmp_path / "in" / "text.dcm", written)
     done = runner.invoke(app, order)
     assert done.exit_code == 3
-    assert "text likely at (" in done.output
+    assert "likely text at (" in done.output
     (tmp_path / "in" / "bad.dcm").write_bytes(b"nonsense")
     done = runner.invoke(app, order)
     assert done.exit_code == 1
@@ -296,7 +296,7 @@ def test_an_invalid_log_or_key_is_reported(tmp_path):
     write_dicom(tmp_path / "in" / "a.dcm", ramp())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / LOG).write_text('{"notice": ""}\n[1]\n')
-    with pytest.raises(DataError, match=f"{LOG}:2: not a line of this log"):
+    with pytest.raises(DataError, match=f"{LOG}:2: not a line of a de-identification log"):
         deidentify(tmp_path / "in", tmp_path / "out")
     (tmp_path / "short.key").write_bytes(b"abc")
     with pytest.raises(DataError, match="too few for a key"):

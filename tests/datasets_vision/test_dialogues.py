@@ -63,10 +63,10 @@ def test_slots_and_intents_may_be_missing(tmp_path):
     [
         (("c1", "x", "hello", "O", "greet"), "turnNumber 'x' is not a number"),
         (("c1", "0", "hello", "O", "greet"), "a second turn 0 of conversation 'c1'"),
-        (("c1", "9", " ", "O", "greet"), "a turn without words"),
+        (("c1", "9", " ", "O", "greet"), "a turn without text"),
         (("c1", "9", "hello you", "O", "greet"), "1 slot labels for 2 words"),
         ((" ", "9", "hello", "O", "greet"), "no conversationId"),
-        (("c1", "9", "hello"), "3 cells where the header has 5"),
+        (("c1", "9", "hello"), "3 cells, but the header has 5"),
     ],
 )
 def test_a_bad_turn_is_set_aside_by_file_and_line(tmp_path, row, says):
@@ -96,7 +96,7 @@ def test_another_table_is_set_aside(tmp_path):
 def test_multidogo():
     found = real_set("customer_chatbot/multidogo_tsv", columns={"intent": "intent", "service": "{folder}"})
     assert len(found.examples) + len(found.set_aside) == 6624
-    assert {item.reason for item in found.set_aside} == {"a turn without words"}
+    assert {item.reason for item in found.set_aside} == {"a turn without text"}
     assert len(found.set_aside) == 3
     services = Counter((example.label.columns["service"], example.role) for example in found.examples)
     assert services["fastfood", "train"] == 993

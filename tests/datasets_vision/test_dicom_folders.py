@@ -53,7 +53,7 @@ def test_labels_come_from_a_table_by_path_name_or_stem(tmp_path):
     assert [e.label.columns["finding"] for e in reading.examples] == ["none", "none", "cyst"]  # three, two, x/one
     reasons = sorted(entry.reason for entry in reading.set_aside)
     assert "lost.dcm" in reasons[1]
-    assert reasons[0].startswith("in no class folder")
+    assert reasons[0].startswith("not in a class folder")
 
 
 def test_unusable_files_are_set_aside(patients):
@@ -84,7 +84,8 @@ def test_ids_are_the_same_in_every_locale(patients, monkeypatch):
 
 def test_a_preset_for_another_modality_sets_the_file_aside(patients):
     write_dicom(patients / "train" / "normal" / "mr.dcm", ramp(), Modality="MR")
-    assert ["is for CT" in entry.reason for entry in read(Source(path=patients, window="lung")).set_aside] == [True]
+    told = read(Source(path=patients, window="lung")).set_aside
+    assert ["applies only to CT" in entry.reason for entry in told] == [True]
 
 
 def test_a_window_of_the_recipe_is_checked():

@@ -15,10 +15,10 @@ from datasets_vision.source import SetAside, Source, read
     ("place", "problem"),
     [
         ("/srv/tenant 7/photos/a b.jpg", "0 bytes"),
-        ("/srv/tenant 7/photos/a b.jpg:3", "its image may be /srv/tenant 7/photos/x.jpg or /srv/tenant/other/y.jpg"),
+        ("/srv/tenant 7/photos/a b.jpg:3", "'x' is ambiguous: /srv/tenant 7/photos/x.jpg or /srv/tenant/other/y.jpg"),
         ("C:\\tenant\\photos\\a b.jpg", "not readable (C:\\tenant\\photos\\a.jpg)"),
         ("runs/tenant/adapter", "its base lies in ~/tenant/base"),
-        ("id 'a'", "is taken by file:///srv/tenant/photos.csv:12"),
+        ("id 'a'", "is already used by file:///srv/tenant/photos.csv:12"),
     ],
 )
 def test_a_public_message_names_files_without_their_folders(place: str, problem: str) -> None:

@@ -46,11 +46,11 @@ def test_the_class_can_come_from_the_file_name(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("crack/notes.md", b"x", "not an image by its suffix '.md'"),
+        ("crack/notes.md", b"x", "'.md' is not an image suffix"),
         ("crack/b.jpg", b"", "0 bytes"),
         ("crack/b.jpg", b"text", "not a readable image"),
-        ("train/b.jpg", b"text", "in no class folder"),
-        ("b.jpg", b"text", "in no class folder"),
+        ("train/b.jpg", b"text", "not in a class folder"),
+        ("b.jpg", b"text", "not in a class folder"),
     ],
 )
 def test_other_files_are_set_aside(tmp_path, name, content, says):
@@ -65,13 +65,13 @@ def test_other_files_are_set_aside(tmp_path, name, content, says):
 def test_two_files_of_one_name_are_a_duplicate(tmp_path):
     found = read(Source(path=write(tmp_path, "crack/a.jpg", "crack/a.png")))
     assert len(found.examples) == 1
-    assert "id 'crack/a' is taken by" in found.set_aside[0].reason
+    assert "id 'crack/a' is already used by" in found.set_aside[0].reason
 
 
 def test_annotations_of_another_format_are_not_mistaken_for_folders(tmp_path):
     write(tmp_path, "train/images/a.jpg")
     (tmp_path / "train/images/a.yml").write_text("of: no format that is known")
-    with pytest.raises(DataError, match=r"no known format in 1 \.jpg, 1 \.yml"):
+    with pytest.raises(DataError, match=r"unknown format \(1 \.jpg, 1 \.yml\)"):
         read(Source(path=tmp_path))
 
 

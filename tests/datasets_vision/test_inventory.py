@@ -40,7 +40,7 @@ def test_every_set_is_read_and_a_bad_one_does_not_stop_the_others(sets):
     assert (found["texts"].format, found["texts"].items, found["texts"].roles) == ("tables", 2, {"train": 2})
     assert (found["photos"].items, found["photos"].set_aside, found["photos"].agrees) == (2, 1, True)
     assert found["photos"].reasons[0].text.startswith("0 bytes")
-    assert "no known format in 1 .npy" in found["odd"].error
+    assert "unknown format (1 .npy)" in found["odd"].error
     assert not found["odd"].agrees
 
 
@@ -56,7 +56,7 @@ def test_reasons_are_counted_by_kind(sets):
     (record,) = [record for record in take(sets) if record.entry.name == "texts"]
     (reason,) = record.reasons  # one kind, whatever the numbers in it, with the place of the first
     assert (reason.count, reason.place[-4:]) == (5, "sv:3")
-    assert reason.text.startswith("1 cells where the header has 2")
+    assert reason.text.startswith("1 cells, but the header has 2")
     assert record.row().startswith("| texts | tables | 1 |  | yes | 0 | 5 |")
 
 

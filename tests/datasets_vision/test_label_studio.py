@@ -152,7 +152,7 @@ def test_no_objects_differs_from_objects_not_asked_for(tmp_path):
     ("bad", "says"),
     [
         (task(rectangle(), image="c.png", number=2), "task 2: its image 'c.png' is missing"),
-        (task(rectangle(), number=2), "is taken by"),
+        (task(rectangle(), number=2), "is already used by"),
         ({**task(number=2), "annotations": []}, "task 2: is not annotated yet"),
         ({"id": 2, "data": {"image": "a.png"}, "annotations": [{"was_cancelled": True}]}, "not annotated yet"),
         ({"id": 2, "data": 3, "annotations": []}, "task 2: has no data"),

@@ -101,8 +101,8 @@ def test_no_objects_differs_from_unlabelled(tmp_path):
         (b'{"shapes": {}, "imagePath": "b.png"}', "has no list of shapes"),
         (b"{}", "has no list of shapes"),
         (json.dumps(content(imagePath="c.png")).encode(), "its image 'c.png' is missing"),
-        (json.dumps(content(imageWidth=50, imageHeight=100)).encode(), "says 50x100, but its image is 100x50"),
-        (json.dumps(content()).encode(), "is taken by"),
+        (json.dumps(content(imageWidth=50, imageHeight=100)).encode(), "states 50x100, but its image is 100x50"),
+        (json.dumps(content()).encode(), "is already used by"),
     ],
 )
 def test_one_bad_file_among_good_ones_is_set_aside(tmp_path, data, says):

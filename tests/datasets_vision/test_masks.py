@@ -146,7 +146,7 @@ def test_a_bad_pair_is_set_aside(tmp_path, fault):
         "absent": "no mask for this image",
         "photo": "0 bytes",
         "orphan": "a mask without its image",
-        "notes": "not an image by its suffix",
+        "notes": "is not an image suffix",
     }
     found = reading(tmp_path)
     assert [example.id for example in found.examples] == ["crack/a"]

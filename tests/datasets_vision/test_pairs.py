@@ -88,7 +88,7 @@ def test_a_bad_box_is_set_aside_by_file_and_line(tmp_path, row, says):
         ("encoding", "not UTF-8: byte 0xff at offset 0"),
         ("long", "1000001 bytes are more than 1000000"),
         ("tested", "a template without its photo b_test.jpg"),
-        ("name", "neither a _temp nor a _test photo"),
+        ("name", "its name ends with neither _temp nor _test"),
     ],
 )
 def test_a_bad_pair_is_set_aside(tmp_path, fault, says):
@@ -113,7 +113,7 @@ def test_lists_are_checked(tmp_path):
     assert found.examples[0].role == "test"
     assert [(Path(item.place).name, item.reason) for item in found.set_aside] == [
         ("val.txt:1", f"'{BOARD}/a' is already listed in 'test' ({tmp_path}/PCBData/test.txt:1)"),
-        ("val.txt:2", f"'{BOARD}/gone' of the list 'val' is missing"),
+        ("val.txt:2", f"'{BOARD}/gone' is listed in 'val' but missing"),
     ]
 
 

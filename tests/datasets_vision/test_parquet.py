@@ -66,7 +66,7 @@ def test_rows_are_texts_with_columns(tmp_path):
     }
     assert dict(found.examples[1].label.columns) == {"hours": 3, "day": "2026-01-02"}
     (item,) = found.set_aside
-    assert (item.place, item.reason) == (f"{path}:2", "no text in '{text}', and no photo; fill one")
+    assert (item.place, item.reason) == (f"{path}:2", "no text in '{text}' and no photo; fill in one of them")
 
 
 def test_a_column_names_photos_beside_the_file(tmp_path):
@@ -79,7 +79,7 @@ def test_a_column_names_photos_beside_the_file(tmp_path):
     assert (example.turns, dict(example.label.columns)) == ((), {"defect": "dent"})
     assert [item.place for item in found.set_aside] == [f"{path}:2", f"{path}:3"]
     assert "is missing" in found.set_aside[0].reason
-    assert "no photo's path" in found.set_aside[1].reason
+    assert "no photo path" in found.set_aside[1].reason
 
 
 FEATURES = {
@@ -120,8 +120,8 @@ def test_structs_of_bytes_are_photos_and_a_cell_may_hold_several(tmp_path):
     ("cell", "label", "says"),
     [
         ({"bytes": b"no image", "path": None}, 0, "8 bytes that are not an image"),
-        ({"bytes": b"", "path": None}, 0, "no photo's path"),
-        (None, 0, "no photo's path"),
+        ({"bytes": b"", "path": None}, 0, "no photo path"),
+        (None, 0, "no photo path"),
         ({"bytes": png(), "path": None}, 7, "no class has the number 7; there are 2"),
     ],
 )

@@ -76,5 +76,5 @@ def test_missing_labels_and_long_captions_are_accepted():
 
 
 def test_an_unknown_preset_is_reported():
-    with pytest.raises(DataError, match="'flip' is not known; did you mean 'flips'"):
+    with pytest.raises(DataError, match="unknown augmentation 'flip'; did you mean 'flips'"):
         contact_sheet([shown("dent")], "flip")

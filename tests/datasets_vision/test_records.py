@@ -140,8 +140,8 @@ def test_a_missing_text_lists_the_columns(tmp_path):
         (b'{"text": "b"} {"text": "c"}', "not JSON: Extra data"),
         (b'{"text": "\xfc"}', "not UTF-8: byte 0xfc"),
         (b'{"text": "b", "text": "c"}', "key 'text' appears twice"),
-        (b'["b"]', "not an object with keys"),
-        (b"{}", "not an object with keys"),
+        (b'["b"]', "a record must be an object with keys"),
+        (b"{}", "a record must be an object with keys"),
         (b'{"text": " "}', "no text in '{text}'"),
         (b'{"text": ' + b"[" * 100_000, "nested too deeply"),
         (b'{"text": 1' + b"0" * 5000 + b"}", "Exceeds the limit"),
@@ -165,7 +165,7 @@ def test_a_bad_line_is_set_aside_by_file_and_line(tmp_path, line, says):
         ('[{"text": "a"}]\n]', ":2", "more text after the last record"),
         ('{"p1": {"text": "a"},\n"p2": {"text": ', ":2", "not JSON from here on"),
         ('[{"text": "a"},\n{"text": "b", "text": "c"}]', ":1", "key 'text' appears twice"),
-        ('[{"text": "a"},\n"b"]', ":2", "not an object with keys"),
+        ('[{"text": "a"},\n"b"]', ":2", "a record must be an object with keys"),
     ],
 )
 def test_broken_json_is_reported_by_line_and_entries_before_it_are_used(tmp_path, content, place, says):
@@ -190,7 +190,7 @@ def test_a_bad_file_is_one_line(tmp_path, name, content, says):
 def test_a_duplicate_key_is_set_aside_by_both_places(tmp_path):
     found = reading(tmp_path / "a.json", '{"p1": {"text": "a"},\n"p1": {"text": "b"}}')
     assert [example.text for example in found.examples] == ["a"]
-    assert found.set_aside[0].reason == f"id 'a:p1' is taken by {tmp_path}/a.json:1"
+    assert found.set_aside[0].reason == f"id 'a:p1' is already used by {tmp_path}/a.json:1"
 
 
 def test_an_overlong_line_is_set_aside_without_being_held(tmp_path, monkeypatch):
@@ -243,9 +243,9 @@ def test_xml_items_have_the_columns_around_them(tmp_path):
 @pytest.mark.parametrize(
     ("content", "place", "says"),
     [
-        (BOMB, "", "declares XML entities, which are refused"),
+        (BOMB, "", "declares XML entities, which are not allowed"),
         ("<a>\n<q>1</q>\n<r>2</a>", ":3", "not well-formed XML"),
-        ("<other/>", "", "no <item> in it"),
+        ("<other/>", "", "contains no <item>"),
     ],
 )
 def test_a_bad_xml_file_is_set_aside_among_others(tmp_path, content, place, says):

@@ -127,7 +127,7 @@ def test_a_linked_folder_is_reported_and_not_followed(tmp_path: Path, target: st
     (tmp_path / "set/scratch").symlink_to(tmp_path / target)
     found = read(Source(path=tmp_path / "set"))
     assert [example.id for example in found.examples] == ["dent/a"]
-    assert [(entry.place, "link to a folder" in entry.reason) for entry in found.set_aside] == [
+    assert [(entry.place, "links to folders" in entry.reason) for entry in found.set_aside] == [
         (str(tmp_path / "set/scratch"), True)
     ]
 

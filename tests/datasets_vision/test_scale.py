@@ -160,4 +160,4 @@ def test_photos_are_found_beside_their_table(tmp_path, suffix):
     assert all(dict(example.label.columns) == {"kind": "dent"} for example in found.examples)
     assert [item.place.rpartition(":")[2] for item in found.set_aside] == ["4", "5"]
     assert "is missing" in found.set_aside[0].reason
-    assert "no photo's path" in found.set_aside[1].reason
+    assert "no photo path" in found.set_aside[1].reason

@@ -148,7 +148,7 @@ def test_rename_reaches_every_label(written):
     _, path = written
     found = read(Source(path=path, rename={"dent": "dimple", "scrach": "x"}))
     assert {word for example in found.examples for word in words(example)} == {"dimple"}
-    assert "nothing is named 'scrach'" in found.set_aside[0].reason
+    assert "no label or value matches 'scrach'" in found.set_aside[0].reason
 
 
 def test_limit_is_spread_over_the_set(written):
@@ -205,11 +205,11 @@ def test_numbers_may_name_source_values():
     ("options", "says"),
     [
         ({"path": "absent"}, "no such file or folder"),
-        ({"path": "empty"}, "an empty folder"),
-        ({"path": "other"}, r"no known format in 1 \.npy"),
+        ({"path": "empty"}, "the folder is empty"),
+        ({"path": "other"}, r"unknown format \(1 \.npy\)"),
         ({"path": "other", "format": "vok"}, "unknown format 'vok'; did you mean 'voc'"),
         ({"path": "other", "format": "voc"}, "no XML annotation"),
-        ({"path": "other", "format": "folders"}, "nothing else in .* is usable"),
+        ({"path": "other", "format": "folders"}, "no usable items in .*; [0-9]+ set aside"),
         ({"path": "other", "format": "tables"}, "nothing to read"),
     ],
 )

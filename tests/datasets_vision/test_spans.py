@@ -63,14 +63,14 @@ def test_types_are_renamed_by_their_prefix(tmp_path):
     assert [thing.name for thing in found.examples[0].label.objects] == ["seal", "State"]
     reasons = sorted(item.reason for item in found.set_aside)
     assert len(reasons) == 1
-    assert "rename: nothing is named 'None*'" in reasons[0]
+    assert "rename: no label or value matches 'None*'" in reasons[0]
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"entities": None}, "no list of entities"),
-        ({"entities": ["seal"]}, "an entity is not an object"),
+        ({"entities": ["seal"]}, "an entity must be an object"),
         ({"entities": [{"start": 0, "end": 1}]}, "an entity without type"),
         ({"entities": [{"start": 0, "end": 6, "type": "X"}]}, "'X' from 0 to 6 lies outside the 5 tokens"),
         ({"entities": [{"start": -1, "end": 2, "type": "X"}]}, "from -1 to 2 lies outside"),

@@ -259,15 +259,15 @@ def test_the_marker_is_found_from_the_set_and_its_contents(tmp_path: Path):
 
 
 def test_an_unknown_domain_lists_the_known_ones(tmp_path: Path):
-    with pytest.raises(DataError, match="'car_damag': is not known; known: product_defects"):
+    with pytest.raises(DataError, match="unknown synthetic domain 'car_damag'; known: product_defects"):
         write_set("car_damag", tmp_path / "set", 2, 0)
     assert not (tmp_path / "set").exists()
 
 
 def test_pictures_and_texts_are_not_mistaken_for_each_other(tmp_path: Path):
-    with pytest.raises(DataError, match="is drawn, not written"):
+    with pytest.raises(DataError, match="consists of pictures, not texts"):
         next(rows("car_damage", 1, 0))
-    with pytest.raises(DataError, match="is written, not drawn"):
+    with pytest.raises(DataError, match="consists of texts, not pictures"):
         next(scenes("legal_documents", 1, 0))
     (full := tmp_path / "full").touch()
     with pytest.raises(DataError, match="is not empty"):

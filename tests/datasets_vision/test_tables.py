@@ -50,9 +50,9 @@ def test_a_csv_cell_may_hold_commas_quotes_and_lines(tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("a,b,c", "3 cells where the header has 2"),
-        ("a", "1 cells where the header has 2"),
-        ("x" * MAX_LINE + ",A", "a line of more than"),
+        ("a,b,c", "3 cells, but the header has 2"),
+        ("a", "1 cells, but the header has 2"),
+        ("x" * MAX_LINE + ",A", "a line is longer than"),
         (" ,A", "no text in '{text}'"),
     ],
 )
@@ -67,7 +67,7 @@ def test_a_bad_row_is_set_aside_by_file_and_line(tmp_path, row, says):
 def test_a_quote_left_open_is_named_where_it_opens(tmp_path):
     (item,) = reading(tmp_path / "a.csv", 'text,label\ngood,A\n"open,B\nc,D\n').set_aside
     assert item.place.endswith("a.csv:3")
-    assert "runs to line 4: is a quote left open?" in item.reason
+    assert "runs to line 4: is there an unclosed quote?" in item.reason
 
 
 def test_a_cell_of_many_lines_and_too_long_is_set_aside(tmp_path):
@@ -86,7 +86,7 @@ def test_a_cell_of_many_lines_and_too_long_is_set_aside(tmp_path):
         ("text,label\nGrüße,A\n".encode("latin-1"), "not UTF-8: byte 0xfc at offset 13"),
         ("text,label\nb,A\n".encode("utf-16"), "not UTF-8: byte 0xff at offset 0"),
         (b"text,text\na,b\n", "two columns named 'text'"),
-        (b'"text,label\na,b\n', "is a quote left open in it"),
+        (b'"text,label\na,b\n', "does it have an unclosed quote"),
         (b"\ntext,label\na,b\n", "no header in the first line"),
         (b"txt,label\na,b\n", "no column 'text'; give text, a template over its columns: txt, label"),
         (b"text,label\n", "nothing to read"),
@@ -119,7 +119,7 @@ def test_the_template_shows_columns_and_the_folder(tmp_path):
         {"present": False, "clause": "cover"},
         {"clause": "cover"},
     ]
-    assert "values: present has no 'Maybe'" in found.set_aside[0].reason
+    assert "values: no entry for 'Maybe' under present" in found.set_aside[0].reason
 
 
 def test_a_tree_gives_ids_by_folder(tmp_path):

@@ -138,9 +138,9 @@ def test_scenes_are_read_back_as_voc(tmp_path):
 @pytest.mark.parametrize(
     ("examples", "options", "reason"),
     [
-        ([], {}, "no example has one photo with boxes"),
-        (None, {"scale": (1.0, 0.5)}, "scales"),
-        (None, {"size": (100, 90)}, "does not fit a scene"),
+        ([], {}, "no example has exactly one photo and boxes"),
+        (None, {"scale": (1.0, 0.5)}, "invalid scale range 1.0 to 0.5"),
+        (None, {"size": (100, 90)}, "does not fit into a scene"),
     ],
 )
 def test_scenes_that_cannot_be_composed_are_reported(tmp_path, examples, options, reason):

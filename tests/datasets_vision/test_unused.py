@@ -43,13 +43,13 @@ def test_image_folders_accept_no_text_and_no_window(tmp_path: Path, option: dict
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ({"rename": {"leek": "x"}}, "rename: nothing is named 'leek'; did you mean 'leak'?"),
+        ({"rename": {"leek": "x"}}, "rename: no label or value matches 'leek'; did you mean 'leak'?"),
         ({"values": {"kinds": {"leak": "x"}}}, "values: no item has a column 'kinds'; did you mean 'kind'?"),
-        ({"values": {"who": {"a": "x", "b": "y", "c": "z"}}}, "values: who is never 'c'"),
+        ({"values": {"who": {"a": "x", "b": "y", "c": "z"}}}, "values: no item has 'c' in who"),
         ({"shorten": {"kinds": 4}}, "shorten: no item has a column 'kinds'; did you mean 'kind'?"),
         (
             {"case_by": "group", "group_by": "who", "columns": {"kind": "kind"}, "worst_first": ["leek"]},
-            "worst_first: nothing is named 'leek'; did you mean 'leak'?",
+            "worst_first: no label or value matches 'leek'; did you mean 'leak'?",
         ),
     ],
     ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
@@ -78,7 +78,7 @@ def test_worst_first_ranks_renamed_words(rows: Path) -> None:
     values = {"kind": {"leak": "major", "noise": "minor", "heat": "minor"}}
     ranked = read(Source(path=rows, values=values, worst_first=("major", "minor", "leak"), **options))
     (told,) = ranked.set_aside
-    assert told.reason.startswith("worst_first: nothing is named 'leak'; ")
+    assert told.reason.startswith("worst_first: no label or value matches 'leak'; ")
     assert read(Source(path=rows, rename={"leak": "a"}, worst_first=("a", "noise"), **options)).set_aside == ()
 
 
@@ -88,7 +88,7 @@ def test_a_class_from_a_photo_name_needs_a_photo(rows: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "told"), [({"path": ""}, "an empty path"), ({"worst_first": ["a"]}, "worst_first without case_by")]
+    ("option", "told"), [({"path": ""}, "the path is empty"), ({"worst_first": ["a"]}, "worst_first without case_by")]
 )
 def test_a_mistake_in_the_source_is_refused(option: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):

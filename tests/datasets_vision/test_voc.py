@@ -90,7 +90,7 @@ def test_no_objects_differs_from_unlabelled(tmp_path):
     ("spoil", "says"),
     [
         (lambda root: write(root, "b", image=False), "its image 'b.jpg' is missing"),
-        (lambda root: write(root, "b", size=(50, 100)), "says 50x100, but its image is 100x50"),
+        (lambda root: write(root, "b", size=(50, 100)), "states 50x100, but its image is 100x50"),
         (lambda root: write(root, "b").write_text("<annotation><size>"), "not well-formed XML"),
         (lambda root: write(root, "b").write_text(BOMB), "declares XML entities"),
         (lambda root: write(root, "b").write_text("<html/>"), "its root is <html>"),
@@ -160,7 +160,7 @@ def test_a_labels_table_gives_classes_and_columns(tmp_path):
 def test_two_annotations_of_one_image_are_a_duplicate(tmp_path):
     write(tmp_path, "a")
     (tmp_path / "Annotations/copy.xml").write_text((tmp_path / "Annotations/a.xml").read_text())
-    assert "id 'JPEGImages/a' is taken by" in reasons(reading(tmp_path))
+    assert "id 'JPEGImages/a' is already used by" in reasons(reading(tmp_path))
 
 
 def test_attributes_as_cvat_writes_them(tmp_path):

@@ -47,11 +47,11 @@ def test_one_file_can_mix_boxes_and_polygons(tmp_path):
         ("0 20 30 20 40", "lies outside"),
         ("0 0.2 0.3 -0.2 0.4", "has no area"),
         ("0 0.2 0.3 0.2", "3 numbers follow the class"),
-        ("0 0.2 0.3 0.2 0.4 0.9", "5 numbers follow the class; a box has 4, a polygon an even count from 6"),
+        ("0 0.2 0.3 0.2 0.4 0.9", "5 numbers follow the class; give 4 for a box, or an even number of at least 6"),
         ("0 0.1 0.1 0.1 0.1 0.2 0.2", "polygon of 2 points"),
         ("0 0.2 nan 0.2 0.4", "is not a row of numbers"),
         ("0 0,2 0,3 0,2 0,4", "is not a row of numbers"),
-        (BOX, "the same as line 1"),
+        (BOX, "duplicate of line 1"),
         ("9" * 5000 + " 1", "is not a class"),
     ],
 )
@@ -150,10 +150,11 @@ def test_the_role_is_in_the_path_or_in_the_yaml(tmp_path):
 @pytest.mark.parametrize(
     ("yaml", "says"),
     [
-        ("train: a\nnames: [yes, no]", "put each name in quotes"),
+        ("train: a\nnames: [yes, no]", "the name of class 0 is a bool; put each name in quotes"),
+        ("train: a\nnames: {dent: 0}", "names has the key 'dent', which is not a class number"),
         ("train: a\nnames: 3", "neither a list nor a mapping of numbers"),
         ("train: a\nnames:\n - [", "data.yaml:3: not YAML"),
-        ("train: a\nnames: &a [*a, x]", "for a list; put each name in quotes"),
+        ("train: a\nnames: &a [*a, x]", "is a list; put each name in quotes"),
     ],
 )
 def test_bad_names_are_a_fault_of_the_whole_set(tmp_path, yaml, says):

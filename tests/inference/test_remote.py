@@ -72,7 +72,7 @@ def test_a_fault_that_passes_is_asked_again(stub: Stub, fault: int | bytes) -> N
         ("I see a door.", "not JSON"),
         ('{"passed": false, "kind": "rust"}', "does not fit"),
         (500, "no usable reply after 4 tries"),
-        (400, "refused the request"),
+        (400, "the request was rejected"),
     ],
 )
 def test_what_cannot_be_used_is_a_row_with_its_reason(stub: Stub, reply: str | int, reason: str) -> None:
@@ -83,7 +83,7 @@ def test_what_cannot_be_used_is_a_row_with_its_reason(stub: Stub, reply: str | i
 
 
 def test_a_server_that_is_not_there_stops_the_run() -> None:
-    with pytest.raises(DataError, match="nothing answers there"):
+    with pytest.raises(DataError, match="connection refused; start it"):
         RemoteEngine(card(), Endpoint("http://127.0.0.1:9/v1", "doors")).predict([PHOTO])
 
 

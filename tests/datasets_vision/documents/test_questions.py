@@ -108,7 +108,7 @@ def test_two_answers_to_one_question_are_distinguished_or_set_aside(tmp_path):
     answers = [row["messages"][1]["content"] for row in rows(tmp_path / "out" / "chat.jsonl")]
     assert answers == ["Wipe it.", "Oil it."]
     assert [entry.reason for entry in built.set_aside] == [
-        "another answer to the question 'What does the manual say about \"Care of it\"?'"
+        "a second, different answer to the question 'What does the manual say about \"Care of it\"?'"
     ]
 
 
@@ -127,7 +127,7 @@ def test_a_folder_without_questions_gives_one_line(tmp_path, content):
     folder.mkdir()
     if content is not None:
         (folder / "a.md").write_bytes(content)
-    with pytest.raises(DataError, match="no question from") as caught:
+    with pytest.raises(DataError, match="no questions found in") as caught:
         write_messages(folder, tmp_path / "chat.jsonl")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [folder]

@@ -58,12 +58,12 @@ def test_a_reply_becomes_rows_with_their_passage(stub, tmp_path, reply):
         ("I cannot help.", "no JSON with pairs"),
         ('{"pairs": 3}', "not a non-empty list"),
         ('{"pairs": [{"question": "x"', "no JSON with pairs"),
-        (pairs({"question": "When?"}), "without question or answer"),
-        (pairs("When?"), "without question or answer"),
-        (pairs({**GOOD, "answer": "The filter is changed every 90 days."}), "the passage has no 90"),
-        (pairs({**GOOD, "answer": "Blue whales swim through northern oceans."}), "holds 0% of its words"),
-        (pairs({**GOOD, "answer": "filter " * 200}), "characters, more than"),
-        (400, "refused the request"),
+        (pairs({"question": "When?"}), "without a question or an answer"),
+        (pairs("When?"), "without a question or an answer"),
+        (pairs({**GOOD, "answer": "The filter is changed every 90 days."}), "the number 90 is not in the passage"),
+        (pairs({**GOOD, "answer": "Blue whales swim through northern oceans."}), "only 0% of the answer's words"),
+        (pairs({**GOOD, "answer": "filter " * 200}), "characters, but the limit is"),
+        (400, "the request was rejected"),
     ],
 )
 def test_unusable_pairs_are_set_aside_and_the_rest_kept(stub, tmp_path, bad, reason):
@@ -99,7 +99,7 @@ def test_a_refusal_is_one_line_without_the_key(stub, tmp_path, status):
 
 def test_an_unreachable_address_gives_one_line(tmp_path):
     (tmp_path / "m.md").write_text(MANUAL)
-    with pytest.raises(DataError, match="nothing answers there"):
+    with pytest.raises(DataError, match="connection refused; start it"):
         write_messages(tmp_path / "m.md", tmp_path / "c.jsonl", server=Server("http://127.0.0.1:9", "m"))
 
 

@@ -51,7 +51,9 @@ def read_versioned(path: Path, row: type[Row], key: Callable[[Row], Hashable]) -
                 raise DataError(f"{path}:{line}", f"repeats line {twin}", "keep one")
             rows.append((line, entry))
     except csv.Error as error:
-        raise DataError(f"{path}:{first + reader.line_num}", f"not a row ({error})", "is a quote left open?") from error
+        raise DataError(
+            f"{path}:{first + reader.line_num}", f"not a row ({error})", "is there an unclosed quote?"
+        ) from error
     if not rows:
         raise DataError(path, "no rows below the header", "write at least one")
     return heading, rows
@@ -101,7 +103,7 @@ def _header(path: Path, header: list[str], row: type[BaseModel], line: int) -> l
 
 def _row(place: str, header: list[str], cells: list[str], row: type[Row]) -> Row:
     if len(cells) != len(header):
-        raise DataError(place, f"{len(cells)} cells where the header has {len(header)}", "correct the row")
+        raise DataError(place, f"{len(cells)} cells, but the header has {len(header)}", "correct the row")
     try:
         stated = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}
         return row.model_validate(stated)
