@@ -22,6 +22,7 @@ from datasets_vision.formats import (
     parquet,
     preferences,
     records,
+    reviews,
     spans,
     tables,
     via,
@@ -35,6 +36,7 @@ _ROWS = frozenset({"text", "image"})
 _FOLDER = frozenset({"image_folder"})
 
 FORMATS: dict[str, Format] = {
+    "reviews": Format("reviews", reviews.matches, reviews.read),
     "huggingface": Format("huggingface", huggingface.matches, huggingface.read, _ROWS, named=True),
     "cvat": Format("cvat", cvat.matches, cvat.read, _FOLDER),
     "coco": Format("coco", coco.matches, coco.read, _FOLDER),

@@ -121,8 +121,11 @@ def items(objects: tuple[LabelledObject, ...], spec: Items) -> list[Values]:
     return rows
 
 
-def judged_replies(label: Label) -> list[tuple[str, bool]]:
-    """The replies that people rated, and whether they liked them: both of a pair, or one with a thumb up or down."""
+def judged_replies(label: Label) -> list[tuple[str | Values, bool]]:
+    """The replies that people rated, and whether they liked them: both of a pair, or one with a thumb up or down.
+
+    A reply is a text, or the values of an answer's fields.
+    """
     columns = label.columns
     pair = [(columns[name], liked) for name, liked in ((CHOSEN, True), ("rejected", False)) if name in columns]
     return pair or ([(columns["completion"], columns["liked"])] if {"completion", "liked"} <= columns.keys() else [])
@@ -130,7 +133,8 @@ def judged_replies(label: Label) -> list[tuple[str, bool]]:
 
 def preferred_reply(label: Label) -> Values:
     """The reply that people prefer: the chosen one of a pair, or a liked completion; {} if there is none."""
-    return next(({"reply": text} for text, liked in judged_replies(label) if liked is True), {})
+    chosen = next((reply for reply, liked in judged_replies(label) if liked is True), None)
+    return {} if chosen is None else dict(chosen) if isinstance(chosen, Mapping) else {"reply": chosen}
 
 
 def _area(item: LabelledObject) -> int:

@@ -12,7 +12,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.example import Example
+from datasets_vision.example import Example, Label
 from datasets_vision.provenance import is_synthetic
 from datasets_vision.source import SetAside, Source, stream
 from vlm_ft.answers.form import Form
@@ -58,16 +58,20 @@ class Case:
     def of(cls, task: Task, example: Example) -> Case:
         """The case of an example, with the values that the task reads from its label."""
         label = example.label
-        replies = tuple(
-            Reply(task.values(replace(label, columns={**label.columns, CHOSEN: text})), liked)
-            for text, liked in judged_replies(label)
-        )
+        replies = tuple(Reply(_stated(task, label, reply), liked) for reply, liked in judged_replies(label))
         return cls(example, task.values(label), replies)
 
     @property
     def group(self) -> str:
         """The group that shares a role."""
         return group_of(self.example)
+
+
+def _stated(task: Task, label: Label, reply: str | Values) -> Values:
+    """What the label would state if this reply were the preferred one."""
+    if isinstance(reply, str):
+        return task.values(replace(label, columns={**label.columns, CHOSEN: reply}))
+    return task.values(Label(columns=reply))
 
 
 @dataclass(frozen=True)
