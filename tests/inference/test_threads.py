@@ -77,3 +77,35 @@ def test_a_batch_is_read_while_another_is_answered(engine: Engine, monkeypatch: 
         second = pool.submit(engine.predict, request)
         assert alike(first.result(), expected)
         assert alike(second.result(), expected)
+
+
+def test_a_replaced_adapter_leaves_no_stale_answer(run_of: Callable[..., Path], drawings: Path) -> None:
+    settings = {"adapter": {"rank": 8, "alpha": 64}, "training": {"max_steps": 4, "learning_rate": 2e-2}}
+    runs = [
+        run_of("fast_vlm", name=name, fields=fields, **settings)
+        for name, fields in (("one", ["passed", "kind"]), ("two", ["kind", "findings"]))
+    ]
+    photo = sorted((drawings / "JPEGImages").glob("*.png"))[0]
+    alone = [
+        Engine.open([run / "adapter"]).predict([Request((photo,), adapter=name)])
+        for run, name in zip(runs, ("one", "two"), strict=True)
+    ]
+    engine, done = Engine.open([runs[0] / "adapter"]), threading.Event()
+
+    def ask() -> list[bool]:
+        known = []
+        while not done.is_set():
+            answer = engine.predict([Request((photo,), adapter="one")])
+            known.append(any(alike(answer, expected) for expected in alone))
+        return known
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        for number in range(1, 9):
+            engine.replace("one", runs[number % 2] / "adapter")
+            assert alike(engine.predict([Request((photo,), adapter="one")]), alone[number % 2])
+        done.set()
+        found = [known for future in asking for known in future.result()]
+    assert all(found)
+    assert len(found) > 3
+    assert len(engine._residents._slots) == 1  # the replaced adapters have left memory

@@ -1,4 +1,4 @@
-"""Back-pressure: a limit on the requests that an engine has in progress."""
+"""Who may use an engine now: a limit on the requests in progress, and changes that wait until there are none."""
 
 from __future__ import annotations
 
@@ -10,23 +10,40 @@ from vlm_ft.errors import BusyError
 
 
 class Admission:
-    """Counts the requests in progress in all threads, and refuses more than `most`; None: no limit.
+    """Counts the requests in progress in all threads, and refuses more than `most` (None: no limit).
 
     If nothing is in progress, a call of any size is admitted.
     """
 
     def __init__(self, most: int | None) -> None:
-        self._most, self._inside, self._lock = most, 0, threading.Lock()
+        self._most, self._inside, self._closed = most, 0, False
+        self._changed = threading.Condition()
 
     @contextmanager
     def place(self, count: int) -> Iterator[None]:
         """Counts these requests until the block ends. Raises `BusyError` if there is no room for them."""
-        with self._lock:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closed)
             if self._most is not None and self._inside and self._inside + count > self._most:
                 raise BusyError("engine", f"{self._inside} of at most {self._most} requests in progress", "retry later")
             self._inside += count
         try:
             yield
         finally:
-            with self._lock:
+            with self._changed:
                 self._inside -= count
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Waits until no request is in progress, and lets none begin until the block ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closed)
+            self._closed = True
+            self._changed.wait_for(lambda: not self._inside)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()

@@ -34,6 +34,8 @@ from vlm_ft.inference.residents import Residents
 from vlm_ft.inference.tiling import predict_tiled
 from vlm_ft.recipe import Tiling
 
+_SUCCESSOR = "\0successor"  # the name under which a replacing adapter is loaded; no adapter has it
+
 
 class Engine:
     """Answers requests for the bare base and for every adapter that was added. Thread-safe.
@@ -88,9 +90,30 @@ class Engine:
 
     def add(self, name: str, folder: Path) -> None:
         """Make an adapter resident. Raises `AdapterError` where it is another base's, or its tensors miss."""
-        card = read_card(folder).model_copy(update={"name": name})
         if name == BASE or name in self.cards:
             raise AdapterError(f"adapter {folder}", f"the name {name!r} is taken", "give another one")
+        card = self._usable(name, folder)
+        if not card.weights:  # otherwise, the folder is the resident base itself
+            with self._lock:
+                self._residents.add(name, folder, card)
+        self._serve(name, folder, card)
+
+    def replace(self, name: str, folder: Path) -> None:
+        """Serve another adapter under a name that is being served; requests in progress get the old one's answers.
+
+        Raises `AdapterError` as `add` does, and for a whole model; the old adapter then stays.
+        """
+        card = self._usable(name, folder)
+        if card.weights or self.cards[name].weights:
+            raise AdapterError(f"adapter {folder}", "a whole model cannot be replaced while it serves", "start again")
+        with self._queue.alone(), self._lock:
+            self._residents.add(_SUCCESSOR, folder, card)
+            self._residents.succeed(name, _SUCCESSOR)
+            self._serve(name, folder, card)
+
+    def _usable(self, name: str, folder: Path) -> Card:
+        """The card of an adapter that can be served under this name, beside this base."""
+        card = read_card(folder).model_copy(update={"name": name})
         require_base(card, folder, self.base)
         if card.method == "reward":
             raise AdapterError(
@@ -98,13 +121,12 @@ class Engine:
                 "is a reward model, which only scores answers",
                 "pass it to --reward of vlm-ft score",
             )
+        return card
+
+    def _serve(self, name: str, folder: Path, card: Card) -> None:
+        self._known.pop(name, None)
         if card.familiar is not None and (folder / FAMILIARITY).is_file():
             self._known[name] = Description.read(folder)
-        if card.weights:  # the folder is the resident base itself
-            self.cards[name] = card
-            return
-        with self._lock:
-            self._residents.add(name, folder, card)
         self.cards[name] = card
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
@@ -113,10 +135,10 @@ class Engine:
         Raises `AdapterError` for an adapter that was not added or whose files have changed, `FormError` for a base
         request without a form, `BusyError` where too many requests wait.
         """
-        forms = [self._form(request) for request in requests]
         with self._queue.place(len(requests)):
+            forms = [self._form(request) for request in requests]
             answers = predict_tiled(self._each, requests, [self._tiling(request) for request in requests], forms)
-        return [self._finished(*each) for each in zip(requests, forms, answers, strict=True)]
+            return [self._finished(*each) for each in zip(requests, forms, answers, strict=True)]
 
     def _finished(self, request: Request, form: Form, answer: Prediction) -> Prediction:
         """What follows from the answer, and how sure it is where the adapter was asked its own form."""

@@ -66,6 +66,16 @@ class Residents:
             del self._known[name]
             raise
 
+    def succeed(self, name: str, successor: str) -> None:
+        """Let an adapter answer to the name of another one, which is dropped unless a third has the same files."""
+        old = self._known.get(name)
+        self._known[name] = self._known.pop(successor)
+        self._dropped([name])
+        if old is not None and old.digest not in {resident.digest for resident in self._known.values()}:
+            slot = self._slots.pop(old.digest, None)
+            if slot is not None:
+                self._drop(slot)
+
     def bring(self, names: Iterable[str]) -> None:
         """Load those of these adapters that are not in memory, and drop others to stay within the budget.
 
