@@ -99,6 +99,7 @@ class Splits(_Section):
     `source` keeps a data set's own lists ({"val": "test"}); the remaining examples are divided by the shares.
     Probabilities and the threshold for "ask a person" are fitted on `calibrate`, after training.
     `folds` and `fold`: for cross-validation, this fold is `test`, and the rest is divided by the other shares.
+    `like`: a run folder, or a version in a registry, whose examples keep the roles that they had there.
     `train_examples`: the most to use of `train`, in whole groups drawn with `subset_seed`; other roles are unaffected.
     """
 
@@ -107,6 +108,7 @@ class Splits(_Section):
     calibrate: float = Field(default=0.10, ge=0, le=1e9)
     test: float = Field(default=0.15, ge=0, le=1e9)
     source: dict[str, Role] = Field(default_factory=dict)
+    like: Path | None = None
     folds: int | None = Field(default=None, ge=2)
     fold: int = Field(default=0, ge=0)
     seed: int = 0

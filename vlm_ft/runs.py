@@ -13,10 +13,13 @@ import yaml
 from datasets_vision.placing import whole_file
 from vlm_ft.adapters import ADAPTER, CARD
 from vlm_ft.data.contents import Changes
+from vlm_ft.data.splits import SPLITS
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.recipe import Recipe, load_recipe
 
 State = Literal["empty", "begun", "checkpointed", "finished"]
+
+RECIPE = "recipe.yaml"
 
 
 class Run:
@@ -35,8 +38,8 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.recipe_file = folder / "recipe.yaml"
-        self.splits = folder / "splits.jsonl"
+        self.recipe_file = folder / RECIPE
+        self.splits = folder / SPLITS
         self.data = folder / "data.json"
         self.plan = folder / "plan.json"
         self.references = folder / "references.json"

@@ -16,6 +16,8 @@ from datasets_vision.placing import whole_file
 from vlm_ft.errors import DataError, nearest
 from vlm_ft.recipe import ROLES, Role, Splits
 
+SPLITS = "splits.jsonl"  # in a run folder
+
 _TABLES = """
 CREATE TABLE votes (name TEXT, stratum TEXT, examples INTEGER, PRIMARY KEY (name, stratum)) WITHOUT ROWID;
 CREATE TABLE strata (stratum TEXT, position BLOB, name TEXT, examples INTEGER);
@@ -78,7 +80,8 @@ class Roster:
         the group's stratum.
         """
         shares = self._shares(sourced=self._one("SELECT count(*) FROM roles") > 0)
-        grown = file is not None and file.exists() and self._recall(file)
+        grown = self._follow(self.splits.like) if self.splits.like is not None else False
+        grown |= file is not None and file.exists() and self._recall(file)
         self._assign_strata()
         strata = self.database.execute("SELECT DISTINCT stratum FROM strata ORDER BY stratum").fetchall()
         for number, (stratum,) in enumerate(strata):
@@ -101,8 +104,19 @@ class Roster:
 
     def _recall(self, file: Path) -> bool:
         """Adopt the file's roles; returns whether it has any."""
-        self.database.executemany("INSERT OR REPLACE INTO roles VALUES (?, ?, 1)", _entries(file))
+        self.database.executemany("INSERT OR REPLACE INTO roles VALUES (?, ?, 1)", roles_in(file))
         return bool(self._one("SELECT count(*) FROM roles WHERE kept"))
+
+    def _follow(self, folder: Path) -> bool:
+        """Adopt the roles of another run for the groups of this set; returns whether there are any."""
+        file = folder / SPLITS
+        if not file.is_file():
+            raise DataError(folder, f"has no {SPLITS}", "set splits.like to a run folder, or a version in a registry")
+        self.database.executemany(
+            "INSERT OR REPLACE INTO roles SELECT ?1, ?2, 0 WHERE EXISTS (SELECT 1 FROM votes WHERE name = ?1)",
+            roles_in(file),
+        )
+        return self._one("SELECT count(*) FROM roles") > 0
 
     def _assign_strata(self) -> None:
         """Give each group the most common stratum of its examples, and a seeded position in it."""
@@ -233,7 +247,8 @@ def _at(position: float, shares: Sequence[tuple[Role, float]]) -> Role:
     return next(role for role, share in reversed(shares) if share)
 
 
-def _entries(file: Path) -> Iterator[tuple[str, Role]]:
+def roles_in(file: Path) -> Iterator[tuple[str, Role]]:
+    """The groups in a file of splits, each with its role. Raises `DataError` for a line that is no such entry."""
     for number, line in enumerate(_lines(file), 1):
         try:
             entry = json.loads(line)

@@ -1,0 +1,73 @@
+"""A registry keeps every version of an adapter, and knows which one is current."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vlm_ft.adapters import read_card
+from vlm_ft.data.splits import SPLITS
+from vlm_ft.errors import AdapterError
+from vlm_ft.registry import HISTORY, Registry
+from vlm_ft.runs import RECIPE
+
+
+@pytest.fixture
+def registry(run_of: Callable[..., Path], tmp_path: Path) -> Registry:
+    registry = Registry(tmp_path / "adapters")
+    for _ in range(3):
+        registry.add("parts", run_of("fast_vlm"))
+    return registry
+
+
+def test_the_first_version_is_current_until_another_is_promoted(registry: Registry) -> None:
+    assert registry.names() == ["parts"]
+    assert [version.number for version in registry.versions("parts")] == [1, 2, 3]
+    assert registry.current("parts").number == 1
+    registry.promote("parts", 3, by="ann", reason="better")
+    assert registry.current("parts").number == 3
+    last = registry.history("parts")[-1]
+    assert (last.version, last.by, last.reason) == (3, "ann", "better")
+
+
+def test_a_version_is_complete(registry: Registry, run_of: Callable[..., Path]) -> None:
+    run, folder = run_of("fast_vlm"), registry.current("parts").folder
+    assert registry.current("parts").card == read_card(run / "adapter")
+    for name in (RECIPE, SPLITS):
+        assert (folder / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_rolling_back_undoes_a_promotion(registry: Registry) -> None:
+    with pytest.raises(AdapterError, match="no earlier version"):
+        registry.roll_back("parts")
+    registry.promote("parts", 2)
+    registry.promote("parts", 3)
+    assert registry.roll_back("parts").number == 2
+    assert registry.roll_back("parts").number == 3  # the one that was current before
+    assert [change.version for change in registry.history("parts")] == [1, 2, 3, 2, 3]
+
+
+def test_promoting_the_current_version_changes_nothing(registry: Registry) -> None:
+    before = registry.changed("parts")
+    registry.promote("parts", 1)
+    assert registry.changed("parts") == before
+
+
+@pytest.mark.parametrize("name", ["", "..", "../parts", "a/b", ".hidden", "a b", "parts\n"])
+def test_names_are_words_not_paths(registry: Registry, run_of: Callable[..., Path], name: str) -> None:
+    with pytest.raises(AdapterError, match="is not a plain word"):
+        registry.add(name, run_of("fast_vlm"))
+    with pytest.raises(AdapterError, match="is not in"):
+        registry.versions(name)
+
+
+def test_bad_requests_are_refused_by_name(registry: Registry) -> None:
+    with pytest.raises(AdapterError, match=r"'part' is not in .*; did you mean 'parts'"):
+        registry.current("part")
+    with pytest.raises(AdapterError, match=r"has no version 9; versions: 1, 2, 3"):
+        registry.promote("parts", 9)
+    (registry.folder / "parts" / HISTORY).write_text("{", encoding="utf-8")
+    with pytest.raises(AdapterError, match="cannot be read"):
+        registry.current("parts")

@@ -1,0 +1,142 @@
+"""`Registry`: a folder of adapters with their versions, and which version of each is current."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from datasets_vision.placing import new_folder, whole_file
+from vlm_ft.adapters import CARD, Card, adapter_folder, read_card
+from vlm_ft.answers.kinds import Strict
+from vlm_ft.data.splits import SPLITS
+from vlm_ft.errors import AdapterError, nearest
+from vlm_ft.runs import RECIPE
+
+HISTORY = "history.json"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Change(Strict):
+    """One change of the current version: when, to which one, by whom and why."""
+
+    time: str
+    version: int
+    by: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of an adapter."""
+
+    name: str
+    number: int
+    folder: Path
+
+    @property
+    def card(self) -> Card:
+        """Its card."""
+        return read_card(self.folder)
+
+
+_CHANGES = TypeAdapter(list[Change])
+
+
+class Registry:
+    """Adapters by name.
+
+    NAME/1/            the first version: an adapter folder, with the recipe and the splits of its run
+    NAME/history.json  the changes of the current version, oldest first
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def names(self) -> list[str]:
+        """The adapters that have a current version."""
+        return sorted(file.parent.name for file in self.folder.glob(f"*/{HISTORY}"))
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of an adapter, oldest first. Raises `AdapterError` for an unknown name."""
+        place = self._place(name)
+        numbers = sorted(int(card.parent.name) for card in place.glob(f"*/{CARD}") if card.parent.name.isdecimal())
+        return [Version(name, number, place / str(number)) for number in numbers]
+
+    def version(self, name: str, number: int) -> Version:
+        """One version. Raises `AdapterError` if there is none of that number."""
+        found = {version.number: version for version in self.versions(name)}
+        if number not in found:
+            raise AdapterError(f"adapter {name}", f"has no version {number}", f"versions: {', '.join(map(str, found))}")
+        return found[number]
+
+    def current(self, name: str) -> Version:
+        """The version that is served."""
+        return self.version(name, self.history(name)[-1].version)
+
+    def history(self, name: str) -> list[Change]:
+        """The changes of the current version, oldest first. Raises `AdapterError` if they cannot be read."""
+        file = self._place(name) / HISTORY
+        try:
+            return _CHANGES.validate_json(file.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise AdapterError(file, "cannot be read", "restore it, or add the adapter again") from error
+
+    def changed(self, name: str) -> int:
+        """A number that differs whenever the current version may have changed."""
+        return (self._place(name) / HISTORY).stat().st_mtime_ns
+
+    def add(self, name: str, place: Path, *, by: str | None = None) -> Version:
+        """Copy an adapter, given by its own or its run folder, as the next version; the first one becomes current.
+
+        Raises `AdapterError` for a folder that is no adapter, and `DataError` if it cannot be copied.
+        """
+        if not NAME.fullmatch(name):
+            raise AdapterError(f"name {name[:80]!r}", "is not a plain word", "use letters, digits, dots and hyphens")
+        folder, known = adapter_folder(place), self.folder / name
+        number = max((version.number for version in self.versions(name)), default=0) + 1 if known.exists() else 1
+        with new_folder(known / str(number)) as part:
+            shutil.copytree(folder, part, dirs_exist_ok=True)
+            for file in (place / RECIPE, place / SPLITS):
+                if file.is_file():
+                    shutil.copy(file, part)
+        version = Version(name, number, known / str(number))
+        if number == 1:
+            self._write(name, [_change(1, by, "first version")])
+        return version
+
+    def promote(self, name: str, number: int, *, by: str | None = None, reason: str = "") -> Version:
+        """Make a version the current one."""
+        version, history = self.version(name, number), self.history(name)
+        if history[-1].version != number:
+            self._write(name, [*history, _change(number, by, reason)])
+        return version
+
+    def roll_back(self, name: str, *, by: str | None = None) -> Version:
+        """Make the version that was current before the current one current again.
+
+        Raises `AdapterError` if there was none.
+        """
+        history = self.history(name)
+        before = [change.version for change in history if change.version != history[-1].version]
+        if not before:
+            raise AdapterError(f"adapter {name}", "has no earlier version to go back to", "promote one first")
+        return self.promote(name, before[-1], by=by, reason=f"rolled back from {history[-1].version}")
+
+    def _place(self, name: str) -> Path:
+        if not NAME.fullmatch(name) or not (self.folder / name).is_dir():
+            raise AdapterError("", f"adapter {name[:80]!r} is not in {self.folder}", nearest(name[:80], self.names()))
+        return self.folder / name
+
+    def _write(self, name: str, history: Sequence[Change]) -> None:
+        with whole_file(self.folder / name / HISTORY) as part:
+            part.write_bytes(_CHANGES.dump_json(list(history), indent=1) + b"\n")
+
+
+def _change(number: int, by: str | None, reason: str) -> Change:
+    return Change(time=datetime.now(UTC).isoformat(timespec="seconds"), version=number, by=by, reason=reason)
