@@ -40,6 +40,24 @@ def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -
         terminal.print(f"set aside {entry.place}: {entry.reason}", markup=False)
 
 
+@app.command("from-reviews")
+def data_from_reviews(
+    reviews: Annotated[Path, typer.Argument(help="a folder of reviews, as the app stores them")],
+    adapter: Annotated[Path, typer.Argument(help="the adapter's run folder, or its version in a registry")],
+    out: Annotated[Path, typer.Option("--out", help="the recipe to write")] = Path("next.yaml"),
+) -> None:
+    """Write the recipe of an adapter that also learns from what people have accepted and corrected.
+
+    The examples keep their roles, so that both adapters can be compared on the same test set (vlm-ft promote).
+    """
+    from collections import Counter
+
+    from vlm_ft.review.next_recipe import write_next_recipe
+
+    counts = Counter(review.verdict for review in write_next_recipe(reviews, adapter, out))
+    print(f"{out}: adds {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
+
+
 @app.command("synth")
 def data_synth(
     domain: Annotated[str, typer.Argument(help="a task, such as car_damage")],

@@ -88,6 +88,49 @@ def serve(
 
 
 @app.command()
+def promote(
+    run: Annotated[Path, typer.Argument(help="the run folder of the new adapter")],
+    registry: Annotated[Path, typer.Option("--registry", help="the folder of adapters and their versions")],
+    name: Annotated[str | None, typer.Option(help="the adapter's name there [default: that of its recipe]")] = None,
+    margin: Annotated[float, typer.Option(min=0, max=1, help="how much lower a slice's mean score may be")] = 0.02,
+    batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
+) -> None:
+    """Add an adapter to a registry, and serve it from then on if it is not worse than the current version.
+
+    Both are compared on the test examples of the run, as a whole and by field and class. Exit code 3: refused.
+    """
+    from vlm_ft.adapters import adapter_folder, read_card
+    from vlm_ft.registry import Registry
+    from vlm_ft.review.gate import compare, table
+
+    known = Registry(registry)
+    called = name or read_card(adapter_folder(run)).name
+    if called not in known.names():
+        print(f"{known.add(called, run).folder}: the first version, now current")
+        return
+    comparison = compare(known.current(called), run, margin=margin, batch_size=batch_size)
+    console().print(table(comparison))
+    if not comparison.passed:
+        worse = ", ".join(found.name for found in comparison.worse)
+        print(f"refused: worse by more than {margin:g} on {worse}")
+        raise typer.Exit(3)
+    version = known.promote(called, known.add(called, run).number, reason=comparison.reason)
+    print(f"{version.folder}: version {version.number}, now current")
+
+
+@app.command("roll-back")
+def roll_back(
+    name: Annotated[str, typer.Argument(help="the adapter's name")],
+    registry: Annotated[Path, typer.Option("--registry", help="the folder of adapters and their versions")],
+) -> None:
+    """Serve the version of an adapter that was current before."""
+    from vlm_ft.registry import Registry
+
+    version = Registry(registry).roll_back(name)
+    print(f"{version.folder}: version {version.number}, now current")
+
+
+@app.command()
 def token(
     file: Annotated[Path, typer.Argument(help="the file of tokens")],
     name: Annotated[str, typer.Argument(help="the token's owner; replaces that owner's earlier token")],

@@ -1,0 +1,70 @@
+"""Reviews extend the recipe of an adapter: its test set stays, and reviewed cases are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vlm_ft.adapters import read_card
+from vlm_ft.data.cases import load
+from vlm_ft.errors import AdapterError, DataError
+from vlm_ft.recipe import load_recipe
+from vlm_ft.registry import Registry
+from vlm_ft.review.next_recipe import write_next_recipe
+from vlm_ft.review.store import Reviews
+
+
+def reviewed(folder: Path, run: Path) -> Reviews:
+    card, store = read_card(run / "adapter"), Reviews(folder)
+    kinds = card.form.field("kind").kind.options  # type: ignore[union-attr]
+    for number, verdict in enumerate(("accepted", "corrected", "rejected")):
+        store.add(
+            card,
+            [Image.effect_noise((64, 64), 40 + number)],
+            "",
+            {"passed": True, "kind": kinds[0]},
+            verdict,  # type: ignore[arg-type]
+            {"passed": False, "kind": kinds[1]} if verdict == "corrected" else None,
+        )
+    return store
+
+
+@pytest.mark.parametrize("place", ["run", "registry"])
+def test_the_test_set_stays_and_reviews_are_learned(run_of: Callable[..., Path], tmp_path: Path, place: str) -> None:
+    run = run_of("fast_vlm")
+    reviewed(tmp_path / "reviews", run)
+    adapter = run if place == "run" else Registry(tmp_path / "adapters").add("parts", run).folder
+    found = write_next_recipe(tmp_path / "reviews", adapter, tmp_path / "next.yaml")
+    assert [review.verdict for review in found] == ["accepted", "corrected"]
+    before, after = (
+        load(load_recipe(run / "recipe.yaml"), run / "splits.jsonl"),
+        load(load_recipe(tmp_path / "next.yaml")),
+    )
+    for role in ("tune", "test"):
+        assert [case.example.id for case in after.cases[role]] == [case.example.id for case in before.cases[role]]
+    added = {case.example.id for case in after.cases["train"]} - {case.example.id for case in before.cases["train"]}
+    assert added == {review.case for review in found} | {  # a rejected answer is for methods that learn from it
+        review.case for review in Reviews(tmp_path / "reviews").last() if review.verdict == "rejected"
+    }
+    assert after.form.fingerprint == before.form.fingerprint
+
+
+def test_reviews_are_added_once(run_of: Callable[..., Path], tmp_path: Path) -> None:
+    run = run_of("fast_vlm")
+    reviewed(tmp_path / "reviews", run)
+    write_next_recipe(tmp_path / "reviews", run, tmp_path / "next.yaml")
+    version = Registry(tmp_path / "adapters").add("parts", run)
+    (version.folder / "recipe.yaml").write_bytes((tmp_path / "next.yaml").read_bytes())
+    write_next_recipe(tmp_path / "reviews", version.folder, tmp_path / "later.yaml")
+    assert [entry.path.name for entry in load_recipe(tmp_path / "later.yaml").data].count("reviews") == 1
+
+
+def test_without_a_recipe_or_reviews_it_says_what_to_do(run_of: Callable[..., Path], tmp_path: Path) -> None:
+    run = run_of("fast_vlm")
+    with pytest.raises(AdapterError, match=r"has no recipe.yaml; give a run folder"):
+        write_next_recipe(tmp_path, run / "adapter", tmp_path / "next.yaml")
+    with pytest.raises(DataError, match="no accepted or corrected answer of task product_defects"):
+        write_next_recipe(tmp_path, run, tmp_path / "next.yaml")

@@ -1,0 +1,94 @@
+"""Verdicts are stored with their photos, without metadata, and read back as training data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from datasets_vision.formats.reviews import PHOTOS
+from datasets_vision.source import Source, read
+from vlm_ft.adapters import Card, read_card
+from vlm_ft.data.cases import Case
+from vlm_ft.errors import DataError, FormError
+from vlm_ft.review.store import Reviews
+from vlm_ft.tasks import TASKS
+
+
+@pytest.fixture
+def card(run_of: Callable[..., Path]) -> Card:
+    return read_card(run_of("fast_vlm") / "adapter")
+
+
+def photo(red: int) -> Image.Image:
+    image = Image.new("RGB", (12, 9), (red, 0, 0))
+    image.getexif()[0x010E] = "SECRET"
+    return image
+
+
+def test_corrections_are_cases_to_learn_from(card: Card, tmp_path: Path) -> None:
+    kinds = card.form.field("kind").kind.options  # type: ignore[union-attr]
+    answer, correct = {"passed": True, "kind": kinds[0]}, {"passed": False, "kind": kinds[1]}
+    store = Reviews(tmp_path)
+    store.add(card, [photo(1)], "", answer, "accepted", reviewer="ann")
+    store.add(card, [photo(2)], "", answer, "corrected", correct)
+    store.add(card, [photo(3)], "", answer, "rejected")
+    cases = [Case.of(TASKS["product_defects"], example) for example in read(Source(path=tmp_path)).examples]
+    assert [case.values for case in cases] == [answer, correct, {}]
+    assert [[(reply.values, reply.liked) for reply in case.replies] for case in cases] == [
+        [(answer, True)],
+        [(correct, True), (answer, False)],
+        [(answer, False)],
+    ]
+    assert [review.reviewer for review in store.last()] == ["ann", None, None]
+
+
+def test_a_later_verdict_replaces_the_earlier_one(card: Card, tmp_path: Path) -> None:
+    store, answer = Reviews(tmp_path), {"passed": True, "kind": "good"}
+    for verdict in ("rejected", "accepted"):
+        store.add(card, [photo(1)], "", answer, verdict)  # type: ignore[arg-type]
+    store.add(card, [photo(1)], "another text", answer, "accepted")
+    assert [(review.verdict, review.text) for review in store.last()] == [
+        ("accepted", ""),
+        ("accepted", "another text"),
+    ]
+    assert len(list((tmp_path / PHOTOS).iterdir())) == 1
+
+
+def test_photos_are_stored_without_metadata(card: Card, tmp_path: Path) -> None:
+    Reviews(tmp_path).add(card, [photo(1)], "", {"passed": True, "kind": "good"}, "accepted")
+    (stored,) = (tmp_path / PHOTOS).iterdir()
+    assert b"SECRET" not in stored.read_bytes()
+    with Image.open(stored) as image:
+        assert image.getpixel((3, 3)) == (1, 0, 0)
+
+
+def test_a_correction_must_fit_the_form(card: Card, tmp_path: Path) -> None:
+    with pytest.raises(FormError, match="kind: 'no such' does not fit"):
+        Reviews(tmp_path).add(card, [], "text", {}, "corrected", {"passed": True, "kind": "no such"})
+    assert Reviews(tmp_path).last() == []
+
+
+def test_a_correction_without_a_change_is_an_acceptance(card: Card, tmp_path: Path) -> None:
+    answer = {"passed": True, "kind": card.form.field("kind").kind.options[0]}  # type: ignore[union-attr]
+    review = Reviews(tmp_path).add(card, [photo(1)], "", answer, "corrected", dict(answer))
+    assert (review.verdict, review.correct) == ("accepted", None)
+
+
+def test_threads_lose_no_verdict(card: Card, tmp_path: Path) -> None:
+    store = Reviews(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: store.add(card, [photo(number)], "", {}, "rejected"), range(64)))
+    assert len(store.last()) == 64
+
+
+def test_a_broken_line_is_named(card: Card, tmp_path: Path) -> None:
+    store = Reviews(tmp_path)
+    store.add(card, [photo(1)], "", {}, "rejected")
+    with (tmp_path / "reviews.jsonl").open("a") as file:
+        file.write('{"case": 1}\n')
+    with pytest.raises(DataError, match=r"reviews.jsonl:2: is not a review"):
+        store.last()

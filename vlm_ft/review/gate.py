@@ -1,0 +1,173 @@
+"""The gate: an adapter may replace the current one unless it is worse on some slice of a test set that neither knows.
+
+Slices are the whole set, each field, and each class of the set that has enough examples. An answer's score is
+`case_score`, a field's is `field_score`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from vlm_ft.adapters import Card, read_card
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.intervals import bca_interval, clusters_of, summed
+from vlm_ft.answers.kinds import Strict
+from vlm_ft.answers.metrics import case_score, field_score
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.data.cases import Case, stratum_of
+from vlm_ft.data.splits import SPLITS, roles_in
+from vlm_ft.errors import AdapterError, DataError
+from vlm_ft.evaluation.evaluate import asked
+from vlm_ft.evaluation.run import open_run
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+from vlm_ft.registry import Version
+from vlm_ft.runs import Run
+
+MARGIN = 0.02
+"""How much lower the mean score on a slice may be."""
+
+FEWEST = 10
+"""Examples of a slice, below which chance decides."""
+
+
+class Slice(Strict):
+    """The mean scores of both adapters on some of the test examples, with the 95 % interval of their difference."""
+
+    name: str
+    count: int
+    current: float
+    candidate: float
+    low: float
+    high: float
+
+    @property
+    def difference(self) -> float:
+        """The candidate's mean score minus the current adapter's."""
+        return self.candidate - self.current
+
+
+class Comparison(Strict):
+    """The slices of a comparison, and the margin by which none may be worse."""
+
+    slices: tuple[Slice, ...]
+    margin: float
+
+    @property
+    def worse(self) -> tuple[Slice, ...]:
+        """The slices on which the candidate is worse by more than the margin."""
+        return tuple(found for found in self.slices if found.difference < -self.margin)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate may replace the current adapter."""
+        return not self.worse
+
+    @property
+    def reason(self) -> str:
+        """The result on the whole set, in one line."""
+        whole = self.slices[0]
+        return f"{whole.candidate:.3f} against {whole.current:.3f} on {whole.count} test examples"
+
+
+def compare(current: Version, candidate: Path, *, margin: float = MARGIN, batch_size: int = 16) -> Comparison:
+    """Compare a run's adapter with the current version of an adapter, on the run's test examples.
+
+    Raises `AdapterError` if they fill different forms, and `DataError` if there are no test examples, or if the current
+    version has learned from some of them.
+    """
+    run = Run(candidate)
+    card, dataset = open_run(run)
+    _require_fields(current, card)
+    cases = [case for case in dataset.cases["test"] if case.values]
+    if not cases:
+        raise DataError(candidate, "has no test examples", "give the test role a share")
+    _require_unknown(current, cases)
+    before, after = (_answers(folder, cases, batch_size) for folder in (current.folder, run.adapter))
+    return compared(current.card.form, cases, before, after, margin)
+
+
+def compared(
+    form: Form, cases: Sequence[Case], before: Sequence[Prediction], after: Sequence[Prediction], margin: float = MARGIN
+) -> Comparison:
+    """The comparison of the answers of two adapters to the same cases."""
+    groups = clusters_of([case.group for case in cases])
+    pairs = list(zip(cases, zip(before, after, strict=True), strict=True))
+    scores = np.array([[case_score(form, case.values, answer) for answer in answers] for case, answers in pairs])
+    members = {"all": list(range(len(cases)))} | _classes(form, cases)
+    slices = [_slice(name, scores[places], groups[places]) for name, places in members.items()]
+    for field in form.fields if len(form.fields) > 1 else ():
+        places = [place for place, case in enumerate(cases) if field.name in case.values]
+        values = [
+            [field_score(field.kind, cases[place].values[field.name], answer.values.get(field.name)) for answer in both]
+            for place in places
+            for both in [pairs[place][1]]
+        ]
+        if len(places) >= FEWEST:
+            slices.append(_slice(f"field {field.name}", np.array(values), groups[places]))
+    return Comparison(slices=tuple(slices), margin=margin)
+
+
+def table(comparison: Comparison) -> Table:
+    """The slices as a terminal table."""
+    rows = Table("slice", "n", "current", "new", "difference", "95 % interval")
+    for found in comparison.slices:
+        mark = " worse" if found in comparison.worse else ""
+        rows.add_row(
+            found.name,
+            str(found.count),
+            f"{found.current:.3f}",
+            f"{found.candidate:.3f}",
+            f"{found.difference:+.3f}{mark}",
+            f"{found.low:+.3f} to {found.high:+.3f}",
+        )
+    return rows
+
+
+def _classes(form: Form, cases: Sequence[Case]) -> dict[str, list[int]]:
+    """The places of the cases of each class that has enough of them."""
+    found = defaultdict[str, list[int]](list)
+    for place, case in enumerate(cases):
+        found[stratum_of(case.values, form)].append(place)
+    return {f"class {name}": places for name, places in sorted(found.items()) if name and len(places) >= FEWEST}
+
+
+def _slice(name: str, scores: NDArray[np.float64], groups: NDArray[np.int64]) -> Slice:
+    """`scores`: (examples, 2), of the current adapter and of the candidate."""
+    gains = np.column_stack([scores[:, 1] - scores[:, 0], np.ones(len(scores))])
+    low, high = bca_interval(summed(gains, groups), lambda sums: sums[..., 0] / sums[..., 1], top=None)
+    current, candidate = scores.mean(axis=0)
+    return Slice(name=name, count=len(scores), current=float(current), candidate=float(candidate), low=low, high=high)
+
+
+def _require_fields(current: Version, candidate: Card) -> None:
+    missing = [name for name in current.card.form.names if name not in candidate.form.names]
+    if missing:
+        problem = f"does not answer {', '.join(missing)}, which version {current.number} of {current.name} does"
+        raise AdapterError(f"adapter {candidate.name}", problem, "add the fields to its recipe")
+
+
+def _require_unknown(current: Version, cases: Sequence[Case]) -> None:
+    """Raise `DataError` if the current version has learned from some of these cases."""
+    file = current.folder / SPLITS
+    learned = {group for group, role in roles_in(file) if role != "test"} if file.is_file() else set[str]()
+    known = sum(case.group in learned for case in cases)
+    if known:
+        raise DataError(
+            f"adapter {current.name}",
+            f"version {current.number} has learned from {known} of the {len(cases)} test examples",
+            f"set splits.like: {current.folder} in the recipe of the new adapter, and train it again",
+        )
+
+
+def _answers(folder: Path, cases: Sequence[Case], batch_size: int) -> list[Prediction]:
+    engine = Engine.open([folder], batch_size=batch_size)
+    name = read_card(folder).name
+    requests = [Request(case.example.images, case.example.turns, name) for case in cases]
+    return asked(engine, requests, batch_size)
