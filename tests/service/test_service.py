@@ -35,7 +35,7 @@ from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.service import intake
 from vlm_ft.service.app import build_service
-from vlm_ft.service.gate import READING
+from vlm_ft.service.gate import right_of
 from vlm_ft.service.intake import MAX_BYTES, remove_leftovers
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
@@ -227,7 +227,7 @@ def test_every_path_but_health_needs_a_token(engine: Engine, tmp_path: Path) -> 
         ):
             assert client.get(path, headers=headers).status_code == 401, path
         status = client.get(path, headers={"Authorization": f"Bearer {reader}"}).status_code
-        assert (status == 403) == (path not in READING), path
+        assert (status == 403) == (right_of(path) != "read"), path
     files = [("photos", ("a.jpg", photo()))]
     for path in ("/v1/assess", "/v1/assess%0A", "/v1/chat/completions%0A"):
         bearer = {"Authorization": f"Bearer {reader}"}

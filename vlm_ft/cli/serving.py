@@ -42,7 +42,17 @@ def demo(
 
 @app.command()
 def serve(
-    adapter: Adapters,
+    adapter: Annotated[
+        list[Path] | None, typer.Option("--adapter", help="an adapter or run folder; repeatable")
+    ] = None,
+    registry: Annotated[
+        Path | None,
+        typer.Option(help="a folder of adapters and their versions (vlm-ft promote); serves the current ones"),
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="with --registry: a folder for reviews and jobs, which are then accepted")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="with --work: the folder below which jobs may score photos")] = None,
     host: Annotated[
         str, typer.Option(help="the address to listen on; any but this machine's own requires --tokens")
     ] = "127.0.0.1",
@@ -61,29 +71,46 @@ def serve(
 ) -> None:
     """Serve adapters over HTTP: /v1/assess, OpenAI-compatible chat completions, and the app.
 
-    /docs describes the interface.
+    With --registry and --work, people review answers, and train and promote the next version. /docs describes the
+    interface.
     """
     from vlm_ft.service.app import THIS_MACHINE
 
     if host not in THIS_MACHINE and tokens is None:
         raise RecipeError(f"--host {host}", "others could reach the service", "give --tokens, or listen on 127.0.0.1")
+    if not adapter and registry is None:
+        raise RecipeError("", "no adapter", "give --adapter, or --registry with one")
+    if (work is not None and registry is None) or (root is not None and work is None):
+        raise RecipeError(
+            "--work" if registry is None else "--root", "has no effect alone", "give --registry and --work"
+        )
     from demo.app import build_app, mount
-    from vlm_ft.inference.engine import Engine
+    from vlm_ft.registry import Registry
+    from vlm_ft.review.store import Reviews
     from vlm_ft.service.app import build_service
+    from vlm_ft.service.current import Current, open_engine
+    from vlm_ft.service.jobs import Jobs
     from vlm_ft.service.meter import Meter
     from vlm_ft.service.recorded import DecisionLog, Recorded
     from vlm_ft.service.server import run
     from vlm_ft.service.tokens import Tokens
+    from vlm_ft.service.work import Workplace
 
     known = Tokens(tokens) if tokens is not None else None
     decisions, meter = DecisionLog(log) if log is not None else None, Meter()
     budget = memory * 2**20 if memory is not None else None
-    engine = Engine.open(folders(adapter), base=base, memory=budget, waiting=waiting + 1, precision=precision)
-    predictor = Recorded(engine, meter, decisions)
-    api = build_service(predictor, tokens=known, meter=meter, waiting=waiting)
+    versions = Registry(registry) if registry is not None else None
+    engine = open_engine(
+        folders(adapter or []), versions, base=base, memory=budget, waiting=waiting + 1, precision=precision
+    )
+    predictor = Recorded(Current(engine, versions) if versions is not None else engine, meter, decisions)
+    place = None
+    if versions is not None and work is not None:
+        place = Workplace(versions, Reviews(work / "reviews"), Jobs(work / "jobs"), root)
+    api = build_service(predictor, tokens=known, meter=meter, waiting=waiting, work=place)
     if app_:
         mount(api, build_app(predictor))
-    console().print(f"{', '.join(engine.cards)}: http://{host}:{port}/docs  (Ctrl-C stops it)", highlight=False)
+    console().print(f"{', '.join(predictor.cards)}: http://{host}:{port}/docs  (Ctrl-C stops it)", highlight=False)
     run(api, host, port)
 
 
@@ -134,7 +161,10 @@ def roll_back(
 def token(
     file: Annotated[Path, typer.Argument(help="the file of tokens")],
     name: Annotated[str, typer.Argument(help="the token's owner; replaces that owner's earlier token")],
-    right: Annotated[list[str] | None, typer.Option(help="read or assess; repeatable [default: both]")] = None,
+    right: Annotated[
+        list[str] | None,
+        typer.Option(help="read, assess, review, train or admin; repeatable [default: read and assess]"),
+    ] = None,
 ) -> None:
     """Make a token for the HTTP service, and print it.
 
@@ -142,7 +172,7 @@ def token(
     """
     from vlm_ft.service.tokens import RIGHTS, add_token
 
-    rights = tuple(known for known in RIGHTS if right is None or known in right)
-    if right is not None and len(rights) < len(set(right)):
+    rights = tuple(known for known in RIGHTS if known in (right or ("read", "assess")))
+    if right and len(rights) < len(set(right)):
         raise typer.BadParameter(f"choose among {', '.join(RIGHTS)}", param_hint="--right")
     print(add_token(file, name, rights))

@@ -4,6 +4,7 @@
 /v1/chat/completions        the same for clients of OpenAI's API; each adapter is a model
 /v1/models, /v1/adapters    what is served
 /healthz, /readyz, /metrics for monitors
+/v1/reviews, /v1/jobs       see `work`
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.errors import AdapterError, BusyError, DataError, UserError, nearest
+from vlm_ft.errors import BusyError, DataError, FormError, UserError
 from vlm_ft.inference.request import Predictor
 from vlm_ft.inference.request import Request as Question
 from vlm_ft.service.gate import Gate, refusal
@@ -45,21 +46,24 @@ from vlm_ft.service.intake import (
     remove_leftovers,
 )
 from vlm_ft.service.meter import Meter
+from vlm_ft.service.served import NotServedError, card_of
 from vlm_ft.service.tokens import Tokens
+from vlm_ft.service.work import Workplace, add_work_routes
 
 THIS_MACHINE = ("127.0.0.1", "localhost")
 
 log = logging.getLogger(__name__)
 
 
-class NotServedError(AdapterError):
-    """A request for an adapter that is not served."""
-
-
 def build_service(
-    predictor: Predictor, *, tokens: Tokens | None = None, meter: Meter | None = None, waiting: int = 16
+    predictor: Predictor,
+    *,
+    tokens: Tokens | None = None,
+    meter: Meter | None = None,
+    waiting: int = 16,
+    work: Workplace | None = None,
 ) -> FastAPI:
-    """The service for the adapters of a predictor.
+    """The service for the adapters of a predictor, and for work on them if there is a place for it.
 
     `waiting`: requests for answers beyond which another is refused. Without `tokens`, every request that names this
     machine as its host is allowed.
@@ -71,6 +75,8 @@ def build_service(
         remove_leftovers()
         anyio.to_thread.current_default_thread_limiter().total_tokens = waiting + 16  # these and the app's
         yield
+        if work is not None:
+            work.jobs.close()
 
     api = FastAPI(
         title="vlm-ft",
@@ -78,7 +84,7 @@ def build_service(
         description="Typed assessments of photos and texts.",
         lifespan=lifespan,
         max_body_size=MAX_BYTES,
-        form_limits={"max_files": MAX_PHOTOS, "max_fields": 4, "max_part_size": 4 * MAX_TEXT},
+        form_limits={"max_files": MAX_PHOTOS, "max_fields": 6, "max_part_size": 4 * MAX_TEXT},
     )
     api.add_middleware(Gate, tokens=tokens, most=waiting, meter=meter)
     if tokens is None:  # else any page could reach the service under a name of its own (DNS rebinding)
@@ -86,6 +92,8 @@ def build_service(
     _add_error_handlers(api, meter)
     _add_state_routes(api, predictor, meter)
     _add_answer_routes(api, predictor)
+    if work is not None:
+        add_work_routes(api, predictor, work)
     return api
 
 
@@ -93,7 +101,7 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
     @api.post("/v1/assess")
     def assess(form: Annotated[AssessForm, Form(media_type="multipart/form-data")]) -> Response:
         """A typed answer about the photos of one case, a text, or both."""
-        card = _card(predictor, form.adapter)
+        card = card_of(predictor, form.adapter)
         turns = [Turn("user", form.text)] if form.text.strip() else []
         with received([photo.file for photo in form.photos], turns) as case:
             answer = _answer(predictor, card, case)
@@ -102,7 +110,7 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
     @api.post("/v1/chat/completions")
     def complete(body: ChatRequest) -> Response:
         """A chat completion; the content is the answer as JSON, in the adapter's form."""
-        card = _card(predictor, body.model)
+        card = card_of(predictor, body.model)
         pictures, turns = chat_contents(body)
         with received([BytesIO(picture) for picture in pictures], turns) as case:
             answer = _answer(predictor, card, case)
@@ -114,13 +122,6 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         whole = {**_head(body.model, "chat.completion"), "choices": [choice], "assessment": assessment}
         return JSONResponse(whole)
-
-
-def _card(predictor: Predictor, adapter: str) -> Card:
-    cards = predictor.cards
-    if adapter not in cards:
-        raise NotServedError("", f"adapter {adapter[:80]!r} is not served", nearest(adapter[:80], cards))
-    return cards[adapter]
 
 
 def _answer(predictor: Predictor, card: Card, case: Case) -> Prediction:
@@ -202,7 +203,7 @@ def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
             return respond(429, error.public(), "busy")
         if isinstance(error, NotServedError):
             return respond(404, error.public(), "not_found")
-        if isinstance(error, DataError):
+        if isinstance(error, DataError | FormError):
             return respond(400, error.public(), "invalid_request")
         log.error("%s", error)
         return respond(503, "this adapter cannot answer at present; the operator's log has the details", "unavailable")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from contextvars import ContextVar
 
 from starlette.responses import JSONResponse, Response
@@ -16,10 +17,14 @@ from vlm_ft.service.tokens import Right, Tokens
 OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that need no token."""
 
-READING = frozenset(
-    {"/metrics", "/v1/models", "/v1/adapters", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+RIGHTS: tuple[tuple[str, Right], ...] = (
+    (r"/metrics|/v1/models|/v1/adapters|/docs|/docs/oauth2-redirect|/redoc|/openapi.json", "read"),
+    (r"/v1/adapters/[^/]+/versions", "read"),
+    (r"/v1/adapters/[^/]+/roll-back|/v1/jobs/promote", "admin"),
+    (r"/v1/jobs/train|/v1/jobs/[^/]+/(log|stop|resume)", "train"),
+    (r"/v1/reviews", "review"),
 )
-"""Paths that need the right to read; every other path needs the right to assess."""
+"""Which right a path needs, by pattern; every other path, such as those of the app, needs the right to assess."""
 
 HEADERS = {
     401: {"WWW-Authenticate": 'Basic realm="vlm-ft", charset="UTF-8"'},
@@ -66,7 +71,7 @@ class Gate:
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
         if self._tokens is not None:
-            needed: Right = "read" if scope["path"] in READING else "assess"
+            needed = right_of(scope["path"])
             owner, allowed = self._tokens.owner(_carried(headers.get(b"authorization", b"")), needed)
             if owner is None:
                 return self._refused(401, "a token is needed: Authorization: Bearer TOKEN", "unauthorized")
@@ -89,8 +94,13 @@ def refusal(meter: Meter, status: int, message: str, kind: str) -> Response:
     return JSONResponse({"error": {"message": one_line(message), "type": kind}}, status, HEADERS.get(status))
 
 
+def right_of(path: str) -> Right:
+    """The right that a path needs."""
+    return next((right for pattern, right in RIGHTS if re.fullmatch(pattern, path)), "assess")
+
+
 def _asks(scope: Scope) -> bool:
-    """Whether the request asks for an answer; the app has a queue of its own."""
+    """Whether the request's body can take up memory or the model; the app has a queue of its own."""
     return scope.get("method") == "POST" and scope["path"].startswith("/v1/")
 
 

@@ -8,10 +8,12 @@ import os
 import re
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, BinaryIO, Literal
 
 import psutil
@@ -19,8 +21,8 @@ from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from datasets_vision.example import Turn
-from datasets_vision.images import MAX_PIXELS, image_size
-from vlm_ft.errors import DataError
+from datasets_vision.images import IMAGE_SUFFIXES, MAX_PIXELS, image_size
+from vlm_ft.errors import DataError, cause
 
 MAX_BYTES = 50_000_000
 """Of a request's body."""
@@ -28,6 +30,8 @@ MAX_BYTES = 50_000_000
 MAX_PHOTOS = 8
 MAX_TEXT = 100_000  # characters of a request's texts
 MAX_MESSAGES = 100
+MAX_FILES = 100_000  # images in a zip file
+MAX_UNPACKED = 20_000_000_000  # bytes of them
 FOLDER = re.compile(r"vlm-ft-(\d+)-.+")
 
 
@@ -106,6 +110,49 @@ class ChatRequest(_Body):
                 raise ValueError("too many keys")
             return {key: value for key, value in body.items() if value is not None}
         return body
+
+
+def unpacked(archive: BinaryIO, folder: Path) -> int:
+    """Write the images of a zip file into a folder, and return their number; other files are left out.
+
+    Files keep their folders, but nothing is written outside `folder`. Raises `DataError` for a file that is not a zip,
+    and for one with more than `MAX_FILES` images or `MAX_UNPACKED` bytes, counted as they are read.
+    """
+    count = size = 0
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for entry in opened.infolist():
+                parts = [
+                    part for part in PurePosixPath(entry.filename.replace("\\", "/")).parts if part not in ("/", "..")
+                ]
+                if entry.is_dir() or not parts or Path(parts[-1]).suffix.lower() not in IMAGE_SUFFIXES:
+                    continue
+                count += 1
+                if count > MAX_FILES:
+                    raise DataError("zip", f"has more than {MAX_FILES} images", "split it")
+                place = folder.joinpath(*parts)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(entry) as source, place.open("wb") as file:
+                    while piece := source.read(1 << 20):
+                        size += len(piece)
+                        if size > MAX_UNPACKED:
+                            raise DataError("zip", f"unpacks to more than {MAX_UNPACKED} bytes", "split it")
+                        file.write(piece)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+        raise DataError("zip", f"cannot be unpacked ({cause(error)})", "send a plain zip file") from error
+    if not count:
+        raise DataError("zip", "contains no image", "send photos")
+    return count
+
+
+def below(root: Path | None, name: str) -> Path:
+    """The folder of that name below `root`. Raises `DataError` if there is none, or it leads elsewhere."""
+    if root is None:
+        raise DataError("folder", "this service has no --root", "send a zip file")
+    place = (root / name).resolve()
+    if not place.is_relative_to(root.resolve()) or not place.is_dir():
+        raise DataError("folder", f"no folder {name[:80]!r} below the service's root", "give another name")
+    return place
 
 
 @dataclass(frozen=True)

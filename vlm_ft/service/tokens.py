@@ -15,8 +15,10 @@ from datasets_vision.placing import whole_file
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import RecipeError
 
-Right = Literal["read", "assess"]
-"""read: list adapters and metrics; assess: request answers, also in the app."""
+Right = Literal["read", "assess", "review", "train", "admin"]
+"""read: list adapters and metrics; assess: request answers, also of whole folders; review: store verdicts on answers;
+train: train new versions, and stop jobs; admin: change which version of an adapter is served.
+"""
 
 RIGHTS: tuple[Right, ...] = get_args(Right)
 

@@ -1,0 +1,139 @@
+"""Jobs run one after the other, survive the service, and end when it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import vlm_ft
+from vlm_ft.errors import BusyError, DataError
+from vlm_ft.service.jobs import Job, Jobs
+
+SOURCE = str(Path(vlm_ft.__file__).parents[1])
+QUICK = ("recipes",)
+LONG = ("data", "synth", "product_defects", "set", "--count", "1000000")
+
+
+@pytest.fixture(autouse=True)
+def _found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", SOURCE)
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Jobs]:
+    found = Jobs(tmp_path / "jobs", most=3)
+    yield found
+    found.close()
+
+
+def queued(jobs: Jobs, arguments: tuple[str, ...], out: str = "log.txt") -> Job:
+    return jobs.submit(jobs.new(), "score", "a title", arguments, out, "ann")
+
+
+def wait(jobs: Jobs, job: Job, until: Callable[[Job], bool]) -> Job:
+    deadline = time.monotonic() + 60
+    while not until(found := jobs.get(job.id)):
+        assert time.monotonic() < deadline, (found, jobs.log(job.id))
+        time.sleep(0.05)
+    return found
+
+
+def ended(job: Job) -> bool:
+    return job.state in ("done", "failed", "stopped")
+
+
+def workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "vlm_ft.service.worker" in child.cmdline()]
+
+
+def test_jobs_run_in_order_and_keep_what_they_print(jobs: Jobs) -> None:
+    first, second = queued(jobs, QUICK), queued(jobs, ("data", "read", "no_such_recipe"))
+    assert wait(jobs, second, ended).state == "failed"
+    done = jobs.get(first.id)
+    assert (done.state, done.exit_code, done.by) == ("done", 0, "ann")
+    assert done.ended is not None
+    assert jobs.get(second.id).started is not None
+    assert done.ended <= str(jobs.get(second.id).started)
+    assert "steel_surface_voc" in jobs.result(first.id).read_text()
+    assert "no_such_recipe" in jobs.log(second.id)
+    with pytest.raises(DataError, match="has no result yet"):
+        jobs.result(second.id)
+
+
+def test_a_running_job_can_be_stopped_and_resumed(jobs: Jobs) -> None:
+    job, waiting = queued(jobs, LONG), queued(jobs, QUICK)
+    wait(jobs, job, lambda found: found.state == "running")
+    (process,) = workers()
+    assert jobs.stop(job.id).state == "stopped"
+    assert not process.is_running()
+    assert wait(jobs, waiting, ended).state == "done"
+    assert jobs.get(job.id).state == "stopped"
+    jobs.resume(job.id)
+    wait(jobs, job, lambda found: found.state == "running")
+    jobs.stop(job.id)
+
+
+def test_a_waiting_job_can_be_stopped(jobs: Jobs) -> None:
+    long, waiting = queued(jobs, LONG), queued(jobs, QUICK)
+    assert jobs.stop(waiting.id).state == "stopped"
+    jobs.stop(long.id)
+    assert jobs.get(waiting.id).started is None
+
+
+def test_too_many_waiting_jobs_are_refused(jobs: Jobs) -> None:
+    wait(jobs, queued(jobs, LONG), lambda found: found.state == "running")
+    for _ in range(3):
+        queued(jobs, QUICK)
+    with pytest.raises(BusyError, match="3 jobs wait already"):
+        queued(jobs, QUICK)
+
+
+def test_a_job_continues_after_the_service_has_ended(tmp_path: Path) -> None:
+    first = Jobs(tmp_path)
+    job, later = queued(first, LONG), queued(first, QUICK)
+    wait(first, job, lambda found: found.state == "running")
+    first.close()
+    assert workers() == []
+    assert [found.state for found in first.all()] == ["running", "queued"]
+    second = Jobs(tmp_path)
+    wait(second, job, lambda found: found.state == "running" and bool(workers()))
+    second.stop(job.id)
+    assert wait(second, later, ended).state == "done"
+    second.close()
+
+
+def test_a_job_ends_with_a_service_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from vlm_ft.service.jobs import Jobs\n"
+        f"jobs = Jobs(Path({str(tmp_path)!r})); jobs.submit(jobs.new(), 'score', '', {LONG!r}, 'log.txt', None)\n"
+        "time.sleep(600)"
+    )
+    service = subprocess.Popen([sys.executable, "-c", code], env=os.environ)
+    deadline = time.monotonic() + 60
+    found: list[psutil.Process] = []
+    while not found:
+        assert time.monotonic() < deadline
+        found = psutil.Process(service.pid).children()
+        time.sleep(0.05)
+    service.kill()
+    service.wait()
+    assert psutil.wait_procs(found, timeout=30)[1] == []
+    jobs = Jobs(tmp_path)
+    (job,) = jobs.all()
+    assert job.state in ("queued", "running")
+    jobs.stop(job.id)
+    jobs.close()
+
+
+@pytest.mark.parametrize("job", ["", "..", "20260101000000000000-00000000", "x" * 1000])
+def test_unknown_ids_are_refused(jobs: Jobs, job: str) -> None:
+    for ask in (jobs.get, jobs.log, jobs.result, jobs.stop, jobs.resume):
+        with pytest.raises(DataError, match="no job"):
+            ask(job)

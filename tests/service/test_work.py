@@ -1,0 +1,186 @@
+"""The whole loop over HTTP: an answer, its correction, a new version, the gate, and another answer."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+import vlm_ft
+from vlm_ft.registry import Registry
+from vlm_ft.review.store import Reviews
+from vlm_ft.service.app import build_service
+from vlm_ft.service.current import Current, open_engine
+from vlm_ft.service.jobs import Jobs
+from vlm_ft.service.tokens import Right, Tokens, add_token
+from vlm_ft.service.work import Workplace
+
+SOURCE = str(Path(vlm_ft.__file__).parents[1])
+HERE = "http://127.0.0.1"
+
+
+def photo(seed: int) -> bytes:
+    out = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def work(run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
+    monkeypatch.setenv("PYTHONPATH", SOURCE)
+    registry = Registry(tmp_path / "adapters")
+    registry.add("parts", run_of("fast_vlm"))
+    (tmp_path / "root" / "batch").mkdir(parents=True)
+    place = Workplace(registry, Reviews(tmp_path / "reviews"), Jobs(tmp_path / "jobs"), tmp_path / "root")
+    yield place
+    place.jobs.close()
+
+
+@pytest.fixture
+def client(work: Workplace) -> TestClient:
+    predictor = Current(open_engine([], work.registry, None), work.registry)
+    return TestClient(build_service(predictor, work=work), base_url=HERE, raise_server_exceptions=False)
+
+
+def finished(client: TestClient, found: httpx.Response) -> dict[str, Any]:
+    """The job of a response, once it has ended."""
+    assert found.status_code == 200, found.text
+    job, deadline = found.json()["id"], time.monotonic() + 120
+    while (state := client.get(f"/v1/jobs/{job}").json())["state"] in ("queued", "running"):
+        assert time.monotonic() < deadline, client.get(f"/v1/jobs/{job}/log").json()
+        time.sleep(0.1)
+    return {**state, "log": client.get(f"/v1/jobs/{job}/log").json()["log"]}
+
+
+def assessed(client: TestClient, picture: bytes) -> dict[str, Any]:
+    found = client.post("/v1/assess", data={"adapter": "parts"}, files={"photos": ("a.png", picture)})
+    assert found.status_code == 200
+    fields: dict[str, Any] = found.json()["fields"]
+    return fields
+
+
+def test_what_people_correct_trains_the_next_version(client: TestClient, work: Workplace) -> None:
+    before = assessed(client, photo(0))
+    answer = {name: field["value"] for name, field in before.items()}
+    kinds = list(before["kind"]["distribution"])
+    for seed in range(4):
+        correct = {"passed": not answer["passed"], "kind": next(kind for kind in kinds if kind != answer["kind"])}
+        verdict = {
+            "adapter": "parts",
+            "verdict": "corrected",
+            "answer": json.dumps(answer),
+            "correct": json.dumps(correct),
+        }
+        found = client.post("/v1/reviews", data=verdict, files={"photos": ("a.png", photo(seed))})
+        assert found.json()["verdict"] == "corrected"
+    assert len(client.get("/v1/reviews").json()) == 4
+
+    trained = finished(client, client.post("/v1/jobs/train", json={"adapter": "parts"}))
+    assert trained["state"] == "done", trained["log"]
+    assert trained["title"] == "parts 1 with 4 reviews"
+    promoted = finished(client, client.post("/v1/jobs/promote", json={"job": trained["id"], "margin": 1}))
+    assert "difference" in promoted["log"]
+    assert "now current" in promoted["log"]
+    state = client.get("/v1/adapters/parts/versions").json()
+    assert state["current"] == len(state["versions"])
+    after = assessed(client, photo(0))
+    assert after["kind"]["distribution"] != before["kind"]["distribution"]
+
+    assert client.post("/v1/adapters/parts/roll-back").json() == {"current": 1}
+    assert assessed(client, photo(0))["kind"]["distribution"] == pytest.approx(before["kind"]["distribution"])
+
+
+def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("a.png", "deep/er/b.png", "../../escape.png", "notes.txt"):
+            file.writestr(name, photo(1))
+    sent = {"archive": ("photos.zip", archive.getvalue())}
+    job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts", "table": "jsonl"}, files=sent))
+    assert job["state"] == "done", job["log"]
+    rows = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/result").text.splitlines()]
+    assert sorted(row["path"] for row in rows) == ["a.png", "deep/er/b.png", "escape.png"]
+    assert work.root is not None
+    (work.root / "batch" / "c.png").write_bytes(photo(2))
+    job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts", "folder": "batch"}))
+    assert job["state"] == "done", job["log"]
+    assert "c.png" in client.get(f"/v1/jobs/{job['id']}/result").text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        ("/v1/jobs/score", {"adapter": "parts"}, "give one of the two"),
+        ("/v1/jobs/score", {"adapter": "parts", "folder": "../adapters"}, "below the service's root"),
+        ("/v1/jobs/score", {"adapter": "parts", "folder": "/etc"}, "below the service's root"),
+        ("/v1/jobs/score", {"adapter": "../parts", "folder": "batch"}, "is not served"),
+        ("/v1/jobs/train", {"adapter": "parts"}, "no accepted or corrected answer"),
+        ("/v1/jobs/train", {"adapter": "parts", "recipe": "x.yaml"}, "recipe"),
+        ("/v1/jobs/promote", {"job": "../adapters"}, "no job"),
+        ("/v1/reviews", {"adapter": "parts", "verdict": "accepted", "answer": "["}, "is not JSON"),
+        ("/v1/reviews", {"adapter": "parts", "verdict": "accepted", "answer": "[]"}, "is not an object"),
+        ("/v1/reviews", {"adapter": "parts", "verdict": "fine", "answer": "{}"}, "verdict"),
+        ("/v1/reviews", {"adapter": "parts", "verdict": "corrected", "answer": "{}", "correct": "{}"}, "does not fit"),
+    ],
+)
+def test_bad_requests_are_refused(
+    client: TestClient, tmp_path: Path, path: str, body: dict[str, str], says: str
+) -> None:
+    as_json = path in ("/v1/jobs/train", "/v1/jobs/promote")
+    found = client.post(path, json=body) if as_json else client.post(path, data=body)
+    assert found.status_code in (400, 404), found.text
+    assert says in found.json()["error"]["message"]
+    assert str(tmp_path) not in found.text
+    assert client.get("/v1/jobs").json() == []
+
+
+def test_a_file_that_is_no_zip_is_refused(client: TestClient) -> None:
+    for content, says in ((b"no zip", "cannot be unpacked"), (b"PK\x05\x06" + bytes(18), "contains no image")):
+        found = client.post("/v1/jobs/score", data={"adapter": "parts"}, files={"archive": ("a.zip", content)})
+        assert found.status_code == 400
+        assert says in found.json()["error"]["message"]
+
+
+def test_each_right_opens_its_own_paths(work: Workplace, tmp_path: Path) -> None:
+    rights: tuple[Right, ...] = ("read", "assess", "review", "train", "admin")
+    tokens = {right: add_token(tmp_path / "tokens.json", right, (right,)) for right in rights}
+    predictor = Current(open_engine([], work.registry, None), work.registry)
+    client = TestClient(
+        build_service(predictor, work=work, tokens=Tokens(tmp_path / "tokens.json")),
+        base_url=HERE,
+        raise_server_exceptions=False,
+    )
+    paths = {
+        "/v1/adapters/parts/versions": "read",
+        "/v1/jobs/score": "assess",
+        "/v1/reviews": "review",
+        "/v1/jobs/train": "train",
+        "/v1/jobs/20260101000000000000-00000000/log": "train",
+        "/v1/jobs/20260101000000000000-00000000/stop": "train",
+        "/v1/jobs/promote": "admin",
+        "/v1/adapters/parts/roll-back": "admin",
+    }
+    for path, needed in paths.items():
+        for right, token in tokens.items():
+            for method in ("GET", "POST"):
+                status = client.request(method, path, headers={"Authorization": f"Bearer {token}"}).status_code
+                assert (status == 403) == (right != needed), (path, right, status)
+
+
+def test_a_version_that_cannot_be_served_leaves_the_old_one(client: TestClient, work: Workplace) -> None:
+    before = assessed(client, photo(0))
+    version = work.registry.add("parts", work.registry.current("parts").folder)
+    (version.folder / "adapter_model.safetensors").write_bytes(b"broken")
+    work.registry.promote("parts", 2)
+    assert assessed(client, photo(0))["kind"]["distribution"] == before["kind"]["distribution"]

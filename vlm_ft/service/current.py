@@ -1,0 +1,71 @@
+"""`Current`: an engine that serves the current version of every adapter in a registry."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlm_ft.adapters import Card, read_card
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.card_base import base_of
+from vlm_ft.errors import AdapterError, UserError
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+from vlm_ft.registry import Registry
+
+log = logging.getLogger(__name__)
+
+
+def open_engine(folders: Sequence[Path], registry: Registry | None, base: str | None, **options: Any) -> Engine:
+    """The engine of these adapters; without any, the base is that of the registry's first adapter.
+
+    Raises `AdapterError` without an adapter.
+    """
+    if folders or registry is None:
+        return Engine.open(folders, base=base, **options)
+    first = next(iter(registry.names()), None)
+    if first is None:
+        raise AdapterError(registry.folder, "contains no adapter", "add one with vlm-ft promote")
+    folder = registry.current(first).folder
+    return Engine(base_of(read_card(folder), folder, base), **options)
+
+
+class Current:
+    """Asks an engine, after looking whether another version of an adapter has become current.
+
+    A version that cannot be served is reported in the log, and the one before keeps answering.
+    """
+
+    def __init__(self, engine: Engine, registry: Registry) -> None:
+        self._engine, self._registry = engine, registry
+        self._lock = threading.Lock()
+        self._seen: dict[str, int] = {}
+        self.follow()
+
+    @property
+    def cards(self) -> Mapping[str, Card]:
+        """As `Predictor.cards`."""
+        self.follow()
+        return self._engine.cards
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        """As `Predictor.predict`."""
+        self.follow()
+        return self._engine.predict(requests)
+
+    def follow(self) -> None:
+        """Serve the versions that are current now."""
+        with self._lock:
+            for name in self._registry.names():
+                changed = self._registry.changed(name)
+                if self._seen.get(name) == changed:
+                    continue
+                self._seen[name] = changed
+                serve = self._engine.replace if name in self._engine.cards else self._engine.add
+                try:
+                    serve(name, self._registry.current(name).folder)
+                except UserError as error:
+                    log.warning("%s", error)

@@ -1,0 +1,206 @@
+"""`Jobs`: commands that take minutes or hours, one after the other, each in a process and a folder of its own.
+
+    JOB/job.json   what runs, for whom, and its state
+    JOB/log.txt    what it prints
+
+Whatever happens to the service, a job is in one state: a job that was running when the service ended is queued again,
+and continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from datasets_vision.placing import whole_file
+from vlm_ft.answers.kinds import Strict
+from vlm_ft.errors import BusyError, DataError
+from vlm_ft.runs import Run
+
+State = Literal["queued", "running", "done", "failed", "stopped"]
+Kind = Literal["score", "train", "promote"]
+
+ID = re.compile(r"[0-9]{20}-[0-9a-f]{8}")
+PATIENCE = 20  # seconds for a job to end by itself after SIGINT
+LOG_SHOWN = 20_000  # characters of a log that are returned
+REFUSED = 3  # the exit code of a command that did its work and found something to look at
+
+
+class Job(Strict):
+    """One command. `arguments` are those of the command line; `out` is what it writes, within the job's folder."""
+
+    id: str
+    kind: Kind
+    title: str
+    arguments: tuple[str, ...]
+    out: str
+    by: str | None = None
+    state: State = "queued"
+    created: str
+    started: str | None = None
+    ended: str | None = None
+    exit_code: int | None = None
+
+
+class Jobs:
+    """The jobs in a folder. A thread runs the oldest queued one; `close` ends it and leaves its job for the next start.
+
+    `most`: jobs that may wait.
+    """
+
+    def __init__(self, folder: Path, most: int = 100) -> None:
+        self.folder, self._most = folder, most
+        self._changed = threading.Condition()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._running: str | None = None
+        self._closed = False
+        folder.mkdir(parents=True, exist_ok=True)
+        for job in self.all():
+            if job.state == "running":
+                self._write(job, state="queued")
+        self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+        self._thread.start()
+
+    def place(self, job: str) -> Path:
+        """The folder of a job. Raises `DataError` for an id that is not one."""
+        if not ID.fullmatch(job) or not (self.folder / job / "job.json").is_file():
+            raise DataError("", f"no job {job[:40]!r}", "list the jobs")
+        return self.folder / job
+
+    def new(self) -> str:
+        """The id of a new job, whose folder exists."""
+        job = f"{datetime.now(UTC):%Y%m%d%H%M%S%f}-{secrets.token_hex(4)}"
+        (self.folder / job).mkdir()
+        return job
+
+    def submit(self, job: str, kind: Kind, title: str, arguments: Sequence[str], out: str, by: str | None) -> Job:
+        """Queue a command under an id from `new`. Raises `BusyError` if too many wait."""
+        with self._changed:
+            if sum(other.state == "queued" for other in self.all()) >= self._most:
+                raise BusyError("jobs", f"{self._most} jobs wait already", "retry later")
+            found = Job(id=job, kind=kind, title=title, arguments=tuple(arguments), out=out, by=by, created=_now())
+            self._write(found)
+            self._changed.notify_all()
+        return found
+
+    def get(self, job: str) -> Job:
+        """A job by its id. Raises `DataError` if there is none."""
+        return _read(self.place(job) / "job.json")
+
+    def all(self) -> list[Job]:
+        """Every job, oldest first."""
+        return [_read(file) for file in sorted(self.folder.glob("*/job.json"))]
+
+    def log(self, job: str) -> str:
+        """The end of what a job has printed."""
+        file = self.place(job) / "log.txt"
+        return file.read_text(encoding="utf-8", errors="replace")[-LOG_SHOWN:] if file.is_file() else ""
+
+    def result(self, job: str) -> Path:
+        """What a finished job has written. Raises `DataError` if there is nothing yet."""
+        path = self.place(job) / self.get(job).out
+        if self.get(job).state != "done" or not path.exists():
+            raise DataError("", f"job {job} has no result yet", "wait until its state is done")
+        return path
+
+    def stop(self, job: str) -> Job:
+        """Stop a job that waits or runs; `resume` continues it."""
+        with self._changed:
+            found = self.get(job)
+            if found.state not in ("queued", "running"):
+                return found
+            found = self._write(found, state="stopped", ended=_now())
+            process = self._process if self._running == job else None
+        if process is not None:
+            _end(process)
+        return found
+
+    def resume(self, job: str) -> Job:
+        """Queue a stopped or failed job again; it continues where it stopped."""
+        with self._changed:
+            found = self.get(job)
+            if found.state in ("stopped", "failed"):
+                found = self._write(found, state="queued", ended=None, exit_code=None)
+                self._changed.notify_all()
+        return found
+
+    def close(self) -> None:
+        """End the running job's process; the job is queued again at the next start."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            process = self._process
+        if process is not None:
+            _end(process)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._next() is not None)
+                job = self._next()
+                if self._closed or job is None:
+                    return
+                job = self._write(job, state="running", started=job.started or _now())
+                self._process, self._running = self._start(job), job.id
+            code = self._process.wait()
+            with self._changed:
+                self._process = self._running = None
+                now = self.get(job.id)
+                if now.state == "running" and not self._closed:
+                    done = code == 0 or (code == REFUSED and job.kind != "train")
+                    self._write(now, state="done" if done else "failed", ended=_now(), exit_code=code)
+
+    def _next(self) -> Job | None:
+        return next((job for job in self.all() if job.state == "queued"), None)
+
+    def _start(self, job: Job) -> subprocess.Popen[bytes]:
+        place = self.folder / job.id
+        resumed = job.kind == "train" and Run(place / job.out).state in ("begun", "checkpointed")
+        with (place / "log.txt").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "vlm_ft.service.worker", *job.arguments, *(["--resume"] if resumed else [])],
+                cwd=place,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the service, which then ends the job
+            )
+
+    def _write(self, job: Job, **changes: object) -> Job:
+        job = job.model_copy(update=changes)
+        with whole_file(self.folder / job.id / "job.json") as part:
+            part.write_text(job.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        return job
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process with SIGINT, or after a while with SIGKILL."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _read(file: Path) -> Job:
+    try:
+        return Job.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise DataError(file, "is not a job", "remove its folder") from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,23 @@
+"""``python -m vlm_ft.service.worker COMMAND ...``: the command line, ended when the service that started it is gone.
+
+The service holds the other end of standard input, which closes when its process ends, however that happens.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from vlm_ft.cli import main
+
+
+def _end_with_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)  # nothing is ever written, so this returns when the other end closes
+    os.kill(os.getpid(), signal.SIGKILL)  # a run and a ledger lose nothing by it
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    main()
