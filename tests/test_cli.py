@@ -47,7 +47,7 @@ def recipe(recipe_of: Callable[..., Recipe], tmp_path: Path) -> Path:
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "wrong recipe key": (["train", "{wrong}"], "unknown key 'basee'; did you mean 'base'"),
-    "missing recipe": (["train", "{tmp}/none.yaml"], "no such file"),
+    "missing recipe": (["train", "{tmp}/none.yaml"], "neither a file nor a shipped name"),
     "misspelt shipped recipe": (["train", "quickstart_surface"], "did you mean 'quickstart_surfaces' or '"),
     "not valid YAML": (["train", "{spoilt}"], "not valid YAML"),
     "missing data": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "data.0.path={tmp}/none"], "no such file"),
@@ -71,7 +71,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["score", "{images}", "--adapter", "{run}", "--out", "{tmp}/a.csv", "--base", "{other}"],
         "its base is ",
     ),
-    "no run": (["evaluate", "{empty}"], "not a run of vlm-ft train"),
+    "no run": (["evaluate", "{empty}"], "not a vlm-ft train run"),
     "taken folder": (["data", "synth", "product_defects", "{images}"], "is not empty"),
 }
 

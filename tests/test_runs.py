@@ -77,7 +77,7 @@ def test_a_failed_resumption_takes_nothing_away(begun: Run) -> None:
 
 
 def test_a_held_folder_is_only_resumed(begun: Run, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="holds a run already"), begun.claimed(begun.recipe):
+    with pytest.raises(RecipeError, match="already holds a run"), begun.claimed(begun.recipe):
         pass
     with pytest.raises(RecipeError, match="holds no run"), Run(tmp_path / "none").claimed(recipe(), resume=True):
         pass

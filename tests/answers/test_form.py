@@ -233,6 +233,6 @@ def test_derivations_leave_the_fingerprint_and_survive_the_card() -> None:
 def test_what_lists_no_findings_has_no_estimate() -> None:
     form = Form.of(TASKS["car_damage"], only=["severity"])
     with pytest.raises(
-        FormError, match=r"estimate example_eur: the form lists no findings by kind \(it asks severity\)"
+        FormError, match=r"estimate example_eur: the form lists no findings by kind \(it asks for severity\)"
     ):
         form.deriving(read_rate_card(find_rate_card("example_eur")))

@@ -37,7 +37,7 @@ def test_fields_that_one_source_lacks_are_not_asked() -> None:
     kinds, passes = {"kind": "pit", "passed": False}, {"passed": True}
     form, notes = of_sources({"a": [kinds] * 9, "b": [passes] * 3})
     assert form.names == ("passed",)
-    assert notes == ["kind: 3 of 3 examples of b lack it, so it is not asked; label it there to ask for it"]
+    assert notes == ["kind: 3 of 3 examples of b lack it, so it is not asked for; label it there to include it"]
 
 
 def test_sources_with_no_field_in_common_fill_no_form() -> None:
@@ -47,13 +47,13 @@ def test_sources_with_no_field_in_common_fill_no_form() -> None:
 
 @pytest.mark.parametrize("path", ["findings", "findings.box"])
 def test_a_field_that_is_asked_for_and_a_source_lacks_is_an_error(path: str) -> None:
-    with pytest.raises(FormError, match=f"fields: '{path}' is asked, but no label of b states it") as error:
+    with pytest.raises(FormError, match=f"fields: '{path}' is asked for, but no label of b states it") as error:
         of_sources({"a": [{"findings": [WHOLE], "kind": "pit"}], "b": [{"kind": "pit"}]}, only=[path, "kind"])
     assert "\n" not in str(error.value)
 
 
 def test_a_part_that_is_asked_for_and_an_item_lacks_is_an_error() -> None:
-    with pytest.raises(FormError, match=r"'findings\.box' is asked, but 1 of 2 items of b lack it"):
+    with pytest.raises(FormError, match=r"'findings\.box' is asked for, but 1 of 2 items of b lack it"):
         of_sources({"a": [{"findings": [WHOLE]}], "b": [{"findings": [WHOLE, LACKING]}]}, only=["findings.box"])
 
 
@@ -61,7 +61,7 @@ def test_a_part_that_an_item_lacks_is_left_out_with_a_note() -> None:
     for only in (None, ["findings"]):
         form, notes = of_sources({"": [{"findings": [WHOLE, LACKING]}]}, only)
         assert paths(form.fields) == {"findings", "findings.kind", "findings.severity"}
-        assert notes == ["findings.box: 1 of 2 items lack it, so it is not asked; label it there to ask for it"]
+        assert notes == ["findings.box: 1 of 2 items lack it, so it is not asked for; label it there to include it"]
 
 
 @pytest.mark.parametrize(("lacking", "asked"), [(0, True), (4, True), (5, True), (6, False), (9, False)])
@@ -70,7 +70,7 @@ def test_a_field_of_few_examples_is_asked_only_by_name(lacking: int, asked: bool
     answers = {"": [whole] * (10 - lacking) + [part] * lacking}
     form, notes = of_sources(answers)
     assert ("kind" in form.names) == asked
-    note = f"kind: {lacking} of 10 examples lack it, so it is not asked; list it under fields to ask for it anyway"
+    note = f"kind: {lacking} of 10 examples lack it, so it is not asked for; list it under fields to include it anyway"
     assert notes == ([] if asked else [note])
     form, notes = of_sources(answers, ["passed", "kind"])
     assert (form.names, notes) == (("passed", "kind"), [])
@@ -138,7 +138,7 @@ def test_a_part_of_a_list_is_asked_only_where_every_item_states_it() -> None:
 def test_observed_refuses_what_no_label_states() -> None:
     with pytest.raises(FormError, match="label none of its fields"):
         observed(DEFECTS, [{}])
-    with pytest.raises(FormError, match="fields: 'findings' is asked, but no label states it"):
+    with pytest.raises(FormError, match="fields: 'findings' is asked for, but no label states it"):
         observed(DEFECTS, [{"kind": "pit"}], only=["findings"])
     with pytest.raises(FormError, match="did you mean 'kind'"):
         observed(DEFECTS, [{"kind": "pit"}], only=["kinds"])

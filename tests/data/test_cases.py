@@ -67,9 +67,9 @@ def test_two_sources_train_only_what_serving_asks(tmp_path: Path) -> None:
     sources = [legal(folder).data[0].model_dump() for folder in (rated, bare)]
     dataset = load(legal(rated, data=sources))
     assert dataset.form.names == ("clause_type", "present")
-    assert "risk: 20 of 20 examples of data.1 (bare) lack it, so it is not asked" in " ".join(dataset.notes)
+    assert "risk: 20 of 20 examples of data.1 (bare) lack it, so it is not asked for" in " ".join(dataset.notes)
     assert {tuple(case.values) for case in dataset.cases["train"]} == {dataset.form.names}
-    with pytest.raises(FormError, match=r"'risk' is asked, but no label of data\.1 \(bare\) states it"):
+    with pytest.raises(FormError, match=r"'risk' is asked for, but no label of data\.1 \(bare\) states it"):
         load(legal(rated, data=sources, fields=["clause_type", "risk"]))
 
 
@@ -77,7 +77,7 @@ def test_examples_that_state_nothing_asked_are_reported(tmp_path: Path) -> None:
     rows = [f"Text {index}.\taudit\t{'low' if index < 30 else ''}\tyes" for index in range(40)]
     dataset = load(legal(table(tmp_path / "set", rows), fields=["risk"]))
     assert sum(dataset.counts.values()) == 30
-    assert any("10 examples state none of the asked fields" in note for note in dataset.notes)
+    assert any("10 examples state none of the requested fields" in note for note in dataset.notes)
 
 
 def test_a_label_outside_the_form_is_reported_with_its_place(tmp_path: Path) -> None:

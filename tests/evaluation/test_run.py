@@ -62,5 +62,5 @@ def test_data_that_changed_since_are_told(recipe_of: Recipes, clauses: Path, qui
     }
     train(recipe_of("qwen3", task="legal_documents", **settings), run, console=quiet)
     table.write_text(table.read_text() + "One more.\tliability\n")
-    with pytest.raises(AdapterError, match="its data now fill form"):
+    with pytest.raises(AdapterError, match="its data now give form"):
         evaluate_run(run, console=quiet)

@@ -66,5 +66,5 @@ def test_whole_and_tiled_are_told_side_by_side(run_of: Callable[..., Path], draw
 
 def test_an_adapter_without_boxes_is_told(run_of: Callable[..., Path], drawings: Path, quiet: Console, tmp_path):
     run = run_of("qwen3_vl", fields=["passed", "kind"], training={"max_steps": 1})
-    with pytest.raises(DataError, match="no asked field is a list with boxes"):
+    with pytest.raises(DataError, match="no requested field is a list with boxes"):
         compare_tiling(run, Source(path=drawings), Tiling(side=48, overlap=16), tmp_path, console=quiet)

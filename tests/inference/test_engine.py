@@ -180,7 +180,7 @@ def test_a_renamed_tensor_is_refused(run_of: Runs, tmp_path: Path) -> None:
         Engine.open([folder])
     stored[first] = stored.pop(first.replace("layers.0", "layer.0")) * float("nan")
     save_file(stored, file)
-    with pytest.raises(AdapterError, match="1 tensors hold no finite numbers"):
+    with pytest.raises(AdapterError, match="1 tensors contain non-finite numbers"):
         Engine.open([folder])
 
 

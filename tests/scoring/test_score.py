@@ -199,7 +199,7 @@ def test_a_ledger_that_is_none_or_in_use(defects: Any, photos: Path, tmp_path: P
     ledger_path(out).unlink()
     with (
         Ledger(ledger_path(out), "trial", adapter_identity(defects.cards["trial"]), photos),
-        pytest.raises(DataError, match="another run is writing it"),
+        pytest.raises(DataError, match="another run is writing to it"),
     ):
         score_folder(defects, "trial", photos, out)
 

@@ -60,5 +60,5 @@ def test_what_cannot_be_exported_is_refused(run_of: Runs, quiet: Console, tmp_pa
     with pytest.raises(DataError, match="is not empty"):
         export(run, tmp_path / "full", console=quiet)
     merged = export(run, tmp_path / "merged", console=quiet)
-    with pytest.raises(AdapterError, match="is a whole model already"):
+    with pytest.raises(AdapterError, match="is already a whole model"):
         export(merged, tmp_path / "again", console=quiet)

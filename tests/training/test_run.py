@@ -135,7 +135,7 @@ def test_a_finished_run_resumes_to_itself(recipe_of: Recipes, quiet: Console, tm
 def test_a_folder_belongs_to_one_recipe(run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
     run = run_of("qwen3_vl")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    with pytest.raises(RecipeError, match="holds a run already; continue it with --resume"):
+    with pytest.raises(RecipeError, match="already holds a run; continue it with --resume"):
         train(recipe_of("qwen3_vl"), run, console=quiet)
     with pytest.raises(RecipeError, match="max_steps was 2, and is 3 now"):
         train(recipe_of("qwen3_vl", training={"max_steps": 3}), run, resume=True, console=quiet)
@@ -263,7 +263,11 @@ def test_an_own_task_serves_without_its_file(
 
 @pytest.mark.parametrize(
     ("spoil", "told"),
-    [("trained_state", "moved none"), ("checksum", "frozen weights changed"), ("probe_logits", "loads but changes no")],
+    [
+        ("trained_state", "changed none"),
+        ("checksum", "frozen weights changed"),
+        ("probe_logits", "does not change the probe"),
+    ],
 )
 def test_a_run_that_did_not_work_is_no_adapter(
     spoil: str, told: str, recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

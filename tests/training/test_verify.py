@@ -53,7 +53,7 @@ def test_a_quantized_base_passes_and_an_altered_adapter_does_not(name: str, reci
     with pytest.raises(AdapterError, match="reloaded logits differ"):
         verify(seen, tmp_path, prepared.conversation, probe, prepared.fresh())
     save_file({key: torch.zeros_like(value) for key, value in stored.items()}, file)
-    with pytest.raises(AdapterError, match="changes no logit"):
+    with pytest.raises(AdapterError, match="does not change the probe's logits"):
         verify(seen, tmp_path, prepared.conversation, probe, prepared.fresh())
 
 
