@@ -50,7 +50,7 @@ def test_a_trained_card_is_written_as_it_was_read(run_of: Callable[..., Path], t
 
 
 @pytest.mark.parametrize("missing", FILES)
-def test_an_unfinished_folder_is_told(missing: str, whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
+def test_an_incomplete_folder_is_reported(missing: str, whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
     folder = written(tmp_path / "adapter", card_of(whole_form(TASKS["product_defects"])))
     (folder / missing).unlink()
     with pytest.raises(AdapterError, match=f"has no {missing}; train it again, or restore the file"):
@@ -58,7 +58,9 @@ def test_an_unfinished_folder_is_told(missing: str, whole_form: Callable[[Task],
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"{", b"\xff\xfe", b'{"version": "\n"}'])
-def test_a_spoilt_card_is_told_in_a_line(text: bytes, whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
+def test_a_damaged_card_is_reported_in_one_line(
+    text: bytes, whole_form: Callable[[Task], Form], tmp_path: Path
+) -> None:
     folder = written(tmp_path / "adapter", card_of(whole_form(TASKS["product_defects"])))
     (folder / CARD).write_bytes(text)
     with pytest.raises(AdapterError) as error:

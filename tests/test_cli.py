@@ -47,7 +47,7 @@ def recipe(recipe_of: Callable[..., Recipe], tmp_path: Path) -> Path:
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "wrong recipe key": (["train", "{wrong}"], "unknown key 'basee'; did you mean 'base'"),
-    "missing recipe": (["train", "{tmp}/none.yaml"], "no such file"),
+    "missing recipe": (["train", "{tmp}/none.yaml"], "neither a file nor a shipped name"),
     "misspelt shipped recipe": (["train", "quickstart_surface"], "did you mean 'quickstart_surfaces' or '"),
     "not valid YAML": (["train", "{spoilt}"], "not valid YAML"),
     "missing data": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "data.0.path={tmp}/none"], "no such file"),
@@ -71,13 +71,13 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["score", "{images}", "--adapter", "{run}", "--out", "{tmp}/a.csv", "--base", "{other}"],
         "its base is ",
     ),
-    "no run": (["evaluate", "{empty}"], "not a run of vlm-ft train"),
+    "no run": (["evaluate", "{empty}"], "not a vlm-ft train run"),
     "taken folder": (["data", "synth", "product_defects", "{images}"], "is not empty"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_exit_code_2(
+def test_a_mistake_gives_one_line_and_exit_code_2(
     mistake: str,
     cli: Run,
     recipe: Path,
@@ -99,11 +99,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(
         "run": run_of("qwen3_vl") / ADAPTER if mistake == "other base" else "",
         "other": tiny_folder("llava_siglip_qwen2") if mistake == "other base" else "",
     }
-    arguments, told = MISTAKES[mistake]
+    arguments, message = MISTAKES[mistake]
     code, out, err = cli(*(argument.format(**places) for argument in arguments))
     assert err.startswith("error: ")
     assert err.count("\n") == 1, err
-    assert told in err
+    assert message in err
     assert out == ""
     assert code == 2
     assert not (tmp_path / "out").exists()
@@ -130,7 +130,7 @@ def test_train_ends_with_the_next_commands(cli: Run, recipe: Path, tmp_path: Pat
     assert err.splitlines()[-2:] == [f"  vlm-ft evaluate {place}", f"  vlm-ft demo --adapter {place}"]
 
 
-def test_recipes_describes_what_is_shipped_in_a_line_each(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipes_describes_each_shipped_recipe_in_one_line(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLM_FT_DATA", "/nowhere")
     code, out, _ = cli("recipes")
     assert code == 0
@@ -141,7 +141,7 @@ def test_recipes_describes_what_is_shipped_in_a_line_each(cli: Run, monkeypatch:
 
 
 @pytest.mark.parametrize("command", [["data", "read"], ["crossval", "--out", "x"], ["learning-curve", "--out", "x"]])
-def test_missing_data_name_their_source_the_variable_and_the_path_tried(
+def test_the_error_for_missing_data_names_source_variable_and_path(
     command: list[str], cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -167,7 +167,7 @@ def test_base_get_prints_the_folder(cli: Run, tmp_path: Path, monkeypatch: pytes
     assert cli("base", "get", "compact")[:2] == (0, f"{folder}\n")
 
 
-def test_the_families_are_listed_with_what_is_exact(cli: Run) -> None:
+def test_the_families_are_listed_with_what_they_support(cli: Run) -> None:
     code, out, _ = cli("base", "families")
     assert code == 0
     rows = {line.split()[1]: line.split("│")[2:-1] for line in out.splitlines() if line.startswith("│")}
@@ -191,7 +191,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert "Usage: " in done.stdout
 
 
-def test_help_answers_at_once() -> None:
+def test_help_is_fast() -> None:
     """It takes at most 0.4 s of processor time, so that other load on the machine does not count."""
     command = [sys.executable, "-c", "from vlm_ft.cli import main; main()", "--help"]
     spent = []
@@ -229,7 +229,9 @@ COSTS = (
     ],
     ids=lambda command: "-".join(command[1:4:2]),
 )
-def test_what_cannot_be_read_or_written_is_one_line(command: list[str], cli: Run, recipe: Path, tmp_path: Path) -> None:
+def test_an_unreadable_or_unwritable_path_gives_one_line(
+    command: list[str], cli: Run, recipe: Path, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("no manual")
     (tmp_path / "costs.csv").write_text(COSTS)
     own = next((Path(load_recipe(recipe).data[0].path) / "Annotations").iterdir())
@@ -245,7 +247,7 @@ def test_what_cannot_be_read_or_written_is_one_line(command: list[str], cli: Run
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_an_export_tells_what_the_reading_set_aside(cli: Run, recipe: Path, tmp_path: Path) -> None:
+def test_an_export_reports_what_reading_set_aside(cli: Run, recipe: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos" / "dent"
     photos.mkdir(parents=True)
     Image.new("RGB", (20, 10)).save(photos / "a.png")

@@ -64,7 +64,7 @@ def row_of(batch: Batch, index: int) -> list[int]:
 
 @EVERY_CASE
 @pytest.mark.parametrize("turns", [(), ASKED, TALKED], ids=["no text", "a question", "several turns"])
-def test_serving_sends_the_tokens_of_training(
+def test_serving_sends_the_same_tokens_as_training(
     name: str, images: int, turns: tuple[Turn, ...], talk: Callable[[str], Conversation], form: Form
 ) -> None:
     conversation = talk(name)
@@ -79,7 +79,7 @@ def test_serving_sends_the_tokens_of_training(
 
 
 @EVERY_CASE
-def test_nothing_but_the_answer_and_the_end_of_turn_is_supervised(
+def test_only_the_answer_and_the_end_of_turn_are_supervised(
     name: str, images: int, talk: Callable[[str], Conversation], form: Form, tiny_folder: Callable[[str], Path]
 ) -> None:
     conversation = talk(name)
@@ -120,7 +120,7 @@ def test_a_row_is_the_same_in_a_batch(name: str, images: int, talk: Callable[[st
 
 
 @pytest.mark.parametrize("name", SEEING)
-def test_a_row_in_a_batch_has_the_logits_that_it_has_alone(
+def test_a_row_has_the_same_logits_in_a_batch_as_alone(
     name: str, talk: Callable[[str], Conversation], form: Form, tiny_folder: Callable[[str], Path]
 ) -> None:
     conversation = talk(name)
@@ -134,7 +134,7 @@ def test_a_row_in_a_batch_has_the_logits_that_it_has_alone(
 
 
 @EVERY_FAMILY
-def test_the_constant_part_comes_first_where_the_family_allows(
+def test_the_constant_part_comes_first_if_the_family_allows_it(
     name: str, talk: Callable[[str], Conversation], form: Form
 ) -> None:
     conversation = talk(name)
@@ -172,7 +172,9 @@ def test_users_and_assistants_take_turns(name: str, talk: Callable[[str], Conver
 
 
 @pytest.mark.parametrize("name", SEEING)
-def test_two_images_stand_in_the_first_user_turn(name: str, talk: Callable[[str], Conversation], form: Form) -> None:
+def test_two_images_are_placed_in_the_first_user_turn(
+    name: str, talk: Callable[[str], Conversation], form: Form
+) -> None:
     conversation = talk(name)
     counts = [conversation.lengths(Row(form, TALKED, pictures(count)))[1] for count in (0, 1, 2)]
     assert counts[0] == 0
@@ -184,7 +186,7 @@ def test_two_images_stand_in_the_first_user_turn(name: str, talk: Callable[[str]
 
 
 @EVERY_FAMILY
-def test_the_view_is_the_row(name: str, talk: Callable[[str], Conversation], form: Form) -> None:
+def test_the_view_shows_the_row(name: str, talk: Callable[[str], Conversation], form: Form) -> None:
     conversation = talk(name)
     row = Row(form, ASKED, pictures(int(conversation.reader.sees)), TARGET)
     pieces = conversation.view(row)
@@ -201,7 +203,9 @@ def test_a_text_base_takes_no_image(name: str, talk: Callable[[str], Conversatio
         talk(name).encode([Row(form, ASKED, pictures(1))])
 
 
-def test_what_cannot_be_encoded_is_told(talk: Callable[[str], Conversation], form: Form, tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_encoded_is_reported(
+    talk: Callable[[str], Conversation], form: Form, tmp_path: Path
+) -> None:
     conversation = talk("qwen3_vl")
     with pytest.raises(FormError, match="no target"):
         conversation.encode([Row(form, ASKED, pictures(1))], supervised=True)
@@ -210,7 +214,7 @@ def test_what_cannot_be_encoded_is_told(talk: Callable[[str], Conversation], for
 
 
 @EVERY_FAMILY
-def test_what_people_write_is_text(name: str, talk: Callable[[str], Conversation]) -> None:
+def test_special_tokens_in_messages_are_plain_text(name: str, talk: Callable[[str], Conversation]) -> None:
     """A special token in a question or an answer is plain text: it ends no turn and represents no image."""
     conversation, form = talk(name), form_of(note=Text(max_length=100))
     images = pictures(int(conversation.reader.sees))

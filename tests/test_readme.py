@@ -50,7 +50,7 @@ def test_the_task_file_defines_a_task() -> None:
     assert str(names["TASK"]) == "weld"
 
 
-def test_the_benchmark_is_quoted_as_it_was_measured() -> None:
+def test_the_benchmark_is_quoted_as_measured() -> None:
     for name in ("decoder", "training", "soak"):
         file = RECIPES / "benchmarks" / f"{name}.json"
         for figure in TypeAdapter(list[Figure]).validate_json(file.read_bytes()) if file.exists() else ():

@@ -84,7 +84,7 @@ def test_a_later_setting_wins_and_an_empty_section_is_filled(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ("training.epochs", "no '='"),
         ("training.epochs=[", "is not a YAML value"),
@@ -106,15 +106,15 @@ def test_a_later_setting_wins_and_an_empty_section_is_filled(tmp_path: Path) -> 
         ("data.0.group='('", "the regex does not compile"),
     ],
 )
-def test_an_invalid_setting_is_reported_in_a_line(setting: str, told: str, tmp_path: Path) -> None:
+def test_an_invalid_setting_is_reported_in_one_line(setting: str, message: str, tmp_path: Path) -> None:
     path = written(tmp_path, {**PLAIN, "splits": {"fold": 5}, "data": [{"path": "drawn", "limit": 5}]})
     with pytest.raises(RecipeError) as error:
         load_recipe(path, [setting])
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_the_environment_fills_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "name: trial\ntask: product_defects\ndata: [{path: '${VLM_FT_TRIAL:-here}/set'}]"
     monkeypatch.delenv("VLM_FT_TRIAL", raising=False)
     assert load_recipe(written(tmp_path, text)).data[0].path == Path("here/set")
@@ -126,7 +126,7 @@ def test_the_environment_fills_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("name: trial\ntask: [", "recipe.yaml:2: not valid YAML"),
         ("- name", "a recipe is a mapping of keys, not list"),
@@ -137,15 +137,15 @@ def test_the_environment_fills_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("name: \x00", "not valid YAML"),
     ],
 )
-def test_an_invalid_recipe_is_reported_in_a_line(text: str, told: str, tmp_path: Path) -> None:
+def test_an_invalid_recipe_is_reported_in_one_line(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as error:
         load_recipe(written(tmp_path, text))
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("name: 2020-99-99", "not valid YAML"),
         ("name: !!float x", "not valid YAML"),
@@ -154,10 +154,10 @@ def test_an_invalid_recipe_is_reported_in_a_line(text: str, told: str, tmp_path:
         ("name: x\ntask: y\nname: z\n", ":3: not valid YAML: key 'name' is repeated"),
     ],
 )
-def test_invalid_yaml_is_reported_in_a_line(text: str, told: str, tmp_path: Path) -> None:
+def test_invalid_yaml_is_reported_in_one_line(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as error:
         load_recipe(written(tmp_path, text))
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -177,9 +177,9 @@ def test_infinite_numbers_are_refused(setting: str, tmp_path: Path) -> None:
 
 def test_a_name_that_the_system_refuses_is_reported() -> None:
     for name in ("x" * 5000, "a\0b"):
-        with pytest.raises(RecipeError, match="no such file"):
+        with pytest.raises(RecipeError, match="neither a file nor a shipped name"):
             find_recipe(name)
-        with pytest.raises(RecipeError, match="no such file"):
+        with pytest.raises(RecipeError, match="neither a file nor a shipped name"):
             find_rate_card(name)
 
 
@@ -194,7 +194,7 @@ def test_unreadable_files_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_a_shipped_recipe_loads_and_is_kept_as_it_is(name: str, tmp_path: Path) -> None:
+def test_a_shipped_recipe_survives_the_round_trip(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(find_recipe(name))
     assert recipe.name == name
     kept = written(tmp_path, recipe.model_dump(mode="json"))
@@ -218,9 +218,9 @@ def test_a_recipe_s_rate_card_is_found_by_name_or_path(tmp_path: Path) -> None:
     own = tmp_path / "own.csv"
     own.write_bytes(find_rate_card("example_eur").read_bytes())
     assert find_rate_card(str(own)) == own
-    with pytest.raises(RecipeError, match=r"rate_card example_usd: no such file, .* did you mean 'example_eur'"):
+    with pytest.raises(RecipeError, match=r"rate_card example_usd: neither a file .*; did you mean 'example_eur'"):
         find_rate_card("example_usd")
-    with pytest.raises(RecipeError, match=r"rate_card nowhere\.csv: no such file"):
+    with pytest.raises(RecipeError, match=r"rate_card nowhere\.csv: neither a file nor a shipped name"):
         find_rate_card("nowhere.csv")
 
 
@@ -233,7 +233,7 @@ def test_a_rate_card_prices_the_answers_of_a_form_with_findings(recipe_of: Calla
 
 
 @pytest.mark.parametrize(
-    ("slip", "told"),
+    ("slip", "message"),
     [
         ({"labels": {"severity": [""]}}, "not a printable word"),
         ({"labels": {"severity": ["\x1b[31mred"]}}, "not a printable word"),
@@ -245,7 +245,7 @@ def test_a_rate_card_prices_the_answers_of_a_form_with_findings(recipe_of: Calla
     ],
     ids=str,
 )
-def test_a_slip_is_one_line_without_python(slip: dict[str, Any], told: str, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=told) as caught:
+def test_a_slip_gives_one_line_without_python_terms(slip: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
         load_recipe(written(tmp_path, {**PLAIN, **slip}))
     assert str(caught.value).isprintable()

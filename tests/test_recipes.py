@@ -55,7 +55,7 @@ def settings(name: str, made: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_two_steps(
+def test_a_recipe_trains_for_two_steps(
     name: str, made: Path, tmp_path: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLM_FT_DATA", str(DATA))
@@ -94,7 +94,7 @@ def test_its_data_can_be_obtained(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_large_photos_are_held_to_a_megapixel(name: str) -> None:
+def test_large_photos_are_limited_to_a_megapixel(name: str) -> None:
     recipe = load_recipe(RECIPES / f"{name}.yaml")
     drawn = any(entry.origin and entry.origin.name.startswith("drawn") for entry in recipe.data)
     if not drawn and not all(entry.shows_text for entry in recipe.data):

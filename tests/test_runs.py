@@ -48,7 +48,7 @@ def test_a_run_that_cannot_start_leaves_nothing(error: BaseException, tmp_path: 
     assert not run.folder.exists()
 
 
-def test_what_was_there_before_a_failed_start_stays(tmp_path: Path) -> None:
+def test_a_failed_start_keeps_what_was_there_before(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.folder.mkdir()
     run.splits.write_text("roles")
@@ -57,7 +57,7 @@ def test_what_was_there_before_a_failed_start_stays(tmp_path: Path) -> None:
     assert [file.name for file in run.folder.iterdir()] == ["splits.jsonl"]
 
 
-def test_a_checkpoint_that_was_cut_short_is_passed_over(begun: Run) -> None:
+def test_an_incomplete_checkpoint_is_skipped(begun: Run) -> None:
     """The trainer writes its state last, and may be killed before or while it does."""
     for step, state in ((2, "{}"), (10, '{"epoch": '), (12, None)):
         folder = begun.checkpoints / f"checkpoint-{step}"
@@ -69,21 +69,21 @@ def test_a_checkpoint_that_was_cut_short_is_passed_over(begun: Run) -> None:
     assert begun.checkpoint == begun.checkpoints / "checkpoint-10"
 
 
-def test_a_failed_resumption_takes_nothing_away(begun: Run) -> None:
+def test_a_failed_resumption_removes_nothing(begun: Run) -> None:
     with pytest.raises(MemoryError), begun.claimed(begun.recipe, resume=True):
         raise MemoryError
     assert begun.state == "begun"
     assert begun.data.exists()
 
 
-def test_a_held_folder_is_only_resumed(begun: Run, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="holds a run already"), begun.claimed(begun.recipe):
+def test_a_folder_with_a_run_can_only_be_resumed(begun: Run, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="already holds a run"), begun.claimed(begun.recipe):
         pass
     with pytest.raises(RecipeError, match="holds no run"), Run(tmp_path / "none").claimed(recipe(), resume=True):
         pass
 
 
-def test_another_recipe_is_refused_by_its_key(begun: Run) -> None:
+def test_another_recipe_is_refused_with_the_key_that_differs(begun: Run) -> None:
     assert begun.holds(recipe(training={"epochs": 3.0}))
     with pytest.raises(RecipeError, match=r"training\.epochs was 3\.0, and is 10\.0 now"):
         begun.holds(recipe())
@@ -91,7 +91,7 @@ def test_another_recipe_is_refused_by_its_key(begun: Run) -> None:
         begun.holds(recipe(training={"epochs": 3}, data=[{"path": "others"}]))
 
 
-def test_only_what_is_set_is_kept_so_that_a_new_default_does_not_block_resuming(begun: Run) -> None:
+def test_only_explicit_settings_are_kept_so_that_a_new_default_does_not_block_resuming(begun: Run) -> None:
     content = yaml.safe_load(begun.recipe_file.read_text())
     assert content == {"name": "trial", "task": "car_damage", "data": [{"path": "photos"}], "training": {"epochs": 3}}
 

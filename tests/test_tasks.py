@@ -19,7 +19,7 @@ EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=str)
 
 
 @EVERY_TASK
-def test_a_task_is_whole(task: Task) -> None:
+def test_a_task_is_complete(task: Task) -> None:
     assert TASKS[task.name] is task
     assert task.title
     assert task.instruction.endswith(".")
@@ -33,12 +33,12 @@ def test_free_text_follows_the_closed_fields(task: Task) -> None:
 
 
 @EVERY_TASK
-def test_silence_is_unobserved(task: Task) -> None:
+def test_an_empty_label_leaves_every_field_unobserved(task: Task) -> None:
     assert task.values(Label()) == {}
 
 
 @EVERY_TASK
-def test_a_column_that_names_a_field_is_its_value(task: Task) -> None:
+def test_a_column_named_like_a_field_gives_its_value(task: Task) -> None:
     sample = task.sample.model_dump(mode="json")
     assert task.values(Label(columns={**sample, "no field": 1})) == sample
 
@@ -51,7 +51,7 @@ def test_a_target_parses_back(task: Task, whole_form: Callable[[Task], Form]) ->
 
 
 @EVERY_TASK
-def test_every_reading_fits_the_form_that_it_fills(task: Task) -> None:
+def test_every_label_fits_the_form_that_it_fills(task: Task) -> None:
     boxes = [(0, 0, 10, 10), (5, 5, 900, 900), (5, 5, 900, 900)]
     objects = tuple(LabelledObject(name, box) for name, box in zip(("pit", "rust", "pit"), boxes, strict=True))
     labels = [Label(image_class="pit"), Label(image_class="none"), Label(objects=()), Label(objects=objects * 20)]
@@ -75,7 +75,7 @@ def test_every_reading_fits_the_form_that_it_fills(task: Task) -> None:
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-def test_items_are_the_largest_first_and_bounded(task: Task, field: object) -> None:
+def test_items_are_sorted_by_size_and_limited(task: Task, field: object) -> None:
     spec = field.kind  # type: ignore[attr-defined]
     things = tuple(LabelledObject(str(side), (0, 0, side, side)) for side in range(1, spec.max_items + 6))
     rows = items(things, spec)
@@ -85,7 +85,7 @@ def test_items_are_the_largest_first_and_bounded(task: Task, field: object) -> N
     assert rows == items(tuple(reversed(things)), spec)
 
 
-def test_the_eleven_tasks() -> None:
+def test_there_are_eleven_tasks() -> None:
     assert len(TASKS) == 11
 
 
@@ -109,7 +109,7 @@ def test_the_eleven_tasks() -> None:
         ("industry_language", Label(columns={"completion": "Yes.", "liked": False}), {}),
     ],
 )
-def test_what_a_label_states(task: str, label: Label, values: dict[str, object]) -> None:
+def test_a_label_gives_the_values_that_it_states(task: str, label: Label, values: dict[str, object]) -> None:
     assert TASKS[task].values(label) == values
 
 
@@ -123,7 +123,7 @@ def test_the_main_kind_is_that_of_the_largest_object(task: Task) -> None:
     assert task.values(Label(objects=objects))["kind"] == "dent"
 
 
-def test_what_several_photos_state() -> None:
+def test_findings_name_their_photo() -> None:
     objects = (
         LabelledObject("dent", (0, 0, 9, 9), {"part": "door", "photo": 2, "side": "left"}),
         LabelledObject("scratch", (0, 0, 90, 90), {"part": "hood", "photo": 1}),
@@ -134,19 +134,19 @@ def test_what_several_photos_state() -> None:
     ]
 
 
-def test_a_damage_on_none_of_the_labelled_parts() -> None:
+def test_damage_on_none_of_the_labelled_parts() -> None:
     objects = tuple(LabelledObject("dent", (0, 0, 9, 9), attributes) for attributes in ({"part": None}, {}))
     rows = TASKS["car_damage"].values(Label(objects=objects))["findings"]
     assert [row.get("part") for row in rows] == ["other", None]
 
 
-def test_an_own_task_file(own_task: Path) -> None:
+def test_a_custom_task_file(own_task: Path) -> None:
     task = task_of("my_task", own_task)
     assert task.values(Label(objects=())) == {"verdict": "good"}
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "message"),
     [
         ("my_task", None, "no such file"),
         ("my_task", "import nowhere_to_be_found", "ModuleNotFoundError"),
@@ -154,21 +154,21 @@ def test_an_own_task_file(own_task: Path) -> None:
         ("my_task", "TASK = 3", "defines no TASK"),
     ],
 )
-def test_an_own_task_file_that_cannot_be_used(name: str, text: str | None, told: str, tmp_path: Path) -> None:
+def test_a_custom_task_file_that_cannot_be_used(name: str, text: str | None, message: str, tmp_path: Path) -> None:
     file = tmp_path / "my_task.py"
     if text is not None:
         file.write_text(text, encoding="utf-8")
-    with pytest.raises(RecipeError, match=told) as error:
+    with pytest.raises(RecipeError, match=message) as error:
         task_of(name, file)
     assert str(error.value).startswith(f"task file {file}:")
     assert "\n" not in str(error.value)
 
 
-def test_unknown_task() -> None:
+def test_an_unknown_task_is_refused() -> None:
     with pytest.raises(RecipeError, match="unknown task 'product_defect'; did you mean 'product_defects'"):
         task_of("product_defect")
 
 
-def test_an_own_task_file_of_another_name(own_task: Path) -> None:
+def test_a_custom_task_file_with_another_name(own_task: Path) -> None:
     with pytest.raises(RecipeError, match="defines 'my_task', but the recipe says task: other"):
         task_of("other", own_task)

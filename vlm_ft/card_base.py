@@ -39,7 +39,7 @@ def require_base(card: Card, folder: Path, base: Base) -> None:
     if card.weights:
         raise AdapterError(
             f"adapter {folder}",
-            f"is a whole model with fingerprint {card.weights}, which cannot answer beside {base.ref.name}",
+            f"is a whole model with fingerprint {card.weights}, which cannot be served on {base.ref.name}",
             "open it alone, or restore its weights",
         )
     raise AdapterError(
@@ -75,12 +75,12 @@ def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:
     lost = sorted(set(stored) ^ set(held))
     if lost:
         raise AdapterError(
-            f"adapter {folder}", f"{len(lost)} tensors do not match the base, first {lost[0]}", "train it again"
+            f"adapter {folder}", f"{len(lost)} tensors do not match the base; the first is {lost[0]}", "train it again"
         )
     broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
     if broken:
         raise AdapterError(
             f"adapter {folder}",
-            f"{len(broken)} tensors hold no finite numbers, first {broken[0]}",
+            f"{len(broken)} tensors contain non-finite numbers; the first is {broken[0]}",
             "train it again, with a smaller learning rate",
         )

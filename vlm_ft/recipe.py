@@ -263,7 +263,7 @@ def _find(key: str, name: str, folder: Path, suffix: str) -> Path:
         if os.path.isfile(path):  # unlike Path.is_file, False for a name that the system refuses
             return path
     shipped_names = [path.stem for path in folder.glob(f"*{suffix}")]
-    raise RecipeError(f"{key} {name[:80]}", "no such file, and not a shipped one", nearest(name, shipped_names, 3))
+    raise RecipeError(f"{key} {name[:80]}", "neither a file nor a shipped name", nearest(name, shipped_names, 3))
 
 
 def shipped() -> list[str]:

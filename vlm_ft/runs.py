@@ -92,7 +92,7 @@ class Run:
         if resume and not self.holds(recipe):
             raise RecipeError(self.folder, "holds no run to resume", "leave --resume out")
         if not resume and self.state != "empty":
-            raise RecipeError(self.folder, "holds a run already", "continue it with --resume, or give another --out")
+            raise RecipeError(self.folder, "already holds a run", "continue it with --resume, or give another --out")
         existed = self.folder.exists()
         ours = [
             file for file in (self.recipe_file, self.splits, self.data, self.plan, self.references) if not file.exists()

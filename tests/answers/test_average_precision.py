@@ -33,7 +33,7 @@ def ap50(truth: list[tuple[str, list[int]]], answer: FieldValue | None) -> float
     return average_precisions(KIND, [items], [answer], clusters_of([""]))["ap50"][0]
 
 
-def test_what_counts_is_the_rank_of_what_is_right() -> None:
+def test_the_rank_of_the_correct_items_counts() -> None:
     truth = [("dent", HERE)]
     assert ap50(truth, found(("dent", HERE, 0.9))) == pytest.approx(1)
     assert ap50(truth, found(("dent", HERE, 0.9), ("dent", THERE, 0.2))) == pytest.approx(1)
@@ -43,7 +43,7 @@ def test_what_counts_is_the_rank_of_what_is_right() -> None:
     assert ap50(truth, None) == 0
 
 
-def test_nothing_to_find_has_no_average_precision() -> None:
+def test_without_true_items_there_is_no_average_precision() -> None:
     assert average_precisions(KIND, [[], []], [found(), None], clusters_of(["", ""])) == {}
 
 

@@ -38,7 +38,7 @@ def form() -> Form:
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 @pytest.mark.parametrize("box", BOXES, ids=str)
-def test_a_box_goes_there_and_back(family, box: list[int]) -> None:
+def test_a_box_survives_the_round_trip(family, box: list[int]) -> None:
     boxes = family.boxes
     assert boxes.stored(boxes.sides(box, SIZE), SIZE) == pytest.approx(box, abs=1)  # a coarser convention rounds
 
@@ -48,7 +48,7 @@ def test_an_interpolated_box_is_as_exact_as_the_stored_one(box: list[int]) -> No
     assert GRID.stored(GRID.exact(box, None), None) == box
 
 
-def test_conventions_are_those_of_the_families(form: Form) -> None:
+def test_each_family_has_its_own_convention(form: Form) -> None:
     box = [100, 200, 500, 1000]
     assert FAMILIES["qwen3_vl"].boxes == FAMILIES["gemma3"].boxes == OURS
     assert FAMILIES["qwen2_5_vl"].boxes.sides(box, SIZE) == [146, 162, 728, 812]
@@ -59,5 +59,5 @@ def test_conventions_are_those_of_the_families(form: Form) -> None:
     assert form.asking(paligemma).fingerprint != form.fingerprint
 
 
-def test_a_box_beyond_the_image_ends_at_its_border() -> None:
+def test_a_box_beyond_the_image_is_clipped() -> None:
     assert BoxFormat(scale=None).stored([0, 0, 2000, 812], SIZE) == [0, 0, 1000, 1000]

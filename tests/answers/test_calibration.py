@@ -43,7 +43,7 @@ def drawn(random: Generator, count: int, temperature: float) -> tuple[list[dict]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_the_temperature_is_found_and_likelihood_gains(temperature: float) -> None:
+def test_the_temperature_is_found_and_lowers_the_log_loss(temperature: float) -> None:
     truths, answers = drawn(default_rng(1), 1500, temperature)
     found = calibrated(FORM, truths, answers, [""] * len(truths))
     for name in ("kind", "ok"):
@@ -52,7 +52,7 @@ def test_the_temperature_is_found_and_likelihood_gains(temperature: float) -> No
         assert log_loss(pairs, found.temperatures[name]) <= log_loss(pairs) + 1e-4
 
 
-def test_examples_that_are_all_right_do_not_make_it_certain() -> None:
+def test_a_perfect_sample_does_not_make_it_certain() -> None:
     truths = [{"kind": "a", "ok": True}] * 60
     answers = [stating({"a": 0.9, "b": 0.06, "c": 0.04}, {"true": 0.8, "false": 0.2})] * 60
     found = calibrated(FORM, truths, answers, [""] * 60)
@@ -66,7 +66,7 @@ def test_few_examples_leave_the_temperature_alone() -> None:
     assert set(calibrated(FORM, truths, answers, [""] * 19).temperatures.values()) == {1.0}
 
 
-def test_the_bound_is_broken_no_more_often_than_it_says() -> None:
+def test_the_bound_is_broken_no_more_often_than_stated() -> None:
     """Answers of known risk: the true risk above the threshold exceeds 5 % in at most 10 % of 400 draws."""
     random, broken, found = default_rng(0), 0, 0
     for _ in range(400):
@@ -81,7 +81,7 @@ def test_the_bound_is_broken_no_more_often_than_it_says() -> None:
     assert broken <= 400 * 0.10 + 3 * np.sqrt(400 * 0.1 * 0.9)
 
 
-def test_too_few_examples_certify_nothing_and_say_so() -> None:
+def test_too_few_examples_certify_nothing_and_the_reason_is_stated() -> None:
     for count, certifiable in ((44, False), (45, True)):
         bound = certified(np.full(count, 0.9), np.ones(count, dtype=bool))
         assert (bound.threshold is not None) == certifiable
@@ -99,7 +99,7 @@ def test_examples_of_one_group_count_once() -> None:
 BOUND = Bound(risk=0.05, level=0.9, threshold=0.6, count=100, needed=45, answered=80, wrong=1)
 
 
-def test_what_is_below_the_threshold_goes_to_a_person_with_the_reason() -> None:
+def test_answers_below_the_threshold_go_to_a_person_with_the_reason() -> None:
     confidence = Confidence(temperatures={"kind": 2.0}, bound=BOUND)
     good = {"true": 0.9, "false": 0.1}
     sure, unsure = (
@@ -114,12 +114,12 @@ def test_what_is_below_the_threshold_goes_to_a_person_with_the_reason() -> None:
     assert "not certifiable" in with_confidence(FORM, sure, none).reason
 
 
-def test_a_text_alone_has_no_sureness() -> None:
+def test_a_form_of_free_text_has_no_sureness() -> None:
     form = form_of(note=Text(max_length=10))
     assert sureness(form, Prediction(fields={"note": FieldValue("x")})) is None
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_a_threshold_holds_for_the_calibrated_probability(temperature: float) -> None:
+def test_a_threshold_applies_to_the_calibrated_probability(temperature: float) -> None:
     raw = before_tempering(FORM.deciding({"ok": 0.8}), {"ok": temperature}).thresholds["ok"]
     assert tempered({"true": raw, "false": 1 - raw}, temperature)["true"] == pytest.approx(0.8)

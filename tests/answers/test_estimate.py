@@ -56,7 +56,7 @@ def estimate(*findings: dict[str, Any], damaged: bool = True) -> Estimate:
         ({"kind": "dent", "severity": "severe"}, 500, 1300),  # the hood's or the door's
     ],
 )
-def test_the_closest_row_prices(finding: dict[str, str], low: float, high: float) -> None:
+def test_the_closest_row_sets_the_price(finding: dict[str, str], low: float, high: float) -> None:
     result = estimate(finding)
     assert (result.low, result.high, result.complete) == (low, high, True)
     assert result.middle == (low + high) / 2
@@ -64,7 +64,7 @@ def test_the_closest_row_prices(finding: dict[str, str], low: float, high: float
 
 
 @pytest.mark.parametrize(
-    ("finding", "told"),
+    ("finding", "message"),
     [
         ({"part": "door", "kind": "dent", "severity": "moderate"}, "no row for severity 'moderate'"),
         ({"part": "hood", "kind": "dent", "severity": "moderate"}, "no row for severity 'moderate'"),
@@ -72,12 +72,12 @@ def test_the_closest_row_prices(finding: dict[str, str], low: float, high: float
         ({"part": "hood", "kind": "scratch", "severity": "severe"}, "no row for this combination"),
     ],
 )
-def test_what_has_no_price_is_told(finding: dict[str, str], told: str) -> None:
+def test_a_finding_without_a_price_is_reported(finding: dict[str, str], message: str) -> None:
     result = estimate(finding, {"part": "door", "kind": "scratch", "severity": "minor"})
     assert not result.complete
     assert (result.low, result.high) == (150, 180)
     assert len(result.lines) == len(result.not_priced) == 1
-    assert told in result.not_priced[0].reason
+    assert message in result.not_priced[0].reason
 
 
 def test_an_estimate_is_the_sum_of_its_lines() -> None:
@@ -97,7 +97,7 @@ def stacked(count: int, **key: str) -> list[dict[str, Any]]:
     return [{**key, "box": [100 + place, 200, 500 + place, 600]} for place in range(count)]
 
 
-def test_eight_stacked_boxes_are_one_damage() -> None:
+def test_eight_stacked_boxes_are_priced_once() -> None:
     card = read_rate_card(find_rate_card("example_eur"))
     findings = stacked(8, part="door", kind="dent", severity="moderate")
     one, eight = (card.derive({"findings": found}) for found in (findings[:1], findings))
@@ -107,7 +107,7 @@ def test_eight_stacked_boxes_are_one_damage() -> None:
     assert [line.note for line in eight.lines] == ["8 overlapping findings priced once"]
 
 
-def test_overlapping_findings_are_priced_as_the_dearest() -> None:
+def test_overlapping_findings_are_priced_as_the_most_expensive() -> None:
     door = stacked(1, part="door", kind="dent", severity="minor") + stacked(
         1, part="door", kind="dent", severity="severe"
     )
@@ -120,7 +120,7 @@ def test_overlapping_findings_are_priced_as_the_dearest() -> None:
 
 
 @pytest.mark.parametrize("other", [{"part": "hood"}, {"kind": "crack"}, {"box": [500, 200, 900, 600]}, {"photo": 2}])
-def test_what_differs_is_another_damage(other: dict[str, Any]) -> None:
+def test_findings_that_differ_are_priced_separately(other: dict[str, Any]) -> None:
     first = {"part": "door", "kind": "dent", "severity": "minor", "box": [100, 200, 500, 600], "photo": 1}
     assert len(estimate(first, {**first, **other}).lines) == 2
 
@@ -142,7 +142,7 @@ def test_the_shipped_card_is_an_example_that_prices_the_sample() -> None:
     assert result.notice == card.notice
 
 
-def test_a_card_is_written_as_it_is_read(tmp_path: Path) -> None:
+def test_a_card_survives_the_round_trip(tmp_path: Path) -> None:
     write_rate_card(CARD, tmp_path / "own.csv")
     assert read_rate_card(tmp_path / "own.csv") == CARD
     with pytest.raises(DataError, match="cannot be written"):
@@ -157,7 +157,7 @@ def test_a_card_from_another_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         (["door,dent,minor,1,50,0,10,EUR", "Door,DENT,minor,1,50,0,10,EUR"], "own.csv:4: repeats line 3"),
         (["door,dent,minor,1,50,20,10,EUR"], "own.csv:3: row: parts_low 20 exceeds parts_high 10; swap them"),
@@ -176,17 +176,17 @@ def test_a_card_from_another_program(tmp_path: Path) -> None:
         ([], "own.csv: no rows below the header"),
     ],
 )
-def test_a_bad_row_is_told_in_a_line(rows: list[str], told: str, tmp_path: Path) -> None:
+def test_a_bad_row_is_reported_in_one_line(rows: list[str], message: str, tmp_path: Path) -> None:
     file = tmp_path / "own.csv"
     file.write_text("\n".join(["# version: 1", HEADER, *rows]) + "\n", encoding="utf-8")
     with pytest.raises(DataError) as error:
         read_rate_card(file)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (b"", "has no version"),
         (HEADER.encode(), "has no version"),
@@ -198,13 +198,13 @@ def test_a_bad_row_is_told_in_a_line(rows: list[str], told: str, tmp_path: Path)
         (b"# version: 1\n\xff\n", "not UTF-8"),
     ],
 )
-def test_a_file_that_is_no_card(text: bytes, told: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_rate_card(text: bytes, message: str, tmp_path: Path) -> None:
     file = tmp_path / "own.csv"
     file.write_bytes(text)
     with pytest.raises(DataError) as error:
         read_rate_card(file)
     assert str(error.value).startswith(str(file))
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -234,7 +234,7 @@ def test_a_cost_table_becomes_a_card(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         ("Van,Door,Dent,Minor,4,2,1,80\nVan,door,Dent,Minor,4,2,1,80", "costs.csv:3: repeats the price of line 2"),
         ("Van,Door,Dent,Minor,4,2,x,80", "costs.csv:2: Labor_Hours 'x'"),
@@ -242,20 +242,23 @@ def test_a_cost_table_becomes_a_card(tmp_path: Path) -> None:
         ("Van,Door", "costs.csv:2: 2 cells"),
     ],
 )
-def test_a_bad_cost_table(rows: str, told: str, tmp_path: Path) -> None:
+def test_a_bad_cost_table(rows: str, message: str, tmp_path: Path) -> None:
     table = tmp_path / "costs.csv"
     table.write_text(f"{COSTS_HEADER}\n{rows}\n")
-    with pytest.raises(DataError, match=told) as error:
+    with pytest.raises(DataError, match=message) as error:
         rate_card_of(table, "Van")
     assert "\n" not in str(error.value)
 
 
-def test_what_makes_no_readable_card_is_refused(tmp_path: Path) -> None:
+def test_costs_that_give_no_valid_card_are_refused(tmp_path: Path) -> None:
     head = "Car_Type,Part,Damage_Type,Severity,Labor_Hours,Labor_Rate_Per_Hour,Used_Part_Cost,New_Part_Cost\n"
     table = tmp_path / "costs.csv"
-    for row, told in (("van,,dent,minor,1,2,3,4", "Part is empty"), ("van,door,dent,minor,9,1e308,3,4", "Labor_Rate")):
+    for row, message in (
+        ("van,,dent,minor,1,2,3,4", "Part is empty"),
+        ("van,door,dent,minor,9,1e308,3,4", "Labor_Rate"),
+    ):
         table.write_text(f"{head}{row}\n")
-        with pytest.raises(DataError, match=f":2: {told}"):
+        with pytest.raises(DataError, match=f":2: {message}"):
             rate_card_of(table, "van")
     table.write_text(f'{head}van,"front\n door",dent,minor,1,2,3,4\n')
     assert rate_card_of(table, "van").rates[0].part == "front_door"

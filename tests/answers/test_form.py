@@ -72,7 +72,7 @@ def test_schema_is_closed_ordered_and_bounded(task: Task, whole_form: Forms) -> 
 
 
 @EVERY_PATH
-def test_narrowing_by_a_path_asks_that_alone(task: Task, path: str, whole_form: Forms) -> None:
+def test_narrowing_to_a_path_asks_for_it_alone(task: Task, path: str, whole_form: Forms) -> None:
     given = whole_form(task)
     open_paths = {each: ["a", "b"] for each in paths(task.fields) if _kind(task, each) == Choice(options=())}
     form = Form.of(task, open_paths, [path])
@@ -102,7 +102,7 @@ def test_a_form_in_use_can_be_narrowed(task: Task, whole_form: Forms) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "only", "told"),
+    ("options", "only", "message"),
     [
         ({"knid": ["a"]}, None, "no field 'knid'; did you mean 'kind'?"),
         ({"kind": ["a"]}, ["findings.bxo"], "no field 'findings.bxo'; did you mean 'findings.box'?"),
@@ -112,11 +112,11 @@ def test_a_form_in_use_can_be_narrowed(task: Task, whole_form: Forms) -> None:
         ({}, ["kind"], "'kind' has no options"),
     ],
 )
-def test_a_form_that_cannot_be_is_told_in_a_line(options: Any, only: Any, told: str) -> None:
+def test_an_impossible_form_is_reported_in_one_line(options: Any, only: Any, message: str) -> None:
     defaults = {"kind": ["a"], "findings.kind": ["a"]} if only is None else {}
     with pytest.raises(FormError) as error:
         Form.of(DEFECTS, {**defaults, **options}, only)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -130,7 +130,7 @@ def test_json_keeps_the_whole_form(task: Task, whole_form: Forms) -> None:
 
 
 @EVERY_TASK
-def test_fingerprint_follows_prompt_and_options(task: Task, whole_form: Forms) -> None:
+def test_the_fingerprint_depends_on_prompt_and_options(task: Task, whole_form: Forms) -> None:
     form = whole_form(task)
     reworded = form.model_copy(update={"instruction": form.instruction + " Look twice."})
     fewer = [form.narrow([name]) for name in form.names]
@@ -174,7 +174,7 @@ def _wrong(kind: object, value: Any) -> list[Any]:
 
 
 @EVERY_TASK
-def test_every_misfit_names_its_field_in_a_line(task: Task, whole_form: Forms) -> None:
+def test_every_invalid_value_is_reported_with_its_field_in_one_line(task: Task, whole_form: Forms) -> None:
     form = whole_form(task)
     for place, wrong in misfits(form, sample(task)):
         with pytest.raises(FormError) as error:
@@ -193,19 +193,19 @@ def test_an_extra_key_is_named(task: Task, whole_form: Forms) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "I see a pit.", '{"kind":', "[]", "null", "9" * 5000, "[" * 100_000, '{"a":NaN}'])
-def test_what_is_no_answer_is_told(text: str, whole_form: Forms) -> None:
+def test_text_that_is_not_an_answer_is_reported(text: str, whole_form: Forms) -> None:
     with pytest.raises(FormError) as error:
         whole_form(DEFECTS).parse(text)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 250
 
 
-def test_a_target_lacks_nothing(whole_form: Forms) -> None:
+def test_an_incomplete_target_is_refused(whole_form: Forms) -> None:
     with pytest.raises(FormError, match="answer: lacks kind, findings"):
         whole_form(DEFECTS).target({"passed": True})
 
 
-def test_a_form_derives_what_its_fields_tell() -> None:
+def test_a_form_derives_what_its_fields_allow() -> None:
     task = TASKS["aviation_maintenance"]
     whole = Form.of(task, {"kind": ["dent", "none"], "cause": ["fatigue"]}, ["kind", "cause"])
     assert [entry.kind for entry in whole.derivations] == ["priority"]
@@ -215,7 +215,7 @@ def test_a_form_derives_what_its_fields_tell() -> None:
     assert Form.of(task, {"cause": ["fatigue"]}, ["cause"]).derivations == ()
 
 
-def test_derivations_leave_the_fingerprint_and_survive_the_card() -> None:
+def test_derivations_keep_the_fingerprint_and_survive_the_round_trip() -> None:
     card = read_rate_card(find_rate_card("example_eur"))
     asked = Form.of(TASKS["car_damage"], {"findings.part": ["door"], "findings.kind": ["dent"]}, ["findings"])
     priced = asked.deriving(card)
@@ -230,9 +230,9 @@ def test_derivations_leave_the_fingerprint_and_survive_the_card() -> None:
     assert [entry.name for entry in priced.deriving(other).derivations] == ["other"]
 
 
-def test_what_lists_no_findings_has_no_estimate() -> None:
+def test_a_form_without_findings_has_no_estimate() -> None:
     form = Form.of(TASKS["car_damage"], only=["severity"])
     with pytest.raises(
-        FormError, match=r"estimate example_eur: the form lists no findings by kind \(it asks severity\)"
+        FormError, match=r"estimate example_eur: the form lists no findings by kind \(it asks for severity\)"
     ):
         form.deriving(read_rate_card(find_rate_card("example_eur")))

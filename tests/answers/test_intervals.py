@@ -59,14 +59,14 @@ def test_skewed_means_are_covered() -> None:
     assert np.mean([low <= 1 <= high for low, high in found]) > 0.88  # BCa of 30 exponential draws: 0.92
 
 
-def test_it_is_the_interval_of_scipy() -> None:
+def test_the_interval_agrees_with_scipy() -> None:
     column = np.random.default_rng(0).exponential(1, 50)
     theirs = bootstrap((column,), np.mean, n_resamples=9999, rng=0).confidence_interval
     ours = bca_interval(np.stack([column, np.ones(50)], axis=1), mean, top=None)
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.03)  # 1000 draws
 
 
-def test_five_of_five_are_not_certain() -> None:
+def test_five_of_five_correct_is_not_certain() -> None:
     truths = [{"kind": "dent"}] * 5
     answers = [Prediction(fields={"kind": FieldValue("dent")})] * 5
     for metric in measure(form_of(kind=Choice(options=("dent", "pit"))), truths, answers):
@@ -78,5 +78,5 @@ def test_copies_are_one_cluster() -> None:
     assert bca_interval(np.array([[10.0, 10.0]]), mean) == wilson(1, 1)
 
 
-def test_a_median_of_one_value_is_a_point() -> None:
+def test_the_median_of_equal_values_is_a_point() -> None:
     assert median_interval(np.full(4, 7.0), np.arange(4)) == (7, 7)

@@ -96,7 +96,7 @@ def task_rows(task: Task) -> tuple[Form, list[Values]]:
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
-def test_perfect_answers_of_a_task_are_perfect(task: Task) -> None:
+def test_perfect_answers_get_the_best_figures(task: Task) -> None:
     form, truths = task_rows(task)
     for metric in measure(form, truths, [answered(truth) for truth in truths]):
         best = 0.0 if metric.name in LOWER_IS_BETTER else 1.0
@@ -105,13 +105,13 @@ def test_perfect_answers_of_a_task_are_perfect(task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
-def test_failed_answers_of_a_task_are_worthless(task: Task) -> None:
+def test_failed_answers_get_no_credit(task: Task) -> None:
     form, truths = task_rows(task)
     for metric in measure(form, truths, [Prediction.failed("broken")] * len(truths)):
         assert metric.value > 0 if metric.name in LOWER_IS_BETTER else metric.value == 0, metric
 
 
-def test_every_kind_has_figures_and_perfect_is_one() -> None:
+def test_every_kind_has_figures_and_perfect_answers_score_one() -> None:
     truths, _ = some_rows(30)
     metrics = measure(EVERY_KIND, truths, [answered(truth) for truth in truths])
     assert {metric.field for metric in metrics} == {"", *EVERY_KIND.names}
@@ -119,12 +119,12 @@ def test_every_kind_has_figures_and_perfect_is_one() -> None:
     assert all(case_score(EVERY_KIND, truth, answered(truth)) == 1 for truth in truths)
 
 
-def test_failures_are_wrong_where_nothing_is_to_be_found() -> None:
+def test_failures_are_wrong_even_if_there_is_nothing_to_find() -> None:
     metrics = measure(form_of(found=FOUND), [{"found": []}] * 3, [Prediction.failed("broken")] * 3)
     assert all(metric.value == 0 for metric in metrics)
 
 
-def test_a_failed_number_is_as_far_off_as_can_be() -> None:
+def test_a_failed_number_gets_the_largest_error() -> None:
     form = form_of(count=Integer(minimum=0, maximum=9))
     predictions = [Prediction.failed("broken"), answered({"count": 5})]
     assert figure(measure(form, [{"count": 3}, {"count": 3}], predictions), "count", "mae").value == (6 + 2) / 2
@@ -148,7 +148,7 @@ def test_intervals_contain_their_values_and_narrow_with_data() -> None:
     assert all(b.high - b.low < a.high - a.low for a, b in zip(few, many, strict=True) if a.field)
 
 
-def test_interval_is_the_binomial_one() -> None:
+def test_the_interval_of_a_share_is_binomial() -> None:
     truths: list[Values] = [{"passed": True}] * 100
     predictions = [answered({"passed": index < 80}) for index in range(100)]
     metric = figure(measure(form_of(passed=Flag()), truths, predictions), "passed", "accuracy")
@@ -166,7 +166,7 @@ def test_copies_within_a_group_add_no_certainty() -> None:
         assert (one.low, one.high) == pytest.approx((five.low, five.high), abs=close)
 
 
-def test_macro_f1_is_that_of_scikit_learn() -> None:
+def test_macro_f1_agrees_with_scikit_learn() -> None:
     truths, predictions = some_rows(60)
     true = [row["kind"] for row in truths]
     given = [entry.values.get("kind", "invalid") for entry in predictions]
@@ -231,7 +231,7 @@ def test_overlap(left: list[int], right: list[int], expected: float) -> None:
     assert iou([left], [right])[0, 0] == pytest.approx(expected)
 
 
-def test_rouge_reads_every_script() -> None:
+def test_rouge_handles_every_script() -> None:
     assert rouge_l("Трещина на крыле", "трещина на двери") == pytest.approx(2 / 3)
     assert rouge_l("", "") == 1
     assert rouge_l("one", "") == 0
@@ -259,7 +259,7 @@ def test_lengths_must_agree() -> None:
     assert measure(EVERY_KIND, [], []) == ()
 
 
-def test_500_rows_are_quick() -> None:
+def test_500_rows_are_measured_quickly() -> None:
     truths, predictions = some_rows(500)
     form = EVERY_KIND.narrow(("kind", "passed", "gist", "found"))
     measure(form, truths[:2], predictions[:2])  # imports

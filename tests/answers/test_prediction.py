@@ -24,7 +24,7 @@ ANSWER = Prediction(
 
 @pytest.mark.parametrize("prediction", [ANSWER, Prediction.failed("no room: ½ {")], ids=["answer", "error"])
 @pytest.mark.parametrize("indent", [None, 2])
-def test_json_reads_back(prediction: Prediction, indent: int | None) -> None:
+def test_a_prediction_survives_the_round_trip(prediction: Prediction, indent: int | None) -> None:
     assert Prediction.from_json(prediction.to_json(indent)) == prediction
 
 
@@ -35,7 +35,7 @@ def test_a_field_is_a_value_and_its_distribution() -> None:
     assert record["notice"] == "Research use."
 
 
-def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:
+def test_an_unpaired_surrogate_becomes_a_question_mark() -> None:
     assert Prediction.from_json(replace(ANSWER, reason="\ud800").to_json()).reason == "?"
 
 

@@ -48,7 +48,7 @@ def table(tmp_path: Path) -> PriorityTable:
         ({"findings": [{"kind": "rust"}, {"kind": "crack", "severity": "severe"}]}, "immediate"),
     ],
 )
-def test_the_most_urgent_of_the_closest_rows(values: dict[str, Any], priority: str, table: PriorityTable) -> None:
+def test_the_most_urgent_of_the_closest_rows_wins(values: dict[str, Any], priority: str, table: PriorityTable) -> None:
     result = table.derive(values)
     assert result is not None
     assert result.priority == priority
@@ -59,13 +59,13 @@ def test_the_most_urgent_of_the_closest_rows(values: dict[str, Any], priority: s
         assert (reason.priority == "unknown") is (reason.finding == "rust")
 
 
-def test_what_states_no_finding_has_no_priority(table: PriorityTable) -> None:
+def test_an_answer_without_findings_has_no_priority(table: PriorityTable) -> None:
     assert table.derive({"event": "incident"}) is None
     assert not table.derivable({"event", "cause"})
     assert table.derivable({"kind"})
 
 
-def test_the_shipped_table_is_versioned_and_knows_the_sample() -> None:
+def test_the_shipped_table_is_versioned_and_covers_the_sample() -> None:
     assert PRIORITIES.version
     assert PRIORITIES.notice
     assert {row.priority for row in PRIORITIES.rows} == set(URGENCIES)
@@ -79,7 +79,7 @@ def test_the_shipped_table_is_versioned_and_knows_the_sample() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         ("crack,*,*,,soon,why", "own.csv:3: priority 'soon'"),
         ("crack,*,*,2,immediate,why", "own.csv:3: area_from '2'"),
@@ -87,10 +87,10 @@ def test_the_shipped_table_is_versioned_and_knows_the_sample() -> None:
         ("crack,*,*,,monitor,a\nCRACK,,,0,monitor,b", "own.csv:4: repeats line 3"),
     ],
 )
-def test_a_bad_row_is_told_in_a_line(row: str, told: str, tmp_path: Path) -> None:
+def test_a_bad_row_is_reported_in_one_line(row: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "own.csv"
     file.write_text("\n".join([*TABLE.splitlines()[:2], row]), encoding="utf-8")
     with pytest.raises(DataError) as error:
         read_priorities(file)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)

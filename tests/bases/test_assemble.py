@@ -51,7 +51,7 @@ def test_the_auto_classes_load_it(assembled: Path) -> None:
         assert model(**batch).logits.isfinite().all()
 
 
-def test_text_is_read_as_the_language_model_reads_it(assembled: Path, tiny_folder: Folders) -> None:
+def test_text_gives_the_logits_of_the_language_model_alone(assembled: Path, tiny_folder: Folders) -> None:
     alone = AutoModelForCausalLM.from_pretrained(tiny_folder("llama")).eval()
     joined = AutoModelForImageTextToText.from_pretrained(assembled).eval()
     ids = AutoTokenizer.from_pretrained(assembled)("The part is good.", return_tensors="pt")["input_ids"]
@@ -91,7 +91,7 @@ def test_a_finer_stride_gives_more_tokens(tiny_folder: Folders, tmp_path: Path) 
         assert model(**batch).logits.isfinite().all()
 
 
-def test_what_cannot_be_joined_is_refused(tiny_folder: Folders, tmp_path: Path) -> None:
+def test_parts_that_cannot_be_joined_are_refused(tiny_folder: Folders, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"--vision test_vit: its features .* choose a convolutional backbone"):
         assemble(backbone("test_vit"), read_language(str(tiny_folder("llama"))), tmp_path)
     with pytest.raises(ModelError, match=r"--language .* cannot be loaded"):

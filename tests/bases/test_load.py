@@ -21,7 +21,7 @@ LEAKS = {"repetition_penalty": 1.5, "do_sample": True, "temperature": 2.0, "top_
 
 
 @pytest.mark.parametrize("name", ["qwen3_vl", "fast_vlm", "llama"])
-def test_published_sampling_changes_no_answer(
+def test_published_sampling_settings_change_no_answer(
     name: str, tiny_folder: Callable[[str], Path], whole_form: Callable[[Task], Form], tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(tiny_folder(name), tmp_path / name))

@@ -69,7 +69,7 @@ def test_an_unknown_shape_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in KiB on Linux only")
-def test_a_step_reports_what_its_own_process_held() -> None:
+def test_a_step_reports_the_peak_memory_of_its_own_process() -> None:
     step = _step("version", ["--version"], Console(quiet=True))
     assert 10 * 2**20 < step.peak_bytes < 2**32
     with pytest.raises(ModelError, match=r"nothing: exit code \d: .*no_such_recipe.*; see vlm-ft train"):

@@ -37,7 +37,7 @@ def test_size(name, tiny):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_tokenizer_reads_back(name, tiny):
+def test_the_tokenizer_survives_the_round_trip(name, tiny):
     read = tiny(name)
     built = build_tokenizer(TINY[name].words, None)
     ids = read.tokenizer(TEXT, add_special_tokens=False)["input_ids"]
@@ -107,6 +107,6 @@ def test_same_seed_same_weights(name, tiny, tmp_path):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_unknown_name(tmp_path):
+def test_an_unknown_name_is_refused(tmp_path):
     with pytest.raises(ModelError, match="did you mean 'qwen3_vl'"):
         save_tiny("qwen3vl", tmp_path)

@@ -64,7 +64,7 @@ PLAIN = FORM.narrow(("kind", "note"))
 PHOTO = Example("a", images=(Path("a.png"),), source="set.csv:7")
 
 
-def test_a_side_among_the_options_refuses_flips():
+def test_flips_are_refused_if_an_option_names_a_side():
     with pytest.raises(DataError, match=r"^augment: flips .* field parts.side says 'left', .* use one of none, light,"):
         check_augmentation("flips", FORM, [(PHOTO, {"kind": "dent"})])
     check_augmentation("light", FORM, [(PHOTO, {"kind": "dent"})])
@@ -74,13 +74,13 @@ def test_a_side_among_the_options_refuses_flips():
     ("turns", "note", "place"),
     [((Turn("user", "What of the left door?"),), "", "its text"), ((), "Paint the R/H door.", "its answer")],
 )
-def test_a_side_in_free_words_beside_an_image_refuses_flips(turns, note, place):
+def test_flips_are_refused_if_free_text_about_an_image_names_a_side(turns, note, place):
     example = Example("a", turns=turns, images=PHOTO.images, source="set.csv:7")
     with pytest.raises(DataError, match=f"set.csv:7: {place}"):
         check_augmentation("cars", PLAIN, [(example, {"kind": "dent", "note": note})])
 
 
-def test_texts_without_images_are_not_looked_at():
+def test_texts_without_images_are_not_checked():
     example = Example("a", turns=(Turn("user", "The left wing."),))
     check_augmentation("flips", FORM, [(example, {"kind": "dent", "note": "left"})])
     check_augmentation("flips", PLAIN, [(PHOTO, {"kind": "dent"}), (example, {"note": "left"})])
@@ -97,7 +97,7 @@ def recipe_for(name: str, folder: Path, **settings: object) -> Recipe:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_of_drawings_reads_its_set_and_previews_it(name, tmp_path):
+def test_a_recipe_of_drawings_reads_and_previews_its_set(name, tmp_path):
     domain, preset = RECIPES[name]
     write_set(domain, tmp_path / "set", 30, 4, 48)
     recipe = recipe_for(name, tmp_path / "set")
@@ -111,7 +111,7 @@ def test_a_recipe_of_drawings_reads_its_set_and_previews_it(name, tmp_path):
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_a_made_set_states_its_task_whole(domain, tmp_path):
+def test_a_synthetic_set_labels_the_fields_of_its_task(domain, tmp_path):
     from datasets_vision.source import Source, read
     from vlm_ft.tasks import TASKS as ALL
 
@@ -128,7 +128,7 @@ def test_a_made_set_states_its_task_whole(domain, tmp_path):
         assert asked.parse(asked.target({name: stated[name] for name in asked.names}))
 
 
-def test_a_preview_needs_images_and_an_image_to_write_to(tmp_path):
+def test_a_preview_needs_images_and_an_image_file_to_write(tmp_path):
     write_set("legal_documents", tmp_path / "set", 20, 4)
     recipe = Recipe(name="t", task="legal_documents", data=[{"path": tmp_path / "set" / "rows.jsonl"}])
     with pytest.raises(DataError, match="none of its training examples has an image"):

@@ -29,7 +29,7 @@ def legal(folder: Path, **more: Any) -> Recipe:
     return Recipe.model_validate({"name": "trial", "task": "legal_documents", "data": [source], **more})
 
 
-def test_drawings_fill_the_form_and_say_that_they_are_drawings(recipe_of: Recipes) -> None:
+def test_drawings_fill_the_form_and_are_marked_as_synthetic(recipe_of: Recipes) -> None:
     dataset = load(recipe_of("qwen3_vl", fields=["kind", "findings"]))
     assert dataset.form.names == ("kind", "findings")
     assert "severity" not in dataset.form.prompt
@@ -41,7 +41,7 @@ def test_drawings_fill_the_form_and_say_that_they_are_drawings(recipe_of: Recipe
         assert dataset.form.parse(dataset.form.target(case.values)) == case.values
 
 
-def test_the_fingerprint_is_of_what_is_learned(recipe_of: Recipes) -> None:
+def test_the_fingerprint_depends_only_on_what_is_learned(recipe_of: Recipes) -> None:
     one = load(recipe_of("qwen3_vl"))
     assert load(recipe_of("qwen3_vl", name="other", training={"max_steps": 9})).fingerprint == one.fingerprint
     assert load(recipe_of("qwen3_vl", splits={"seed": 4})).fingerprint != one.fingerprint
@@ -59,7 +59,7 @@ def test_an_empty_cell_is_unobserved(tmp_path: Path) -> None:
         assert ("present" in case.values) == bool(number % 3)
 
 
-def test_two_sources_train_only_what_serving_asks(tmp_path: Path) -> None:
+def test_training_on_two_sources_asks_only_for_what_serving_asks_for(tmp_path: Path) -> None:
     """One labels the clause and the risk, the other only the clause: no row may ask for less than the form does."""
     rated = table(tmp_path / "rated", [f"Rated {index}.\taudit\tlow\tyes" for index in range(20)])
     bare = table(tmp_path / "bare", [f"Bare {index}.\tnotice\t\tno" for index in range(20)])
@@ -67,17 +67,17 @@ def test_two_sources_train_only_what_serving_asks(tmp_path: Path) -> None:
     sources = [legal(folder).data[0].model_dump() for folder in (rated, bare)]
     dataset = load(legal(rated, data=sources))
     assert dataset.form.names == ("clause_type", "present")
-    assert "risk: 20 of 20 examples of data.1 (bare) lack it, so it is not asked" in " ".join(dataset.notes)
+    assert "risk: 20 of 20 examples of data.1 (bare) lack it, so it is not asked for" in " ".join(dataset.notes)
     assert {tuple(case.values) for case in dataset.cases["train"]} == {dataset.form.names}
-    with pytest.raises(FormError, match=r"'risk' is asked, but no label of data\.1 \(bare\) states it"):
+    with pytest.raises(FormError, match=r"'risk' is asked for, but no label of data\.1 \(bare\) states it"):
         load(legal(rated, data=sources, fields=["clause_type", "risk"]))
 
 
-def test_examples_that_state_nothing_asked_are_reported(tmp_path: Path) -> None:
+def test_examples_without_a_requested_field_are_reported(tmp_path: Path) -> None:
     rows = [f"Text {index}.\taudit\t{'low' if index < 30 else ''}\tyes" for index in range(40)]
     dataset = load(legal(table(tmp_path / "set", rows), fields=["risk"]))
     assert sum(dataset.counts.values()) == 30
-    assert any("10 examples state none of the asked fields" in note for note in dataset.notes)
+    assert any("10 examples state none of the requested fields" in note for note in dataset.notes)
 
 
 def test_a_label_outside_the_form_is_reported_with_its_place(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_label_outside_the_form_is_reported_with_its_place(tmp_path: Path) -> 
     assert "\n" not in str(error.value)
 
 
-def test_labels_leave_no_room_for_others(tmp_path: Path) -> None:
+def test_a_label_outside_the_listed_ones_is_reported(tmp_path: Path) -> None:
     rows = ["One.\taudit\tlow\tyes", "Two.\tother\tlow\tyes"]
     with pytest.raises(DataError, match=r"rows.tsv.*label does not fit the form: clause_type: 'other'"):
         load(legal(table(tmp_path / "set", rows), labels={"clause_type": ["audit", "notice"]}))
@@ -135,7 +135,7 @@ def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
         load(legal(table(tmp_path / "set", rows), splits={"train": 1e-9, "test": 1.0}))
 
 
-def test_roles_are_kept_beside_the_run(recipe_of: Recipes, tmp_path: Path) -> None:
+def test_roles_are_stored_with_the_run(recipe_of: Recipes, tmp_path: Path) -> None:
     file = tmp_path / "splits.jsonl"
     first = load(recipe_of("qwen3_vl"), file)
     assert load(recipe_of("qwen3_vl", splits={"seed": 9}), file).cases == first.cases

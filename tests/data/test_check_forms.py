@@ -43,7 +43,7 @@ def test_checks_refuse_what_training_refuses(changes: dict[str, Any], tmp_path: 
         check(made)
 
 
-def test_a_column_of_free_text_is_no_choice(tmp_path: Path) -> None:
+def test_a_column_of_free_text_is_not_a_choice(tmp_path: Path) -> None:
     made = texts(tmp_path / "set")
     rows("train.csv", *(f"Text {n}.,clause {n},q" for n in range(3000)))(tmp_path / "set")
     with pytest.raises(FormError, match="clause_type: more than 2000 names") as error:
@@ -51,7 +51,7 @@ def test_a_column_of_free_text_is_no_choice(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_labels_that_answer_nothing_are_refused(tmp_path: Path) -> None:
+def test_labels_that_fill_no_field_are_refused(tmp_path: Path) -> None:
     made = photos(tmp_path / "set").model_copy(update={"task": "legal_documents", "fields": ("risk",)})
     with pytest.raises(FormError, match="risk"):
         check(made)
@@ -59,7 +59,7 @@ def test_labels_that_answer_nothing_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["Look at <image> this.", ""])
 @pytest.mark.parametrize("name", ["qwen3_vl", "smolvlm", "internvl", "llava_onevision", "llama"])
-def test_a_row_is_as_long_as_training_will_find_it(
+def test_a_row_has_the_length_that_training_measures(
     name: str, text: str, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """It is measured without the weights, on blank pictures of the same size."""

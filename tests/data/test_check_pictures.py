@@ -20,7 +20,7 @@ from vlm_ft.data.checks.near import BANDS, band_keys
 from vlm_ft.data.checks.pictures import ORIENTATIONS, Memory, likeness, look, orientations, outline
 
 
-def test_orientations_are_the_eight(tmp_path: Path) -> None:
+def test_there_are_eight_orientations(tmp_path: Path) -> None:
     image = drawn(5, 48)
     image.save(tmp_path / "a.png")
     facts = look(tmp_path / "a.png")
@@ -35,7 +35,7 @@ def test_orientations_are_the_eight(tmp_path: Path) -> None:
     assert max(likeness(seen, levels) for seen in turned[1:]) < 0.9
 
 
-def test_a_fixed_camera_s_pictures_are_no_duplicates_and_its_copies_are(tmp_path: Path) -> None:
+def test_pictures_from_a_fixed_camera_are_not_duplicates_but_copies_are(tmp_path: Path) -> None:
     """The same scene 40 times, each with different small objects in it, and a re-saved copy of one of them."""
     made, scene = photos(tmp_path / "set"), np.asarray(drawn(9), np.float64)
     shutil.rmtree(tmp_path / "set")
@@ -60,7 +60,7 @@ def test_hashes_of_four_differing_bits_share_a_band() -> None:
         assert set(band_keys(one)) & set(band_keys(other))
 
 
-def test_what_is_remembered_is_what_was_seen(tmp_path: Path) -> None:
+def test_the_cache_returns_what_was_measured(tmp_path: Path) -> None:
     drawn(3).save(tmp_path / "a.jpg")
     memory = Memory(tmp_path / "memory.sqlite")
     seen = look(tmp_path / "a.jpg", memory=memory)

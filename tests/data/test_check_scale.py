@@ -53,7 +53,7 @@ def sentence(row: int) -> str:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak size from /proc")
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("write", [csv, jsonl])
-def test_peak_size_is_that_of_a_small_set(write: Callable[[Path, int], None], tmp_path: Path) -> None:
+def test_peak_memory_is_that_of_a_small_set(write: Callable[[Path, int], None], tmp_path: Path) -> None:
     peaks = []
     for count in ROWS:
         file = tmp_path / f"{count}.{write.__name__}"

@@ -115,7 +115,7 @@ PLANTS: list[tuple[str, Callable[[Path], Recipe], Plant, dict[str, str]]] = [
 
 
 @pytest.mark.parametrize("clean", [photos, boxed, texts])
-def test_a_clean_set_raises_nothing(clean: Callable[[Path], Recipe], tmp_path: Path) -> None:
+def test_a_clean_set_has_no_faults(clean: Callable[[Path], Recipe], tmp_path: Path) -> None:
     report = check(clean(tmp_path / "set"), WordRuler())
     assert found(report) == {}
     assert sum(report.roles.values()) in (36, 40, 42)
@@ -140,7 +140,7 @@ def test_a_planted_fault_is_found(
             assert "\n" not in str(fault)
 
 
-def test_every_check_is_planted() -> None:
+def test_every_check_has_a_planted_fault() -> None:
     assert {name for case in PLANTS for name in case[3]} | {"ids"} == set(CHECKS)
 
 
@@ -151,7 +151,7 @@ def test_an_id_in_two_sources_is_found(tmp_path: Path) -> None:
     assert found(check(both))["ids"] == "error"
 
 
-def test_lists_that_part_a_group_are_found(tmp_path: Path) -> None:
+def test_lists_that_split_a_group_are_found(tmp_path: Path) -> None:
     made = texts(tmp_path / "set")
     parted = made.model_copy(
         update={"data": tuple(source.model_copy(update={"group": r"(\d)$"}) for source in made.data)}
@@ -160,7 +160,7 @@ def test_lists_that_part_a_group_are_found(tmp_path: Path) -> None:
     assert found(report)["groups"] == "error"
 
 
-def test_errors_stop_in_one_line(tmp_path: Path) -> None:
+def test_errors_are_raised_in_one_line(tmp_path: Path) -> None:
     made = photos(tmp_path / "set")
     copied(tmp_path / "set", "train/dent/traindent3.jpg", "test/dent/again.jpg")
     copied(tmp_path / "set", "train/dent/traindent4.jpg", "test/dent/again4.jpg")
@@ -186,7 +186,7 @@ def test_training_stops_at_errors_and_leaves_nothing_behind(
         train(made, out, check=False, console=quiet)
 
 
-def test_a_leak_that_no_figure_is_told_of_is_a_warning(tmp_path: Path) -> None:
+def test_a_leak_that_affects_no_reported_figure_is_a_warning(tmp_path: Path) -> None:
     made = photos(tmp_path / "set")
     made = made.model_copy(
         update={"splits": made.splits.model_copy(update={"source": {"train": "train", "test": "tune"}})}
@@ -213,7 +213,7 @@ def test_roles_are_those_of_the_run(tmp_path: Path) -> None:
     assert file.read_text(encoding="utf-8") == kept
 
 
-def test_a_pages_text_is_escaped_and_its_pictures_inlined(tmp_path: Path) -> None:
+def test_text_on_the_page_is_escaped_and_pictures_are_inlined(tmp_path: Path) -> None:
     made = photos(tmp_path / "set")
     copied(tmp_path / "set", "train/dent/traindent3.jpg", "test/dent/<img src=x onerror=alert(1)>.jpg")
     report = check(made, WordRuler())
@@ -232,7 +232,7 @@ def test_a_pages_text_is_escaped_and_its_pictures_inlined(tmp_path: Path) -> Non
     assert "1 errors, 0 warnings" in (tmp_path / "told.txt").read_text(encoding="utf-8")
 
 
-def test_the_command_s_exit_code_tells_errors(tmp_path: Path) -> None:
+def test_the_exit_code_is_1_if_there_are_errors(tmp_path: Path) -> None:
     made = photos(tmp_path / "set")
     file = tmp_path / "trial.yaml"
     file.write_text(made.model_dump_json(exclude_defaults=True), encoding="utf-8")

@@ -53,7 +53,7 @@ def test_a_photo_that_was_edited_is_named(place: int, tmp_path: Path) -> None:
     assert load(made).fingerprint != fingerprint
 
 
-def test_what_came_and_went_is_named(tmp_path: Path) -> None:
+def test_added_and_removed_examples_are_named(tmp_path: Path) -> None:
     made = photos(tmp_path / "set")
     before = load(made).contents
     (tmp_path / "set" / PHOTO).rename(tmp_path / "set/train/scratch/late.jpg")
@@ -70,12 +70,12 @@ def test_what_came_and_went_is_named(tmp_path: Path) -> None:
         lambda example: (Example(example.id, example.turns, (View(Path("gone.png"), crop=(0, 0, 9, 9)),)), {}),
     ],
 )
-def test_whatever_an_example_is_counts(change: Callable[[Example], tuple[Example, dict[str, str]]]) -> None:
+def test_every_part_of_an_example_counts(change: Callable[[Example], tuple[Example, dict[str, str]]]) -> None:
     example = Example("1", (Turn("user", "What?"),), (View(Path("gone.png")),))
     before, after = contents([(example, {})]), contents([change(example)])
     assert Changes.between(before, after).changed == ("1",)
 
 
-def test_a_message_names_a_few() -> None:
+def test_a_message_names_only_a_few_examples() -> None:
     changes = Changes.between({}, {str(number): "" for number in range(9)})
     assert str(changes) == "9 added (0, 1, 2 ...)"

@@ -51,7 +51,7 @@ def test_a_fold_without_examples_is_refused(tmp_path: Path) -> None:
         ("rows.jsonl", "http://x:99999/v1", "some", "not an HTTP or HTTPS address"),
     ],
 )
-def test_manuals_are_kept_and_servers_are_addresses(
+def test_manuals_are_not_overwritten_and_servers_must_be_addresses(
     tmp_path: Path, out: str, server: str | None, model: str, problem: str
 ) -> None:
     manual = tmp_path / "a.md"
@@ -67,7 +67,7 @@ def test_a_key_without_a_server_is_refused(tmp_path: Path) -> None:
         list(chatbot_rows(tmp_path, tmp_path / "rows.jsonl", None, "", "MY_KEY", 1200, 600))
 
 
-def test_a_size_of_written_texts_is_refused(tmp_path: Path) -> None:
+def test_a_size_for_texts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="consists of texts, not pictures; leave the size 64 out"):
         write_set("legal_documents", tmp_path / "made", 1, seed=0, size=64)
     assert not (tmp_path / "made").exists()

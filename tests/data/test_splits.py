@@ -54,7 +54,7 @@ def test_the_seed_alone_decides(splits: Splits) -> None:
 
 
 @EVERY_SPLIT
-def test_every_stratum_is_shared_out_alike(splits: Splits) -> None:
+def test_every_stratum_is_split_by_the_same_shares(splits: Splits) -> None:
     given = examples(900, size=1)
     roles = assign(given, strata(given), splits)
     test = 1 / splits.folds if splits.folds else splits.test / _total(splits)
@@ -72,7 +72,7 @@ def _total(splits: Splits) -> float:
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5])
-def test_folds_partition(folds: int) -> None:
+def test_folds_partition_the_data(folds: int) -> None:
     given = examples(200)
     tested = Counter(
         name
@@ -98,7 +98,7 @@ def test_a_tenth_is_set_aside_for_calibration_by_default() -> None:
 
 
 @EVERY_SPLIT
-def test_what_the_file_holds_never_moves(splits: Splits, tmp_path: Path) -> None:
+def test_roles_in_the_file_never_change(splits: Splits, tmp_path: Path) -> None:
     file = tmp_path / "splits.jsonl"
     first = shared(examples(60), splits, file)
     kept = file.read_text(encoding="utf-8")
@@ -131,14 +131,14 @@ def test_a_group_that_grows_stays_whole(splits: Splits, tmp_path: Path) -> None:
     assert shared(more, splits, file)["late"] == first["30"]
 
 
-def test_the_file_overrules_the_source_s_lists(tmp_path: Path) -> None:
+def test_the_file_overrides_the_source_s_lists(tmp_path: Path) -> None:
     file = tmp_path / "splits.jsonl"
     file.write_text('{"group": "one", "role": "train"}\n', encoding="utf-8")
     given = [Example(id="1", group="one", role="val")]
     assert assign(given, [""], Splits(source={"val": "test"}), file) == ["train"]
 
 
-def test_a_name_that_is_not_text_is_refused() -> None:
+def test_a_name_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(DataError, match="not UTF-8; rename the file"):
         assign([Example(id="a\udcff.jpg", source="a\udcff.jpg")], [""], Splits())
 
@@ -149,7 +149,7 @@ def stored(file: Path) -> dict[str, str]:
     return {entry["group"]: entry["role"] for entry in entries}
 
 
-def test_a_last_line_without_its_end_is_not_glued_to(tmp_path: Path) -> None:
+def test_a_last_line_without_a_newline_is_not_joined_to_the_next(tmp_path: Path) -> None:
     file = tmp_path / "splits.jsonl"
     shared(examples(9), Splits(), file)
     file.write_text(file.read_text(encoding="utf-8").rstrip("\n"), encoding="utf-8")  # as some editors save
@@ -158,7 +158,7 @@ def test_a_last_line_without_its_end_is_not_glued_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("group", ["a\nb", "a\u2028b", "a\x85b", "a\rb", 'a"b', "é", "{}", " "])
-def test_any_group_s_name_is_kept(group: str, tmp_path: Path) -> None:
+def test_any_group_name_is_kept(group: str, tmp_path: Path) -> None:
     file = tmp_path / "splits.jsonl"
     roles = assign([Example(id="1", group=group)], [""], Splits(), file)
     assert list(stored(file).items()) == [(group, roles[0])]

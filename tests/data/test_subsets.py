@@ -17,7 +17,7 @@ def chosen(most: int, seed: int = 0) -> set[int]:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_subsets_are_nested_and_of_whole_groups(seed: int) -> None:
+def test_subsets_are_nested_and_contain_whole_groups(seed: int) -> None:
     sizes = [1, 10, 25, 50, 100, 200, 300, 1000]
     subsets = [chosen(size, seed) for size in sizes]
     for smaller, larger in pairwise(subsets):
@@ -34,11 +34,11 @@ def test_strata_keep_their_shares(most: int) -> None:
     assert rare / len(subset) == pytest.approx(0.2, abs=3 / most)
 
 
-def test_a_seed_draws_its_own() -> None:
+def test_each_seed_draws_its_own_subset() -> None:
     assert chosen(60, 1) != chosen(60, 2)
     assert chosen(60, 1) == chosen(60, 1)
 
 
-def test_one_group_is_taken_however_large() -> None:
+def test_a_single_group_is_taken_however_large_it_is() -> None:
     assert sum(nested(["a"] * 9, [""] * 9, 2, 0)) == 9
     assert nested([], [], 5, 0) == []

@@ -124,13 +124,13 @@ def test_an_object_lies_in_the_photo_that_it_names():
 @pytest.mark.parametrize(
     "label", ["left_door", "Right wing", "R/H MLG", "passenger side", "LH flap", "door, left", "port engine"]
 )
-def test_a_mirror_image_is_refused_where_a_label_names_a_side(preset, label):
+def test_a_mirror_image_is_refused_if_a_label_names_a_side(preset, label):
     assert (broken_word(preset, ["dent", label]) is not None) == (preset in MIRRORING)
 
 
 @pytest.mark.parametrize("preset", AUGMENTATIONS)
 @pytest.mark.parametrize("label", ["upper_arm", "bottom seam", "top"])
-def test_a_turn_is_refused_where_a_label_names_an_end(preset, label):
+def test_a_rotation_is_refused_if_a_label_names_an_end(preset, label):
     assert (broken_word(preset, [label]) is not None) == (preset in TURNING)
 
 

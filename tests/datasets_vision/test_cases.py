@@ -72,8 +72,8 @@ def test_the_case_has_the_shared_or_the_worst_class(classes, order, merged):
 def test_differing_classes_without_worst_first_set_the_case_aside(order):
     found = case(example("17/1", Label("minor")), example("17/2", Label("severe")), worst_first=order)
     assert isinstance(found, SetAside)
-    told = "case 'set/17' of 2 photos: image class: its photos differ: 'minor', 'severe'; give worst_first"
-    assert told in found.reason
+    message = "case 'set/17' of 2 photos: image class: its photos differ: 'minor', 'severe'; give worst_first"
+    assert message in found.reason
 
 
 def test_columns_are_merged_like_classes():

@@ -171,7 +171,7 @@ def test_an_image_in_no_file_is_reported(tmp_path):
         (b'{"images": ' + b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_a_bad_file_is_one_line(tmp_path, data, says):
+def test_a_bad_file_gives_one_line(tmp_path, data, says):
     photo(tmp_path / "a.png")
     path = tmp_path / "coco.json"
     path.write_bytes(data)
@@ -229,7 +229,7 @@ def test_an_image_of_another_split_is_not_found(tmp_path):
         reading(path, image_folder=tmp_path)
 
 
-def test_two_images_of_one_name_need_a_path(tmp_path):
+def test_two_images_with_the_same_name_need_a_path(tmp_path):
     for folder in ("left", "right"):
         photo(tmp_path / folder / "a.png")
     write_json(tmp_path / "coco.json", content(BOX))

@@ -133,7 +133,7 @@ def test_a_bad_image_among_good_ones_is_set_aside(tmp_path, bad, says):
         (b"<annotations><meta/></annotations>", "nothing to read"),
     ],
 )
-def test_a_bad_file_is_one_line(tmp_path, data, says):
+def test_a_bad_file_gives_one_line(tmp_path, data, says):
     (tmp_path / "annotations.xml").write_bytes(data)
     with pytest.raises(DataError, match=says) as caught:
         reading(tmp_path / "annotations.xml", format="cvat")

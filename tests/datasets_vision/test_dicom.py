@@ -104,7 +104,7 @@ def test_transfer_syntaxes_agree(name, like):
     assert np.abs(pair[0] - pair[1]).max() <= 1
 
 
-def test_all_that_pydicom_ships_is_read_or_refused_in_one_line():
+def test_every_file_of_pydicom_is_read_or_refused_in_one_line():
     if not SHIPPED.is_dir():
         pytest.skip("this pydicom comes without its test files")
     paths, lines = sorted(SHIPPED.glob("*.dcm")), {}
@@ -289,12 +289,12 @@ FAULTS = {
 @pytest.mark.parametrize("says", FAULTS)
 def test_an_unreadable_file_gives_one_line_that_names_nobody(tmp_path, says):
     path = FAULTS[says](tmp_path / "a.dcm")
-    with warnings.catch_warnings(record=True) as told, pytest.raises(DataError, match=says) as caught:
+    with warnings.catch_warnings(record=True) as warned, pytest.raises(DataError, match=says) as caught:
         open_image(path)
     line = str(caught.value)
     assert line.startswith(str(path))
     assert "\n" not in line
-    assert not any(private in f"{line} {[str(each.message) for each in told]}" for private in PRIVATE)
+    assert not any(private in f"{line} {[str(each.message) for each in warned]}" for private in PRIVATE)
 
 
 def test_a_deflated_bomb_is_refused(tmp_path, monkeypatch):

@@ -84,8 +84,8 @@ def test_ids_are_the_same_in_every_locale(patients, monkeypatch):
 
 def test_a_preset_for_another_modality_sets_the_file_aside(patients):
     write_dicom(patients / "train" / "normal" / "mr.dcm", ramp(), Modality="MR")
-    told = read(Source(path=patients, window="lung")).set_aside
-    assert ["applies only to CT" in entry.reason for entry in told] == [True]
+    set_aside = read(Source(path=patients, window="lung")).set_aside
+    assert ["applies only to CT" in entry.reason for entry in set_aside] == [True]
 
 
 def test_a_window_of_the_recipe_is_checked():

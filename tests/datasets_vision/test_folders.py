@@ -62,7 +62,7 @@ def test_other_files_are_set_aside(tmp_path, name, content, says):
     assert says in found.set_aside[0].reason
 
 
-def test_two_files_of_one_name_are_a_duplicate(tmp_path):
+def test_two_files_with_the_same_name_are_duplicates(tmp_path):
     found = read(Source(path=write(tmp_path, "crack/a.jpg", "crack/a.png")))
     assert len(found.examples) == 1
     assert "id 'crack/a' is already used by" in found.set_aside[0].reason
@@ -105,7 +105,7 @@ def test_a_table_alone_can_name_the_class(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "classes", "told"),
+    ("rows", "classes", "set_aside"),
     [
         (["a.png,good", "a.jpg,bad"], {"a.jpg": "bad", "a.png": "good"}, []),
         (["val/a.png,good"], {"a.png": "good"}, ["a.jpg"]),
@@ -116,13 +116,13 @@ def test_a_table_alone_can_name_the_class(tmp_path):
     ],
     ids=str,
 )
-def test_a_row_belongs_to_the_file_it_names(tmp_path, rows, classes, told):
+def test_a_row_belongs_to_the_file_it_names(tmp_path, rows, classes, set_aside):
     """Two files with the same stem in two split folders, walked in the order of their paths."""
     write(tmp_path, "train/a.jpg", "val/a.png")
     (tmp_path / "labels.csv").write_text("\n".join(["file,class", *rows]))
     found = read(Source(path=tmp_path))
     assert {example.images[0].name: example.label.image_class for example in found.examples} == classes
-    assert [Path(item.place).name for item in found.set_aside] == told
+    assert [Path(item.place).name for item in found.set_aside] == set_aside
 
 
 @pytest.mark.parametrize(("header", "says"), [("image,severity", "no column 'file'"), ("", "empty table")])

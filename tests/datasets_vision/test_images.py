@@ -75,7 +75,7 @@ def test_a_truncated_image_still_has_a_size(tmp_path):
     assert image_size(truncated_jpeg(tmp_path / "part.jpg")) == (64, 64)
 
 
-def test_the_limit_is_the_callers(tmp_path):
+def test_the_caller_sets_the_limit(tmp_path):
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
     assert open_image(tmp_path / "a.png", max_pixels=200).size == (20, 10)
     with pytest.raises(DataError, match="20x10 is more than 199"):
@@ -97,7 +97,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert (image.mode, image.size, image_size(path)) == ("RGB", (6, 4), (6, 4))
 
 
-def test_transparent_becomes_white(tmp_path):
+def test_transparency_becomes_white(tmp_path):
     Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     assert open_image(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
     palette = Image.new("P", (2, 2), 0)

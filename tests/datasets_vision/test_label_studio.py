@@ -188,7 +188,7 @@ def test_one_of_several_annotations_is_read_and_the_rest_reported(tmp_path):
         (b'[{"id": 1, "id": 2}]', "'id' appears twice"),
     ],
 )
-def test_a_bad_file_is_one_line(tmp_path, data, says):
+def test_a_bad_file_gives_one_line(tmp_path, data, says):
     path = tmp_path / "export.json"
     path.write_bytes(data)
     with pytest.raises(DataError, match=says) as caught:
@@ -226,7 +226,7 @@ def examples(root: Path) -> list[Example]:
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_labels_come_back_equal(tmp_path, number):
+def test_labels_survive_the_round_trip(tmp_path, number):
     given = examples(tmp_path)[number]
     written = export([given], tmp_path / "tasks.json", tmp_path)
     (example,) = reading(written.tasks).examples
@@ -240,7 +240,7 @@ def test_labels_come_back_equal(tmp_path, number):
     assert example.group == (given.group or given.id)
 
 
-def test_all_together_come_back_equal(tmp_path):
+def test_all_labels_together_survive_the_round_trip(tmp_path):
     given = examples(tmp_path)
     written = export(given, tmp_path / "out/tasks.json")
     found = reading(written.tasks, image_folder=tmp_path / "photos")
@@ -293,7 +293,7 @@ def test_a_recipe_is_written_by_the_command(tmp_path, own_task, drawings):
 
 
 @pytest.mark.parametrize("name", ["car_damage/via2_damage_parts", "aviation_maintenance/aircraft_skin_yolo"])
-def test_real_labels_come_back_equal(tmp_path, name):
+def test_real_labels_survive_the_round_trip(tmp_path, name):
     given = real_set(name, limit=40).examples
     written = export(given, tmp_path / "tasks.json")
     folder = Path(given[0].images[0]).parents[len(Path(given[0].id).parts) - 1]

@@ -154,7 +154,7 @@ def test_a_bad_pair_is_set_aside(tmp_path, fault):
     assert all("\n" not in item.reason for item in found.set_aside)
 
 
-def test_two_photos_of_one_name_are_not_photo_and_mask(tmp_path):
+def test_two_photos_with_the_same_name_are_not_photo_and_mask(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (20, 40), dtype=np.uint8)
     (tmp_path / "crack").mkdir()
     for suffix in ("jpg", "png"):
@@ -168,7 +168,7 @@ def test_masks_have_no_columns(tmp_path):
         read(Source(path=tmp_path, columns={"severity": "severity"}))
 
 
-def test_a_real_set_reads_as_it_says():
+def test_a_real_set_reads_as_stated():
     root = DATA / "product_defects/magnetic_tile_masks"
     if not root.is_dir():
         pytest.skip("the magnetic tile set is not here; point VLM_FT_DATA at the folder that holds it")

@@ -180,7 +180,7 @@ def test_broken_json_is_reported_by_line_and_entries_before_it_are_used(tmp_path
 @pytest.mark.parametrize(
     ("content", "says"), [(b"", "empty file|not well-formed"), (b"\xff\xfe{\x00}\x00", "UTF-16|not well-formed")]
 )
-def test_a_bad_file_is_one_line(tmp_path, name, content, says):
+def test_a_bad_file_gives_one_line(tmp_path, name, content, says):
     with pytest.raises(DataError, match=says) as caught:
         reading(tmp_path / name, content, format="records")
     assert str(caught.value).startswith(f"{tmp_path}/{name}")
@@ -193,7 +193,7 @@ def test_a_duplicate_key_is_set_aside_by_both_places(tmp_path):
     assert found.set_aside[0].reason == f"id 'a:p1' is already used by {tmp_path}/a.json:1"
 
 
-def test_an_overlong_line_is_set_aside_without_being_held(tmp_path, monkeypatch):
+def test_an_overlong_line_is_set_aside_without_being_held_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(json_files, "MAX_LINE", 1 << 16)
     path = tmp_path / "a.jsonl"
     with path.open("wb") as file:

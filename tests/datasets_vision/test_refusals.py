@@ -63,9 +63,9 @@ def test_a_photo_name_that_the_system_rejects_sets_its_row_aside(tmp_path: Path)
 @pytest.mark.parametrize("text", ["a\nb", "a\x1b[2Jb", "a\u2028b", "a\x00b", "a\ud800b"])
 def test_a_set_aside_entry_is_one_line_of_plain_text(text: str) -> None:
     entry = SetAside(text, text * 3)
-    for told in (entry.place, entry.reason):
-        assert told.isprintable()
-        assert told.startswith("a\\")
+    for line in (entry.place, entry.reason):
+        assert line.isprintable()
+        assert line.startswith("a\\")
 
 
 def test_a_set_aside_entry_is_short() -> None:

@@ -76,7 +76,7 @@ def test_annotations_take_a_few_times_the_memory_of_their_text(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak resident size is read from /proc")
-def test_an_endless_line_is_never_held(tmp_path):
+def test_an_endless_line_is_never_held_in_memory(tmp_path):
     """A line of 1 GB, written as a hole in a sparse file; NUL is a character like any other."""
     path = tmp_path / "a.csv"
     with path.open("wb") as file:

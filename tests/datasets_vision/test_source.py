@@ -213,7 +213,7 @@ def test_numbers_may_name_source_values():
         ({"path": "other", "format": "tables"}, "nothing to read"),
     ],
 )
-def test_a_fault_of_the_whole_source_is_one_line(tmp_path, options, says):
+def test_a_fault_of_the_whole_source_gives_one_line(tmp_path, options, says):
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other/a.npy").touch()

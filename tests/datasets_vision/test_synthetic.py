@@ -173,7 +173,7 @@ def test_lines_fill_less_of_their_box_than_areas(domain, line, area):
 
 
 @pytest.mark.parametrize("kind", car_damage.CAR_DAMAGE)
-def test_a_damage_changes_nothing_but_its_part(kind):
+def test_damage_changes_only_its_own_part(kind):
     rng = np.random.default_rng(4)
     before = rng.random((96, 96, 3)).astype(np.float32)
     part = np.zeros((96, 96), bool)

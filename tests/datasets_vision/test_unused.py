@@ -41,7 +41,7 @@ def test_image_folders_accept_no_text_and_no_window(tmp_path: Path, option: dict
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [
         ({"rename": {"leek": "x"}}, "rename: no label or value matches 'leek'; did you mean 'leak'?"),
         ({"values": {"kinds": {"leak": "x"}}}, "values: no item has a column 'kinds'; did you mean 'kind'?"),
@@ -54,10 +54,10 @@ def test_image_folders_accept_no_text_and_no_window(tmp_path: Path, option: dict
     ],
     ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
 )
-def test_a_name_that_no_item_uses_is_reported(rows: Path, option: dict[str, Any], told: str) -> None:
+def test_a_name_that_no_item_uses_is_reported(rows: Path, option: dict[str, Any], message: str) -> None:
     found = read(Source(path=rows, **option))
     assert found.examples
-    assert any(told in entry.reason for entry in found.set_aside)
+    assert any(message in entry.reason for entry in found.set_aside)
 
 
 def test_used_names_are_not_reported(rows: Path) -> None:
@@ -77,8 +77,8 @@ def test_worst_first_ranks_renamed_words(rows: Path) -> None:
     options = {"case_by": "group", "group_by": "who", "columns": {"kind": "kind"}}
     values = {"kind": {"leak": "major", "noise": "minor", "heat": "minor"}}
     ranked = read(Source(path=rows, values=values, worst_first=("major", "minor", "leak"), **options))
-    (told,) = ranked.set_aside
-    assert told.reason.startswith("worst_first: no label or value matches 'leak'; ")
+    (entry,) = ranked.set_aside
+    assert entry.reason.startswith("worst_first: no label or value matches 'leak'; ")
     assert read(Source(path=rows, rename={"leak": "a"}, worst_first=("a", "noise"), **options)).set_aside == ()
 
 
@@ -88,10 +88,11 @@ def test_a_class_from_a_photo_name_needs_a_photo(rows: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "told"), [({"path": ""}, "the path is empty"), ({"worst_first": ["a"]}, "worst_first without case_by")]
+    ("option", "message"),
+    [({"path": ""}, "the path is empty"), ({"worst_first": ["a"]}, "worst_first without case_by")],
 )
-def test_a_mistake_in_the_source_is_refused(option: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_a_mistake_in_the_source_is_refused(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Source.model_validate({"path": "rows.csv", **option})
 
 

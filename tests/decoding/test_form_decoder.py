@@ -46,7 +46,7 @@ def asked(base: Base, form: Form, *, texts: tuple[Turn, ...] = TEXT, side: int =
 
 
 @EVERY_FAMILY
-def test_a_distribution_is_what_enumerating_the_options_gives(name: str, bare: Callable[[str], Engine]) -> None:
+def test_a_distribution_equals_that_of_enumerating_the_options(name: str, bare: Callable[[str], Engine]) -> None:
     """Every option's answer, run in full without a cache, has the probability that the decoder found for it."""
     engine, form = bare(name), closed_form()
     request = asked(engine.base, form)
@@ -70,7 +70,7 @@ def test_a_distribution_is_what_enumerating_the_options_gives(name: str, bare: C
 
 
 @EVERY_FAMILY
-def test_company_and_order_change_nothing(name: str, bare: Callable[[str], Engine]) -> None:
+def test_the_rest_of_the_batch_does_not_change_an_answer(name: str, bare: Callable[[str], Engine]) -> None:
     """Rows of different lengths and forms, with and without text, are answered as if each were alone."""
     engine = bare(name)
     forms = [closed_form(), form_of(ok=Flag(), findings=FINDINGS), form_of(note=Text(max_length=20), ok=Flag())]
@@ -88,7 +88,7 @@ def test_company_and_order_change_nothing(name: str, bare: Callable[[str], Engin
                 assert dict(entry.distribution) == pytest.approx(dict(other), abs=1e-5)
 
 
-def test_a_form_that_leaves_nothing_open_is_answered_beside_others(bare: Callable[[str], Engine]) -> None:
+def test_a_form_with_one_possible_answer_is_batched_with_others(bare: Callable[[str], Engine]) -> None:
     engine, only = bare("fast_vlm"), form_of(kind=Choice(options=("only",)))
     requests = [asked(engine.base, form) for form in (only, closed_form(), only)]
     answers = engine.predict(requests)
@@ -99,7 +99,7 @@ def test_a_form_that_leaves_nothing_open_is_answered_beside_others(bare: Callabl
 
 
 @EVERY_FAMILY
-def test_a_text_is_what_greedy_decoding_writes(name: str, bare: Callable[[str], Engine]) -> None:
+def test_a_text_equals_that_of_greedy_decoding(name: str, bare: Callable[[str], Engine]) -> None:
     """Token by token, with the whole prompt run again each time and no cache, the text is the same."""
     engine, form = bare(name), form_of(note=Text(max_length=12))
     request = asked(engine.base, form)
@@ -173,7 +173,7 @@ def test_the_most_probable_option_wins_not_the_greedy_path(tokens: AnswerTokens)
     assert outcome.logprob == pytest.approx(log(0.45))
 
 
-def test_what_is_improbable_is_not_told_apart(tokens: AnswerTokens) -> None:
+def test_improbable_options_are_not_distinguished(tokens: AnswerTokens) -> None:
     """No pass is spent on options with a total probability of 0.0006; they share it."""
     shares = {"scratch": 0.0001, "scrape": 0.0002, "scrap": 0.0003, "dent": 0.6994, "pit": 0.3}
     outcome, passes = played(tokens, form_of(kind=Choice(options=tuple(shares))), shares)

@@ -63,7 +63,7 @@ def test_each_box_is_on_its_own_photo(known: Any, photo: Path, tmp_path: Path) -
     assert "names a photo that was not given" in html
 
 
-def test_scans_are_seen_as_scoring_sees_them(known: Any, tmp_path: Path) -> None:
+def test_scans_are_opened_as_in_scoring(known: Any, tmp_path: Path) -> None:
     rising = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
     Image.fromarray(rising).save(tmp_path / "sixteen.png")
     scan = pydicom.Dataset()
@@ -88,7 +88,7 @@ def test_too_many_photos_are_refused(known: Any, photo: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["text.jpg", "empty.jpg", "cut.png", "huge.png"])
-def test_a_bad_upload_is_one_line(known: Any, photo: Path, tmp_path: Path, name: str) -> None:
+def test_a_bad_upload_gives_one_line(known: Any, photo: Path, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     whole = photo.read_bytes()
     match name:
@@ -104,7 +104,7 @@ def test_a_bad_upload_is_one_line(known: Any, photo: Path, tmp_path: Path, name:
     assert str(tmp_path) not in html
 
 
-def test_what_fails_inside_is_no_traceback(known: Any, photo: Path) -> None:
+def test_an_internal_error_shows_no_traceback(known: Any, photo: Path) -> None:
     def fail(requests: Any) -> Any:
         raise RuntimeError("CUDA out of memory")
 
@@ -116,7 +116,7 @@ def test_what_fails_inside_is_no_traceback(known: Any, photo: Path) -> None:
     assert "Give a photo or a text first" in assess(known, "plates", None, None)[1]
 
 
-def test_no_adapter_is_said(known: Any) -> None:
+def test_a_missing_adapter_is_reported(known: Any) -> None:
     known.cards = {}
     blocks = build_app(known)
     assert NO_ADAPTER in json.dumps(blocks.get_config_file())
@@ -136,7 +136,7 @@ def test_the_address_answers(address: str, photo: Path, tmp_path: Path) -> None:
     assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/assess"]
 
 
-def test_the_app_lives_inside_a_service(known: Any) -> None:
+def test_the_app_can_be_mounted_in_a_service(known: Any) -> None:
     with TestClient(mount(FastAPI(), build_app(known), "/app")) as client:
         assert client.get("/app/").status_code == 200
         assert client.get("/").status_code == 404

@@ -65,7 +65,7 @@ def test_every_sample_is_shown(task: Task, card_of: Any, sample_prediction: Any)
     assert card.form.title in Markup(card_view(card, HOSTILE)).text
 
 
-def test_a_card_says_tested_only_where_it_has_figures(card_of: Any) -> None:
+def test_a_card_says_tested_only_if_it_has_figures(card_of: Any) -> None:
     card = card_of(TASKS["legal_documents"])
     card = card.model_copy(
         update={"provenance": card.provenance.model_copy(update={"counts": {"train": 8, "test": 5}})}
@@ -77,7 +77,7 @@ def test_a_card_says_tested_only_where_it_has_figures(card_of: Any) -> None:
     assert "Not evaluated yet." in bare
 
 
-def test_what_follows_is_shown(card_of: Any, sample_prediction: Any) -> None:
+def test_derived_results_are_shown(card_of: Any, sample_prediction: Any) -> None:
     card, answer = card_of(TASKS["car_damage"]), sample_prediction(TASKS["car_damage"])
     form = card.form.deriving(read_rate_card(find_rate_card("example_eur"))).deriving(PRIORITIES)
     card = card.model_copy(update={"form": form})
@@ -121,7 +121,7 @@ def every_kind(hostile: str, bars: bool) -> tuple[Form, Prediction]:
 
 
 @pytest.mark.parametrize("bars", [True, False])
-def test_nothing_written_becomes_markup(bars: bool, card_of: Any, hostile: str) -> None:
+def test_no_text_becomes_markup(bars: bool, card_of: Any, hostile: str) -> None:
     form, answer = every_kind(hostile, bars)
     base = card_of(TASKS["legal_documents"])
     card = base.model_copy(
@@ -139,7 +139,7 @@ def test_nothing_written_becomes_markup(bars: bool, card_of: Any, hostile: str) 
     assert ("<1 %" in text) is bars
 
 
-def test_decision_and_error_are_plain(card_of: Any, sample_prediction: Any) -> None:
+def test_decision_and_error_are_shown(card_of: Any, sample_prediction: Any) -> None:
     task = TASKS["product_defects"]
     card, prediction = card_of(task), sample_prediction(task)
     assert "Ask a person" not in answer_view(card, prediction)
@@ -160,6 +160,6 @@ def test_boxes_are_drawn(task: Task, size: tuple[int, int], card_of: Any, sample
     assert [mark.number for mark in placed] == list(range(1, len(placed) + 1))
 
 
-def test_figures_have_their_intervals() -> None:
+def test_figures_are_listed_with_their_intervals() -> None:
     metrics = {"kind.accuracy": {"value": 0.5, "low": 0.25, "high": 0.75, "count": 12}, "plain": {"value": 0.125}}
     assert list(figures(metrics)) == [("kind.accuracy", "0.50 (0.25 to 0.75)"), ("plain", "0.12")]

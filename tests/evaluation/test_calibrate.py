@@ -43,14 +43,14 @@ def test_a_run_is_calibrated_and_asks_a_person(
         assert "How sure it is" in (report / name).read_text(encoding="utf-8")
 
 
-def test_without_examples_training_says_so_and_the_command_refuses(
+def test_without_examples_training_reports_it_and_the_command_refuses(
     recipe_of: Recipes, quiet: Console, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     train(recipe_of("fast_vlm", splits={"calibrate": 0.0}), run, console=quiet)
-    told = StringIO()
-    calibrate_trained(run, console=Console(file=told, width=200))
-    assert "not calibrated" in told.getvalue()
+    printed = StringIO()
+    calibrate_trained(run, console=Console(file=printed, width=200))
+    assert "not calibrated" in printed.getvalue()
     assert read_card(run / ADAPTER).confidence is None
     with pytest.raises(DataError, match=r"nothing is set aside .* splits\.calibrate"):
         calibrate_run(run, console=quiet)

@@ -50,7 +50,7 @@ def figures(truths: list[Values], answers: list[Values], asked: Form | None = No
     return {f"{metric.field} {metric.name}": metric for metric in metrics}
 
 
-def test_the_money_error() -> None:
+def test_the_error_in_money() -> None:
     truths = [values("door"), values("hood"), values("roof"), values("door", "hood")]
     answers = [values("door"), values("door"), values("wing"), {}]
     told = figures(truths, answers)
@@ -76,7 +76,7 @@ def test_right_answers_cost_what_the_labels_cost() -> None:
     assert told["estimate in EUR within_20_percent"].low < 0.5  # three cases say little
 
 
-def test_labels_without_a_price_are_told_and_left_out() -> None:
+def test_labels_without_a_price_are_reported_and_left_out() -> None:
     truths = [values("door"), values("wing")]
     assert figures(truths, truths)["estimate in EUR not_priced"].count == 1
     asked = form()
@@ -85,7 +85,7 @@ def test_labels_without_a_price_are_told_and_left_out() -> None:
     assert figures([values("wing")], [values("door")]) == {}
 
 
-def test_nothing_priced_has_no_error_in_money() -> None:
+def test_without_a_price_there_is_no_error_in_money() -> None:
     told = figures([values("door")], [values("wing")])
     assert set(told) == {"estimate in EUR within_20_percent", "estimate in EUR not_priced"}
 
@@ -97,7 +97,7 @@ def test_a_form_that_cannot_be_priced_has_no_such_figures() -> None:
     assert measure_derived(narrow, [{}], [{}], [""]) == ()
 
 
-def test_priorities_agree_or_do_not() -> None:
+def test_priorities_are_compared_by_accuracy() -> None:
     asked = form_of(
         "aviation_maintenance", [Case(Example(id=kind), {"kind": kind}) for kind in ("dent", "crack", "leak", "none")]
     )
@@ -122,7 +122,7 @@ def evaluation() -> Evaluation:
     return evaluate(Told(asked, tell), "made", cases, train=cases)
 
 
-def test_an_evaluation_tells_the_money_error(evaluation: Evaluation) -> None:
+def test_an_evaluation_contains_the_error_in_money(evaluation: Evaluation) -> None:
     told = {metric.name: metric for metric in evaluation.systems["adapter"] if metric.field == "estimate in EUR"}
     assert told["mae"].value == 0
     assert told["not_priced"].value == pytest.approx(1 / 3)
@@ -131,7 +131,7 @@ def test_an_evaluation_tells_the_money_error(evaluation: Evaluation) -> None:
     assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
 
 
-def test_the_report_shows_it(evaluation: Evaluation) -> None:
+def test_the_report_shows_derived_results(evaluation: Evaluation) -> None:
     for page in (markdown(evaluation), html(evaluation)):
         assert "Own prices." in page
         assert "labels of 1 of 4 examples do not determine the estimate" in page
@@ -139,7 +139,7 @@ def test_the_report_shows_it(evaluation: Evaluation) -> None:
     assert "EUR 190 to 210" in html(evaluation)
 
 
-def test_in_words() -> None:
+def test_derived_results_in_words() -> None:
     assert in_words(CARD, form().derive(values("door", "wing"))) == "EUR 90 to 110, 1 not priced"
     aircraft = {"priority": PRIORITIES.derive({"kind": "dent"}).model_dump()}  # type: ignore[union-attr]
     assert in_words(PRIORITIES, aircraft) == "next check"

@@ -31,7 +31,7 @@ def knower(cases: list[Case]) -> Told:
     return Told(form_of(task, cases), tell)
 
 
-def test_a_knowing_adapter_beats_base_and_majority(tmp_path: Path) -> None:
+def test_a_perfect_adapter_beats_base_and_majority(tmp_path: Path) -> None:
     cases = defect_cases(tmp_path)
     predictor = knower(cases)
     ticks: list[tuple[str, float, float]] = []
@@ -47,7 +47,7 @@ def test_a_knowing_adapter_beats_base_and_majority(tmp_path: Path) -> None:
     assert {row.answers["adapter"].score for row in evaluation.cases} == {1.0}
 
 
-def test_the_base_is_asked_as_the_adapter_is(tmp_path: Path) -> None:
+def test_the_base_is_asked_like_the_adapter(tmp_path: Path) -> None:
     cases = defect_cases(tmp_path, 3)
     predictor = knower(cases)
     evaluate(predictor, "made", cases)
@@ -55,14 +55,14 @@ def test_the_base_is_asked_as_the_adapter_is(tmp_path: Path) -> None:
     assert asked == {BASE: (predictor.cards["made"].form, "made"), "made": (None, None)}
 
 
-def test_json_tells_all() -> None:
+def test_json_keeps_everything() -> None:
     cases = clause_cases()
     evaluation = evaluate(knower(cases), "made", cases, train=cases)
     assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
     assert evaluation.cases[2].text == "Passage 2 of the contract."
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     cases = clause_cases()
     predictor = knower(cases)
     with pytest.raises(AdapterError, match="'mode' is not loaded; did you mean 'made'"):

@@ -1,4 +1,4 @@
-"""Out-of-fold answers are fitted without using the fold that is judged."""
+"""Out-of-fold answers are fitted without using the fold that is evaluated."""
 
 from __future__ import annotations
 

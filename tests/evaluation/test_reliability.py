@@ -50,7 +50,7 @@ def test_true_probabilities_stay_in_the_band_and_others_leave_it() -> None:
             assert sum(one.count for one in entry.bins) == 1500
 
 
-def test_before_fitting_is_what_was_said() -> None:
+def test_before_fitting_means_the_raw_probabilities() -> None:
     truths, answers = drawn(400)
     told = Confidence(temperatures={"ok": 2.0}, bound=BOUND)
     served = [
@@ -88,7 +88,7 @@ def test_operating_points_miss_what_lies_below_the_threshold() -> None:
     assert points[0].false_rejects == 0
 
 
-def test_alarms_are_counted_where_there_are_any() -> None:
+def test_alarms_are_counted_if_there_are_any() -> None:
     assert alarm("test", [Prediction()]) is None
     found = alarm("test", [Prediction(strange=1.5), Prediction(strange=0.5)])
     assert found is not None

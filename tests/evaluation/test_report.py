@@ -47,7 +47,7 @@ def test_files_are_written_and_follow_from_the_json(defects: Evaluation, tmp_pat
     assert (folder / "evaluation.html").read_text() == html(read)
 
 
-def test_half_a_surrogate_pair_does_not_lose_the_evaluation(tmp_path: Path) -> None:
+def test_an_unpaired_surrogate_does_not_lose_the_evaluation(tmp_path: Path) -> None:
     cases = clause_cases()
     broken = answered({**cases[0].values, "summary": "\ud800"})
     write(evaluate(Told(form_of("legal_documents", cases), lambda request: broken), "made", cases), tmp_path)
@@ -55,7 +55,7 @@ def test_half_a_surrogate_pair_does_not_lose_the_evaluation(tmp_path: Path) -> N
     assert read.cases[0].answers["adapter"].prediction.values["summary"] == "?"
 
 
-def test_page_needs_nothing_from_outside(defects: Evaluation) -> None:
+def test_the_page_loads_nothing_from_outside(defects: Evaluation) -> None:
     page = html(defects)
     own = re.sub(r'src="data:image/jpeg;base64,[\w+/=]*"', "", page)
     assert not re.search(r"https?:|//\w|url\(|@import|<script|<link|src=", own)
@@ -76,7 +76,7 @@ def test_notice_and_figures_are_shown(defects: Evaluation) -> None:
         assert f'<th scope="row">{line.field}</th><td class="metric">{line.name}</td>' in page
 
 
-def test_best_is_marked_and_clear_only_without_overlap(defects: Evaluation) -> None:
+def test_the_best_is_marked_and_is_clear_only_without_overlap(defects: Evaluation) -> None:
     line = next(line for line in figures(defects) if (line.field, line.name) == ("kind", "accuracy"))
     marks = {cell.system: (cell.best, cell.clear) for cell in line.cells}
     assert marks["base"] == (False, False)
@@ -115,14 +115,14 @@ def test_text_of_data_and_models_is_escaped() -> None:
     assert "<script" not in markdown(half_right(cases, "legal_documents"))
 
 
-def test_texts_are_shown_whole() -> None:
+def test_texts_are_shown_in_full() -> None:
     page = html(half_right(clause_cases(), "legal_documents"))
     assert all(f"Passage {index} of the contract." in page for index in range(6))
     assert "rouge_l" in page
     assert "<img" not in page
 
 
-def test_a_lost_picture_is_told(defects: Evaluation, tmp_path: Path) -> None:
+def test_a_missing_picture_is_reported(defects: Evaluation, tmp_path: Path) -> None:
     lost = tuple(row.model_copy(update={"images": (str(tmp_path / "gone.png"),)}) for row in defects.cases)
     page = html(defects.model_copy(update={"cases": lost}))
     assert "gone.png" in page

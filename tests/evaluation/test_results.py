@@ -18,7 +18,7 @@ def result(field: str = "kind", value: float = 0.5, command: str = "vlm-ft evalu
     return Result.model_validate({**content, **more})
 
 
-def test_the_main_figure_of_every_field_is_kept_beside_its_rivals() -> None:
+def test_the_main_figure_of_every_field_is_kept_with_its_rivals() -> None:
     cases = clause_cases()
     form = form_of("legal_documents", cases)
     evaluation = evaluate(Told(form, lambda request: answered(cases[0].values)), "made", cases, train=cases)
@@ -44,7 +44,7 @@ def test_a_newer_figure_replaces_the_older_one_and_keeps_its_goal(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
-def test_the_table_stands_between_the_markers() -> None:
+def test_the_table_is_inserted_between_the_markers() -> None:
     page = quoted(f"# Title\n{START}\nold\n{END}\nmore\n", [result()])
     assert page == f"# Title\n{START}\n{table([result()])}\n{END}\nmore\n"
     assert quoted(page, [result()]) == page
@@ -54,7 +54,7 @@ def test_the_table_stands_between_the_markers() -> None:
 
 
 @pytest.mark.parametrize("content", ["[{", '[{"set": "steel"}]', None])
-def test_a_file_that_does_not_fit_is_refused(content: str | None, tmp_path: Path) -> None:
+def test_an_invalid_file_is_refused(content: str | None, tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     if content is not None:
         file.write_text(content)

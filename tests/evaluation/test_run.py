@@ -22,7 +22,7 @@ from vlm_ft.training.run import train
 Recipes = Callable[..., Recipe]
 
 
-def test_the_base_is_left_alone_where_nobody_asks_for_it() -> None:
+def test_the_base_is_not_evaluated_unless_requested() -> None:
     cases = clause_cases()
 
     def tell(request: Request) -> Prediction:
@@ -34,7 +34,7 @@ def test_the_base_is_left_alone_where_nobody_asks_for_it() -> None:
     assert all(set(row.answers) == {"adapter", "majority"} for row in evaluation.cases)
 
 
-def test_a_run_is_evaluated_whole(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
+def test_a_run_is_evaluated_completely(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(recipe_of("qwen3_vl"), run, console=quiet)
     evaluation = evaluate_run(run, rivals=False, console=quiet)
@@ -51,7 +51,7 @@ def test_a_run_is_evaluated_whole(recipe_of: Recipes, quiet: Console, tmp_path: 
     )
 
 
-def test_data_that_changed_since_are_told(recipe_of: Recipes, clauses: Path, quiet: Console, tmp_path: Path) -> None:
+def test_data_that_have_changed_are_reported(recipe_of: Recipes, clauses: Path, quiet: Console, tmp_path: Path) -> None:
     table, run = tmp_path / "set" / "rows.tsv", tmp_path / "run"
     table.parent.mkdir()
     table.write_bytes((clauses / "rows.tsv").read_bytes())
@@ -62,5 +62,5 @@ def test_data_that_changed_since_are_told(recipe_of: Recipes, clauses: Path, qui
     }
     train(recipe_of("qwen3", task="legal_documents", **settings), run, console=quiet)
     table.write_text(table.read_text() + "One more.\tliability\n")
-    with pytest.raises(AdapterError, match="its data now fill form"):
+    with pytest.raises(AdapterError, match="its data now give form"):
         evaluate_run(run, console=quiet)

@@ -40,20 +40,20 @@ def test_each_size_has_its_own_recall():
     assert [row.found for row in unnamed] == [1, 2, 3]
 
 
-def test_the_area_is_of_the_photos_own_pixels():
+def test_the_area_is_in_the_photo_s_own_pixels():
     (small, medium, large) = recall_by_area(KIND, [[item(SMALL)]], [[]], [(4000, 3000)])
     assert [row.objects for row in (small, medium, large)] == [0, 1, 0]
     assert (small.recall, medium.recall) == (None, 0.0)
 
 
-def test_quantiles_hold_equally_many():
+def test_quantiles_hold_equal_numbers():
     truths = [[item([0, 0, side, side]) for side in range(10, 110)]]
     bins = quantile_bins(truths, [(1000, 1000)], "box")
     assert [row.objects for row in recall_by_area(KIND, truths, truths, [(1000, 1000)], bins=bins)] == [25] * 4
     assert quantile_bins([[]], [(9, 9)], "box")
 
 
-def test_whole_and_tiled_are_told_side_by_side(run_of: Callable[..., Path], drawings: Path, quiet: Console, tmp_path):
+def test_whole_and_tiled_photos_are_compared(run_of: Callable[..., Path], drawings: Path, quiet: Console, tmp_path):
     run = run_of("qwen3_vl", fields=["passed", "findings.kind", "findings.box"], training={"max_steps": 1})
     source, tiling = Source(path=drawings, limit=3), Tiling(side=48, overlap=16)
     found = compare_tiling(run, source, tiling, tmp_path / "out", console=quiet)
@@ -64,7 +64,7 @@ def test_whole_and_tiled_are_told_side_by_side(run_of: Callable[..., Path], draw
     assert "| seconds per photo |" in (tmp_path / "out" / "tiling.md").read_text()
 
 
-def test_an_adapter_without_boxes_is_told(run_of: Callable[..., Path], drawings: Path, quiet: Console, tmp_path):
+def test_an_adapter_without_boxes_is_refused(run_of: Callable[..., Path], drawings: Path, quiet: Console, tmp_path):
     run = run_of("qwen3_vl", fields=["passed", "kind"], training={"max_steps": 1})
-    with pytest.raises(DataError, match="no asked field is a list with boxes"):
+    with pytest.raises(DataError, match="no requested field is a list with boxes"):
         compare_tiling(run, Source(path=drawings), Tiling(side=48, overlap=16), tmp_path, console=quiet)

@@ -93,14 +93,14 @@ def _tested(run: Path) -> set[str]:
         (["splits.fold=1"], [], "is set by --folds"),
     ],
 )
-def test_a_crossval_refuses_what_it_would_overrule(
+def test_a_cross_validation_refuses_settings_that_it_would_override(
     variants: list[str], settings: list[str], says: str, quiet: Console, tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError, match=says):
         folds.crossval(tmp_path, tmp_path, folds=2, variants=variants, settings=settings, console=quiet)
 
 
-def test_a_spoilt_evaluation_is_refused(run_of: Callable[..., Path], quiet: Console, tmp_path: Path) -> None:
+def test_a_damaged_evaluation_is_refused(run_of: Callable[..., Path], quiet: Console, tmp_path: Path) -> None:
     run = Run(shutil.copytree(run_of("qwen3_vl"), tmp_path / "run"))
     run.evaluation.mkdir(exist_ok=True)
     (run.evaluation / "evaluation.json").write_text('{"adapter"')

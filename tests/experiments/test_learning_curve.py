@@ -29,7 +29,7 @@ def _roles(run: Path, role: str) -> set[str]:
     return {line["group"] for line in lines if line["role"] == role}
 
 
-def test_a_curve_goes_on_where_it_stopped(
+def test_a_curve_resumes_where_it_stopped(
     recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, out = tmp_path / "recipe.yaml", tmp_path / "curve"

@@ -29,7 +29,7 @@ def test_the_law_that_made_the_points_is_found(floor, scale, exponent):
     assert predicted.low <= predicted.value <= predicted.high
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
+def test_intervals_contain_the_truth_about_as_often_as_stated():
     generator, held = np.random.default_rng(0), 0
     for trial in range(60):
         noisy = [law(size, 0.05, 2.0, 0.5) + generator.normal(0, 0.01) for size in SIZES]
@@ -38,7 +38,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     assert held / 60 > 0.85  # of 0.95: the fit has bounds, and sixty trials vary by chance
 
 
-def test_a_distance_falls_as_a_figure_rises():
+def test_a_lower_is_better_figure_is_fitted():
     made = points([8 * size**-0.5 for size in SIZES])
     assert PowerLaw.of(made, lower_is_better=True).at(1600).value == pytest.approx(0.2, abs=0.05)
 
@@ -64,15 +64,15 @@ def test_examples_for_a_target():
         (points([0.2, 0.5, 0.4, 0.6, 0.55], width=0.25), "wide"),
     ],
 )
-def test_what_speaks_against_a_forecast_is_said(made, reason):
+def test_doubts_about_a_forecast_are_stated(made, reason):
     assert any(reason in doubt for doubt in doubts(made)), doubts(made)
 
 
-def test_a_clean_curve_is_not_doubted():
+def test_a_clean_curve_raises_no_doubts():
     assert doubts(points([law(size, 0.05, 2.0, 0.5) for size in SIZES], majority=0.3)) == ()
 
 
-def test_figures_of_one_and_equal_sizes_do_no_harm():
+def test_perfect_figures_do_no_harm():
     perfect = [Point(examples=size, value=1.0, low=1.0, high=1.0, tested=60) for size in SIZES]
     assert PowerLaw.of(perfect).at(800).value == pytest.approx(1.0, abs=0.01)
     assert doubts(perfect)

@@ -1,4 +1,4 @@
-"""When two answers count as the same: equal values, and probabilities that differ only by float32's order of sums."""
+"""Two answers are alike if their values are equal and their probabilities differ only by float32's order of sums."""
 
 from __future__ import annotations
 

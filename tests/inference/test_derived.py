@@ -14,7 +14,7 @@ from vlm_ft.recipe import find_rate_card
 from vlm_ft.tasks import TASKS
 
 
-def test_a_prediction_carries_what_follows(tiny_folder: Callable[[str], Path]) -> None:
+def test_a_prediction_carries_its_derived_results(tiny_folder: Callable[[str], Path]) -> None:
     engine = Engine.open([], base=str(tiny_folder("qwen3_vl")))
     options = {"kind": ["dent", "crack"], "findings.kind": ["dent"], "findings.part": ["door"]}
     aircraft = Form.of(TASKS["aviation_maintenance"], {"kind": ["dent", "crack"]}, ["kind"])

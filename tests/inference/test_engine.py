@@ -80,7 +80,7 @@ def mixed(engine: Engine, pictures: list[Path]) -> list[Request]:
     ]
 
 
-def test_a_mixed_batch_answers_as_each_does_alone(engine: Engine, pictures: list[Path]) -> None:
+def test_a_mixed_batch_gives_the_same_answers_as_single_requests(engine: Engine, pictures: list[Path]) -> None:
     requests = mixed(engine, pictures)
     together = engine.predict(requests)
     alone = [engine.predict([request])[0] for request in requests]
@@ -88,7 +88,7 @@ def test_a_mixed_batch_answers_as_each_does_alone(engine: Engine, pictures: list
     assert [answer.error for answer in together] == [None] * len(requests)
 
 
-def test_order_and_batch_size_change_nothing(engine: Engine, pictures: list[Path]) -> None:
+def test_order_and_batch_size_change_no_answer(engine: Engine, pictures: list[Path]) -> None:
     requests = mixed(engine, pictures)
     answers = engine.predict(requests)
     assert alike(engine.predict(requests[::-1])[::-1], answers)
@@ -97,7 +97,7 @@ def test_order_and_batch_size_change_nothing(engine: Engine, pictures: list[Path
     engine.batch_size = kept
 
 
-def test_adapters_answer_as_in_an_engine_of_their_own(engine: Engine, pictures: list[Path], run_of: Runs) -> None:
+def test_the_base_answers_as_in_an_engine_without_adapters(engine: Engine, pictures: list[Path], run_of: Runs) -> None:
     base = load_base(engine.base.ref.name)
     bare = Engine(base)
     form = short(engine.cards["one"].form)
@@ -105,23 +105,23 @@ def test_adapters_answer_as_in_an_engine_of_their_own(engine: Engine, pictures: 
     assert alike(engine.predict([request]), bare.predict([request]))
 
 
-def test_what_cannot_be_read_is_an_error_in_its_place(engine: Engine, pictures: list[Path], tmp_path: Path) -> None:
+def test_unreadable_input_is_an_error_in_its_place(engine: Engine, pictures: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(pictures[0].read_bytes()[:200])
     places = [pictures[0], broken, pictures[1], tmp_path / "none.png"]
     answers = engine.predict([Request(images=(place,), adapter="one") for place in places] + [Request((), (), "one")])
     assert [answer.error is None for answer in answers] == [True, False, True, False, False]
-    for answer, told in zip(
+    for answer, message in zip(
         (answers[1], answers[3], answers[4]), ("truncated", "no such image", "neither image"), strict=True
     ):
-        assert told in str(answer.error)
+        assert message in str(answer.error)
         assert "\n" not in str(answer.error)
         assert answer.decision == "ask a person"
         assert not answer.fields
     assert alike(answers[:1], engine.predict([Request(images=(pictures[0],), adapter="one")]))
 
 
-def test_whom_it_does_not_know_it_tells(engine: Engine, pictures: list[Path]) -> None:
+def test_an_unknown_adapter_or_a_missing_form_is_reported(engine: Engine, pictures: list[Path]) -> None:
     with pytest.raises(AdapterError, match=r"adapter 'on' is not loaded; did you mean 'one'\?"):
         engine.predict([Request(images=(pictures[0],), adapter="on")])
     with pytest.raises(FormError, match="the bare base has no form"):
@@ -143,7 +143,7 @@ def test_a_random_model_s_answers_fit_every_form(
 
 
 @pytest.mark.parametrize("name", [name for name in TINY if name not in SEEING])
-def test_a_text_base_says_that_it_sees_nothing(
+def test_a_text_base_reports_that_it_takes_no_images(
     name: str, bare: Callable[[str], Engine], whole_form: Callable[[Task], Form]
 ) -> None:
     form = whole_form(TASKS["legal_documents"])
@@ -151,7 +151,9 @@ def test_a_text_base_says_that_it_sees_nothing(
     assert "takes no images" in str(answer.error)
 
 
-def test_a_prompt_that_does_not_fit_is_told(bare: Callable[[str], Engine], whole_form: Callable[[Task], Form]) -> None:
+def test_a_prompt_that_does_not_fit_is_reported(
+    bare: Callable[[str], Engine], whole_form: Callable[[Task], Form]
+) -> None:
     form = short(whole_form(TASKS["legal_documents"]))
     long = Request(turns=(Turn("user", "word " * 9000),), form=form)
     answers = bare("qwen3").predict([Request(turns=ASKED, form=form), long])
@@ -180,7 +182,7 @@ def test_a_renamed_tensor_is_refused(run_of: Runs, tmp_path: Path) -> None:
         Engine.open([folder])
     stored[first] = stored.pop(first.replace("layers.0", "layer.0")) * float("nan")
     save_file(stored, file)
-    with pytest.raises(AdapterError, match="1 tensors hold no finite numbers"):
+    with pytest.raises(AdapterError, match="1 tensors contain non-finite numbers"):
         Engine.open([folder])
 
 
@@ -221,7 +223,7 @@ def test_a_refused_adapter_leaves_no_trace(run_of: Runs, tmp_path: Path, picture
     assert alike(engine.predict(requests), clean.predict(requests))
 
 
-def test_two_adapters_of_one_name_are_both_served(run_of: Runs, tmp_path: Path) -> None:
+def test_two_adapters_with_the_same_name_are_both_served(run_of: Runs, tmp_path: Path) -> None:
     run = run_of("qwen3_vl")
     other = copied(run, tmp_path / "other")
     engine = Engine.open([run / ADAPTER, other])
@@ -232,7 +234,7 @@ def test_two_adapters_of_one_name_are_both_served(run_of: Runs, tmp_path: Path) 
         engine.add(BASE, other)
 
 
-def test_an_image_counts_by_its_pixels_alone(engine: Engine, pictures: list[Path]) -> None:
+def test_a_path_and_an_opened_image_give_the_same_answer(engine: Engine, pictures: list[Path]) -> None:
     by_path = Request(images=(pictures[0],), adapter="one")
     opened = replace(by_path, images=(Image.open(pictures[0]),))
     assert alike(engine.predict([by_path]), engine.predict([opened]))

@@ -33,7 +33,7 @@ def like(count: int, seed: int, shift: float = 0.0) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def test_strange_features_are_told_from_familiar_ones() -> None:
+def test_strange_features_are_distinguished_from_familiar_ones() -> None:
     none = [np.zeros((count, 0), dtype=np.float32) for count in (500, 2000)]
     description = Description.fit(like(500, 1), none[0])
     held_out = np.sort(strangeness(description.scores(like(2000, 2), none[1])))
@@ -88,7 +88,7 @@ def test_an_adapter_asks_a_person_about_strange_photos(
 
 
 @pytest.mark.parametrize("base", ["fast_vlm", "llava_siglip_qwen2"])
-def test_what_the_tower_gave_for_an_answer_is_what_it_gives_alone(
+def test_reused_tower_features_equal_those_computed_alone(
     base: str, tiny_folder: Callable[[str], Path], drawings: Path
 ) -> None:
     loaded = load_base(str(tiny_folder(base)))
@@ -118,6 +118,6 @@ def test_texts_have_a_description_too(tiny_folder: Callable[[str], Path]) -> Non
     assert learned(sense, mixed, texts[50:]) is None
 
 
-def test_a_card_keeps_it() -> None:
+def test_a_card_keeps_the_threshold() -> None:
     familiar = Familiar(threshold=3.0, false_alarms=0.05, trained=100, held_out=50)
     assert Familiar.model_validate_json(familiar.model_dump_json()) == familiar

@@ -47,7 +47,7 @@ def opened(base: str, run_of: Runs) -> Engine:
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_a_mixed_batch_answers_as_each_does_alone(base: str, run_of: Runs, photos: list[Path]) -> None:
+def test_a_mixed_batch_gives_the_same_answers_as_single_requests(base: str, run_of: Runs, photos: list[Path]) -> None:
     engine = opened(base, run_of)
     form = engine.cards["lora"].form
     requests = [
@@ -63,7 +63,7 @@ def test_a_mixed_batch_answers_as_each_does_alone(base: str, run_of: Runs, photo
 
 
 @pytest.mark.parametrize("base", ["fast_vlm"])
-def test_only_what_mixes_exactly_shares_a_batch(
+def test_only_adapters_that_mix_exactly_share_a_batch(
     base: str, run_of: Runs, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LoRA does, with the fully trained layers that all of them have; DoRA, or no LoRA at all, does not."""
@@ -82,7 +82,7 @@ def test_only_what_mixes_exactly_shares_a_batch(
 
 
 @pytest.mark.parametrize("turns", [(), ASKED], ids=["nothing", "a text"])
-def test_an_adapter_of_photos_refuses_a_request_without_one(
+def test_a_photo_adapter_refuses_a_request_without_a_photo(
     turns: tuple[Turn, ...], run_of: Runs, photos: list[Path]
 ) -> None:
     engine = Engine.open([run_of("qwen3_vl") / ADAPTER])
@@ -95,7 +95,7 @@ def test_an_adapter_of_photos_refuses_a_request_without_one(
     assert with_one.error is None
 
 
-def test_an_adapter_of_texts_takes_texts(run_of: Runs, clauses: Path) -> None:
+def test_a_text_adapter_takes_texts(run_of: Runs, clauses: Path) -> None:
     run = run_of("qwen3_vl", task="legal_documents", data=[{"path": str(clauses)}], fields=None)
     engine = Engine.open([run / ADAPTER])
     assert engine.cards["trial"].inputs == ("text",)

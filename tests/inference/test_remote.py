@@ -60,7 +60,7 @@ def test_the_prompt_the_schema_and_the_photo_are_sent(stub: Stub) -> None:
 
 
 @pytest.mark.parametrize("fault", [429, 503, b"<html>busy</html>"], ids=str)
-def test_a_fault_that_passes_is_asked_again(stub: Stub, fault: int | bytes) -> None:
+def test_a_request_is_repeated_after_a_temporary_fault(stub: Stub, fault: int | bytes) -> None:
     (answer,) = engine(stub, fault, GOOD).predict([PHOTO])
     assert answer.error is None
     assert len(stub.asked) == 2
@@ -75,14 +75,14 @@ def test_a_fault_that_passes_is_asked_again(stub: Stub, fault: int | bytes) -> N
         (400, "the request was rejected"),
     ],
 )
-def test_what_cannot_be_used_is_a_row_with_its_reason(stub: Stub, reply: str | int, reason: str) -> None:
+def test_an_unusable_reply_is_an_error_with_its_reason(stub: Stub, reply: str | int, reason: str) -> None:
     answers = engine(stub, reply).predict([PHOTO, PHOTO])
     for answer in answers:
         assert reason in str(answer.error)
         assert answer.decision == "ask a person"
 
 
-def test_a_server_that_is_not_there_stops_the_run() -> None:
+def test_an_unreachable_server_stops_the_run() -> None:
     with pytest.raises(DataError, match="connection refused; start it"):
         RemoteEngine(card(), Endpoint("http://127.0.0.1:9/v1", "doors")).predict([PHOTO])
 

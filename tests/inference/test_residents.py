@@ -61,7 +61,7 @@ def test_adapters_that_do_not_fit_take_turns(folders: dict[str, Path], photos: l
     assert alike(engine.predict([bare]), Engine(load_base(engine.base.ref.name)).predict([bare]))
 
 
-def test_equal_files_are_held_once(folders: dict[str, Path], photos: list[Path]) -> None:
+def test_identical_files_are_held_once(folders: dict[str, Path], photos: list[Path]) -> None:
     engine = opened({**folders, "third": folders["second"]})
     assert engine._residents.size == sum((folders[name] / TENSORS).stat().st_size for name in ("first", "second"))
     second, third = engine.predict([Request(images=(photos[0],), adapter=name) for name in ("second", "third")])
@@ -76,7 +76,7 @@ def test_files_that_changed_are_not_loaded_again(folders: dict[str, Path], photo
         engine.predict([Request(images=(photos[0],), adapter="second")])
 
 
-def test_a_photo_is_looked_at_once_by_all_adapters(folders: dict[str, Path], photos: list[Path]) -> None:
+def test_the_tower_runs_once_on_a_photo_for_all_adapters(folders: dict[str, Path], photos: list[Path]) -> None:
     engine = opened(folders)
     seen: list[int] = []
     tower = engine.base.model.get_submodule("model.vision_tower")
@@ -91,7 +91,7 @@ def test_a_photo_is_looked_at_once_by_all_adapters(folders: dict[str, Path], pho
     assert seen == [1]
 
 
-def test_no_more_come_in_than_there_is_room_for() -> None:
+def test_no_more_requests_are_admitted_than_the_limit_allows() -> None:
     door = Admission(3)
     with door.place(2), pytest.raises(BusyError, match="2 of at most 3 requests in progress"), door.place(2):
         pass

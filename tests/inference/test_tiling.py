@@ -85,7 +85,7 @@ def near(one: Sequence[int], other: Box, most: int = 4) -> bool:
         [],
     ],
 )
-def test_a_photo_is_what_its_tiles_are(things):
+def test_merged_tiles_give_the_objects_of_the_photo(things):
     found = photo(things).values["findings"]
     assert len(found) == len(things), found
     for name, box in things:
@@ -106,7 +106,7 @@ def test_a_photo_may_have_more_items_than_one_answer():
     assert len(photo([("pit", (x, y, x + 30, y + 30)) for x, y in corners]).values["findings"]) == 16
 
 
-def test_a_users_own_task_is_put_together_by_the_rules_in_its_form():
+def test_a_custom_task_is_merged_by_the_rules_in_its_form():
     """The adapter is served without the task's file, so the card's form has to be enough."""
     own = Task(
         name="own",
@@ -121,14 +121,14 @@ def test_a_users_own_task_is_put_together_by_the_rules_in_its_form():
     assert gathered(form, TILES[:2], tiles, SIZE).values["pits"] == 2
 
 
-def test_without_a_rule_the_tile_with_the_largest_finding_speaks():
+def test_without_a_rule_the_tile_with_the_largest_finding_decides():
     form = FORM.model_copy(update={"follows": {}})
     answers = tile_answers([("scratch", (500, 500, 700, 700)), ("pit", (10, 10, 40, 40))])
     assert gathered(form, TILES, answers, SIZE).values["kind"] == "scratch"
     assert gathered(form, TILES, tile_answers([]), SIZE).values["passed"] is True
 
 
-def test_a_tile_that_failed_asks_a_person_and_all_of_them_are_an_error():
+def test_one_failed_tile_asks_a_person_and_all_of_them_are_an_error():
     answers = tile_answers([("pit", (10, 10, 40, 40))])
     part = gathered(FORM, TILES, [*answers[:-1], Prediction.failed("too long")], SIZE)
     assert (part.decision, part.error, len(part.values["findings"])) == ("ask a person", None, 1)
@@ -137,7 +137,7 @@ def test_a_tile_that_failed_asks_a_person_and_all_of_them_are_an_error():
     assert "too long" in (none.error or "")
 
 
-def test_only_large_photos_are_cut_and_the_order_stays(tmp_path):
+def test_only_large_photos_are_tiled_and_the_order_is_kept(tmp_path):
     Image.new("RGB", SIZE).save(tmp_path / "large.png")
     Image.new("RGB", (300, 200)).save(tmp_path / "small.png")
     asked: list[tuple[int, int]] = []
@@ -157,7 +157,9 @@ def test_only_large_photos_are_cut_and_the_order_stays(tmp_path):
     assert asked.count((0, 0)) == 2
 
 
-def test_an_adapter_of_tiles_answers_by_the_tile(run_of: Callable[..., Path], recipe_of: Callable[..., Recipe]):
+def test_an_adapter_trained_on_tiles_answers_tile_by_tile(
+    run_of: Callable[..., Path], recipe_of: Callable[..., Recipe]
+):
     settings = {
         "fields": ["passed", "findings.kind", "findings.box"],
         "tiling": {"side": 48, "overlap": 16},
@@ -173,7 +175,7 @@ def test_an_adapter_of_tiles_answers_by_the_tile(run_of: Callable[..., Path], re
     assert cut.values["passed"] == (not cut.values["findings"])
 
 
-def test_tiles_are_learned_and_whole_photos_tested(recipe_of: Callable[..., Recipe]):
+def test_training_uses_tiles_and_testing_uses_whole_photos(recipe_of: Callable[..., Recipe]):
     recipe = recipe_of("qwen3_vl", fields=["passed", "kind", "findings.box"], tiling={"side": 40, "overlap": 8})
     plain, tiled = load(recipe.model_copy(update={"tiling": None})), load(recipe)
     assert tiled.counts["test"] == plain.counts["test"]

@@ -48,7 +48,7 @@ def test_the_folder_is_a_model_that_transformers_loads(run: Path) -> None:
     assert "library_name: transformers" in (folder / "README.md").read_text()
 
 
-def test_it_answers_as_its_own_weights_do(run: Path, photos: list[Path]) -> None:
+def test_it_answers_with_its_own_weights(run: Path, photos: list[Path]) -> None:
     engine = Engine.open([run / ADAPTER])
     form = engine.cards["trial"].form
     served = engine.predict([Request(images=(photo,), adapter="trial") for photo in photos])
@@ -85,7 +85,7 @@ def test_adapters_that_were_trained_on_it_share_its_engine(
     assert alike(engine.predict(bare), together[1::2])
 
 
-def test_exchanged_weights_are_refused(run: Path, tmp_path: Path) -> None:
+def test_replaced_weights_are_refused(run: Path, tmp_path: Path) -> None:
     card = read_card(run / ADAPTER)
     folder = Path(shutil.copytree(run / ADAPTER, tmp_path / "copy"))
     shutil.copy(Path(card.base.name) / "model.safetensors", folder / "model.safetensors")

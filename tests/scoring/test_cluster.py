@@ -32,7 +32,7 @@ def local() -> Iterator[Any]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")
-def test_every_image_is_answered_once_though_a_worker_dies(
+def test_every_image_is_answered_once_even_if_a_worker_dies(
     local: Any,
     run_of: Callable[..., Path],
     drawn: Callable[[Path, int], Path],

@@ -45,7 +45,7 @@ def _cell(text: str) -> Any:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
-def test_a_sample_reads_back(
+def test_a_sample_survives_the_round_trip(
     task: Task,
     suffix: str,
     tmp_path: Path,
@@ -71,7 +71,7 @@ def test_a_sample_reads_back(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_follows_from_an_answer_reads_back(
+def test_derived_results_survive_the_round_trip(
     suffix: str, tmp_path: Path, card_of: Callable[[Task], Card], sample_prediction: Callable[[Task], Prediction]
 ) -> None:
     card = card_of(TASKS["car_damage"])
@@ -94,7 +94,7 @@ def test_what_follows_from_an_answer_reads_back(
     assert "Example prices" in row["notice"]
 
 
-def test_a_field_named_like_a_column_keeps_its_own(card_of: Callable[[Task], Card], tmp_path: Path) -> None:
+def test_a_field_named_like_a_column_keeps_its_own_column(card_of: Callable[[Task], Card], tmp_path: Path) -> None:
     fields = (
         FieldSpec(name="decision", kind=Choice(options=("yes", "no"))),
         FieldSpec(name="kind", kind=Flag()),
@@ -122,7 +122,7 @@ def test_a_distribution_names_options_as_json_does() -> None:
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1", "＝1"])
-def test_a_spreadsheet_runs_no_text(text: str, card_of: Callable[[Task], Card], tmp_path: Path) -> None:
+def test_a_spreadsheet_runs_no_text_as_a_formula(text: str, card_of: Callable[[Task], Card], tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     fields = {"clause_type": FieldValue(text), "summary": FieldValue(text)}
     write_table(out, card_of(TASKS["legal_documents"]), [Row(text, "0", 1, 1, Prediction(fields=fields, reason=text))])
@@ -131,7 +131,7 @@ def test_a_spreadsheet_runs_no_text(text: str, card_of: Callable[[Task], Card], 
     assert {row[name] for name in ("path", "clause_type", "summary", "reason")} == {f"'{text}"}
 
 
-def test_half_a_surrogate_is_kept_as_a_question_mark(tmp_path: Path, card_of: Callable[[Task], Card]) -> None:
+def test_an_unpaired_surrogate_becomes_a_question_mark(tmp_path: Path, card_of: Callable[[Task], Card]) -> None:
     answer = Prediction(fields={"summary": FieldValue(json.loads('"\\ud800"'))})
     with Ledger(tmp_path / "ledger", "trial", "0", tmp_path) as ledger:
         ledger.record([Row("a.png", "0", 1, 1, answer)])
@@ -140,7 +140,7 @@ def test_half_a_surrogate_is_kept_as_a_question_mark(tmp_path: Path, card_of: Ca
     assert read_table(tmp_path / "out.parquet")[0]["summary"] == "?"
 
 
-def test_a_table_that_fails_leaves_the_old_one(tmp_path: Path, card_of: Callable[[Task], Card]) -> None:
+def test_a_failed_write_keeps_the_old_table(tmp_path: Path, card_of: Callable[[Task], Card]) -> None:
     out = tmp_path / "out.csv"
     out.write_text("old")
 

@@ -27,7 +27,7 @@ def entries(count: int, stamp: str = "1") -> list[Entry]:
     return [Entry(f"{number}", stamp, b"") for number in range(count)]
 
 
-def test_only_what_is_new_or_changed_is_left(tmp_path: Path) -> None:
+def test_only_new_or_changed_entries_are_left(tmp_path: Path) -> None:
     with ledger(tmp_path) as first:
         first.expect(entries(5))
         first.record(Row(f"{number}", "0", 1, 1, ANSWER) for number in range(4))
@@ -41,7 +41,7 @@ def test_only_what_is_new_or_changed_is_left(tmp_path: Path) -> None:
         assert [row.path for row in again.rows()] == ["0", "1", "2", "3"]
 
 
-def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
+def test_an_unreadable_entry_is_tried_again(tmp_path: Path) -> None:
     with ledger(tmp_path) as opened:
         opened.expect(entries(2))
         opened.record([Row("0", "", None, None, Prediction.failed("cannot be read")), Row("1", "0", 1, 1, ANSWER)])

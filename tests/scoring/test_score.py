@@ -41,7 +41,7 @@ def test_every_image_is_one_row(defects: Any, photos: Path, tmp_path: Path) -> N
     assert report.exit_code == 0
 
 
-def test_what_cannot_be_read_is_set_aside_with_its_reason(defects: Any, photos: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_set_aside_with_their_reason(defects: Any, photos: Path, tmp_path: Path) -> None:
     (photos / "text.jpg").write_text("no image")
     (photos / "empty.png").touch()
     whole = (photos / "odd" / "001.png").read_bytes()
@@ -64,7 +64,7 @@ def test_an_answer_that_failed_is_set_aside(defects: Any, photos: Path, tmp_path
     assert {row["error"] for row in table(report.out)} == {"the answer does not fit"}
 
 
-def test_a_second_run_asks_only_what_changed(defects: Any, photos: Path, tmp_path: Path) -> None:
+def test_a_second_run_asks_only_about_what_changed(defects: Any, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     score_folder(defects, "trial", photos, out)
     Image.new("RGB", (20, 20), "blue").save(photos / "odd" / "003.png")
@@ -88,7 +88,7 @@ def test_same_content_under_two_names_is_two_rows(defects: Any, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["line\nbreak.png", "Öl–漆.png", "=cmd.png", os.fsdecode(b"caf\xe9.png")])
-def test_any_file_name(defects: Any, tmp_path: Path, name: str) -> None:
+def test_any_file_name_is_accepted(defects: Any, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     Image.new("RGB", (4, 4)).save(folder / name)
@@ -99,7 +99,7 @@ def test_any_file_name(defects: Any, tmp_path: Path, name: str) -> None:
         assert "\n" not in report.set_aside[0][1]
 
 
-def test_a_loop_of_links_ends(defects: Any, photos: Path, tmp_path: Path) -> None:
+def test_a_loop_of_links_is_not_followed_forever(defects: Any, photos: Path, tmp_path: Path) -> None:
     (photos / "even" / "loop").symlink_to(photos, target_is_directory=True)
     assert score_folder(defects, "trial", photos, tmp_path / "out.csv").total == 10
 
@@ -113,7 +113,7 @@ def test_another_adapter_cannot_resume(defects: Any, photos: Path, tmp_path: Pat
         score_folder(defects, "trial", photos, out)
 
 
-def test_another_folder_cannot_take_a_table(defects: Any, photos: Path, tmp_path: Path) -> None:
+def test_another_folder_cannot_take_over_a_table(defects: Any, photos: Path, tmp_path: Path) -> None:
     out, moved = tmp_path / "out.csv", tmp_path / "moved"
     score_folder(defects, "trial", photos, out)
     before = out.read_bytes()
@@ -124,7 +124,7 @@ def test_another_folder_cannot_take_a_table(defects: Any, photos: Path, tmp_path
     assert score_folder(defects, "trial", moved, out).resumed == 10
 
 
-def test_a_file_of_the_users_own_is_kept(defects: Any, photos: Path, tmp_path: Path) -> None:
+def test_a_file_without_a_ledger_is_not_overwritten(defects: Any, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.write_text("mine")
     with pytest.raises(DataError, match=r"exists, but has no out\.csv.ledger"):
@@ -132,18 +132,18 @@ def test_a_file_of_the_users_own_is_kept(defects: Any, photos: Path, tmp_path: P
     assert out.read_text() == "mine"
 
 
-def test_what_gets_no_row_is_told(defects: Any, photos: Path, tmp_path: Path) -> None:
+def test_files_without_a_row_are_reported(defects: Any, photos: Path, tmp_path: Path) -> None:
     (photos / "a.heic").touch()
     (photos / "linked").symlink_to(tmp_path, target_is_directory=True)
     out = photos / "out.csv"
-    told = [note.removeprefix(str(photos)) for note in score_folder(defects, "trial", photos, out).notes]
-    assert told[0] == "other files are not scored: .heic 1"
-    assert told[1].startswith("/linked: links to folders are not followed")
+    notes = [note.removeprefix(str(photos)) for note in score_folder(defects, "trial", photos, out).notes]
+    assert notes[0] == "other files are not scored: .heic 1"
+    assert notes[1].startswith("/linked: links to folders are not followed")
     (photos / "odd" / "001.png").unlink()
     assert score_folder(defects, "trial", photos, out).notes[-1].endswith("have been removed are left out: 1")
 
 
-def test_an_answer_that_cannot_be_read_is_told(defects: Any, photos: Path, tmp_path: Path) -> None:
+def test_an_answer_that_cannot_be_read_is_reported(defects: Any, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     score_folder(defects, "trial", photos, out)
     with closing(sqlite3.connect(ledger_path(out))) as database, database:
@@ -152,7 +152,7 @@ def test_an_answer_that_cannot_be_read_is_told(defects: Any, photos: Path, tmp_p
         score_folder(defects, "trial", photos, out)
 
 
-def test_identity_follows_tensors_and_not_figures(defects: Any, tmp_path: Path) -> None:
+def test_identity_depends_on_tensors_and_not_on_figures(defects: Any, tmp_path: Path) -> None:
     card = defects.cards["trial"]
     assert adapter_identity(card) == adapter_identity(card.model_copy(update={"name": "b", "metrics": {"f1": 1}}))
     (tmp_path / "adapter_config.json").write_text("{}")
@@ -167,7 +167,7 @@ def test_identity_follows_tensors_and_not_figures(defects: Any, tmp_path: Path) 
     ("out", "says"),
     [("out.xlsx", "unknown table format"), ("none/out.csv", "create it first"), ("taken.csv", "cannot be written")],
 )
-def test_a_target_that_cannot_be_is_told_before_any_work(
+def test_an_impossible_output_is_reported_before_any_work(
     defects: Any, photos: Path, tmp_path: Path, out: str, says: str
 ) -> None:
     (tmp_path / "taken.csv").mkdir()
@@ -176,7 +176,7 @@ def test_a_target_that_cannot_be_is_told_before_any_work(
     assert defects.batches == []
 
 
-def test_what_cannot_be_scored_is_told(defects: Any, photos: Path, tmp_path: Path) -> None:
+def test_input_that_cannot_be_scored_is_reported(defects: Any, photos: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DataError, match="contains no images"):
@@ -191,7 +191,7 @@ def test_what_cannot_be_scored_is_told(defects: Any, photos: Path, tmp_path: Pat
         score_folder(defects, "trial", photos, tmp_path / "out.csv")
 
 
-def test_a_ledger_that_is_none_or_in_use(defects: Any, photos: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_ledger_or_is_in_use_is_reported(defects: Any, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     ledger_path(out).write_text("not a database, but long enough to look at" * 50)
     with pytest.raises(DataError, match="not a ledger"):
@@ -199,12 +199,12 @@ def test_a_ledger_that_is_none_or_in_use(defects: Any, photos: Path, tmp_path: P
     ledger_path(out).unlink()
     with (
         Ledger(ledger_path(out), "trial", adapter_identity(defects.cards["trial"]), photos),
-        pytest.raises(DataError, match="another run is writing it"),
+        pytest.raises(DataError, match="another run is writing to it"),
     ):
         score_folder(defects, "trial", photos, out)
 
 
-def test_ctrl_c_says_how_to_go_on(defects: Any, photos: Path, tmp_path: Path) -> None:
+def test_ctrl_c_says_how_to_continue(defects: Any, photos: Path, tmp_path: Path) -> None:
     answer = defects._answer
 
     def interrupted(request: Any) -> Prediction:
@@ -220,7 +220,7 @@ def test_ctrl_c_says_how_to_go_on(defects: Any, photos: Path, tmp_path: Path) ->
     assert score_folder(defects, "trial", photos, tmp_path / "out.csv").resumed == 4
 
 
-def test_a_killed_run_goes_on(defects: Any, drawn: Callable[[Path, int], Path], tmp_path: Path) -> None:
+def test_a_killed_run_resumes(defects: Any, drawn: Callable[[Path, int], Path], tmp_path: Path) -> None:
     folder, out, log = drawn(tmp_path / "photos", 200), tmp_path / "out.parquet", tmp_path / "log"
     script = Path(__file__).with_name("slow_run.py")
     root = str(Path(vlm_ft.__file__).parents[1])

@@ -145,7 +145,7 @@ def test_openai_clients_are_served(address: str, engine: Engine, tmp_path: Path)
         ("data:image/png;base64,AAAA", "not a readable image"),
     ],
 )
-def test_pictures_come_with_the_request(client: TestClient, url: str, says: str) -> None:
+def test_pictures_must_come_with_the_request(client: TestClient, url: str, says: str) -> None:
     content = [{"type": "image_url", "image_url": {"url": url}}]
     body = {"model": "trial", "messages": [{"role": "user", "content": content}]}
     found = client.post("/v1/chat/completions", json=body)
@@ -166,7 +166,7 @@ def test_pictures_come_with_the_request(client: TestClient, url: str, says: str)
         ({"model": "x" * 1000}, "model"),
     ],
 )
-def test_what_would_be_ignored_is_refused(client: TestClient, change: dict[str, Any], says: str) -> None:
+def test_parameters_that_would_be_ignored_are_refused(client: TestClient, change: dict[str, Any], says: str) -> None:
     body = {"model": "trial", "messages": [{"role": "user", "content": "Hello"}], **change}
     found = client.post("/v1/chat/completions", json=body)
     assert found.status_code == 400
@@ -180,14 +180,14 @@ def test_a_misspelt_field_is_refused(client: TestClient) -> None:
     assert "photo" in found.json()["error"]["message"]
 
 
-def test_a_text_for_an_adapter_of_photos_is_refused(client: TestClient) -> None:
+def test_a_text_for_a_photo_adapter_is_refused(client: TestClient) -> None:
     asked = {"adapter": "trial", "text": "Is this fine?"}
     found = client.post("/v1/assess", data=asked, files={"photos": ("a.jpg", photo())})
     assert found.status_code == 400
     assert "learned from photos only" in found.json()["error"]["message"]
 
 
-def test_nothing_private_is_said(client: TestClient, tmp_path: Path) -> None:
+def test_nothing_private_is_revealed(client: TestClient, tmp_path: Path) -> None:
     """Neither the server's folders nor a photo's own data appear in answers, errors or the log."""
     asked = {"data": {"adapter": "trial"}}
     good = client.post("/v1/assess", **asked, files=[("photos", (f"{GPS}.jpg", photo()))])
@@ -248,7 +248,7 @@ def test_pages_of_other_sites_are_refused(client: TestClient, engine: Engine) ->
     assert client.get("/v1/models", headers={"Host": "evil.example"}).status_code == 400
 
 
-def test_too_much_is_refused(address: str, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_requests_are_refused(address: str, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     large = [("photos", ("a.jpg", b"0" * (MAX_BYTES + 1)))]
     asked = {"data": {"adapter": "trial"}}
     assert client.post("/v1/assess", **asked, files=large).status_code == 413
@@ -266,7 +266,7 @@ def test_too_much_is_refused(address: str, client: TestClient, monkeypatch: pyte
     assert (found.status_code, "14400 pixels" in found.text) == (400, True)
 
 
-def test_a_busy_service_asks_to_come_again(address: str, slow: Slow) -> None:
+def test_a_busy_service_asks_clients_to_retry(address: str, slow: Slow) -> None:
     """Admitted requests are answered, and the service can be monitored meanwhile."""
     asked: Any = {"data": {"adapter": "trial"}, "files": {"photos": ("a.jpg", photo())}, "timeout": 60}
     slow.go.clear()
@@ -285,7 +285,7 @@ def test_a_busy_service_asks_to_come_again(address: str, slow: Slow) -> None:
         assert [each.result().status_code for each in admitted] == [200, 200, 200]
 
 
-def test_an_answer_that_cannot_be_logged_is_not_given(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_cannot_be_logged_is_not_returned(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError(28, "No space left on device")
@@ -310,7 +310,7 @@ def test_the_log_rotates_and_keeps_every_line(tmp_path: Path, engine: Engine, mo
     assert len(list(tmp_path.glob("log.jsonl*"))) > 2
 
 
-def test_what_a_killed_service_left_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_service_are_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     dead = subprocess.Popen(["true"])
     dead.wait()
@@ -320,7 +320,7 @@ def test_what_a_killed_service_left_is_removed(monkeypatch: pytest.MonkeyPatch, 
     assert {path.name for path in tmp_path.iterdir()} == {f"vlm-ft-{os.getpid()}-abc", "vlm-ft-mine"}
 
 
-def test_two_adapters_of_one_name_stay_apart(run_of: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_adapters_with_the_same_name_stay_apart(run_of: Callable[..., Path], tmp_path: Path) -> None:
     first = run_of("fast_vlm") / "adapter"
     other = tmp_path / "other"
     shutil.copytree(first, other)
@@ -338,7 +338,7 @@ def test_two_adapters_of_one_name_stay_apart(run_of: Callable[..., Path], tmp_pa
     assert shares[0] != pytest.approx(shares[1], abs=1e-4)
 
 
-def test_what_is_served_is_described(client: TestClient) -> None:
+def test_the_service_describes_what_it_serves(client: TestClient) -> None:
     (entry,) = client.get("/v1/adapters").json()
     assert (entry["name"], entry["task"]) == ("trial", "product_defects")
     assert set(entry["schema"]["properties"]) == {"passed", "kind"}

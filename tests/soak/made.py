@@ -1,4 +1,4 @@
-"""Shared by the soaks: a recipe for a random tiny base, and a kill."""
+"""Shared by the soak tests: a recipe for a random tiny base, and a function that kills a process."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def changed(attached: Attached) -> None:
 @pytest.mark.parametrize("word", get_args(Tuning))
 @pytest.mark.parametrize("part", PARTS)
 @EVERY_FAMILY
-def test_a_word_survives_its_folder_or_is_refused(
+def test_a_tuning_survives_saving_or_is_refused(
     name: str, part: Part, word: Tuning, tiny_folder: Callable[[str], Path], form: Form, tmp_path: Path
 ) -> None:
     base = load_base(str(tiny_folder(name)))
@@ -86,7 +86,7 @@ def test_defaults_are_attached(name: str, tiny_folder: Callable[[str], Path]) ->
 
 
 @EVERY_FAMILY
-def test_a_whole_model_is_a_model_folder(
+def test_a_whole_model_is_saved_as_a_model_folder(
     name: str, tiny_folder: Callable[[str], Path], form: Form, tmp_path: Path
 ) -> None:
     base = load_base(str(tiny_folder(name)))
@@ -110,6 +110,6 @@ def test_a_whole_model_is_a_model_folder(
 
 
 @pytest.mark.parametrize("name", ["qwen3_vl", "fast_vlm"])
-def test_lora_beside_dora_is_refused(name: str, tiny_folder: Callable[[str], Path]) -> None:
+def test_lora_combined_with_dora_is_refused(name: str, tiny_folder: Callable[[str], Path]) -> None:
     with pytest.raises(ModelError, match="lora and dora cannot be combined"):
         attach(load_base(str(tiny_folder(name))), settings({"language": "dora", "projector": "lora"}), 0)

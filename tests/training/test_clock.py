@@ -25,7 +25,7 @@ def test_a_resumed_run_counts_the_seconds_before_its_checkpoint(tmp_path: Path) 
     assert 0.05 <= second.seconds < 0.1
 
 
-def test_minutes_hold_the_looks_too() -> None:
+def test_minutes_include_the_evaluations() -> None:
     """If evaluations would take too much of the time, there are fewer, but at least one; half is left for the steps."""
     settings = Training(minutes=2, evaluations=4)
     plans = {
@@ -37,14 +37,14 @@ def test_minutes_hold_the_looks_too() -> None:
 
 
 @pytest.mark.parametrize("steps", range(1, 40))
-def test_the_looks_told_are_those_of_the_run(steps: int) -> None:
+def test_the_planned_evaluations_are_those_of_the_run(steps: int) -> None:
     """Evaluations come at regular steps, and at the end."""
     settled = plan(Training(max_steps=steps, evaluations=8), 100, Cost(step=1.0, look=1.0, peak_bytes=0))
     looks = {step for step in range(1, steps + 1) if step % settled.every == 0} | {steps}
     assert settled.looks == len(looks) <= 8
 
 
-def test_minutes_hold_what_a_run_took_before_its_first_step() -> None:
+def test_minutes_include_the_time_before_the_first_step() -> None:
     settings = Training(minutes=2, evaluations=1)
     assert plan(settings, 100, Cost(step=1.0, look=0.0, peak_bytes=0, spent=30.0)).steps == 90
     assert plan(settings, 100, Cost(step=1.0, look=0.0, peak_bytes=0, spent=500.0)).steps == 1

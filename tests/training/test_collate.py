@@ -77,7 +77,7 @@ def seen(image: Image.Image) -> list[float]:
 
 
 @pytest.mark.parametrize("preset", ["light", "flips", "surfaces"])
-def test_a_pair_is_drawn_alike_and_every_box_follows(
+def test_both_photos_of_a_pair_are_augmented_alike_and_boxes_follow(
     conversation: Conversation, case: Case, form: Form, preset: str
 ) -> None:
     collator = Collator(conversation, form, [case], preset, seed=3)
@@ -92,7 +92,7 @@ def test_a_pair_is_drawn_alike_and_every_box_follows(
     assert case.values["main"] == list(SQUARE)
 
 
-def test_an_epoch_draws_the_same_again_and_another_does_not(conversation: Conversation, case: Case, form: Form) -> None:
+def test_an_epoch_is_reproducible_and_epochs_differ(conversation: Conversation, case: Case, form: Form) -> None:
     first, second = Collator(conversation, form, [case], "flips"), Collator(conversation, form, [case], "flips")
     assert first.rows(0)[0].target == second.rows(0)[0].target
     targets = set()
@@ -101,7 +101,7 @@ def test_an_epoch_draws_the_same_again_and_another_does_not(conversation: Conver
     assert len(targets) > 3
 
 
-def test_without_augmentation_the_files_are_handed_on(conversation: Conversation, case: Case, form: Form) -> None:
+def test_without_augmentation_the_files_are_passed_on(conversation: Conversation, case: Case, form: Form) -> None:
     row = Collator(conversation, form, [case]).rows(0)[0]
     assert row.images == case.example.images
     assert form.parse(row.target) == case.values

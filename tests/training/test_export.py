@@ -26,7 +26,7 @@ WHOLE = {"language": "lora", "projector": "full", "vision": "frozen"}
 
 
 @pytest.mark.parametrize("base", SOME)
-def test_a_merged_model_answers_as_its_adapter(base: str, run_of: Runs, quiet: Console, tmp_path: Path) -> None:
+def test_a_merged_model_answers_like_its_adapter(base: str, run_of: Runs, quiet: Console, tmp_path: Path) -> None:
     run = run_of(base, adapter=WHOLE)
     folder = export(run, tmp_path / "merged", "merged", console=quiet)
     photo = Image.new("RGB", (64, 64), (200, 30, 30))
@@ -51,7 +51,7 @@ def test_lora_on_the_language_model_is_exported_as_it_is(run_of: Runs, quiet: Co
     assert float((probe_logits(plain, conversation, row) - ours).abs().max()) < TOLERANCES[ours.dtype]
 
 
-def test_what_cannot_be_exported_is_refused(run_of: Runs, quiet: Console, tmp_path: Path) -> None:
+def test_an_impossible_export_is_refused(run_of: Runs, quiet: Console, tmp_path: Path) -> None:
     run = run_of("qwen3_vl", adapter=WHOLE)
     with pytest.raises(AdapterError, match=r"more than LoRA on the language model .*; export it merged"):
         export(run, tmp_path / "lora", "lora", console=quiet)
@@ -60,5 +60,5 @@ def test_what_cannot_be_exported_is_refused(run_of: Runs, quiet: Console, tmp_pa
     with pytest.raises(DataError, match="is not empty"):
         export(run, tmp_path / "full", console=quiet)
     merged = export(run, tmp_path / "merged", console=quiet)
-    with pytest.raises(AdapterError, match="is a whole model already"):
+    with pytest.raises(AdapterError, match="is already a whole model"):
         export(merged, tmp_path / "again", console=quiet)

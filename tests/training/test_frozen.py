@@ -46,7 +46,7 @@ def test_batch_norms_keep_their_statistics(vision: str, recipe_of: Recipes) -> N
         assert norm.num_batches_tracked == 0
 
 
-def test_grids_of_llava_onevision_stay_the_models_own(
+def test_a_pixel_limit_leaves_the_grids_of_llava_onevision(
     run_of: Callable[..., Path], drawings: Path, tiny_folder: Callable[[str], Path]
 ) -> None:
     """A pixel limit works in training and serving, and changes neither the model's grids nor another adapter's."""

@@ -54,7 +54,9 @@ def kinds_of(form: Form) -> tuple[str, ...]:
 
 
 @EVERY_FAMILY
-def test_whole_answers_cost_what_the_model_says(name: str, tiny_folder: Callable[[str], Path], form: Form) -> None:
+def test_the_loss_of_a_whole_answer_equals_the_model_s_own(
+    name: str, tiny_folder: Callable[[str], Path], form: Form
+) -> None:
     base, conversation = talk(tiny_folder(name), "answer")
     model = base.model
     batch = conversation.encode(rows(form, conversation, *kinds_of(form)[:3]), supervised=True)
@@ -64,10 +66,10 @@ def test_whole_answers_cost_what_the_model_says(name: str, tiny_folder: Callable
 
 
 @EVERY_FAMILY
-def test_decisions_share_the_probability_of_what_may_be_written(
+def test_decisions_share_the_probability_of_the_allowed_tokens(
     name: str, tiny_folder: Callable[[str], Path], form: Form
 ) -> None:
-    """All answers together have probability 1, far more than if forbidden tokens take a share.
+    """All answers together have probability 1, far more than if forbidden tokens had a share.
 
     The end of the turn, which is a choice among all tokens, is left out.
     """
@@ -87,7 +89,7 @@ def test_decisions_share_the_probability_of_what_may_be_written(
     assert wide < 0.1
 
 
-def test_a_shared_target_costs_its_cross_entropy(tiny_folder: Callable[[str], Path]) -> None:
+def test_the_loss_of_a_shared_target_is_its_cross_entropy(tiny_folder: Callable[[str], Path]) -> None:
     """A side between two numbers is learned as a distribution over both."""
     base, conversation = talk(tiny_folder("fast_vlm"), "decisions")
     form = Form(
@@ -109,7 +111,7 @@ def test_a_shared_target_costs_its_cross_entropy(tiny_folder: Callable[[str], Pa
         torch.testing.assert_close(answer_loss(base.model, batch), expected, rtol=1e-5, atol=1e-5)  # order of sums
 
 
-def test_a_batch_costs_the_sum_of_its_rows(tiny_folder: Callable[[str], Path], form: Form) -> None:
+def test_the_loss_of_a_batch_is_the_sum_of_its_rows(tiny_folder: Callable[[str], Path], form: Form) -> None:
     base, conversation = talk(tiny_folder("qwen3_vl"), "decisions")
     model, answers = base.model, rows(form, conversation, *kinds_of(form))
     together = conversation.encode(answers, supervised=True)
@@ -119,7 +121,7 @@ def test_a_batch_costs_the_sum_of_its_rows(tiny_folder: Callable[[str], Path], f
         torch.testing.assert_close(answer_loss(model, together, 1), alone, rtol=1e-4, atol=1e-4)
 
 
-def test_an_answer_without_a_decision_costs_nothing(tiny_folder: Callable[[str], Path], form: Form) -> None:
+def test_an_answer_without_a_decision_has_no_loss(tiny_folder: Callable[[str], Path], form: Form) -> None:
     base, conversation = talk(tiny_folder("qwen3_vl"), "decisions")
     batch = conversation.encode(rows(form, conversation, kinds_of(form)[0]), supervised=True)
     batch["labels"].fill_(IGNORED)
@@ -130,7 +132,7 @@ def test_an_answer_without_a_decision_costs_nothing(tiny_folder: Callable[[str],
 
 
 @pytest.mark.parametrize("base", ["qwen3_vl", "llava_siglip_qwen2"])
-def test_a_step_in_parts_is_the_step(base: str, run_of: Callable[..., Path]) -> None:
+def test_a_step_in_parts_has_the_same_loss(base: str, run_of: Callable[..., Path]) -> None:
     """Parts with more decisions weigh more: the mean is over all of the step's tokens."""
     losses = []
     for batch_size, accumulate in ((8, 1), (2, 4)):

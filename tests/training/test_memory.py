@@ -16,7 +16,7 @@ def test_a_shape_has_the_published_number_of_parameters(name: str) -> None:
     assert count / 1e9 == pytest.approx(HUB_BASES[name].parameters, rel=0.01)  # pages round to two digits
 
 
-def test_more_of_anything_needs_more() -> None:
+def test_more_of_anything_needs_more_memory() -> None:
     name = "Qwen/Qwen3-VL-2B-Instruct"
     base, small = HUB_BASES[name], LongestRow(100, 1, 256 * 256)
     narrow = AdapterSettings(projector="frozen", rank=8)
@@ -33,7 +33,7 @@ def test_more_of_anything_needs_more() -> None:
         assert need(name, base, adapter, row, batch).bf16 > least.bf16
 
 
-def test_bases_that_see_are_told_for_images_and_language_models_for_texts() -> None:
+def test_vision_bases_are_listed_for_images_and_language_models_for_texts() -> None:
     adapter = AdapterSettings()
     seeing = {need.base for need in needs(adapter, LongestRow(100, 1, 640 * 480), 1)}
     reading = {need.base for need in needs(adapter, LongestRow(100, 0, 0), 1)}

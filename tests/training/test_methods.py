@@ -96,7 +96,7 @@ def as_trl(batch: dict[str, Any], rows: list[int]) -> dict[str, torch.Tensor]:
 
 
 def another(folder: Path) -> Any:
-    """The model with other weights, as the one being trained."""
+    """The model with other weights, which stands in for the one being trained."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -170,7 +170,7 @@ def test_a_policy_is_served(method: str, recipe_of: Callable[..., Recipe], quiet
 
 
 @pytest.mark.parametrize("method", ["dpo", "kto"])
-def test_what_a_method_trained_is_served(
+def test_an_adapter_trained_on_preferences_is_served(
     method: str, judged: Callable[..., Recipe], quiet: Console, tmp_path: Path
 ) -> None:
     folder = train(judged(method), tmp_path / "run", console=quiet)
@@ -184,7 +184,7 @@ def test_what_a_method_trained_is_served(
 def test_references_are_computed_once(
     judged: Callable[..., Recipe], quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A resumed run compares with its original beginning, not with its checkpoint."""
+    """A resumed run keeps the references of its original start, and does not compute them from its checkpoint."""
     recipe = judged("dpo", training={"max_steps": 4, "evaluations": 2})
     whole = train(recipe, tmp_path / "whole", console=quiet)
     part = Run(tmp_path / "part")
@@ -250,7 +250,7 @@ def test_training_continues_from_an_adapter(judged: Callable[..., Recipe], quiet
         train(continuing(judged("dpo"), first, language="dora"), tmp_path / "third", console=quiet)
 
 
-def test_policy_gradients_agree_with_the_exact_one(tiny_folder: Callable[[str], Path]) -> None:
+def test_policy_gradients_agree_with_the_exact_gradient(tiny_folder: Callable[[str], Path]) -> None:
     """With one flag, the expected reward and its gradient are known: p(true) of the label, and its derivative."""
     base = load_base(str(tiny_folder("llama")))
     form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
@@ -339,7 +339,7 @@ def test_a_reward_model_may_start_from_an_adapter(
 
 
 @pytest.mark.parametrize("name", list(TINY))
-def test_every_family_takes_a_step_of_every_kind(name: str, tiny_folder: Callable[[str], Path]) -> None:
+def test_every_family_takes_a_step_with_every_kind_of_method(name: str, tiny_folder: Callable[[str], Path]) -> None:
     """On pairs, on single replies, with a value head, and on its own samples."""
     base = load_base(str(tiny_folder(name)))
     add_value_head(base.model)
@@ -368,7 +368,7 @@ def test_every_family_takes_a_step_of_every_kind(name: str, tiny_folder: Callabl
 
 
 @pytest.mark.parametrize("name", ["fast_vlm", "llava_siglip_qwen2", "gemma3"])
-def test_the_tower_looks_once_at_the_photo_of_a_pair(name: str, tiny_folder: Callable[[str], Path]) -> None:
+def test_the_tower_runs_once_on_the_photo_of_a_pair(name: str, tiny_folder: Callable[[str], Path]) -> None:
     base = load_base(str(tiny_folder(name)))
     form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
     photos = [(Image.new("RGB", (64, 64), (red, 60, 20)),) for red in (20, 220)]

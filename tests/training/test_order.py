@@ -22,7 +22,7 @@ def test_every_case_comes_once_an_epoch(count: int) -> None:
     assert [case for batch in order.batches() for case in batch] == list(order)
 
 
-def test_little_is_padded() -> None:
+def test_there_is_little_padding() -> None:
     lengths = [int(RANDOM.lognormvariate(4, 1)) + 1 for _ in range(2000)]
     order = ByLength(lengths, 16, seed=0)
     assert sum(map(order.tokens, order.batches())) < 1.15 * sum(lengths)

@@ -42,7 +42,7 @@ PAIRS = {"task": "industry_language", "fields": ["reply"]}
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_the_first_process_alone_writes(method: str, recipe_of: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_only_the_first_process_writes(method: str, recipe_of: Callable[..., Recipe], tmp_path: Path) -> None:
     training = {"workers": 1, "batch_size": 2}
     recipe = recipe_of("qwen3_vl", training=training)
     if method == "dpo":

@@ -41,9 +41,7 @@ def projector(attached: Attached) -> tuple[nn.Linear, nn.Linear]:
     return own.linear_1.modules_to_save["default"], own.linear_2.modules_to_save["default"]
 
 
-def test_its_first_layer_then_gives_what_it_would_for_standardised_features(
-    untrained: Base, photos: list[Path]
-) -> None:
+def test_the_first_layer_is_scaled_as_if_its_features_were_standardised(untrained: Base, photos: list[Path]) -> None:
     layer, _ = projector(attached_to(untrained))
     own = nn.Linear(layer.in_features, layer.out_features)
     own.load_state_dict(layer.state_dict())
@@ -56,8 +54,8 @@ def test_its_first_layer_then_gives_what_it_would_for_standardised_features(
 
 
 @torch.no_grad()
-def test_its_last_layer_then_points_at_the_words_that_can_be_read_off_its_inputs(untrained: Base) -> None:
-    """Words that depend on the layer's strongest input are predicted, added to its previous output."""
+def test_the_last_layer_predicts_the_words_that_depend_on_its_inputs(untrained: Base) -> None:
+    """The layer predicts words that depend on its strongest input, in addition to its previous output."""
     _, last = projector(attached_to(untrained))
     inputs = torch.randn(40, last.in_features) * torch.logspace(0, -2, last.in_features)
     words = inputs[:, :1] * torch.randn(last.out_features)
@@ -68,7 +66,7 @@ def test_its_last_layer_then_points_at_the_words_that_can_be_read_off_its_inputs
     assert missed < 0.1  # the penalty that leave-one-out chooses is not zero
 
 
-def test_what_reaches_a_layer_is_seen_image_by_image(untrained: Base, photos: list[Path]) -> None:
+def test_the_inputs_of_a_layer_are_collected_image_by_image(untrained: Base, photos: list[Path]) -> None:
     _, last = projector(attached_to(untrained))
     together = Tower(untrained).entering(last, photos)
     assert together.shape == (len(photos), last.in_features)
@@ -76,7 +74,7 @@ def test_what_reaches_a_layer_is_seen_image_by_image(untrained: Base, photos: li
     torch.testing.assert_close(together[3:4], alone, rtol=1e-4, atol=1e-5)  # convolved in another batch
 
 
-def test_only_a_new_projector_that_is_trained_in_full_is_started(
+def test_only_a_new_projector_is_fitted_before_training(
     tiny_folder: Callable[[str], Path], photos: list[Path], whole_form: Callable[[Task], Form]
 ) -> None:
     form = whole_form(TASKS["product_defects"]).narrow(("findings",))

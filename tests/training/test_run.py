@@ -52,7 +52,7 @@ def test_plain_peft_loads_the_adapter(base: str, run_of: Runs, tiny_folder: Fold
 
 
 @EVERY_BASE
-def test_the_card_tells_the_run(base: str, run_of: Runs, tiny_folder: Folders) -> None:
+def test_the_card_describes_the_run(base: str, run_of: Runs, tiny_folder: Folders) -> None:
     card = read_card(run_of(base) / ADAPTER)
     assert (card.base.name, card.base.kind) == (str(tiny_folder(base)), "vision")
     assert card.provenance.counts == {"train": 9, "tune": 5, "calibrate": 0, "test": 6}
@@ -92,7 +92,7 @@ class KillAt(TrainerCallback):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(("base", "step"), [("qwen3_vl", 3), ("llava_siglip_qwen2", 5)])
-def test_a_resumed_run_is_the_unbroken_one(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     base: str,
     step: int,
     run_of: Runs,
@@ -119,12 +119,12 @@ def test_a_resumed_run_is_the_unbroken_one(
     assert tensors(out) == tensors(unbroken)
 
 
-def test_a_run_is_the_same_twice(run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
+def test_a_run_is_reproducible(run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
     train(recipe_of("qwen3_vl"), tmp_path / "again", console=quiet)
     assert tensors(tmp_path / "again") == tensors(run_of("qwen3_vl"))
 
 
-def test_a_finished_run_resumes_to_itself(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
     recipe = recipe_of("qwen3_vl")
     train(recipe, tmp_path / "run", console=quiet)
     before = tensors(tmp_path / "run")
@@ -135,7 +135,7 @@ def test_a_finished_run_resumes_to_itself(recipe_of: Recipes, quiet: Console, tm
 def test_a_folder_belongs_to_one_recipe(run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
     run = run_of("qwen3_vl")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    with pytest.raises(RecipeError, match="holds a run already; continue it with --resume"):
+    with pytest.raises(RecipeError, match="already holds a run; continue it with --resume"):
         train(recipe_of("qwen3_vl"), run, console=quiet)
     with pytest.raises(RecipeError, match="max_steps was 2, and is 3 now"):
         train(recipe_of("qwen3_vl", training={"max_steps": 3}), run, resume=True, console=quiet)
@@ -154,7 +154,7 @@ def test_a_run_that_cannot_start_leaves_its_folder_free(recipe_of: Recipes, quie
     train(recipe_of("qwen3_vl"), out, console=quiet)
 
 
-def test_a_row_too_long_is_named_and_none_is_cut(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
+def test_a_row_that_is_too_long_is_named_and_not_truncated(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"rows exceed 60 tokens: .*scene_\d+\S* \(\d+ tokens\)") as error:
         train(recipe_of("qwen3_vl", training={"max_length": 60}), tmp_path / "run", console=quiet)
     assert "\n" not in str(error.value)
@@ -189,7 +189,7 @@ def test_a_rehearsal_writes_nothing_and_changes_nothing(
 @pytest.mark.parametrize("base", ["qwen3_vl", "llava_siglip_qwen2", "fast_vlm"])
 @pytest.mark.parametrize("word", ["lora", "full"])
 @pytest.mark.parametrize("part", PARTS)
-def test_a_word_reaches_exactly_its_part(
+def test_a_tuning_applies_to_exactly_its_part(
     base: str, part: Part, word: str, recipe_of: Recipes, tiny_folder: Folders
 ) -> None:
     loaded = load_base(str(tiny_folder(base)))
@@ -247,7 +247,7 @@ def test_a_text_task_trains_on_a_text_base(run_of: Runs, tiny_folder: Folders, c
     assert answer.error is None
 
 
-def test_an_own_task_serves_without_its_file(
+def test_a_custom_task_is_served_without_its_file(
     own_task: Path, recipe_of: Recipes, quiet: Console, tmp_path: Path, drawings: Path
 ) -> None:
     recipe = recipe_of("qwen3_vl", task="my_task", task_file=str(own_task), fields=None)
@@ -262,11 +262,15 @@ def test_an_own_task_serves_without_its_file(
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
-    [("trained_state", "moved none"), ("checksum", "frozen weights changed"), ("probe_logits", "loads but changes no")],
+    ("spoil", "message"),
+    [
+        ("trained_state", "changed none"),
+        ("checksum", "frozen weights changed"),
+        ("probe_logits", "does not change the probe"),
+    ],
 )
-def test_a_run_that_did_not_work_is_no_adapter(
-    spoil: str, told: str, recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_fails_its_check_leaves_no_adapter(
+    spoil: str, message: str, recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vlm_ft.training import verify
 
@@ -278,13 +282,13 @@ def test_a_run_that_did_not_work_is_no_adapter(
     monkeypatch.setattr(verify, spoil, spoilt[spoil])
     if spoil == "trained_state":
         monkeypatch.setattr(runs, spoil, spoilt[spoil])
-    with pytest.raises(AdapterError, match=told):
+    with pytest.raises(AdapterError, match=message):
         train(recipe_of("qwen3_vl"), tmp_path / "run", console=quiet)
     with pytest.raises(AdapterError):
         read_card(tmp_path / "run" / ADAPTER)
 
 
-def test_an_evaluation_leaves_the_gradients_of_a_quantized_base(recipe_of: Recipes) -> None:
+def test_an_evaluation_does_not_change_the_gradients_of_a_quantized_base(recipe_of: Recipes) -> None:
     prepared = prepare(recipe_of("qwen3_vl", quantize="nf4", adapter=WHOLE))
     model = prepared.attached.model
     batch = prepared.train([{"index": 0}])

@@ -53,13 +53,13 @@ def test_a_quantized_base_passes_and_an_altered_adapter_does_not(name: str, reci
     with pytest.raises(AdapterError, match="reloaded logits differ"):
         verify(seen, tmp_path, prepared.conversation, probe, prepared.fresh())
     save_file({key: torch.zeros_like(value) for key, value in stored.items()}, file)
-    with pytest.raises(AdapterError, match="changes no logit"):
+    with pytest.raises(AdapterError, match="does not change the probe's logits"):
         verify(seen, tmp_path, prepared.conversation, probe, prepared.fresh())
 
 
 @pytest.mark.parametrize("settings", TUNED.values(), ids=TUNED)
 @pytest.mark.parametrize("name", ["qwen3_vl", "fast_vlm"])
-def test_an_altered_file_is_found_out(name: str, settings: dict[str, Any], recipe_of: Recipes, tmp_path: Path) -> None:
+def test_an_altered_file_is_detected(name: str, settings: dict[str, Any], recipe_of: Recipes, tmp_path: Path) -> None:
     prepared, seen = trained(recipe_of(name, **settings), tmp_path)
     probe = prepared.train.rows(0)[0]
     verify(seen, tmp_path, prepared.conversation, probe, prepared.fresh())
@@ -80,7 +80,7 @@ def test_a_bf16_base_passes(run_of: Runs) -> None:
 
 @pytest.mark.parametrize("loss_on", ["decisions", "answer"])
 def test_the_readme_says_whether_the_adapter_needs_its_grammar(loss_on: str, run_of: Runs) -> None:
-    """What was not learned is written only by the grammar."""
+    """The grammar writes what the adapter has not learned to write."""
     folder = run_of("qwen3_vl", training={"loss_on": loss_on}) / ADAPTER
     assert read_card(folder).loss_on == loss_on
     assert ("grammar" in (folder / "README.md").read_text()) == (loss_on == "decisions")

@@ -110,7 +110,7 @@ class Form(Strict):
         if not derivation.derivable(paths(self.fields)):
             raise FormError(
                 f"{derivation.kind} {derivation.name}",
-                f"the form lists no findings by kind (it asks {', '.join(self.names)})",
+                f"the form lists no findings by kind (it asks for {', '.join(self.names)})",
                 "ask for them, or leave it out",
             )
         others = tuple(entry for entry in self.derivations if entry.kind != derivation.kind)

@@ -99,9 +99,9 @@ class Observation:
                 lacking, total = tally.lacking(path), tally.total(path)
                 lack = f"{path}: {lacking} of {total} {'items' if part else 'examples'}{_of(source)} lack it"
                 if lacking == total or (lacking and part):
-                    yield f"{lack}, so it is not asked; label it there to ask for it"
+                    yield f"{lack}, so it is not asked for; label it there to include it"
                 elif lacking > (1 - COMMON_SHARE) * total:
-                    yield f"{lack}, so it is not asked; list it under fields to ask for it anyway"
+                    yield f"{lack}, so it is not asked for; list it under fields to include it anyway"
 
     def _stated(self, path: str) -> bool:
         return any(tally.stated[path] for tally in self._tallies.values())
@@ -129,12 +129,12 @@ class Observation:
         for source, tally in self._tallies.items() if self._stated(path) else ():
             if tally.stated[name] == 0:
                 remedy = "label it there, or leave out the source or the field"
-                raise FormError("fields", f"{path!r} is asked, but no label{_of(source)} states it", remedy)
+                raise FormError("fields", f"{path!r} is asked for, but no label{_of(source)} states it", remedy)
             if part and (lacking := tally.lacking(path)):
-                problem = f"{path!r} is asked, but {lacking} of {tally.total(path)} items{_of(source)} lack it"
+                problem = f"{path!r} is asked for, but {lacking} of {tally.total(path)} items{_of(source)} lack it"
                 raise FormError("fields", problem, "complete them, or leave it out")
         if not self._leaves(path):
-            raise FormError("fields", f"{path!r} is asked, but no label states it", "leave it out")
+            raise FormError("fields", f"{path!r} is asked for, but no label states it", "leave it out")
 
     def _used(self, kept: set[str]) -> dict[str, list[str]]:
         """The names in use, by path. A name that a closed choice lacks is left out; checking the label reports it."""

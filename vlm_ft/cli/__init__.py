@@ -213,8 +213,8 @@ def calibrate(
 ) -> None:
     """Fit an adapter's probabilities, and the threshold below which it asks a person, on its `calibrate` examples.
 
-    vlm-ft train does this at the end; run it again for another risk. With fewer than 100 examples to spare, spare none
-    and use --folds.
+    vlm-ft train does this at the end; run it again for another risk. With fewer than 100 examples to spare, set none
+    aside and use --folds.
     """
     from vlm_ft.evaluation.calibrate import calibrate_run
 

@@ -27,8 +27,8 @@ def base_get(name: Annotated[Literal["compact"], typer.Argument(help="the defaul
 def base_families() -> None:
     """List the supported families, and what each supports.
 
-    If the constant part of a prompt cannot be computed once, every row computes it. A family with a recurrent state
-    answers one row at a time.
+    If the constant part of a prompt cannot be computed once, it is computed for every row. A family with a recurrent
+    state answers one row at a time.
     """
     from rich.console import Console
     from rich.table import Table
@@ -87,9 +87,9 @@ def base_try(
     name: Annotated[str, typer.Argument(help="a base whose shape is known, e.g. Qwen/Qwen3-VL-2B-Instruct")],
     out: Annotated[Path, typer.Option("--out", help="the JSON file of results")] = Path("published_shapes.json"),
 ) -> None:
-    """Take a model of a published shape through dry run, training and scoring.
+    """Run a dry run, training and scoring with a model of a published shape.
 
-    The weights are random, so nothing is downloaded; memory and minutes are those of the real base on this machine.
+    The weights are random, so nothing is downloaded; memory and time are those of the real base on this machine.
     """
     from tempfile import TemporaryDirectory
 

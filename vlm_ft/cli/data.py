@@ -90,7 +90,7 @@ def data_documents(
 ) -> None:
     """Turn manuals into questions and answers.
 
-    Each row names its source passage. A chatbot recipe reads them.
+    Each row names its source passage. Chatbot recipes read these rows.
     """
     from vlm_ft.data.manuals import chatbot_rows
 
@@ -129,9 +129,9 @@ def data_check(
     base: Annotated[bool, typer.Option(help="also measure rows and boxes with the recipe's base")] = True,
     splits: Annotated[Path | None, typer.Option(help="the splits.jsonl of a run, to use its roles")] = None,
 ) -> None:
-    """Check for broken files, leaks, contradictions.
+    """Check for broken files, leaks and contradictions.
 
-    Exit code 1: errors found, which would stop training.
+    Exit code 1: there are errors, which would stop training.
     """
     from vlm_ft.data.checks import check
     from vlm_ft.data.checks.report import tell, write
@@ -226,7 +226,7 @@ def data_deidentify(
         Path | None, typer.Option(help="the key file of the pseudonyms, to be stored elsewhere [default: OUT.key]")
     ] = None,
 ) -> None:
-    """Copy DICOM without names, dates and UIDs.
+    """Copy DICOM files without names, dates and UIDs.
 
     Text in the pixels is not removed, but reported.
 

@@ -1,4 +1,4 @@
-"""The commands that train or time several times, in order to compare."""
+"""The commands that compare the results of several trainings or timings."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def compare_tiling(
 ) -> None:
     """Compare whole photos with tiled ones.
 
-    Reports scores, and recall by the area of objects, on large photos.
+    Reports scores on large photos, and recall by the area of objects.
     """
     from datasets_vision.source import Source
     from vlm_ft.experiments.tiled import compare_tiling as run

@@ -1,4 +1,4 @@
-"""Options of several commands, the console, and functions that find recipes and adapters."""
+"""Options that several commands share, the console, and functions that find recipes and adapters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def console() -> Console:
 
 
 def recipe_of(name: str, settings: list[str] | None, task: Path | None) -> Recipe:
-    """A recipe by file or shipped name, with the settings and the task file of the command line."""
+    """A recipe by file or shipped name, with the settings and the task file from the command line."""
     from vlm_ft.recipe import load_recipe
 
     return load_recipe(file_of(name, settings), [*(settings or []), *([f"task_file={task}"] if task else [])])
@@ -53,14 +53,14 @@ def file_of(name: str, settings: list[str] | None) -> Path:
 
 
 def folders(places: list[Path]) -> list[Path]:
-    """The adapter folder of each place, which is an adapter or a run."""
+    """The adapter folder of each place, which is an adapter folder or a run folder."""
     from vlm_ft.adapters import adapter_folder
 
     return [adapter_folder(place) for place in places]
 
 
 def server_of(engine: str | None, model: str | None, adapter: Path) -> Endpoint | None:
-    """The server that runs the model, which is named `model` or, by default, like the adapter."""
+    """The server that runs the model; its name there is `model` or, by default, the adapter's."""
     from datasets_vision.endpoint import Endpoint
     from vlm_ft.adapters import adapter_folder, read_card
 

@@ -245,7 +245,7 @@ def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], 
         for case in kept[-1].learned:
             lacking.update(name for name in form.names if name not in case.values)
             full.update(name for name in form.names if _is_full(form.field(name).kind, case.values.get(name)))
-    notes = [f"{empty} examples state none of the asked fields and are left out"] if empty else []
+    notes = [f"{empty} examples state none of the requested fields and are left out"] if empty else []
     total = sum(len(entry.learned) for entry in kept)
     notes += [
         f"{name}: {count} of {total} examples lack it, so their prompts do not ask for it"

@@ -76,7 +76,7 @@ def require_boxes(task: Task, fields: Sequence[str]) -> None:
     boxed = {field.name for field in task.fields if isinstance(field.kind, Items) and field.kind.boxed}
     if not boxed & set(fields):
         remedy = f"ask for {' or '.join(sorted(boxed))}, or leave tiling out" if boxed else "leave tiling out"
-        raise DataError("tiling", "no asked field is a list with boxes", remedy)
+        raise DataError("tiling", "no requested field is a list with boxes", remedy)
 
 
 def _sort_key(seed: int, name: str) -> str:

@@ -66,7 +66,7 @@ def calibrate_run(
         raise DataError(run.folder, "nothing is set aside to calibrate on", remedy)
     if folds is not None and thresholds:
         raise DataError(
-            folds, "was decided with the recipe's thresholds", "change them there, and cross-validate again"
+            folds, "was answered with the recipe's thresholds", "change them there, and cross-validate again"
         )
     card = card.model_copy(update={"form": card.form.deciding(thresholds or {})})
     engine = Engine.open([run.adapter], batch_size=batch_size)
@@ -91,8 +91,8 @@ def _with_familiarity(engine: Engine, card: Card, dataset: Dataset, run: Run, co
     found = learned(Sense(engine.base, card.limits), train[:: 1 + len(train) // MAX_DESCRIBED], held_out)
     if found is None:
         console.print(
-            f"examples unlike the training data will not be flagged: that needs {FEWEST} examples, all with photos or "
-            "all without, to train on and to calibrate on"
+            f"examples unlike the training data will not be flagged: that needs {FEWEST} training and {FEWEST} "
+            "calibration examples, all with photos or all without"
         )
         return card
     description, familiar = found

@@ -91,7 +91,9 @@ def read_folds(folder: Path, recipe: Recipe, form: Form) -> list[Answers]:
             continue
         evaluation = read_evaluation(file)
         if (evaluation.form.fingerprint, evaluation.form.thresholds) != (form.fingerprint, form.thresholds):
-            raise DataError(file, "answers another form than the adapter", "cross-validate with the same settings")
+            raise DataError(
+                file, "answers a different form from the adapter's", "cross-validate with the same settings"
+            )
         folds[trained.splits.fold], count = Answers.of(evaluation), trained.splits.folds
     missing = sorted(set(range(count)) - set(folds))
     if not folds or missing:

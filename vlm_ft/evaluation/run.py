@@ -88,11 +88,12 @@ def _alarm(engine: Engine, name: str, folder: Path, batch_size: int) -> Alarm | 
 def open_run(run: Run) -> tuple[Card, Dataset]:
     """The card and the data of a finished run, with the roles that it was trained with."""
     if run.state == "empty":
-        raise AdapterError(run.folder, f"not a run of vlm-ft train (no {run.recipe_file.name})", "give a run folder")
+        raise AdapterError(run.folder, f"not a vlm-ft train run (no {run.recipe_file.name})", "give a run folder")
     card, dataset = read_card(run.adapter), load(run.recipe, run.splits)
     dataset = replace(dataset, form=dataset.form.asking(card.form.boxes))
     if dataset.form.fingerprint != card.form.fingerprint:
-        problem = f"its data now fill form {dataset.form.fingerprint}, but the adapter answers {card.form.fingerprint}"
+        now, then = dataset.form.fingerprint, card.form.fingerprint
+        problem = f"its data now give form {now}, but the adapter answers form {then}"
         raise AdapterError(run.folder, problem, "restore the data, or train again")
     return card, dataset
 

@@ -92,7 +92,7 @@ def try_base(name: str, work: Path, out: Path, command: str, console: Console) -
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps([entry.model_dump() for entry in trials], indent=1) + "\n", encoding="utf-8")
     ratio = steps[1].peak_bytes / estimate
-    console.print(f"training held {ratio:.2f} of the {estimate / 2**30:.1f} GiB that the dry run expects: {out}")
+    console.print(f"training used {ratio:.2f} of the {estimate / 2**30:.1f} GiB that the dry run estimated: {out}")
 
 
 def _recipe(work: Path) -> Recipe:
@@ -132,5 +132,5 @@ def _step(name: str, arguments: Sequence[str], console: Console) -> Step:
         last = printed.strip().splitlines()[-1:]
         raise ModelError(name, f"exit code {process.returncode}: {' '.join(last)}", f"see vlm-ft {' '.join(arguments)}")
     step = Step(name=name, seconds=round(time.monotonic() - started, 1), peak_bytes=usage.ru_maxrss * 1024)
-    console.print(f"{name}: {step.seconds:.0f} s, {step.peak_bytes / 2**30:.1f} GiB at most", highlight=False)
+    console.print(f"{name}: {step.seconds:.0f} s, {step.peak_bytes / 2**30:.1f} GiB peak", highlight=False)
     return step

@@ -71,11 +71,11 @@ class Engine:
 
     @classmethod
     def open(cls, folders: Sequence[Path], *, base: str | None = None, **options: Any) -> Engine:
-        """The engine of these adapter folders; the first one's card names the base unless `base` does.
+        """An engine with these adapters, on `base` or, by default, on the base that the first one's card names.
 
         `options`: see `Engine`.
 
-        Raises `AdapterError` where a folder cannot be used, or belongs to another base.
+        Raises `AdapterError` if a folder cannot be used, or its adapter belongs to another base.
         """
         if not folders and base is None:
             raise AdapterError("", "no adapter given", "name an adapter folder, or a base")
@@ -89,7 +89,10 @@ class Engine:
         return cls(loaded, names, **options)
 
     def add(self, name: str, folder: Path) -> None:
-        """Make an adapter resident. Raises `AdapterError` where it is another base's, or its tensors miss."""
+        """Make an adapter resident.
+
+        Raises `AdapterError` if its name is taken, it belongs to another base, is a reward model, or lacks tensors.
+        """
         if name == BASE or name in self.cards:
             raise AdapterError(f"adapter {folder}", f"the name {name!r} is taken", "give another one")
         card = self._usable(name, folder)
@@ -130,10 +133,10 @@ class Engine:
         self.cards[name] = card
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """One prediction a request, in order. An image that cannot be opened is that request's error value.
+        """One prediction per request, in order. An image that cannot be opened gives an error prediction.
 
         Raises `AdapterError` for an adapter that was not added or whose files have changed, `FormError` for a base
-        request without a form, `BusyError` where too many requests wait.
+        request without a form, and `BusyError` if too many requests are in progress.
         """
         with self._queue.place(len(requests)):
             forms = [self._form(request) for request in requests]
@@ -141,14 +144,14 @@ class Engine:
             return [self._finished(*each) for each in zip(requests, forms, answers, strict=True)]
 
     def _finished(self, request: Request, form: Form, answer: Prediction) -> Prediction:
-        """What follows from the answer, and how sure it is where the adapter was asked its own form."""
+        """The answer with its derived results and, if the adapter answered its own form, with its confidence."""
         card = self.cards.get(request.adapter)
         if card is not None and form.fingerprint == card.form.fingerprint:
             answer = with_confidence(form, answer, card.confidence)
         return replace(answer, derived=form.derive(answer.values))
 
     def _settings(self, request: Request) -> Card | None:
-        """The card whose limits and tiling a request follows; None: the base's own."""
+        """The card whose limits and tiling a request follows; None: it follows the base's own."""
         return self.cards.get(request.like or request.adapter)
 
     def _tiling(self, request: Request) -> Tiling | None:
@@ -158,10 +161,10 @@ class Engine:
         return None if request.tiling == "none" else request.tiling
 
     def _each(self, requests: Sequence[Request]) -> list[Prediction]:
-        """As `predict`, every photo whole."""
+        """Like `predict`, but without tiling."""
         forms = [self._form(request) for request in requests]
         results: dict[int, Prediction] = {}
-        photos: dict[Any, Image] = {}  # one that several requests show is opened once
+        photos: dict[Any, Image] = {}  # a photo that several requests share is opened once
         groups: dict[tuple[Limits, int, str | None], list[tuple[int, Row, str]]] = defaultdict(list)
         for index, (request, form) in enumerate(zip(requests, forms, strict=True)):
             try:
@@ -205,14 +208,15 @@ class Engine:
             raise DataError("request", "has no photo, and this adapter has learned from photos only", "add a photo")
 
     def _group(self, request: Request) -> tuple[Limits, int, str | None]:
-        """What may share a batch: the limits, the number of images, and one adapter where mixing is not exact."""
+        """What requests in a batch share: the limits, the number of images, and the adapter if mixing is not exact."""
         card = self._settings(request)
         limits = card.limits if card else Limits()
-        mixes = len(request.images) <= 1 and not self._residents.stands_alone(request.adapter)  # PEFT: image = row
+        # PEFT counts each image as a row
+        mixes = len(request.images) <= 1 and not self._residents.stands_alone(request.adapter)
         return limits, len(request.images), None if mixes else request.adapter
 
     def _conversation(self, limits: Limits) -> Conversation:
-        """The prompts of adapters with these limits."""
+        """The conversation that builds the prompts for these limits."""
         if limits not in self._conversations:
             self._conversations[limits] = Conversation(self.base.reader.limited(limits))
         return self._conversations[limits]
@@ -243,7 +247,7 @@ class Engine:
             for length in lengths
         ]
         fitting = [place for place, length in enumerate(lengths) if length < limit]
-        if fitting:  # one that is too long is no reason to refuse its neighbours
+        if fitting:  # a row that is too long does not fail the others
             shorter = self._answer([rows[place] for place in fitting], [names[place] for place in fitting], limits)
             for place, answer in zip(fitting, shorter, strict=True):
                 answers[place] = answer
@@ -255,7 +259,7 @@ class Engine:
             yield
 
     def _looking(self, rows: Sequence[Row], names: Sequence[str]) -> AbstractContextManager[Look | None]:
-        """Within, the tower runs once on each photo of the batch, where no adapter changes it."""
+        """A context in which the tower runs once on each photo of the batch, unless an adapter changes it."""
         tuned = any(self.cards[name].tuned.get("vision", "frozen") != "frozen" for name in names if name in self.cards)
         shown = photos_shown(rows)
         if tuned or shown is None:
@@ -265,9 +269,9 @@ class Engine:
     def _wary(
         self, rows: Sequence[Row], names: Sequence[str], answers: list[Prediction], limits: Limits, seen: Look | None
     ) -> list[Prediction]:
-        """The answers; a person is asked about rows that are unlike what their adapter was trained on.
+        """The answers, with the decision "ask a person" for rows that are unlike their adapter's training data.
 
-        `seen`: what the tower gave for these rows, if it can be used again.
+        `seen`: the tower's output for these rows, if it can be reused.
         """
         if limits not in self._senses:
             self._senses[limits] = Sense(self.base, limits)

@@ -1,8 +1,8 @@
-"""Is this one of ours? How far a photo or a text is from what an adapter was trained on.
+"""How far a photo or a text is from what an adapter was trained on.
 
-Features of the frozen base are described by their principal components. What counts is the distance within them (Lee
-et al. 2018) and what they leave over (Wang et al. 2022, ViM); for photos also sharpness and brightness. The threshold
-is the conformal quantile of examples that training did not see.
+Features of the frozen base are described by their principal components. An example is judged by its distance within
+them (Lee et al. 2018) and by the residual outside them (Wang et al. 2022, ViM), a photo also by its sharpness and
+brightness. The threshold is the conformal quantile of examples that training did not see.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ COMPONENTS = 48
 
 FALSE_ALARMS = 0.05
 FEWEST = 40
-"""Training examples, and those held out, below which nothing is fitted."""
+"""With fewer training examples, or fewer held-out ones, nothing is fitted."""
 
-SIDE = 224  # pixels, at which sharpness and brightness are measured
+SIDE = 224  # pixels; photos are scaled to this to measure sharpness and brightness
 
 Rows = NDArray[np.float32]
 
@@ -53,13 +53,13 @@ class Shown(Protocol):
 
 @dataclass(frozen=True)
 class Description:
-    """What training examples look like, as arrays: see `fit`."""
+    """A description of the training examples, as arrays; see `fit`."""
 
     arrays: dict[str, NDArray[Any]]
 
     @classmethod
     def fit(cls, features: Rows, quality: Rows) -> Description:
-        """From features (examples, channels) and quality (examples, measures), which may have no columns."""
+        """Describe features (examples, channels) and quality (examples, measures), which may have no columns."""
         mean = features.mean(0)
         _, sizes, ways = np.linalg.svd(features - mean, full_matrices=False)
         kept = min(COMPONENTS, len(features) // 4)
@@ -78,7 +78,7 @@ class Description:
         return cls(arrays)
 
     def _distances(self, features: Rows) -> tuple[Rows, Rows]:
-        """Squared distances: within the components, in standard deviations, and what they leave over."""
+        """Squared distances: within the components, in standard deviations, and of the residual outside them."""
         away = features - self.arrays["mean"].astype(np.float32)
         components = self.arrays["components"].astype(np.float32)
         along = away @ components.T
@@ -93,17 +93,17 @@ class Description:
         return np.column_stack([content, (quality - self.arrays["quality"][0]) / self.arrays["quality"][1]])
 
     def write(self, folder: Path) -> None:
-        """Beside the adapter's tensors."""
+        """Write the description beside the adapter's tensors."""
         save_file(self.arrays, folder / FAMILIARITY)
 
     @classmethod
     def read(cls, folder: Path) -> Description:
-        """What `write` wrote."""
+        """Read the description that `write` wrote."""
         return cls(load_file(folder / FAMILIARITY))
 
 
 def strangeness(scores: Rows) -> Rows:
-    """(examples,) the largest deviation: content can only be too strange, sharpness and brightness either way."""
+    """(examples,) the largest deviation: of content only upwards, of sharpness and brightness in both directions."""
     return np.asarray(np.maximum(scores[:, 0], np.abs(scores[:, 1:]).max(1, initial=-np.inf)))
 
 
@@ -126,7 +126,7 @@ class Sense:
     def of_photos(self, pictures: Sequence[Picture | Image.Image], features: Rows | None = None) -> tuple[Rows, Rows]:
         """Mean features (photos, channels), and log sharpness and mean brightness (photos, 2).
 
-        `features`: those of the tower, if it has run on these photos already.
+        `features`: those of the tower, if it has already run on these photos.
         """
         assert self._tower is not None
         photos = [opened(picture) for picture in pictures]
@@ -145,7 +145,7 @@ class Sense:
         return torch.stack(rows).numpy(), np.zeros((len(texts), 0), dtype=np.float32)
 
     def of(self, shown: Sequence[Shown], features: Rows | None = None) -> tuple[Rows, Rows]:
-        """Of examples or rows that all have photos, of which the first counts, or all have none."""
+        """The same for examples or rows that all have photos, of which the first counts, or all have none."""
         if shown[0].images:
             return self.of_photos([one.images[0] for one in shown], features)
         return self.of_texts([text_of(one.turns) or " " for one in shown])
@@ -161,7 +161,7 @@ def _quality(photo: Image.Image) -> tuple[float, float]:
 def learned(
     sense: Sense, train: Sequence[Shown], held_out: Sequence[Shown], false_alarms: float = FALSE_ALARMS
 ) -> tuple[Description, Familiar] | None:
-    """What training examples look like, and the threshold; None where there are too few, or of both kinds."""
+    """The description of the training examples, and the threshold; None if they are too few, or photos and texts."""
     sorts = {bool(one.images) for one in (*train, *held_out)}
     if min(len(train), len(held_out)) < FEWEST or len(sorts) > 1:
         return None

@@ -23,11 +23,11 @@ class Rated:
 
     @property
     def cards(self) -> Mapping[str, Card]:
-        """As `Predictor.cards`."""
+        """See `Predictor.cards`."""
         return self._predictor.cards
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """As `Predictor.predict`; an answer that failed has no reward."""
+        """Like `Predictor.predict`, with rewards; an answer that failed has none."""
         answers = self._predictor.predict(requests)
         rows = [Row(self.judge.card.form, request.turns, request.images) for request in requests]
         with self._lock:

@@ -22,10 +22,11 @@ SCHEMA = "answer"
 
 
 class RemoteEngine:
-    """A `Predictor` of one adapter whose model a server runs.
+    """A `Predictor` for one adapter, whose model runs on a server.
 
-    The prompt is the card's form, and the server is asked to keep to its JSON schema. What it writes is checked here.
-    It gives no probabilities, so nothing is calibrated: with a card that was, every answer is left to a person.
+    The prompt is the card's form, and the server is asked to follow its JSON schema. The replies are checked here.
+    The server gives no probabilities, so none are calibrated: if the card has a calibration, a person is asked about
+    every answer.
     """
 
     def __init__(self, card: Card, endpoint: Endpoint, in_flight: int = IN_FLIGHT) -> None:
@@ -33,9 +34,9 @@ class RemoteEngine:
         self._endpoint, self._in_flight = endpoint, in_flight
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """As `Engine.predict`, many requests in flight at a time; a reply that cannot be used is an error value.
+        """Like `Engine.predict`, with many requests in flight; a reply that cannot be used gives an error prediction.
 
-        Raises `DataError` where the server cannot be reached, or refuses the key, the model or the address.
+        Raises `DataError` if the server cannot be reached, or refuses the key, the model or the address.
         """
         with ThreadPoolExecutor(self._in_flight) as pool:
             return list(pool.map(self._answer, requests))
@@ -59,7 +60,7 @@ class RemoteEngine:
 
 
 def _body(form: Form, request: Request) -> dict[str, Any]:
-    """A chat completion's request: the form as the system's message, photos in the first user's turn."""
+    """The body of a chat completion request: the form as the system message, photos in the first user turn."""
     photos = [
         {"type": "image_url", "image_url": {"url": data_address(opened(image), QUALITY)}} for image in request.images
     ]

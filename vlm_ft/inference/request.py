@@ -1,4 +1,4 @@
-"""`Request`: one thing to assess, and who is asked."""
+"""`Request`: what to assess, and the adapter that assesses it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.recipe import Tiling
 
 BASE = "base"
-"""The name under which the bare base, without any adapter, is asked."""
+"""The name of the bare base, without any adapter, in requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Images and turns for one adapter; `form` overrules the adapter's own, and the bare base needs one.
+    """Images and turns for one adapter; `form` overrides the adapter's own, and the bare base needs one.
 
-    `tiling`: how a large photo is cut up; "card": as the adapter learned, "none": not at all. `like`: the adapter
+    `tiling`: how a large photo is split; "card": as the adapter was trained, "none": not at all. `like`: the adapter
     whose limits and tiling a request to the bare base follows, so that the two can be compared.
     """
 
@@ -35,11 +35,11 @@ class Request:
 
 
 class Predictor(Protocol):
-    """What the app, scoring and evaluation need of an engine."""
+    """What the app, scoring and evaluation need from an engine."""
 
     @property
     def cards(self) -> Mapping[str, Card]:
-        """The resident adapters by name."""
+        """The cards of the resident adapters, by name."""
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """One prediction a request, in order; a request that cannot be served is an error value."""
+        """One prediction per request, in order; a request that cannot be served gives an error prediction."""

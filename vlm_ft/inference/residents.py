@@ -22,9 +22,9 @@ from vlm_ft.card_base import check_loaded, missing_keys_ignored
 from vlm_ft.errors import AdapterError
 
 MIXABLE = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""What PEFT mixes of several adapters that trained it in full."""
-WRAPPED = "base_model.model."  # how PEFT's names of modules begin
-BARE = "__base__"  # PEFT's own word for rows without an adapter
+"""The modules that PEFT can mix if several adapters trained them in full."""
+WRAPPED = "base_model.model."  # the prefix of PEFT's module names
+BARE = "__base__"  # PEFT's name for rows without an adapter
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Residents:
         self._base, self._budget, self._dropped = base, budget, dropped
         self._model: Any = base.model
         self._known: dict[str, Resident] = {}
-        self._slots: OrderedDict[str, str] = OrderedDict()  # digest -> PEFT's name, which may hold no dot
+        self._slots: OrderedDict[str, str] = OrderedDict()  # digest -> PEFT's name, which may not contain a dot
         self._count = 0
 
     def add(self, name: str, folder: Path, card: Card) -> None:
@@ -88,7 +88,7 @@ class Residents:
         self._hold(list(wanted.values()))
 
     def _hold(self, wanted: Sequence[Resident]) -> None:
-        """Have these adapters, no two of them with the same files, in memory, and the whole within the budget."""
+        """Load these adapters, no two of which have the same files, and drop others to stay within the budget."""
         for resident in wanted:
             if resident.digest not in self._slots:
                 self._load(resident)
@@ -158,7 +158,7 @@ class Residents:
         self._slots[resident.digest] = slot
 
     def _drop(self, slot: str) -> None:
-        """Remove an adapter that is loaded, or was in part: the base and the other adapters answer as before."""
+        """Remove a loaded or partly loaded adapter, so that the base and the other adapters answer as before."""
         if self._slots:
             self._model.set_adapter(next(iter(self._slots.values())), inference_mode=True)
         for module in self._base.model.modules():

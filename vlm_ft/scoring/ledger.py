@@ -22,7 +22,7 @@ SEPARATOR = b"//"
 """Separates the contents of entries that share a path; no relative path contains it."""
 
 PAGE = 1000  # rows read at a time
-_START_OVER = "delete the ledger and its table to score anew"
+_START_OVER = "delete the ledger and its table to start over"
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS adapter (name TEXT NOT NULL, identity TEXT NOT NULL);
@@ -217,8 +217,8 @@ class Ledger:
         if bound[1] != identity:
             raise AdapterError(
                 self._path,
-                f"holds answers of another adapter ({bound[0]} {bound[1]}, now {name} {identity})",
-                "choose another output file, or delete this ledger and its table to score anew",
+                f"holds another adapter's answers ({bound[0]} {bound[1]}, now {name} {identity})",
+                "choose another output file, or delete this ledger and its table to start over",
             )
 
     def _bind_folder(self, folder: Path) -> None:
@@ -239,7 +239,7 @@ class Ledger:
             yield
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
-                raise DataError(self._path, "another run is writing it", "wait for that one") from error
+                raise DataError(self._path, "another run is writing to it", "wait for it to finish") from error
             if "malformed JSON" in str(error):
                 raise DataError(self._path, "an answer in it cannot be read", _START_OVER) from error
             raise DataError(self._path, str(error), "free some space, or choose another output file") from error

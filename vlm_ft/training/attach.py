@@ -131,7 +131,9 @@ def _continued(base: Base, words: Mapping[Part, Tuning], start: Path, notes: tup
     if card.method == "reward":
         raise AdapterError(f"adapter {folder}", "is a reward model, which gives no answers", "start from another one")
     if dict(card.tuned) != dict(words):
-        raise AdapterError(f"adapter {folder}", f"was trained with {card.tuning}", "set `adapter` so in the recipe")
+        raise AdapterError(
+            f"adapter {folder}", f"was trained with {card.tuning}", "set `adapter` to match in the recipe"
+        )
     if has_value_head(base.model):
         with TemporaryDirectory() as work:
             model = with_adapter(base.model, _with_value_head(folder, Path(work), base.model), trainable=True)

@@ -73,7 +73,7 @@ def witness(
     now = dict(model.named_parameters())
     moved_count = sum(not torch.equal(value, now[name]) for name, value in before.items())
     if moved_count == 0:
-        raise AdapterError(folder, f"training moved none of {len(before)} tensors", "check adapter and learning_rate")
+        raise AdapterError(folder, f"training changed none of {len(before)} tensors", "check adapter and learning_rate")
     if not torch.equal(checksum(model), frozen):
         raise AdapterError(folder, "frozen weights changed during training", "do not use it, and report this")
     return Witness(probe_logits(model, conversation, probe), moved_count, len(before))
@@ -88,7 +88,7 @@ def verify(seen: Witness, folder: Path, conversation: Conversation, probe: Row, 
     reloaded = probe_logits(saved(base, folder), conversation, probe)
     change, drift = float((reloaded - bare).abs().max()), float((reloaded - seen.logits).abs().max())
     if change == 0:
-        raise AdapterError(folder, "loads but changes no logit of the probe", "do not use it, and report this")
+        raise AdapterError(folder, "loads, but does not change the probe's logits", "do not use it, and report this")
     tolerance = COARSE if base.quantized else TOLERANCES.get(base.model.dtype, COARSE)
     if drift > tolerance * max(1.0, float(seen.logits.abs().max())):
         raise AdapterError(folder, f"reloaded logits differ by {drift:.3g}", "do not use it, and report this")

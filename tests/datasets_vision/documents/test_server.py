@@ -91,7 +91,7 @@ def test_an_interrupted_run_does_not_ask_about_a_passage_twice(stub, tmp_path):
 
 
 @pytest.mark.parametrize("status", [401, 404])
-def test_a_refusal_is_one_line_without_the_key(stub, tmp_path, status):
+def test_a_refusal_gives_one_line_without_the_key(stub, tmp_path, status):
     with pytest.raises(DataError, match="check the address, the model 'some-model' and the key") as caught:
         built(stub, tmp_path, status, key="very-secret")
     assert "very-secret" not in str(caught.value)

@@ -93,7 +93,7 @@ def require_pairs(who: str, cases: Sequence[Case]) -> None:
     for case in cases:
         if not _has_pair(case):
             place = case.example.source or case.example.id
-            raise DataError(place, f"has no chosen and rejected reply, which {who} needs", "give pairs")
+            raise DataError(place, f"lacks the chosen and rejected replies that {who} needs", "give pairs")
 
 
 def _has_pair(case: Case) -> bool:

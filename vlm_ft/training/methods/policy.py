@@ -92,7 +92,9 @@ class PolicyGradient(Method):
         advantages = self.advantages(rewards.view(-1, answers)).flatten()
         valid = torch.tensor([prediction.error is None for prediction in predictions])
         if not valid.any():
-            raise DataError(f"method {self.name}", predictions[0].error or "", "shorten the texts, or the form's")
+            raise DataError(
+                f"method {self.name}", predictions[0].error or "", "shorten the texts, or the form's text fields"
+            )
         written = [
             Row(row.form, row.turns, row.images, row.form.target(prediction.values))
             for row, prediction in zip(rows, predictions, strict=True)
