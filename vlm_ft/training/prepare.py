@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
+from vlm_ft.bases.attention import attend_in_fp32
 from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.precision import uses_bf16
 from vlm_ft.bases.value_head import add_value_head
 from vlm_ft.conversation import Conversation
 from vlm_ft.data.cases import Case, Dataset, load
@@ -84,6 +86,8 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
     attached = attach(
         base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training), start=recipe.from_adapter
     )
+    if base.device.type == "cpu" and uses_bf16(training.precision):
+        attend_in_fp32(base.model)
     rates = part_rates(attached, base, recipe.adapter, training, fitted=has_words(dataset.form))
     method.begin(base, conversation)
     return Prepared(dataset, base, attached, train, tune if tune.cases else None, lengths, rates, fresh)
