@@ -7,6 +7,7 @@ mount(api, blocks)             # or inside a FastAPI application
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,11 +19,16 @@ import gradio as gr
 from PIL.Image import Image
 
 from datasets_vision.example import Turn
+from demo.adapters_tab import adapters_tab
 from demo.answer_view import answer_view, empty_view, message_view, raw_view
+from demo.batch_tab import batch_tab
 from demo.card_view import card_view
+from demo.history_tab import history_tab
 from demo.photo_view import drawn, marks
 from demo.photos import Photo, opened, reads_photos, reads_text, thumbnails
+from demo.review_panel import review_panel
 from demo.style import CSS
+from demo.workplace import History, Work
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import DataError, UserError
@@ -50,14 +56,34 @@ Examples = Mapping[str, Sequence[Path | str]]
 log = logging.getLogger(__name__)
 
 
-def build_app(predictor: Predictor, examples: Examples | None = None, title: str = TITLE) -> gr.Blocks:
-    """The app for the adapters that are loaded now; the model handles one request at a time."""
+def build_app(
+    predictor: Predictor,
+    examples: Examples | None = None,
+    title: str = TITLE,
+    work: Work | None = None,
+    history: History | None = None,
+) -> gr.Blocks:
+    """The app for the adapters that are loaded now; the model handles one request at a time.
+
+    With `work`, answers can be reviewed, folders scored, and new versions trained; with `history`, old answers found.
+    """
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as blocks:
         gr.HTML(f"<h1>{escape(title)}</h1><p>{LEAD}</p>", elem_classes="lead")
         if not predictor.cards:
             gr.HTML(message_view(NO_ADAPTER))
+        elif work is None and history is None:
+            _assess_page(predictor, examples or {}, None)
         else:
-            _assess_page(predictor, examples or {})
+            with gr.Tab("Assess"):
+                _assess_page(predictor, examples or {}, work)
+            if work is not None:
+                with gr.Tab("Batch"):
+                    batch_tab(predictor, work)
+                with gr.Tab("Adapters"):
+                    adapters_tab(predictor, work)
+            if history is not None:
+                with gr.Tab("History") as tab:
+                    history_tab(history, tab)
     blocks.queue(default_concurrency_limit=1)
     return blocks
 
@@ -140,7 +166,7 @@ def _predicted(predictor: Predictor, adapter: str, case: Sequence[Photo], text: 
     return predictor.predict([Request(images, (Turn("user", text),) if text else (), adapter)])[0]
 
 
-def _assess_page(predictor: Predictor, examples: Examples) -> None:
+def _assess_page(predictor: Predictor, examples: Examples, work: Work | None) -> None:
     names = list(predictor.cards)
     first = predictor.cards[names[0]]
     with gr.Row(equal_height=False):
@@ -167,15 +193,19 @@ def _assess_page(predictor: Predictor, examples: Examples) -> None:
             answer = gr.HTML(empty_view(first), elem_id="answer")
             with gr.Accordion("Answer as JSON", open=False, visible=False) as raw_place:
                 raw = gr.Code(language="json", interactive=False, show_label=False)
+            asked = gr.State()
+            panel = review_panel(predictor, work, asked) if work is not None else None
             with gr.Accordion("About this adapter"):
                 about = gr.HTML(card_view(first, names[0]))
 
     results = [shown, answer, raw, raw_place]
-    asked = partial(_assess_shown, predictor)
     model_queue = {"api_name": "assess", "concurrency_limit": 1, "concurrency_id": "model"}
-    gr.on([button.click, text.submit], asked, [adapter, photos, text], results, **model_queue).then(
-        fn=None, js=TO_RESULT
+    answered = gr.on(
+        [button.click, text.submit], partial(_assess_shown, predictor), [adapter, photos, text], results, **model_queue
     )
+    answered.then(fn=None, js=TO_RESULT)
+    if panel is not None:
+        answered.then(_reviewable, [adapter, photos, text, raw], [asked, panel], api_visibility="private")
     preview_queue = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
     photos.change(partial(_preview, predictor), [adapter, photos], [*results, seen], **preview_queue)
     changed = [*results, seen, photo_place, text, about, *tries.values()]
@@ -230,6 +260,15 @@ def _assess_shown(
     captioned = [(image, f"Photo {number}" if len(images) > 1 else None) for number, image in enumerate(images, 1)]
     gallery = gr.update(value=captioned, visible=bool(images), columns=min(2, len(images)) or 1, selected_index=None)
     return gallery, html, raw, gr.update(visible=bool(raw))
+
+
+def _reviewable(adapter: str, photos: Sequence[str] | None, text: str | None, raw: str) -> tuple[Any, Any]:
+    """What the review panel needs: the question, and the answer that the page shows; hidden without one."""
+    if not raw:
+        return None, gr.update(visible=False)
+    values = Prediction.from_json(json.dumps({key: part for key, part in json.loads(raw).items() if key != "notice"}))
+    state = {"adapter": adapter, "photos": list(photos or ()), "text": (text or "").strip(), "answer": values.values}
+    return state, gr.update(visible=True)
 
 
 def _preview(predictor: Predictor, adapter: str, photos: Sequence[str] | None) -> tuple[Any, ...]:

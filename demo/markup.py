@@ -24,5 +24,15 @@ def table(names: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def framed(body: str) -> str:
+    """HTML in the look of an answer."""
+    return f'<div class="answer">{body}</div>'
+
+
+def minute(time: str) -> str:
+    """A time in ISO format, without seconds and zone."""
+    return time[:16].replace("T", " ")
+
+
 def _cell(name: str, cell: str) -> str:
     return f'<td data-of="{escape(name)}">{cell}</td>'

@@ -64,12 +64,18 @@ def drawn(photo: Image, placed: list[Mark]) -> Image:
     """
     scene = photo.copy()
     scene.thumbnail((LONGEST, LONGEST))
-    if placed and (times := math.ceil(LEGIBLE / max(scene.size))) > 1:
-        scene = scene.resize((scene.width * times, scene.height * times))
+    if placed:
+        scene = legible(scene)
     boxes = [
         drawing.Mark(mark.box, shorten(f"{mark.number} {words(mark.name)}"), colour(mark.number)) for mark in placed
     ]
     return drawing.draw_boxes(scene, boxes, max(11, round(max(scene.size) * LABEL_SHARE)))
+
+
+def legible(photo: Image) -> Image:
+    """The photo, enlarged if it is smaller than `LEGIBLE` pixels."""
+    times = max(1, math.ceil(LEGIBLE / max(photo.size)))
+    return photo.resize((photo.width * times, photo.height * times)) if times > 1 else photo
 
 
 def shorten(label: str) -> str:

@@ -55,7 +55,7 @@ CSS = """
 .wide { overflow-x: auto; contain: inline-size; overflow-wrap: anywhere; }
 .wide table { width: 100%; border-collapse: collapse; }
 .wide th { text-align: left; font-weight: 600; font-size: 0.85rem; color: var(--quiet); }
-.wide th, .wide td { padding: 0.35rem 0.8rem 0.35rem 0; }
+.wide th, .wide td { padding: 0.35rem 0.8rem 0.35rem 0; overflow-wrap: break-word; }
 @media (max-width: 640px) {
   .wide thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   .wide table, .wide tbody, .wide tr, .wide td { display: block; }

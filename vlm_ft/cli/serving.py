@@ -89,6 +89,7 @@ def serve(
     from vlm_ft.review.store import Reviews
     from vlm_ft.service.app import build_service
     from vlm_ft.service.current import Current, open_engine
+    from vlm_ft.service.gate import OWNER
     from vlm_ft.service.jobs import Jobs
     from vlm_ft.service.meter import Meter
     from vlm_ft.service.recorded import DecisionLog, Recorded
@@ -106,10 +107,11 @@ def serve(
     predictor = Recorded(Current(engine, versions) if versions is not None else engine, meter, decisions)
     place = None
     if versions is not None and work is not None:
-        place = Workplace(versions, Reviews(work / "reviews"), Jobs(work / "jobs"), root)
+        place = Workplace(versions, Reviews(work / "reviews"), Jobs(work / "jobs"), root, known)
     api = build_service(predictor, tokens=known, meter=meter, waiting=waiting, work=place)
     if app_:
-        mount(api, build_app(predictor))
+        blocks = build_app(predictor, work=place, history=decisions.search if decisions is not None else None)
+        mount(api, blocks, auth=(lambda request: OWNER.get()) if known is not None else None)
     console().print(f"{', '.join(predictor.cards)}: http://{host}:{port}/docs  (Ctrl-C stops it)", highlight=False)
     run(api, host, port)
 

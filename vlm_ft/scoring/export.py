@@ -212,11 +212,12 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def _write_csv(part: Path, table: Sequence[Column], rows: Iterable[Row]) -> None:
     with part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([_cell(column.name) for column in table])
-        writer.writerows([_cell(column.read(row)) for column in table] for row in rows)
+        writer.writerow([csv_cell(column.name) for column in table])
+        writer.writerows([csv_cell(column.read(row)) for column in table] for row in rows)
 
 
-def _cell(value: Any) -> str:
+def csv_cell(value: Any) -> str:
+    """A value as a cell that no spreadsheet runs as a formula."""
     if value is None:
         return ""
     if isinstance(value, str):

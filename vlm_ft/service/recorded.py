@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ class DecisionLog:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             self._handler = _Handler(path, maxBytes=ROTATE, backupCount=KEPT, encoding="utf-8")
         except OSError as error:
@@ -81,6 +83,18 @@ class DecisionLog:
         }
         line = json.dumps(entry, ensure_ascii=True)
         self._handler.handle(logging.LogRecord("decisions", logging.INFO, "", 0, line, None, None))
+
+    def search(self, words: str, most: int) -> list[dict[str, Any]]:
+        """The newest entries, at most `most`, whose lines contain every word, in any case; newest first."""
+        wanted, found = words.lower().split(), list[dict[str, Any]]()
+        older = (self._path.with_name(f"{self._path.name}.{number}") for number in range(1, KEPT + 1))
+        for file in (self._path, *older):
+            if len(found) >= most or not file.is_file():
+                break
+            lines = file.read_text(encoding="utf-8").splitlines()[::-1]
+            matching = (line for line in lines if all(word in line.lower() for word in wanted))
+            found += [json.loads(line) for line in islice(matching, most - len(found))]
+        return found
 
 
 def _versions(card: Card) -> dict[str, str]:

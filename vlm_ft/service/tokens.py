@@ -56,6 +56,11 @@ class Tokens:
                 found, allowed = name, right in known.rights
         return found, allowed
 
+    def allows(self, owner: str | None, right: Right) -> bool:
+        """Whether this owner's token includes a right."""
+        known = self._current().get(owner or "")
+        return known is not None and right in known.rights
+
     def _current(self) -> dict[str, Token]:
         changed = self._file.stat().st_mtime_ns if self._file.exists() else 0
         if changed != self._read:

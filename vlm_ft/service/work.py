@@ -11,6 +11,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,6 +35,7 @@ from vlm_ft.service.gate import OWNER
 from vlm_ft.service.intake import MAX_TEXT, below, received, unpacked
 from vlm_ft.service.jobs import Job, Jobs
 from vlm_ft.service.served import card_of
+from vlm_ft.service.tokens import Right, Tokens
 
 Table = Literal["csv", "parquet", "jsonl"]
 RUN = "run"
@@ -39,12 +43,38 @@ RUN = "run"
 
 @dataclass(frozen=True)
 class Workplace:
-    """What the service works with besides its predictor. `root`: the folder below which it may score folders."""
+    """What the service works with besides its predictor.
+
+    `root`: the folder below which it may score folders. Without `tokens`, every user may do everything.
+    """
 
     registry: Registry
     reviews: Reviews
     jobs: Jobs
     root: Path | None = None
+    tokens: Tokens | None = None
+
+    def may(self, user: str | None, right: Right) -> bool:
+        """Whether this user may do that."""
+        return self.tokens is None or self.tokens.allows(user, right)
+
+    def photos_of(self, job: str, files: Sequence[Path], folder: str) -> Path:
+        """The folder of photos to score: the uploaded files in the job's own folder, or a folder below `root`.
+
+        Raises `DataError` for a folder that is not there, and for a zip file without images.
+        """
+        if folder:
+            return below(self.root, folder)
+        photos = self.jobs.folder / job / "photos"
+        photos.mkdir()
+        for number, file in enumerate(files, 1):
+            if zipfile.is_zipfile(file):
+                with file.open("rb") as archive:
+                    unpacked(archive, photos if len(files) == 1 else photos / str(number))
+            else:
+                taken = (photos / file.name).exists()
+                shutil.copyfile(file, photos / (f"{number} {file.name}" if taken else file.name))
+        return photos.resolve()
 
     def score(self, card: Card, photos: Path, table: Table, job: str, by: str | None) -> Job:
         """Queue the scoring of a folder of photos."""

@@ -1,0 +1,101 @@
+"""The versions of an adapter: train the next one, let it replace the current one if it is no worse, go back."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from demo.jobs_view import JobsView
+from demo.markup import framed, minute, section, table
+from demo.workplace import Work, require
+from vlm_ft.errors import DataError, UserError
+from vlm_ft.inference.request import Predictor
+
+
+def adapters_tab(predictor: Predictor, work: Work) -> None:
+    """The tab's content."""
+    names = work.registry.names()
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=300):
+            adapter = gr.Dropdown(names, value=next(iter(names), None), label="Adapter", filterable=False)
+            shown = gr.HTML(_versions(work, names[0]) if names else "")
+            back = gr.Button("Go back to the version before", size="sm")
+        with gr.Column(scale=2, min_width=300):
+            minutes = gr.Textbox(label="Minutes of training", placeholder="as in the recipe")
+            train = gr.Button("Train the next version from reviews", variant="primary")
+            view = JobsView(work, ["train", "promote"])
+            margin = gr.Number(
+                0.02, label="Margin: how much lower the mean score on a slice may be", minimum=0, maximum=1, step=0.01
+            )
+            promote = gr.Button("Compare the chosen training, and serve it if it is no worse")
+
+    def trained(name: str, limit: str, request: gr.Request) -> Any:
+        user = require(work, request, "train")
+        return _done(lambda: work.train(predictor.cards[name], _minutes(limit), user), "Training is queued.")
+
+    def promoted(job: str | None, most: float, request: gr.Request) -> Any:
+        user = require(work, request, "admin")
+        return _done(lambda: work.promote(job or "", most, user), "The comparison is queued; see its log.")
+
+    def rolled_back(name: str, request: gr.Request) -> str:
+        user = require(work, request, "admin")
+        _done(lambda: work.registry.roll_back(name, by=user), "The version before is served again.")
+        return _versions(work, name)
+
+    private: dict[str, Any] = {"api_visibility": "private"}
+    adapter.change(lambda name: _versions(work, name), adapter, shown, **private)
+    view.timer.tick(
+        lambda name: _versions(work, name) if name else "", adapter, shown, show_progress="hidden", **private
+    )
+    train.click(trained, [adapter, minutes], view.chosen, **private)
+    promote.click(promoted, [view.chosen, margin], view.chosen, **private)
+    back.click(rolled_back, adapter, shown, **private)
+
+
+def _minutes(given: str) -> float | None:
+    if not given.strip():
+        return None
+    try:
+        number = float(given)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise DataError("minutes", f"{given[:20]!r} is not a positive number", "leave it empty, or give one such as 10")
+    return number
+
+
+def _done(act: Any, message: str) -> Any:
+    try:
+        found = act()
+    except UserError as error:
+        raise gr.Error(error.public(), print_exception=False) from error
+    gr.Info(message)
+    return gr.update(choices=[(found.title, found.id)], value=found.id) if hasattr(found, "id") else gr.skip()
+
+
+def _versions(work: Work, name: str) -> str:
+    """The versions, the changes of the current one, and the reviews since."""
+    current = work.registry.current(name).number
+    rows = []
+    for version in work.registry.versions(name)[::-1]:
+        card = version.card
+        figures = ", ".join(f"{key} {metric['value']:.3f}" for key, metric in list(card.metrics.items())[:3])
+        mark = "<strong>current</strong>" if version.number == current else ""
+        count = str(card.provenance.counts.get("train", ""))
+        rows.append([str(version.number), mark, count, escape(figures) or "not evaluated"])
+    history = [
+        [escape(part) for part in (minute(change.time), str(change.version), change.by or "", change.reason)]
+        for change in work.registry.history(name)[::-1]
+    ]
+    task = work.registry.current(name).card.form.task
+    counts = Counter(review.verdict for review in work.reviews.last() if review.task == task)
+    reviewed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "none"
+    return framed(
+        section("Versions", "", table(["Version", "Served", "Trained on", "On its test set"], rows))
+        + section("Changes", "", table(["When", "Version", "By", "Reason"], history))
+        + section("Reviewed answers of this task", "", f"<p>{reviewed}</p>")
+    )

@@ -1,0 +1,121 @@
+"""Score many photos: upload them, or name a folder on the server, and read the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from datasets_vision.images import open_image
+from demo.jobs_view import JobsView
+from demo.markup import words
+from demo.photo_view import LEGIBLE
+from demo.photos import reads_photos
+from demo.workplace import Work, require
+from vlm_ft.errors import DataError, UserError
+from vlm_ft.inference.request import Predictor
+
+EVERYTHING, UNCERTAIN = "All", "Ask a person"
+MOST_ROWS = 2000
+MOST_PICTURES = 12
+MOST_SHOWN = 60  # characters of a cell
+LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
+
+
+def batch_tab(predictor: Predictor, work: Work) -> None:
+    """The tab's content."""
+    names = [name for name, card in predictor.cards.items() if reads_photos(card)]
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            adapter = gr.Dropdown(names, value=next(iter(names), None), label="Adapter", filterable=False)
+            files = gr.File(label="Photos, or a zip file of them", file_count="multiple", height=160)
+            folder = gr.Textbox(label="Or a folder on the server", visible=work.root is not None)
+            button = gr.Button("Score", variant="primary")
+            view = JobsView(work, ["score"])
+        with gr.Column(scale=3, min_width=300):
+            decision = gr.Radio([EVERYTHING, UNCERTAIN], value=EVERYTHING, label="Show")
+            rows = gr.Dataframe(label="Answers", interactive=False, show_search="filter", max_height=420, visible=False)
+            unsure = gr.Gallery(label="A person should look at these first", columns=4, height="auto", visible=False)
+            download = gr.File(label="The whole table", interactive=False, visible=False)
+
+    def started(name: str, sent: Sequence[str] | None, place: str, request: gr.Request) -> tuple[Any, ...]:
+        user = require(work, request, "assess")
+        try:
+            if bool(sent) == bool(place.strip()):
+                raise DataError("", "Give photos or a folder, and not both")
+            job = work.jobs.new()
+            photos = work.photos_of(job, [Path(file) for file in sent or ()], place.strip())
+            queued = work.score(predictor.cards[name], photos, "csv", job, user)
+        except UserError as error:
+            raise gr.Error(error.public(), print_exception=False) from error
+        gr.Info("The photos are being scored; this page may be closed.")
+        return None, "", gr.update(choices=[(queued.title, queued.id)], value=queued.id)
+
+    button.click(started, [adapter, files, folder], [files, folder, view.chosen], api_visibility="private")
+    shown = [rows, unsure, download]
+    gr.on(
+        [view.state.change, decision.change],
+        lambda job, show: _results(work, job, show),
+        [view.chosen, decision],
+        shown,
+        api_visibility="private",
+    )
+
+
+def _results(work: Work, job: str | None, show: str) -> tuple[Any, Any, Any]:
+    """The rows of a job's table, the photos that a person should look at, and the file."""
+    hidden = gr.update(visible=False)
+    nothing = (hidden, hidden, hidden)
+    if not job or work.jobs.get(job).state != "done":
+        return nothing
+    try:
+        file = work.jobs.result(job)
+    except UserError:
+        return nothing
+    found = pd.read_csv(file, nrows=MOST_ROWS, dtype=str, keep_default_na=False)
+    doubtful = found[found["decision"] != "answer"]
+    kept = doubtful if show == UNCERTAIN else found
+    pictures = _pictures(file, list(doubtful["path"]))
+    return (
+        gr.update(value=_readable(kept), visible=True),
+        gr.update(value=pictures, visible=bool(pictures)),
+        gr.update(value=str(file), visible=True),
+    )
+
+
+def _readable(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns that have something to say, with short cells and headings that can be wrapped."""
+    kept = [name for name in rows.columns if name not in LEFT_OUT and rows[name].ne("").any()]
+    return rows[kept].map(_short).rename(columns=words)
+
+
+def _short(cell: str) -> str:
+    try:
+        return f"{float(cell):.3g}"
+    except ValueError:
+        return cell[:MOST_SHOWN]
+
+
+def _pictures(table: Path, paths: Sequence[str]) -> list[tuple[Any, str]]:
+    """The first photos of these rows, which lie where the ledger says."""
+    folder = _folder(table)
+    pictures = []
+    for path in paths[:MOST_PICTURES] if folder else ():
+        assert folder is not None
+        try:
+            photo = open_image(folder / path, largest=LEGIBLE * LEGIBLE)
+        except DataError:
+            continue
+        photo.thumbnail((LEGIBLE, LEGIBLE))
+        pictures.append((photo, Path(path).name))
+    return pictures
+
+
+def _folder(table: Path) -> Path | None:
+    """The folder of photos that a job has scored: the first argument of its command."""
+    job = json.loads((table.parent / "job.json").read_text(encoding="utf-8"))
+    return Path(job["arguments"][1])

@@ -1,0 +1,204 @@
+"""Accept, correct or reject an answer; the fields to correct follow from the adapter's form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from demo.markup import words
+from demo.photo_view import legible
+from demo.photos import opened
+from demo.workplace import Work, require
+from vlm_ft.adapters import Card
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
+from vlm_ft.answers.task import Values
+from vlm_ft.errors import FormError, UserError
+from vlm_ft.inference.request import Predictor
+
+SIDES = ("left %", "top %", "right %", "bottom %")
+YES, NO = "Yes", "No"
+
+
+def review_panel(predictor: Predictor, work: Work, asked: gr.State) -> gr.Accordion:
+    """The panel. `asked`: what the shown answer is about, and the answer; None before there is one."""
+    with gr.Accordion("Review this answer", open=False, visible=False) as panel:
+
+        def fields(state: dict[str, Any] | None) -> None:
+            if state is not None and state["adapter"] in predictor.cards:
+                _fields(predictor.cards[state["adapter"]], work, state)
+
+        gr.render(inputs=asked)(fields)
+
+    return panel
+
+
+def _fields(card: Card, work: Work, state: dict[str, Any]) -> None:
+    answer = state["answer"]
+    gr.HTML("<p class='rest'>Correct what is wrong. What you store here trains the next version.</p>")
+    widgets = [_widget(field, answer.get(field.name)) for field in card.form.fields]
+    _drawing(card, state, widgets)
+    with gr.Row():
+        accept = gr.Button("Accept", variant="primary", size="sm", min_width=90)
+        correct = gr.Button("Save correction", size="sm", min_width=90)
+        reject = gr.Button("Reject", variant="stop", size="sm", min_width=90)
+    stored = gr.HTML(elem_classes="stored")
+
+    def keep(verdict: Any, given: Sequence[Any], request: gr.Request) -> str:
+        user = require(work, request, "review")
+        try:
+            photos = [photo.image for photo in opened(card, state["photos"])]
+            values = _values(card, given) if verdict == "corrected" else None
+            review = work.reviews.add(card, photos, state["text"], answer, verdict, values, user)
+        except UserError as error:
+            raise gr.Error(error.public(), print_exception=False) from error
+        same = [one for one in work.reviews.last() if one.task == card.form.task]
+        return f"<p role='status'>Stored as {review.verdict}. {len(same)} answers of this task are reviewed.</p>"
+
+    def accepted(request: gr.Request) -> str:
+        return keep("accepted", (), request)
+
+    def rejected(request: gr.Request) -> str:
+        return keep("rejected", (), request)
+
+    def corrected(request: gr.Request, *given: Any) -> str:
+        return keep("corrected", given, request)
+
+    accept.click(accepted, None, stored, api_visibility="private")
+    reject.click(rejected, None, stored, api_visibility="private")
+    correct.click(corrected, widgets, stored, api_visibility="private")
+
+
+def _widget(field: FieldSpec, value: Any) -> Any:
+    title = words(field.name).capitalize()
+    match field.kind:
+        case Choice(options=options):
+            return gr.Dropdown(
+                [(words(option), option) for option in options or ()], value=value, label=title, interactive=True
+            )
+        case Flag():
+            return gr.Radio([YES, NO], value=YES if value else NO, label=title, interactive=True)
+        case Integer(minimum=minimum, maximum=maximum):
+            return gr.Number(value, label=title, precision=0, minimum=minimum, maximum=maximum, interactive=True)
+        case Text(max_length=length):
+            return gr.Textbox(value, label=title, max_length=length, lines=2, interactive=True)
+        case BoxKind():
+            return gr.Dataframe([_in_percent(value)], headers=list(SIDES), label=title, interactive=True, type="array")
+        case Items() as kind:
+            return gr.Dataframe(
+                [*(_cells(kind, item) for item in value or ()), [""] * len(_headers(kind))],
+                headers=_headers(kind),
+                label=f"{title}: one row each; empty a row to remove it",
+                interactive=True,
+                type="array",
+                column_count=(len(_headers(kind)), "fixed"),
+                wrap=True,
+            )
+
+
+def _drawing(card: Card, state: dict[str, Any], widgets: Sequence[Any]) -> None:
+    """A photo on which two clicks, at opposite corners, add a box to the list that has boxes."""
+    place = next((at for at, field in enumerate(card.form.fields) if _boxed(field.kind)), None)
+    if place is None or len(state["photos"]) != 1:
+        return
+    kind = card.form.fields[place].kind
+    assert isinstance(kind, Items)
+    photo = legible(opened(card, state["photos"])[0].image)
+    shown = gr.Image(
+        photo, label="To add a box, click two opposite corners", interactive=False, buttons=["fullscreen"], height=420
+    )
+    corner = gr.State()
+
+    def clicked(first: Any, rows: list[list[Any]], at: gr.SelectData) -> tuple[Any, Any]:
+        here = (100 * at.index[0] / photo.width, 100 * at.index[1] / photo.height)
+        if first is None:
+            return here, gr.skip()
+        sides = [min(first[0], here[0]), min(first[1], here[1]), max(first[0], here[0]), max(first[1], here[1])]
+        box = [round(10 * side) for side in sides]
+        kept = [row for row in rows if any(_filled(cell) for cell in row)]
+        added = _cells(kind, {**_first_options(kind), str(kind.box): box})
+        return None, [*kept, added, [""] * len(added)]
+
+    shown.select(clicked, [corner, widgets[place]], [corner, widgets[place]], api_visibility="private")
+
+
+def _boxed(kind: Kind) -> bool:
+    return isinstance(kind, Items) and bool(kind.boxed)
+
+
+def _first_options(kind: Items) -> Values:
+    return {
+        part.name: part.kind.options[0] for part in kind.fields if isinstance(part.kind, Choice) and part.kind.options
+    }
+
+
+def _headers(kind: Items) -> list[str]:
+    return [
+        header for part in kind.fields for header in (SIDES if isinstance(part.kind, BoxKind) else (words(part.name),))
+    ]
+
+
+def _cells(kind: Items, item: Values) -> list[Any]:
+    cells: list[Any] = []
+    for part in kind.fields:
+        value = item.get(part.name)
+        match part.kind:
+            case BoxKind():
+                cells += _in_percent(value)
+            case Flag():
+                cells.append("" if value is None else YES if value else NO)
+            case _:
+                cells.append("" if value is None else value)
+    return cells
+
+
+def _in_percent(box: Sequence[int] | None) -> list[Any]:
+    return [side / 10 for side in box] if box else [""] * len(SIDES)
+
+
+def _values(card: Card, given: Sequence[Any]) -> Values:
+    """The values that the widgets hold. Raises `FormError` for a cell that cannot be read."""
+    return {field.name: _value(field.name, field.kind, raw) for field, raw in zip(card.form.fields, given, strict=True)}
+
+
+def _value(name: str, kind: Kind, raw: Any) -> Any:
+    match kind:
+        case Flag():
+            return raw == YES or raw is True
+        case Integer():
+            return _number(name, raw)
+        case BoxKind():
+            return _box(name, raw[0])
+        case Items():
+            return [_item(name, kind, row) for row in raw if any(_filled(cell) for cell in row)]
+    return raw or ""
+
+
+def _item(name: str, kind: Items, row: Sequence[Any]) -> Values:
+    cells, item = iter(row), Values()
+    for part in kind.fields:
+        if isinstance(part.kind, BoxKind):
+            item[part.name] = _box(f"{name}: {part.name}", [next(cells) for _ in SIDES])
+        else:
+            item[part.name] = _value(f"{name}: {part.name}", part.kind, next(cells))
+    return item
+
+
+def _box(name: str, cells: Sequence[Any]) -> list[int]:
+    return [round(10 * _number(name, cell, whole=False)) for cell in cells]
+
+
+def _number(name: str, raw: Any, *, whole: bool = True) -> Any:
+    try:
+        number = float(raw)
+        if not math.isfinite(number) or (whole and number != round(number)):
+            raise ValueError
+    except (TypeError, ValueError) as error:
+        raise FormError(name, f"{str(raw)[:20]!r} is not a {'whole ' if whole else ''}number", "correct it") from error
+    return round(number) if whole else number
+
+
+def _filled(cell: Any) -> bool:
+    return cell is not None and str(cell).strip() != ""

@@ -1,0 +1,111 @@
+"""What the app needs for work on adapters: reviews, jobs and versions. The service provides it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import gradio as gr
+
+from vlm_ft.adapters import Card
+from vlm_ft.registry import Registry
+from vlm_ft.review.store import Reviews
+
+Right = Literal["assess", "review", "train", "admin"]
+History = Callable[[str, int], Sequence[Mapping[str, Any]]]
+"""(words, most) -> the newest entries of the decision log that contain the words."""
+
+
+class Job(Protocol):
+    """A command that takes a while."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+
+    @property
+    def kind(self) -> str:
+        """score, train or promote."""
+
+    @property
+    def title(self) -> str:
+        """What it works on."""
+
+    @property
+    def state(self) -> str:
+        """queued, running, done, failed or stopped."""
+
+    @property
+    def created(self) -> str:
+        """When it was submitted."""
+
+
+class Jobs(Protocol):
+    """All jobs."""
+
+    def new(self) -> str:
+        """The id of a new job, whose folder exists."""
+
+    def all(self) -> Sequence[Job]:
+        """Every job, oldest first."""
+
+    def get(self, job: str) -> Job:
+        """One job."""
+
+    def log(self, job: str) -> str:
+        """The end of what it has printed."""
+
+    def result(self, job: str) -> Path:
+        """What it has written, if it is done."""
+
+    def stop(self, job: str) -> Job:
+        """Stop it."""
+
+    def resume(self, job: str) -> Job:
+        """Continue it."""
+
+
+class Work(Protocol):
+    """The place of work."""
+
+    @property
+    def registry(self) -> Registry:
+        """The versions of the adapters."""
+
+    @property
+    def reviews(self) -> Reviews:
+        """The verdicts on answers."""
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs."""
+
+    @property
+    def root(self) -> Path | None:
+        """The folder below which folders can be scored."""
+
+    def may(self, user: str | None, right: Right) -> bool:
+        """Whether this user may do that."""
+
+    def photos_of(self, job: str, files: Sequence[Path], folder: str) -> Path:
+        """The folder of photos to score: the uploaded files, unpacked, or a folder below `root`."""
+
+    def score(
+        self, card: Card, photos: Path, table: Literal["csv", "parquet", "jsonl"], job: str, by: str | None
+    ) -> Job:
+        """Score a folder of photos."""
+
+    def train(self, card: Card, minutes: float | None, by: str | None) -> Job:
+        """Train an adapter's next version."""
+
+    def promote(self, trained: str, margin: float, by: str | None) -> Job:
+        """Compare a trained adapter with the current version, which it replaces if it is no worse."""
+
+
+def require(work: Work, request: gr.Request | None, right: Right) -> str | None:
+    """The user of a request. Raises Gradio's error, which the page shows, if the user lacks the right."""
+    user = getattr(request, "username", None)
+    if not work.may(user, right):
+        raise gr.Error(f"Your token does not include the right to {right}.", print_exception=False)
+    return user

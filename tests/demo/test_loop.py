@@ -1,0 +1,135 @@
+"""The whole loop in a browser: an answer is corrected, the next version is trained, promoted, and answers."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+import vlm_ft
+from demo.app import build_app, mount
+from vlm_ft.registry import Registry
+from vlm_ft.review.store import Reviews
+from vlm_ft.service.app import build_service
+from vlm_ft.service.current import Current, open_engine
+from vlm_ft.service.jobs import Jobs
+from vlm_ft.service.meter import Meter
+from vlm_ft.service.recorded import DecisionLog, Recorded
+from vlm_ft.service.work import Workplace
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed"),
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),  # Gradio's own use of pandas
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
+
+PATIENCE = 90_000  # milliseconds for a training in a process of its own
+
+
+@pytest.fixture
+def work(run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    monkeypatch.setenv("PYTHONPATH", str(Path(vlm_ft.__file__).parents[1]))
+    registry = Registry(tmp_path / "adapters")
+    registry.add("parts", run_of("fast_vlm", fields=["passed", "kind", "findings"]))
+    (tmp_path / "root").mkdir()
+    return Workplace(registry, Reviews(tmp_path / "reviews"), Jobs(tmp_path / "jobs"), tmp_path / "root")
+
+
+@pytest.fixture
+def address(work: Workplace, tmp_path: Path) -> Iterator[str]:
+    log = DecisionLog(tmp_path / "decisions.jsonl")
+    predictor = Recorded(Current(open_engine([], work.registry, None), work.registry), Meter(), log)
+    api = build_service(predictor, work=work)
+    mount(api, build_app(predictor, work=work, history=log.search))
+    server = uvicorn.Server(uvicorn.Config(api, port=0, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    (listening,) = server.servers[0].sockets
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}/app/"
+    server.should_exit = True
+    thread.join(30)
+    work.jobs.close()
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.goto(address)
+        yield page
+        browser.close()
+
+
+def test_a_correction_becomes_the_next_version(page: Any, work: Workplace, drawings: Path) -> None:
+    photo = sorted((drawings / "JPEGImages").glob("*.png"))[0]
+    page.get_by_role("button", name="Assess", exact=True).wait_for()
+    page.locator("input[type=file]").first.set_input_files(photo)
+    page.locator(".caption-label").first.wait_for()
+    page.get_by_role("button", name="Assess", exact=True).click()
+    page.get_by_text("Review this answer").click(timeout=PATIENCE)
+    panel = page.locator("#result")
+    no = panel.get_by_role("radio", name="No", exact=True)
+    no.wait_for()
+    before = no.is_checked()
+    panel.get_by_role("radio", name="Yes" if before else "No", exact=True).locator("xpath=..").click()
+    image = panel.locator(".image-frame img")
+    image.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('#result .image-frame img').naturalWidth > 0")
+    page.wait_for_timeout(1000)  # until the page stands still
+    size = image.bounding_box()
+    side = min(size["width"], size["height"])  # the photo is a square in the middle
+    for share in (-0.25, 0.25):  # two corners of a box
+        with page.expect_response("**/queue/data*"):  # the click has been dealt with
+            page.mouse.click(
+                size["x"] + size["width"] / 2 + share * side, size["y"] + size["height"] / 2 + share * side
+            )
+        page.wait_for_timeout(500)
+    page.get_by_role("button", name="Save correction").click()
+    page.get_by_text("Stored as corrected. 1 answers of this task are reviewed.").wait_for()
+    (review,) = work.reviews.last()
+    assert review.correct is not None
+    assert review.correct["passed"] is before
+    left, top, right, bottom = review.correct["findings"][-1]["box"]
+    assert all(abs(side - 250) < 40 for side in (left, top)), review.correct
+    assert all(abs(side - 750) < 40 for side in (right, bottom))
+
+    page.get_by_role("tab", name="Adapters").click()
+    page.get_by_role("button", name="Train the next version").click()
+    page.get_by_role("cell", name="done", exact=True).first.wait_for(timeout=PATIENCE)
+    page.get_by_label("Margin").fill("1")
+    page.get_by_role("button", name="Compare the chosen training").click()
+    page.get_by_text("test examples", exact=False).first.wait_for(timeout=PATIENCE)
+    assert work.registry.current("parts").number == 2
+    page.get_by_role("button", name="Go back to the version before").click()
+    page.get_by_text("rolled back from 2").wait_for()
+    assert work.registry.current("parts").number == 1
+
+    page.get_by_role("tab", name="History").click()
+    page.get_by_label("Search").fill("parts")
+    page.get_by_role("cell", name="parts", exact=True).first.wait_for()
+    page.get_by_label("Search").fill("no such adapter")
+    page.get_by_text("Nothing found.").wait_for()
+
+
+def test_a_folder_is_scored(page: Any, work: Workplace, drawings: Path) -> None:
+    assert work.root is not None
+    shutil.copytree(drawings / "JPEGImages", work.root / "line 1")
+    page.get_by_role("tab", name="Batch").click()
+    page.get_by_label("Or a folder on the server").fill("nowhere")
+    page.get_by_role("button", name="Score", exact=True).click()
+    page.get_by_text("no folder 'nowhere' below the service's root").first.wait_for()
+    page.get_by_label("Or a folder on the server").fill("line 1")
+    page.get_by_role("button", name="Score", exact=True).click()
+    page.get_by_text("scene_00000.png").locator("visible=true").first.wait_for(timeout=PATIENCE)
+    page.get_by_text("scores.csv").first.wait_for()
