@@ -132,4 +132,4 @@ def test_a_folder_is_scored(page: Any, work: Workplace, drawings: Path) -> None:
     page.get_by_label("Or a folder on the server").fill("line 1")
     page.get_by_role("button", name="Score", exact=True).click()
     page.get_by_text("scene_00000.png").locator("visible=true").first.wait_for(timeout=PATIENCE)
-    page.get_by_text("scores.csv").first.wait_for()
+    page.locator(".stem").filter(has_text="scores").wait_for()
