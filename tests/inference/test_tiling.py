@@ -16,6 +16,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Answer, Item, OneOf
 from vlm_ft.answers.kinds import Box as Where
 from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.prediction import Item as Sure
 from vlm_ft.answers.task import Task
 from vlm_ft.data.cases import load
 from vlm_ft.inference.engine import Engine
@@ -99,6 +100,28 @@ def test_the_photos_fields_follow_from_what_was_found():
     assert (bad.values["passed"], bad.values["kind"]) == (False, "scratch")
     assert [item["kind"] for item in bad.values["findings"]] == ["scratch", "pit"]
     assert bad.decision == good.decision == "answer"
+
+
+def test_probabilities_are_those_of_the_tiles():
+    """Merging keeps the surest view of each item; a flag that follows says how likely it is that any tile has one."""
+
+    def tile(exists: float, kinds: Sequence[str], box: Sequence[int] = (700, 100, 900, 300)) -> Prediction:
+        parts = [{"kind": FieldValue(kind, {"pit": 0.75, "scratch": 0.25})} for kind in kinds]
+        items = tuple(Sure(exists, {**part, "box": FieldValue(list(box))}) for part in parts)
+        values = [{"kind": kind, "box": list(box)} for kind in kinds]
+        counts = {"0": 1 - exists, "1 or more": exists}
+        return Prediction(fields={"findings": FieldValue(values, counts, items=items)})
+
+    seen_twice = [tile(0.75, ["pit"]), tile(0.875, ["pit"], (0, 100, 150, 300)), tile(0.25, []), tile(0.125, [])]
+    found = gathered(FORM, TILES[:4], seen_twice, SIZE)
+    (item,) = found.fields["findings"].items or ()
+    assert item.exists == 0.875
+    assert item.score("kind") == 0.875 * 0.75
+    assert set(item.parts) == {"kind"}
+    none = 0.25 * 0.125 * 0.75 * 0.875
+    assert found.fields["passed"].distribution == pytest.approx({"true": none, "false": 1 - none})
+    assert found.values["passed"] is False
+    assert found.fields["passed"].probability == pytest.approx(1 - none)
 
 
 def test_a_photo_may_have_more_items_than_one_answer():

@@ -22,8 +22,8 @@ from datasets_vision.images import open_image
 from datasets_vision.tiles import Crop, grid, in_pixels
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import FieldSpec, Items
-from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.answers.task import Values, following
+from vlm_ft.answers.prediction import FieldValue, Item, Prediction
+from vlm_ft.answers.task import Follows, Values, following
 from vlm_ft.errors import DataError
 from vlm_ft.inference.request import Request
 from vlm_ft.recipe import Tiling
@@ -43,12 +43,16 @@ Predict = Callable[[Sequence[Request]], list[Prediction]]
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """An item of one tile: its box in pixels of the photo, and which of the tile's edges cut it (left, top ...)."""
+    """An item of one tile: its box in pixels of the photo, and which of the tile's edges cut it (left, top ...).
+
+    `sure`: its probabilities, if the tile's answer has them.
+    """
 
     item: Values
     box: Pixels
     tile: int
     cut: tuple[bool, bool, bool, bool]
+    sure: Item | None = None
 
     @property
     def area(self) -> float:
@@ -102,15 +106,18 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
         return Prediction.failed(f"all {len(answers)} tiles failed: {answers[0].error}")
     spec = _boxed(form)
     assert spec is not None
-    found = joined(spec, _found(spec, crops, dict(good), size))
-    items = [_normalised(spec, entry, size) for entry in sorted(found, key=lambda entry: -entry.area)]
+    found = sorted(joined(spec, _found(spec, crops, dict(good), size)), key=lambda entry: -entry.area)
+    items = [_normalised(spec, entry, size) for entry in found]
+    sure = tuple(entry.sure for entry in found if entry.sure is not None)
     photo = {spec.name: items, **following(form.fields, form.follows, {spec.name: items})}
-    largest = max(found, key=lambda entry: entry.area, default=None)
-    main_answer = dict(good).get(largest.tile) if largest is not None else None
+    main_answer = dict(good).get(found[0].tile) if found else None
+    something = _something(spec, [answer for _, answer in good])
     fields = {}
     for name in form.names:
-        if name in photo:
-            fields[name] = FieldValue(photo[name])
+        if name == spec.name:
+            fields[name] = FieldValue(items, items=sure if len(sure) == len(items) else None)
+        elif name in photo:
+            fields[name] = FieldValue(photo[name], _decided(form.follows.get(name), something))
         elif main_answer is not None and name in main_answer.fields:
             fields[name] = main_answer.fields[name]
         else:
@@ -119,6 +126,28 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
     failed = len(answers) - len(good)
     reason = f"{failed} of {len(answers)} tiles failed" if failed else next((a.reason for _, a in good if a.reason), "")
     return Prediction(fields=fields, decision="ask a person" if asked else "answer", reason=reason)
+
+
+def _something(spec: FieldSpec, answers: Sequence[Prediction]) -> float | None:
+    """The probability that any tile has an item, as if tiles were independent; None if some do not say.
+
+    Tiles that overlap see the same things, so it errs towards certainty.
+    """
+    nothing = 1.0
+    for answer in answers:
+        counts = answer.fields[spec.name].distribution if spec.name in answer.fields else None
+        if counts is None:
+            return None
+        nothing *= counts.get("0", 0.0)
+    return 1 - nothing
+
+
+def _decided(rule: Follows | None, something: float | None) -> dict[str, float] | None:
+    """The distribution of a flag that says whether there is any item, or none."""
+    if something is None or rule not in ("any", "none"):
+        return None
+    true = something if rule == "any" else 1 - something
+    return {"true": true, "false": 1 - true}
 
 
 def joined(spec: FieldSpec, found: Sequence[_Found]) -> list[_Found]:
@@ -147,12 +176,14 @@ def _found(
     for tile, answer in answers.items():
         crop = crops[tile]
         value = answer.fields.get(spec.name)
-        for item in value.value if value is not None else ():
+        if value is None:
+            continue
+        for item, sure in zip(value.value, value.items or [None] * len(value.value), strict=True):
             if not (box := item.get(_box(spec))):
                 continue
             left, top, right, bottom = in_pixels(tuple(box), (crop[2] - crop[0], crop[3] - crop[1]))
             placed = (left + crop[0], top + crop[1], right + crop[0], bottom + crop[1])
-            entries.append(_Found(item, placed, tile, _cut_off(placed, crop, size)))
+            entries.append(_Found(item, placed, tile, _cut_off(placed, crop, size), _without_box(spec, sure)))
     return entries
 
 
@@ -210,7 +241,15 @@ def _merged(members: Sequence[_Found]) -> _Found:
         if np.prod(mean[2:] - mean[:2]) >= SAME_IOU * (outer[2] - outer[0]) * (outer[3] - outer[1]):
             box = (float(mean[0]), float(mean[1]), float(mean[2]), float(mean[3]))
     best = max(whole or members, key=lambda member: member.area)
-    return replace(best, box=box)
+    surest = max((m.sure for m in members if m.sure is not None), key=lambda sure: sure.exists, default=None)
+    return replace(best, box=box, sure=surest)
+
+
+def _without_box(spec: FieldSpec, sure: Item | None) -> Item | None:
+    """The item without what is true only of its place in the tile."""
+    if sure is None:
+        return None
+    return Item(sure.exists, {name: part for name, part in sure.parts.items() if name != _box(spec)})
 
 
 def _normalised(spec: FieldSpec, entry: _Found, size: tuple[int, int]) -> Values:
