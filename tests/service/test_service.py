@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -35,7 +36,7 @@ from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.service import intake
 from vlm_ft.service.app import build_service
-from vlm_ft.service.gate import right_of
+from vlm_ft.service.gate import Gate, right_of
 from vlm_ft.service.intake import MAX_BYTES, remove_leftovers
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
@@ -346,3 +347,28 @@ def test_the_service_describes_what_it_serves(client: TestClient) -> None:
     assert "vlm_ft_seconds_count 1.0" in client.get("/metrics").text
     assert client.get("/v1/none").json()["error"]["type"] == "not_found"
     assert client.get("/openapi.json").json()["paths"]["/v1/assess"]
+
+
+def test_a_slow_sender_does_not_hold_a_place(slow: Slow) -> None:
+    api = build_service(slow, waiting=1)
+    gate = next(middleware for middleware in api.user_middleware if middleware.cls is Gate)
+    gate.kwargs["seconds"] = 0.5
+    server = uvicorn.Server(uvicorn.Config(api, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    (listening,) = server.servers[0].sockets
+    with socket.create_connection(listening.getsockname()) as sender:
+        sender.sendall(
+            b"POST /v1/assess HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+        )
+        assert b"408" in sender.recv(1000)
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    found = httpx.post(
+        f"{address}/v1/assess", data={"adapter": "trial"}, files={"photos": ("a.jpg", photo())}, timeout=60
+    )
+    assert found.status_code == 200
+    server.should_exit = True
+    thread.join(30)

@@ -33,6 +33,7 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import BusyError, DataError, FormError, UserError
 from vlm_ft.inference.request import Predictor
 from vlm_ft.inference.request import Request as Question
+from vlm_ft.service.decoder import Decoder
 from vlm_ft.service.gate import Gate, refusal
 from vlm_ft.service.intake import (
     MAX_BYTES,
@@ -68,13 +69,14 @@ def build_service(
     `waiting`: requests for answers beyond which another is refused. Without `tokens`, every request that names this
     machine as its host is allowed.
     """
-    meter = meter or Meter()
+    meter, decoder = meter or Meter(), Decoder()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         remove_leftovers()
         anyio.to_thread.current_default_thread_limiter().total_tokens = waiting + 16  # these and the app's
         yield
+        decoder.close()
         if work is not None:
             work.jobs.close()
 
@@ -91,20 +93,20 @@ def build_service(
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=THIS_MACHINE)
     _add_error_handlers(api, meter)
     _add_state_routes(api, predictor, meter)
-    _add_answer_routes(api, predictor)
+    _add_answer_routes(api, predictor, decoder)
     if work is not None:
-        add_work_routes(api, predictor, work)
+        add_work_routes(api, predictor, work, decoder)
     return api
 
 
-def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
+def _add_answer_routes(api: FastAPI, predictor: Predictor, decoder: Decoder) -> None:
     @api.post("/v1/assess")
     def assess(form: Annotated[AssessForm, Form(media_type="multipart/form-data")]) -> Response:
         """A typed answer about the photos of one case, a text, or both."""
         card = card_of(predictor, form.adapter)
         turns = [Turn("user", form.text)] if form.text.strip() else []
         with received([photo.file for photo in form.photos], turns) as case:
-            answer = _answer(predictor, card, case)
+            answer = _answer(predictor, card, case, decoder)
         return Response(answer.to_json(adapter=form.adapter, notice=card.notice), media_type="application/json")
 
     @api.post("/v1/chat/completions")
@@ -113,7 +115,7 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         card = card_of(predictor, body.model)
         pictures, turns = chat_contents(body)
         with received([BytesIO(picture) for picture in pictures], turns) as case:
-            answer = _answer(predictor, card, case)
+            answer = _answer(predictor, card, case, decoder)
         assessment = json.loads(answer.to_json(notice=card.notice))
         content = json.dumps({name: field["value"] for name, field in assessment["fields"].items()})
         message = {"role": "assistant", "content": content}
@@ -124,7 +126,7 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         return JSONResponse(whole)
 
 
-def _answer(predictor: Predictor, card: Card, case: Case) -> Prediction:
+def _answer(predictor: Predictor, card: Card, case: Case, decoder: Decoder) -> Prediction:
     """The adapter's answer.
 
     Raises `DataError` for a kind of input that it has not learned from, and `HTTPException` if it has no answer.
@@ -133,9 +135,9 @@ def _answer(predictor: Predictor, card: Card, case: Case) -> Prediction:
         raise DataError("text", "this adapter has learned from photos only", "send the photos alone")
     if case.photos and "photo" not in card.inputs:
         raise DataError("photos", "this adapter has learned from texts only", "send the text alone")
-    (answer,) = predictor.predict([Question(case.photos, case.turns, adapter=card.name)])
+    (answer,) = predictor.predict([Question(decoder.decoded(case.photos), case.turns, adapter=card.name)])
     if answer.error is not None:
-        raise HTTPException(422, case.without_folder(answer.error))
+        raise HTTPException(422, answer.error)
     return answer
 
 
@@ -215,7 +217,7 @@ def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
 
     @api.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
-        kinds = {404: "not_found", 413: "too_large", 422: "unanswerable"}
+        kinds = {404: "not_found", 408: "too_slow", 413: "too_large", 422: "unanswerable"}
         return respond(error.status_code, str(error.detail), kinds.get(error.status_code, "invalid_request"))
 
     @api.exception_handler(Exception)

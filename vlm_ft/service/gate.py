@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
+import time
 from contextvars import ContextVar
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm_ft.errors import one_line
 from vlm_ft.service.meter import Meter
@@ -25,6 +28,9 @@ RIGHTS: tuple[tuple[str, Right], ...] = (
     (r"/v1/reviews", "review"),
 )
 """Which right a path needs, by pattern; every other path, such as those of the app, needs the right to assess."""
+
+UPLOAD_SECONDS = 120.0
+"""For a request's body to arrive; the app's uploads have no limit."""
 
 HEADERS = {
     401: {"WWW-Authenticate": 'Basic realm="vlm-ft", charset="UTF-8"'},
@@ -43,8 +49,10 @@ class Gate:
     Without `tokens`, every request is allowed.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Tokens | None, most: int, meter: Meter) -> None:
-        self._app, self._tokens, self._most, self._meter = app, tokens, most, meter
+    def __init__(
+        self, app: ASGIApp, tokens: Tokens | None, most: int, meter: Meter, seconds: float = UPLOAD_SECONDS
+    ) -> None:
+        self._app, self._tokens, self._most, self._meter, self._seconds = app, tokens, most, meter, seconds
         self._inside = 0  # touched by the event loop alone
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,7 +73,7 @@ class Gate:
         asks = _asks(scope)
         self._inside += asks
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, _in_time(receive, self._seconds) if asks else receive, send)
         finally:
             self._inside -= asks
 
@@ -86,6 +94,24 @@ class Gate:
 
     def _refused(self, status: int, message: str, kind: str) -> Response:
         return refusal(self._meter, status, message, kind)
+
+
+def _in_time(receive: Receive, seconds: float) -> Receive:
+    """Raises `HTTPException` if a body has not arrived after so many seconds: a slow sender holds a place."""
+    ends, arrived = time.monotonic() + seconds, False
+
+    async def received() -> Message:
+        nonlocal arrived
+        if arrived:
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), max(0.0, ends - time.monotonic()))
+        except TimeoutError as error:
+            raise HTTPException(408, f"the request did not arrive within {seconds:g} s") from error
+        arrived = not message.get("more_body", False)
+        return message
+
+    return received
 
 
 def refusal(meter: Meter, status: int, message: str, kind: str) -> Response:

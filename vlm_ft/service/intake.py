@@ -159,13 +159,8 @@ def below(root: Path | None, name: str) -> Path:
 class Case:
     """The photos of a request as files of our own, in a folder that is removed afterwards, and its turns."""
 
-    folder: Path
     photos: tuple[Path, ...]
     turns: tuple[Turn, ...]
-
-    def without_folder(self, message: str) -> str:
-        """The message without the folder's name, which says nothing to the client."""
-        return message.replace(f"{self.folder}/", "")
 
 
 @contextmanager
@@ -188,7 +183,7 @@ def received(photos: Sequence[BinaryIO], turns: Sequence[Turn]) -> Iterator[Case
             pixels += math.prod(image_size(path))
         if pixels > MAX_PIXELS:
             raise DataError("photos", f"{pixels} pixels are more than {MAX_PIXELS}", "send fewer or smaller ones")
-        yield Case(folder, paths, tuple(turns))
+        yield Case(paths, tuple(turns))
 
 
 def remove_leftovers() -> None:

@@ -19,6 +19,7 @@ from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.service.decoder import DIGEST
 from vlm_ft.service.gate import OWNER
 from vlm_ft.service.meter import Meter
 
@@ -108,6 +109,8 @@ def _versions(card: Card) -> dict[str, str]:
 
 def _digest(image: Picture | Image) -> dict[str, str]:
     """The SHA-256 of a photo's file or, if it comes decoded, as from the app, of its pixels."""
+    if isinstance(image, Image) and DIGEST in image.info:
+        return {"file": str(image.info[DIGEST])}
     if isinstance(image, Image):
         return {"pixels": hashlib.sha256(image.tobytes()).hexdigest()}
     return {"file": hashlib.sha256(path_of(image).read_bytes()).hexdigest()}

@@ -23,7 +23,6 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from datasets_vision.example import Turn
-from datasets_vision.images import open_image
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
 from vlm_ft.inference.request import Predictor
@@ -31,6 +30,7 @@ from vlm_ft.registry import Registry
 from vlm_ft.review.gate import MARGIN
 from vlm_ft.review.next_recipe import write_next_recipe
 from vlm_ft.review.store import Reviews, Verdict
+from vlm_ft.service.decoder import Decoder
 from vlm_ft.service.gate import OWNER
 from vlm_ft.service.intake import MAX_TEXT, below, received, unpacked
 from vlm_ft.service.jobs import Job, Jobs
@@ -141,7 +141,7 @@ class PromoteRequest(_Body):
     margin: Annotated[float, Field(ge=0, le=1)] = MARGIN
 
 
-def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None:
+def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace, decoder: Decoder) -> None:
     """Add the routes; `predictor` serves the registry's adapters."""
 
     @api.post("/v1/reviews")
@@ -150,7 +150,7 @@ def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None
         card = card_of(predictor, form.adapter)
         answer, correct = _object("answer", form.answer), _object("correct", form.correct) if form.correct else None
         with received([photo.file for photo in form.photos], [Turn("user", form.text)] if form.text else []) as case:
-            photos = [open_image(path) for path in case.photos]
+            photos = decoder.decoded(case.photos)
         stored = work.reviews.add(card, photos, form.text, answer, form.verdict, correct, OWNER.get())
         return {"case": stored.case, "verdict": stored.verdict}
 

@@ -1,0 +1,59 @@
+"""`Decoder`: decodes the photos of strangers in processes of their own, within a time limit.
+
+A file that makes a decoder crash or hang costs its request an answer, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as TooSlowError
+from multiprocessing import get_context
+from pathlib import Path
+
+from pebble import ProcessExpired, ProcessPool
+from PIL.Image import Image
+
+from datasets_vision.images import open_image
+from vlm_ft.errors import DataError
+
+SECONDS = 20.0
+"""For one photo: twenty times what a JPEG of the largest accepted size takes."""
+
+PROCESSES = 2
+DIGEST = "sha256"
+"""The key in a decoded image's `info` with the SHA-256 of its file."""
+
+
+class Decoder:
+    """A pool of processes that open photos; a process that takes too long is ended and replaced."""
+
+    def __init__(self, seconds: float = SECONDS, open_photo: Callable[[Path], Image] = open_image) -> None:
+        self._seconds, self._open = seconds, open_photo
+        self._pool = ProcessPool(PROCESSES, context=get_context("spawn"))
+
+    def decoded(self, photos: Sequence[Path]) -> tuple[Image, ...]:
+        """The photos as upright RGB images. Raises `DataError` for one that cannot be decoded, or not in time."""
+        waiting = [self._pool.schedule(_decoded, [self._open, photo], timeout=self._seconds) for photo in photos]
+        images = []
+        for photo, future in zip(photos, waiting, strict=True):
+            try:
+                images.append(future.result())
+            except TooSlowError as error:
+                raise DataError(
+                    photo, f"takes more than {self._seconds:g} s to decode", "send it as a plain JPEG"
+                ) from error
+            except ProcessExpired as error:
+                raise DataError(photo, "cannot be decoded: its decoder crashed", "send it as a plain JPEG") from error
+        return tuple(images)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._pool.stop()
+        self._pool.join()
+
+
+def _decoded(open_photo: Callable[[Path], Image], photo: Path) -> Image:
+    image = open_photo(photo)
+    image.info = {DIGEST: hashlib.sha256(photo.read_bytes()).hexdigest()}
+    return image
