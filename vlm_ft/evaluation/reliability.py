@@ -109,6 +109,9 @@ class Operating(Strict):
     area: float
 
 
+OWN = "its own test examples"
+
+
 class Alarm(Strict):
     """The share of a set of photos or texts that is flagged as unlike the training data."""
 
@@ -165,7 +168,7 @@ def sureness_of(
         if isinstance(field.kind, Flag):
             positive = "false" if form.follows.get(field.name) == "none" else "true"  # a part fails, a scan is abnormal
             operating += _operating(field.name, positive, stated(field.name, truths, systems[adapter]))
-    false_alarms = alarm("its own test examples", systems[adapter])
+    false_alarms = alarm(OWN, systems[adapter])
     return Sureness(
         reliability=tuple(reliability),
         coverage=tuple(coverage),

@@ -13,9 +13,12 @@ from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.metrics import Metric
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
+from vlm_ft.evaluation.reliability import OWN, Alarm
 
 MAIN = ("macro_f1", "f1", "mae", "rouge_l", "iou")
 """The metric that is quoted for a field, by its kind: choice or flag, list, number, text, box."""
+MOST_FALSE_ALARMS, FEWEST_ALARMS = 0.05, 0.90
+"""The shares of an adapter's own test set, and of another domain, that should be flagged: at most and at least."""
 START, END = "<!-- results -->", "<!-- end of results -->"
 HEADER = ("recipe", "field, metric", "n", "adapter", "rivals", "goal", "minutes")
 
@@ -51,9 +54,12 @@ _FILE = TypeAdapter(list[Result])
 def results_of(
     evaluation: Evaluation, card: Card, command: str, goals: Mapping[str, float] | None = None
 ) -> list[Result]:
-    """The main figure of every field of an adapter's evaluation; the keys of `goals` are ``field.metric``."""
+    """The main figure of every field of an adapter's evaluation, and how many photos or texts it finds strange.
+
+    The keys of `goals` are ``field.metric``.
+    """
     rivals = {name: metrics for name, metrics in evaluation.systems.items() if name != ADAPTER}
-    return [
+    main = [
         Result(
             set=", ".join(card.provenance.data),
             recipe=card.name,
@@ -71,6 +77,25 @@ def results_of(
         for metric in evaluation.systems[ADAPTER]
         if metric.name in MAIN
     ]
+    return main + [_flagged(alarm, card, command) for alarm in evaluation.sureness.alarms]
+
+
+def _flagged(alarm: Alarm, card: Card, command: str) -> Result:
+    """The share of a set that is flagged as unlike the training data: few of its own, most of another domain."""
+    return Result(
+        set=", ".join(card.provenance.data),
+        recipe=card.name,
+        field="answer",
+        metric=f"flagged, {alarm.of}",
+        value=alarm.flagged.value,
+        low=alarm.flagged.low,
+        high=alarm.flagged.high,
+        n=alarm.count,
+        minutes=round(card.training["seconds"] / 60, 2),
+        rivals={},
+        goal=MOST_FALSE_ALARMS if alarm.of == OWN else FEWEST_ALARMS,
+        command=command,
+    )
 
 
 def _same(metric: Metric, others: Sequence[Metric]) -> float | None:
