@@ -14,6 +14,7 @@ from demo.markup import framed, minute, section, table
 from demo.workplace import Work, require
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor
+from vlm_ft.review.gate import MARGIN
 
 
 def adapters_tab(predictor: Predictor, work: Work) -> None:
@@ -29,7 +30,7 @@ def adapters_tab(predictor: Predictor, work: Work) -> None:
             train = gr.Button("Train the next version from reviews", variant="primary")
             view = JobsView(work, ["train", "promote"])
             margin = gr.Number(
-                0.02, label="Margin: how much lower the mean score on a slice may be", minimum=0, maximum=1, step=0.01
+                MARGIN, label="Margin: how much lower the mean score on a slice may be", minimum=0, maximum=1, step=0.01
             )
             promote = gr.Button("Compare the chosen training, and serve it if it is no worse")
 
@@ -43,7 +44,7 @@ def adapters_tab(predictor: Predictor, work: Work) -> None:
 
     def rolled_back(name: str, request: gr.Request) -> str:
         user = require(work, request, "admin")
-        _done(lambda: work.registry.roll_back(name, by=user), "The version before is served again.")
+        _done(lambda: work.roll_back(predictor.cards[name], user), "The version before is served again.")
         return _versions(work, name)
 
     private: dict[str, Any] = {"api_visibility": "private"}

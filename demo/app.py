@@ -65,25 +65,25 @@ def build_app(
 ) -> gr.Blocks:
     """The app for the adapters that are loaded now; the model handles one request at a time.
 
-    With `work`, answers can be reviewed, folders scored, and new versions trained; with `history`, old answers found.
+    With `work`, answers can be reviewed, folders scored, and new versions trained; with `history` as well, old answers
+    can be found.
     """
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as blocks:
         gr.HTML(f"<h1>{escape(title)}</h1><p>{LEAD}</p>", elem_classes="lead")
         if not predictor.cards:
             gr.HTML(message_view(NO_ADAPTER))
-        elif work is None and history is None:
+        elif work is None:
             _assess_page(predictor, examples or {}, None)
         else:
             with gr.Tab("Assess"):
                 _assess_page(predictor, examples or {}, work)
-            if work is not None:
-                with gr.Tab("Batch"):
-                    batch_tab(predictor, work)
-                with gr.Tab("Adapters"):
-                    adapters_tab(predictor, work)
+            with gr.Tab("Batch"):
+                batch_tab(predictor, work)
+            with gr.Tab("Adapters"):
+                adapters_tab(predictor, work)
             if history is not None:
                 with gr.Tab("History") as tab:
-                    history_tab(history, tab)
+                    history_tab(history, work, tab)
     blocks.queue(default_concurrency_limit=1)
     return blocks
 
@@ -107,6 +107,7 @@ def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) 
 
 def mount(api: FastAPI, blocks: gr.Blocks, path: str = "/app", auth: Any = None) -> FastAPI:
     """The FastAPI application with the app below `path`; `auth` is a dependency that returns the user or None."""
+    blocks.has_launched = True  # otherwise, Gradio accepts paths of any of the server's files as uploads
     gr.mount_gradio_app(
         api,
         blocks,
@@ -137,15 +138,18 @@ _LOOK: dict[str, Any] = {
 
 
 def assess(
-    predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None
+    predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None, by: str | None = None
 ) -> tuple[list[Image], str, str]:
-    """(the photos with their boxes, the answer as HTML, the prediction as JSON); user errors become messages."""
+    """(the photos with their boxes, the answer as HTML, the prediction as JSON); user errors become messages.
+
+    `by`: who asks.
+    """
     card = predictor.cards.get(adapter)
     if card is None:
         return [], message_view(f"adapter {adapter!r} is no longer loaded; reload this page"), ""
     try:
         case = opened(card, photos or ())
-        prediction = _predicted(predictor, adapter, case, (text or "").strip() if reads_text(card) else "")
+        prediction = _predicted(predictor, adapter, case, (text or "").strip() if reads_text(card) else "", by)
     except UserError as error:
         return [], message_view(error.public(), card.notice), ""
     except Exception:  # the page stays usable; the log has the details
@@ -157,13 +161,13 @@ def assess(
     return shown, answer_view(card, prediction, len(case)), raw_view(prediction, card.notice)
 
 
-def _predicted(predictor: Predictor, adapter: str, case: Sequence[Photo], text: str) -> Prediction:
+def _predicted(predictor: Predictor, adapter: str, case: Sequence[Photo], text: str, by: str | None) -> Prediction:
     if not case and not text:
         card = predictor.cards[adapter]
         inputs = " or ".join(["a photo"] * reads_photos(card) + ["a text"] * reads_text(card))
         raise DataError("", f"Give {inputs} first, then press Assess.")
     images = tuple(photo.image for photo in case)
-    return predictor.predict([Request(images, (Turn("user", text),) if text else (), adapter)])[0]
+    return predictor.predict([Request(images, (Turn("user", text),) if text else (), adapter, by=by)])[0]
 
 
 def _assess_page(predictor: Predictor, examples: Examples, work: Work | None) -> None:
@@ -194,18 +198,16 @@ def _assess_page(predictor: Predictor, examples: Examples, work: Work | None) ->
             with gr.Accordion("Answer as JSON", open=False, visible=False) as raw_place:
                 raw = gr.Code(language="json", interactive=False, show_label=False)
             asked = gr.State()
-            panel = review_panel(predictor, work, asked) if work is not None else None
+            panel = gr.Column(visible=False) if work is None else review_panel(predictor, work, asked)
             with gr.Accordion("About this adapter"):
                 about = gr.HTML(card_view(first, names[0]))
 
-    results = [shown, answer, raw, raw_place]
+    results = [shown, answer, raw, raw_place, asked, panel]
     model_queue = {"api_name": "assess", "concurrency_limit": 1, "concurrency_id": "model"}
     answered = gr.on(
         [button.click, text.submit], partial(_assess_shown, predictor), [adapter, photos, text], results, **model_queue
     )
     answered.then(fn=None, js=TO_RESULT)
-    if panel is not None:
-        answered.then(_reviewable, [adapter, photos, text, raw], [asked, panel], api_visibility="private")
     preview_queue = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
     photos.change(partial(_preview, predictor), [adapter, photos], [*results, seen], **preview_queue)
     changed = [*results, seen, photo_place, text, about, *tries.values()]
@@ -254,35 +256,36 @@ def _text_label(card: Card) -> str:
 
 
 def _assess_shown(
-    predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None
+    predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None, request: gr.Request
 ) -> tuple[Any, ...]:
-    images, html, raw = assess(predictor, adapter, photos, text)
+    """The updates that show an answer, with what the review panel needs: the question, and the answer's values."""
+    images, html, raw = assess(predictor, adapter, photos, text, getattr(request, "username", None))
+    if not raw:
+        return _without_answer(html)
     captioned = [(image, f"Photo {number}" if len(images) > 1 else None) for number, image in enumerate(images, 1)]
     gallery = gr.update(value=captioned, visible=bool(images), columns=min(2, len(images)) or 1, selected_index=None)
-    return gallery, html, raw, gr.update(visible=bool(raw))
+    values = {name: field["value"] for name, field in json.loads(raw)["fields"].items()}
+    asked = {"adapter": adapter, "photos": list(photos or ()), "text": (text or "").strip(), "answer": values}
+    return gallery, html, raw, gr.update(visible=True), asked, gr.update(visible=bool(values))
 
 
-def _reviewable(adapter: str, photos: Sequence[str] | None, text: str | None, raw: str) -> tuple[Any, Any]:
-    """What the review panel needs: the question, and the answer that the page shows; hidden without one."""
-    if not raw:
-        return None, gr.update(visible=False)
-    values = Prediction.from_json(json.dumps({key: part for key, part in json.loads(raw).items() if key != "notice"}))
-    state = {"adapter": adapter, "photos": list(photos or ()), "text": (text or "").strip(), "answer": values.values}
-    return state, gr.update(visible=True)
+def _without_answer(html: str) -> tuple[Any, ...]:
+    """The updates that show a message instead of an answer."""
+    hidden = gr.update(visible=False)
+    return gr.update(value=None, visible=False), html, "", hidden, None, hidden
 
 
 def _preview(predictor: Predictor, adapter: str, photos: Sequence[str] | None) -> tuple[Any, ...]:
     """The updates that show the photos as the adapter will see them, and clear the answer."""
-    nothing = (gr.update(value=None, visible=False), "", gr.update(visible=False))
-    card = predictor.cards.get(adapter)
+    no_photos, card = gr.update(value=None, visible=False), predictor.cards.get(adapter)
     if card is None:
-        return nothing[0], "", *nothing[1:], gr.update(value=None, visible=False)
+        return *_without_answer(""), no_photos
     try:
         case = opened(card, photos or ())
     except DataError as error:
-        return nothing[0], message_view(str(error), card.notice), *nothing[1:], gr.update(value=None, visible=False)
+        return *_without_answer(message_view(str(error), card.notice)), no_photos
     pictures = [(drawn(photo.image, []), photo.caption) for photo in case]
-    return nothing[0], empty_view(card), *nothing[1:], gr.update(value=pictures, visible=bool(pictures))
+    return *_without_answer(empty_view(card)), gr.update(value=pictures, visible=bool(pictures))
 
 
 def _adapter_shown(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,9 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
     def started(name: str, sent: Sequence[str] | None, place: str, request: gr.Request) -> tuple[Any, ...]:
         user = require(work, request, "assess")
         try:
-            if bool(sent) == bool(place.strip()):
-                raise DataError("", "Give photos or a folder, and not both")
-            job = work.jobs.new()
-            photos = work.photos_of(job, [Path(file) for file in sent or ()], place.strip())
-            queued = work.score(predictor.cards[name], photos, "csv", job, user)
+            with ExitStack() as opened:
+                files = [(Path(file).name, opened.enter_context(Path(file).open("rb"))) for file in sent or ()]
+                queued = work.score(predictor.cards[name], files, place.strip(), "csv", user)
         except UserError as error:
             raise gr.Error(error.public(), print_exception=False) from error
         gr.Info("The photos are being scored; this page may be closed.")
@@ -59,14 +58,14 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
     shown = [rows, unsure, download]
     gr.on(
         [view.state.change, decision.change],
-        lambda job, show: _results(work, job, show),
+        partial(_results, work, download),
         [view.chosen, decision],
         shown,
         api_visibility="private",
     )
 
 
-def _results(work: Work, job: str | None, show: str) -> tuple[Any, Any, Any]:
+def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple[Any, Any, Any]:
     """The rows of a job's table, the photos that a person should look at, and the file."""
     hidden = gr.update(visible=False)
     nothing = (hidden, hidden, hidden)
@@ -79,11 +78,12 @@ def _results(work: Work, job: str | None, show: str) -> tuple[Any, Any, Any]:
     found = pd.read_csv(file, nrows=MOST_ROWS, dtype=str, keep_default_na=False)
     doubtful = found[found["decision"] != "answer"]
     kept = doubtful if show == UNCERTAIN else found
-    pictures = _pictures(file, list(doubtful["path"]))
+    _, folder, *_ = work.jobs.get(job).arguments
+    pictures = _pictures(Path(folder), list(doubtful["path"]))
     return (
         gr.update(value=_readable(kept), visible=True),
         gr.update(value=pictures, visible=bool(pictures)),
-        gr.update(value=str(file), visible=True),
+        gr.update(value=download.move_resource_to_block_cache(str(file)), visible=True),
     )
 
 
@@ -100,12 +100,10 @@ def _short(cell: str) -> str:
         return cell[:MOST_SHOWN]
 
 
-def _pictures(table: Path, paths: Sequence[str]) -> list[tuple[Any, str]]:
-    """The first photos of these rows, which lie where the ledger says."""
-    folder = _folder(table)
+def _pictures(folder: Path, paths: Sequence[str]) -> list[tuple[Any, str]]:
+    """The first photos of these rows; those that cannot be read any more are left out."""
     pictures = []
-    for path in paths[:MOST_PICTURES] if folder else ():
-        assert folder is not None
+    for path in paths[:MOST_PICTURES]:
         try:
             photo = open_image(folder / path, largest=LEGIBLE * LEGIBLE)
         except DataError:
@@ -113,9 +111,3 @@ def _pictures(table: Path, paths: Sequence[str]) -> list[tuple[Any, str]]:
         photo.thumbnail((LEGIBLE, LEGIBLE))
         pictures.append((photo, Path(path).name))
     return pictures
-
-
-def _folder(table: Path) -> Path | None:
-    """The folder of photos that a job has scored: the first argument of its command."""
-    job = json.loads((table.parent / "job.json").read_text(encoding="utf-8"))
-    return Path(job["arguments"][1])

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from demo.markup import framed, minute, table
-from demo.workplace import History
+from demo.workplace import History, Work, require
 from vlm_ft.scoring.export import csv_cell
 
 SHOWN = 100
@@ -21,16 +21,27 @@ EXPORTED = 100_000
 COLUMNS = ("time", "by", "adapter", "card", "decision", "answer")
 
 
-def history_tab(history: History, tab: gr.Tab) -> None:
-    """The content of the tab."""
+def history_tab(history: History, work: Work, tab: gr.Tab) -> None:
+    """The content of the tab, for users with the right to administer."""
     with gr.Row(equal_height=True):
         wanted = gr.Textbox(label="Search: an adapter, a name, a date, a photo's hash or a word of the answer", scale=4)
         export = gr.Button("Export as CSV", scale=1)
-    shown = gr.HTML(_table(history, ""))
+    shown = gr.HTML()
     file = gr.File(label="Exported", interactive=False, visible=False)
     private: dict[str, Any] = {"api_visibility": "private"}
-    gr.on([wanted.submit, wanted.change, tab.select], lambda words: _table(history, words), wanted, shown, **private)
-    export.click(lambda words: gr.update(value=_exported(history, words), visible=True), wanted, file, **private)
+
+    def found(words: str, request: gr.Request) -> str:
+        require(work, request, "admin")
+        return _table(history, words)
+
+    def exported(words: str, request: gr.Request) -> Any:
+        require(work, request, "admin")
+        with tempfile.TemporaryDirectory() as folder:
+            place = _exported(history, words, Path(folder))
+            return gr.update(value=file.move_resource_to_block_cache(str(place)), visible=True)
+
+    gr.on([wanted.submit, tab.select], found, wanted, shown, **private)
+    export.click(exported, wanted, file, **private)
 
 
 def _table(history: History, words: str) -> str:
@@ -48,10 +59,10 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
     return [str(shown.get(column) or "") for column in COLUMNS]
 
 
-def _exported(history: History, words: str) -> str:
-    place = Path(tempfile.mkdtemp()) / "history.csv"
+def _exported(history: History, words: str, folder: Path) -> Path:
+    place = folder / "history.csv"
     with place.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
         writer.writerow(COLUMNS)
         writer.writerows([csv_cell(cell) for cell in _cells(entry)] for entry in history(words, EXPORTED))
-    return str(place)
+    return place

@@ -47,10 +47,13 @@ class JobsView:
         rows = [[escape(part) for part in (job.title, job.state, minute(job.created))] for job in self._jobs()]
         return framed(table(["Job", "State", "Submitted"], rows) if rows else '<p class="none">No job yet.</p>')
 
-    def _refreshed(self, chosen: str | None) -> tuple[object, object, str, str]:
+    def _refreshed(self, chosen: str | None, request: gr.Request) -> tuple[object, object, str, str]:
         known = [job for _, job in self._choices()]
         value = chosen if chosen in known else next(iter(known), None)
-        log, state = (self._work.jobs.log(value), f"{value} {self._work.jobs.get(value).state}") if value else ("", "")
+        state = f"{value} {self._work.jobs.get(value).state}" if value else ""
+        log = "Logs need the right to train."
+        if self._work.may(getattr(request, "username", None), "train"):
+            log = self._work.jobs.log(value) if value else ""
         return self._table(), gr.update(choices=self._choices(), value=value), log, state
 
     def _stopped(self, job: str | None, request: gr.Request) -> str:

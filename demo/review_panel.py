@@ -166,7 +166,7 @@ def _values(card: Card, given: Sequence[Any]) -> Values:
 def _value(name: str, kind: Kind, raw: Any) -> Any:
     match kind:
         case Flag():
-            return raw == YES or raw is True
+            return _flag(name, raw)
         case Integer():
             return _number(name, raw)
         case BoxKind():
@@ -188,6 +188,13 @@ def _item(name: str, kind: Items, row: Sequence[Any]) -> Values:
 
 def _box(name: str, cells: Sequence[Any]) -> list[int]:
     return [round(10 * _number(name, cell, whole=False)) for cell in cells]
+
+
+def _flag(name: str, raw: Any) -> bool:
+    words = {"yes": True, "true": True, "no": False, "false": False}
+    if str(raw).strip().lower() not in words:
+        raise FormError(name, f"{str(raw)[:20]!r} is neither {YES} nor {NO}", "correct it")
+    return words[str(raw).strip().lower()]
 
 
 def _number(name: str, raw: Any, *, whole: bool = True) -> Any:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import gradio as gr
 
 from vlm_ft.adapters import Card
-from vlm_ft.registry import Registry
+from vlm_ft.registry import Registry, Version
 from vlm_ft.review.store import Reviews
 
 Right = Literal["assess", "review", "train", "admin"]
@@ -40,12 +40,13 @@ class Job(Protocol):
     def created(self) -> str:
         """When it was submitted."""
 
+    @property
+    def arguments(self) -> Sequence[str]:
+        """Of its command."""
+
 
 class Jobs(Protocol):
     """All jobs."""
-
-    def new(self) -> str:
-        """The id of a new job, whose folder exists."""
 
     def all(self) -> Sequence[Job]:
         """Every job, oldest first."""
@@ -88,19 +89,24 @@ class Work(Protocol):
     def may(self, user: str | None, right: Right) -> bool:
         """Whether this user may do that."""
 
-    def photos_of(self, job: str, files: Sequence[Path], folder: str) -> Path:
-        """The folder of photos to score: the uploaded files, unpacked, or a folder below `root`."""
-
     def score(
-        self, card: Card, photos: Path, table: Literal["csv", "parquet", "jsonl"], job: str, by: str | None
+        self,
+        card: Card,
+        files: Sequence[tuple[str, BinaryIO]],
+        folder: str,
+        table: Literal["csv", "parquet", "jsonl"],
+        by: str | None,
     ) -> Job:
-        """Score a folder of photos."""
+        """Score files (name and content), or a folder below `root`."""
 
     def train(self, card: Card, minutes: float | None, by: str | None) -> Job:
         """Train an adapter's next version."""
 
     def promote(self, trained: str, margin: float, by: str | None) -> Job:
         """Compare a trained adapter with the current version, which it replaces if it is no worse."""
+
+    def roll_back(self, card: Card, by: str | None) -> Version:
+        """Serve the version that was current before."""
 
 
 def require(work: Work, request: gr.Request | None, right: Right) -> str | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vlm_ft.adapters import read_card
 from vlm_ft.data.splits import SPLITS
 from vlm_ft.errors import AdapterError
+from vlm_ft.recipe import load_recipe
 from vlm_ft.registry import HISTORY, Registry
 from vlm_ft.runs import RECIPE
 
@@ -35,8 +38,38 @@ def test_the_first_version_is_current_until_another_is_promoted(registry: Regist
 def test_a_version_is_complete(registry: Registry, run_of: Callable[..., Path]) -> None:
     run, folder = run_of("fast_vlm"), registry.current("parts").folder
     assert registry.current("parts").card == read_card(run / "adapter")
-    for name in (RECIPE, SPLITS):
-        assert (folder / name).read_bytes() == (run / name).read_bytes()
+    assert (folder / SPLITS).read_bytes() == (run / SPLITS).read_bytes()
+    assert load_recipe(folder / RECIPE) == load_recipe(run / RECIPE)
+
+
+def test_its_recipe_is_found_from_any_folder(
+    run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, moved = run_of("fast_vlm"), tmp_path / "run"
+    shutil.copytree(run, moved)
+    recipe = load_recipe(run / RECIPE)
+    monkeypatch.chdir(recipe.data[0].path.parent)
+    relative = recipe.model_dump(mode="json", exclude_unset=True)
+    relative["data"][0]["path"] = recipe.data[0].path.name
+    (moved / RECIPE).write_text(yaml.safe_dump(relative), encoding="utf-8")
+    folder = Registry(tmp_path / "adapters").add("parts", moved).folder
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(folder / RECIPE) == recipe
+
+
+def test_an_interrupted_copy_is_made_again(registry: Registry, run_of: Callable[..., Path]) -> None:
+    (registry.folder / "parts" / "4.part").mkdir()
+    assert registry.add("parts", run_of("fast_vlm")).number == 4
+    (registry.folder / "parts" / HISTORY).unlink()
+    assert registry.add("parts", run_of("fast_vlm")).number == 5
+    assert registry.current("parts").number == 5
+
+
+def test_the_same_adapter_is_found_again(registry: Registry, run_of: Callable[..., Path]) -> None:
+    found = registry.find("parts", run_of("fast_vlm"))
+    assert found is not None
+    assert found.number == 3
+    assert registry.find("parts", run_of("fast_vlm", name="other", training={"max_steps": 3})) is None
 
 
 def test_rolling_back_undoes_a_promotion(registry: Registry) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -281,6 +281,21 @@ def require_data(recipe: Recipe, file: Path) -> None:
         if origin := entry.origin:
             remedy = f"obtain {origin.name} (licence: {origin.licence}) from {origin.source}, then {remedy}"
         raise RecipeError(os.path.abspath(entry.path), "no such file or folder", remedy)
+
+
+def with_absolute_paths(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a recipe file with paths that are the same from any folder; names of shipped files stay."""
+
+    def absolute(value: Any) -> Any:
+        return os.path.abspath(value) if isinstance(value, str) and os.path.exists(value) else value
+
+    keys = ("task_file", "rate_card", "from_adapter", "base")
+    changed = {key: absolute(content[key]) for key in keys if key in content}
+    entries = [
+        {key: absolute(value) if key in ("path", "image_folder") else value for key, value in entry.items()}
+        for entry in content["data"]
+    ]
+    return {**content, **changed, "data": entries}
 
 
 def with_rates(form: Form, recipe: Recipe) -> Form:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 import shutil
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
+from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
 from datasets_vision.placing import new_folder, whole_file
@@ -16,6 +19,7 @@ from vlm_ft.adapters import CARD, Card, adapter_folder, read_card
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.data.splits import SPLITS
 from vlm_ft.errors import AdapterError, nearest
+from vlm_ft.recipe import with_absolute_paths
 from vlm_ft.runs import RECIPE
 
 HISTORY = "history.json"
@@ -100,21 +104,35 @@ class Registry:
             raise AdapterError(f"name {name[:80]!r}", "is not a plain word", "use letters, digits, dots and hyphens")
         folder, known = adapter_folder(place), self.folder / name
         number = max((version.number for version in self.versions(name)), default=0) + 1 if known.exists() else 1
-        with new_folder(known / str(number)) as part:
-            shutil.copytree(folder, part, dirs_exist_ok=True)
-            for file in (place / RECIPE, place / SPLITS):
-                if file.is_file():
-                    shutil.copy(file, part)
-        version = Version(name, number, known / str(number))
-        if number == 1:
-            self._write(name, [_change(1, by, "first version")])
-        return version
+        with self._claimed():
+            shutil.rmtree(known / f"{number}.part", ignore_errors=True)  # left by an interrupted copy
+            with new_folder(known / str(number)) as part:
+                shutil.copytree(folder, part, dirs_exist_ok=True)
+                if (place / SPLITS).is_file():
+                    shutil.copy(place / SPLITS, part)
+                if (place / RECIPE).is_file():
+                    content = yaml.safe_load((place / RECIPE).read_text(encoding="utf-8"))
+                    text = yaml.safe_dump(with_absolute_paths(content), sort_keys=False, allow_unicode=True)
+                    (part / RECIPE).write_text(text, encoding="utf-8")
+            if not (known / HISTORY).is_file():
+                self._write(name, [_change(number, by, "first version")])
+        return Version(name, number, known / str(number))
+
+    def find(self, name: str, place: Path) -> Version | None:
+        """The newest version with the same files as this adapter or run folder, if there is one."""
+        folder = adapter_folder(place)
+        files = [file.name for file in folder.iterdir() if file.suffix == ".safetensors"]
+        same = (
+            v for v in self.versions(name)[::-1] if filecmp.cmpfiles(folder, v.folder, files, shallow=False)[0] == files
+        )
+        return next(same, None)
 
     def promote(self, name: str, number: int, *, by: str | None = None, reason: str = "") -> Version:
         """Make a version the current one."""
-        version, history = self.version(name, number), self.history(name)
-        if history[-1].version != number:
-            self._write(name, [*history, _change(number, by, reason)])
+        with self._claimed():
+            version, history = self.version(name, number), self.history(name)
+            if history[-1].version != number:
+                self._write(name, [*history, _change(number, by, reason)])
         return version
 
     def roll_back(self, name: str, *, by: str | None = None) -> Version:
@@ -127,6 +145,11 @@ class Registry:
         if not before:
             raise AdapterError(f"adapter {name}", "has no earlier version to go back to", "promote one first")
         return self.promote(name, before[-1], by=by, reason=f"rolled back from {history[-1].version}")
+
+    def _claimed(self) -> FileLock:
+        """Held while the registry is changed, by any process."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / ".lock")
 
     def _place(self, name: str) -> Path:
         if not NAME.fullmatch(name) or not (self.folder / name).is_dir():

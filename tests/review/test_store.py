@@ -13,9 +13,13 @@ from datasets_vision.formats.reviews import PHOTOS
 from datasets_vision.source import Source, read
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.data.cases import Case
-from vlm_ft.errors import DataError, FormError
+from vlm_ft.errors import FormError
 from vlm_ft.review.store import Reviews
 from vlm_ft.tasks import TASKS
+
+
+def answer_of(card: Card) -> dict[str, object]:
+    return {"passed": True, "kind": card.form.field("kind").kind.options[0]}  # type: ignore[union-attr]
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def test_corrections_are_cases_to_learn_from(card: Card, tmp_path: Path) -> None
 
 
 def test_a_later_verdict_replaces_the_earlier_one(card: Card, tmp_path: Path) -> None:
-    store, answer = Reviews(tmp_path), {"passed": True, "kind": "good"}
+    store, answer = Reviews(tmp_path), answer_of(card)
     for verdict in ("rejected", "accepted"):
         store.add(card, [photo(1)], "", answer, verdict)  # type: ignore[arg-type]
     store.add(card, [photo(1)], "another text", answer, "accepted")
@@ -59,7 +63,7 @@ def test_a_later_verdict_replaces_the_earlier_one(card: Card, tmp_path: Path) ->
 
 
 def test_photos_are_stored_without_metadata(card: Card, tmp_path: Path) -> None:
-    Reviews(tmp_path).add(card, [photo(1)], "", {"passed": True, "kind": "good"}, "accepted")
+    Reviews(tmp_path).add(card, [photo(1)], "", answer_of(card), "accepted")
     (stored,) = (tmp_path / PHOTOS).iterdir()
     assert b"SECRET" not in stored.read_bytes()
     with Image.open(stored) as image:
@@ -68,7 +72,7 @@ def test_photos_are_stored_without_metadata(card: Card, tmp_path: Path) -> None:
 
 def test_a_correction_must_fit_the_form(card: Card, tmp_path: Path) -> None:
     with pytest.raises(FormError, match="kind: 'no such' does not fit"):
-        Reviews(tmp_path).add(card, [], "text", {}, "corrected", {"passed": True, "kind": "no such"})
+        Reviews(tmp_path).add(card, [], "text", answer_of(card), "corrected", {"passed": True, "kind": "no such"})
     assert Reviews(tmp_path).last() == []
 
 
@@ -81,14 +85,27 @@ def test_a_correction_without_a_change_is_an_acceptance(card: Card, tmp_path: Pa
 def test_threads_lose_no_verdict(card: Card, tmp_path: Path) -> None:
     store = Reviews(tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: store.add(card, [photo(number)], "", {}, "rejected"), range(64)))
+        list(
+            pool.map(
+                lambda number: store.add(card, [photo(number % 8)], str(number), answer_of(card), "rejected"), range(64)
+            )
+        )
     assert len(store.last()) == 64
 
 
-def test_a_broken_line_is_named(card: Card, tmp_path: Path) -> None:
+def test_an_answer_must_fit_the_form(card: Card, tmp_path: Path) -> None:
+    for verdict in ("accepted", "rejected"):
+        with pytest.raises(FormError, match="does not fit"):
+            Reviews(tmp_path).add(card, [], "text", {"passed": "maybe", "kind": "pit"}, verdict)  # type: ignore[arg-type]
+
+
+def test_a_broken_line_costs_no_other(card: Card, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = Reviews(tmp_path)
-    store.add(card, [photo(1)], "", {}, "rejected")
+    store.add(card, [], "line one\u2028line two\x85line three", answer_of(card), "rejected")
     with (tmp_path / "reviews.jsonl").open("a") as file:
-        file.write('{"case": 1}\n')
-    with pytest.raises(DataError, match=r"reviews.jsonl:2: is not a review"):
-        store.last()
+        file.write('{"case": 1}\n{"torn')
+    store.add(card, [], "another", answer_of(card), "accepted")
+    assert [review.text for review in store.last()] == ["line one\u2028line two\x85line three", "another"]
+    assert "reviews.jsonl:2: is not a review" in caplog.text
+    assert "reviews.jsonl:3: is not a review" in caplog.text
+    assert len(read(Source(path=tmp_path)).examples) == 2

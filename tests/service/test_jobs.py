@@ -34,7 +34,8 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
 
 
 def queued(jobs: Jobs, arguments: tuple[str, ...], out: str = "log.txt") -> Job:
-    return jobs.submit(jobs.new(), "score", "a title", arguments, out, "ann")
+    with jobs.preparing() as job:
+        return jobs.submit(job, "score", "a title", arguments, out, "ann")
 
 
 def wait(jobs: Jobs, job: Job, until: Callable[[Job], bool]) -> Job:
@@ -50,7 +51,7 @@ def ended(job: Job) -> bool:
 
 
 def workers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "vlm_ft.service.worker" in child.cmdline()]
+    return [child for child in psutil.Process().children() if "vlm_ft.cli.worker" in child.cmdline()]
 
 
 def test_jobs_run_in_order_and_keep_what_they_print(jobs: Jobs) -> None:
@@ -69,7 +70,7 @@ def test_jobs_run_in_order_and_keep_what_they_print(jobs: Jobs) -> None:
 
 def test_a_running_job_can_be_stopped_and_resumed(jobs: Jobs) -> None:
     job, waiting = queued(jobs, LONG), queued(jobs, QUICK)
-    wait(jobs, job, lambda found: found.state == "running")
+    wait(jobs, job, lambda found: found.state == "running" and bool(workers()))
     (process,) = workers()
     assert jobs.stop(job.id).state == "stopped"
     assert not process.is_running()
@@ -112,7 +113,8 @@ def test_a_job_continues_after_the_service_has_ended(tmp_path: Path) -> None:
 def test_a_job_ends_with_a_service_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from vlm_ft.service.jobs import Jobs\n"
-        f"jobs = Jobs(Path({str(tmp_path)!r})); jobs.submit(jobs.new(), 'score', '', {LONG!r}, 'log.txt', None)\n"
+        f"jobs = Jobs(Path({str(tmp_path)!r})); made = jobs.preparing(); job = made.__enter__()\n"
+        f"jobs.submit(job, 'score', '', {LONG!r}, 'log.txt', None)\n"
         "time.sleep(600)"
     )
     service = subprocess.Popen([sys.executable, "-c", code], env=os.environ)
@@ -137,3 +139,38 @@ def test_unknown_ids_are_refused(jobs: Jobs, job: str) -> None:
     for ask in (jobs.get, jobs.log, jobs.result, jobs.stop, jobs.resume):
         with pytest.raises(DataError, match="no job"):
             ask(job)
+
+
+def test_two_services_do_not_share_a_folder(jobs: Jobs) -> None:
+    with pytest.raises(DataError, match="another service works in it"):
+        Jobs(jobs.folder)
+
+
+def test_a_job_that_is_not_submitted_leaves_nothing(jobs: Jobs) -> None:
+    with jobs.preparing() as job:
+        (jobs.place_of_new(job) / "photos").mkdir()
+    assert [entry.name for entry in jobs.folder.iterdir()] == [".lock"]
+
+
+def test_a_broken_job_does_not_stop_the_others(jobs: Jobs) -> None:
+    broken = queued(jobs, QUICK)
+    wait(jobs, broken, ended)
+    (jobs.folder / broken.id / "job.json").write_text("{")
+    assert wait(jobs, queued(jobs, QUICK), ended).state == "done"
+    gone = queued(jobs, LONG)
+    later = queued(jobs, ("recipes",))
+    wait(jobs, gone, lambda found: found.state == "running")
+    jobs.stop(gone.id)
+    assert wait(jobs, later, ended).state == "done"
+
+
+def test_a_job_that_cannot_start_has_failed(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", full)
+        found = wait(jobs, queued(jobs, QUICK), ended)
+    assert found.state == "failed"
+    assert "No space left" in jobs.log(found.id)
+    assert wait(jobs, jobs.resume(found.id), ended).state == "done"

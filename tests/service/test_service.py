@@ -230,9 +230,9 @@ def test_every_path_but_health_needs_a_token(engine: Engine, tmp_path: Path) -> 
         status = client.get(path, headers={"Authorization": f"Bearer {reader}"}).status_code
         assert (status == 403) == (right_of(path) != "read"), path
     files = [("photos", ("a.jpg", photo()))]
-    for path in ("/v1/assess", "/v1/assess%0A", "/v1/chat/completions%0A"):
+    for path, status in (("/v1/assess", 403), ("/v1/assess%0A", 404), ("/v1/chat/completions%0A", 404)):
         bearer = {"Authorization": f"Bearer {reader}"}
-        assert client.post(path, headers=bearer, data={"adapter": "trial"}, files=files).status_code == 403
+        assert client.post(path, headers=bearer, data={"adapter": "trial"}, files=files).status_code == status
     for given in ({"headers": {"Authorization": f"Bearer {assessor}"}}, {"auth": ("anyone", assessor)}):
         assert client.post("/v1/assess", data={"adapter": "trial"}, files=files, **given).status_code == 200
     assert {json.loads(line)["by"] for line in log.read_text().splitlines()} == {"desk"}
@@ -372,3 +372,16 @@ def test_a_slow_sender_does_not_hold_a_place(slow: Slow) -> None:
     assert found.status_code == 200
     server.should_exit = True
     thread.join(30)
+
+
+def test_the_app_takes_no_file_of_the_server(engine: Engine, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(photo(form="PNG"))
+    api = mount(build_service(engine), build_app(engine))
+    with TestClient(api, base_url=HERE) as client:
+        given = {"data": ["trial", [{"path": str(secret), "meta": {"_type": "gradio.FileData"}}], ""]}
+        call = client.post("/app/gradio_api/call/assess", json=given)
+        event = call.json()["event_id"]
+        found = client.get(f"/app/gradio_api/call/assess/{event}").text
+    assert "event: error" in found
+    assert "complete" not in found

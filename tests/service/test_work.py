@@ -116,12 +116,36 @@ def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace)
     job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts", "folder": "batch"}))
     assert job["state"] == "done", job["log"]
     assert "c.png" in client.get(f"/v1/jobs/{job['id']}/result").text
+    assert "<html" in client.get(f"/v1/jobs/{job['id']}/review").text
+    for path in ("/v1/jobs", f"/v1/jobs/{job['id']}"):
+        assert str(work.jobs.folder.parent) not in client.get(path).text
+
+
+def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(
+    client: TestClient, work: Workplace
+) -> None:
+    def refused(*entries: tuple[str, bytes]) -> str:
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            for name, content in entries:
+                file.writestr(name, content)
+        sent = {"archive": ("photos.zip", archive.getvalue())}
+        found = client.post("/v1/jobs/score", data={"adapter": "parts"}, files=sent)
+        assert found.status_code == 400, found.text
+        return str(found.json()["error"]["message"])
+
+    assert "unpacks to many times its size" in refused(("a.bmp", bytes(60_000_000)))
+    assert "occurs twice" in refused(("a.png", b"x"), ("../a.png", b"y"))
+    assert "cannot be unpacked" in refused(("a.png", b"x"), ("a.png/b.png", b"y"))
+    assert "cannot be unpacked" in refused(("a" * 300 + ".png", b"x"))
+    assert [entry.name for entry in work.jobs.folder.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize(
     ("path", "body", "says"),
     [
         ("/v1/jobs/score", {"adapter": "parts"}, "give one of the two"),
+        ("/v1/jobs/score", {"adapter": "parts", "folder": "a\0b"}, "below the service's root"),
         ("/v1/jobs/score", {"adapter": "parts", "folder": "../adapters"}, "below the service's root"),
         ("/v1/jobs/score", {"adapter": "parts", "folder": "/etc"}, "below the service's root"),
         ("/v1/jobs/score", {"adapter": "../parts", "folder": "batch"}, "is not served"),
@@ -131,7 +155,8 @@ def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace)
         ("/v1/reviews", {"adapter": "parts", "verdict": "accepted", "answer": "["}, "is not JSON"),
         ("/v1/reviews", {"adapter": "parts", "verdict": "accepted", "answer": "[]"}, "is not an object"),
         ("/v1/reviews", {"adapter": "parts", "verdict": "fine", "answer": "{}"}, "verdict"),
-        ("/v1/reviews", {"adapter": "parts", "verdict": "corrected", "answer": "{}", "correct": "{}"}, "does not fit"),
+        ("/v1/reviews", {"adapter": "parts", "verdict": "accepted", "answer": '{"passed": "maybe"}'}, "does not fit"),
+        ("/v1/reviews", {"adapter": "parts", "verdict": "accepted", "answer": "[" * 50_000}, "is not JSON"),
     ],
 )
 def test_bad_requests_are_refused(
@@ -170,12 +195,15 @@ def test_each_right_opens_its_own_paths(work: Workplace, tmp_path: Path) -> None
         "/v1/jobs/20260101000000000000-00000000/stop": "train",
         "/v1/jobs/promote": "admin",
         "/v1/adapters/parts/roll-back": "admin",
+        "/v1/something/new": "admin",
     }
     for path, needed in paths.items():
         for right, token in tokens.items():
             for method in ("GET", "POST"):
-                status = client.request(method, path, headers={"Authorization": f"Bearer {token}"}).status_code
+                bearer = {"Authorization": f"Bearer {token}"}
+                status = client.request(method, path, headers=bearer).status_code
                 assert (status == 403) == (right != needed), (path, right, status)
+                assert client.request(method, f"{path}%0A", headers=bearer).status_code == 404
 
 
 def test_a_version_that_cannot_be_served_leaves_the_old_one(client: TestClient, work: Workplace) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
+from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
+from torch.utils.data import BatchSampler
 
 from vlm_ft.training.order import ByLength
+from vlm_ft.training.trainer import FollowEpoch
 
 RANDOM = random.Random(0)
 
@@ -52,3 +56,17 @@ def test_the_seed_and_the_epoch_determine_the_order() -> None:
 def test_cases_of_equal_length_are_mixed() -> None:
     batches = ByLength([5] * 160, 16, seed=0).batches()
     assert all(max(Counter(case // 16 for case in batch).values()) < 8 for batch in batches)
+
+
+def test_a_resumed_epoch_continues_its_own_order() -> None:
+    """However many samplers accelerate puts around it, the callback sets the epoch before the first batch."""
+    order = ByLength([5] * 40, 8, seed=1)
+    collator = SimpleNamespace(epoch=0)
+    callback = FollowEpoch(collator, order)  # type: ignore[arg-type]
+    wanted = ByLength([5] * 40, 8, seed=1)
+    wanted.set_epoch(2)
+    callback.on_epoch_begin(None, SimpleNamespace(epoch=2.6), None)
+    shard = BatchSamplerShard(BatchSampler(order, 8, drop_last=False), num_processes=2, process_index=1)
+    skipped = SkipBatchSampler(shard, skip_batches=1)
+    assert list(skipped) == [wanted.batches()[3], wanted.batches()[0]]  # the last round is filled from the start
+    assert collator.epoch == 2

@@ -54,8 +54,11 @@ def data_from_reviews(
 
     from vlm_ft.review.next_recipe import write_next_recipe
 
-    counts = Counter(review.verdict for review in write_next_recipe(reviews, adapter, out))
+    found = write_next_recipe(reviews, adapter, out)
+    counts = Counter(review.verdict for review in found.reviews)
     print(f"{out}: adds {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
+    if found.known:
+        print(f"{len(found.known)} reviews are left out: their photos are in tune, calibrate or test")
 
 
 @app.command("synth")

@@ -122,6 +122,7 @@ def promote(
     registry: Annotated[Path, typer.Option("--registry", help="the folder of adapters and their versions")],
     name: Annotated[str | None, typer.Option(help="the adapter's name there [default: that of its recipe]")] = None,
     margin: Annotated[float, typer.Option(min=0, max=1, help="how much lower a slice's mean score may be")] = 0.02,
+    by: Annotated[str | None, typer.Option(help="who promotes it, for its history")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
 ) -> None:
     """Add an adapter to a registry, and serve it from then on if it is not worse than the current version.
@@ -135,7 +136,7 @@ def promote(
     known = Registry(registry)
     called = name or read_card(adapter_folder(run)).name
     if called not in known.names():
-        print(f"{known.add(called, run).folder}: the first version, now current")
+        print(f"{known.add(called, run, by=by).folder}: the first version, now current")
         return
     comparison = compare(known.current(called), run, margin=margin, batch_size=batch_size)
     console().print(table(comparison))
@@ -143,7 +144,8 @@ def promote(
         worse = ", ".join(found.name for found in comparison.worse)
         print(f"refused: worse by more than {margin:g} on {worse}")
         raise typer.Exit(3)
-    version = known.promote(called, known.add(called, run).number, reason=comparison.reason)
+    added = known.find(called, run) or known.add(called, run)
+    version = known.promote(called, added.number, by=by, reason=comparison.reason)
     print(f"{version.folder}: version {version.number}, now current")
 
 

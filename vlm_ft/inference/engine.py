@@ -95,27 +95,27 @@ class Engine:
         """
         if name == BASE or name in self.cards:
             raise AdapterError(f"adapter {folder}", f"the name {name!r} is taken", "give another one")
-        card = self._usable(name, folder)
-        if not card.weights:  # otherwise, the folder is the resident base itself
-            with self._lock:
+        card, known = self._usable(name, folder)
+        with self._queue.alone(), self._lock:
+            if not card.weights:  # otherwise, the folder is the resident base itself
                 self._residents.add(name, folder, card)
-        self._serve(name, folder, card)
+            self._serve(name, card, known)
 
     def replace(self, name: str, folder: Path) -> None:
         """Serve another adapter under a name that is being served; requests in progress get the old one's answers.
 
         Raises `AdapterError` as `add` does, and for a whole model; the old adapter then stays.
         """
-        card = self._usable(name, folder)
+        card, known = self._usable(name, folder)
         if card.weights or self.cards[name].weights:
             raise AdapterError(f"adapter {folder}", "a whole model cannot be replaced while it serves", "start again")
         with self._queue.alone(), self._lock:
             self._residents.add(_SUCCESSOR, folder, card)
             self._residents.succeed(name, _SUCCESSOR)
-            self._serve(name, folder, card)
+            self._serve(name, card, known)
 
-    def _usable(self, name: str, folder: Path) -> Card:
-        """The card of an adapter that can be served under this name, beside this base."""
+    def _usable(self, name: str, folder: Path) -> tuple[Card, Description | None]:
+        """The card of an adapter that can be served under this name, beside this base, and what it was trained on."""
         card = read_card(folder).model_copy(update={"name": name})
         require_base(card, folder, self.base)
         if card.method == "reward":
@@ -124,13 +124,14 @@ class Engine:
                 "is a reward model, which only scores answers",
                 "pass it to --reward of vlm-ft score",
             )
-        return card
+        described = card.familiar is not None and (folder / FAMILIARITY).is_file()
+        return card, Description.read(folder) if described else None
 
-    def _serve(self, name: str, folder: Path, card: Card) -> None:
+    def _serve(self, name: str, card: Card, known: Description | None) -> None:
         self._known.pop(name, None)
-        if card.familiar is not None and (folder / FAMILIARITY).is_file():
-            self._known[name] = Description.read(folder)
-        self.cards[name] = card
+        if known is not None:
+            self._known[name] = known
+        self.cards = {**self.cards, name: card}  # a new mapping, for threads that are reading the old one
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """One prediction per request, in order. An image that cannot be opened gives an error prediction.

@@ -23,7 +23,8 @@ class Request:
     """Images and turns for one adapter; `form` overrides the adapter's own, and the bare base needs one.
 
     `tiling`: how a large photo is split; "card": as the adapter was trained, "none": not at all. `like`: the adapter
-    whose limits and tiling a request to the bare base follows, so that the two can be compared.
+    whose limits and tiling a request to the bare base follows, so that the two can be compared. `by`: who asks, for the
+    decision log.
     """
 
     images: tuple[Picture | Image, ...] = ()
@@ -32,6 +33,7 @@ class Request:
     form: Form | None = None
     tiling: Tiling | Literal["card", "none"] = "card"
     like: str | None = None
+    by: str | None = None
 
 
 class Predictor(Protocol):

@@ -1,7 +1,8 @@
 """The gate: an adapter may replace the current one unless it is worse on some slice of a test set that neither knows.
 
-Slices are the whole set, each field, and each class of the set that has enough examples. An answer's score is
-`case_score`, a field's is `field_score`.
+Slices are the whole set, each field, and each class of the set that has enough groups of examples. An answer's score is
+`case_score`, a field's is `field_score`. On the whole set, the mean score may not be lower by more than a margin; a
+smaller slice counts as worse only if its difference is also more than chance, or nearly every adapter would be refused.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ MARGIN = 0.02
 """How much lower the mean score on a slice may be."""
 
 FEWEST = 10
-"""Examples of a slice, below which chance decides."""
+"""Groups of examples in a slice, below which it is not looked at."""
+
+WHOLE = "all"
 
 
 class Slice(Strict):
@@ -61,8 +64,12 @@ class Comparison(Strict):
 
     @property
     def worse(self) -> tuple[Slice, ...]:
-        """The slices on which the candidate is worse by more than the margin."""
-        return tuple(found for found in self.slices if found.difference < -self.margin)
+        """The slices that are worse by more than the margin and, except on the whole set, by more than chance."""
+        return tuple(
+            found
+            for found in self.slices
+            if found.difference < -self.margin and (found.name == WHOLE or found.high < 0)
+        )
 
     @property
     def passed(self) -> bool:
@@ -100,7 +107,8 @@ def compared(
     groups = clusters_of([case.group for case in cases])
     pairs = list(zip(cases, zip(before, after, strict=True), strict=True))
     scores = np.array([[case_score(form, case.values, answer) for answer in answers] for case, answers in pairs])
-    members = {"all": list(range(len(cases)))} | _classes(form, cases)
+    members = {WHOLE: list(range(len(cases)))} | _classes(form, cases)
+    members = {name: places for name, places in members.items() if name == WHOLE or _enough(groups[places])}
     slices = [_slice(name, scores[places], groups[places]) for name, places in members.items()]
     for field in form.fields if len(form.fields) > 1 else ():
         places = [place for place, case in enumerate(cases) if field.name in case.values]
@@ -109,7 +117,7 @@ def compared(
             for place in places
             for both in [pairs[place][1]]
         ]
-        if len(places) >= FEWEST:
+        if _enough(groups[places]):
             slices.append(_slice(f"field {field.name}", np.array(values), groups[places]))
     return Comparison(slices=tuple(slices), margin=margin)
 
@@ -131,11 +139,15 @@ def table(comparison: Comparison) -> Table:
 
 
 def _classes(form: Form, cases: Sequence[Case]) -> dict[str, list[int]]:
-    """The places of the cases of each class that has enough of them."""
+    """The places of the cases of each class."""
     found = defaultdict[str, list[int]](list)
     for place, case in enumerate(cases):
         found[stratum_of(case.values, form)].append(place)
-    return {f"class {name}": places for name, places in sorted(found.items()) if name and len(places) >= FEWEST}
+    return {f"class {name}": places for name, places in sorted(found.items()) if name}
+
+
+def _enough(groups: NDArray[np.int64]) -> bool:
+    return len(np.unique(groups)) >= FEWEST
 
 
 def _slice(name: str, scores: NDArray[np.float64], groups: NDArray[np.int64]) -> Slice:

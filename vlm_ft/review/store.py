@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
+import shutil
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,13 +17,17 @@ from PIL.Image import Image
 from pydantic import ValidationError
 
 from datasets_vision.formats.reviews import LINES, PHOTOS
-from datasets_vision.placing import whole_file
+from datasets_vision.placing import new_folder, whole_file
 from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.task import Values
-from vlm_ft.errors import DataError, FormError
+from vlm_ft.data.tiles import lengthened
+from vlm_ft.errors import FormError
 
 Verdict = Literal["accepted", "corrected", "rejected"]
+
+
+log = logging.getLogger(__name__)
 
 
 class Review(Strict):
@@ -62,16 +69,19 @@ class Reviews:
     ) -> Review:
         """Store a verdict on an adapter's answer; photos are stored as PNG, without metadata.
 
-        A correction equal to the answer is stored as accepted. Raises `FormError` for a correction that does not fit
-        the adapter's form, and `DataError` if the folder cannot be written.
+        A correction equal to the answer is stored as accepted. Raises `FormError` for an answer or a correction that
+        does not fit the adapter's form, and `OSError` if the folder cannot be written.
         """
+        form = lengthened(card.form) if card.tiling is not None else card.form
+        answer = form.check(answer)
         if verdict == "corrected":
             if correct is None:
                 raise FormError("", "no corrected fields", "correct at least one, or accept the answer")
-            correct = card.form.check(correct)
+            correct = form.check(correct)
             if correct == answer:
                 verdict, correct = "accepted", None
-        names = tuple(self._stored(photo) for photo in photos)
+        with self._lock:
+            names = tuple(self._stored(photo) for photo in photos)
         review = Review(
             case=hashlib.sha256(json.dumps([names, text, card.form.task]).encode()).hexdigest()[:24],
             time=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -85,30 +95,57 @@ class Reviews:
             verdict=verdict,
             correct=correct if verdict == "corrected" else None,
         )
-        with self._lock, self._lines.open("a", encoding="utf-8") as file:
-            file.write(review.model_dump_json() + "\n")
+        self._append(json.dumps(review.model_dump(mode="json")))
         return review
 
     def last(self) -> list[Review]:
-        """The last verdict on each case, oldest first. Raises `DataError` for a broken line."""
+        """The last verdict on each case, oldest first; the log names lines that cannot be read."""
         found: dict[str, Review] = {}
         if not self._lines.exists():
             return []
-        for number, line in enumerate(self._lines.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(self._lines.read_text(encoding="utf-8").split("\n"), 1):
+            if not line:
+                continue
             try:
                 review = Review.model_validate_json(line)
-            except ValidationError as error:
-                raise DataError(f"{self._lines}:{number}", "is not a review", "remove the line") from error
+            except ValidationError:
+                log.warning("%s:%d: is not a review; remove the line", self._lines, number)
+                continue
             found.pop(review.case, None)
             found[review.case] = review
         return list(found.values())
 
+    def copy(self, reviews: Sequence[Review], folder: Path) -> None:
+        """Write these reviews, with their photos, into a new store. Raises `DataError` if the folder has files."""
+        with new_folder(folder) as part:
+            (part / PHOTOS).mkdir()
+            lines = [json.dumps(review.model_dump(mode="json")) + "\n" for review in reviews]
+            (part / LINES).write_text("".join(lines), encoding="utf-8")
+            for name in {name for review in reviews for name in review.photos}:
+                shutil.copyfile(self._photos / name, part / PHOTOS / name)
+
+    def _append(self, line: str) -> None:
+        """Append a line, after ending one that was left incomplete."""
+        with self._lock:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._lines.open("a+b") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":
+                        file.write(b"\n")
+                file.write(line.encode() + b"\n")
+
     def _stored(self, photo: Image) -> str:
-        """The name under which a photo is stored: the hash of its pixels."""
+        """Store a photo, and return its name."""
         self._photos.mkdir(parents=True, exist_ok=True)
-        pixels = photo.convert("RGB")
-        name = hashlib.sha256(f"{pixels.size}".encode() + pixels.tobytes()).hexdigest()[:32] + ".png"
+        pixels, name = photo.convert("RGB"), photo_name(photo)
         if not (self._photos / name).exists():
             with whole_file(self._photos / name) as part:
                 pixels.save(part, format="PNG")
         return name
+
+
+def photo_name(photo: Image) -> str:
+    """The name under which a photo is stored: the hash of its pixels."""
+    pixels = photo.convert("RGB")
+    return hashlib.sha256(f"{pixels.size}".encode() + pixels.tobytes()).hexdigest()[:32] + ".png"

@@ -75,10 +75,12 @@ def build_service(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         remove_leftovers()
         anyio.to_thread.current_default_thread_limiter().total_tokens = waiting + 16  # these and the app's
-        yield
-        decoder.close()
-        if work is not None:
-            work.jobs.close()
+        try:
+            yield
+        finally:
+            if work is not None:
+                work.jobs.close()
+            decoder.close()
 
     api = FastAPI(
         title="vlm-ft",
@@ -163,7 +165,7 @@ def _add_state_routes(api: FastAPI, predictor: Predictor, meter: Meter) -> None:
         return {"status": "ok"}
 
     @api.get("/readyz")
-    async def readyz() -> Response:
+    def readyz() -> Response:
         """Whether there is an adapter that answers."""
         ready = bool(predictor.cards)
         return JSONResponse({"status": "ready" if ready else "no adapter"}, 200 if ready else 503)
@@ -174,13 +176,13 @@ def _add_state_routes(api: FastAPI, predictor: Predictor, meter: Meter) -> None:
         return Response(meter.text(), media_type=CONTENT_TYPE_LATEST)
 
     @api.get("/v1/models")
-    async def models() -> dict[str, Any]:
+    def models() -> dict[str, Any]:
         """The adapters, as OpenAI's API lists models."""
         entries = [{"id": name, "object": "model", "created": 0, "owned_by": "vlm-ft"} for name in predictor.cards]
         return {"object": "list", "data": entries}
 
     @api.get("/v1/adapters")
-    async def adapters() -> list[dict[str, Any]]:
+    def adapters() -> list[dict[str, Any]]:
         """What each adapter answers, the JSON schema of its answers, and how good it is."""
         return [
             {

@@ -11,7 +11,7 @@ from typing import Any
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.card_base import base_of
-from vlm_ft.errors import AdapterError, UserError
+from vlm_ft.errors import AdapterError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.registry import Registry
@@ -60,12 +60,14 @@ class Current:
         """Serve the versions that are current now."""
         with self._lock:
             for name in self._registry.names():
-                changed = self._registry.changed(name)
-                if self._seen.get(name) == changed:
-                    continue
-                self._seen[name] = changed
-                serve = self._engine.replace if name in self._engine.cards else self._engine.add
                 try:
-                    serve(name, self._registry.current(name).folder)
-                except UserError as error:
-                    log.warning("%s", error)
+                    self._serve(name)
+                except Exception as error:  # whatever is wrong with one version, the others answer
+                    log.warning("adapter %s: %s", name, error)
+
+    def _serve(self, name: str) -> None:
+        changed = self._registry.changed(name)
+        if self._seen.get(name) != changed:
+            self._seen[name] = changed
+            serve = self._engine.replace if name in self._engine.cards else self._engine.add
+            serve(name, self._registry.current(name).folder)

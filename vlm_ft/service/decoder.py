@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as TooSlowError
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from PIL.Image import Image
 
 from datasets_vision.images import open_image
@@ -21,8 +22,8 @@ SECONDS = 20.0
 """For one photo: twenty times what a JPEG of the largest accepted size takes."""
 
 PROCESSES = 2
-DIGEST = "sha256"
-"""The key in a decoded image's `info` with the SHA-256 of its file."""
+DIGEST: Any = ("vlm-ft", "sha256")
+"""The key in a decoded image's `info` with the SHA-256 of its file; a file cannot contain it, as its keys are texts."""
 
 
 class Decoder:
@@ -35,17 +36,21 @@ class Decoder:
     def decoded(self, photos: Sequence[Path]) -> tuple[Image, ...]:
         """The photos as upright RGB images. Raises `DataError` for one that cannot be decoded, or not in time."""
         waiting = [self._pool.schedule(_decoded, [self._open, photo], timeout=self._seconds) for photo in photos]
-        images = []
-        for photo, future in zip(photos, waiting, strict=True):
-            try:
-                images.append(future.result())
-            except TooSlowError as error:
-                raise DataError(
-                    photo, f"takes more than {self._seconds:g} s to decode", "send it as a plain JPEG"
-                ) from error
-            except ProcessExpired as error:
-                raise DataError(photo, "cannot be decoded: its decoder crashed", "send it as a plain JPEG") from error
-        return tuple(images)
+        try:
+            return tuple(map(self._result, photos, waiting))
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _result(self, photo: Path, future: ProcessFuture) -> Image:
+        try:
+            image: Image = future.result()
+        except TooSlowError as error:
+            problem = f"takes more than {self._seconds:g} s to decode"
+            raise DataError(photo, problem, "send it as a plain JPEG") from error
+        except ProcessExpired as error:
+            raise DataError(photo, "cannot be decoded: its decoder crashed", "send it as a plain JPEG") from error
+        return image
 
     def close(self) -> None:
         """End the processes."""

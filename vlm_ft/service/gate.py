@@ -26,8 +26,12 @@ RIGHTS: tuple[tuple[str, Right], ...] = (
     (r"/v1/adapters/[^/]+/roll-back|/v1/jobs/promote", "admin"),
     (r"/v1/jobs/train|/v1/jobs/[^/]+/(log|stop|resume)", "train"),
     (r"/v1/reviews", "review"),
+    (r"/v1/assess|/v1/chat/completions|/v1/jobs|/v1/jobs/score|/v1/jobs/[^/]+(/result|/review)?", "assess"),
+    (r"/v1/.*", "admin"),
 )
-"""Which right a path needs, by pattern; every other path, such as those of the app, needs the right to assess."""
+"""Which right a path needs, by the first pattern that fits; other paths, those of the app, need the right to assess."""
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 UPLOAD_SECONDS = 120.0
 """For a request's body to arrive; the app's uploads have no limit."""
@@ -61,7 +65,10 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        refusal = self._refusal(scope, headers)
+        if CONTROL.search(scope["path"]):  # routes ignore a line break at the end, and patterns do not
+            refusal: Response | None = self._refused(404, "not found", "not_found")
+        else:
+            refusal = self._refusal(scope, headers)
         if refusal is None:
             await self._admitted(scope, receive, send)
         elif scope["type"] == "websocket":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import lzma
 import math
 import os
 import re
@@ -14,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import IO, Annotated, Any, BinaryIO, Literal
 
 import psutil
 from fastapi import UploadFile
@@ -31,7 +33,7 @@ MAX_PHOTOS = 8
 MAX_TEXT = 100_000  # characters of a request's texts
 MAX_MESSAGES = 100
 MAX_FILES = 100_000  # images in a zip file
-MAX_UNPACKED = 20_000_000_000  # bytes of them
+EXPANSION, SPARE = 20, 50_000_000  # a zip file unpacks to at most 20 times its size, and 50 MB more
 FOLDER = re.compile(r"vlm-ft-(\d+)-.+")
 
 
@@ -115,41 +117,58 @@ class ChatRequest(_Body):
 def unpacked(archive: BinaryIO, folder: Path) -> int:
     """Write the images of a zip file into a folder, and return their number; other files are left out.
 
-    Files keep their folders, but nothing is written outside `folder`. Raises `DataError` for a file that is not a zip,
-    and for one with more than `MAX_FILES` images or `MAX_UNPACKED` bytes, counted as they are read.
+    Files keep their folders, but nothing is written outside `folder`. Raises `DataError` for a file that cannot be
+    unpacked, for two images of one name, for more than `MAX_FILES`, and for more bytes than photos take,
+    counted as they are written.
     """
-    count = size = 0
+    most = EXPANSION * archive.seek(0, os.SEEK_END) + SPARE
+    places = set[Path]()
     try:
         with zipfile.ZipFile(archive) as opened:
             for entry in opened.infolist():
-                parts = [
-                    part for part in PurePosixPath(entry.filename.replace("\\", "/")).parts if part not in ("/", "..")
-                ]
-                if entry.is_dir() or not parts or Path(parts[-1]).suffix.lower() not in IMAGE_SUFFIXES:
+                place = _image_place(entry, folder)
+                if place is None:
                     continue
-                count += 1
-                if count > MAX_FILES:
-                    raise DataError("zip", f"has more than {MAX_FILES} images", "split it")
-                place = folder.joinpath(*parts)
+                if place in places or len(places) == MAX_FILES:
+                    problem = "occurs twice" if place in places else f"is one of more than {MAX_FILES} images"
+                    raise DataError(place.name, problem, "send several zip files")
+                places.add(place)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(entry) as source, place.open("wb") as file:
-                    while piece := source.read(1 << 20):
-                        size += len(piece)
-                        if size > MAX_UNPACKED:
-                            raise DataError("zip", f"unpacks to more than {MAX_UNPACKED} bytes", "split it")
-                        file.write(piece)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+                    most -= _copied(source, file, most)
+    except (zipfile.BadZipFile, lzma.LZMAError, zlib.error, RuntimeError, ValueError, EOFError, OSError) as error:
+        if isinstance(error, DataError) or getattr(error, "errno", None) == errno.ENOSPC:
+            raise
         raise DataError("zip", f"cannot be unpacked ({cause(error)})", "send a plain zip file") from error
-    if not count:
+    if not places:
         raise DataError("zip", "contains no image", "send photos")
-    return count
+    return len(places)
+
+
+def _image_place(entry: zipfile.ZipInfo, folder: Path) -> Path | None:
+    """Where an entry is written; None if it is not an image."""
+    parts = [part for part in PurePosixPath(entry.filename.replace("\\", "/")).parts if part not in ("/", "..")]
+    if entry.is_dir() or not parts or Path(parts[-1]).suffix.lower() not in IMAGE_SUFFIXES:
+        return None
+    return folder.joinpath(*parts)
+
+
+def _copied(source: IO[bytes], file: IO[bytes], most: int) -> int:
+    """Copy a file of at most `most` bytes, and return its size."""
+    size = 0
+    while piece := source.read(1 << 20):
+        size += len(piece)
+        if size > most:
+            raise DataError("zip", "unpacks to many times its size", "send photos, each compressed by itself")
+        file.write(piece)
+    return size
 
 
 def below(root: Path | None, name: str) -> Path:
     """The folder of that name below `root`. Raises `DataError` if there is none, or it leads elsewhere."""
     if root is None:
         raise DataError("folder", "this service has no --root", "send a zip file")
-    place = (root / name).resolve()
+    place = (root / name.replace("\0", "")).resolve()
     if not place.is_relative_to(root.resolve()) or not place.is_dir():
         raise DataError("folder", f"no folder {name[:80]!r} below the service's root", "give another name")
     return place

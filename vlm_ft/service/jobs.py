@@ -9,17 +9,21 @@ and continues where it stopped.
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from datasets_vision.placing import whole_file
@@ -30,10 +34,14 @@ from vlm_ft.runs import Run
 State = Literal["queued", "running", "done", "failed", "stopped"]
 Kind = Literal["score", "train", "promote"]
 
+FILE, LOG = "job.json", "log.txt"
 ID = re.compile(r"[0-9]{20}-[0-9a-f]{8}")
 PATIENCE = 20  # seconds for a job to end by itself after SIGINT
 LOG_SHOWN = 20_000  # characters of a log that are returned
 REFUSED = 3  # the exit code of a command that did its work and found something to look at
+
+
+log = logging.getLogger(__name__)
 
 
 class Job(Strict):
@@ -55,7 +63,7 @@ class Job(Strict):
 class Jobs:
     """The jobs in a folder. A thread runs the oldest queued one; `close` ends it and leaves its job for the next start.
 
-    `most`: jobs that may wait.
+    `most`: jobs that may wait. Raises `DataError` if another service works in the folder.
     """
 
     def __init__(self, folder: Path, most: int = 100) -> None:
@@ -65,6 +73,11 @@ class Jobs:
         self._running: str | None = None
         self._closed = False
         folder.mkdir(parents=True, exist_ok=True)
+        self._claim = FileLock(folder / ".lock", timeout=0)
+        try:
+            self._claim.acquire()
+        except Timeout as error:
+            raise DataError(folder, "another service works in it", "stop that one, or give another folder") from error
         for job in self.all():
             if job.state == "running":
                 self._write(job, state="queued")
@@ -73,18 +86,27 @@ class Jobs:
 
     def place(self, job: str) -> Path:
         """The folder of a job. Raises `DataError` for an id that is not one."""
-        if not ID.fullmatch(job) or not (self.folder / job / "job.json").is_file():
+        if not ID.fullmatch(job) or not (self.folder / job / FILE).is_file():
             raise DataError("", f"no job {job[:40]!r}", "list the jobs")
         return self.folder / job
 
-    def new(self) -> str:
-        """The id of a new job, whose folder exists."""
+    def place_of_new(self, job: str) -> Path:
+        """The folder of a job that is not submitted yet."""
+        return self.folder / job
+
+    @contextmanager
+    def preparing(self) -> Iterator[str]:
+        """The id of a new job; its folder is removed if it is not submitted within the block."""
         job = f"{datetime.now(UTC):%Y%m%d%H%M%S%f}-{secrets.token_hex(4)}"
         (self.folder / job).mkdir()
-        return job
+        try:
+            yield job
+        finally:
+            if not (self.folder / job / FILE).is_file():
+                shutil.rmtree(self.folder / job, ignore_errors=True)
 
     def submit(self, job: str, kind: Kind, title: str, arguments: Sequence[str], out: str, by: str | None) -> Job:
-        """Queue a command under an id from `new`. Raises `BusyError` if too many wait."""
+        """Queue a command under an id from `preparing`. Raises `BusyError` if too many wait."""
         with self._changed:
             if sum(other.state == "queued" for other in self.all()) >= self._most:
                 raise BusyError("jobs", f"{self._most} jobs wait already", "retry later")
@@ -95,15 +117,21 @@ class Jobs:
 
     def get(self, job: str) -> Job:
         """A job by its id. Raises `DataError` if there is none."""
-        return _read(self.place(job) / "job.json")
+        return _read(self.place(job) / FILE)
 
     def all(self) -> list[Job]:
-        """Every job, oldest first."""
-        return [_read(file) for file in sorted(self.folder.glob("*/job.json"))]
+        """Every job, oldest first; the log names one that cannot be read."""
+        found = []
+        for file in sorted(self.folder.glob(f"*/{FILE}")):
+            try:
+                found.append(_read(file))
+            except (DataError, OSError) as error:
+                log.warning("%s", error)
+        return found
 
     def log(self, job: str) -> str:
         """The end of what a job has printed."""
-        file = self.place(job) / "log.txt"
+        file = self.place(job) / LOG
         return file.read_text(encoding="utf-8", errors="replace")[-LOG_SHOWN:] if file.is_file() else ""
 
     def result(self, job: str) -> Path:
@@ -143,6 +171,7 @@ class Jobs:
         if process is not None:
             _end(process)
         self._thread.join()
+        self._claim.release()
 
     def _run(self) -> None:
         while True:
@@ -151,25 +180,43 @@ class Jobs:
                 job = self._next()
                 if self._closed or job is None:
                     return
-                job = self._write(job, state="running", started=job.started or _now())
-                self._process, self._running = self._start(job), job.id
-            code = self._process.wait()
+            try:
+                self._execute(job)
+            except Exception as error:  # such as a full disk: this job has failed, the next one may not
+                log.exception("job %s failed", job.id)
+                self._failed(job, error)
+
+    def _execute(self, job: Job) -> None:
+        with self._changed:
+            job = self._write(job, state="running", started=job.started or _now())
+            self._process, self._running = self._start(job), job.id
+        code = self._process.wait()
+        with self._changed:
+            self._process = self._running = None
+            now = self.get(job.id)
+            if now.state == "running" and not self._closed:
+                done = code == 0 or (code == REFUSED and job.kind != "train")
+                self._write(now, state="done" if done else "failed", ended=_now(), exit_code=code)
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        """Mark a job as failed; if even that fails, remove its file, so that the thread goes on."""
+        try:
+            with (self.folder / job.id / LOG).open("a", encoding="utf-8") as file:
+                file.write(f"{error}\n")
             with self._changed:
-                self._process = self._running = None
-                now = self.get(job.id)
-                if now.state == "running" and not self._closed:
-                    done = code == 0 or (code == REFUSED and job.kind != "train")
-                    self._write(now, state="done" if done else "failed", ended=_now(), exit_code=code)
+                self._write(job, state="failed", ended=_now())
+        except (OSError, DataError):
+            (self.folder / job.id / FILE).unlink(missing_ok=True)
 
     def _next(self) -> Job | None:
         return next((job for job in self.all() if job.state == "queued"), None)
 
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         place = self.folder / job.id
-        resumed = job.kind == "train" and Run(place / job.out).state in ("begun", "checkpointed")
-        with (place / "log.txt").open("ab") as log:
+        resumed = job.kind == "train" and Run(place / job.out).state != "empty"
+        with (place / LOG).open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "vlm_ft.service.worker", *job.arguments, *(["--resume"] if resumed else [])],
+                [sys.executable, "-m", "vlm_ft.cli.worker", *job.arguments, *(["--resume"] if resumed else [])],
                 cwd=place,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -179,7 +226,7 @@ class Jobs:
 
     def _write(self, job: Job, **changes: object) -> Job:
         job = job.model_copy(update=changes)
-        with whole_file(self.folder / job.id / "job.json") as part:
+        with whole_file(self.folder / job.id / FILE) as part:
             part.write_text(job.model_dump_json(indent=1) + "\n", encoding="utf-8")
         return job
 

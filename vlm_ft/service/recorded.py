@@ -40,12 +40,13 @@ class Recorded:
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """As `Predictor.predict`. Raises `OSError` if the log cannot be written."""
+        cards = self.cards  # of the versions that are asked
         with self._meter.seconds.time():
             answers = self._predictor.predict(requests)
         for request, answer in zip(requests, answers, strict=True):
             self._meter.answers.labels(request.adapter, "error" if answer.error else answer.decision).inc()
             if self._log is not None:
-                self._log.add(self.cards.get(request.adapter), request, answer)
+                self._log.add(cards.get(request.adapter), request, answer)
         return answers
 
 
@@ -73,7 +74,7 @@ class DecisionLog:
         """Append one answer; callable from any thread. Raises `OSError`."""
         entry: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "by": OWNER.get(),
+            "by": request.by or OWNER.get(),
             "adapter": request.adapter,
             **(_versions(card) if card is not None else {}),
             "photos": [_digest(image) for image in request.images],
@@ -86,16 +87,32 @@ class DecisionLog:
         self._handler.handle(logging.LogRecord("decisions", logging.INFO, "", 0, line, None, None))
 
     def search(self, words: str, most: int) -> list[dict[str, Any]]:
-        """The newest entries, at most `most`, whose lines contain every word, in any case; newest first."""
+        """The newest entries, at most `most`, in which every word occurs, in any case; newest first.
+
+        A line that cannot be read is left out.
+        """
         wanted, found = words.lower().split(), list[dict[str, Any]]()
         older = (self._path.with_name(f"{self._path.name}.{number}") for number in range(1, KEPT + 1))
         for file in (self._path, *older):
             if len(found) >= most or not file.is_file():
                 break
-            lines = file.read_text(encoding="utf-8").splitlines()[::-1]
-            matching = (line for line in lines if all(word in line.lower() for word in wanted))
-            found += [json.loads(line) for line in islice(matching, most - len(found))]
+            entries = (_entry(line) for line in file.read_text(encoding="utf-8").split("\n")[::-1])
+            matching = (entry for entry in entries if entry is not None and _has(entry, wanted))
+            found += islice(matching, most - len(found))
         return found
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _has(entry: dict[str, Any], words: Sequence[str]) -> bool:
+    values = json.dumps(list(entry.values()), ensure_ascii=False).lower()
+    return all(word in values for word in words)
 
 
 def _versions(card: Card) -> dict[str, str]:

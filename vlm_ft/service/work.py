@@ -4,7 +4,7 @@
 /v1/jobs/score                  score a zip file of photos, or a folder on the server
 /v1/jobs/train                  train the next version of an adapter, from what people have reviewed
 /v1/jobs/promote                compare a trained adapter with the current version, and serve it if it is no worse
-/v1/jobs, /v1/jobs/ID           states; /log, /result, /stop, /resume
+/v1/jobs, /v1/jobs/ID           states; /log, /result, /review, /stop, /resume
 /v1/adapters/NAME/versions      versions and the changes of the current one; /roll-back
 """
 
@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 from fastapi import FastAPI, Form, UploadFile
 from fastapi.responses import FileResponse
@@ -24,21 +24,25 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
-from vlm_ft.errors import DataError
+from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.inference.request import Predictor
-from vlm_ft.registry import Registry
+from vlm_ft.registry import Registry, Version
 from vlm_ft.review.gate import MARGIN
 from vlm_ft.review.next_recipe import write_next_recipe
 from vlm_ft.review.store import Reviews, Verdict
 from vlm_ft.service.decoder import Decoder
 from vlm_ft.service.gate import OWNER
 from vlm_ft.service.intake import MAX_TEXT, below, received, unpacked
-from vlm_ft.service.jobs import Job, Jobs
+from vlm_ft.service.jobs import LOG, Job, Jobs
 from vlm_ft.service.served import card_of
 from vlm_ft.service.tokens import Right, Tokens
 
 Table = Literal["csv", "parquet", "jsonl"]
-RUN = "run"
+RUN, REVIEW = "run", "review.html"
+INTERNAL = {"arguments", "out"}
+"""What a job's description says only to the service: paths on the server."""
+
+PAGE_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True)
@@ -58,49 +62,75 @@ class Workplace:
         """Whether this user may do that."""
         return self.tokens is None or self.tokens.allows(user, right)
 
-    def photos_of(self, job: str, files: Sequence[Path], folder: str) -> Path:
-        """The folder of photos to score: the uploaded files in the job's own folder, or a folder below `root`.
+    def score(
+        self, card: Card, files: Sequence[tuple[str, BinaryIO]], folder: str, table: Table, by: str | None
+    ) -> Job:
+        """Queue the scoring of files (name and content; zip files are unpacked), or of a folder below `root`.
 
-        Raises `DataError` for a folder that is not there, and for a zip file without images.
+        Raises `DataError` unless it is one of the two, for a folder that is not there, and for a zip file without
+        images.
         """
-        if folder:
-            return below(self.root, folder)
-        photos = self.jobs.folder / job / "photos"
+        if bool(files) == bool(folder):
+            raise DataError("photos, folder", "give one of the two", "send photos or a zip file, or name a folder")
+        with self.jobs.preparing() as job:
+            photos = below(self.root, folder) if folder else self._taken_in(job, files)
+            adapter, out = self._current(card), f"scores.{table}"
+            title = f"{card.name} {adapter.number}: {folder or f'{len(files)} files'}"
+            arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
+            return self.jobs.submit(job, "score", title, [*arguments, "--review", REVIEW], out, by)
+
+    def _taken_in(self, job: str, files: Sequence[tuple[str, BinaryIO]]) -> Path:
+        """The folder of a job's own photos."""
+        photos = self.jobs.place_of_new(job) / "photos"
         photos.mkdir()
-        for number, file in enumerate(files, 1):
-            if zipfile.is_zipfile(file):
-                with file.open("rb") as archive:
-                    unpacked(archive, photos if len(files) == 1 else photos / str(number))
-            else:
-                taken = (photos / file.name).exists()
-                shutil.copyfile(file, photos / (f"{number} {file.name}" if taken else file.name))
+        for number, (name, content) in enumerate(files, 1):
+            if zipfile.is_zipfile(content) or name.lower().endswith(".zip"):
+                unpacked(content, photos if len(files) == 1 else photos / str(number))
+                continue
+            plain = Path(name).name or "photo"
+            target = photos / (f"{number} {plain}" if (photos / plain).exists() else plain)
+            content.seek(0)
+            with target.open("wb") as out:
+                shutil.copyfileobj(content, out)
         return photos.resolve()
 
-    def score(self, card: Card, photos: Path, table: Table, job: str, by: str | None) -> Job:
-        """Queue the scoring of a folder of photos."""
-        adapter, out = self.registry.current(card.name), f"scores.{table}"
-        arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
-        title = f"{card.name} {adapter.number}: {photos.name}"
-        return self.jobs.submit(job, "score", title, [*arguments, "--review", "review.html"], out, by)
+    def _current(self, card: Card) -> Version:
+        """The adapter's current version. Raises `DataError` if the registry does not have it."""
+        if card.name not in self.registry.names():
+            raise DataError("adapter", f"{card.name!r} is not in the registry", "choose one that is")
+        return self.registry.current(card.name)
 
     def train(self, card: Card, minutes: float | None, by: str | None) -> Job:
         """Queue the training of an adapter's next version, on its data and on what people have reviewed since."""
-        adapter, job = self.registry.current(card.name), self.jobs.new()
-        recipe = self.jobs.folder / job / f"{card.name}.yaml"
-        added = write_next_recipe(self.reviews.folder, adapter.folder, recipe)
+        adapter = self._current(card)
         limit = ["--set", f"training.minutes={minutes:g}"] if minutes is not None else []
-        title = f"{card.name} {adapter.number} with {len(added)} reviews"
-        return self.jobs.submit(job, "train", title, ["train", recipe.name, "--out", RUN, *limit], RUN, by)
+        with self.jobs.preparing() as job:
+            recipe = self.jobs.place_of_new(job) / f"{card.name}.yaml"
+            try:
+                added = write_next_recipe(self.reviews.folder, adapter.folder, recipe)
+            except AdapterError as error:
+                raise DataError(error.place, error.problem, error.remedy) from error
+            title = f"{card.name} {adapter.number} with {len(added.reviews)} reviews"
+            return self.jobs.submit(job, "train", title, ["train", recipe.name, "--out", RUN, *limit], RUN, by)
 
     def promote(self, trained: str, margin: float, by: str | None) -> Job:
         """Queue the comparison of a trained adapter with the current version, which it replaces if it is no worse."""
         run = self.jobs.result(trained).resolve()
         if self.jobs.get(trained).kind != "train":
             raise DataError("job", f"{trained} has not trained an adapter", "give a job of kind train")
-        name, job = next(run.parent.glob("*.yaml")).stem, self.jobs.new()
+        name = next(run.parent.glob("*.yaml")).stem
         place = ["--registry", str(self.registry.folder.resolve()), "--name", name]
-        arguments = ["promote", str(run), *place, "--margin", f"{margin:g}"]
-        return self.jobs.submit(job, "promote", f"{name}: job {trained}", arguments, "log.txt", by)
+        arguments = ["promote", str(run), *place, "--margin", f"{margin:g}", *(["--by", by] if by else [])]
+        with self.jobs.preparing() as job:
+            return self.jobs.submit(job, "promote", f"{name}: job {trained}", arguments, LOG, by)
+
+    def roll_back(self, card: Card, by: str | None) -> Version:
+        """Serve the version that was current before. Raises `DataError` if there was none."""
+        self._current(card)
+        try:
+            return self.registry.roll_back(card.name, by=by)
+        except AdapterError as error:
+            raise DataError(error.place, error.problem, error.remedy) from error
 
 
 class _Body(BaseModel):
@@ -159,25 +189,18 @@ def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace, decoder
         """The last verdict on each case."""
         return [found.model_dump(mode="json") for found in work.reviews.last()]
 
-    @api.post("/v1/jobs/score")
+    @api.post("/v1/jobs/score", response_model_exclude=INTERNAL)
     def score(form: Annotated[ScoreForm, Form(media_type="multipart/form-data")]) -> Job:
         """Score photos; the result is a table, with a page of the answers that a person should look at."""
-        card = card_of(predictor, form.adapter)
-        if (form.archive is None) == (not form.folder):
-            raise DataError("archive, folder", "give one of the two", "send a zip file, or name a folder")
-        if form.archive is None:
-            return work.score(card, below(work.root, form.folder), form.table, work.jobs.new(), OWNER.get())
-        job = work.jobs.new()
-        photos = work.jobs.folder / job / "photos"
-        unpacked(form.archive.file, photos)
-        return work.score(card, photos.resolve(), form.table, job, OWNER.get())
+        files = [(sent.filename or "", sent.file) for sent in ([form.archive] if form.archive else [])]
+        return work.score(card_of(predictor, form.adapter), files, form.folder, form.table, OWNER.get())
 
-    @api.post("/v1/jobs/train")
+    @api.post("/v1/jobs/train", response_model_exclude=INTERNAL)
     def train(body: TrainRequest) -> Job:
         """Train the next version of an adapter on its data and on what people have reviewed since."""
         return work.train(card_of(predictor, body.adapter), body.minutes, OWNER.get())
 
-    @api.post("/v1/jobs/promote")
+    @api.post("/v1/jobs/promote", response_model_exclude=INTERNAL)
     def promote(body: PromoteRequest) -> Job:
         """Serve a trained adapter if it is not worse than the current version; the log has the comparison."""
         return work.promote(body.job, body.margin, OWNER.get())
@@ -195,17 +218,16 @@ def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace, decoder
     @api.post("/v1/adapters/{name}/roll-back")
     def roll_back(name: str) -> dict[str, int]:
         """Serve the version that was current before."""
-        card_of(predictor, name)
-        return {"current": work.registry.roll_back(name, by=OWNER.get()).number}
+        return {"current": work.roll_back(card_of(predictor, name), OWNER.get()).number}
 
 
 def _add_job_routes(api: FastAPI, jobs: Jobs) -> None:
-    @api.get("/v1/jobs")
+    @api.get("/v1/jobs", response_model_exclude={"__all__": INTERNAL})
     def listed() -> list[Job]:
         """All jobs, oldest first."""
         return jobs.all()
 
-    @api.get("/v1/jobs/{job}")
+    @api.get("/v1/jobs/{job}", response_model_exclude=INTERNAL)
     def one(job: str) -> Job:
         """One job."""
         return jobs.get(job)
@@ -217,27 +239,37 @@ def _add_job_routes(api: FastAPI, jobs: Jobs) -> None:
 
     @api.get("/v1/jobs/{job}/result")
     def result(job: str) -> FileResponse:
-        """The file that a finished job has written."""
-        path = jobs.result(job)
-        if not path.is_file():
-            raise DataError("", f"job {job} has written a folder", "promote it")
+        """The table that a finished job has written."""
+        path = _scored(jobs, job)
         return FileResponse(path, filename=path.name)
 
-    @api.post("/v1/jobs/{job}/stop")
+    @api.get("/v1/jobs/{job}/review")
+    def review(job: str) -> FileResponse:
+        """A page of the answers that a person should look at."""
+        return FileResponse(_scored(jobs, job).with_name(REVIEW), headers={"Content-Security-Policy": PAGE_POLICY})
+
+    @api.post("/v1/jobs/{job}/stop", response_model_exclude=INTERNAL)
     def stop(job: str) -> Job:
         """Stop a job."""
         return jobs.stop(job)
 
-    @api.post("/v1/jobs/{job}/resume")
+    @api.post("/v1/jobs/{job}/resume", response_model_exclude=INTERNAL)
     def resume(job: str) -> Job:
         """Continue a stopped or failed job."""
         return jobs.resume(job)
 
 
+def _scored(jobs: Jobs, job: str) -> Path:
+    """The table of a job. Raises `DataError` for a job of another kind, or one that is not done."""
+    if jobs.get(job).kind != "score":
+        raise DataError("", f"job {job} has no table", "give a job of kind score")
+    return jobs.result(job)
+
+
 def _object(name: str, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(name, "is not JSON", "send an object of fields") from error
     if not isinstance(found, dict):
         raise DataError(name, "is not an object", "send an object of fields")

@@ -66,16 +66,17 @@ def trainer(
     """The trainer of one run; the collators make the tensors. `rates`: the learning rate of each part."""
     stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience and tune is not None else []
     groups = parameter_groups(attached, rates, settings.weight_decay)
+    order = train.order(settings.batch_size)
     new_trainer = MethodTrainer(
         method,
-        train.order(settings.batch_size),
+        order,
         model=attached.model,
         args=_arguments(settings, plan, out, watched=tune is not None, workers=workers),
         data_collator=Collators(train, tune or train),
         train_dataset=Indices(len(train.cases)),
         eval_dataset=Indices(len(tune.cases), training=False) if tune is not None else None,
         optimizers=(torch.optim.AdamW(groups), None),
-        callbacks=[*callbacks, *stopping, FollowEpoch(train)],
+        callbacks=[*callbacks, *stopping, FollowEpoch(train, order)],
     )
     new_trainer.remove_callback(PrinterCallback)
     return new_trainer
@@ -139,11 +140,15 @@ class Indices(Dataset[dict[str, Any]]):
 
 
 class FollowEpoch(TrainerCallback):  # type: ignore[misc]
-    """Sets the collator's epoch, on which its augmentation depends."""
+    """Sets the epoch of the collator and of the order, on which augmentation and batches depend.
 
-    def __init__(self, collator: Collator) -> None:
-        self.collator = collator
+    The trainer sets that of the order, too, but does not reach it where it resumes within an epoch on several GPUs.
+    """
+
+    def __init__(self, collator: Collator, order: ByLength) -> None:
+        self.collator, self.order = collator, order
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called before an epoch's first batch; a resumed run may start within an epoch, such as at 2.6."""
         self.collator.epoch = int((state.epoch or 0) + 1e-6)  # rounding can leave a whole epoch slightly short
+        self.order.set_epoch(self.collator.epoch)

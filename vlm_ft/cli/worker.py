@@ -1,4 +1,4 @@
-"""``python -m vlm_ft.service.worker COMMAND ...``: the command line, ended when the service that started it is gone.
+"""``python -m vlm_ft.cli.worker COMMAND ...``: the command line, ended when the service that started it is gone.
 
 The service holds the other end of standard input, which closes when its process ends, however that happens.
 """
