@@ -52,8 +52,8 @@ def test_labels_come_from_a_table_by_path_name_or_stem(tmp_path):
     reading = read(Source(path=tmp_path))
     assert [e.label.columns["finding"] for e in reading.examples] == ["none", "none", "cyst"]  # three, two, x/one
     reasons = sorted(entry.reason for entry in reading.set_aside)
-    assert "lost.dcm" in reasons[1]
-    assert reasons[0].startswith("not in a class folder")
+    assert "lost.dcm" in reasons[0]
+    assert reasons[1].startswith("not in a class folder")
 
 
 def test_unusable_files_are_set_aside(patients):

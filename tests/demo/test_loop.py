@@ -119,6 +119,7 @@ def test_a_correction_becomes_the_next_version(page: Any, work: Workplace, drawi
     page.get_by_label("Search").fill("parts")
     page.get_by_role("cell", name="parts", exact=True).first.wait_for()
     page.get_by_label("Search").fill("no such adapter")
+    page.keyboard.press("Enter")
     page.get_by_text("Nothing found.").wait_for()
 
 

@@ -13,6 +13,7 @@ import pytest
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.scoring import units
+from vlm_ft.scoring.answering import ASKING
 from vlm_ft.scoring.ledger import Entry, Ledger, Row, ledger_path
 from vlm_ft.scoring.score import score_folder
 
@@ -109,4 +110,4 @@ def test_a_full_disk_is_reported_and_loses_no_row(
     defects.batches.clear()
     report = score_folder(defects, "trial", folder, out, batch_size=8)
     assert report.scored == 400
-    assert answered - 8 <= report.resumed == 400 - sum(defects.batches) > 0
+    assert answered - ASKING * 8 <= report.resumed == 400 - sum(defects.batches) > 0
