@@ -28,6 +28,7 @@ from vlm_ft.recipe import RECIPES, Recipe, load_recipe
 
 ROUNDS = 2
 BATCHES = 3  # of an epoch; a turn has two epochs, the first of which is a warm-up
+STANDSTILL = 1e-12  # a learning rate at which all contestants see the same weights, and so the same losses
 OURS, DECISIONS, DEFAULT, BEST = "vlm_ft", "vlm_ft on decisions", "TRL's defaults", "TRL at its best"
 
 
@@ -113,6 +114,7 @@ def _run(connection: Connection, name: str, base: str, workload: Workload) -> No
         f"training.loss_on={loss_on}",
         "training.minutes=null",
         f"training.max_steps={2 * BATCHES}",
+        f"training.learning_rate={STANDSTILL}",
         "training.report_to=[]",
         "training.workers=0",
     ]
