@@ -203,10 +203,14 @@ def _assess_page(predictor: Predictor, examples: Examples, work: Work | None) ->
                 about = gr.HTML(card_view(first, names[0]))
 
     results = [shown, answer, raw, raw_place, asked, panel]
+
+    def assessed(
+        adapter: str, photos: Sequence[str] | None, text: str | None, request: gr.Request
+    ) -> tuple[Any, ...]:  # Gradio finds the request by the annotation, which it does not see in a `partial`
+        return _assess_shown(predictor, adapter, photos, text, getattr(request, "username", None))
+
     model_queue = {"api_name": "assess", "concurrency_limit": 1, "concurrency_id": "model"}
-    answered = gr.on(
-        [button.click, text.submit], partial(_assess_shown, predictor), [adapter, photos, text], results, **model_queue
-    )
+    answered = gr.on([button.click, text.submit], assessed, [adapter, photos, text], results, **model_queue)
     answered.then(fn=None, js=TO_RESULT)
     preview_queue = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
     photos.change(partial(_preview, predictor), [adapter, photos], [*results, seen], **preview_queue)
@@ -256,10 +260,10 @@ def _text_label(card: Card) -> str:
 
 
 def _assess_shown(
-    predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None, request: gr.Request
+    predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None, by: str | None
 ) -> tuple[Any, ...]:
     """The updates that show an answer, with what the review panel needs: the question, and the answer's values."""
-    images, html, raw = assess(predictor, adapter, photos, text, getattr(request, "username", None))
+    images, html, raw = assess(predictor, adapter, photos, text, by)
     if not raw:
         return _without_answer(html)
     captioned = [(image, f"Photo {number}" if len(images) > 1 else None) for number, image in enumerate(images, 1)]

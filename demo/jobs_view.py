@@ -33,9 +33,21 @@ class JobsView:
         self.state = gr.State()  # of the chosen job
         self.timer = gr.Timer(EVERY)
         private = {"api_visibility": "private", "show_progress": "hidden"}
-        self.timer.tick(self._refreshed, self.chosen, [self.shown, self.chosen, self.log, self.state], **private)
-        stop.click(self._stopped, self.chosen, self.shown, api_visibility="private")
-        resume.click(self._resumed, self.chosen, self.shown, api_visibility="private")
+
+        def refreshed(chosen: str | None, request: gr.Request) -> tuple[object, object, str, str]:
+            return self._refreshed(chosen, getattr(request, "username", None))
+
+        def stopped(job: str | None, request: gr.Request) -> str:
+            require(work, request, "train")
+            return self._changed(job, stop=True)
+
+        def resumed(job: str | None, request: gr.Request) -> str:
+            require(work, request, "train")
+            return self._changed(job, stop=False)
+
+        self.timer.tick(refreshed, self.chosen, [self.shown, self.chosen, self.log, self.state], **private)
+        stop.click(stopped, self.chosen, self.shown, api_visibility="private")
+        resume.click(resumed, self.chosen, self.shown, api_visibility="private")
 
     def _jobs(self) -> list[Job]:
         return [job for job in self._work.jobs.all() if job.kind in self._kinds][::-1][:SHOWN]
@@ -47,22 +59,14 @@ class JobsView:
         rows = [[escape(part) for part in (job.title, job.state, minute(job.created))] for job in self._jobs()]
         return framed(table(["Job", "State", "Submitted"], rows) if rows else '<p class="none">No job yet.</p>')
 
-    def _refreshed(self, chosen: str | None, request: gr.Request) -> tuple[object, object, str, str]:
+    def _refreshed(self, chosen: str | None, user: str | None) -> tuple[object, object, str, str]:
         known = [job for _, job in self._choices()]
         value = chosen if chosen in known else next(iter(known), None)
         state = f"{value} {self._work.jobs.get(value).state}" if value else ""
         log = "Logs need the right to train."
-        if self._work.may(getattr(request, "username", None), "train"):
+        if self._work.may(user, "train"):
             log = self._work.jobs.log(value) if value else ""
         return self._table(), gr.update(choices=self._choices(), value=value), log, state
-
-    def _stopped(self, job: str | None, request: gr.Request) -> str:
-        require(self._work, request, "train")
-        return self._changed(job, stop=True)
-
-    def _resumed(self, job: str | None, request: gr.Request) -> str:
-        require(self._work, request, "train")
-        return self._changed(job, stop=False)
 
     def _changed(self, job: str | None, *, stop: bool) -> str:
         try:

@@ -36,7 +36,7 @@ from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.service import intake
 from vlm_ft.service.app import build_service
-from vlm_ft.service.gate import Gate, right_of
+from vlm_ft.service.gate import OWNER, Gate, right_of
 from vlm_ft.service.intake import MAX_BYTES, remove_leftovers
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
@@ -385,3 +385,17 @@ def test_the_app_takes_no_file_of_the_server(engine: Engine, tmp_path: Path) -> 
         found = client.get(f"/app/gradio_api/call/assess/{event}").text
     assert "event: error" in found
     assert "complete" not in found
+
+
+def test_answers_in_the_app_are_logged_with_who_asked(engine: Engine, tmp_path: Path) -> None:
+    tokens, log = tmp_path / "tokens.json", tmp_path / "decisions.jsonl"
+    bearer = {"Authorization": f"Bearer {add_token(tokens, 'desk', ('read', 'assess'))}"}
+    recorded = Recorded(engine, Meter(), DecisionLog(log))
+    api = build_service(recorded, tokens=Tokens(tokens))
+    mount(api, build_app(recorded), auth=lambda request: OWNER.get())
+    with TestClient(api, base_url=HERE, headers=bearer) as client:
+        (path,) = client.post("/app/gradio_api/upload", files={"files": ("a.png", photo(form="PNG"))}).json()
+        given = {"data": ["trial", [{"path": path, "meta": {"_type": "gradio.FileData"}}], ""]}
+        event = client.post("/app/gradio_api/call/assess", json=given).json()["event_id"]
+        assert "event: complete" in client.get(f"/app/gradio_api/call/assess/{event}").text
+    assert [json.loads(line)["by"] for line in log.read_text().splitlines()] == ["desk"]
