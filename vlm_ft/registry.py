@@ -103,8 +103,8 @@ class Registry:
         if not NAME.fullmatch(name):
             raise AdapterError(f"name {name[:80]!r}", "is not a plain word", "use letters, digits, dots and hyphens")
         folder, known = adapter_folder(place), self.folder / name
-        number = max((version.number for version in self.versions(name)), default=0) + 1 if known.exists() else 1
         with self._claimed():
+            number = max((version.number for version in self.versions(name)), default=0) + 1 if known.exists() else 1
             shutil.rmtree(known / f"{number}.part", ignore_errors=True)  # left by an interrupted copy
             with new_folder(known / str(number)) as part:
                 shutil.copytree(folder, part, dirs_exist_ok=True)
