@@ -11,8 +11,8 @@ import gradio as gr
 
 from demo.jobs_view import JobsView
 from demo.markup import framed, minute, section, table
-from demo.workplace import Work, require
-from vlm_ft.errors import DataError, UserError
+from demo.workplace import Work, errors_shown, require
+from vlm_ft.errors import DataError
 from vlm_ft.inference.request import Predictor
 from vlm_ft.review.gate import MARGIN
 
@@ -70,10 +70,8 @@ def _minutes(given: str) -> float | None:
 
 
 def _done(act: Any, message: str) -> Any:
-    try:
+    with errors_shown():
         found = act()
-    except UserError as error:
-        raise gr.Error(error.public(), print_exception=False) from error
     gr.Info(message)
     return gr.update(choices=[(found.title, found.id)], value=found.id) if hasattr(found, "id") else gr.skip()
 

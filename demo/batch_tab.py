@@ -16,7 +16,7 @@ from demo.jobs_view import JobsView
 from demo.markup import words
 from demo.photo_view import LEGIBLE
 from demo.photos import reads_photos
-from demo.workplace import Work, require
+from demo.workplace import Work, errors_shown, require
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor
 
@@ -45,12 +45,9 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
 
     def started(name: str, sent: Sequence[str] | None, place: str, request: gr.Request) -> tuple[Any, ...]:
         user = require(work, request, "assess")
-        try:
-            with ExitStack() as opened:
-                files = [(Path(file).name, opened.enter_context(Path(file).open("rb"))) for file in sent or ()]
-                queued = work.score(predictor.cards[name], files, place.strip(), "csv", user)
-        except UserError as error:
-            raise gr.Error(error.public(), print_exception=False) from error
+        with errors_shown(), ExitStack() as opened:
+            files = [(Path(file).name, opened.enter_context(Path(file).open("rb"))) for file in sent or ()]
+            queued = work.score(predictor.cards[name], files, place.strip(), "csv", user)
         gr.Info("The photos are being scored; this page may be closed.")
         return None, "", gr.update(choices=[(queued.title, queued.id)], value=queued.id)
 

@@ -8,8 +8,7 @@ from html import escape
 import gradio as gr
 
 from demo.markup import framed, minute, table
-from demo.workplace import Job, Work, require
-from vlm_ft.errors import UserError
+from demo.workplace import Job, Work, errors_shown, require
 
 SHOWN = 20
 EVERY = 2  # seconds between refreshes
@@ -23,8 +22,9 @@ class JobsView:
 
     def __init__(self, work: Work, kinds: Sequence[str]) -> None:
         self._work, self._kinds = work, kinds
-        self.shown = gr.HTML(self._table())
-        self.chosen = gr.Dropdown(self._choices(), label="Job", value=next(iter(self._choices()), ("", ""))[1] or None)
+        jobs = self._jobs()
+        self.shown = gr.HTML(_table(jobs))
+        self.chosen = gr.Dropdown(_choices(jobs), label="Job", value=jobs[0].id if jobs else None)
         with gr.Row():
             stop = gr.Button("Stop", size="sm", min_width=80)
             resume = gr.Button("Continue", size="sm", min_width=80)
@@ -52,26 +52,26 @@ class JobsView:
     def _jobs(self) -> list[Job]:
         return [job for job in self._work.jobs.all() if job.kind in self._kinds][::-1][:SHOWN]
 
-    def _choices(self) -> list[tuple[str, str]]:
-        return [(f"{job.title} ({job.kind}, {job.state})", job.id) for job in self._jobs()]
-
-    def _table(self) -> str:
-        rows = [[escape(part) for part in (job.title, job.state, minute(job.created))] for job in self._jobs()]
-        return framed(table(["Job", "State", "Submitted"], rows) if rows else '<p class="none">No job yet.</p>')
-
     def _refreshed(self, chosen: str | None, user: str | None) -> tuple[object, object, str, str]:
-        known = [job for _, job in self._choices()]
-        value = chosen if chosen in known else next(iter(known), None)
-        state = f"{value} {self._work.jobs.get(value).state}" if value else ""
+        jobs = self._jobs()
+        job = next((job for job in jobs if job.id == chosen), next(iter(jobs), None))
+        value, state = (job.id, f"{job.id} {job.state}") if job is not None else (None, "")
         log = "Logs need the right to train."
         if self._work.may(user, "train"):
             log = self._work.jobs.log(value) if value else ""
-        return self._table(), gr.update(choices=self._choices(), value=value), log, state
+        return _table(jobs), gr.update(choices=_choices(jobs), value=value), log, state
 
     def _changed(self, job: str | None, *, stop: bool) -> str:
-        try:
-            if job:
+        if job:
+            with errors_shown():
                 (self._work.jobs.stop if stop else self._work.jobs.resume)(job)
-        except UserError as error:
-            raise gr.Error(error.public(), print_exception=False) from error
-        return self._table()
+        return _table(self._jobs())
+
+
+def _choices(jobs: Sequence[Job]) -> list[tuple[str, str]]:
+    return [(f"{job.title} ({job.kind}, {job.state})", job.id) for job in jobs]
+
+
+def _table(jobs: Sequence[Job]) -> str:
+    rows = [[escape(part) for part in (job.title, job.state, minute(job.created))] for job in jobs]
+    return framed(table(["Job", "State", "Submitted"], rows) if rows else '<p class="none">No job yet.</p>')

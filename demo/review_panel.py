@@ -11,11 +11,11 @@ import gradio as gr
 from demo.markup import words
 from demo.photo_view import legible
 from demo.photos import opened
-from demo.workplace import Work, require
+from demo.workplace import Work, errors_shown, require
 from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.task import Values
-from vlm_ft.errors import FormError, UserError
+from vlm_ft.errors import FormError
 from vlm_ft.inference.request import Predictor
 
 SIDES = ("left %", "top %", "right %", "bottom %")
@@ -48,12 +48,10 @@ def _fields(card: Card, work: Work, state: dict[str, Any]) -> None:
 
     def keep(verdict: Any, given: Sequence[Any], request: gr.Request) -> str:
         user = require(work, request, "review")
-        try:
+        with errors_shown():
             photos = [photo.image for photo in opened(card, state["photos"])]
             values = _values(card, given) if verdict == "corrected" else None
             review = work.reviews.add(card, photos, state["text"], answer, verdict, values, user)
-        except UserError as error:
-            raise gr.Error(error.public(), print_exception=False) from error
         same = [one for one in work.reviews.last() if one.task == card.form.task]
         return f"<p role='status'>Stored as {review.verdict}. {len(same)} answers of this task are reviewed.</p>"
 

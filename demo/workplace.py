@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
 import gradio as gr
 
 from vlm_ft.adapters import Card
+from vlm_ft.errors import UserError
 from vlm_ft.registry import Registry, Version
 from vlm_ft.review.store import Reviews
 
@@ -107,6 +109,15 @@ class Work(Protocol):
 
     def roll_back(self, card: Card, by: str | None) -> Version:
         """Serve the version that was current before."""
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """Turns a user's error into Gradio's, which the page shows."""
+    try:
+        yield
+    except UserError as error:
+        raise gr.Error(error.public(), print_exception=False) from error
 
 
 def require(work: Work, request: gr.Request | None, right: Right) -> str | None:
