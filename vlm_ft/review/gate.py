@@ -105,17 +105,21 @@ def compared(
 ) -> Comparison:
     """The comparison of the answers of two adapters to the same cases."""
     groups = clusters_of([case.group for case in cases])
-    pairs = list(zip(cases, zip(before, after, strict=True), strict=True))
-    scores = np.array([[case_score(form, case.values, answer) for answer in answers] for case, answers in pairs])
+    answers = list(zip(before, after, strict=True))
+    scores = np.array(
+        [[case_score(form, case.values, answer) for answer in both] for case, both in zip(cases, answers, strict=True)]
+    )
     members = {WHOLE: list(range(len(cases)))} | _classes(form, cases)
     members = {name: places for name, places in members.items() if name == WHOLE or _enough(groups[places])}
     slices = [_slice(name, scores[places], groups[places]) for name, places in members.items()]
     for field in form.fields if len(form.fields) > 1 else ():
         places = [place for place, case in enumerate(cases) if field.name in case.values]
         values = [
-            [field_score(field.kind, cases[place].values[field.name], answer.values.get(field.name)) for answer in both]
+            [
+                field_score(field.kind, cases[place].values[field.name], answer.values.get(field.name))
+                for answer in answers[place]
+            ]
             for place in places
-            for both in [pairs[place][1]]
         ]
         if _enough(groups[places]):
             slices.append(_slice(f"field {field.name}", np.array(values), groups[places]))

@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
@@ -106,10 +107,8 @@ class Workplace:
         limit = ["--set", f"training.minutes={minutes:g}"] if minutes is not None else []
         with self.jobs.preparing() as job:
             recipe = self.jobs.place_of_new(job) / f"{card.name}.yaml"
-            try:
+            with _clients_mistakes():
                 added = write_next_recipe(self.reviews.folder, adapter.folder, recipe)
-            except AdapterError as error:
-                raise DataError(error.place, error.problem, error.remedy) from error
             title = f"{card.name} {adapter.number} with {len(added.reviews)} reviews"
             return self.jobs.submit(job, "train", title, ["train", recipe.name, "--out", RUN, *limit], RUN, by)
 
@@ -127,10 +126,17 @@ class Workplace:
     def roll_back(self, card: Card, by: str | None) -> Version:
         """Serve the version that was current before. Raises `DataError` if there was none."""
         self._current(card)
-        try:
+        with _clients_mistakes():
             return self.registry.roll_back(card.name, by=by)
-        except AdapterError as error:
-            raise DataError(error.place, error.problem, error.remedy) from error
+
+
+@contextmanager
+def _clients_mistakes() -> Iterator[None]:
+    """Turns errors about an adapter into `DataError`: the request asked for what the adapter does not have."""
+    try:
+        yield
+    except AdapterError as error:
+        raise DataError(error.place, error.problem, error.remedy) from error
 
 
 class _Body(BaseModel):
