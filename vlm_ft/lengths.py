@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PIL import Image
-
 from datasets_vision.example import Turn
 from vlm_ft.answers.form import Form
 from vlm_ft.bases.reader import Reader
@@ -32,7 +30,9 @@ class Ruler:
         self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str
     ) -> tuple[int, int]:
         """The number of tokens of the row (prompt and answer), and of image tokens among them (0 for a text base)."""
-        text, _ = self._conversation.lengths(Row(form, tuple(turns), (), target))
+        blanks = tuple(map(self._conversation.reader.blank, sizes)) if form.boxes.scale is None else ()
+        answer = self._conversation.completion(Row(form, tuple(turns), blanks, target)).ids if target else ()
+        text = self._conversation.lengths(Row(form, tuple(turns), ()))[0] + len(answer)
         has_text = any(turn.text for turn in turns)
         added, image_tokens = self._of_images(form, tuple(sizes), has_text)
         return text + added, image_tokens
@@ -46,7 +46,7 @@ class Ruler:
             return 0, 0
         key = sizes, has_text
         if key not in self._added:
-            turns, blank = SOME_TEXT if has_text else (), tuple(Image.new("RGB", size) for size in sizes)
+            turns, blank = SOME_TEXT if has_text else (), tuple(map(self._conversation.reader.blank, sizes))
             without, _ = self._conversation.lengths(Row(form, turns, ()))
             tokens, image_tokens = self._conversation.lengths(Row(form, turns, blank))
             self._added[key] = tokens - without, image_tokens
