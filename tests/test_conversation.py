@@ -11,6 +11,7 @@ from PIL import Image
 
 from datasets_vision.example import Turn
 from tests.decoding.oracle import form_of
+from tests.families import SEEING
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Text
 from vlm_ft.answers.task import Task
@@ -21,7 +22,6 @@ from vlm_ft.conversation import IGNORED, Batch, Conversation, Row, special_token
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.tasks import TASKS
 
-SEEING = [name for name, family in TINY.items() if family.processor is not None]
 READING = [name for name in TINY if name not in SEEING]
 ASKED = (Turn("user", "What of this part?"),)
 TALKED = (Turn("user", "Look closely."), Turn("assistant", "I do. It is a part."), Turn("user", "Is it good?"))

@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, MllamaConfig, Qwen3Config, ViTConfig
 
+from tests.families import SEEING
 from vlm_ft.bases.families import FAMILIES, TEXT, family_of
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.parts import PARTS, leaf_modules, low_rank_modules, part_of, part_sizes, settled
@@ -26,7 +27,6 @@ pytestmark = [
 ]
 
 ALL = list(TINY)
-SEEING = [name for name, family in TINY.items() if family.processor is not None]
 QUESTION = "Which kind of defect?"
 SQUARE = 56 * 56  # pixels of a tiny tower's fixed square, or of one tile
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import LogitsProcessor
 
+from tests.families import SEEING
 from vlm_ft.bases.tiny import TINY, save_tiny
 from vlm_ft.bases.tiny.tokenizer import TEXT, build_tokenizer
 from vlm_ft.errors import ModelError
@@ -14,7 +15,6 @@ from vlm_ft.errors import ModelError
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 ALL = list(TINY)
-SEEING = [name for name, family in TINY.items() if family.processor is not None]
 QUESTION = "What does the image show?"
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from datasets_vision.example import Turn
+from tests.families import SEEING
 from tests.inference.likeness import alike
 from vlm_ft.adapters import ADAPTER
 from vlm_ft.answers.form import Form
@@ -25,7 +26,6 @@ from vlm_ft.inference.request import BASE, Request
 from vlm_ft.tasks import TASKS
 
 Runs = Callable[..., Path]
-SEEING = [name for name, family in TINY.items() if family.processor is not None]
 LORA = {"language": "lora", "projector": "lora"}
 SCOPES = {
     "language": {"projector": "frozen"},

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from datasets_vision.example import Turn
+from tests.families import families
 from tests.inference.likeness import alike
 from vlm_ft.adapters import ADAPTER
 from vlm_ft.answers.prediction import Prediction
@@ -16,7 +17,7 @@ from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import BASE, Request
 
 Runs = Callable[..., Path]
-BASES = ["qwen3_vl", "fast_vlm", "gemma3"]
+BASES = families("qwen3_vl", "fast_vlm", "gemma3")
 WORDS: dict[str, dict[str, str]] = {
     "lora": {"language": "lora", "projector": "frozen"},
     "new projector": {"language": "lora", "projector": "full"},

@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 from transformers import AutoModelForImageTextToText
 
+from tests.families import families
 from vlm_ft.adapters import adapter_folder, read_card
 from vlm_ft.bases.load import load_base
 from vlm_ft.conversation import Conversation, Row
@@ -21,7 +22,7 @@ from vlm_ft.training.export import export
 from vlm_ft.training.verify import TOLERANCES, probe_logits
 
 Runs = Callable[..., Path]
-SOME = ("qwen3_vl", "fast_vlm", "llava_onevision", "gemma3")  # one for each arrangement of tower and language model
+SOME = families("qwen3_vl", "fast_vlm", "llava_onevision", "gemma3")  # each arrangement of tower and language model
 WHOLE = {"language": "lora", "projector": "full", "vision": "frozen"}
 
 

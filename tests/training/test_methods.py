@@ -38,11 +38,10 @@ from vlm_ft.recipe import AdapterSettings, Policy, Preference, Recipe
 from vlm_ft.reward_model import RewardModel
 from vlm_ft.runs import Run
 from vlm_ft.training import references
-from vlm_ft.training.methods import METHODS, Method
+from vlm_ft.training.methods import METHODS
 from vlm_ft.training.methods.method import encoded
 from vlm_ft.training.methods.policy import GRPO, RLOO
 from vlm_ft.training.methods.preference import DPO, KTO
-from vlm_ft.training.methods.reward import Reward
 from vlm_ft.training.prepare import prepare
 from vlm_ft.training.run import train
 
@@ -338,9 +337,11 @@ def test_a_reward_model_may_start_from_an_adapter(
         prepare(continuing(recipe, folder))
 
 
+@pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("name", list(TINY))
-def test_every_family_takes_a_step_with_every_kind_of_method(name: str, tiny_folder: Callable[[str], Path]) -> None:
-    """On pairs, on single replies, with a value head, and on its own samples."""
+def test_every_family_takes_a_step_with_every_method(
+    name: str, method: str, recipe_of: Callable[..., Recipe], tiny_folder: Callable[[str], Path]
+) -> None:
     base = load_base(str(tiny_folder(name)))
     add_value_head(base.model)
     photo = (Image.new("RGB", (64, 64), (200, 60, 20)),) if base.reader.sees else ()
@@ -348,23 +349,17 @@ def test_every_family_takes_a_step_with_every_kind_of_method(name: str, tiny_fol
     example = Example("0", turns=() if photo else (Turn("user", "Well?"),))
     case = Case(example, {"ok": True}, (Reply({"ok": True}, True), Reply({"ok": False}, False)))
     conversation = Conversation(base.reader, "decisions")
-    methods: list[Method] = [DPO(Preference()), KTO(Preference()), Reward()]
-    methods += [GRPO(Policy(answers=24))]
+    learning = METHODS[method](recipe_of(name, policy={"answers": 24}))
     torch.manual_seed(0)
-    for method in methods:
-        method.begin(base, conversation)
-        (arranged,) = method.arranged([case])
-        rows = method.rows(form, arranged, photo, arranged.values)
-        batch = method.encode(conversation, rows)
-        if marks := method.marks(arranged):
-            batch[MARKS] = torch.tensor(marks)
-        base.model.train()
-        base.model.zero_grad()
-        loss = method.loss(base.model, batch, None)
-        loss.backward()
-        moved = [p.grad.abs().max() for p in base.model.parameters() if p.grad is not None]
-        assert loss.isfinite(), method.name
-        assert max(moved) > 0, method.name
+    learning.begin(base, conversation)
+    (arranged,) = learning.arranged([case])
+    batch = learning.encode(conversation, learning.rows(form, arranged, photo, arranged.values))
+    if marks := learning.marks(arranged):
+        batch[MARKS] = torch.tensor(marks)
+    loss = learning.loss(base.model.train(), batch, None)
+    loss.backward()
+    assert loss.isfinite()
+    assert max(weight.grad.abs().max() for weight in base.model.parameters() if weight.grad is not None) > 0
 
 
 @pytest.mark.parametrize("name", ["fast_vlm", "llava_siglip_qwen2", "gemma3"])

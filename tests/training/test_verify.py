@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.families import SEEING
 from vlm_ft.adapters import ADAPTER, read_card
-from vlm_ft.bases.tiny import TINY
 from vlm_ft.errors import AdapterError
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.prepare import Prepared, prepare
@@ -19,7 +19,6 @@ from vlm_ft.training.verify import Witness, checksum, trained_state, verify, wit
 
 Recipes = Callable[..., Recipe]
 Runs = Callable[..., Path]
-SEEING = [name for name, family in TINY.items() if family.processor is not None]
 TUNED: dict[str, dict[str, Any]] = {
     "nf4 and a full projector": {"quantize": "nf4", "adapter": {"projector": "full"}},
     "whole": {"adapter": {"language": "full", "projector": "full", "vision": "full"}},
