@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from PIL.Image import Image
 from torch import Tensor
 
@@ -30,8 +31,9 @@ CHOICES = "choices"  # key of a supervised batch: the tokens allowed at each sup
 SECOND, SHARES = "second", "shares"  # keys of the second correct tokens, and their shares of the target
 REFERENCE = "reference"  # the log-likelihood of each row's reply under the model that the run began with
 SHOWN = "shown"  # which photo each row shows, if several rows show the same one
+FEATURES = "features"  # what the untrained part of the vision side makes of the photos, in place of their pixels
 MARKS = "marks"  # a number for each row that a method's loss needs
-SUPERVISION = ("labels", CHOICES, SECOND, SHARES, REFERENCE, SHOWN, MARKS)  # keys that are not inputs of the model
+OWN_KEYS = ("labels", CHOICES, SECOND, SHARES, REFERENCE, SHOWN, FEATURES, MARKS)  # not inputs of the model
 IGNORED = -100  # the label of a position that is not supervised
 ANSWER = "\u2402ANSWER\u2403"  # placeholder for the answer in a rendered template; no template contains it
 
@@ -253,7 +255,8 @@ def _piece_kind(ids: list[int], labels: list[int], position: int, image_token: i
 
 def moved(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on the device."""
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+    on_device: Batch = send_to_device(batch, device)
+    return on_device
 
 
 def opened(image: Picture | Image) -> Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlm_ft.bases.families import family_of
+from vlm_ft.bases.features import feeding
 from vlm_ft.bases.tower import looking_once
-from vlm_ft.conversation import CHOICES, IGNORED, SECOND, SHARES, SHOWN, SUPERVISION, Batch
+from vlm_ft.conversation import CHOICES, FEATURES, IGNORED, OWN_KEYS, SECOND, SHARES, SHOWN, Batch
 from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
 from vlm_ft.decoding.tokens import narrowed
 
@@ -45,15 +46,29 @@ def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
 
     The head runs only there.
     """
-    inputs = {key: value for key, value in batch.items() if key not in SUPERVISION}
+    inputs = {key: value for key, value in batch.items() if key not in OWN_KEYS}
     kept = wanted.any(0)  # (length,)
     shared = shared_length(model, batch)
     plain = _plain(model)
-    look = looking_once(plain, family_of(plain.config), batch[SHOWN].tolist()) if SHOWN in batch else nullcontext()
-    with look, _entering_head(plain, wanted[:, kept]):
+    with _seeing(plain, batch) as seen, _entering_head(plain, wanted[:, kept]):
+        inputs |= seen
         if shared:
             return forward_after_prefix(model, inputs, shared, kept).logits[0]  # type: ignore[no-any-return]
         return model(**inputs, use_cache=False, logits_to_keep=kept).logits[0]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _seeing(model: Any, batch: Batch) -> Iterator[dict[str, Any]]:
+    """Continue from kept features, or run the tower once per distinct photo; yields further inputs of the model."""
+    family = family_of(model.config)
+    if FEATURES in batch:
+        with feeding(model, family, batch[FEATURES]) as features:
+            yield features
+    elif SHOWN in batch:
+        with looking_once(model, family, batch[SHOWN].tolist()):
+            yield {}
+    else:
+        yield {}
 
 
 @contextmanager

@@ -202,6 +202,18 @@ class Training(_Section):
     report_to: tuple[str, ...] = ("tensorboard",)
 
 
+class VisionBank(_Section):
+    """What a frozen tower makes of the photos is kept on disk during training, in at most so many `gigabytes`.
+
+    "auto": if a measurement before the first step shows that it saves time. With augmentation, `views` of each training
+    photo are kept, of which each epoch shows one.
+    """
+
+    use: Literal["auto", "always", "never"] = "auto"
+    views: int = Field(default=4, ge=1)
+    gigabytes: float = Field(default=20, gt=0)
+
+
 class Recipe(Strict):
     """The settings of one run, which trains one base for one task and makes one adapter."""
 
@@ -231,6 +243,7 @@ class Recipe(Strict):
     from_adapter: Path | None = Field(default=None, description="the adapter or run folder that training begins with")
     adapter: AdapterSettings = AdapterSettings()
     training: Training = Training()
+    bank: VisionBank = VisionBank()
     preference: Preference = Preference()
     policy: Policy = Policy()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ class Run:
     data.json       a hash of each example
     plan.json       the number of steps, fixed at the start
     references.json log-likelihoods under the model that the run began with, for methods that compare with it
+    bank/           what the frozen tower makes of the photos, until training ends
     checkpoints/    the trainer's checkpoints
     loss.png        the loss curves
     adapter/        PEFT files and card, or a whole model
@@ -43,6 +45,7 @@ class Run:
         self.data = folder / "data.json"
         self.plan = folder / "plan.json"
         self.references = folder / "references.json"
+        self.bank = folder / "bank"
         self.checkpoints = folder / "checkpoints"
         self.losses = folder / "loss.png"
         self.adapter = folder / ADAPTER
@@ -104,6 +107,8 @@ class Run:
             for file in ours:
                 with suppress(NotADirectoryError):  # `out` is a file
                     file.unlink(missing_ok=True)
+            if self.plan in ours:
+                shutil.rmtree(self.bank, ignore_errors=True)
             if not existed:
                 with suppress(OSError):  # absent, or another process has put files into it
                     self.folder.rmdir()

@@ -9,7 +9,7 @@ import torch
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Integer, Kind
 from vlm_ft.bases.load import Base
-from vlm_ft.conversation import CHOICES, SUPERVISION, Conversation, Row
+from vlm_ft.conversation import CHOICES, OWN_KEYS, Conversation, Row
 from vlm_ft.decoding.tokens import narrowed
 
 NESTED = ("scratch", "scratch_deep", "scrape", "scrap", "dent", "de", 'a "quoted" one', "déformé")
@@ -32,7 +32,7 @@ def answer_logprob(base: Base, row: Row) -> list[float]:
     conversation = Conversation(base.reader, "decisions")
     batch = conversation.encode([row], supervised=True)
     labels, choices = batch["labels"][0, 1:], batch[CHOICES]
-    inputs = {key: value for key, value in batch.items() if key not in SUPERVISION}
+    inputs = {key: value for key, value in batch.items() if key not in OWN_KEYS}
     with torch.inference_mode():
         logits = base.model(**inputs, use_cache=False).logits[0, :-1]
     shares = narrowed(logits[labels >= 0].float(), choices).log_softmax(-1)

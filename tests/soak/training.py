@@ -1,7 +1,8 @@
 """Training through many kills: ``python -m tests.soak.training --out soak.json``.
 
-A run on a random tiny model, with augmentation, worker processes and the shared prefix, is killed at random moments and
-resumed until it is done. Its adapter and losses must equal those of an uninterrupted run, bit for bit.
+A run on a random tiny model, with augmentation, worker processes, the shared prefix and the vision bank, is killed at
+random moments and resumed until it is done. Its adapter and losses must equal those of an uninterrupted run, bit for
+bit.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ def made_recipe(work: Path) -> Path:
         60,
         fields=["passed", "kind", "findings"],
         augment="surfaces",
+        bank={"use": "always", "views": 2},
         splits={"train": 0.7, "tune": 0.1, "calibrate": 0.0, "test": 0.2},
         training={"max_steps": STEPS, "batch_size": 4, "evaluations": 12, "workers": 1, "precision": "fp32"},
     )

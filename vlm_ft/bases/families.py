@@ -82,6 +82,11 @@ class Family:
         return self.pixel_limits in ("fixed", "square")
 
     @property
+    def eyes_apart(self) -> bool:
+        """Whether the tower can run apart from the projector, on each image by itself."""
+        return self.eyes is not None and self.one_square
+
+    @property
     def sees(self) -> bool:
         """Whether the family takes images."""
         return self.tower is not None

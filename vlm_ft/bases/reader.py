@@ -18,6 +18,8 @@ from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.locate import locate
 from vlm_ft.errors import ModelError
 
+SMALL = 32  # pixels, side of a blank image whose size makes no difference
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -84,6 +86,10 @@ class Reader:
             max_pixels=images.size["longest_edge"],
         )
         return int(width), int(height)
+
+    def blank(self, size: tuple[int, int]) -> Image:
+        """A blank image that takes as many tokens as a photo of this width and height."""
+        return new_image("RGB", (SMALL, SMALL) if self.family.one_square else size)
 
     @property
     def most_pixels(self) -> int | None:

@@ -86,14 +86,18 @@ class Tower:
         return (pictures[start : start + self._size] for start in range(0, len(pictures), self._size))
 
     def _features(self, pictures: Sequence[Picture | Image]) -> Tensor:
+        features: Tensor = self._base.model.get_image_features(**self.inputs(pictures)).last_hidden_state
+        return features.float().cpu()
+
+    def inputs(self, pictures: Sequence[Picture | Image]) -> dict[str, Tensor]:
+        """What the model's `get_image_features` takes for these images."""
         photos = self._reader.fitted(
             [picture.convert("RGB") if isinstance(picture, Image) else open_image(picture) for picture in pictures]
         )
         inputs = self._reader.processor.image_processor(images=photos, return_tensors="pt")
         accepted = {key: value.to(self._base.device) for key, value in inputs.items() if key in self._accepted}
         accepted["pixel_values"] = accepted["pixel_values"].to(self._base.model.dtype)
-        features: Tensor = self._base.model.get_image_features(**accepted).last_hidden_state
-        return features.float().cpu()
+        return accepted
 
 
 class Look:
@@ -132,11 +136,12 @@ class Look:
 def looking_once(model: Any, family: Family, shown: Sequence[Hashable]) -> Iterator[Look | None]:
     """Run the tower once per distinct image of a batch; `shown` identifies the image of each row.
 
-    Yields None, and changes nothing, if the family has no tower or its tower does not see exactly one image per row.
+    Yields None, and changes nothing, if the family has no tower that runs by itself on exactly one image per row.
     """
-    if family.eyes is None or not family.one_square:
+    if not family.eyes_apart:
         yield None
         return
+    assert family.eyes is not None
     look, tower = Look(shown), model.get_submodule(family.eyes)
     hooks = [
         tower.register_forward_pre_hook(look.once, with_kwargs=True),

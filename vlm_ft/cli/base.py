@@ -28,7 +28,8 @@ def base_families() -> None:
     """List the supported families, and what each supports.
 
     If the constant part of a prompt cannot be computed once, it is computed for every row. A family with a recurrent
-    state answers one row at a time.
+    state answers one row at a time. A frozen tower's results can be kept in a vision bank; where that takes a frozen
+    projector too, the column says so.
     """
     from rich.console import Console
     from rich.table import Table
@@ -37,7 +38,7 @@ def base_families() -> None:
 
     table = Table()
     table.add_column("family", no_wrap=True)
-    for title in ("prompt computed once", "rows together", "tower adapters mixed", "boxes", "pixels"):
+    for title in ("prompt computed once", "rows together", "tower adapters mixed", "vision bank", "boxes", "pixels"):
         table.add_column(title)
     for family in (*FAMILIES.values(), TEXT):
         boxes = "tokens" if family.boxes.locations else f"0..{family.boxes.scale}" if family.boxes.scale else "pixels"
@@ -46,6 +47,7 @@ def base_families() -> None:
             _yes(family.prefix_reuse),
             _yes(not family.recurrent),
             _yes(family.mixed_adapters_with_vision) if family.sees else "-",
+            ("yes" if family.eyes_apart else "frozen projector") if family.sees else "-",
             boxes if family.sees else "-",
             family.pixel_limits,
         )

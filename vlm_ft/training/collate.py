@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL.Image import Image
 
 from datasets_vision.augment import augment_together
-from datasets_vision.example import LabelledObject, Picture
+from datasets_vision.example import LabelledObject
 from datasets_vision.images import open_image
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items
 from vlm_ft.answers.task import Values
-from vlm_ft.conversation import MARKS, REFERENCE, Batch, Conversation, Row
+from vlm_ft.bases.features import PIXELS, Features, joined
+from vlm_ft.conversation import FEATURES, MARKS, REFERENCE, SHOWN, Batch, Conversation, Row
 from vlm_ft.data.cases import Case
+from vlm_ft.training.bank import Bank, read
 from vlm_ft.training.methods import Method
+from vlm_ft.training.methods.method import Images
 from vlm_ft.training.methods.sft import SFT
 from vlm_ft.training.order import ByLength
 
@@ -28,9 +32,9 @@ SPARE = 4
 class Collator:
     """Turns ``[{"index": i}, ...]`` into one supervised batch.
 
-    Augmentation depends only on (seed, epoch, index), so that a resumed run draws the same variants. `lengths`: the
-    tokens of each case's longest row. `references`: for each case, the log-likelihoods of its rows under the model that
-    the run began with.
+    Augmentation depends only on (seed, epoch, index), so that a resumed run draws the same variants; with a `bank`,
+    epochs show its views in turn. `lengths`: the tokens of each case's longest row. `references`: for each case, the
+    log-likelihoods of its rows under the model that the run began with.
     """
 
     def __init__(
@@ -48,20 +52,39 @@ class Collator:
         self.cases = method.arranged(cases)
         self.lengths: Sequence[int] = [0] * len(self.cases)
         self.references: Sequence[Sequence[float]] = ()
+        self.bank: Bank | None = None
         self.preset = preset
         self.seed = seed
         self.epoch = 0
 
+    @property
+    def augments(self) -> bool:
+        """Whether photos are augmented."""
+        return self.preset != "none"
+
+    @property
+    def view(self) -> int:
+        """Which variant of each photo this epoch shows."""
+        return self.epoch % self.bank.views if self.bank else self.epoch
+
     def rows(self, index: int) -> Sequence[Row]:
         """The augmented rows of a case, which ask only for observed fields."""
+        return self.method.rows(self.form, self.cases[index], *self.drawn(index, self.view))
+
+    def drawn(self, index: int, view: int) -> tuple[Images, Values]:
+        """A variant of a case's photos, and the values that go with it."""
         case = self.cases[index]
-        images: tuple[Picture | Image, ...] = case.example.images
-        values = case.values
-        if self.preset != "none" and images:
-            largest = SPARE * (self.conversation.reader.most_pixels or 0) or None
-            photos = [open_image(picture, largest=largest) for picture in case.example.images]
-            images, values = self._augmented(photos, values, index)
-        return self.method.rows(self.form, case, images, values)
+        if not self.augments or not case.example.images:
+            return case.example.images, case.values
+        largest = SPARE * (self.conversation.reader.most_pixels or 0) or None
+        photos = [open_image(picture, largest=largest) for picture in case.example.images]
+        return self._augmented(photos, case.values, self._key(index, view))
+
+    def kept_at(self, index: int, view: int) -> Path:
+        """The file of the bank for a variant of a case's photos."""
+        assert self.bank is not None
+        drawn = [self.preset, self._key(index, view), self.cases[index].values] if self.augments else []
+        return self.bank.file(self.cases[index].example.images, drawn)
 
     def order(self, batch_size: int) -> ByLength:
         """The order in which training visits the cases."""
@@ -70,17 +93,38 @@ class Collator:
     def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
         """The token tensors (batch, length) of these cases, and the family's image tensors."""
         indices = [feature["index"] for feature in features]
-        batch = self.method.encode(self.conversation, [row for index in indices for row in self.rows(index)])
+        batch = self._from_bank(indices) if self.bank else self._encoded([self.rows(index) for index in indices])
         if marks := [mark for index in indices for mark in self.method.marks(self.cases[index])]:
             batch[MARKS] = torch.tensor(marks)
         if self.references:
             batch[REFERENCE] = torch.tensor([value for index in indices for value in self.references[index]])
         return batch
 
-    def _augmented(self, images: Sequence[Image], values: Values, index: int) -> tuple[tuple[Image, ...], Values]:
+    def _encoded(self, cases: Sequence[Sequence[Row]]) -> Batch:
+        return self.method.encode(self.conversation, [row for rows in cases for row in rows])
+
+    def _from_bank(self, indices: Sequence[int]) -> Batch:
+        """Encode blank photos of the same sizes, and replace their pixels by what the bank has."""
+        assert self.bank is not None
+        rows, features = list[Sequence[Row]](), list[Features]()
+        for index in indices:
+            case, kept = self.cases[index], read(self.kept_at(index, self.view))
+            blanks = [self.conversation.reader.blank(size) for size in kept.sizes]
+            rows.append(self.method.rows(self.form, case, blanks, case.values if kept.values is None else kept.values))
+            features += kept.features * len(rows[-1])
+        batch = self._encoded(rows)
+        for key in (*PIXELS, SHOWN):
+            batch.pop(key, None)
+        if features:
+            batch[FEATURES] = joined(features)
+        return batch
+
+    def _key(self, index: int, view: int) -> str:
+        return f"{self.seed}:{view}:{index}"
+
+    def _augmented(self, images: Sequence[Image], values: Values, key: str) -> tuple[tuple[Image, ...], Values]:
         """Augment all images of a case in the same way, and move its boxes with them."""
-        key = f"{self.seed}:{self.epoch}:{index}".encode()
-        seed = int.from_bytes(hashlib.sha256(key).digest()[:4])
+        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4])
         values, boxes = _copy_with_boxes(self.form.fields, values)
         objects = tuple(LabelledObject(name, tuple(record[name]), record) for record, name in boxes)
         drawn, moved = augment_together(images, objects, self.preset, seed)

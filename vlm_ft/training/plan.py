@@ -27,7 +27,8 @@ class Cost:
 class Plan:
     """The number of optimiser steps, the rows of each, and the cost of a step and of an evaluation in seconds.
 
-    `every` is the number of steps between evaluations on `tune`, and between checkpoints.
+    `every` is the number of steps between evaluations on `tune`, and between checkpoints. `views`: how many variants of
+    each training photo the vision bank keeps; 0 for no bank.
     """
 
     steps: int
@@ -35,6 +36,7 @@ class Plan:
     every: int
     step: float
     look: float
+    views: int = 0
 
     @property
     def looks(self) -> int:

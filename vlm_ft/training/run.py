@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -18,7 +19,8 @@ from vlm_ft.adapters import README, Card, Provenance, read_card
 from vlm_ft.bases.load import fingerprint
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
-from vlm_ft.training.plan import Plan, plan
+from vlm_ft.training.fill import Filler
+from vlm_ft.training.plan import Plan
 from vlm_ft.training.prepare import Prepared, prepare, workers
 from vlm_ft.training.progress import KeepTime, ShowProgress, draw_losses
 from vlm_ft.training.projector import start_projector
@@ -49,13 +51,19 @@ def train(
         announce(recipe, prepared, console)
         began = time.monotonic()
         _begin(prepared, recipe, run, fit=not (resume and run.checkpoint))
-        fitting = time.monotonic() - began
-        schedule = _plan(recipe, prepared, run, resume, fitting, console)
+        spent = time.monotonic() - began
+        filler = Filler(prepared, recipe, run.bank)
+        schedule = _plan(recipe, prepared, filler, run, resume, spent, console)
+        began = time.monotonic()
+        if schedule.views:
+            filler.fill(schedule.views, console)
+        spent += time.monotonic() - began
     folder, seen, history = _run_trainer(recipe, prepared, schedule, run, resume, console)
-    history["seconds"] = round(history["seconds"] + fitting, 1)
+    history["seconds"] = round(history["seconds"] + spent, 1)
     process.wait_for_everyone()
     if not process.is_main_process:
         return folder
+    shutil.rmtree(run.bank, ignore_errors=True)
     probe, conversation = prepared.train.rows(0)[0], prepared.conversation
     fresh, card = prepared.fresh, _card(recipe, prepared, folder, history)
     del prepared  # a second copy of the base is loaded next
@@ -110,7 +118,9 @@ def _run_trainer(
     return folder, seen, _history(running.state, seconds)
 
 
-def _plan(recipe: Recipe, prepared: Prepared, run: Run, resume: bool, spent: float, console: Console) -> Plan:
+def _plan(
+    recipe: Recipe, prepared: Prepared, filler: Filler, run: Run, resume: bool, spent: float, console: Console
+) -> Plan:
     """The plan, which the first process makes and stores; a resumed run keeps the stored one.
 
     `spent`: seconds that the run has taken already.
@@ -118,7 +128,7 @@ def _plan(recipe: Recipe, prepared: Prepared, run: Run, resume: bool, spent: flo
     file, process = run.plan, PartialState()
     if process.is_main_process and not (resume and file.exists()):
         cost = measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
-        schedule = plan(recipe.training, len(prepared.train.cases), replace(cost, spent=spent))
+        schedule = filler.plan(replace(cost, spent=spent), console)
         console.print(str(schedule))
         with whole_file(file) as part:
             part.write_text(json.dumps(asdict(schedule)), encoding="utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -12,8 +14,8 @@ from rich.text import Text
 
 from vlm_ft.bases.parts import part_sizes
 from vlm_ft.recipe import Recipe
+from vlm_ft.training.fill import Filler
 from vlm_ft.training.memory import GIB, LongestRow, needs
-from vlm_ft.training.plan import Plan, plan
 from vlm_ft.training.prepare import Prepared, prepare
 from vlm_ft.training.rehearse import measure
 
@@ -37,7 +39,8 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     )
     cost = measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
     memory = "GPU" if torch.cuda.is_available() else "resident"
-    schedule: Plan = plan(recipe.training, len(prepared.train.cases), cost)
+    with TemporaryDirectory() as bank:
+        schedule = Filler(prepared, recipe, Path(bank)).plan(cost, console)
     console.print(f"{schedule}; peak {memory} memory {cost.peak_bytes / GIB:.2f} GiB")
     console.print(memory_table(recipe, prepared))
 

@@ -31,6 +31,8 @@ class Method(ABC):
     """The most rows that one case makes."""
     compares: ClassVar[bool] = False
     """Whether rows are compared with the model that the run began with, for which photos must not be augmented."""
+    fixed_rows: ClassVar[bool] = True
+    """Whether `encode` makes all rows that the loss is computed on, so that their photos can come from a bank."""
 
     @abstractmethod
     def require(self, cases: Sequence[Case]) -> None:

@@ -45,6 +45,7 @@ class PolicyGradient(Method):
     """
 
     per_token = False
+    fixed_rows = False
 
     def __init__(self, settings: Policy) -> None:
         self._settings, self.rows_per_case = settings, settings.answers

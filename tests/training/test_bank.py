@@ -1,0 +1,158 @@
+"""Training from a vision bank equals training from photos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from transformers import TrainerCallback
+
+from tests.families import SEEING
+from vlm_ft.bases.parts import PARTS
+from vlm_ft.data.cases import Reply
+from vlm_ft.recipe import Preference, Recipe
+from vlm_ft.runs import Run
+from vlm_ft.training import collate
+from vlm_ft.training import run as runs
+from vlm_ft.training.bank import read
+from vlm_ft.training.collate import Collator
+from vlm_ft.training.fill import Filler
+from vlm_ft.training.methods.preference import DPO
+from vlm_ft.training.plan import Cost
+from vlm_ft.training.prepare import Prepared, prepare
+from vlm_ft.training.run import train
+
+Recipes = Callable[..., Recipe]
+FROZEN = dict.fromkeys(PARTS, "frozen") | {"language": "lora"}
+TRAINED = {"language": "lora", "projector": "full"}
+ALWAYS = {"use": "always", "views": 2}
+
+
+def gradients(prepared: Prepared, collator: Collator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    model = prepared.attached.model
+    loss = collator.method.loss(model, collator([{"index": index} for index in range(3)]), None)
+    loss.backward()
+    found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    model.zero_grad()
+    return loss.detach(), found
+
+
+def no_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: Any, **options: Any) -> None:
+        raise AssertionError("a photo was opened")
+
+    monkeypatch.setattr(collate, "open_image", refuse)
+    monkeypatch.setattr("vlm_ft.conversation.open_image", refuse)
+
+
+@pytest.mark.parametrize("adapter", [FROZEN, TRAINED], ids=["frozen projector", "trained projector"])
+@pytest.mark.parametrize("name", SEEING)
+def test_loss_and_gradient_equal_those_from_photos(
+    name: str,
+    adapter: dict[str, str],
+    recipe_of: Recipes,
+    quiet: Console,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With boxes and augmentation, both see the same variant of each photo."""
+    recipe = recipe_of(name, adapter=adapter, augment="flips", fields=["passed", "kind", "findings"], bank=ALWAYS)
+    prepared = prepare(recipe)
+    filler = Filler(prepared, recipe, tmp_path)
+    assert filler.possible == (adapter is FROZEN or prepared.base.family.eyes_apart)
+    if not filler.possible:
+        return
+    prepared.train.epoch = 1
+    from_photos = gradients(prepared, prepared.train)
+    filler.fill(2, quiet)
+    no_photos(monkeypatch)
+    from_bank = gradients(prepared, prepared.train)
+    torch.testing.assert_close(from_bank, from_photos, rtol=1e-4, atol=1e-5)  # float32, other batches in the tower
+    prepared.train.epoch = 2
+    other_variant, _ = gradients(prepared, prepared.train)
+    assert not torch.allclose(other_variant, from_bank[0])
+
+
+@pytest.mark.parametrize("adapter", [FROZEN, TRAINED], ids=["frozen projector", "trained projector"])
+def test_the_replies_of_a_pair_share_a_photo(
+    adapter: dict[str, str], recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of("fast_vlm", adapter=adapter, bank=ALWAYS)
+    prepared = prepare(recipe)
+    chosen, rejected = Reply({"passed": True}, True), Reply({"passed": False}, False)
+    pairs = [replace(case, replies=(chosen, rejected)) for case in prepared.train.cases]
+    collator = Collator(prepared.conversation, prepared.dataset.form, pairs, method=DPO(Preference()))
+    collator.references = [(-1.0, -1.5)] * len(pairs)
+    from_photos = gradients(prepared, collator)
+    Filler(replace(prepared, train=collator, tune=None), recipe, tmp_path).fill(1, quiet)
+    no_photos(monkeypatch)
+    torch.testing.assert_close(gradients(prepared, collator), from_photos, rtol=1e-4, atol=1e-5)
+
+
+class Killed(TrainerCallback):  # type: ignore[misc]
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("name", "adapter"), [("qwen3_vl", FROZEN), ("fast_vlm", TRAINED)])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    name: str,
+    adapter: dict[str, str],
+    recipe_of: Recipes,
+    quiet: Console,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    training = {"max_steps": 6, "evaluations": 3, "workers": 1}
+    recipe = recipe_of(name, adapter=adapter, augment="flips", bank=ALWAYS, training=training)
+    unbroken, killed = Run(tmp_path / "unbroken"), Run(tmp_path / "killed")
+    train(recipe, unbroken.folder, console=quiet)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "ShowProgress", lambda console: Killed())
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, killed.folder, console=quiet)
+    assert any(killed.bank.iterdir())
+    train(recipe, killed.folder, resume=True, console=quiet)
+    adapters = [(run.adapter / "adapter_model.safetensors").read_bytes() for run in (unbroken, killed)]
+    assert adapters[0] == adapters[1]
+    assert not killed.bank.exists()
+
+
+@pytest.mark.parametrize(
+    ("bank", "steps", "views"),
+    [
+        ({"use": "auto"}, 1, 0),  # no photo is seen twice
+        ({"use": "auto"}, 1000, 1),
+        ({"use": "never"}, 1000, 0),
+        ({"use": "always"}, 1, 1),
+        ({"use": "always", "gigabytes": 1e-9}, 1000, 0),
+    ],
+)
+def test_a_bank_is_filled_if_it_saves_time(
+    bank: dict[str, Any], steps: int, views: int, recipe_of: Recipes, tmp_path: Path
+) -> None:
+    recipe = recipe_of("fast_vlm", bank=bank, training={"max_steps": steps, "evaluations": 1})
+    console = Console(record=True, width=200, file=(tmp_path / "said").open("w"))
+    cost = Cost(step=1.0, look=0.1, peak_bytes=0)
+    plan = Filler(prepare(recipe), recipe, tmp_path / "bank").plan(cost, console)
+    assert plan.views == views
+    assert (plan.step < cost.step) == bool(views)
+    said = console.export_text()
+    assert ("GiB" in said) == (bool(views) or "gigabytes" in bank)
+
+
+def test_a_file_holds_one_variant_of_a_photo(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
+    recipe = recipe_of("fast_vlm", augment="flips", bank=ALWAYS)
+    prepared = prepare(recipe)
+    Filler(prepared, recipe, tmp_path).fill(2, quiet)
+    files = {(index, view): prepared.train.kept_at(index, view) for index in range(3) for view in range(2)}
+    assert len(set(files.values())) == len(files)
+    for (index, view), file in files.items():
+        (photo,), _ = prepared.train.drawn(index, view)
+        assert read(file).sizes == (photo.size,)
