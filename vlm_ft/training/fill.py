@@ -113,6 +113,7 @@ class Filler:
             for index in cases
             if collator.cases[index].example.images and not collator.kept_at(index, view).exists()
         ]
+        PartialState().wait_for_everyone()  # before any process writes, so that all divide the same places
         with PartialState().split_between_processes(places) as own:
             loader = DataLoader(_Draws(collator, own), batch_size=None, num_workers=self._workers)
             for drawn in track(loader, "vision bank", len(own), console=console, transient=True, disable=not own):
