@@ -23,6 +23,7 @@ from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
 from vlm_ft.bases.families import TOKEN_TYPES
 from vlm_ft.bases.reader import Reader
+from vlm_ft.decoding.prompts import Prompts
 from vlm_ft.decoding.tokens import AnswerTokens, Taught
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import LossOn
@@ -129,6 +130,15 @@ class Conversation:
         texts = [row.form.prompt, *(turn.text for turn in row.turns if turn.text)]
         return image * len(row.images) + self._escaped("\n".join(texts)) + "\n"
 
+    def prompts(self, rows: Sequence[Row], device: torch.device) -> Prompts:
+        """The prompts of these rows as the decoder takes them; raises what `encode` raises."""
+        return Prompts(
+            batch=moved(self.encode(rows), device),
+            forms=[row.form for row in rows],
+            sizes=[self.seen_size(row) for row in rows],
+            constants=[self.constant(row.form) for row in rows],
+        )
+
     def seen_size(self, row: Row) -> Size | None:
         """The size of the row's first image as the base sees it, if boxes are in pixels; otherwise None."""
         if row.form.boxes.scale is not None or not row.images or not self.reader.sees:
@@ -140,7 +150,7 @@ class Conversation:
         """The tokens of a sample prompt of this form, which its other prompts share up to their images and text."""
         if form.fingerprint not in self._constants:
             probe = Row(form, (Turn("user", ANSWER),), ())
-            self._constants[form.fingerprint] = tuple(self._prompts([probe])["input_ids"][0].tolist())
+            self._constants[form.fingerprint] = tuple(self._tokenized([probe])["input_ids"][0].tolist())
         return self._constants[form.fingerprint]
 
     def completion(self, row: Row, *, end: bool = True) -> Taught:
@@ -167,7 +177,7 @@ class Conversation:
 
         Raises `DataError` for an image that cannot be opened, or images given to a text base.
         """
-        batch = self._prompts(rows)
+        batch = self._tokenized(rows)
         prompts = [ids[mask.bool()] for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
         token_types = {
             key: [row[mask.bool()] for row, mask in zip(batch[key], batch["attention_mask"], strict=True)]
@@ -202,7 +212,7 @@ class Conversation:
             batch["labels"] = _padded(labels, IGNORED, side)
         return batch
 
-    def _prompts(self, rows: Sequence[Row]) -> Batch:
+    def _tokenized(self, rows: Sequence[Row]) -> Batch:
         texts = [self.prompt(row) for row in rows]
         images = [self._photos(row) for row in rows]
         has_bos = texts[0].startswith(self.tokenizer.bos_token or ANSWER)  # written by the template

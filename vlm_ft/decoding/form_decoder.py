@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from vlm_ft.bases.load import Base
 from vlm_ft.bases.positions import first_positions
 from vlm_ft.decoding.decisions import SIDES, Path
 from vlm_ft.decoding.prefix import WORTH_SHARING, reusable
+from vlm_ft.decoding.prompts import Prompts
 from vlm_ft.decoding.rows import Branch, Forward, OneByOne, Prefix, Rows, Seen, Together
 from vlm_ft.decoding.tokens import AnswerTokens
 from vlm_ft.decoding.writing import AnswerTooLongError, Outcome, Sampling, write
@@ -43,23 +43,15 @@ class FormDecoder:
         self,
         forward: Forward,
         names: Sequence[str],
-        batch: dict[str, Any],
-        forms: Sequence[Form],
-        sizes: Sequence[Size | None],
-        constants: Sequence[Sequence[int]],
+        prompts: Prompts,
         sampling: Sampling | None = None,
     ) -> list[Prediction]:
-        """One prediction per row of `batch`, prompts padded left; an answer that is too long gives a failed one.
-
-        `names`: the adapter of each row; `sizes`: the size of each row's image as the base sees it, for boxes in
-        pixels; `constants`: the tokens of a sample prompt of each row's form (`Conversation.constant`).
-        """
-        lengths = batch["attention_mask"].sum(1).tolist()
+        """One prediction per prompt, given the adapter of each; an answer that is too long gives a failed one."""
         writers = [
             write(form, self._tokens, self._limit - length, sampling)
-            for form, length in zip(forms, lengths, strict=True)
+            for form, length in zip(prompts.forms, prompts.lengths, strict=True)
         ]
-        rows = self._rows(forward, names, batch, constants)
+        rows = self._rows(forward, names, prompts)
         results: dict[int, Mapping[Path, Outcome] | None] = {}
         seen: Mapping[int, list[Seen]] = {}
         while len(results) < len(writers):
@@ -79,21 +71,18 @@ class FormDecoder:
                 seen = rows.run(asked)
         return [
             self._prediction(form, results[row], size)
-            for row, (form, size) in enumerate(zip(forms, sizes, strict=True))
+            for row, (form, size) in enumerate(zip(prompts.forms, prompts.sizes, strict=True))
         ]
 
-    def _rows(
-        self, forward: Forward, names: Sequence[str], batch: dict[str, Any], constants: Sequence[Sequence[int]]
-    ) -> Rows:
+    def _rows(self, forward: Forward, names: Sequence[str], prompts: Prompts) -> Rows:
         if self.one_by_one:
-            return OneByOne(forward, self._model, self._family, batch)
-        prefixes = [self._prefix(forward, row, names[row], batch, constant) for row, constant in enumerate(constants)]
-        return Together(forward, self._model, self._family, batch, prefixes)
+            return OneByOne(forward, self._model, self._family, prompts.batch)
+        prefixes = [self._prefix(forward, row, name, prompts) for row, name in enumerate(names)]
+        return Together(forward, self._model, self._family, prompts.batch, prefixes)
 
-    def _prefix(
-        self, forward: Forward, row: int, name: str, batch: dict[str, Any], constant: Sequence[int]
-    ) -> Prefix | None:
+    def _prefix(self, forward: Forward, row: int, name: str, prompts: Prompts) -> Prefix | None:
         """The prefix that all prompts of the row's form share, computed at first use; None if it is not shared."""
+        batch, constant = prompts.batch, prompts.constants[row]
         ids = batch["input_ids"][row][batch["attention_mask"][row].bool()].tolist()
         length = next((at for at, pair in enumerate(zip(ids, constant, strict=False)) if pair[0] != pair[1]), 0)
         if not self._shares or length < WORTH_SHARING:

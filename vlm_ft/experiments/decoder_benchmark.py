@@ -174,10 +174,7 @@ class _Greedy:
             return self._decoder.decode(
                 lambda _, **inputs: self._base.model(**inputs),
                 ["base"] * len(rows),
-                moved(self._conversation.encode(rows), self._base.device),
-                [row.form for row in rows],
-                [self._conversation.seen_size(row) for row in rows],
-                [self._conversation.constant(row.form) for row in rows],
+                self._conversation.prompts(rows, self._base.device),
                 self._sampling,
             )
 

@@ -24,7 +24,7 @@ from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.bases.tower import Look, looking_once
 from vlm_ft.card_base import base_of, require_base
-from vlm_ft.conversation import Conversation, Row, moved, opened, photos_shown
+from vlm_ft.conversation import Conversation, Row, opened, photos_shown
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
 from vlm_ft.inference.admission import Admission
@@ -225,22 +225,12 @@ class Engine:
     def _answer(self, rows: list[Row], names: list[str], limits: Limits) -> list[Prediction]:
         limit = self.base.reader.max_length
         with self._reading:  # one batch is read while another is answered
-            conversation = self._conversation(limits)
-            batch = conversation.encode(rows)
-            sizes = [conversation.seen_size(row) for row in rows]
-            constants = [conversation.constant(row.form) for row in rows]
-        lengths = batch["attention_mask"].sum(1).tolist()
+            prompts = self._conversation(limits).prompts(rows, self.base.device)
+        lengths = prompts.lengths
         if max(lengths) < limit:
             with self._lock, self._forward_passes(), self._looking(rows, names) as seen:
                 self._residents.bring(names)
-                answers = self._decoder.decode(
-                    partial(self._residents.forward, names),
-                    names,
-                    moved(batch, self.base.device),
-                    [row.form for row in rows],
-                    sizes,
-                    constants,
-                )
+                answers = self._decoder.decode(partial(self._residents.forward, names), names, prompts)
                 with self._reading:
                     return self._wary(rows, names, answers, limits, seen)
         answers = [

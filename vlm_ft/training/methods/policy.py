@@ -129,10 +129,7 @@ class PolicyGradient(Method):
             return self._decoder.decode(
                 lambda _, **inputs: model(**inputs),
                 [POLICY] * len(rows),
-                moved(self._conversation.encode(rows), self._base.device),
-                [row.form for row in rows],
-                [self._conversation.seen_size(row) for row in rows],
-                [self._conversation.constant(row.form) for row in rows],
+                self._conversation.prompts(rows, self._base.device),
                 sampling,
             )
 
