@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +10,24 @@ import pytest
 import torch
 from numpy.random import default_rng
 from PIL import Image
+from rich.console import Console
 
-from datasets_vision.example import Turn
+from datasets_vision.example import Picture, Turn
 from tests.decoding.oracle import closed_form
 from vlm_ft.adapters import ADAPTER, FAMILIARITY, read_card
 from vlm_ft.answers.confidence import Familiar
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.load import load_base
 from vlm_ft.bases.tower import looking_once
 from vlm_ft.conversation import Conversation, Row, opened
+from vlm_ft.data.cases import load
+from vlm_ft.evaluation.calibrate import calibrate_run
+from vlm_ft.inference import familiarity
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.familiarity import Description, Sense, in_words, learned, strangeness
 from vlm_ft.inference.request import Request
+from vlm_ft.recipe import Recipe
+from vlm_ft.training.run import train
 
 CHANNELS = 200
 
@@ -85,6 +92,35 @@ def test_an_adapter_asks_a_person_about_strange_photos(
     assert "than those that the adapter was trained on" in strange.reason or "unlike" in strange.reason
     assert strange.values
     assert plain.values == Engine.open([run / ADAPTER]).predict([Request(images=(own,), adapter="trial")])[0].values
+
+
+def test_a_photo_in_tiles_is_judged_by_most_of_them(
+    recipe_of: Callable[..., Recipe], quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(familiarity, "FEWEST", 5)
+    recipe = recipe_of(
+        "fast_vlm",
+        fields=["findings.kind", "findings.box"],
+        tiling={"side": 40, "overlap": 8},
+        splits={"train": 0.3, "tune": 0.1, "calibrate": 0.5, "test": 0.1},
+        training={"max_steps": 1},
+    )
+    train(recipe, tmp_path / "run", console=quiet)
+    calibrate_run(tmp_path / "run", console=quiet)
+    engine, cases = Engine.open([tmp_path / "run" / ADAPTER]), load(recipe).cases
+
+    def asked(photos: Sequence[Picture | Image.Image]) -> list[Prediction]:
+        return engine.predict([Request(images=(photo,), adapter="trial") for photo in photos])
+
+    held_out = [case.example.images[0] for case in cases["calibrate"]]
+    shares = [answer.strange or 0 for answer in asked(held_out)]
+    assert max(shares) == pytest.approx(1, abs=1e-3)  # of so few, the strangest sets the threshold
+    noise = Image.effect_noise((64, 64), 200).convert("RGB")
+    own = opened(held_out[int(np.argmin(shares))])
+    own.paste(noise.crop((0, 0, 24, 24)), (0, 0))  # within one of four tiles
+    partly, foreign = asked([own, noise])
+    assert (partly.decision, foreign.decision) == ("answer", "ask a person")
+    assert "adapter was trained on" in foreign.reason
 
 
 @pytest.mark.parametrize("base", ["fast_vlm", "llava_siglip_qwen2"])

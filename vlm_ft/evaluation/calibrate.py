@@ -54,8 +54,7 @@ def calibrate_run(
     `thresholds` override those of the form (`Form.deciding`), and are stored on the card too. `folds`: the folder of a
     cross-validation of the same recipe, on whose answers the temperatures and the threshold are fitted, instead of the
     `calibrate` role; the description still needs that role. `folds` and `thresholds` cannot be combined.
-    The description is left out for an adapter trained on tiles, which sees photos in parts. Raises `DataError` if the
-    recipe sets no examples aside to calibrate on.
+    Raises `DataError` if the recipe sets no examples aside to calibrate on.
     """
     console = console or Console(stderr=True)
     run = Run(folder)
@@ -71,8 +70,7 @@ def calibrate_run(
     card = card.model_copy(update={"form": card.form.deciding(thresholds or {})})
     engine = Engine.open([run.adapter], batch_size=batch_size)
     engine.cards[card.name] = card.model_copy(update={"confidence": None, "familiar": None})
-    if card.tiling is None:
-        card = _with_familiarity(engine, card, dataset, run, console)
+    card = _with_familiarity(engine, card, dataset, run, console)
     if closed_fields(card.form):
         answers = (
             Answers.pooled(read_folds(folds, run.recipe, card.form))
@@ -88,7 +86,8 @@ def calibrate_run(
 def _with_familiarity(engine: Engine, card: Card, dataset: Dataset, run: Run, console: Console) -> Card:
     """The card with the threshold for unfamiliar examples; the description is written beside the tensors."""
     train, held_out = ([case.example for case in dataset.cases[role]] for role in ("train", "calibrate"))
-    found = learned(Sense(engine.base, card.limits), train[:: 1 + len(train) // MAX_DESCRIBED], held_out)
+    described = train[:: 1 + len(train) // MAX_DESCRIBED]
+    found = learned(Sense(engine.base, card.limits), described, held_out, card.tiling)
     if found is None:
         console.print(
             f"examples unlike the training data will not be flagged: that needs {FEWEST} training and {FEWEST} "

@@ -2,7 +2,8 @@
 
 Features of the frozen base are described by their principal components. An example is judged by its distance within
 them (Lee et al. 2018) and by the residual outside them (Wang et al. 2022, ViM), a photo also by its sharpness and
-brightness. The threshold is the conformal quantile of examples that training did not see.
+brightness. A photo that is seen in tiles is as strange as the median of its tiles, so that a few unusual ones do not
+flag it. The threshold is the conformal quantile of examples that training did not see.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from PIL import Image, ImageFilter
 from safetensors.numpy import load_file, save_file
 
 from datasets_vision.example import Picture, Turn, text_of
+from datasets_vision.tiles import grid
 from vlm_ft.adapters import FAMILIARITY
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tower import Tower
 from vlm_ft.conversation import opened
+from vlm_ft.recipe import Tiling
 
 COMPONENTS = 48
 """With 1,280 channels in half precision, the file is below 200 kB."""
@@ -34,6 +37,7 @@ FALSE_ALARMS = 0.05
 FEWEST = 40
 """With fewer training examples, or fewer held-out ones, nothing is fitted."""
 
+AT_ONCE = 16  # photos in memory
 SIDE = 224  # pixels; photos are scaled to this to measure sharpness and brightness
 
 Rows = NDArray[np.float32]
@@ -107,6 +111,11 @@ def strangeness(scores: Rows) -> Rows:
     return np.asarray(np.maximum(scores[:, 0], np.abs(scores[:, 1:]).max(1, initial=-np.inf)))
 
 
+def median_place(strange: Sequence[float]) -> int:
+    """The index of the median, of the upper one if there are two."""
+    return int(np.argsort(strange, kind="stable")[len(strange) // 2])
+
+
 def in_words(score: Rows, photo: bool) -> str:
     """Why an example with these scores is unlike the training data."""
     place = int(np.argmax([score[0], *np.abs(score[1:])]))
@@ -129,10 +138,14 @@ class Sense:
         `features`: those of the tower, if it has already run on these photos.
         """
         assert self._tower is not None
-        photos = [opened(picture) for picture in pictures]
-        if features is None:
-            features = self._tower.means(photos)
-        return features, np.array([_quality(photo) for photo in photos], dtype=np.float32)
+        parts: list[Rows] = []
+        quality: list[tuple[float, float]] = []
+        for start in range(0, len(pictures), AT_ONCE):
+            photos = [opened(picture) for picture in pictures[start : start + AT_ONCE]]
+            quality += [_quality(photo) for photo in photos]
+            if features is None:
+                parts.append(self._tower.means(photos))
+        return np.concatenate(parts) if features is None else features, np.array(quality, dtype=np.float32)
 
     def of_texts(self, texts: Sequence[str]) -> tuple[Rows, Rows]:
         """The mean of the tokens' embeddings (texts, width); texts have no quality."""
@@ -159,16 +172,36 @@ def _quality(photo: Image.Image) -> tuple[float, float]:
 
 
 def learned(
-    sense: Sense, train: Sequence[Shown], held_out: Sequence[Shown], false_alarms: float = FALSE_ALARMS
+    sense: Sense,
+    train: Sequence[Shown],
+    held_out: Sequence[Shown],
+    tiling: Tiling | None = None,
+    false_alarms: float = FALSE_ALARMS,
 ) -> tuple[Description, Familiar] | None:
-    """The description of the training examples, and the threshold; None if they are too few, or photos and texts."""
+    """The description of the training examples, and the threshold; None if they are too few, or photos and texts.
+
+    With `tiling`, the training examples are tiles, and the held-out ones are whole photos.
+    """
     sorts = {bool(one.images) for one in (*train, *held_out)}
     if min(len(train), len(held_out)) < FEWEST or len(sorts) > 1:
         return None
     description = Description.fit(*sense.of(train))
-    scores = np.sort(strangeness(description.scores(*sense.of(held_out))))
+    scores = np.sort(_held_out(sense, description, held_out, tiling))
     place = min(ceil((len(scores) + 1) * (1 - false_alarms)), len(scores))  # Vovk et al. 2005: conformal
     found = Familiar(
         threshold=float(scores[place - 1]), false_alarms=false_alarms, trained=len(train), held_out=len(held_out)
     )
     return description, found
+
+
+def _held_out(sense: Sense, description: Description, shown: Sequence[Shown], tiling: Tiling | None) -> Rows:
+    """(examples,) the strangeness of each example, with `tiling` the median of a photo's tiles."""
+    if tiling is None:
+        return strangeness(description.scores(*sense.of(shown)))
+    found = []
+    for one in shown:
+        photo = opened(one.images[0])
+        tiles = [photo.crop(crop) for crop in grid(*photo.size, tiling.side, tiling.overlap)]
+        strange = strangeness(description.scores(*sense.of_photos(tiles)))
+        found.append(strange[median_place(strange)])
+    return np.array(found, dtype=np.float32)

@@ -25,6 +25,7 @@ from vlm_ft.answers.kinds import FieldSpec, Items
 from vlm_ft.answers.prediction import FieldValue, Item, Prediction
 from vlm_ft.answers.task import Follows, Values, following
 from vlm_ft.errors import DataError
+from vlm_ft.inference.familiarity import median_place
 from vlm_ft.inference.request import Request
 from vlm_ft.recipe import Tiling
 
@@ -99,7 +100,8 @@ def predict_tiled(
 def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], size: tuple[int, int]) -> Prediction:
     """The photo's prediction from those of its tiles, in the order of `crops`; a failed one if all tiles failed.
 
-    If only some tiles failed, it is merged from the others, with the decision "ask a person".
+    If only some tiles failed, it is merged from the others, with the decision "ask a person". It is as strange as the
+    median of its tiles.
     """
     good = [(place, answer) for place, answer in enumerate(answers) if answer.error is None]
     if not good:
@@ -122,10 +124,11 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
             fields[name] = main_answer.fields[name]
         else:
             fields[name] = _most([answer.fields[name] for _, answer in good if name in answer.fields])
-    asked = len(good) < len(answers) or any(answer.decision != "answer" for _, answer in good)
-    failed = len(answers) - len(good)
-    reason = f"{failed} of {len(answers)} tiles failed" if failed else next((a.reason for _, a in good if a.reason), "")
-    return Prediction(fields=fields, decision="ask a person" if asked else "answer", reason=reason)
+    typical = good[median_place([answer.strange or 0.0 for _, answer in good])][1]
+    merged = Prediction(fields, typical.decision, typical.reason, typical.strange)
+    if failed := len(answers) - len(good):
+        return replace(merged, decision="ask a person", reason=f"{failed} of {len(answers)} tiles failed")
+    return merged
 
 
 def _something(spec: FieldSpec, answers: Sequence[Prediction]) -> float | None:
