@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-import vlm_ft
 from demo.app import build_app, mount
+from tests.command_here import start_here
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.service.app import build_service
@@ -31,12 +31,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
 
-PATIENCE = 90_000  # milliseconds for a training in a process of its own
+PATIENCE = 90_000  # milliseconds for a training
 
 
 @pytest.fixture
 def work(run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
-    monkeypatch.setenv("PYTHONPATH", str(Path(vlm_ft.__file__).parents[1]))
+    monkeypatch.setattr(Jobs, "_start", start_here)
     registry = Registry(tmp_path / "adapters")
     registry.add("parts", run_of("fast_vlm", fields=["passed", "kind", "findings"]))
     (tmp_path / "root").mkdir()

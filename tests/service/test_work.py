@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-import vlm_ft
+from tests.command_here import start_here
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.service.app import build_service
@@ -25,7 +25,6 @@ from vlm_ft.service.jobs import Jobs
 from vlm_ft.service.tokens import Right, Tokens, add_token
 from vlm_ft.service.work import Workplace
 
-SOURCE = str(Path(vlm_ft.__file__).parents[1])
 HERE = "http://127.0.0.1"
 
 
@@ -38,7 +37,7 @@ def photo(seed: int) -> bytes:
 
 @pytest.fixture
 def work(run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
-    monkeypatch.setenv("PYTHONPATH", SOURCE)
+    monkeypatch.setattr(Jobs, "_start", start_here)
     registry = Registry(tmp_path / "adapters")
     registry.add("parts", run_of("fast_vlm"))
     (tmp_path / "root" / "batch").mkdir(parents=True)
