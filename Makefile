@@ -11,9 +11,10 @@ quickstart: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-# What takes longer than the tests: kills while scoring and while training, a ledger of a million entries, and the
-# matrix of families.
+# What takes longer than the tests: kills while scoring, while training and on a cluster, a ledger of a million entries,
+# and the matrix of families.
 soak: $(READY)
+	$(BIN)/python -m pytest tests/soak/cluster.py
 	$(BIN)/python -m tests.soak.scoring --out recipes/benchmarks/soak.json
 	$(BIN)/python -m tests.soak.training --out recipes/benchmarks/soak.json
 	$(BIN)/python -m tests.soak.families --out recipes/benchmarks/families.json

@@ -1,4 +1,4 @@
-"""A cluster answers every image exactly once, even if a worker is killed."""
+"""A cluster answers every image exactly once, even if a worker is killed: ``pytest tests/soak/cluster.py``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from tests.soak.scoring import drawn
 from vlm_ft.inference.engine import Engine
 from vlm_ft.scoring.cluster import Cluster
 from vlm_ft.scoring.ledger import Ledger
@@ -35,7 +36,6 @@ def local() -> Iterator[Any]:
 def test_every_image_is_answered_once_even_if_a_worker_dies(
     local: Any,
     run_of: Callable[..., Path],
-    drawn: Callable[[Path, int], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
