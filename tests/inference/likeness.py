@@ -1,17 +1,31 @@
-"""Two answers are alike if their values are equal and their probabilities differ only by float32's order of sums."""
+"""Whether answers are the same, and adapters whose answers are not.
+
+Two answers are alike if their values are equal and their probabilities differ only by float32's order of sums.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from vlm_ft.adapters import TENSORS
 from vlm_ft.answers.prediction import FieldValue, Prediction
 
 
 def alike(some: Sequence[Prediction], others: Sequence[Prediction]) -> bool:
     """Whether the predictions are pairwise the same."""
     return len(some) == len(others) and all(_same(*pair) for pair in zip(some, others, strict=True))
+
+
+def altered(folder: Path, to: Path) -> Path:
+    """A copy of an adapter with other weights, which answers differently."""
+    shutil.copytree(folder, to)
+    save_file({name: -4 * tensor for name, tensor in load_file(folder / TENSORS).items()}, to / TENSORS)
+    return to
 
 
 def _same(one: Prediction, other: Prediction) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tests.inference.likeness import alike
+from tests.inference.likeness import alike, altered
 from vlm_ft.adapters import ADAPTER, TENSORS, read_card
 from vlm_ft.bases.load import load_base
 from vlm_ft.errors import AdapterError, BusyError
@@ -23,17 +22,10 @@ from vlm_ft.inference.request import BASE, Request
 Runs = Callable[..., Path]
 
 
-def other(folder: Path, to: Path) -> Path:
-    """A copy that answers differently."""
-    shutil.copytree(folder, to)
-    save_file({name: -2 * tensor for name, tensor in load_file(folder / TENSORS).items()}, to / TENSORS)
-    return to
-
-
 @pytest.fixture
 def folders(run_of: Runs, tmp_path: Path) -> dict[str, Path]:
     first = run_of("fast_vlm") / ADAPTER
-    return {"first": first, "second": other(first, tmp_path / "second"), "third": other(first, tmp_path / "third")}
+    return {"first": first, "second": altered(first, tmp_path / "second"), "third": altered(first, tmp_path / "third")}
 
 
 @pytest.fixture
