@@ -9,7 +9,7 @@ quickstart: $(READY)
 	$(BIN)/vlm-ft quickstart $(if $(filter 0,$(QUICKSTART_APP)),--no-app)
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # What takes longer than the tests: kills while scoring, while training and on a cluster, a ledger of a million entries,
 # and the matrix of families.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import hashlib
 import ipaddress
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ os.environ |= {
 }
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
 from datasets_vision.synthetic import write_set
@@ -79,17 +84,56 @@ socket.socket.connect = _guarded(socket.socket.connect)  # type: ignore[method-a
 socket.socket.connect_ex = _guarded(socket.socket.connect_ex)  # type: ignore[method-assign]
 
 
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny model by its name, written at the first call."""
-    folders: dict[str, Path] = {}
+def pytest_collection_finish() -> None:
+    """Exempt the imported libraries from garbage collection: every training collects several times, 0.2 s each."""
+    gc.collect()
+    gc.freeze()
 
-    def folder(name: str) -> Path:
-        if name not in folders:
-            folders[name] = save_tiny(name, tmp_path_factory.mktemp(name))
-        return folders[name]
+
+def pytest_unconfigure() -> None:
+    """Let the interpreter free the libraries at its end; some of them complain otherwise."""
+    gc.unfreeze()
+
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """``made_once(name, make)``: a folder that ``make(folder)`` fills at the first call, for all of xdist's workers."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made-once"
+    shared.mkdir(exist_ok=True)
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        place, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                place.mkdir(exist_ok=True)
+                make(place)
+                done.touch()
+        return place
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(made_once: MadeOnce) -> Callable[[str], Path]:
+    """The folder of a tiny model by its name."""
+    return lambda name: made_once(name, lambda folder: save_tiny(name, folder))
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_folder: Callable[[str], Path]) -> Callable[[str], Base]:
+    """A tiny base by its name, read once; every call gives a copy of the model, which is faster than reading it."""
+    bases: dict[str, Base] = {}
+
+    def of(name: str) -> Base:
+        if name not in bases:
+            bases[name] = load_base(str(tiny_folder(name)))
+        return replace(bases[name], model=copy.deepcopy(bases[name].model))
+
+    return of
 
 
 def whole_form(task: Task) -> Form:
@@ -111,19 +155,18 @@ def _whole_form() -> Callable[[Task], Form]:
 
 
 @pytest.fixture(scope="session")
-def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drawings(made_once: MadeOnce) -> Path:
     """Twenty small drawn surfaces with boxes, four of each of four kinds of defects and four good ones."""
-    return write_set("product_defects", tmp_path_factory.mktemp("drawn") / "set", 20, 7, size=64)
+    return made_once("drawn", lambda folder: write_set("product_defects", folder / "set", 20, 7, size=64)) / "set"
 
 
 @pytest.fixture(scope="session")
-def clauses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clauses(made_once: MadeOnce) -> Path:
     """A table of twelve short passages, each of one of two kinds of clause."""
-    folder = tmp_path_factory.mktemp("clauses")
     kinds = ("audit", "notice")
     rows = [f"Passage {index} grants {kinds[index % 2]}.\t{kinds[index % 2]}" for index in range(12)]
-    (folder / "rows.tsv").write_text("\n".join(["text\tclause_type", *rows]) + "\n", encoding="utf-8")
-    return folder
+    table = "\n".join(["text\tclause_type", *rows]) + "\n"
+    return made_once("clauses", lambda folder: (folder / "rows.tsv").write_text(table, encoding="utf-8"))
 
 
 @pytest.fixture
@@ -153,6 +196,7 @@ def recipe_of(tiny_folder: Callable[[str], Path], drawings: Path) -> Callable[..
             "evaluations": 2,
             "learning_rate": 5e-3,
             "precision": "fp32",
+            "workers": 0,
             "report_to": [],
         },
     }
@@ -166,7 +210,7 @@ def recipe_of(tiny_folder: Callable[[str], Path], drawings: Path) -> Callable[..
     return recipe
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
     """The engine of a tiny base without adapters, opened at the first call."""
     engines: dict[str, Engine] = {}
@@ -194,20 +238,14 @@ def quiet() -> Console:
 
 
 @pytest.fixture(scope="session")
-def run_of(
-    recipe_of: Callable[..., Recipe], quiet: Console, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Path]:
-    """The folder of a finished run of `recipe_of`'s recipe; the same settings are trained once per session."""
-    runs: dict[str, Path] = {}
+def run_of(recipe_of: Callable[..., Recipe], quiet: Console, made_once: MadeOnce) -> Callable[..., Path]:
+    """The folder of a finished run of `recipe_of`'s recipe, trained once for all tests; they must not write to it."""
 
     def run(base: str, **settings: Any) -> Path:
         from vlm_ft.training.run import train
 
         recipe = recipe_of(base, **settings)
-        key = recipe.model_dump_json()
-        if key not in runs:
-            runs[key] = tmp_path_factory.mktemp("runs") / recipe.name
-            train(recipe, runs[key], console=quiet)
-        return runs[key]
+        key = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
+        return made_once(key, lambda folder: train(recipe, folder / recipe.name, console=quiet)) / recipe.name
 
     return run

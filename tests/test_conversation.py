@@ -15,7 +15,7 @@ from tests.families import SEEING
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Text
 from vlm_ft.answers.task import Task
-from vlm_ft.bases.load import load_base
+from vlm_ft.bases.load import Base
 from vlm_ft.bases.reader import open_reader
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import IGNORED, Batch, Conversation, Row, special_tokens
@@ -80,7 +80,7 @@ def test_serving_sends_the_same_tokens_as_training(
 
 @EVERY_CASE
 def test_only_the_answer_and_the_end_of_turn_are_supervised(
-    name: str, images: int, talk: Callable[[str], Conversation], form: Form, tiny_folder: Callable[[str], Path]
+    name: str, images: int, talk: Callable[[str], Conversation], form: Form, tiny_base: Callable[[str], Base]
 ) -> None:
     conversation = talk(name)
     batch = conversation.encode([Row(form, TALKED, pictures(images), TARGET)], supervised=True)
@@ -91,7 +91,7 @@ def test_only_the_answer_and_the_end_of_turn_are_supervised(
     text = conversation.tokenizer.decode(ids[places])
     assert text.startswith(TARGET)
     end = conversation.tokenizer(text.removeprefix(TARGET), add_special_tokens=False)["input_ids"]
-    stops = load_base(str(tiny_folder(name))).model.generation_config.eos_token_id
+    stops = tiny_base(name).model.generation_config.eos_token_id
     assert len(end) == 1
     assert end[0] in (stops if isinstance(stops, list) else [stops])
 
@@ -121,10 +121,10 @@ def test_a_row_is_the_same_in_a_batch(name: str, images: int, talk: Callable[[st
 
 @pytest.mark.parametrize("name", SEEING)
 def test_a_row_has_the_same_logits_in_a_batch_as_alone(
-    name: str, talk: Callable[[str], Conversation], form: Form, tiny_folder: Callable[[str], Path]
+    name: str, talk: Callable[[str], Conversation], form: Form, tiny_base: Callable[[str], Base]
 ) -> None:
     conversation = talk(name)
-    model = load_base(str(tiny_folder(name))).model
+    model = tiny_base(name).model
     rows = [Row(form, ASKED, pictures(1)), Row(form, TALKED, pictures(3)[2:])]
     with torch.inference_mode():
         together = model(**conversation.encode(rows)).logits[:, -1]

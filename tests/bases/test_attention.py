@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from vlm_ft.bases.attention import NAME, attend_in_fp32
-from vlm_ft.bases.load import load_base
+from vlm_ft.bases.load import Base
 from vlm_ft.bases.tiny import TINY
 
 
 @pytest.mark.parametrize("name", list(TINY))
-def test_logits_and_gradients_stay(name: str, tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
-    model = load_base(str(tiny_folder(name))).model
+def test_logits_and_gradients_stay(name: str, tiny_base: Callable[[str], Base], tmp_path: Path) -> None:
+    model = tiny_base(name).model
     ids = torch.arange(5, 45).reshape(2, 20)
     mask = torch.ones_like(ids)
     mask[1, 15:] = 0
@@ -34,8 +34,8 @@ def test_logits_and_gradients_stay(name: str, tiny_folder: Callable[[str], Path]
     assert NAME not in (tmp_path / "config.json").read_text()
 
 
-def test_queries_in_bf16_are_attended_to_in_fp32(tiny_folder: Callable[[str], Path]) -> None:
-    model = load_base(str(tiny_folder("qwen3"))).model
+def test_queries_in_bf16_are_attended_to_in_fp32(tiny_base: Callable[[str], Base]) -> None:
+    model = tiny_base("qwen3").model
     attend_in_fp32(model)
     ids = torch.arange(5, 45).reshape(2, 20)
     seen = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from math import exp, log
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Text
 from vlm_ft.answers.prediction import Prediction, option_name
-from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.load import Base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import Row
 from vlm_ft.decoding.rows import Branch, Seen
@@ -161,8 +160,8 @@ def played(tokens: AnswerTokens, form: Form, shares: dict[str, float], sampling:
 
 
 @pytest.fixture(scope="module")
-def tokens(tiny_folder: Callable[[str], Path]) -> AnswerTokens:
-    return AnswerTokens(load_base(str(tiny_folder("qwen3"))).reader.tokenizer)
+def tokens(tiny_base: Callable[[str], Base]) -> AnswerTokens:
+    return AnswerTokens(tiny_base("qwen3").reader.tokenizer)
 
 
 def test_the_most_probable_option_wins_not_the_greedy_path(tokens: AnswerTokens) -> None:
@@ -196,9 +195,9 @@ def test_samples_follow_the_distribution(tokens: AnswerTokens) -> None:
 
 
 @pytest.mark.parametrize("name", list(TINY))
-def test_an_option_has_one_tokenization(name: str, tiny_folder: Callable[[str], Path]) -> None:
+def test_an_option_has_one_tokenization(name: str, tiny_base: Callable[[str], Base]) -> None:
     """Training's tokens of an answer are a path through the same trees that decoding follows."""
-    tokens = AnswerTokens(load_base(str(tiny_folder(name))).reader.tokenizer)
+    tokens = AnswerTokens(tiny_base(name).reader.tokenizer)
     form = form_of(kind=Choice(options=NESTED), count=Integer(minimum=0, maximum=120), findings=FINDINGS)
     values = {"kind": "scratch", "count": 12, "findings": [{"kind": "de", "box": [1, 20, 300, 1000]}]}
     taught = tokens.taught(form, values, None)
@@ -219,9 +218,9 @@ def test_the_side_of_a_box_is_the_median(bare: Callable[[str], Engine]) -> None:
     assert np.all(np.array(where.spread) > 0)  # a random model is unsure
 
 
-def test_the_target_of_an_interpolated_side_has_the_side_as_its_mean(tiny_folder: Callable[[str], Path]) -> None:
+def test_the_target_of_an_interpolated_side_has_the_side_as_its_mean(tiny_base: Callable[[str], Base]) -> None:
     """Each option is one digit, so the target is shared between a token and its neighbour."""
-    tokens = AnswerTokens(load_base(str(tiny_folder("fast_vlm"))).reader.tokenizer)
+    tokens = AnswerTokens(tiny_base("fast_vlm").reader.tokenizer)
     form, box = form_of(where=BoxKind()).asking(GRID), [0, 370, 555, 1000]
     taught = tokens.taught(form, {"where": box}, None)
     decided = [token for token, known in zip(taught.ids, taught.decided, strict=True) if known]

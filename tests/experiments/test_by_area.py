@@ -65,6 +65,6 @@ def test_whole_and_tiled_photos_are_compared(run_of: Callable[..., Path], drawin
 
 
 def test_an_adapter_without_boxes_is_refused(run_of: Callable[..., Path], drawings: Path, quiet: Console, tmp_path):
-    run = run_of("qwen3_vl", fields=["passed", "kind"], training={"max_steps": 1})
+    run = run_of("qwen3_vl")
     with pytest.raises(DataError, match="no requested field is a list with boxes"):
         compare_tiling(run, Source(path=drawings), Tiling(side=48, overlap=16), tmp_path, console=quiet)

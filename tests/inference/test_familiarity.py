@@ -17,7 +17,7 @@ from tests.decoding.oracle import closed_form
 from vlm_ft.adapters import ADAPTER, FAMILIARITY, read_card
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.bases.load import load_base
+from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tower import looking_once
 from vlm_ft.conversation import Conversation, Row, opened
 from vlm_ft.data.cases import load
@@ -125,9 +125,9 @@ def test_a_photo_in_tiles_is_judged_by_most_of_them(
 
 @pytest.mark.parametrize("base", ["fast_vlm", "llava_siglip_qwen2"])
 def test_reused_tower_features_equal_those_computed_alone(
-    base: str, tiny_folder: Callable[[str], Path], drawings: Path
+    base: str, tiny_base: Callable[[str], Base], drawings: Path
 ) -> None:
-    loaded = load_base(str(tiny_folder(base)))
+    loaded = tiny_base(base)
     photos = [opened(picture) for picture in sorted((drawings / "JPEGImages").glob("*.png"))[:2]]
     shown = [photos[0], photos[1], photos[0]]
     conversation = Conversation(loaded.reader)
@@ -141,8 +141,8 @@ def test_reused_tower_features_equal_those_computed_alone(
         torch.testing.assert_close(loaded.model(**conversation.encode(rows)).logits, together, rtol=1e-4, atol=1e-4)
 
 
-def test_texts_have_a_description_too(tiny_folder: Callable[[str], Path]) -> None:
-    sense = Sense(load_base(str(tiny_folder("qwen3"))))
+def test_texts_have_a_description_too(tiny_base: Callable[[str], Base]) -> None:
+    sense = Sense(tiny_base("qwen3"))
     texts = [Request(turns=(Turn("user", f"cancel order {number} please"),)) for number in range(100)]
     found = learned(sense, texts[:50], texts[50:])
     assert found is not None

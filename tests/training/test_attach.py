@@ -53,9 +53,9 @@ def changed(attached: Attached) -> None:
 @pytest.mark.parametrize("part", PARTS)
 @EVERY_FAMILY
 def test_a_tuning_survives_saving_or_is_refused(
-    name: str, part: Part, word: Tuning, tiny_folder: Callable[[str], Path], form: Form, tmp_path: Path
+    name: str, part: Part, word: Tuning, tiny_base: Callable[[str], Base], form: Form, tmp_path: Path
 ) -> None:
-    base = load_base(str(tiny_folder(name)))
+    base = tiny_base(name)
     others: dict[Part, Tuning] = {other: "frozen" for other in PARTS if other != part}
     lacks_part = not base.family.sees and part != "language"
     lacks_layers = (name, part) == ("gemma3", "projector") and word != "full"  # it is one bare parameter
@@ -66,19 +66,19 @@ def test_a_tuning_survives_saving_or_is_refused(
     attached = attach(base, settings({**others, part: word}), 0)
     assert attached.words[part] == word
     conversation, probe = Conversation(base.reader), row(form, base)
-    bare = probe_logits(load_base(str(tiny_folder(name))).model, conversation, probe)
+    bare = probe_logits(tiny_base(name).model, conversation, probe)
     changed(attached)
     trained = probe_logits(attached.model, conversation, probe)
     attached.model.save_pretrained(str(tmp_path))
     assert (tmp_path / ("config.json" if attached.whole else "adapter_config.json")).is_file()
-    reloaded = probe_logits(saved(load_base(str(tiny_folder(name))), tmp_path), conversation, probe)
+    reloaded = probe_logits(saved(tiny_base(name), tmp_path), conversation, probe)
     assert not torch.equal(trained, bare)
     torch.testing.assert_close(reloaded, trained, rtol=1e-5, atol=1e-5)  # other memory layout, other order of sums
 
 
 @EVERY_FAMILY
-def test_defaults_are_attached(name: str, tiny_folder: Callable[[str], Path]) -> None:
-    base = load_base(str(tiny_folder(name)))
+def test_defaults_are_attached(name: str, tiny_base: Callable[[str], Base]) -> None:
+    base = tiny_base(name)
     attached = attach(base, AdapterSettings(), 0)
     assert attached.words["language"] == "lora"
     assert attached.words["vision"] == "frozen"
@@ -87,9 +87,9 @@ def test_defaults_are_attached(name: str, tiny_folder: Callable[[str], Path]) ->
 
 @EVERY_FAMILY
 def test_a_whole_model_is_saved_as_a_model_folder(
-    name: str, tiny_folder: Callable[[str], Path], form: Form, tmp_path: Path
+    name: str, tiny_base: Callable[[str], Base], form: Form, tmp_path: Path
 ) -> None:
-    base = load_base(str(tiny_folder(name)))
+    base = tiny_base(name)
     if not base.family.sees:  # a text base takes the tunings of the parts that it has
         attached = attach(base, settings({"language": "full"}), 0)
     else:
@@ -110,6 +110,6 @@ def test_a_whole_model_is_saved_as_a_model_folder(
 
 
 @pytest.mark.parametrize("name", ["qwen3_vl", "fast_vlm"])
-def test_lora_combined_with_dora_is_refused(name: str, tiny_folder: Callable[[str], Path]) -> None:
+def test_lora_combined_with_dora_is_refused(name: str, tiny_base: Callable[[str], Base]) -> None:
     with pytest.raises(ModelError, match="lora and dora cannot be combined"):
-        attach(load_base(str(tiny_folder(name))), settings({"language": "dora", "projector": "lora"}), 0)
+        attach(tiny_base(name), settings({"language": "dora", "projector": "lora"}), 0)

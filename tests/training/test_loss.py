@@ -16,7 +16,7 @@ from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, FieldSpec
 from vlm_ft.answers.task import Task
-from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.load import Base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import CHOICES, IGNORED, OWN_KEYS, SECOND, SHARES, Conversation, Row
 from vlm_ft.decoding.prefix import shared_length, shares
@@ -34,8 +34,7 @@ def form(whole_form: Callable[[Task], Form]) -> Form:
     return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
 
 
-def talk(folder: Path, loss_on: LossOn) -> tuple[Base, Conversation]:
-    base = load_base(str(folder))
+def talk(base: Base, loss_on: LossOn) -> tuple[Base, Conversation]:
     return base, Conversation(base.reader, loss_on)
 
 
@@ -55,9 +54,9 @@ def kinds_of(form: Form) -> tuple[str, ...]:
 
 @EVERY_FAMILY
 def test_the_loss_of_a_whole_answer_equals_the_model_s_own(
-    name: str, tiny_folder: Callable[[str], Path], form: Form
+    name: str, tiny_base: Callable[[str], Base], form: Form
 ) -> None:
-    base, conversation = talk(tiny_folder(name), "answer")
+    base, conversation = talk(tiny_base(name), "answer")
     model = base.model
     batch = conversation.encode(rows(form, conversation, *kinds_of(form)[:3]), supervised=True)
     with torch.inference_mode():
@@ -67,13 +66,13 @@ def test_the_loss_of_a_whole_answer_equals_the_model_s_own(
 
 @EVERY_FAMILY
 def test_decisions_share_the_probability_of_the_allowed_tokens(
-    name: str, tiny_folder: Callable[[str], Path], form: Form
+    name: str, tiny_base: Callable[[str], Base], form: Form
 ) -> None:
     """All answers together have probability 1, far more than if forbidden tokens had a share.
 
     The end of the turn, which is a choice among all tokens, is left out.
     """
-    base, conversation = talk(tiny_folder(name), "decisions")
+    base, conversation = talk(tiny_base(name), "decisions")
     narrow, wide = torch.zeros(()), torch.zeros(())
     with torch.inference_mode():
         for row in [
@@ -89,9 +88,9 @@ def test_decisions_share_the_probability_of_the_allowed_tokens(
     assert wide < 0.1
 
 
-def test_the_loss_of_a_shared_target_is_its_cross_entropy(tiny_folder: Callable[[str], Path]) -> None:
+def test_the_loss_of_a_shared_target_is_its_cross_entropy(tiny_base: Callable[[str], Base]) -> None:
     """A side between two numbers is learned as a distribution over both."""
-    base, conversation = talk(tiny_folder("fast_vlm"), "decisions")
+    base, conversation = talk(tiny_base("fast_vlm"), "decisions")
     form = Form(
         task="made", title="Made", instruction="Where?", fields=(FieldSpec(name="box", kind=BoxKind()),), boxes=GRID
     )
@@ -111,8 +110,8 @@ def test_the_loss_of_a_shared_target_is_its_cross_entropy(tiny_folder: Callable[
         torch.testing.assert_close(answer_loss(base.model, batch), expected, rtol=1e-5, atol=1e-5)  # order of sums
 
 
-def test_the_loss_of_a_batch_is_the_sum_of_its_rows(tiny_folder: Callable[[str], Path], form: Form) -> None:
-    base, conversation = talk(tiny_folder("qwen3_vl"), "decisions")
+def test_the_loss_of_a_batch_is_the_sum_of_its_rows(tiny_base: Callable[[str], Base], form: Form) -> None:
+    base, conversation = talk(tiny_base("qwen3_vl"), "decisions")
     model, answers = base.model, rows(form, conversation, *kinds_of(form))
     together = conversation.encode(answers, supervised=True)
     assert len(together[CHOICES]) == (together["labels"] != IGNORED).sum()
@@ -121,8 +120,8 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_rows(tiny_folder: Callable[[str],
         torch.testing.assert_close(answer_loss(model, together, 1), alone, rtol=1e-4, atol=1e-4)
 
 
-def test_an_answer_without_a_decision_has_no_loss(tiny_folder: Callable[[str], Path], form: Form) -> None:
-    base, conversation = talk(tiny_folder("qwen3_vl"), "decisions")
+def test_an_answer_without_a_decision_has_no_loss(tiny_base: Callable[[str], Base], form: Form) -> None:
+    base, conversation = talk(tiny_base("qwen3_vl"), "decisions")
     batch = conversation.encode(rows(form, conversation, kinds_of(form)[0]), supervised=True)
     batch["labels"].fill_(IGNORED)
     batch[CHOICES] = batch[CHOICES][:0]
@@ -145,9 +144,9 @@ def test_a_step_in_parts_has_the_same_loss(base: str, run_of: Callable[..., Path
 
 @pytest.mark.parametrize("name", ["qwen3_vl", "fast_vlm", "llama"])
 def test_the_end_of_the_turn_is_learned_among_all_tokens(
-    name: str, tiny_folder: Callable[[str], Path], form: Form
+    name: str, tiny_base: Callable[[str], Base], form: Form
 ) -> None:
-    base, conversation = talk(tiny_folder(name), "decisions")
+    base, conversation = talk(tiny_base(name), "decisions")
     batch = conversation.encode(rows(form, conversation, kinds_of(form)[0]), supervised=True)
     supervised = batch["labels"][0][batch["labels"][0] != IGNORED]
     assert int(supervised[-1]) in base.model.generation_config.eos_token_id
@@ -159,9 +158,9 @@ SHARING = [name for name in TINY if name not in ("qwen3_5", "gemma3", "paligemma
 
 @pytest.mark.parametrize("name", SHARING)
 def test_a_shared_prefix_changes_neither_loss_nor_gradient(
-    name: str, tiny_folder: Callable[[str], Path], form: Form, monkeypatch: pytest.MonkeyPatch
+    name: str, tiny_base: Callable[[str], Base], form: Form, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base, conversation = talk(tiny_folder(name), "decisions")
+    base, conversation = talk(tiny_base(name), "decisions")
     base.model.train()
     asked = Row(form, (Turn("user", "Look closely."),), images(conversation), '{"passed":true,"kind":"another"}')
     answers = [*rows(form, conversation, *kinds_of(form)[:2]), asked]
@@ -185,5 +184,5 @@ def test_a_shared_prefix_changes_neither_loss_nor_gradient(
 
 
 @pytest.mark.parametrize("name", [name for name in TINY if name not in SHARING])
-def test_other_families_share_no_prefix(name: str, tiny_folder: Callable[[str], Path]) -> None:
-    assert not shares(load_base(str(tiny_folder(name))).model)
+def test_other_families_share_no_prefix(name: str, tiny_base: Callable[[str], Base]) -> None:
+    assert not shares(tiny_base(name).model)

@@ -13,7 +13,7 @@ from torch import nn
 from datasets_vision.example import Example
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
-from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.load import Base
 from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Case
 from vlm_ft.recipe import AdapterSettings
@@ -28,8 +28,8 @@ def photos(drawings: Path) -> list[Path]:
 
 
 @pytest.fixture
-def untrained(tiny_folder: Callable[[str], Path]) -> Base:
-    return replace(load_base(str(tiny_folder("fast_vlm"))), projector_untrained=True)
+def untrained(tiny_base: Callable[[str], Base]) -> Base:
+    return replace(tiny_base("fast_vlm"), projector_untrained=True)
 
 
 def attached_to(base: Base) -> Attached:
@@ -75,7 +75,7 @@ def test_the_inputs_of_a_layer_are_collected_image_by_image(untrained: Base, pho
 
 
 def test_only_a_new_projector_is_fitted_before_training(
-    tiny_folder: Callable[[str], Path], photos: list[Path], whole_form: Callable[[Task], Form]
+    tiny_base: Callable[[str], Base], photos: list[Path], whole_form: Callable[[Task], Form]
 ) -> None:
     form = whole_form(TASKS["product_defects"]).narrow(("findings",))
     (kind,) = (part.kind for part in form.field("findings").kind.fields if part.name == "kind")
@@ -88,7 +88,7 @@ def test_only_a_new_projector_is_fitted_before_training(
         for place, (photo, passed) in enumerate(zip(photos, [True, False] * 4, strict=True))
     ]
     for started in (True, False):
-        base = replace(load_base(str(tiny_folder("fast_vlm"))), projector_untrained=started)
+        base = replace(tiny_base("fast_vlm"), projector_untrained=started)
         attached = attached_to(base)
         before = [layer.weight.clone() for layer in projector(attached)]
         kept = {name: tensor.clone() for name, tensor in attached.model.state_dict().items() if "default" not in name}
