@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,17 @@ from datasets_vision.formats.annotation_files import Pictures, beside, check_siz
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_files import DECODER
 from datasets_vision.formats.json_lists import Member, list_members
-from datasets_vision.formats.shapes import Size, boxed, numbers, outlined, several_outlined, shown, usable, verified_box
+from datasets_vision.formats.shapes import (
+    Size,
+    area,
+    boxed,
+    normalised_outline,
+    numbers,
+    several_outlined,
+    shown,
+    usable,
+    verified_box,
+)
 from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import image_size
 
@@ -24,8 +34,7 @@ _MAX_BYTES = 4 << 30  # of a file, whose text is held in memory
 _COCO_KEYS = frozenset({"id", "image_id", "category_id", "bbox", "segmentation", "area", "keypoints", "num_keypoints"})
 _IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", "license", "coco_url", "flickr_url", "date_captured"})
 
-
-_Entry = tuple[int, int, SetAside | None]
+_Entry = tuple[int, int, DataError | None]
 """An entry's index in its list, the start of its text, and the reason it cannot be used, if any."""
 
 
@@ -41,10 +50,17 @@ class _File:
     names: dict[str, str] = field(default_factory=dict)  # of the categories, by id
     faults: list[SetAside] = field(default_factory=list)  # of entries that belong to no image
 
-    def listed(self, part: str, entries: Iterable[_Entry]) -> Iterator[tuple[str, dict[str, Any] | SetAside]]:
-        """Each entry with its place; an entry that cannot be used is replaced by its fault."""
-        for index, start, fault in entries:
-            yield f"{self.path}: {part}[{index}]", fault or DECODER.raw_decode(self.text, start)[0]
+    def placed(self, part: str, entries: Iterable[_Entry]) -> Iterator[tuple[str, _Entry]]:
+        """Each entry after its place."""
+        return ((f"{self.path}: {part}[{entry[0]}]", entry) for entry in entries)
+
+    def decoded(self, entry: _Entry) -> dict[str, Any]:
+        """The entry's value; raises its fault if it cannot be used."""
+        _, start, fault = entry
+        if fault is not None:
+            raise fault
+        value: dict[str, Any] = DECODER.raw_decode(self.text, start)[0]
+        return value
 
 
 def matches(path: Path) -> bool:
@@ -72,10 +88,10 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 def _read_file(pictures: Pictures, file: _File) -> Iterator[Example | SetAside]:
     yield from file.faults
     for image_id in file.annotations.keys() - file.known:
-        for place, _ in file.listed("annotations", file.annotations[image_id]):
+        for place, _ in file.placed("annotations", file.annotations[image_id]):
             yield SetAside(place, f"image_id {image_id} is not in the list of images", "correct it")
-    for place, entry in file.listed("images", file.images):
-        yield from (entry,) if isinstance(entry, SetAside) else _read_image(pictures, file, place, entry)
+    for place, entry in file.placed("images", file.images):
+        yield from _read_image(pictures, file, place, entry)
 
 
 def _loaded(path: Path) -> _File:
@@ -89,14 +105,14 @@ def _loaded(path: Path) -> _File:
         if member.key == "annotations" and image is None:
             shown_id = shown([given.get("image_id")])
             fault = fault or DataError("", f"image_id {shown_id} is not in the list of images", "correct it")
-        aside = SetAside.of(f"{path}: {member.key}[{member.index}]", fault) if fault else None
+        entry = member.index, member.start, fault
         if member.key == "images":
-            file.images.append((member.index, member.start, aside))
+            file.images.append(entry)
             file.known.update(filter(None, [key]))
         elif member.key == "annotations" and image is not None:
-            file.annotations[image].append((member.index, member.start, aside))
-        elif aside is not None:
-            file.faults.append(aside)
+            file.annotations[image].append(entry)
+        elif fault is not None:
+            file.faults.append(SetAside.of(f"{path}: {member.key}[{member.index}]", fault))
         elif key is not None:
             file.names[key] = str(given.get("name") or "").strip()
     return file
@@ -115,32 +131,20 @@ def _key(value: Any) -> str | None:
     return json.dumps(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
-def _read_image(pictures: Pictures, file: _File, place: str, entry: dict[str, Any]) -> Iterator[Example | SetAside]:
+def _read_image(pictures: Pictures, file: _File, place: str, listed: _Entry) -> Iterator[Example | SetAside]:
     try:
+        entry = file.decoded(listed)
         image = pictures.find(place, str(entry.get("file_name") or ""), file.path)
         size = image_size(image)
         check_size(place, (entry.get("width"), entry.get("height")), size)
     except DataError as error:
         yield SetAside.of(place, error)
         return
-    annotations = file.annotations.get(json.dumps(entry["id"]), ())
-    objects, faults = usable(_objects(file, file.listed("annotations", annotations), size))
+    annotations = file.placed("annotations", file.annotations.get(json.dumps(entry["id"]), ()))
+    objects, faults = usable(annotations, lambda where, given: _object(file, where, file.decoded(given), size))
     yield from faults
     columns = {key: value for key, value in entry.items() if key not in _IMAGE_KEYS and isinstance(value, str)}
     yield pictures.example(image, Label(objects=objects, columns=columns), place, file.path)
-
-
-def _objects(
-    file: _File, annotations: Iterable[tuple[str, dict[str, Any] | SetAside]], size: Size
-) -> Iterator[LabelledObject | SetAside]:
-    for place, annotation in annotations:
-        if isinstance(annotation, SetAside):
-            yield annotation
-            continue
-        try:
-            yield _object(file, place, annotation, size)
-        except DataError as error:
-            yield SetAside.of(place, error)
 
 
 def _object(file: _File, place: str, annotation: dict[str, Any], size: Size) -> LabelledObject:
@@ -192,7 +196,7 @@ def _masked(place: str, name: str, mask: dict[str, Any], size: Size, attributes:
         raise BoxError(place, f"{name!r} mask is empty", "remove the annotation")
     corners = (across[0], down[0], across[-1] + 1, down[-1] + 1)
     box: Box = verified_box(place, name, [int(corner) for corner in corners], size)
-    return LabelledObject(name, box, {**attributes, **_outlines(place, name, grid, size)})
+    return LabelledObject(name, box, {**attributes, **_outlines(grid, size)})
 
 
 def _decoded(place: str, name: str, counts: Any, size: Size) -> Any:  # (height, width) of bool
@@ -212,16 +216,10 @@ def _decoded(place: str, name: str, counts: Any, size: Size) -> Any:  # (height,
         raise unfit from error
 
 
-def _outlines(place: str, name: str, grid: Any, size: Size) -> dict[str, Any]:
+def _outlines(grid: Any, size: Size) -> dict[str, Any]:
+    """The outlines as attributes; that of a line one pixel wide has no area and is left out."""
     from supervision import mask_to_polygons
 
-    trace: Callable[[Any], list[Any]] = mask_to_polygons
-    rings = [ring.tolist() for ring in trace(grid) if len(ring) > 2]
-    found = []
-    for ring in rings:
-        try:
-            found.append(outlined(place, name, ring, size, {}).attributes.get("polygon"))
-        except DataError:  # the outline of a line one pixel wide has no area; its box is enough
-            continue
-    outlines = sorted(filter(None, found), key=len, reverse=True)
+    found = (normalised_outline(ring.tolist(), size) for ring in mask_to_polygons(grid))
+    outlines = sorted(filter(area, found), key=len, reverse=True)
     return {"polygon": outlines[0], **({"polygons": outlines} if len(outlines) > 1 else {})} if outlines else {}

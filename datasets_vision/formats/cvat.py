@@ -22,7 +22,7 @@ from datasets_vision.formats.shapes import (
     rotated,
     usable,
 )
-from datasets_vision.formats.xml_files import LINE, parse_xml, usable_elements
+from datasets_vision.formats.xml_files import LINE, parse_xml, with_places
 from datasets_vision.images import image_size
 
 _HEAD = 1 << 16  # bytes; the part before the first image grows with the project's labels
@@ -82,18 +82,14 @@ def _read_image(pictures: Pictures, path: Path, element: Element) -> Iterator[Ex
     except DataError as error:
         yield SetAside.of(place, error)
         return
-    objects, faults = usable(_objects(path, element, size))
+    drawn = with_places(path, (part for part in element if part.tag != "tag"))
+    objects, faults = usable(drawn, lambda where, part: _object(where, part, size))
     yield from faults
     tags = element.findall("tag")
     for tag in tags[1:]:
         yield SetAside(f"{path}:{tag.get(LINE)}", f"a second tag {tag.get('label')!r} for one image", "give one class")
     kind, columns = (tags[0].get("label"), _attributes(tags[0])) if tags else (None, {})
     yield pictures.example(image, Label(kind, objects, columns), place, path, element.get("subset"))
-
-
-def _objects(path: Path, image: Element, size: Size) -> Iterator[LabelledObject | SetAside]:
-    drawn = (element for element in image if element.tag != "tag")
-    return usable_elements(path, drawn, lambda place, element: _object(place, element, size))
 
 
 def _object(place: str, element: Element, size: Size) -> LabelledObject:

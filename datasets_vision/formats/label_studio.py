@@ -184,7 +184,10 @@ def _read_task(source: Source, pictures: Pictures, task: _Task) -> Iterator[Exam
     except DataError as error:
         yield SetAside.of(task.place, error)
         return
-    objects, faults = usable(_objects(task, sizes))
+    regions = (
+        (f"{task.place} region {region[:40]}", group) for region, group in task.results.items() if _is_region(group)
+    )
+    objects, faults = usable(regions, lambda place, group: _object(task, place, group, sizes))
     yield from faults
     kind, columns, unread = _task_values(source, task)
     yield from unread
@@ -241,17 +244,6 @@ def _turns(source: Source, task: _Task) -> tuple[Turn, ...]:
     row = {key: plain(value) for key, value in task.data.items() if isinstance(value, str | int | float)}
     text = source.render(row)
     return (Turn("user", text),) if text else ()
-
-
-def _objects(task: _Task, sizes: list[Size]) -> Iterator[LabelledObject | SetAside]:
-    for region, group in task.results.items():
-        if not _is_region(group):
-            continue
-        place = f"{task.place} region {region[:40]}"
-        try:
-            yield _object(task, place, group, sizes)
-        except DataError as error:
-            yield SetAside.of(place, error)
 
 
 def _object(task: _Task, place: str, group: list[dict[str, Any]], sizes: list[Size]) -> LabelledObject:

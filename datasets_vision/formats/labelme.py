@@ -59,7 +59,8 @@ def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
     except DataError as error:
         yield SetAside.of(path, error)
         return
-    objects, faults = usable(_objects(path, content["shapes"], size))
+    shapes = ((f"{path}: shapes[{number}]", shape) for number, shape in enumerate(content["shapes"]))
+    objects, faults = usable(shapes, lambda place, shape: _object(place, shape, size))
     yield from faults
     flags = content.get("flags")
     label = Label(objects=objects, columns=dict(flags) if isinstance(flags, dict) else {})
@@ -74,15 +75,6 @@ def _image(pictures: Pictures, path: Path, content: dict[str, Any]) -> Path:
         if path.stem.lower() in pictures.named:
             return pictures.find(str(path), path.stem, path)
         raise
-
-
-def _objects(path: Path, shapes: list[Any], size: Size) -> Iterator[LabelledObject | SetAside]:
-    for number, shape in enumerate(shapes):
-        place = f"{path}: shapes[{number}]"
-        try:
-            yield _object(place, shape, size)
-        except DataError as error:
-            yield SetAside.of(place, error)
 
 
 def _object(place: str, shape: Any, size: Size) -> LabelledObject:

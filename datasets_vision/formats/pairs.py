@@ -113,7 +113,8 @@ def _example(root: Path, tested: Path, lists: DiskIndex) -> Iterator[Example | S
     except DataError as error:
         yield SetAside.of(tested, error)
         return
-    objects, faults = usable(_objects(text, lines, size))
+    rows = ((f"{text}:{number}", line) for number, line in enumerate(lines, 1) if line.strip())
+    objects, faults = usable(rows, lambda place, line: _object(place, line, size))
     yield from faults
     yield Example(
         id=stem,
@@ -129,16 +130,6 @@ def _check_template(template: Path, size: Size) -> None:
     width, height = image_size(template)
     if (width, height) != size:
         raise DataError(template, f"is {width}x{height}, but its photo is {size[0]}x{size[1]}", "align the pair")
-
-
-def _objects(text: Path, lines: list[str], size: Size) -> Iterator[LabelledObject | SetAside]:
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            place = f"{text}:{number}"
-            try:
-                yield _object(place, line, size)
-            except DataError as error:
-                yield SetAside.of(place, error)
 
 
 def _object(place: str, line: str, size: Size) -> LabelledObject:

@@ -8,12 +8,14 @@ begin with `place`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from datasets_vision.errors import BoxError
+from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import BOX_SCALE, Box, LabelledObject, normalised_box
 from datasets_vision.formats.contract import SetAside
+
+T = TypeVar("T")
 
 OVERRUN = 0.02
 """Share of the image's side."""
@@ -183,16 +185,19 @@ def box_outline(box: Box) -> Outline:
 
 
 def usable(
-    found: Iterable[LabelledObject | SetAside],
+    drawn: Iterable[tuple[str, T]], read: Callable[[str, T], LabelledObject]
 ) -> tuple[tuple[LabelledObject, ...] | None, list[SetAside]]:
-    """Split into objects (None if some were drawn but all had to be set aside) and what was set aside."""
+    """Apply `read` to each place and what is drawn there; what it raises a DataError for is set aside.
+
+    The objects are None if some were drawn but all had to be set aside.
+    """
     objects: list[LabelledObject] = []
     faults: list[SetAside] = []
-    for item in found:
-        if isinstance(item, SetAside):
-            faults.append(item)
-        else:
-            objects.append(item)
+    for place, shape in drawn:
+        try:
+            objects.append(read(place, shape))
+        except DataError as error:
+            faults.append(SetAside.of(place, error))
     return (None if faults and not objects else tuple(objects)), faults
 
 

@@ -151,7 +151,7 @@ def _read_entry(
     except DataError as error:
         yield SetAside.of(place, error)
         return
-    objects, faults = usable(_objects(source, file, place, entry, size))
+    objects, faults = _objects(source, file, place, entry, size)
     yield from faults
     if parts:
         here, part_faults = parts.of(image, size)
@@ -166,13 +166,9 @@ def _columns(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _objects(
     source: Source, file: _File, place: str, entry: dict[str, Any], size: Size
-) -> Iterator[LabelledObject | SetAside]:
-    for number, region in enumerate(_regions(entry)):
-        where = f"{place} regions[{number}]"
-        try:
-            yield _object(source, file, where, region, size)
-        except DataError as error:
-            yield SetAside.of(where, error)
+) -> tuple[tuple[LabelledObject, ...] | None, list[SetAside]]:
+    regions = ((f"{place} regions[{number}]", region) for number, region in enumerate(_regions(entry)))
+    return usable(regions, lambda where, region: _object(source, file, where, region, size))
 
 
 def _object(source: Source, file: _File, place: str, region: Any, size: Size) -> LabelledObject:
@@ -240,7 +236,7 @@ class _Parts:
         """The parts of an image, and those set aside."""
         if image not in self._entries:
             return (), []
-        objects, faults = usable(_objects(self._source, self._file, *self._entries.pop(image), size))
+        objects, faults = _objects(self._source, self._file, *self._entries.pop(image), size)
         return objects or (), faults
 
     def unused(self) -> Iterator[SetAside]:

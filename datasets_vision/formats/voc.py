@@ -21,7 +21,7 @@ from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.folders import missing, read_labels, row_of
 from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, usable, verified_box
-from datasets_vision.formats.xml_files import parse_xml, usable_elements
+from datasets_vision.formats.xml_files import parse_xml, with_places
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.index import DiskIndex
 from datasets_vision.walk import walk
@@ -127,7 +127,8 @@ def _read_annotation(whole: _Set, path: Path) -> Iterator[Example | SetAside]:
     except DataError as error:
         yield SetAside.of(path, error)
         return
-    objects, faults = usable(_objects(path, root.findall("object"), size))
+    drawn = with_places(path, root.findall("object"))
+    objects, faults = usable(drawn, lambda place, element: _object(place, element, size))
     yield from faults
     yield Example(
         id=image.relative_to(whole.source.path).with_suffix("").as_posix(),
@@ -164,10 +165,6 @@ def _role(whole: _Set, path: Path) -> str | None:
     if len(lists) > 1:
         raise DataError(path, f"listed in {' and '.join(lists)}", "keep it in one list")
     return lists[0] if lists else role_of_folders(path.relative_to(whole.source.path).parent)
-
-
-def _objects(path: Path, written: list[Element], size: Size) -> Iterator[LabelledObject | SetAside]:
-    return usable_elements(path, written, lambda place, element: _object(place, element, size))
 
 
 def _object(place: str, element: Element, size: Size) -> LabelledObject:

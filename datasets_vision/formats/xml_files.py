@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
 from datasets_vision.errors import DataError
-from datasets_vision.example import LabelledObject
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.drafts import Draft
 from datasets_vision.formats.flat import Leaf, Steps, flat
@@ -125,13 +124,6 @@ def _leaves(element: Element, path: Steps, without: str = "") -> Iterator[Leaf]:
         yield from _leaves(part, inner, without)
 
 
-def usable_elements(
-    path: Path, elements: Iterable[Element], read: Callable[[str, Element], LabelledObject]
-) -> Iterator[LabelledObject | SetAside]:
-    """Apply `read` to the place (file:line) and the element; an element for which it raises is set aside."""
-    for element in elements:
-        place = f"{path}:{element.get(LINE)}"
-        try:
-            yield read(place, element)
-        except DataError as error:
-            yield SetAside.of(place, error)
+def with_places(path: Path, elements: Iterable[Element]) -> Iterator[tuple[str, Element]]:
+    """Each element after its place, file:line."""
+    return ((f"{path}:{element.get(LINE)}", element) for element in elements)

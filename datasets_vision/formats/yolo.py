@@ -128,7 +128,9 @@ def _read_image(whole: _Set, image: Path) -> Iterator[Example | SetAside]:
     except DataError as error:
         yield SetAside.of(error.place, error)
         return
-    objects, faults = usable(_objects(whole, path, lines, size))
+    first: dict[str, str] = {}  # line -> the place where it first occurs
+    rows = ((f"{path}:{number}", line.split()) for number, line in enumerate(lines, 1) if line.strip())
+    objects, faults = usable(rows, lambda place, words: _object(whole, place, words, size, first))
     yield from faults
     yield Example(
         id=image.relative_to(whole.root).with_suffix("").as_posix(),
@@ -143,24 +145,10 @@ def _lines(path: Path) -> list[str]:
     return read_text(path, MAX_BYTES).splitlines()
 
 
-def _objects(whole: _Set, path: Path, lines: list[str], size: Size) -> Iterator[LabelledObject | SetAside]:
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words:
-            continue
-        place = f"{path}:{number}"
-        first = seen.setdefault(" ".join(words), number)
-        if first != number:
-            yield SetAside(place, f"duplicate of line {first}")
-            continue
-        try:
-            yield _object(whole, place, words, size)
-        except DataError as error:
-            yield SetAside.of(place, error)
-
-
-def _object(whole: _Set, place: str, words: list[str], size: Size) -> LabelledObject:
+def _object(whole: _Set, place: str, words: list[str], size: Size, first: dict[str, str]) -> LabelledObject:
+    twin = first.setdefault(" ".join(words), place)
+    if twin != place:
+        raise DataError(place, f"duplicate of line {twin.rpartition(':')[2]}")
     name = _name(whole, place, words[0])
     shares = numbers(place, f"{name!r} row", words[1:])
     if len(shares) == 4:
