@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path, PureWindowsPath
@@ -30,7 +30,8 @@ class Draft:
     """One record. `name` is unique in its file; `place` is file:line.
 
     `cells`: column -> value. `more`: columns that are used only if the source names them. `before`: the turns that
-    precede the text. `images`: paths as the record writes them, besides the column that the recipe names.
+    precede the text. `images`: paths as the record writes them, besides the column that the recipe names. `photos`: all
+    images, if they were found already.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Draft:
     more: Mapping[str, Any] = field(default_factory=dict)
     before: tuple[Turn, ...] = ()
     images: tuple[str, ...] = ()
+    photos: tuple[Path, ...] | None = None
+    image_class: str | None = None
     objects: tuple[LabelledObject, ...] | None = None
     group: str = ""
 
@@ -48,22 +51,30 @@ Drafting = Callable[[Source, Entry, dict[str, Any]], Draft]
 
 
 def examples_of(
-    source: Source, path: Path, drafts: Iterator[Draft | SetAside], columns: Sequence[str] | None = None
+    source: Source,
+    path: Path,
+    drafts: Iterator[Draft | SetAside],
+    columns: Sequence[str] | None = None,
+    *,
+    has_photos: bool = False,
+    stem: str = "",
+    role: str | None = None,
 ) -> Iterator[Example | SetAside]:
     """The examples of one file. A file without a column that the source needs is set aside as a whole.
 
-    `columns`: all columns of the file; None takes those of its first records.
+    `columns`: all columns of the file; None takes those of its first records. `has_photos`: whether the drafts have
+    `photos`. `stem` and `role` replace those of the file; ids begin with the stem.
     """
     head = list(islice(drafts, HEAD)) if columns is None else []
     found = [draft for draft in head if isinstance(draft, Draft)]
     names = columns or tuple(dict.fromkeys(name for draft in found for name in draft.cells))
     try:
         if names:
-            _require(source, path, names, found)
+            _require(source, path, names, found, has_photos or source.image is not None)
     except DataError as error:
         yield SetAside.of(path, error)
         return
-    file = _File.of(source, path)
+    file = _File.of(source, path, stem, role)
     for item in chain(head, drafts):
         yield item if isinstance(item, SetAside) else file.example(item)
 
@@ -79,11 +90,6 @@ def json_examples(source: Source, draft: Drafting) -> Iterator[Example | SetAsid
         raise DataError(source.path, "no JSON or JSON-lines file", "give a file, or a folder of files")
     for path in chain([first], files):
         yield from examples_of(source, path, _drafts(source, path, draft))
-
-
-def stem_of(source: Source, path: Path) -> str:
-    """A file's path within its source, without suffix; the ids of its examples begin with it."""
-    return path.relative_to(source.root).with_suffix("").as_posix()
 
 
 def image_at(path: Path, written: str) -> Path:
@@ -126,18 +132,11 @@ def _drafts(source: Source, path: Path, draft: Drafting) -> Iterator[Draft | Set
             yield SetAside(entry.place, "values are nested too deeply", "flatten them")
 
 
-def asked_columns(source: Source, present: Iterable[str]) -> set[str]:
-    """The columns that a source needs. If there is a photo, a text that the source does not mention is optional."""
-    asked = source.shown() | set(source.columns.values())
-    if source.image is None:
-        return asked
-    if "text" not in source.model_fields_set and TEXT not in set(present):
-        asked.discard(TEXT)
-    return asked | {source.image}
-
-
-def _require(source: Source, path: Path, cells: Sequence[str], drafts: Sequence[Draft]) -> None:
-    wanted = asked_columns(source, cells) | ({source.group_by} if source.group_by else set())
+def _require(source: Source, path: Path, cells: Sequence[str], drafts: Sequence[Draft], has_photos: bool) -> None:
+    """Check the columns that a source needs; with photos, a text that the source does not mention is optional."""
+    wanted = (source.shown() | set(source.columns.values()) | {source.image, source.group_by}) - {None}
+    if has_photos and "text" not in source.model_fields_set and TEXT not in cells:
+        wanted.discard(TEXT)
     if TEXT in wanted and TEXT not in cells:
         listed = ", ".join(cells) or "none"
         raise DataError(path, f"no column {TEXT!r}", f"give text, a template over its columns: {listed}")
@@ -155,19 +154,19 @@ class _File:
     stem: str
     folder: str
     role: str | None
-    asked: frozenset[str]  # columns that the source names
+    asked: frozenset[str | None]  # columns that the source names
     hidden: frozenset[str | None]  # columns that labels leave out
 
     @classmethod
-    def of(cls, source: Source, path: Path) -> Self:
+    def of(cls, source: Source, path: Path, stem: str, role: str | None) -> Self:
         shown = source.shown()
         return cls(
             source,
             path,
-            stem=stem_of(source, path),
+            stem=stem or path.relative_to(source.root).with_suffix("").as_posix(),
             folder=path.resolve().parent.name,
-            role=role_of_file(path, source.root),
-            asked=frozenset(shown | set(source.columns.values())),
+            role=role or role_of_file(path, source.root),
+            asked=frozenset(shown | {*source.columns.values(), source.group_by}),
             hidden=frozenset() if source.columns else frozenset((shown | {source.image}) - {source.group_by}),
         )
 
@@ -177,7 +176,7 @@ class _File:
             cells |= {name: draft.more[name] for name in self.asked if name in draft.more}
         text = self.source.render(cells)
         try:
-            images = tuple(image_at(self.path, name) for name in self._image_names(draft, cells))
+            images = self._images(draft, cells) if draft.photos is None else draft.photos
         except DataError as error:
             return SetAside.of(draft.place, error)
         if not text and not images:
@@ -186,14 +185,13 @@ class _File:
             id=f"{self.stem}:{draft.name}",
             turns=(*draft.before, Turn("user", text)) if text or draft.before else (),
             images=images,
-            label=Label(objects=draft.objects, columns={k: cell for k, cell in cells.items() if k not in self.hidden}),
+            label=Label(draft.image_class, draft.objects, {k: v for k, v in cells.items() if k not in self.hidden}),
             group=draft.group,
             source=draft.place,
             role=self.role,
         )
 
-    def _image_names(self, draft: Draft, cells: Mapping[str, Any]) -> tuple[str, ...]:
-        """The paths of a record's images as it writes them."""
-        if self.source.image is None:
-            return draft.images
-        return (*draft.images, str(cells.get(self.source.image) or ""))
+    def _images(self, draft: Draft, cells: Mapping[str, Any]) -> tuple[Path, ...]:
+        column = self.source.image
+        named = draft.images if column is None else (*draft.images, str(cells.get(column) or ""))
+        return tuple(image_at(self.path, name) for name in named)

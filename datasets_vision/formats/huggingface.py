@@ -15,8 +15,9 @@ from typing import Any
 
 from datasets_vision.errors import DataError, cause
 from datasets_vision.example import Example
-from datasets_vision.formats.columnar import Columns, RowReader
+from datasets_vision.formats.columnar import Columns
 from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.drafts import Draft, examples_of
 from datasets_vision.formats.json_files import read_json
 
 _STATE, _INFO, _SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
@@ -51,13 +52,18 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         raise DataError(path, f"has neither {_SPLITS} nor {_STATE}", "give a folder that save_to_disk wrote")
     for part in parts:
         file = path / part.role / _STATE if part.role and path.exists() else path / _STATE
-        reader = RowReader(source, file, Columns.of(tuple(part.features), part.features))
-        name = part.role or "all"
-        try:
-            for number, values in enumerate(part.rows, 1):
-                yield reader.example(values, f"{name}:{number}", f"{path}:{name}:{number}", part.role)
-        except DataError as error:
-            yield SetAside.of(f"{path}:{name}", error)
+        columns = Columns.of(source, file, tuple(part.features), part.features)
+        name, photos = part.role or "all", bool(columns.photos)
+        drafts = _drafts(columns, part.rows, f"{path}:{name}")
+        yield from examples_of(source, file, drafts, columns.names, has_photos=photos, stem=name, role=part.role)
+
+
+def _drafts(columns: Columns, rows: Iterable[Mapping[str, Any]], place: str) -> Iterator[Draft | SetAside]:
+    try:
+        for number, values in enumerate(rows, 1):
+            yield columns.draft(values, str(number), f"{place}:{number}")
+    except DataError as error:
+        yield SetAside.of(place, error)
 
 
 def _from_folder(path: Path) -> Iterator[_Part]:

@@ -7,17 +7,15 @@ writes them. Rows are read in small batches.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets_vision.errors import DataError, cause
 from datasets_vision.example import Example
-from datasets_vision.formats.columnar import Columns, RowReader
+from datasets_vision.formats.columnar import Columns
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import stem_of
-from datasets_vision.formats.roles import role_of_file
+from datasets_vision.formats.drafts import Draft, examples_of
 from datasets_vision.walk import walk
 
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
 _BUFFER = 1 << 16  # bytes per column
 _ROWS, _ROWS_WITH_PHOTOS = 1000, 16  # per batch
-_SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{8,})?$")
 _PHOTO_PARTS = frozenset({"bytes", "path"})
 
 
@@ -73,18 +70,19 @@ def _read_file(source: Source, path: Path) -> Iterator[Example | SetAside]:
 
     try:
         with _open(path) as file:
-            schema = file.schema_arrow
-            columns = Columns.of(tuple(schema.names), features_of(schema))
-            reader = RowReader(source, path, columns)
-            stem = stem_of(source, path)
-            role, number = role_of_file(path.with_stem(_SHARD.sub("", path.stem)), source.root), 0
-            rows = _ROWS_WITH_PHOTOS if columns.photos else _ROWS
-            for batch in file.iter_batches(rows, use_threads=False):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield reader.example(values, f"{stem}:{number}", f"{path}:{number}", role)
+            names = file.schema_arrow.names
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise DataError(path, f"two columns named {twice!r}", "rename one")
+            columns = Columns.of(source, path, tuple(names), features_of(file.schema_arrow))
+            yield from examples_of(source, path, _drafts(file, columns), columns.names, has_photos=bool(columns.photos))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"not a readable Parquet file ({cause(error)})", "write it again") from error
+
+
+def _drafts(file: ParquetFile, columns: Columns) -> Iterator[Draft | SetAside]:
+    batches = file.iter_batches(_ROWS_WITH_PHOTOS if columns.photos else _ROWS, use_threads=False)
+    for number, values in enumerate((values for batch in batches for values in batch.to_pylist()), 1):
+        yield columns.draft(values, str(number), f"{columns.file}:{number}")
 
 
 def _open(path: Path) -> ParquetFile:

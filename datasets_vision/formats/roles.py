@@ -23,6 +23,7 @@ SPLIT_NAMES = frozenset(
 )
 """Words that state a role, in lower case; `Example.role` keeps the word as the source writes it."""
 
+_SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{8,})?$")
 _PLAIN_WORDS = frozenset(["image", "images", "img", "imgs", "label", "labels", "annotations", "set", "data"])
 
 
@@ -38,8 +39,11 @@ def role_of_folders(path: Path) -> str | None:
 
 
 def role_of_stem(stem: str) -> str | None:
-    """The last or first word of a file's name, if it states a role, as in "instances_val2017" or "train-coco"."""
-    words = _words(stem)
+    """The last or first word of a file's name, if it states a role, as in "instances_val2017" or "train-coco".
+
+    The number of a shard ("-00000-of-00002") does not count.
+    """
+    words = _words(_SHARD.sub("", stem))
     return next((word for word in (*words[-1:], *words[:1]) if word.lower() in SPLIT_NAMES), None)
 
 

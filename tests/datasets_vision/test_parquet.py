@@ -66,7 +66,7 @@ def test_rows_are_texts_with_columns(tmp_path):
     }
     assert dict(found.examples[1].label.columns) == {"hours": 3, "day": "2026-01-02"}
     (item,) = found.set_aside
-    assert (item.place, item.reason) == (f"{path}:2", "no text in '{text}' and no photo; fill in one of them")
+    assert (item.place, item.reason) == (f"{path}:2", "no text in '{text}'; fill its columns")
 
 
 def test_a_column_names_photos_beside_the_file(tmp_path):
