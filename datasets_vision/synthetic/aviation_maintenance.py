@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from datasets_vision.synthetic.damage import crack, dent
 from datasets_vision.synthetic.scene import GOOD, Scene, assemble, local_coordinates, photograph, placed
 from datasets_vision.synthetic.severity import Measure, graded
-from datasets_vision.synthetic.spots import Spot, blob, walk
+from datasets_vision.synthetic.spots import Defect, Spot, blob, walk
 from datasets_vision.synthetic.textures import (
     Field,
     Picture,
@@ -45,7 +44,6 @@ COVERED = 0.35  # alpha above which a pixel belongs to a defect
 LEAST_HOLE = 2.4  # pixels: the smallest radius of a fastener hole, so that it stays visible
 
 Points = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,6 @@ class Skin:
     seams: tuple[Points, ...]
     radius: float  # of a fastener's head, pixels
     matrix: NDArray[np.float64]  # skin to pixels, (3, 3); one unit is the pitch of the fasteners
-
-
-Defect = Callable[[Generator, Picture, Skin, Spot], Field]
 
 
 def skin_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
@@ -124,11 +119,7 @@ def _render(rng: Generator, skin: Skin, size: int, holes: list[int]) -> Picture:
     shade(
         picture, strokes(size, list(skin.seams), [max(1, round(size / 130))] * 2) * np.float32(-rng.uniform(0.4, 0.8))
     )
-    heads = np.zeros((size, size), np.uint8)
-    for place, (x, y) in enumerate(skin.fasteners):
-        if place not in holes and -8 < x < size + 8 and -8 < y < size + 8:
-            cv2.circle(heads, (round(x * 16), round(y * 16)), round(skin.radius * 16), 255, -1, cv2.LINE_AA, 4)
-    head = np.asarray(heads, np.float32) / np.float32(255)
+    head = _discs(size, np.delete(skin.fasteners, holes, axis=0), skin.radius)
     dome = soften(head, max(0.6, skin.radius * 0.35))
     turn = rng.uniform(0, 2 * np.pi)
     slope = (np.roll(dome, 1, 1) - np.roll(dome, -1, 1)) * np.float32(np.cos(turn))
@@ -181,7 +172,7 @@ def _draw(rng: Generator, picture: Picture, skin: Skin, kind: str, holes: list[i
     """Draw the findings of one kind; returns the alpha of each."""
     if kind == "missing_fastener":
         return [_hole(rng, picture, skin, skin.fasteners[place]) for place in holes]
-    return [_DRAW_FUNCTIONS[kind](rng, picture, skin, _spot(rng, skin, len(picture)))]
+    return [_DRAW_FUNCTIONS[kind](rng, picture, _spot(rng, skin, len(picture)))]
 
 
 def _spot(rng: Generator, skin: Skin, size: int) -> Spot:
@@ -191,23 +182,27 @@ def _spot(rng: Generator, skin: Skin, size: int) -> Spot:
     if inside.any() and rng.random() < 0.5:
         x, y = skin.fasteners[int(rng.choice(np.flatnonzero(inside)))]
     radius = size * np.exp(rng.uniform(np.log(0.06), np.log(0.22)))
-    return Spot(float(x), float(y), float(radius), float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.4, 1)))
+    return Spot.at(rng, x, y, radius, 0.4)
 
 
 def _hole(rng: Generator, picture: Picture, skin: Skin, at: Points) -> Field:
     """An open hole where a fastener was: dark, with a bright countersink around it."""
-    size = len(picture)
-    canvas, rim = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
-    centre, radius = (round(float(at[0]) * 16), round(float(at[1]) * 16)), skin.radius
-    cv2.circle(canvas, centre, round(radius * 16), 255, -1, cv2.LINE_AA, 4)
-    cv2.circle(rim, centre, round(radius * 1.25 * 16), 255, max(1, round(radius / 3)), cv2.LINE_AA, 4)
-    alpha = np.asarray(canvas, np.float32) / np.float32(255)
-    shade(picture, np.asarray(rim, np.float32) / np.float32(255) * np.float32(rng.uniform(0.1, 0.4)))
+    size, radius = len(picture), skin.radius
+    alpha, rim = _discs(size, at[None], radius), _discs(size, at[None], radius * 1.25, max(1, round(radius / 3)))
+    shade(picture, rim * np.float32(rng.uniform(0.1, 0.4)))
     blend(picture, alpha, hsv(0.08, rng.uniform(0, 0.3), rng.uniform(0.01, 0.1)))
     return alpha
 
 
-def _corrosion(rng: Generator, picture: Picture, skin: Skin, spot: Spot) -> Field:
+def _discs(size: int, centres: Points, radius: float, thickness: int = -1) -> Field:
+    """Anti-aliased circles, alpha (size, size), filled unless they have a thickness in pixels."""
+    canvas = np.zeros((size, size), np.uint8)
+    for x, y in centres[((centres > -8) & (centres < size + 8)).all(1)]:
+        cv2.circle(canvas, (round(x * 16), round(y * 16)), round(radius * 16), 255, thickness, cv2.LINE_AA, 4)
+    return np.asarray(canvas, np.float32) / np.float32(255)
+
+
+def _corrosion(rng: Generator, picture: Picture, spot: Spot) -> Field:
     """Powdery bloom and pits, whitish as on aluminium or brown as on steel."""
     size = len(picture)
     area = blob(rng, size, spot, 0.4, 0.9, rng.uniform(1, 2.2))
@@ -223,15 +218,11 @@ def _corrosion(rng: Generator, picture: Picture, skin: Skin, spot: Spot) -> Fiel
     return alpha
 
 
-def _crack(rng: Generator, picture: Picture, skin: Skin, spot: Spot) -> Field:
+def _crack(rng: Generator, picture: Picture, spot: Spot) -> Field:
     return crack(rng, picture, replace(spot, radius=spot.radius * rng.uniform(0.8, 1.4)))
 
 
-def _dent(rng: Generator, picture: Picture, skin: Skin, spot: Spot) -> Field:
-    return dent(rng, picture, spot)
-
-
-def _paint_loss(rng: Generator, picture: Picture, skin: Skin, spot: Spot) -> Field:
+def _paint_loss(rng: Generator, picture: Picture, spot: Spot) -> Field:
     """Paint peeled to green or yellow primer, or to bare metal, with a shadowed edge."""
     size = len(picture)
     area = blob(rng, size, spot, 0.35, 0.3, rng.uniform(1, 2))
@@ -253,6 +244,6 @@ def _paint_loss(rng: Generator, picture: Picture, skin: Skin, spot: Spot) -> Fie
 _DRAW_FUNCTIONS: dict[str, Defect] = {
     "corrosion": _corrosion,
     "crack": _crack,
-    "dent": _dent,
+    "dent": dent,
     "paint_loss": _paint_loss,
 }

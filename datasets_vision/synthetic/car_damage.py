@@ -216,9 +216,7 @@ def _damage(rng: Generator, picture: Picture, kind: str, part: Mask) -> Mask:
     rows, columns = np.nonzero(depth >= 0.5 * depth.max())
     chosen = int(rng.integers(len(rows)))
     reach = float(np.clip(np.exp(rng.uniform(np.log(0.05), np.log(0.26))) * size, 5, 0.6 * np.sqrt(area) + 2))
-    spot = Spot(
-        float(columns[chosen]), float(rows[chosen]), reach, float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.4, 1))
-    )
+    spot = Spot.at(rng, columns[chosen], rows[chosen], reach, 0.4)
     damaged = picture.copy()
     alpha = CAR_DAMAGE[kind][0](rng, damaged, spot)
     picture[part] = damaged[part]

@@ -14,6 +14,7 @@ from datasets_vision.synthetic.textures import (
     Field,
     Picture,
     blend,
+    filled,
     grain,
     grid,
     hsv,
@@ -141,9 +142,7 @@ def lamp_hole(rng: Generator, picture: Picture, spot: Spot) -> Field:
     turns = np.sort(rng.uniform(0, 2 * np.pi, corners))
     reach = spot.radius * rng.uniform(0.35, 1.1, corners)
     hole = np.stack([spot.x + reach * np.cos(turns), spot.y + reach * np.sin(turns)], 1).astype(np.float32)
-    canvas = np.zeros((size, size), np.uint8)
-    cv2.fillPoly(canvas, [np.round(hole * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    alpha = np.asarray(canvas, np.float32) / np.float32(255)
+    alpha = filled(size, size, hole)
     inside = np.clip(0.12 + 0.1 * noise(rng, size, size, 24), 0.01, 0.5)[..., None] * hsv(0.1, 0.1, 1)
     blend(picture, alpha * np.float32(0.75 + 0.25 * spot.contrast), np.asarray(inside, np.float32))
     shade(picture, strokes(size, [hole], [1], closed=True) * np.float32(0.8))

@@ -20,26 +20,6 @@ from datasets_vision.synthetic.spots import Spot, blob
 from datasets_vision.synthetic.textures import Field, fractal, grain, grid, noise, soften, step
 
 Modality = Literal["X-ray", "CT", "MR"]
-LESIONS: dict[str, Modality] = {
-    "nodule": "X-ray",
-    "opacity": "X-ray",
-    "effusion": "X-ray",
-    "mass": "CT",
-    "calcification": "CT",
-    "tumour": "MR",
-    "white_matter_lesion": "MR",
-}
-"""Kind of lesion -> the modality of the phantom in which it is drawn."""
-
-MEASURES = {
-    "nodule": Measure("area", 0.004, 0.012),
-    "opacity": Measure("area", 0.025, 0.07),
-    "effusion": Measure("area", 0.015, 0.035),
-    "mass": Measure("area", 0.006, 0.02),
-    "calcification": Measure("area", 0.0012, 0.003),
-    "tumour": Measure("area", 0.01, 0.03),
-    "white_matter_lesion": Measure("count", 3, 5),
-}
 COVERED = 0.4  # alpha above which a pixel belongs to a lesion
 
 
@@ -53,6 +33,16 @@ class Phantom:
     room: dict[str, Field]
 
 
+@dataclass(frozen=True)
+class Lesion:
+    """A kind of lesion: the modality of the phantom in which `draw` draws it, and the organ that it lies in."""
+
+    modality: Modality
+    organ: str
+    measure: Measure
+    draw: Callable[[Generator, Phantom, Field], Field]
+
+
 def scan_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
     """One phantom with lesions of the requested kind, or without any ("none").
 
@@ -60,28 +50,17 @@ def scan_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scen
     """
     if kind is None:
         kind = str(rng.choice([GOOD, *LESIONS]))
-    modality = str(rng.choice(sorted(set(LESIONS.values())))) if kind == GOOD else LESIONS[kind]
+    modality = str(rng.choice(sorted(PHANTOMS))) if kind == GOOD else LESIONS[kind].modality
     phantom = PHANTOMS[modality](rng, size)
     mask = np.zeros((size, size), np.uint8)
     named: list[tuple[str, str]] = []
     for _ in range(_count(rng, kind)):
-        covered = LESION_OF[kind](rng, phantom, phantom.room[kind]) > COVERED
+        covered = LESIONS[kind].draw(rng, phantom, phantom.room[kind]) > COVERED
         mask[covered & (mask == 0)] = len(named) + 1
-        named.append((kind, ORGANS[kind]))
+        named.append((kind, LESIONS[kind].organ))
     scene = graded(assemble(_exposed(rng, phantom.grey), mask, named, modality), MEASURES)
     urgency = URGENCIES[scene.columns["severity"]]
     return replace(scene, columns={**scene.columns, "modality": modality, "urgency": urgency})
-
-
-ORGANS = {
-    "nodule": "lung",
-    "opacity": "lung",
-    "effusion": "pleura",
-    "mass": "liver",
-    "calcification": "kidney",
-    "tumour": "brain",
-    "white_matter_lesion": "brain",
-}
 
 
 def _count(rng: Generator, kind: str) -> int:
@@ -202,9 +181,7 @@ def _site(rng: Generator, room: Field, least: float, most: float) -> Spot:
     rows, columns = np.nonzero(depth >= min(0.35 * float(depth.max()), 0.7 * most * size))
     place = int(rng.integers(len(rows)))
     radius = max(2.2, size * float(np.exp(rng.uniform(np.log(least), np.log(most)))))
-    return Spot(
-        float(columns[place]), float(rows[place]), radius, float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.5, 1))
-    )
+    return Spot.at(rng, columns[place], rows[place], radius, 0.5)
 
 
 def nodule(rng: Generator, phantom: Phantom, room: Field) -> Field:
@@ -280,12 +257,13 @@ def _exposed(rng: Generator, grey: Field) -> np.ndarray[tuple[int, int, int], np
 
 
 PHANTOMS: dict[str, Callable[[Generator, int], Phantom]] = {"X-ray": chest, "CT": abdomen, "MR": head}
-LESION_OF: dict[str, Callable[[Generator, Phantom, Field], Field]] = {
-    "nodule": nodule,
-    "opacity": opacity,
-    "effusion": effusion,
-    "mass": mass,
-    "calcification": calcification,
-    "tumour": tumour,
-    "white_matter_lesion": white_matter_lesion,
+LESIONS = {
+    "nodule": Lesion("X-ray", "lung", Measure("area", 0.004, 0.012), nodule),
+    "opacity": Lesion("X-ray", "lung", Measure("area", 0.025, 0.07), opacity),
+    "effusion": Lesion("X-ray", "pleura", Measure("area", 0.015, 0.035), effusion),
+    "mass": Lesion("CT", "liver", Measure("area", 0.006, 0.02), mass),
+    "calcification": Lesion("CT", "kidney", Measure("area", 0.0012, 0.003), calcification),
+    "tumour": Lesion("MR", "brain", Measure("area", 0.01, 0.03), tumour),
+    "white_matter_lesion": Lesion("MR", "brain", Measure("count", 3, 5), white_matter_lesion),
 }
+MEASURES = {kind: lesion.measure for kind, lesion in LESIONS.items()}

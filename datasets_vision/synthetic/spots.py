@@ -22,6 +22,12 @@ class Spot:
     angle: float
     contrast: float
 
+    @classmethod
+    def at(cls, rng: Generator, x: float, y: float, radius: float, least: float) -> Spot:
+        """A spot with a random angle and a contrast of at least `least`."""
+        angle, contrast = rng.uniform(0, 2 * np.pi), rng.uniform(least, 1)
+        return cls(float(x), float(y), float(radius), float(angle), float(contrast))
+
 
 Defect = Callable[[Generator, Picture, Spot], Field]
 

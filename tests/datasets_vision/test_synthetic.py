@@ -187,9 +187,9 @@ def test_damage_changes_only_its_own_part(kind):
 
 
 def test_scans_are_grey_and_each_lesion_is_in_its_own_modality():
-    for kind, modality in scan_abnormalities.LESIONS.items():
+    for kind, lesion in scan_abnormalities.LESIONS.items():
         scene = drawn_of("scan_abnormalities", kind, 1)[0]
-        assert scene.columns["modality"] == modality
+        assert scene.columns["modality"] == lesion.modality
         assert np.ptp(scene.image, axis=2).max() == 0
 
 
