@@ -134,7 +134,7 @@ def _drafts(source: Source, path: Path, draft: Drafting) -> Iterator[Draft | Set
 
 def _require(source: Source, path: Path, cells: Sequence[str], drafts: Sequence[Draft], has_photos: bool) -> None:
     """Check the columns that a source needs; with photos, a text that the source does not mention is optional."""
-    wanted = (source.shown() | set(source.columns.values()) | {source.image, source.group_by}) - {None}
+    wanted = source.shown() | set(source.columns.values()) | set(filter(None, (source.image, source.group_by)))
     if has_photos and "text" not in source.model_fields_set and TEXT not in cells:
         wanted.discard(TEXT)
     if TEXT in wanted and TEXT not in cells:
