@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -128,6 +128,14 @@ def photo_of(obj: LabelledObject, images: int) -> int:
     """
     stated = str(obj.attributes.get("photo"))
     return int(stated) - 1 if re.fullmatch("[1-9][0-9]{0,3}", stated) and int(stated) <= images else images - 1
+
+
+def box_area(box: Sequence[int] | None) -> int:
+    """The area of a box (left, top, right, bottom) in its own units; 0 without a box."""
+    if box is None:
+        return 0
+    left, top, right, bottom = box
+    return (right - left) * (bottom - top)
 
 
 def normalised_box(left: float, top: float, right: float, bottom: float, width: int, height: int) -> Box:

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from datasets_vision.synthetic.scene import GOOD, Scene, SceneObject
+from datasets_vision.example import box_area
+from datasets_vision.synthetic.scene import GOOD, Scene
 
 SEVERITIES = ("minor", "moderate", "severe")
 URGENCIES = {"": "routine", "minor": "routine", "moderate": "soon", "severe": "urgent"}
@@ -60,11 +61,6 @@ def graded(scene: Scene, measures: Mapping[str, Measure]) -> Scene:
         replace(obj, attributes={"part": obj.material, "severity": severity})
         for obj, severity in zip(scene.objects, severities, strict=True)
     )
-    label = max(objects, key=_box_area).name if objects else GOOD
+    label = max(objects, key=lambda obj: box_area(obj.box)).name if objects else GOOD
     worst = max(severities, key=SEVERITIES.index, default="")
     return replace(scene, objects=objects, label=label, columns={**scene.columns, "severity": worst})
-
-
-def _box_area(obj: SceneObject) -> int:
-    left, top, right, bottom = obj.box
-    return (right - left) * (bottom - top)

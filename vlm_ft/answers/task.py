@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datasets_vision.example import Label, LabelledObject
+from datasets_vision.example import Label, LabelledObject, box_area
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import Answer, Choice, FieldSpec, Integer, Items, fields_of
 
@@ -108,7 +108,7 @@ def items(objects: tuple[LabelledObject, ...], spec: Items) -> list[Values]:
 
     An object's name becomes the item's. Attributes with the name of a field are kept unless they are None.
     """
-    ordered = sorted(objects, key=lambda item: (-_area(item), item.box or (0, 0, 0, 0)))
+    ordered = sorted(objects, key=lambda item: (-box_area(item.box), item.box or (0, 0, 0, 0)))
     names = {field.name for field in spec.fields}
     rows = []
     for item in ordered[: spec.max_items]:
@@ -135,10 +135,3 @@ def preferred_reply(label: Label) -> Values:
     """The reply that people prefer: the chosen one of a pair, or a liked completion; {} if there is none."""
     chosen = next((reply for reply, liked in judged_replies(label) if liked is True), None)
     return {} if chosen is None else dict(chosen) if isinstance(chosen, Mapping) else {"reply": chosen}
-
-
-def _area(item: LabelledObject) -> int:
-    if item.box is None:
-        return 0
-    left, top, right, bottom = item.box
-    return (right - left) * (bottom - top)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from datasets_vision.example import BOX_SCALE
+from datasets_vision.example import BOX_SCALE, box_area
 from vlm_ft.answers.derivations.names import ANY, covers, same_name
 from vlm_ft.answers.derivations.result import Figure, Result, View, joined
 from vlm_ft.answers.derivations.versioned import read_versioned
@@ -131,14 +131,14 @@ class PriorityTable(Strict):
         return Priority(table=self.name, version=self.version, notice=self.notice, priority=priority, reasons=reasons)
 
     def _reason(self, finding: Mapping[str, Any], zone: str | None) -> Reason:
-        kind, area = str(finding.get("kind")), _area(finding.get("box"))
+        kind, share = str(finding.get("kind")), box_area(finding.get("box")) / BOX_SCALE**2
         matching = [
             row
             for row in self.rows
             if covers(row.finding, kind)
             and covers(row.severity, finding.get("severity"))
             and covers(row.zone, zone)
-            and area >= row.area_from
+            and share >= row.area_from
         ]
         if not matching:
             why = f"table {self.name} {self.version} does not cover it; ask a person"
@@ -167,11 +167,3 @@ def _findings(values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
 
 def _specificity(row: PriorityRow) -> int:
     return (row.severity != ANY) + (row.zone != ANY) + (row.area_from > 0)
-
-
-def _area(box: Sequence[int] | None) -> float:
-    """The area of a box (sides 0..1000) as a share of the photo; 0 without a box."""
-    if box is None:
-        return 0.0
-    left, top, right, bottom = box
-    return (right - left) * (bottom - top) / BOX_SCALE**2

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_convert, generalized_box_iou_loss, sigmoid_focal_loss
 
+from datasets_vision.example import BOX_SCALE, box_area
 from vlm_ft.answers.kinds import Items
 from vlm_ft.answers.metrics import match_items
 from vlm_ft.answers.task import Values
@@ -29,7 +30,6 @@ PATIENCE = 8  # checks without a better F1 on `tune`
 OVERLAP = 0.5  # IoU above which the less certain box of a class is dropped
 THRESHOLDS = np.linspace(0.1, 0.9, 17)
 DEFAULT_THRESHOLD = 0.3  # if there are no `tune` examples to choose it on
-SCALE = 1000  # of a box's coordinates
 
 
 def detector(lesson: Lesson) -> Attempt | None:
@@ -137,9 +137,9 @@ class _Learner:
     def _target(self, items: Sequence[Values]) -> _Target:
         """Assign each cell to the smallest object whose box has it in its middle half, around the centre."""
         classes, boxes = torch.full((len(self.centres),), -1), torch.zeros(len(self.centres), 4)
-        side = torch.tensor([self.width, self.height] * 2) / SCALE
+        side = torch.tensor([self.width, self.height] * 2) / BOX_SCALE
         boxed = [(item[self.box], _name(item, self.kind)) for item in items if item.get(self.box)]
-        for corners, name in sorted(boxed, key=lambda pair: -_area(pair[0])):
+        for corners, name in sorted(boxed, key=lambda pair: -box_area(pair[0])):
             box = torch.tensor(corners, dtype=torch.float32) * side
             middle, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
             inside = ((self.centres - middle).abs() <= (size / 4).clamp(min=0.5)).all(-1)
@@ -150,10 +150,10 @@ class _Learner:
         """Items with their scores; `scores` are (positions, names)."""
         places, classes = (scores >= THRESHOLDS[0]).nonzero(as_tuple=True)
         kept = batched_nms(boxes[places], scores[places, classes], classes, OVERLAP)[: self.kind.max_items]
-        side = SCALE / torch.tensor([self.width, self.height] * 2)
+        side = BOX_SCALE / torch.tensor([self.width, self.height] * 2)
         found = []
         for index in kept.tolist():
-            corners = (boxes[places[index]] * side).round().clamp(0, SCALE).int().tolist()
+            corners = (boxes[places[index]] * side).round().clamp(0, BOX_SCALE).int().tolist()
             item = {**self.others, self.box: corners}
             if self.kind.name:
                 item[self.kind.name] = self.names[int(classes[index])]
@@ -190,7 +190,3 @@ def _usual_parts(kind: Items, truths: Sequence[Sequence[Values]]) -> Values:
 
 def _name(item: Values, kind: Items) -> str:
     return str(item[kind.name]) if kind.name else ""
-
-
-def _area(box: Sequence[float]) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
