@@ -22,6 +22,7 @@ from datasets_vision.dicom import damaged_tags, frame_count, header, is_dicom
 from datasets_vision.errors import DataError
 from datasets_vision.example import View
 from datasets_vision.images import natural_key, open_image
+from datasets_vision.placing import complete_lines
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -220,15 +221,9 @@ def _files(source: Path) -> Iterator[Path]:
 
 
 def _read_log(log: Path) -> dict[str, dict[str, Any]]:
-    """The log's entries by source; an incomplete last line is removed."""
-    if not log.exists():
-        return {}
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        log.write_text("".join(lines[:-1]), encoding="utf-8")
-        lines.pop()
+    """The log's entries by source."""
     entries = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(complete_lines(log), 1):
         try:
             entry = json.loads(line)
             if "notice" not in entry:

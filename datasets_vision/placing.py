@@ -54,6 +54,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def complete_lines(log: Path) -> list[str]:
+    """The lines of a file that is only appended to; an incomplete last one, left by an interrupted run, is removed."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    lines, end, rest = text.rpartition("\n")
+    if rest:
+        log.write_text(lines + end, encoding="utf-8")
+    return lines.split("\n") if end else []
+
+
 def _name(path: Path) -> str:
     if not path.name or path.name == "..":
         raise DataError(f"{str(path)!r}", "is not a file or folder name", "give one")

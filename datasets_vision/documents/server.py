@@ -13,7 +13,9 @@ from typing import Any
 from datasets_vision.documents.passages import Passage
 from datasets_vision.documents.questions import MAX_ANSWER, Question
 from datasets_vision.endpoint import Endpoint, shown
+from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
+from datasets_vision.placing import complete_lines
 
 SUPPORTED = 0.6
 """Share of an answer's words (of four letters or more) that must occur in the passage."""
@@ -48,7 +50,8 @@ class Server(Endpoint):
     def ask(self, passage: Passage, longest: int = MAX_ANSWER) -> Iterator[Question | SetAside]:
         """The server's questions about one passage; a reply or pair that cannot be used is set aside.
 
-        Raises DataError if the server cannot be reached, or rejects the key, the model or the address.
+        Raises DataError if the server cannot be reached, or rejects the key, the model or the address, and for a stored
+        reply that cannot be read.
         """
         prompt = PROMPT.format(
             count=self.questions,
@@ -81,15 +84,13 @@ class Server(Endpoint):
 
 
 def _stored_replies(file: Path) -> dict[str, str]:
-    if not file.is_file():
-        return {}
     found = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for number, line in enumerate(complete_lines(file), 1):
         try:
             entry = json.loads(line)
             found[str(entry["request"])] = str(entry["reply"])
-        except (ValueError, KeyError, TypeError):
-            continue  # a line cut off when the run was stopped; its request is repeated
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{file}:{number}", "not a stored reply", "delete the line to ask again") from error
     return found
 
 

@@ -88,6 +88,10 @@ def test_an_interrupted_run_does_not_ask_about_a_passage_twice(stub, tmp_path):
     kept.write_text(kept.read_text() + '{"request": "cut off')
     _, rows = built(stub, tmp_path, 500, kept=kept)
     assert (len(rows), len(stub.asked)) == (1, 1)
+    assert "cut off" not in kept.read_text()  # the next reply would be appended to it and lost
+    kept.write_text("odd\n")
+    with pytest.raises(DataError, match=r"chat\.replies:1: not a stored reply"):
+        built(stub, tmp_path, 500, kept=kept)
 
 
 @pytest.mark.parametrize("status", [401, 404])
