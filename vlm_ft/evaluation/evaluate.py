@@ -68,6 +68,15 @@ class Evaluation(Strict):
     sureness: Sureness
     cases: tuple[CaseRow, ...]
 
+    def same(self, metric: Metric) -> dict[str, Metric]:
+        """The figure of the same field and name of every system that has one."""
+        return {
+            system: other
+            for system, metrics in self.systems.items()
+            for other in metrics
+            if (other.field, other.name) == (metric.field, metric.name)
+        }
+
 
 def read_evaluation(file: Path) -> Evaluation:
     """The evaluation in a file. Raises `DataError` if it cannot be read."""

@@ -36,19 +36,8 @@ def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: C
     right = _right(RewardModel.open(run.adapter).scores(rows))
     found = Figure.share(right, clusters_of([case.group for case in cases]))
     longer = float(_right([len(row.target or "") for row in rows]).mean())
-    result = Result(
-        set=", ".join(card.provenance.data),
-        recipe=card.name,
-        field=", ".join(card.form.names),
-        metric=METRIC,
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        n=len(cases),
-        minutes=round(card.training["seconds"] / 60, 2),
-        rivals={"longer reply": longer},
-        command=command,
-    )
+    field = ", ".join(card.form.names)
+    result = Result.of(card, command, field, METRIC, found, len(cases), {"longer reply": longer})
     card.model_copy(update={"metrics": {METRIC: result.model_dump(include={"value", "low", "high", "n"})}}).write(
         run.adapter
     )

@@ -172,13 +172,8 @@ def figures(evaluation: Evaluation) -> list[Figures]:
     """A row for each figure of the adapter, in order; a system without that figure has an empty cell."""
     rows = []
     for own in evaluation.systems[ADAPTER]:
-        rivals = {
-            system: metric
-            for system, metrics in evaluation.systems.items()
-            for metric in metrics
-            if (metric.field, metric.name) == (own.field, own.name)
-        }
-        cells = tuple(_cell(system, rivals) for system in evaluation.systems)
+        metrics = evaluation.same(own)
+        cells = tuple(_cell(system, metrics) for system in evaluation.systems)
         rows.append(Figures(own.field or "whole answer", own.name, own.count, cells))
     return rows
 

@@ -13,7 +13,7 @@ from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.metrics import Metric
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
-from vlm_ft.evaluation.reliability import OWN, Alarm
+from vlm_ft.evaluation.reliability import OWN, Figure
 
 MAIN = ("macro_f1", "f1", "mae", "rouge_l", "iou")
 """The metric that is quoted for a field, by its kind: choice or flag, list, number, text, box."""
@@ -42,6 +42,34 @@ class Result(Strict):
     goal: float | None = None
     command: str
 
+    @classmethod
+    def of(
+        cls,
+        card: Card,
+        command: str,
+        field: str,
+        metric: str,
+        figure: Metric | Figure,
+        n: int,
+        rivals: Mapping[str, float] | None = None,
+        goal: float | None = None,
+    ) -> Result:
+        """A figure of one adapter."""
+        return cls(
+            set=", ".join(card.provenance.data),
+            recipe=card.name,
+            field=field,
+            metric=metric,
+            value=figure.value,
+            low=figure.low,
+            high=figure.high,
+            n=n,
+            minutes=round(card.training["seconds"] / 60, 2),
+            rivals=dict(rivals or {}),
+            goal=goal,
+            command=command,
+        )
+
     @property
     def key(self) -> tuple[str, ...]:
         """A newer figure with the same key replaces this one; only the command's name is part of it."""
@@ -58,48 +86,16 @@ def results_of(
 
     The keys of `goals` are ``field.metric``.
     """
-    rivals = {name: metrics for name, metrics in evaluation.systems.items() if name != ADAPTER}
-    main = [
-        Result(
-            set=", ".join(card.provenance.data),
-            recipe=card.name,
-            field=metric.field,
-            metric=metric.name,
-            value=metric.value,
-            low=metric.low,
-            high=metric.high,
-            n=metric.count,
-            minutes=round(card.training["seconds"] / 60, 2),
-            rivals={name: value for name, found in rivals.items() if (value := _same(metric, found)) is not None},
-            goal=(goals or {}).get(f"{metric.field}.{metric.name}"),
-            command=command,
-        )
-        for metric in evaluation.systems[ADAPTER]
-        if metric.name in MAIN
-    ]
-    return main + [_flagged(alarm, card, command) for alarm in evaluation.sureness.alarms]
-
-
-def _flagged(alarm: Alarm, card: Card, command: str) -> Result:
-    """The share of a set that is flagged as unlike the training data: few of its own, most of another domain."""
-    return Result(
-        set=", ".join(card.provenance.data),
-        recipe=card.name,
-        field="answer",
-        metric=f"flagged, {alarm.of}",
-        value=alarm.flagged.value,
-        low=alarm.flagged.low,
-        high=alarm.flagged.high,
-        n=alarm.count,
-        minutes=round(card.training["seconds"] / 60, 2),
-        rivals={},
-        goal=MOST_FALSE_ALARMS if alarm.of == OWN else FEWEST_ALARMS,
-        command=command,
-    )
-
-
-def _same(metric: Metric, others: Sequence[Metric]) -> float | None:
-    return next((other.value for other in others if (other.field, other.name) == (metric.field, metric.name)), None)
+    found = []
+    for metric in evaluation.systems[ADAPTER]:
+        if metric.name in MAIN:
+            rivals = {name: other.value for name, other in evaluation.same(metric).items() if name != ADAPTER}
+            goal = (goals or {}).get(f"{metric.field}.{metric.name}")
+            found.append(Result.of(card, command, metric.field, metric.name, metric, metric.count, rivals, goal))
+    for alarm in evaluation.sureness.alarms:
+        goal = MOST_FALSE_ALARMS if alarm.of == OWN else FEWEST_ALARMS
+        found.append(Result.of(card, command, "answer", f"flagged, {alarm.of}", alarm.flagged, alarm.count, goal=goal))
+    return found
 
 
 def read_results(file: Path) -> list[Result]:

@@ -102,11 +102,9 @@ def summary(evaluation: Evaluation) -> Table:
     """The metrics as a terminal table: a row per metric, a column per system; the adapter's with 95 % intervals."""
     table = Table("field", "metric", "n", *evaluation.systems, caption=evaluation.notice or None)
     for metric in evaluation.systems[SYSTEM]:
-        cells = []
-        for metrics in evaluation.systems.values():
-            found = next((m for m in metrics if (m.field, m.name) == (metric.field, metric.name)), None)
-            interval = f" [{metric.low:.2f}, {metric.high:.2f}]" if found is metric else ""
-            cells.append(f"{found.value:.3f}{interval}" if found else "-")
+        found = evaluation.same(metric)
+        cells = [f"{found[system].value:.3f}" if system in found else "-" for system in evaluation.systems]
+        cells[list(evaluation.systems).index(SYSTEM)] += f" [{metric.low:.2f}, {metric.high:.2f}]"
         table.add_row(metric.field, metric.name, str(metric.count), *cells)
     return table
 
