@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.datasets_vision.made import DATA
 from vlm_ft.answers.derivations.estimate import Estimate, Rate, RateCard, read_rate_card, write_rate_card
 from vlm_ft.answers.derivations.repair_costs import rate_card_of
 from vlm_ft.errors import DataError
@@ -15,7 +15,6 @@ from vlm_ft.recipe import find_rate_card
 from vlm_ft.tasks import TASKS
 
 HEADER = "part,kind,severity,labour_hours,labour_rate,parts_low,parts_high,currency"
-DATA = Path(os.environ.get("VLM_FT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 COSTS = DATA / "car_damage" / "repair_cost_rules"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from datasets_vision.example import Turn
 from datasets_vision.formats import detect
-from tests.datasets_vision.written import lines, only, reading, write_image
+from tests.datasets_vision.made import lines, only, photo, reading
 from vlm_ft.errors import DataError
 
 USER, GOOD = {"role": "user", "content": "What is wrong?"}, {"role": "assistant", "content": "A dent."}
@@ -76,7 +76,7 @@ def test_the_last_assistant_turn_is_the_reply(tmp_path, record, name):
 )
 @pytest.mark.parametrize("folder", ["", "images/"])
 def test_an_image_is_beside_the_file_or_in_its_folder_images(tmp_path, record, folder):
-    write_image(tmp_path / f"{folder}a.png")
+    photo(tmp_path / f"{folder}a.png")
     turns = record.get("conversations", record.get("messages"))
     whole = {**record, "conversations" if "conversations" in record else "messages": [*turns, GOOD]}
     example = only(lines(tmp_path / "a.jsonl", whole))
@@ -86,7 +86,7 @@ def test_an_image_is_beside_the_file_or_in_its_folder_images(tmp_path, record, f
 
 
 def test_an_image_alone_can_be_asked_about(tmp_path):
-    write_image(tmp_path / "a.png")
+    photo(tmp_path / "a.png")
     example = only(lines(tmp_path / "a.jsonl", {"image": "a.png", "messages": [{**USER, "content": "<image>"}, GOOD]}))
     assert example.images
     assert example.text == ""
@@ -94,7 +94,7 @@ def test_an_image_alone_can_be_asked_about(tmp_path):
 
 def test_several_images_keep_their_order(tmp_path):
     for name in "ab":
-        write_image(tmp_path / f"{name}.png")
+        photo(tmp_path / f"{name}.png")
     record = {"image": ["b.png", "a.png"], "messages": [{**USER, "content": "<image><image> Which?"}, GOOD]}
     example = only(lines(tmp_path / "a.jsonl", record))
     assert [path.name for path in example.images] == ["b.png", "a.png"]
@@ -138,7 +138,7 @@ def test_the_template_frames_the_last_turn(tmp_path):
     ],
 )
 def test_a_bad_conversation_is_set_aside_by_file_and_line(tmp_path, record, says):
-    write_image(tmp_path / "a.png")
+    photo(tmp_path / "a.png")
     (tmp_path / "empty.png").write_bytes(b"")
     found = lines(tmp_path / "a.jsonl", {"messages": [USER, GOOD]}, record)
     assert len(found.examples) == 1

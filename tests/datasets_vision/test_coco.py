@@ -11,7 +11,7 @@ import pytest
 
 from datasets_vision.formats import detect
 from datasets_vision.source import Source, read
-from tests.datasets_vision.annotated import (
+from tests.datasets_vision.made import (
     DATA,
     SQUARE,
     SQUARE_BOX,
@@ -146,12 +146,6 @@ def test_a_bad_image_among_good_ones_is_set_aside(tmp_path, image, says):
     assert says in reasons(found)
 
 
-def test_an_image_in_no_file_is_reported(tmp_path):
-    write(tmp_path, BOX)
-    unspoken = photo(tmp_path / "train/b.png")
-    assert reasons(reading(tmp_path)) == f"{unspoken}: no annotation for this image"
-
-
 @pytest.mark.parametrize(
     ("data", "says"),
     [
@@ -202,14 +196,6 @@ def test_an_unusable_entry_leaves_the_others(tmp_path, note, says):
     assert [(example.id, example.label.objects) for example in found.examples] == [("train/a", None)]
     assert [entry.place for entry in found.set_aside[:2]] == [f"{path}: annotations[0]", f"{path}: images[1]"]
     assert all(says in entry.reason for entry in found.set_aside[:2])
-
-
-def test_a_byte_order_mark_and_windows_line_ends_are_accepted(tmp_path):
-    path = write(tmp_path, BOX)
-    text = json.dumps(content(BOX), indent=1).replace("\n", "\r\n")
-    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    found = reading(tmp_path)
-    assert (objects(found.examples[0]), found.set_aside) == ([("dent", SQUARE_BOX)], ())
 
 
 def test_each_file_is_a_split_and_finds_its_own_images(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datasets_vision.formats import detect
-from tests.datasets_vision.annotated import SQUARE_BOX, objects, photo, reading, reasons
+from tests.datasets_vision.made import SQUARE_BOX, objects, photo, reading, reasons
 from vlm_ft.errors import DataError
 
 BOX = '<box label="dent" occluded="0" xtl="10" ytl="5" xbr="30" ybr="25"/>'
@@ -139,13 +139,6 @@ def test_a_bad_file_gives_one_line(tmp_path, data, says):
         reading(tmp_path / "annotations.xml", format="cvat")
     assert str(caught.value).startswith(str(tmp_path / "annotations.xml"))
     assert "\n" not in str(caught.value)
-
-
-def test_a_byte_order_mark_and_windows_line_ends_are_accepted(tmp_path):
-    path = write(tmp_path, image(BOX))
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
-    found = reading(tmp_path)
-    assert (objects(found.examples[0]), found.set_aside) == ([("dent", SQUARE_BOX)], ())
 
 
 def test_pascal_voc_is_not_mistaken_for_cvat(tmp_path):

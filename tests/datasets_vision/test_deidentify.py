@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import cv2
@@ -21,11 +20,11 @@ from datasets_vision.confidentiality import TEXT_KEPT, Pseudonyms, strip
 from datasets_vision.deidentify import LOG, NOTICE, deidentify
 from datasets_vision.images import open_image
 from datasets_vision.source import Source, read
+from tests.datasets_vision.made import DATA
 from tests.datasets_vision.made_dicom import PERSON, PRIVATE, ramp, write_dicom
 from vlm_ft.cli import app
 from vlm_ft.errors import DataError
 
-DATA = Path(os.environ.get("VLM_FT_DATA") or Path(__file__).parents[2] / "../shared/data")
 SAMPLES = DATA / "scan_abnormalities" / "dicom_samples"
 CHESTS = DATA / "scan_abnormalities" / "chest_xray_nih"
 MARKS = {

@@ -8,7 +8,7 @@ import pytest
 
 from datasets_vision.formats import detect
 from datasets_vision.source import Source, read
-from tests.datasets_vision.written import reading, real_set
+from tests.datasets_vision.made import reading, real_set
 from vlm_ft.errors import DataError
 
 HEADER = ("conversationId", "turnNumber", "utterance", "slot-labels", "intent")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from datasets_vision import dicom
 from datasets_vision.example import View, picture_of
 from datasets_vision.images import find_images, image_size, open_image
 from datasets_vision.windows import PRESETS
+from tests.datasets_vision.made import DATA
 from tests.datasets_vision.made_dicom import PRIVATE, cut_in_the_header, ramp, write_dicom
 from vlm_ft.errors import DataError
 
-DATA = Path(os.environ.get("VLM_FT_DATA") or Path(__file__).parents[2] / "../shared/data")
 SAMPLES = DATA / "scan_abnormalities" / "dicom_samples"
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"  # pydicom's own, of every transfer syntax
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from datasets_vision.inventory import HEAD, OPTIONS, entries, record, take
+from tests.datasets_vision.made import DATA
 from vlm_ft.cli import app
 from vlm_ft.errors import DataError
-
-DATA = Path(os.environ.get("VLM_FT_DATA") or Path(__file__).parents[2] / "../shared/data")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from datasets_vision.example import Example, Label, LabelledObject, Turn, View
 from datasets_vision.export_label_studio import export
 from datasets_vision.formats import detect
-from tests.datasets_vision.annotated import SQUARE_BOX, objects, photo, reading, real_set, reasons, write_json
+from tests.datasets_vision.made import SQUARE_BOX, objects, photo, reading, real_set, reasons, write_json
 from vlm_ft.cli import app
 from vlm_ft.errors import DataError
 

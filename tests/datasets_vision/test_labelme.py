@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from datasets_vision.formats import detect
-from tests.datasets_vision.annotated import SQUARE, SQUARE_BOX, objects, photo, reading, real_set, reasons, write_json
+from tests.datasets_vision.made import SQUARE, SQUARE_BOX, objects, photo, reading, real_set, reasons, write_json
 from vlm_ft.errors import DataError
 
 
@@ -118,13 +118,6 @@ def test_an_image_is_found_by_the_name_of_the_file_beside_it(tmp_path):
     photo(tmp_path / "b.JPG")
     write_json(tmp_path / "b.json", content(shape(), imagePath="C:\\photos\\old name.jpg"))
     assert [example.id for example in reading(tmp_path).examples] == ["b"]
-
-
-def test_a_byte_order_mark_is_accepted_and_an_image_without_a_file_reported(tmp_path):
-    path = write(tmp_path, shape())
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b", ", b",\r\n"))
-    unspoken = photo(tmp_path / "train/images/b.png")
-    assert reasons(reading(tmp_path)) == f"{unspoken}: no annotation for this image"
 
 
 def test_the_folder_of_files_finds_the_images_next_to_it(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from PIL import Image
 from datasets_vision.formats import detect
 from datasets_vision.formats.masks import MIN_AREA
 from datasets_vision.source import Reading, Source, read
+from tests.datasets_vision.made import real_set
 from vlm_ft.errors import DataError
 
-DATA = Path(os.environ.get("VLM_FT_DATA") or Path(__file__).parents[2] / "../shared/data")
 SIZE = (40, 20)  # width, height
 
 
@@ -169,10 +168,7 @@ def test_masks_have_no_columns(tmp_path):
 
 
 def test_a_real_set_reads_as_stated():
-    root = DATA / "product_defects/magnetic_tile_masks"
-    if not root.is_dir():
-        pytest.skip("the magnetic tile set is not here; point VLM_FT_DATA at the folder that holds it")
-    found = read(Source(path=root))
+    found = real_set("product_defects/magnetic_tile_masks")
     classes = Counter((example.role, example.label.image_class) for example in found.examples)
     assert len(found.examples) == 504
     assert (classes["train", "MT_Free"], classes["train", "MT_Blowhole"], classes["val", "MT_Uneven"]) == (167, 84, 12)

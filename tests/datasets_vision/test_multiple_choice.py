@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from datasets_vision.formats import detect
-from tests.datasets_vision.written import lines, only, real_set
+from tests.datasets_vision.made import lines, only, real_set
 
 QUESTION = {"question": "Which sensor shows it?", "options": ["torque", "speed", "current"]}
 

@@ -8,7 +8,7 @@ import pytest
 
 from datasets_vision.example import Turn
 from datasets_vision.formats import detect
-from tests.datasets_vision.written import lines, only, real_set, write_image
+from tests.datasets_vision.made import lines, only, photo, real_set
 
 ASKED = {"role": "user", "content": "Where is it?"}
 GOOD, BAD = {"role": "assistant", "content": "On its way."}, {"role": "assistant", "content": "No idea."}
@@ -50,7 +50,7 @@ def test_a_long_prompt_keeps_its_turns(tmp_path):
 
 
 def test_a_pair_about_a_photo(tmp_path):
-    write_image(tmp_path / "images/a.png")
+    photo(tmp_path / "images/a.png")
     example = only(lines(tmp_path / "a.jsonl", {**FORMS["text"], "prompt": "<image> Where?", "images": ["a.png"]}))
     assert example.images == (tmp_path / "images/a.png",)
     assert example.text == "Where?"

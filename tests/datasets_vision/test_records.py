@@ -11,7 +11,7 @@ import pytest
 from datasets_vision.formats import detect, json_files
 from datasets_vision.formats.contract import shortened
 from datasets_vision.source import Source, read
-from tests.datasets_vision.written import lines, only, reading, real_set, write_image
+from tests.datasets_vision.made import lines, only, photo, reading, real_set
 from vlm_ft.errors import DataError
 
 ROWS = [{"text": "grüß", "label": "Yes"}, {"text": "b", "label": "No"}]
@@ -112,8 +112,8 @@ def test_group_by_ties_the_records_of_one_value(tmp_path):
 
 
 def test_a_photo_path_is_relative_to_the_file(tmp_path):
-    write_image(tmp_path / "images/a.png")
-    write_image(tmp_path / "b.png")
+    photo(tmp_path / "images/a.png")
+    photo(tmp_path / "b.png")
     rows = [{"photo": "a.png", "label": "x"}, {"photo": ".\\b.png", "label": "y"}, {"photo": "c.png", "label": "z"}]
     found = lines(tmp_path / "a.jsonl", *rows, image="photo")
     assert [example.images for example in found.examples] == [(tmp_path / "images/a.png",), (tmp_path / "b.png",)]

@@ -7,18 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.source import Source, read
 from datasets_vision.walk import walk
+from tests.datasets_vision.made import photo
 from vlm_ft.errors import DataError
-
-
-def photo(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (20, 10)).save(path)
-    return path
 
 
 @pytest.mark.parametrize("target", ["gone.csv", "labels.csv"], ids=["nowhere", "itself"])

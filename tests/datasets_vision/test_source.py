@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from pydantic import ValidationError
 
 from datasets_vision.example import BOX_SCALE
 from datasets_vision.formats import FORMATS, detect
 from datasets_vision.source import Source, read
+from tests.datasets_vision.made import photo, real_set
 from vlm_ft.errors import DataError
-
-DATA = Path(os.environ.get("VLM_FT_DATA") or Path(__file__).parents[2] / "../shared/data")
-
-
-def write_image(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (20, 10)).save(path)
 
 
 def write_voc(root: Path) -> None:
     (root / "Annotations").mkdir()
     box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
     for number in range(1, 13):
-        write_image(root / f"JPEGImages/part{number}.jpg")
+        photo(root / f"JPEGImages/part{number}.jpg")
         text = f"<annotation><object><name>dent</name>{box}</object></annotation>"
         (root / f"Annotations/part{number}.xml").write_text(text)
 
 
 def write_folders(root: Path) -> None:
     for number in range(1, 13):
-        write_image(root / f"dent/part{number}.jpg")
+        photo(root / f"dent/part{number}.jpg")
 
 
 def write_tables(root: Path) -> None:
@@ -45,7 +37,7 @@ def write_tables(root: Path) -> None:
 def write_photos(root: Path) -> list[str]:
     names = [f"part{number}.png" for number in range(1, 13)]
     for name in names:
-        write_image(root / "images" / name)
+        photo(root / "images" / name)
     return names
 
 
@@ -139,9 +131,21 @@ def test_examples_are_complete_and_distinct(written):
         assert words(example) == ["dent"]
 
 
-def test_reading_twice_gives_equal_results(written):
+def test_a_byte_order_mark_and_windows_line_ends_change_nothing(written):
     _, path = written
-    assert read(Source(path=path)) == read(Source(path=path))
+    before = read(Source(path=path))
+    for file in path.rglob("*.*"):
+        if file.suffix in (".json", ".xml", ".csv", ".txt", ".yaml"):
+            lines = file.read_bytes().replace(b", ", b",\n")
+            file.write_bytes(b"\xef\xbb\xbf" + lines.replace(b"\n", b"\r\n"))
+    assert read(Source(path=path)) == before
+
+
+@pytest.mark.parametrize("name", ["voc", "coco", "via", "labelme", "cvat", "yolo"])
+def test_an_image_without_an_annotation_is_set_aside(name, tmp_path):
+    WRITERS[name](tmp_path)
+    extra = photo(tmp_path / "images/extra.png")
+    assert [item.place for item in read(Source(path=tmp_path)).set_aside] == [str(extra)]
 
 
 def test_rename_reaches_every_label(written):
@@ -237,15 +241,9 @@ REAL = {  # counts from the sets' own descriptions: items, boxes, roles
 }
 
 
-def real(name: str) -> Path:
-    if not (DATA / name).is_dir():
-        pytest.skip(f"{name} is not here; point VLM_FT_DATA at the folder that holds it")
-    return DATA / name
-
-
 @pytest.mark.parametrize("name", REAL)
 def test_real_sets_read_unchanged(name):
-    found = read(Source(path=real(name)))
+    found = real_set(name)
     boxes = [thing.box for example in found.examples for thing in example.label.objects or ()]
     assert (len(found.examples), len(boxes), Counter(example.role for example in found.examples)) == REAL[name]
     assert found.set_aside == ()
@@ -253,24 +251,24 @@ def test_real_sets_read_unchanged(name):
 
 
 def test_zero_size_boxes_of_a_real_set_are_named():
-    found = read(Source(path=real("scan_abnormalities/bccd_voc")))
+    found = real_set("scan_abnormalities/bccd_voc")
     assert len(found.examples) == 300
     assert [Path(item.place).stem for item in found.set_aside] == ["BloodImage_00338", "BloodImage_00343"]
 
 
 def test_steel_classes_come_from_the_file_names():
-    source = Source(path=real("product_defects/neu_det_voc"), image_class=r"^(.*)_\d+$")
-    classes = Counter(example.label.image_class for example in read(source).examples)
+    examples = real_set("product_defects/neu_det_voc", image_class=r"^(.*)_\d+$").examples
+    classes = {example.label.image_class for example in examples}
     assert len(classes) == 6
-    assert set(classes) == {thing.name for example in read(source).examples for thing in example.label.objects or ()}
+    assert classes == {thing.name for example in examples for thing in example.label.objects or ()}
 
 
 def test_contract_clauses_have_their_folder_and_answer():
-    source = Source(
-        path=real("legal_documents/cuad_clause_tasks_tsv"),
+    found = real_set(
+        "legal_documents/cuad_clause_tasks_tsv",
         columns={"clause": "{folder}", "present": "label"},
         values={"present": {"Yes": True, "No": False}},
     )
-    columns = [example.label.columns for example in read(source).examples]
+    columns = [example.label.columns for example in found.examples]
     assert Counter(column["present"] for column in columns) == {True: 1481, False: 1512}
     assert len({column["clause"] for column in columns}) == 38

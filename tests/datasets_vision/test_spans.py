@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from datasets_vision.formats import detect
-from tests.datasets_vision.written import lines, only, reading, real_set
+from tests.datasets_vision.made import lines, only, reading, real_set
 
 TOKENS = ["pump", "seal", "leaks", "badly"]
 ENTITIES = [{"start": 0, "end": 2, "type": "Part/Seal"}, {"start": 2, "end": 3, "type": "State"}]

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from datasets_vision.formats.table_files import MAX_LINE
 from datasets_vision.source import Reading, Source, read
+from tests.datasets_vision.made import reading
 from vlm_ft.errors import DataError
-
-
-def reading(path: Path, content: str | bytes, **options: object) -> Reading:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read(Source(path=path, **options))
 
 
 def texts(found: Reading) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from datasets_vision.formats import FORMATS
 from datasets_vision.source import Source, read
-from tests.datasets_vision.written import write_image
+from tests.datasets_vision.made import photo
 from vlm_ft.errors import DataError
 
 ROWS = "text,kind,who\nit leaks,leak,a\nit hums,noise,a\nit is hot,heat,b\n"
@@ -35,7 +35,7 @@ def test_an_option_that_the_format_ignores_is_refused(rows: Path, option: dict[s
 @pytest.mark.parametrize("option", [{"text": "{kind}"}, {"window": "p1-p99"}], ids=str)
 def test_image_folders_accept_no_text_and_no_window(tmp_path: Path, option: dict[str, Any]) -> None:
     for name in ("a/1.png", "b/2.png"):
-        write_image(tmp_path / name)
+        photo(tmp_path / name)
     with pytest.raises(DataError, match="the format folders does not use"):
         read(Source(path=tmp_path, **option))
 
@@ -67,7 +67,7 @@ def test_used_names_are_not_reported(rows: Path) -> None:
 
 def test_a_class_from_a_photo_name_counts_as_used(tmp_path: Path) -> None:
     for name in ("cat_1.png", "dog_1.png"):
-        write_image(tmp_path / "mixed" / name)
+        photo(tmp_path / "mixed" / name)
     found = read(Source(path=tmp_path, image_class="^([a-z]+)_", rename={"cat": "Cat", "cow": "Cow"}))
     assert [example.label.image_class for example in found.examples] == ["Cat", "dog"]
     assert ["'cow'" in entry.reason for entry in found.set_aside] == [True]

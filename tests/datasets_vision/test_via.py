@@ -11,7 +11,7 @@ import pytest
 
 from datasets_vision.formats import detect
 from datasets_vision.formats.via import PART_SHARE
-from tests.datasets_vision.annotated import SQUARE_BOX, objects, photo, reading, real_set, reasons, write_json
+from tests.datasets_vision.made import SQUARE_BOX, objects, photo, reading, real_set, reasons, write_json
 from vlm_ft.errors import DataError
 
 NAMED = {"name": "damage"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datasets_vision.source import Reading, Source, read
+from tests.datasets_vision.made import reading, reasons
 from vlm_ft.errors import DataError
 
 BOMB = """<?xml version="1.0"?><!DOCTYPE b [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>
@@ -30,14 +30,6 @@ def write(root: Path, stem: str, objects: str = "", size: tuple[int, int] = (100
     path = root / f"Annotations/{stem}.xml"
     path.write_text(f"<annotation><filename>{stem}.jpg</filename>{stated}{objects}</annotation>")
     return path
-
-
-def reading(root: Path, **options: object) -> Reading:
-    return read(Source(path=root, **options))
-
-
-def reasons(found: Reading) -> str:
-    return "\n".join(f"{item.place}: {item.reason}" for item in found.set_aside)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datasets_vision.formats import detect, yolo
-from tests.datasets_vision.annotated import SQUARE_BOX, objects, photo, reading, real_set, reasons
+from tests.datasets_vision.made import SQUARE_BOX, objects, photo, reading, real_set, reasons
 from vlm_ft.errors import DataError
 
 BOX = "0 0.2 0.3 0.2 0.4"
@@ -96,11 +96,6 @@ def test_a_bad_label_file_is_set_aside(tmp_path, monkeypatch, data, says):
     found = reading(tmp_path)
     assert [example.id for example in found.examples] == ["train/images/b"]
     assert says in reasons(found)
-
-
-def test_a_byte_order_mark_is_accepted(tmp_path):
-    write(tmp_path, b"\xef\xbb\xbf" + BOX.encode())
-    assert objects(reading(tmp_path).examples[0]) == [("dent", SQUARE_BOX)]
 
 
 @pytest.mark.parametrize(

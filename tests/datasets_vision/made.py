@@ -1,4 +1,4 @@
-"""Small annotated sets as people write them, and the results of reading them."""
+"""Small sets as people write them, the results of reading them, and the real sets if they are present."""
 
 from __future__ import annotations
 
@@ -34,9 +34,24 @@ def write_json(path: Path, content: Any) -> Path:
     return path
 
 
-def reading(path: Path, **options: Any) -> Reading:
-    """The result of reading a source at `path`."""
+def reading(path: Path, content: str | bytes | None = None, **options: Any) -> Reading:
+    """The result of reading a source at `path`, after the content, if given, was written there."""
+    if content is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return read(Source(path=path, **options))
+
+
+def lines(path: Path, *records: Any, **options: Any) -> Reading:
+    """The result of reading these records as JSON lines."""
+    return reading(path, "\n".join(json.dumps(record) for record in records), **options)
+
+
+def only(found: Reading) -> Any:
+    """The only example, if nothing was set aside."""
+    assert found.set_aside == ()
+    (example,) = found.examples
+    return example
 
 
 def reasons(found: Reading) -> str:
