@@ -25,8 +25,8 @@ from filelock import FileLock
 from rich.console import Console
 
 from datasets_vision.synthetic import write_set
+from tests.forms import whole_form
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, Items
 from vlm_ft.answers.task import Task
 from vlm_ft.bases import compact
 from vlm_ft.bases.load import Base, load_base
@@ -134,19 +134,6 @@ def tiny_base(tiny_folder: Callable[[str], Path]) -> Callable[[str], Base]:
         return replace(bases[name], model=copy.deepcopy(bases[name].model))
 
     return of
-
-
-def whole_form(task: Task) -> Form:
-    """The task's form with all fields; an open choice has the sample's names and "another"."""
-    values = task.sample.model_dump(mode="json")
-    options: dict[str, list[str]] = {}
-    for field in task.fields:
-        listed = isinstance(field.kind, Items)
-        for part in field.kind.fields if listed else (field,):
-            if part.kind == Choice(options=()):
-                used = {row[part.name] for row in (values[field.name] if listed else [values])}
-                options[f"{field.name}.{part.name}" if listed else part.name] = sorted(used | {"another"})
-    return Form.of(task, options)
 
 
 @pytest.fixture(name="whole_form", scope="session")

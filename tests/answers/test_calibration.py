@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator, default_rng
 
-from tests.decoding.oracle import form_of
+from tests.forms import form_of
 from vlm_ft.answers.calibration import calibrated, certified, log_loss, stated
 from vlm_ft.answers.confidence import Bound, Confidence, before_tempering, sureness, tempered, with_confidence
 from vlm_ft.answers.kinds import Choice, Flag, Text

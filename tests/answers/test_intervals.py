@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from tests.answers.test_metrics import form_of
+from tests.forms import form_of
 from vlm_ft.answers.intervals import Sums, bca_interval, median_interval, share_interval, wilson
 from vlm_ft.answers.kinds import Choice
 from vlm_ft.answers.metrics import _class_counts, _macro_f1, measure

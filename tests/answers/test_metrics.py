@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
+from tests.forms import form_of
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.metrics import (
@@ -33,11 +34,6 @@ FOUND = Items(
     fields=(FieldSpec(name="kind", kind=Choice(options=NAMES)), FieldSpec(name="box", kind=BoxKind())), max_items=4
 )
 TOLD = Items(fields=(FieldSpec(name="kind", kind=Choice(options=NAMES)),), max_items=4)
-
-
-def form_of(**kinds: Kind) -> Form:
-    fields = tuple(FieldSpec(name=name, kind=kind) for name, kind in kinds.items())
-    return Form(task="made", title="Made", instruction="Look.", fields=fields)
 
 
 EVERY_KIND = form_of(

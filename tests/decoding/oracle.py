@@ -6,20 +6,15 @@ from collections.abc import Sequence
 
 import torch
 
+from tests.forms import form_of
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Integer, Kind
+from vlm_ft.answers.kinds import Choice, Flag, Integer
 from vlm_ft.bases.load import Base
 from vlm_ft.conversation import CHOICES, OWN_KEYS, Conversation, Row
 from vlm_ft.decoding.tokens import narrowed
 
 NESTED = ("scratch", "scratch_deep", "scrape", "scrap", "dent", "de", 'a "quoted" one', "déformé")
 """Options with common beginnings, some of which are prefixes of others."""
-
-
-def form_of(**kinds: Kind) -> Form:
-    """A form with these fields."""
-    fields = tuple(FieldSpec(name=name, kind=kind) for name, kind in kinds.items())
-    return Form(task="made", title="Made", instruction="Look at the part and say what is wrong.", fields=fields)
 
 
 def closed_form(options: Sequence[str] = NESTED) -> Form:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.forms import form_of
 from vlm_ft.answers.confidence import tempered, with_confidence
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, FieldSpec
+from vlm_ft.answers.kinds import Choice
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import CaseRow, Evaluation
@@ -18,9 +18,7 @@ from vlm_ft.evaluation.out_of_fold import Answers, cross_fitted, read_folds
 from vlm_ft.recipe import Recipe
 
 OPTIONS = ("dent", "scratch", "rust")
-FORM = Form(
-    task="made", title="Made", instruction="What?", fields=(FieldSpec(name="kind", kind=Choice(options=OPTIONS)),)
-)
+FORM = form_of(kind=Choice(options=OPTIONS))
 OVERCONFIDENCE = 2.5
 
 

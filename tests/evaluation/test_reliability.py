@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.random import default_rng
 
-from tests.decoding.oracle import form_of
+from tests.forms import form_of
 from vlm_ft.answers.confidence import Bound, Confidence, tempered
 from vlm_ft.answers.kinds import Choice, Flag
 from vlm_ft.answers.prediction import FieldValue, Prediction

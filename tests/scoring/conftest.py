@@ -8,34 +8,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.forms import whole_form
 from vlm_ft.adapters import Card, Provenance
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, Items
 from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.answers.task import Task, Values
+from vlm_ft.answers.task import Task
 from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.inference.request import Request
 from vlm_ft.tasks import TASKS
 
 
-def options_of(task: Task, values: Values) -> dict[str, list[str]]:
-    """For every open choice, the names that these values use, and an unused one."""
-    options: dict[str, list[str]] = {}
-    for field in task.fields:
-        rows = values[field.name] if isinstance(field.kind, Items) else [values]
-        inner = field.kind.fields if isinstance(field.kind, Items) else (field,)
-        prefix = f"{field.name}." if isinstance(field.kind, Items) else ""
-        for part in inner:
-            if part.kind == Choice(options=()):
-                options[prefix + part.name] = sorted({row[part.name] for row in rows} | {"another"})
-    return options
-
-
 def card_of(task: Task, name: str = "trial", kind: str = "vision") -> Card:
-    """A card for the task's whole form, as its sample fills it."""
+    """A card for the task's whole form."""
     return Card(
         name=name,
-        form=Form.of(task, options_of(task, task.sample.model_dump(mode="json"))),
+        form=whole_form(task),
         base=BaseRef(name="tiny", fingerprint="0" * 8, model_type="tiny", kind=kind),
         provenance=Provenance(data=("drawn",), data_fingerprint="0", counts={"train": 8}, synthetic=True),
     )

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.forms import form_of
 from vlm_ft.adapters import Card
 from vlm_ft.answers.derivations.estimate import read_rate_card
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Integer
+from vlm_ft.answers.kinds import Choice, Flag, Integer
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
 from vlm_ft.recipe import find_rate_card
@@ -95,12 +95,7 @@ def test_derived_results_survive_the_round_trip(
 
 
 def test_a_field_named_like_a_column_keeps_its_own_column(card_of: Callable[[Task], Card], tmp_path: Path) -> None:
-    fields = (
-        FieldSpec(name="decision", kind=Choice(options=("yes", "no"))),
-        FieldSpec(name="kind", kind=Flag()),
-        FieldSpec(name="kind_probability", kind=Integer(minimum=0, maximum=9)),
-    )
-    form = Form(task="own", title="Own", instruction="Look.", fields=fields)
+    form = form_of(decision=Choice(options=("yes", "no")), kind=Flag(), kind_probability=Integer(minimum=0, maximum=9))
     card = card_of(TASKS["product_defects"]).model_copy(update={"form": form})
     answer = Prediction(
         fields={
