@@ -89,10 +89,7 @@ def _row(example: Shown, preset: str, draws: int, seed: int, tile: int, colours:
 
 
 def _tiles(
-    images: Sequence[PILImage],
-    objects: tuple[LabelledObject, ...] | None,
-    colours: dict[str, str],
-    tile: int,
+    images: Sequence[PILImage], objects: tuple[LabelledObject, ...] | None, colours: dict[str, str], tile: int
 ) -> list[PILImage]:
     of_photo: list[list[LabelledObject]] = [[] for _ in images]
     for obj in objects or ():

@@ -11,17 +11,7 @@ from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size, files_of
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.shapes import (
-    Size,
-    boxed,
-    ellipse,
-    lined,
-    numbers,
-    outlined,
-    pointed,
-    rotated,
-    usable,
-)
+from datasets_vision.formats.shapes import Size, boxed, ellipse, lined, numbers, outlined, pointed, rotated, usable
 from datasets_vision.formats.xml_files import LINE, parse_xml, with_places
 from datasets_vision.images import image_size
 

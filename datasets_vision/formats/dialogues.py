@@ -156,9 +156,6 @@ def _slots(utterance: str, cells: Mapping[str, str]) -> tuple[LabelledObject, ..
         at, last = at + len(word) + 1, label
     shift = len(utterance) - len(utterance.lstrip())
     return tuple(
-        LabelledObject(
-            label,
-            attributes={"text": utterance[start:end], "start": start - shift, "end": end - shift},
-        )
+        LabelledObject(label, attributes={"text": utterance[start:end], "start": start - shift, "end": end - shift})
         for label, start, end in found
     )

@@ -12,18 +12,7 @@ from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_files import read_json
-from datasets_vision.formats.shapes import (
-    Size,
-    bounds,
-    boxed,
-    ellipse,
-    lined,
-    outlined,
-    pairs,
-    pointed,
-    shown,
-    usable,
-)
+from datasets_vision.formats.shapes import Size, bounds, boxed, ellipse, lined, outlined, pairs, pointed, shown, usable
 from datasets_vision.images import image_size
 
 

@@ -241,9 +241,4 @@ def _paint_loss(rng: Generator, picture: Picture, spot: Spot) -> Field:
     return alpha
 
 
-_DRAW_FUNCTIONS: dict[str, Defect] = {
-    "corrosion": _corrosion,
-    "crack": _crack,
-    "dent": dent,
-    "paint_loss": _paint_loss,
-}
+_DRAW_FUNCTIONS: dict[str, Defect] = {"corrosion": _corrosion, "crack": _crack, "dent": dent, "paint_loss": _paint_loss}

@@ -55,10 +55,7 @@ def white_ground(rng: Generator, size: int) -> Picture:
     x, y = grid(size, size)
     if rng.random() < 0.3:  # the edge of the sheet
         side = np.cos(t := rng.uniform(0, 6.3)) * (x - size / 2) + np.sin(t) * (y - size / 2)
-        shade(
-            picture,
-            -np.float32(rng.uniform(0.1, 0.5)) * step(side, rng.uniform(0.3, 0.6) * size, rng.uniform(2, 9)),
-        )
+        shade(picture, -np.float32(rng.uniform(0.1, 0.5)) * step(side, rng.uniform(0.3, 0.6) * size, rng.uniform(2, 9)))
     return picture
 
 

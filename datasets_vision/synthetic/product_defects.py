@@ -32,9 +32,7 @@ COVERED = 0.35  # alpha above which a pixel belongs to a defect
 def enamel(rng: Generator, size: int) -> Picture:
     """A pale, glossy surface as on white goods, with a soft reflection of a window."""
     picture = tinted(
-        noise(rng, size, size, 3),
-        hsv(rng.uniform(0.1, 0.6), rng.uniform(0.02, 0.2), rng.uniform(0.62, 0.82)),
-        0.02,
+        noise(rng, size, size, 3), hsv(rng.uniform(0.1, 0.6), rng.uniform(0.02, 0.2), rng.uniform(0.62, 0.82)), 0.02
     )
     x, y = grid(size, size)
     slant = (x + rng.uniform(-0.5, 0.5) * y - rng.uniform(0, size)) / np.float32(rng.uniform(15, 50))

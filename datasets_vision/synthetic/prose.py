@@ -40,13 +40,7 @@ def aviation_log(rng: Generator, index: int) -> Row:
     text = _pick(rng, ("{side} {part} {problem}.", "FOUND {side} {part} {problem}.", "{problem} AT {side} {part}."))
     action = _pick(rng, ACTIONS[kind][1]).format(part=part, side=side)
     entry = text.format(side=side, part=part, problem=problem)
-    return {
-        "text": entry,
-        "kind": kind,
-        "problem_part": part.lower(),
-        "location": LOG_SIDES[side],
-        "action": action,
-    }
+    return {"text": entry, "kind": kind, "problem_part": part.lower(), "location": LOG_SIDES[side], "action": action}
 
 
 def customer_dialogue(rng: Generator, index: int) -> Row:
@@ -92,12 +86,7 @@ def medical_question(rng: Generator, index: int) -> Row:
     slots = {"condition": condition, "remedy": remedy, "symptom": symptom, "people": people}
     slots["design"] = _pick(rng, DESIGNS)
     text = f"Does {remedy} relieve {symptom} in {condition}?\n\n{_sentence(passage.format(**slots))}"
-    return {
-        "text": text,
-        "decision": decision,
-        "condition": condition,
-        "answer": _sentence(answer.format(**slots)),
-    }
+    return {"text": text, "decision": decision, "condition": condition, "answer": _sentence(answer.format(**slots))}
 
 
 def research_claim(rng: Generator, index: int) -> Row:

@@ -26,18 +26,12 @@ ACTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("CRACKED", "HAS CRACK AT EDGE", "CRACK STARTING"),
         ("STOP DRILLED CRACK IN {part}.", "REMOVED & REPLACED {side} {part}."),
     ),
-    "loose": (
-        ("LOOSE", "NOT SECURE", "HAS PLAY"),
-        ("TIGHTENED {side} {part}.", "TORQUED {part} HARDWARE, SAFETIED."),
-    ),
+    "loose": (("LOOSE", "NOT SECURE", "HAS PLAY"), ("TIGHTENED {side} {part}.", "TORQUED {part} HARDWARE, SAFETIED.")),
     "missing_fastener": (
         ("MISSING SCREW", "HAS RIVET MISSING", "HARDWARE MISSING"),
         ("INSTALLED NEW SCREW IN {part}.", "REPLACED RIVET AT {side} {part}."),
     ),
-    "worn": (
-        ("WORN BEYOND LIMITS", "WORN THIN", "CHAFED"),
-        ("REPLACED WORN {part}.", "INSTALLED NEW {side} {part}."),
-    ),
+    "worn": (("WORN BEYOND LIMITS", "WORN THIN", "CHAFED"), ("REPLACED WORN {part}.", "INSTALLED NEW {side} {part}.")),
     "corrosion": (
         ("SHOWS CORROSION", "HAS SURFACE RUST", "PITTED FROM CORROSION"),
         ("CLEANED & TREATED {side} {part}.", "REMOVED CORROSION FROM {part}, PAINTED."),

@@ -49,10 +49,7 @@ def moved(points: Points, x: float, y: float, scale: float = 1.0, angle: float =
 
 def padlock(rng: Generator) -> list[Part]:
     lift = rng.uniform(0, 0.2)
-    shackle = [
-        Part(oval(0, -0.3 - lift, 0.48, 0.6), "light", "ball"),
-        Part(oval(0, -0.3 - lift, 0.3, 0.42), "gap"),
-    ]
+    shackle = [Part(oval(0, -0.3 - lift, 0.48, 0.6), "light", "ball"), Part(oval(0, -0.3 - lift, 0.3, 0.42), "gap")]
     keyhole = [Part(oval(0, 0.3, 0.11, 0.11), "deep"), Part(box(-0.05, 0.3, 0.05, 0.6), "deep")]
     return [*shackle, Part(box(-0.65, -0.2, 0.65, 0.9), "body", "tube"), *keyhole]
 

@@ -14,16 +14,7 @@ from sklearn.metrics import f1_score
 from tests.forms import form_of
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
-from vlm_ft.answers.metrics import (
-    LOWER_IS_BETTER,
-    Metric,
-    case_score,
-    iou,
-    majority,
-    match_items,
-    measure,
-    rouge_l,
-)
+from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, case_score, iou, majority, match_items, measure, rouge_l
 from vlm_ft.answers.observation import observed
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task, Values

@@ -126,10 +126,7 @@ def test_the_template_frames_the_last_turn(tmp_path):
         ({"image": "none.png", "messages": [USER, GOOD]}, "image 'none.png' is missing"),
         ({"image": "empty.png", "messages": [USER, GOOD]}, "0 bytes, not an image"),
         ({"image": "a.png", "messages": [{**USER, "content": "<image><image>"}, GOOD]}, "2 placeholders"),
-        (
-            {"messages": [{**USER, "content": "<image> What?"}, GOOD]},
-            "1 placeholders (<image> or image parts), but 0",
-        ),
+        ({"messages": [{**USER, "content": "<image> What?"}, GOOD]}, "1 placeholders (<image> or image parts), but 0"),
         ({"image": "https://example.org/a.png", "messages": [USER, GOOD]}, "is not a local file"),
         ({"image": "data:image/png;base64,AAAA", "messages": [USER, GOOD]}, "is not a local file"),
         ({"image": {"bytes": "x"}, "messages": [USER, GOOD]}, "is not a path"),

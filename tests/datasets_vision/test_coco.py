@@ -11,17 +11,7 @@ import pytest
 
 from datasets_vision.formats import detect
 from datasets_vision.source import Source, read
-from tests.datasets_vision.made import (
-    DATA,
-    SQUARE,
-    SQUARE_BOX,
-    objects,
-    photo,
-    reading,
-    real_set,
-    reasons,
-    write_json,
-)
+from tests.datasets_vision.made import DATA, SQUARE, SQUARE_BOX, objects, photo, reading, real_set, reasons, write_json
 from vlm_ft.errors import DataError
 
 RING = [side for point in SQUARE for side in point]

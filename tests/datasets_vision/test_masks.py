@@ -71,10 +71,7 @@ def test_corner_contact_joins_objects_and_soft_edges_do_not_count(tmp_path):
 def test_small_values_are_class_numbers(tmp_path):
     write(tmp_path, "crack/a.jpg", "crack/a.png", s0_0_4=1, s4_0_4=2)
     (example,) = reading(tmp_path).examples
-    assert [thing.attributes for thing in example.label.objects] == [
-        {"area": 16, "value": 1},
-        {"area": 16, "value": 2},
-    ]
+    assert [thing.attributes for thing in example.label.objects] == [{"area": 16, "value": 1}, {"area": 16, "value": 2}]
 
 
 def test_specks_are_counted_and_alone_leave_objects_unlabelled(tmp_path):

@@ -84,10 +84,7 @@ def test_images_and_labels_without_a_partner_are_reported(tmp_path):
 
 @pytest.mark.parametrize(
     ("data", "says"),
-    [
-        (b"\xff\xfe0 ", "a.txt: not UTF-8: byte 0xff at offset 0"),
-        (b" " * 200, "a.txt: 200 bytes are more than 99"),
-    ],
+    [(b"\xff\xfe0 ", "a.txt: not UTF-8: byte 0xff at offset 0"), (b" " * 200, "a.txt: 200 bytes are more than 99")],
 )
 def test_a_bad_label_file_is_set_aside(tmp_path, monkeypatch, data, says):
     write(tmp_path, stem="b")

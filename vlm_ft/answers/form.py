@@ -13,18 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from datasets_vision.example import BOX_SCALE
 from vlm_ft.answers.box_format import OURS, BoxFormat
 from vlm_ft.answers.derivations import Derivation
-from vlm_ft.answers.kinds import (
-    BoxKind,
-    Choice,
-    FieldSpec,
-    Flag,
-    Integer,
-    Items,
-    Kind,
-    Strict,
-    Text,
-    valid_box,
-)
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text, valid_box
 from vlm_ft.answers.task import Follows, Task, Values
 from vlm_ft.errors import FormError, nearest
 
@@ -274,12 +263,7 @@ def _schema(kind: Kind, boxes: BoxFormat) -> dict[str, Any]:
 
 def _object_schema(fields: Iterable[FieldSpec], boxes: BoxFormat) -> dict[str, Any]:
     properties = {field.name: _schema(field.kind, boxes) for field in fields}
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _checked_box(box: list[int]) -> list[int]:

@@ -23,15 +23,7 @@ from numpy.typing import NDArray
 from vlm_ft.answers.average_precision import average_precisions
 from vlm_ft.answers.boxes import iou
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import (
-    Interval,
-    Statistic,
-    Sums,
-    bca_interval,
-    clusters_of,
-    share_interval,
-    summed,
-)
+from vlm_ft.answers.intervals import Interval, Statistic, Sums, bca_interval, clusters_of, share_interval, summed
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Values
