@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
+from contextlib import AbstractContextManager
 
 
 def scratch() -> sqlite3.Connection:
@@ -20,7 +19,7 @@ def scratch() -> sqlite3.Connection:
     return database
 
 
-class DiskIndex:
+class DiskIndex(AbstractContextManager["DiskIndex"]):
     """Words by key in a scratch database.
 
     Keys and words may be any text, lone surrogates included. Use it as a context manager.
@@ -30,12 +29,7 @@ class DiskIndex:
         self._database = scratch()
         self._database.execute("CREATE TABLE words (key BLOB PRIMARY KEY, word BLOB NOT NULL) WITHOUT ROWID")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._database.close()
 
     def add(self, key: str, word: str) -> bool:

@@ -48,6 +48,11 @@ def walk(path: Path, suffixes: Collection[str] = (), *, links: list[Path] | None
     return (folder / name for folder, name in found if not suffixes or suffix_of(name) in suffixes)
 
 
+def files_of(path: Path, *suffixes: str) -> Iterator[Path]:
+    """The files that `walk` finds with one of these suffixes, without hidden ones."""
+    return (file for file in walk(path, suffixes) if file.name[0] != ".")
+
+
 @contextmanager
 def walked_once(path: Path) -> Iterator[None]:
     """In this context, every `walk` of `path` reuses one listing, which is kept in a scratch file."""

@@ -15,8 +15,7 @@ from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.roles import role_of_folders, role_of_stem
-from datasets_vision.images import IMAGE_SUFFIXES
-from datasets_vision.walk import walk
+from datasets_vision.walk import IMAGE_SUFFIXES, files_of, walk
 
 KeyPath = tuple[str, ...]
 """A key preceded by the keys that lead to it; "[]" marks a list."""
@@ -34,11 +33,6 @@ _HEAD = 1 << 16  # bytes read to recognise a JSON file
 _MAX_SAMPLED = 8  # files read per folder to recognise its format
 _DEPTH = 5
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)(?:"|\Z)(\s*:)?|[{}\[\]]', re.DOTALL)
-
-
-def files_of(path: Path, suffix: str) -> list[Path]:
-    """The file itself, or all with that suffix (any case) below a folder, in natural order, without hidden files."""
-    return [file for file in walk(path) if file.suffix.lower() == suffix and file.name[0] != "."]
 
 
 def holds(path: Path, kind: str) -> bool:
@@ -125,10 +119,10 @@ class Pictures:
             raise DataError(folder, "no such folder of images", "correct image_folder")
         root = folder or (path if path.is_dir() else path.parent)
         climbs = folder is None and root.name.lower() in _ANNOTATION_FOLDERS
-        if climbs and next(_images(root), None) is None:
+        if climbs and next(walk(root, IMAGE_SUFFIXES), None) is None:
             root = Path(os.path.normpath(root / ".."))
         named: dict[str, list[Path]] = defaultdict(list)
-        found = {os.path.normpath(image): image for image in _images(root)}
+        found = {os.path.normpath(image): image for image in walk(root, IMAGE_SUFFIXES)}
         for image in found.values():
             named[image.name.lower()].append(image)
             named[image.stem.lower()].append(image)
@@ -186,10 +180,6 @@ class Pictures:
     def _mark_named(self, image: Path) -> Path:
         self.spoken.add(image)
         return image
-
-
-def _images(folder: Path) -> Iterator[Path]:
-    return (file for file in walk(folder) if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def check_size(place: str, stated: tuple[Any, Any], size: tuple[int, int]) -> None:

@@ -185,7 +185,6 @@ class Format:
     `named`: the path may be a name on a server instead of local files.
     """
 
-    name: str
     matches: Callable[[Path], bool]
     read: Callable[[Source], Iterator[Example | SetAside]]
     options: frozenset[str] = frozenset()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, check_size, files_of
+from datasets_vision.formats.annotation_files import Pictures, check_size
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.shapes import Size, boxed, ellipse, lined, numbers, outlined, pointed, rotated, usable
 from datasets_vision.formats.xml_files import LINE, parse_xml, with_places
 from datasets_vision.images import image_size
+from datasets_vision.walk import files_of
 
 _HEAD = 1 << 16  # bytes; the part before the first image grows with the project's labels
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
@@ -21,7 +23,7 @@ _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 
 def matches(path: Path) -> bool:
     """An XML file whose root is <annotations>."""
-    return any(map(_is_cvat, files_of(path, ".xml")[:1]))
+    return any(map(_is_cvat, islice(files_of(path, ".xml"), 1)))
 
 
 def _is_cvat(file: Path) -> bool:
@@ -36,7 +38,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     An image's tag is its class; the tag's attributes become columns, and a shape's become the object's attributes. The
     role is the image's `subset`, else the split that its folders name.
     """
-    files = files_of(source.path, ".xml")
+    files = list(files_of(source.path, ".xml"))
     if not files:
         raise DataError(source.path, "no CVAT XML found", "give the file, or the folder that holds it")
     pictures = Pictures.of(source.path, source.image_folder)

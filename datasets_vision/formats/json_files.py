@@ -17,7 +17,7 @@ from typing import IO, Any
 from datasets_vision.errors import DataError, cause
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.text_files import decoded, read_text, without_mark
-from datasets_vision.walk import walk
+from datasets_vision.walk import files_of
 
 MAX_LINE = 16 << 20
 """Bytes; a longer line of a JSON-lines file is set aside without being held in memory."""
@@ -55,7 +55,7 @@ class Entry:
 
 def json_files(path: Path) -> Iterator[Path]:
     """The file itself, or every JSON and JSON-lines file below, in natural order; hidden files are skipped."""
-    return (file for file in walk(path) if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+    return files_of(path, *SUFFIXES)
 
 
 def first_objects(path: Path) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyarrow import Schema
     from pyarrow.parquet import ParquetFile
 
+_SUFFIXES = (".parquet",)
 _BUFFER = 1 << 16  # bytes per column
 _ROWS, _ROWS_WITH_PHOTOS = 1000, 16  # per batch
 _PHOTO_PARTS = frozenset({"bytes", "path"})
@@ -29,7 +30,7 @@ _PHOTO_PARTS = frozenset({"bytes", "path"})
 
 def matches(path: Path) -> bool:
     """A Parquet file, or a folder with one somewhere below."""
-    return next(_files(path), None) is not None
+    return next(walk(path, _SUFFIXES), None) is not None
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -38,7 +39,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     A file that cannot be read, or lacks a column that the source needs, is set aside as a whole, as is the rest of a
     truncated file.
     """
-    for path in _files(source.path):
+    for path in walk(source.path, _SUFFIXES):
         try:
             yield from _read_file(source, path)
         except DataError as error:
@@ -59,10 +60,6 @@ def features_of(schema: Schema) -> dict[str, Any]:
     return {
         column.name: {"_type": "Image"} for column in structs if {part.name for part in column.type} == _PHOTO_PARTS
     }
-
-
-def _files(path: Path) -> Iterator[Path]:
-    return (file for file in walk(path) if file.suffix.lower() == ".parquet")
 
 
 def _read_file(source: Source, path: Path) -> Iterator[Example | SetAside]:

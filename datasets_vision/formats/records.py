@@ -11,12 +11,13 @@ from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import Draft, examples_of, json_examples
 from datasets_vision.formats.flat import flat, leaves_of
 from datasets_vision.formats.json_files import Entry, first_objects, json_files
-from datasets_vision.formats.xml_files import record_tag, xml_drafts, xml_files
+from datasets_vision.formats.xml_files import record_tag, xml_drafts
+from datasets_vision.walk import files_of
 
 
 def matches(path: Path) -> bool:
     """A JSON file whose first record is an object, or XML."""
-    return next(first_objects(path), None) is not None or bool(xml_files(path))
+    return next(first_objects(path), None) is not None or next(files_of(path, ".xml"), None) is not None
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -29,7 +30,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     In XML, the columns of an item are the texts and attributes of its own parts (`Question`, `Question.qid`), and
     those of the elements around it, prefixed with the root's name (`Document.Focus`).
     """
-    others = xml_files(source.path)
+    others = list(files_of(source.path, ".xml"))
     if not others or next(json_files(source.path), None) is not None:
         yield from json_examples(source, _draft)
     tag = source.record or record_tag(others)

@@ -107,7 +107,7 @@ def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
 
 def table_files(path: Path) -> Iterator[Path]:
     """The file itself, or every table below, in natural order."""
-    return (file for file in walk(path) if file.suffix.lower() in DELIMITERS)
+    return walk(path, DELIMITERS)
 
 
 def _open(path: Path) -> TextIOWrapper:

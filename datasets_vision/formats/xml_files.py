@@ -12,7 +12,6 @@ from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.drafts import Draft
 from datasets_vision.formats.flat import Leaf, Steps, flat
-from datasets_vision.walk import walk
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -24,11 +23,6 @@ LINE = "\0line"
 """The attribute of a parsed element that holds its line."""
 
 _MAX_SAMPLED = 64  # files, evenly spaced, read to find the element of an item
-
-
-def xml_files(path: Path) -> list[Path]:
-    """The file itself, or every XML file below, in natural order."""
-    return [file for file in walk(path) if file.suffix.lower() == ".xml" and file.name[0] != "."]
 
 
 def record_tag(files: list[Path]) -> str | None:
