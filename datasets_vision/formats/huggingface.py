@@ -6,30 +6,21 @@ read as for Parquet, photos included.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from datasets_vision.errors import DataError, cause
 from datasets_vision.example import Example
 from datasets_vision.formats.columnar import Columns
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import Draft, examples_of
-from datasets_vision.formats.json_files import read_json
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
 
 _STATE, _INFO, _SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A split: its name (None if the data set has no splits), features and rows."""
-
-    role: str | None
-    features: Mapping[str, Any]
-    rows: Iterable[Mapping[str, Any]]
 
 
 def matches(path: Path) -> bool:
@@ -40,119 +31,67 @@ def matches(path: Path) -> bool:
 def read(source: Source) -> Iterator[Example | SetAside]:
     """Read rows by the types of their columns: photos, class labels by name, text by the template.
 
-    The role is the split's name. Raises DataError if the folder is not such a data set, if the Hub has none of that
-    name or cannot be reached, or if a split lacks a column that the source needs.
+    The role is the split's name. Raises DataError if the folder is not such a data set or is damaged, and if the Hub
+    has none of that name or cannot be reached.
     """
     path = source.path
-    if not path.exists():
-        parts = _from_hub(path)
-    elif matches(path):
-        parts = _from_folder(path)
-    else:
+    if path.exists() and not matches(path):
         raise DataError(path, f"has neither {_SPLITS} nor {_STATE}", "give a folder that save_to_disk wrote")
-    for part in parts:
-        file = path / part.role / _STATE if part.role and path.exists() else path / _STATE
-        columns = Columns.of(source, file, tuple(part.features), part.features)
-        name, photos = part.role or "all", bool(columns.photos)
-        drafts = _drafts(columns, part.rows, f"{path}:{name}")
-        yield from examples_of(source, file, drafts, columns.names, has_photos=photos, stem=name, role=part.role)
+    with _data_errors(path):
+        splits = _saved(path) if path.exists() else _on_hub(path)
+    for role, rows in splits.items():
+        file = path / role / _STATE if role and path.exists() else path / _STATE
+        with _data_errors(path):
+            # a stream that states no features has the columns of its first row
+            features = rows.features.to_dict() if rows.features is not None else dict.fromkeys(next(iter(rows), {}))
+        columns, name = Columns.of(source, file, tuple(features), features), role or "all"
+        drafts = _drafts(columns, path, rows, f"{path}:{name}")
+        has_photos = bool(columns.photos)
+        yield from examples_of(source, file, drafts, columns.names, has_photos=has_photos, stem=name, role=role or None)
 
 
-def _drafts(columns: Columns, rows: Iterable[Mapping[str, Any]], place: str) -> Iterator[Draft | SetAside]:
+def _drafts(columns: Columns, path: Path, rows: IterableDataset, place: str) -> Iterator[Draft | SetAside]:
     try:
-        for number, values in enumerate(rows, 1):
-            yield columns.draft(values, str(number), f"{place}:{number}")
+        with _data_errors(path):
+            undecoded = rows if rows.features is None else rows.decode(False)  # photos as bytes
+            for number, values in enumerate(undecoded, 1):
+                yield columns.draft(values, str(number), f"{place}:{number}")
     except DataError as error:
         yield SetAside.of(place, error)
 
 
-def _from_folder(path: Path) -> Iterator[_Part]:
-    if not (path / _SPLITS).is_file():
-        yield _saved(path, None)
-        return
-    splits = _json(path / _SPLITS).get("splits")
-    if not isinstance(splits, list) or not all(map(_is_folder_name, splits)):
-        raise DataError(path / _SPLITS, "has no list of splits", "save the data set again")
-    for split in splits:
-        yield _saved(path / split, split)
+def _saved(path: Path) -> Mapping[str, IterableDataset]:
+    """The splits of a data set on disk, which is memory-mapped; a single one has the name ""."""
+    from datasets import DatasetDict, load_from_disk
+
+    saved = load_from_disk(path)
+    splits = saved if isinstance(saved, DatasetDict) else {"": saved}
+    return {role: rows.to_iterable_dataset() for role, rows in splits.items()}
 
 
-def _is_folder_name(split: Any) -> bool:
-    """Whether a split's name is that of a direct subfolder, not a longer path."""
-    return isinstance(split, str) and split.isprintable() and Path(split).name == split
-
-
-def _saved(folder: Path, role: str | None) -> _Part:
-    """One split on disk; the Arrow files are read as streams, not memory-mapped, so that memory does not grow."""
-    for name in (_STATE, _INFO):
-        if not os.path.isfile(folder / name):
-            raise DataError(folder / name, "cannot be read (no such file)", "save the data set again")
-    state, info = _json(folder / _STATE), _json(folder / _INFO)
-    files, features = state.get("_data_files"), info.get("features")
-    if not isinstance(files, list) or not isinstance(features, Mapping):
-        raise DataError(folder, "does not list its files or features", "save the data set again")
-    if state.get("_indices_data_files"):
-        raise DataError(folder, "saved by an old `datasets` with a list of indices", "save it again with a newer one")
-    names = [str(entry.get("filename", "")) for entry in files if isinstance(entry, Mapping)]
-    return _Part(role, features, _rows([folder / Path(name).name for name in names]))
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    content = read_json(path)
-    if not isinstance(content, Mapping):
-        raise DataError(path, "not a JSON object", "save the data set again")
-    return content
-
-
-def _rows(files: list[Path]) -> Iterator[Mapping[str, Any]]:
-    import pyarrow as pa
-
-    for path in files:
-        try:
-            with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as batches:
-                for batch in batches:
-                    for place in range(batch.num_rows):  # one by one, since a batch of photos is large
-                        yield batch.slice(place, 1).to_pylist()[0]
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise DataError(path, f"not a readable Arrow stream ({cause(error)})", "save it again") from error
-
-
-def _from_hub(path: Path) -> Iterator[_Part]:
+def _on_hub(path: Path) -> Mapping[str, IterableDataset]:
     """The splits of `owner/name` or `owner/name/configuration`, streamed: nothing is downloaded as a whole."""
     from datasets import load_dataset
 
     words = path.parts
     if path.is_absolute() or len(words) > 3:
         raise DataError(path, "neither a folder nor a name on the Hub", "write owner/name")
-    with _hub_errors(path):
-        splits = load_dataset("/".join(words[:2]), words[2] if len(words) == 3 else None, streaming=True)
-    for role, rows in splits.items():
-        with _hub_errors(path):
-            features = _features(rows)
-        yield _Part(str(role), features, _streamed(path, rows))
-
-
-def _features(rows: Any) -> Mapping[str, Any]:
-    """The features that a stream states, else the columns of its first row."""
-    if rows.features is not None:
-        return dict(rows.features.to_dict())
-    return dict.fromkeys(next(iter(rows), {}))
-
-
-def _streamed(path: Path, rows: Any) -> Iterator[Mapping[str, Any]]:
-    """Rows with photos as undecoded bytes."""
-    with _hub_errors(path):
-        yield from rows if rows.features is None else rows.decode(False)
+    splits = load_dataset("/".join(words[:2]), words[2] if len(words) == 3 else None, streaming=True)
+    return {str(role): rows for role, rows in splits.items()}
 
 
 @contextmanager
-def _hub_errors(path: Path) -> Iterator[None]:
+def _data_errors(path: Path) -> Iterator[None]:
+    """Turn what `datasets` raises for a damaged folder, or for a name that it cannot load, into a DataError."""
     from datasets.exceptions import DatasetsError
     from httpx2 import HTTPError  # the HTTP client of huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    broken = (ValueError, LookupError, TypeError, AttributeError)
     try:
         yield
-    except (DatasetsError, HfHubHTTPError, HFValidationError, HTTPError, OSError, ValueError) as error:
+    except (DatasetsError, HfHubHTTPError, HFValidationError, HTTPError, OSError, *broken) as error:
         line = f"{type(error).__name__}: {cause(error)}"
+        if path.exists():
+            raise DataError(path, f"cannot be loaded ({line})", "save the data set again") from error
         raise DataError(path, f"cannot be loaded from the Hub ({line})", "check the name and the network") from error
