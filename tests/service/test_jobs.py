@@ -34,8 +34,8 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
 
 
 def queued(jobs: Jobs, arguments: tuple[str, ...], out: str = "log.txt") -> Job:
-    with jobs.preparing() as job:
-        return jobs.submit(job, "score", "a title", arguments, out, "ann")
+    with jobs.preparing() as place:
+        return jobs.submit(place, "score", "a title", arguments, out, "ann")
 
 
 def wait(jobs: Jobs, job: Job, until: Callable[[Job], bool]) -> Job:
@@ -113,8 +113,8 @@ def test_a_job_continues_after_the_service_has_ended(tmp_path: Path) -> None:
 def test_a_job_ends_with_a_service_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from vlm_ft.service.jobs import Jobs\n"
-        f"jobs = Jobs(Path({str(tmp_path)!r})); made = jobs.preparing(); job = made.__enter__()\n"
-        f"jobs.submit(job, 'score', '', {LONG!r}, 'log.txt', None)\n"
+        f"jobs = Jobs(Path({str(tmp_path)!r})); made = jobs.preparing(); place = made.__enter__()\n"
+        f"jobs.submit(place, 'score', '', {LONG!r}, 'log.txt', None)\n"
         "time.sleep(600)"
     )
     service = subprocess.Popen([sys.executable, "-c", code], env=os.environ)
@@ -147,8 +147,8 @@ def test_two_services_do_not_share_a_folder(jobs: Jobs) -> None:
 
 
 def test_a_job_that_is_not_submitted_leaves_nothing(jobs: Jobs) -> None:
-    with jobs.preparing() as job:
-        (jobs.place_of_new(job) / "photos").mkdir()
+    with jobs.preparing() as place:
+        (place / "photos").mkdir()
     assert [entry.name for entry in jobs.folder.iterdir()] == [".lock"]
 
 

@@ -90,27 +90,25 @@ class Jobs:
             raise DataError("", f"no job {job[:40]!r}", "list the jobs")
         return self.folder / job
 
-    def place_of_new(self, job: str) -> Path:
-        """The folder of a job that is not submitted yet."""
-        return self.folder / job
-
     @contextmanager
-    def preparing(self) -> Iterator[str]:
-        """The id of a new job; its folder is removed if it is not submitted within the block."""
-        job = f"{datetime.now(UTC):%Y%m%d%H%M%S%f}-{secrets.token_hex(4)}"
-        (self.folder / job).mkdir()
+    def preparing(self) -> Iterator[Path]:
+        """The folder of a new job, named by its id; it is removed if the job is not submitted within the block."""
+        place = self.folder / f"{datetime.now(UTC):%Y%m%d%H%M%S%f}-{secrets.token_hex(4)}"
+        place.mkdir()
         try:
-            yield job
+            yield place
         finally:
-            if not (self.folder / job / FILE).is_file():
-                shutil.rmtree(self.folder / job, ignore_errors=True)
+            if not (place / FILE).is_file():
+                shutil.rmtree(place, ignore_errors=True)
 
-    def submit(self, job: str, kind: Kind, title: str, arguments: Sequence[str], out: str, by: str | None) -> Job:
-        """Queue a command under an id from `preparing`. Raises `BusyError` if too many wait."""
+    def submit(self, place: Path, kind: Kind, title: str, arguments: Sequence[str], out: str, by: str | None) -> Job:
+        """Queue a command in a folder from `preparing`. Raises `BusyError` if too many wait."""
         with self._changed:
             if sum(other.state == "queued" for other in self.all()) >= self._most:
                 raise BusyError("jobs", f"{self._most} jobs wait already", "retry later")
-            found = Job(id=job, kind=kind, title=title, arguments=tuple(arguments), out=out, by=by, created=_now())
+            found = Job(
+                id=place.name, kind=kind, title=title, arguments=tuple(arguments), out=out, by=by, created=_now()
+            )
             self._write(found)
             self._changed.notify_all()
         return found

@@ -73,27 +73,12 @@ class Workplace:
         """
         if bool(files) == bool(folder):
             raise DataError("photos, folder", "give one of the two", "send photos or a zip file, or name a folder")
-        with self.jobs.preparing() as job:
-            photos = below(self.root, folder) if folder else self._taken_in(job, files)
+        with self.jobs.preparing() as place:
+            photos = below(self.root, folder) if folder else _taken_in(files, place / "photos")
             adapter, out = self._current(card), f"scores.{table}"
             title = f"{card.name} {adapter.number}: {folder or f'{len(files)} files'}"
             arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
-            return self.jobs.submit(job, "score", title, [*arguments, "--review", REVIEW], out, by)
-
-    def _taken_in(self, job: str, files: Sequence[tuple[str, BinaryIO]]) -> Path:
-        """The folder of a job's own photos."""
-        photos = self.jobs.place_of_new(job) / "photos"
-        photos.mkdir()
-        for number, (name, content) in enumerate(files, 1):
-            if zipfile.is_zipfile(content) or name.lower().endswith(".zip"):
-                unpacked(content, photos if len(files) == 1 else photos / str(number))
-                continue
-            plain = Path(name).name or "photo"
-            target = photos / (f"{number} {plain}" if (photos / plain).exists() else plain)
-            content.seek(0)
-            with target.open("wb") as out:
-                shutil.copyfileobj(content, out)
-        return photos.resolve()
+            return self.jobs.submit(place, "score", title, [*arguments, "--review", REVIEW], out, by)
 
     def _current(self, card: Card) -> Version:
         """The adapter's current version. Raises `DataError` if the registry does not have it."""
@@ -105,12 +90,12 @@ class Workplace:
         """Queue the training of an adapter's next version, on its data and on what people have reviewed since."""
         adapter = self._current(card)
         limit = ["--set", f"training.minutes={minutes:g}"] if minutes is not None else []
-        with self.jobs.preparing() as job:
-            recipe = self.jobs.place_of_new(job) / f"{card.name}.yaml"
+        with self.jobs.preparing() as place:
+            recipe = place / f"{card.name}.yaml"
             with _clients_mistakes():
                 added = write_next_recipe(self.reviews.folder, adapter.folder, recipe)
             title = f"{card.name} {adapter.number} with {len(added.reviews)} reviews"
-            return self.jobs.submit(job, "train", title, ["train", recipe.name, "--out", RUN, *limit], RUN, by)
+            return self.jobs.submit(place, "train", title, ["train", recipe.name, "--out", RUN, *limit], RUN, by)
 
     def promote(self, trained: str, margin: float, by: str | None) -> Job:
         """Queue the comparison of a trained adapter with the current version, which it replaces if it is no worse."""
@@ -118,16 +103,31 @@ class Workplace:
         if self.jobs.get(trained).kind != "train":
             raise DataError("job", f"{trained} has not trained an adapter", "give a job of kind train")
         name = next(run.parent.glob("*.yaml")).stem
-        place = ["--registry", str(self.registry.folder.resolve()), "--name", name]
-        arguments = ["promote", str(run), *place, "--margin", f"{margin:g}", *(["--by", by] if by else [])]
-        with self.jobs.preparing() as job:
-            return self.jobs.submit(job, "promote", f"{name}: job {trained}", arguments, LOG, by)
+        registry = ["--registry", str(self.registry.folder.resolve()), "--name", name]
+        arguments = ["promote", str(run), *registry, "--margin", f"{margin:g}", *(["--by", by] if by else [])]
+        with self.jobs.preparing() as place:
+            return self.jobs.submit(place, "promote", f"{name}: job {trained}", arguments, LOG, by)
 
     def roll_back(self, card: Card, by: str | None) -> Version:
         """Serve the version that was current before. Raises `DataError` if there was none."""
         self._current(card)
         with _clients_mistakes():
             return self.registry.roll_back(card.name, by=by)
+
+
+def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
+    """The new folder `photos` with these files; zip files are unpacked."""
+    photos.mkdir()
+    for number, (name, content) in enumerate(files, 1):
+        if zipfile.is_zipfile(content) or name.lower().endswith(".zip"):
+            unpacked(content, photos if len(files) == 1 else photos / str(number))
+            continue
+        plain = Path(name).name or "photo"
+        target = photos / (f"{number} {plain}" if (photos / plain).exists() else plain)
+        content.seek(0)
+        with target.open("wb") as out:
+            shutil.copyfileobj(content, out)
+    return photos.resolve()
 
 
 @contextmanager
