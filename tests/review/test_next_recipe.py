@@ -61,6 +61,18 @@ def test_reviews_are_added_once(run_of: Callable[..., Path], tmp_path: Path) -> 
     assert [entry.format for entry in load_recipe(tmp_path / "later.yaml").data].count("reviews") == 1
 
 
+def test_an_interrupted_recipe_can_be_written_again(run_of: Callable[..., Path], tmp_path: Path) -> None:
+    run = run_of("fast_vlm")
+    store = reviewed(tmp_path / "reviews", run)
+    write_next_recipe(store.folder, run, tmp_path / "next.yaml")
+    (tmp_path / "next.yaml").unlink()
+    (tmp_path / "next-reviews" / "reviews.jsonl").unlink()
+    store.add(read_card(run / "adapter"), [], "a later one", store.last()[0].answer, "accepted")
+    write_next_recipe(store.folder, run, tmp_path / "next.yaml")
+    assert load_recipe(tmp_path / "next.yaml").name == "trial"
+    assert len(Reviews(tmp_path / "next-reviews").last()) == 4
+
+
 def test_reviews_of_other_adapters_and_of_known_photos_are_left_out(
     run_of: Callable[..., Path], drawings: Path, tmp_path: Path
 ) -> None:

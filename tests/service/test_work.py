@@ -100,6 +100,17 @@ def test_what_people_correct_trains_the_next_version(client: TestClient, work: W
     assert assessed(client, photo(0))["kind"]["distribution"] == pytest.approx(before["kind"]["distribution"])
 
 
+def test_a_request_to_train_opens_no_photo(
+    client: TestClient, work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job does: which reviews are of the test set's photos is known only from the pixels."""
+    answer = {name: field["value"] for name, field in assessed(client, photo(0)).items()}
+    verdict = {"adapter": "parts", "verdict": "accepted", "answer": json.dumps(answer)}
+    client.post("/v1/reviews", data=verdict, files={"photos": ("a.png", photo(0))})
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("a photo was opened"))
+    assert client.post("/v1/jobs/train", json={"adapter": "parts"}).status_code == 200
+
+
 def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:

@@ -23,6 +23,8 @@ from vlm_ft.cli.options import (
     PrecisionOption,
     RecipeName,
     Results,
+    Reviewed,
+    ReviewsFolder,
     Set,
     TaskFile,
     command_line,
@@ -138,6 +140,26 @@ def train(
     place = shlex.quote(str(folder))
     use = "score FOLDER --adapter ADAPTER --out TABLE --reward" if loaded.method == "reward" else "demo --adapter"
     terminal.print(f"next:\n  vlm-ft evaluate {place}\n  vlm-ft {use} {place}", markup=False)
+
+
+@app.command("train-next")
+def train_next(
+    reviews: ReviewsFolder,
+    adapter: Reviewed,
+    out: Annotated[Path, typer.Option("--out", help="the run folder; the recipe is written beside it")],
+    settings: Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue from the newest checkpoint")] = False,
+) -> None:
+    """Train an adapter's next version on its own data and on what people have accepted and corrected.
+
+    The same as vlm-ft data from-reviews and vlm-ft train.
+    """
+    from vlm_ft.review.next_recipe import write_next_recipe
+
+    recipe = out.with_name(f"{out.name}.yaml")
+    if not resume:
+        print(f"{recipe}: {write_next_recipe(reviews, adapter, recipe)}")
+    train(str(recipe), out, settings, resume=resume)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from datasets_vision.confidentiality import Dates
-from vlm_ft.cli.options import RecipeName, Set, TaskFile, console, recipe_of
+from vlm_ft.cli.options import RecipeName, Reviewed, ReviewsFolder, Set, TaskFile, console, recipe_of
 from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
@@ -42,23 +42,17 @@ def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -
 
 @app.command("from-reviews")
 def data_from_reviews(
-    reviews: Annotated[Path, typer.Argument(help="a folder of reviews, as the app stores them")],
-    adapter: Annotated[Path, typer.Argument(help="the adapter's run folder, or its version in a registry")],
+    reviews: ReviewsFolder,
+    adapter: Reviewed,
     out: Annotated[Path, typer.Option("--out", help="the recipe to write")] = Path("next.yaml"),
 ) -> None:
     """Write the recipe of an adapter that also learns from what people have accepted and corrected.
 
     The examples keep their roles, so that both adapters can be compared on the same test set (vlm-ft promote).
     """
-    from collections import Counter
-
     from vlm_ft.review.next_recipe import write_next_recipe
 
-    found = write_next_recipe(reviews, adapter, out)
-    counts = Counter(review.verdict for review in found.reviews)
-    print(f"{out}: adds {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
-    if found.known:
-        print(f"{len(found.known)} reviews are left out: their photos are in tune, calibrate or test")
+    print(f"{out}: {write_next_recipe(reviews, adapter, out)}")
 
 
 @app.command("synth")

@@ -21,6 +21,8 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="override a setting
 TaskFile = Annotated[Path | None, typer.Option("--task", help="your own task: a Python file that defines TASK")]
 Out = Annotated[Path | None, typer.Option("--out", help="the run folder [default: runs/<recipe name>]")]
 Adapters = Annotated[list[Path], typer.Option("--adapter", help="an adapter or run folder; repeatable")]
+ReviewsFolder = Annotated[Path, typer.Argument(help="a folder of reviews, as the app stores them")]
+Reviewed = Annotated[Path, typer.Argument(help="the adapter's run folder, or its version in a registry")]
 PrecisionOption = Annotated[
     Literal["fp32", "bf16", "auto"],
     typer.Option("--precision", help="of forward passes; auto: bf16 if it is fast here"),

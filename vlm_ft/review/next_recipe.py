@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,38 +32,62 @@ class Added:
     reviews: tuple[Review, ...]
     known: tuple[Review, ...]
 
+    def __str__(self) -> str:
+        counts = Counter(review.verdict for review in self.reviews)
+        added = f"adds {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}"
+        left_out = f"; leaves out {len(self.known)}, whose photos are in tune, calibrate or test"
+        return added + (left_out if self.known else "")
+
+
+def reviews_of(store: Reviews, adapter: Path) -> list[Review]:
+    """The reviews that the next version of an adapter may learn from.
+
+    `adapter`: a run folder, or a version in a registry. Raises `AdapterError` if the adapter has no recipe, and
+    `DataError` if none of its answers was accepted or corrected.
+    """
+    if not (adapter / RECIPE).is_file():
+        raise AdapterError(adapter, f"has no {RECIPE}", "give a run folder, or a version in a registry")
+    card, name = read_card(adapter_folder(adapter)), _name(adapter)
+    own = [review for review in store.last() if (review.adapter, review.task) == (name, card.form.task)]
+    _require_lesson(own, store, name)
+    return own
+
 
 def write_next_recipe(reviews: Path, adapter: Path, out: Path) -> Added:
     """Write a recipe that trains on an adapter's data and on the reviews of its answers.
 
-    `adapter`: a run folder, or a version in a registry. Its examples keep their roles, so that its test set stays
-    unknown to the new adapter; reviewed cases are for training only. The reviews are copied beside `out`, since others
-    are added meanwhile. Raises `AdapterError` if the adapter has no recipe, and `DataError` if none of its answers was
-    reviewed.
+    The adapter's examples keep their roles, so that its test set stays unknown to the new one; reviewed cases are for
+    training only. The reviews are copied beside `out`, since others are added meanwhile. Raises as `reviews_of` does,
+    also if all the reviewed photos are in `tune`, `calibrate` or `test`.
     """
-    recipe_file = adapter / RECIPE
-    if not recipe_file.is_file():
-        raise AdapterError(adapter, f"has no {RECIPE}", "give a run folder, or a version in a registry")
-    store, before = Reviews(reviews), load_recipe(recipe_file)
-    card = read_card(adapter_folder(adapter))
-    name = adapter.parent.name if (adapter.parent / HISTORY).is_file() else card.name
-    own = [review for review in store.last() if (review.adapter, review.task) == (name, card.form.task)]
+    store = Reviews(reviews)
+    own, before = reviews_of(store, adapter), load_recipe(adapter / RECIPE)
     held_out = _held_out_photos(before, adapter) if any(review.photos for review in own) else set()
     known = tuple(review for review in own if held_out.intersection(review.photos))
     added = tuple(review for review in own if review not in known)
-    if not any(review.verdict != "rejected" for review in added):
-        raise DataError(reviews, f"no accepted or corrected answer of {name}", "review some answers first")
+    _require_lesson(added, store, _name(adapter))
     copies = out.with_name(f"{out.stem}-{FORMAT}").resolve()
     store.copy(added, copies)
-    content = _content(before, out.stem, copies, adapter)
+    content = _content(before, copies, adapter)
     with whole_file(out) as part:
         part.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return Added(added, known)
 
 
-def _content(before: Recipe, name: str, reviews: Path, adapter: Path) -> dict[str, Any]:
+def _name(adapter: Path) -> str:
+    """The name under which the adapter is served: that of the registry or, for a run folder, of its card."""
+    in_registry = (adapter.parent / HISTORY).is_file()
+    return adapter.parent.name if in_registry else read_card(adapter_folder(adapter)).name
+
+
+def _require_lesson(reviews: Sequence[Review], store: Reviews, name: str) -> None:
+    if not any(review.verdict != "rejected" for review in reviews):
+        raise DataError(store.folder, f"no accepted or corrected answer of {name}", "review some answers first")
+
+
+def _content(before: Recipe, reviews: Path, adapter: Path) -> dict[str, Any]:
     content = with_absolute_paths(before.model_dump(mode="json", exclude_unset=True))
-    content["name"] = name
+    content["name"] = _name(adapter)
     others = [entry for entry in content["data"] if entry.get("format") != FORMAT]
     content["data"] = [*others, {"path": str(reviews), "format": FORMAT}]
     splits = content.setdefault("splits", {})

@@ -17,7 +17,7 @@ from PIL.Image import Image
 from pydantic import ValidationError
 
 from datasets_vision.formats.reviews import LINES, PHOTOS
-from datasets_vision.placing import new_folder, whole_file
+from datasets_vision.placing import whole_file
 from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.task import Values
@@ -116,13 +116,13 @@ class Reviews:
         return list(found.values())
 
     def copy(self, reviews: Sequence[Review], folder: Path) -> None:
-        """Write these reviews, with their photos, into a new store. Raises `DataError` if the folder has files."""
-        with new_folder(folder) as part:
-            (part / PHOTOS).mkdir()
+        """Write these reviews, with their photos, into another store, in place of those that it contains."""
+        for name in {name for review in reviews for name in review.photos}:
+            with whole_file(folder / PHOTOS / name) as part:
+                shutil.copyfile(self._photos / name, part)
+        with whole_file(folder / LINES) as part:
             lines = [json.dumps(review.model_dump(mode="json")) + "\n" for review in reviews]
-            (part / LINES).write_text("".join(lines), encoding="utf-8")
-            for name in {name for review in reviews for name in review.photos}:
-                shutil.copyfile(self._photos / name, part / PHOTOS / name)
+            part.write_text("".join(lines), encoding="utf-8")
 
     def _append(self, line: str) -> None:
         """Append a line, after ending one that was left incomplete."""

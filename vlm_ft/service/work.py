@@ -24,12 +24,12 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from datasets_vision.example import Turn
-from vlm_ft.adapters import Card
+from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.inference.request import Predictor
 from vlm_ft.registry import Registry, Version
 from vlm_ft.review.gate import MARGIN
-from vlm_ft.review.next_recipe import write_next_recipe
+from vlm_ft.review.next_recipe import reviews_of
 from vlm_ft.review.store import Reviews, Verdict
 from vlm_ft.service.decoder import Decoder
 from vlm_ft.service.gate import OWNER
@@ -90,23 +90,21 @@ class Workplace:
         """Queue the training of an adapter's next version, on its data and on what people have reviewed since."""
         adapter = self._current(card)
         limit = ["--set", f"training.minutes={minutes:g}"] if minutes is not None else []
+        with _clients_mistakes():
+            title = f"{card.name} {adapter.number} with {len(reviews_of(self.reviews, adapter.folder))} reviews"
+        sources = [str(folder.resolve()) for folder in (self.reviews.folder, adapter.folder)]
         with self.jobs.preparing() as place:
-            recipe = place / f"{card.name}.yaml"
-            with _clients_mistakes():
-                added = write_next_recipe(self.reviews.folder, adapter.folder, recipe)
-            title = f"{card.name} {adapter.number} with {len(added.reviews)} reviews"
-            return self.jobs.submit(place, "train", title, ["train", recipe.name, "--out", RUN, *limit], RUN, by)
+            return self.jobs.submit(place, "train", title, ["train-next", *sources, "--out", RUN, *limit], RUN, by)
 
     def promote(self, trained: str, margin: float, by: str | None) -> Job:
         """Queue the comparison of a trained adapter with the current version, which it replaces if it is no worse."""
         run = self.jobs.result(trained).resolve()
         if self.jobs.get(trained).kind != "train":
             raise DataError("job", f"{trained} has not trained an adapter", "give a job of kind train")
-        name = next(run.parent.glob("*.yaml")).stem
-        registry = ["--registry", str(self.registry.folder.resolve()), "--name", name]
-        arguments = ["promote", str(run), *registry, "--margin", f"{margin:g}", *(["--by", by] if by else [])]
+        title = f"{read_card(adapter_folder(run)).name}: job {trained}"
+        arguments = ["promote", str(run), "--registry", str(self.registry.folder.resolve()), "--margin", f"{margin:g}"]
         with self.jobs.preparing() as place:
-            return self.jobs.submit(place, "promote", f"{name}: job {trained}", arguments, LOG, by)
+            return self.jobs.submit(place, "promote", title, [*arguments, *(["--by", by] if by else [])], LOG, by)
 
     def roll_back(self, card: Card, by: str | None) -> Version:
         """Serve the version that was current before. Raises `DataError` if there was none."""
