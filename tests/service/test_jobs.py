@@ -12,11 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-import vlm_ft
+from tests.service.servers import SOURCE
 from vlm_ft.errors import BusyError, DataError
 from vlm_ft.service.jobs import Job, Jobs
 
-SOURCE = str(Path(vlm_ft.__file__).parents[1])
 QUICK = ("recipes",)
 LONG = ("data", "synth", "product_defects", "set", "--count", "1000000")
 

@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 from PIL import Image
 from typer.testing import CliRunner
 
-import vlm_ft
+from tests.service.servers import served
 from vlm_ft.cli import app
 from vlm_ft.errors import RecipeError
 from vlm_ft.service.tokens import Tokens
-
-SOURCE = str(Path(vlm_ft.__file__).parents[1])
-
-
-@contextmanager
-def served(*options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The address of a running service, and its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vlm_ft", "serve", "--port", str(port), *options]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": SOURCE}, stderr=subprocess.PIPE)
-    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
-    try:
-        while True:
-            assert process.poll() is None, process.stderr and process.stderr.read().decode()
-            assert time.monotonic() < deadline
-            try:
-                if httpx.get(f"{address}/readyz").status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.1)
-        yield address, process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_service_answers_shows_the_app_and_stops(run_of: Callable[..., Path], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.command_here import start_here
+from tests.service.servers import HERE
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.service.app import build_service
@@ -24,8 +25,6 @@ from vlm_ft.service.current import Current, open_engine
 from vlm_ft.service.jobs import Jobs
 from vlm_ft.service.tokens import Right, Tokens, add_token
 from vlm_ft.service.work import Workplace
-
-HERE = "http://127.0.0.1"
 
 
 def photo(seed: int) -> bytes:

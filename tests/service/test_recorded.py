@@ -1,0 +1,63 @@
+"""Every answer is in the decision log, or it is not given."""
+
+from __future__ import annotations
+
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from datasets_vision.example import Turn
+from demo.app import build_app, mount
+from tests.service.servers import HERE, photo
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+from vlm_ft.service.app import build_service
+from vlm_ft.service.gate import OWNER
+from vlm_ft.service.meter import Meter
+from vlm_ft.service.recorded import DecisionLog, Recorded
+from vlm_ft.service.tokens import Tokens, add_token
+
+
+def test_an_answer_that_cannot_be_logged_is_not_returned(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RotatingFileHandler, "_open", lambda self: Full())
+    monkeypatch.setattr(RotatingFileHandler, "shouldRollover", lambda self, record: True)
+    found = client.post("/v1/assess", data={"adapter": "trial"}, files={"photos": ("a.jpg", photo())})
+    assert found.status_code == 500
+    assert "No space" not in found.text
+
+
+def test_the_log_rotates_and_keeps_every_line(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlm_ft.service.recorded.ROTATE", 2000)
+    log = DecisionLog(tmp_path / "log.jsonl")
+    answer = Prediction(fields={"kind": FieldValue("dent")})
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(200):
+            request = Request(turns=(Turn("user", f"{number}"),), adapter="trial")
+            pool.submit(log.add, engine.cards["trial"], request, answer)
+    lines = [line for file in tmp_path.glob("log.jsonl*") for line in file.read_text().splitlines()]
+    assert len({json.loads(line)["text"] for line in lines}) == len(lines) == 200
+    assert len(list(tmp_path.glob("log.jsonl*"))) > 2
+
+
+def test_answers_in_the_app_are_logged_with_who_asked(engine: Engine, tmp_path: Path) -> None:
+    tokens, log = tmp_path / "tokens.json", tmp_path / "decisions.jsonl"
+    bearer = {"Authorization": f"Bearer {add_token(tokens, 'desk', ('read', 'assess'))}"}
+    recorded = Recorded(engine, Meter(), DecisionLog(log))
+    api = build_service(recorded, tokens=Tokens(tokens))
+    mount(api, build_app(recorded), auth=lambda request: OWNER.get())
+    with TestClient(api, base_url=HERE, headers=bearer) as client:
+        (path,) = client.post("/app/gradio_api/upload", files={"files": ("a.png", photo(form="PNG"))}).json()
+        given = {"data": ["trial", [{"path": path, "meta": {"_type": "gradio.FileData"}}], ""]}
+        event = client.post("/app/gradio_api/call/assess", json=given).json()["event_id"]
+        assert "event: complete" in client.get(f"/app/gradio_api/call/assess/{event}").text
+    assert [json.loads(line)["by"] for line in log.read_text().splitlines()] == ["desk"]
