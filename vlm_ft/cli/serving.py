@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from vlm_ft.cli.options import Adapters, PrecisionOption, console, folders
-from vlm_ft.errors import RecipeError
 
 app = typer.Typer()
 
@@ -74,44 +73,23 @@ def serve(
     With --registry and --work, people review answers, and train and promote the next version. /docs describes the
     interface.
     """
-    from vlm_ft.service.app import THIS_MACHINE
-
-    if host not in THIS_MACHINE and tokens is None:
-        raise RecipeError(f"--host {host}", "others could reach the service", "give --tokens, or listen on 127.0.0.1")
-    if not adapter and registry is None:
-        raise RecipeError("", "no adapter", "give --adapter, or --registry with one")
-    if (work is not None and registry is None) or (root is not None and work is None):
-        raise RecipeError(
-            "--work" if registry is None else "--root", "has no effect alone", "give --registry and --work"
-        )
-    from demo.app import build_app, mount
-    from vlm_ft.registry import Registry
-    from vlm_ft.review.store import Reviews
-    from vlm_ft.service.app import build_service
-    from vlm_ft.service.current import Current, open_engine
-    from vlm_ft.service.gate import OWNER
-    from vlm_ft.service.jobs import Jobs
-    from vlm_ft.service.meter import Meter
-    from vlm_ft.service.recorded import DecisionLog, Recorded
+    from vlm_ft.cli.service import check_options, service
     from vlm_ft.service.server import run
-    from vlm_ft.service.tokens import Tokens
-    from vlm_ft.service.work import Workplace
 
-    known = Tokens(tokens) if tokens is not None else None
-    decisions, meter = DecisionLog(log) if log is not None else None, Meter()
-    budget = memory * 2**20 if memory is not None else None
-    versions = Registry(registry) if registry is not None else None
-    engine = open_engine(
-        folders(adapter or []), versions, base=base, memory=budget, waiting=waiting + 1, precision=precision
+    check_options(host, tokens, adapter or [], registry, work, root)
+    api, predictor = service(
+        folders(adapter or []),
+        registry,
+        work,
+        root,
+        tokens=tokens,
+        log=log,
+        with_app=app_,
+        base=base,
+        memory=memory * 2**20 if memory is not None else None,
+        waiting=waiting,
+        precision=precision,
     )
-    predictor = Recorded(Current(engine, versions) if versions is not None else engine, meter, decisions)
-    place = None
-    if versions is not None and work is not None:
-        place = Workplace(versions, Reviews(work / "reviews"), Jobs(work / "jobs"), root, known)
-    api = build_service(predictor, tokens=known, meter=meter, waiting=waiting, work=place)
-    if app_:
-        blocks = build_app(predictor, work=place, history=decisions.search if decisions is not None else None)
-        mount(api, blocks, auth=(lambda request: OWNER.get()) if known is not None else None)
     console().print(f"{', '.join(predictor.cards)}: http://{host}:{port}/docs  (Ctrl-C stops it)", highlight=False)
     run(api, host, port)
 
