@@ -58,7 +58,7 @@ def served(*options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "vlm_ft", "serve", "--port", str(port), *options]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": SOURCE}, stderr=subprocess.PIPE)
-    address, deadline = f"{HERE}:{port}", time.monotonic() + 120
+    address, deadline = f"{HERE}:{port}", time.monotonic() + 240
     try:
         while True:
             assert process.poll() is None, process.stderr and process.stderr.read().decode()

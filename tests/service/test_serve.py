@@ -1,44 +1,55 @@
-"""The command serves, stops on request, and does not expose anything by accident."""
+"""The command serves under load and swaps, stops on request, and does not expose anything by accident."""
 
 from __future__ import annotations
 
-import io
-import signal
+import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
-from tests.service.servers import served
+from tests.service.servers import photo, running, served
+from tests.soak.overload import drain, overload
+from tests.soak.swaps import made_registry, swaps
 from vlm_ft.cli import app
 from vlm_ft.errors import RecipeError
+from vlm_ft.experiments.sheet import Sheet
+from vlm_ft.service.app import build_service
+from vlm_ft.service.current import Current, open_engine
 from vlm_ft.service.tokens import Tokens
 
 
-def test_a_service_answers_shows_the_app_and_stops(run_of: Callable[..., Path], tmp_path: Path) -> None:
-    log, photo = tmp_path / "decisions.jsonl", io.BytesIO()
-    Image.new("RGB", (64, 64), (180, 30, 30)).save(photo, "PNG")
-    files = {"photos": ("a.png", photo.getvalue())}
-    with served("--adapter", str(run_of("fast_vlm") / "adapter"), "--log", str(log)) as (address, process):
+def test_a_service_answers_shows_the_app_and_stops(run_of: Callable[..., Path], tmp_path: Path, quiet: Console) -> None:
+    log, sheet = tmp_path / "decisions.jsonl", Sheet("", quiet)
+    with served("--adapter", str(run_of("fast_vlm")), "--log", str(log), "--waiting", "4") as (address, process):
         assert "Photo assessor" in httpx.get(f"{address}/app/").text
+        files = {"photos": ("a.jpg", photo())}
         answer = httpx.post(f"{address}/v1/assess", data={"adapter": "trial"}, files=files, timeout=60)
         assert answer.status_code == 200
-        with ThreadPoolExecutor(1) as pool, httpx.stream("GET", f"{address}/app/gradio_api/heartbeat/tab") as tab:
+        asyncio.run(overload(address, process, "trial", sheet, places=4, seconds=2, factor=20))
+        with httpx.stream("GET", f"{address}/app/gradio_api/heartbeat/tab") as tab:
             assert tab.status_code == 200
-            data = {"adapter": "trial"}
-            last = pool.submit(httpx.post, f"{address}/v1/assess", data=data, files=files, timeout=60)
-            while "vlm_ft_seconds_count 1.0" not in httpx.get(f"{address}/metrics").text and not last.done():
-                time.sleep(0.001)
-            process.send_signal(signal.SIGTERM)
-            assert last.result().status_code == 200
-            started = time.monotonic()
-            process.wait(60)
+            started, before = time.monotonic(), len(log.read_text().splitlines())
+            drain(address, process, "trial", sheet, 4)
             assert time.monotonic() - started < 15  # an open tab does not delay it
-    assert len(log.read_text().splitlines()) == 2
+    figures = {figure.figure: figure for figure in sheet.figures}
+    assert figures["of these, neither answered nor refused"].value == 0
+    assert figures["of these, answered"].value == 4
+    assert len(log.read_text().splitlines()) == before + 4
+
+
+def test_no_answer_comes_from_another_adapter_or_an_earlier_version(
+    run_of: Callable[..., Path], tmp_path: Path, quiet: Console
+) -> None:
+    registry, sheet = made_registry(tmp_path / "adapters", run_of("fast_vlm"), 2), Sheet("", quiet)
+    with running(build_service(Current(open_engine([], registry, None), registry))) as (host, port):
+        swaps(f"http://{host}:{port}", registry, sheet, 40)
+    _, made, wrong = sheet.figures
+    assert made.value > 4
+    assert wrong.value == 0
 
 
 def test_other_machines_need_a_token(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
-"""Shared by the soak tests: a recipe for a random tiny base, and a function that kills a process."""
+"""Shared by the soak tests: a recipe for a random tiny base, an adapter, photos, and a kill at a moment."""
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from PIL import Image
 
 from datasets_vision.synthetic.writing import write_set
 from vlm_ft.bases.tiny import save_tiny
@@ -28,6 +32,32 @@ def write_recipe(work: Path, drawings: int, **settings: Any) -> Path:
     file = work / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return file
+
+
+def trained(work: Path) -> Path:
+    """The run folder of a tiny adapter."""
+    recipe = write_recipe(work, 24, fields=["passed", "kind"], training={"max_steps": 2, "batch_size": 4})
+    command = [sys.executable, "-m", "vlm_ft", "train", str(recipe), "--out", str(work / "run")]
+    subprocess.run(command, check=True, capture_output=True)
+    return work / "run"
+
+
+def drawn(folder: Path, count: int) -> Path:
+    """A folder of noise, no two images alike."""
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(SEED)
+    for number in range(count):
+        pixels = noise.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:05}.jpg")
+    return folder
+
+
+def noise() -> bytes:
+    """A small photo of noise."""
+    out = io.BytesIO()
+    pixels = np.random.default_rng(SEED).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
 
 
 def killed(process: subprocess.Popen[bytes], seconds: float | None) -> bool:

@@ -16,12 +16,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as parquet
-from PIL import Image
 from rich.console import Console
 
-from tests.soak.made import SEED, killed, write_recipe
+from tests.soak.made import SEED, drawn, killed, trained
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.scoring.ledger import Entry, Ledger, Row
@@ -84,24 +82,6 @@ def _compared(table: Path, whole: Path, images: int) -> tuple[int, int, int]:
     missing, twice = images - len(set(paths)), len(paths) - len(set(paths))
     other = sum(one["kind"] != two["kind"] for one, two in zip(rows, expected, strict=False))
     return missing, twice, other
-
-
-def trained(work: Path) -> Path:
-    """The run folder of a tiny adapter."""
-    recipe = write_recipe(work, 24, fields=["passed", "kind"], training={"max_steps": 2, "batch_size": 4})
-    command = [sys.executable, "-m", "vlm_ft", "train", str(recipe), "--out", str(work / "run")]
-    subprocess.run(command, check=True, capture_output=True)
-    return work / "run"
-
-
-def drawn(folder: Path, count: int) -> Path:
-    """A folder of noise, no two images alike."""
-    folder.mkdir()
-    noise = np.random.default_rng(SEED)
-    for number in range(count):
-        pixels = noise.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number:05}.jpg")
-    return folder
 
 
 def ledger(work: Path, entries: int, sheet: Sheet) -> None:

@@ -58,6 +58,7 @@ class Gate:
     ) -> None:
         self._app, self._tokens, self._most, self._meter, self._seconds = app, tokens, most, meter, seconds
         self._inside = 0  # touched by the event loop alone
+        meter.inside.set_function(lambda: self._inside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""

@@ -1,0 +1,86 @@
+"""A server that is killed again and again while it works on jobs."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.service.servers import served
+from tests.soak.made import SEED, drawn, noise
+from vlm_ft.experiments.sheet import Sheet
+from vlm_ft.registry import Registry
+from vlm_ft.runs import Run
+from vlm_ft.service.jobs import FILE, Job
+
+PATIENCE = 600  # seconds for the jobs that are left at the end
+
+
+def kills(work: Path, registry: Registry, sheet: Sheet, count: int, images: int) -> None:
+    """Submit a job and kill the server, so many times; then let a last server finish what was accepted."""
+    drawn(work / "root" / "photos", images)
+    options = ["--registry", str(registry.folder), "--work", str(work / "work"), "--root", str(work / "root")]
+    adapter, moments = registry.names()[0], random.Random(SEED)
+    accepted, correct, seconds = list[str](), 0, 0.0
+    for number in range(count):
+        with served(*options, "--no-app") as (address, process):
+            accepted.append(_submitted(address, adapter, "train" if number % 2 else "score"))
+            if not seconds:  # the first job runs in peace
+                seconds = _finished(address)
+            time.sleep(moments.uniform(0, seconds))
+            workers = psutil.Process(process.pid).children(recursive=True)
+        correct += not psutil.wait_procs(workers, timeout=30)[1] and _consistent(work / "work" / "jobs", accepted)
+    with served(*options, "--no-app") as (address, _):
+        _finished(address)
+    complete = sum(_whole(work / "work" / "jobs" / job, images) for job in accepted)
+    sheet.add("kills of the server while it works on jobs", count, count, "higher", "kills")
+    sheet.add("of these, correct states afterwards", correct, count, "higher", "states")
+    sheet.add("jobs with their whole result in the end", complete, count, "higher", "jobs")
+
+
+def _submitted(address: str, adapter: str, kind: str) -> str:
+    """The id of a new job."""
+    if kind == "score":
+        reply = httpx.post(f"{address}/v1/jobs/score", data={"adapter": adapter, "folder": "photos", "table": "jsonl"})
+    else:
+        files: Any = {"photos": ("a.png", noise())}
+        found = httpx.post(f"{address}/v1/assess", data={"adapter": adapter}, files=files, timeout=60).json()
+        answer = json.dumps({name: field["value"] for name, field in found["fields"].items()})
+        review = {"adapter": adapter, "verdict": "accepted", "answer": answer}
+        httpx.post(f"{address}/v1/reviews", data=review, files=files, timeout=60).raise_for_status()
+        reply = httpx.post(f"{address}/v1/jobs/train", json={"adapter": adapter})
+    return str(reply.raise_for_status().json()["id"])
+
+
+def _finished(address: str) -> float:
+    """Wait until every job has ended, and return the seconds that it took."""
+    started = time.monotonic()
+    while any(job["state"] in ("queued", "running") for job in httpx.get(f"{address}/v1/jobs").json()):
+        assert time.monotonic() < started + PATIENCE
+        time.sleep(0.2)
+    return time.monotonic() - started
+
+
+def _consistent(folder: Path, accepted: list[str]) -> bool:
+    """Whether every accepted job is there, with at most one in progress, and results for those that are done."""
+    jobs = [Job.model_validate_json(file.read_bytes()) for file in sorted(folder.glob(f"*/{FILE}"))]
+    states = [job.state for job in jobs]
+    results = all((folder / job.id / job.out).exists() for job in jobs if job.state == "done")
+    known = {"queued", "running", "done"}
+    return [job.id for job in jobs] == accepted and set(states) <= known and states.count("running") <= 1 and results
+
+
+def _whole(place: Path, images: int) -> bool:
+    """Whether a job is done, and has answered every image once or trained an adapter."""
+    job = Job.model_validate_json((place / FILE).read_bytes())
+    if job.state != "done":
+        return False
+    if job.kind == "train":
+        return Run(place / job.out).state == "finished"
+    paths = [json.loads(line)["path"] for line in (place / job.out).read_text(encoding="utf-8").splitlines()]
+    return len(paths) == len(set(paths)) == images

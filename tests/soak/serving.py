@@ -1,0 +1,58 @@
+"""The service under overload, swaps and kills: ``python -m tests.soak.serving --out soak.json``.
+
+A real server answers with random tiny adapters. The test suite calls the same functions with smaller numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.service.servers import served
+from tests.soak.made import trained
+from tests.soak.overload import drain, overload
+from tests.soak.server_kills import kills
+from tests.soak.swaps import made_registry, swaps
+from vlm_ft.experiments.sheet import Sheet
+
+PLACES = 4  # requests in progress beyond which the overloaded server refuses
+
+
+def main() -> None:
+    """Run all, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("soak.json"))
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--factor", type=float, default=50)
+    parser.add_argument("--in-progress", type=int, default=64)
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--adapters", type=int, default=8)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--images", type=int, default=200)
+    options = parser.parse_args()
+    sheet = Sheet("make soak", Console())
+    with tempfile.TemporaryDirectory() as place:
+        work = Path(place)
+        run = trained(work)
+        with served("--adapter", str(run), "--no-app", "--waiting", str(PLACES)) as (address, process):
+            asked = overload(
+                address, process, "soak", sheet, places=PLACES, seconds=options.seconds, factor=options.factor
+            )
+            asyncio.run(asked)
+        with served("--adapter", str(run), "--no-app", "--waiting", str(options.in_progress)) as (address, process):
+            drain(address, process, "soak", sheet, options.in_progress)
+        registry = made_registry(work / "adapters", run, options.adapters)
+        with served("--registry", str(registry.folder), "--no-app") as (address, _):
+            swaps(address, registry, sheet, options.requests)
+        kills(work, registry, sheet, options.kills, options.images)
+    sheet.write(options.out)
+    sys.exit(any(not figure.met for figure in sheet.figures))
+
+
+if __name__ == "__main__":
+    main()

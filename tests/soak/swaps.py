@@ -1,0 +1,145 @@
+"""Requests while the adapters that answer them are replaced: every answer is that of a version current meanwhile."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import random
+import shutil
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tests.soak.made import SEED, noise
+from vlm_ft.adapters import TENSORS, adapter_folder
+from vlm_ft.experiments.sheet import Sheet
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import Request
+from vlm_ft.registry import Registry
+
+CLIENTS = 8
+PAUSE = 0.05  # seconds between swaps
+EQUAL = 1e-3  # probabilities that differ by less are the same; those of two versions differ by more than twice this
+
+Answers = Mapping[tuple[str, int], Sequence[float]]
+"""(adapter, version) -> the probabilities of its answer about the photo."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An answer with when it was asked for and received, by the clock of this process."""
+
+    adapter: str
+    sent: float
+    received: float
+    probabilities: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A version that became current between two moments."""
+
+    adapter: str
+    version: int
+    began: float
+    ended: float
+
+
+def made_registry(folder: Path, run: Path, adapters: int) -> Registry:
+    """A registry of adapters with two versions each, whose weights are those of the run with noise of their own."""
+    registry, copy = Registry(folder), folder.with_name("copy")
+    for number in range(2 * adapters):
+        shutil.copytree(adapter_folder(run), copy)
+        noise = torch.Generator().manual_seed(number)
+        tensors = load_file(copy / TENSORS)
+        altered = {name: one + 0.1 * torch.randn(one.shape, generator=noise) for name, one in tensors.items()}
+        save_file(altered, copy / TENSORS)
+        registry.add(f"part-{number // 2}", copy)
+        shutil.rmtree(copy)
+    return registry
+
+
+def swaps(address: str, registry: Registry, sheet: Sheet, requests: int) -> None:
+    """Ask a server of this registry, and promote one version after the other meanwhile."""
+    photo = noise()
+    expected = _expected(registry, photo)
+    made, stop = [Swap(name, 1, 0, 0) for name in registry.names()], threading.Event()
+    swapping = threading.Thread(target=_swap, args=(registry, made, stop))
+    swapping.start()
+    try:
+        with ThreadPoolExecutor(CLIENTS) as pool, httpx.Client(base_url=address, timeout=60) as client:
+            choice = random.Random(SEED)
+            plan = [(choice.choice(registry.names()), choice.random() < 0.5) for _ in range(requests)]
+            answers = list(pool.map(lambda ask: _asked(client, *ask, photo), plan))
+    finally:
+        stop.set()
+        swapping.join()
+    wrong = sum(not _is_current(answer, made, expected) for answer in answers)
+    sheet.add(f"requests to {len(registry.names())} adapters that are swapped", requests, None, "higher", "requests")
+    sheet.add("swaps meanwhile", len(made) - len(registry.names()), None, "higher", "swaps")
+    sheet.add("answers of a wrong or stale adapter", wrong, 0, "lower", "answers")
+
+
+def _expected(registry: Registry, photo: bytes) -> Answers:
+    """The answer of each version, by an engine of its own."""
+    versions = [version for name in registry.names() for version in registry.versions(name)]
+    engine = Engine.open([version.folder for version in versions])
+    image = Image.open(io.BytesIO(photo))
+    answers = {
+        (version.name, version.number): _probabilities(engine.predict([Request((image,), adapter=name)])[0].fields)
+        for version, name in zip(versions, engine.cards, strict=True)
+    }
+    different = [[not np.allclose(one, two, atol=2 * EQUAL) for two in answers.values()] for one in answers.values()]
+    assert np.array_equal(different, ~np.eye(len(answers), dtype=bool)), "two versions answer alike"
+    return answers
+
+
+def _probabilities(fields: Mapping[str, Any]) -> list[float]:
+    distributions = [getattr(field, "distribution", None) or field["distribution"] for field in fields.values()]
+    return [share for distribution in distributions for share in distribution.values()]
+
+
+def _swap(registry: Registry, made: list[Swap], stop: threading.Event) -> None:
+    choice, current = random.Random(SEED), {swap.adapter: swap.version for swap in made}
+    while not stop.wait(PAUSE):
+        name = choice.choice(list(current))
+        current[name] = 3 - current[name]
+        began = time.monotonic()
+        registry.promote(name, current[name])
+        made.append(Swap(name, current[name], began, time.monotonic()))
+
+
+def _asked(client: httpx.Client, adapter: str, as_chat: bool, photo: bytes) -> Asked:
+    sent = time.monotonic()
+    if as_chat:
+        url = f"data:image/png;base64,{base64.b64encode(photo).decode()}"
+        content = [{"type": "image_url", "image_url": {"url": url}}]
+        body = {"model": adapter, "messages": [{"role": "user", "content": content}]}
+        found = client.post("/v1/chat/completions", json=body).raise_for_status().json()["assessment"]
+    else:
+        files = {"photos": ("a.png", photo)}
+        found = client.post("/v1/assess", data={"adapter": adapter}, files=files).raise_for_status().json()
+    return Asked(adapter, sent, time.monotonic(), _probabilities(found["fields"]))
+
+
+def _is_current(answer: Asked, made: Sequence[Swap], expected: Answers) -> bool:
+    """Whether the answer is that of a version that was current at some time between request and response."""
+    of_adapter = [swap for swap in made if swap.adapter == answer.adapter]
+    ends = [swap.ended for swap in of_adapter[1:]] + [math.inf]
+    return any(
+        swap.began <= answer.received
+        and answer.sent <= end
+        and np.allclose(answer.probabilities, expected[swap.adapter, swap.version], atol=EQUAL)
+        for swap, end in zip(of_adapter, ends, strict=True)
+    )
