@@ -51,7 +51,7 @@ def test_the_task_file_defines_a_task() -> None:
 
 
 def test_the_benchmark_is_quoted_as_measured() -> None:
-    for name in ("decoder", "training", "soak"):
+    for name in ("decoder", "training", "soak", "service"):
         file = RECIPES / "benchmarks" / f"{name}.json"
         for figure in TypeAdapter(list[Figure]).validate_json(file.read_bytes()) if file.exists() else ():
             assert figure.row in README

@@ -84,34 +84,44 @@ def learning_curve(
 
 @app.command()
 def benchmark(
-    what: Annotated[Literal["decoder", "train"], typer.Argument(help="answers, or training steps")] = "decoder",
+    what: Annotated[
+        Literal["decoder", "train", "service"], typer.Argument(help="answers, training steps, or the HTTP service")
+    ] = "decoder",
     base: Annotated[
         str, typer.Option("--base", help="a base by name or folder; random-152k: a random one with a large vocabulary")
     ] = "compact",
     adapter: Annotated[
-        Path | None, typer.Option("--adapter", help="time a batch over eight copies of this photo adapter instead")
+        Path | None,
+        typer.Option(
+            "--adapter",
+            help="decoder: time a batch over eight copies of this photo adapter instead; service: serve this one "
+            "[default: one that is trained for a single step]",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="a JSON file; figures of the same name are replaced [default: recipes/benchmarks/decoder.json, or "
-            "training.json]",
+            help="a JSON file; figures of the same name are replaced [default: decoder.json, training.json or "
+            "service.json in recipes/benchmarks]",
         ),
     ] = None,
 ) -> None:
-    """Time the decoder against the processor and `generate` with the same grammar, or training against TRL.
+    """Time the decoder against the processor and `generate` with the same grammar, training against TRL, or serving.
 
-    Needs the data sets of the recipes steel_surface_voc and customer_intents_csv.
+    The first two need the data sets of the recipes steel_surface_voc and customer_intents_csv.
     """
     from vlm_ft.experiments.decoder_benchmark import benchmark as time_decoder
+    from vlm_ft.experiments.service_benchmark import benchmark_service
     from vlm_ft.experiments.training_benchmark import benchmark_training
 
     folder = Path("recipes/benchmarks")
     if what == "train" and adapter is not None:
-        raise typer.BadParameter("applies to the decoder only", param_hint="--adapter")
+        raise typer.BadParameter("does not apply to training", param_hint="--adapter")
     if what == "train":
         benchmark_training(base, out or folder / "training.json", command_line(), console())
+    elif what == "service":
+        benchmark_service(base, adapter, out or folder / "service.json", command_line(), console())
     else:
         time_decoder(base, adapter, out or folder / "decoder.json", command_line(), console())
 

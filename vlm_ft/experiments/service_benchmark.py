@@ -1,0 +1,118 @@
+"""Time the service as its users meet it: `vlm-ft serve` in a process of its own, asked in the app and over HTTP."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import psutil
+from gradio_client import Client, handle_file
+from rich.console import Console
+
+from datasets_vision.synthetic.writing import write_set
+from vlm_ft.adapters import adapter_folder
+from vlm_ft.bases.published import made_base
+from vlm_ft.experiments.sheet import Sheet
+from vlm_ft.recipe import RECIPES, load_recipe
+from vlm_ft.training.run import train
+
+DRAWINGS = 60  # to train on, and to ask about
+IN_PROGRESS = 8
+ROUNDS = 5  # of requests, each about every drawing
+PATIENCE = 300  # seconds for the service to start
+
+
+def benchmark_service(base: str, adapter: Path | None, out: Path, command: str, console: Console) -> None:
+    """Time the first answer, single requests and several at once, and write the figures to `out`.
+
+    Without the folder of a photo adapter, one is trained for a single step on drawings.
+    """
+    sheet = Sheet(command, console)
+    first, one = (15.0, 1.0) if base == "compact" else (None, None)
+    with TemporaryDirectory() as work:
+        photos = sorted((write_set("product_defects", Path(work, "set"), DRAWINGS, 0) / "JPEGImages").iterdir())
+        folder = adapter_folder(adapter) if adapter is not None else _trained(base, Path(work), console)
+        started = time.perf_counter()
+        with _served(folder) as (address, process), httpx.Client(base_url=address, timeout=60) as client:
+            name = client.get("/v1/models").json()["data"][0]["id"]
+            _answer_in_the_app(address, name, photos[0])
+            seconds = time.perf_counter() - started
+            sheet.add(f"{base}: from the command to the app's first answer", seconds, first, "lower", "s")
+            ask = partial(_seconds, client, name)
+            taken = statistics.median([ask(photo) for photo in photos][ROUNDS:])
+            sheet.add(f"{base}: one photo over HTTP, once warm", taken, one, "lower", "s")
+            started, memory = time.perf_counter(), list[int]()
+            for _ in range(ROUNDS):
+                with ThreadPoolExecutor(IN_PROGRESS) as pool:
+                    list(pool.map(ask, photos))
+                memory.append(_resident(process))
+            rate = ROUNDS * len(photos) / (time.perf_counter() - started)
+    sheet.add(f"{base}: requests per second with {IN_PROGRESS} in progress", rate, None, "higher", "/s")
+    growth = 100 * (memory[-1] / memory[0] - 1)
+    requests = (ROUNDS - 1) * len(photos)
+    sheet.add(f"{base}: growth of the service's memory in {requests} requests", growth, 5.0, "lower", "%")
+    sheet.write(out)
+
+
+def _trained(base: str, work: Path, console: Console) -> Path:
+    """The folder of an adapter that has made one step on the drawings."""
+    with made_base(base) as place:
+        settings = [f"base={place}", f"data.0.path={work / 'set'}", "training.max_steps=1", "training.report_to=[]"]
+        return train(load_recipe(RECIPES / "quickstart_surfaces.yaml", settings), work / "run", console=console)
+
+
+@contextmanager
+def _served(adapter: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """The address of a service with an adapter, once it is ready, and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vlm_ft", "serve", "--adapter", str(adapter), "--port", str(port)]
+    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            while not _is_ready(address):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{' '.join(command)} has not started")
+                time.sleep(0.05)
+            yield address, psutil.Process(process.pid)
+        finally:
+            process.terminate()
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _answer_in_the_app(address: str, adapter: str, photo: Path) -> None:
+    """Upload a photo to the app, and wait for its answer."""
+    app = Client(f"{address}/app", verbose=False)
+    found = app.predict(adapter, [handle_file(photo)], "", api_name="/assess")
+    if "decision" not in str(found):
+        raise RuntimeError(f"the app gave no answer: {found}")
+
+
+def _seconds(client: httpx.Client, adapter: str, photo: Path) -> float:
+    """The time that an answer about a photo takes."""
+    started = time.perf_counter()
+    files = {"photos": (photo.name, photo.read_bytes())}
+    client.post("/v1/assess", data={"adapter": adapter}, files=files).raise_for_status()
+    return time.perf_counter() - started
+
+
+def _resident(server: psutil.Process) -> int:
+    """The resident memory of the server and its decoders, in bytes."""
+    return sum(int(process.memory_info().rss) for process in (server, *server.children(recursive=True)))
