@@ -34,36 +34,49 @@ MAX_TEXT = 100_000  # characters of a request's texts
 MAX_MESSAGES = 100
 MAX_FILES = 100_000  # images in a zip file
 EXPANSION, SPARE = 20, 50_000_000  # a zip file unpacks to at most 20 times its size, and 50 MB more
+RED_SQUARE = (  # for the examples in the OpenAPI document
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAKklEQVR42mPYIidHU8QwasGoBaMWjFowasGoBaMWjFow"
+    "asGoBaMWDBULALlRwC7AEuowAAAAAElFTkSuQmCC"
+)
 FOLDER = re.compile(r"vlm-ft-(\d+)-.+")
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """What a request carries; unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class AssessForm(_Body):
+def example(**content: Any) -> ConfigDict:
+    """The settings of a body with an example, which the OpenAPI document shows."""
+    return ConfigDict(json_schema_extra={"examples": [content]})
+
+
+class AssessForm(Body):
     """The fields of a form: an adapter, and the photos of one case, a text, or both."""
+
+    model_config = example(adapter="mine", photos=["door.jpg"])
 
     adapter: Annotated[str, Field(max_length=200, description="one of /v1/adapters")]
     text: Annotated[str, Field(description="for adapters that read text")] = ""
     photos: Annotated[list[UploadFile], Field(description="the photos of one case")] = []
 
 
-class ImageUrl(_Body):
+class ImageUrl(Body):
     """The address of a picture; only data URIs are accepted. `detail` makes no difference."""
 
     url: str
     detail: Literal["auto", "low", "high"] | None = None
 
 
-class TextPart(_Body):
+class TextPart(Body):
     """A text within a message."""
 
     type: Literal["text"]
     text: str
 
 
-class ImagePart(_Body):
+class ImagePart(Body):
     """A picture within a message."""
 
     type: Literal["image_url"]
@@ -73,7 +86,7 @@ class ImagePart(_Body):
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
-class ChatMessage(_Body):
+class ChatMessage(Body):
     """A message, as OpenAI's API has it."""
 
     role: Literal["user", "assistant"]
@@ -88,11 +101,16 @@ class ChatMessage(_Body):
         return message
 
 
-class ChatRequest(_Body):
+class ChatRequest(Body):
     """A request for a chat completion. `model` is the name of an adapter, whose own form the answer follows.
 
     Settings are accepted if they are true of every answer: the most probable one, a single one, and always the same.
     """
+
+    model_config = example(
+        model="mine",
+        messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": RED_SQUARE}}]}],
+    )
 
     model: Annotated[str, Field(max_length=200)]
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]

@@ -21,7 +21,7 @@ from typing import Annotated, Any, BinaryIO, Literal
 
 from fastapi import FastAPI, Form, UploadFile
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card, adapter_folder, read_card
@@ -33,7 +33,7 @@ from vlm_ft.review.next_recipe import reviews_of
 from vlm_ft.review.store import Reviews, Verdict
 from vlm_ft.service.decoder import Decoder
 from vlm_ft.service.gate import OWNER
-from vlm_ft.service.intake import MAX_TEXT, below, received, unpacked
+from vlm_ft.service.intake import MAX_TEXT, Body, below, example, received, unpacked
 from vlm_ft.service.jobs import LOG, Job, Jobs
 from vlm_ft.service.served import card_of
 from vlm_ft.service.tokens import Right, Tokens
@@ -137,23 +137,29 @@ def _clients_mistakes() -> Iterator[None]:
         raise DataError(error.place, error.problem, error.remedy) from error
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ReviewForm(_Body):
+class ReviewForm(Body):
     """A verdict on an adapter's answer about photos, a text, or both; `answer` and `correct` are JSON objects."""
+
+    model_config = example(
+        adapter="mine",
+        verdict="corrected",
+        answer='{"passed": true, "kind": "good"}',
+        correct='{"passed": false, "kind": "scratch"}',
+        photos=["door.jpg"],
+    )
 
     adapter: Annotated[str, Field(max_length=200)]
     verdict: Verdict
     answer: Annotated[str, Field(max_length=MAX_TEXT, description="the answer's fields, as JSON")]
     correct: Annotated[str, Field(max_length=MAX_TEXT, description="all fields as they should be, as JSON")] = ""
     text: str = ""
-    photos: list[UploadFile] = []
+    photos: list[UploadFile] = Field([])
 
 
-class ScoreForm(_Body):
+class ScoreForm(Body):
     """Photos to score: a zip file, or the name of a folder below the service's root."""
+
+    model_config = example(adapter="mine", folder="monday")
 
     adapter: Annotated[str, Field(max_length=200)]
     archive: UploadFile | None = None
@@ -161,15 +167,19 @@ class ScoreForm(_Body):
     table: Table = "csv"
 
 
-class TrainRequest(_Body):
+class TrainRequest(Body):
     """The adapter whose next version is trained, and for how many minutes instead of the recipe's."""
+
+    model_config = example(adapter="mine", minutes=15)
 
     adapter: Annotated[str, Field(max_length=200)]
     minutes: Annotated[float, Field(gt=0, le=10_000)] | None = None
 
 
-class PromoteRequest(_Body):
+class PromoteRequest(Body):
     """A finished training job; `margin`: how much lower the mean score on a slice of the test set may be."""
+
+    model_config = example(job="20260101000000000000-00000000", margin=MARGIN)
 
     job: Annotated[str, Field(max_length=40)]
     margin: Annotated[float, Field(ge=0, le=1)] = MARGIN
