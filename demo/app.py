@@ -7,32 +7,19 @@ mount(api, blocks)             # or inside a FastAPI application
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Mapping, Sequence
-from functools import partial
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from PIL.Image import Image
 
-from datasets_vision.example import Turn
 from demo.adapters_tab import adapters_tab
-from demo.answer_view import answer_view, empty_view, message_view, raw_view
+from demo.answer_view import message_view
+from demo.assess_tab import Examples, assess_tab
 from demo.batch_tab import batch_tab
-from demo.card_view import card_view
 from demo.history_tab import history_tab
-from demo.photo_view import drawn, marks
-from demo.photos import Photo, opened, reads_photos, reads_text, thumbnails
-from demo.review_panel import review_panel
 from demo.style import CSS
 from demo.workplace import History, Work
-from vlm_ft.adapters import Card
-from vlm_ft.answers.prediction import Prediction
-from vlm_ft.errors import DataError, UserError
-from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.inference.request import Predictor
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -43,17 +30,6 @@ NO_ADAPTER = "No adapter is loaded; train one with vlm-ft train, then start the 
 LARGEST_UPLOAD = "200mb"  # per file: a scan can have many frames
 UPLOADS_KEPT = (600, 3600)  # seconds: how often uploads are deleted, and their minimum age
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
-
-TO_RESULT = """() => {
-    const result = document.getElementById("result");
-    if (result.getBoundingClientRect().top > 0.6 * innerHeight) result.scrollIntoView({behavior: "smooth"});
-}"""
-"""Scrolls to the answer, which is below the fold on a phone."""
-
-Examples = Mapping[str, Sequence[Path | str]]
-"""Adapter -> examples to try: a `Path` is an image, a `str` is a text."""
-
-log = logging.getLogger(__name__)
 
 
 def build_app(
@@ -73,10 +49,10 @@ def build_app(
         if not predictor.cards:
             gr.HTML(message_view(NO_ADAPTER))
         elif work is None:
-            _assess_page(predictor, examples or {}, None)
+            assess_tab(predictor, examples or {}, None)
         else:
             with gr.Tab("Assess"):
-                _assess_page(predictor, examples or {}, work)
+                assess_tab(predictor, examples or {}, work)
             with gr.Tab("Batch"):
                 batch_tab(predictor, work)
             with gr.Tab("Adapters"):
@@ -135,171 +111,3 @@ _LOOK: dict[str, Any] = {
     "footer_links": [],
     "ssr_mode": False,
 }
-
-
-def assess(
-    predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None, by: str | None = None
-) -> tuple[list[Image], str, str]:
-    """(the photos with their boxes, the answer as HTML, the prediction as JSON); user errors become messages.
-
-    `by`: who asks.
-    """
-    card = predictor.cards.get(adapter)
-    if card is None:
-        return [], message_view(f"adapter {adapter!r} is no longer loaded; reload this page"), ""
-    try:
-        case = opened(card, photos or ())
-        prediction = _predicted(predictor, adapter, case, (text or "").strip() if reads_text(card) else "", by)
-    except UserError as error:
-        return [], message_view(error.public(), card.notice), ""
-    except Exception:  # the page stays usable; the log has the details
-        log.exception("assessing with adapter %r failed", adapter)
-        message = "Something went wrong on the server; details are in its log. Try again, or contact the operator."
-        return [], message_view(message, card.notice), ""
-    placed = marks(card.form, prediction, len(case))
-    shown = [drawn(photo.image, [mark for mark in placed if mark.photo == place]) for place, photo in enumerate(case)]
-    return shown, answer_view(card, prediction, len(case)), raw_view(prediction, card.notice)
-
-
-def _predicted(predictor: Predictor, adapter: str, case: Sequence[Photo], text: str, by: str | None) -> Prediction:
-    if not case and not text:
-        card = predictor.cards[adapter]
-        inputs = " or ".join(["a photo"] * reads_photos(card) + ["a text"] * reads_text(card))
-        raise DataError("", f"Give {inputs} first, then press Assess.")
-    images = tuple(photo.image for photo in case)
-    return predictor.predict([Request(images, (Turn("user", text),) if text else (), adapter, by=by)])[0]
-
-
-def _assess_page(predictor: Predictor, examples: Examples, work: Work | None) -> None:
-    names = list(predictor.cards)
-    first = predictor.cards[names[0]]
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=300):
-            adapter = gr.Dropdown(names, value=names[0], label="Adapter", filterable=False)
-            with gr.Column(visible=reads_photos(first)) as photo_place:
-                photos = _photo_input()
-                seen = _gallery(label="As the adapter sees them", columns=3, fit_columns=False, visible=False)
-            text = gr.Textbox(
-                label=_text_label(first), lines=3, max_lines=12, max_length=20_000, visible=reads_text(first)
-            )
-            button = gr.Button("Assess", variant="primary")
-            tries = {
-                name: _examples(examples[name], photos, text, name == names[0]) for name in names if examples.get(name)
-            }
-        with gr.Column(scale=3, min_width=300, elem_id="result"):
-            shown = _gallery(
-                label="Photos with findings",
-                show_label=False,
-                format="jpeg",
-                visible=False,
-                buttons=["download", "fullscreen"],
-            )
-            answer = gr.HTML(empty_view(first), elem_id="answer")
-            with gr.Accordion("Answer as JSON", open=False, visible=False) as raw_place:
-                raw = gr.Code(language="json", interactive=False, show_label=False)
-            asked = gr.State()
-            panel = gr.Column(visible=False) if work is None else review_panel(predictor, work, asked)
-            with gr.Accordion("About this adapter"):
-                about = gr.HTML(card_view(first, names[0]))
-
-    results = [shown, answer, raw, raw_place, asked, panel]
-
-    def assessed(
-        adapter: str, photos: Sequence[str] | None, text: str | None, request: gr.Request
-    ) -> tuple[Any, ...]:  # Gradio finds the request by the annotation, which it does not see in a `partial`
-        return _assess_shown(predictor, adapter, photos, text, getattr(request, "username", None))
-
-    model_queue = {"api_name": "assess", "concurrency_limit": 1, "concurrency_id": "model"}
-    answered = gr.on([button.click, text.submit], assessed, [adapter, photos, text], results, **model_queue)
-    answered.then(fn=None, js=TO_RESULT)
-    preview_queue = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
-    photos.change(partial(_preview, predictor), [adapter, photos], [*results, seen], **preview_queue)
-    changed = [*results, seen, photo_place, text, about, *tries.values()]
-    adapter.change(partial(_adapter_shown, predictor, list(tries)), [adapter, photos], changed, **preview_queue)
-
-
-def _gallery(buttons: Sequence[str] = (), **look: Any) -> gr.Gallery:
-    return gr.Gallery(height="auto", object_fit="contain", interactive=False, buttons=list(buttons), **look)
-
-
-def _photo_input() -> gr.File:
-    photos = gr.File(
-        label="Photos or scans; several are one case", file_count="multiple", height=200, allow_reordering=True
-    )
-    # `open_image` checks the content of files, whatever their name; Gradio would copy an empty file for each
-    photos.preprocess = lambda payload: [file.path for file in payload] if payload else []
-    return photos
-
-
-def _examples(tries: Sequence[Path | str], photos: gr.File, text: gr.Textbox, visible: bool) -> gr.Column:
-    texts = [[item] for item in tries if isinstance(item, str)]
-    pictures = thumbnails([item for item in tries if isinstance(item, Path)])
-    with gr.Column(visible=visible) as place:
-        if pictures:
-            _example_photos(pictures, photos)
-        if texts:
-            gr.Examples(texts, text, label="Or choose an example", cache_examples=False, api_visibility="private")
-    return place
-
-
-def _example_photos(pictures: Mapping[Path, Image], photos: gr.File) -> None:
-    """A gallery of example photos; unlike Gradio's own table of examples, it shows files of any kind."""
-    named = [(picture, path.name) for path, picture in pictures.items()]
-    shown = _gallery(value=named, label="Or choose an example", columns=3, allow_preview=False)
-    files = [photos.move_resource_to_block_cache(path) for path in pictures]
-    photos.keep_in_cache.update(files)
-
-    def selected(chosen: gr.SelectData) -> list[str]:
-        return [files[chosen.index]]
-
-    shown.select(selected, None, photos, api_visibility="private", queue=False)
-
-
-def _text_label(card: Card) -> str:
-    return "Text, if any" if reads_photos(card) else "Text"
-
-
-def _assess_shown(
-    predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None, by: str | None
-) -> tuple[Any, ...]:
-    """The updates that show an answer, with what the review panel needs: the question, and the answer's values."""
-    images, html, raw = assess(predictor, adapter, photos, text, by)
-    if not raw:
-        return _without_answer(html)
-    captioned = [(image, f"Photo {number}" if len(images) > 1 else None) for number, image in enumerate(images, 1)]
-    gallery = gr.update(value=captioned, visible=bool(images), columns=min(2, len(images)) or 1, selected_index=None)
-    values = {name: field["value"] for name, field in json.loads(raw)["fields"].items()}
-    asked = {"adapter": adapter, "photos": list(photos or ()), "text": (text or "").strip(), "answer": values}
-    return gallery, html, raw, gr.update(visible=True), asked, gr.update(visible=bool(values))
-
-
-def _without_answer(html: str) -> tuple[Any, ...]:
-    """The updates that show a message instead of an answer."""
-    hidden = gr.update(visible=False)
-    return gr.update(value=None, visible=False), html, "", hidden, None, hidden
-
-
-def _preview(predictor: Predictor, adapter: str, photos: Sequence[str] | None) -> tuple[Any, ...]:
-    """The updates that show the photos as the adapter will see them, and clear the answer."""
-    no_photos, card = gr.update(value=None, visible=False), predictor.cards.get(adapter)
-    if card is None:
-        return *_without_answer(""), no_photos
-    try:
-        case = opened(card, photos or ())
-    except DataError as error:
-        return *_without_answer(message_view(str(error), card.notice)), no_photos
-    pictures = [(drawn(photo.image, []), photo.caption) for photo in case]
-    return *_without_answer(empty_view(card)), gr.update(value=pictures, visible=bool(pictures))
-
-
-def _adapter_shown(
-    predictor: Predictor, tried: Sequence[str], adapter: str, photos: Sequence[str] | None
-) -> tuple[Any, ...]:
-    card = predictor.cards[adapter]
-    return (
-        *_preview(predictor, adapter, photos),
-        gr.update(visible=reads_photos(card)),
-        gr.update(label=_text_label(card), visible=reads_text(card)),
-        card_view(card, adapter),
-        *(gr.update(visible=name == adapter) for name in tried),
-    )

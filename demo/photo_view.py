@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import gradio as gr
 from PIL.Image import Image
 
 from datasets_vision import drawing
@@ -76,6 +78,11 @@ def legible(photo: Image) -> Image:
     """The photo, enlarged if it is smaller than `LEGIBLE` pixels."""
     times = max(1, math.ceil(LEGIBLE / max(photo.size)))
     return photo.resize((photo.width * times, photo.height * times)) if times > 1 else photo
+
+
+def gallery(buttons: Sequence[str] = (), **look: Any) -> gr.Gallery:
+    """A gallery that shows whole photos, as high as they are."""
+    return gr.Gallery(height="auto", object_fit="contain", interactive=False, buttons=list(buttons), **look)
 
 
 def shorten(label: str) -> str:

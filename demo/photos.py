@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import gradio as gr
 from PIL.Image import Image
 
 from datasets_vision.images import open_image
@@ -49,6 +50,16 @@ def opened(card: Card, files: Sequence[str]) -> tuple[Photo, ...]:
     if len(files) > MOST_PHOTOS:
         raise DataError("", f"{len(files)} photos are more than {MOST_PHOTOS}", "choose those that show the case best")
     return tuple(_opened(Path(file)) for file in files)
+
+
+def photo_input() -> gr.File:
+    """Where the photos of a case are uploaded; its value is the paths of the files."""
+    photos = gr.File(
+        label="Photos or scans; several are one case", file_count="multiple", height=200, allow_reordering=True
+    )
+    # `open_image` checks the content of files, whatever their name; Gradio would copy an empty file for each
+    photos.preprocess = lambda payload: [file.path for file in payload] if payload else []
+    return photos
 
 
 def thumbnails(paths: Iterable[Path]) -> dict[Path, Image]:

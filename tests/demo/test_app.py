@@ -15,7 +15,8 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from datasets_vision.images import open_image
-from demo.app import NO_ADAPTER, assess, build_app, mount
+from demo.app import NO_ADAPTER, build_app, mount
+from demo.assess_tab import assess
 from demo.photos import MOST_PHOTOS
 from vlm_ft.answers.prediction import FieldValue, Prediction
 
