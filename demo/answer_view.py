@@ -11,8 +11,9 @@ from html import escape
 from typing import Any
 
 from demo.derived_view import derived_view
-from demo.markup import section, table, words
+from demo.markup import section, table
 from demo.photo_view import PHOTO, Mark, colour, marks
+from demo.wording import NO, YES, in_words, percent, title, words
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
@@ -22,7 +23,7 @@ MOST_BARS = 6
 MOST_CHIPS = 12
 NUMBER = "No."
 """The column of the numbers that mark the boxes on the photo."""
-YES_NO = {"true": "Yes", "false": "No"}
+YES_NO = {"true": YES, "false": NO}
 
 
 def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
@@ -53,7 +54,7 @@ def message_view(message: str, notice: str = "") -> str:
 def empty_view(card: Card) -> str:
     """The fields that this adapter answers, shown before the first answer."""
     asked = "".join(
-        f"<li><strong>{escape(_title(field.name))}</strong> <span>{escape(_expected(field.kind))}</span></li>"
+        f"<li><strong>{escape(title(field.name))}</strong> <span>{escape(_expected(field.kind))}</span></li>"
         for field in card.form.fields
     )
     return (
@@ -98,7 +99,7 @@ def _unplaced(form: Form, prediction: Prediction, photos: int) -> str:
 
 
 def _field(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
-    return section(_title(field.name), field.description, _body(field, entry, placed))
+    return section(title(field.name), field.description, _body(field, entry, placed))
 
 
 def _body(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
@@ -135,7 +136,7 @@ def _choice(options: Sequence[str], entry: FieldValue) -> str:
 
 
 def _flag(entry: FieldValue) -> str:
-    mark, word, style = ("✓", "Yes", "yes") if entry.value else ("✕", "No", "no")
+    mark, word, style = ("✓", YES, "yes") if entry.value else ("✕", NO, "no")
     pill = f'<p class="flag {style}"><span aria-hidden="true">{mark}</span> {word}</p>'
     if entry.distribution is None:
         return pill
@@ -165,21 +166,15 @@ def _bar(word: str, share: float, chosen: bool) -> str:
     style = ' class="chosen" aria-current="true"' if chosen else ""
     return (
         f"<li{style}><span>{escape(word)}</span>"
-        f'<span class="bar"><i style="width:{100 * share:.1f}%"></i></span><b>{_percent(share)}</b></li>'
+        f'<span class="bar"><i style="width:{100 * share:.1f}%"></i></span><b>{escape(percent(share))}</b></li>'
     )
-
-
-def _percent(share: float) -> str:
-    if 0 < share < 0.005:
-        return "&lt;1 %"
-    return "&gt;99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
 
 
 def _items(name: str, kind: Items, rows: Sequence[Mapping[str, Any]], placed: Sequence[Mark]) -> str:
     if not rows:
         return '<p class="none">None listed.</p>'
     numbers = {mark.index: mark.number for mark in placed if mark.field == name}
-    names = [*([NUMBER] if numbers else []), *(_title(part.name) for part in kind.fields)]
+    names = [*([NUMBER] if numbers else []), *(title(part.name) for part in kind.fields)]
     return table(names, (_item(kind, row, numbers.get(index)) for index, row in enumerate(rows)))
 
 
@@ -194,16 +189,8 @@ def _badge(number: int) -> str:
 
 
 def _cell(kind: Kind, value: Any) -> str:
-    match kind:
-        case Flag():
-            return "Yes" if value else "No"
-        case BoxKind():
-            left, top, right, bottom = (round(side / 10) for side in value)
-            return f'<span class="place">{left}–{right} % × {top}–{bottom} %</span>'
-        case Choice():
-            return escape(words(str(value)))
-        case _:
-            return escape(str(value))
+    text = escape(in_words(kind, value))
+    return f'<span class="place">{text}</span>' if isinstance(kind, BoxKind) else text
 
 
 def _expected(kind: Kind) -> str:
@@ -221,7 +208,3 @@ def _expected(kind: Kind) -> str:
             return "marked on the photo"
         case Items(max_items=count):
             return f"up to {count}, marked on the photo" if kind.boxed else f"up to {count}"
-
-
-def _title(name: str) -> str:
-    return words(name).capitalize()

@@ -13,9 +13,9 @@ import pandas as pd
 
 from datasets_vision.images import open_image
 from demo.jobs_view import JobsView
-from demo.markup import words
 from demo.photo_view import LEGIBLE
 from demo.photos import reads_photos
+from demo.wording import words
 from demo.workplace import Work, errors_shown, require
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor

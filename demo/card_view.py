@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from demo.markup import words
+from demo.wording import words
 from vlm_ft.adapters import Card
 
 FIRST_FIGURES = 4

@@ -6,11 +6,6 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 
-def words(name: str) -> str:
-    """A field's or a class's name with spaces instead of underscores; not escaped."""
-    return name.replace("_", " ")
-
-
 def section(title: str, gloss: str, body: str) -> str:
     """A part of an answer under its heading; title and gloss are escaped, the body is HTML."""
     small = f" <small>{escape(gloss)}</small>" if gloss else ""

@@ -12,7 +12,7 @@ from PIL.Image import Image
 
 from datasets_vision import drawing
 from datasets_vision.example import Box, LabelledObject, photo_of
-from demo.markup import words
+from demo.wording import words
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items
 from vlm_ft.answers.prediction import Prediction

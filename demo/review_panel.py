@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from demo.markup import words
 from demo.photo_view import legible
 from demo.photos import opened
+from demo.wording import NO, YES, words
 from demo.workplace import Work, errors_shown, require
 from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
@@ -19,7 +19,6 @@ from vlm_ft.errors import FormError
 from vlm_ft.inference.request import Predictor
 
 SIDES = ("left %", "top %", "right %", "bottom %")
-YES, NO = "Yes", "No"
 
 
 def review_panel(predictor: Predictor, work: Work, asked: gr.State) -> gr.Accordion:

@@ -1,0 +1,40 @@
+"""The values of an answer in words; nothing here is escaped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Kind
+
+YES, NO = "Yes", "No"
+
+
+def words(name: str) -> str:
+    """A field's or a class's name with spaces instead of underscores."""
+    return name.replace("_", " ")
+
+
+def title(name: str) -> str:
+    """A field's name as a heading."""
+    return words(name).capitalize()
+
+
+def percent(share: float) -> str:
+    """A probability; "100 %" and "0 %" are kept for certainty."""
+    if 0 < share < 0.005:
+        return "<1 %"
+    return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
+
+
+def in_words(kind: Kind, value: Any) -> str:
+    """The value of a field, or of a part of an item."""
+    match kind:
+        case Flag():
+            return YES if value else NO
+        case BoxKind():
+            left, top, right, bottom = (round(side / 10) for side in value)
+            return f"{left}–{right} % × {top}–{bottom} %"
+        case Choice():
+            return words(str(value))
+        case _:
+            return str(value)
