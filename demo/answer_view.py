@@ -114,7 +114,7 @@ def _body(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
             return f'<p class="text">{escape(str(entry.value))}</p>'
         case BoxKind():
             number = next(mark.number for mark in placed if mark.field == field.name)
-            return f"<p>{_badge(number)} {_cell(field.kind, entry.value)}</p>"
+            return f"<p>{badge(number)} {_cell(field.kind, entry.value)}</p>"
         case Items():
             return _items(field.name, field.kind, entry.value, placed)
 
@@ -180,11 +180,12 @@ def _items(name: str, kind: Items, rows: Sequence[Mapping[str, Any]], placed: Se
 
 def _item(kind: Items, row: Mapping[str, Any], number: int | None) -> list[str]:
     """The cells of a row."""
-    badge = [] if number is None else [_badge(number)]
-    return badge + [_cell(part.kind, row.get(part.name)) for part in kind.fields]
+    numbered = [] if number is None else [badge(number)]
+    return numbered + [_cell(part.kind, row.get(part.name)) for part in kind.fields]
 
 
-def _badge(number: int) -> str:
+def badge(number: int) -> str:
+    """The number of a box, in its colour."""
     return f'<span class="badge" style="background:{colour(number)}">{number}</span>'
 
 

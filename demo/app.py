@@ -16,7 +16,9 @@ from demo.adapters_tab import adapters_tab
 from demo.answer_view import message_view
 from demo.assess_tab import Examples, assess_tab
 from demo.batch_tab import batch_tab
+from demo.compare_tab import compare_tab
 from demo.history_tab import history_tab
+from demo.photos import reads_photos
 from demo.style import CSS
 from demo.workplace import History, Work
 from vlm_ft.inference.request import Predictor
@@ -48,20 +50,26 @@ def build_app(
         gr.HTML(f"<h1>{escape(title)}</h1><p>{LEAD}</p>", elem_classes="lead")
         if not predictor.cards:
             gr.HTML(message_view(NO_ADAPTER))
-        elif work is None:
-            assess_tab(predictor, examples or {}, None)
         else:
             with gr.Tab("Assess"):
                 assess_tab(predictor, examples or {}, work)
-            with gr.Tab("Batch"):
-                batch_tab(predictor, work)
-            with gr.Tab("Adapters"):
-                adapters_tab(predictor, work)
-            if history is not None:
-                with gr.Tab("History") as tab:
-                    history_tab(history, work, tab)
+            if any(map(reads_photos, predictor.cards.values())):
+                with gr.Tab("Compare"):
+                    compare_tab(predictor)
+            if work is not None:
+                _work_tabs(predictor, work, history)
     blocks.queue(default_concurrency_limit=1)
     return blocks
+
+
+def _work_tabs(predictor: Predictor, work: Work, history: History | None) -> None:
+    with gr.Tab("Batch"):
+        batch_tab(predictor, work)
+    with gr.Tab("Adapters"):
+        adapters_tab(predictor, work)
+    if history is not None:
+        with gr.Tab("History") as tab:
+            history_tab(history, work, tab)
 
 
 def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) -> str:

@@ -44,7 +44,7 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> N
         with gr.Column(scale=2, min_width=300):
             adapter = gr.Dropdown(names, value=names[0], label="Adapter", filterable=False)
             with gr.Column(visible=reads_photos(first)) as photo_place:
-                photos = photo_input()
+                photos = photo_input("Photos or scans; several are one case", height=200, allow_reordering=True)
                 seen = gallery(label="As the adapter sees them", columns=3, fit_columns=False, visible=False)
             text = gr.Textbox(
                 label=_text_label(first), lines=3, max_lines=12, max_length=20_000, visible=reads_text(first)

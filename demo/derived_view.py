@@ -11,12 +11,17 @@ from vlm_ft.answers.prediction import Prediction
 
 
 def derived_view(form: Form, prediction: Prediction) -> str:
-    """A section for each result, in the order of the form's derivations."""
-    return "".join(
-        _section(entry.result.model_validate(prediction.derived[entry.kind]).view())
+    """A section for each result."""
+    return "".join(map(_section, views(form, prediction)))
+
+
+def views(form: Form, prediction: Prediction) -> list[View]:
+    """The texts of each result, in the order of the form's derivations."""
+    return [
+        entry.result.model_validate(prediction.derived[entry.kind]).view()
         for entry in form.derivations
         if entry.kind in prediction.derived
-    )
+    ]
 
 
 def _section(view: View) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from PIL.Image import Image
@@ -52,11 +53,9 @@ def opened(card: Card, files: Sequence[str]) -> tuple[Photo, ...]:
     return tuple(_opened(Path(file)) for file in files)
 
 
-def photo_input() -> gr.File:
-    """Where the photos of a case are uploaded; its value is the paths of the files."""
-    photos = gr.File(
-        label="Photos or scans; several are one case", file_count="multiple", height=200, allow_reordering=True
-    )
+def photo_input(label: str, **look: Any) -> gr.File:
+    """Where photos are uploaded; its value is the paths of the files."""
+    photos = gr.File(label=label, file_count="multiple", **look)
     # `open_image` checks the content of files, whatever their name; Gradio would copy an empty file for each
     photos.preprocess = lambda payload: [file.path for file in payload] if payload else []
     return photos

@@ -34,6 +34,7 @@ class Markup(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.text = ""
+        self.headings: list[str] = []
         self._open: list[str] = []
         self.feed(html)
         self.close()
@@ -49,6 +50,8 @@ class Markup(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self._open and self._open[-1] == "th":
+            self.headings.append(data)
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)

@@ -1,0 +1,138 @@
+"""One photo, as several adapters and their bare base see it, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+from PIL.Image import Image
+
+from demo.answer_view import badge, notice_view
+from demo.derived_view import views
+from demo.markup import framed, table
+from demo.photo_view import Mark, drawn, gallery, marks
+from demo.photos import opened, photo_input, reads_photos
+from demo.wording import in_words, percent, title, words
+from demo.workplace import errors_shown
+from vlm_ft.adapters import Card
+from vlm_ft.answers.kinds import Items
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.errors import DataError
+from vlm_ft.inference.request import Predictor, Request
+
+MOST_AT_FIRST = 4
+BARE = "Bare base"
+EMPTY = '<p class="rest">The answers appear here, one column for each adapter.</p>'
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What one adapter, or the base under an adapter's form, has answered."""
+
+    name: str
+    card: Card
+    prediction: Prediction
+
+    @property
+    def marks(self) -> list[Mark]:
+        """Its boxes."""
+        return marks(self.card.form, self.prediction)
+
+    def said(self, name: str) -> str:
+        """A field's answer in words; "" if there is none."""
+        if name not in self.prediction.fields:
+            return ""
+        kind, value = self.card.form.field(name).kind, self.prediction.fields[name].value
+        if not isinstance(kind, Items):
+            return in_words(kind, value)
+        return ", ".join(words(str(item.get(kind.name, "one"))) for item in value) or "none"
+
+
+def compare_tab(predictor: Predictor) -> None:
+    """The tab's content."""
+    names = [name for name, card in predictor.cards.items() if reads_photos(card)]
+    has_base = not any(predictor.cards[name].weights for name in names)  # a whole model is its own base
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            photo = photo_input("Photo or scan", height=160)
+            chosen = gr.CheckboxGroup(names, value=names[:MOST_AT_FIRST], label="Adapters")
+            base = gr.Checkbox(has_base, label="The bare base too, asked the same", visible=has_base)
+            button = gr.Button("Compare", variant="primary")
+        with gr.Column(scale=3, min_width=300):
+            answers = gr.HTML(EMPTY)
+            shown = gallery(label="Photo with findings", show_label=False, format="jpeg", columns=2, visible=False)
+
+    def answered(
+        files: Sequence[str] | None, adapters: Sequence[str], base: bool, request: gr.Request
+    ) -> tuple[str, Any]:
+        with errors_shown():
+            pictures, columns = compare(predictor, files, adapters, base, getattr(request, "username", None))
+        return comparison_view(columns), gr.update(value=pictures, visible=True, selected_index=None)
+
+    model_queue = {"concurrency_limit": 1, "concurrency_id": "model"}
+    button.click(answered, [photo, chosen, base], [answers, shown], api_visibility="private", **model_queue)
+    gr.on(
+        [photo.change, chosen.change, base.change],
+        lambda: (EMPTY, gr.update(value=None, visible=False)),
+        None,
+        [answers, shown],
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+def compare(
+    predictor: Predictor, files: Sequence[str] | None, adapters: Sequence[str], base: bool, by: str | None = None
+) -> tuple[list[tuple[Image, str]], list[Column]]:
+    """The photo with the boxes of each answer, and the answers; the photo is asked about once, in one batch.
+
+    With `base`, the bare base is asked to fill in each of the adapters' forms. Raises `UserError`.
+    """
+    if not files or len(files) > 1 or not adapters:
+        raise DataError("", "Choose one photo and at least one adapter", "then press Compare")
+    cards = {name: predictor.cards[name] for name in adapters}
+    (photo,) = opened(cards[adapters[0]], files)
+    requests = [Request((photo.image,), adapter=name, by=by) for name in cards]
+    forms = {card.form.fingerprint: name for name, card in reversed(cards.items())} if base else {}
+    like = sorted(forms.values(), key=list(cards).index)
+    requests += [Request((photo.image,), form=cards[name].form, like=name, by=by) for name in like]
+    titles = [*cards, *(BARE if len(like) == 1 else f"{BARE}, asked as {name}" for name in like)]
+    answers = predictor.predict(requests)
+    columns = [Column(*each) for each in zip(titles, (cards[name] for name in (*cards, *like)), answers, strict=True)]
+    placed = [(column.name, column.marks) for column in columns]
+    pictures = [(drawn(photo.image, boxes), name) for name, boxes in placed if boxes]
+    return pictures or [(drawn(photo.image, []), photo.caption)], columns
+
+
+def comparison_view(columns: Sequence[Column]) -> str:
+    """A row for the decision, for each field and for each derived result; answers that differ are marked."""
+    rows = [["Decision", *(_decision(column.prediction) for column in columns)]]
+    for name in dict.fromkeys(name for column in columns for name in column.card.form.names):
+        differs = " <small>differs</small>" if len({column.said(name) for column in columns} - {""}) > 1 else ""
+        rows.append([escape(title(name)) + differs, *(_cell(name, column) for column in columns)])
+    derived = [{view.title: view for view in views(column.card.form, column.prediction)} for column in columns]
+    for heading in dict.fromkeys(heading for found in derived for heading in found):
+        cells = (escape(found[heading].headline) if heading in found else "" for found in derived)
+        rows.append([escape(heading), *cells])
+    notices = dict.fromkeys(column.card.notice for column in columns)
+    return framed(table(["", *(column.name for column in columns)], rows) + "".join(map(notice_view, notices)))
+
+
+def _decision(prediction: Prediction) -> str:
+    if prediction.error is not None:
+        return f"No answer: {escape(prediction.error)}"
+    if prediction.decision == "answer":
+        return "Answer"
+    return "<strong>Ask a person</strong>" + (f": {escape(prediction.reason)}" if prediction.reason else "")
+
+
+def _cell(name: str, column: Column) -> str:
+    said, entry = column.said(name), column.prediction.fields.get(name)
+    if entry is None:
+        return ""
+    boxes = "".join(f"{badge(mark.number)} " for mark in column.marks if mark.field == name)
+    share = f" <small>{escape(percent(entry.probability))}</small>" if entry.probability is not None else ""
+    return f"{boxes}{escape(said)}{share}"

@@ -1,0 +1,90 @@
+"""Adapters and their base are asked about one photo in one batch, and shown side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.compare_tab import BARE, compare, comparison_view
+from tests.demo.test_views import Markup
+from vlm_ft.adapters import ADAPTER
+from vlm_ft.answers.derivations.estimate import read_rate_card
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.errors import DataError
+from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.request import BASE
+from vlm_ft.recipe import find_rate_card
+from vlm_ft.tasks import TASKS
+
+
+def test_the_photo_is_looked_at_once(run_of: Callable[..., Path], drawings: Path) -> None:
+    photo = next((drawings / "JPEGImages").glob("*.png"))
+    folder = run_of("fast_vlm") / ADAPTER
+    engine = Engine.open([folder])
+    engine.add("again", folder)
+    seen: list[int] = []
+    tower = engine.base.model.get_submodule("model.vision_tower")
+    tower.register_forward_hook(lambda _, inputs, output: seen.append(len(output.last_hidden_state)))
+    _, columns = compare(engine, [str(photo)], ["trial", "again"], base=True)
+    assert seen == [1]
+    assert [column.name for column in columns] == ["trial", "again", BARE]
+    first, second, _ = (column.prediction.values for column in columns)
+    assert first == second
+
+
+def test_the_base_fills_in_each_form(known: Any, photo: Path, card_of: Any) -> None:
+    known.cards["cars"] = card_of(TASKS["car_damage"], "cars")
+    known.predict = lambda requests: known.asked.extend(requests) or [Prediction.failed("busy")] * len(requests)
+    _, columns = compare(known, [str(photo)], ["cars", "plates", "hostile"], base=True, by="ann")
+    assert [(request.adapter, request.like) for request in known.asked] == [
+        ("cars", None),
+        ("plates", None),
+        ("hostile", None),
+        (BASE, "cars"),
+        (BASE, "plates"),  # hostile's form is the same
+    ]
+    assert {request.by for request in known.asked} == {"ann"}
+    assert len({id(request.images[0]) for request in known.asked}) == 1
+    assert f"{BARE}, asked as plates" in Markup(comparison_view(columns)).headings
+    known.asked.clear()
+    compare(known, [str(photo)], ["plates"], base=False)
+    assert [request.adapter for request in known.asked] == ["plates"]
+
+
+def test_answers_that_differ_are_marked(known: Any, photo: Path, hostile: str) -> None:
+    pictures, columns = compare(known, [str(photo)], ["plates", "hostile"], base=False)
+    assert [caption for _, caption in pictures] == ["plates", "hostile"]
+    text = Markup(comparison_view(columns)).text
+    assert hostile in text
+    assert "Kind differs" in text
+    assert "Passed differs" not in text
+    assert text.count("Ask a person") == 1
+
+
+def test_derived_results_and_errors_are_shown(known: Any, photo: Path, card_of: Any, sample_prediction: Any) -> None:
+    car = card_of(TASKS["car_damage"], "cars")
+    form = car.form.deriving(read_rate_card(find_rate_card("example_eur")))
+    known.cards = {"cars": car.model_copy(update={"form": form}), "plates": known.cards["plates"]}
+    answer = sample_prediction(TASKS["car_damage"])
+    answers = [
+        Prediction(
+            {**answer.fields, "damaged": FieldValue(True, {"true": 0.9, "false": 0.1})},
+            derived=form.derive(answer.values),
+        ),
+        Prediction.failed("the photo is too large"),
+    ]
+    known.predict = lambda requests: answers
+    text = Markup(comparison_view(compare(known, [str(photo)], ["cars", "plates"], base=False)[1])).text
+    assert "EUR 558 to 748" in text
+    assert "90 %" in text
+    assert "No answer: the photo is too large" in text
+
+
+@pytest.mark.parametrize(("photos", "adapters"), [(0, ["plates"]), (2, ["plates"]), (1, [])])
+def test_one_photo_and_an_adapter_are_needed(known: Any, photo: Path, photos: int, adapters: list[str]) -> None:
+    with pytest.raises(DataError, match="Choose one photo and at least one adapter"):
+        compare(known, [str(photo)] * photos, adapters, base=True)
+    assert known.asked == []
