@@ -32,7 +32,7 @@ def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
         return message_view(prediction.error, card.notice)
     placed = marks(card.form, prediction, photos)
     fields = "".join(
-        _field(_visible(field, photos), prediction.fields[field.name], placed)
+        _field(visible(field, photos), prediction.fields[field.name], placed)
         for field in card.form.fields
         if field.name in prediction.fields
     )
@@ -68,11 +68,6 @@ def notice_view(notice: str) -> str:
     return f'<p class="notice">{escape(notice)}</p>' if notice else ""
 
 
-def raw_view(prediction: Prediction, notice: str = "") -> str:
-    """The prediction as indented JSON, with its notice."""
-    return prediction.to_json(indent=2, **({"notice": notice} if notice else {}))
-
-
 def _decision(prediction: Prediction) -> str:
     if prediction.decision == "answer":
         return ""
@@ -80,8 +75,8 @@ def _decision(prediction: Prediction) -> str:
     return f'<p class="banner ask"><strong>Ask a person.</strong> {why}.</p>'
 
 
-def _visible(field: FieldSpec, photos: int) -> FieldSpec:
-    """The field, without photo numbers if there is only one photo."""
+def visible(field: FieldSpec, photos: int) -> FieldSpec:
+    """The field as it is shown: without photo numbers if there is only one photo."""
     if photos > 1 or not isinstance(field.kind, Items):
         return field
     parts = tuple(part for part in field.kind.fields if part.name != PHOTO)

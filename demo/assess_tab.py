@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,14 @@ import gradio as gr
 from PIL.Image import Image
 
 from datasets_vision.example import Turn
-from demo.answer_view import answer_view, empty_view, message_view, raw_view
+from demo.answer_view import answer_view, empty_view, message_view
+from demo.answered import Answered, new_case, version_of
 from demo.card_view import card_view
-from demo.photo_view import drawn, gallery, marks
-from demo.photos import Photo, opened, photo_input, reads_photos, reads_text, thumbnails
+from demo.photo_view import drawn, gallery
+from demo.photos import opened, photo_input, reads_photos, reads_text, thumbnails
 from demo.review_panel import review_panel
-from demo.workplace import Work
+from demo.workplace import Work, errors_shown
 from vlm_ft.adapters import Card
-from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor, Request
 
@@ -62,23 +62,26 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> N
                 buttons=["download", "fullscreen"],
             )
             answer = gr.HTML(empty_view(first), elem_id="answer")
-            with gr.Accordion("Answer as JSON", open=False, visible=False) as raw_place:
+            with gr.Accordion("Answer as JSON or PDF", open=False, visible=False) as raw_place:
+                with gr.Row():
+                    files = [gr.DownloadButton(f"Download {kind}", size="sm") for kind in ("JSON", "PDF")]
                 raw = gr.Code(language="json", interactive=False, show_label=False)
-            asked = gr.State()
-            panel = gr.Column(visible=False) if work is None else review_panel(predictor, work, asked)
+            answered = gr.State()
+            panel = gr.Column(visible=False) if work is None else review_panel(work, answered)
             with gr.Accordion("About this adapter"):
                 about = gr.HTML(card_view(first, names[0]))
 
-    results = [shown, answer, raw, raw_place, asked, panel]
+    results = [shown, answer, raw, raw_place, answered, panel]
 
     def assessed(
         adapter: str, photos: Sequence[str] | None, text: str | None, request: gr.Request
     ) -> tuple[Any, ...]:  # Gradio finds the request by the annotation, which it does not see in a `partial`
-        return _assess_shown(predictor, adapter, photos, text, getattr(request, "username", None))
+        return _assess_shown(*assess(predictor, adapter, photos, text, getattr(request, "username", None), work))
 
     model_queue = {"api_name": "assess", "concurrency_limit": 1, "concurrency_id": "model"}
-    answered = gr.on([button.click, text.submit], assessed, [adapter, photos, text], results, **model_queue)
-    answered.then(fn=None, js=TO_RESULT)
+    asking = gr.on([button.click, text.submit], assessed, [adapter, photos, text], results, **model_queue)
+    asking.then(fn=None, js=TO_RESULT)
+    raw_place.expand(partial(_files, files), answered, files, api_visibility="private")
     preview_queue = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
     photos.change(partial(_preview, predictor), [adapter, photos], [*results, seen], **preview_queue)
     changed = [*results, seen, photo_place, text, about, *tries.values()]
@@ -86,36 +89,41 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> N
 
 
 def assess(
-    predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None, by: str | None = None
-) -> tuple[list[Image], str, str]:
-    """(the photos with their boxes, the answer as HTML, the prediction as JSON); user errors become messages.
+    predictor: Predictor,
+    adapter: str,
+    photos: Sequence[str] | None,
+    text: str | None,
+    by: str | None = None,
+    work: Work | None = None,
+) -> tuple[list[Image], str, Answered | None]:
+    """(the photos with their boxes, the answer as HTML, the answer); user errors become messages.
 
     `by`: who asks.
     """
     card = predictor.cards.get(adapter)
     if card is None:
-        return [], message_view(f"adapter {adapter!r} is no longer loaded; reload this page"), ""
+        return [], message_view(f"adapter {adapter!r} is no longer loaded; reload this page"), None
     try:
-        case = opened(card, photos or ())
-        prediction = _predicted(predictor, adapter, case, (text or "").strip() if reads_text(card) else "", by)
+        case = [photo.image for photo in opened(card, photos or ())]
+        asked = (text or "").strip() if reads_text(card) else ""
+        _require_input(card, case, asked)
+        number, time = new_case()
+        turns = (Turn("user", asked),) if asked else ()
+        (prediction,) = predictor.predict([Request(tuple(case), turns, adapter, by=by, case=number)])
+        answered = Answered(number, time, card, version_of(card, work), tuple(photos or ()), asked, prediction)
     except UserError as error:
-        return [], message_view(error.public(), card.notice), ""
+        return [], message_view(error.public(), card.notice), None
     except Exception:  # the page stays usable; the log has the details
         log.exception("assessing with adapter %r failed", adapter)
         message = "Something went wrong on the server; details are in its log. Try again, or contact the operator."
-        return [], message_view(message, card.notice), ""
-    placed = marks(card.form, prediction, len(case))
-    shown = [drawn(photo.image, [mark for mark in placed if mark.photo == place]) for place, photo in enumerate(case)]
-    return shown, answer_view(card, prediction, len(case)), raw_view(prediction, card.notice)
+        return [], message_view(message, card.notice), None
+    return answered.drawn(case), answer_view(card, prediction, len(case)), answered
 
 
-def _predicted(predictor: Predictor, adapter: str, case: Sequence[Photo], text: str, by: str | None) -> Prediction:
+def _require_input(card: Card, case: Sequence[Image], text: str) -> None:
     if not case and not text:
-        card = predictor.cards[adapter]
         inputs = " or ".join(["a photo"] * reads_photos(card) + ["a text"] * reads_text(card))
         raise DataError("", f"Give {inputs} first, then press Assess.")
-    images = tuple(photo.image for photo in case)
-    return predictor.predict([Request(images, (Turn("user", text),) if text else (), adapter, by=by)])[0]
 
 
 def _examples(tries: Sequence[Path | str], photos: gr.File, text: gr.Textbox, visible: bool) -> gr.Column:
@@ -146,18 +154,30 @@ def _text_label(card: Card) -> str:
     return "Text, if any" if reads_photos(card) else "Text"
 
 
-def _assess_shown(
-    predictor: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None, by: str | None
-) -> tuple[Any, ...]:
-    """The updates that show an answer, with what the review panel needs: the question, and the answer's values."""
-    images, html, raw = assess(predictor, adapter, photos, text, by)
-    if not raw:
+def _assess_shown(images: Sequence[Image], html: str, answered: Answered | None) -> tuple[Any, ...]:
+    """The updates that show an answer; the closed files' place makes them when it is opened."""
+    if answered is None:
         return _without_answer(html)
     captioned = [(image, f"Photo {number}" if len(images) > 1 else None) for number, image in enumerate(images, 1)]
     gallery = gr.update(value=captioned, visible=bool(images), columns=min(2, len(images)) or 1, selected_index=None)
-    values = {name: field["value"] for name, field in json.loads(raw)["fields"].items()}
-    asked = {"adapter": adapter, "photos": list(photos or ()), "text": (text or "").strip(), "answer": values}
-    return gallery, html, raw, gr.update(visible=True), asked, gr.update(visible=bool(values))
+    closed = gr.update(visible=True, open=False)
+    return gallery, html, answered.to_json(), closed, answered, gr.update(visible=bool(answered.prediction.fields))
+
+
+def _files(buttons: Sequence[gr.DownloadButton], answered: Answered) -> list[Any]:
+    """The updates that offer the answer as files."""
+    from demo.answer_pdf import answer_pdf  # imports matplotlib
+
+    with errors_shown():
+        photos = [photo.image for photo in opened(answered.card, answered.photos)]
+    contents = {"json": answered.to_json().encode(), "pdf": answer_pdf(answered, answered.drawn(photos))}
+    with tempfile.TemporaryDirectory() as folder:
+        offered = []
+        for button, (suffix, content) in zip(buttons, contents.items(), strict=True):
+            file = Path(folder) / f"{answered.case}.{suffix}"
+            file.write_bytes(content)
+            offered.append(gr.update(value=button.move_resource_to_block_cache(file)))
+        return offered
 
 
 def _without_answer(html: str) -> tuple[Any, ...]:

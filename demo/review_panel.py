@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from demo.answered import Answered
 from demo.photo_view import legible
 from demo.photos import opened
 from demo.wording import NO, YES, words
@@ -16,29 +17,28 @@ from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.task import Values
 from vlm_ft.errors import FormError
-from vlm_ft.inference.request import Predictor
 
 SIDES = ("left %", "top %", "right %", "bottom %")
 
 
-def review_panel(predictor: Predictor, work: Work, asked: gr.State) -> gr.Accordion:
-    """The panel. `asked`: what the shown answer is about, and the answer; None before there is one."""
+def review_panel(work: Work, answered: gr.State) -> gr.Accordion:
+    """The panel. `answered`: the answer that is shown; None before there is one."""
     with gr.Accordion("Review this answer", open=False, visible=False) as panel:
 
-        def fields(state: dict[str, Any] | None) -> None:
-            if state is not None and state["adapter"] in predictor.cards:
-                _fields(predictor.cards[state["adapter"]], work, state)
+        def fields(shown: Answered | None) -> None:
+            if shown is not None:
+                _fields(work, shown)
 
-        gr.render(inputs=asked)(fields)
+        gr.render(inputs=answered)(fields)
 
     return panel
 
 
-def _fields(card: Card, work: Work, state: dict[str, Any]) -> None:
-    answer = state["answer"]
+def _fields(work: Work, answered: Answered) -> None:
+    card, answer = answered.card, answered.prediction.values
     gr.HTML("<p class='rest'>Correct what is wrong. What you store here trains the next version.</p>")
     widgets = [_widget(field, answer.get(field.name)) for field in card.form.fields]
-    _drawing(card, state, widgets)
+    _drawing(answered, widgets)
     with gr.Row():
         accept = gr.Button("Accept", variant="primary", size="sm", min_width=90)
         correct = gr.Button("Save correction", size="sm", min_width=90)
@@ -48,9 +48,9 @@ def _fields(card: Card, work: Work, state: dict[str, Any]) -> None:
     def keep(verdict: Any, given: Sequence[Any], request: gr.Request) -> str:
         user = require(work, request, "review")
         with errors_shown():
-            photos = [photo.image for photo in opened(card, state["photos"])]
+            photos = [photo.image for photo in opened(card, answered.photos)]
             values = _values(card, given) if verdict == "corrected" else None
-            review = work.reviews.add(card, photos, state["text"], answer, verdict, values, user)
+            review = work.reviews.add(card, photos, answered.text, answer, verdict, values, user)
         same = [one for one in work.reviews.last() if one.task == card.form.task]
         return f"<p role='status'>Stored as {review.verdict}. {len(same)} answers of this task are reviewed.</p>"
 
@@ -95,14 +95,15 @@ def _widget(field: FieldSpec, value: Any) -> Any:
             )
 
 
-def _drawing(card: Card, state: dict[str, Any], widgets: Sequence[Any]) -> None:
+def _drawing(answered: Answered, widgets: Sequence[Any]) -> None:
     """A photo on which two clicks, at opposite corners, add a box to the list that has boxes."""
+    card = answered.card
     place = next((at for at, field in enumerate(card.form.fields) if _boxed(field.kind)), None)
-    if place is None or len(state["photos"]) != 1:
+    if place is None or len(answered.photos) != 1:
         return
     kind = card.form.fields[place].kind
     assert isinstance(kind, Items)
-    photo = legible(opened(card, state["photos"])[0].image)
+    photo = legible(opened(card, answered.photos)[0].image)
     shown = gr.Image(
         photo, label="To add a box, click two opposite corners", interactive=False, buttons=["fullscreen"], height=420
     )

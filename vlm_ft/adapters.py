@@ -5,6 +5,7 @@ If every weight of the base was trainable, the folder holds the whole model inst
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +76,12 @@ class Card(Strict):
     def expects(self) -> str:
         """The fingerprint of the weights that it needs: the base's or, for a whole model, its own."""
         return self.weights or self.base.fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 of what was trained: everything but its name, its figures and its calibration."""
+        trained = self.model_dump_json(exclude={"name", "metrics", "confidence", "familiar"})
+        return hashlib.sha256(trained.encode("utf-8", "replace")).hexdigest()
 
     @property
     def tuning(self) -> str:

@@ -22,11 +22,12 @@ from vlm_ft.answers.prediction import FieldValue, Prediction
 
 
 def test_a_photo_is_answered(known: Any, photo: Path) -> None:
-    images, html, raw = assess(known, "plates", [str(photo)], " look at the edge ")
+    images, html, answered = assess(known, "plates", [str(photo)], " look at the edge ")
     assert [image.size for image in images] == [(640, 480)]  # enlarged: its boxes are named
     assert "scratch" in html
-    assert json.loads(raw)["fields"]["kind"]["value"] == "scratch"
-    assert known.asked[0].turns[0].text == "look at the edge"
+    assert answered.prediction.values["kind"] == "scratch"
+    assert known.asked[0].turns[0].text == answered.text == "look at the edge"
+    assert known.asked[0].case == answered.case
 
 
 def test_a_text_adapter_gets_no_photo(known: Any, photo: Path) -> None:
@@ -99,8 +100,8 @@ def test_a_bad_upload_gives_one_line(known: Any, photo: Path, tmp_path: Path, na
             path.write_bytes(whole[: len(whole) // 2])
         case _:
             path.write_text("no image" if name == "text.jpg" else "")
-    images, html, raw = assess(known, "plates", [str(photo), str(path)], "")
-    assert (images, raw, known.asked) == ([], "", [])
+    images, html, answered = assess(known, "plates", [str(photo), str(path)], "")
+    assert (images, answered, known.asked) == ([], None, [])
     assert f"</strong> {name}: " in html
     assert str(tmp_path) not in html
 

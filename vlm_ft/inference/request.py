@@ -23,8 +23,8 @@ class Request:
     """Images and turns for one adapter; `form` overrides the adapter's own, and the bare base needs one.
 
     `tiling`: how a large photo is split; "card": as the adapter was trained, "none": not at all. `like`: the adapter
-    whose limits and tiling a request to the bare base follows, so that the two can be compared. `by`: who asks, for the
-    decision log.
+    whose limits and tiling a request to the bare base follows, so that the two can be compared. `by`: who asks, and
+    `case`: under which number, for the decision log.
     """
 
     images: tuple[Picture | Image, ...] = ()
@@ -34,6 +34,7 @@ class Request:
     tiling: Tiling | Literal["card", "none"] = "card"
     like: str | None = None
     by: str | None = None
+    case: str | None = None
 
 
 class Predictor(Protocol):

@@ -58,9 +58,9 @@ class _Handler(RotatingFileHandler):
 class DecisionLog:
     """A file of JSON lines, one per answer, appended and rotated.
 
-    A line has the time, the owner of the token, the adapter with hashes of its card and of its calibration, the hash of
-    its form, the SHA-256 of each photo and of the text, and the answer in full. Raises `DataError` if the file cannot
-    be written.
+    A line has the time, the owner of the token, the case number if the app gave one, the adapter with hashes of its
+    card and of its calibration, the hash of its form, the SHA-256 of each photo and of the text, and the answer in
+    full. Raises `DataError` if the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,6 +75,7 @@ class DecisionLog:
         entry: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "by": request.by or OWNER.get(),
+            "case": request.case,
             "adapter": request.adapter,
             **(_versions(card) if card is not None else {}),
             "photos": [_digest(image) for image in request.images],
@@ -116,10 +117,9 @@ def _has(entry: dict[str, Any], words: Sequence[str]) -> bool:
 
 
 def _versions(card: Card) -> dict[str, str]:
-    fitted = {"confidence": card.confidence, "familiar": card.familiar}
     return {
-        "card": _short(card.model_dump_json(exclude={"name", "metrics", *fitted})),
-        "calibration": _short(card.model_dump_json(include=set(fitted))),
+        "card": card.fingerprint,
+        "calibration": _short(card.model_dump_json(include={"confidence", "familiar"})),
         "form": card.form.fingerprint,
     }
 

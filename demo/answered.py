@@ -1,0 +1,60 @@
+"""An answer that the app has given: what was asked, which adapter answered, and under which case number."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL.Image import Image
+
+from demo.photo_view import drawn, marks
+from demo.workplace import Work
+from vlm_ft.adapters import Card
+from vlm_ft.answers.prediction import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """`case`: its number, also in the decision log. `version`: of the adapter. `photos`: paths of uploads."""
+
+    case: str
+    time: str
+    card: Card
+    version: str
+    photos: tuple[str, ...]
+    text: str
+    prediction: Prediction
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What identifies the answer."""
+        return {"case": self.case, "time": self.time, "adapter": self.card.name, "version": self.version}
+
+    def to_json(self) -> str:
+        """The answer as indented JSON, with its facts, the names of its photos, and its notice."""
+        photos = [Path(photo).name for photo in self.photos]
+        notice = {"notice": self.card.notice} if self.card.notice else {}
+        return self.prediction.to_json(indent=2, **self.facts, photos=photos, **notice)
+
+    def drawn(self, photos: list[Image]) -> list[Image]:
+        """Its photos with their boxes."""
+        placed = marks(self.card.form, self.prediction, len(photos))
+        return [drawn(photo, [mark for mark in placed if mark.photo == place]) for place, photo in enumerate(photos)]
+
+
+def new_case() -> tuple[str, str]:
+    """A case number that no other answer has, and the time."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", now.isoformat(timespec="seconds")
+
+
+def version_of(card: Card, work: Work | None) -> str:
+    """The number of an adapter's version, if it is the registry's current one, and the start of its fingerprint."""
+    short = card.fingerprint[:8]
+    if work is not None and card.name in work.registry.names():
+        current = work.registry.current(card.name)
+        if current.card.fingerprint == card.fingerprint:
+            return f"{current.number} ({short})"
+    return short

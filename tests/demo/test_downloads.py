@@ -1,0 +1,114 @@
+"""An answer as JSON and as PDF: both say which case it is and which version answered, and hold all that is shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+from pypdf import PdfReader
+
+from demo.answer_pdf import UNKNOWN, answer_pdf
+from demo.answered import Answered, new_case, version_of
+from demo.assess_tab import assess
+from vlm_ft.adapters import PEFT_FILES
+from vlm_ft.answers.derivations.estimate import read_rate_card
+from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.task import Task
+from vlm_ft.recipe import find_rate_card
+from vlm_ft.registry import Registry
+from vlm_ft.tasks import TASKS
+
+
+def answered_with(card: Any, prediction: Prediction, text: str = "") -> Answered:
+    number, time = new_case()
+    return Answered(number, time, card, version_of(card, None), ("uploads/plate.png",), text, prediction)
+
+
+def text_of(pdf: bytes) -> str:
+    """The text of all pages, without line breaks."""
+    return " ".join(" ".join(page.extract_text() for page in PdfReader(BytesIO(pdf)).pages).split())
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+def test_a_pdf_holds_the_whole_answer(task: Task, card_of: Any, sample_prediction: Any) -> None:
+    card, prediction = card_of(task), sample_prediction(task)
+    answered = answered_with(card, prediction)
+    photos = answered.drawn([Image.new("RGB", (400, 300), "grey")])
+    pdf = answer_pdf(answered, photos)
+    text = text_of(pdf)
+    for fact in (*answered.facts.values(), card.form.title, card.notice, "plate.png"):
+        assert " ".join(fact.split()) in text
+    for name, value in prediction.values.items():
+        assert name.replace("_", " ").capitalize() in text
+        assert isinstance(value, bool | list) or " ".join(str(value).replace("_", " ").split()) in text.replace(
+            "_", " "
+        )
+    (picture,) = (picture for page in PdfReader(BytesIO(pdf)).pages for picture in page.images)
+    assert picture.image.size == photos[0].size
+
+
+def test_probabilities_decision_and_estimate_are_in_it(card_of: Any, sample_prediction: Any) -> None:
+    card, answer = card_of(TASKS["car_damage"]), sample_prediction(TASKS["car_damage"])
+    form = card.form.deriving(read_rate_card(find_rate_card("example_eur")))
+    damaged = FieldValue(True, {"true": 0.93, "false": 0.07})
+    doubtful = replace(answer, decision="ask a person", reason="blurred", derived=form.derive(answer.values))
+    doubtful = replace(doubtful, fields={**answer.fields, "damaged": damaged})
+    text = text_of(answer_pdf(answered_with(card.model_copy(update={"form": form}), doubtful), []))
+    for said in (
+        "Ask a person blurred",
+        "Damaged Yes 93 % No 7 %",
+        "EUR 558 to 748",
+        "5.5 h × 72 = 396",
+        "Example prices",
+    ):
+        assert said in text
+    assert "No answer too large" in text_of(answer_pdf(answered_with(card, Prediction.failed("too large")), []))
+
+
+@pytest.mark.parametrize("text", ["Διάβρωση, трещина", "**b** <i>&amp; %s", "日本語 한글 😀", "\ud800 \x07\x00"])
+def test_text_stays_text(text: str, card_of: Any, sample_prediction: Any) -> None:
+    task = TASKS["legal_documents"]
+    answer = replace(sample_prediction(task), decision="ask a person", reason=text)
+    found = text_of(answer_pdf(answered_with(card_of(task, name=text), answer, text), []))
+    assert (text in found) is not (UNKNOWN in found)
+    assert (UNKNOWN in found) is text.startswith(("日", "\ud800"))
+
+
+def test_long_answers_take_several_pages(card_of: Any) -> None:
+    item = {"kind": "scratch", "severity": "minor", "box": [0, 0, 90, 90]}
+    answer = Prediction({"findings": FieldValue([item] * 80)})
+    pdf = answer_pdf(answered_with(card_of(TASKS["product_defects"]), answer, "W" * 20_000), [])
+    assert len(PdfReader(BytesIO(pdf)).pages) > 2
+    assert text_of(pdf).count("scratch") == 80
+    assert text_of(pdf).count("W") == 20_000
+
+
+def test_the_json_says_which_case_it_is(known: Any, photo: Path) -> None:
+    _, _, answered = assess(known, "plates", [str(photo)], None)
+    found = json.loads(answered.to_json())
+    card = known.cards["plates"]
+    assert found["case"] == known.asked[0].case
+    assert (found["adapter"], found["version"]) == ("plates", card.fingerprint[:8])
+    assert found["photos"] == ["plate.png"]
+    assert found["notice"] == card.notice
+    assert Prediction.from_json(answered.to_json()) == answered.prediction
+
+
+def test_the_version_is_the_registrys_if_it_is_the_current_one(card_of: Any, tmp_path: Path) -> None:
+    card = card_of(TASKS["product_defects"], "plates")
+    (tmp_path / "new").mkdir()
+    for name in PEFT_FILES:
+        (tmp_path / "new" / name).touch()
+    card.write(tmp_path / "new")
+    work: Any = SimpleNamespace(registry=Registry(tmp_path / "adapters"))
+    assert version_of(card, work) == card.fingerprint[:8]
+    work.registry.add("plates", tmp_path / "new")
+    assert version_of(card.model_copy(update={"metrics": {}}), work) == f"1 ({card.fingerprint[:8]})"
+    other = card.model_copy(update={"pixels": (1, 2)})
+    assert version_of(other, work) == other.fingerprint[:8] != card.fingerprint[:8]
