@@ -51,8 +51,8 @@ def _fields(work: Work, answered: Answered) -> None:
             photos = [photo.image for photo in opened(card, answered.photos)]
             values = _values(card, given) if verdict == "corrected" else None
             review = work.reviews.add(card, photos, answered.text, answer, verdict, values, user)
-        same = [one for one in work.reviews.last() if one.task == card.form.task]
-        return f"<p role='status'>Stored as {review.verdict}. {len(same)} answers of this task are reviewed.</p>"
+        count = len(work.reviews.of(card.name, card.form.task))
+        return f"<p role='status'>Stored as {review.verdict}. Reviewed answers of this adapter: {count}.</p>"
 
     def accepted(request: gr.Request) -> str:
         return keep("accepted", (), request)

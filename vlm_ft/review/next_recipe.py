@@ -48,7 +48,7 @@ def reviews_of(store: Reviews, adapter: Path) -> list[Review]:
     if not (adapter / RECIPE).is_file():
         raise AdapterError(adapter, f"has no {RECIPE}", "give a run folder, or a version in a registry")
     card, name = read_card(adapter_folder(adapter)), _name(adapter)
-    own = [review for review in store.last() if (review.adapter, review.task) == (name, card.form.task)]
+    own = store.of(name, card.form.task)
     _require_lesson(own, store, name)
     return own
 

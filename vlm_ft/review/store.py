@@ -115,6 +115,10 @@ class Reviews:
             found[review.case] = review
         return list(found.values())
 
+    def of(self, adapter: str, task: str) -> list[Review]:
+        """The last verdicts on the answers of one adapter, from which its next version is trained; oldest first."""
+        return [review for review in self.last() if (review.adapter, review.task) == (adapter, task)]
+
     def copy(self, reviews: Sequence[Review], folder: Path) -> None:
         """Write these reviews, with their photos, into another store, in place of those that it contains."""
         for name in {name for review in reviews for name in review.photos}:
