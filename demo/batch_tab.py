@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
             decision = gr.Radio([EVERYTHING, UNCERTAIN], value=EVERYTHING, label="Show")
             rows = gr.Dataframe(label="Answers", interactive=False, show_search="filter", max_height=420, visible=False)
             unsure = gr.Gallery(label="A person should look at these first", columns=4, height="auto", visible=False)
+            unshown = gr.HTML()
             download = gr.File(label="The whole table", interactive=False, visible=False)
 
     def started(name: str, sent: Sequence[str] | None, place: str, request: gr.Request) -> tuple[Any, ...]:
@@ -52,7 +54,7 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
         return None, "", gr.update(choices=[(queued.title, queued.id)], value=queued.id)
 
     button.click(started, [adapter, files, folder], [files, folder, view.chosen], api_visibility="private")
-    shown = [rows, unsure, download]
+    shown = [rows, unsure, unshown, download]
     gr.on(
         [view.state.change, decision.change],
         partial(_results, work, download),
@@ -62,10 +64,10 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
     )
 
 
-def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple[Any, Any, Any]:
-    """The rows of a job's table, the photos that a person should look at, and the file."""
+def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple[Any, ...]:
+    """The rows of a job's table, the photos that a person should look at, those of them without one, and the file."""
     hidden = gr.update(visible=False)
-    nothing = (hidden, hidden, hidden)
+    nothing = (hidden, hidden, "", hidden)
     if not job or work.jobs.get(job).state != "done":
         return nothing
     try:
@@ -76,10 +78,11 @@ def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple
     doubtful = found[found["decision"] != "answer"]
     kept = doubtful if show == UNCERTAIN else found
     _, folder, *_ = work.jobs.get(job).arguments
-    pictures = _pictures(Path(folder), list(doubtful["path"]))
+    pictures, problems = _pictures(Path(folder), list(doubtful["path"]))
     return (
         gr.update(value=_readable(kept), visible=True),
         gr.update(value=pictures, visible=bool(pictures)),
+        _unshown(problems),
         gr.update(value=download.move_resource_to_block_cache(str(file)), visible=True),
     )
 
@@ -97,14 +100,22 @@ def _short(cell: str) -> str:
         return cell[:MOST_SHOWN]
 
 
-def _pictures(folder: Path, paths: Sequence[str]) -> list[tuple[Any, str]]:
-    """The first photos of these rows; those that cannot be read any more are left out."""
-    pictures = []
+def _pictures(folder: Path, paths: Sequence[str]) -> tuple[list[tuple[Any, str]], list[str]]:
+    """The first photos of these rows, and what is wrong with those of them that cannot be shown."""
+    pictures, problems = [], []
     for path in paths[:MOST_PICTURES]:
         try:
             photo = open_image(folder / path, largest=LEGIBLE * LEGIBLE)
-        except DataError:
+        except DataError as error:
+            problems.append(error.public())
             continue
         photo.thumbnail((LEGIBLE, LEGIBLE))
         pictures.append((photo, Path(path).name))
-    return pictures
+    return pictures, problems
+
+
+def _unshown(problems: Sequence[str]) -> str:
+    if not problems:
+        return ""
+    listed = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
+    return f'<p class="rest">Photos that cannot be shown: {len(problems)}</p><ul class="rest">{listed}</ul>'
