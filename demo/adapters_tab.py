@@ -17,13 +17,13 @@ from vlm_ft.inference.request import Predictor
 from vlm_ft.review.gate import MARGIN
 
 
-def adapters_tab(predictor: Predictor, work: Work) -> None:
-    """The tab's content."""
+def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> None:
+    """The content of the tab; the versions are read when it is opened, and when a job's state changes."""
     names = work.registry.names()
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
             adapter = gr.Dropdown(names, value=next(iter(names), None), label="Adapter", filterable=False)
-            shown = gr.HTML(_versions(work, names[0]) if names else "")
+            shown = gr.HTML()
             back = gr.Button("Go back to the version before", size="sm")
         with gr.Column(scale=2, min_width=300):
             minutes = gr.Textbox(label="Minutes of training", placeholder="as in the recipe")
@@ -48,9 +48,13 @@ def adapters_tab(predictor: Predictor, work: Work) -> None:
         return _versions(work, name)
 
     private: dict[str, Any] = {"api_visibility": "private"}
-    adapter.change(lambda name: _versions(work, name), adapter, shown, **private)
-    view.timer.tick(
-        lambda name: _versions(work, name) if name else "", adapter, shown, show_progress="hidden", **private
+    gr.on(
+        [tab.select, adapter.change, view.states.change],
+        lambda name: _versions(work, name) if name else "",
+        adapter,
+        shown,
+        show_progress="hidden",
+        **private,
     )
     train.click(trained, [adapter, minutes], view.chosen, **private)
     promote.click(promoted, [view.chosen, margin], view.chosen, **private)
@@ -91,10 +95,10 @@ def _versions(work: Work, name: str) -> str:
         for change in work.registry.history(name)[::-1]
     ]
     task = work.registry.current(name).card.form.task
-    counts = Counter(review.verdict for review in work.reviews.last() if review.task == task)
+    counts = Counter(review.verdict for review in work.reviews.of(name, task))
     reviewed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "none"
     return framed(
         section("Versions", "", table(["Version", "Served", "Trained on", "On its test set"], rows))
         + section("Changes", "", table(["When", "Version", "By", "Reason"], history))
-        + section("Reviewed answers of this task", "", f"<p>{reviewed}</p>")
+        + section("Reviewed answers", "", f"<p>{reviewed}</p>")
     )

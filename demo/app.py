@@ -65,8 +65,8 @@ def build_app(
 def _work_tabs(predictor: Predictor, work: Work, history: History | None) -> None:
     with gr.Tab("Batch"):
         batch_tab(predictor, work)
-    with gr.Tab("Adapters"):
-        adapters_tab(predictor, work)
+    with gr.Tab("Adapters") as tab:
+        adapters_tab(predictor, work, tab)
     if history is not None:
         with gr.Tab("History") as tab:
             history_tab(history, work, tab)

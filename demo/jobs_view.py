@@ -17,7 +17,7 @@ EVERY = 2  # seconds between refreshes
 class JobsView:
     """The newest jobs of some kinds.
 
-    `chosen` is the dropdown with one of them, `state` changes with it and its state, `timer` ticks on an open page.
+    `chosen` is the dropdown with one of them, `state` changes with it and its state, `states` with any job's state.
     """
 
     def __init__(self, work: Work, kinds: Sequence[str]) -> None:
@@ -30,11 +30,11 @@ class JobsView:
             resume = gr.Button("Continue", size="sm", min_width=80)
         with gr.Accordion("Log", open=False):
             self.log = gr.Textbox(show_label=False, lines=8, max_lines=20, interactive=False, autoscroll=True)
-        self.state = gr.State()  # of the chosen job
-        self.timer = gr.Timer(EVERY)
+        self.state, self.states = gr.State(), gr.State()
+        timer = gr.Timer(EVERY)
         private = {"api_visibility": "private", "show_progress": "hidden"}
 
-        def refreshed(chosen: str | None, request: gr.Request) -> tuple[object, object, str, str]:
+        def refreshed(chosen: str | None, request: gr.Request) -> tuple[object, ...]:
             return self._refreshed(chosen, getattr(request, "username", None))
 
         def stopped(job: str | None, request: gr.Request) -> str:
@@ -45,21 +45,22 @@ class JobsView:
             require(work, request, "train")
             return self._changed(job, stop=False)
 
-        self.timer.tick(refreshed, self.chosen, [self.shown, self.chosen, self.log, self.state], **private)
+        refreshed_parts = [self.shown, self.chosen, self.log, self.state, self.states]
+        timer.tick(refreshed, self.chosen, refreshed_parts, **private)
         stop.click(stopped, self.chosen, self.shown, api_visibility="private")
         resume.click(resumed, self.chosen, self.shown, api_visibility="private")
 
     def _jobs(self) -> list[Job]:
         return [job for job in self._work.jobs.all() if job.kind in self._kinds][::-1][:SHOWN]
 
-    def _refreshed(self, chosen: str | None, user: str | None) -> tuple[object, object, str, str]:
+    def _refreshed(self, chosen: str | None, user: str | None) -> tuple[object, ...]:
         jobs = self._jobs()
-        job = next((job for job in jobs if job.id == chosen), next(iter(jobs), None))
-        value, state = (job.id, f"{job.id} {job.state}") if job is not None else (None, "")
+        states = {job.id: job.state for job in jobs}
+        value = chosen if chosen in states else next(iter(states), None)
         log = "Logs need the right to train."
         if self._work.may(user, "train"):
             log = self._work.jobs.log(value) if value else ""
-        return _table(jobs), gr.update(choices=_choices(jobs), value=value), log, state
+        return _table(jobs), gr.update(choices=_choices(jobs), value=value), log, (value, states.get(value)), states
 
     def _changed(self, job: str | None, *, stop: bool) -> str:
         if job:

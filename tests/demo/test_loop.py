@@ -96,7 +96,7 @@ def test_a_correction_becomes_the_next_version(page: Any, work: Workplace, drawi
             )
         page.wait_for_timeout(500)
     page.get_by_role("button", name="Save correction").click()
-    page.get_by_text("Stored as corrected. 1 answers of this task are reviewed.").wait_for()
+    page.get_by_text("Stored as corrected. Reviewed answers of this adapter: 1.").wait_for()
     (review,) = work.reviews.last()
     assert review.correct is not None
     assert review.correct["passed"] is before
