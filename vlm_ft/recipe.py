@@ -163,11 +163,13 @@ class Preference(_Section):
 class Policy(_Section):
     """How grpo and rloo sample: `answers` to each prompt at this temperature.
 
-    Rewards come from the labels, or from the `reward_model` in an adapter or run folder.
+    Rewards come from the labels, or from the `reward_model` in an adapter or run folder. `beta`: how strongly they are
+    held to the model that the run began with.
     """
 
     answers: int = Field(default=8, ge=2)
     temperature: float = Field(default=1.0, gt=0)
+    beta: float = Field(default=0.0, ge=0)
     reward_model: Path | None = None
 
 

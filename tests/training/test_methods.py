@@ -21,26 +21,22 @@ from datasets_vision.example import Example, Turn
 from datasets_vision.synthetic import write_set
 from vlm_ft.adapters import TENSORS, read_card
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
-from vlm_ft.answers.prediction import Prediction
+from vlm_ft.answers.kinds import FieldSpec, Flag
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.bases.value_head import add_value_head
 from vlm_ft.conversation import IGNORED, MARKS, REFERENCE, SHOWN, Conversation, Row
 from vlm_ft.data.cases import Case, Reply
-from vlm_ft.decoding.writing import Sampling
 from vlm_ft.errors import AdapterError, DataError, RecipeError
 from vlm_ft.evaluation.pairs import evaluate_pairs
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.likelihood import log_likelihoods
-from vlm_ft.recipe import AdapterSettings, Policy, Preference, Recipe
+from vlm_ft.recipe import AdapterSettings, Preference, Recipe
 from vlm_ft.reward_model import RewardModel
 from vlm_ft.runs import Run
 from vlm_ft.training import references
 from vlm_ft.training.methods import METHODS
-from vlm_ft.training.methods.method import encoded
-from vlm_ft.training.methods.policy import GRPO, RLOO
 from vlm_ft.training.methods.preference import DPO, KTO
 from vlm_ft.training.prepare import prepare
 from vlm_ft.training.run import train
@@ -247,82 +243,6 @@ def test_training_continues_from_an_adapter(judged: Callable[..., Recipe], quiet
     assert read_card(second).provenance.began_with == "trial"
     with pytest.raises(AdapterError, match="was trained with"):
         train(continuing(judged("dpo"), first, language="dora"), tmp_path / "third", console=quiet)
-
-
-def test_policy_gradients_agree_with_the_exact_gradient(tiny_folder: Callable[[str], Path]) -> None:
-    """With one flag, the expected reward and its gradient are known: p(true) of the label, and its derivative."""
-    base = load_base(str(tiny_folder("llama")))
-    form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
-    conversation = Conversation(base.reader, "decisions")
-    case = Case(Example("0", turns=(Turn("user", "Well?"),)), {"ok": True})
-    weight = base.model.model.layers[-1].mlp.down_proj.weight
-    truth = encoded(conversation, [Row(form, case.example.turns, (), form.target({"ok": True}))], end=False)
-    probability = log_likelihoods(base.model, truth).exp().sum()
-    (exact,) = torch.autograd.grad(-probability, weight)
-
-    answers = 400
-    torch.manual_seed(0)
-    method = RLOO(Policy(answers=answers))
-    method.begin(base, conversation)
-    base.model.train()
-    batch = method.encode(conversation, method.rows(form, case, (), case.values))
-    loss = method.loss(base.model, batch)
-    (sampled,) = torch.autograd.grad(loss, weight)
-    assert loss.item() == pytest.approx(1 - probability.item(), abs=0.1)  # four standard errors of 400 answers
-    along = float((sampled * exact).sum() / exact.square().sum())
-    assert along == pytest.approx(1, abs=0.2)
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_sampled_answers_are_learned_under_the_distribution_that_they_were_drawn_from(
-    temperature: float, tiny_folder: Callable[[str], Path]
-) -> None:
-    """The learned probabilities of all answers sum to one, and are those that decoding samples from."""
-    base = load_base(str(tiny_folder("llama")))
-    options = ("dent", "dent and scratch", "scratch")
-    fields = (FieldSpec(name="ok", kind=Flag()), FieldSpec(name="kind", kind=Choice(options=options)))
-    form = Form(task="made", title="Made", instruction="Is it?", fields=fields)
-    conversation, turns = Conversation(base.reader, "decisions"), (Turn("user", "Well?"),)
-    answers = [{"ok": ok, "kind": kind} for ok in (True, False) for kind in options]
-    rows = [Row(form, turns, (), form.target(values)) for values in answers]
-    with torch.inference_mode():
-        learned = log_likelihoods(base.model, encoded(conversation, rows, end=False), temperature).exp()
-    assert learned.sum().item() == pytest.approx(1, abs=1e-4)
-    method = RLOO(Policy(answers=2, temperature=temperature))
-    method.begin(base, conversation)
-    sampling = Sampling(np.random.default_rng(0), temperature)
-    drawn = method._answers(base.model, [rows[0]] * 2000, sampling)
-    counts = [sum(prediction.values == values for prediction in drawn) for values in answers]
-    np.testing.assert_allclose(np.array(counts) / 2000, learned, atol=0.045)  # four standard errors
-
-
-def test_a_judges_favourite_becomes_more_likely(tiny_folder: Callable[[str], Path]) -> None:
-    base = load_base(str(tiny_folder("llama")))
-    form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
-    conversation, turns = Conversation(base.reader, "decisions"), (Turn("user", "Well?"),)
-
-    class Judge:
-        def rate(self, rows: list[Row], predictions: list[Prediction]) -> list[float]:
-            return [float(prediction.values["ok"] is False) for prediction in predictions]
-
-    method = GRPO(Policy(answers=16))
-    method.begin(base, conversation)
-    method._judge = Judge()
-    favourite = encoded(conversation, [Row(form, turns, (), form.target({"ok": False}))], end=False)
-    optimizer = torch.optim.SGD(base.model.parameters(), lr=0.05)
-    torch.manual_seed(0)
-
-    def likely() -> float:
-        with torch.inference_mode():
-            return log_likelihoods(base.model, favourite).exp().item()
-
-    before = likely()
-    base.model.train()
-    for _ in range(5):
-        optimizer.zero_grad()
-        method.loss(base.model, method.encode(conversation, [Row(form, turns, ())])).backward()
-        optimizer.step()
-    assert likely() > before + 0.05
 
 
 def test_a_reward_model_may_start_from_an_adapter(

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Trai
 
 from datasets_vision.example import Turn
 from vlm_ft.adapters import ADAPTER, adapter_folder, find_adapters, read_card
+from vlm_ft.bases import load
 from vlm_ft.bases.hub import HUB_BASES
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.parts import PARTS, Part, leaf_modules, low_rank_modules
@@ -121,6 +122,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         train(recipe, out, console=quiet)
     train(recipe, out, resume=True, console=quiet)
     assert tensors(out) == tensors(unbroken)
+
+
+def test_a_resumed_policy_is_held_to_the_start_of_its_run(
+    recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start includes a new projector, fitted to the training set."""
+    monkeypatch.setattr(load, "_projector_untrained", lambda place: True)
+    settings: dict[str, Any] = {"training": {"max_steps": 4}, "splits": {"tune": 0.0}}  # keeps the last checkpoint
+    recipe = recipe_of("fast_vlm", method="rloo", policy={"answers": 2, "beta": 0.5}, **settings)
+    train(recipe, tmp_path / "unbroken", console=quiet)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "ShowProgress", lambda console: KillAt(3))
+        with pytest.raises(KilledError):
+            train(recipe, tmp_path / "run", console=quiet)
+    train(recipe, tmp_path / "run", resume=True, console=quiet)
+    assert tensors(tmp_path / "run") == tensors(tmp_path / "unbroken")
 
 
 def test_a_run_is_reproducible(run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:

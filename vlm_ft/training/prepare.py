@@ -89,7 +89,6 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
     if base.device.type == "cpu" and uses_bf16(training.precision):
         attend_in_fp32(base.model)
     rates = part_rates(attached, base, recipe.adapter, training, fitted=has_words(dataset.form))
-    method.begin(base, conversation)
     return Prepared(dataset, base, attached, train, tune if tune.cases else None, lengths, rates, fresh)
 
 

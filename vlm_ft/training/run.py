@@ -50,7 +50,8 @@ def train(
             run.check_data(prepared.dataset.contents)
         announce(recipe, prepared, console)
         began = time.monotonic()
-        _begin(prepared, recipe, run, fit=not (resume and run.checkpoint))
+        held = recipe.policy.beta > 0  # to the start, which a resumed run restores as well
+        _begin(prepared, recipe, run, fit=held or not (resume and run.checkpoint))
         spent = time.monotonic() - began
         filler = Filler(prepared, recipe, run.bank)
         schedule = _plan(recipe, prepared, filler, run, resume, spent, console)
@@ -79,6 +80,7 @@ def _begin(prepared: Prepared, recipe: Recipe, run: Run, *, fit: bool) -> None:
     """Compute what a run needs before its first step. `fit`: whether to fit a new projector to the training set."""
     if fit:
         start_projector(prepared.attached, prepared.base, prepared.dataset.form, prepared.dataset.cases["train"])
+    prepared.method.begin(prepared.base, prepared.conversation)
     if prepared.method.compares:
         collators = [prepared.train, *([prepared.tune] if prepared.tune else [])]
         settings = recipe.training

@@ -37,6 +37,7 @@ def dry_run(recipe: Recipe, console: Console) -> None:
         f"tokens: longest row {lengths.longest} of {limit}, mean {lengths.total / lengths.rows:.0f}, "
         f"at most {lengths.most_image_tokens} image tokens"
     )
+    prepared.method.begin(prepared.base, prepared.conversation)
     cost = measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
     memory = "GPU" if torch.cuda.is_available() else "resident"
     with TemporaryDirectory() as bank:

@@ -55,7 +55,7 @@ class Method(ABC):
         return encoded(conversation, rows)
 
     def begin(self, base: Base, conversation: Conversation) -> None:  # noqa: B027 (most methods need nothing)
-        """Called before the first loss is computed, once the base's model is prepared for training."""
+        """Called before the first loss is computed, once the base's model has the weights that the run begins with."""
 
     @abstractmethod
     def loss(self, model: Any, batch: Batch, count: Tensor | int | None) -> Tensor:

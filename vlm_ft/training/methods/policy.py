@@ -3,13 +3,15 @@
 Answers are sampled by the decoder that serves them and learned under the distribution that they were sampled from: a
 softmax over what the form allows, at the same temperature. Each step samples again, so importance weights are 1 and no
 clipping is needed. A text is learned as the tokenizer splits it, which may differ from the tokens drawn.
+
+With `beta`, the loss also has the divergence from the model that the run began with, under the same distribution.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -28,10 +30,11 @@ from vlm_ft.data.cases import Case
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.decoding.writing import Sampling
 from vlm_ft.errors import DataError
-from vlm_ft.likelihood import log_likelihoods
+from vlm_ft.likelihood import surprises
 from vlm_ft.recipe import Policy
 from vlm_ft.reward_model import RewardModel
 from vlm_ft.training.methods.method import Images, Method, encoded
+from vlm_ft.training.verify import trained_state
 
 ROWS = "rows"  # key of a batch: its prompts
 COUNT = "count"  # key of a batch: a tensor (prompts,), from which the trainer gets their number
@@ -51,8 +54,9 @@ class PolicyGradient(Method):
         self._settings, self.rows_per_case = settings, settings.answers
 
     def begin(self, base: Base, conversation: Conversation) -> None:
-        """Make a decoder for the model, and load the reward model, if there is one."""
+        """Make a decoder for the model, load the reward model, if there is one, and keep the weights if `beta` asks."""
         self._base, self._conversation = base, conversation
+        self._start = trained_state(base.model) if self._settings.beta else {}
         self._decoder = FormDecoder(base)
         judge = self._settings.reward_model
         self._judge = RewardModel.open(judge) if judge is not None else None
@@ -102,9 +106,39 @@ class PolicyGradient(Method):
             if prediction.error is None
         ]
         learned = moved(encoded(self._conversation, written, end=False), self._base.device)
-        likely = log_likelihoods(model, learned, temperature)
-        loss = -(advantages[valid].to(likely) * likely).sum() / len(rows)
+        losses = self._losses(model, learned, advantages[valid])
+        loss = losses.sum() / len(rows)
         return loss + (1 - rewards.mean() - loss).detach()
+
+    def _losses(self, model: Any, learned: Batch, advantages: Tensor) -> Tensor:
+        """The loss of every token, (tokens,), from the advantage of each answer, (answers,).
+
+        The divergence is half the square of the log ratio (k2 in Schulman 2020, "Approximating KL divergence"), whose
+        gradient is unbiased. It equals that of TRL's k3 with its importance weight.
+        """
+        beta, temperature = self._settings.beta, self._settings.temperature
+        nats, answer = surprises(model, learned, temperature)
+        losses = advantages.to(nats)[answer] * nats
+        if not beta:
+            return losses
+        with self._at_start(), evaluating(model):
+            before, _ = surprises(model, learned, temperature)
+        return losses + beta / 2 * (nats - before).square()
+
+    @contextmanager
+    def _at_start(self) -> Iterator[None]:
+        """Give the model the weights that the run began with."""
+        trained = {name: value for name, value in self._base.model.named_parameters() if name in self._start}
+        now = {name: parameter.data for name, parameter in trained.items()}
+        try:
+            for name, parameter in trained.items():
+                parameter.data = self._start[name]
+            torch.clear_autocast_cache()  # it may hold copies of the present weights
+            yield
+        finally:
+            for name, parameter in trained.items():
+                parameter.data = now[name]
+            torch.clear_autocast_cache()
 
     @abstractmethod
     def advantages(self, rewards: Tensor) -> Tensor:
@@ -112,15 +146,10 @@ class PolicyGradient(Method):
 
     def _answers(self, model: Any, rows: Sequence[Row], sampling: Sampling | None) -> list[Prediction]:
         self._decoder.forget([POLICY])  # its prefixes were computed with an earlier step's weights
-        training = model.training
-        model.eval()
-        try:
-            with torch.no_grad():
-                size = 1 if self._decoder.one_by_one else len(rows)
-                parts = (rows[start : start + size] for start in range(0, len(rows), size))
-                return [answer for part in parts for answer in self._decoded(model, part, sampling)]
-        finally:
-            model.train(training)
+        with evaluating(model):
+            size = 1 if self._decoder.one_by_one else len(rows)
+            parts = (rows[start : start + size] for start in range(0, len(rows), size))
+            return [answer for part in parts for answer in self._decoded(model, part, sampling)]
 
     def _decoded(self, model: Any, rows: Sequence[Row], sampling: Sampling | None) -> list[Prediction]:
         shown = photos_shown(rows)
@@ -141,6 +170,18 @@ class PolicyGradient(Method):
         trios = zip(rows, truths, predictions, strict=True)
         scores = [case_score(row.form, truth, prediction) for row, truth, prediction in trios]
         return torch.tensor(scores, device=self._base.device)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Put the model into evaluation mode, without gradients."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
 
 
 class GRPO(PolicyGradient):
