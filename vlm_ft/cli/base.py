@@ -27,9 +27,9 @@ def base_get(name: Annotated[Literal["compact"], typer.Argument(help="the defaul
 def base_families() -> None:
     """List the supported families, and what each supports.
 
-    If the constant part of a prompt cannot be computed once, it is computed for every row. A family with a recurrent
-    state answers one row at a time. A frozen tower's results can be kept in a vision bank; where that takes a frozen
-    projector too, the column says so.
+    prompt once: the constant part of a prompt is computed once, not for every row. rows together: a batch answers
+    several rows at once. towers mixed: so it does for adapters that trained the tower. bank: a frozen tower's results
+    can be kept during training; partly: only if the projector is frozen too.
     """
     from rich.console import Console
     from rich.table import Table
@@ -38,7 +38,7 @@ def base_families() -> None:
 
     table = Table()
     table.add_column("family", no_wrap=True)
-    for title in ("prompt computed once", "rows together", "tower adapters mixed", "vision bank", "boxes", "pixels"):
+    for title in ("prompt once", "rows together", "towers mixed", "bank", "boxes", "pixels"):
         table.add_column(title)
     for family in (*FAMILIES.values(), TEXT):
         boxes = "tokens" if family.boxes.locations else f"0..{family.boxes.scale}" if family.boxes.scale else "pixels"
@@ -47,7 +47,7 @@ def base_families() -> None:
             _yes(family.prefix_reuse),
             _yes(not family.recurrent),
             _yes(family.mixed_adapters_with_vision) if family.sees else "-",
-            ("yes" if family.eyes_apart else "frozen projector") if family.sees else "-",
+            ("yes" if family.eyes_apart else "partly") if family.sees else "-",
             boxes if family.sees else "-",
             family.pixel_limits,
         )
