@@ -11,7 +11,7 @@ import torch
 
 from vlm_ft.bases import precision
 
-FAST, SLOW = 0.001, 0.004  # seconds
+FAST, SLOW = 0.01, 0.04  # seconds
 
 
 @pytest.fixture(autouse=True)
