@@ -52,7 +52,10 @@ def kills(work: Path, count: int, sheet: Sheet) -> None:
         run, begun = Run(work / f"killed-{finished}"), False
         while run.state != "finished":
             process = train(recipe, run.folder, resume=begun)
-            done += killed(process, moments.uniform(0.3, 1.0) * seconds if done < count else None)
+            was_killed = killed(process, moments.uniform(0.3, 1.0) * seconds if done < count else None)
+            if not was_killed and process.returncode:
+                raise RuntimeError(f"training ended with code {process.returncode} by itself")
+            done += was_killed
             begun = run.state != "empty"
         finished += 1
         different += result(run) != result(whole)

@@ -13,7 +13,7 @@ from PIL import Image
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
 from vlm_ft.bases.load import Base, load_base
-from vlm_ft.bases.parts import PARTS, Part, Tuning
+from vlm_ft.bases.parts import PARTS, Part, Tuning, owner_of
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import ModelError
@@ -113,3 +113,17 @@ def test_a_whole_model_is_saved_as_a_model_folder(
 def test_lora_combined_with_dora_is_refused(name: str, tiny_base: Callable[[str], Base]) -> None:
     with pytest.raises(ModelError, match="lora and dora cannot be combined"):
         attach(tiny_base(name), settings({"language": "dora", "projector": "lora"}), 0)
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "llava_siglip_qwen2", "idefics3"])
+def test_nothing_of_a_frozen_tower_is_trained_with_the_whole_language_model(
+    name: str, tiny_base: Callable[[str], Base]
+) -> None:
+    base = tiny_base(name)
+    attached = attach(base, settings({"language": "full", "projector": "full", "vision": "frozen"}), 0)
+    assert attached.whole
+    vision = [weight for part, weight in base.model.named_parameters() if owner_of(part, base.family) == "vision"]
+    inside = list(base.model.get_submodule(base.family.vision).parameters())
+    assert any(weight is inside[0] for weight in vision)
+    assert not any(weight.requires_grad for weight in vision)
+    assert base.model.get_input_embeddings().weight.requires_grad

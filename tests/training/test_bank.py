@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from transformers import TrainerCallback
 
+from datasets_vision.example import Turn
 from tests.families import SEEING
 from vlm_ft.bases.parts import PARTS
 from vlm_ft.data.cases import Reply
@@ -19,7 +21,7 @@ from vlm_ft.recipe import Preference, Recipe
 from vlm_ft.runs import Run
 from vlm_ft.training import collate
 from vlm_ft.training import run as runs
-from vlm_ft.training.bank import read
+from vlm_ft.training.bank import load_entry
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.fill import Filler
 from vlm_ft.training.methods.preference import DPO
@@ -66,7 +68,7 @@ def test_loss_and_gradient_equal_those_from_photos(
     filler = Filler(prepared, recipe, tmp_path)
     assert filler.possible == (adapter is FROZEN or prepared.base.family.eyes_apart)
     if not filler.possible:
-        return
+        pytest.skip("the tower of this family does not run apart from a trained projector")
     prepared.train.epoch = 1
     from_photos = gradients(prepared, prepared.train)
     filler.fill(2, quiet)
@@ -92,6 +94,35 @@ def test_the_replies_of_a_pair_share_a_photo(
     Filler(replace(prepared, train=collator, tune=None), recipe, tmp_path).fill(1, quiet)
     no_photos(monkeypatch)
     torch.testing.assert_close(gradients(prepared, collator), from_photos, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("qwen3_vl", None), ("qwen3_vl", 40), ("llava_onevision", None), ("idefics3", None)]
+)
+def test_several_photos_and_none_share_a_batch(
+    name: str,
+    limit: int | None,
+    recipe_of: Recipes,
+    quiet: Console,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The photos of one case are scaled to its limit, and cut into tiles, together."""
+    recipe = recipe_of(name, adapter=FROZEN, bank=ALWAYS, image_tokens=limit)
+    prepared = prepare(recipe)
+    first, second, third = prepared.train.cases[:3]
+    large = tmp_path / "large.png"
+    Image.open(first.example.images[0]).resize((256, 192)).save(large)
+    two = replace(first, example=replace(first.example, images=(large, *second.example.images)))
+    (row,) = prepared.method.rows(prepared.train.form, two, two.example.images, two.values)
+    free = prepare(recipe_of(name)).conversation.lengths(row)[1]
+    assert limit is None or limit < free
+    text = replace(second, example=replace(second.example, images=(), turns=(Turn("user", "A deep scratch."),)))
+    prepared.train.cases = (two, text, third)
+    from_photos = gradients(prepared, prepared.train)
+    Filler(prepared, recipe, tmp_path / "bank").fill(1, quiet)
+    no_photos(monkeypatch)
+    torch.testing.assert_close(gradients(prepared, prepared.train), from_photos, rtol=1e-4, atol=1e-5)
 
 
 class Killed(TrainerCallback):  # type: ignore[misc]
@@ -151,8 +182,8 @@ def test_a_file_holds_one_variant_of_a_photo(recipe_of: Recipes, quiet: Console,
     recipe = recipe_of("fast_vlm", augment="flips", bank=ALWAYS)
     prepared = prepare(recipe)
     Filler(prepared, recipe, tmp_path).fill(2, quiet)
-    files = {(index, view): prepared.train.kept_at(index, view) for index in range(3) for view in range(2)}
+    files = {(index, view): prepared.train.entry_file(index, view) for index in range(3) for view in range(2)}
     assert len(set(files.values())) == len(files)
     for (index, view), file in files.items():
         (photo,), _ = prepared.train.drawn(index, view)
-        assert read(file).sizes == (photo.size,)
+        assert load_entry(file).sizes == (photo.size,)

@@ -294,7 +294,7 @@ def test_the_tower_runs_once_on_the_photo_of_a_pair(name: str, tiny_folder: Call
     batch = method.encode(conversation, rows)
     assert batch[SHOWN].tolist() == [0, 0, 1, 1]
     seen: list[int] = []
-    inside = next(module for module in base.model.get_submodule(base.family.eyes).modules() if leaf(module))
+    inside = next(module for module in base.model.get_submodule(base.family.vision).modules() if leaf(module))
     inside.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     alone = {key: value for key, value in batch.items() if key != SHOWN}
     losses = [log_likelihoods(base.model, either) for either in (batch, alone)]

@@ -38,8 +38,8 @@ class Family:
     language: str
     """The language model's layers, without its embeddings and its head."""
 
-    eyes: str | None = None
-    """The tower itself, if it is a module without the projector."""
+    vision: str | None = None
+    """The module with the tower's layers, its embeddings and its norms."""
 
     image_first: bool = False
     """Images precede all text, and there is no chat template: the prompt is plain text that ends in a newline."""
@@ -84,7 +84,8 @@ class Family:
     @property
     def eyes_apart(self) -> bool:
         """Whether the tower can run apart from the projector, on each image by itself."""
-        return self.eyes is not None and self.one_square
+        inside = any(name.startswith(f"{self.vision}.") for name in self.projector)
+        return self.vision is not None and self.one_square and not inside
 
     @property
     def sees(self) -> bool:
@@ -96,6 +97,7 @@ _LANGUAGE = r"model\.language_model\.(layers\..+|norm)"
 
 _QWEN = Family(
     name="qwen2_vl",
+    vision="model.visual",
     tower=r"model\.visual\.blocks\..+",
     projector=("model.visual.merger", "model.visual.deepstack_merger_list"),
     language=_LANGUAGE,
@@ -106,7 +108,7 @@ _QWEN = Family(
 )
 _LLAVA = Family(
     name="llava",
-    eyes="model.vision_tower",
+    vision="model.vision_tower",
     tower=r"model\.vision_tower\.encoder\..+",  # not SigLIP's pooling head, which these models never run
     projector=("model.multi_modal_projector",),
     language=_LANGUAGE,
@@ -115,6 +117,7 @@ _LLAVA = Family(
 )
 _IDEFICS3 = Family(
     name="idefics3",
+    vision="model.vision_model",
     tower=r"model\.vision_model\.encoder\..+",
     projector=("model.connector",),
     language=r"model\.text_model\.(layers\..+|norm)",

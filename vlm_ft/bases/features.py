@@ -1,27 +1,27 @@
-"""What the untrained part of the vision side makes of an image, computed apart from the model's forward pass.
+"""Vision features: what the untrained part of the vision side makes of images, apart from the model's forward pass.
 
-If the projector is not trained either, its output is kept, and the models take it as `mm_encoder_outputs`. If it is,
-its input is kept instead, which then takes the place of the tower's output.
+If the projector is not trained either, its outputs are kept, and the models take them as `mm_encoder_outputs`. If it
+is, its inputs are kept instead, which then take the place of the tower's outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from vlm_ft.bases.families import Family
 from vlm_ft.bases.load import Base
+from vlm_ft.bases.modes import evaluating
 from vlm_ft.bases.parts import Part, Tuning
-from vlm_ft.bases.tower import Tower
 
 Features = Mapping[str, Tensor]
-"""By name, the tensors of one image or, joined along the first axis, of several."""
+"""Tensors by name, those of several images joined along the first axis."""
 
 Border = Literal["before projector", "after projector"]
 
@@ -30,14 +30,14 @@ OUTPUTS = ("pooler_output", "deepstack_features")  # the outputs of `get_image_f
 PIXELS = ("pixel_values", "pixel_attention_mask")  # the inputs that features replace
 
 
-def border_of(family: Family, words: Mapping[Part, Tuning]) -> Border | None:
+def border_of(family: Family, tunings: Mapping[Part, Tuning]) -> Border | None:
     """Where the untrained part of the vision side ends; None if its features cannot be kept.
 
     They cannot if the tower is trained, or if the projector is and the tower does not run apart from it.
     """
-    if not family.sees or words.get("vision", "frozen") != "frozen":
+    if not family.sees or tunings.get("vision", "frozen") != "frozen":
         return None
-    if words.get("projector", "frozen") == "frozen":
+    if tunings.get("projector", "frozen") == "frozen":
         return "after projector"
     return "before projector" if family.eyes_apart else None
 
@@ -46,16 +46,21 @@ class FrozenVision:
     """The untrained part of a base's vision side."""
 
     def __init__(self, base: Base, border: Border) -> None:
-        self._base, self._border, self._tower = base, border, Tower(base, base.reader.limits)
+        self._base, self._border = base, border
+        self._accepted = set(inspect.signature(base.model.get_image_features).parameters)
 
-    @torch.no_grad()
-    def look(self, photo: Image) -> dict[str, Tensor]:
-        """The features of one image, on the CPU."""
-        model, inputs = self._base.model, self._tower.inputs([photo])
+    def encode(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The features of a batch's images, on the CPU."""
+        with evaluating(self._base.model):
+            return self._encoded(batch)
+
+    def _encoded(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        model = self._base.model
+        inputs = {key: value.to(self._base.device) for key, value in batch.items() if key in self._accepted}
+        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
         if self._border == "after projector":
             found = model.get_image_features(**inputs, return_dict=True)
-            kept = {name: value for name in OUTPUTS if (value := getattr(found, name, None)) is not None}
-            return {name: tensor.cpu() for name, tensor in _flat(kept)}
+            return {name: tensor.cpu() for name, tensor in _flat(found)}
         entering = list[Tensor]()
         projector = model.get_submodule(self._base.family.projector[0])
         handle = projector.register_forward_pre_hook(lambda module, given: entering.append(given[0].cpu()))
@@ -66,33 +71,32 @@ class FrozenVision:
         return {ENTERING: entering[0]}
 
 
-def joined(images: Sequence[Features]) -> dict[str, Tensor]:
-    """The features of several images, in their order."""
-    return {name: torch.cat([features[name] for features in images]) for name in (images[0] if images else ())}
+def joined(batches: Sequence[Features]) -> dict[str, Tensor]:
+    """The features of several batches, in their order."""
+    return {name: torch.cat([features[name] for features in batches]) for name in (batches[0] if batches else ())}
 
 
 @contextmanager
 def feeding(model: Any, family: Family, features: Features) -> Iterator[dict[str, Any]]:
     """Yields what to pass to the model's forward in place of pixels, so that it continues from these features."""
     if ENTERING not in features:
-        yield {"mm_encoder_outputs": {"image": SimpleNamespace(**_nested(features))}}
+        yield {"mm_encoder_outputs": {"image": _outputs(features)}}
         return
-    assert family.eyes is not None
+    assert family.vision is not None
     entering = features[ENTERING]
-    unseen = SimpleNamespace(last_hidden_state=entering, hidden_states=_Every(entering))
-    tower, projector = model.get_submodule(family.eyes), model.get_submodule(family.projector[0])
-    own = tower.forward
-    tower.forward = lambda *images, **options: unseen
+    unseen = SimpleNamespace(last_hidden_state=entering, hidden_states=_EveryLayer(entering))
+    tower, projector = model.get_submodule(family.vision), model.get_submodule(family.projector[0])
+    tower.forward = lambda *images, **options: unseen  # hides the method of its class
     handle = projector.register_forward_pre_hook(lambda module, given: (entering, *given[1:]))
     try:
         yield {"pixel_values": entering}
     finally:
         handle.remove()
-        tower.forward = own
+        del tower.forward
 
 
-class _Every:
-    """Hidden states of which each layer's is the same."""
+class _EveryLayer:
+    """Stands for a list of hidden states; every index gives the same tensor."""
 
     def __init__(self, states: Tensor) -> None:
         self._states = states
@@ -101,21 +105,25 @@ class _Every:
         return self._states
 
 
-def _flat(value: Any, name: str = "") -> Iterable[tuple[str, Tensor]]:
-    """The tensors inside dicts, lists and tuples, each with its path: "deepstack_features.0.0"."""
-    if isinstance(value, Tensor):
-        return [(name, value)]
-    entries = value.items() if isinstance(value, Mapping) else enumerate(value)
-    return [pair for key, inner in entries for pair in _flat(inner, f"{name}.{key}" if name else str(key))]
+def _flat(found: Any) -> Iterator[tuple[str, Tensor]]:
+    """The outputs by name. Some models list tensors by image, or by layer and image; those of a layer are joined."""
+    yield _joined_images("pooler_output", found.pooler_output)
+    for layer, images in enumerate(getattr(found, "deepstack_features", None) or ()):
+        yield _joined_images(f"deepstack_features.{layer}", images)
 
 
-def _nested(flat: Features) -> Any:
-    """The inverse of `_flat`; what was a tuple becomes a list."""
-    if "" in flat:
-        return flat[""]
-    groups: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in flat.items():
-        key, _, rest = name.partition(".")
-        groups.setdefault(key, {})[rest] = tensor
-    inner = {key: _nested(group) for key, group in groups.items()}
-    return [inner[str(place)] for place in range(len(inner))] if "0" in inner else inner
+def _joined_images(name: str, images: Any) -> tuple[str, Tensor]:
+    return (name, images) if isinstance(images, Tensor) else (f"{name}.images", torch.cat(tuple(images)))
+
+
+def _outputs(features: Features) -> SimpleNamespace:
+    """The inverse of `_flat`, with the images of a list joined to one."""
+    outputs: dict[str, Any] = {}
+    for name, tensor in features.items():  # in the order of the layers
+        output, *inner = name.split(".")
+        images = (tensor,) if inner[-1:] == ["images"] else tensor
+        if output == "deepstack_features":
+            outputs.setdefault(output, []).append(images)
+        else:
+            outputs[output] = images
+    return SimpleNamespace(**outputs)

@@ -111,6 +111,15 @@ def part_of(name: str, family: Family) -> Part | None:
     return None
 
 
+def owner_of(name: str, family: Family) -> Part:
+    """The part that a parameter of the plain model is trained with when the whole model is.
+
+    What is in no part is trained with the tower if it is inside its module, otherwise with the language model.
+    """
+    inside = family.vision is not None and name.startswith(f"{family.vision}.")
+    return part_of(name, family) or ("vision" if inside else "language")
+
+
 def _modules(model: nn.Module, family: Family, part: Part) -> Iterator[tuple[str, nn.Module]]:
     return ((name, module) for name, module in model.named_modules() if part_of(name, family) == part)
 

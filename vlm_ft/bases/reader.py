@@ -88,8 +88,9 @@ class Reader:
         return int(width), int(height)
 
     def blank(self, size: tuple[int, int]) -> Image:
-        """A blank image that takes as many tokens as a photo of this width and height."""
-        return new_image("RGB", (SMALL, SMALL) if self.family.one_square else size)
+        """A blank image with which a row has the same tokens as with a photo of this width and height."""
+        any_size = self.family.one_square and self.family.boxes.scale is not None
+        return new_image("RGB", (SMALL, SMALL) if any_size else size)
 
     @property
     def most_pixels(self) -> int | None:

@@ -86,18 +86,14 @@ class Tower:
         return (pictures[start : start + self._size] for start in range(0, len(pictures), self._size))
 
     def _features(self, pictures: Sequence[Picture | Image]) -> Tensor:
-        features: Tensor = self._base.model.get_image_features(**self.inputs(pictures)).last_hidden_state
-        return features.float().cpu()
-
-    def inputs(self, pictures: Sequence[Picture | Image]) -> dict[str, Tensor]:
-        """What the model's `get_image_features` takes for these images."""
         photos = self._reader.fitted(
             [picture.convert("RGB") if isinstance(picture, Image) else open_image(picture) for picture in pictures]
         )
         inputs = self._reader.processor.image_processor(images=photos, return_tensors="pt")
         accepted = {key: value.to(self._base.device) for key, value in inputs.items() if key in self._accepted}
         accepted["pixel_values"] = accepted["pixel_values"].to(self._base.model.dtype)
-        return accepted
+        features: Tensor = self._base.model.get_image_features(**accepted).last_hidden_state
+        return features.float().cpu()
 
 
 class Look:
@@ -141,8 +137,8 @@ def looking_once(model: Any, family: Family, shown: Sequence[Hashable]) -> Itera
     if not family.eyes_apart:
         yield None
         return
-    assert family.eyes is not None
-    look, tower = Look(shown), model.get_submodule(family.eyes)
+    assert family.vision is not None
+    look, tower = Look(shown), model.get_submodule(family.vision)
     hooks = [
         tower.register_forward_pre_hook(look.once, with_kwargs=True),
         tower.register_forward_hook(look.spread),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.example import Example, Picture, View, path_of
+from datasets_vision.example import Example, View, path_of
 
 SAMPLE = 4096  # bytes read at the start, in the middle and at the end of a photo's file
 SHOWN = 3  # ids in a message
@@ -50,18 +50,16 @@ def contents(cases: Iterable[tuple[Example, Any]]) -> dict[str, str]:
     files: dict[Path, str] = {}
     hashes = {}
     for example, answers in cases:
-        pictures = [picture_key(picture, files) for picture in example.images]
+        pictures = []
+        for picture in example.images:
+            path = path_of(picture)
+            if path not in files:
+                files[path] = _sampled(path)
+            view = (picture.frame, picture.window, picture.crop) if isinstance(picture, View) else ()
+            pictures.append([files[path], *view])
         content = json.dumps([[(turn.role, turn.text) for turn in example.turns], answers, pictures])
         hashes[example.id] = hashlib.sha256(content.encode()).hexdigest()[:16]
     return hashes
-
-
-def picture_key(picture: Picture, files: dict[Path, str]) -> list[Any]:
-    """A picture's content, independent of where its file is stored. `files`: the hashes so far, which it adds to."""
-    path = path_of(picture)
-    if path not in files:
-        files[path] = _sampled(path)
-    return [files[path], *((picture.frame, picture.window, picture.crop) if isinstance(picture, View) else ())]
 
 
 def _sampled(path: Path) -> str:

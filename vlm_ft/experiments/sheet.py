@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 
 from vlm_ft.answers.kinds import Strict
+from vlm_ft.bases.precision import cpu_name
 
 Part = TypeVar("Part")
 
@@ -88,7 +88,4 @@ def machine() -> str:
     """The GPU, or the processor and the number of threads."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name}, {torch.get_num_threads()} threads"
+    return f"{cpu_name()}, {torch.get_num_threads()} threads"

@@ -20,7 +20,7 @@ from transformers import set_seed
 from vlm_ft.adapters import CONFIG, TENSORS, adapter_folder, read_card
 from vlm_ft.bases.families import Family
 from vlm_ft.bases.load import Base
-from vlm_ft.bases.parts import PARTS, Part, Tuning, leaf_modules, low_rank_modules, part_of, plain_name, settled
+from vlm_ft.bases.parts import PARTS, Part, Tuning, leaf_modules, low_rank_modules, owner_of, plain_name, settled
 from vlm_ft.bases.value_head import NAME as VALUE_HEAD
 from vlm_ft.bases.value_head import has_value_head
 from vlm_ft.card_base import require_base, with_adapter
@@ -95,8 +95,7 @@ def attach(
         if has_value_head(base.model):
             raise ModelError("adapter", "a reward model needs a low-rank part", "give one part lora or dora")
         for name, parameter in base.model.named_parameters():
-            part = part_of(name, base.family) or "language"
-            parameter.requires_grad_(words[part] == "full")
+            parameter.requires_grad_(words[owner_of(name, base.family)] == "full")
         return Attached(base.model, base.family, words, tuple(notes))
     low_rank, full = list[str](), list[str]()
     for part, tuning in words.items():
@@ -167,7 +166,7 @@ def parameter_groups(attached: Attached, rates: Mapping[str, float], weight_deca
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in attached.model.named_parameters():
         if parameter.requires_grad:
-            part = part_of(plain_name(name), attached.family) or "language"
+            part = owner_of(plain_name(name), attached.family)
             groups.setdefault((rates[part], weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 

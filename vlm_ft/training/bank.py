@@ -1,30 +1,28 @@
-"""The vision bank: what the untrained part of the vision side makes of each photo, computed once and kept on disk."""
+"""The vision bank: a run's vision features, computed once per photo and kept on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from datasets_vision.example import Picture
+from datasets_vision.example import Picture, View, path_of
 from datasets_vision.placing import whole_file
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.features import Features
-from vlm_ft.data.contents import picture_key
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What the bank has of one case: the features and sizes of its photos, and the values of an augmented case."""
+class Entry:
+    """The features and sizes of a case's photos, and its values if they were augmented with the photos."""
 
-    features: tuple[Features, ...]
+    features: Features
     sizes: tuple[tuple[int, int], ...]
     values: Values | None
 
@@ -33,38 +31,35 @@ class Kept:
 class Bank:
     """A folder with a file for each variant of a case's photos.
 
-    `space` identifies the tower's weights and the processor's settings; `views` is the number of variants of each case.
+    `space` identifies the tower's weights and the settings of its input; `views` is the number of variants of each
+    case.
     """
 
     folder: Path
     space: str
     views: int = 1
-    _hashes: dict[Path, str] = field(default_factory=dict, repr=False, compare=False)
 
-    def file(self, photos: Sequence[Picture], drawn: Sequence[Any]) -> Path:
-        """Where the features of photos are kept. `drawn` identifies how they are augmented, as JSON."""
-        key = json.dumps([self.space, [picture_key(photo, self._hashes) for photo in photos], drawn])
+    def file(self, photos: Sequence[Picture], variant: Sequence[Any]) -> Path:
+        """The file of an entry. `variant` identifies how the photos are augmented, as JSON."""
+        shown = [
+            [str(path_of(photo)), *((photo.frame, photo.window, photo.crop) if isinstance(photo, View) else ())]
+            for photo in photos
+        ]
+        key = json.dumps([self.space, shown, variant])
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
 
 
-def read(file: Path) -> Kept:
-    """What is kept in a file of a bank."""
+def load_entry(file: Path) -> Entry:
+    """Read an entry."""
     with safe_open(file, "pt") as stored:
-        described = json.loads(stored.metadata()["kept"])
-        features: list[dict[str, torch.Tensor]] = [{} for _ in described["sizes"]]
-        for name in stored.keys():  # noqa: SIM118 (not a dict)
-            photo, _, tensor = name.partition("/")
-            features[int(photo)][tensor] = stored.get_tensor(name)
-    return Kept(tuple(features), tuple((width, height) for width, height in described["sizes"]), described["values"])
+        described = json.loads(stored.metadata()["entry"])
+        features = {name: stored.get_tensor(name) for name in described["names"]}
+    return Entry(features, tuple((width, height) for width, height in described["sizes"]), described["values"])
 
 
-def write(file: Path, kept: Kept) -> None:
-    """Keep this in a file of a bank."""
-    described = json.dumps({"sizes": kept.sizes, "values": kept.values})
-    tensors = {
-        f"{photo}/{name}": tensor.contiguous()
-        for photo, features in enumerate(kept.features)
-        for name, tensor in features.items()
-    }
+def save_entry(file: Path, entry: Entry) -> None:
+    """Write an entry."""
+    described = {"names": list(entry.features), "sizes": entry.sizes, "values": entry.values}
     with whole_file(file) as part:
-        save_file(tensors, part, {"kept": described})
+        tensors = {name: tensor.contiguous() for name, tensor in entry.features.items()}
+        save_file(tensors, part, {"entry": json.dumps(described)})

@@ -19,12 +19,13 @@ from vlm_ft.answers.task import Values
 from vlm_ft.bases.features import PIXELS, Features, joined
 from vlm_ft.conversation import FEATURES, MARKS, REFERENCE, SHOWN, Batch, Conversation, Row
 from vlm_ft.data.cases import Case
-from vlm_ft.training.bank import Bank, read
+from vlm_ft.training.bank import Bank, Entry, load_entry
 from vlm_ft.training.methods import Method
 from vlm_ft.training.methods.method import Images
 from vlm_ft.training.methods.sft import SFT
 from vlm_ft.training.order import ByLength
 
+NO_PHOTOS = Entry({}, (), None)
 SPARE = 4
 """A photo is decoded at this multiple of the pixels that the base sees, since a crop keeps at least a quarter of it."""
 
@@ -80,11 +81,11 @@ class Collator:
         photos = [open_image(picture, largest=largest) for picture in case.example.images]
         return self._augmented(photos, case.values, self._key(index, view))
 
-    def kept_at(self, index: int, view: int) -> Path:
-        """The file of the bank for a variant of a case's photos."""
+    def entry_file(self, index: int, view: int) -> Path:
+        """The bank's file for a variant of a case."""
         assert self.bank is not None
-        drawn = [self.preset, self._key(index, view), self.cases[index].values] if self.augments else []
-        return self.bank.file(self.cases[index].example.images, drawn)
+        variant = [self.preset, self._key(index, view), self.cases[index].values] if self.augments else []
+        return self.bank.file(self.cases[index].example.images, variant)
 
     def order(self, batch_size: int) -> ByLength:
         """The order in which training visits the cases."""
@@ -104,14 +105,16 @@ class Collator:
         return self.method.encode(self.conversation, [row for rows in cases for row in rows])
 
     def _from_bank(self, indices: Sequence[int]) -> Batch:
-        """Encode blank photos of the same sizes, and replace their pixels by what the bank has."""
-        assert self.bank is not None
+        """Encode blank photos of the same sizes, and replace their pixels by the features that the bank has."""
         rows, features = list[Sequence[Row]](), list[Features]()
         for index in indices:
-            case, kept = self.cases[index], read(self.kept_at(index, self.view))
-            blanks = [self.conversation.reader.blank(size) for size in kept.sizes]
-            rows.append(self.method.rows(self.form, case, blanks, case.values if kept.values is None else kept.values))
-            features += kept.features * len(rows[-1])
+            case, entry = self.cases[index], NO_PHOTOS
+            if case.example.images:
+                entry = load_entry(self.entry_file(index, self.view))
+            blanks = [self.conversation.reader.blank(size) for size in entry.sizes]
+            values = case.values if entry.values is None else entry.values
+            rows.append(self.method.rows(self.form, case, blanks, values))
+            features += [entry.features] * len(rows[-1]) if entry.features else []
         batch = self._encoded(rows)
         for key in (*PIXELS, SHOWN):
             batch.pop(key, None)

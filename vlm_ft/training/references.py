@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from datasets_vision.placing import whole_file
+from vlm_ft.bases.modes import evaluating
 from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.conversation import moved
 from vlm_ft.likelihood import log_likelihoods
@@ -37,19 +37,16 @@ def set_references(
         collator.references = references
 
 
-@torch.no_grad()
 def _likelihoods(model: Any, collator: Collator, batch_size: int, precision: Precision) -> list[list[float]]:
     """For each case of the collator, one value per row."""
-    model.eval()
     device = next(model.parameters()).device
     found: list[list[float]] = []
-    with PartialState().split_between_processes(list(range(len(collator.cases)))) as own:
+    with evaluating(model), PartialState().split_between_processes(list(range(len(collator.cases)))) as own:
         for start in range(0, len(own), batch_size):
             indices = own[start : start + batch_size]
             batch = moved(collator([{"index": index} for index in indices]), device)
             with autocast(device, precision):
                 values = iter(log_likelihoods(model, batch).tolist())
             found += [[next(values) for _ in collator.rows(index)] for index in indices]
-    model.train()
     everything: list[list[float]] = gather_object(found)
     return everything

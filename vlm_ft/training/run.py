@@ -36,8 +36,9 @@ def train(
 ) -> Path:
     """Train and write ``out/adapter`` (PEFT files and card), checkpoints, the loss curve and the recipe as used.
 
-    Returns the adapter folder. Under `accelerate launch` only the first process writes. Raises `RecipeError` if `out`
-    holds another run or has nothing to resume, and, with `check`, `DataError` if the data have errors.
+    Returns the adapter folder. Under `accelerate launch` only the first process writes, except into a vision bank.
+    Raises `RecipeError` if `out` holds another run or has nothing to resume, and, with `check`, `DataError` if the data
+    have errors.
     """
     process, run = PartialState(cpu=not torch.cuda.is_available()), Run(out)  # as in the trainer
     console = console or Console(stderr=True)
@@ -50,8 +51,7 @@ def train(
             run.check_data(prepared.dataset.contents)
         announce(recipe, prepared, console)
         began = time.monotonic()
-        held = recipe.policy.beta > 0  # to the start, which a resumed run restores as well
-        _begin(prepared, recipe, run, fit=held or not (resume and run.checkpoint))
+        _begin(prepared, recipe, run, fit=prepared.method.compares_weights or not (resume and run.checkpoint))
         spent = time.monotonic() - began
         filler = Filler(prepared, recipe, run.bank)
         schedule = _plan(recipe, prepared, filler, run, resume, spent, console)
@@ -64,13 +64,13 @@ def train(
     process.wait_for_everyone()
     if not process.is_main_process:
         return folder
-    shutil.rmtree(run.bank, ignore_errors=True)
     probe, conversation = prepared.train.rows(0)[0], prepared.conversation
     fresh, card = prepared.fresh, _card(recipe, prepared, folder, history)
-    del prepared  # a second copy of the base is loaded next
+    del prepared, filler  # a second copy of the base is loaded next
     proof = verify(seen, folder, conversation, probe, fresh())
     card.model_copy(update={"training": {**card.training, **asdict(proof)}}).write(folder)
     (folder / README).write_text(_readme(recipe, card), encoding="utf-8")
+    shutil.rmtree(run.bank, ignore_errors=True)
     trained = f"{schedule.steps} steps in {history['seconds']:.0f} s, {proof.tensors_moved} tensors trained"
     console.print(f"{'model' if card.weights else 'adapter'} {folder}: {trained}")
     return folder

@@ -34,6 +34,11 @@ class Method(ABC):
     fixed_rows: ClassVar[bool] = True
     """Whether `encode` makes all rows that the loss is computed on, so that their photos can come from a bank."""
 
+    @property
+    def compares_weights(self) -> bool:
+        """Whether the loss needs the weights that the run began with, which a resumed run then restores first."""
+        return False
+
     @abstractmethod
     def require(self, cases: Sequence[Case]) -> None:
         """Raise `DataError` if the training cases lack what the method learns from."""

@@ -24,6 +24,7 @@ from vlm_ft.answers.metrics import case_score
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.load import Base
+from vlm_ft.bases.modes import evaluating
 from vlm_ft.bases.tower import looking_once
 from vlm_ft.conversation import Batch, Conversation, Row, moved, opened, photos_shown
 from vlm_ft.data.cases import Case
@@ -49,6 +50,11 @@ class PolicyGradient(Method):
 
     per_token = False
     fixed_rows = False
+
+    @property
+    def compares_weights(self) -> bool:
+        """See `Method.compares_weights`."""
+        return self._settings.beta > 0
 
     def __init__(self, settings: Policy) -> None:
         self._settings, self.rows_per_case = settings, settings.answers
@@ -113,8 +119,8 @@ class PolicyGradient(Method):
     def _losses(self, model: Any, learned: Batch, advantages: Tensor) -> Tensor:
         """The loss of every token, (tokens,), from the advantage of each answer, (answers,).
 
-        The divergence is half the square of the log ratio (k2 in Schulman 2020, "Approximating KL divergence"), whose
-        gradient is unbiased. It equals that of TRL's k3 with its importance weight.
+        The divergence is that of each decision, given those before it: half the square of the log ratio (k2 in Schulman
+        2020, "Approximating KL divergence"). Its gradient equals that of TRL's k3 with `use_bias_correction_kl`.
         """
         beta, temperature = self._settings.beta, self._settings.temperature
         nats, answer = surprises(model, learned, temperature)
@@ -170,18 +176,6 @@ class PolicyGradient(Method):
         trios = zip(rows, truths, predictions, strict=True)
         scores = [case_score(row.form, truth, prediction) for row, truth, prediction in trios]
         return torch.tensor(scores, device=self._base.device)
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Put the model into evaluation mode, without gradients."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
 
 
 class GRPO(PolicyGradient):

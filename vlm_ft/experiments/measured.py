@@ -1,0 +1,67 @@
+"""Measure the shipped recipes: every command that records figures in `recipes/results.json`, one after the other."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import Field, TypeAdapter
+from rich.console import Console
+
+from vlm_ft.answers.kinds import Strict
+from vlm_ft.errors import RecipeError
+from vlm_ft.evaluation.results import read_results
+from vlm_ft.recipe import RECIPES
+from vlm_ft.runs import Run
+
+LIST = "measured.yaml"
+
+
+class Measured(Strict):
+    """How one recipe is measured: by cross-validation or, without `folds`, on its own test examples."""
+
+    recipe: str
+    folds: int | None = Field(default=None, ge=2)
+    settings: tuple[str, ...] = ()
+    goals: dict[str, float] = Field(default_factory=dict)
+
+    def commands(self, runs: Path, results: Path) -> Iterator[list[str]]:
+        """The arguments of `vlm-ft` that are left to run; the last command records the figures."""
+        run = Run(runs / self.recipe)
+        settings = [word for setting in self.settings for word in ("--set", setting)]
+        recorded = ["--no-base", "--results", str(results)]
+        recorded += [word for field, goal in self.goals.items() for word in ("--goal", f"{field}={goal:g}")]
+        if self.folds is not None:
+            yield ["crossval", self.recipe, "--out", str(run.folder), "--folds", str(self.folds), *recorded, *settings]
+            return
+        if run.state != "finished":
+            resumed = ["--resume"] if run.state != "empty" else []
+            yield ["train", self.recipe, "--out", str(run.folder), *settings, *resumed]
+        yield ["evaluate", str(run.folder), *recorded]
+
+
+def measure_recipes(names: Sequence[str], runs: Path, results: Path, console: Console) -> list[str]:
+    """Run what is left to measure of these recipes, or of all; the names of those that failed.
+
+    A recipe is left out if its last command has recorded its figures already. Raises `RecipeError` for a recipe that is
+    not in the list.
+    """
+    listed = TypeAdapter(list[Measured]).validate_python(yaml.safe_load((RECIPES / LIST).read_text(encoding="utf-8")))
+    if unknown := set(names) - {entry.recipe for entry in listed}:
+        raise RecipeError(", ".join(sorted(unknown)), f"not in recipes/{LIST}", "add it there")
+    done = {result.command for result in read_results(results)} if results.exists() else set()
+    failed = []
+    for entry in listed:
+        commands = list(entry.commands(runs, results))
+        if (names and entry.recipe not in names) or shlex.join(["vlm-ft", *commands[-1]]) in done:
+            continue
+        for arguments in commands:
+            console.print(f"$ {shlex.join(['vlm-ft', *arguments])}", markup=False, highlight=False)
+            if subprocess.run([sys.executable, "-m", "vlm_ft", *arguments]).returncode:
+                failed.append(entry.recipe)
+                break
+    return failed
