@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -55,6 +56,24 @@ def crossval(
     )
     if results:
         record(found, results)
+
+
+@app.command()
+def results(
+    recipes: Annotated[list[str] | None, typer.Argument(help="names in recipes/benchmarks/measured.yaml [default: all]")] = None,
+    runs: Annotated[Path, typer.Option("--runs", help="a folder for all runs")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", help="the JSON file of results")] = Path("recipes/results.json"),
+) -> None:
+    """Measure the shipped recipes next to their rivals, which takes hours on two cores.
+
+    Runs each command that recipes/benchmarks/measured.yaml implies, unless its figures are recorded already; started again, it
+    continues where it stopped. The data sets must be under VLM_FT_DATA.
+    """
+    from vlm_ft.experiments.measured import measure_recipes
+
+    if failed := measure_recipes(recipes or [], runs, out, console()):
+        print(f"not measured: {', '.join(failed)}; the messages above say why", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command("learning-curve")

@@ -18,7 +18,7 @@ from vlm_ft.evaluation.results import read_results
 from vlm_ft.recipe import RECIPES
 from vlm_ft.runs import Run
 
-LIST = "measured.yaml"
+LIST = "benchmarks/measured.yaml"
 
 
 class Measured(Strict):
@@ -44,13 +44,18 @@ class Measured(Strict):
         yield ["evaluate", str(run.folder), *recorded]
 
 
+def listed_recipes() -> list[Measured]:
+    """The recipes in the order in which they are measured: some start from the adapters of earlier ones."""
+    return TypeAdapter(list[Measured]).validate_python(yaml.safe_load((RECIPES / LIST).read_text(encoding="utf-8")))
+
+
 def measure_recipes(names: Sequence[str], runs: Path, results: Path, console: Console) -> list[str]:
     """Run what is left to measure of these recipes, or of all; the names of those that failed.
 
     A recipe is left out if its last command has recorded its figures already. Raises `RecipeError` for a recipe that is
     not in the list.
     """
-    listed = TypeAdapter(list[Measured]).validate_python(yaml.safe_load((RECIPES / LIST).read_text(encoding="utf-8")))
+    listed = listed_recipes()
     if unknown := set(names) - {entry.recipe for entry in listed}:
         raise RecipeError(", ".join(sorted(unknown)), f"not in recipes/{LIST}", "add it there")
     done = {result.command for result in read_results(results)} if results.exists() else set()
