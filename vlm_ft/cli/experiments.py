@@ -60,14 +60,14 @@ def crossval(
 
 @app.command()
 def results(
-    recipes: Annotated[list[str] | None, typer.Argument(help="names in recipes/benchmarks/measured.yaml [default: all]")] = None,
+    recipes: Annotated[list[str] | None, typer.Argument(help="their names [default: all that are measured]")] = None,
     runs: Annotated[Path, typer.Option("--runs", help="a folder for all runs")] = Path("runs"),
     out: Annotated[Path, typer.Option("--out", help="the JSON file of results")] = Path("recipes/results.json"),
 ) -> None:
     """Measure the shipped recipes next to their rivals, which takes hours on two cores.
 
-    Runs each command that recipes/benchmarks/measured.yaml implies, unless its figures are recorded already; started again, it
-    continues where it stopped. The data sets must be under VLM_FT_DATA.
+    Runs each command that recipes/benchmarks/measured.yaml implies, unless its figures are recorded already; started
+    again, it continues where it stopped. The data sets must be under VLM_FT_DATA.
     """
     from vlm_ft.experiments.measured import measure_recipes
 
