@@ -72,6 +72,7 @@ def test_every_shape_has_its_box(tmp_path, part, box, attributes):
         ('<polygon label="dent"/>', "polygon of 0 points"),
         ('<points label="dent" points="1,1;2,2"/>', "is a <points>; redraw it"),
         ('<skeleton label="dent"/>', "is a <skeleton>"),
+        ("<cuboid/>", "a <cuboid> without a label"),
         ('<mask label="dent" left="10"/>', "is not four numbers"),
     ],
 )
@@ -139,17 +140,3 @@ def test_a_bad_file_gives_one_line(tmp_path, data, says):
         reading(tmp_path / "annotations.xml", format="cvat")
     assert str(caught.value).startswith(str(tmp_path / "annotations.xml"))
     assert "\n" not in str(caught.value)
-
-
-def test_pascal_voc_is_not_mistaken_for_cvat(tmp_path):
-    photo(tmp_path / "a.png")
-    (tmp_path / "a.xml").write_text("<annotation><filename>a.png</filename></annotation>")
-    assert detect(tmp_path) == "voc"
-
-
-def test_an_element_that_is_not_a_shape_is_set_aside(tmp_path):
-    path = write(tmp_path, image(BOX, BOX.replace("<box", "<blob"), "<cuboid/>"))
-    found = reading(tmp_path)
-    assert objects(found.examples[0]) == [("dent", SQUARE_BOX)]
-    assert [entry.place for entry in found.set_aside] == [f"{path}:7", f"{path}:8"]
-    assert "is a <blob>" in found.set_aside[0].reason

@@ -86,9 +86,3 @@ def test_a_preset_for_another_modality_sets_the_file_aside(patients):
     write_dicom(patients / "train" / "normal" / "mr.dcm", ramp(), Modality="MR")
     set_aside = read(Source(path=patients, window="lung")).set_aside
     assert ["applies only to CT" in entry.reason for entry in set_aside] == [True]
-
-
-def test_a_window_of_the_recipe_is_checked():
-    with pytest.raises(ValueError, match="did you mean 'brain'"):
-        Source(path=Path("x"), window="brian")
-    assert Source(path=Path("x"), window=[40, 80]).window == (40, 80)

@@ -71,10 +71,6 @@ def test_an_unreadable_image_gives_one_line(tmp_path, make, says):
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_image_still_has_a_size(tmp_path):
-    assert image_size(truncated_jpeg(tmp_path / "part.jpg")) == (64, 64)
-
-
 def test_the_caller_sets_the_limit(tmp_path):
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
     assert open_image(tmp_path / "a.png", max_pixels=200).size == (20, 10)

@@ -8,7 +8,6 @@ from PIL import Image, ImageColor
 
 from datasets_vision.example import LabelledObject
 from datasets_vision.preview import Shown, class_colours, contact_sheet, drawn_over
-from vlm_ft.errors import DataError
 
 
 def grey(size: tuple[int, int] = (120, 80)) -> Image.Image:
@@ -73,8 +72,3 @@ def test_missing_labels_and_long_captions_are_accepted():
     example = Shown((grey((7, 300)),), None, ("x" * 500, "ümlaut 漢字"))
     assert contact_sheet([example], "light", draws=1).width < 400
     assert contact_sheet([], "none").width > 0
-
-
-def test_an_unknown_preset_is_reported():
-    with pytest.raises(DataError, match="unknown augmentation 'flip'; did you mean 'flips'"):
-        contact_sheet([shown("dent")], "flip")

@@ -145,6 +145,8 @@ def test_a_missing_text_lists_the_columns(tmp_path):
         (b'{"text": " "}', "no text in '{text}'"),
         (b'{"text": ' + b"[" * 100_000, "nested too deeply"),
         (b'{"text": 1' + b"0" * 5000 + b"}", "Exceeds the limit"),
+        (b'{"text": -Infinity}', "number -Infinity is infinite"),
+        (b'{"text": 1e999}', "number 1e999 is infinite"),
     ],
 )
 def test_a_bad_line_is_set_aside_by_file_and_line(tmp_path, line, says):
@@ -302,14 +304,3 @@ def test_scitldr():
     assert found.set_aside == ()
     assert Counter(example.role for example in found.examples) == {"train": 1400, "val": 200}
     assert all("\n" not in example.label.columns["summary"] for example in found.examples)
-
-
-@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "1e999"])
-def test_no_number_is_infinite(tmp_path, number):
-    file = tmp_path / "rows.jsonl"
-    file.write_text(f'{{"text": "good", "size": 1}}\n{{"text": "odd", "size": {number}}}\n')
-    found = read(Source(path=file, format="records", text="{text}"))
-    assert [example.label.columns["size"] for example in found.examples] == ["1"]
-    (odd,) = found.set_aside
-    assert odd.place == f"{file}:2"
-    assert number in odd.reason

@@ -144,20 +144,3 @@ def test_line_numbers_are_right_after_a_line_near_the_limit(tmp_path, end, spare
     (tmp_path / "a.csv").write_bytes(end.join(["text,kind", long, "good,b", "", "good,c", ""]).encode())
     items = {item.id if not isinstance(item, SetAside) else item.place for item in stream(Source(path=tmp_path))}
     assert items == {"a:2" if spare <= 0 else f"{tmp_path}/a.csv:2", "a:3", "a:5"}
-
-
-@pytest.mark.parametrize("suffix", ["csv", "tsv"])
-def test_photos_are_found_beside_their_table(tmp_path, suffix):
-    (tmp_path / "photos").mkdir()
-    Image.new("L", (8, 8)).save(tmp_path / "photos/a.png")
-    lines = ["file,kind,text", "photos/a.png,dent,left", "photos\\a.png,dent,", "photos/b.png,dent,left", ",dent,left"]
-    (tmp_path / f"a.{suffix}").write_text("\n".join(lines).replace(",", {"csv": ",", "tsv": "\t"}[suffix]))
-    found = read(Source(path=tmp_path, image="file"))
-    assert [(example.images, example.text) for example in found.examples] == [
-        ((tmp_path / "photos/a.png",), "left"),
-        ((tmp_path / "photos/a.png",), ""),
-    ]
-    assert all(dict(example.label.columns) == {"kind": "dent"} for example in found.examples)
-    assert [item.place.rpartition(":")[2] for item in found.set_aside] == ["4", "5"]
-    assert "is missing" in found.set_aside[0].reason
-    assert "no photo path" in found.set_aside[1].reason

@@ -183,11 +183,14 @@ def test_an_id_without_its_group_is_set_aside(written):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ({"path": ""}, "the path is empty"),
         ({"image_clas": "x"}, "Extra inputs are not permitted"),
         ({"image_class": "("}, "does not compile"),
         ({"group": "["}, "does not compile"),
         ({"group": r"\d+"}, "has no group"),
         ({"group_block": 5}, "group_block without group"),
+        ({"worst_first": ["a"]}, "worst_first without case_by"),
+        ({"window": "brian"}, "did you mean 'brain'"),
         ({"limit": 0}, "greater than or equal to 1"),
         ({"values": {"present": {True: 1}}}, "put it in quotes"),
         ({"columns": {"present": "label"}, "values": {"presnt": {}}}, "did you mean 'present'"),

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.evaluation.made import Told, answered, card_of, clause_cases, form_of
+from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
-from vlm_ft.evaluation.evaluate import evaluate
+from vlm_ft.evaluation.evaluate import Evaluation, evaluate
 from vlm_ft.evaluation.reliability import OWN, Alarm, Figure
 from vlm_ft.evaluation.results import END, START, Result, quoted, read_results, record, results_of, table
 
@@ -19,11 +20,16 @@ def result(field: str = "kind", value: float = 0.5, command: str = "vlm-ft evalu
     return Result.model_validate({**content, **more})
 
 
-def test_the_main_figure_of_every_field_is_kept_with_its_rivals() -> None:
+@pytest.fixture(scope="module")
+def evaluated() -> tuple[Evaluation, Card]:
     cases = clause_cases()
     form = form_of("legal_documents", cases)
     evaluation = evaluate(Told(form, lambda request: answered(cases[0].values)), "made", cases, train=cases)
-    card = card_of(form).model_copy(update={"training": {"seconds": 90.0}})
+    return evaluation, card_of(form).model_copy(update={"training": {"seconds": 90.0}})
+
+
+def test_the_main_figure_of_every_field_is_kept_with_its_rivals(evaluated: tuple[Evaluation, Card]) -> None:
+    evaluation, card = evaluated
     found = results_of(evaluation, card, "vlm-ft evaluate run", {"risk.macro_f1": 0.9})
     assert [(one.field, one.metric) for one in found] == [
         ("clause_type", "macro_f1"),
@@ -35,14 +41,11 @@ def test_the_main_figure_of_every_field_is_kept_with_its_rivals() -> None:
     assert all(set(one.rivals) == {"base", "majority"} for one in found)
 
 
-def test_flagged_photos_are_recorded_with_what_is_wanted_of_them() -> None:
-    cases = clause_cases()
-    form = form_of("legal_documents", cases)
-    evaluation = evaluate(Told(form, lambda request: answered(cases[0].values)), "made", cases, train=cases)
+def test_flagged_photos_are_recorded_with_what_is_wanted_of_them(evaluated: tuple[Evaluation, Card]) -> None:
+    evaluation, card = evaluated
     alarms = tuple(Alarm(of=of, count=20, flagged=Figure.of(0.95, (0.7, 1.0))) for of in (OWN, "food"))
     sureness = evaluation.sureness.model_copy(update={"alarms": alarms})
     evaluation = evaluation.model_copy(update={"sureness": sureness})
-    card = card_of(form).model_copy(update={"training": {"seconds": 90.0}})
     *_, own, food = results_of(evaluation, card, "vlm-ft evaluate run")
     assert (own.metric, own.goal, food.metric, food.goal) == (f"flagged, {OWN}", 0.05, "flagged, food", 0.9)
     assert (food.value, food.low, food.high, food.n) == (0.95, 0.7, 1.0, 20)
