@@ -8,6 +8,8 @@ import tempfile
 from io import BytesIO
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from datasets_vision.errors import DataError
 
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif"}
@@ -15,9 +17,8 @@ _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIF
 
 def cache_folder() -> Path:
     """`$VLM_FT_CACHE`, else `vlm_ft` in the user's cache folder."""
-    if given := os.environ.get("VLM_FT_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlm_ft"
+    given = os.environ.get("VLM_FT_CACHE")
+    return Path(given) if given else user_cache_path("vlm_ft")
 
 
 def kept(data: bytes) -> Path:
