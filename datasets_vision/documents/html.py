@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
-from datasets_vision.documents.passages import Block
+from datasets_vision.documents.passages import Block, BlockKind
 from datasets_vision.errors import DataError
 
 _HIDDEN = frozenset({"script", "style", "nav", "footer", "noscript", "template", "svg", "form", "button", "aside"})
@@ -123,9 +123,9 @@ class _Reader(HTMLParser):
         text, self._text = "".join(self._text), []
         return text.strip("\n") if self._verbatim else " ".join(text.split()).rstrip(" ¶")
 
-    def _flush(self, kind: str = "paragraph") -> None:
+    def _flush(self, kind: BlockKind = "paragraph") -> None:
         if text := self._take_text():
-            self.blocks.append(Block("code" if kind == "code" else "paragraph", text))
+            self.blocks.append(Block(kind, text))
 
     def _end_heading(self, level: int) -> None:
         if text := self._take_text():
