@@ -24,7 +24,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -75,18 +75,15 @@ def columns(card: Card, *, rated: bool = False) -> tuple[Column, ...]:
     `rated`: the answers were scored by a reward model.
     """
     rest = _accompanying(card, rated)
-    taken = {column.name for column in rest} | set(card.form.names)
+    fixed = {column.name for column in rest}
+    taken = fixed | set(card.form.names)
     answer: list[Column] = []
     for field in card.form.fields:
         for column in _answer_columns(field):
-            is_value = column.name == field.name
-            name = column.name if is_value and not _has_column(rest, column.name) else _unused(column.name, taken)
-            taken.add(name)
-            answer.append(Column(name, column.type, column.read))
-    for column in (column for entry in card.form.derivations for column in _derived_columns(entry)):
-        name = _unused(column.name, taken, "derived")
-        taken.add(name)
-        answer.append(Column(name, column.type, column.read))
+            own = column.name == field.name and column.name not in fixed
+            answer.append(column if own else _renamed(column, taken, "answer"))
+    for entry in card.form.derivations:
+        answer += [_renamed(column, taken, "derived") for column in _derived_columns(entry)]
     return (rest[0], *answer, *rest[1:])
 
 
@@ -134,14 +131,13 @@ def _answer_columns(field: FieldSpec) -> list[Column]:
             return [value]
 
 
-def _has_column(table: Sequence[Column], name: str) -> bool:
-    return any(column.name == name for column in table)
-
-
-def _unused(name: str, taken: set[str], prefix: str = "answer") -> str:
+def _renamed(column: Column, taken: set[str], prefix: str) -> Column:
+    """The column under a name that is not taken yet."""
+    name = column.name
     while name in taken:
         name = f"{prefix}_{name}"
-    return name
+    taken.add(name)
+    return replace(column, name=name)
 
 
 def _derived_columns(derivation: Derivation) -> list[Column]:
