@@ -37,6 +37,11 @@ def summed(rows: Sums, clusters: NDArray[np.int64]) -> Sums:
     return sums
 
 
+def mean(sums: Sums) -> Sums:
+    """The mean, from sums (..., 2) of values and of their number."""
+    return np.asarray(sums[..., 0] / sums[..., 1])
+
+
 def wilson(share: float, count: float) -> Interval:
     """The score interval of a share of `count` independent trials (Wilson 1927)."""
     from scipy.stats import norm

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vlm_ft.answers.average_precision import average_precisions
 from vlm_ft.answers.boxes import iou
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import Interval, Statistic, Sums, bca_interval, clusters_of, share_interval, summed
+from vlm_ft.answers.intervals import Interval, Statistic, Sums, bca_interval, clusters_of, mean, share_interval, summed
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Values
@@ -187,7 +187,7 @@ class _Tally:
 
     def metric(self, clusters: NDArray[np.int64], seed: int) -> Metric:
         sums = summed(np.asarray(self.rows, dtype=float), clusters)
-        value = float((self.statistic or _mean)(sums.sum(axis=0)))
+        value = float((self.statistic or mean)(sums.sum(axis=0)))
         if self.statistic is None:
             interval = share_interval(sums)
         else:
@@ -215,13 +215,13 @@ def _tallies(field: FieldSpec, pairs: Sequence[Pair]) -> list[_Tally]:
             ]
         case Integer():
             rows = [(_distance(kind, *pair), 1.0) for pair in pairs]
-            return [_Tally(field.name, "mae", rows, _mean, top=max(1, kind.maximum - kind.minimum))]
+            return [_Tally(field.name, "mae", rows, mean, top=max(1, kind.maximum - kind.minimum))]
         case Text():
             exact = [(float(given is not None and true.strip() == given.strip()), 1.0) for true, given in pairs]
             rouge = [(field_score(kind, *pair), 1.0) for pair in pairs]
-            return [_Tally(field.name, "exact", exact), _Tally(field.name, "rouge_l", rouge, _mean)]
+            return [_Tally(field.name, "exact", exact), _Tally(field.name, "rouge_l", rouge, mean)]
         case BoxKind():
-            return [_Tally(field.name, "iou", [(field_score(kind, *pair), 1.0) for pair in pairs], _mean)]
+            return [_Tally(field.name, "iou", [(field_score(kind, *pair), 1.0) for pair in pairs], mean)]
         case Items():
             return _item_tallies(field.name, kind, pairs)
 
@@ -284,10 +284,6 @@ def _class_counts(pairs: Sequence[Pair]) -> list[Row]:
 def _distance(kind: Integer, truth: int, answer: int | None) -> float:
     worst = max(truth - kind.minimum, kind.maximum - truth)
     return float(worst if answer is None else abs(truth - answer))
-
-
-def _mean(sums: Sums) -> Sums:
-    return sums[..., 0] / sums[..., 1]
 
 
 def _macro_f1(sums: Sums) -> Sums:

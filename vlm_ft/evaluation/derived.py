@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.derivations.result import Figure, Result
 from vlm_ft.answers.form import Form, paths
-from vlm_ft.answers.intervals import bca_interval, clusters_of, median_interval, share_interval, summed
+from vlm_ft.answers.intervals import bca_interval, clusters_of, mean, median_interval, share_interval, summed
 from vlm_ft.answers.metrics import Metric
 
 Derived = Mapping[str, Mapping[str, Any]]
@@ -76,7 +76,7 @@ def _metrics(figures: Iterator[Figure], clusters: NDArray[np.int64], seed: int) 
             case "share":
                 interval = share_interval(sums)
             case "mean":
-                interval = bca_interval(sums, lambda total: total[..., 0] / total[..., 1], top=None, seed=seed)
+                interval = bca_interval(sums, mean, top=None, seed=seed)
             case "median":
                 interval = median_interval(column, members, seed)
         value = np.median(column) if statistic == "median" else column.mean()

@@ -20,9 +20,9 @@ from vlm_ft.answers.intervals import (
     Interval,
     bca_interval,
     clusters_of,
+    mean,
     share_interval,
     summed,
-    wilson,
 )
 from vlm_ft.answers.kinds import Flag, Strict
 from vlm_ft.answers.prediction import Distribution, Prediction
@@ -48,8 +48,12 @@ class Figure(Strict):
         return cls(value=value, low=min(value, low), high=max(value, high))
 
     @classmethod
-    def share(cls, flags: NDArray[Any], clusters: NDArray[np.int64]) -> Figure:
-        """The mean of flags, or of shares from 0 to 1, one per example; examples of one cluster are not independent."""
+    def share(cls, flags: NDArray[Any], clusters: NDArray[np.int64] | None = None) -> Figure:
+        """The mean of flags, or of shares from 0 to 1, one per example; examples of one cluster are not independent.
+
+        None: each example is its own cluster.
+        """
+        clusters = np.arange(len(flags)) if clusters is None else clusters
         rows = np.column_stack([flags, np.ones(len(flags))])
         return cls.of(float(flags.mean()), share_interval(summed(rows, clusters)))
 
@@ -131,11 +135,8 @@ class Sureness(Strict):
 
 def alarm(of: str, predictions: Sequence[Prediction]) -> Alarm | None:
     """How many of these are flagged; None if the adapter does not measure familiarity."""
-    flags = [entry.strange > 1 for entry in predictions if entry.strange is not None]
-    if not flags:
-        return None
-    share = sum(flags) / len(flags)
-    return Alarm(of=of, count=len(flags), flagged=Figure.of(share, wilson(share, len(flags))))
+    flags = np.array([entry.strange > 1 for entry in predictions if entry.strange is not None])
+    return Alarm(of=of, count=len(flags), flagged=Figure.share(flags)) if len(flags) else None
 
 
 def sureness_of(
@@ -148,17 +149,18 @@ def sureness_of(
 ) -> Sureness:
     """The figures of every system that gives probabilities; `systems` holds their predictions by name."""
     temperatures = confidence.temperatures if confidence is not None else {}
+    clusters = clusters_of(groups)
     reliability, coverage = [], []
     for system, predictions in systems.items():
         for name in closed_fields(form):
-            indexed = _stated_with_index(name, truths, predictions)
-            pairs = [pair for _, pair in indexed]
-            clusters = clusters_of([groups[index] for index, _ in indexed])
-            if system == adapter and temperatures.get(name, 1.0) != 1.0 and pairs:
+            indexed = _stated_by_index(name, truths, predictions)
+            if not indexed:
+                continue
+            pairs, members = list(indexed.values()), clusters[list(indexed)]
+            if system == adapter and temperatures.get(name, 1.0) != 1.0:
                 before = [(tempered(found, 1 / temperatures[name]), true) for found, true in pairs]
-                reliability.append(_reliability(name, f"{system}, before fitting", before, clusters))
-            if pairs:
-                reliability.append(_reliability(name, system, pairs, clusters))
+                reliability.append(_reliability(name, f"{system}, before fitting", before, members))
+            reliability.append(_reliability(name, system, pairs, members))
         sure, right = judged(form, truths, predictions)
         known = ~np.isnan(sure)
         if known.any():
@@ -177,14 +179,12 @@ def sureness_of(
     )
 
 
-def _stated_with_index(
+def _stated_by_index(
     name: str, truths: Sequence[Values], predictions: Sequence[Prediction]
-) -> list[tuple[int, tuple[Distribution, str]]]:
-    """The pairs of `stated`, each with the index of its example."""
-    found = []
-    for index, (truth, prediction) in enumerate(zip(truths, predictions, strict=True)):
-        found += [(index, pair) for pair in stated(name, [truth], [prediction])]
-    return found
+) -> dict[int, tuple[Distribution, str]]:
+    """The pairs of `stated`, by the index of their example."""
+    both = enumerate(zip(truths, predictions, strict=True))
+    return {index: pair for index, (truth, answer) in both for pair in stated(name, [truth], [answer])}
 
 
 def _reliability(name: str, system: str, pairs: Pairs, clusters: NDArray[np.int64]) -> Reliability:
@@ -207,10 +207,6 @@ def _reliability(name: str, system: str, pairs: Pairs, clusters: NDArray[np.int6
 
 def _mean(values: Sequence[float], clusters: NDArray[np.int64], top: float | None) -> Figure:
     rows = np.column_stack([values, np.ones(len(values))])
-
-    def mean(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(sums[..., 0] / sums[..., 1])
-
     return Figure.of(float(np.mean(values)), bca_interval(summed(rows, clusters), mean, top))
 
 
@@ -243,9 +239,8 @@ def _bins(sure: NDArray[np.float64], right: NDArray[np.float64]) -> list[Bin]:
     places, found = _bin_of(sure), []
     for place in np.unique(places):
         inside = places == place
-        share, count = float(right[inside].mean()), int(inside.sum())
-        figure = Figure.of(share, wilson(share, count))
-        found.append(Bin(sure=float(sure[inside].mean()), right=figure, count=count))
+        share = Figure.share(right[inside])
+        found.append(Bin(sure=float(sure[inside].mean()), right=share, count=int(inside.sum())))
     return found
 
 
@@ -276,13 +271,12 @@ def _operating(name: str, positive: str, pairs: Pairs) -> list[Operating]:
     points = []
     for share in FALSE_REJECTS:
         threshold = float(np.quantile(sure[~bad], 1 - share, method="higher"))
-        escapes = float((sure[bad] <= threshold).mean())
         points.append(
             Operating(
                 field=name,
                 positive=positive,
                 false_rejects=float((sure[~bad] > threshold).mean()),
-                escapes=Figure.of(escapes, wilson(escapes, int(bad.sum()))),
+                escapes=Figure.share(sure[bad] <= threshold),
                 threshold=threshold,
                 area=area,
             )
