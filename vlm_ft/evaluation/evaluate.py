@@ -155,7 +155,9 @@ class _Study:
 
     def __init__(self, form: Form, test: Sequence[Case], seed: int, progress: Progress | None) -> None:
         self.form, self.test, self.seed = form, test, seed
-        self.derived_truths = [form.derive(case.values) for case in test]
+        self._truths = [case.values for case in test]
+        self._groups = [case.group for case in test]
+        self.derived_truths = [form.derive(truth) for truth in self._truths]
         self._progress = progress or (lambda system, done, total: None)
         self.figures: dict[str, tuple[Metric, ...]] = {}
         self.seconds: dict[str, float] = {}
@@ -173,16 +175,16 @@ class _Study:
         """Measure a system on the form that it answers; `valid` applies only to answers that a model generates."""
         form = form or self.form
         predictions = [replace(entry, derived=form.derive(entry.values)) for entry in predictions]
-        truths = [case.values for case in self.test]
-        groups = [case.group for case in self.test]
-        metrics = measure(form, truths, predictions, groups, self.seed)
+        metrics = measure(form, self._truths, predictions, self._groups, self.seed)
         written = system in (BASE, ADAPTER)
         self.figures[system] = (
             *(metric for metric in metrics if written or metric.field != WHOLE),
-            *measure_derived(form, self.derived_truths, [entry.derived for entry in predictions], groups, self.seed),
+            *measure_derived(
+                form, self.derived_truths, [entry.derived for entry in predictions], self._groups, self.seed
+            ),
         )
         self.seconds[system] = seconds
-        scores = [case_score(form, *pair) for pair in zip(truths, predictions, strict=True)]
+        scores = [case_score(form, *pair) for pair in zip(self._truths, predictions, strict=True)]
         self._answers[system] = [Answered(prediction=p, score=s) for p, s in zip(predictions, scores, strict=True)]
 
     def challenge(self, name: str, rival: Rival, lesson: Lesson) -> None:
@@ -195,13 +197,12 @@ class _Study:
 
     def sureness(self, confidence: Confidence | None) -> Sureness:
         """The reliability of every system's probabilities, if it gives any."""
-        truths, groups = [case.values for case in self.test], [case.group for case in self.test]
         systems = {
             system: [entry.prediction for entry in answers]
             for system, answers in self._answers.items()
             if system != BASE
         }
-        return sureness_of(self.form, truths, groups, systems, confidence, ADAPTER)
+        return sureness_of(self.form, self._truths, self._groups, systems, confidence, ADAPTER)
 
     def rows(self) -> tuple[CaseRow, ...]:
         return tuple(
