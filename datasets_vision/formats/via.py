@@ -8,7 +8,7 @@ least `PART_SHARE` (the smaller part if shares are equal), or None.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -248,12 +248,9 @@ class _Parts:
 
 def _with_part(obj: LabelledObject, parts: tuple[LabelledObject, ...]) -> LabelledObject:
     region = _outline(obj)
-    shares = (
-        Counter({index: share_inside(region, _outline(part)) for index, part in enumerate(parts)}) if region else {}
-    )
-    best = max(shares, key=lambda index: (shares[index], -area(_outline(parts[index]))), default=None)
-    part = None if best is None or shares[best] < PART_SHARE else parts[best].name  # None: not on any drawn part
-    return replace(obj, attributes={**obj.attributes, "part": part})
+    found = [(share_inside(region, _outline(part)), part) for part in parts] if region else []
+    share, best = max(found, key=lambda pair: (pair[0], -area(_outline(pair[1]))), default=(0.0, None))
+    return replace(obj, attributes={**obj.attributes, "part": best.name if best and share >= PART_SHARE else None})
 
 
 def _outline(obj: LabelledObject) -> Outline:
