@@ -219,6 +219,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_number, parse_
 
 @dataclass(frozen=True, slots=True)
 class _Member:
+    place: str
     key: str | None  # None in a list
     start: int  # of the value, in characters
     value: Any
@@ -238,35 +239,30 @@ def _members_of(path: Path, text: str) -> Iterator[Entry | SetAside]:
 
 
 def _of_list(path: Path, text: str, start: int, *, whole: bool) -> Iterator[Entry | SetAside]:
-    line, counted, number = 1, 0, 0
-    doubtful = SURROGATE.search(text) is not None
+    place, doubtful = f"{path}:1", SURROGATE.search(text) is not None
     try:
-        for member in _members(text, start, whole=whole):
-            line += text.count("\n", counted, member.start)
-            counted, number = member.start, number + 1
-            yield _entry(f"{path}:{line}", str(number), member.value, doubtful)
+        for number, member in enumerate(_members(path, text, start, whole=whole), 1):
+            place = member.place
+            yield _entry(place, str(number), member.value, doubtful)
     except (DataError, ValueError, RecursionError) as error:
-        yield _broken(path, text, error, line)
+        yield _broken(path, place, error)
 
 
 def _of_dict(path: Path, text: str, start: int) -> Iterator[Entry | SetAside]:
     members: list[_Member] = []
     broken: SetAside | None = None
     try:
-        for member in _members(text, start, whole=True):
+        for member in _members(path, text, start, whole=True):
             members.append(member)
     except (DataError, ValueError, RecursionError) as error:
-        broken = _broken(path, text, error, 1 + text.count("\n", 0, members[-1].start if members else 0))
+        broken = _broken(path, members[-1].place if members else f"{path}:1", error)
     doubtful = SURROGATE.search(text) is not None
     lists = [member for member in members if _is_records(member)]
     if len(lists) == 1:
         yield from _of_list(path, text, lists[0].start, whole=False)
     elif members and all(isinstance(member.value, dict) for member in members):
-        line, counted = 1, 0
         for member in members:
-            line += text.count("\n", counted, member.start)
-            counted = member.start
-            yield _entry(f"{path}:{line}", str(member.key), member.value, doubtful)
+            yield _entry(member.place, str(member.key), member.value, doubtful)
     elif broken is None:
         yield _entry(f"{path}:1", "1", {str(member.key): member.value for member in members}, doubtful)
     if broken is not None:
@@ -279,14 +275,14 @@ def _is_records(member: _Member) -> bool:
     return objects and member.key not in TURNS
 
 
-def _members(text: str, start: int, *, whole: bool) -> Iterator[_Member]:
+def _members(path: Path, text: str, start: int, *, whole: bool) -> Iterator[_Member]:
     """The members of the list or dict that opens at `start`; raises JSONDecodeError for broken JSON.
 
     `whole`: whether it must end the text.
     """
     keyed = text[start] == "{"
     close = "}" if keyed else "]"
-    at = after_space(text, start + 1)
+    at, line, counted = after_space(text, start + 1), 1, 0
     if text[at : at + 1] == close:
         return
     while True:
@@ -297,7 +293,8 @@ def _members(text: str, start: int, *, whole: bool) -> Iterator[_Member]:
                 raise json.JSONDecodeError("a key is not a string", text, at)
             at = after(text, at, ":")
         value, end = DECODER.raw_decode(text, at)
-        yield _Member(key, at, value)
+        line, counted = line + text.count("\n", counted, at), at
+        yield _Member(f"{path}:{line}", key, at, value)
         at = after_space(text, end)
         if text[at : at + 1] == close:
             break
@@ -320,8 +317,9 @@ def after(text: str, at: int, mark: str) -> int:
     return after_space(text, at + 1)
 
 
-def _broken(path: Path, text: str, error: Exception, line: int) -> SetAside:
+def _broken(path: Path, last: str, error: Exception) -> SetAside:
+    """Why a text cannot be read on; `last` is the place of the last member read."""
     if isinstance(error, json.JSONDecodeError):
         place = f"{path}:{error.lineno}"
         return SetAside(place, f"not JSON from here on: {error.msg} at column {error.colno}", "correct it")
-    return _unreadable(f"{path}:{line}", error)
+    return _unreadable(last, error)
