@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
 
 from tests.service.servers import running
 from vlm_ft.registry import Registry
@@ -20,6 +21,8 @@ from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
 from vlm_ft.service.jobs import Jobs
 from vlm_ft.service.work import Workplace
+
+EXAMPLES = 150  # requests of each mode: as the document allows, and otherwise
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +52,20 @@ def interface(description: dict[str, Any]) -> Any:
     return schemathesis.openapi.from_dict(content)
 
 
-@schemathesis.pytest.from_fixture("interface").parametrize()
-@settings(max_examples=10, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_request_breaks_the_service(case: Any, service: str) -> None:
-    case.call_and_validate(base_url=service, checks=[not_a_server_error])
+@pytest.mark.parametrize("mode", GenerationMode)
+def test_no_request_breaks_the_service(interface: Any, service: str, mode: GenerationMode) -> None:
+    @given(case=interface.as_strategy(generation_mode=mode))
+    @settings(max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=HealthCheck)
+    def ask(case: Any) -> None:
+        case.call_and_validate(base_url=service, timeout=60, checks=[not_a_server_error])
+
+    ask()
+
+
+def test_the_example_of_a_chat_is_answered(description: dict[str, Any], service: str) -> None:
+    (example,) = description["components"]["schemas"]["ChatRequest"]["examples"]
+    found = httpx.post(f"{service}/v1/chat/completions", json=example, timeout=60)
+    assert found.status_code == 200, found.text
 
 
 def test_every_request_body_has_an_example(description: dict[str, Any]) -> None:
