@@ -16,7 +16,8 @@ from vlm_ft.experiments.service_benchmark import benchmark_service
 def test_every_figure_is_measured(
     tiny_folder: Callable[[str], Path], tmp_path: Path, quiet: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_benchmark, "DRAWINGS", 20)
+    monkeypatch.setattr(service_benchmark, "PHOTOS", 6)
+    monkeypatch.setattr(service_benchmark, "ROUNDS", 2)
     base = str(tiny_folder("fast_vlm"))
     benchmark_service(base, None, tmp_path / "service.json", "the command", quiet)
     first, one, rate, growth = json.loads((tmp_path / "service.json").read_text())
