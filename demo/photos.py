@@ -1,4 +1,4 @@
-"""Uploaded photos, opened in the same way as in scoring; messages name files without their folders."""
+"""Uploaded photos, decoded as the service decodes its own; messages name files without their folders."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PIL.Image import Image
 from datasets_vision.images import open_image
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
+from vlm_ft.inference.photo_decoder import decoded
 
 MOST_PHOTOS = 8  # per case: the highest photo number that a finding can have
 EXAMPLE_SIDE = 320  # pixels of an example's longer side
@@ -50,7 +51,12 @@ def opened(card: Card, files: Sequence[str]) -> tuple[Photo, ...]:
         return ()
     if len(files) > MOST_PHOTOS:
         raise DataError("", f"{len(files)} photos are more than {MOST_PHOTOS}", "choose those that show the case best")
-    return tuple(_opened(Path(file)) for file in files)
+    paths = [Path(file) for file in files]
+    try:
+        images = decoded(paths)
+    except DataError as error:
+        raise DataError(Path(error.place).name, error.problem, error.remedy) from error
+    return tuple(Photo(path.name, image) for path, image in zip(paths, images, strict=True))
 
 
 def photo_input(label: str, **look: Any) -> gr.File:
@@ -69,10 +75,3 @@ def thumbnails(paths: Iterable[Path]) -> dict[Path, Image]:
 def _small(picture: Image) -> Image:
     picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
     return picture
-
-
-def _opened(path: Path) -> Photo:
-    try:
-        return Photo(path.name, open_image(path))
-    except DataError as error:
-        raise DataError(path.name, error.problem, error.remedy) from error

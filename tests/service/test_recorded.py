@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -60,4 +61,6 @@ def test_answers_in_the_app_are_logged_with_who_asked(engine: Engine, tmp_path: 
         given = {"data": ["trial", [{"path": path, "meta": {"_type": "gradio.FileData"}}], ""]}
         event = client.post("/app/gradio_api/call/assess", json=given).json()["event_id"]
         assert "event: complete" in client.get(f"/app/gradio_api/call/assess/{event}").text
-    assert [json.loads(line)["by"] for line in log.read_text().splitlines()] == ["desk"]
+    (entry,) = map(json.loads, log.read_text().splitlines())
+    assert entry["by"] == "desk"
+    assert entry["photos"] == [{"file": hashlib.sha256(photo(form="PNG")).hexdigest()}]

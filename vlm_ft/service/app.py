@@ -31,9 +31,9 @@ from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import BusyError, DataError, FormError, UserError
+from vlm_ft.inference.photo_decoder import decoded
 from vlm_ft.inference.request import Predictor
 from vlm_ft.inference.request import Request as Question
-from vlm_ft.service.decoder import Decoder
 from vlm_ft.service.gate import Gate, refusal
 from vlm_ft.service.intake import (
     MAX_BYTES,
@@ -69,7 +69,7 @@ def build_service(
     `waiting`: requests for answers beyond which another is refused. Without `tokens`, every request that names this
     machine as its host is allowed.
     """
-    meter, decoder = meter or Meter(), Decoder()
+    meter = meter or Meter()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -80,7 +80,6 @@ def build_service(
         finally:
             if work is not None:
                 work.jobs.close()
-            decoder.close()
 
     api = FastAPI(
         title="vlm-ft",
@@ -95,20 +94,20 @@ def build_service(
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=THIS_MACHINE)
     _add_error_handlers(api, meter)
     _add_state_routes(api, predictor, meter)
-    _add_answer_routes(api, predictor, decoder)
+    _add_answer_routes(api, predictor)
     if work is not None:
-        add_work_routes(api, predictor, work, decoder)
+        add_work_routes(api, predictor, work)
     return api
 
 
-def _add_answer_routes(api: FastAPI, predictor: Predictor, decoder: Decoder) -> None:
+def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
     @api.post("/v1/assess")
     def assess(form: Annotated[AssessForm, Form(media_type="multipart/form-data")]) -> Response:
         """A typed answer about the photos of one case, a text, or both."""
         card = card_of(predictor, form.adapter)
         turns = [Turn("user", form.text)] if form.text.strip() else []
         with received([photo.file for photo in form.photos], turns) as case:
-            answer = _answer(predictor, card, case, decoder)
+            answer = _answer(predictor, card, case)
         return Response(answer.to_json(adapter=form.adapter, notice=card.notice), media_type="application/json")
 
     @api.post("/v1/chat/completions")
@@ -117,7 +116,7 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor, decoder: Decoder) -> 
         card = card_of(predictor, body.model)
         pictures, turns = chat_contents(body)
         with received([BytesIO(picture) for picture in pictures], turns) as case:
-            answer = _answer(predictor, card, case, decoder)
+            answer = _answer(predictor, card, case)
         assessment = json.loads(answer.to_json(notice=card.notice))
         content = json.dumps({name: field["value"] for name, field in assessment["fields"].items()})
         message = {"role": "assistant", "content": content}
@@ -128,7 +127,7 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor, decoder: Decoder) -> 
         return JSONResponse(whole)
 
 
-def _answer(predictor: Predictor, card: Card, case: Case, decoder: Decoder) -> Prediction:
+def _answer(predictor: Predictor, card: Card, case: Case) -> Prediction:
     """The adapter's answer.
 
     Raises `DataError` for a kind of input that it has not learned from, and `HTTPException` if it has no answer.
@@ -137,7 +136,7 @@ def _answer(predictor: Predictor, card: Card, case: Case, decoder: Decoder) -> P
         raise DataError("text", "this adapter has learned from photos only", "send the photos alone")
     if case.photos and "photo" not in card.inputs:
         raise DataError("photos", "this adapter has learned from texts only", "send the text alone")
-    (answer,) = predictor.predict([Question(decoder.decoded(case.photos), case.turns, adapter=card.name)])
+    (answer,) = predictor.predict([Question(decoded(case.photos), case.turns, adapter=card.name)])
     if answer.error is not None:
         raise HTTPException(422, answer.error)
     return answer

@@ -18,8 +18,8 @@ from datasets_vision.example import Picture, path_of, text_of
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import DataError
+from vlm_ft.inference.photo_decoder import DIGEST
 from vlm_ft.inference.request import Predictor, Request
-from vlm_ft.service.decoder import DIGEST
 from vlm_ft.service.gate import OWNER
 from vlm_ft.service.meter import Meter
 
@@ -125,7 +125,7 @@ def _versions(card: Card) -> dict[str, str]:
 
 
 def _digest(image: Picture | Image) -> dict[str, str]:
-    """The SHA-256 of a photo's file or, if it comes decoded, as from the app, of its pixels."""
+    """The SHA-256 of a photo's file or, if it comes decoded without one, of its pixels."""
     if isinstance(image, Image) and DIGEST in image.info:
         return {"file": str(image.info[DIGEST])}
     if isinstance(image, Image):

@@ -26,12 +26,12 @@ from pydantic import Field
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.errors import AdapterError, DataError
+from vlm_ft.inference.photo_decoder import decoded
 from vlm_ft.inference.request import Predictor
 from vlm_ft.registry import Registry, Version
 from vlm_ft.review.gate import MARGIN
 from vlm_ft.review.next_recipe import reviews_of
 from vlm_ft.review.store import Reviews, Verdict
-from vlm_ft.service.decoder import Decoder
 from vlm_ft.service.gate import OWNER
 from vlm_ft.service.intake import MAX_TEXT, Body, below, example, received, unpacked
 from vlm_ft.service.jobs import LOG, Job, Jobs
@@ -185,7 +185,7 @@ class PromoteRequest(Body):
     margin: Annotated[float, Field(ge=0, le=1)] = MARGIN
 
 
-def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace, decoder: Decoder) -> None:
+def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None:
     """Add the routes; `predictor` serves the registry's adapters."""
 
     @api.post("/v1/reviews")
@@ -194,7 +194,7 @@ def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace, decoder
         card = card_of(predictor, form.adapter)
         answer, correct = _object("answer", form.answer), _object("correct", form.correct) if form.correct else None
         with received([photo.file for photo in form.photos], [Turn("user", form.text)] if form.text else []) as case:
-            photos = decoder.decoded(case.photos)
+            photos = decoded(case.photos)
         stored = work.reviews.add(card, photos, form.text, answer, form.verdict, correct, OWNER.get())
         return {"case": stored.case, "verdict": stored.verdict}
 

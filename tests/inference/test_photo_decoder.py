@@ -13,7 +13,7 @@ from PIL import Image
 
 from datasets_vision.images import open_image
 from vlm_ft.errors import DataError
-from vlm_ft.service.decoder import DIGEST, Decoder
+from vlm_ft.inference.photo_decoder import DIGEST, PhotoDecoder
 
 
 def hostile(path: Path) -> Image.Image:
@@ -26,13 +26,13 @@ def hostile(path: Path) -> Image.Image:
 
 
 @pytest.fixture
-def decoder() -> Iterator[Decoder]:
-    found = Decoder(seconds=5, open_photo=hostile)
+def decoder() -> Iterator[PhotoDecoder]:
+    found = PhotoDecoder(seconds=5, open_photo=hostile)
     yield found
     found.close()
 
 
-def test_bad_photos_leave_the_others_alone(decoder: Decoder, tmp_path: Path) -> None:
+def test_bad_photos_leave_the_others_alone(decoder: PhotoDecoder, tmp_path: Path) -> None:
     for name in ("good.png", "hangs.png", "dies.png"):
         Image.new("RGB", (30, 20), (1, 2, 3)).save(tmp_path / name)
     (tmp_path / "broken.png").write_bytes(b"no picture")

@@ -1,13 +1,15 @@
-"""`Decoder`: decodes the photos of strangers in processes of their own, within a time limit.
+"""Decodes the photos of strangers in processes of their own, within a time limit.
 
 A file that makes a decoder crash or hang costs its request an answer, and nothing else.
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as TooSlowError
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ DIGEST: Any = ("vlm-ft", "sha256")
 """The key in a decoded image's `info` with the SHA-256 of its file; a file cannot contain it, as its keys are texts."""
 
 
-class Decoder:
+class PhotoDecoder:
     """A pool of processes that open photos; a process that takes too long is ended and replaced."""
 
     def __init__(self, seconds: float = SECONDS, open_photo: Callable[[Path], Image] = open_image) -> None:
@@ -56,6 +58,18 @@ class Decoder:
         """End the processes."""
         self._pool.stop()
         self._pool.join()
+
+
+def decoded(photos: Sequence[Path]) -> tuple[Image, ...]:
+    """As `PhotoDecoder.decoded`, by the processes that the service and the app of this process share."""
+    return _shared().decoded(photos)
+
+
+@cache
+def _shared() -> PhotoDecoder:
+    decoder = PhotoDecoder()
+    atexit.register(decoder.close)
+    return decoder
 
 
 def _decoded(open_photo: Callable[[Path], Image], photo: Path) -> Image:
