@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,15 @@ def test_promoting_the_current_version_changes_nothing(registry: Registry) -> No
     before = registry.changed("parts")
     registry.promote("parts", 1)
     assert registry.changed("parts") == before
+
+
+def test_a_change_shows_even_within_a_tick_of_the_clock(registry: Registry) -> None:
+    history, seen = registry.folder / "parts" / HISTORY, set()
+    for number in (1, 2, 1):
+        registry.promote("parts", number)
+        os.utime(history, ns=(0, 0))
+        seen.add(registry.changed("parts"))
+    assert len(seen) == 3
 
 
 @pytest.mark.parametrize("name", ["", "..", "../parts", "a/b", ".hidden", "a b", "parts\n"])

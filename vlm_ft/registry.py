@@ -91,9 +91,10 @@ class Registry:
         except (OSError, ValidationError) as error:
             raise AdapterError(file, "cannot be read", "restore it, or add the adapter again") from error
 
-    def changed(self, name: str) -> int:
-        """A number that differs whenever the current version may have changed."""
-        return (self._place(name) / HISTORY).stat().st_mtime_ns
+    def changed(self, name: str) -> tuple[int, int]:
+        """What differs whenever the current version may have changed: the history only grows."""
+        found = (self._place(name) / HISTORY).stat()
+        return found.st_mtime_ns, found.st_size  # two changes may fall into one tick of the file system's clock
 
     def add(self, name: str, place: Path, *, by: str | None = None) -> Version:
         """Copy an adapter, given by its own or its run folder, as the next version; the first one becomes current.

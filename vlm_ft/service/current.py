@@ -42,7 +42,7 @@ class Current:
     def __init__(self, engine: Engine, registry: Registry) -> None:
         self._engine, self._registry = engine, registry
         self._lock = threading.Lock()
-        self._seen: dict[str, int] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
         self.follow()
 
     @property
