@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import vlm_ft
 from vlm_ft.adapters import ADAPTER
 from vlm_ft.bases.families import FAMILIES
 from vlm_ft.cli import main
@@ -256,3 +260,26 @@ def test_an_export_reports_what_reading_set_aside(cli: Run, recipe: Path, tmp_pa
     code, _, err = cli("data", "export", recipe, tmp_path / "tasks.json", *settings)
     assert code == 0
     assert "broken.png: not a readable image" in err
+
+
+def test_a_worker_stops_at_sigint_even_if_it_was_started_in_the_background(tmp_path: Path) -> None:
+    """A script's background commands ignore SIGINT, and so does what they start."""
+    endless = [
+        sys.executable,
+        "-m",
+        "vlm_ft.cli.worker",
+        "data",
+        "synth",
+        "product_defects",
+        "set",
+        "--count",
+        "9999999",
+    ]
+    ignoring = f"import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv({endless[0]!r}, {endless!r})"
+    source = {**os.environ, "PYTHONPATH": str(Path(vlm_ft.__file__).parents[1])}
+    worker = subprocess.Popen([sys.executable, "-c", ignoring], stdin=subprocess.PIPE, cwd=tmp_path, env=source)
+    while not list(tmp_path.iterdir()):
+        assert worker.poll() is None
+        time.sleep(0.05)
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(30) == 130

@@ -1,6 +1,7 @@
 """``python -m vlm_ft.cli.worker COMMAND ...``: the command line, ended when the service that started it is gone.
 
-The service holds the other end of standard input, which closes when its process ends, however that happens.
+The service holds the other end of standard input, which closes when its process ends, however that happens. SIGINT
+stops the command, even if the service was started by a script in the background, below which it is ignored.
 """
 
 from __future__ import annotations
@@ -19,5 +20,6 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     main()
