@@ -72,5 +72,5 @@ def test_an_unknown_shape_is_refused(tmp_path: Path) -> None:
 def test_a_step_reports_the_peak_memory_of_its_own_process() -> None:
     step = _step("version", ["--version"], Console(quiet=True))
     assert 10 * 2**20 < step.peak_bytes < 2**32
-    with pytest.raises(ModelError, match=r"nothing: exit code \d: .*no_such_recipe.*; see vlm-ft train"):
-        _step("nothing", ["train", "no_such_recipe"], Console(quiet=True))
+    with pytest.raises(ModelError, match=r"nothing: exit code \d: .*no_such_recipe.*; see vlm-ft data read"):
+        _step("nothing", ["data", "read", "no_such_recipe"], Console(quiet=True))

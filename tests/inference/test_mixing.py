@@ -30,7 +30,7 @@ ASKED = (Turn("user", "Is it good?"),)
 
 @pytest.fixture(scope="module")
 def photos(drawings: Path) -> list[Path]:
-    return sorted((drawings / "JPEGImages").glob("*.png"))[:3]
+    return sorted((drawings / "JPEGImages").glob("*.png"))[:2]
 
 
 def opened(base: str, run_of: Runs) -> Engine:

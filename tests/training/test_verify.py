@@ -51,9 +51,14 @@ def test_a_quantized_base_passes_and_an_altered_adapter_does_not(name: str, reci
     save_file({key: value + 1.0 if "lora_B" in key else value for key, value in stored.items()}, file)
     with pytest.raises(AdapterError, match="reloaded logits differ"):
         verify(seen, tmp_path, prepared.conversation, probe, prepared.fresh())
-    save_file({key: torch.zeros_like(value) for key, value in stored.items()}, file)
+
+
+def test_an_adapter_that_changes_nothing_is_detected(recipe_of: Recipes, tmp_path: Path) -> None:
+    prepared, seen = trained(recipe_of("qwen3_vl"), tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({key: torch.zeros_like(value) for key, value in load_file(file).items()}, file)
     with pytest.raises(AdapterError, match="does not change the probe's logits"):
-        verify(seen, tmp_path, prepared.conversation, probe, prepared.fresh())
+        verify(seen, tmp_path, prepared.conversation, prepared.train.rows(0)[0], prepared.fresh())
 
 
 @pytest.mark.parametrize("settings", TUNED.values(), ids=TUNED)
