@@ -180,7 +180,7 @@ def recipe_of(tiny_folder: Callable[[str], Path], drawings: Path) -> Callable[..
         "training": {
             "max_steps": 2,
             "batch_size": 4,
-            "evaluations": 2,
+            "evaluations": 1,
             "learning_rate": 5e-3,
             "precision": "fp32",
             "workers": 0,

@@ -24,7 +24,7 @@ def alike(some: Sequence[Prediction], others: Sequence[Prediction]) -> bool:
 def altered(folder: Path, to: Path) -> Path:
     """A copy of an adapter with other weights, which answers differently."""
     shutil.copytree(folder, to)
-    save_file({name: -4 * tensor for name, tensor in load_file(folder / TENSORS).items()}, to / TENSORS)
+    save_file({name: -2 * tensor for name, tensor in load_file(folder / TENSORS).items()}, to / TENSORS)
     return to
 
 

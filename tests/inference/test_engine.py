@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from datasets_vision.example import Turn
 from tests.families import SEEING
-from tests.inference.likeness import alike
-from vlm_ft.adapters import ADAPTER
+from tests.inference.likeness import alike, altered
+from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import FieldSpec, Items, Text
 from vlm_ft.answers.task import Task
@@ -32,7 +32,9 @@ SCOPES = {
     "vision": {**LORA, "vision": "lora"},
     "projector": {"projector": "full"},
 }
-BASES = ["qwen3_vl", "llava_siglip_qwen2", "fast_vlm"]
+BASES = [("qwen3_vl", "language"), ("fast_vlm", "projector"), *(("llava_siglip_qwen2", scope) for scope in SCOPES)]
+"""Bases, and what their adapters tune; test_mixing.py has the other combinations."""
+
 ASKED = (Turn("user", "Is it good?"),)
 
 
@@ -55,18 +57,18 @@ def pictures(drawings: Path) -> list[Path]:
     return sorted((drawings / "JPEGImages").glob("*.png"))[:4]
 
 
-@pytest.fixture(scope="module", params=[(base, scope) for base in BASES for scope in SCOPES], ids="-".join)
-def engine(request: pytest.FixtureRequest, run_of: Runs) -> Engine:
-    """Two adapters on one base, trained separately."""
+@pytest.fixture(scope="module", params=BASES, ids="-".join)
+def engine(request: pytest.FixtureRequest, run_of: Runs, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """Two adapters on one base, with different weights and forms."""
     base, scope = request.param
     adapter = {**SCOPES[scope], "rank": 8, "alpha": 64}  # far enough from the base to answer differently
-    runs = [
-        run_of(base, name=name, adapter=adapter, fields=fields, training={"max_steps": 4, "learning_rate": 2e-2})
-        for name, fields in (("one", ["passed", "kind"]), ("two", ["kind", "findings"]))
-    ]
-    opened = Engine.open([run / ADAPTER for run in runs])
-    for name, card in opened.cards.items():
-        opened.cards[name] = card.model_copy(update={"form": short(card.form)})
+    training = {"max_steps": 4, "learning_rate": 2e-2}
+    one = run_of(base, adapter=adapter, fields=["passed", "kind", "findings"], training=training) / ADAPTER
+    two = altered(one, tmp_path_factory.mktemp("altered") / "two")
+    opened = Engine(load_base(read_card(one).base.name), {"one": one, "two": two})
+    for name, fields in (("one", ("passed", "kind")), ("two", ("kind", "findings"))):
+        card = opened.cards[name]
+        opened.cards[name] = card.model_copy(update={"form": short(card.form.narrow(fields))})
     return opened
 
 

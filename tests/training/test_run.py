@@ -129,7 +129,8 @@ def test_a_resumed_policy_is_held_to_the_start_of_its_run(
 ) -> None:
     """The start includes a new projector, fitted to the training set."""
     monkeypatch.setattr(load, "_projector_untrained", lambda place: True)
-    settings: dict[str, Any] = {"training": {"max_steps": 4}, "splits": {"tune": 0.0}}  # keeps the last checkpoint
+    training = {"max_steps": 4, "evaluations": 2}
+    settings: dict[str, Any] = {"training": training, "splits": {"tune": 0.0}}  # keeps the last checkpoint
     recipe = recipe_of("fast_vlm", method="rloo", policy={"answers": 2, "beta": 0.5}, **settings)
     train(recipe, tmp_path / "unbroken", console=quiet)
     with monkeypatch.context() as patch:
