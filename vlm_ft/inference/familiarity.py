@@ -203,5 +203,5 @@ def _held_out(sense: Sense, description: Description, shown: Sequence[Shown], ti
         photo = opened(one.images[0])
         tiles = [photo.crop(crop) for crop in grid(*photo.size, tiling.side, tiling.overlap)]
         strange = strangeness(description.scores(*sense.of_photos(tiles)))
-        found.append(strange[median_place(strange)])
+        found.append(strange[median_place(strange.tolist())])
     return np.array(found, dtype=np.float32)
