@@ -107,6 +107,7 @@ def test_there_are_eleven_tasks() -> None:
         ("customer_chatbot", Label(columns={"chosen": "Yes.", "rejected": "No."}), {"reply": "Yes."}),
         ("industry_language", Label(columns={"completion": "Yes.", "liked": True}), {"reply": "Yes."}),
         ("industry_language", Label(columns={"completion": "Yes.", "liked": False}), {}),
+        ("scientific_research", Label(columns={"chosen": "Yes.", "rejected": "No."}), {"summary": "Yes."}),
     ],
 )
 def test_a_label_gives_the_values_that_it_states(task: str, label: Label, values: dict[str, object]) -> None:

@@ -129,6 +129,20 @@ def test_a_case_keeps_the_replies_that_people_judged(
     assert [(reply.values["reply"], reply.liked) for reply in case.replies] == replies
 
 
+@pytest.mark.parametrize(("worse", "replies"), [("No.", [("Yes.", True), ("No.", False)]), ("Yes.", [])])
+def test_two_columns_may_be_a_pair(worse: str, replies: list[tuple[str, bool]], tmp_path: Path) -> None:
+    """Equal replies state no preference."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"abstract": "Is it?", "good": "Yes.", "bad": worse}) + "\n", encoding="utf-8")
+    columns = {"chosen": "good", "rejected": "bad"}
+    source = {"path": str(file), "format": "records", "text": "{abstract}", "columns": columns}
+    splits = {"train": 1, "tune": 0, "calibrate": 0, "test": 0}
+    recipe = Recipe(name="trial", task="scientific_research", data=[source], splits=splits)
+    (case,) = load(recipe).cases["train"]
+    assert case.values == {"summary": "Yes."}
+    assert [(reply.values["summary"], reply.liked) for reply in case.replies] == replies
+
+
 def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     rows = ["One.\taudit\tlow\tyes"]
     with pytest.raises(DataError, match="no example remains for training"):

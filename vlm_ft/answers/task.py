@@ -131,7 +131,10 @@ def judged_replies(label: Label) -> list[tuple[str | Values, bool]]:
     return pair or ([(columns["completion"], columns["liked"])] if {"completion", "liked"} <= columns.keys() else [])
 
 
-def preferred_reply(label: Label) -> Values:
-    """The reply that people prefer: the chosen one of a pair, or a liked completion; {} if there is none."""
+def preferred_reply(label: Label, field: str = "reply") -> Values:
+    """The reply that people prefer: the chosen one of a pair, or a liked completion; {} if there is none.
+
+    A text is the value of `field`.
+    """
     chosen = next((reply for reply, liked in judged_replies(label) if liked is True), None)
-    return {} if chosen is None else dict(chosen) if isinstance(chosen, Mapping) else {"reply": chosen}
+    return {} if chosen is None else dict(chosen) if isinstance(chosen, Mapping) else {field: chosen}

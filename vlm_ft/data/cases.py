@@ -59,6 +59,8 @@ class Case:
         """The case of an example, with the values that the task reads from its label."""
         label = example.label
         replies = tuple(Reply(_stated(task, label, reply), liked) for reply, liked in judged_replies(label))
+        if len(replies) == 2 and replies[0].values == replies[1].values:
+            replies = ()  # no preference
         return cls(example, task.values(label), replies)
 
     @property

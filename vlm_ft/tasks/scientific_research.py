@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
 from vlm_ft.answers.kinds import Answer
-from vlm_ft.answers.task import Task
+from vlm_ft.answers.task import Task, preferred_reply
 
 
 class ScientificResearch(Answer):
@@ -22,5 +23,6 @@ TASK = Task(
     title="Scientific research",
     answer=ScientificResearch,
     instruction="Read the scientific passage.",
+    read=partial(preferred_reply, field="summary"),
     sample=ScientificResearch(verdict="supported", summary="A wider beam halves the noise at equal dose."),
 )
