@@ -6,6 +6,7 @@
       FormError       a form that cannot be built, or an answer that does not fit one
       ModelError      a base model that cannot be loaded, or does not fit the recipe
       AdapterError    an adapter folder that cannot be used
+      HubError        a model hub that cannot be reached, or refuses
       BusyError       more requests at once than an engine accepts
 
 Only the command line, the app and the service catch `UserError`.
@@ -20,6 +21,7 @@ __all__ = [
     "BusyError",
     "DataError",
     "FormError",
+    "HubError",
     "ModelError",
     "RecipeError",
     "UserError",
@@ -43,6 +45,10 @@ class ModelError(UserError):
 
 class AdapterError(UserError):
     """An adapter folder that cannot be used."""
+
+
+class HubError(UserError):
+    """A model hub that cannot be reached, or refuses."""
 
 
 class BusyError(UserError):

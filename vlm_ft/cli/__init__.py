@@ -220,6 +220,21 @@ def export(
 
 
 @app.command()
+def push(
+    adapter: Annotated[Path, typer.Argument(help="an adapter or run folder")],
+    repository: Annotated[str, typer.Argument(help="its name on the Hub, as in me/my_castings")],
+    public: Annotated[bool, typer.Option("--public", help="anyone may read it [default: private]")] = False,
+) -> None:
+    """Push an adapter with its model card to the Hugging Face Hub.
+
+    The token is that of `hf auth login`, or in HF_TOKEN.
+    """
+    from vlm_ft.training.push import push as run
+
+    run(adapter, repository, public=public, console=console())
+
+
+@app.command()
 def calibrate(
     run: Annotated[Path, typer.Argument(help="a run folder, as vlm-ft train writes it")],
     risk: Annotated[float, typer.Option(min=0.001, max=0.5, help="the share of answers that may be wrong")] = 0.05,

@@ -20,6 +20,7 @@ from vlm_ft.bases.load import fingerprint
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
 from vlm_ft.training.fill import Filler
+from vlm_ft.training.model_card import model_card
 from vlm_ft.training.plan import Plan
 from vlm_ft.training.prepare import Prepared, prepare, workers
 from vlm_ft.training.progress import KeepTime, ShowProgress, draw_losses
@@ -69,7 +70,7 @@ def train(
     del prepared, filler  # a second copy of the base is loaded next
     proof = verify(seen, folder, conversation, probe, fresh())
     card.model_copy(update={"training": {**card.training, **asdict(proof)}}).write(folder)
-    (folder / README).write_text(_readme(recipe, card), encoding="utf-8")
+    (folder / README).write_text(model_card(card), encoding="utf-8")
     shutil.rmtree(run.bank, ignore_errors=True)
     trained = f"{schedule.steps} steps in {history['seconds']:.0f} s, {proof.tensors_moved} tensors trained"
     console.print(f"{'model' if card.weights else 'adapter'} {folder}: {trained}")
@@ -187,23 +188,3 @@ def _inputs(prepared: Prepared) -> tuple[Any, ...]:
     photo = any(example.images for example in examples)
     text = any(turn.text for example in examples for turn in example.turns)
     return (*(["photo"] if photo else []), *(["text"] if text else []))
-
-
-def _readme(recipe: Recipe, card: Card) -> str:
-    form = card.form
-    kind, library = (
-        ("a fine-tuned model", "transformers") if card.weights else (f"an adapter for `{recipe.base}`", "peft")
-    )
-    grammar = (
-        "\nIt was trained only on what the form leaves open, so decode it with the form's grammar, as vlm_ft and any "
-        "server that accepts a JSON schema do; without the grammar, field names are not reliable.\n"
-        if card.loss_on == "decisions"
-        else ""
-    )
-    if card.method == "reward":
-        grammar = "\nIt is a reward model: it scores answers (`vlm-ft score --reward`) and writes none.\n"
-    return (
-        f"---\nbase_model: {recipe.base}\nlibrary_name: {library}\ntags: [vlm-ft, {form.task}]\n---\n\n"
-        f"# {recipe.name}\n\n{form.title}: {kind}, trained with vlm_ft. `card.json` contains the form that it answers, "
-        f"its data and its results.\n{grammar}\nThe prompt:\n\n```\n{form.prompt}\n```\n"
-    )
