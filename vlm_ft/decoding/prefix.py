@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional
 from transformers import DynamicCache
 
@@ -39,7 +40,7 @@ def shares(model: Any) -> bool:
     They cannot if activations are recomputed (the cache would be filled twice), or inside a wrapper that expects one
     forward pass per step.
     """
-    if hasattr(model, "module") or getattr(model, "is_gradient_checkpointing", False):
+    if hasattr(model, "module") or isinstance(model, FSDPModule) or getattr(model, "is_gradient_checkpointing", False):
         return False
     return reusable(model.config)
 

@@ -112,9 +112,10 @@ def _run_trainer(
     seconds = clock.seconds
     running.accelerator.unwrap_model(attached.model, keep_fp32_wrapper=False)  # removes the autocast wrapper
     folder = run.adapter
+    state = running.accelerator.get_state_dict(running.model) if running.is_fsdp_enabled else None  # from all processes
     if running.is_world_process_zero():
         draw_losses(running.state.log_history, run.losses)
-        attached.model.save_pretrained(str(folder))
+        attached.model.save_pretrained(str(folder), state_dict=state)
         if attached.whole:
             prepared.base.reader.processor.save_pretrained(str(folder))
     seen = witness(attached.model, folder, prepared.conversation, prepared.train.rows(0)[0], before, frozen)

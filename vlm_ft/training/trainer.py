@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 
 from vlm_ft.bases.precision import uses_bf16
 from vlm_ft.conversation import Batch
+from vlm_ft.errors import RecipeError
 from vlm_ft.recipe import Training
 from vlm_ft.training.attach import Attached, parameter_groups
 from vlm_ft.training.collate import Collator
@@ -22,13 +24,21 @@ from vlm_ft.training.plan import Plan
 
 
 class MethodTrainer(Trainer):  # type: ignore[misc]
-    """A `Trainer` with a method's loss, and batches of similar lengths."""
+    """A `Trainer` with a method's loss, batches of similar lengths, and AdamW on our parameter groups."""
 
-    def __init__(self, method: Method, order: ByLength, *args: Any, **options: Any) -> None:
+    def __init__(
+        self, method: Method, order: ByLength, groups: Callable[[], list[dict[str, Any]]], *args: Any, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self.method, self.order = method, order
+        self.method, self.order, self.groups = method, order, groups
         # If true, the trainer counts the tokens of a step; otherwise it averages the batches of a step.
         self.model_accepts_loss_kwargs = method.per_token
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The optimizer, created when the trainer asks for it, since FSDP accepts none that is created before."""
+        if self.optimizer is None:
+            self.optimizer = torch.optim.AdamW(self.groups())
+        return self.optimizer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
         return self.order
@@ -65,20 +75,21 @@ def trainer(
 ) -> MethodTrainer:
     """The trainer of one run; the collators make the tensors. `rates`: the learning rate of each part."""
     stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience and tune is not None else []
-    groups = parameter_groups(attached, rates, settings.weight_decay)
     order = train.order(settings.batch_size)
     new_trainer = MethodTrainer(
         method,
         order,
+        partial(parameter_groups, attached, rates, settings.weight_decay),
         model=attached.model,
         args=_arguments(settings, plan, out, watched=tune is not None, workers=workers),
         data_collator=Collators(train, tune or train),
         train_dataset=Indices(len(train.cases)),
         eval_dataset=Indices(len(tune.cases), training=False) if tune is not None else None,
-        optimizers=(torch.optim.AdamW(groups), None),
         callbacks=[*callbacks, *stopping, FollowEpoch(train, order)],
     )
     new_trainer.remove_callback(PrinterCallback)
+    if method.samples and new_trainer.is_fsdp_enabled:
+        raise RecipeError("method", f"{method.name} samples answers, which FSDP does not allow", "use DeepSpeed")
     return new_trainer
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from vlm_ft.adapters import CONFIG
 from vlm_ft.bases.load import Base
@@ -40,8 +41,13 @@ def checksum(model: nn.Module) -> Tensor:
     bitsandbytes rounds the biases of 4-bit layers to the dtype of their inputs, in place, at the first forward pass.
     """
     frozen = [p for p in model.parameters() if not p.requires_grad]
-    sampled = (t.detach().flatten()[:SAMPLED] for t in [*frozen, *model.buffers()])
+    sampled = (whole(t).detach().flatten()[:SAMPLED] for t in [*frozen, *model.buffers()])
     return torch.stack([(t.bfloat16() if t.is_floating_point() else t).double().sum().cpu() for t in sampled])
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor itself or, if FSDP has sharded it, the tensor that the processes hold together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -70,8 +76,9 @@ def witness(
 
     Raises `AdapterError` if no trained tensor moved, or a frozen one did.
     """
-    now = dict(model.named_parameters())
-    moved_count = sum(not torch.equal(value, now[name]) for name, value in before.items())
+    parameters = dict(model.named_parameters())
+    after = ((value, whole(parameters[name])) for name, value in before.items())
+    moved_count = sum(not torch.equal(value.to(now), now) for value, now in after)
     if moved_count == 0:
         raise AdapterError(folder, f"training changed none of {len(before)} tensors", "check adapter and learning_rate")
     if not torch.equal(checksum(model), frozen):

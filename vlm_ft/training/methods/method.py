@@ -39,6 +39,9 @@ class Method(ABC):
         """Whether the loss needs the weights that the run began with, which a resumed run then restores first."""
         return False
 
+    samples: ClassVar[bool] = False
+    """Whether a step samples answers, for which processes run the model a different number of times."""
+
     @abstractmethod
     def require(self, cases: Sequence[Case]) -> None:
         """Raise `DataError` if the training cases lack what the method learns from."""

@@ -50,6 +50,7 @@ class PolicyGradient(Method):
 
     per_token = False
     fixed_rows = False
+    samples = True
 
     @property
     def compares_weights(self) -> bool:
@@ -138,7 +139,7 @@ class PolicyGradient(Method):
         now = {name: parameter.data for name, parameter in trained.items()}
         try:
             for name, parameter in trained.items():
-                parameter.data = self._start[name]
+                parameter.data = self._start[name].to(parameter)  # DeepSpeed changes dtypes
             torch.clear_autocast_cache()  # it may hold copies of the present weights
             yield
         finally:

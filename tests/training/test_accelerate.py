@@ -1,0 +1,35 @@
+"""The settings for `accelerate launch` are valid."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from accelerate.commands.config.config_args import ClusterConfig
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils.launch import prepare_multi_gpu_env
+
+from vlm_ft.recipe import RECIPES
+
+SETTINGS = {path.stem: path for path in sorted((RECIPES / "accelerate").glob("*.yaml"))}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_accelerate_reads_the_settings(name: str) -> None:
+    config = ClusterConfig.from_yaml_file(str(SETTINGS[name]))
+    assert config.distributed_type == DistributedType(name.upper())
+    known = vars(launch_command_parser().parse_args(["script.py"]))
+    nested = [*config.fsdp_config, *config.deepspeed_config]
+    assert nested
+    assert set(nested) <= set(known)  # accelerate ignores other keys
+
+
+def test_fsdp_is_set_up_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = launch_command_parser().parse_args(["--config_file", str(SETTINGS["fsdp"]), "-m", "vlm_ft"])
+    options, _, _ = _validate_launch_command(options)
+    for key, value in prepare_multi_gpu_env(options).items():
+        monkeypatch.setenv(key, value)
+    plugin = FullyShardedDataParallelPlugin()
+    assert (plugin.fsdp_version, plugin.reshard_after_forward, plugin.cpu_ram_efficient_loading) == (2, True, False)
+    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16"
