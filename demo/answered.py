@@ -15,7 +15,7 @@ from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import Prediction
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # Gradio hashes it to see whether it is another one
 class Answered:
     """`case`: its number, also in the decision log. `version`: of the adapter. `photos`: paths of uploads."""
 

@@ -33,6 +33,9 @@ TO_RESULT = """() => {
 Examples = Mapping[str, Sequence[Path | str]]
 """Adapter -> examples to try: a `Path` is an image, a `str` is a text."""
 
+KINDS = ("JSON", "PDF")
+"""The files that an answer is offered as."""
+
 log = logging.getLogger(__name__)
 
 
@@ -64,7 +67,7 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> N
             answer = gr.HTML(empty_view(first), elem_id="answer")
             with gr.Accordion("Answer as JSON or PDF", open=False, visible=False) as raw_place:
                 with gr.Row():
-                    files = [gr.DownloadButton(f"Download {kind}", size="sm") for kind in ("JSON", "PDF")]
+                    files = [gr.DownloadButton(f"Download {kind}", size="sm", interactive=False) for kind in KINDS]
                 raw = gr.Code(language="json", interactive=False, show_label=False)
             answered = gr.State()
             panel = gr.Column(visible=False) if work is None else review_panel(work, answered)
@@ -81,6 +84,7 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> N
     model_queue = {"api_name": "assess", "concurrency_limit": 1, "concurrency_id": "model"}
     asking = gr.on([button.click, text.submit], assessed, [adapter, photos, text], results, **model_queue)
     asking.then(fn=None, js=TO_RESULT)
+    answered.change(_no_files, None, files, api_visibility="private", show_progress="hidden")
     raw_place.expand(partial(_files, files), answered, files, api_visibility="private")
     preview_queue = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
     photos.change(partial(_preview, predictor), [adapter, photos], [*results, seen], **preview_queue)
@@ -155,13 +159,18 @@ def _text_label(card: Card) -> str:
 
 
 def _assess_shown(images: Sequence[Image], html: str, answered: Answered | None) -> tuple[Any, ...]:
-    """The updates that show an answer; the closed files' place makes them when it is opened."""
+    """The updates that show an answer; the files are made when their place is opened."""
     if answered is None:
         return _without_answer(html)
     captioned = [(image, f"Photo {number}" if len(images) > 1 else None) for number, image in enumerate(images, 1)]
-    gallery = gr.update(value=captioned, visible=bool(images), columns=min(2, len(images)) or 1, selected_index=None)
+    pictures = gr.update(value=captioned, visible=bool(images), columns=min(2, len(images)) or 1, selected_index=None)
     closed = gr.update(visible=True, open=False)
-    return gallery, html, answered.to_json(), closed, answered, gr.update(visible=bool(answered.prediction.fields))
+    return pictures, html, answered.to_json(), closed, answered, gr.update(visible=bool(answered.prediction.fields))
+
+
+def _no_files() -> list[Any]:
+    """The updates after which nobody gets the files of an earlier answer."""
+    return [gr.update(value=None, interactive=False) for _ in KINDS]  # Gradio changes each of them
 
 
 def _files(buttons: Sequence[gr.DownloadButton], answered: Answered) -> list[Any]:
@@ -170,13 +179,13 @@ def _files(buttons: Sequence[gr.DownloadButton], answered: Answered) -> list[Any
 
     with errors_shown():
         photos = [photo.image for photo in opened(answered.card, answered.photos)]
-    contents = {"json": answered.to_json().encode(), "pdf": answer_pdf(answered, answered.drawn(photos))}
+    contents = answered.to_json().encode(), answer_pdf(answered, answered.drawn(photos))
     with tempfile.TemporaryDirectory() as folder:
         offered = []
-        for button, (suffix, content) in zip(buttons, contents.items(), strict=True):
-            file = Path(folder) / f"{answered.case}.{suffix}"
+        for button, kind, content in zip(buttons, KINDS, contents, strict=True):
+            file = Path(folder) / f"{answered.case}.{kind.lower()}"
             file.write_bytes(content)
-            offered.append(gr.update(value=button.move_resource_to_block_cache(file)))
+            offered.append(gr.update(value=button.move_resource_to_block_cache(file), interactive=True))
         return offered
 
 
