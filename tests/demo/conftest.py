@@ -52,7 +52,7 @@ def sample_prediction(task: Task) -> Prediction:
 
 
 class Known:
-    """A `Predictor` that gives every adapter's sample answer, and records its requests."""
+    """A `Predictor` that gives every adapter's sample answer, also as the base, and records its requests."""
 
     def __init__(self) -> None:
         self.cards = {
@@ -64,7 +64,7 @@ class Known:
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         self.asked += requests
-        return [self._answer(request.adapter) for request in requests]
+        return [self._answer(request.like or request.adapter) for request in requests]
 
     def _answer(self, adapter: str) -> Prediction:
         known = sample_prediction(TASKS[self.cards[adapter].form.task])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,3 +61,43 @@ def test_a_text_is_assessed(browser: Any, address: str) -> None:
     sync_api.expect(page.locator("#answer")).to_contain_text("not legal advice")
     sync_api.expect(page.locator("#answer")).to_contain_text("Audits once a year.")
     sync_api.expect(page.locator("input[type=file]")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_adapters_are_compared(browser: Any, address: str, photo: Path, width: int, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.goto(address)
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Compare").wait_for()
+    page.locator("input[type=file]").last.set_input_files(photo)
+    page.get_by_text("plate.png").locator("visible=true").first.wait_for()
+    page.get_by_role("button", name="Compare").click()
+    sync_api.expect(page.get_by_text("differs").first).to_be_visible()
+    sync_api.expect(page.get_by_text("Ask a person").first).to_be_visible()
+    assert page.evaluate("window.pwned") is None
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_label("hostile").click()
+    sync_api.expect(page.get_by_text("The answers appear here, one column for each adapter.")).to_be_visible()
+    page.close()
+
+
+def test_an_answer_is_downloaded(browser: Any, address: str, photo: Path) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.locator("input[type=file]").first.set_input_files(photo)
+    page.locator(".caption-label").first.wait_for()
+    numbers = []
+    for _ in range(2):  # the second answer's files replace the first one's
+        page.get_by_role("button", name="Assess").click()
+        sync_api.expect(page.get_by_role("button", name="Download PDF")).to_be_hidden()
+        page.get_by_text("Answer as JSON or PDF").click()
+        files = {}
+        for kind in ("JSON", "PDF"):
+            with page.expect_download() as download:
+                page.get_by_role("button", name=f"Download {kind}").click()
+            files[download.value.suggested_filename] = Path(download.value.path()).read_bytes()
+        answer, pdf = files.values()
+        numbers.append(json.loads(answer)["case"])
+        assert list(files) == [f"{numbers[-1]}.json", f"{numbers[-1]}.pdf"]
+        assert pdf.startswith(b"%PDF")
+    assert len(set(numbers)) == 2
