@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from demo.errors_panel import errors_panel
 from demo.jobs_view import JobsView
 from demo.markup import framed, minute, section, table
 from demo.workplace import Work, errors_shown, require
@@ -33,6 +34,7 @@ def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> None:
                 MARGIN, label="Margin: how much lower the mean score on a slice may be", minimum=0, maximum=1, step=0.01
             )
             promote = gr.Button("Compare the chosen training, and serve it if it is no worse")
+    errors_panel(work, adapter)
 
     def trained(name: str, limit: str, request: gr.Request) -> Any:
         user = require(work, request, "train")

@@ -65,6 +65,10 @@ CSS = """
   .wide td:empty { display: none; }
   #result .grid-container { grid-template-columns: 1fr !important; }
 }
+.sample { display: flex; flex-wrap: wrap; gap: 0.9rem; align-items: flex-start; }
+.sample > img { max-width: min(100%, 20rem); height: auto; border-radius: 6px; }
+.sample > div { flex: 1 1 18rem; min-width: 0; }
+.field h3 { overflow-wrap: anywhere; }
 .place { white-space: nowrap; font-size: 0.85rem; color: var(--quiet); }
 .badge { display: inline-block; min-width: 1.5rem; padding: 0 0.3rem; border-radius: 6px; color: #fff !important;
   text-align: center; font-weight: 650; }

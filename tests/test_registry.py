@@ -15,7 +15,7 @@ from vlm_ft.data.splits import SPLITS
 from vlm_ft.errors import AdapterError
 from vlm_ft.recipe import load_recipe
 from vlm_ft.registry import HISTORY, Registry
-from vlm_ft.runs import RECIPE
+from vlm_ft.runs import RECIPE, Run
 
 
 @pytest.fixture
@@ -41,6 +41,16 @@ def test_a_version_is_complete(registry: Registry, run_of: Callable[..., Path]) 
     assert registry.current("parts").card == read_card(run / "adapter")
     assert (folder / SPLITS).read_bytes() == (run / SPLITS).read_bytes()
     assert load_recipe(folder / RECIPE) == load_recipe(run / RECIPE)
+
+
+def test_a_version_keeps_the_evaluation_of_its_run(
+    registry: Registry, run_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert not registry.current("parts").evaluation.exists()
+    run = Run(shutil.copytree(run_of("fast_vlm"), tmp_path / "evaluated"))
+    run.evaluation.mkdir()
+    run.evaluated.write_text("{}")
+    assert registry.add("parts", run.folder).evaluation.read_text() == "{}"
 
 
 def test_its_recipe_is_found_from_any_folder(

@@ -20,7 +20,7 @@ from vlm_ft.answers.kinds import Strict
 from vlm_ft.data.splits import SPLITS
 from vlm_ft.errors import AdapterError, nearest
 from vlm_ft.recipe import with_absolute_paths
-from vlm_ft.runs import RECIPE
+from vlm_ft.runs import EVALUATION, RECIPE, Run
 
 HISTORY = "history.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -48,6 +48,11 @@ class Version:
         """Its card."""
         return read_card(self.folder)
 
+    @property
+    def evaluation(self) -> Path:
+        """The file of its evaluation, if its run was evaluated before it was added."""
+        return self.folder / EVALUATION
+
 
 _CHANGES = TypeAdapter(list[Change])
 
@@ -55,7 +60,7 @@ _CHANGES = TypeAdapter(list[Change])
 class Registry:
     """Adapters by name.
 
-    NAME/1/            the first version: an adapter folder, with the recipe and the splits of its run
+    NAME/1/            the first version: an adapter folder, with the recipe, splits and evaluation of its run
     NAME/history.json  the changes of the current version, oldest first
     """
 
@@ -109,8 +114,9 @@ class Registry:
             shutil.rmtree(known / f"{number}.part", ignore_errors=True)  # left by an interrupted copy
             with new_folder(known / str(number)) as part:
                 shutil.copytree(folder, part, dirs_exist_ok=True)
-                if (place / SPLITS).is_file():
-                    shutil.copy(place / SPLITS, part)
+                for file in (place / SPLITS, Run(place).evaluated):
+                    if file.is_file():
+                        shutil.copy(file, part)
                 if (place / RECIPE).is_file():
                     content = yaml.safe_load((place / RECIPE).read_text(encoding="utf-8"))
                     text = yaml.safe_dump(with_absolute_paths(content), sort_keys=False, allow_unicode=True)

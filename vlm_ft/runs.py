@@ -21,6 +21,7 @@ from vlm_ft.recipe import Recipe, load_recipe
 State = Literal["empty", "begun", "checkpointed", "finished"]
 
 RECIPE = "recipe.yaml"
+EVALUATION = "evaluation.json"
 
 
 class Run:
@@ -35,7 +36,7 @@ class Run:
     checkpoints/    the trainer's checkpoints
     loss.png        the loss curves
     adapter/        PEFT files and card, or a whole model
-    evaluation/     the report
+    evaluation/     the report, and its figures and answers as JSON
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,6 +51,7 @@ class Run:
         self.losses = folder / "loss.png"
         self.adapter = folder / ADAPTER
         self.evaluation = folder / "evaluation"
+        self.evaluated = self.evaluation / EVALUATION
 
     @property
     def state(self) -> State:

@@ -111,6 +111,12 @@ def test_a_correction_becomes_the_next_version(page: Any, work: Workplace, drawi
     page.get_by_role("button", name="Compare the chosen training").click()
     page.get_by_text("test examples", exact=False).first.wait_for(timeout=PATIENCE)
     assert work.registry.current("parts").number == 2
+    page.get_by_text("Test samples of the current version").click()
+    page.get_by_role("radio", name="All samples").locator("xpath=..").click()
+    page.get_by_text("1 to 5 of 5").wait_for()
+    page.get_by_label("Field").click()
+    page.get_by_role("option", name="Passed").click()
+    page.get_by_text("Misses against false rejects").wait_for()
     page.get_by_role("button", name="Go back to the version before").click()
     page.get_by_text("rolled back from 2").wait_for()
     assert work.registry.current("parts").number == 1

@@ -23,6 +23,7 @@ from vlm_ft.tasks.aviation_maintenance import PRIORITIES
 
 HOSTILE = "<b onclick=x>&"
 TAGS = {"div", "section", "h3", "p", "strong", "small", "span", "b", "i", "ul", "li", "details", "summary"}
+EMPTY_TAGS = {"img"}
 TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd"}
 ATTRIBUTES = {"class", "role", "style", "scope", "tabindex", "aria-current", "aria-hidden", "aria-label", "data-of"}
 
@@ -40,7 +41,11 @@ class Markup(HTMLParser):
         assert self._open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in TAGS
+        assert tag in TAGS | EMPTY_TAGS
+        if tag in EMPTY_TAGS:
+            assert dict(attrs)["src"].startswith("data:image/jpeg;base64,")
+            assert {name for name, _ in attrs} == {"src", "alt", "width", "height"}
+            return
         assert {name for name, _ in attrs} <= ATTRIBUTES
         self._open.append(tag)
 

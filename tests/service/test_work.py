@@ -92,6 +92,8 @@ def test_what_people_correct_trains_the_next_version(client: TestClient, work: W
     assert "now current" in promoted["log"]
     state = client.get("/v1/adapters/parts/versions").json()
     assert state["current"] == len(state["versions"])
+    assert [bool(version["metrics"]) for version in state["versions"]] == [False, True]
+    assert work.registry.current("parts").evaluation.is_file()
     after = assessed(client, photo(0))
     assert after["kind"]["distribution"] != before["kind"]["distribution"]
 

@@ -105,11 +105,14 @@ def promote(
 ) -> None:
     """Add an adapter to a registry, and serve it from then on if it is not worse than the current version.
 
-    Both are compared on the test examples of the run, as a whole and by field and class. Exit code 3: refused.
+    Both are compared on the test examples of the run, as a whole and by field and class. Exit code 3: refused. A run
+    that passes is evaluated, unless it was before, so that the app can show where it is wrong.
     """
     from vlm_ft.adapters import adapter_folder, read_card
+    from vlm_ft.evaluation.run import evaluate_run
     from vlm_ft.registry import Registry
     from vlm_ft.review.gate import compare, table
+    from vlm_ft.runs import Run
 
     known = Registry(registry)
     called = name or read_card(adapter_folder(run)).name
@@ -122,6 +125,8 @@ def promote(
         worse = ", ".join(found.name for found in comparison.worse)
         print(f"refused: worse by more than {margin:g} on {worse}")
         raise typer.Exit(3)
+    if not Run(run).evaluated.is_file():  # the app shows its errors
+        evaluate_run(run, rivals=False, base=False, batch_size=batch_size, console=console())
     added = known.find(called, run) or known.add(called, run)
     version = known.promote(called, added.number, by=by, reason=comparison.reason)
     print(f"{version.folder}: version {version.number}, now current")

@@ -66,7 +66,7 @@ def _picture(name: str, true: Sequence[Mark], answered: Sequence[Mark]) -> Pictu
     try:
         image = open_image(picture_of(name))
     except DataError as error:
-        return Picture("", 0, 0, 0, 0, str(error))
+        return Picture("", 0, 0, 0, 0, error.public())
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     scale_up = max(1, PICTURE_SIDE // max(image.size))  # makes room for the boxes' names on small pictures
     image = draw_boxes(image.resize((image.width * scale_up, image.height * scale_up)), [*true, *answered], TEXT_SIZE)

@@ -168,8 +168,8 @@ def sureness_of(
     operating = []
     for field in form.fields:
         if isinstance(field.kind, Flag):
-            positive = "false" if form.follows.get(field.name) == "none" else "true"  # a part fails, a scan is abnormal
-            operating += _operating(field.name, positive, stated(field.name, truths, systems[adapter]))
+            pairs = stated(field.name, truths, systems[adapter])
+            operating += _operating(field.name, positive_of(form, field.name), pairs)
     false_alarms = alarm(OWN, systems[adapter])
     return Sureness(
         reliability=tuple(reliability),
@@ -177,6 +177,20 @@ def sureness_of(
         operating=tuple(operating),
         alarms=(false_alarms,) if false_alarms is not None else (),
     )
+
+
+def positive_of(form: Form, flag: str) -> str:
+    """The value of a flag that must not be missed: a part fails, a scan is abnormal."""
+    return "false" if form.follows.get(flag) == "none" else "true"
+
+
+def escapes_and_false_rejects(
+    positive: str, pairs: Pairs, threshold: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which examples are positive but not above the threshold, and which are above it but negative."""
+    bad = np.array([true == positive for _, true in pairs], dtype=np.bool_)
+    above = np.array([found[positive] > threshold for found, _ in pairs], dtype=np.bool_)
+    return bad & ~above, ~bad & above
 
 
 def _stated_by_index(
@@ -271,12 +285,13 @@ def _operating(name: str, positive: str, pairs: Pairs) -> list[Operating]:
     points = []
     for share in FALSE_REJECTS:
         threshold = float(np.quantile(sure[~bad], 1 - share, method="higher"))
+        escaped, rejected = escapes_and_false_rejects(positive, pairs, threshold)
         points.append(
             Operating(
                 field=name,
                 positive=positive,
-                false_rejects=float((sure[~bad] > threshold).mean()),
-                escapes=Figure.share(sure[bad] <= threshold),
+                false_rejects=float(rejected[~bad].mean()),
+                escapes=Figure.share(escaped[bad]),
                 threshold=threshold,
                 area=area,
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_ft.answers.derivations import Derivation
+from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
 from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, field_score
 from vlm_ft.evaluation.derived import in_words
@@ -115,7 +116,7 @@ def html(evaluation: Evaluation) -> str:
         "report.html.j2",
         evaluation=evaluation,
         figures=figures(evaluation),
-        tables=[class_table(field, evaluation.cases) for field in _closed(evaluation)],
+        tables=[class_table(field, evaluation.cases) for field in labelled(evaluation)],
         galleries=shown,
         boxed=any(
             picture.true or picture.answered for _, _, cases in shown for case in cases for picture in case.pictures
@@ -243,6 +244,15 @@ def class_table(field: FieldSpec, cases: Sequence[CaseRow], system: str = ADAPTE
     return ClassTable(field.name, tuple(columns), tuple(rows))
 
 
+def labelled(evaluation: Evaluation) -> list[FieldSpec]:
+    """The choices and flags that some test case states."""
+    return [
+        field
+        for field in evaluation.form.fields
+        if isinstance(field.kind, Choice | Flag) and any(field.name in row.truth for row in evaluation.cases)
+    ]
+
+
 def galleries(evaluation: Evaluation) -> Iterator[tuple[str, str, list[CaseRow]]]:
     """Title, explanation and cases: the worst, others that are wrong, the best; no case twice."""
 
@@ -285,9 +295,13 @@ class Shown:
 def _shown(evaluation: Evaluation, row: CaseRow) -> Shown:
     answer = row.answers[ADAPTER].prediction
     pictures = pictures_of(row.images, evaluation.form.fields, row.truth, answer.values)
-    fields = [_compared(field, row) for field in evaluation.form.fields]
-    fields += [_compared_derived(entry, row) for entry in evaluation.form.derivations]
-    return Shown(row, row.answers[ADAPTER].score, answer.error, pictures, tuple(fields))
+    return Shown(row, row.answers[ADAPTER].score, answer.error, pictures, compared(evaluation.form, row))
+
+
+def compared(form: Form, row: CaseRow) -> tuple[Compared, ...]:
+    """What is true of a case beside what the adapter answered, for each field and each derived result."""
+    fields = [_compared(field, row) for field in form.fields]
+    return (*fields, *(_compared_derived(entry, row) for entry in form.derivations))
 
 
 def _compared(field: FieldSpec, row: CaseRow) -> Compared:
@@ -304,15 +318,6 @@ def _compared_derived(derivation: Derivation, row: CaseRow) -> Compared:
     """What is derived from the truth and from the answer; right if both have the same wording."""
     true, given = in_words(derivation, row.derived), in_words(derivation, row.answers[ADAPTER].prediction.derived)
     return Compared(derivation.kind, true, given, float(true == given) if derivation.kind in row.derived else None)
-
-
-def _closed(evaluation: Evaluation) -> list[FieldSpec]:
-    """The choices and flags that some test case states."""
-    return [
-        field
-        for field in evaluation.form.fields
-        if isinstance(field.kind, Choice | Flag) and any(field.name in row.truth for row in evaluation.cases)
-    ]
 
 
 def _class_of(row: CaseRow, name: str, system: str) -> str:
