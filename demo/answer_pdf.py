@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 from fpdf import FPDF
 from fpdf.enums import XPos, YPos
-from fpdf.fonts import FontFace
+from fpdf.fonts import FontFace, TTFFont
 from PIL.Image import Image
 
 from demo.answer_view import NUMBER, visible
@@ -115,7 +115,9 @@ class _Sheet:
         fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
         pdf.add_font(FONT, "", fonts / "DejaVuSans.ttf")
         pdf.add_font(FONT, "B", fonts / "DejaVuSans-Bold.ttf")
-        self._known = pdf.fonts[FONT.lower()].cmap.keys() | {ord("\n")}
+        font = pdf.fonts[FONT.lower()]
+        assert isinstance(font, TTFFont)
+        self._known = font.cmap.keys() | {ord("\n")}
         self._lost = False
         heading = self._plain(answered.card.form.title)
         pdf.set_title(heading)

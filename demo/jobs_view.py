@@ -57,10 +57,11 @@ class JobsView:
         jobs = self._jobs()
         states = {job.id: job.state for job in jobs}
         value = chosen if chosen in states else next(iter(states), None)
+        state = (value, states[value]) if value else None
         log = "Logs need the right to train."
         if self._work.may(user, "train"):
             log = self._work.jobs.log(value) if value else ""
-        return _table(jobs), gr.update(choices=_choices(jobs), value=value), log, (value, states.get(value)), states
+        return _table(jobs), gr.update(choices=_choices(jobs), value=value), log, state, states
 
     def _changed(self, job: str | None, *, stop: bool) -> str:
         if job:
