@@ -154,7 +154,7 @@ class _File:
     stem: str
     folder: str
     role: str | None
-    asked: frozenset[str | None]  # columns that the source names
+    asked: frozenset[str]  # columns that the source names
     hidden: frozenset[str | None]  # columns that labels leave out
 
     @classmethod
@@ -166,7 +166,7 @@ class _File:
             stem=stem or path.relative_to(source.root).with_suffix("").as_posix(),
             folder=path.resolve().parent.name,
             role=role or role_of_file(path, source.root),
-            asked=frozenset(shown | {*source.columns.values(), source.group_by}),
+            asked=frozenset(filter(None, (*shown, *source.columns.values(), source.group_by))),
             hidden=frozenset() if source.columns else frozenset((shown | {source.image}) - {source.group_by}),
         )
 

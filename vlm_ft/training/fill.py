@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from accelerate import PartialState
 from rich.console import Console
 from rich.progress import track
@@ -99,19 +100,24 @@ class Filler:
     def _timed(self, cases: Sequence[int], views: int) -> tuple[float, float, float]:
         """For one case: seconds that a visit saves, seconds to build its entry, and the entry's bytes."""
         batch = [{"index": index} for index in cases]
-        from_photos = _seconds(lambda: self._train(batch))
+        clock = [time.perf_counter()]
+        self._train(batch)
+        clock.append(time.perf_counter())
         self._train.bank = Bank(self._folder, self._space, views)
         try:
-            files = [self._train.entry_file(index, self._train.view) for index in cases]
             variants = _Variants(self._train, [(index, self._train.view) for index in cases])
-            build = _seconds(lambda: [self._save(*variants[place]) for place in range(len(cases))])
-            seen = [variants[place][1] for place in range(len(cases))]
-            tower = _seconds(lambda: [self._encode(inputs) for inputs in seen])
-            from_bank = _seconds(lambda: self._train(batch))
+            built = [variants[place] for place in range(len(cases))]
+            clock.append(time.perf_counter())
+            for entry in built:
+                self._save(*entry)
+            clock.append(time.perf_counter())
+            self._train(batch)
+            clock.append(time.perf_counter())
         finally:
             self._train.bank = None
-        size = sum(file.stat().st_size for file in files)
-        return (from_photos + tower - from_bank) / len(cases), build / len(cases), size / len(cases)
+        from_photos, opening, encoding, from_bank = np.diff(clock) / len(cases)
+        size = sum(file.stat().st_size for file, *_ in built) / len(cases)
+        return from_photos + encoding - from_bank, opening + encoding, size
 
     def _complete(self, collator: Collator, console: Console) -> None:
         """Compute the entries that a collator's bank lacks, each once."""
@@ -159,9 +165,3 @@ class _Variants(Dataset[Seen]):
         inputs = collator.conversation.encode([replace(row, target=None)])
         sizes = tuple(photo.size for photo in photos)
         return collator.entry_file(index, view), inputs, sizes, values if collator.augments else None
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began

@@ -26,6 +26,8 @@ from vlm_ft.training.plan import Plan
 class MethodTrainer(Trainer):  # type: ignore[misc]
     """A `Trainer` with a method's loss, batches of similar lengths, and AdamW on our parameter groups."""
 
+    optimizer: Any
+
     def __init__(
         self, method: Method, order: ByLength, groups: Callable[[], list[dict[str, Any]]], *args: Any, **options: Any
     ) -> None:
