@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from datasets_vision.errors import DataError, cause
 from datasets_vision.example import Example
@@ -52,19 +52,23 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 def _drafts(columns: Columns, path: Path, rows: IterableDataset, place: str) -> Iterator[Draft | SetAside]:
     try:
-        with _data_errors(path):
-            undecoded = rows if rows.features is None else rows.decode(False)  # photos as bytes
-            for number, values in enumerate(undecoded, 1):
-                yield columns.draft(values, str(number), f"{place}:{number}")
+        for number, values in enumerate(_undecoded(path, rows), 1):
+            yield columns.draft(values, str(number), f"{place}:{number}")
     except DataError as error:
         yield SetAside.of(place, error)
+
+
+def _undecoded(path: Path, rows: IterableDataset) -> Iterator[dict[str, Any]]:
+    """The rows with their photos as bytes."""
+    with _data_errors(path):
+        yield from rows if rows.features is None else rows.decode(False)
 
 
 def _saved(path: Path) -> Mapping[str, IterableDataset]:
     """The splits of a data set on disk, which is memory-mapped; a single one has the name ""."""
     from datasets import DatasetDict, load_from_disk
 
-    saved = load_from_disk(path)
+    saved = load_from_disk(path).with_format(None)  # one that was saved, such as "numpy", changes the cells' types
     splits = saved if isinstance(saved, DatasetDict) else {"": saved}
     return {role: rows.to_iterable_dataset() for role, rows in splits.items()}
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from datasets_vision.formats import detect
+from datasets_vision.formats.columnar import Columns
 from datasets_vision.source import Source, read
 from vlm_ft.errors import DataError
 
@@ -65,6 +66,25 @@ def test_one_split_alone_has_no_role(saved):
     found = read(Source(path=saved / "train", rename={"dent": "dimple"}))
     assert [example.role for example in found.examples] == [None] * 3
     assert found.examples[0].label.image_class == "dimple"
+
+
+@pytest.mark.parametrize("columns", [None, ["label"]])
+def test_a_saved_format_makes_no_difference(saved, tmp_path, columns):
+    datasets.load_from_disk(saved).with_format("numpy", columns=columns).save_to_disk(tmp_path / "set")
+    plain, formatted = read(Source(path=saved)), read(Source(path=tmp_path / "set"))
+    assert [(example.id, example.label) for example in formatted.examples] == [
+        (example.id, example.label) for example in plain.examples
+    ]
+    assert formatted.set_aside == ()
+
+
+def test_a_fault_of_the_reader_is_not_blamed_on_the_data(saved, monkeypatch):
+    def fail(*_: Any) -> None:
+        raise TypeError
+
+    monkeypatch.setattr(Columns, "draft", fail)
+    with pytest.raises(TypeError):
+        read(Source(path=saved))
 
 
 def test_class_labels_of_texts_are_columns_by_name(tmp_path):
