@@ -282,7 +282,9 @@ def _group(source: Source, example: Example) -> str:
         columns = example.label.columns
         if source.group_by not in columns:
             raise DataError("group_by", f"no column {source.group_by!r}", nearest(source.group_by, columns))
-        return plain(columns[source.group_by]) or example.id
+        if not (group := plain(columns[source.group_by])):
+            raise DataError("group_by", f"the column {source.group_by!r} is empty", "fill it in, or remove the row")
+        return group
     if source.group is None:
         return example.group or example.id
     found = re.search(source.group, example.id)

@@ -66,7 +66,8 @@ class Source(BaseModel):
     `values`: for an answer field, the source's value -> ours; a row with any other value is set aside.
     `group`: a regex searched in an example's id; examples for which its groups match the same text stay together;
     with `group_block`, its last group is a number, and blocks of that many numbers stay together.
-    `group_by`: instead of `group`, a column; examples with the same value stay together.
+    `group_by`: instead of `group`, a column; examples with the same value stay together; one without a value is set
+    aside, since its group could be in several roles.
     `case_by`: photos of one folder, or of one group, become one example; if they differ in a class or column, the
     case takes the first of `worst_first` that occurs.
     `record`: the XML element that is one item; None takes the most frequent one.

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import datasets
 import pytest
 from pydantic import ValidationError
 
@@ -257,6 +258,19 @@ def test_zero_size_boxes_of_a_real_set_are_named():
     found = real_set("scan_abnormalities/bccd_voc")
     assert len(found.examples) == 300
     assert [Path(item.place).stem for item in found.set_aside] == ["BloodImage_00338", "BloodImage_00343"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet", "a"])
+def test_a_row_without_a_group_is_set_aside(name, tmp_path):
+    path = tmp_path / name
+    rows = datasets.Dataset.from_dict({"text": ["x", "y", "z"], "patient": ["7", None, "7"]})
+    write = {".csv": rows.to_csv, ".jsonl": rows.to_json, ".parquet": rows.to_parquet, "": rows.save_to_disk}
+    write[path.suffix](path)
+    found = read(Source(path=path, group_by="patient"))
+    assert [(example.text, example.group) for example in found.examples] == [("x", "7"), ("z", "7")]
+    assert [entry.reason for entry in found.set_aside] == [
+        "group_by: the column 'patient' is empty; fill it in, or remove the row"
+    ]
 
 
 def test_steel_classes_come_from_the_file_names():
