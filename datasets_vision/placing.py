@@ -55,12 +55,20 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def complete_lines(log: Path) -> list[str]:
-    """The lines of a file that is only appended to; an incomplete last one, left by an interrupted run, is removed."""
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    lines, end, rest = text.rpartition("\n")
-    if rest:
-        log.write_text(lines + end, encoding="utf-8")
-    return lines.split("\n") if end else []
+    """The lines of a file that is only appended to; an incomplete last one, left by an interrupted run, is cut off.
+
+    Raises DataError, and changes nothing, if the complete lines are not UTF-8.
+    """
+    data = log.read_bytes() if log.exists() else b""
+    end = data.rfind(b"\n") + 1
+    try:
+        lines = data[:end].decode().split("\n")[:-1]
+    except UnicodeDecodeError as error:
+        number = 1 + data.count(b"\n", 0, error.start)
+        raise DataError(f"{log}:{number}", f"not UTF-8: byte 0x{data[error.start]:02x}", "restore the file") from error
+    if end < len(data):
+        os.truncate(log, end)
+    return lines
 
 
 def _name(path: Path) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 from datasets_vision.compose import compose, write_scenes
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.export_label_studio import export
-from datasets_vision.placing import new_folder, whole_file
+from datasets_vision.placing import complete_lines, new_folder, whole_file
 from datasets_vision.synthetic.writing import write_set
 from vlm_ft.errors import DataError
 
@@ -57,6 +57,23 @@ def test_a_place_that_cannot_be_written_is_reported(write, place: str, tmp_path:
 def test_a_failed_read_is_not_reported_as_a_failed_write(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole_file(tmp_path / "out"):
         Path("/nonexistent/source").read_text()
+
+
+def test_an_incomplete_last_line_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    assert complete_lines(log) == []
+    log.write_bytes("größe\n\u2028\n".encode() + "ö".encode()[:1])
+    monkeypatch.setattr(Path, "write_text", None)  # a kill during a rewrite would lose the lines
+    assert complete_lines(log) == ["größe", "\u2028"]
+    assert log.read_bytes() == "größe\n\u2028\n".encode()
+
+
+def test_a_log_that_is_not_utf_8_is_unchanged(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"a\n\xff\nb")
+    with pytest.raises(DataError, match="log:2: not UTF-8: byte 0xff; restore the file"):
+        complete_lines(log)
+    assert log.read_bytes() == b"a\n\xff\nb"
 
 
 def dented(tmp_path: Path) -> Example:
