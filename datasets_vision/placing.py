@@ -19,7 +19,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Missing parent folders are created. Raises DataError if that fails, or if `path` is a folder or a device.
     """
-    part = path.with_name(f"{_name(path)}.part")
+    part = beside(path, ".part")
     with _as_data_error(path, part):
         if path.exists() and not path.is_file():
             raise DataError(path, "is not a file", "give a file name")
@@ -39,7 +39,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     Raises DataError if `folder` has files, is a file, or cannot be created.
     """
-    part = folder.with_name(f"{_name(folder)}.part")
+    part = beside(folder, ".part")
     with _as_data_error(folder, part):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DataError(folder, "is not empty", "give a new folder, or remove it first")
@@ -71,10 +71,11 @@ def complete_lines(log: Path) -> list[str]:
     return lines
 
 
-def _name(path: Path) -> str:
+def beside(path: Path, suffix: str) -> Path:
+    """The path with a suffix added to its name; raises DataError if it has no name of its own, such as `.`."""
     if not path.name or path.name == "..":
         raise DataError(f"{str(path)!r}", "is not a file or folder name", "give one")
-    return path.name
+    return path.with_name(f"{path.name}{suffix}")
 
 
 @contextmanager

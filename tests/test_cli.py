@@ -22,6 +22,7 @@ from vlm_ft.adapters import ADAPTER
 from vlm_ft.bases.families import FAMILIES
 from vlm_ft.cli import main
 from vlm_ft.recipe import Recipe, load_recipe, shipped
+from vlm_ft.runs import RECIPE
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -75,6 +76,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["score", "{images}", "--adapter", "{run}", "--out", "{tmp}/a.csv", "--base", "{other}"],
         "its base is ",
     ),
+    "no name for the recipe": (["train-next", "{empty}", "{tmp}", "--out", "."], "'.': is not a file or folder name"),
     "no run": (["evaluate", "{empty}"], "not a vlm-ft train run"),
     "taken folder": (["data", "synth", "product_defects", "{images}"], "is not empty"),
 }
@@ -125,6 +127,15 @@ def test_train_score_and_read(cli: Run, recipe: Path, drawings: Path, tmp_path: 
     code, _, err = cli("data", "read", recipe)
     assert code == 0
     assert "passed: true | false" in err
+
+
+def test_train_next_keeps_the_inputs_of_a_run(cli: Run, tmp_path: Path) -> None:
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / RECIPE).touch()
+    code, _, err = cli("train-next", tmp_path / "reviews", tmp_path / "adapter", "--out", tmp_path / "next")
+    assert code == 2
+    assert f"{tmp_path}/next: already holds a run; continue it with --resume" in err
+    assert [file.name for file in tmp_path.iterdir()] == ["next"]
 
 
 def test_train_ends_with_the_next_commands(cli: Run, recipe: Path, tmp_path: Path) -> None:

@@ -87,6 +87,11 @@ class Run:
             raise RecipeError(self.recipe_file, difference, "use the same recipe, or give another --out")
         return True
 
+    def require_empty(self) -> None:
+        """Raise `RecipeError` if the folder holds a run."""
+        if self.state != "empty":
+            raise RecipeError(self.folder, "already holds a run", "continue it with --resume, or give another --out")
+
     @contextmanager
     def claimed(self, recipe: Recipe, *, resume: bool = False) -> Iterator[None]:
         """Claim the folder for this recipe; an exception in the block releases it again if it was free before.
@@ -96,8 +101,8 @@ class Run:
         """
         if resume and not self.holds(recipe):
             raise RecipeError(self.folder, "holds no run to resume", "leave --resume out")
-        if not resume and self.state != "empty":
-            raise RecipeError(self.folder, "already holds a run", "continue it with --resume, or give another --out")
+        if not resume:
+            self.require_empty()
         existed = self.folder.exists()
         ours = [
             file for file in (self.recipe_file, self.splits, self.data, self.plan, self.references) if not file.exists()

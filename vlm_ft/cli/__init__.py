@@ -154,10 +154,13 @@ def train_next(
 
     The same as vlm-ft data from-reviews and vlm-ft train.
     """
+    from datasets_vision.placing import beside
     from vlm_ft.review.next_recipe import write_next_recipe
+    from vlm_ft.runs import Run
 
-    recipe = out.with_name(f"{out.name}.yaml")
+    recipe = beside(out, ".yaml")
     if not resume:
+        Run(out).require_empty()  # a run's recipe and reviews stay as they are, so that it can be resumed
         print(f"{recipe}: {write_next_recipe(reviews, adapter, recipe)}")
     train(str(recipe), out, settings, resume=resume)
 

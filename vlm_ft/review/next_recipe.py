@@ -12,7 +12,7 @@ import yaml
 
 from datasets_vision.formats.reviews import ROLE
 from datasets_vision.images import open_image
-from datasets_vision.placing import whole_file
+from datasets_vision.placing import beside, whole_file
 from vlm_ft.adapters import adapter_folder, read_card
 from vlm_ft.data.cases import load
 from vlm_ft.data.splits import SPLITS
@@ -66,7 +66,7 @@ def write_next_recipe(reviews: Path, adapter: Path, out: Path) -> Added:
     known = tuple(review for review in own if held_out.intersection(review.photos))
     added = tuple(review for review in own if review not in known)
     _require_lesson(added, store, _name(adapter))
-    copies = out.with_name(f"{out.stem}-{FORMAT}").resolve()
+    copies = beside(out.parent / out.stem, f"-{FORMAT}").resolve()
     store.copy(added, copies)
     content = _content(before, copies, adapter)
     with whole_file(out) as part:
