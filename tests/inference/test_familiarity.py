@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from vlm_ft.inference import familiarity
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.familiarity import Description, Sense, in_words, learned, strangeness
 from vlm_ft.inference.request import Request
-from vlm_ft.recipe import Recipe
+from vlm_ft.recipe import Recipe, Tiling
 from vlm_ft.training.run import train
 
 CHANNELS = 200
@@ -121,6 +122,32 @@ def test_a_photo_in_tiles_is_judged_by_most_of_them(
     partly, foreign = asked([own, noise])
     assert (partly.decision, foreign.decision) == ("answer", "ask a person")
     assert "adapter was trained on" in foreign.reason
+
+
+def test_few_tiles_of_a_photo_are_held_at_once(
+    tiny_base: Callable[[str], Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crops: list[ref[Image.Image]] = []
+    held: list[int] = []
+    crop = Image.Image.crop
+
+    def counted(photo: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+        tile = crop(photo, box)
+        crops.append(ref(tile))
+        held.append(sum(one() is not None for one in crops))
+        return tile
+
+    monkeypatch.setattr(Image.Image, "crop", counted)
+    monkeypatch.setattr(familiarity, "FEWEST", 1)
+    shown = [Request(images=(Image.effect_noise((160, 160), 50 + number),)) for number in range(4)]
+    assert learned(Sense(tiny_base("fast_vlm")), shown, shown[:1], Tiling(side=16, overlap=0))
+    assert len(held) >= 100
+    assert max(held) <= 2 * familiarity.AT_ONCE  # one chunk, and the next one while it is cut
+
+
+def test_no_photos_have_no_features(tiny_base: Callable[[str], Base]) -> None:
+    features, quality = Sense(tiny_base("fast_vlm")).of_photos([])
+    assert (len(features), quality.shape) == (0, (0, 2))
 
 
 @pytest.mark.parametrize("base", ["fast_vlm", "llava_siglip_qwen2"])

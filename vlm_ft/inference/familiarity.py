@@ -8,8 +8,9 @@ flag it. The threshold is the conformal quantile of examples that training did n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
@@ -132,20 +133,22 @@ class Sense:
         self._base = base
         self._tower = Tower(base, limits) if base.reader.sees else None
 
-    def of_photos(self, pictures: Sequence[Picture | Image.Image], features: Rows | None = None) -> tuple[Rows, Rows]:
+    def of_photos(self, pictures: Iterable[Picture | Image.Image], features: Rows | None = None) -> tuple[Rows, Rows]:
         """Mean features (photos, channels), and log sharpness and mean brightness (photos, 2).
 
-        `features`: those of the tower, if it has already run on these photos.
+        `features`: those of the tower, if it has already run on these photos. Only a few photos are held at once.
         """
         assert self._tower is not None
         parts: list[Rows] = []
         quality: list[tuple[float, float]] = []
-        for start in range(0, len(pictures), AT_ONCE):
-            photos = [opened(picture) for picture in pictures[start : start + AT_ONCE]]
+        remaining = iter(pictures)
+        while photos := [opened(picture) for picture in islice(remaining, AT_ONCE)]:
             quality += [_quality(photo) for photo in photos]
             if features is None:
                 parts.append(self._tower.means(photos))
-        return np.concatenate(parts) if features is None else features, np.array(quality, dtype=np.float32)
+        if features is None:
+            features = np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
+        return features, np.array(quality, dtype=np.float32).reshape(-1, 2)
 
     def of_texts(self, texts: Sequence[str]) -> tuple[Rows, Rows]:
         """The mean of the tokens' embeddings (texts, width); texts have no quality."""
@@ -201,7 +204,7 @@ def _held_out(sense: Sense, description: Description, shown: Sequence[Shown], ti
     found = []
     for one in shown:
         photo = opened(one.images[0])
-        tiles = [photo.crop(crop) for crop in grid(*photo.size, tiling.side, tiling.overlap)]
+        tiles = (photo.crop(crop) for crop in grid(*photo.size, tiling.side, tiling.overlap))
         strange = strangeness(description.scores(*sense.of_photos(tiles)))
         found.append(strange[median_place(strange.tolist())])
     return np.array(found, dtype=np.float32)
