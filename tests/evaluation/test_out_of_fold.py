@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from tests.forms import form_of
-from vlm_ft.answers.confidence import tempered, with_confidence
+from vlm_ft.answers.confidence import Confidence, tempered, with_confidence
 from vlm_ft.answers.kinds import Choice
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import CaseRow, Evaluation
-from vlm_ft.evaluation.out_of_fold import Answers, cross_fitted, read_folds
+from vlm_ft.evaluation.out_of_fold import Answers, cross_fitted, read_folds, reliable
 from vlm_ft.recipe import Recipe
 
 OPTIONS = ("dent", "scratch", "rust")
@@ -30,6 +30,21 @@ def fold(seed: int, count: int = 300) -> Answers:
     stated = [tempered(dict(zip(OPTIONS, row.tolist(), strict=True)), 1 / OVERCONFIDENCE) for row in exact]
     answers = [Prediction({"kind": FieldValue(max(found, key=found.__getitem__), found)}) for found in stated]
     return Answers(truths, answers, [f"{seed}-{number}" for number in range(count)])
+
+
+def evaluation_of(answers: Answers, confidence: Confidence | None = None) -> Evaluation:
+    cases = [
+        CaseRow(
+            id=group,
+            group=group,
+            images=(),
+            text="",
+            truth=truth,
+            answers={"adapter": {"prediction": answer, "score": 0}},
+        )
+        for group, truth, answer in zip(answers.groups, answers.truths, answers.predictions, strict=True)
+    ]
+    return Evaluation.model_construct(form=FORM, confidence=confidence, cases=cases, systems={})
 
 
 def test_overconfidence_is_undone() -> None:
@@ -62,22 +77,22 @@ def test_decisions_of_a_folds_own_calibration_are_undone() -> None:
     raw = fold(1, 50)
     decided = [with_confidence(FORM, answer, uncertified) for answer in raw.predictions]
     assert {answer.decision for answer in decided} == {"ask a person"}
-    cases = [
-        CaseRow(
-            id=group,
-            group=group,
-            images=(),
-            text="",
-            truth=truth,
-            answers={"adapter": {"prediction": answer, "score": 0}},
-        )
-        for group, truth, answer in zip(raw.groups, raw.truths, decided, strict=True)
-    ]
-    evaluation = Evaluation.model_construct(form=FORM, confidence=uncertified, cases=cases)
-    found = Answers.of(evaluation)
+    found = Answers.of(evaluation_of(replace(raw, predictions=decided), uncertified))
     assert {answer.decision for answer in found.predictions} == {"answer"}
     for undone, before in zip(found.predictions, raw.predictions, strict=True):
         assert undone.fields["kind"].distribution == pytest.approx(before.fields["kind"].distribution, abs=1e-6)
+
+
+def test_examples_of_one_group_widen_the_interval_of_the_share_at_risk() -> None:
+    apart = [fold(seed) for seed in range(3)]
+    tied = [
+        Answers(*([one for one in part for _ in range(5)] for part in (each.truths, each.predictions, each.groups)))
+        for each in apart
+    ]
+    alone = [replace(each, groups=[""] * len(each.groups)) for each in tied]
+    wide, narrow = (reliable([evaluation_of(each) for each in folds]).at_risk for folds in (tied, alone))
+    assert wide.value == narrow.value
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
 
 def test_a_folder_without_folds_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from vlm_ft.answers.calibration import RISK
-from vlm_ft.answers.intervals import wilson
 from vlm_ft.errors import RecipeError
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
 from vlm_ft.evaluation.out_of_fold import BEFORE, FoldReliability, reliable
@@ -118,11 +117,9 @@ def _reliability(like: Result, found: FoldReliability | None) -> list[Result]:
     results.append(_figure(like, ANSWER, "answered", found.answered, found.count, {}, None))
     if found.wrong is not None:
         results.append(_figure(like, ANSWER, "wrong_of_answered", found.wrong, found.judged, {}, RISK))
-    at_risk = {entry.by: entry.at_risk for entry in found.coverage}
-    if ADAPTER in at_risk:
-        share = at_risk.pop(ADAPTER)
-        figure = Figure.of(share, wilson(share, found.count))
-        results.append(_figure(like, ANSWER, "coverage_at_risk", figure, found.count, at_risk, None))
+    if found.at_risk is not None:
+        others = {entry.by: entry.at_risk for entry in found.coverage if entry.by != ADAPTER}
+        results.append(_figure(like, ANSWER, "coverage_at_risk", found.at_risk, found.count, others, None))
     return results
 
 
