@@ -13,8 +13,8 @@ def form_of(**kinds: Kind) -> Form:
     return Form(task="made", title="Made", instruction="Look at the part and say what is wrong.", fields=fields)
 
 
-def whole_form(task: Task) -> Form:
-    """The task's form with all fields; an open choice has the sample's names and "another"."""
+def whole_form(task: Task, other: str = "another") -> Form:
+    """The task's form with all fields; an open choice has the sample's names and `other`."""
     values = task.sample.model_dump(mode="json")
     options: dict[str, list[str]] = {}
     for field in task.fields:
@@ -22,5 +22,5 @@ def whole_form(task: Task) -> Form:
         for part in field.kind.fields if listed else (field,):
             if part.kind == Choice(options=()):
                 used = {row[part.name] for row in (values[field.name] if listed else [values])}
-                options[f"{field.name}.{part.name}" if listed else part.name] = sorted(used | {"another"})
+                options[f"{field.name}.{part.name}" if listed else part.name] = sorted(used | {other})
     return Form.of(task, options)

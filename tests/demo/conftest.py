@@ -9,11 +9,10 @@ import pytest
 from PIL import Image
 
 from demo.app import build_app, launch
+from tests.forms import whole_form
 from vlm_ft.adapters import Card, Provenance
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, Items
 from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.answers.task import Task, Values
+from vlm_ft.answers.task import Task
 from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.inference.request import Request
 from vlm_ft.tasks import TASKS
@@ -26,23 +25,11 @@ def card_of(task: Task, name: str = "trial", kind: str = "vision") -> Card:
     """A card for the task's whole form; every open choice has the sample's names and a hostile one."""
     return Card(
         name=name,
-        form=Form.of(task, _options(task, task.sample.model_dump(mode="json"))),
+        form=whole_form(task, HOSTILE),
         base=BaseRef(name="tiny", fingerprint="0" * 8, model_type="tiny", kind=kind),
         provenance=Provenance(data=("drawn",), data_fingerprint="0", counts={"train": 8}, synthetic=True),
         metrics=FIGURES,
     )
-
-
-def _options(task: Task, values: Values) -> dict[str, list[str]]:
-    options: dict[str, list[str]] = {}
-    for field in task.fields:
-        listed = isinstance(field.kind, Items)
-        for part in field.kind.fields if listed else (field,):
-            if part.kind == Choice(options=()):
-                rows = values[field.name] if listed else [values]
-                path = f"{field.name}.{part.name}" if listed else part.name
-                options[path] = [*sorted({row[part.name] for row in rows}), HOSTILE]
-    return options
 
 
 def sample_prediction(task: Task) -> Prediction:
