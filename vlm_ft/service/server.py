@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from types import FrameType
 
 import uvicorn
@@ -16,6 +18,8 @@ GRACE = 25
 
 def run(api: FastAPI, host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM; requests in progress are answered. Raises `RecipeError` if the port is taken."""
+    # uvicorn raises the signal again once all are answered; by default, it would end the process without any clean-up
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = _Server(
         uvicorn.Config(api, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE), api
     )
