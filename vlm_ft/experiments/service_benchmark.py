@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import statistics
 import subprocess
@@ -9,10 +10,10 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
 import httpx
 import psutil
@@ -21,7 +22,8 @@ from PIL import Image
 from rich.console import Console
 
 from datasets_vision.synthetic.writing import write_set
-from vlm_ft.adapters import adapter_folder
+from vlm_ft.adapters import adapter_folder, read_card
+from vlm_ft.bases.compact import COMPACT
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.recipe import RECIPES, load_recipe
 from vlm_ft.training.run import train
@@ -40,11 +42,12 @@ def benchmark_service(base: str, adapter: Path | None, out: Path, command: str, 
     Without the folder of a photo adapter, one is trained for a single step on drawings.
     """
     sheet = Sheet(command, console)
-    first, one = (15.0, 1.0) if base == "compact" else (None, None)
     with TemporaryDirectory() as work:
         drawings = write_set("product_defects", Path(work, "set"), DRAWINGS, 0) / "JPEGImages"
         photos = [_enlarged(drawing, Path(work)) for drawing in sorted(drawings.iterdir())[:PHOTOS]]
         folder = adapter_folder(adapter) if adapter is not None else _trained(base, Path(work), console)
+        base = read_card(folder).base.name  # an adapter may have another base than the one that is trained by default
+        first, one = (15.0, 1.0) if base == COMPACT else (None, None)
         started = time.perf_counter()
         with _served(folder) as (address, process), httpx.Client(base_url=address, timeout=60) as client:
             name = client.get("/v1/models").json()["data"][0]["id"]
@@ -88,20 +91,22 @@ def _served(adapter: Path) -> Iterator[tuple[str, psutil.Process]]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "vlm_ft", "serve", "--adapter", str(adapter), "--port", str(port)]
     address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+    with TemporaryFile() as errors, subprocess.Popen(command, stderr=errors) as process, httpx.Client() as client:
         try:
-            while not _is_ready(address):
+            while not _is_ready(client, address):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{' '.join(command)} has not started")
+                    errors.seek(0)
+                    *_, last = errors.read().decode(errors="replace").splitlines() or ["it says nothing"]
+                    raise RuntimeError(f"{' '.join(command)} has not started: {last}")
                 time.sleep(0.05)
             yield address, psutil.Process(process.pid)
         finally:
             process.terminate()
 
 
-def _is_ready(address: str) -> bool:
+def _is_ready(client: httpx.Client, address: str) -> bool:
     try:
-        return httpx.get(f"{address}/readyz").status_code == 200
+        return client.get(f"{address}/readyz").status_code == 200
     except httpx.TransportError:
         return False
 
@@ -110,7 +115,7 @@ def _answer_in_the_app(address: str, adapter: str, photo: Path) -> None:
     """Upload a photo to the app, and wait for its answer."""
     app = Client(f"{address}/app", verbose=False)
     _, message, answer = app.predict(adapter, [handle_file(photo)], "", api_name="/assess")
-    if not answer:
+    if not answer or json.loads(answer)["error"] is not None:
         raise RuntimeError(f"the app gave no answer: {message}")
 
 
@@ -124,4 +129,8 @@ def _seconds(client: httpx.Client, adapter: str, photo: Path) -> float:
 
 def _resident(server: psutil.Process) -> int:
     """The resident memory of the server and its decoders, in bytes."""
-    return sum(int(process.memory_info().rss) for process in (server, *server.children(recursive=True)))
+    resident = 0
+    for process in (server, *server.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # a decoder that has just ended
+            resident += int(process.memory_info().rss)
+    return resident
