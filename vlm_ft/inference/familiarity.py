@@ -1,9 +1,9 @@
 """How far a photo or a text is from what an adapter was trained on.
 
-Features of the frozen base are described by their principal components. An example is judged by its distance within
-them (Lee et al. 2018) and by the residual outside them (Wang et al. 2022, ViM), a photo also by its sharpness and
-brightness. A photo that is seen in tiles is as strange as the median of its tiles, so that a few unusual ones do not
-flag it. The threshold is the conformal quantile of examples that training did not see.
+An example is judged by the distance of the frozen base's features to those of the nearest training examples (Sun et
+al. 2022, "Out-of-distribution detection with deep nearest neighbors"), a photo also by its sharpness and brightness. A
+photo that is seen in tiles is as strange as the median of its tiles, so that a few unusual ones do not flag it. The
+threshold is the conformal quantile of examples that training did not see.
 """
 
 from __future__ import annotations
@@ -29,10 +29,15 @@ from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tower import Tower
 from vlm_ft.conversation import opened
+from vlm_ft.errors import AdapterError
 from vlm_ft.recipe import Tiling
 
-COMPONENTS = 48
-"""With 1,280 channels in half precision, the file is below 200 kB."""
+EXEMPLARS = 150
+"""With 1,280 channels in eight bits, the file is below 200 kB."""
+
+NEIGHBOURS = 3
+EDGE = 0.95
+"""The share of the training examples inside their edge; that of the quality is the extreme."""
 
 FALSE_ALARMS = 0.05
 FEWEST = 40
@@ -65,37 +70,32 @@ class Description:
     @classmethod
     def fit(cls, features: Rows, quality: Rows) -> Description:
         """Describe features (examples, channels) and quality (examples, measures), which may have no columns."""
-        mean = features.mean(0)
-        _, sizes, ways = np.linalg.svd(features - mean, full_matrices=False)
-        kept = min(COMPONENTS, len(features) // 4)
+        step, middle = ceil(len(features) / EXEMPLARS), np.median(quality, axis=0)
+        units = _units(features)
+        scales = np.abs(units[::step]).max(1) / 127
         arrays = {
-            "mean": mean.astype(np.float16),
-            "components": ways[:kept].astype(np.float16),
-            "variances": (sizes[:kept] ** 2 / len(features)).astype(np.float32),
-            "quality": np.stack([quality.mean(0), quality.std(0) + 1e-6]).astype(np.float32),
-            "rest": np.array([1.0], dtype=np.float32),
-            "centre": np.array([0.0, 1.0], dtype=np.float32),
+            "exemplars": np.round(units[::step] / scales[:, None]).astype(np.int8),
+            "scales": scales,
+            "quality": np.stack([middle, np.abs(quality - middle).max(0) + 1e-6]).astype(np.float32),
         }
-        far, rest = cls(arrays)._distances(features)
-        arrays["rest"] = np.array([rest.mean() + 1e-12], dtype=np.float32)
-        score = np.log(far / kept + rest / arrays["rest"])
-        arrays["centre"] = np.array([score.mean(), score.std() + 1e-6], dtype=np.float32)
+        alike = cls(arrays)._similarities(features)
+        own = np.arange(len(scales))
+        alike[own * step, own] = -1.0  # an exemplar's nearest neighbour is another one
+        far = _distances(alike)
+        usual, edge = np.quantile(far, (0.5, EDGE))
+        arrays["content"] = np.array([usual, edge - usual + 1e-6], dtype=np.float32)
         return cls(arrays)
 
-    def _distances(self, features: Rows) -> tuple[Rows, Rows]:
-        """Squared distances: within the components, in standard deviations, and of the residual outside them."""
-        away = features - self.arrays["mean"].astype(np.float32)
-        components = self.arrays["components"].astype(np.float32)
-        along = away @ components.T
-        rest = np.square(away - along @ components).sum(1)
-        return np.square(along / np.sqrt(self.arrays["variances"] + 1e-12)).sum(1), rest
+    def _similarities(self, features: Rows) -> Rows:
+        """(examples, exemplars) the cosines."""
+        exemplars = self.arrays["exemplars"].astype(np.float32) * self.arrays["scales"][:, None]
+        return np.asarray(_units(features) @ exemplars.T)
 
     def scores(self, features: Rows, quality: Rows) -> Rows:
-        """(examples, 1 + measures): how strange each is, in standard deviations of the training examples."""
-        far, rest = self._distances(features)
-        mean, spread = self.arrays["centre"]
-        content = (np.log(far / len(self.arrays["variances"]) + rest / self.arrays["rest"]) - mean) / spread
-        return np.column_stack([content, (quality - self.arrays["quality"][0]) / self.arrays["quality"][1]])
+        """(examples, 1 + measures): how strange each is: 0 in the middle of the training examples, 1 at their edge."""
+        (usual, content), (middle, quality_range) = self.arrays["content"], self.arrays["quality"]
+        far = (_distances(self._similarities(features)) - usual) / content
+        return np.column_stack([far, (quality - middle) / quality_range])
 
     def write(self, folder: Path) -> None:
         """Write the description beside the adapter's tensors."""
@@ -103,8 +103,22 @@ class Description:
 
     @classmethod
     def read(cls, folder: Path) -> Description:
-        """Read the description that `write` wrote."""
-        return cls(load_file(folder / FAMILIARITY))
+        """Read the description that `write` wrote. Raises `AdapterError` for one of an earlier version."""
+        arrays = load_file(folder / FAMILIARITY)
+        if "exemplars" not in arrays:
+            raise AdapterError(folder / FAMILIARITY, "was written by an earlier version", "run vlm-ft calibrate again")
+        return cls(arrays)
+
+
+def _units(features: Rows) -> Rows:
+    """The features of each example, scaled to length 1."""
+    return np.asarray(features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-12), dtype=np.float32)
+
+
+def _distances(similarities: Rows) -> Rows:
+    """(examples,) the logarithm of the cosine distance to the last of the nearest exemplars."""
+    nearest = np.sort(similarities, axis=1)[:, -min(NEIGHBOURS, similarities.shape[1])]
+    return np.asarray(np.log(np.maximum(1 - nearest, 1e-6)), dtype=np.float32)
 
 
 def strangeness(scores: Rows) -> Rows:
