@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: templates with escaped text and embedded images."""
+"""Filled templates, and self-contained HTML pages with escaped text and embedded images."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def filled(package: str, template: str, **values: Any) -> str:
-    """Render a package's template; all text is escaped, and an undefined name is an error."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    """Render a package's template; text in HTML is escaped, and an undefined name is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
         loader=PackageLoader(package, "."),
-        autoescape=True,
+        autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

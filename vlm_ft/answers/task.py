@@ -33,6 +33,7 @@ class Task:
     returns the other values that a label states. `follows` says which fields are computed from the list with boxes, in
     labels and when the answers about tiles are merged; the class NOTHING means an empty list. `derivations` compute
     results from an answer without a model. `notice` accompanies every output. `sample` is one complete answer.
+    `augment` is the preset that suits its photos, if the labels stay true under it; None for a task about texts.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Task:
     notice: str = ""
     follows: Mapping[str, Follows] = field(default_factory=dict)
     derivations: tuple[Derivation, ...] = ()
+    augment: str | None = None
 
     @property
     def fields(self) -> tuple[FieldSpec, ...]:

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from vlm_ft.allocator import keep_freed_memory
-from vlm_ft.cli import base, data, experiments, serving
+from vlm_ft.cli import base, data, experiments, init, serving
 from vlm_ft.cli.options import (
     Goals,
     Out,
@@ -46,6 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(init.app)
 app.add_typer(data.app, name="data")
 app.add_typer(base.app, name="base")
 app.add_typer(serving.app)

@@ -48,6 +48,14 @@ def task_of(name: str, file: Path | None = None) -> Task:
         if name not in TASKS:
             raise RecipeError("task", f"unknown task {name!r}", nearest(name, TASKS))
         return TASKS[name]
+    task = task_in(file)
+    if name != task.name:
+        raise RecipeError(f"task file {file}", f"defines {task.name!r}, but the recipe says task: {name}")
+    return task
+
+
+def task_in(file: Path) -> Task:
+    """The `TASK` of a Python file, which is run. Raises `RecipeError` for a missing file or one without `TASK`."""
     if not file.is_file():
         raise RecipeError(f"task file {file}", "no such file", "give a Python file that defines TASK")
     spec = importlib.util.spec_from_file_location(file.stem, file)
@@ -61,6 +69,4 @@ def task_of(name: str, file: Path | None = None) -> Task:
     task = getattr(module, "TASK", None)
     if not isinstance(task, Task):
         raise RecipeError(f"task file {file}", "defines no TASK", "end it with TASK = Task(...)")
-    if name != task.name:
-        raise RecipeError(f"task file {file}", f"defines {task.name!r}, but the recipe says task: {name}")
     return task

@@ -46,6 +46,7 @@ TASK = Task(
     instruction="Inspect the aircraft, by photo or log entry, for what needs maintenance.",
     class_field="kind",
     list_field="findings",
+    augment="aircraft",
     follows={"kind": "largest"},
     sample=AviationMaintenance(
         kind="crack",

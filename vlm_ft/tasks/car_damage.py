@@ -64,6 +64,7 @@ TASK = Task(
     answer=CarDamage,
     instruction="Assess the damage of the car in the photo.",
     read=read,
+    augment="cars",
     follows={"damaged": "any", "kind": "largest"},
     sample=CarDamage(
         damaged=True,

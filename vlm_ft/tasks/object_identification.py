@@ -42,6 +42,7 @@ TASK = Task(
     class_field="kind",
     list_field="objects",
     read=read,
+    augment="objects",
     follows={"count": "count"},
     sample=ObjectIdentification(
         kind="bottle",

@@ -34,6 +34,7 @@ TASK = Task(
     instruction="Inspect the product in the photo for defects.",
     class_field="kind",
     list_field="findings",
+    augment="surfaces",
     follows={"passed": "none", "kind": "largest"},
     sample=ProductDefects(
         passed=False,

@@ -35,6 +35,7 @@ TASK = Task(
     instruction="Describe what is abnormal in the scan.",
     class_field="kind",
     list_field="findings",
+    augment="scans",
     follows={"abnormal": "any", "kind": "largest"},
     sample=ScanAbnormalities(
         modality="MR",

@@ -42,6 +42,7 @@ TASK = Task(
     answer=TechnicalDiagnosis,
     instruction="Diagnose the fault that the photo or the text shows.",
     class_field="fault",
+    augment="light",
     read=read,
     sample=TechnicalDiagnosis(
         system="hydraulics",
