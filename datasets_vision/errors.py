@@ -23,6 +23,9 @@ class UserError(Exception):
 
     `place` says where (a file, a key, a field), `problem` what is wrong with which value, `remedy` what to do.
     Show users `str(error)`; read the attributes for its parts.
+
+    >>> str(UserError("photos/door.jpg", "0 bytes", "copy it again"))
+    'photos/door.jpg: 0 bytes; copy it again'
     """
 
     def __init__(self, place: object, problem: str, remedy: str = "") -> None:

@@ -46,7 +46,7 @@ def run(out: Path, *, with_app: bool, console: Console) -> None:
     step("3/5  compare with the bare base, the majority class, and logistic regression on the same frozen tower")
     evaluate_run(out / "run", console=console)
     step("4/5  score a folder of new images")
-    score_shown(new, folder, out / "scores.csv", batch_size=16, base=None, console=console)
+    score_shown(new, folder, out / "scores.csv", console=console)
     step("5/5  done")
     console.print(f"report   {out / 'run' / 'evaluation' / 'evaluation.html'}")
     console.print(f"scores   {out / 'scores.csv'}")

@@ -217,7 +217,12 @@ class VisionBank(_Section):
 
 
 class Recipe(Strict):
-    """The settings of one run, which trains one base for one task and makes one adapter."""
+    """The settings of one run, which trains one base for one task and makes one adapter.
+
+    >>> from vlm_ft import Recipe
+    >>> Recipe(name="mine", task="car_damage", data=[{"path": "photos"}]).base
+    'compact'
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     task: str
@@ -324,6 +329,10 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file, overridden by ``key=value`` settings (``training.epochs=3``).
 
     ``${NAME}`` and ``${NAME:-default}`` are replaced from the environment. Raises `RecipeError`.
+
+    >>> from vlm_ft import load_recipe
+    >>> load_recipe(Path("my_recipe.yaml"), ["training.epochs=3"]).training.epochs
+    3.0
     """
     content = read_settings(path, settings)
     try:

@@ -98,7 +98,16 @@ Box = Annotated[tuple[int, int, int, int], BOX]
 
 
 class Answer(BaseModel):
-    """Base of every answer type; `fields_of` reads its annotations."""
+    """Base of every answer type; `fields_of` reads its annotations.
+
+    >>> from typing import Literal
+    >>> from vlm_ft import Answer
+    >>> class Weld(Answer):
+    ...     passed: bool
+    ...     depth: Literal["surface", "deep"]
+    >>> Weld(passed=False, depth="deep").model_dump()
+    {'passed': False, 'depth': 'deep'}
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

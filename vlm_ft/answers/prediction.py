@@ -66,6 +66,13 @@ class Prediction:
     answer can be used, otherwise "ask a person", for the given `reason`. `strange` is how unlike the training data
     the photo or text is; above 1, the decision is "ask a person". `reward` is the score of a reward model. `error`
     says in one line why there are no fields.
+
+    >>> from vlm_ft import Prediction
+    >>> answer = Prediction({"passed": FieldValue(True, {"true": 0.9, "false": 0.1})})
+    >>> answer.values, answer.fields["passed"].probability
+    ({'passed': True}, 0.9)
+    >>> Prediction.from_json(answer.to_json()) == answer
+    True
     """
 
     fields: Mapping[str, FieldValue] = field(default_factory=dict)

@@ -34,6 +34,20 @@ class Task:
     labels and when the answers about tiles are merged; the class NOTHING means an empty list. `derivations` compute
     results from an answer without a model. `notice` accompanies every output. `sample` is one complete answer.
     `augment` is the preset that suits its photos, if the labels stay true under it; None for a task about texts.
+
+    >>> from vlm_ft import Answer, Task
+    >>> class Verdict(Answer):
+    ...     passed: bool
+    >>> task = Task(
+    ...     name="verdict",
+    ...     title="Verdict",
+    ...     answer=Verdict,
+    ...     instruction="Judge the part.",
+    ...     sample=Verdict(passed=True),
+    ...     read=lambda label: {"passed": label.image_class == "good"},
+    ... )
+    >>> task.values(Label(image_class="dent"))
+    {'passed': False}
     """
 
     name: str

@@ -167,6 +167,13 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
 
     Raises `DataError` if a source cannot be read, a label does not fit the form, `train` is empty, or the recipe's
     augmentation would make a label untrue.
+
+    >>> from vlm_ft import load_data, load_recipe
+    >>> data = load_data(load_recipe(Path("my_recipe.yaml")))
+    >>> data.form.names
+    ('passed', 'kind')
+    >>> data.counts["train"] > data.counts["test"]
+    True
     """
     task = task_of(recipe.task, recipe.task_file)
     items = list(labelled(task, recipe.data, recipe.tiling, recipe.splits.seed))

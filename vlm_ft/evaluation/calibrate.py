@@ -55,6 +55,9 @@ def calibrate_run(
     cross-validation of the same recipe, on whose answers the temperatures and the threshold are fitted, instead of the
     `calibrate` role; the description still needs that role. `folds` and `thresholds` cannot be combined.
     Raises `DataError` if the recipe sets no examples aside to calibrate on.
+
+    >>> from vlm_ft import calibrate
+    >>> calibrate(Path("runs/mine"), risk=0.10)
     """
     console = console or Console(stderr=True)
     run = Run(folder)

@@ -43,6 +43,11 @@ def evaluate_run(
 
     `foreign`: folders of photos from other domains, nearly all of which the adapter should flag. Raises `AdapterError`
     if the folder contains no finished run.
+
+    >>> from vlm_ft import evaluate
+    >>> evaluation = evaluate(Path("runs/mine"), rivals=False, base=False)
+    >>> sorted({metric.field for metric in evaluation.systems["adapter"]})
+    ['', 'kind', 'passed']
     """
     console = console or Console(stderr=True)
     run = Run(folder)

@@ -42,6 +42,13 @@ class Engine:
 
     `memory`: the budget for adapters in bytes (see `Residents`). `waiting`: the maximum number of requests that all
     threads together may have in progress (see `Admission`). `precision`: of the forward passes.
+
+    >>> from vlm_ft import Engine, Request
+    >>> engine = Engine.open([Path("runs/mine/adapter")])
+    >>> (adapter,) = engine.cards
+    >>> (prediction,) = engine.predict([Request(images=(Path("photos/0.png"),), adapter=adapter)])
+    >>> list(prediction.values)
+    ['passed', 'kind']
     """
 
     def __init__(

@@ -25,6 +25,12 @@ class Request:
     `tiling`: how a large photo is split; "card": as the adapter was trained, "none": not at all. `like`: the adapter
     whose limits and tiling a request to the bare base follows, so that the two can be compared. `by`: who asks, and
     `case`: under which number, for the decision log.
+
+    >>> from pathlib import Path
+    >>> from datasets_vision.example import Turn
+    >>> from vlm_ft import Request
+    >>> Request(images=(Path("photos/0.png"),), turns=(Turn("user", "The left door."),), adapter="mine").tiling
+    'card'
     """
 
     images: tuple[Picture | Image, ...] = ()

@@ -28,9 +28,9 @@ def score_shown(
     adapter: Path,
     out: Path,
     *,
-    batch_size: int,
-    base: str | None,
-    console: Console,
+    batch_size: int = 16,
+    base: str | None = None,
+    console: Console | None = None,
     by_case: bool = False,
     text: str | None = None,
     review: Path | None = None,
@@ -44,7 +44,12 @@ def score_shown(
 
     If `server` is given, it runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster do.
     `reward`: the folder of a reward model that scores the answers.
+
+    >>> from vlm_ft import score
+    >>> score(Path("photos"), Path("runs/mine"), Path("scores.csv")).complete
+    True
     """
+    console = console or Console(stderr=True)
     check_target(out)
     if text is None:
         check_folder(folder)

@@ -40,6 +40,10 @@ def train(
     Returns the adapter folder. Under `accelerate launch` only the first process writes, except into a vision bank.
     Raises `RecipeError` if `out` holds another run or has nothing to resume, and, with `check`, `DataError` if the data
     have errors.
+
+    >>> from vlm_ft import load_recipe, train
+    >>> print(train(load_recipe(Path("my_recipe.yaml")), Path("runs/new")))
+    runs/new/adapter
     """
     process, run = PartialState(cpu=not torch.cuda.is_available()), Run(out)  # as in the trainer
     console = console or Console(stderr=True)
