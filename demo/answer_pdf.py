@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
+from unicodedata import bidirectional
 
 import matplotlib
 from fpdf import FPDF
@@ -16,7 +17,7 @@ from PIL.Image import Image
 from demo.answer_view import NUMBER, visible
 from demo.answered import Answered
 from demo.derived_view import views
-from demo.photo_view import Mark, marks
+from demo.photo_view import Mark, marks, shorten
 from demo.wording import NO, YES, in_words, percent, title, words
 from vlm_ft.answers.derivations.result import View
 from vlm_ft.answers.kinds import FieldSpec, Items, Text
@@ -29,8 +30,11 @@ PHOTO_HEIGHT = 95  # mm, at most
 JPEG_QUALITY = 85
 MOST_ALTERNATIVES = 3
 COLUMNS = ("Field", "Answer", "Probability", "Less likely")
-LONGEST_CELL = 500  # characters: a row must fit on a page
+LONGEST_ROW = 2000  # characters in all cells, if they are equally long: a row must fit on a page
 UNKNOWN = "\ufffd"
+RIGHT_TO_LEFT = ("R", "AL")
+PAGES = "\uffff" * 3
+"""Becomes the number of pages, of up to three digits; the font lacks it, so `_plain` leaves it in no text."""
 QUIET = FontFace(color=90)
 HEADINGS = FontFace(emphasis="BOLD", fill_color=235)
 
@@ -39,8 +43,9 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
     """The PDF of an answer; `photos` have its boxes drawn on them."""
     sheet = _Sheet(answered)
     form, prediction = answered.card.form, answered.prediction
-    names = ", ".join(Path(photo).name for photo in answered.photos)
-    sheet.rows([(title(name), fact) for name, fact in {**answered.facts, "photos": names}.items() if fact])
+    sheet.rows([(title(name), fact) for name, fact in answered.facts.items()])
+    if answered.photos:
+        sheet.paragraph(f"Photos: {', '.join(Path(photo).name for photo in answered.photos)}")
     sheet.paragraph(answered.card.notice)
     if prediction.error is not None:
         sheet.heading("No answer")
@@ -106,8 +111,8 @@ def _derived(sheet: _Sheet, view: View) -> None:
 class _Sheet:
     """A PDF that is written from top to bottom; an empty text leaves no gap.
 
-    DejaVu, which comes with matplotlib, has European scripts, Arabic and Hebrew. A character of another script becomes
-    the replacement character, and the last line says so.
+    DejaVu, which comes with matplotlib, has European scripts. A character that it lacks, or that is written from right
+    to left, becomes the replacement character, and the last line says so.
     """
 
     def __init__(self, answered: Answered) -> None:
@@ -115,9 +120,8 @@ class _Sheet:
         fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
         pdf.add_font(FONT, "", fonts / "DejaVuSans.ttf")
         pdf.add_font(FONT, "B", fonts / "DejaVuSans-Bold.ttf")
-        font = pdf.fonts[FONT.lower()]
-        assert isinstance(font, TTFFont)
-        self._known = font.cmap.keys() | {ord("\n")}
+        known = set.intersection(*(set(font.cmap) for font in pdf.fonts.values() if isinstance(font, TTFFont)))
+        self._known = {code for code in known if bidirectional(chr(code)) not in RIGHT_TO_LEFT} | {ord("\n")}
         self._lost = False
         heading = self._plain(answered.card.form.title)
         pdf.set_title(heading)
@@ -159,7 +163,7 @@ class _Sheet:
             text_align="LEFT",
         ) as grid:
             for row in [head, *rows] if head else rows:
-                grid.row([self._plain(cell)[:LONGEST_CELL] for cell in row])
+                grid.row([self._plain(shorten(cell, LONGEST_ROW // len(row))) for cell in row])
         self._pdf.ln(1)
 
     def photo(self, photo: Image) -> None:
@@ -175,7 +179,8 @@ class _Sheet:
     def finished(self) -> bytes:
         """The file."""
         if self._lost:
-            self.paragraph(f"{UNKNOWN} stands for a character that this font lacks; see the JSON file.", quiet=True)
+            remark = f"{UNKNOWN} stands for a character that the font lacks or that is written from right to left"
+            self.paragraph(f"{remark}; see the JSON file.", quiet=True)
         return bytes(self._pdf.output())
 
     def _write(self, text: str, line: float) -> None:
@@ -194,8 +199,9 @@ class _Pages(FPDF):
     def __init__(self, case: str) -> None:
         super().__init__()
         self._case = case
+        self.alias_nb_pages(PAGES)
 
     def footer(self) -> None:
         self.set_y(-12)
         self.set_font(FONT, "", SMALL)
-        self.cell(0, LINE, f"{self._case}  ·  {self.page_no()} / {{nb}}", align="R")
+        self.cell(0, LINE, f"{self._case}  ·  {self.page_no()} / {PAGES}", align="R")

@@ -85,10 +85,10 @@ def gallery(buttons: Sequence[str] = (), **look: Any) -> gr.Gallery:
     return gr.Gallery(height="auto", object_fit="contain", interactive=False, buttons=list(buttons), **look)
 
 
-def shorten(label: str) -> str:
-    """The label, at most `LONGEST_LABEL` characters, on one line."""
-    line = " ".join(label.split())
-    return line if len(line) <= LONGEST_LABEL else f"{line[: LONGEST_LABEL - 1]}…"
+def shorten(text: str, longest: int = LONGEST_LABEL) -> str:
+    """The text on one line, at most `longest` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def _boxed(field: FieldSpec, value: Any) -> list[LabelledObject]:

@@ -8,8 +8,11 @@ from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unicodedata import bidirectional
 
+import matplotlib
 import pytest
+from fontTools.ttLib import TTFont
 from PIL import Image
 from pypdf import PdfReader
 
@@ -71,13 +74,27 @@ def test_probabilities_decision_and_estimate_are_in_it(card_of: Any, sample_pred
     assert "No answer too large" in text_of(answer_pdf(answered_with(card, Prediction.failed("too large")), []))
 
 
-@pytest.mark.parametrize("text", ["Διάβρωση, трещина", "**b** <i>&amp; %s", "日本語 한글 😀", "\ud800 \x07\x00"])
+@pytest.mark.parametrize(
+    "text", ["Διάβρωση, трещина", "**b** <i>&amp; %s", "日本語 한글 😀", "سطح", "שלום", "\ud800 \x07\x00", "{nb}"]
+)
 def test_text_stays_text(text: str, card_of: Any, sample_prediction: Any) -> None:
     task = TASKS["legal_documents"]
     answer = replace(sample_prediction(task), decision="ask a person", reason=text)
     found = text_of(answer_pdf(answered_with(card_of(task, name=text), answer, text), []))
     assert (text in found) is not (UNKNOWN in found)
-    assert (UNKNOWN in found) is text.startswith(("日", "\ud800"))
+    assert (UNKNOWN in found) is text.startswith(("日", "س", "ש", "\ud800"))
+    assert found.endswith("1 / 1")
+
+
+@pytest.mark.parametrize("text", ["\n" * 400 + "end", "W" * 3000, "a\nb"])
+def test_any_text_fits_in_a_table(text: str, card_of: Any) -> None:
+    item = {"kind": text, "severity": "minor", "box": [0, 0, 90, 90]}
+    answer = Prediction({"kind": FieldValue(text), "findings": FieldValue([item])})
+    answered = answered_with(card_of(TASKS["product_defects"], name=text), answer)
+    names = tuple(f"{number}-{'photo' * 40}.jpg" for number in range(8))
+    found = text_of(answer_pdf(replace(answered, photos=names), []))
+    assert ("…" in found) is (len(text) == 3000)
+    assert found.replace(" ", "").count("photo") == 8 * 40
 
 
 def test_long_answers_take_several_pages(card_of: Any) -> None:
@@ -87,6 +104,16 @@ def test_long_answers_take_several_pages(card_of: Any) -> None:
     assert len(PdfReader(BytesIO(pdf)).pages) > 2
     assert text_of(pdf).count("scratch") == 80
     assert text_of(pdf).count("W") == 20_000
+
+
+def test_headings_are_written_in_characters_of_the_bold_font(card_of: Any, sample_prediction: Any) -> None:
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    regular, bold = (TTFont(fonts / f"DejaVuSans{style}.ttf").getBestCmap() for style in ("", "-Bold"))
+    lacking = chr(min(code for code in regular.keys() - bold if bidirectional(chr(code)) == "L"))
+    card = card_of(TASKS["legal_documents"])
+    card = card.model_copy(update={"form": card.form.model_copy(update={"title": lacking})})
+    found = text_of(answer_pdf(answered_with(card, sample_prediction(TASKS["legal_documents"])), []))
+    assert found.startswith(UNKNOWN)
 
 
 def test_the_json_says_which_case_it_is(known: Any, photo: Path) -> None:
