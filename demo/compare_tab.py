@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,15 +11,15 @@ from typing import Any
 import gradio as gr
 from PIL.Image import Image
 
-from demo.answer_view import badge, notice_view
+from demo.answer_view import badge, notice_view, visible
 from demo.derived_view import views
 from demo.markup import framed, table
 from demo.photo_view import Mark, drawn, gallery, marks
 from demo.photos import opened, photo_input, reads_photos
-from demo.wording import in_words, percent, title, words
+from demo.wording import in_words, percent, title
 from demo.workplace import errors_shown
 from vlm_ft.adapters import Card
-from vlm_ft.answers.kinds import Items
+from vlm_ft.answers.kinds import BoxKind, Items
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.inference.request import Predictor, Request
@@ -45,10 +46,21 @@ class Column:
         """A field's answer in words; "" if there is none."""
         if name not in self.prediction.fields:
             return ""
-        kind, value = self.card.form.field(name).kind, self.prediction.fields[name].value
+        kind, value = visible(self.card.form.field(name), 1).kind, self.prediction.fields[name].value
         if not isinstance(kind, Items):
             return in_words(kind, value)
-        return ", ".join(words(str(item.get(kind.name, "one"))) for item in value) or "none"
+        parts = [part for part in kind.fields if not isinstance(part.kind, BoxKind)]
+        items = (", ".join(in_words(part.kind, item.get(part.name)) for part in parts) or "one" for item in value)
+        return "; ".join(items) or "none"
+
+    def compared(self, name: str) -> str | None:
+        """A field's value, boxes included, as JSON that is equal for items in another order; None if it is missing."""
+        if name not in self.prediction.fields:
+            return None
+        value = self.prediction.fields[name].value
+        if isinstance(self.card.form.field(name).kind, Items):
+            value = sorted(json.dumps(item, sort_keys=True) for item in value)
+        return json.dumps(value)
 
 
 def compare_tab(predictor: Predictor) -> None:
@@ -111,7 +123,7 @@ def comparison_view(columns: Sequence[Column]) -> str:
     """A row for the decision, for each field and for each derived result; answers that differ are marked."""
     rows = [["Decision", *(_decision(column.prediction) for column in columns)]]
     for name in dict.fromkeys(name for column in columns for name in column.card.form.names):
-        differs = " <small>differs</small>" if len({column.said(name) for column in columns} - {""}) > 1 else ""
+        differs = " <small>differs</small>" if len({column.compared(name) for column in columns} - {None}) > 1 else ""
         rows.append([escape(title(name)) + differs, *(_cell(name, column) for column in columns)])
     derived = [{view.title: view for view in views(column.card.form, column.prediction)} for column in columns]
     for heading in dict.fromkeys(heading for found in derived for heading in found):

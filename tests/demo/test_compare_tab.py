@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from demo.compare_tab import BARE, compare, comparison_view
+from demo.compare_tab import BARE, Column, compare, comparison_view
 from tests.demo.test_views import Markup
 from vlm_ft.adapters import ADAPTER
 from vlm_ft.answers.derivations.estimate import read_rate_card
@@ -62,6 +62,38 @@ def test_answers_that_differ_are_marked(known: Any, photo: Path, hostile: str) -
     assert "Kind differs" in text
     assert "Passed differs" not in text
     assert text.count("Ask a person") == 1
+
+
+FOUND = [("scratch", "major", 5), ("chip", "minor", 0)]
+
+
+@pytest.mark.parametrize(
+    ("found", "differs"),
+    [
+        (FOUND[::-1], False),
+        ([("scratch", "major", 5), ("chip", "major", 0)], True),
+        ([("scratch", "major", 5), ("chip", "minor", 1)], True),
+        ([], True),
+    ],
+)
+def test_items_are_compared_by_all_their_values_in_any_order(
+    found: list[tuple[str, str, int]], differs: bool, card_of: Any
+) -> None:
+    columns = [
+        Column("one", card_of(TASKS["product_defects"]), Prediction({"findings": FieldValue(items)}))
+        for items in (_items(FOUND), _items(found))
+    ]
+    assert ("Findings differs" in Markup(comparison_view(columns)).text) is differs
+
+
+def _items(found: list[tuple[str, str, int]]) -> list[dict[str, Any]]:
+    return [{"kind": kind, "severity": severity, "box": [left, 0, 90, 90]} for kind, severity, left in found]
+
+
+def test_an_empty_text_differs_from_another(card_of: Any) -> None:
+    card = card_of(TASKS["legal_documents"])
+    columns = [Column(text, card, Prediction({"summary": FieldValue(text)})) for text in ("", "Audits.")]
+    assert "Summary differs" in Markup(comparison_view(columns)).text
 
 
 def test_derived_results_and_errors_are_shown(known: Any, photo: Path, card_of: Any, sample_prediction: Any) -> None:
