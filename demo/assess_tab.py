@@ -19,7 +19,7 @@ from demo.card_view import card_view
 from demo.photo_view import drawn, gallery
 from demo.photos import opened, photo_input, reads_photos, reads_text, thumbnails
 from demo.review_panel import review_panel
-from demo.workplace import Work, errors_shown
+from demo.workplace import Work
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor, Request
@@ -84,8 +84,8 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> N
     model_queue = {"api_name": "assess", "concurrency_limit": 1, "concurrency_id": "model"}
     asking = gr.on([button.click, text.submit], assessed, [adapter, photos, text], results, **model_queue)
     asking.then(fn=None, js=TO_RESULT)
-    answered.change(_no_files, None, files, api_visibility="private", show_progress="hidden")
-    raw_place.expand(partial(_files, files), answered, files, api_visibility="private")
+    making = raw_place.expand(partial(_files, files), answered, files, api_visibility="private")
+    answered.change(_no_files, None, files, api_visibility="private", show_progress="hidden", cancels=making)
     preview_queue = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
     photos.change(partial(_preview, predictor), [adapter, photos], [*results, seen], **preview_queue)
     changed = [*results, seen, photo_place, text, about, *tries.values()]
@@ -174,19 +174,22 @@ def _no_files() -> list[Any]:
 
 
 def _files(buttons: Sequence[gr.DownloadButton], answered: Answered) -> list[Any]:
-    """The updates that offer the answer as files."""
+    """The updates that offer the answer as files; without its photos, there is no PDF."""
     from demo.answer_pdf import answer_pdf  # imports matplotlib
 
-    with errors_shown():
+    contents = [answered.to_json().encode()]
+    try:
         photos = [photo.image for photo in opened(answered.card, answered.photos)]
-    contents = answered.to_json().encode(), answer_pdf(answered, answered.drawn(photos))
+        contents.append(answer_pdf(answered, answered.drawn(photos)))
+    except UserError as error:
+        gr.Warning(f"There is no PDF: {error.public()}")
+    offered = _no_files()
     with tempfile.TemporaryDirectory() as folder:
-        offered = []
-        for button, kind, content in zip(buttons, KINDS, contents, strict=True):
+        for place, (button, kind, content) in enumerate(zip(buttons, KINDS, contents, strict=False)):
             file = Path(folder) / f"{answered.case}.{kind.lower()}"
             file.write_bytes(content)
-            offered.append(gr.update(value=button.move_resource_to_block_cache(file), interactive=True))
-        return offered
+            offered[place] = gr.update(value=button.move_resource_to_block_cache(file), interactive=True)
+    return offered
 
 
 def _without_answer(html: str) -> tuple[Any, ...]:

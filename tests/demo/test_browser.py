@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,32 @@ def test_an_answer_is_downloaded(browser: Any, address: str, photo: Path) -> Non
         assert list(files) == [f"{numbers[-1]}.json", f"{numbers[-1]}.pdf"]
         assert pdf.startswith(b"%PDF")
     assert len(set(numbers)) == 2
+
+
+def test_files_that_are_made_late_are_those_of_the_answer_shown(
+    browser: Any, address: str, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr("demo.answer_pdf.answer_pdf", lambda *_: go_on.wait(60) and b"%PDF")
+    page = browser.new_page()
+    page.goto(address)
+    page.locator("input[type=file]").first.set_input_files(photo)
+    page.locator(".caption-label").first.wait_for()
+    download = page.get_by_role("button", name="Download JSON")
+    for _ in range(2):  # the first answer's files are still being made when the second one is given
+        page.get_by_role("button", name="Assess").click()
+        sync_api.expect(download).to_be_hidden()
+        page.get_by_text("Answer as JSON or PDF").click()
+        sync_api.expect(download).to_be_disabled()
+    case = json.loads("".join(page.locator("#result .cm-line").all_inner_texts()))["case"]
+    go_on.set()
+    sync_api.expect(download).to_be_enabled()
+    with page.expect_download() as saved:
+        download.click()
+    assert saved.value.suggested_filename == f"{case}.json"
+
+    bad = photo.with_name("bad.jpg")
+    bad.write_text("no image")
+    page.locator("input[type=file]").first.set_input_files(bad)
+    sync_api.expect(page.get_by_text("not a readable image")).to_be_visible()
+    sync_api.expect(download).to_be_hidden()

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from unicodedata import bidirectional
 
+import gradio as gr
 import matplotlib
 import pytest
 from fontTools.ttLib import TTFont
@@ -18,7 +19,7 @@ from pypdf import PdfReader
 
 from demo.answer_pdf import UNKNOWN, answer_pdf
 from demo.answered import Answered, new_case, version_of
-from demo.assess_tab import assess
+from demo.assess_tab import KINDS, _files, assess
 from vlm_ft.adapters import PEFT_FILES
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.prediction import FieldValue, Prediction
@@ -114,6 +115,15 @@ def test_headings_are_written_in_characters_of_the_bold_font(card_of: Any, sampl
     card = card.model_copy(update={"form": card.form.model_copy(update={"title": lacking})})
     found = text_of(answer_pdf(answered_with(card, sample_prediction(TASKS["legal_documents"])), []))
     assert found.startswith(UNKNOWN)
+
+
+def test_a_deleted_photo_costs_only_the_pdf(known: Any, photo: Path) -> None:
+    _, _, answered = assess(known, "plates", [str(photo)], None)
+    photo.unlink()
+    with pytest.warns(UserWarning, match="There is no PDF: plate.png"):
+        offered, withheld = _files([gr.DownloadButton() for _ in KINDS], answered)
+    assert json.loads(Path(offered["value"]).read_text())["case"] == answered.case
+    assert (withheld["value"], withheld["interactive"]) == (None, False)
 
 
 def test_the_json_says_which_case_it_is(known: Any, photo: Path) -> None:
