@@ -33,6 +33,8 @@ TO_RESULT = """() => {
 Examples = Mapping[str, Sequence[Path | str]]
 """Adapter -> examples to try: a `Path` is an image, a `str` is a text."""
 
+LONGEST_TEXT = 20_000  # characters
+
 KINDS = ("JSON", "PDF")
 """The files that an answer is offered as."""
 
@@ -50,7 +52,7 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> N
                 photos = photo_input("Photos or scans; several are one case", height=200, allow_reordering=True)
                 seen = gallery(label="As the adapter sees them", columns=3, fit_columns=False, visible=False)
             text = gr.Textbox(
-                label=_text_label(first), lines=3, max_lines=12, max_length=20_000, visible=reads_text(first)
+                label=_text_label(first), lines=3, max_lines=12, max_length=LONGEST_TEXT, visible=reads_text(first)
             )
             button = gr.Button("Assess", variant="primary")
             tries = {
@@ -110,7 +112,7 @@ def assess(
     try:
         case = [photo.image for photo in opened(card, photos or ())]
         asked = (text or "").strip() if reads_text(card) else ""
-        _require_input(card, case, asked)
+        _require_usable(card, case, asked)
         number, time = new_case()
         turns = (Turn("user", asked),) if asked else ()
         (prediction,) = predictor.predict([Request(tuple(case), turns, adapter, by=by, case=number)])
@@ -124,10 +126,12 @@ def assess(
     return answered.drawn(case), answer_view(card, prediction, len(case)), answered
 
 
-def _require_input(card: Card, case: Sequence[Image], text: str) -> None:
+def _require_usable(card: Card, case: Sequence[Image], text: str) -> None:
     if not case and not text:
         inputs = " or ".join(["a photo"] * reads_photos(card) + ["a text"] * reads_text(card))
         raise DataError("", f"Give {inputs} first, then press Assess.")
+    if len(text) > LONGEST_TEXT:  # Gradio leaves the limit to the browser
+        raise DataError("", f"the text is longer than {LONGEST_TEXT} characters", "shorten it")
 
 
 def _examples(tries: Sequence[Path | str], photos: gr.File, text: gr.Textbox, visible: bool) -> gr.Column:

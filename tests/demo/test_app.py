@@ -16,7 +16,7 @@ from PIL import Image
 
 from datasets_vision.images import open_image
 from demo.app import NO_ADAPTER, build_app, mount
-from demo.assess_tab import assess
+from demo.assess_tab import LONGEST_TEXT, assess
 from demo.photos import MOST_PHOTOS
 from vlm_ft.answers.prediction import FieldValue, Prediction
 
@@ -104,6 +104,14 @@ def test_a_bad_upload_gives_one_line(known: Any, photo: Path, tmp_path: Path, na
     assert (images, answered, known.asked) == ([], None, [])
     assert f"</strong> {name}: " in html
     assert str(tmp_path) not in html
+
+
+def test_a_text_that_is_too_long_is_refused(known: Any) -> None:
+    assert assess(known, "contracts", None, "a" * LONGEST_TEXT)[2] is not None
+    known.asked.clear()
+    html = assess(known, "contracts", None, "a" * (LONGEST_TEXT + 1))[1]
+    assert f"longer than {LONGEST_TEXT} characters" in html
+    assert known.asked == []
 
 
 def test_an_internal_error_shows_no_traceback(known: Any, photo: Path) -> None:
