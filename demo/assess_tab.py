@@ -116,6 +116,8 @@ def assess(
         number, time = new_case()
         turns = (Turn("user", asked),) if asked else ()
         (prediction,) = predictor.predict([Request(tuple(case), turns, adapter, by=by, case=number)])
+        if predictor.cards.get(adapter) != card:  # replaced meanwhile: the answer may be either version's
+            return assess(predictor, adapter, photos, text, by, work)
         answered = Answered(number, time, card, version_of(card, work), tuple(photos or ()), asked, prediction)
     except UserError as error:
         return [], message_view(error.public(), card.notice), None

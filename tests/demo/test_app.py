@@ -17,6 +17,7 @@ from PIL import Image
 from datasets_vision.images import open_image
 from demo.app import NO_ADAPTER, build_app, mount
 from demo.assess_tab import LONGEST_TEXT, assess
+from demo.compare_tab import compare
 from demo.photos import MOST_PHOTOS
 from vlm_ft.answers.prediction import FieldValue, Prediction
 
@@ -112,6 +113,22 @@ def test_a_text_that_is_too_long_is_refused(known: Any) -> None:
     html = assess(known, "contracts", None, "a" * (LONGEST_TEXT + 1))[1]
     assert f"longer than {LONGEST_TEXT} characters" in html
     assert known.asked == []
+
+
+@pytest.mark.parametrize("asked", [assess, compare])
+def test_an_answer_names_the_version_that_gave_it(known: Any, photo: Path, asked: Any) -> None:
+    promoted = known.cards["plates"].model_copy(update={"pixels": (1, 2)})
+    answer = known.predict
+
+    def replaced_meanwhile(requests: Any) -> Any:
+        known.cards = {**known.cards, "plates": promoted}
+        return answer(requests)
+
+    known.predict = replaced_meanwhile
+    if asked is assess:
+        assert assess(known, "plates", [str(photo)], None)[2].version == promoted.fingerprint[:8]
+    else:
+        assert [column.card for column in compare(known, [str(photo)], ["plates"], base=False)[1]] == [promoted]
 
 
 def test_an_internal_error_shows_no_traceback(known: Any, photo: Path) -> None:
