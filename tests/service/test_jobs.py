@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,6 +132,26 @@ def test_a_job_ends_with_a_service_that_is_killed(tmp_path: Path) -> None:
     assert job.state in ("queued", "running")
     jobs.stop(job.id)
     jobs.close()
+
+
+def test_a_job_that_is_stopped_as_it_is_chosen_does_not_run(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, begin = threading.Event(), threading.Event()
+    execute = jobs._execute
+
+    def late(job: Job) -> None:
+        chosen.set()
+        begin.wait(10)
+        execute(job)
+
+    monkeypatch.setattr(jobs, "_execute", late)
+    with jobs.preparing() as place:
+        job = jobs.submit(place, "score", "", LONG, "log.txt", None)
+    assert chosen.wait(10)
+    jobs.stop(job.id)
+    begin.set()
+    jobs.close()
+    assert jobs.get(job.id).state == "stopped"
+    assert not jobs.log(job.id)
 
 
 @pytest.mark.parametrize("job", ["", "..", "20260101000000000000-00000000", "x" * 1000])

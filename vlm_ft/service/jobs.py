@@ -186,6 +186,8 @@ class Jobs:
 
     def _execute(self, job: Job) -> None:
         with self._changed:
+            if self._closed or self.get(job.id).state != "queued":
+                return  # stopped since it was chosen
             job = self._write(job, state="running", started=job.started or _now())
             self._process, self._running = self._start(job), job.id
         code = self._process.wait()
