@@ -12,6 +12,7 @@ import torch
 from numpy.random import default_rng
 from PIL import Image
 from rich.console import Console
+from safetensors.numpy import save_file
 
 from datasets_vision.example import Picture, Turn
 from tests.decoding.oracle import closed_form
@@ -22,6 +23,7 @@ from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tower import looking_once
 from vlm_ft.conversation import Conversation, Row, opened
 from vlm_ft.data.cases import load
+from vlm_ft.errors import AdapterError
 from vlm_ft.evaluation.calibrate import calibrate_run
 from vlm_ft.inference import familiarity
 from vlm_ft.inference.engine import Engine
@@ -107,6 +109,11 @@ def test_a_photo_in_tiles_is_judged_by_most_of_them(
         training={"max_steps": 1},
     )
     train(recipe, tmp_path / "run", console=quiet)
+    calibrate_run(tmp_path / "run", console=quiet)
+    description = tmp_path / "run" / ADAPTER / FAMILIARITY
+    save_file({"mean": np.zeros(3)}, description)
+    with pytest.raises(AdapterError, match="was written by an earlier version; run vlm-ft calibrate again"):
+        Description.read(description.parent)
     calibrate_run(tmp_path / "run", console=quiet)
     engine, cases = Engine.open([tmp_path / "run" / ADAPTER]), load(recipe).cases
 

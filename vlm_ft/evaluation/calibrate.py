@@ -10,7 +10,7 @@ import torch
 from accelerate import PartialState
 from rich.console import Console
 
-from vlm_ft.adapters import Card, read_card
+from vlm_ft.adapters import FAMILIARITY, Card, read_card
 from vlm_ft.answers.calibration import LEVEL, RISK
 from vlm_ft.answers.confidence import Confidence, closed_fields
 from vlm_ft.data.cases import Case, Dataset
@@ -71,6 +71,7 @@ def calibrate_run(
             folds, "was answered with the recipe's thresholds", "change them there, and cross-validate again"
         )
     card = card.model_copy(update={"form": card.form.deciding(thresholds or {})})
+    (run.adapter / FAMILIARITY).unlink(missing_ok=True)  # written anew below; it may be of an earlier version
     engine = Engine.open([run.adapter], batch_size=batch_size)
     engine.cards[card.name] = card.model_copy(update={"confidence": None, "familiar": None})
     card = _with_familiarity(engine, card, dataset, run, console)

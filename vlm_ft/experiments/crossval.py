@@ -118,8 +118,8 @@ def _reliability(like: Result, found: FoldReliability | None) -> list[Result]:
     if found.wrong is not None:
         results.append(_figure(like, ANSWER, "wrong_of_answered", found.wrong, found.judged, {}, RISK))
     if found.at_risk is not None:
-        others = {entry.by: entry.at_risk for entry in found.coverage if entry.by != ADAPTER}
-        results.append(_figure(like, ANSWER, "coverage_at_risk", found.at_risk, found.count, others, None))
+        rivals = {entry.by: entry.at_risk for entry in found.coverage if entry.by != ADAPTER}
+        results.append(_figure(like, ANSWER, "coverage_at_risk", found.at_risk, found.count, rivals, None))
     return results
 
 
