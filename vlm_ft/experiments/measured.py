@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -22,16 +23,22 @@ LIST = "benchmarks/measured.yaml"
 
 
 class Measured(Strict):
-    """How one recipe is measured: by cross-validation or, without `folds`, on its own test examples."""
+    """How one recipe is measured: by cross-validation or, without `folds`, on its own test examples.
+
+    `run` is the name of the run's folder, by default the recipe's. `foreign`: folders of photos below VLM_FT_DATA that
+    the adapter should find strange.
+    """
 
     recipe: str
+    run: str = ""
     folds: int | None = Field(default=None, ge=2)
     settings: tuple[str, ...] = ()
     goals: dict[str, float] = Field(default_factory=dict)
+    foreign: tuple[str, ...] = ()
 
     def commands(self, runs: Path, results: Path) -> Iterator[list[str]]:
         """The arguments of `vlm-ft` that are left to run; the last command records the figures."""
-        run = Run(runs / self.recipe)
+        run, data = Run(runs / (self.run or self.recipe)), Path(os.environ.get("VLM_FT_DATA", "../shared/data"))
         settings = [word for setting in self.settings for word in ("--set", setting)]
         recorded = ["--no-base", "--results", str(results)]
         recorded += [word for field, goal in self.goals.items() for word in ("--goal", f"{field}={goal:g}")]
@@ -41,7 +48,8 @@ class Measured(Strict):
         if run.state != "finished":
             resumed = ["--resume"] if run.state != "empty" else []
             yield ["train", self.recipe, "--out", str(run.folder), *settings, *resumed]
-        yield ["evaluate", str(run.folder), *recorded]
+        foreign = [word for folder in self.foreign for word in ("--foreign", str(data / folder))]
+        yield ["evaluate", str(run.folder), *foreign, *recorded]
 
 
 def listed_recipes() -> list[Measured]:
