@@ -38,7 +38,7 @@ class Filler:
     def __init__(self, prepared: Prepared, recipe: Recipe, folder: Path) -> None:
         base, attached = prepared.base, prepared.attached
         border = None if attached.whole else border_of(base.family, attached.words)
-        wanted = recipe.bank.use != "never" and prepared.method.fixed_rows
+        wanted = recipe.bank.use != "never" and not prepared.method.samples
         self._vision = FrozenVision(base, border) if border and wanted else None
         self._train, self._tune = prepared.train, prepared.tune
         self._settings, self._training, self._device = recipe.bank, recipe.training, base.device

@@ -24,15 +24,15 @@ METHODS: dict[str, Callable[[Recipe], Method]] = {
 
 def method_of(recipe: Recipe) -> Method:
     """The method that a recipe names. Raises `RecipeError` for settings that it would ignore."""
-    name, samples = recipe.method, recipe.method in ("grpo", "rloo")
-    if recipe.policy != Policy() and not samples:
+    name, method = recipe.method, METHODS[recipe.method](recipe)
+    if recipe.policy != Policy() and not method.samples:
         raise RecipeError("policy", f"has no effect with method {name}", "leave it out")
     if recipe.preference != Preference() and name not in ("dpo", "kto"):
         raise RecipeError("preference", f"has no effect with method {name}", "leave it out")
-    if recipe.training.loss_on == "answer" and samples:
+    if recipe.training.loss_on == "answer" and method.samples:
         raise RecipeError("training.loss_on", f"{name} learns only what the form leaves open", "leave it out")
     plain = AdapterSettings()
     for key in ("rank", "alpha", "rslora", "dropout"):
         if recipe.from_adapter is not None and getattr(recipe.adapter, key) != getattr(plain, key):
             raise RecipeError(f"adapter.{key}", "from_adapter keeps its own", "leave it out")
-    return METHODS[name](recipe)
+    return method

@@ -31,16 +31,14 @@ class Method(ABC):
     """The most rows that one case makes."""
     compares: ClassVar[bool] = False
     """Whether rows are compared with the model that the run began with, for which photos must not be augmented."""
-    fixed_rows: ClassVar[bool] = True
-    """Whether `encode` makes all rows that the loss is computed on, so that their photos can come from a bank."""
+    samples: ClassVar[bool] = False
+    """Whether a step learns from answers that it samples, instead of from rows that `encode` makes. Processes then run
+    the model a different number of times, and photos cannot come from a bank."""
 
     @property
     def compares_weights(self) -> bool:
         """Whether the loss needs the weights that the run began with, which a resumed run then restores first."""
         return False
-
-    samples: ClassVar[bool] = False
-    """Whether a step samples answers, for which processes run the model a different number of times."""
 
     @abstractmethod
     def require(self, cases: Sequence[Case]) -> None:

@@ -49,7 +49,6 @@ class PolicyGradient(Method):
     """
 
     per_token = False
-    fixed_rows = False
     samples = True
 
     @property
