@@ -6,7 +6,6 @@ is, its inputs are kept instead, which then take the place of the tower's output
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from vlm_ft.bases.families import Family
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.modes import evaluating
 from vlm_ft.bases.parts import Part, Tuning
+from vlm_ft.bases.tower import image_inputs
 
 Features = Mapping[str, Tensor]
 """Tensors by name, those of several images joined along the first axis."""
@@ -26,7 +26,6 @@ Features = Mapping[str, Tensor]
 Border = Literal["before projector", "after projector"]
 
 ENTERING = "entering"  # the projector's input: (images, positions, channels)
-OUTPUTS = ("pooler_output", "deepstack_features")  # the outputs of `get_image_features` that the models use
 PIXELS = ("pixel_values", "pixel_attention_mask")  # the inputs that features replace
 
 
@@ -47,7 +46,6 @@ class FrozenVision:
 
     def __init__(self, base: Base, border: Border) -> None:
         self._base, self._border = base, border
-        self._accepted = set(inspect.signature(base.model.get_image_features).parameters)
 
     def encode(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The features of a batch's images, on the CPU."""
@@ -55,9 +53,7 @@ class FrozenVision:
             return self._encoded(batch)
 
     def _encoded(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        model = self._base.model
-        inputs = {key: value.to(self._base.device) for key, value in batch.items() if key in self._accepted}
-        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+        model, inputs = self._base.model, image_inputs(self._base, batch)
         if self._border == "after projector":
             found = model.get_image_features(**inputs, return_dict=True)
             return {name: tensor.cpu() for name, tensor in _flat(found)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,7 +33,6 @@ class Tower:
         self._reader = base.reader.limited(limits or Limits())
         # Images that a family cuts into tiles or scales freely are read one at a time.
         self._size = BATCH if base.family.one_square else 1
-        self._accepted = set(inspect.signature(base.model.get_image_features).parameters)
 
     def means(self, pictures: Sequence[Picture | Image]) -> NDArray[np.float32]:
         """Mean over the positions of each image, (images, channels)."""
@@ -90,10 +89,15 @@ class Tower:
             [picture.convert("RGB") if isinstance(picture, Image) else open_image(picture) for picture in pictures]
         )
         inputs = self._reader.processor.image_processor(images=photos, return_tensors="pt")
-        accepted = {key: value.to(self._base.device) for key, value in inputs.items() if key in self._accepted}
-        accepted["pixel_values"] = accepted["pixel_values"].to(self._base.model.dtype)
-        features: Tensor = self._base.model.get_image_features(**accepted).last_hidden_state
+        features: Tensor = self._base.model.get_image_features(**image_inputs(self._base, inputs)).last_hidden_state
         return features.float().cpu()
+
+
+def image_inputs(base: Base, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of a processor's inputs that the model's `get_image_features` takes, on its device and in its dtype."""
+    accepted = inspect.signature(base.model.get_image_features).parameters
+    found = {key: value.to(base.device) for key, value in inputs.items() if key in accepted}
+    return {**found, "pixel_values": found["pixel_values"].to(base.model.dtype)}
 
 
 class Look:
