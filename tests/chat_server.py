@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.local_server import Quiet, listening
 
 
 class Stub:
@@ -27,7 +28,7 @@ def serving() -> Iterator[Stub]:
     """Run the server, and yield its stub."""
     told = Stub()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             told.asked.append((json.loads(body), self.headers.get("Authorization")))
@@ -39,12 +40,6 @@ def serving() -> Iterator[Stub]:
             elif isinstance(reply, bytes):
                 self.wfile.write(reply)
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    told.url = f"http://127.0.0.1:{server.server_port}/v1"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield told
-    server.shutdown()
-    server.server_close()
+    with listening(Handler) as address:
+        told.url = f"{address}/v1"
+        yield told
