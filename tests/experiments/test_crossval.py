@@ -85,6 +85,16 @@ def _tested(run: Path) -> set[str]:
     return {line["group"] for line in lines if line["role"] == "test"}
 
 
+def test_the_first_fold_alone_has_the_interval_of_its_test(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
+    file = tmp_path / "trial.yaml"
+    file.write_text(yaml.safe_dump(recipe_of("qwen3_vl").model_dump(mode="json")), encoding="utf-8")
+    settings = ["fields=[kind]", "training.max_steps=1"]
+    (row,) = folds.crossval(file, tmp_path / "out", folds=2, first=True, variants=[], settings=settings, console=quiet)
+    assert (row.field, row.metric) == ("kind", "macro_f1")
+    assert row.n < 20  # of 20 examples in both folds
+    assert row.low < row.high
+
+
 @pytest.mark.parametrize(
     ("variants", "settings", "says"),
     [

@@ -31,6 +31,7 @@ def crossval(
     vary: Annotated[
         list[str] | None, typer.Option(help="a setting of a variant to compare: key=value; repeatable")
     ] = None,
+    first: Annotated[bool, typer.Option("--first", help="the first fold only, for a quick comparison")] = False,
     settings: Set = None,
     base: Annotated[bool, typer.Option(help="also evaluate the bare base")] = True,
     results: Results = None,
@@ -47,6 +48,7 @@ def crossval(
         file_of(recipe, settings),
         out,
         folds=folds,
+        first=first,
         variants=vary or [],
         settings=settings or [],
         console=console(),

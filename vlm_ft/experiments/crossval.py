@@ -32,6 +32,7 @@ def crossval(
     out: Path,
     *,
     folds: int,
+    first: bool = False,
     variants: Sequence[str],
     settings: Sequence[str],
     console: Console,
@@ -43,14 +44,15 @@ def crossval(
 
     Each figure is the mean over the folds, for the rivals too (with `base`, including the bare base). `low` and `high`
     are those of the lowest and the highest fold, and `n` is the number of test examples in all folds. The reliability
-    of the probabilities is measured on the answers of all folds (`evaluation.out_of_fold`), with 95 % intervals. All
+    of the probabilities is measured on the answers of all folds (`evaluation.out_of_fold`), with 95 % intervals. With
+    `first`, only the first fold is trained and tested: figures have its 95 % intervals, and none is of reliability. All
     results are written to ``results.json`` in `out`, where finished runs are reused. Raises `RecipeError` for a variant
     given twice, a setting of the folds, or if `out` holds runs of another recipe.
     """
     _refuse(variants, settings)
     runs: list[tuple[str, Run, Recipe]] = []  # every recipe is read before the first run is trained
     for variant in variants or [""]:
-        for fold in range(folds):
+        for fold in range(1 if first else folds):
             name = f"{variant.replace('=', '-').replace(' ', '') or 'recipe'}-fold{fold}"
             overlay = [*settings, *([variant] if variant else []), f"splits.folds={folds}", f"splits.fold={fold}"]
             runs.append((variant, Run(out / name), load_recipe(recipe, overlay)))
@@ -65,7 +67,9 @@ def crossval(
     results: list[Result] = []
     for variant, tested_folds in evaluations.items():
         own = [_pooled(variant, folds_of) for (name, *_), folds_of in found.items() if name == variant]
-        results += [*own, *(_reliability(own[0], reliable(tested_folds)) if own else [])]
+        results += own
+        if own and not first:
+            results += _reliability(own[0], reliable(tested_folds))
     record(results, out / RESULTS)
     console.print(_table(results))
     return results
@@ -82,11 +86,14 @@ def _refuse(variants: Sequence[str], settings: Sequence[str]) -> None:
 
 def _pooled(variant: str, folds: Sequence[Result]) -> Result:
     """The mean of the folds; a rival is included if every fold has it."""
+    recipe = f"{folds[0].recipe} {variant}".strip()
+    if len(folds) == 1:
+        return folds[0].model_copy(update={"recipe": recipe})
     values = [fold.value for fold in folds]
     rivals = [name for name in folds[0].rivals if all(name in fold.rivals for fold in folds)]
     return folds[0].model_copy(
         update={
-            "recipe": f"{folds[0].recipe} {variant}".strip(),
+            "recipe": recipe,
             "value": fmean(values),
             "low": min(values),
             "high": max(values),
