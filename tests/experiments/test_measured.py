@@ -49,7 +49,7 @@ def test_what_is_recorded_is_not_run_again_and_a_failure_stops_no_other(
     ran: list[list[str]], tmp_path: Path, quiet: Console
 ) -> None:
     runs, results = tmp_path / "runs", tmp_path / "results.json"
-    names = ["steel_surface_voc", "obd_codes_csv", "faa_events_csv"]
+    names = ["car_severity_folders", "obd_codes_csv", "faa_events_csv"]
     assert measure_recipes(names, runs, results, quiet) == ["obd_codes_csv"]
     assert [command[0] for command in ran] == ["crossval", "train", "train", "evaluate"]
     figure = {"field": "event", "metric": "macro_f1", "value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "minutes": 1.0}
