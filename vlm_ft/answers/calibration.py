@@ -36,7 +36,6 @@ def calibrated(
     *,
     risk: float = RISK,
     level: float = LEVEL,
-    seed: int = 0,
 ) -> Confidence:
     """Fit the temperatures, then the bound on the answers at these temperatures; see `certified`."""
     temperatures = {
@@ -46,7 +45,7 @@ def calibrated(
     }
     sure, right = judged(form, truths, [at_temperatures(entry, temperatures) for entry in predictions])
     known = ~np.isnan(sure)
-    kept = _one_per_group([group for group, is_known in zip(groups, known, strict=True) if is_known], seed)
+    kept = _one_per_group([group for group, is_known in zip(groups, known, strict=True) if is_known])
     bound = certified(sure[known][kept], right[known][kept], risk=risk, level=level)
     return Confidence(temperatures=temperatures, bound=bound)
 
@@ -107,10 +106,10 @@ def _temperature(pairs: Sequence[tuple[Distribution, str]]) -> float | None:
     return round(float(np.exp(found.x)), 4)
 
 
-def _one_per_group(groups: Sequence[str], seed: int) -> NDArray[np.int64]:
+def _one_per_group(groups: Sequence[str]) -> NDArray[np.int64]:
     """The index of one random example of each group: the bound requires independent examples."""
     clusters = clusters_of(groups)
-    order = np.random.default_rng(seed).permutation(len(clusters))
+    order = np.random.default_rng(0).permutation(len(clusters))
     _, first = np.unique(clusters[order], return_index=True)
     return np.sort(order[first])
 

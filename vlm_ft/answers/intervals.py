@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 LEVEL = 0.95
 INTERVAL = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 RESAMPLES = 1000
+SEED = 0  # equal data always give equal intervals
 
 Sums = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -67,7 +68,7 @@ def share_interval(sums: Sums) -> Interval:
     return wilson(share, examples * min(1.0, simple / variance) if variance > 0 else clusters)
 
 
-def bca_interval(sums: Sums, statistic: Statistic, top: float | None = 1.0, seed: int = 0) -> Interval:
+def bca_interval(sums: Sums, statistic: Statistic, top: float | None = 1.0) -> Interval:
     """Bias-corrected, accelerated bootstrap (Efron 1987) of sums (clusters, columns).
 
     If all draws agree, as for a sample without a mistake, the interval is Wilson's for the figure's share of `top`, its
@@ -76,7 +77,7 @@ def bca_interval(sums: Sums, statistic: Statistic, top: float | None = 1.0, seed
     """
     from scipy.stats import norm
 
-    value, draws = statistic(sums.sum(axis=0)), statistic(_resampled(sums, seed))
+    value, draws = statistic(sums.sum(axis=0)), statistic(_resampled(sums))
     if np.ptp(draws) == 0:
         low, high = wilson(float(value / top), len(sums)) if top else (float(value), float(value))
         return (low * top, high * top) if top else (low, high)
@@ -91,20 +92,20 @@ def bca_interval(sums: Sums, statistic: Statistic, top: float | None = 1.0, seed
     return float(low), float(high)
 
 
-def median_interval(column: Sums, clusters: NDArray[np.int64], seed: int = 0) -> Interval:
+def median_interval(column: Sums, clusters: NDArray[np.int64]) -> Interval:
     """Percentile bootstrap of the median over clusters; the value itself if the column is constant."""
     members = [column[clusters == cluster] for cluster in np.unique(clusters)]
-    draws = np.random.default_rng(seed).integers(0, len(members), (RESAMPLES, len(members)))
+    draws = np.random.default_rng(SEED).integers(0, len(members), (RESAMPLES, len(members)))
     medians = [np.median(np.concatenate([members[place] for place in drawn])) for drawn in draws]
     low, high = np.quantile(medians, INTERVAL)
     return float(low), float(high)
 
 
-def _resampled(sums: Sums, seed: int) -> Sums:
+def _resampled(sums: Sums) -> Sums:
     """Sums over RESAMPLES draws of all clusters with replacement, (RESAMPLES, columns).
 
     Equal clusters are drawn together and in sorted order, so that the order of examples does not matter.
     """
     unique, counts = np.unique(sums, axis=0, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(sums), counts / len(sums), size=RESAMPLES)
+    draws = np.random.default_rng(SEED).multinomial(len(sums), counts / len(sums), size=RESAMPLES)
     return draws @ unique

@@ -64,7 +64,6 @@ def measure(
     truths: Sequence[Values],
     predictions: Sequence[Prediction],
     groups: Sequence[str] | None = None,
-    seed: int = 0,
 ) -> tuple[Metric, ...]:
     """The figures of predictions against the observed values; both in the same order.
 
@@ -87,12 +86,12 @@ def measure(
         return ()
     clusters = clusters_of(groups)
     valid = _Tally(WHOLE, "valid", [(float(entry.error is None), 1.0) for entry in predictions])
-    metrics = [valid.metric(clusters, seed)]
+    metrics = [valid.metric(clusters)]
     for field in form.fields:
         seen = [index for index, truth in enumerate(truths) if field.name in truth]
         pairs = [(truths[index][field.name], _answer(predictions[index], field.name)) for index in seen]
         if pairs:
-            metrics += [tally.metric(clusters[seen], seed) for tally in _tallies(field, pairs)]
+            metrics += [tally.metric(clusters[seen]) for tally in _tallies(field, pairs)]
             metrics += _precisions(field, truths, predictions, clusters, seen)
     return tuple(metrics)
 
@@ -185,13 +184,10 @@ class _Tally:
     statistic: Statistic | None = None
     top: float = 1.0
 
-    def metric(self, clusters: NDArray[np.int64], seed: int) -> Metric:
+    def metric(self, clusters: NDArray[np.int64]) -> Metric:
         sums = summed(np.asarray(self.rows, dtype=float), clusters)
         value = float((self.statistic or mean)(sums.sum(axis=0)))
-        if self.statistic is None:
-            interval = share_interval(sums)
-        else:
-            interval = bca_interval(sums, self.statistic, self.top, seed)
+        interval = share_interval(sums) if self.statistic is None else bca_interval(sums, self.statistic, self.top)
         return Metric.of(self.field, self.name, value, interval, len(self.rows))
 
 

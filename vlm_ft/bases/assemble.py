@@ -118,7 +118,7 @@ def read_vision(name: str, *, side: int | None = None, options: Mapping[str, Any
     )
 
 
-def assemble(vision: Vision, language: Language, out: Path, *, seed: int = 0) -> None:
+def assemble(vision: Vision, language: Language, out: Path) -> None:
     """Write the joined base into the folder `out`, which must exist.
 
     The tokenizer gets one special token, ``<image>``, whose embedding is the mean of all others. Raises `ModelError`
@@ -146,7 +146,7 @@ def assemble(vision: Vision, language: Language, out: Path, *, seed: int = 0) ->
         vision_feature_select_strategy="full",
         tie_word_embeddings=tied,
     )
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     model = FastVlmForConditionalGeneration(config)
     model.model.vision_tower.timm_model.load_state_dict(
         {key: value for key, value in vision.weights.items() if not key.startswith(("classifier.", "head.", "fc."))}

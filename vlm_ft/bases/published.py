@@ -55,7 +55,7 @@ WIDE_SHAPE = {
 }
 
 
-def save_published(name: str, folder: Path, *, seed: int = 0) -> HubBase:
+def save_published(name: str, folder: Path) -> HubBase:
     """Write the base's shape with random bf16 weights to `folder`, and return its entry.
 
     Raises `ModelError` for a base that is not in `HUB_BASES`, or whose processor is not known here.
@@ -74,7 +74,7 @@ def save_published(name: str, folder: Path, *, seed: int = 0) -> HubBase:
             setattr(config, token, getattr(tiny, token))
     for token, number in token_ids(tokenizer).items():
         setattr(config.get_text_config(), token, number)
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
     stops = [tokenizer.convert_tokens_to_ids(stop) for stop in family.stops]
     model.generation_config = GenerationConfig(**token_ids(tokenizer) | {"eos_token_id": stops})
@@ -93,13 +93,13 @@ def made_base(name: str) -> Iterator[str]:
         yield str(save_wide(Path(folder)))
 
 
-def save_wide(folder: Path, *, seed: int = 0) -> Path:
+def save_wide(folder: Path) -> Path:
     """Write a language model with SmolLM2-135M's shape, but Qwen's vocabulary size, to `folder`."""
     family = TINY["qwen3"]
     tokenizer = build_tokenizer(family.words, family.template)
     config = family.config(tokenizer)
     config.update(WIDE_SHAPE)
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     stops = [tokenizer.convert_tokens_to_ids(stop) for stop in family.stops]
     model.generation_config = GenerationConfig(**token_ids(tokenizer) | {"eos_token_id": stops})

@@ -21,7 +21,7 @@ Derived = Mapping[str, Mapping[str, Any]]
 
 
 def measure_derived(
-    form: Form, truths: Sequence[Derived], predictions: Sequence[Derived], groups: Sequence[str], seed: int = 0
+    form: Form, truths: Sequence[Derived], predictions: Sequence[Derived], groups: Sequence[str]
 ) -> tuple[Metric, ...]:
     """The metrics of the form's derivations (`Result.figures`); none if the labels determine nothing.
 
@@ -36,7 +36,7 @@ def measure_derived(
         places = [index for index, result in labelled.items() if result.definite]
         pairs: list[tuple[Any, Any]] = [(labelled[index], _result(entry, predictions[index])) for index in places]
         if pairs:
-            metrics += _metrics(entry.result.figures(pairs), clusters[places], seed)
+            metrics += _metrics(entry.result.figures(pairs), clusters[places])
     return tuple(metrics)
 
 
@@ -64,7 +64,7 @@ def _result(derivation: Derivation, derived: Derived) -> Result | None:
     return None if values is None else derivation.result.model_validate(values)
 
 
-def _metrics(figures: Iterator[Figure], clusters: NDArray[np.int64], seed: int) -> Iterator[Metric]:
+def _metrics(figures: Iterator[Figure], clusters: NDArray[np.int64]) -> Iterator[Metric]:
     for field, name, cases, statistic in figures:
         column = np.array(cases, dtype=float)  # NaN for a case without a number
         known = ~np.isnan(column)
@@ -76,8 +76,8 @@ def _metrics(figures: Iterator[Figure], clusters: NDArray[np.int64], seed: int) 
             case "share":
                 interval = share_interval(sums)
             case "mean":
-                interval = bca_interval(sums, mean, top=None, seed=seed)
+                interval = bca_interval(sums, mean, top=None)
             case "median":
-                interval = median_interval(column, members, seed)
+                interval = median_interval(column, members)
         value = np.median(column) if statistic == "median" else column.mean()
         yield Metric.of(field, name, float(value), interval, len(column))

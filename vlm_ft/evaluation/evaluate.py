@@ -98,7 +98,6 @@ def evaluate(
     seconds: float = 60.0,
     ask_base: bool = True,
     chunk: int = 16,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Ask the adapter and the bare base for the adapter's whole form, as in use, `chunk` cases at a time.
@@ -114,12 +113,12 @@ def evaluate(
     if not test:
         raise DataError(f"adapter {adapter}", "no test examples to evaluate on", "give the test role a share")
     card = predictor.cards[adapter]
-    study = _Study(card.form, test, seed, progress)
+    study = _Study(card.form, test, progress)
     if ask_base:
         study.ask(BASE, predictor, Request(form=card.form, like=adapter), chunk)
     study.ask(ADAPTER, predictor, Request(adapter=adapter), chunk)
     if train:
-        lesson = Lesson(card.form, train, tune, [case.example for case in test], tower, seconds, seed)
+        lesson = Lesson(card.form, train, tune, [case.example for case in test], tower, seconds)
         for name, rival in rivals.items():
             study.challenge(name, rival, lesson)
     return Evaluation(
@@ -153,8 +152,8 @@ def asked(
 class _Study:
     """The test cases, and what each system has answered so far."""
 
-    def __init__(self, form: Form, test: Sequence[Case], seed: int, progress: Progress | None) -> None:
-        self.form, self.test, self.seed = form, test, seed
+    def __init__(self, form: Form, test: Sequence[Case], progress: Progress | None) -> None:
+        self.form, self.test = form, test
         self._truths = [case.values for case in test]
         self._groups = [case.group for case in test]
         self.derived_truths = [form.derive(truth) for truth in self._truths]
@@ -175,13 +174,11 @@ class _Study:
         """Measure a system on the form that it answers; `valid` applies only to answers that a model generates."""
         form = form or self.form
         predictions = [replace(entry, derived=form.derive(entry.values)) for entry in predictions]
-        metrics = measure(form, self._truths, predictions, self._groups, self.seed)
+        metrics = measure(form, self._truths, predictions, self._groups)
         written = system in (BASE, ADAPTER)
         self.figures[system] = (
             *(metric for metric in metrics if written or metric.field != WHOLE),
-            *measure_derived(
-                form, self.derived_truths, [entry.derived for entry in predictions], self._groups, self.seed
-            ),
+            *measure_derived(form, self.derived_truths, [entry.derived for entry in predictions], self._groups),
         )
         self.seconds[system] = seconds
         scores = [case_score(form, *pair) for pair in zip(self._truths, predictions, strict=True)]

@@ -23,7 +23,6 @@ class Lesson:
     test: Sequence[Example]
     tower: Tower | None = None
     seconds: float = 60.0
-    seed: int = 0
 
 
 @dataclass(frozen=True)
