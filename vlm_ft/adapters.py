@@ -137,9 +137,3 @@ def adapter_folder(place: Path) -> Path:
         return place / ADAPTER
     read_card(place)
     return place
-
-
-def find_adapters(root: Path) -> list[Path]:
-    """Every adapter folder at or below `root`, sorted; [] if there is none."""
-    kinds = (CONFIG, MODEL_FILES[0])
-    return sorted(card.parent for card in root.rglob(CARD) if any((card.parent / kind).is_file() for kind in kinds))

@@ -12,7 +12,7 @@ from rich.console import Console
 from transformers import AutoModelForImageTextToText
 
 from tests.inference.likeness import alike
-from vlm_ft.adapters import ADAPTER, find_adapters, read_card
+from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.errors import AdapterError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import BASE, Request
@@ -44,7 +44,6 @@ def test_the_folder_is_a_model_that_transformers_loads(run: Path) -> None:
     tuned = AutoModelForImageTextToText.from_pretrained(folder).state_dict()
     assert base.keys() == tuned.keys()
     assert any(not torch.equal(base[name], tuned[name]) for name in base)
-    assert find_adapters(run) == [folder]
     assert "library_name: transformers" in (folder / "README.md").read_text()
 
 
