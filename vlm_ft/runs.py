@@ -13,7 +13,7 @@ import yaml
 
 from datasets_vision.placing import whole_file
 from vlm_ft.adapters import ADAPTER, CARD
-from vlm_ft.data.contents import Changes
+from vlm_ft.data.contents import changes
 from vlm_ft.data.splits import SPLITS
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.recipe import Recipe, load_recipe
@@ -136,8 +136,8 @@ class Run:
             raise DataError(
                 self.data, f"not a JSON object ({error})", "restore it, or train in another --out"
             ) from error
-        if changes := Changes.between(before, contents):
-            problem = f"the data have changed since the run began: {changes}"
+        if differences := changes(before, contents):
+            problem = f"the data have changed since the run began: {differences}"
             raise DataError(self.folder, problem, "restore them, or train in another --out")
 
     def _write_recipe(self, recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ import pytest
 from datasets_vision.example import Example, Turn, View
 from tests.data.made_sets import photos
 from vlm_ft.data.cases import load
-from vlm_ft.data.contents import Changes, contents
+from vlm_ft.data.contents import changes, contents
 from vlm_ft.recipe import Recipe
 
 PHOTO = "train/dent/traindent3.jpg"
@@ -38,7 +38,7 @@ def test_a_set_that_only_moved_has_not_changed(tmp_path: Path) -> None:
     fingerprint = before.fingerprint
     os.utime(tmp_path / "set" / PHOTO, (0, 0))
     after = load(moved(tmp_path / "set", tmp_path / "elsewhere"))
-    assert not Changes.between(before.contents, after.contents)
+    assert changes(before.contents, after.contents) == ""
     assert after.fingerprint == fingerprint
 
 
@@ -48,8 +48,7 @@ def test_a_photo_that_was_edited_is_named(place: int, tmp_path: Path) -> None:
     before = load(made)
     fingerprint = before.fingerprint
     altered(tmp_path / "set" / PHOTO, place)
-    changes = Changes.between(before.contents, load(made).contents)
-    assert (changes.changed, changes.added, changes.removed) == (("train/dent/traindent3",), (), ())
+    assert changes(before.contents, load(made).contents) == "1 changed (train/dent/traindent3)"
     assert load(made).fingerprint != fingerprint
 
 
@@ -57,8 +56,8 @@ def test_added_and_removed_examples_are_named(tmp_path: Path) -> None:
     made = photos(tmp_path / "set")
     before = load(made).contents
     (tmp_path / "set" / PHOTO).rename(tmp_path / "set/train/scratch/late.jpg")
-    changes = Changes.between(before, load(made).contents)
-    assert str(changes) == "1 added (train/scratch/late), 1 removed (train/dent/traindent3)"
+    differences = changes(before, load(made).contents)
+    assert differences == "1 added (train/scratch/late), 1 removed (train/dent/traindent3)"
 
 
 @pytest.mark.parametrize(
@@ -73,9 +72,8 @@ def test_added_and_removed_examples_are_named(tmp_path: Path) -> None:
 def test_every_part_of_an_example_counts(change: Callable[[Example], tuple[Example, dict[str, str]]]) -> None:
     example = Example("1", (Turn("user", "What?"),), (View(Path("gone.png")),))
     before, after = contents([(example, {})]), contents([change(example)])
-    assert Changes.between(before, after).changed == ("1",)
+    assert changes(before, after) == "1 changed (1)"
 
 
 def test_a_message_names_only_a_few_examples() -> None:
-    changes = Changes.between({}, {str(number): "" for number in range(9)})
-    assert str(changes) == "9 added (0, 1, 2 ...)"
+    assert changes({}, {str(number): "" for number in range(9)}) == "9 added (0, 1, 2 ...)"

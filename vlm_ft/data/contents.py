@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +14,18 @@ SAMPLE = 4096  # bytes read at the start, in the middle and at the end of a phot
 SHOWN = 3  # ids in a message
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """Ids of the examples that differ from an earlier reading of the data; falsy if there are none."""
-
-    changed: tuple[str, ...]
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-
-    @classmethod
-    def between(cls, earlier: Mapping[str, str], now: Mapping[str, str]) -> Changes:
-        """The differences between two readings, each id -> hash."""
-        return cls(
-            changed=tuple(name for name in now if name in earlier and now[name] != earlier[name]),
-            added=tuple(name for name in now if name not in earlier),
-            removed=tuple(name for name in earlier if name not in now),
-        )
-
-    def __bool__(self) -> bool:
-        return bool(self.changed or self.added or self.removed)
-
-    def __str__(self) -> str:
-        """A text for messages: "2 changed (a, b), 9 removed (c, d, e ...)"."""
-        kinds = {"changed": self.changed, "added": self.added, "removed": self.removed}
-        return ", ".join(f"{len(names)} {kind} ({_first_ids(names)})" for kind, names in kinds.items() if names)
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What differs between two readings, each id -> hash, such as "1 added (c), 2 removed (a, b)"; "" if nothing."""
+    differing = {
+        "changed": [name for name in now if name in before and now[name] != before[name]],
+        "added": [name for name in now if name not in before],
+        "removed": [name for name in before if name not in now],
+    }
+    return ", ".join(
+        f"{len(names)} {kind} ({', '.join(names[:SHOWN])}{' ...' if len(names) > SHOWN else ''})"
+        for kind, names in differing.items()
+        if names
+    )
 
 
 def contents(cases: Iterable[tuple[Example, Any]]) -> dict[str, str]:
@@ -73,7 +60,3 @@ def _sampled(path: Path) -> str:
     except OSError:
         return "unreadable"
     return digest.hexdigest()[:16]
-
-
-def _first_ids(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
