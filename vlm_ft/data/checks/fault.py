@@ -83,12 +83,10 @@ class Report:
 
     def stop_at_errors(self) -> None:
         """Raise `DataError` with the first error, if the data have any."""
-        found = [fault for finding in self.findings for fault in finding.faults if fault.severity == "error"]
-        if not self.errors:
-            return
-        more = f" (all {self.errors} errors: vlm-ft data check {self.recipe})" if self.errors > 1 else ""
-        first = found[0] if found else Fault("error", self.recipe, f"{self.errors} errors", "see the report")
-        raise DataError(first.place, f"{first.value}{more}", f"{first.remedy}; to train anyway, add --no-check")
+        errors = (fault for finding in self.findings for fault in finding.faults if fault.severity == "error")
+        if (first := next(errors, None)) is not None:
+            more = f" (all {self.errors} errors: vlm-ft data check {self.recipe})" if self.errors > 1 else ""
+            raise DataError(first.place, f"{first.value}{more}", f"{first.remedy}; to train anyway, add --no-check")
 
     def as_json(self) -> str:
         """The report as JSON: counts of all faults, and the text of the first KEPT of each check."""

@@ -47,7 +47,7 @@ def tell(report: Report, console: Console) -> None:
     if table.row_count:
         console.print(table)
     for finding in report.findings:
-        for fault in first(finding, IN_TERMINAL):
+        for fault in finding.faults[:IN_TERMINAL]:
             style = "red" if fault.severity == "error" else "yellow"
             console.print(f"{finding.check}: {fault}", style=style, markup=False)
         if finding.total > IN_TERMINAL:
@@ -61,11 +61,6 @@ def tell(report: Report, console: Console) -> None:
             f"tokens: the longest of {lengths.measured} measured rows has {lengths.longest} of {lengths.limit}"
         )
     console.print(f"{report.errors} errors, {report.warnings} warnings", style="bold red" if report.errors else "bold")
-
-
-def first(finding: Finding, count: int) -> list[Fault]:
-    """The first faults, errors before warnings."""
-    return sorted(finding.faults, key=lambda fault: fault.severity)[:count]
 
 
 def html(report: Report) -> str:
@@ -94,7 +89,7 @@ class Entry:
 
 
 def _entries(finding: Finding) -> Iterator[Entry]:
-    for number, fault in enumerate(first(finding, ON_PAGE)):
+    for number, fault in enumerate(finding.faults[:ON_PAGE]):
         pictures = fault.pictures if number < WITH_PICTURES else ()
         box = None
         if fault.box is not None and pictures:
