@@ -17,13 +17,13 @@ from tests.data.made_sets import (
 )
 from vlm_ft.data.checks import check
 from vlm_ft.data.checks.near import BANDS, band_keys
-from vlm_ft.data.checks.pictures import ORIENTATIONS, Memory, likeness, look, orientations, outline
+from vlm_ft.data.checks.pictures import ORIENTATIONS, FactCache, facts_of, likeness, orientations, outline
 
 
 def test_there_are_eight_orientations(tmp_path: Path) -> None:
     image = drawn(5, 48)
     image.save(tmp_path / "a.png")
-    facts = look(tmp_path / "a.png")
+    facts = facts_of(tmp_path / "a.png")
     assert len(ORIENTATIONS) == len(set(facts.hashes)) == 8
     wanted = [image, *(image.transpose(method) for method in Image.Transpose)]
     hashes = {int(str(imagehash.phash(seen)), 16) for seen in wanted}
@@ -62,11 +62,11 @@ def test_hashes_of_four_differing_bits_share_a_band() -> None:
 
 def test_the_cache_returns_what_was_measured(tmp_path: Path) -> None:
     drawn(3).save(tmp_path / "a.jpg")
-    memory = Memory(tmp_path / "memory.sqlite")
-    seen = look(tmp_path / "a.jpg", memory=memory)
-    assert look(tmp_path / "a.jpg", decode=False, memory=memory) == seen
-    assert not look(tmp_path / "a.jpg", decode=False).decoded
+    cache = FactCache(tmp_path / "cache.sqlite")
+    seen = facts_of(tmp_path / "a.jpg", cache=cache)
+    assert facts_of(tmp_path / "a.jpg", decode=False, cache=cache) == seen
+    assert not facts_of(tmp_path / "a.jpg", decode=False).decoded
     drawn(4).save(tmp_path / "a.jpg")
-    assert not look(tmp_path / "a.jpg", decode=False, memory=memory).decoded
+    assert not facts_of(tmp_path / "a.jpg", decode=False, cache=cache).decoded
     (tmp_path / "broken.sqlite").write_text("no database " * 100)
-    assert look(tmp_path / "a.jpg", memory=Memory(tmp_path / "broken.sqlite")).decoded
+    assert facts_of(tmp_path / "a.jpg", cache=FactCache(tmp_path / "broken.sqlite")).decoded

@@ -28,7 +28,7 @@ from tests.data.made_sets import (
 from vlm_ft.cli.data import app
 from vlm_ft.data.cases import load
 from vlm_ft.data.checks import CHECKS, check, inspect
-from vlm_ft.data.checks.report import html, tell, write
+from vlm_ft.data.checks.report import html, print_report, write
 from vlm_ft.errors import DataError, ModelError
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.run import train
@@ -228,7 +228,7 @@ def test_text_on_the_page_is_escaped_and_pictures_are_inlined(tmp_path: Path) ->
     told = next(entry for entry in kept["checks"] if entry["check"] == "leaks")
     assert set(told["faults"][0]) >= {"severity", "place", "value", "remedy"}
     with (tmp_path / "told.txt").open("w", encoding="utf-8") as file:
-        tell(report, Console(file=file, width=200))
+        print_report(report, Console(file=file, width=200))
     assert "1 errors, 0 warnings" in (tmp_path / "told.txt").read_text(encoding="utf-8")
 
 

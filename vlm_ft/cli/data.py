@@ -131,7 +131,7 @@ def data_check(
     Exit code 1: there are errors, which would stop training.
     """
     from vlm_ft.data.checks import check
-    from vlm_ft.data.checks.report import tell, write
+    from vlm_ft.data.checks.report import print_report, write
 
     loaded, terminal, ruler = recipe_of(recipe, settings, task), console(), None
     if base:
@@ -149,7 +149,7 @@ def data_check(
         )
     if out is not None:
         write(report, out)
-    tell(report, terminal)
+    print_report(report, terminal)
     raise typer.Exit(1 if report.errors else 0)
 
 

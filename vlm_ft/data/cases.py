@@ -21,7 +21,7 @@ from vlm_ft.answers.observation import Observation
 from vlm_ft.answers.task import CHOSEN, Task, Values, judged_replies
 from vlm_ft.data.augmentation import check_augmentation
 from vlm_ft.data.contents import contents
-from vlm_ft.data.splits import assign, group_of, unmet
+from vlm_ft.data.splits import assign, group_of, unused_lists
 from vlm_ft.data.subsets import nested
 from vlm_ft.data.tiles import boxes_only, lengthened, require_boxes, tiles_of, whole_values
 from vlm_ft.errors import DataError, FormError
@@ -189,7 +189,7 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
         cases=cases,
         set_aside=tuple(item for item in items if isinstance(item, SetAside)),
         synthetic=any(is_synthetic(source.path) for source in recipe.data),
-        notes=(*unstated, *notes, *unmet(recipe.splits, examples), *_idle_settings(recipe, examples)),
+        notes=(*unstated, *notes, *unused_lists(recipe.splits, examples), *_idle_settings(recipe, examples)),
     )
 
 

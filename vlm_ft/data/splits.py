@@ -31,14 +31,14 @@ def assign(examples: Sequence[Example], strata: Sequence[str], splits: Splits, f
     `file` stores group -> role: known groups keep their roles, and new groups are appended. Raises `DataError` if the
     file cannot be read, or if the data set's own lists put a group into two roles.
     """
-    roster = Roster(splits, sqlite3.connect(":memory:"))
+    roles = GroupRoles(splits, sqlite3.connect(":memory:"))
     for example, stratum in zip(examples, strata, strict=True):
-        roster.add(example, stratum)
-    roster.share_out(file)
-    return [roster.role(example) for example in examples]
+        roles.add(example, stratum)
+    roles.assign_roles(file)
+    return [roles.role(example) for example in examples]
 
 
-class Roster:
+class GroupRoles:
     """The groups of a set and their roles, as tables of a database: in memory, or on disk for millions."""
 
     def __init__(self, splits: Splits, database: sqlite3.Connection) -> None:
@@ -58,9 +58,9 @@ class Roster:
             raise DataError(f"{example.source!r}", "its name is not UTF-8", "rename the file") from error
         role = self.splits.source.get(example.role or "")
         if role is not None:
-            self._fix(example, role)
+            self._assign_listed(example, role)
 
-    def _fix(self, example: Example, role: Role) -> None:
+    def _assign_listed(self, example: Example, role: Role) -> None:
         """Give the example's group the role that `splits.source` assigns to its list."""
         group = group_of(example)
         found = self.role_of(group)
@@ -73,21 +73,21 @@ class Roster:
                 "use smaller groups, or leave out splits.source",
             )
 
-    def share_out(self, file: Path | None = None, *, write: bool = True) -> None:
+    def assign_roles(self, file: Path | None = None, *, write: bool = True) -> None:
         """Give every group its role. `file` takes precedence over lists and shares, and the new groups are added to it.
 
         The first time, groups are stratified; later, a new group goes to the role that is furthest behind its share of
         the group's stratum.
         """
-        shares = self._shares(sourced=self._one("SELECT count(*) FROM roles") > 0)
-        grown = self._follow(self.splits.like) if self.splits.like is not None else False
-        grown |= file is not None and file.exists() and self._recall(file)
+        shares = self._shares(sourced=self._count("SELECT count(*) FROM roles") > 0)
+        grown = self._copy(self.splits.like) if self.splits.like is not None else False
+        grown |= file is not None and file.exists() and self._load(file)
         self._assign_strata()
         strata = self.database.execute("SELECT DISTINCT stratum FROM strata ORDER BY stratum").fetchall()
         for number, (stratum,) in enumerate(strata):
             if self.splits.folds is not None:
-                self._give(self._held_out(stratum, self.splits.folds, number))
-            self._give(self._behind(stratum, shares) if grown else self._cut(stratum, shares))
+                self._store(self._held_out(stratum, self.splits.folds, number))
+            self._store(self._by_shortfall(stratum, shares) if grown else self._by_share(stratum, shares))
         if file is not None and write:
             self._append(file)
 
@@ -102,12 +102,12 @@ class Roster:
         row = self.database.execute("SELECT role FROM roles WHERE name = ?", (group,)).fetchone()
         return None if row is None else row[0]
 
-    def _recall(self, file: Path) -> bool:
+    def _load(self, file: Path) -> bool:
         """Adopt the file's roles; returns whether it has any."""
         self.database.executemany("INSERT OR REPLACE INTO roles VALUES (?, ?, 1)", roles_in(file))
-        return bool(self._one("SELECT count(*) FROM roles WHERE kept"))
+        return bool(self._count("SELECT count(*) FROM roles WHERE kept"))
 
-    def _follow(self, folder: Path) -> bool:
+    def _copy(self, folder: Path) -> bool:
         """Adopt the roles of another run for the groups of this set; returns whether there are any."""
         file = folder / SPLITS
         if not file.is_file():
@@ -116,7 +116,7 @@ class Roster:
             "INSERT OR REPLACE INTO roles SELECT ?1, ?2, 0 WHERE EXISTS (SELECT 1 FROM votes WHERE name = ?1)",
             roles_in(file),
         )
-        return self._one("SELECT count(*) FROM roles") > 0
+        return self._count("SELECT count(*) FROM roles") > 0
 
     def _assign_strata(self) -> None:
         """Give each group the most common stratum of its examples, and a seeded position in it."""
@@ -148,17 +148,17 @@ class Roster:
         total = sum(shares.values())
         return [(role, share / total) for role, share in shares.items()]
 
-    def _cut(self, stratum: str, shares: Sequence[tuple[Role, float]]) -> Iterator[tuple[str, Role]]:
+    def _by_share(self, stratum: str, shares: Sequence[tuple[Role, float]]) -> Iterator[tuple[str, Role]]:
         """Split the groups, in their order, where the cumulative number of examples passes each share."""
-        total = self._left(stratum)
+        total = self._unassigned_examples(stratum)
         offset = int(hashlib.sha256(stratum.encode()).hexdigest(), 16) % 1000 / 1000  # small strata round differently
         passed = 0.0
-        for name, examples in self._new(stratum):
+        for name, examples in self._unassigned(stratum):
             middle = (passed + offset * examples) / total
             passed += examples
-            yield name, _at(middle, shares)
+            yield name, _role_at(middle, shares)
 
-    def _behind(self, stratum: str, shares: Sequence[tuple[Role, float]]) -> Iterator[tuple[str, Role]]:
+    def _by_shortfall(self, stratum: str, shares: Sequence[tuple[Role, float]]) -> Iterator[tuple[str, Role]]:
         """Give each group, in order, to the role that is furthest behind its share."""
         have = dict.fromkeys(ROLES, 0)
         have |= self.database.execute(
@@ -166,7 +166,7 @@ class Roster:
         ).fetchall()
         open_roles = [(role, share) for role, share in shares if share]
         total = sum(have[role] for role, _ in open_roles)
-        for name, examples in self._new(stratum):
+        for name, examples in self._unassigned(stratum):
             total += examples
             role = max(open_roles, key=lambda given: given[1] * total - have[given[0]])[0]
             have[role] += examples
@@ -177,13 +177,13 @@ class Roster:
 
         Each stratum starts at a different fold, so that classes with one example are spread over the folds.
         """
-        total, passed = self._left(stratum), 0.0
-        for name, examples in self._new(stratum):
+        total, passed = self._unassigned_examples(stratum), 0.0
+        for name, examples in self._unassigned(stratum):
             if (first + int(folds * (passed + examples / 2) / total)) % folds == self.splits.fold:
                 yield name, "test"
             passed += examples
 
-    def _new(self, stratum: str) -> Iterator[tuple[str, int]]:
+    def _unassigned(self, stratum: str) -> Iterator[tuple[str, int]]:
         """Groups of a stratum that have no role yet, in their order, with their numbers of examples.
 
         Roles may be inserted during the iteration, since each is for a group that was already yielded.
@@ -194,35 +194,35 @@ class Roster:
             (stratum,),
         )
 
-    def _left(self, stratum: str) -> int:
-        return self._one(
+    def _unassigned_examples(self, stratum: str) -> int:
+        return self._count(
             "SELECT sum(examples) FROM strata WHERE stratum = ? "
             "AND NOT EXISTS (SELECT 1 FROM roles WHERE roles.name = strata.name)",
             stratum,
         )
 
-    def _give(self, given: Iterator[tuple[str, Role]]) -> None:
+    def _store(self, given: Iterator[tuple[str, Role]]) -> None:
         self.database.executemany("INSERT INTO roles VALUES (?, ?, 0)", given)
 
     def _append(self, file: Path) -> None:
         """Append the groups of this set that the file lacks; a file that lacks none is left unchanged."""
-        if not self._one("SELECT count(*) FROM roles WHERE NOT kept"):
+        if not self._count("SELECT count(*) FROM roles WHERE NOT kept"):
             return
         new = self.database.execute("SELECT name, role FROM roles WHERE NOT kept ORDER BY rowid")
         with whole_file(file) as part:
             if file.exists():
                 shutil.copyfile(file, part)
             with part.open("a", encoding="utf-8") as out:
-                if not _is_ended(file):  # an editor removed the last newline
+                if not _ends_with_newline(file):  # an editor removed the last newline
                     out.write("\n")
                 for group, role in new:
                     out.write(json.dumps({"group": group, "role": role}, ensure_ascii=False) + "\n")
 
-    def _one(self, query: str, *values: Any) -> int:
+    def _count(self, query: str, *values: Any) -> int:
         return int(self.database.execute(query, values).fetchone()[0] or 0)
 
 
-def unmet(splits: Splits, examples: Iterable[Example]) -> list[str]:
+def unused_lists(splits: Splits, examples: Iterable[Example]) -> list[str]:
     """A note on each list in `splits.source` without examples."""
     given = {example.role for example in examples if example.role}
     remedy = "the data have no lists, so leave it out"
@@ -238,7 +238,7 @@ def group_of(example: Example) -> str:
     return example.group or example.id
 
 
-def _at(position: float, shares: Sequence[tuple[Role, float]]) -> Role:
+def _role_at(position: float, shares: Sequence[tuple[Role, float]]) -> Role:
     reached = 0.0
     for role, share in shares:
         reached += share
@@ -272,7 +272,7 @@ def _lines(file: Path) -> Iterator[str]:
             start += len(line)
 
 
-def _is_ended(file: Path) -> bool:
+def _ends_with_newline(file: Path) -> bool:
     """Whether the file is empty or ends with a newline."""
     if not file.exists() or file.stat().st_size == 0:
         return True

@@ -14,7 +14,7 @@ from vlm_ft.answers.task import Values
 from vlm_ft.data.cases import Dataset, Labelled, form_of, labelled, narrowed
 from vlm_ft.data.checks import near
 from vlm_ft.data.checks.index import Index
-from vlm_ft.data.checks.pictures import Facts, Memory, look
+from vlm_ft.data.checks.pictures import FactCache, Facts, facts_of
 from vlm_ft.data.splits import group_of
 from vlm_ft.errors import FormError
 from vlm_ft.recipe import Recipe, Splits
@@ -68,31 +68,31 @@ def gather(
 
     form, _ = form_of(recipe, task, usable())
     every, tile = max(1, count // MEASURED), recipe.tiling.side if recipe.tiling else None
-    filling = Filling(Index(recipe.splits), form, ruler, Memory(), every=every, tile=tile)
+    writer = IndexWriter(Index(recipe.splits), form, ruler, FactCache(), every=every, tile=tile)
     for item in items("checking"):
         if isinstance(item, SetAside):
-            filling.index.set_aside(item)
+            writer.index.set_aside(item)
         else:
-            filling.take(item.whole.example, task.values(item.whole.example.label))
-    filling.index.settle(splits_file)
-    near.find(filling.index)
-    return filling.index
+            writer.add_labelled(item.whole.example, task.values(item.whole.example.label))
+    writer.index.assign_roles(splits_file)
+    near.find(writer.index)
+    return writer.index
 
 
 def gather_loaded(dataset: Dataset) -> Index:
     """The index of loaded data; pictures are not decoded, but facts cached by an earlier check are used."""
-    filling = Filling(Index(Splits()), dataset.form, None, Memory(), decode=False)
+    writer = IndexWriter(Index(Splits()), dataset.form, None, FactCache(), decode=False)
     for entry in dataset.set_aside:
-        filling.index.set_aside(entry)
+        writer.index.set_aside(entry)
     for cases in dataset.cases.values():
         for case in cases:
-            filling.add(case.example, case.values)
-    filling.index.settle_as((group_of(case.example), role) for role, cases in dataset.cases.items() for case in cases)
-    near.find(filling.index)
-    return filling.index
+            writer.add(case.example, case.values)
+    writer.index.use_roles((group_of(case.example), role) for role, cases in dataset.cases.items() for case in cases)
+    near.find(writer.index)
+    return writer.index
 
 
-class Filling:
+class IndexWriter:
     """Adds examples to an index, one at a time."""
 
     def __init__(
@@ -100,7 +100,7 @@ class Filling:
         index: Index,
         form: Form,
         ruler: Ruler | None,
-        memory: Memory,
+        cache: FactCache,
         *,
         every: int = 1,
         decode: bool = True,
@@ -110,14 +110,14 @@ class Filling:
         self._form = form
         self._ruler = ruler
         index.limit = ruler.limit if ruler else None
-        self._memory = memory
+        self._cache = cache
         self._every = every
         self._decode = decode
         self._tile = tile
         self._empty: int | None = None
-        self._taken = 0
+        self._added = 0
 
-    def take(self, example: Example, values: Values) -> None:
+    def add_labelled(self, example: Example, values: Values) -> None:
         """Check an example's label against the form, and add the example."""
         try:
             values = narrowed(values, self._form)
@@ -129,7 +129,7 @@ class Filling:
 
     def add(self, example: Example, values: Values) -> None:
         """Add an example, its pictures and the length of its row; `values` fit the form."""
-        pictures = [(picture, look(picture, decode=self._decode, memory=self._memory)) for picture in example.images]
+        pictures = [(picture, facts_of(picture, decode=self._decode, cache=self._cache)) for picture in example.images]
         number = self.index.add(example, values, self._form, pictures)
         if self._ruler is not None:
             self._measure(self._ruler, number, example, values, pictures)
@@ -144,8 +144,8 @@ class Filling:
         if self._empty is None:
             self._empty = ruler.lengths(self._form, (), (), "")[0]
         most = self._empty + len(target.encode()) + sum(len(turn.text.encode()) + 16 for turn in example.turns)
-        self._taken += 1
-        if most > ruler.limit or len(pictures) > 1 or self._taken % self._every == 0:
+        self._added += 1
+        if most > ruler.limit or len(pictures) > 1 or self._added % self._every == 0:
             sizes = [self._seen_size(facts) for _, facts in pictures if facts.width]
             self.index.length(number, *ruler.lengths(form, example.turns, sizes, target))
 

@@ -18,21 +18,21 @@ from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Integer, Items
 from vlm_ft.answers.task import Values
 from vlm_ft.data.cases import stratum_of
 from vlm_ft.data.checks.pictures import Facts
-from vlm_ft.data.splits import Roster, group_of
+from vlm_ft.data.splits import GroupRoles, group_of
 from vlm_ft.errors import DataError
 from vlm_ft.recipe import Role, Splits
 
 _TABLES = """
 CREATE TABLE set_aside (place TEXT, problem TEXT, remedy TEXT, about TEXT);
 CREATE TABLE misfits (place TEXT, reason TEXT);
-CREATE TABLE parted (place TEXT, problem TEXT, remedy TEXT);
+CREATE TABLE split_groups (place TEXT, problem TEXT, remedy TEXT);
 CREATE TABLE items (
     number INTEGER PRIMARY KEY, id TEXT, place TEXT, name TEXT, text BLOB, shown BLOB, closed TEXT, images INTEGER);
 CREATE TABLE pictures (
     number INTEGER PRIMARY KEY, item INTEGER, picture TEXT, content BLOB, width INTEGER, height INTEGER, format TEXT,
     orientation INTEGER, fault TEXT, remedy TEXT, spread INTEGER, hashes TEXT, grey BLOB, boxed INTEGER);
 CREATE TABLE bands (key INTEGER, holder INTEGER);
-CREATE TABLE likes (
+CREATE TABLE lookalikes (
     later INTEGER, earlier INTEGER, turned INTEGER, distance INTEGER, likeness REAL, same_role INTEGER);
 CREATE TABLE classes (item INTEGER, field TEXT, word TEXT);
 CREATE TABLE boxes (item INTEGER, picture TEXT, word TEXT, width REAL, height REAL, box TEXT);
@@ -61,7 +61,7 @@ class Index:
         self.database = scratch()
         for statement in _TABLES.split(";"):
             self.database.execute(statement)
-        self.roster = Roster(splits, self.database)
+        self.roles = GroupRoles(splits, self.database)
         self.items = 0
         self.pictures = 0
         self.limit: int | None = None  # the most tokens of a row; None without a base
@@ -101,9 +101,9 @@ class Index:
         self.items += 1
         number = self.items
         try:
-            self.roster.add(example, stratum_of(values, form))
+            self.roles.add(example, stratum_of(values, form))
         except DataError as error:  # the source's own lists put a group into two roles
-            self.database.execute("INSERT INTO parted VALUES (?, ?, ?)", _row_of(error))
+            self.database.execute("INSERT INTO split_groups VALUES (?, ?, ?)", _row_of(error))
         text = _text_key(example)
         contents = b"".join(facts.content for _, facts in pictures)
         shown = hashlib.blake2b((text or b"") + contents, digest_size=12).digest()
@@ -159,17 +159,17 @@ class Index:
         """Record the token counts of an example's row."""
         self.database.execute("INSERT INTO lengths VALUES (?, ?, ?)", (item, tokens, image_tokens))
 
-    def settle(self, splits_file: Path | None = None) -> None:
+    def assign_roles(self, splits_file: Path | None = None) -> None:
         """Assign the roles, and make the index ready for queries. A splits file is read, not written."""
-        self.roster.share_out(splits_file, write=False)
-        self.index()
+        self.roles.assign_roles(splits_file, write=False)
+        self._complete()
 
-    def settle_as(self, roles: Iterator[tuple[str, Role]]) -> None:
-        """Like `settle`, but with known roles, as (group, role)."""
+    def use_roles(self, roles: Iterator[tuple[str, Role]]) -> None:
+        """Like `assign_roles`, but with known roles, as (group, role)."""
         self.database.executemany("INSERT OR IGNORE INTO roles VALUES (?, ?, 0)", roles)
-        self.index()
+        self._complete()
 
-    def index(self) -> None:
+    def _complete(self) -> None:
         """Create the SQL indexes, and the view `placed` of the examples with their roles."""
         for statement in _INDEXES.split(";"):
             self.database.execute(statement)

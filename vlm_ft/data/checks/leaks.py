@@ -67,7 +67,7 @@ def near_duplicates(index: Index) -> Iterator[Fault]:
 def _lookalikes(index: Index, *, same_role: bool) -> Iterator[Fault]:
     query = """
         SELECT one.picture, two.picture, place_one.role, place_two.role, turned, distance
-        FROM likes JOIN pictures AS one ON one.number = later JOIN pictures AS two ON two.number = earlier
+        FROM lookalikes JOIN pictures AS one ON one.number = later JOIN pictures AS two ON two.number = earlier
         JOIN placed AS place_one ON place_one.number = one.item JOIN placed AS place_two ON place_two.number = two.item
         WHERE same_role = ? ORDER BY distance, -likeness"""
     for picture, other, role, other_role, orientation, bits in index.rows(query, same_role):
@@ -101,7 +101,7 @@ def texts(index: Index) -> Iterator[Fault]:
 
 def groups(index: Index) -> Iterator[Fault]:
     """A claim, aircraft, patient or board with examples in two roles."""
-    for place, problem, remedy in index.rows("SELECT * FROM parted"):
+    for place, problem, remedy in index.rows("SELECT * FROM split_groups"):
         yield Fault("error", place, problem, remedy)
     kinds = index.rows("SELECT kind, count(DISTINCT word), count(*) FROM hints GROUP BY kind").fetchall()
     for kind, words, count in kinds:

@@ -34,30 +34,30 @@ MOST_CANDIDATES = 500
 
 
 def find(index: Index) -> None:
-    """Fill the table `likes`: each picture with the most similar earlier one in its role, and in the other roles.
+    """Fill the table `lookalikes`: each picture with the most similar earlier one in its role, and in the other roles.
 
     Identical files are compared once. Pictures of one group are not compared, since they share a role.
     """
     index.rows("CREATE INDEX bands_by_key ON bands (key)")
     index.rows(
-        f"""CREATE TABLE looked_at AS SELECT min(number) AS number FROM pictures
+        f"""CREATE TABLE compared AS SELECT min(number) AS number FROM pictures
         WHERE hashes != '[]' AND spread > {CONSTANT} GROUP BY content"""
     )
-    common = Common.of(index)
+    whitening = Whitening.of(index)
     query = """
-        SELECT pictures.number, hashes, grey, name, role FROM looked_at JOIN pictures USING (number)
+        SELECT pictures.number, hashes, grey, name, role FROM compared JOIN pictures USING (number)
         JOIN placed ON placed.number = item ORDER BY pictures.number"""
     for number, hashes, grey, group, role in index.rows(query):
-        seen = Seen(json.loads(hashes), outline(grey))
-        for same_role, found in enumerate(_nearest(index, seen, common, group, role)):
+        seen = Appearance(json.loads(hashes), outline(grey))
+        for same_role, found in enumerate(_nearest(index, seen, whitening, group, role)):
             if found:
-                index.rows("INSERT INTO likes VALUES (?, ?, ?, ?, ?, ?)", number, *found, same_role)
+                index.rows("INSERT INTO lookalikes VALUES (?, ?, ?, ?, ?, ?)", number, *found, same_role)
         for key in band_keys(seen.hashes[0]):
             index.rows("INSERT INTO bands VALUES (?, ?)", key, number)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Appearance:
     """What a picture looks like: hashes of its eight orientations, and its outline (16, 16)."""
 
     hashes: list[int]
@@ -65,20 +65,20 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Common:
+class Whitening:
     """The mean of a set's outlines, (256,), and the matrix that whitens what is left of them, (256, 256)."""
 
     mean: Any
     whiten: Any
 
     @classmethod
-    def of(cls, index: Index) -> Common:
+    def of(cls, index: Index) -> Whitening:
         """Estimate both in one pass over the set's outlines."""
         import numpy as np
 
         side = GREY_SIDE**2
         total, squares, count = np.zeros(side), np.zeros((side, side)), 0
-        for (grey,) in index.rows("SELECT grey FROM looked_at JOIN pictures USING (number)"):
+        for (grey,) in index.rows("SELECT grey FROM compared JOIN pictures USING (number)"):
             levels = outline(grey).ravel()
             total, count = total + levels, count + 1
             squares += np.outer(levels, levels)
@@ -96,18 +96,20 @@ class Common:
         return likeness(residuals[0] @ self.whiten, residuals[1] @ self.whiten)
 
 
-_Like = tuple[int, int, int, float]  # earlier picture, orientation, bits, correlation
+_Match = tuple[int, int, int, float]  # earlier picture, orientation, bits, correlation
 
 
-def _nearest(index: Index, seen: Seen, common: Common, group: str, role: str) -> tuple[_Like | None, _Like | None]:
+def _nearest(
+    index: Index, seen: Appearance, whitening: Whitening, group: str, role: str
+) -> tuple[_Match | None, _Match | None]:
     """The most similar earlier picture in another role, and in the same role."""
     turned = orientations(seen.outline)
-    best: dict[bool, _Like] = {}
+    best: dict[bool, _Match] = {}
     for number, upright, levels, their_role in _candidates(index, seen.hashes, group):
         bits, orientation = min(((upright ^ turn).bit_count(), place) for place, turn in enumerate(seen.hashes))
         if bits > MOST_BITS:
             continue
-        alike = common.alike(turned[orientation], outline(levels))
+        alike = whitening.alike(turned[orientation], outline(levels))
         same = their_role == role
         if alike >= LEAST_LIKENESS and (same not in best or alike > best[same][3]):
             best[same] = number, orientation, bits, alike

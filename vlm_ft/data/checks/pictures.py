@@ -66,12 +66,12 @@ class Facts:
         return self.spread is not None or self.fault is not None
 
 
-def look(picture: Picture, *, decode: bool = True, memory: Memory | None = None) -> Facts:
-    """The facts about a picture; without `decode`, only those from the file's header or from `memory`."""
+def facts_of(picture: Picture, *, decode: bool = True, cache: FactCache | None = None) -> Facts:
+    """The facts about a picture; without `decode`, only those from the file's header or from `cache`."""
     facts = _header(picture)
     if facts.fault is not None:
         return facts
-    known = memory.recall(facts) if memory else None
+    known = cache.get(facts) if cache else None
     if known is not None or not decode:
         return known or facts
     try:
@@ -80,8 +80,8 @@ def look(picture: Picture, *, decode: bool = True, memory: Memory | None = None)
         facts = replace(facts, fault=error.problem, remedy=error.remedy)
     else:
         facts = _appearance(facts, image)
-    if memory:
-        memory.keep(facts)
+    if cache:
+        cache.put(facts)
     return facts
 
 
@@ -176,7 +176,7 @@ def stated_format(path: Path) -> str | None:
     return _suffixes().get(path.suffix.lower())
 
 
-class Memory:
+class FactCache:
     """A cache of the facts about decoded pictures, by content, in the user's cache folder if it is writable."""
 
     def __init__(self, file: Path | None = None) -> None:
@@ -189,7 +189,7 @@ class Memory:
             database.execute("CREATE TABLE IF NOT EXISTS facts (content BLOB PRIMARY KEY, appearance TEXT, grey BLOB)")
             self._database = database
 
-    def recall(self, facts: Facts) -> Facts | None:
+    def get(self, facts: Facts) -> Facts | None:
         """The cached facts about a picture of the same content; None if there are none."""
         if self._database is None:
             return None
@@ -202,7 +202,7 @@ class Memory:
                 return replace(facts, fault=fault, remedy=remedy, spread=spread, hashes=tuple(hashes), grey=row[1])
         return None
 
-    def keep(self, facts: Facts) -> None:
+    def put(self, facts: Facts) -> None:
         """Cache the facts about a decoded picture."""
         if self._database is None:
             return

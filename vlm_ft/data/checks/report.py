@@ -33,7 +33,7 @@ def write(report: Report, folder: Path) -> None:
             part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def tell(report: Report, console: Console) -> None:
+def print_report(report: Report, console: Console) -> None:
     """Print what was found: a table of the checks, then the first faults of each."""
     from rich.table import Table
 
