@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from datasets_vision.augment import steps_of
@@ -45,19 +47,12 @@ def preview(recipe: Recipe, out: Path, count: int = 8, draws: int = 3, seed: int
 
 
 def _in_turn(cases: Sequence[Case], form: Form, count: int, seed: int) -> list[Case]:
-    """Cases taken in turn from each stratum, evenly spaced; the seed shifts where each stratum starts."""
+    """Cases drawn from each stratum in turn."""
     strata: dict[str, list[Case]] = defaultdict(list)
-    for case in cases:
+    for case in Random(seed).sample(cases, len(cases)):
         strata[stratum_of(case.values, form)].append(case)
-    chosen: list[Case] = []
-    turn = 0
-    while len(chosen) < min(count, len(cases)):
-        for name in sorted(strata):
-            members = strata[name]
-            if turn < len(members):
-                chosen.append(members[(seed + turn * max(1, len(members) // count)) % len(members)])
-        turn += 1
-    return list({id(case): case for case in chosen}.values())[:count]
+    turns = zip_longest(*(strata[name] for name in sorted(strata)))
+    return [case for turn in turns for case in turn if case is not None][:count]
 
 
 def _shown(case: Case) -> Shown:
