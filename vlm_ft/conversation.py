@@ -237,18 +237,14 @@ class Conversation:
     def view(self, row: Row) -> list[tuple[str, bool]]:
         """The row as the model reads it, as (text, whether supervised); runs of image tokens are shown as a count."""
         batch = self.encode([row], supervised=True)
+        tokens = zip(batch["input_ids"][0].tolist(), batch["labels"][0].tolist(), strict=True)
         pieces: list[tuple[str, bool]] = []
-        ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
-        start = 0
-        for end in range(1, len(ids) + 1):
-            if end < len(ids) and _piece_kind(ids, labels, end, self.reader.image_token_id) == _piece_kind(
-                ids, labels, start, self.reader.image_token_id
-            ):
-                continue
-            is_image = ids[start] == self.reader.image_token_id
-            text = f"[{end - start} image tokens]" if is_image else str(self.tokenizer.decode(ids[start:end]))
-            pieces.append((text, labels[start] != IGNORED))
-            start = end
+        for (is_image, supervised), run in groupby(
+            tokens, key=lambda token: (token[0] == self.reader.image_token_id, token[1] != IGNORED)
+        ):
+            ids = [token_id for token_id, _ in run]
+            text = f"[{len(ids)} image tokens]" if is_image else str(self.tokenizer.decode(ids))
+            pieces.append((text, supervised))
         return pieces
 
 
@@ -257,10 +253,6 @@ def special_tokens(reader: Reader) -> list[str]:
     added = [token.content for token in reader.tokenizer.added_tokens_decoder.values() if token.special]
     image = [token] if isinstance(token := getattr(reader.processor, "image_token", None), str) else []
     return sorted({*added, *reader.tokenizer.all_special_tokens, *image})
-
-
-def _piece_kind(ids: list[int], labels: list[int], position: int, image_token: int) -> tuple[bool, bool]:
-    return ids[position] == image_token, labels[position] != IGNORED
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:
