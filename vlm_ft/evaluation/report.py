@@ -222,13 +222,13 @@ class ClassTable:
         return tuple(name for name in self.columns if name not in true | {NO_ANSWER})
 
 
-def class_table(field: FieldSpec, cases: Sequence[CaseRow], system: str = ADAPTER) -> ClassTable:
+def class_table(field: FieldSpec, cases: Sequence[CaseRow]) -> ClassTable:
     """Classes in the order of the form, then any others that were answered; failed cases are in "(no answer)"."""
     from sklearn.metrics import precision_recall_fscore_support
 
     stated = [row for row in cases if field.name in row.truth]
     true = [_text(row.truth[field.name]) for row in stated]
-    given = [_class_of(row, field.name, system) for row in stated]
+    given = [_class_of(row, field.name) for row in stated]
     known = [_text(name) for name in (field.kind.options if isinstance(field.kind, Choice) else (True, False))]
     used = {*true, *given}
     columns = [name for name in known if name in used] + sorted(used - {*known, NO_ANSWER})
@@ -320,8 +320,8 @@ def _compared_derived(derivation: Derivation, row: CaseRow) -> Compared:
     return Compared(derivation.kind, true, given, float(true == given) if derivation.kind in row.derived else None)
 
 
-def _class_of(row: CaseRow, name: str, system: str) -> str:
-    answer = row.answers[system].prediction
+def _class_of(row: CaseRow, name: str) -> str:
+    answer = row.answers[ADAPTER].prediction
     if answer.error is not None or name not in answer.values:
         return NO_ANSWER
     return _text(answer.values[name])
