@@ -65,8 +65,8 @@ def test_the_cache_returns_what_was_measured(tmp_path: Path) -> None:
     cache = FactCache(tmp_path / "cache.sqlite")
     seen = facts_of(tmp_path / "a.jpg", cache=cache)
     assert facts_of(tmp_path / "a.jpg", decode=False, cache=cache) == seen
-    assert not facts_of(tmp_path / "a.jpg", decode=False).decoded
+    assert facts_of(tmp_path / "a.jpg", decode=False).spread is None
     drawn(4).save(tmp_path / "a.jpg")
-    assert not facts_of(tmp_path / "a.jpg", decode=False, cache=cache).decoded
+    assert facts_of(tmp_path / "a.jpg", decode=False, cache=cache).spread is None
     (tmp_path / "broken.sqlite").write_text("no database " * 100)
-    assert facts_of(tmp_path / "a.jpg", cache=FactCache(tmp_path / "broken.sqlite")).decoded
+    assert facts_of(tmp_path / "a.jpg", cache=FactCache(tmp_path / "broken.sqlite")).spread is not None

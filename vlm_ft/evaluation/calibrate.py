@@ -27,14 +27,14 @@ MAX_DESCRIBED = 1500
 """The most training examples that the description is fitted on."""
 
 
-def calibrate_trained(folder: Path, *, batch_size: int = 16, console: Console | None = None) -> None:
+def calibrate_trained(folder: Path, *, console: Console | None = None) -> None:
     """Run `calibrate_run` at the end of training, in the first process only; a `DataError` is printed, not raised."""
     if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:  # as in training
         return
     if read_card(Run(folder).adapter).method == "reward":  # a reward model gives no answers
         return
     try:
-        calibrate_run(folder, batch_size=batch_size, console=console)
+        calibrate_run(folder, console=console)
     except DataError as error:
         (console or Console(stderr=True)).print(f"not calibrated: {error}", markup=False)
 

@@ -24,7 +24,7 @@ COLUMNS = {
 """Field of `Rate` -> column of the table; the low price is that of a used part, the high price that of a new one."""
 
 
-def rate_card_of(table: Path, car: str, currency: str = "USD", version: str = "1") -> RateCard:
+def rate_card_of(table: Path, car: str, currency: str = "USD") -> RateCard:
     """A rate card with the prices of one type of car; names become lower case with underscores.
 
     Raises `DataError` naming file and line for an invalid row, a second price for the same repair, or an unknown car.
@@ -51,7 +51,7 @@ def rate_card_of(table: Path, car: str, currency: str = "USD", version: str = "1
     if not rates:
         raise DataError(table, f"no rows of car type {car!r}", nearest(car, cars))
     notice = f"From {table.name}, car type {car}; low with a used part, high with a new one."
-    return RateCard(name=table.stem, version=version, notice=notice, currency=currency, rates=tuple(rates))
+    return RateCard(name=table.stem, version="1", notice=notice, currency=currency, rates=tuple(rates))
 
 
 def _rate(table: Path, row: Row) -> Rate:

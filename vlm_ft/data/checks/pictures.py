@@ -60,11 +60,6 @@ class Facts:
     hashes: tuple[int, ...] = ()
     grey: bytes = b""
 
-    @property
-    def decoded(self) -> bool:
-        """Whether it was decoded, or cannot be."""
-        return self.spread is not None or self.fault is not None
-
 
 def facts_of(picture: Picture, *, decode: bool = True, cache: FactCache | None = None) -> Facts:
     """The facts about a picture; without `decode`, only those from the file's header or from `cache`."""
