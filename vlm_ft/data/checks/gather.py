@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ def gather(
     writer = IndexWriter(Index(recipe.splits), form, ruler, FactCache(), every=every, tile=tile)
     for item in items("checking"):
         if isinstance(item, SetAside):
-            writer.index.set_aside(item)
+            writer.set_aside(item)
         else:
             writer.add_labelled(item.whole.example, task.values(item.whole.example.label))
     writer.index.assign_roles(splits_file)
@@ -83,7 +84,7 @@ def gather_loaded(dataset: Dataset) -> Index:
     """The index of loaded data; pictures are not decoded, but facts cached by an earlier check are used."""
     writer = IndexWriter(Index(Splits()), dataset.form, None, FactCache(), decode=False)
     for entry in dataset.set_aside:
-        writer.index.set_aside(entry)
+        writer.set_aside(entry)
     for cases in dataset.cases.values():
         for case in cases:
             writer.add(case.example, case.values)
@@ -117,12 +118,16 @@ class IndexWriter:
         self._empty: int | None = None
         self._added = 0
 
+    def set_aside(self, entry: SetAside) -> None:
+        """Record something that a loader could not use."""
+        self.index.insert("set_aside", entry.place, entry.problem, entry.remedy, entry.about)
+
     def add_labelled(self, example: Example, values: Values) -> None:
         """Check an example's label against the form, and add the example."""
         try:
             values = narrowed(values, self._form)
         except FormError as error:
-            self.index.misfit(example.source, str(error))
+            self.index.insert("misfits", example.source, str(error))
             return
         if values:
             self.add(example, values)
@@ -147,7 +152,7 @@ class IndexWriter:
         self._added += 1
         if most > ruler.limit or len(pictures) > 1 or self._added % self._every == 0:
             sizes = [self._seen_size(facts) for _, facts in pictures if facts.width]
-            self.index.length(number, *ruler.lengths(form, example.turns, sizes, target))
+            self.index.insert("lengths", number, *ruler.lengths(form, example.turns, sizes, target))
 
     def _small_boxes(
         self, ruler: Ruler, number: int, example: Example, pictures: Sequence[tuple[Picture, Facts]]
@@ -161,7 +166,7 @@ class IndexWriter:
             scale = seen_scale(self._seen_size(facts), ruler.most_pixels) / BOX_SCALE
             width, height = (right - left) * facts.width * scale, (bottom - top) * facts.height * scale
             if 0 < width * height < SMALL_SIDE**2:
-                self.index.small_box(number, picture, obj.name, (width, height), obj.box)
+                self.index.insert("boxes", number, str(picture), obj.name, width, height, json.dumps(obj.box))
 
     def _seen_size(self, facts: Facts) -> tuple[int, int]:
         """A picture's width and height in pixels, or those of a tile of it."""

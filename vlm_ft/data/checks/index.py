@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.example import Box, Example, Picture, path_of, picture_of
+from datasets_vision.example import Example, Picture, path_of, picture_of
 from datasets_vision.index import scratch
-from datasets_vision.source import SetAside
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Integer, Items
 from vlm_ft.answers.task import Values
@@ -63,7 +62,6 @@ class Index:
             self.database.execute(statement)
         self.roles = GroupRoles(splits, self.database)
         self.items = 0
-        self.pictures = 0
         self.limit: int | None = None  # the most tokens of a row; None without a base
 
     def close(self) -> None:
@@ -83,18 +81,16 @@ class Index:
         query = "SELECT picture FROM pictures WHERE item = ? LIMIT 1"
         return tuple(row[0] for item in items for row in self.rows(query, item))
 
-    def set_aside(self, entry: SetAside) -> None:
-        """Record something that a loader could not use."""
-        row = (*_row_of(entry), entry.about)
-        self.database.execute("INSERT INTO set_aside VALUES (?, ?, ?, ?)", row)
+    def insert(self, table: str, *row: Any) -> None:
+        """Add a row. Text that SQLite refuses, such as a file name that is not UTF-8, is stored with escapes."""
+        stored = [
+            value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value for value in row
+        ]
+        self.database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", stored)
 
     def all_set_aside(self, about: str) -> sqlite3.Cursor:
         """(place, problem, remedy) of all that was set aside because of an "image", a "box", or ("") anything else."""
         return self.rows("SELECT place, problem, remedy FROM set_aside WHERE about = ?", about)
-
-    def misfit(self, place: str, reason: str) -> None:
-        """Record a label that does not fit the form."""
-        self.database.execute("INSERT INTO misfits VALUES (?, ?)", (_storable(place), _storable(reason)))
 
     def add(self, example: Example, values: Values, form: Form, pictures: list[tuple[Picture, Facts]]) -> int:
         """Add an example with its narrowed values; returns its number."""
@@ -103,39 +99,24 @@ class Index:
         try:
             self.roles.add(example, stratum_of(values, form))
         except DataError as error:  # the source's own lists put a group into two roles
-            self.database.execute("INSERT INTO split_groups VALUES (?, ?, ?)", _row_of(error))
+            self.insert("split_groups", error.place, error.problem, error.remedy)
         text = _text_key(example)
         contents = b"".join(facts.content for _, facts in pictures)
         shown = hashlib.blake2b((text or b"") + contents, digest_size=12).digest()
         closed = json.dumps(closed_values(values, form), ensure_ascii=False, sort_keys=True)
-        row = (
-            number,
-            _storable(example.id),
-            _storable(example.source),
-            group_of(example),
-            text,
-            shown,
-            closed,
-            len(pictures),
-        )
-        self.database.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        classes = {(number, field, word) for field, word in class_words(values, form)}
-        self.database.executemany("INSERT INTO classes VALUES (?, ?, ?)", classes)
-        hints = [(kind, _storable(word), number) for kind, word in belongings(example)]
-        self.database.executemany("INSERT INTO hints VALUES (?, ?, ?)", hints)
+        identity = number, example.id, example.source, group_of(example)
+        self.insert("items", *identity, text, shown, closed, len(pictures))
+        for field, word in set(class_words(values, form)):
+            self.insert("classes", number, field, word)
+        for kind, word in belongings(example):
+            self.insert("hints", kind, word, number)
         boxed = any(obj.box for obj in example.label.objects or ())
         for picture, facts in pictures:
-            self._add_picture(number, picture, facts, boxed)
-        return number
-
-    def _add_picture(self, item: int, picture: Picture, facts: Facts, boxed: bool) -> None:
-        self.pictures += 1
-        self.database.execute(
-            "INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                self.pictures,
-                item,
-                _storable(str(picture)),
+            self.insert(
+                "pictures",
+                None,  # SQLite numbers the rows
+                number,
+                str(picture),
                 facts.content,
                 facts.width,
                 facts.height,
@@ -147,17 +128,8 @@ class Index:
                 json.dumps(facts.hashes),
                 facts.grey,
                 boxed,
-            ),
-        )
-
-    def small_box(self, item: int, picture: Picture, word: str, seen: tuple[float, float], box: Box) -> None:
-        """Record a box; `seen` is the width and height at which the base sees it, in pixels."""
-        row = (item, _storable(str(picture)), word, *seen, json.dumps(box))
-        self.database.execute("INSERT INTO boxes VALUES (?, ?, ?, ?, ?, ?)", row)
-
-    def length(self, item: int, tokens: int, image_tokens: int) -> None:
-        """Record the token counts of an example's row."""
-        self.database.execute("INSERT INTO lengths VALUES (?, ?, ?)", (item, tokens, image_tokens))
+            )
+        return number
 
     def assign_roles(self, splits_file: Path | None = None) -> None:
         """Assign the roles, and make the index ready for queries. A splits file is read, not written."""
@@ -221,15 +193,6 @@ def _text_key(example: Example) -> bytes | None:
     """A hash of all turns that ignores case and spacing; None if there is no text."""
     text = "\n".join(f"{turn.role} {' '.join(turn.text.casefold().split())}" for turn in example.turns if turn.text)
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=12).digest() if text else None
-
-
-def _row_of(fault: SetAside | DataError) -> tuple[str, str, str]:
-    return _storable(fault.place), _storable(fault.problem), _storable(fault.remedy)
-
-
-def _storable(text: str) -> str:
-    """The text in a form that SQLite accepts, since a file name may not be valid UTF-8."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def file_of(picture: str) -> Path:

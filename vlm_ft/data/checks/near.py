@@ -51,9 +51,9 @@ def find(index: Index) -> None:
         seen = Appearance(json.loads(hashes), outline(grey))
         for same_role, found in enumerate(_nearest(index, seen, whitening, group, role)):
             if found:
-                index.rows("INSERT INTO lookalikes VALUES (?, ?, ?, ?, ?, ?)", number, *found, same_role)
+                index.insert("lookalikes", number, *found, same_role)
         for key in band_keys(seen.hashes[0]):
-            index.rows("INSERT INTO bands VALUES (?, ?)", key, number)
+            index.insert("bands", key, number)
 
 
 @dataclass(frozen=True, slots=True)
