@@ -90,7 +90,6 @@ class Card(Strict):
 
     @property
     def limits(self) -> Limits:
-        """The limits on its images and rows."""
         return Limits(self.pixels, self.image_tokens)
 
     @property
@@ -101,7 +100,6 @@ class Card(Strict):
         return " ".join(part for part in (self.form.notice, *tables, drawn) if part)
 
     def write(self, folder: Path) -> None:
-        """Write `card.json` into the folder."""
         (folder / CARD).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

@@ -50,7 +50,6 @@ class Row:
 
     @classmethod
     def of(cls, example: Example, form: Form, target: str | None = None) -> Row:
-        """The row of an example."""
         return cls(form, example.turns, example.images, target)
 
 
@@ -256,7 +255,6 @@ def special_tokens(reader: Reader) -> list[str]:
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors on the device."""
     on_device: Batch = send_to_device(batch, device)
     return on_device
 

@@ -256,7 +256,6 @@ class Recipe(Strict):
 
     @property
     def limits(self) -> Limits:
-        """The limits on its images and rows."""
         return Limits((self.pixels.minimum, self.pixels.maximum) if self.pixels else None, self.image_tokens)
 
     @field_validator("fields")
@@ -287,7 +286,6 @@ def _find(key: str, name: str, folder: Path, suffix: str) -> Path:
 
 
 def shipped() -> list[str]:
-    """The names of the shipped recipes."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 

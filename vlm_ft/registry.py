@@ -45,7 +45,6 @@ class Version:
 
     @property
     def card(self) -> Card:
-        """Its card."""
         return read_card(self.folder)
 
     @property

@@ -66,7 +66,6 @@ class Form(Strict):
         return tuple(field.name for field in self.fields)
 
     def field(self, name: str) -> FieldSpec:
-        """The field of that name."""
         return next(field for field in self.fields if field.name == name)
 
     def narrow(self, names: Iterable[str]) -> Form:

@@ -70,7 +70,6 @@ class Items(Strict):
 
     @property
     def boxed(self) -> bool:
-        """Whether each item has a box."""
         return self.box is not None
 
 

@@ -85,7 +85,6 @@ class Prediction:
 
     @property
     def values(self) -> dict[str, Any]:
-        """Field name -> value."""
         return {name: entry.value for name, entry in self.fields.items()}
 
     @classmethod

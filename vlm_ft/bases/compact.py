@@ -47,7 +47,6 @@ class Package:
 
     @property
     def requirement(self) -> str:
-        """The requirement for pip."""
         return f"{self.name}=={self.version}"
 
 

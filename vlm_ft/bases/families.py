@@ -89,7 +89,6 @@ class Family:
 
     @property
     def sees(self) -> bool:
-        """Whether the family takes images."""
         return self.tower is not None
 
 

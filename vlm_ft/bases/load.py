@@ -38,7 +38,6 @@ class Base:
 
     @property
     def family(self) -> Family:
-        """The facts about its family."""
         return self.reader.family
 
     @property
@@ -48,13 +47,11 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        """Where its parameters are."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
     @property
     def quantized(self) -> bool:
-        """Whether its weights are quantized by bitsandbytes."""
         return bool(getattr(self.model, "is_quantized", False))
 
 

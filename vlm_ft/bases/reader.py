@@ -45,7 +45,6 @@ class Reader:
 
     @property
     def sees(self) -> bool:
-        """Whether it takes images."""
         return self.family.sees
 
     def limited(self, limits: Limits) -> Reader:

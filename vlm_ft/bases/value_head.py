@@ -20,7 +20,6 @@ def add_value_head(model: Any) -> None:
 
 
 def has_value_head(model: Any) -> bool:
-    """Whether the model has one."""
     return isinstance(getattr(model, NAME, None), nn.Module)
 
 

@@ -65,7 +65,6 @@ class Case:
 
     @property
     def group(self) -> str:
-        """The group that shares a role."""
         return group_of(self.example)
 
 
@@ -88,7 +87,6 @@ class Dataset:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Cases by role."""
         return {role: len(self.cases[role]) for role in ROLES}
 
     @cached_property

@@ -60,7 +60,6 @@ class Survey:
 
     @cached_property
     def has_photos(self) -> bool:
-        """Whether any example has a photo."""
         return any(example.images for example in self.examples)
 
     @cached_property

@@ -283,8 +283,6 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A case on the page."""
-
     row: CaseRow
     score: float
     error: str | None

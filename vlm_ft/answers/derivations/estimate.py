@@ -54,7 +54,6 @@ class Rate(Strict):
 
     @property
     def labour(self) -> float:
-        """The cost of labour, in the card's currency."""
         return self.labour_hours * self.labour_rate
 
     @property
@@ -87,7 +86,6 @@ class Line(Strict):
     note: str = ""
 
     def row(self) -> tuple[str, ...]:
-        """The cells of the line in a table."""
         named = (joined(name) or "not stated" for name in (self.part, self.kind, self.severity))
         hours = f"{self.labour_hours:g} h × {self.labour_rate:g} = " if self.labour_hours and self.labour_rate else ""
         labour = hours + _span(self.labour_low, self.labour_high)
@@ -134,27 +132,22 @@ class Estimate(Result):
 
     @property
     def middle(self) -> float:
-        """The midpoint of the interval."""
         return (self.low + self.high) / 2
 
     @property
     def definite(self) -> bool:
-        """Whether every finding is priced."""
         return self.complete
 
     @property
     def text(self) -> str:
-        """The interval in words, such as "EUR 90 to 110, 1 not priced"."""
         missing = f", {len(self.not_priced)} not priced" if self.not_priced else ""
         return f"{self.currency} {self.low:,.0f} to {self.high:,.0f}{missing}"
 
     def cells(self) -> Sequence[Any]:
-        """Low, high, currency, whether it is complete, the lines, and the findings without a price."""
         lines = [line.model_dump() for line in self.lines]
         return self.low, self.high, self.currency, self.complete, lines, [str(entry) for entry in self.not_priced]
 
     def view(self) -> View:
-        """The total, its lines, and the findings without a price."""
         total = _span(self.low, self.high) if self.lines or self.complete else "not priced"
         head = ("Part", "Damage", "Severity", "Labour", "Parts", "Note")
         width = len(head) if any(line.note for line in self.lines) else len(head) - 1

@@ -68,20 +68,16 @@ class Priority(Result):
 
     @property
     def definite(self) -> bool:
-        """Whether the table determines the priority."""
         return self.priority != UNKNOWN
 
     @property
     def text(self) -> str:
-        """The priority in words, such as "next check"."""
         return joined(self.priority)
 
     def cells(self) -> Sequence[Any]:
-        """The priority, and a line for each reason."""
         return self.priority, [f"{entry.finding}: {entry.priority}, {entry.reason}" for entry in self.reasons]
 
     def view(self) -> View:
-        """The priority and its reasons."""
         return View(
             title="Maintenance priority",
             source=f"table {self.table}, version {self.version}",

@@ -53,7 +53,6 @@ class Finding:
 
     @property
     def total(self) -> int:
-        """Errors and warnings."""
         return self.errors + self.warnings
 
 

@@ -65,7 +65,6 @@ class Index:
         self.limit: int | None = None  # the most tokens of a row; None without a base
 
     def close(self) -> None:
-        """Delete the tables."""
         self.database.close()
 
     def rows(self, query: str, *values: Any) -> sqlite3.Cursor:

@@ -198,7 +198,6 @@ class FactCache:
         return None
 
     def put(self, facts: Facts) -> None:
-        """Cache the facts about a decoded picture."""
         if self._database is None:
             return
         appearance = json.dumps([facts.fault, facts.remedy, facts.spread, facts.hashes])
