@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import rich.progress
@@ -55,29 +57,17 @@ def score_shown(
         check_folder(folder)
     place = adapter_folder(adapter)
     card = read_card(place)
-    engine: Predictor | Cluster
     if cluster:
-        engine = Cluster(place, base, workers)
-    elif server is not None:
-        engine, batch_size = RemoteEngine(card, server), max(batch_size, 2 * IN_FLIGHT)
+        engine: Predictor | Cluster = Cluster(place, base, workers)
     else:
-        engine = Engine.open([place], base=base, batch_size=batch_size, precision=precision)
-    if reward is not None and not isinstance(engine, Cluster):
-        engine = Rated(engine, _judge(reward, card, base))
-    with _bar(console) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(state: Progress) -> None:
-            aside = f"{state.set_aside} set aside, " if state.set_aside else ""
-            rate = f"{aside}{state.images_per_second:.1f} images/s"
-            bar.update(task, completed=state.done, total=state.total, description=rate)
-
+        engine = _predictor(place, card, base, batch_size, server, reward, precision)
+    with _shown(console) as show:
         report = score_folder(
             engine,
             card.name,
             folder,
             out,
-            batch_size=batch_size,
+            batch_size=batch_size if server is None else max(batch_size, 2 * IN_FLIGHT),
             progress=show,
             adapter_folder=place,
             by_case=by_case,
@@ -86,6 +76,24 @@ def score_shown(
         )
     _print_summary(report, console, "texts" if text else "cases" if by_case else "images", review)
     return report
+
+
+def _predictor(
+    place: Path,
+    card: Card,
+    base: str | None,
+    batch_size: int,
+    server: Endpoint | None,
+    reward: Path | None,
+    precision: Precision,
+) -> Predictor:
+    """What answers for the adapter in `place`: the server, or this process; its answers are rated by `reward`."""
+    predictor: Predictor
+    if server is not None:
+        predictor = RemoteEngine(card, server)
+    else:
+        predictor = Engine.open([place], base=base, batch_size=batch_size, precision=precision)
+    return predictor if reward is None else Rated(predictor, _judge(reward, card, base))
 
 
 def _judge(place: Path, card: Card, base: str | None) -> RewardModel:
@@ -109,8 +117,10 @@ def _print_summary(report: ScoreReport, console: Console, what: str, review: Pat
         console.print(f"  note: {note}", markup=False)
 
 
-def _bar(console: Console) -> rich.progress.Progress:
-    return rich.progress.Progress(
+@contextmanager
+def _shown(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """Show a progress bar; yields the function that updates it."""
+    with rich.progress.Progress(
         rich.progress.TextColumn("scoring"),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
@@ -119,4 +129,12 @@ def _bar(console: Console) -> rich.progress.Progress:
         rich.progress.TextColumn("{task.description}"),
         console=console,
         disable=not console.is_terminal,
-    )
+    ) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(state: Progress) -> None:
+            aside = f"{state.set_aside} set aside, " if state.set_aside else ""
+            rate = f"{aside}{state.images_per_second:.1f} images/s"
+            bar.update(task, completed=state.done, total=state.total, description=rate)
+
+        yield show
