@@ -33,7 +33,6 @@ class Progress:
     total: int
     set_aside: int
     images_per_second: float
-    eta_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +165,7 @@ class _Run:
             return
         fresh = self.done - self._resumed
         rate = fresh / max(time.monotonic() - self._start, 1e-9)
-        eta = (self.total - self.done) / rate if rate else None
-        self._progress(Progress(self.done, self.total, len(self._set_aside), rate, eta))
+        self._progress(Progress(self.done, self.total, len(self._set_aside), rate))
 
     def report(self, out: Path, notes: Iterable[str]) -> ScoreReport:
         return ScoreReport(
