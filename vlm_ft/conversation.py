@@ -24,7 +24,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.bases.families import TOKEN_TYPES
 from vlm_ft.bases.reader import Reader
 from vlm_ft.decoding.prompts import Prompts
-from vlm_ft.decoding.tokens import AnswerTokens, Taught
+from vlm_ft.decoding.tokens import AnswerTokens, TargetTokens
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import LossOn
 
@@ -152,7 +152,7 @@ class Conversation:
             self._constants[form.fingerprint] = tuple(self._tokenized([probe])["input_ids"][0].tolist())
         return self._constants[form.fingerprint]
 
-    def completion(self, row: Row, *, end: bool = True) -> Taught:
+    def completion(self, row: Row, *, end: bool = True) -> TargetTokens:
         """The tokens of a row's target, and of the end of its turn.
 
         With `end`, the turn's end is supervised among all tokens, so that the model also stops when it generates
@@ -160,9 +160,9 @@ class Conversation:
         """
         if row.target is None:
             raise FormError("", "row has no target", "give it the answer to supervise")
-        answer = self._answers.taught(row.form, row.form.parse(row.target), self.seen_size(row))
+        answer = self._answers.target_tokens(row.form, row.form.parse(row.target), self.seen_size(row))
         last = self.tokenizer(self._end(row), add_special_tokens=False)["input_ids"]
-        return Taught(
+        return TargetTokens(
             ids=[*answer.ids, *last],
             decided=[*answer.decided, end, *[False] * (len(last) - 1)],
             choices=torch.cat([answer.choices, self._answers.among_all(1)]) if end else answer.choices,
@@ -183,8 +183,8 @@ class Conversation:
             for key in TOKEN_TYPES
             if key in batch
         }
-        taught = [self.completion(row, end=end) for row in rows] if supervised else []
-        completions = [torch.tensor(answer.ids) for answer in taught] or [torch.empty(0, dtype=torch.long)] * len(rows)
+        targets = [self.completion(row, end=end) for row in rows] if supervised else []
+        completions = [torch.tensor(answer.ids) for answer in targets] or [torch.empty(0, dtype=torch.long)] * len(rows)
         side = "right" if supervised else "left"
         ids = [torch.cat(pair) for pair in zip(prompts, completions, strict=True)]
         batch["input_ids"] = _padded(ids, int(self.tokenizer.pad_token_id), side)
@@ -199,10 +199,10 @@ class Conversation:
         if supervised:
             targets = completions
             if self._decisions_only:
-                decided = [torch.tensor(answer.decided) for answer in taught]
+                decided = [torch.tensor(answer.decided) for answer in targets]
                 targets = [torch.where(*pair, IGNORED) for pair in zip(decided, completions, strict=True)]
-                batch[CHOICES] = torch.cat([answer.choices for answer in taught])
-                shares = [share for answer in taught for share in answer.shares]
+                batch[CHOICES] = torch.cat([answer.choices for answer in targets])
+                shares = [share for answer in targets for share in answer.shares]
                 if any(share for _, share in shares):
                     batch[SECOND], batch[SHARES] = (torch.tensor(column) for column in zip(*shares, strict=True))
             labels = [

@@ -21,7 +21,7 @@ from vlm_ft.answers.prediction import Prediction, option_name
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import Row
-from vlm_ft.decoding.rows import Branch, Seen
+from vlm_ft.decoding.rows import Branch, BranchResult
 from vlm_ft.decoding.tokens import AnswerTokens
 from vlm_ft.decoding.writing import Sampling, write
 from vlm_ft.errors import FormError
@@ -105,7 +105,7 @@ def test_a_text_equals_that_of_greedy_decoding(name: str, bare: Callable[[str], 
     (answer,) = engine.predict([request])
     base, tokens = engine.base, AnswerTokens(engine.base.reader.tokenizer, None)
     conversation = engine._conversation(engine.base.reader.limits)
-    guide, written = tokens.writing(12), list[int]()
+    guide, written = tokens.text_matcher(12), list[int]()
     (opening,) = tokens.ids(['{"note":"'])
     while not guide.is_accepting():
         batch = conversation.encode([Row(form, request.turns, request.images)])
@@ -131,7 +131,7 @@ class Fixed:
         self.shares = dict(zip(written, shares.values(), strict=True))
         self.passes = 0
 
-    def seen(self, branch: Branch, before: dict[tuple[int, ...], tuple[int, ...]], skip: int) -> Seen:
+    def seen(self, branch: Branch, before: dict[tuple[int, ...], tuple[int, ...]], skip: int) -> BranchResult:
         """`before`: the tokens of each chain of places; `skip`: tokens that come before the option."""
         ids = before[branch.after] + branch.tokens
         begun = ids[skip:]
@@ -141,7 +141,7 @@ class Fixed:
                 scores[option[len(begun)]] = scores[option[len(begun)]].exp().add(share).log()
         places = tuple(range(1000 * self.passes, 1000 * self.passes + len(branch.tokens)))
         before[branch.after + places] = ids
-        return Seen(scores, float(scores.logsumexp(0)), places)
+        return BranchResult(scores, float(scores.logsumexp(0)), places)
 
 
 def played(tokens: AnswerTokens, form: Form, shares: dict[str, float], sampling: Sampling | None = None):
@@ -200,9 +200,9 @@ def test_an_option_has_one_tokenization(name: str, tiny_base: Callable[[str], Ba
     tokens = AnswerTokens(tiny_base(name).reader.tokenizer)
     form = form_of(kind=Choice(options=NESTED), count=Integer(minimum=0, maximum=120), findings=FINDINGS)
     values = {"kind": "scratch", "count": 12, "findings": [{"kind": "de", "box": [1, 20, 300, 1000]}]}
-    taught = tokens.taught(form, values, None)
-    assert tokens.text(taught.ids) == form.target(values)
-    assert len(taught.choices) == sum(taught.decided)
+    targets = tokens.target_tokens(form, values, None)
+    assert tokens.text(targets.ids) == form.target(values)
+    assert len(targets.choices) == sum(targets.decided)
     for options in (NESTED, tuple(map(str, range(121)))):
         ids = tokens.ids([f'{option}","x":' for option in options])
         assert len({tuple(one) for one in ids}) == len(options)
@@ -222,12 +222,12 @@ def test_the_target_of_an_interpolated_side_has_the_side_as_its_mean(tiny_base: 
     """Each option is one digit, so the target is shared between a token and its neighbour."""
     tokens = AnswerTokens(tiny_base("fast_vlm").reader.tokenizer)
     form, box = form_of(where=BoxKind()).asking(GRID), [0, 370, 555, 1000]
-    taught = tokens.taught(form, {"where": box}, None)
-    decided = [token for token, known in zip(taught.ids, taught.decided, strict=True) if known]
+    targets = tokens.target_tokens(form, {"where": box}, None)
+    decided = [token for token, known in zip(targets.ids, targets.decided, strict=True) if known]
     digit = {tokens.ids([str(number)])[0][0]: number for number in range(10)}
     means = [
         digit[first] * (1 - share) + digit[second] * share
-        for first, (second, share) in zip(decided, taught.shares, strict=True)
+        for first, (second, share) in zip(decided, targets.shares, strict=True)
     ]
     assert means == pytest.approx(GRID.exact(box, None))
 

@@ -42,14 +42,14 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Writing:
+class FreeText:
     """A free text of at most `max_length` characters, up to and including its closing quotation mark."""
 
     path: Path
     max_length: int
 
 
-Step = Decision | Writing
+Step = Decision | FreeText
 Walk = Generator[Step, Any, None]
 
 
@@ -59,7 +59,7 @@ def walk(form: Form) -> Walk:
     yield from _record(form.fields, form.boxes, (), "")
 
 
-def taught(form: Form, values: Values, size: Size | None) -> Iterator[tuple[Step, Any]]:
+def target_steps(form: Form, values: Values, size: Size | None) -> Iterator[tuple[Step, Any]]:
     """The steps of a correct answer, each with its value. `size` is that of the image, for boxes in pixels.
 
     If the form's boxes are interpolated, a side may lie between two options.
@@ -126,7 +126,7 @@ def _value(kind: Kind, boxes: BoxFormat, path: Path, after: str) -> Walk:
         case Integer(minimum=low, maximum=high):
             yield Decision(path, _numbers(low, high, after), "closed")
         case Text(max_length=length):
-            yield Writing(path, length)
+            yield FreeText(path, length)
             yield _fixed(path, after)
         case BoxKind():
             for side in range(SIDES):

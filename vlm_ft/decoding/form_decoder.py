@@ -17,7 +17,7 @@ from vlm_ft.bases.positions import first_positions
 from vlm_ft.decoding.decisions import SIDES, Path
 from vlm_ft.decoding.prefix import WORTH_SHARING, reusable
 from vlm_ft.decoding.prompts import Prompts
-from vlm_ft.decoding.rows import Branch, Forward, OneByOne, Prefix, Rows, Seen, Together
+from vlm_ft.decoding.rows import Branch, BranchResult, Forward, OneByOne, Prefix, Rows, Together
 from vlm_ft.decoding.tokens import AnswerTokens
 from vlm_ft.decoding.writing import AnswerTooLongError, Outcome, Sampling, write
 
@@ -53,7 +53,7 @@ class FormDecoder:
         ]
         rows = self._rows(forward, names, prompts)
         results: dict[int, Mapping[Path, Outcome] | None] = {}
-        seen: Mapping[int, list[Seen]] = {}
+        seen: Mapping[int, list[BranchResult]] = {}
         while len(results) < len(writers):
             asked: dict[int, list[Branch]] = {}
             for row, writer in enumerate(writers):

@@ -37,7 +37,7 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Seen:
+class BranchResult:
     """The result of a branch: the next token's logits (vocabulary,), their logsumexp, the numbers of its tokens."""
 
     logits: Tensor
@@ -52,7 +52,7 @@ Branches = Mapping[int, Sequence[Branch]]
 class Rows(Protocol):
     """A batch of prompts, and the answers that continue them."""
 
-    def run(self, branches: Branches) -> dict[int, list[Seen]]:
+    def run(self, branches: Branches) -> dict[int, list[BranchResult]]:
         """The results of these rows' branches. The first run also reads the prompts, with one branch for each."""
 
 
@@ -94,11 +94,11 @@ class Together:
         self._prompts = torch.empty(0)  # (rows, columns) bool: what every token of the answer attends to
         self._placed = torch.empty(0)  # (rows, columns) positions
 
-    def run(self, branches: Branches) -> dict[int, list[Seen]]:
+    def run(self, branches: Branches) -> dict[int, list[BranchResult]]:
         """See `Rows.run`."""
         return self._continue(branches) if self._rows else self._begin(branches)
 
-    def _begin(self, branches: Branches) -> dict[int, list[Seen]]:
+    def _begin(self, branches: Branches) -> dict[int, list[BranchResult]]:
         """Read the prompts after their prefixes, each followed by the row's first tokens."""
         self._rows = list(branches)
         tails = [torch.tensor(only.tokens, device=self._next.device) for (only,) in branches.values()]
@@ -122,7 +122,7 @@ class Together:
             self._prompts[index, list(numbers)] = False
         positions = inputs["position_ids"].reshape(-1, *own_mask.shape)[0]
         self._placed = functional.pad(positions, (prefix_mask.shape[1], 0))
-        return {row: [seen] for row, seen in zip(self._rows, _seen(logits, places), strict=True)}
+        return {row: [seen] for row, seen in zip(self._rows, _results(logits, places), strict=True)}
 
     def _first_inputs(self, prefixes: Sequence[Prefix | None], tails: Sequence[Tensor]) -> dict[str, Any]:
         """The batch without the prefixes, each row followed by its tail, padded left."""
@@ -147,7 +147,7 @@ class Together:
         inputs["position_ids"] = layers[0] if flat else torch.stack(layers)
         return inputs
 
-    def _continue(self, branches: Branches) -> dict[int, list[Seen]]:
+    def _continue(self, branches: Branches) -> dict[int, list[BranchResult]]:
         if 2 * len(branches) <= len(self._rows):
             self._keep(list(branches))
         device, columns = self._prompts.device, self._prompts.shape[1]
@@ -183,7 +183,7 @@ class Together:
             logits_to_keep=torch.tensor(kept, device=device),
         ).logits
         chosen = torch.stack([logits[index, kept.index(end)] for index, end in ends])
-        found = iter(_seen(chosen, places))
+        found = iter(_results(chosen, places))
         return {row: [next(found) for _ in branches[row]] for row in self._rows if row in branches}
 
     def _mask(self, mask: Tensor) -> Any:
@@ -221,7 +221,7 @@ class OneByOne:
         self._config = model.config.get_text_config()
         self._ran = 0
 
-    def run(self, branches: Branches) -> dict[int, list[Seen]]:
+    def run(self, branches: Branches) -> dict[int, list[BranchResult]]:
         """See `Rows.run`."""
         ((row, asked),) = branches.items()
         if not self._states:
@@ -229,7 +229,7 @@ class OneByOne:
             self._pass(row, self._states[()], self._batch, self._positions)
         return {row: [self._branch(row, branch) for branch in asked]}
 
-    def _branch(self, row: int, branch: Branch) -> Seen:
+    def _branch(self, row: int, branch: Branch) -> BranchResult:
         state = self._states[branch.after]
         if branch.alone:
             self._states.clear()
@@ -248,7 +248,7 @@ class OneByOne:
             after = (*after, self._ran)
             self._ran += 1
         self._states[after] = state
-        return _seen(logits, [after[len(branch.after) :]])[0]
+        return _results(logits, [after[len(branch.after) :]])[0]
 
     def _pass(self, row: int, state: DynamicCache, inputs: dict[str, Any], positions: Tensor) -> Tensor:
         output = self._forward(
@@ -257,11 +257,11 @@ class OneByOne:
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
 
-def _seen(logits: Tensor, places: Sequence[tuple[int, ...]]) -> list[Seen]:
+def _results(logits: Tensor, places: Sequence[tuple[int, ...]]) -> list[BranchResult]:
     """The results of branches, from logits (branches, vocabulary) and the numbers of their tokens."""
     logits = logits.float().cpu()
     totals = logits.logsumexp(-1).tolist()
-    return [Seen(row, total, numbers) for row, total, numbers in zip(logits, totals, places, strict=True)]
+    return [BranchResult(row, total, numbers) for row, total, numbers in zip(logits, totals, places, strict=True)]
 
 
 def _causal(side: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Values
-from vlm_ft.decoding.decisions import Decision, Options, Writing, quoted, taught
+from vlm_ft.decoding.decisions import Decision, FreeText, Options, quoted, target_steps
 
 ANCHOR = "\n"  # put before a piece if the tokenizer would add a leading space to it
 
@@ -78,7 +78,7 @@ class Tree:
 
 
 @dataclass(frozen=True)
-class Taught:
+class TargetTokens:
     """A correct answer's tokens, which of them are decided, and the tokens allowed for each, (decisions, words).
 
     `shares`: for each decision, the second correct token and its share of the target, usually 0.
@@ -130,7 +130,7 @@ class AnswerTokens:
             self._trees[options] = Tree(self.ids(options.texts))
         return self._trees[options]
 
-    def writing(self, max_length: int) -> LLMatcher:
+    def text_matcher(self, max_length: int) -> LLMatcher:
         """A new matcher for a JSON string of at most `max_length` characters, after its opening quotation mark.
 
         Numeric escapes are not allowed: they could write an unpaired surrogate.
@@ -149,7 +149,7 @@ class AnswerTokens:
         fill_next_token_bitmask(matcher, bitmask)
         return unpacked(bitmask, self.vocabulary)[0]
 
-    def taught(self, form: Form, values: Values, size: Size | None) -> Taught:
+    def target_tokens(self, form: Form, values: Values, size: Size | None) -> TargetTokens:
         """The tokens of a correct answer; `size` is that of the image as the base sees it, for boxes in pixels.
 
         The end of the turn is not included: it depends on the chat template.
@@ -158,8 +158,8 @@ class AnswerTokens:
         decided: list[bool] = []
         choices = [self.among_all(0)]
         shares: list[tuple[int, float]] = []
-        for step, value in taught(form, values, size):
-            if isinstance(step, Writing):
+        for step, value in target_steps(form, values, size):
+            if isinstance(step, FreeText):
                 (tokens,) = self.ids([quoted(value)[1:]])
                 ids += tokens
                 decided += [True] * len(tokens)
@@ -179,7 +179,7 @@ class AnswerTokens:
                 second = next((child for child in above.children if child.low <= beside < child.high), node)
                 shares.append((second.tokens[0], share))
                 above = node
-        return Taught(ids, decided, torch.cat(choices), shares)
+        return TargetTokens(ids, decided, torch.cat(choices), shares)
 
     def among_all(self, count: int) -> Tensor:
         """(count, words) of packed choices that allow every token."""
@@ -194,7 +194,7 @@ class AnswerTokens:
 
     def _text_choices(self, max_length: int, tokens: Sequence[int]) -> Tensor:
         """(tokens, words) the tokens allowed at each place of a text; all tokens once the matcher rejects the text."""
-        matcher, choices = self.writing(max_length), self.among_all(len(tokens))
+        matcher, choices = self.text_matcher(max_length), self.among_all(len(tokens))
         for place, token in enumerate(tokens):
             fill_next_token_bitmask(matcher, choices, place)
             if not matcher.consume_token(token):

@@ -16,8 +16,8 @@ from numpy.random import Generator as Random
 from numpy.typing import NDArray
 
 from vlm_ft.answers.form import Form
-from vlm_ft.decoding.decisions import Decision, Options, Path, Writing, walk
-from vlm_ft.decoding.rows import Branch, Seen
+from vlm_ft.decoding.decisions import Decision, FreeText, Options, Path, walk
+from vlm_ft.decoding.rows import Branch, BranchResult
 from vlm_ft.decoding.tokens import AnswerTokens, Node, Tree
 
 RESOLUTION = 1e-3
@@ -62,7 +62,7 @@ class _Cursor:
     after: tuple[int, ...] = ()
     waiting: tuple[int, ...] = ()
 
-    def ask(self, tokens: tuple[int, ...] = ()) -> Generator[list[Branch], list[Seen], Seen]:
+    def ask(self, tokens: tuple[int, ...] = ()) -> Generator[list[Branch], list[BranchResult], BranchResult]:
         """Run the waiting tokens, then `tokens`."""
         pending = self.waiting + tokens
         if len(self.after) + len(pending) > self.room:
@@ -74,7 +74,7 @@ class _Cursor:
 
 def write(
     form: Form, tokens: AnswerTokens, room: int, sampling: Sampling | None = None
-) -> Generator[list[Branch], list[Seen], dict[Path, Outcome]]:
+) -> Generator[list[Branch], list[BranchResult], dict[Path, Outcome]]:
     """Decide one answer; returns every outcome by its place.
 
     Raises `AnswerTooLongError` if the answer needs more than `room` tokens.
@@ -82,7 +82,7 @@ def write(
     cursor, steps, outcomes = _Cursor(room), walk(form), dict[Path, Outcome]()
     step = next(steps)
     while True:
-        if isinstance(step, Writing):
+        if isinstance(step, FreeText):
             outcome = yield from _text(step.max_length, tokens, cursor, sampling)
         else:
             threshold = _threshold(form, step) if sampling is None else None
@@ -90,7 +90,7 @@ def write(
             if step.kind == "side" and form.boxes.interpolated and sampling is None:
                 assert outcome.mass is not None
                 outcome = replace(outcome, mean=float(outcome.mass @ np.array(step.options.values)))
-        if isinstance(step, Writing) or step.kind != "fixed":
+        if isinstance(step, FreeText) or step.kind != "fixed":
             outcomes[step.path] = outcome
         try:
             step = steps.send(outcome.value)
@@ -107,7 +107,7 @@ def _threshold(form: Form, step: Decision) -> float | None:
 
 def _decided(
     step: Decision, tree: Tree, cursor: _Cursor, sampling: Sampling | None, threshold: float | None
-) -> Generator[list[Branch], list[Seen], Outcome]:
+) -> Generator[list[Branch], list[BranchResult], Outcome]:
     """Decide on the most probable option or, for the side of a box, the median (least expected absolute error).
 
     With a threshold, decide on the first option if its probability reaches it, and on the second otherwise.
@@ -148,7 +148,7 @@ class _Probabilities:
         self._open: list[Node] = []
         self._drawn = tree.root
 
-    def share(self, node: Node, seen: Seen, places: tuple[int, ...]) -> None:
+    def share(self, node: Node, seen: BranchResult, places: tuple[int, ...]) -> None:
         """Divide the node's mass among its children, by the logits after its tokens, whose numbers are `places`."""
         scores = seen.logits[node.nexts].double()
         self.legal[node] = float((scores.logsumexp(0) - seen.total).exp())
@@ -194,9 +194,9 @@ class _Probabilities:
 
 def _text(
     max_length: int, tokens: AnswerTokens, cursor: _Cursor, sampling: Sampling | None
-) -> Generator[list[Branch], list[Seen], Outcome]:
+) -> Generator[list[Branch], list[BranchResult], Outcome]:
     """Write a text token by token, each the most probable one that keeps it a JSON string within its length."""
-    matcher, ids, legal, logprob = tokens.writing(max_length), list[int](), 1.0, 0.0
+    matcher, ids, legal, logprob = tokens.text_matcher(max_length), list[int](), 1.0, 0.0
     while not matcher.is_accepting():
         seen = yield from cursor.ask()
         scores = seen.logits.masked_fill(~tokens.legal(matcher), float("-inf"))

@@ -22,7 +22,7 @@ from vlm_ft.bases.load import Base
 from vlm_ft.bases.parts import part_of, plain_name
 from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Case
-from vlm_ft.decoding.decisions import Decision, taught
+from vlm_ft.decoding.decisions import Decision, target_steps
 from vlm_ft.training.attach import Attached
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ def align(layer: nn.Linear, inputs: Tensor, words: Tensor) -> None:
 def _answer_embedding(base: Base, form: Form, values: Values) -> Tensor:
     """The mean embedding, (width,), of the values of an answer's closed fields, including those in its lists."""
     table = base.model.get_input_embeddings()
-    steps = taught(form, values, None)
+    steps = target_steps(form, values, None)
     said = [str(value) for step, value in steps if isinstance(step, Decision) and step.kind == "closed"]
     ids = base.reader.tokenizer(" ".join(said), add_special_tokens=False)["input_ids"]
     if not ids:
