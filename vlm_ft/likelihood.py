@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from vlm_ft.bases.families import family_of
 from vlm_ft.bases.features import feeding
-from vlm_ft.bases.tower import looking_once
+from vlm_ft.bases.tower import tower_once_per_image
 from vlm_ft.conversation import CHOICES, FEATURES, IGNORED, OWN_KEYS, SECOND, SHARES, SHOWN, Batch
 from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
 from vlm_ft.decoding.tokens import narrowed
@@ -65,7 +65,7 @@ def _seeing(model: Any, batch: Batch) -> Iterator[dict[str, Any]]:
         with feeding(model, family, batch[FEATURES]) as features:
             yield features
     elif SHOWN in batch:
-        with looking_once(model, family, batch[SHOWN].tolist()):
+        with tower_once_per_image(model, family, batch[SHOWN].tolist()):
             yield {}
     else:
         yield {}

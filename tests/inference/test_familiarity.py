@@ -20,7 +20,7 @@ from vlm_ft.adapters import ADAPTER, FAMILIARITY, read_card
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.load import Base, load_base
-from vlm_ft.bases.tower import looking_once
+from vlm_ft.bases.tower import tower_once_per_image
 from vlm_ft.conversation import Conversation, Row, opened
 from vlm_ft.data.cases import load
 from vlm_ft.errors import AdapterError
@@ -166,7 +166,10 @@ def test_reused_tower_features_equal_those_computed_alone(
     shown = [photos[0], photos[1], photos[0]]
     conversation = Conversation(loaded.reader)
     rows = [Row(closed_form(), (), (photo,)) for photo in shown]
-    with torch.inference_mode(), looking_once(loaded.model, loaded.family, [id(photo) for photo in shown]) as look:
+    with (
+        torch.inference_mode(),
+        tower_once_per_image(loaded.model, loaded.family, [id(photo) for photo in shown]) as look,
+    ):
         together = loaded.model(**conversation.encode(rows)).logits
         assert look is not None
         features = look.means(range(3))

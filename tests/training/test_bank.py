@@ -66,7 +66,7 @@ def test_loss_and_gradient_equal_those_from_photos(
     recipe = recipe_of(name, adapter=adapter, augment="flips", fields=["passed", "kind", "findings"], bank=ALWAYS)
     prepared = prepare(recipe)
     filler = Filler(prepared, recipe, tmp_path)
-    assert filler.possible == (adapter is FROZEN or prepared.base.family.eyes_apart)
+    assert filler.possible == (adapter is FROZEN or prepared.base.family.separate_tower)
     if not filler.possible:
         pytest.skip("the tower of this family does not run apart from a trained projector")
     prepared.train.epoch = 1

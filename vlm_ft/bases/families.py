@@ -82,7 +82,7 @@ class Family:
         return self.pixel_limits in ("fixed", "square")
 
     @property
-    def eyes_apart(self) -> bool:
+    def separate_tower(self) -> bool:
         """Whether the tower can run apart from the projector, on each image by itself."""
         inside = any(name.startswith(f"{self.vision}.") for name in self.projector)
         return self.vision is not None and self.one_square and not inside

@@ -38,7 +38,7 @@ def border_of(family: Family, tunings: Mapping[Part, Tuning]) -> Border | None:
         return None
     if tunings.get("projector", "frozen") == "frozen":
         return "after projector"
-    return "before projector" if family.eyes_apart else None
+    return "before projector" if family.separate_tower else None
 
 
 class FrozenVision:

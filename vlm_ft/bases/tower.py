@@ -100,7 +100,7 @@ def image_inputs(base: Base, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**found, "pixel_values": found["pixel_values"].to(base.model.dtype)}
 
 
-class Look:
+class SharedImages:
     """The tower's features for a batch in which several rows may show the same image."""
 
     def __init__(self, shown: Sequence[Hashable]) -> None:
@@ -133,16 +133,16 @@ class Look:
 
 
 @contextmanager
-def looking_once(model: Any, family: Family, shown: Sequence[Hashable]) -> Iterator[Look | None]:
+def tower_once_per_image(model: Any, family: Family, shown: Sequence[Hashable]) -> Iterator[SharedImages | None]:
     """Run the tower once per distinct image of a batch; `shown` identifies the image of each row.
 
     Yields None, and changes nothing, if the family has no tower that runs by itself on exactly one image per row.
     """
-    if not family.eyes_apart:
+    if not family.separate_tower:
         yield None
         return
     assert family.vision is not None
-    look, tower = Look(shown), model.get_submodule(family.vision)
+    look, tower = SharedImages(shown), model.get_submodule(family.vision)
     hooks = [
         tower.register_forward_pre_hook(look.once, with_kwargs=True),
         tower.register_forward_hook(look.spread),

@@ -69,7 +69,7 @@ def base_families() -> None:
             _yes(family.prefix_reuse),
             _yes(not family.recurrent),
             _yes(family.mixed_adapters_with_vision) if family.sees else "-",
-            ("yes" if family.eyes_apart else "partly") if family.sees else "-",
+            ("yes" if family.separate_tower else "partly") if family.sees else "-",
             boxes if family.sees else "-",
             family.pixel_limits,
         )

@@ -22,7 +22,7 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.precision import Precision, autocast
-from vlm_ft.bases.tower import Look, looking_once
+from vlm_ft.bases.tower import SharedImages, tower_once_per_image
 from vlm_ft.card_base import base_of, require_base
 from vlm_ft.conversation import Conversation, Row, opened, photos_shown
 from vlm_ft.decoding.form_decoder import FormDecoder
@@ -256,16 +256,21 @@ class Engine:
         with torch.inference_mode(), autocast(self.base.device, self._precision):
             yield
 
-    def _looking(self, rows: Sequence[Row], names: Sequence[str]) -> AbstractContextManager[Look | None]:
+    def _looking(self, rows: Sequence[Row], names: Sequence[str]) -> AbstractContextManager[SharedImages | None]:
         """A context in which the tower runs once on each photo of the batch, unless an adapter changes it."""
         tuned = any(self.cards[name].tuned.get("vision", "frozen") != "frozen" for name in names if name in self.cards)
         shown = photos_shown(rows)
         if tuned or shown is None:
             return nullcontext()
-        return looking_once(self.base.model, self.base.family, shown)
+        return tower_once_per_image(self.base.model, self.base.family, shown)
 
     def _wary(
-        self, rows: Sequence[Row], names: Sequence[str], answers: list[Prediction], limits: Limits, seen: Look | None
+        self,
+        rows: Sequence[Row],
+        names: Sequence[str],
+        answers: list[Prediction],
+        limits: Limits,
+        seen: SharedImages | None,
     ) -> list[Prediction]:
         """The answers, with the decision "ask a person" for rows that are unlike their adapter's training data.
 

@@ -25,7 +25,7 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.modes import evaluating
-from vlm_ft.bases.tower import looking_once
+from vlm_ft.bases.tower import tower_once_per_image
 from vlm_ft.conversation import Batch, Conversation, Row, moved, opened, photos_shown
 from vlm_ft.data.cases import Case
 from vlm_ft.decoding.form_decoder import FormDecoder
@@ -159,7 +159,7 @@ class PolicyGradient(Method):
 
     def _decoded(self, model: Any, rows: Sequence[Row], sampling: Sampling | None) -> list[Prediction]:
         shown = photos_shown(rows)
-        look = nullcontext() if shown is None else looking_once(self._base.model, self._base.family, shown)
+        look = nullcontext() if shown is None else tower_once_per_image(self._base.model, self._base.family, shown)
         with look:  # the tower runs once for all answers to one photo
             return self._decoder.decode(
                 lambda _, **inputs: model(**inputs),
