@@ -18,7 +18,7 @@ from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
 from vlm_ft.decoding.tokens import narrowed
 
 
-def surprises(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def token_losses(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """The cross-entropy of every supervised token in nats, and the index of its row, (supervised,) each.
 
     If the batch has choices, the softmax runs over these alone: constrained decoding picks from them, and no capacity
@@ -37,7 +37,7 @@ def surprises(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tenso
 
 def log_likelihoods(model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
     """The log-probability of each row's supervised tokens together, (rows,)."""
-    nats, rows = surprises(model, batch, temperature)
+    nats, rows = token_losses(model, batch, temperature)
     return nats.new_zeros(len(batch["labels"])).index_add(0, rows, -nats)
 
 

@@ -21,7 +21,7 @@ from vlm_ft.bases.load import load_base
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.data.cases import Case
 from vlm_ft.decoding.writing import Sampling
-from vlm_ft.likelihood import log_likelihoods, surprises
+from vlm_ft.likelihood import log_likelihoods, token_losses
 from vlm_ft.recipe import Policy
 from vlm_ft.training.methods.method import encoded
 from vlm_ft.training.methods.policy import GRPO, RLOO, PolicyGradient
@@ -116,7 +116,7 @@ WORDS = Form(
 
 def likelihoods_by_token(model: Any, batch: dict[str, Any], temperature: float) -> tuple[Tensor, Tensor]:
     """The log-probabilities of the decisions, (answers, decisions), and which of them exist."""
-    nats, answer = surprises(model, batch, temperature)
+    nats, answer = token_losses(model, batch, temperature)
     counts = answer.bincount(minlength=len(batch["labels"]))
     mask = torch.arange(int(counts.max()))[None] < counts[:, None]
     return torch.zeros(mask.shape).masked_scatter(mask, -nats), mask

@@ -31,7 +31,7 @@ from vlm_ft.data.cases import Case
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.decoding.writing import Sampling
 from vlm_ft.errors import DataError
-from vlm_ft.likelihood import surprises
+from vlm_ft.likelihood import token_losses
 from vlm_ft.recipe import Policy
 from vlm_ft.reward_model import RewardModel
 from vlm_ft.training.methods.method import Images, Method, encoded
@@ -123,12 +123,12 @@ class PolicyGradient(Method):
         2020, "Approximating KL divergence"). Its gradient equals that of TRL's k3 with `use_bias_correction_kl`.
         """
         beta, temperature = self._settings.beta, self._settings.temperature
-        nats, answer = surprises(model, learned, temperature)
+        nats, answer = token_losses(model, learned, temperature)
         losses = advantages.to(nats)[answer] * nats
         if not beta:
             return losses
         with self._at_start(), evaluating(model):
-            before, _ = surprises(model, learned, temperature)
+            before, _ = token_losses(model, learned, temperature)
         return losses + beta / 2 * (nats - before).square()
 
     @contextmanager

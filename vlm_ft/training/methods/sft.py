@@ -13,7 +13,7 @@ from vlm_ft.answers.task import Values
 from vlm_ft.conversation import Batch, Row
 from vlm_ft.data.cases import Case
 from vlm_ft.errors import DataError
-from vlm_ft.likelihood import surprises
+from vlm_ft.likelihood import token_losses
 from vlm_ft.training.methods.method import Images, Method
 
 
@@ -34,5 +34,5 @@ class SFT(Method):
 
     def loss(self, model: Any, batch: Batch, count: Tensor | int | None = None) -> Tensor:
         """The mean over the supervised tokens, in nats."""
-        nats, _ = surprises(model, batch)
+        nats, _ = token_losses(model, batch)
         return nats.sum() / torch.as_tensor(len(nats) if count is None else count).clamp(min=1)
