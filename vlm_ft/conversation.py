@@ -183,8 +183,8 @@ class Conversation:
             for key in TOKEN_TYPES
             if key in batch
         }
-        targets = [self.completion(row, end=end) for row in rows] if supervised else []
-        completions = [torch.tensor(answer.ids) for answer in targets] or [torch.empty(0, dtype=torch.long)] * len(rows)
+        answers = [self.completion(row, end=end) for row in rows] if supervised else []
+        completions = [torch.tensor(answer.ids) for answer in answers] or [torch.empty(0, dtype=torch.long)] * len(rows)
         side = "right" if supervised else "left"
         ids = [torch.cat(pair) for pair in zip(prompts, completions, strict=True)]
         batch["input_ids"] = _padded(ids, int(self.tokenizer.pad_token_id), side)
@@ -199,10 +199,10 @@ class Conversation:
         if supervised:
             targets = completions
             if self._decisions_only:
-                decided = [torch.tensor(answer.decided) for answer in targets]
+                decided = [torch.tensor(answer.decided) for answer in answers]
                 targets = [torch.where(*pair, IGNORED) for pair in zip(decided, completions, strict=True)]
-                batch[CHOICES] = torch.cat([answer.choices for answer in targets])
-                shares = [share for answer in targets for share in answer.shares]
+                batch[CHOICES] = torch.cat([answer.choices for answer in answers])
+                shares = [share for answer in answers for share in answer.shares]
                 if any(share for _, share in shares):
                     batch[SECOND], batch[SHARES] = (torch.tensor(column) for column in zip(*shares, strict=True))
             labels = [

@@ -320,7 +320,7 @@ def with_rates(form: Form, recipe: Recipe) -> Form:
     """The form, with repair estimates if the recipe names a rate card."""
     if recipe.rate_card is None:
         return form
-    return form.deriving(read_rate_card(find_rate_card(recipe.rate_card)))
+    return form.with_derivation(read_rate_card(find_rate_card(recipe.rate_card)))
 
 
 def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:

@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from vlm_ft.answers.box_format import GRID, OURS, BoxFormat
+from vlm_ft.answers.box_format import GRID, STANDARD, BoxFormat
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Answer, Box, Item
 from vlm_ft.answers.task import Task
@@ -50,13 +50,13 @@ def test_an_interpolated_box_is_as_exact_as_the_stored_one(box: list[int]) -> No
 
 def test_each_family_has_its_own_convention(form: Form) -> None:
     box = [100, 200, 500, 1000]
-    assert FAMILIES["qwen3_vl"].boxes == FAMILIES["gemma3"].boxes == OURS
+    assert FAMILIES["qwen3_vl"].boxes == FAMILIES["gemma3"].boxes == STANDARD
     assert FAMILIES["qwen2_5_vl"].boxes.sides(box, SIZE) == [146, 162, 728, 812]
     paligemma = FAMILIES["paligemma"].boxes
     written = paligemma.between.join(map(paligemma.side, paligemma.sides(box, None)))
     assert written == "<loc0205><loc0102><loc1023><loc0512>"
-    assert "top,left,bottom,right" in form.asking(paligemma).prompt
-    assert form.asking(paligemma).fingerprint != form.fingerprint
+    assert "top,left,bottom,right" in form.with_boxes(paligemma).prompt
+    assert form.with_boxes(paligemma).fingerprint != form.fingerprint
 
 
 def test_a_box_beyond_the_image_is_clipped() -> None:

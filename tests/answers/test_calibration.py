@@ -121,5 +121,5 @@ def test_a_form_of_free_text_has_no_sureness() -> None:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
 def test_a_threshold_applies_to_the_calibrated_probability(temperature: float) -> None:
-    raw = before_tempering(FORM.deciding({"ok": 0.8}), {"ok": temperature}).thresholds["ok"]
+    raw = before_tempering(FORM.with_thresholds({"ok": 0.8}), {"ok": temperature}).thresholds["ok"]
     assert tempered({"true": raw, "false": 1 - raw}, temperature)["true"] == pytest.approx(0.8)

@@ -218,7 +218,7 @@ def test_a_form_derives_what_its_fields_allow() -> None:
 def test_derivations_keep_the_fingerprint_and_survive_the_round_trip() -> None:
     card = read_rate_card(find_rate_card("example_eur"))
     asked = Form.of(TASKS["car_damage"], {"findings.part": ["door"], "findings.kind": ["dent"]}, ["findings"])
-    priced = asked.deriving(card)
+    priced = asked.with_derivation(card)
     assert priced.fingerprint == asked.fingerprint
     values = {"findings": [{"part": "door", "kind": "dent", "severity": "minor", "box": [0, 0, 9, 9], "photo": 1}]}
     derived = priced.derive(values)
@@ -227,7 +227,7 @@ def test_derivations_keep_the_fingerprint_and_survive_the_round_trip() -> None:
     assert read.derive(values) == derived != {}
     assert asked.derive(values) == {}
     other = card.model_copy(update={"name": "other"})
-    assert [entry.name for entry in priced.deriving(other).derivations] == ["other"]
+    assert [entry.name for entry in priced.with_derivation(other).derivations] == ["other"]
 
 
 def test_a_form_without_findings_has_no_estimate() -> None:
@@ -235,4 +235,4 @@ def test_a_form_without_findings_has_no_estimate() -> None:
     with pytest.raises(
         FormError, match=r"estimate example_eur: the form lists no findings by kind \(it asks for severity\)"
     ):
-        form.deriving(read_rate_card(find_rate_card("example_eur")))
+        form.with_derivation(read_rate_card(find_rate_card("example_eur")))

@@ -41,7 +41,7 @@ FINDINGS = Items(
 
 def asked(base: Base, form: Form, *, texts: tuple[Turn, ...] = TEXT, side: int = 48) -> Request:
     images = (Image.new("RGB", (64, side), "teal"),) if base.reader.sees else ()
-    return Request(images=images, turns=texts, form=form.asking(base.family.boxes))
+    return Request(images=images, turns=texts, form=form.with_boxes(base.family.boxes))
 
 
 @EVERY_FAMILY
@@ -221,7 +221,7 @@ def test_the_side_of_a_box_is_the_median(bare: Callable[[str], Engine]) -> None:
 def test_the_target_of_an_interpolated_side_has_the_side_as_its_mean(tiny_base: Callable[[str], Base]) -> None:
     """Each option is one digit, so the target is shared between a token and its neighbour."""
     tokens = AnswerTokens(tiny_base("fast_vlm").reader.tokenizer)
-    form, box = form_of(where=BoxKind()).asking(GRID), [0, 370, 555, 1000]
+    form, box = form_of(where=BoxKind()).with_boxes(GRID), [0, 370, 555, 1000]
     targets = tokens.target_tokens(form, {"where": box}, None)
     decided = [token for token, known in zip(targets.ids, targets.decided, strict=True) if known]
     digit = {tokens.ids([str(number)])[0][0]: number for number in range(10)}
@@ -235,7 +235,7 @@ def test_the_target_of_an_interpolated_side_has_the_side_as_its_mean(tiny_base: 
 def test_an_interpolated_side_is_the_mean_of_its_distribution(bare: Callable[[str], Engine]) -> None:
     """A left side is one decision, so its mean can be computed from one plain pass per digit."""
     engine = bare("fast_vlm")
-    form = form_of(where=BoxKind()).asking(GRID)
+    form = form_of(where=BoxKind()).with_boxes(GRID)
     request = Request(images=(Image.new("RGB", (64, 48), "teal"),), turns=TEXT, form=form)
     (answer,) = engine.predict([request])
     shares = []
@@ -257,7 +257,7 @@ def test_thresholds_decide_flags_and_further_items(bare: Callable[[str], Engine]
     request = asked(engine.base, form)
 
     def answer(**thresholds: float) -> Prediction:
-        (found,) = engine.predict([replace(request, form=request.form.deciding(thresholds))])
+        (found,) = engine.predict([replace(request, form=request.form.with_thresholds(thresholds))])
         return found
 
     probability = answer().fields["passed"].distribution["true"]
@@ -266,9 +266,9 @@ def test_thresholds_decide_flags_and_further_items(bare: Callable[[str], Engine]
     assert len(answer(findings=1e-9).values["findings"]) == FINDINGS.max_items
     assert answer(findings=1 - 1e-9).values["findings"] == []
     with pytest.raises(FormError, match="threshold of kind: is not a flag or a list"):
-        closed_form().deciding({"kind": 0.5})
+        closed_form().with_thresholds({"kind": 0.5})
     with pytest.raises(FormError, match=r"1\.0 is not a probability between 0 and 1"):
-        closed_form().deciding({"passed": 1.0})
+        closed_form().with_thresholds({"passed": 1.0})
 
 
 def test_the_number_of_items_has_a_distribution(bare: Callable[[str], Engine]) -> None:

@@ -98,7 +98,7 @@ def test_an_empty_text_differs_from_another(card_of: Any) -> None:
 
 def test_derived_results_and_errors_are_shown(known: Any, photo: Path, card_of: Any, sample_prediction: Any) -> None:
     car = card_of(TASKS["car_damage"], "cars")
-    form = car.form.deriving(read_rate_card(find_rate_card("example_eur")))
+    form = car.form.with_derivation(read_rate_card(find_rate_card("example_eur")))
     known.cards = {"cars": car.model_copy(update={"form": form}), "plates": known.cards["plates"]}
     answer = sample_prediction(TASKS["car_damage"])
     answers = [

@@ -59,7 +59,7 @@ def test_a_pdf_holds_the_whole_answer(task: Task, card_of: Any, sample_predictio
 
 def test_probabilities_decision_and_estimate_are_in_it(card_of: Any, sample_prediction: Any) -> None:
     card, answer = card_of(TASKS["car_damage"]), sample_prediction(TASKS["car_damage"])
-    form = card.form.deriving(read_rate_card(find_rate_card("example_eur")))
+    form = card.form.with_derivation(read_rate_card(find_rate_card("example_eur")))
     damaged = FieldValue(True, {"true": 0.93, "false": 0.07})
     doubtful = replace(answer, decision="ask a person", reason="blurred", derived=form.derive(answer.values))
     doubtful = replace(doubtful, fields={**answer.fields, "damaged": damaged})

@@ -102,7 +102,7 @@ def test_the_first_threshold_is_the_adapters_own(evaluation: Evaluation) -> None
         ids(evaluation, Selection("passed", show=show, threshold=own)) for show in (ESCAPES, FALSE_REJECTS)
     )
     assert sorted([*escapes, *rejects]) == sorted(ids(evaluation, Selection("passed", show=WRONG)))
-    assert threshold_now(evaluation.form.deciding({"passed": 0.8}), "passed") == pytest.approx(0.2)
+    assert threshold_now(evaluation.form.with_thresholds({"passed": 0.8}), "passed") == pytest.approx(0.2)
 
 
 def test_each_sample_is_on_one_page(evaluation: Evaluation) -> None:

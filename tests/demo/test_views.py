@@ -85,7 +85,7 @@ def test_a_card_says_tested_only_if_it_has_figures(card_of: Any) -> None:
 
 def test_derived_results_are_shown(card_of: Any, sample_prediction: Any) -> None:
     card, answer = card_of(TASKS["car_damage"]), sample_prediction(TASKS["car_damage"])
-    form = card.form.deriving(read_rate_card(find_rate_card("example_eur"))).deriving(PRIORITIES)
+    form = card.form.with_derivation(read_rate_card(find_rate_card("example_eur"))).with_derivation(PRIORITIES)
     card = card.model_copy(update={"form": form})
     text = Markup(answer_view(card, replace(answer, derived=form.derive(answer.values)))).text
     assert "EUR 558 to 748" in text

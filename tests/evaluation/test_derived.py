@@ -39,7 +39,7 @@ def values(*parts: str, kind: str = "dent") -> Values:
 
 def form() -> Form:
     cases = [Case(Example(id="x"), values(*PRICES, "wing")), Case(Example(id="y"), values("door", kind="crack"))]
-    return form_of("car_damage", cases).deriving(CARD)
+    return form_of("car_damage", cases).with_derivation(CARD)
 
 
 def figures(truths: list[Values], answers: list[Values], asked: Form | None = None) -> dict[str, Metric]:

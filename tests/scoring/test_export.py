@@ -75,8 +75,8 @@ def test_derived_results_survive_the_round_trip(
     suffix: str, tmp_path: Path, card_of: Callable[[Task], Card], sample_prediction: Callable[[Task], Prediction]
 ) -> None:
     card = card_of(TASKS["car_damage"])
-    form = card.form.deriving(read_rate_card(find_rate_card("example_eur")))
-    card = card.model_copy(update={"form": form.deriving(PRIORITIES)})
+    form = card.form.with_derivation(read_rate_card(find_rate_card("example_eur")))
+    card = card.model_copy(update={"form": form.with_derivation(PRIORITIES)})
     answer = sample_prediction(TASKS["car_damage"])
     derived = card.form.derive(answer.values)
     with Ledger(tmp_path / "ledger", "trial", "0", tmp_path) as ledger:

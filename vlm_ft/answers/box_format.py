@@ -101,7 +101,7 @@ class BoxFormat(Strict):
         return (*size, *size)
 
 
-OURS = BoxFormat()
+STANDARD = BoxFormat()
 
 GRID = BoxFormat(scale=9, interpolated=True)
 """For a base that has not learned a convention: a side is one digit, and so one decision."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from datasets_vision.example import BOX_SCALE
-from vlm_ft.answers.box_format import OURS, BoxFormat
+from vlm_ft.answers.box_format import STANDARD, BoxFormat
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text, valid_box
 from vlm_ft.answers.task import Follows, Task, Values
@@ -31,7 +31,7 @@ class Form(Strict):
     fields: tuple[FieldSpec, ...]
     follows: dict[str, Follows] = Field(default_factory=dict)
     derivations: tuple[Derivation, ...] = ()
-    boxes: BoxFormat = OURS
+    boxes: BoxFormat = STANDARD
     thresholds: dict[str, float] = Field(
         default_factory=dict, description="the probability from which a flag is true, or a list has another item"
     )
@@ -74,11 +74,11 @@ class Form(Strict):
         kept = tuple(field for field in self.fields if field.name in selected)
         return self if len(kept) == len(self.fields) else self.model_copy(update={"fields": kept})
 
-    def asking(self, boxes: BoxFormat) -> Form:
+    def with_boxes(self, boxes: BoxFormat) -> Form:
         """The same form with boxes in a base's own convention."""
         return self.model_copy(update={"boxes": boxes})
 
-    def deciding(self, thresholds: Mapping[str, float]) -> Form:
+    def with_thresholds(self, thresholds: Mapping[str, float]) -> Form:
         """The same form with other thresholds: a flag is true, and a list has another item, from that probability on.
 
         Without one, the more probable of the two is chosen. Raises `FormError` for a field that is neither a flag nor
@@ -93,7 +93,7 @@ class Form(Strict):
                 raise FormError(f"threshold of {name}", f"{threshold} is not a probability between 0 and 1", "give 0.3")
         return self.model_copy(update={"thresholds": {**self.thresholds, **thresholds}})
 
-    def deriving(self, derivation: Derivation) -> Form:
+    def with_derivation(self, derivation: Derivation) -> Form:
         """The same form with this derivation. Raises `FormError` if the form lacks the fields that it needs."""
         if not derivation.derivable(paths(self.fields)):
             raise FormError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from vlm_ft.answers.box_format import OURS, BoxFormat
+from vlm_ft.answers.box_format import STANDARD, BoxFormat
 from vlm_ft.errors import ModelError
 
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
@@ -55,8 +55,8 @@ class Family:
     """The input with token types, and its value for answer tokens. The processor returns this input for the prompt;
     code that appends answer tokens extends it with this value. None: the family has no such input."""
 
-    boxes: BoxFormat = OURS
-    """How the family was trained to write boxes; `OURS` if it was not, or if the format is the same (Qwen3-VL)."""
+    boxes: BoxFormat = STANDARD
+    """How the family was trained to write boxes; `STANDARD` if it was not, or if the format is the same (Qwen3-VL)."""
 
     prefix_reuse: bool = False
     """Rows can continue from the keys and values of a shared prefix: attention is causal, and there is no other

@@ -154,7 +154,7 @@ def form_of(recipe: Recipe, task: Task, examples: Iterable[Labelled]) -> tuple[F
     for entry in examples:
         for case in (entry.whole, *(entry.parts or ())):
             observation.add(case.values, entry.source)
-    form = with_rates(observation.form(recipe.labels, recipe.fields), recipe).deciding(recipe.thresholds)
+    form = with_rates(observation.form(recipe.labels, recipe.fields), recipe).with_thresholds(recipe.thresholds)
     if recipe.tiling:
         require_boxes(task, form.names)
     return form, tuple(observation.notes(form, recipe.fields))

@@ -51,9 +51,9 @@ def calibrate_run(
 ) -> None:
     """Fit temperatures, a threshold and a description of the training examples, and store them on the run's card.
 
-    `thresholds` override those of the form (`Form.deciding`), and are stored on the card too. `folds`: the folder of a
-    cross-validation of the same recipe, on whose answers the temperatures and the threshold are fitted, instead of the
-    `calibrate` role; the description still needs that role. `folds` and `thresholds` cannot be combined.
+    `thresholds` override those of the form (`Form.with_thresholds`), and are stored on the card too. With `folds`, the
+    folder of a cross-validation of the same recipe, the temperatures and the threshold are fitted on its answers
+    instead of the `calibrate` role; the description still needs that role. `folds` and `thresholds` cannot be combined.
     Raises `DataError` if the recipe sets no examples aside to calibrate on.
 
     >>> from vlm_ft import calibrate
@@ -70,7 +70,7 @@ def calibrate_run(
         raise DataError(
             folds, "was answered with the recipe's thresholds", "change them there, and cross-validate again"
         )
-    card = card.model_copy(update={"form": card.form.deciding(thresholds or {})})
+    card = card.model_copy(update={"form": card.form.with_thresholds(thresholds or {})})
     (run.adapter / FAMILIARITY).unlink(missing_ok=True)  # written anew below; it may be of an earlier version
     engine = Engine.open([run.adapter], batch_size=batch_size)
     engine.cards[card.name] = card.model_copy(update={"confidence": None, "familiar": None})

@@ -95,7 +95,7 @@ def open_run(run: Run) -> tuple[Card, Dataset]:
     if run.state == "empty":
         raise AdapterError(run.folder, f"not a vlm-ft train run (no {run.recipe_file.name})", "give a run folder")
     card, dataset = read_card(run.adapter), load(run.recipe, run.splits)
-    dataset = replace(dataset, form=dataset.form.asking(card.form.boxes))
+    dataset = replace(dataset, form=dataset.form.with_boxes(card.form.boxes))
     if dataset.form.fingerprint != card.form.fingerprint:
         now, then = dataset.form.fingerprint, card.form.fingerprint
         problem = f"its data now give form {now}, but the adapter answers form {then}"

@@ -83,7 +83,7 @@ def _decoder(base: str, sheet: Sheet) -> None:
         dataset = load(load_recipe(RECIPES / f"{recipe}.yaml"))
         if dataset.cases["test"][0].example.images and not loaded.reader.sees:
             continue
-        form, cases = dataset.form.asking(loaded.boxes), dataset.cases["test"]
+        form, cases = dataset.form.with_boxes(loaded.boxes), dataset.cases["test"]
         parts = [cases[start : start + count] for start in range(0, (ROUNDS + 1) * count, count)]
         systems: list[Callable[[Sequence[Case]], Any]] = [
             partial(_answers, engine, form),

@@ -114,7 +114,7 @@ def _recipe(work: Path) -> Recipe:
 def _expected(name: str, base: HubBase, recipe: Recipe) -> tuple[int, float]:
     """The tokens of the longest row, and the bytes that training one such row should need."""
     dataset, reader = load(recipe), open_reader(recipe.base, limits=recipe.limits)
-    train = Collator(Conversation(reader), dataset.form.asking(reader.family.boxes), dataset.cases["train"])
+    train = Collator(Conversation(reader), dataset.form.with_boxes(reader.family.boxes), dataset.cases["train"])
     lengths = check_lengths(train, dataset.cases["train"], Ruler(reader))
     row = LongestRow(lengths.most_text_tokens, lengths.most_images, lengths.most_pixels)
     return lengths.longest, need(name, base, recipe.adapter, row, 1).bf16 - CUDA_CONTEXT

@@ -70,7 +70,7 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
     base = fresh()
     training = recipe.training
     conversation = Conversation(base.reader, training.loss_on)
-    dataset = replace(dataset, form=dataset.form.asking(base.boxes))
+    dataset = replace(dataset, form=dataset.form.with_boxes(base.boxes))
 
     def collator(cases: Sequence[Case], preset: str) -> Collator:
         return Collator(conversation, dataset.form, cases, preset, training.seed, method)
