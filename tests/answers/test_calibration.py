@@ -9,8 +9,8 @@ import pytest
 from numpy.random import Generator, default_rng
 
 from tests.forms import form_of
-from vlm_ft.answers.calibration import calibrated, certified, log_loss, stated
-from vlm_ft.answers.confidence import Bound, Confidence, before_tempering, sureness, tempered, with_confidence
+from vlm_ft.answers.calibration import calibrated, certified, distributions_with_truth, log_loss
+from vlm_ft.answers.confidence import Bound, Confidence, before_tempering, joint_probability, tempered, with_confidence
 from vlm_ft.answers.kinds import Choice, Flag, Text
 from vlm_ft.answers.prediction import FieldValue, Prediction
 
@@ -48,7 +48,7 @@ def test_the_temperature_is_found_and_lowers_the_log_loss(temperature: float) ->
     found = calibrated(FORM, truths, answers, [""] * len(truths))
     for name in ("kind", "ok"):
         assert found.temperatures[name] == pytest.approx(temperature, rel=0.15)
-        pairs = stated(name, truths, answers)
+        pairs = distributions_with_truth(name, truths, answers)
         assert log_loss(pairs, found.temperatures[name]) <= log_loss(pairs) + 1e-4
 
 
@@ -116,7 +116,7 @@ def test_answers_below_the_threshold_go_to_a_person_with_the_reason() -> None:
 
 def test_a_form_of_free_text_has_no_sureness() -> None:
     form = form_of(note=Text(max_length=10))
-    assert sureness(form, Prediction(fields={"note": FieldValue("x")})) is None
+    assert joint_probability(form, Prediction(fields={"note": FieldValue("x")})) is None
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])

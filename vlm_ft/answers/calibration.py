@@ -12,7 +12,7 @@ from math import ceil, log
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm_ft.answers.confidence import Bound, Confidence, at_temperatures, closed_fields, sureness, tempered
+from vlm_ft.answers.confidence import Bound, Confidence, at_temperatures, closed_fields, joint_probability, tempered
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import clusters_of
 from vlm_ft.answers.prediction import Distribution, Prediction, option_name
@@ -41,16 +41,20 @@ def calibrated(
     temperatures = {
         name: temperature
         for name in closed_fields(form)
-        if (temperature := _temperature(stated(name, truths, predictions))) is not None
+        if (temperature := _temperature(distributions_with_truth(name, truths, predictions))) is not None
     }
-    sure, right = judged(form, truths, [at_temperatures(entry, temperatures) for entry in predictions])
+    sure, right = certainty_and_correctness(
+        form, truths, [at_temperatures(entry, temperatures) for entry in predictions]
+    )
     known = ~np.isnan(sure)
     kept = _one_per_group([group for group, is_known in zip(groups, known, strict=True) if is_known])
     bound = certified(sure[known][kept], right[known][kept], risk=risk, level=level)
     return Confidence(temperatures=temperatures, bound=bound)
 
 
-def stated(name: str, truths: Sequence[Values], predictions: Sequence[Prediction]) -> list[tuple[Distribution, str]]:
+def distributions_with_truth(
+    name: str, truths: Sequence[Values], predictions: Sequence[Prediction]
+) -> list[tuple[Distribution, str]]:
     """The field's distribution and true option, for each answer that has both."""
     found = []
     for truth, prediction in zip(truths, predictions, strict=True):
@@ -62,11 +66,11 @@ def stated(name: str, truths: Sequence[Values], predictions: Sequence[Prediction
     return found
 
 
-def judged(
+def certainty_and_correctness(
     form: Form, truths: Sequence[Values], predictions: Sequence[Prediction]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """How sure each answer is (NaN if unknown), and whether all its observed closed fields are right."""
-    sure = [sureness(form, prediction) for prediction in predictions]
+    sure = [joint_probability(form, prediction) for prediction in predictions]
     names = closed_fields(form)
     right = [
         prediction.error is None and all(prediction.values.get(name) == truth[name] for name in names if name in truth)

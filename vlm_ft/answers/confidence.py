@@ -86,7 +86,7 @@ def before_tempering(form: Form, temperatures: Mapping[str, float]) -> Form:
     return form.model_copy(update={"thresholds": moved})
 
 
-def sureness(form: Form, prediction: Prediction) -> float | None:
+def joint_probability(form: Form, prediction: Prediction) -> float | None:
     """The probability that every closed field is right; None if the form has none, or the answer failed.
 
     Each field's distribution is conditional on the fields before it, so the product is their joint probability.
@@ -109,7 +109,7 @@ def with_confidence(form: Form, prediction: Prediction, confidence: Confidence |
     if confidence is None or prediction.error is not None:
         return prediction
     prediction = at_temperatures(prediction, confidence.temperatures)
-    sure, threshold = sureness(form, prediction), confidence.bound.threshold
+    sure, threshold = joint_probability(form, prediction), confidence.bound.threshold
     if prediction.decision != "answer":
         return prediction
     if sure is None:

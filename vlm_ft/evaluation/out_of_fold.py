@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlm_ft.answers.calibration import LEVEL, RISK, calibrated, judged
+from vlm_ft.answers.calibration import LEVEL, RISK, calibrated, certainty_and_correctness
 from vlm_ft.answers.confidence import Confidence, at_temperatures, closed_fields, with_confidence
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import clusters_of
@@ -136,7 +136,7 @@ def reliable(evaluations: Sequence[Evaluation]) -> FoldReliability | None:
     if all(PROBE in evaluation.systems for evaluation in evaluations):
         systems[PROBE] = Answers.pooled([Answers.of(each, PROBE) for each in evaluations]).predictions
     found = sureness_of(form, pooled.truths, pooled.groups, systems, None, ADAPTER)
-    sure, right = judged(form, pooled.truths, decided)
+    sure, right = certainty_and_correctness(form, pooled.truths, decided)
     let_through = np.array([answer.decision == "answer" for answer in decided])
     known, clusters = ~np.isnan(sure), clusters_of(pooled.groups)
     counted = let_through & known

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm_ft.answers.calibration import RISK, judged, stated
+from vlm_ft.answers.calibration import RISK, certainty_and_correctness, distributions_with_truth
 from vlm_ft.answers.confidence import FLOOR, Confidence, closed_fields, tempered
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import (
@@ -161,14 +161,14 @@ def sureness_of(
                 before = [(tempered(found, 1 / temperatures[name]), true) for found, true in pairs]
                 reliability.append(_reliability(name, f"{system}, before fitting", before, members))
             reliability.append(_reliability(name, system, pairs, members))
-        sure, right = judged(form, truths, predictions)
+        sure, right = certainty_and_correctness(form, truths, predictions)
         known = ~np.isnan(sure)
         if known.any():
             coverage.append(_coverage(system, sure[known], right[known]))
     operating = []
     for field in form.fields:
         if isinstance(field.kind, Flag):
-            pairs = stated(field.name, truths, systems[adapter])
+            pairs = distributions_with_truth(field.name, truths, systems[adapter])
             operating += _operating(field.name, positive_of(form, field.name), pairs)
     false_alarms = alarm(OWN, systems[adapter])
     return Sureness(
@@ -196,9 +196,11 @@ def escapes_and_false_rejects(
 def _stated_by_index(
     name: str, truths: Sequence[Values], predictions: Sequence[Prediction]
 ) -> dict[int, tuple[Distribution, str]]:
-    """The pairs of `stated`, by the index of their example."""
+    """The pairs of `distributions_with_truth`, by the index of their example."""
     both = enumerate(zip(truths, predictions, strict=True))
-    return {index: pair for index, (truth, answer) in both for pair in stated(name, [truth], [answer])}
+    return {
+        index: pair for index, (truth, answer) in both for pair in distributions_with_truth(name, [truth], [answer])
+    }
 
 
 def _reliability(name: str, system: str, pairs: Pairs, clusters: NDArray[np.int64]) -> Reliability:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from datasets_vision.images import open_image
 from vlm_ft.adapters import Card
-from vlm_ft.answers.confidence import closed_fields, sureness
+from vlm_ft.answers.confidence import closed_fields, joint_probability
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction, option_name
 from vlm_ft.errors import DataError
@@ -74,7 +74,7 @@ def _class(form: Form, prediction: Prediction) -> str:
 def _order(form: Form, row: Row) -> tuple[bool, str, float, float, str]:
     """A sort key: failures first, then by class, the strangest and then the least certain first."""
     prediction = row.prediction
-    strange, sure = prediction.strange or 0.0, sureness(form, prediction)
+    strange, sure = prediction.strange or 0.0, joint_probability(form, prediction)
     kind = _class(form, prediction)
     return kind != FAILED, kind, -max(strange, 1.0), 1.0 if sure is None else sure, row.path
 
