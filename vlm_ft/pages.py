@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def filled(package: str, template: str, **values: Any) -> str:
+def rendered(package: str, template: str, **values: Any) -> str:
     """Render a package's template; text in HTML is escaped, and an undefined name is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -24,7 +24,7 @@ def filled(package: str, template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def data_address(image: Image, quality: int) -> str:
+def data_url(image: Image, quality: int) -> str:
     """The data URL of an RGB image as a JPEG (quality 1 to 95)."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)

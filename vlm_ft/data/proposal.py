@@ -26,7 +26,7 @@ from vlm_ft.data.cases import Case, Dataset, load
 from vlm_ft.data.columns import choose, columns_of
 from vlm_ft.data.splits import group_of
 from vlm_ft.errors import DataError, FormError
-from vlm_ft.pages import filled
+from vlm_ft.pages import rendered
 from vlm_ft.recipe import DataEntry, Recipe, Role, Splits, load_recipe
 from vlm_ft.tasks import TASKS
 
@@ -171,7 +171,7 @@ class Proposal:
     @property
     def yaml(self) -> str:
         """The recipe with a comment on every setting."""
-        return filled(
+        return rendered(
             "vlm_ft.data",
             "recipe.yaml.j2",
             survey=self.survey,

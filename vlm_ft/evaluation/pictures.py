@@ -11,7 +11,7 @@ from datasets_vision.example import Box, LabelledObject, photo_of, picture_of
 from datasets_vision.images import open_image
 from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items
 from vlm_ft.errors import DataError
-from vlm_ft.pages import data_address
+from vlm_ft.pages import data_url
 
 PICTURE_SIDE = 480  # pixels of the longer side, on the page
 JPEG_QUALITY = 78
@@ -70,4 +70,4 @@ def _picture(name: str, true: Sequence[Mark], answered: Sequence[Mark]) -> Pictu
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     scale_up = max(1, PICTURE_SIDE // max(image.size))  # makes room for the boxes' names on small pictures
     image = draw_boxes(image.resize((image.width * scale_up, image.height * scale_up)), [*true, *answered], TEXT_SIZE)
-    return Picture(data_address(image, JPEG_QUALITY), image.width, image.height, len(true), len(answered))
+    return Picture(data_url(image, JPEG_QUALITY), image.width, image.height, len(true), len(answered))

@@ -19,7 +19,7 @@ from vlm_ft.evaluation.pictures import Picture, pictures_of
 from vlm_ft.evaluation.reliability import Coverage, Figure
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.inference.request import BASE
-from vlm_ft.pages import filled
+from vlm_ft.pages import rendered
 
 BEST, WORST, WRONG = 3, 6, 6
 NO_ANSWER = "(no answer)"
@@ -111,7 +111,7 @@ def html(evaluation: Evaluation) -> str:
         if rows
     ]
     answers = [row.answers[ADAPTER].prediction for row in evaluation.cases]
-    return filled(
+    return rendered(
         "vlm_ft.evaluation",
         "report.html.j2",
         evaluation=evaluation,

@@ -14,7 +14,7 @@ from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.conversation import opened
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.inference.request import Request
-from vlm_ft.pages import data_address
+from vlm_ft.pages import data_url
 
 IN_FLIGHT = 16
 QUALITY = 95  # of the JPEGs that are sent
@@ -61,9 +61,7 @@ class RemoteEngine:
 
 def _body(form: Form, request: Request) -> dict[str, Any]:
     """The body of a chat completion request: the form as the system message, photos in the first user turn."""
-    photos = [
-        {"type": "image_url", "image_url": {"url": data_address(opened(image), QUALITY)}} for image in request.images
-    ]
+    photos = [{"type": "image_url", "image_url": {"url": data_url(opened(image), QUALITY)}} for image in request.images]
     turns: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in request.turns]
     if photos:
         first = turns.pop(0) if turns and turns[0]["role"] == "user" else {"role": "user", "content": ""}

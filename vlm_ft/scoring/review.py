@@ -16,7 +16,7 @@ from vlm_ft.answers.confidence import closed_fields, joint_probability
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction, option_name
 from vlm_ft.errors import DataError
-from vlm_ft.pages import data_address, filled
+from vlm_ft.pages import data_url, rendered
 from vlm_ft.scoring.ledger import Row
 
 MAX_ENTRIES = 300
@@ -55,7 +55,9 @@ def write_review(page: Path, card: Card, rows: Iterable[Row], folder: Path | Non
         Section(name, tuple(_entry(row, folder) for row in members))
         for name, members in groupby(asked[:MAX_ENTRIES], key=lambda row: _class(card.form, row.prediction))
     ]
-    text = filled("vlm_ft.scoring", "review.html.j2", card=card, sections=sections, total=len(asked), most=MAX_ENTRIES)
+    text = rendered(
+        "vlm_ft.scoring", "review.html.j2", card=card, sections=sections, total=len(asked), most=MAX_ENTRIES
+    )
     try:
         page.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
@@ -105,4 +107,4 @@ def _picture(row: Row, folder: Path | None) -> str:
     except DataError:  # the file has changed since it was scored
         return ""
     photo.thumbnail((SIDE, SIDE))
-    return data_address(photo, QUALITY)
+    return data_url(photo, QUALITY)

@@ -14,7 +14,7 @@ from datasets_vision.placing import whole_file
 from vlm_ft.data.checks import BINS
 from vlm_ft.data.checks.fault import Fault, Finding, Report
 from vlm_ft.errors import DataError
-from vlm_ft.pages import data_address, filled
+from vlm_ft.pages import data_url, rendered
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +69,7 @@ def html(report: Report) -> str:
         "all tokens": list(_bars(report.lengths.tokens)),
         "image tokens": list(_bars(report.lengths.image_tokens)),
     }
-    return filled(
+    return rendered(
         "vlm_ft.data.checks",
         "check.html.j2",
         report=report,
@@ -106,7 +106,7 @@ def thumbnail(picture: str) -> str | None:
     except DataError:
         return None
     image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return data_address(image, JPEG_QUALITY)
+    return data_url(image, JPEG_QUALITY)
 
 
 def _bars(histogram: tuple[tuple[int, int], ...]) -> Iterator[dict[str, Any]]:
