@@ -189,27 +189,24 @@ class Conversation:
         ids = [torch.cat(pair) for pair in zip(prompts, completions, strict=True)]
         batch["input_ids"] = _padded(ids, int(self.tokenizer.pad_token_id), side)
         batch["attention_mask"] = _padded([torch.ones_like(row) for row in ids], 0, side)
+        answer_types = [torch.full_like(tail, self.reader.family.answer_token_type) for tail in completions]
         for key, values in token_types.items():
-            suffix = dict([self.reader.family.suffix_token_type or (key, 0)]).get(key, 0)
-            joined = [
-                torch.cat([value, torch.full_like(tail, suffix)])
-                for value, tail in zip(values, completions, strict=True)
-            ]
-            batch[key] = _padded(joined, 0, side)
-        if supervised:
-            targets = completions
-            if self._decisions_only:
-                decided = [torch.tensor(answer.decided) for answer in answers]
-                targets = [torch.where(*pair, IGNORED) for pair in zip(decided, completions, strict=True)]
-                batch[CHOICES] = torch.cat([answer.choices for answer in answers])
-                shares = [share for answer in answers for share in answer.shares]
-                if any(share for _, share in shares):
-                    batch[SECOND], batch[SHARES] = (torch.tensor(column) for column in zip(*shares, strict=True))
-            labels = [
-                torch.cat([torch.full_like(ids, IGNORED), tail]) for ids, tail in zip(prompts, targets, strict=True)
-            ]
-            batch["labels"] = _padded(labels, IGNORED, side)
-        return batch
+            batch[key] = _padded([torch.cat(pair) for pair in zip(values, answer_types, strict=True)], 0, side)
+        return batch | self._supervision(prompts, answers) if supervised else batch
+
+    def _supervision(self, prompts: Sequence[Tensor], answers: Sequence[TargetTokens]) -> Batch:
+        """The labels of these rows and, if only decisions are supervised, the tokens allowed at each of them."""
+        targets = [torch.tensor(answer.ids) for answer in answers]
+        batch: Batch = {}
+        if self._decisions_only:
+            decided = [torch.tensor(answer.decided) for answer in answers]
+            targets = [torch.where(*pair, IGNORED) for pair in zip(decided, targets, strict=True)]
+            batch[CHOICES] = torch.cat([answer.choices for answer in answers])
+            shares = [share for answer in answers for share in answer.shares]
+            if any(share for _, share in shares):
+                batch[SECOND], batch[SHARES] = (torch.tensor(column) for column in zip(*shares, strict=True))
+        labels = [torch.cat([torch.full_like(ids, IGNORED), tail]) for ids, tail in zip(prompts, targets, strict=True)]
+        return {**batch, "labels": _padded(labels, IGNORED, "right")}
 
     def _tokenized(self, rows: Sequence[Row]) -> Batch:
         texts = [self.prompt(row) for row in rows]

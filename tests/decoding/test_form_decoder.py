@@ -18,6 +18,7 @@ from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Text
 from vlm_ft.answers.prediction import Prediction, option_name
+from vlm_ft.bases.families import TOKEN_TYPES
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import Row
@@ -110,7 +111,7 @@ def test_a_text_equals_that_of_greedy_decoding(name: str, bare: Callable[[str], 
     while not guide.is_accepting():
         batch = conversation.encode([Row(form, request.turns, request.images)])
         tail = torch.tensor([[*opening, *written]])
-        kinds = {"input_ids": None, "attention_mask": 1, **dict([base.family.suffix_token_type or ("", 0)])}
+        kinds = {"input_ids": None, "attention_mask": 1, **dict.fromkeys(TOKEN_TYPES, base.family.answer_token_type)}
         for key, kind in kinds.items():
             if key in batch:
                 batch[key] = torch.cat([batch[key], tail if kind is None else torch.full_like(tail, kind)], 1)

@@ -51,9 +51,9 @@ class Family:
     """A batch may mix adapters that train the tower or the projector, with one image per row. False if the tower's
     batch axis holds patches or tiles, so that its rows are not the batch's rows."""
 
-    suffix_token_type: tuple[str, int] | None = None
-    """The input with token types, and its value for answer tokens. The processor returns this input for the prompt;
-    code that appends answer tokens extends it with this value. None: the family has no such input."""
+    answer_token_type: int = 0
+    """The type of answer tokens, if the family has an input of token types. The processor returns this input for the
+    prompt; code that appends answer tokens extends it with this value."""
 
     boxes: BoxFormat = STANDARD
     """How the family was trained to write boxes; `STANDARD` if it was not, or if the format is the same (Qwen3-VL)."""
@@ -100,7 +100,6 @@ _QWEN = Family(
     tower=r"model\.visual\.blocks\..+",
     projector=("model.visual.merger", "model.visual.deepstack_merger_list"),
     language=_LANGUAGE,
-    suffix_token_type=("mm_token_type_ids", 0),
     pixel_limits="area",
     grid_positions=True,
     prefix_reuse=True,
@@ -134,7 +133,7 @@ _TABLE = (
     _IDEFICS3,
     replace(_IDEFICS3, name="smolvlm"),
     replace(_LLAVA, name="internvl", mixed_adapters_with_vision=False, pixel_limits="tiles"),
-    replace(_LLAVA, name="gemma3", prefix_reuse=False, suffix_token_type=("token_type_ids", 0)),
+    replace(_LLAVA, name="gemma3", prefix_reuse=False),
     # In training, PaliGemma attends bidirectionally among tokens of type 0, so its answer must be of type 1.
     replace(
         _LLAVA,
@@ -143,7 +142,7 @@ _TABLE = (
         system_role=False,
         prefix_reuse=False,
         boxes=BoxFormat(scale=1023, top_first=True, locations=True),
-        suffix_token_type=("token_type_ids", 1),
+        answer_token_type=1,
         first_position=1,
     ),
 )

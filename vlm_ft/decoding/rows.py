@@ -138,8 +138,8 @@ class Together:
         inputs["attention_mask"] = joined(inputs["attention_mask"], [torch.ones_like(tail) for tail in tails])
         for key in TOKEN_TYPES:
             if key in inputs:
-                kind = dict([self._family.suffix_token_type or (key, 0)]).get(key, 0)
-                inputs[key] = joined(inputs[key], [torch.full_like(tail, kind) for tail in tails])
+                answer = [torch.full_like(tail, self._family.answer_token_type) for tail in tails]
+                inputs[key] = joined(inputs[key], answer)
         steps = [torch.arange(len(tail), device=tail.device) for tail in tails]
         placed = [self._next[row] + step for row, step in zip(self._rows, steps, strict=True)]
         flat = self._positions.ndim == 2
