@@ -19,18 +19,18 @@ from vlm_ft.bases.load import load_base
 from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Case
 from vlm_ft.evaluation.rivals import RIVALS
-from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson
+from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData
 from vlm_ft.inference.engine import Engine
 
 BASES = ["fast_vlm", "llava_siglip_qwen2", "llava_clip_llama", "qwen3_vl", "llava_onevision", "idefics3", "internvl"]
 
 
-def lesson(form: Form, train: Sequence[Case], tune: Sequence[Case], test: Sequence[Case], **options: Any) -> Lesson:
-    return Lesson(form, train, tune, [case.example for case in test], **options)
+def data(form: Form, train: Sequence[Case], tune: Sequence[Case], test: Sequence[Case], **options: Any) -> RivalData:
+    return RivalData(form, train, tune, [case.example for case in test], **options)
 
 
-def attempts(given: Lesson) -> dict[str, Attempt]:
-    found = {name: rival.attempt(given) for name, rival in RIVALS.items()}
+def attempts(given: RivalData) -> dict[str, RivalAnswers]:
+    found = {name: rival.answer(given) for name, rival in RIVALS.items()}
     return {name: attempt for name, attempt in found.items() if attempt is not None}
 
 
@@ -65,7 +65,7 @@ def test_colours_are_learned_from_a_frozen_tower(base: str, tiny_folder: Callabl
     blind = Case(clause_cases()[0].example, {"kind": "pit"})
     tower = Tower(load_base(str(tiny_folder(base))))
     form = form_of("product_defects", cases).narrow(("passed", "kind"))
-    found = attempts(lesson(form, cases[:30], cases[30:39], [*cases[39:], blind], tower=tower))
+    found = attempts(data(form, cases[:30], cases[30:39], [*cases[39:], blind], tower=tower))
     assert set(found) == {"majority", "probe"}
     *answers, last = found["probe"].predictions
     assert last.error is not None
@@ -98,7 +98,7 @@ def test_a_detector_finds_what_the_map_shows(tmp_path: Path) -> None:
     cases = defect_cases(tmp_path, 60)
     form = form_of("product_defects", cases).narrow(("findings",))
     state = torch.random.get_rng_state()
-    given = lesson(form, cases[:40], cases[40:50], cases[50:], tower=Squares(cases), seconds=20)
+    given = data(form, cases[:40], cases[40:50], cases[50:], tower=Squares(cases), seconds=20)
     attempt = attempts(given)["detector"]
     assert torch.equal(torch.random.get_rng_state(), state)  # the caller's random state is unchanged
     kind: Any = form.field("findings").kind
@@ -119,7 +119,7 @@ def test_texts_are_answered_from_their_words() -> None:
         for number, topic in enumerate(["audit", "notice", "audit", "notice"] * 5)
     ]
     form = form_of("legal_documents", cases)
-    found = attempts(lesson(form, cases[:12], cases[12:16], cases[16:]))
+    found = attempts(data(form, cases[:12], cases[12:16], cases[16:]))
     assert set(found) == {"majority", "words", "neighbour", "first line"}
     for case, words, near, title in zip(
         cases[16:], *(found[name].predictions for name in ("words", "neighbour", "first line")), strict=True
@@ -132,4 +132,4 @@ def test_texts_are_answered_from_their_words() -> None:
 def test_without_anything_to_learn_there_is_no_attempt() -> None:
     cases = clause_cases()
     form = form_of("legal_documents", cases)
-    assert attempts(lesson(form, [], [], cases)) == {}
+    assert attempts(data(form, [], [], cases)) == {}

@@ -23,7 +23,7 @@ from vlm_ft.errors import AdapterError, DataError, nearest
 from vlm_ft.evaluation.derived import incomplete, measure_derived
 from vlm_ft.evaluation.reliability import Sureness, sureness_of
 from vlm_ft.evaluation.rivals import MAJORITY, RIVALS, Rival
-from vlm_ft.evaluation.rivals.lesson import Lesson
+from vlm_ft.evaluation.rivals.rival_data import RivalData
 from vlm_ft.inference.request import BASE, Predictor, Request
 
 ADAPTER = "adapter"
@@ -118,9 +118,9 @@ def evaluate(
         study.ask(BASE, predictor, Request(form=card.form, like=adapter), chunk)
     study.ask(ADAPTER, predictor, Request(adapter=adapter), chunk)
     if train:
-        lesson = Lesson(card.form, train, tune, [case.example for case in test], tower, seconds)
+        data = RivalData(card.form, train, tune, [case.example for case in test], tower, seconds)
         for name, rival in rivals.items():
-            study.challenge(name, rival, lesson)
+            study.add_rival(name, rival, data)
     return Evaluation(
         adapter=adapter,
         base=card.base.name,
@@ -184,13 +184,13 @@ class _Study:
         scores = [case_score(form, *pair) for pair in zip(self._truths, predictions, strict=True)]
         self._answers[system] = [Answered(prediction=p, score=s) for p, s in zip(predictions, scores, strict=True)]
 
-    def challenge(self, name: str, rival: Rival, lesson: Lesson) -> None:
+    def add_rival(self, name: str, rival: Rival, data: RivalData) -> None:
         """Let a rival learn and answer, if it can."""
         start = time.monotonic()
-        attempt = rival.attempt(lesson)
-        if attempt is not None:
-            self.add(name, attempt.predictions, time.monotonic() - start, attempt.form)
-            self.settings |= {name: attempt.settings} if attempt.settings else {}
+        answers = rival.answer(data)
+        if answers is not None:
+            self.add(name, answers.predictions, time.monotonic() - start, answers.form)
+            self.settings |= {name: answers.settings} if answers.settings else {}
 
     def sureness(self, confidence: Confidence | None) -> Sureness:
         """The reliability of every system's probabilities, if it gives any."""

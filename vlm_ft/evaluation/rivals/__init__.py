@@ -9,17 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vlm_ft.evaluation.rivals import detector, linear, texts
-from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson
+from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData
 
 MAJORITY, PROBE = "majority", "probe"
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A rival; `attempt` returns None if it has nothing to learn from, or no field to answer."""
+    """A rival; `answer` returns None if it has nothing to learn from, or no field to answer."""
 
     explanation: str
-    attempt: Callable[[Lesson], Attempt | None]
+    answer: Callable[[RivalData], RivalAnswers | None]
 
 
 RIVALS = {

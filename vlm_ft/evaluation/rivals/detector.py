@@ -19,7 +19,7 @@ from vlm_ft.answers.kinds import Items
 from vlm_ft.answers.metrics import match_items
 from vlm_ft.answers.task import Values
 from vlm_ft.data.cases import Case
-from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson
+from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData
 
 WIDTH = 256  # channels between the two 1x1 convolutions
 BATCH = 32
@@ -32,31 +32,32 @@ THRESHOLDS = np.linspace(0.1, 0.9, 17)
 DEFAULT_THRESHOLD = 0.3  # if there are no `tune` examples to choose it on
 
 
-def detector(lesson: Lesson) -> Attempt | None:
+def detector(data: RivalData) -> RivalAnswers | None:
     """Predict names and boxes for the form's first list of boxed items; other parts get their most common value.
 
     Boxes are right only if the processor shows the tower the whole photo. None if the tower's features form no grid.
     """
-    field = next((spec for spec in lesson.form.fields if isinstance(spec.kind, Items) and spec.kind.boxed), None)
-    if lesson.tower is None or field is None:
+    field = next((spec for spec in data.form.fields if isinstance(spec.kind, Items) and spec.kind.boxed), None)
+    if data.tower is None or field is None:
         return None
-    train, tune = _labelled(lesson.train, field.name), _labelled(lesson.tune, field.name)
+    train, tune = _labelled(data.train, field.name), _labelled(data.tune, field.name)
     assert isinstance(field.kind, Items)
     names = sorted({_name(item, field.kind) for case in train for item in case.values[field.name]})
     if not names:
         return None
-    maps = lesson.tower.grids([case.example.images[0] for case in (*train, *tune)])
-    seen = [example.images[0] for example in lesson.test if len(example.images) == 1]
-    tested = lesson.tower.grids(seen) if seen else None
+    maps = data.tower.grids([case.example.images[0] for case in (*train, *tune)])
+    seen = [example.images[0] for example in data.test if len(example.images) == 1]
+    tested = data.tower.grids(seen) if seen else None
     if maps is None or tested is None:
         return None
     with torch.random.fork_rng():
         torch.manual_seed(0)
         learner = _Learner(field.kind, names, maps[: len(train)], [case.values[field.name] for case in train])
-        learner.fit(maps[len(train) :], [case.values[field.name] for case in tune], lesson.seconds)
+        learner.fit(maps[len(train) :], [case.values[field.name] for case in tune], data.seconds)
     answers = iter(learner.answers(tested))
-    column = [next(answers) if len(example.images) == 1 else None for example in lesson.test]
-    return Attempt.of(lesson.form, {field.name: column}, f"{learner.epochs} epochs, score above {learner.threshold:g}")
+    column = [next(answers) if len(example.images) == 1 else None for example in data.test]
+    settings = f"{learner.epochs} epochs, score above {learner.threshold:g}"
+    return RivalAnswers.of(data.form, {field.name: column}, settings)
 
 
 @dataclass

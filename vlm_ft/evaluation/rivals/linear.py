@@ -18,7 +18,7 @@ from datasets_vision.example import Example, text_of
 from vlm_ft.answers.kinds import Choice, Flag
 from vlm_ft.answers.prediction import FieldValue, option_name
 from vlm_ft.data.cases import Case
-from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson
+from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData
 
 PROBE_C = (0.01, 0.001, 0.1)
 WORDS_C = (10.0, 1.0, 100.0)
@@ -28,9 +28,9 @@ Encode = Callable[[Iterable[Example]], list[Any]]
 """Examples to rows of features, None for an example without the input."""
 
 
-def probe(lesson: Lesson) -> Attempt | None:
+def probe(data: RivalData) -> RivalAnswers | None:
     """Classify the first image by the frozen tower's features: mean and maximum over positions."""
-    tower = lesson.tower
+    tower = data.tower
     if tower is None:
         return None
 
@@ -40,35 +40,35 @@ def probe(lesson: Lesson) -> Attempt | None:
         rows = iter(tower.pooled(seen) if seen else ())
         return [next(rows) if example.images else None for example in listed]
 
-    return _classified(lesson, encode, StandardScaler, PROBE_C)
+    return _classified(data, encode, StandardScaler, PROBE_C)
 
 
-def words(lesson: Lesson) -> Attempt | None:
+def words(data: RivalData) -> RivalAnswers | None:
     """Classify the text by TF-IDF of words and word pairs, with sublinear term frequency."""
 
     def encode(examples: Iterable[Example]) -> list[Any]:
         return [text_of(example.turns) or None for example in examples]
 
-    return _classified(lesson, encode, lambda: TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), WORDS_C)
+    return _classified(data, encode, lambda: TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), WORDS_C)
 
 
 def _classified(
-    lesson: Lesson, encode: Encode, features: Callable[[], Any], strengths: Sequence[float]
-) -> Attempt | None:
-    fields = [field.name for field in lesson.form.fields if isinstance(field.kind, Choice | Flag)]
-    train = encode(case.example for case in lesson.train) if fields else []
+    data: RivalData, encode: Encode, features: Callable[[], Any], strengths: Sequence[float]
+) -> RivalAnswers | None:
+    fields = [field.name for field in data.form.fields if isinstance(field.kind, Choice | Flag)]
+    train = encode(case.example for case in data.train) if fields else []
     if all(row is None for row in train):
         return None
-    tune, test = encode(case.example for case in lesson.tune), encode(lesson.test)
+    tune, test = encode(case.example for case in data.tune), encode(data.test)
     columns: dict[str, list[Any]] = {}
     settings = []
     for name in fields:
-        rows, labels = _labelled(train, lesson.train, name)
+        rows, labels = _labelled(train, data.train, name)
         if rows:
-            model, chosen = _chosen(rows, labels, *_labelled(tune, lesson.tune, name), features, strengths)
+            model, chosen = _chosen(rows, labels, *_labelled(tune, data.tune, name), features, strengths)
             columns[name] = _predicted(model, test)
             settings.append(f"{name}: {chosen}")
-    return Attempt.of(lesson.form, columns, "; ".join(settings))
+    return RivalAnswers.of(data.form, columns, "; ".join(settings))
 
 
 def _labelled(rows: Sequence[Any], cases: Sequence[Case], name: str) -> tuple[list[Any], list[Any]]:

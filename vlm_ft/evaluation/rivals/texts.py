@@ -10,53 +10,53 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from datasets_vision.example import text_of
 from vlm_ft.answers import metrics
 from vlm_ft.answers.kinds import Text
-from vlm_ft.evaluation.rivals.lesson import Attempt, Lesson
+from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData
 
 CHUNK = 256  # test texts that are compared with all training texts at a time
 
 
-def majority(lesson: Lesson) -> Attempt | None:
+def majority(data: RivalData) -> RivalAnswers | None:
     """The most common value of every field (`metrics.majority`)."""
-    values = metrics.majority(lesson.form, [case.values for case in lesson.train])
-    return Attempt.of(lesson.form, {name: [value] * len(lesson.test) for name, value in values.items()})
+    values = metrics.majority(data.form, [case.values for case in data.train])
+    return RivalAnswers.of(data.form, {name: [value] * len(data.test) for name, value in values.items()})
 
 
-def neighbour(lesson: Lesson) -> Attempt | None:
+def neighbour(data: RivalData) -> RivalAnswers | None:
     """For every free-text field, the text of the training example with the most similar input (cosine of TF-IDF)."""
     columns: dict[str, list[Any]] = {}
-    for name in _free(lesson):
-        known = [case for case in lesson.train if name in case.values and text_of(case.example.turns)]
+    for name in _free(data):
+        known = [case for case in data.train if name in case.values and text_of(case.example.turns)]
         if not known:
             continue
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
         train = vectorizer.fit_transform([text_of(case.example.turns) for case in known])
-        test = vectorizer.transform([text_of(example.turns) for example in lesson.test])
+        test = vectorizer.transform([text_of(example.turns) for example in data.test])
         nearest = [
             int(place)
-            for start in range(0, len(lesson.test), CHUNK)
+            for start in range(0, len(data.test), CHUNK)
             for place in np.asarray((test[start : start + CHUNK] @ train.T).argmax(axis=1)).ravel()
         ]
         columns[name] = [
             known[place].values[name] if text_of(example.turns) else None
-            for place, example in zip(nearest, lesson.test, strict=True)
+            for place, example in zip(nearest, data.test, strict=True)
         ]
-    return Attempt.of(lesson.form, columns)
+    return RivalAnswers.of(data.form, columns)
 
 
-def first_line(lesson: Lesson) -> Attempt | None:
+def first_line(data: RivalData) -> RivalAnswers | None:
     """For every free-text field, the first line of the input, cut to the field's length.
 
     None if no input has more than one line.
     """
-    lines = [text_of(example.turns).strip().splitlines() for example in lesson.test]
+    lines = [text_of(example.turns).strip().splitlines() for example in data.test]
     if not any(len(found) > 1 for found in lines):
         return None
-    free = _free(lesson).items()
-    return Attempt.of(
-        lesson.form, {name: [found[0][:most] if found else None for found in lines] for name, most in free}
+    free = _free(data).items()
+    return RivalAnswers.of(
+        data.form, {name: [found[0][:most] if found else None for found in lines] for name, most in free}
     )
 
 
-def _free(lesson: Lesson) -> dict[str, int]:
+def _free(data: RivalData) -> dict[str, int]:
     """The form's free-text fields, with the most characters of each."""
-    return {field.name: field.kind.max_length for field in lesson.form.fields if isinstance(field.kind, Text)}
+    return {field.name: field.kind.max_length for field in data.form.fields if isinstance(field.kind, Text)}

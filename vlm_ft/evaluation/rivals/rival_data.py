@@ -14,7 +14,7 @@ from vlm_ft.data.cases import Case
 
 
 @dataclass(frozen=True)
-class Lesson:
+class RivalData:
     """The data for a rival. `tower` is None for a base without vision; `seconds` is the most that a rival may train."""
 
     form: Form
@@ -26,7 +26,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class RivalAnswers:
     """One prediction per test example, for the part of the form that the rival answers, and how it was fitted."""
 
     form: Form
@@ -34,7 +34,7 @@ class Attempt:
     settings: str = ""
 
     @classmethod
-    def of(cls, form: Form, columns: Mapping[str, Sequence[Any]], settings: str = "") -> Attempt | None:
+    def of(cls, form: Form, columns: Mapping[str, Sequence[Any]], settings: str = "") -> RivalAnswers | None:
         """Build an attempt from one column per field; returns None if there are no columns.
 
         A column has a value or `FieldValue` per example, None if the example lacks the input.
