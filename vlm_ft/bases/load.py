@@ -55,7 +55,7 @@ class Base:
         return bool(getattr(self.model, "is_quantized", False))
 
 
-def own_device() -> torch.device:
+def process_device() -> torch.device:
     """The GPU of this process (`LOCAL_RANK` under accelerate launch), or the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
@@ -79,7 +79,7 @@ def load_base(
     if not sys.stderr.isatty():
         disable_progress_bar()
     reader = open_reader(name, revision=revision, limits=limits)
-    device = own_device()
+    device = process_device()
     options: dict[str, Any] = {
         "revision": revision,
         "dtype": dtype or ("bfloat16" if device.type == "cuda" else "float32"),

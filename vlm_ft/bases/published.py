@@ -84,7 +84,7 @@ def save_published(name: str, folder: Path) -> HubBase:
 
 
 @contextmanager
-def made_base(name: str) -> Iterator[str]:
+def benchmark_base(name: str) -> Iterator[str]:
     """Yield the name or folder of a base; `WIDE` is made in a temporary folder and removed afterwards."""
     if name != WIDE:
         yield name

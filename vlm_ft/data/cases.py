@@ -23,7 +23,7 @@ from vlm_ft.data.augmentation import check_augmentation
 from vlm_ft.data.contents import contents
 from vlm_ft.data.splits import assign, group_of, unused_lists
 from vlm_ft.data.subsets import nested
-from vlm_ft.data.tiles import boxes_only, lengthened, require_boxes, tiles_of, whole_values
+from vlm_ft.data.tiles import boxes_only, require_boxes, tiles_of, whole_values, with_more_items
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import ROLES, Recipe, Role, Splits, Tiling, with_rates
 from vlm_ft.tasks import task_of
@@ -241,7 +241,7 @@ def _distinct(entries: list[Labelled]) -> list[Labelled]:
 
 def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], list[str]]:
     """The examples with only the form's fields, checked, and notes on what is left out."""
-    long_form, kept, empty, full, lacking = lengthened(form), list[Labelled](), 0, Counter[str](), Counter[str]()
+    long_form, kept, empty, full, lacking = with_more_items(form), list[Labelled](), 0, Counter[str](), Counter[str]()
     for entry in entries:
         whole = _fitted(entry.whole, form if entry.parts is None else long_form)
         parts = None if entry.parts is None else tuple(filter(None, (_fitted(case, form) for case in entry.parts)))

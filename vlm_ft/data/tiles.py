@@ -31,7 +31,7 @@ def boxes_only(example: Example) -> Example:
     return replace(example, label=Label(objects=example.label.objects))
 
 
-def lengthened(form: Form) -> Form:
+def with_more_items(form: Form) -> Form:
     """The form with room for all items of a tiled photo; it is used to measure answers, never to ask for them."""
     fields = tuple(
         field.model_copy(update={"kind": field.kind.model_copy(update={"max_items": MAX_ITEMS})})

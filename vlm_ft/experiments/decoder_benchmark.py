@@ -35,7 +35,7 @@ from vlm_ft.adapters import TENSORS, adapter_folder
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.load import Base, load_base
-from vlm_ft.bases.published import made_base
+from vlm_ft.bases.published import benchmark_base
 from vlm_ft.conversation import Conversation, Row, moved
 from vlm_ft.data.cases import Case, load
 from vlm_ft.decoding.form_decoder import FormDecoder
@@ -75,7 +75,7 @@ def benchmark(base: str, adapter: Path | None, out: Path, command: str, console:
 
 
 def _decoder(base: str, sheet: Sheet) -> None:
-    with made_base(base) as place:
+    with benchmark_base(base) as place:
         loaded = load_base(place)
     engine = Engine(loaded, batch_size=16)
     fast = Engine(loaded, batch_size=16, precision="bf16")

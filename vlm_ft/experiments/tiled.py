@@ -22,7 +22,7 @@ from vlm_ft.answers.metrics import Metric, measure
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.data.cases import Labelled, labelled, narrowed
-from vlm_ft.data.tiles import lengthened, require_boxes
+from vlm_ft.data.tiles import require_boxes, with_more_items
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.experiments.by_area import AreaRecall, quantile_bins, recall_by_area
 from vlm_ft.inference.engine import Engine
@@ -116,7 +116,7 @@ def _photos(source: Source, form: Form, task: Task, tiling: Tiling) -> _Photos:
     photos = [item.whole for item in labelled(task, (source,), tiling, 0) if isinstance(item, Labelled)]
     if not photos:
         raise DataError(source.path, "no photo with boxes", "give a data set with labelled boxes")
-    long = lengthened(form)
+    long = with_more_items(form)
     try:
         truths = [narrowed(photo.values, long) for photo in photos]
     except FormError as error:

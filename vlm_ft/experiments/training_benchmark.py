@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vlm_ft.bases.published import WIDE, made_base
+from vlm_ft.bases.published import WIDE, benchmark_base
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.recipe import RECIPES, Recipe, load_recipe
 
@@ -63,7 +63,7 @@ class Turn:
 def benchmark_training(base: str, out: Path, command: str, console: Console) -> None:
     """Time every workload, and write the ratios of the median steps to `out`."""
     sheet = Sheet(command, console)
-    with made_base(base) as place:
+    with benchmark_base(base) as place:
         for workload in WORKLOADS if base != WIDE else WIDE_WORKLOADS:
             _measure(workload, base, place, sheet)
     sheet.write(out)

@@ -21,7 +21,7 @@ from datasets_vision.placing import whole_file
 from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.task import Values
-from vlm_ft.data.tiles import lengthened
+from vlm_ft.data.tiles import with_more_items
 from vlm_ft.errors import FormError
 
 Verdict = Literal["accepted", "corrected", "rejected"]
@@ -72,7 +72,7 @@ class Reviews:
         A correction equal to the answer is stored as accepted. Raises `FormError` for an answer or a correction that
         does not fit the adapter's form, and `OSError` if the folder cannot be written.
         """
-        form = lengthened(card.form) if card.tiling is not None else card.form
+        form = with_more_items(card.form) if card.tiling is not None else card.form
         answer = form.check(answer)
         if verdict == "corrected":
             if correct is None:
