@@ -16,7 +16,6 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
-    GenerationConfig,
     LlavaOnevisionConfig,
     LlavaOnevisionImageProcessor,
     LlavaOnevisionProcessor,
@@ -28,7 +27,7 @@ from transformers import (
 
 from vlm_ft.bases.hub import HUB_BASES, HubBase
 from vlm_ft.bases.tiny import TINY
-from vlm_ft.bases.tiny.family import token_ids
+from vlm_ft.bases.tiny.family import generation_config, token_ids
 from vlm_ft.bases.tiny.tokenizer import build_tokenizer
 from vlm_ft.errors import ModelError, nearest
 
@@ -76,8 +75,7 @@ def save_published(name: str, folder: Path) -> HubBase:
         setattr(config.get_text_config(), token, number)
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
-    stops = [tokenizer.convert_tokens_to_ids(stop) for stop in family.stops]
-    model.generation_config = GenerationConfig(**token_ids(tokenizer) | {"eos_token_id": stops})
+    model.generation_config = generation_config(family, tokenizer)
     model.save_pretrained(folder)
     PROCESSORS[base.model_type](tokenizer).save_pretrained(folder)
     return base
@@ -101,8 +99,7 @@ def save_wide(folder: Path) -> Path:
     config.update(WIDE_SHAPE)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    stops = [tokenizer.convert_tokens_to_ids(stop) for stop in family.stops]
-    model.generation_config = GenerationConfig(**token_ids(tokenizer) | {"eos_token_id": stops})
+    model.generation_config = generation_config(family, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

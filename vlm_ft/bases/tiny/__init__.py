@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from vlm_ft.bases.tiny.family import TinyFamily, token_ids
+from vlm_ft.bases.tiny.family import TinyFamily, generation_config
 from vlm_ft.bases.tiny.gemma import GEMMA
 from vlm_ft.bases.tiny.llama import LLAMA
 from vlm_ft.bases.tiny.llava import LLAVA
@@ -53,8 +53,7 @@ def _save_model(family: TinyFamily, tokenizer: Any, folder: Path, seed: int) -> 
         torch.manual_seed(seed)
         model = auto.from_config(family.config(tokenizer), dtype=torch.float32)
         _let_images_through(model)
-    stops = [tokenizer.convert_tokens_to_ids(token) for token in family.stops]
-    model.generation_config = GenerationConfig(**token_ids(tokenizer) | {"eos_token_id": stops})
+    model.generation_config = generation_config(family, tokenizer)
     model.save_pretrained(folder)
 
 

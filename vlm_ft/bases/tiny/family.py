@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from transformers import GenerationConfig
+
 from vlm_ft.bases.tiny.tokenizer import Vocabulary
 
 SIDE = 56  # pixels: the side of a tower's fixed square
@@ -50,6 +52,12 @@ def token_ids(tokenizer: Any) -> dict[str, int]:
     """The ids that a language model's configuration names: padding, end, and beginning if there is one."""
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     return ids if tokenizer.bos_token_id is None else ids | {"bos_token_id": tokenizer.bos_token_id}
+
+
+def generation_config(family: TinyFamily, tokenizer: Any) -> GenerationConfig:
+    """The settings with which ``generate`` stops at the family's tokens."""
+    stops = [tokenizer.convert_tokens_to_ids(stop) for stop in family.stops]
+    return GenerationConfig(**token_ids(tokenizer) | {"eos_token_id": stops})
 
 
 def text_sizes(tokenizer: Any) -> dict[str, Any]:

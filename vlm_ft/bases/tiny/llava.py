@@ -86,38 +86,29 @@ def _timm_llama(tokenizer: Any) -> Any:
     )
 
 
-def _clip_processor(tokenizer: Any) -> Any:
-    images = CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=_SQUARE)
+def _processor(images: Any, tokenizer: Any, *, patch_size: int = PATCH, class_token: bool = False) -> Any:
     return LlavaProcessor(
         images,
         tokenizer,
-        patch_size=PATCH,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,  # CLIP's class token, which the strategy "default" drops again
+        patch_size=patch_size,
+        vision_feature_select_strategy="default" if class_token else "full",  # "default" drops the class token again
+        num_additional_image_tokens=int(class_token),
         chat_template=tokenizer.chat_template,
     )
+
+
+def _clip_processor(tokenizer: Any) -> Any:
+    images = CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=_SQUARE)
+    return _processor(images, tokenizer, class_token=True)
 
 
 def _siglip_processor(tokenizer: Any) -> Any:
-    return LlavaProcessor(
-        SiglipImageProcessor(size=_SQUARE),
-        tokenizer,
-        patch_size=PATCH,
-        vision_feature_select_strategy="full",
-        num_additional_image_tokens=0,
-        chat_template=tokenizer.chat_template,
-    )
+    return _processor(SiglipImageProcessor(size=_SQUARE), tokenizer)
 
 
 def _timm_processor(tokenizer: Any) -> Any:
-    return LlavaProcessor(
-        CLIPImageProcessor(size=_TIMM_SQUARE, do_center_crop=False),
-        tokenizer,
-        patch_size=TIMM_STRIDE,
-        vision_feature_select_strategy="full",
-        num_additional_image_tokens=0,
-        chat_template=tokenizer.chat_template,
-    )
+    images = CLIPImageProcessor(size=_TIMM_SQUARE, do_center_crop=False)
+    return _processor(images, tokenizer, patch_size=TIMM_STRIDE)
 
 
 def _onevision_processor(tokenizer: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from transformers import (
@@ -74,14 +75,6 @@ def _with_llama(kind: type, tokenizer: Any) -> Any:
     )
 
 
-def _smolvlm(tokenizer: Any) -> Any:
-    return _with_llama(SmolVLMConfig, tokenizer)
-
-
-def _idefics3(tokenizer: Any) -> Any:
-    return _with_llama(Idefics3Config, tokenizer)
-
-
 def _internvl(tokenizer: Any) -> Any:
     square = {"image_size": [SIDE, SIDE], "patch_size": [PATCH, PATCH]}
     return InternVLConfig(
@@ -123,9 +116,15 @@ def _internvl_processor(tokenizer: Any) -> Any:
 _TURN = ("<end_of_utterance>",)
 
 TILED = {
-    "smolvlm": TinyFamily(SMOLVLM_WORDS, published("smolvlm"), _smolvlm, _smolvlm_processor, _TURN),
+    "smolvlm": TinyFamily(
+        SMOLVLM_WORDS, published("smolvlm"), partial(_with_llama, SmolVLMConfig), _smolvlm_processor, _TURN
+    ),
     "idefics3": TinyFamily(
-        IDEFICS3_WORDS, published("idefics3"), _idefics3, _idefics3_processor, ("<|end_of_text|>", *_TURN)
+        IDEFICS3_WORDS,
+        published("idefics3"),
+        partial(_with_llama, Idefics3Config),
+        _idefics3_processor,
+        ("<|end_of_text|>", *_TURN),
     ),
     "internvl": TinyFamily(INTERNVL_WORDS, INTERNVL, _internvl, _internvl_processor, ("<|im_end|>", "<|endoftext|>")),
 }
