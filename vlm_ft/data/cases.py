@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
-from typing import Any
 
 from datasets_vision.example import Example, Label
 from datasets_vision.provenance import is_synthetic
 from datasets_vision.source import SetAside, Source, stream
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, Flag, Items, Kind
+from vlm_ft.answers.kinds import Choice, Flag, Items
 from vlm_ft.answers.observation import Observation
 from vlm_ft.answers.task import CHOSEN, Task, Values, judged_replies
 from vlm_ft.data.augmentation import check_augmentation
@@ -251,7 +250,11 @@ def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], 
         kept.append(Labelled(entry.source, whole, parts))
         for case in kept[-1].learned:
             lacking.update(name for name in form.names if name not in case.values)
-            full.update(name for name in form.names if _is_full(form.field(name).kind, case.values.get(name)))
+            full.update(
+                field.name
+                for field in form.fields
+                if isinstance(field.kind, Items) and len(case.values.get(field.name, ())) == field.kind.max_items
+            )
     notes = [f"{empty} examples state none of the requested fields and are left out"] if empty else []
     total = sum(len(entry.learned) for entry in kept)
     notes += [
@@ -272,10 +275,6 @@ def _fitted(case: Case, form: Form) -> Case | None:
     except FormError as error:
         raise DataError(case.example.source, f"label does not fit the form: {error}") from error
     return replace(case, values=values) if values or case.replies else None
-
-
-def _is_full(kind: Kind, value: Any) -> bool:
-    return isinstance(kind, Items) and value is not None and len(value) == kind.max_items
 
 
 def narrowed(values: Values, form: Form) -> Values:

@@ -105,14 +105,8 @@ class FormDecoder:
     def _prediction(self, form: Form, outcomes: Mapping[Path, Outcome] | None, size: Size | None) -> Prediction:
         if outcomes is None:
             return Prediction.failed(f"the answer does not fit the base's {self._limit} tokens")
-        return read_outcomes(form, outcomes, size)
-
-
-def read_outcomes(form: Form, outcomes: Mapping[Path, Outcome], size: Size | None) -> Prediction:
-    """The decided values as typed fields."""
-    fields = _Fields(form, outcomes, size)
-    found = {spec.name: fields.read(spec.kind, (spec.name,)) for spec in form.fields}
-    return Prediction(fields=found)
+        fields = _Fields(form, outcomes, size)
+        return Prediction(fields={spec.name: fields.read(spec.kind, (spec.name,)) for spec in form.fields})
 
 
 class _Fields:

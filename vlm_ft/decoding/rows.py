@@ -166,7 +166,8 @@ class Together:
                 placed[index, start:end] = int(self._next[row]) + len(branch.after) + torch.arange(end - start)
                 mask[index, start:end, :columns] = self._prompts[index].cpu()
                 mask[index, start:end, list(branch.after)] = True
-                mask[index, start:end, columns + start : columns + end] = _causal(end - start)
+                causal = torch.ones(end - start, end - start, dtype=torch.bool).tril()
+                mask[index, start:end, columns + start : columns + end] = causal
                 ends.append((index, end - 1))
                 places.append(tuple(range(columns + start, columns + end)))
                 start = end
@@ -264,11 +265,6 @@ def _results(logits: Tensor, places: Sequence[tuple[int, ...]]) -> list[BranchRe
     return [BranchResult(row, total, numbers) for row, total, numbers in zip(logits, totals, places, strict=True)]
 
 
-def _causal(side: int) -> Tensor:
-    """(side, side) bool: each token attends to itself and to those before it."""
-    return torch.ones(side, side, dtype=torch.bool).tril()
-
-
 def _padded(rows: Sequence[Tensor]) -> Tensor:
     """Rows of different lengths to (rows, longest), padded left with 0."""
     return pad_sequence(list(rows), batch_first=True, padding_side="left")
@@ -285,11 +281,9 @@ def _fill_cache(cache: DynamicCache, prefixes: Sequence[Prefix | None]) -> Tenso
         else:
             none = tuple(part[:, :, :0] for part in parts)
             rows = [prefix.layers[layer] if prefix is not None else none for prefix in prefixes]
-            joined = [torch.cat([_left_padded(part, longest) for part in same]) for same in zip(*rows, strict=True)]
+            joined = [
+                torch.cat([functional.pad(part, (0, 0, longest - part.shape[2], 0)) for part in same])  # padded left
+                for same in zip(*rows, strict=True)
+            ]
         cache.update(*joined, layer)
     return torch.arange(longest) >= longest - torch.tensor(lengths)[:, None]
-
-
-def _left_padded(part: Tensor, length: int) -> Tensor:
-    """Keys or values (1, heads, tokens, size), padded left to `length` tokens."""
-    return functional.pad(part, (0, 0, length - part.shape[2], 0))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from vlm_ft.data.checks.fault import Fault
 from vlm_ft.data.checks.index import Index, file_of
-from vlm_ft.data.checks.pictures import stated_format
 
 CONSTANT = 2
 """A picture whose grey levels (0 to 255) span no more than this shows nothing."""
@@ -27,10 +26,13 @@ def unreadable(index: Index) -> Iterator[Fault]:
 
 def extension(index: Index) -> Iterator[Fault]:
     """Files whose suffix does not match their content."""
+    from PIL.Image import registered_extensions
+
+    formats = registered_extensions()
     query = "SELECT picture, format FROM pictures WHERE format != '' AND fault IS NULL GROUP BY picture"
     for picture, form in index.rows(query):
         path = file_of(picture)
-        stated = stated_format(path)
+        stated = formats.get(path.suffix.lower())
         if stated is not None and _SAME_FORMAT.get(stated, stated) != _SAME_FORMAT.get(form, form):
             remedy = f"rename it to .{form.lower()}, and update its labels"
             yield Fault("warning", str(path), f"the content is {form}, the suffix says {stated}", remedy, (picture,))

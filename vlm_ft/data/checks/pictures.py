@@ -159,18 +159,6 @@ def likeness(one: Levels, other: Levels) -> float:
     return float((one * other).sum()) / scale if scale else 0.0
 
 
-@lru_cache(maxsize=1)
-def _suffixes() -> dict[str, str]:
-    from PIL import Image
-
-    return dict(Image.registered_extensions())
-
-
-def stated_format(path: Path) -> str | None:
-    """The format that a file's suffix indicates; None for an unknown suffix."""
-    return _suffixes().get(path.suffix.lower())
-
-
 class FactCache:
     """A cache of the facts about decoded pictures, by content, in the user's cache folder if it is writable."""
 
