@@ -80,22 +80,19 @@ def _qwen25_vl(text: dict[str, Any], parameters: float) -> HubBase:
     )
 
 
+_SIGLIP_400M = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_attention_heads": 16,
+    "image_size": 384,
+    "patch_size": 14,
+}
+
+
 def _onevision(text: dict[str, Any], parameters: float) -> HubBase:
-    vision = {
-        "model_type": "siglip_vision_model",
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "num_hidden_layers": 26,
-        "num_attention_heads": 16,
-        "image_size": 384,
-        "patch_size": 14,
-        "vision_use_head": False,
-    }
+    tower = {"model_type": "siglip_vision_model", "num_hidden_layers": 26, "vision_use_head": False}
+    vision = {**_SIGLIP_400M, **tower}
     return HubBase("llava_onevision", parameters, text, vision, 384**2 / 729, 1, 2 * 729, 10 * 729)
-
-
-def _smolvlm(text: dict[str, Any], vision: dict[str, Any], parameters: float, tile: int) -> HubBase:
-    return HubBase("smolvlm", parameters, text, vision, tile**2 / 81, 9, 81, 17 * 81)
 
 
 _TOWER_300M = {
@@ -112,15 +109,6 @@ _TOWER_400M = {
     "num_heads": 16,
     "deepstack_visual_indexes": [8, 16, 24],
 }
-_SMOL_TOWER = {
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_hidden_layers": 27,
-    "num_attention_heads": 16,
-    "image_size": 384,
-    "patch_size": 14,
-}
-
 HUB_BASES: dict[str, HubBase] = {
     "Qwen/Qwen3-VL-2B-Instruct": _qwen3_vl(
         _qwen3(2048, 28, 6144, 16, tied=True, kind="qwen3_vl_text"), _TOWER_300M, 2.13
@@ -139,8 +127,15 @@ HUB_BASES: dict[str, HubBase] = {
         _text("qwen2", 896, 24, 4864, 14, 2, 152000, tie_word_embeddings=True), 0.89
     ),
     "llava-hf/llava-onevision-qwen2-7b-ov-hf": _onevision(_text("qwen2", 3584, 28, 18944, 28, 4, 152128), 8.03),
-    "HuggingFaceTB/SmolVLM2-2.2B-Instruct": _smolvlm(
-        _text("llama", 2048, 24, 8192, 32, 32, 49280), _SMOL_TOWER, 2.25, 384
+    "HuggingFaceTB/SmolVLM2-2.2B-Instruct": HubBase(
+        "smolvlm",
+        2.25,
+        _text("llama", 2048, 24, 8192, 32, 32, 49280),
+        {**_SIGLIP_400M, "num_hidden_layers": 27},
+        384**2 / 81,
+        9,
+        81,
+        17 * 81,
     ),
     "Qwen/Qwen3-1.7B": HubBase("qwen3", 1.72, _qwen3(2048, 28, 6144, 16, tied=True, kind="qwen3")),
     "Qwen/Qwen3-4B-Instruct-2507": HubBase("qwen3", 4.02, _qwen3(2560, 36, 9728, 32, tied=True, kind="qwen3")),
