@@ -25,7 +25,7 @@ from vlm_ft.answers.boxes import iou
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import Interval, Statistic, Sums, bca_interval, clusters_of, mean, share_interval, summed
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text
-from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 
 IOU_THRESHOLD = 0.5  # Everingham et al. 2010 (PASCAL VOC), section 4.2
@@ -191,12 +191,8 @@ class _Tally:
         return Metric.of(self.field, self.name, value, interval, len(self.rows))
 
 
-def _entry(prediction: Prediction, name: str) -> FieldValue | None:
-    return prediction.fields.get(name) if prediction.error is None else None
-
-
 def _answer(prediction: Prediction, name: str) -> Any:
-    entry = _entry(prediction, name)
+    entry = prediction.fields.get(name)
     return None if entry is None else entry.value
 
 
@@ -242,7 +238,7 @@ def _precisions(
     """The average precisions of a list of boxes."""
     if not (isinstance(field.kind, Items) and field.kind.boxed):
         return []
-    answers = [_entry(predictions[row], field.name) for row in seen]
+    answers = [predictions[row].fields.get(field.name) for row in seen]
     found = average_precisions(field.kind, [truths[row][field.name] for row in seen], answers, clusters[seen])
     return [Metric.of(field.name, name, value, interval, len(seen)) for name, (value, interval) in found.items()]
 

@@ -228,7 +228,7 @@ def class_table(field: FieldSpec, cases: Sequence[CaseRow]) -> ClassTable:
 
     stated = [row for row in cases if field.name in row.truth]
     true = [_text(row.truth[field.name]) for row in stated]
-    given = [_class_of(row, field.name) for row in stated]
+    given = [_answer_text(row, field.name) for row in stated]
     known = [_text(name) for name in (field.kind.options if isinstance(field.kind, Choice) else (True, False))]
     used = {*true, *given}
     columns = [name for name in known if name in used] + sorted(used - {*known, NO_ANSWER})
@@ -303,12 +303,10 @@ def compared(form: Form, row: CaseRow) -> tuple[Compared, ...]:
 
 
 def _compared(field: FieldSpec, row: CaseRow) -> Compared:
-    given = row.answers[ADAPTER].prediction
-    value = None if given.error is not None else given.values.get(field.name)
-    answer = NO_ANSWER if value is None else _text(value)
+    answer = _answer_text(row, field.name)
     if field.name not in row.truth:
         return Compared(field.name, "(not labelled)", answer, None)
-    truth = row.truth[field.name]
+    truth, value = row.truth[field.name], row.answers[ADAPTER].prediction.values.get(field.name)
     return Compared(field.name, _text(truth), answer, field_score(field.kind, truth, value))
 
 
@@ -318,11 +316,9 @@ def _compared_derived(derivation: Derivation, row: CaseRow) -> Compared:
     return Compared(derivation.kind, true, given, float(true == given) if derivation.kind in row.derived else None)
 
 
-def _class_of(row: CaseRow, name: str) -> str:
-    answer = row.answers[ADAPTER].prediction
-    if answer.error is not None or name not in answer.values:
-        return NO_ANSWER
-    return _text(answer.values[name])
+def _answer_text(row: CaseRow, name: str) -> str:
+    value = row.answers[ADAPTER].prediction.values.get(name)
+    return NO_ANSWER if value is None else _text(value)
 
 
 def _text(value: Any) -> str:
