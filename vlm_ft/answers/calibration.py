@@ -41,7 +41,7 @@ def calibrated(
     temperatures = {
         name: temperature
         for name in closed_fields(form)
-        if (temperature := _temperature(distributions_with_truth(name, truths, predictions))) is not None
+        if (temperature := _temperature(list(distributions_with_truth(name, truths, predictions).values()))) is not None
     }
     sure, right = certainty_and_correctness(
         form, truths, [at_temperatures(entry, temperatures) for entry in predictions]
@@ -54,15 +54,15 @@ def calibrated(
 
 def distributions_with_truth(
     name: str, truths: Sequence[Values], predictions: Sequence[Prediction]
-) -> list[tuple[Distribution, str]]:
-    """The field's distribution and true option, for each answer that has both."""
-    found = []
-    for truth, prediction in zip(truths, predictions, strict=True):
+) -> dict[int, tuple[Distribution, str]]:
+    """The field's distribution and true option, by the index of each answer that has both."""
+    found = {}
+    for index, (truth, prediction) in enumerate(zip(truths, predictions, strict=True)):
         entry = prediction.fields.get(name)
         if entry is not None and entry.distribution and name in truth:
             option = option_name(truth[name])
             if option in entry.distribution:
-                found.append((entry.distribution, option))
+                found[index] = entry.distribution, option
     return found
 
 

@@ -153,7 +153,7 @@ def sureness_of(
     reliability, coverage = [], []
     for system, predictions in systems.items():
         for name in closed_fields(form):
-            indexed = _stated_by_index(name, truths, predictions)
+            indexed = distributions_with_truth(name, truths, predictions)
             if not indexed:
                 continue
             pairs, members = list(indexed.values()), clusters[list(indexed)]
@@ -168,7 +168,7 @@ def sureness_of(
     operating = []
     for field in form.fields:
         if isinstance(field.kind, Flag):
-            pairs = distributions_with_truth(field.name, truths, systems[adapter])
+            pairs = list(distributions_with_truth(field.name, truths, systems[adapter]).values())
             operating += _operating(field.name, positive_of(form, field.name), pairs)
     false_alarms = alarm(OWN, systems[adapter])
     return Sureness(
@@ -191,16 +191,6 @@ def escapes_and_false_rejects(
     bad = np.array([true == positive for _, true in pairs], dtype=np.bool_)
     above = np.array([found[positive] > threshold for found, _ in pairs], dtype=np.bool_)
     return bad & ~above, ~bad & above
-
-
-def _stated_by_index(
-    name: str, truths: Sequence[Values], predictions: Sequence[Prediction]
-) -> dict[int, tuple[Distribution, str]]:
-    """The pairs of `distributions_with_truth`, by the index of their example."""
-    both = enumerate(zip(truths, predictions, strict=True))
-    return {
-        index: pair for index, (truth, answer) in both for pair in distributions_with_truth(name, [truth], [answer])
-    }
 
 
 def _reliability(name: str, system: str, pairs: Pairs, clusters: NDArray[np.int64]) -> Reliability:
