@@ -165,7 +165,7 @@ class Conversation:
         return TargetTokens(
             ids=[*answer.ids, *last],
             decided=[*answer.decided, end, *[False] * (len(last) - 1)],
-            choices=torch.cat([answer.choices, self._answers.among_all(1)]) if end else answer.choices,
+            choices=torch.cat([answer.choices, self._answers.all_allowed(1)]) if end else answer.choices,
             shares=[*answer.shares, (last[0], 0.0)] if end else answer.shares,
         )
 

@@ -15,7 +15,7 @@ from vlm_ft.bases.features import feeding
 from vlm_ft.bases.tower import tower_once_per_image
 from vlm_ft.conversation import CHOICES, FEATURES, IGNORED, OWN_KEYS, SECOND, SHARES, SHOWN, Batch
 from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
-from vlm_ft.decoding.tokens import narrowed
+from vlm_ft.decoding.tokens import masked
 
 
 def token_losses(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -28,7 +28,7 @@ def token_losses(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Te
     targets = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # the token after each position
     supervised = targets != IGNORED
     logits = _logits(model, batch, supervised)
-    chosen = narrowed(logits.float() / temperature, batch.get(CHOICES))  # (supervised, vocabulary)
+    chosen = masked(logits.float() / temperature, batch.get(CHOICES))  # (supervised, vocabulary)
     nats = functional.cross_entropy(chosen, targets[supervised], reduction="none")
     if SHARES in batch:
         nats = nats.lerp(functional.cross_entropy(chosen, batch[SECOND], reduction="none"), batch[SHARES])

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, MllamaConfig, Qwen3Config, ViTConfig
 from tests.families import SEEING
 from vlm_ft.bases.families import FAMILIES, TEXT, family_of
 from vlm_ft.bases.limits import Limits
-from vlm_ft.bases.parts import PARTS, leaf_modules, low_rank_modules, part_of, part_sizes, settled
+from vlm_ft.bases.parts import PARTS, leaf_modules, low_rank_modules, part_of, part_sizes, resolve_tunings
 from vlm_ft.bases.reader import limit_pixels, open_reader
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.errors import ModelError
@@ -113,25 +113,27 @@ def test_grouped_convolutions_take_no_lora(tiny):
 def test_defaults_never_raise_and_note_what_they_leave_out(name, tiny):
     model = tiny(name).model
     family = family_of(model.config)
-    words, notes = settled({}, model, family, projector_untrained=False, quantized=False)
+    words, notes = resolve_tunings({}, model, family, projector_untrained=False, quantized=False)
     assert words["language"] == "lora"
     left_out = family.sees and "projector" not in low_rank_parts(model)
     assert [note.startswith("adapter.projector") for note in notes] == [True] * left_out
     if family.sees:
-        assert settled({}, model, family, projector_untrained=True, quantized=True)[0]["projector"] == "full"
+        assert resolve_tunings({}, model, family, projector_untrained=True, quantized=True)[0]["projector"] == "full"
 
 
 def test_impossible_tunings_are_refused(tiny):
     model = tiny("qwen3_vl").model
     family = family_of(model.config)
     with pytest.raises(ModelError, match="quantized part takes lora or dora"):
-        settled({"language": "full"}, model, family, projector_untrained=False, quantized=True)
+        resolve_tunings({"language": "full"}, model, family, projector_untrained=False, quantized=True)
     frozen = dict.fromkeys(PARTS, "frozen")
     with pytest.raises(ModelError, match="every part is frozen"):
-        settled(frozen, model, family, projector_untrained=False, quantized=False)
+        resolve_tunings(frozen, model, family, projector_untrained=False, quantized=False)
     gemma = tiny("gemma3").model
     with pytest.raises(ModelError, match=r"adapter\.projector: 'lora' is not possible"):
-        settled({"projector": "lora"}, gemma, family_of(gemma.config), projector_untrained=False, quantized=False)
+        resolve_tunings(
+            {"projector": "lora"}, gemma, family_of(gemma.config), projector_untrained=False, quantized=False
+        )
 
 
 def test_layers_that_llava_drops_are_left_out(tiny):

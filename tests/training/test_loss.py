@@ -20,7 +20,7 @@ from vlm_ft.bases.load import Base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import CHOICES, IGNORED, OWN_KEYS, SECOND, SHARES, Conversation, Row
 from vlm_ft.decoding.prefix import shared_length, shares
-from vlm_ft.decoding.tokens import narrowed
+from vlm_ft.decoding.tokens import masked
 from vlm_ft.recipe import LossOn
 from vlm_ft.tasks import TASKS
 from vlm_ft.training.methods.sft import SFT
@@ -105,7 +105,7 @@ def test_the_loss_of_a_shared_target_is_its_cross_entropy(tiny_base: Callable[[s
         target[at, second] += share
     with torch.inference_mode():
         inputs = {key: value for key, value in batch.items() if key not in OWN_KEYS}
-        logits = narrowed(base.model(**inputs).logits[0, :-1][supervised], batch[CHOICES])
+        logits = masked(base.model(**inputs).logits[0, :-1][supervised], batch[CHOICES])
         expected = -(target * logits.log_softmax(-1).nan_to_num(neginf=0)).sum() / len(target)
         torch.testing.assert_close(answer_loss(base.model, batch), expected, rtol=1e-5, atol=1e-5)  # order of sums
 

@@ -17,7 +17,7 @@ Size = tuple[int, int]
 
 Side = TypeVar("Side", int, float)
 
-MOST_PIXELS = 16_384
+MAX_PIXELS = 16_384
 """The largest coordinate of a box in pixels."""
 
 
@@ -70,7 +70,7 @@ class BoxFormat(Strict):
     @property
     def largest(self) -> int:
         """The largest coordinate that is allowed."""
-        return self.scale or MOST_PIXELS
+        return self.scale or MAX_PIXELS
 
     def side(self, number: int) -> str:
         """The text of one side."""

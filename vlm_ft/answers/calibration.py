@@ -19,11 +19,11 @@ from vlm_ft.answers.prediction import Distribution, Prediction, option_name
 from vlm_ft.answers.task import Values
 
 RISK, LEVEL = 0.05, 0.90
-FEWEST = 20
+MIN_EXAMPLES = 20
 """A field with fewer examples keeps the temperature 1."""
 
-HOTTEST = 20.0
-TINY = 1e-300  # the smallest probability whose logarithm is taken
+MAX_TEMPERATURE = 20.0
+MIN_PROBABILITY = 1e-300  # the smallest probability whose logarithm is taken
 STEPS = 20
 """The number of thresholds tested, evenly spaced in coverage."""
 
@@ -85,7 +85,9 @@ def log_loss(pairs: Sequence[tuple[Distribution, str]], temperature: float = 1.0
     """The mean of ``-log p(true option)``, in nats; `smoothing` is the weight shared equally by the other options."""
     losses = []
     for distribution, true in pairs:
-        logs = {option: log(max(share, TINY)) for option, share in tempered(distribution, temperature).items()}
+        logs = {
+            option: log(max(share, MIN_PROBABILITY)) for option, share in tempered(distribution, temperature).items()
+        }
         others = sum(logs.values()) - logs[true]
         losses.append((1 - smoothing) * logs[true] + smoothing * others / max(len(logs) - 1, 1))
     return -float(np.mean(losses))
@@ -101,11 +103,12 @@ def _temperature(pairs: Sequence[tuple[Distribution, str]]) -> float | None:
 
     if not pairs or len(pairs[0][0]) < 2:
         return None
-    if len(pairs) < FEWEST:
+    if len(pairs) < MIN_EXAMPLES:
         return 1.0
     smoothing = 1 / (len(pairs) + 2)
     found = minimize_scalar(
-        lambda exponent: log_loss(pairs, float(np.exp(exponent)), smoothing), bounds=(-log(HOTTEST), log(HOTTEST))
+        lambda exponent: log_loss(pairs, float(np.exp(exponent)), smoothing),
+        bounds=(-log(MAX_TEMPERATURE), log(MAX_TEMPERATURE)),
     )
     return round(float(np.exp(found.x)), 4)
 

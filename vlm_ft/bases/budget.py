@@ -12,7 +12,7 @@ from PIL.Image import new as blank
 
 from vlm_ft.errors import DataError
 
-SMALLEST = 32 * 32
+MIN_PIXELS = 32 * 32
 """Photos are not scaled down below this number of pixels."""
 
 _STEPS = 14  # of the bisection: the largest area that fits is found to within 1 %
@@ -27,14 +27,14 @@ def within_budget(processor: Any, image_token_id: int, images: Sequence[Image], 
     sizes = tuple(image.size for image in images)
     if _tokens(processor, image_token_id, sizes) <= budget:
         return list(images)
-    least = _tokens(processor, image_token_id, _scaled_down(sizes, SMALLEST))
+    least = _tokens(processor, image_token_id, _scaled_down(sizes, MIN_PIXELS))
     if least > budget:
         raise DataError(
             "",
             f"{len(images)} photos take {least} image tokens at their smallest, more than image_tokens {budget}",
             "raise image_tokens, lower pixels.minimum, or give fewer photos",
         )
-    low, high = float(SMALLEST), float(max(width * height for width, height in sizes))
+    low, high = float(MIN_PIXELS), float(max(width * height for width, height in sizes))
     for _ in range(_STEPS):
         middle = math.sqrt(low * high)
         fits = _tokens(processor, image_token_id, _scaled_down(sizes, middle)) <= budget

@@ -27,7 +27,7 @@ class PartSize:
     trainable: int
 
 
-def settled(
+def resolve_tunings(
     asked: Mapping[Part, Tuning], model: nn.Module, family: Family, *, projector_untrained: bool, quantized: bool
 ) -> tuple[dict[Part, Tuning], list[str]]:
     """The tuning of every part, and notes on defaults that are not possible for this model.

@@ -67,7 +67,7 @@ class Tree:
         """The number of the option's leaf."""
         return int(self.leaves[option])
 
-    def way(self, option: int) -> list[Node]:
+    def path_to(self, option: int) -> list[Node]:
         """The nodes from the root to that option's leaf."""
         node, place = self.root, self.leaf(option)
         way = [node]
@@ -156,7 +156,7 @@ class AnswerTokens:
         """
         ids: list[int] = []
         decided: list[bool] = []
-        choices = [self.among_all(0)]
+        choices = [self.all_allowed(0)]
         shares: list[tuple[int, float]] = []
         for step, value in target_steps(form, values, size):
             if isinstance(step, FreeText):
@@ -167,8 +167,8 @@ class AnswerTokens:
                 shares += [(token, 0.0) for token in tokens]
                 continue
             tree = self.tree(step.options)
-            option, other, share = _around(step, value)
-            above, *below = tree.way(option)
+            option, other, share = _nearest_options(step, value)
+            above, *below = tree.path_to(option)
             beside = tree.leaf(other)
             ids += above.tokens
             decided += [False] * len(above.tokens)
@@ -181,20 +181,20 @@ class AnswerTokens:
                 above = node
         return TargetTokens(ids, decided, torch.cat(choices), shares)
 
-    def among_all(self, count: int) -> Tensor:
+    def all_allowed(self, count: int) -> Tensor:
         """(count, words) of packed choices that allow every token."""
         choices: Tensor = allocate_token_bitmask(count, self.vocabulary)
         return choices
 
     def _packed(self, tokens: Tensor) -> Tensor:
         """(1, words) of 32 bits that allow only these tokens."""
-        allowed = np.zeros(self.among_all(1).shape[1] * 32, dtype=np.uint8)
+        allowed = np.zeros(self.all_allowed(1).shape[1] * 32, dtype=np.uint8)
         allowed[tokens.numpy()] = 1
         return torch.from_numpy(np.packbits(allowed, bitorder="little").view(np.int32)[None])
 
     def _text_choices(self, max_length: int, tokens: Sequence[int]) -> Tensor:
         """(tokens, words) the tokens allowed at each place of a text; all tokens once the matcher rejects the text."""
-        matcher, choices = self.text_matcher(max_length), self.among_all(len(tokens))
+        matcher, choices = self.text_matcher(max_length), self.all_allowed(len(tokens))
         for place, token in enumerate(tokens):
             fill_next_token_bitmask(matcher, choices, place)
             if not matcher.consume_token(token):
@@ -203,7 +203,7 @@ class AnswerTokens:
         return choices
 
 
-def _around(step: Decision, value: Any) -> tuple[int, int, float]:
+def _nearest_options(step: Decision, value: Any) -> tuple[int, int, float]:
     """The two options around a value, nearest first, and the other's share of the target."""
     if step.kind != "side":
         option = step.options.values.index(value)
@@ -219,7 +219,7 @@ def unpacked(bitmask: Tensor, vocabulary: int) -> Tensor:
     return functional.pad(bits, (0, max(0, vocabulary - bits.shape[1])))[:, :vocabulary]
 
 
-def narrowed(logits: Tensor, choices: Tensor | None) -> Tensor:
+def masked(logits: Tensor, choices: Tensor | None) -> Tensor:
     """Logits (tokens, vocabulary), -inf for tokens that the packed choices (tokens, words) do not allow."""
     if choices is None:
         return logits

@@ -126,7 +126,7 @@ def _decided(
     option = probabilities.chosen(step.kind)
     if threshold is not None:
         option = 0 if probabilities.mass[tree.leaf(0)] >= threshold else 1
-    *compared, leaf = tree.way(option)
+    *compared, leaf = tree.path_to(option)
     cursor.after += probabilities.above[leaf]
     cursor.waiting = leaf.tokens
     mass = probabilities.mass[tree.leaves]

@@ -23,7 +23,7 @@ from vlm_ft.pages import rendered
 
 BEST, WORST, WRONG = 3, 6, 6
 NO_ANSWER = "(no answer)"
-LEAST_TOP = 0.1  # the least upper end of the risk axis
+MIN_TOP = 0.1  # the least upper end of the risk axis
 EXPLAINED = {
     BASE: "the same model without the adapter, asked the same questions",
     ADAPTER: "the model with the adapter",
@@ -140,7 +140,7 @@ class Curve:
     @classmethod
     def all_of(cls, curves: Sequence[Coverage]) -> list[Curve]:
         """All curves on one scale: coverage to the right, risk upwards."""
-        top = max([LEAST_TOP, *(max(curve.wrong) for curve in curves)])
+        top = max([MIN_TOP, *(max(curve.wrong) for curve in curves)])
         lines = [zip(curve.answered, curve.wrong, strict=True) for curve in curves]
         return [
             cls(curve.by, " ".join(f"{100 * x:.1f},{100 - 100 * y / top:.1f}" for x, y in line), colour, top)

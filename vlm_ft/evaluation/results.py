@@ -17,7 +17,7 @@ from vlm_ft.evaluation.reliability import OWN, Figure
 
 MAIN = ("macro_f1", "f1", "mae", "rouge_l", "iou")
 """The metric that is quoted for a field, by its kind: choice or flag, list, number, text, box."""
-MOST_FALSE_ALARMS, FEWEST_ALARMS = 0.05, 0.90
+MAX_FALSE_ALARMS, MIN_ALARMS = 0.05, 0.90
 """The shares of an adapter's own test set, and of another domain, that should be flagged: at most and at least."""
 START, END = "<!-- results -->", "<!-- end of results -->"
 HEADER = ("recipe", "field, metric", "n", "adapter", "rivals", "goal", "minutes")
@@ -93,7 +93,7 @@ def results_of(
             goal = (goals or {}).get(f"{metric.field}.{metric.name}")
             found.append(Result.of(card, command, metric.field, metric.name, metric, metric.count, rivals, goal))
     for alarm in evaluation.sureness.alarms:
-        goal = MOST_FALSE_ALARMS if alarm.of == OWN else FEWEST_ALARMS
+        goal = MAX_FALSE_ALARMS if alarm.of == OWN else MIN_ALARMS
         found.append(Result.of(card, command, "answer", f"flagged, {alarm.of}", alarm.flagged, alarm.count, goal=goal))
     return found
 

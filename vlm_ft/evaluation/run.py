@@ -27,7 +27,7 @@ from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.runs import Run
 
-MOST_FOREIGN = 200
+MAX_FOREIGN = 200
 
 
 def evaluate_run(
@@ -82,8 +82,8 @@ def evaluate_run(
 
 
 def _alarm(engine: Engine, name: str, folder: Path, batch_size: int) -> Alarm | None:
-    """How many of the folder's photos the adapter flags, out of at most `MOST_FOREIGN`."""
-    photos = list(islice(find_images(folder), MOST_FOREIGN))
+    """How many of the folder's photos the adapter flags, out of at most `MAX_FOREIGN`."""
+    photos = list(islice(find_images(folder), MAX_FOREIGN))
     if not photos:
         raise DataError(folder, "contains no images", "give a folder of photos from another domain")
     requests = [Request(images=(photo,), adapter=name) for photo in photos]

@@ -10,7 +10,7 @@ from datasets_vision.example import Label
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
 from vlm_ft.answers.task import Task, Values
 
-MOST = 12
+MAX_OBJECTS = 12
 """The most objects that one answer lists."""
 
 
@@ -26,7 +26,7 @@ class ObjectIdentification(Answer):
 
     kind: OneOf = Field(description="main object")
     count: int = Field(ge=0, le=99, description="number of objects")
-    objects: Annotated[list[Thing], Field(max_length=MOST)]
+    objects: Annotated[list[Thing], Field(max_length=MAX_OBJECTS)]
 
 
 def read(label: Label) -> Values:

@@ -20,7 +20,16 @@ from transformers import set_seed
 from vlm_ft.adapters import CONFIG, TENSORS, adapter_folder, read_card
 from vlm_ft.bases.families import Family
 from vlm_ft.bases.load import Base
-from vlm_ft.bases.parts import PARTS, Part, Tuning, leaf_modules, low_rank_modules, owner_of, plain_name, settled
+from vlm_ft.bases.parts import (
+    PARTS,
+    Part,
+    Tuning,
+    leaf_modules,
+    low_rank_modules,
+    owner_of,
+    plain_name,
+    resolve_tunings,
+)
 from vlm_ft.bases.value_head import NAME as VALUE_HEAD
 from vlm_ft.bases.value_head import has_value_head
 from vlm_ft.card_base import require_base, with_adapter
@@ -74,7 +83,7 @@ def attach(
     adapter is trained further, with its own rank. Raises `ModelError` for settings that the base does not support, and
     `AdapterError` for an adapter that does not fit the base or the settings.
     """
-    words, notes = settled(
+    words, notes = resolve_tunings(
         settings.asked,
         base.model,
         base.family,

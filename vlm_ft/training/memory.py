@@ -15,7 +15,7 @@ from torch import nn
 
 from vlm_ft.bases.families import family_of
 from vlm_ft.bases.hub import HUB_BASES, HubBase
-from vlm_ft.bases.parts import PARTS, low_rank_modules, part_of, settled
+from vlm_ft.bases.parts import PARTS, low_rank_modules, part_of, resolve_tunings
 from vlm_ft.recipe import AdapterSettings
 
 BF16, FP32 = 2, 4  # bytes
@@ -92,7 +92,7 @@ def _quantized(model: nn.Module) -> list[nn.Linear]:
 def _trainable(model: nn.Module, base: HubBase, adapter: AdapterSettings) -> int:
     """The number of trained weights: the adapter's matrices and the fully trained parts."""
     family = family_of(model.config)
-    words, _ = settled(adapter.asked, model, family, projector_untrained=False, quantized=False)
+    words, _ = resolve_tunings(adapter.asked, model, family, projector_untrained=False, quantized=False)
     full = [part for part in PARTS if words[part] == "full"]
     whole = sum(p.numel() for name, p in model.named_parameters() if part_of(name, family) in full)
     targets = [

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from datasets_vision.placing import whole_file
 from vlm_ft.answers.boxes import iou
-from vlm_ft.answers.derivations.names import ANY, same_name
+from vlm_ft.answers.derivations.names import ANY, normalise
 from vlm_ft.answers.derivations.result import Figure, Result, View, joined
 from vlm_ft.answers.derivations.versioned import read_versioned
 from vlm_ft.answers.kinds import Strict
@@ -24,7 +24,7 @@ FINDINGS = "findings"
 
 KEY = ("part", "kind", "severity")
 Key = tuple[str, str, str]
-DEAREST = 1e12
+MAX_PRICE = 1e12
 """The highest price allowed for an hour or a part, so that sums stay finite."""
 
 CURRENCY = r"^[A-Z]{3}$"
@@ -42,9 +42,9 @@ class Rate(Strict):
     kind: str
     severity: str
     labour_hours: float = Field(ge=0, le=1000, allow_inf_nan=False)
-    labour_rate: float = Field(ge=0, le=DEAREST, allow_inf_nan=False)
-    parts_low: float = Field(ge=0, le=DEAREST, allow_inf_nan=False)
-    parts_high: float = Field(ge=0, le=DEAREST, allow_inf_nan=False)
+    labour_rate: float = Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)
+    parts_low: float = Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)
+    parts_high: float = Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _ordered(self) -> Rate:
@@ -59,7 +59,7 @@ class Rate(Strict):
     @property
     def key(self) -> Key:
         """The names that the row applies to, normalised for comparison."""
-        return same_name(self.part), same_name(self.kind), same_name(self.severity)
+        return normalise(self.part), normalise(self.kind), normalise(self.severity)
 
 
 class PricedRow(Rate):
@@ -215,9 +215,9 @@ class RateCard(Strict):
             priced = [self._priced({name: finding.get(name) for name in KEY}) for finding in damage]
             found = [entry for entry in priced if isinstance(entry, Line)]
             if found:
-                dearest = max(found, key=lambda line: line.labour_high + line.parts_high)
+                most_expensive = max(found, key=lambda line: line.labour_high + line.parts_high)
                 note = f"{len(damage)} overlapping findings priced once" if len(damage) > 1 else ""
-                lines.append(dearest.model_copy(update={"note": _joined(dearest.note, note)}))
+                lines.append(most_expensive.model_copy(update={"note": _joined(most_expensive.note, note)}))
             not_priced += dict.fromkeys(entry for entry in priced if isinstance(entry, NotPriced))
         if not findings and values.get("damaged") is True:
             not_priced.append(NotPriced(**dict.fromkeys(KEY), reason="damaged, but no damage is listed"))
@@ -252,7 +252,7 @@ class RateCard(Strict):
         """The row for a finding or, if it leaves names out, the rows for all names that they may be."""
         stated = [finding[name] for name in KEY]
         may_be = [
-            (same_name(name),) if name is not None else known for name, known in zip(stated, self._names, strict=True)
+            (normalise(name),) if name is not None else known for name, known in zip(stated, self._names, strict=True)
         ]
         found = [self._most_specific(key) for key in product(*may_be)]
         return list({rate.key: rate for rate in found if rate is not None}.values())
@@ -268,7 +268,7 @@ class RateCard(Strict):
         for wildcards in ({ANY}, set[str]()):
             for place, name in enumerate(KEY):
                 stated, in_card = finding[name], {key[place] for key in self._by_key}
-                if stated is not None and not {same_name(stated), *wildcards} & in_card:
+                if stated is not None and not {normalise(stated), *wildcards} & in_card:
                     return f"the rate card {self.name} has no row for {name} {stated!r}"
         return f"the rate card {self.name} has no row for this combination"
 
@@ -345,8 +345,8 @@ def _line(key: Mapping[str, str | None], rates: Sequence[Rate]) -> Line:
 def _parts_once(lines: list[Line]) -> list[Line]:
     """The lines with each stated part paid for once, in its most expensive line."""
     paid = list(lines)
-    for part in {same_name(line.part) for line in lines if line.part is not None}:
-        places = [place for place, line in enumerate(lines) if line.part is not None and same_name(line.part) == part]
+    for part in {normalise(line.part) for line in lines if line.part is not None}:
+        places = [place for place, line in enumerate(lines) if line.part is not None and normalise(line.part) == part]
         payer = max(places, key=lambda place: (lines[place].parts_high, -place))
         for place in places:
             update = {"parts_low": 0.0, "parts_high": 0.0, "note": _joined(lines[place].note, "part paid once")}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import Field
 
 from datasets_vision.example import BOX_SCALE, box_area
-from vlm_ft.answers.derivations.names import ANY, covers, same_name
+from vlm_ft.answers.derivations.names import ANY, covers, normalise
 from vlm_ft.answers.derivations.result import Figure, Result, View, joined
 from vlm_ft.answers.derivations.versioned import read_versioned
 from vlm_ft.answers.kinds import Strict
@@ -41,7 +41,7 @@ class PriorityRow(Strict):
     @property
     def key(self) -> tuple[Any, ...]:
         """What the row applies to, normalised for comparison."""
-        return same_name(self.finding), same_name(self.severity), same_name(self.zone), self.area_from
+        return normalise(self.finding), normalise(self.severity), normalise(self.zone), self.area_from
 
 
 class Reason(Strict):

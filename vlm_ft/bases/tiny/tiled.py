@@ -28,7 +28,7 @@ from vlm_ft.bases.tiny.tokenizer import Vocabulary
 
 SHUFFLE = 2  # patches along a side that become one visual token
 TILE_TOKENS = (GRID // SHUFFLE) ** 2
-MOST_TILES = 4  # of an image, InternVL
+MAX_TILES = 4  # of an image, InternVL
 
 _SIZES = {
     "size": {"longest_edge": 2 * SIDE},
@@ -105,7 +105,7 @@ def _idefics3_processor(tokenizer: Any) -> Any:
 def _internvl_processor(tokenizer: Any) -> Any:
     square = {"height": SIDE, "width": SIDE}
     return InternVLProcessor(
-        GotOcr2ImageProcessor(size=square, crop_to_patches=True, min_patches=1, max_patches=MOST_TILES),
+        GotOcr2ImageProcessor(size=square, crop_to_patches=True, min_patches=1, max_patches=MAX_TILES),
         tokenizer,
         InternVLVideoProcessor(size=square),
         image_seq_length=TILE_TOKENS,

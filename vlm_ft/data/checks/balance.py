@@ -10,7 +10,7 @@ from vlm_ft.data.checks.fault import Fault
 from vlm_ft.data.checks.index import Index
 from vlm_ft.recipe import ROLES
 
-FEW = 5
+MIN_TRAINING_EXAMPLES = 5
 """A class with fewer training examples is hardly learned."""
 MAX_IMBALANCE = 20
 """The largest ratio between the most common and the rarest class of a field that is not reported."""
@@ -37,7 +37,7 @@ def balance(index: Index) -> Iterator[Fault]:
             continue
         for word, roles in words.items():
             yield from _fault(index, field, word, roles, sizes)
-        trained = {word: roles["train"] for word, roles in words.items() if roles["train"] >= FEW}
+        trained = {word: roles["train"] for word, roles in words.items() if roles["train"] >= MIN_TRAINING_EXAMPLES}
         if trained and max(trained.values()) > MAX_IMBALANCE * min(trained.values()):
             most, least = max(trained, key=trained.__getitem__), min(trained, key=trained.__getitem__)
             value = f"{most!r} has {trained[most]} training examples, {least!r} has {trained[least]}"
@@ -52,7 +52,7 @@ def _fault(index: Index, field: str, word: str, roles: dict[str, int], sizes: di
     if roles["train"] == 0:
         value = f"has {sum(roles.values())} examples and none in train; the first is {first}"
         yield Fault("warning", place, value, "collect more, merge it into another class (rename), or leave it out")
-    elif roles["train"] < FEW:
+    elif roles["train"] < MIN_TRAINING_EXAMPLES:
         value = f"has {roles['train']} training examples; the first is {first}"
         yield Fault("warning", place, value, "collect more, or merge it into another class (rename)")
     elif roles["test"] == 0 and sizes["test"]:

@@ -11,7 +11,7 @@ from datasets_vision.example import Box
 from vlm_ft.errors import DataError
 
 Severity = Literal["error", "warning"]
-KEPT = 1000
+MAX_STORED = 1000
 """The most faults of one check that are stored in full; all are counted."""
 
 
@@ -32,7 +32,7 @@ class Fault:
 
 @dataclass
 class Finding:
-    """All faults that one check found; `faults` keeps KEPT of them, errors before warnings."""
+    """All faults that one check found; `faults` keeps MAX_STORED of them, errors before warnings."""
 
     check: str
     title: str
@@ -49,7 +49,7 @@ class Finding:
         else:
             self.warnings += 1
             self.faults.append(fault)
-        del self.faults[KEPT:]
+        del self.faults[MAX_STORED:]
 
     @property
     def total(self) -> int:
@@ -88,7 +88,7 @@ class Report:
             raise DataError(first.place, f"{first.value}{more}", f"{first.remedy}; to train anyway, add --no-check")
 
     def as_json(self) -> str:
-        """The report as JSON: counts of all faults, and the text of the first KEPT of each check."""
+        """The report as JSON: counts of all faults, and the text of the first MAX_STORED of each check."""
         content: dict[str, Any] = {
             "recipe": self.recipe,
             "errors": self.errors,

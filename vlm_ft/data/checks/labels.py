@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from vlm_ft.data.checks.fault import Fault
 from vlm_ft.data.checks.index import Index
 
-MOST_SET_ASIDE = 0.10
+MAX_SET_ASIDE = 0.10
 """The share of a set that may be set aside before it is an error."""
 COMPARED = 50
 """The most labels of one picture or text that are compared."""
@@ -32,9 +32,9 @@ def set_aside(index: Index) -> Iterator[Fault]:
     for place, problem, remedy in index.all_set_aside(""):
         yield Fault("warning", place, f"set aside: {problem}", remedy or "correct it, or leave it out of the set")
     count = index.one("SELECT count(*) FROM set_aside")
-    if count > MOST_SET_ASIDE * (index.items + count):
+    if count > MAX_SET_ASIDE * (index.items + count):
         place = index.one("SELECT place FROM set_aside LIMIT 1")
-        value = f"{count} of {index.items + count} set aside, more than {MOST_SET_ASIDE:.0%}"
+        value = f"{count} of {index.items + count} set aside, more than {MAX_SET_ASIDE:.0%}"
         yield Fault("error", place, value, "is the format the right one? see vlm-ft data read")
 
 

@@ -19,17 +19,17 @@ from vlm_ft.data.checks.pictures import GREY_SIDE, likeness, orientations, outli
 
 BANDS = (0, 13, 26, 39, 52, 64)
 """Where the 64 bits of a perceptual hash are divided: two hashes that differ in 4 bits or fewer share a band."""
-MOST_BITS = 8
+MAX_BITS = 8
 """Pictures whose 64-bit hashes differ in more bits are not alike. A pair that differs in more than 4 can be missed."""
-LEAST_LIKENESS = 0.93
+MIN_LIKENESS = 0.93
 """The least correlation of alike pictures: of whitened 16x16 grey levels, in the orientation that the hash found."""
 FLOOR = 0.01
 """Added to the variance in every direction, as less is just noise; the variance of a whole outline is at most 1."""
-FEWEST = 30
+MIN_PICTURES = 30
 """The fewest pictures from which a mean and a variance are estimated; fewer are compared without whitening."""
 ALL_ALIKE = 0.05
 """Two outlines, each of length 1, that are both closer to the mean than this are alike."""
-MOST_CANDIDATES = 500
+MAX_CANDIDATES = 500
 """The most candidates compared with one picture; in a set of near-constant pictures, all would be candidates."""
 
 
@@ -82,7 +82,7 @@ class Whitening:
             levels = outline(grey).ravel()
             total, count = total + levels, count + 1
             squares += np.outer(levels, levels)
-        if count < FEWEST:
+        if count < MIN_PICTURES:
             return cls(np.zeros(side), np.eye(side))
         mean = total / count
         variance, directions = np.linalg.eigh(squares / count - np.outer(mean, mean))
@@ -107,11 +107,11 @@ def _nearest(
     best: dict[bool, _Match] = {}
     for number, upright, levels, their_role in _candidates(index, seen.hashes, group):
         bits, orientation = min(((upright ^ turn).bit_count(), place) for place, turn in enumerate(seen.hashes))
-        if bits > MOST_BITS:
+        if bits > MAX_BITS:
             continue
         alike = whitening.alike(turned[orientation], outline(levels))
         same = their_role == role
-        if alike >= LEAST_LIKENESS and (same not in best or alike > best[same][3]):
+        if alike >= MIN_LIKENESS and (same not in best or alike > best[same][3]):
             best[same] = number, orientation, bits, alike
     return best.get(False), best.get(True)
 
@@ -121,7 +121,7 @@ def _candidates(index: Index, hashes: list[int], group: str) -> Iterator[tuple[i
     query = f"""
         SELECT DISTINCT pictures.number, hashes, grey, role FROM bands JOIN pictures ON pictures.number = holder
         JOIN placed ON placed.number = item
-        WHERE key IN ({",".join("?" * len(keys))}) AND name != ? LIMIT {MOST_CANDIDATES}"""
+        WHERE key IN ({",".join("?" * len(keys))}) AND name != ? LIMIT {MAX_CANDIDATES}"""
     for number, stored, grey, role in index.rows(query, *keys, group).fetchall():
         yield number, json.loads(stored)[0], grey, role
 
