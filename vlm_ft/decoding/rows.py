@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,13 +47,6 @@ class BranchResult:
 
 Branches = Mapping[int, Sequence[Branch]]
 """Row of the batch -> its branches."""
-
-
-class Rows(Protocol):
-    """A batch of prompts, and the answers that continue them."""
-
-    def run(self, branches: Branches) -> dict[int, list[BranchResult]]:
-        """The results of these rows' branches. The first run also reads the prompts, with one branch for each."""
 
 
 class Prefix:
@@ -95,7 +88,7 @@ class Together:
         self._placed = torch.empty(0)  # (rows, columns) positions
 
     def run(self, branches: Branches) -> dict[int, list[BranchResult]]:
-        """See `Rows.run`."""
+        """The results of these rows' branches. The first run also reads the prompts, with one branch for each."""
         return self._continue(branches) if self._rows else self._begin(branches)
 
     def _begin(self, branches: Branches) -> dict[int, list[BranchResult]]:
@@ -223,7 +216,7 @@ class OneByOne:
         self._ran = 0
 
     def run(self, branches: Branches) -> dict[int, list[BranchResult]]:
-        """See `Rows.run`."""
+        """As `Together.run`, for the only row."""
         ((row, asked),) = branches.items()
         if not self._states:
             self._states[()] = DynamicCache(config=self._config)
