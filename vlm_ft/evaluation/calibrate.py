@@ -15,9 +15,9 @@ from vlm_ft.answers.calibration import LEVEL, RISK
 from vlm_ft.answers.confidence import Confidence, closed_fields
 from vlm_ft.data.cases import Case, Dataset
 from vlm_ft.errors import DataError
-from vlm_ft.evaluation.evaluate import asked
+from vlm_ft.evaluation.evaluate import predict_in_chunks
 from vlm_ft.evaluation.out_of_fold import Answers, read_folds
-from vlm_ft.evaluation.run import open_run, shown
+from vlm_ft.evaluation.run import open_run, progress_bars
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.familiarity import FEWEST, Sense, learned
 from vlm_ft.inference.request import Request
@@ -106,8 +106,8 @@ def _with_familiarity(engine: Engine, card: Card, dataset: Dataset, run: Run, co
 def _answers(engine: Engine, card: Card, cases: Sequence[Case], batch_size: int, console: Console) -> Answers:
     """The adapter's answers to these cases."""
     requests = [Request(case.example.images, case.example.turns, adapter=card.name) for case in cases]
-    with shown(console) as progress:
-        predictions = asked(engine, requests, batch_size, partial(progress, "calibrate"))
+    with progress_bars(console) as progress:
+        predictions = predict_in_chunks(engine, requests, batch_size, partial(progress, "calibrate"))
     return Answers([case.values for case in cases], predictions, [case.group for case in cases])
 
 

@@ -68,7 +68,7 @@ class Evaluation(Strict):
     sureness: Sureness
     cases: tuple[CaseRow, ...]
 
-    def same(self, metric: Metric) -> dict[str, Metric]:
+    def by_system(self, metric: Metric) -> dict[str, Metric]:
         """The figure of the same field and name of every system that has one."""
         return {
             system: other
@@ -137,7 +137,7 @@ def evaluate(
     )
 
 
-def asked(
+def predict_in_chunks(
     predictor: Predictor, requests: Sequence[Request], chunk: int, tick: Callable[[int, int], None] | None = None
 ) -> list[Prediction]:
     """One prediction per request, in chunks of `chunk`; `tick(done, total)` is called after each chunk."""
@@ -167,7 +167,7 @@ class _Study:
         """Ask a system about every case."""
         start, examples = time.monotonic(), [case.example for case in self.test]
         requests = [replace(request, images=example.images, turns=example.turns) for example in examples]
-        predictions = asked(predictor, requests, chunk, partial(self._progress, system))
+        predictions = predict_in_chunks(predictor, requests, chunk, partial(self._progress, system))
         self.add(system, predictions, time.monotonic() - start)
 
     def add(self, system: str, predictions: list[Prediction], seconds: float, form: Form | None = None) -> None:

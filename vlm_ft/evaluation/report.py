@@ -173,7 +173,7 @@ def figures(evaluation: Evaluation) -> list[Figures]:
     """A row for each figure of the adapter, in order; a system without that figure has an empty cell."""
     rows = []
     for own in evaluation.systems[ADAPTER]:
-        metrics = evaluation.same(own)
+        metrics = evaluation.by_system(own)
         cells = tuple(_cell(system, metrics) for system in evaluation.systems)
         rows.append(Figures(own.field or "whole answer", own.name, own.count, cells))
     return rows

@@ -89,7 +89,7 @@ def results_of(
     found = []
     for metric in evaluation.systems[ADAPTER]:
         if metric.name in MAIN:
-            rivals = {name: other.value for name, other in evaluation.same(metric).items() if name != ADAPTER}
+            rivals = {name: other.value for name, other in evaluation.by_system(metric).items() if name != ADAPTER}
             goal = (goals or {}).get(f"{metric.field}.{metric.name}")
             found.append(Result.of(card, command, metric.field, metric.name, metric, metric.count, rivals, goal))
     for alarm in evaluation.sureness.alarms:

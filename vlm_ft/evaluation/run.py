@@ -20,7 +20,7 @@ from vlm_ft.data.cases import Dataset, load
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.evaluation import report
 from vlm_ft.evaluation.evaluate import ADAPTER as SYSTEM
-from vlm_ft.evaluation.evaluate import FLOOR, Evaluation, asked, evaluate
+from vlm_ft.evaluation.evaluate import FLOOR, Evaluation, evaluate, predict_in_chunks
 from vlm_ft.evaluation.reliability import Alarm, alarm
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.inference.engine import Engine
@@ -53,7 +53,7 @@ def evaluate_run(
     run = Run(folder)
     card, dataset = open_run(run)
     engine = Engine.open([run.adapter], batch_size=batch_size)
-    with shown(console) as progress:
+    with progress_bars(console) as progress:
         evaluation = evaluate(
             engine,
             card.name,
@@ -87,7 +87,7 @@ def _alarm(engine: Engine, name: str, folder: Path, batch_size: int) -> Alarm | 
     if not photos:
         raise DataError(folder, "contains no images", "give a folder of photos from another domain")
     requests = [Request(images=(photo,), adapter=name) for photo in photos]
-    return alarm(folder.name, asked(engine, requests, batch_size))
+    return alarm(folder.name, predict_in_chunks(engine, requests, batch_size))
 
 
 def open_run(run: Run) -> tuple[Card, Dataset]:
@@ -107,7 +107,7 @@ def summary(evaluation: Evaluation) -> Table:
     """The metrics as a terminal table: a row per metric, a column per system; the adapter's with 95 % intervals."""
     table = Table("field", "metric", "n", *evaluation.systems, caption=evaluation.notice or None)
     for metric in evaluation.systems[SYSTEM]:
-        found = evaluation.same(metric)
+        found = evaluation.by_system(metric)
         cells = [f"{found[system].value:.3f}" if system in found else "-" for system in evaluation.systems]
         cells[list(evaluation.systems).index(SYSTEM)] += f" [{metric.low:.2f}, {metric.high:.2f}]"
         table.add_row(metric.field, metric.name, str(metric.count), *cells)
@@ -115,7 +115,7 @@ def summary(evaluation: Evaluation) -> Table:
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[Any]:
+def progress_bars(console: Console) -> Iterator[Any]:
     """Show a progress bar per system; yields a function of its name, the number done and the total."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

@@ -24,7 +24,7 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.data.cases import Case, stratum_of
 from vlm_ft.data.splits import SPLITS, roles_in
 from vlm_ft.errors import AdapterError, DataError
-from vlm_ft.evaluation.evaluate import asked
+from vlm_ft.evaluation.evaluate import predict_in_chunks
 from vlm_ft.evaluation.run import open_run
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
@@ -186,4 +186,4 @@ def _answers(folder: Path, cases: Sequence[Case], batch_size: int) -> list[Predi
     engine = Engine.open([folder], batch_size=batch_size)
     name = read_card(folder).name
     requests = [Request(case.example.images, case.example.turns, name) for case in cases]
-    return asked(engine, requests, batch_size)
+    return predict_in_chunks(engine, requests, batch_size)
