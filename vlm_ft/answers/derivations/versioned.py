@@ -16,9 +16,6 @@ from vlm_ft.errors import DataError, nearest
 MAX_BYTES = 16 << 20
 """Size limit of a table, which is written by hand and stored whole in a card."""
 
-MAX_LINE = 10_000
-"""The longest line, in characters."""
-
 Row = TypeVar("Row", bound=BaseModel)
 
 
@@ -35,7 +32,7 @@ def read_versioned(path: Path, row: type[Row], key: Callable[[Row], Hashable]) -
     Blank lines are skipped. An empty cell takes its column's default. Raises `DataError` naming file and line for a row
     that does not fit, and for a second row with the same key.
     """
-    lines = _lines(path)
+    lines = read_text(path, MAX_BYTES).splitlines()
     heading = _heading(path, lines)
     first = max((number for number, line in enumerate(lines, 1) if line.startswith("#")), default=0)
     reader = csv.reader(lines[first:], strict=True)
@@ -57,14 +54,6 @@ def read_versioned(path: Path, row: type[Row], key: Callable[[Row], Hashable]) -
     if not rows:
         raise DataError(path, "no rows below the header", "write at least one")
     return heading, rows
-
-
-def _lines(path: Path) -> list[str]:
-    lines = read_text(path, MAX_BYTES).splitlines()
-    for number, line in enumerate(lines, 1):
-        if len(line) > MAX_LINE:
-            raise DataError(f"{path}:{number}", f"a line of {len(line)} characters", f"shorten it to {MAX_LINE}")
-    return lines
 
 
 def _heading(path: Path, lines: Sequence[str]) -> Heading:
