@@ -6,7 +6,6 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,14 +59,6 @@ def detector(data: RivalData) -> RivalAnswers | None:
     return RivalAnswers.of(data.form, {field.name: column}, settings)
 
 
-@dataclass
-class _Target:
-    """The targets of one map's cells: class (positions,), -1 for background, and box (positions, 4) in cells."""
-
-    classes: Tensor
-    boxes: Tensor
-
-
 class _Learner:
     """The head in training; afterwards it holds the weights and the threshold that were best on `tune`."""
 
@@ -81,7 +72,8 @@ class _Learner:
         self.head = nn.Sequential(nn.Conv2d(channels, WIDTH, 1), nn.GELU(), last)
         rows, columns = torch.meshgrid(torch.arange(self.height), torch.arange(self.width), indexing="ij")
         self.centres = torch.stack([columns, rows], -1).reshape(-1, 2) + 0.5  # (positions, 2) in cells
-        self.targets = [self._target(items) for items in truths]
+        targets = [self._target(items) for items in truths]
+        self.classes, self.boxes = (torch.stack(part) for part in zip(*targets, strict=True))
         self.others = _usual_parts(self.kind, truths)
         self.threshold, self.epochs = DEFAULT_THRESHOLD, 0
 
@@ -126,8 +118,7 @@ class _Learner:
 
     def _loss(self, chosen: Tensor) -> Tensor:
         logits, boxes = self._forward(self.maps[chosen])
-        classes = torch.stack([self.targets[place].classes for place in chosen.tolist()])
-        target_boxes = torch.stack([self.targets[place].boxes for place in chosen.tolist()])
+        classes, target_boxes = self.classes[chosen], self.boxes[chosen]
         occupied = classes >= 0
         labels = torch.nn.functional.one_hot(classes.clamp(0), len(self.names)) * occupied[..., None]
         focal = sigmoid_focal_loss(logits, labels.float(), reduction="sum")
@@ -135,8 +126,11 @@ class _Learner:
         loss: Tensor = (focal + box_loss) / occupied.sum().clamp(1)
         return loss
 
-    def _target(self, items: Sequence[Values]) -> _Target:
-        """Assign each cell to the smallest object whose box has it in its middle half, around the centre."""
+    def _target(self, items: Sequence[Values]) -> tuple[Tensor, Tensor]:
+        """The class (positions,), -1 for background, and the box (positions, 4), in cells, of each cell of one map.
+
+        A cell belongs to the smallest object whose box has it in its middle half, around the centre.
+        """
         classes, boxes = torch.full((len(self.centres),), -1), torch.zeros(len(self.centres), 4)
         side = torch.tensor([self.width, self.height] * 2) / BOX_SCALE
         boxed = [(item[self.box], _name(item, self.kind)) for item in items if item.get(self.box)]
@@ -145,7 +139,7 @@ class _Learner:
             middle, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
             inside = ((self.centres - middle).abs() <= (size / 4).clamp(min=0.5)).all(-1)
             classes[inside], boxes[inside] = self.names.index(name), box
-        return _Target(classes, boxes)
+        return classes, boxes
 
     def _items(self, scores: Tensor, boxes: Tensor) -> list[tuple[float, Values]]:
         """Items with their scores; `scores` are (positions, names)."""
