@@ -112,11 +112,11 @@ def read_card(folder: Path) -> Card:
         raise AdapterError(f"adapter {folder}", "no such folder", "train one with vlm-ft train, or check the path")
     _require(folder, CARD)
     try:
-        card = Card.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        detail = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
-        what = ": ".join([*(str(part) for part in detail["loc"]), detail["msg"]]) if detail else "not UTF-8"
-        raise AdapterError(folder / CARD, what, "train the adapter again, or restore the file") from error
+        card = Card.model_validate_json((folder / CARD).read_bytes())
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        problem = ": ".join([*map(str, fault["loc"]), fault["msg"]])
+        raise AdapterError(folder / CARD, problem, "train the adapter again, or restore the file") from error
     if card.version > CARD_VERSION:
         raise AdapterError(folder / CARD, f"version {card.version} was written by a newer vlm-ft", "update the package")
     _require(folder, *(MODEL_FILES if card.weights else PEFT_FILES))
