@@ -173,7 +173,7 @@ def test_answer_token_type(name, tiny, noise):
     family = family_of(read.model.config)
     kinds = {"token_type_ids", "mm_token_type_ids"}
     read.tokenizer.padding_side = "right"
-    if family.image_first:
+    if read.processor.chat_template is None:
         batch = read.processor(text=read.render(QUESTION), images=noise(), suffix="scratch", return_tensors="pt")
     else:
         batch = read.encode([read.render(QUESTION) + "scratch"], [[noise()]])
@@ -197,8 +197,8 @@ def test_answer_token_type_changes_what_paligemma_attends_to(tiny, noise):
 def test_system_role_comes_before_the_image(name, tiny):
     read = tiny(name)
     family = family_of(read.model.config)
-    assert (read.processor.chat_template is None) == family.image_first == (not family.system_role)
-    if family.image_first:
+    assert (read.processor.chat_template is None) == (not family.system_role)
+    if not family.system_role:
         return
     prompt = read.render(QUESTION, system="Inspect with care.")
     rest = prompt.split("Inspect with care.")[1]

@@ -41,11 +41,8 @@ class Family:
     vision: str | None = None
     """The module with the tower's layers, its embeddings and its norms."""
 
-    image_first: bool = False
-    """Images precede all text, and there is no chat template: the prompt is plain text that ends in a newline."""
-
     system_role: bool = True
-    """The chat template puts a system message's text before the first image."""
+    """The chat template puts a system message's text before the first image. False: there is no chat template."""
 
     mixed_adapters_with_vision: bool = False
     """A batch may mix adapters that train the tower or the projector, with one image per row. False if the tower's
@@ -138,7 +135,6 @@ _TABLE = (
     replace(
         _LLAVA,
         name="paligemma",
-        image_first=True,
         system_role=False,
         prefix_reuse=False,
         boxes=BoxFormat(scale=1023, top_first=True, locations=True),
