@@ -170,7 +170,6 @@ def test_the_most_probable_option_wins_not_the_greedy_path(tokens: AnswerTokens)
     outcome, _ = played(tokens, form_of(kind=Choice(options=tuple(shares))), shares)
     assert outcome.value == "dent"
     assert dict(zip(outcome.options.values, outcome.mass, strict=True)) == pytest.approx(shares, abs=1e-6)
-    assert outcome.logprob == pytest.approx(log(0.45))
 
 
 def test_improbable_options_are_not_distinguished(tokens: AnswerTokens) -> None:
@@ -189,8 +188,6 @@ def test_samples_follow_the_distribution(tokens: AnswerTokens) -> None:
     drawn = [played(tokens, form, shares, Sampling(random))[0] for _ in range(600)]
     counts = {name: sum(outcome.value == name for outcome in drawn) / len(drawn) for name in shares}
     assert counts == pytest.approx(shares, abs=0.06)  # three standard errors
-    for outcome in drawn[:20]:
-        assert outcome.logprob == pytest.approx(log(shares[outcome.value]), abs=1e-4)
     cold = [played(tokens, form, shares, Sampling(random, 0.05))[0].value for _ in range(50)]
     assert len(set(cold)) == 1
 

@@ -56,7 +56,7 @@ Walk = Generator[Step, Any, None]
 def walk(form: Form) -> Walk:
     """Every step of an answer to the form, in order; send it each decided value (texts without quotation marks)."""
     yield _fixed((), "{" + _opening(form.fields[0], form.boxes))
-    yield from _record(form.fields, form.boxes, (), "")
+    yield from _record(form.fields, form.boxes, ())
 
 
 def target_steps(form: Form, values: Values, size: Size | None) -> Iterator[tuple[Step, Any]]:
@@ -96,10 +96,10 @@ def _at(values: Any, step: Step, boxes: BoxFormat, size: Size | None) -> Any:
     return values[last]
 
 
-def _record(fields: Sequence[FieldSpec], boxes: BoxFormat, path: Path, after: str) -> Walk:
-    """The steps of a record whose first field is already opened; `after` follows its closing brace."""
+def _record(fields: Sequence[FieldSpec], boxes: BoxFormat, path: Path) -> Walk:
+    """The steps of a record whose first field is already opened."""
     for field, following in zip(fields, [*fields[1:], None], strict=True):
-        rest = "}" + after if following is None else "," + _opening(following, boxes)
+        rest = "}" if following is None else "," + _opening(following, boxes)
         yield from _value(field.kind, boxes, (*path, field.name), rest)
 
 
@@ -142,7 +142,7 @@ def _items(kind: Items, boxes: BoxFormat, path: Path, after: str) -> Walk:
         options = _options((True, False), (("," if place else "") + another, end))
         if not (yield Decision((*path, place), options, "item")):
             return
-        yield from _record(kind.fields, boxes, (*path, place), "")
+        yield from _record(kind.fields, boxes, (*path, place))
     yield _fixed(path, end)
 
 

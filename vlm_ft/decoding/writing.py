@@ -33,14 +33,12 @@ class Outcome:
     """The result of one decision.
 
     `mass` is the probability of each option, None for a text. `legal` is the probability, before masking, of what the
-    form allows: the lowest over the decision's tokens. `logprob` is the natural logarithm of the decided value's
-    probability. `mean` is the expected value of a box's side if sides may lie between two options, unless the answer
-    was sampled.
+    form allows: the lowest over the decision's tokens. `mean` is the expected value of a box's side if sides may lie
+    between two options, unless the answer was sampled.
     """
 
     value: Any
     legal: float = 1.0
-    logprob: float = 0.0
     options: Options | None = None
     mass: NDArray[np.float64] | None = None
     mean: float | None = None
@@ -129,9 +127,8 @@ def _decided(
     *compared, leaf = tree.path_to(option)
     cursor.after += probabilities.above[leaf]
     cursor.waiting = leaf.tokens
-    mass = probabilities.mass[tree.leaves]
     legal = min(probabilities.legal[node] for node in compared)
-    return Outcome(step.options.values[option], legal, float(np.log(mass[option])), step.options, mass)
+    return Outcome(step.options.values[option], legal, step.options, probabilities.mass[tree.leaves])
 
 
 class _Probabilities:
@@ -196,19 +193,17 @@ def _text(
     max_length: int, tokens: AnswerTokens, cursor: _Cursor, sampling: Sampling | None
 ) -> Generator[list[Branch], list[BranchResult], Outcome]:
     """Write a text token by token, each the most probable one that keeps it a JSON string within its length."""
-    matcher, ids, legal, logprob = tokens.text_matcher(max_length), list[int](), 1.0, 0.0
+    matcher, ids, legal = tokens.text_matcher(max_length), list[int](), 1.0
     while not matcher.is_accepting():
         seen = yield from cursor.ask()
         scores = seen.logits.masked_fill(~tokens.legal(matcher), float("-inf"))
         legal = min(legal, float((scores.logsumexp(0) - seen.total).exp()))
-        shares = (scores / sampling.temperature if sampling else scores).log_softmax(0)
         if sampling:
-            weights = shares.double().exp().numpy()
-            token = int(sampling.random.choice(len(weights), p=weights / weights.sum()))
+            shares = (scores / sampling.temperature).double().softmax(0).numpy()
+            token = int(sampling.random.choice(len(shares), p=shares / shares.sum()))
         else:
-            token = int(shares.argmax())
-        logprob += float(shares[token])
+            token = int(scores.argmax())
         matcher.consume_token(token)
         cursor.waiting = (token,)
         ids.append(token)
-    return Outcome(json.loads('"' + tokens.text(ids)), legal, logprob)
+    return Outcome(json.loads('"' + tokens.text(ids)), legal)
