@@ -51,7 +51,7 @@ class Origin(_Section):
 
 
 class DataEntry(Source):
-    """An entry of `data`: what to read, and where it came from."""
+    """An entry of `data`: a source, and where it was obtained."""
 
     origin: Origin | None = None
 
@@ -205,7 +205,7 @@ class Training(_Section):
 
 
 class VisionBank(_Section):
-    """What a frozen tower makes of the photos is kept on disk during training, in at most so many `gigabytes`.
+    """The frozen tower's features of the photos are kept on disk during training, in at most this many `gigabytes`.
 
     "auto": if a measurement before the first step shows that it saves time. With augmentation, `views` of each training
     photo are kept, of which each epoch shows one.

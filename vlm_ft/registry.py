@@ -77,7 +77,7 @@ class Registry:
         return [Version(name, number, place / str(number)) for number in numbers]
 
     def version(self, name: str, number: int) -> Version:
-        """One version. Raises `AdapterError` if there is none of that number."""
+        """One version. Raises `AdapterError` for an unknown number."""
         found = {version.number: version for version in self.versions(name)}
         if number not in found:
             raise AdapterError(f"adapter {name}", f"has no version {number}", f"versions: {', '.join(map(str, found))}")
@@ -103,7 +103,7 @@ class Registry:
     def add(self, name: str, place: Path, *, by: str | None = None) -> Version:
         """Copy an adapter, given by its own or its run folder, as the next version; the first one becomes current.
 
-        Raises `AdapterError` for a folder that is no adapter, and `DataError` if it cannot be copied.
+        Raises `AdapterError` for a folder that is not an adapter, and `DataError` if it cannot be copied.
         """
         if not NAME.fullmatch(name):
             raise AdapterError(f"name {name[:80]!r}", "is not a plain word", "use letters, digits, dots and hyphens")

@@ -32,7 +32,7 @@ class Run:
     data.json       a hash of each example
     plan.json       the number of steps, fixed at the start
     references.json log-likelihoods under the model that the run began with, for methods that compare with it
-    bank/           what the frozen tower makes of the photos, until training ends
+    bank/           the frozen tower's features of the photos, until training ends
     checkpoints/    the trainer's checkpoints
     loss.png        the loss curves
     adapter/        PEFT files and card, or a whole model

@@ -22,7 +22,7 @@ Options = Mapping[str, Sequence[str]]
 
 
 class Form(Strict):
-    """The fields that the data label, the options that they use, and how the prompt asks for them."""
+    """The fields that the data label, with the options in use, and how the prompt asks for them."""
 
     task: str
     title: str

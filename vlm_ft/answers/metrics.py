@@ -3,7 +3,7 @@
 - A row whose true values lack a field (unobserved) is left out of that field's figures.
 - A failed prediction, or one that lacks the field, is wrong: it counts as a wrong class, the largest possible
   distance, a text without a word in common, or a list that misses every true item and invents one.
-- Figures cover all answers, whatever the decision ("answer" or "ask a person").
+- Figures cover all answers, both those with the decision "answer" and those with "ask a person".
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def following(fields: Sequence[FieldSpec], rules: Mapping[str, Follows], values:
 
 
 def items(objects: tuple[LabelledObject, ...], spec: Items) -> list[Values]:
-    """Labelled objects as an answer's items, largest first, at most as many as the field holds.
+    """Labelled objects as an answer's items, largest first, up to the field's limit.
 
     An object's name becomes the item's. Attributes with the name of a field are kept unless they are None.
     """

@@ -56,8 +56,8 @@ class Family:
     """How the family was trained to write boxes; `STANDARD` if it was not, or if the format is the same (Qwen3-VL)."""
 
     prefix_reuse: bool = False
-    """Rows can continue from the keys and values of a shared prefix: attention is causal, and there is no other
-    state."""
+    """Rows can continue from the keys and values of a shared prefix: attention is causal, and the model keeps no
+    other state."""
 
     grid_positions: bool = False
     """An image's tokens have three positions each: time, height, width."""
@@ -80,7 +80,7 @@ class Family:
 
     @property
     def separate_tower(self) -> bool:
-        """Whether the tower can run apart from the projector, on each image by itself."""
+        """Whether the tower can run separately from the projector, on one image at a time."""
         inside = any(name.startswith(f"{self.vision}.") for name in self.projector)
         return self.vision is not None and self.one_square and not inside
 

@@ -1,4 +1,4 @@
-"""Vision features: what the untrained part of the vision side makes of images, apart from the model's forward pass.
+"""Vision features: the outputs of the frozen part of the vision side, computed outside the model's forward pass.
 
 If the projector is not trained either, its outputs are kept, and the models take them as `mm_encoder_outputs`. If it
 is, its inputs are kept instead, which then take the place of the tower's outputs.
@@ -68,7 +68,7 @@ class FrozenVision:
 
 
 def joined(batches: Sequence[Features]) -> dict[str, Tensor]:
-    """The features of several batches, in their order."""
+    """The features of several batches, concatenated."""
     return {name: torch.cat([features[name] for features in batches]) for name in (batches[0] if batches else ())}
 
 

@@ -114,7 +114,8 @@ def part_of(name: str, family: Family) -> Part | None:
 def owner_of(name: str, family: Family) -> Part:
     """The part that a parameter of the plain model is trained with when the whole model is.
 
-    What is in no part is trained with the tower if it is inside its module, otherwise with the language model.
+    A parameter outside the three parts is trained with the tower if it is inside the tower's module, otherwise with the
+    language model.
     """
     inside = family.vision is not None and name.startswith(f"{family.vision}.")
     return part_of(name, family) or ("vision" if inside else "language")

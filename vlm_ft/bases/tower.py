@@ -136,7 +136,7 @@ class SharedImages:
 def tower_once_per_image(model: Any, family: Family, shown: Sequence[Hashable]) -> Iterator[SharedImages | None]:
     """Run the tower once per distinct image of a batch; `shown` identifies the image of each row.
 
-    Yields None, and changes nothing, if the family has no tower that runs by itself on exactly one image per row.
+    Yields None, and changes nothing, if the family's tower cannot run separately on exactly one image per row.
     """
     if not family.separate_tower:
         yield None

@@ -68,7 +68,7 @@ class Case:
 
 
 def _stated(task: Task, label: Label, reply: str | Values) -> Values:
-    """What the label would state if this reply were the preferred one."""
+    """The values that the label would state if this reply were the preferred one."""
     if isinstance(reply, str):
         return task.values(replace(label, columns={**label.columns, CHOSEN: reply}))
     return task.values(Label(columns=reply))

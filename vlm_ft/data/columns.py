@@ -20,20 +20,20 @@ TEXTS = (
     *("complaint", "symptom", "report", "description", "source", "abstract", "context", "contexts", "passage"),
     *("body", "content", "text"),
 )
-"""Names of columns that are texts to read, in the order in which they are shown."""
+"""Names of columns with texts for the model to read, in the order in which they are shown."""
 
 SYNONYMS = {"reply": ("response", "answer", "output", "completion"), "summary": ("target", "tldr", "highlights")}
 """Other names of a field's column."""
 
 GENERIC = ("label", "class", "target", "type", "category", "tag")
-"""Names of columns that hold a label, whatever it is about."""
+"""Names of columns that hold a label, without saying of what."""
 
 LAST = 5
-"""The rank of a column whose name only ends with a generic word; one such is used if there is no better column."""
+"""The rank of a column whose name only ends with a generic word; one is used if there is no better column."""
 
 TRUE, FALSE = ("yes", "true", "1", "y"), ("no", "false", "0", "n")
-FREE_WORDS = 3  # a text has at least so many words on average
-NAME_WORDS = 6  # a name has at most so many
+FREE_WORDS = 3  # the minimum number of words in a text, on average
+NAME_WORDS = 6  # the maximum number of words in a name, on average
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
 
 
 def choose(task: Task, columns: Sequence[Column]) -> Chosen:
-    """What the columns are for: the answers to the task's fields, a photo, and the text."""
+    """Choose the columns with the answers to the task's fields, the photo, and the text."""
     photo = next((column.name for column in columns if column.is_photo), None)
     answers = _answers(task, [column for column in columns if column.name != photo])
     used = {photo, *(column.name for column in answers.values())}
@@ -114,9 +114,9 @@ def choose(task: Task, columns: Sequence[Column]) -> Chosen:
 
 
 def translation(kind: Kind, column: Column) -> dict[str, Any] | None:
-    """The value of a closed field that each word of a column stands for; None unless all of them stand for one.
+    """Map each word of a column to the value of a closed field; None if a word has no value.
 
-    A word stands for the option that it begins, in any case: A for accident.
+    A word means the option that it abbreviates, in upper or lower case: A means accident.
     """
     if isinstance(kind, Flag):
         options: dict[str, Any] = {**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}
@@ -176,7 +176,7 @@ def _fits(kind: Kind, column: Column) -> bool:
 
 
 def _shown(columns: Sequence[Column]) -> list[str]:
-    """The columns to read: the texts with a usual name, else the longest text."""
+    """The columns for the model to read: the texts with a usual name, otherwise the longest text."""
     prose = [column for column in columns if column.is_prose]
     usual = sorted((c for c in prose if c.name.lower() in TEXTS), key=lambda c: TEXTS.index(c.name.lower()))
     return [column.name for column in usual or sorted(prose, key=lambda column: -column.words)[:1]]

@@ -142,7 +142,7 @@ class Survey:
         return column if count > len(lists) and not apart else None
 
     def stated(self, task: Task) -> tuple[str, ...]:
-        """The fields of a task that the labels state, as far as their words fit."""
+        """The fields of a task that the labels state with words that fit."""
         if self.has_photos and task.augment is None and task.name in TASKS:
             return ()
         if self.format in IN_COLUMNS:

@@ -149,7 +149,7 @@ class GroupRoles:
         return [(role, share / total) for role, share in shares.items()]
 
     def _by_share(self, stratum: str, shares: Sequence[tuple[Role, float]]) -> Iterator[tuple[str, Role]]:
-        """Split the groups, in their order, where the cumulative number of examples passes each share."""
+        """Split the groups in order, where the cumulative number of examples passes each share."""
         total = self._unassigned_examples(stratum)
         offset = int(hashlib.sha256(stratum.encode()).hexdigest(), 16) % 1000 / 1000  # small strata round differently
         passed = 0.0
@@ -184,7 +184,7 @@ class GroupRoles:
             passed += examples
 
     def _unassigned(self, stratum: str) -> Iterator[tuple[str, int]]:
-        """Groups of a stratum that have no role yet, in their order, with their numbers of examples.
+        """Groups of a stratum that have no role yet, in order, with their numbers of examples.
 
         Roles may be inserted during the iteration, since each is for a group that was already yielded.
         """
@@ -248,7 +248,7 @@ def _role_at(position: float, shares: Sequence[tuple[Role, float]]) -> Role:
 
 
 def roles_in(file: Path) -> Iterator[tuple[str, Role]]:
-    """The groups in a file of splits, each with its role. Raises `DataError` for a line that is no such entry."""
+    """The groups in a file of splits, each with its role. Raises `DataError` for an invalid line."""
     for number, line in enumerate(_lines(file), 1):
         try:
             entry = json.loads(line)

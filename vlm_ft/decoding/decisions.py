@@ -1,7 +1,7 @@
 """The decisions in an answer, in order: the one definition of how an answer is written.
 
 An answer is compact JSON. Between two decisions its text is fixed, so each option includes the text up to the next
-one. No option's text is a prefix of another's, and each is tokenized by itself, so training and decoding see the
+one. No option's text is a prefix of another's, and each is tokenized separately, so training and decoding see the
 same tokens for every option.
 """
 

@@ -113,7 +113,7 @@ class AnswerTokens:
         return [tuple(ids) for ids in found]
 
     def ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """The tokens of each piece of an answer; each piece is tokenized by itself."""
+        """The tokens of each piece of an answer; pieces are tokenized separately."""
         if not self._before:
             return self._plain(texts)
         return [ids[self._before :] for ids in self._plain([ANCHOR + text for text in texts])]

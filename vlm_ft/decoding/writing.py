@@ -132,7 +132,7 @@ def _decided(
 
 
 class _Probabilities:
-    """The probabilities of options as far as they are known: equal within a node whose children are not compared yet.
+    """The probabilities of options known so far: equal within a node whose children are not compared yet.
 
     `above`: for each child that was compared, the numbers of the tokens between the root's and the child's own.
     """

@@ -297,7 +297,7 @@ def _shown(evaluation: Evaluation, row: CaseRow) -> Shown:
 
 
 def compared(form: Form, row: CaseRow) -> tuple[Compared, ...]:
-    """What is true of a case beside what the adapter answered, for each field and each derived result."""
+    """The true values of a case next to the adapter's answers, for each field and each derived result."""
     fields = [_compared(field, row) for field in form.fields]
     return (*fields, *(_compared_derived(entry, row) for entry in form.derivations))
 
@@ -311,7 +311,7 @@ def _compared(field: FieldSpec, row: CaseRow) -> Compared:
 
 
 def _compared_derived(derivation: Derivation, row: CaseRow) -> Compared:
-    """What is derived from the truth and from the answer; right if both have the same wording."""
+    """The results derived from the truth and from the answer; right if both have the same wording."""
     true, given = in_words(derivation, row.derived), in_words(derivation, row.answers[ADAPTER].prediction.derived)
     return Compared(derivation.kind, true, given, float(true == given) if derivation.kind in row.derived else None)
 

@@ -87,7 +87,7 @@ def _predictor(
     reward: Path | None,
     precision: Precision,
 ) -> Predictor:
-    """What answers for the adapter in `place`: the server, or this process; its answers are rated by `reward`."""
+    """The server if one is given, otherwise an engine in this process; `reward` rates its answers."""
     predictor: Predictor
     if server is not None:
         predictor = RemoteEngine(card, server)

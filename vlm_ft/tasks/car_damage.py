@@ -12,7 +12,7 @@ from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
 from vlm_ft.answers.task import Task, Values
 
 OTHER = "other"
-"""The part of a damage that lies on none of the labelled parts."""
+"""The part of a damage outside all labelled parts."""
 
 Severity = Literal["minor", "moderate", "severe"]
 

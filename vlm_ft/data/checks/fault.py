@@ -1,4 +1,4 @@
-"""What a check finds, and the report of all of them."""
+"""The faults that checks find, and the report on them."""
 
 from __future__ import annotations
 

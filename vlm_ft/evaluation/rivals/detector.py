@@ -98,7 +98,7 @@ class _Learner:
             self.threshold = best[1]
 
     def answers(self, maps: Tensor) -> list[list[Values]]:
-        """The items of each map, most certain first, at most as many as the form allows."""
+        """The items of each map, most certain first, up to the form's limit."""
         return [_above(self.threshold, found) for found in self._scored(maps)]
 
     @torch.inference_mode()
