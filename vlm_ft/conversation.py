@@ -223,7 +223,7 @@ class Conversation:
 
     def _photos(self, row: Row) -> list[Image]:
         """The row's photos, scaled down to fit the limits of pixels and tokens."""
-        return self.reader.fitted([opened(image) for image in row.images])
+        return self.reader.scaled_to_limits([opened(image) for image in row.images])
 
     def lengths(self, row: Row) -> tuple[int, int]:
         """The number of all tokens, and of image tokens among them."""

@@ -50,15 +50,15 @@ def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
     kept = wanted.any(0)  # (length,)
     shared = shared_length(model, batch)
     plain = _plain(model)
-    with _seeing(plain, batch) as seen, _entering_head(plain, wanted[:, kept]):
-        inputs |= seen
+    with _vision_inputs(plain, batch) as vision, _head_only_at(plain, wanted[:, kept]):
+        inputs |= vision
         if shared:
             return forward_after_prefix(model, inputs, shared, kept).logits[0]  # type: ignore[no-any-return]
         return model(**inputs, use_cache=False, logits_to_keep=kept).logits[0]  # type: ignore[no-any-return]
 
 
 @contextmanager
-def _seeing(model: Any, batch: Batch) -> Iterator[dict[str, Any]]:
+def _vision_inputs(model: Any, batch: Batch) -> Iterator[dict[str, Any]]:
     """Continue from kept features, or run the tower once per distinct photo; yields further inputs of the model."""
     family = family_of(model.config)
     if FEATURES in batch:
@@ -72,7 +72,7 @@ def _seeing(model: Any, batch: Batch) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _entering_head(model: Any, wanted: Tensor) -> Iterator[None]:
+def _head_only_at(model: Any, wanted: Tensor) -> Iterator[None]:
     """Pass only the hidden states at these positions to the model's head, as if they were one row."""
 
     def gather(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

@@ -239,7 +239,7 @@ def test_a_pixel_limit_scales_the_photo_and_leaves_the_grids(size, tiny, tiny_fo
     reader = open_reader(str(tiny_folder("llava_onevision")), limits=Limits((1, 2 * SQUARE)))
     free, _ = tower_pixels(read, noise(400, 400))
     read = replace(read, processor=reader.processor)
-    (photo,) = reader.fitted([noise(*size)])
+    (photo,) = reader.scaled_to_limits([noise(*size)])
     held, _ = tower_pixels(read, photo)
     assert held <= 3 * SQUARE < free  # two tiles and the overview
     assert read.model.config.image_grid_pinpoints == reader.processor.image_processor.image_grid_pinpoints == grids

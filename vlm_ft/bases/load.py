@@ -20,7 +20,7 @@ from vlm_ft.bases.assemble import FACTS
 from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.bases.families import Family
 from vlm_ft.bases.limits import Limits
-from vlm_ft.bases.reader import Reader, open_reader, unavailable
+from vlm_ft.bases.reader import Reader, load_error, open_reader
 
 SAMPLE = 65_536  # bytes read at each sampled position of a weight file
 
@@ -91,7 +91,7 @@ def load_base(
     try:
         model = loader.from_pretrained(reader.place, **{key: value for key, value in options.items() if value})
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise unavailable(name, error) from error
+        raise load_error(name, error) from error
     _keep_unpacked(model)
     model.eval()
     model.generation_config = _special_tokens_only(model.generation_config)

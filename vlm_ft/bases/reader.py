@@ -59,7 +59,7 @@ class Reader:
             limit_pixels(processor, self.family, *limits.pixels)
         return replace(self, processor=processor, limits=limits)
 
-    def fitted(self, images: Sequence[Image]) -> list[Image]:
+    def scaled_to_limits(self, images: Sequence[Image]) -> list[Image]:
         """The images, scaled to the limits that the processor does not enforce itself (grids, image tokens of a row).
 
         Raises `DataError` if even the smallest photos take more tokens than the row may have.
@@ -73,7 +73,7 @@ class Reader:
 
     def seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Width and height in pixels at which the tower sees an image of this size, for boxes in pixels."""
-        (photo,) = self.fitted([new_image("L", size)])
+        (photo,) = self.scaled_to_limits([new_image("L", size)])
         if self.family.pixel_limits != "area":
             return photo.size
         images = self.processor.image_processor
@@ -122,7 +122,7 @@ def open_reader(name: str, *, revision: str | None = None, limits: Limits | None
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
     except (OSError, ValueError, HFValidationError) as error:
-        raise unavailable(name, error) from error
+        raise load_error(name, error) from error
     family = family_of(config)
     reader = Reader(
         name=name,
@@ -143,14 +143,14 @@ def read_processor(name: str, place: str, revision: str | None, family: Family) 
     try:
         processor = (AutoProcessor if family.sees else AutoTokenizer).from_pretrained(place, revision=revision)
     except (OSError, ValueError, ImportError) as error:
-        raise unavailable(name, error) from error
+        raise load_error(name, error) from error
     tokenizer = getattr(processor, "tokenizer", processor)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return processor
 
 
-def unavailable(name: str, error: Exception) -> ModelError:
+def load_error(name: str, error: Exception) -> ModelError:
     """The error for a base that a library cannot load."""
     return ModelError(
         f"base {name}", f"cannot be loaded ({cause(error)})", "check the name and the network, or give a local folder"

@@ -85,7 +85,7 @@ class Tower:
         return (pictures[start : start + self._size] for start in range(0, len(pictures), self._size))
 
     def _features(self, pictures: Sequence[Picture | Image]) -> Tensor:
-        photos = self._reader.fitted(
+        photos = self._reader.scaled_to_limits(
             [picture.convert("RGB") if isinstance(picture, Image) else open_image(picture) for picture in pictures]
         )
         inputs = self._reader.processor.image_processor(images=photos, return_tensors="pt")

@@ -17,7 +17,7 @@ from vlm_ft.bases.positions import first_positions
 from vlm_ft.decoding.decisions import SIDES, Path
 from vlm_ft.decoding.prefix import WORTH_SHARING, reusable
 from vlm_ft.decoding.prompts import Prompts
-from vlm_ft.decoding.rows import Branch, BranchResult, Forward, OneByOne, Prefix, Together
+from vlm_ft.decoding.rows import BatchedRows, Branch, BranchResult, Forward, Prefix, RecurrentRow
 from vlm_ft.decoding.tokens import AnswerTokens
 from vlm_ft.decoding.writing import AnswerTooLongError, Outcome, Sampling, write
 
@@ -74,11 +74,11 @@ class FormDecoder:
             for row, (form, size) in enumerate(zip(prompts.forms, prompts.sizes, strict=True))
         ]
 
-    def _rows(self, forward: Forward, names: Sequence[str], prompts: Prompts) -> OneByOne | Together:
+    def _rows(self, forward: Forward, names: Sequence[str], prompts: Prompts) -> RecurrentRow | BatchedRows:
         if self.one_by_one:
-            return OneByOne(forward, self._model, self._family, prompts.batch)
+            return RecurrentRow(forward, self._model, self._family, prompts.batch)
         prefixes = [self._prefix(forward, row, name, prompts) for row, name in enumerate(names)]
-        return Together(forward, self._model, self._family, prompts.batch, prefixes)
+        return BatchedRows(forward, self._model, self._family, prompts.batch, prefixes)
 
     def _prefix(self, forward: Forward, row: int, name: str, prompts: Prompts) -> Prefix | None:
         """The prefix that all prompts of the row's form share, computed at first use; None if it is not shared."""

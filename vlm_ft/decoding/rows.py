@@ -60,7 +60,7 @@ class Prefix:
         self.layers = [(layer.keys, layer.values) for layer in cache.layers]  # (1, heads, tokens, size) each
 
 
-class Together:
+class BatchedRows:
     """Rows of a model whose only state is its keys and values: one pass runs the branches of all rows.
 
     Tokens are numbered by their columns in the cache; a column holds one token of each row.
@@ -201,7 +201,7 @@ class Together:
         self._rows, self._prompts, self._placed = rows, self._prompts[chosen], self._placed[chosen]
 
 
-class OneByOne:
+class RecurrentRow:
     """The only row of a model with a recurrent state: one token at a time, with a copy of the state for each branch.
 
     `after` identifies a state, so tokens are numbered in the order in which they run.
@@ -216,7 +216,7 @@ class OneByOne:
         self._ran = 0
 
     def run(self, branches: Branches) -> dict[int, list[BranchResult]]:
-        """As `Together.run`, for the only row."""
+        """As `BatchedRows.run`, for the only row."""
         ((row, asked),) = branches.items()
         if not self._states:
             self._states[()] = DynamicCache(config=self._config)

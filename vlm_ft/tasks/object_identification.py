@@ -14,7 +14,7 @@ MAX_OBJECTS = 12
 """The most objects that one answer lists."""
 
 
-class Thing(Item):
+class IdentifiedObject(Item):
     """One object."""
 
     name: OneOf
@@ -26,7 +26,7 @@ class ObjectIdentification(Answer):
 
     kind: OneOf = Field(description="main object")
     count: int = Field(ge=0, le=99, description="number of objects")
-    objects: Annotated[list[Thing], Field(max_length=MAX_OBJECTS)]
+    objects: Annotated[list[IdentifiedObject], Field(max_length=MAX_OBJECTS)]
 
 
 def read(label: Label) -> Values:
@@ -47,6 +47,9 @@ TASK = Task(
     sample=ObjectIdentification(
         kind="bottle",
         count=2,
-        objects=[Thing(name="bottle", box=(40, 60, 400, 900)), Thing(name="cup", box=(520, 400, 800, 880))],
+        objects=[
+            IdentifiedObject(name="bottle", box=(40, 60, 400, 900)),
+            IdentifiedObject(name="cup", box=(520, 400, 800, 880)),
+        ],
     ),
 )
