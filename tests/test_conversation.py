@@ -30,7 +30,6 @@ EVERY_CASE = pytest.mark.parametrize(("name", "images"), CASES)
 EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
 
 TARGET = '{"passed":false,"kind":"scratch"}'
-PASSED = '{"passed":true,"kind":"another"}'
 
 
 @pytest.fixture(scope="module")
