@@ -58,6 +58,22 @@ def option_name(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def value_in_words(value: Any) -> str:
+    """A field's value for a person to read: yes or no for a flag; items without their boxes."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case []:
+            return "none"
+        case [dict(), *_]:
+            parts = ([value_in_words(part) for part in item.values() if not isinstance(part, list)] for item in value)
+            return "; ".join(", ".join(words) or "a box" for words in parts)
+        case [*sides]:
+            return ", ".join(map(str, sides))
+        case _:
+            return str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """A typed answer, or an error; never a guess.

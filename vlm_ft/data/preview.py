@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from datasets_vision.augment import steps_of
 from datasets_vision.images import open_image
 from datasets_vision.placing import whole_file
 from datasets_vision.preview import Shown, contact_sheet
 from vlm_ft.answers.form import Form
+from vlm_ft.answers.prediction import value_in_words
 from vlm_ft.data.cases import Case, load, stratum_of
 from vlm_ft.errors import DataError
 from vlm_ft.recipe import Recipe
@@ -57,15 +57,7 @@ def _in_turn(cases: Sequence[Case], form: Form, count: int, seed: int) -> list[C
 
 def _shown(case: Case) -> Shown:
     images = tuple(open_image(picture) for picture in case.example.images)
-    values = "; ".join(f"{name}: {_plain(value)}" for name, value in case.values.items())
+    values = "; ".join(f"{name}: {value_in_words(value)}" for name, value in case.values.items())
     lines = [case.example.id, values, " ".join(case.example.text.split())]
     caption = tuple(line if len(line) <= MAX_CAPTION else f"{line[: MAX_CAPTION - 3]}..." for line in lines if line)
     return Shown(images, case.example.label.objects, caption)
-
-
-def _plain(value: Any) -> str:
-    """A value in a few words, without the boxes of lists, which are drawn."""
-    if isinstance(value, list):
-        items = [", ".join(str(part) for name, part in row.items() if not isinstance(part, list)) for row in value]
-        return " + ".join(items) or "none"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

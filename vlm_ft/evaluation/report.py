@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
 from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, field_score
+from vlm_ft.answers.prediction import value_in_words
 from vlm_ft.evaluation.derived import in_words
 from vlm_ft.evaluation.evaluate import ADAPTER, CaseRow, Evaluation
 from vlm_ft.evaluation.pictures import Picture, pictures_of
@@ -227,9 +227,9 @@ def class_table(field: FieldSpec, cases: Sequence[CaseRow]) -> ClassTable:
     from sklearn.metrics import precision_recall_fscore_support
 
     stated = [row for row in cases if field.name in row.truth]
-    true = [_text(row.truth[field.name]) for row in stated]
+    true = [value_in_words(row.truth[field.name]) for row in stated]
     given = [_answer_text(row, field.name) for row in stated]
-    known = [_text(name) for name in (field.kind.options if isinstance(field.kind, Choice) else (True, False))]
+    known = [value_in_words(name) for name in (field.kind.options if isinstance(field.kind, Choice) else (True, False))]
     used = {*true, *given}
     columns = [name for name in known if name in used] + sorted(used - {*known, NO_ANSWER})
     columns += [NO_ANSWER] if NO_ANSWER in used else []
@@ -307,7 +307,7 @@ def _compared(field: FieldSpec, row: CaseRow) -> Compared:
     if field.name not in row.truth:
         return Compared(field.name, "(not labelled)", answer, None)
     truth, value = row.truth[field.name], row.answers[ADAPTER].prediction.values.get(field.name)
-    return Compared(field.name, _text(truth), answer, field_score(field.kind, truth, value))
+    return Compared(field.name, value_in_words(truth), answer, field_score(field.kind, truth, value))
 
 
 def _compared_derived(derivation: Derivation, row: CaseRow) -> Compared:
@@ -318,26 +318,7 @@ def _compared_derived(derivation: Derivation, row: CaseRow) -> Compared:
 
 def _answer_text(row: CaseRow, name: str) -> str:
     value = row.answers[ADAPTER].prediction.values.get(name)
-    return NO_ANSWER if value is None else _text(value)
-
-
-def _text(value: Any) -> str:
-    """A value in words: yes or no for a flag; items without their boxes."""
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case []:
-            return "none"
-        case [dict(), *_]:
-            return "; ".join(_item(item) for item in value)
-        case [*sides]:
-            return ", ".join(map(str, sides))
-        case _:
-            return str(value)
-
-
-def _item(item: dict[str, Any]) -> str:
-    return ", ".join(_text(value) for value in item.values() if not isinstance(value, list)) or "a box"
+    return NO_ANSWER if value is None else value_in_words(value)
 
 
 def _row(cells: Sequence[str]) -> str:
