@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import pairwise_distances_argmin
 
 from datasets_vision.example import text_of
 from vlm_ft.answers import metrics
 from vlm_ft.answers.kinds import Text
 from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData
-
-CHUNK = 256  # test texts that are compared with all training texts at a time
 
 
 def majority(data: RivalData) -> RivalAnswers | None:
@@ -31,11 +29,7 @@ def neighbour(data: RivalData) -> RivalAnswers | None:
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
         train = vectorizer.fit_transform([text_of(case.example.turns) for case in known])
         test = vectorizer.transform([text_of(example.turns) for example in data.test])
-        nearest = [
-            int(place)
-            for start in range(0, len(data.test), CHUNK)
-            for place in np.asarray((test[start : start + CHUNK] @ train.T).argmax(axis=1)).ravel()
-        ]
+        nearest = pairwise_distances_argmin(test, train, metric="cosine").tolist()
         columns[name] = [
             known[place].values[name] if text_of(example.turns) else None
             for place, example in zip(nearest, data.test, strict=True)
