@@ -1,4 +1,4 @@
-"""Results are added, replaced by key, and inserted between markers."""
+"""Results are added, and replaced by key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import Evaluation, evaluate
 from vlm_ft.evaluation.reliability import OWN, Alarm, Figure
-from vlm_ft.evaluation.results import END, START, Result, quoted, read_results, record, results_of, table
+from vlm_ft.evaluation.results import Result, read_results, record, results_of
 
 
 def result(field: str = "kind", value: float = 0.5, command: str = "vlm-ft evaluate runs/a", **more: object) -> Result:
@@ -59,15 +59,6 @@ def test_a_newer_figure_replaces_the_older_one_and_keeps_its_goal(tmp_path: Path
     replaced = result(value=0.9, command="vlm-ft evaluate runs/b", goal=0.8)
     assert read_results(file) == [replaced, result("passed"), folded]
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
-
-
-def test_the_table_is_inserted_between_the_markers() -> None:
-    page = quoted(f"# Title\n{START}\nold\n{END}\nmore\n", [result()])
-    assert page == f"# Title\n{START}\n{table([result()])}\n{END}\nmore\n"
-    assert quoted(page, [result()]) == page
-    assert "**0.500** (0.400 to 0.600) | majority 0.100 |  | 3.0 |" in page
-    with pytest.raises(DataError, match="lacks the markers"):
-        quoted("# Title", [result()])
 
 
 @pytest.mark.parametrize("content", ["[{", '[{"set": "steel"}]', None])

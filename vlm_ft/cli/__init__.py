@@ -274,16 +274,21 @@ def calibrate(
 def figures(
     results: Annotated[Path, typer.Argument(help="a file written with --results")] = Path("recipes/results.json"),
     write: Annotated[
-        Path | None, typer.Option(help="write the table into this page instead, between its <!-- results --> markers")
+        Path | None,
+        typer.Option(help="write the tables of this page, or of all pages below this folder, between their markers"),
     ] = None,
 ) -> None:
     """Print recorded results as a Markdown table."""
-    from vlm_ft.evaluation.results import quoted, read_results, table
+    from vlm_ft.evaluation.quotes import pages_of, renewed, table
+    from vlm_ft.evaluation.results import read_results
 
-    if write:
-        write.write_text(quoted(write.read_text(encoding="utf-8"), read_results(results)), encoding="utf-8")
-    else:
-        print(table(read_results(results)))
+    found = read_results(results)
+    if write is None:
+        print(table(found))
+        return
+    for page in pages_of(write):
+        page.write_text(renewed(page.read_text(encoding="utf-8"), found), encoding="utf-8")
+        print(page)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Results as a file: commands record them in `recipes/results.json`, and the tables of the documentation quote it."""
+"""Results as a file: commands record them in `recipes/results.json`; `quotes` writes them into pages."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ MAIN = ("macro_f1", "f1", "mae", "rouge_l", "iou")
 """The metric that is quoted for a field, by its kind: choice or flag, list, number, text, box."""
 MAX_FALSE_ALARMS, MIN_ALARMS = 0.05, 0.90
 """The shares of an adapter's own test set, and of another domain, that should be flagged: at most and at least."""
-START, END = "<!-- results -->", "<!-- end of results -->"
-HEADER = ("recipe", "field, metric", "n", "adapter", "rivals", "goal", "minutes")
 
 
 class Result(Strict):
@@ -121,26 +119,3 @@ def record(results: Sequence[Result], file: Path) -> None:
         entries[result.key] = result.model_copy(update={"goal": goal})
     with whole_file(file) as part:
         part.write_bytes(_FILE.dump_json(list(entries.values()), indent=1) + b"\n")
-
-
-def table(results: Sequence[Result]) -> str:
-    """The results as a Markdown table."""
-    rows = [HEADER, ("---", "---", "---:", "---", "---", "---", "---:"), *map(_row, results)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
-
-
-def _row(result: Result) -> tuple[str, ...]:
-    rivals = ", ".join(f"{name} {value:.3f}" for name, value in result.rivals.items())
-    goal = "" if result.goal is None else f"{result.goal:.3g}"
-    figure = f"**{result.value:.3f}** ({result.low:.3f} to {result.high:.3f})"
-    name = f"{result.field}, {result.metric}"
-    return (result.recipe, name, str(result.n), figure, rivals, goal, f"{result.minutes:.1f}")
-
-
-def quoted(page: str, results: Sequence[Result]) -> str:
-    """The page with the table between its two markers. Raises `DataError` if it lacks them."""
-    before, start, rest = page.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise DataError("page", f"lacks the markers {START} and {END}", "add them where the table belongs")
-    return f"{before}{START}\n{table(results)}\n{END}{after}"

@@ -1,0 +1,122 @@
+"""The tables of Markdown pages, written from recorded results and shipped recipes, so that nobody types a figure.
+
+`<!-- results: a, b -->` before `<!-- end of results -->` holds every figure of the recipes a and b, and what they miss;
+without names, the main figures of all. `<!-- recipes: a, b -->` holds what these recipes ask for, their data sets, and
+the GPU memory that their comments state; its links are those of a page in a folder below `recipes`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vlm_ft.answers.metrics import LOWER_IS_BETTER
+from vlm_ft.errors import DataError, RecipeError
+from vlm_ft.evaluation.pairs import METRIC as PAIR_ACCURACY
+from vlm_ft.evaluation.reliability import OWN
+from vlm_ft.evaluation.results import MAIN, Result
+from vlm_ft.evaluation.rivals import MAJORITY
+from vlm_ft.recipe import RECIPES, load_recipe, shipped
+
+_SECTION = re.compile(r"(<!-- (results|recipes)(?:: ([^>]*?))? -->).*?(<!-- end of \2 -->)", re.S)
+_RESULTS = ("recipe", "field, metric", "n", "adapter", "rivals", "goal", "minutes")
+_RECIPES = ("recipe", "asks for", "data set", "licence", "on a GPU")
+_NUMBERS = {"n", "minutes"}
+_GPU = re.compile(r"^base: compact +# on a GPU: \S+?/(\S+) \((\d+) GiB in bf16, (\d+) with quantize: nf4\)$", re.M)
+_WORDS = {
+    "macro_f1": "macro-F1",
+    "f1": "F1",
+    "mae": "mean absolute error",
+    "rouge_l": "ROUGE-L",
+    "iou": "IoU",
+    PAIR_ACCURACY: "pairs ranked correctly",
+    "ece": "expected calibration error",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "answered": "answered without a person",
+    "wrong_of_answered": "wrong of those",
+    "coverage_at_risk": "coverage at 5 % risk",
+}
+_LOWER = LOWER_IS_BETTER | {"ece", "brier", "log_loss", "wrong_of_answered", f"flagged, {OWN}"}
+
+
+def pages_of(place: Path) -> list[Path]:
+    """The page itself, or all pages below a folder, that have such a table. Raises `DataError` if there is none."""
+    pages = sorted(place.rglob("*.md")) if place.is_dir() else [place]
+    if found := [page for page in pages if _SECTION.search(page.read_text(encoding="utf-8"))]:
+        return found
+    raise DataError(place, "has no table to write", "mark one: <!-- results --> and <!-- end of results -->")
+
+
+def renewed(page: str, results: Sequence[Result]) -> str:
+    """The page with all its tables written anew."""
+    return _SECTION.sub(lambda found: f"{found[1]}\n{_content(found[2], found[3], results)}\n{found[4]}", page)
+
+
+def table(results: Iterable[Result]) -> str:
+    """The results as a Markdown table."""
+    return _table(_RESULTS, map(_row, results))
+
+
+def _content(kind: str, names: str | None, results: Sequence[Result]) -> str:
+    recipes = shipped() if names is None else [name.strip() for name in names.split(",")]
+    if unknown := set(recipes) - set(shipped()):
+        raise RecipeError(", ".join(sorted(unknown)), "not a shipped recipe", "vlm-ft recipes lists them")
+    if kind == "recipes":
+        return _table(_RECIPES, map(_described, recipes))
+    if names is None:
+        return table(result for result in results if result.metric in (*MAIN, PAIR_ACCURACY))
+    own = sorted((one for one in results if one.recipe in recipes), key=lambda one: recipes.index(one.recipe))
+    missing = [f"`{name}`" for name in recipes if name not in {result.recipe for result in own}]
+    parts = [table(own), _misses(own)] if own else []
+    return "\n\n".join([*parts, *([f"Not measured: {', '.join(missing)}."] if missing else [])])
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [titles, ["---:" if title in _NUMBERS else "---" for title in titles], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    rivals = ", ".join(f"{name} {value:.3f}" for name, value in result.rivals.items())
+    goal = "" if result.goal is None else f"{result.goal:.3g}"
+    figure = f"**{result.value:.3f}** ({result.low:.3f} to {result.high:.3f})"
+    return (result.recipe, _measure(result), str(result.n), figure, rivals, goal, f"{result.minutes:.1f}")
+
+
+def _measure(result: Result) -> str:
+    folds = " (folds)" if result.command.startswith("vlm-ft crossval") else ""
+    return f"{result.field}, {_WORDS.get(result.metric, result.metric)}{folds}"
+
+
+def _misses(results: Iterable[Result]) -> str:
+    """What is worse than its goal or than a rival, or no better than the majority class."""
+    lines = []
+    for result in results:
+        sign = -1 if result.metric in _LOWER else 1
+        own = sign * result.value
+        better = [
+            f"{name} {value:.3f}"
+            for name, value in result.rivals.items()
+            if sign * value > own or (name == MAJORITY and value == result.value)
+        ]
+        goal = [f"goal {result.goal:.3g}"] if result.goal is not None and own < sign * result.goal else []
+        if goal or better:
+            missed = ", ".join([*goal, *better])
+            lines.append(f"- {result.recipe}, {_measure(result)}: {result.value:.3f} ({missed})")
+    return (
+        "\n".join(["Worse than the goal or a rival:", "", *lines])
+        if lines
+        else "No figure is worse than its goal or a rival."
+    )
+
+
+def _described(name: str) -> tuple[str, ...]:
+    recipe, text = load_recipe(RECIPES / f"{name}.yaml"), (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
+    origins = [entry.origin for entry in recipe.data if entry.origin]
+    sets = [f"[{one.name}]({one.source})" if one.source.startswith("http") else one.name for one in origins]
+    gpu = _GPU.search(text)
+    memory = f"{gpu[1]}: {gpu[2]} GiB, {gpu[3]} in nf4" if gpu else ""
+    fields, licences = ", ".join(recipe.fields or ()), ", ".join(origin.licence for origin in origins)
+    return (f"[{name}](../{name}.yaml)", fields, ", ".join(sets), licences, memory)
