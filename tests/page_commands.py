@@ -1,0 +1,95 @@
+"""The commands that a page of the documentation shows, parsed as the command line does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from vlm_ft.cli import app
+from vlm_ft.recipe import RECIPES, load_recipe, shipped
+
+USE_CASES = sorted({load_recipe(RECIPES / f"{name}.yaml").task for name in shipped()})
+"""The tasks with a shipped recipe; each has a page."""
+
+
+_RUNS = ("run", "adapter", "reward")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line, its words after `vlm-ft`, the command's name, and the values of all its parameters."""
+
+    line: str
+    words: tuple[str, ...]
+    name: str
+    values: dict[str, Any]
+
+
+def parsed(line: str) -> Command:
+    """Fails for a command, an option or a value that does not exist, and for a missing argument."""
+    words = shlex.split(line)[1:]
+    group, rest = typer.main.get_command(app), list(words)
+    context, name = group.make_context("vlm-ft", list(words), resilient_parsing=True), ""
+    while hasattr(group, "commands"):
+        assert rest, f"{line!r} ends before a command is named"
+        name, *rest = rest
+        assert name in group.commands, f"{name!r} is not a command"
+        group = group.commands[name]
+    try:
+        values = group.make_context(name, rest, parent=context).params
+    except Exception as error:
+        raise AssertionError(f"{line!r}: {error}") from error
+    return Command(line, tuple(words), name, values)
+
+
+def in_text(page: Path) -> set[str]:
+    """Every command of a page, in its blocks and sentences; a name alone, such as `vlm-ft train`, is not a command."""
+    text = page.read_text(encoding="utf-8")
+    shown = {line.strip() for line in re.findall(r"^vlm-ft [^\n#]+", text, re.M)}
+    return shown | {line for line in re.findall(r"`(vlm-ft [a-z][^`…]*)`", text) if not _is_a_name(line)}
+
+
+def commands(page: Path) -> list[list[Command]]:
+    """The commands of each block without a language; it holds nothing else but variables that are exported."""
+    found = []
+    for block in re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M):
+        lines = [line.split("  #")[0].strip() for line in block.splitlines() if not line.startswith("export ")]
+        assert all(line.startswith("vlm-ft ") for line in lines), block
+        found.append([parsed(line) for line in lines])
+    return found
+
+
+def recipes_in(command: Command) -> list[str]:
+    """The recipes that it names, by file or name."""
+    asked = command.values.get("recipe") or command.values.get("recipes") or []
+    return [asked] if isinstance(asked, str) else list(asked)
+
+
+def runs_in(command: Command) -> list[str]:
+    """The runs that it reads."""
+    values = (command.values.get(name) for name in _RUNS)
+    flat = (one for value in values for one in (value if isinstance(value, list | tuple) else [value]))
+    return [str(one) for one in flat if one is not None]
+
+
+def made_by(command: Command) -> Iterator[str]:
+    """The run, the recipe or the file that it writes."""
+    if command.name == "train" and not command.values["dry_run"]:
+        yield str(command.values["out"] or f"runs/{Path(recipes_in(command)[0]).stem}")
+    elif command.values.get("out"):
+        yield str(command.values["out"])
+
+
+def _is_a_name(line: str) -> bool:
+    group: Any = typer.main.get_command(app)
+    for word in line.split()[1:]:
+        group = getattr(group, "commands", {}).get(word)
+        if group is None:
+            return False
+    return True
