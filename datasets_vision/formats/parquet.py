@@ -7,7 +7,7 @@ writes them. Rows are read in small batches.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,20 +46,24 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             yield SetAside.of(path, error)
 
 
-def features_of(schema: Schema) -> dict[str, Any]:
-    """The features that `datasets` stores in a schema; without them, structs of bytes and path are photos."""
+def features_of(path: Path, schema: Schema) -> dict[str, Any]:
+    """The features that `datasets` stores in a schema; without them, structs of bytes and path are photos.
+
+    Raises DataError if the stored features cannot be read.
+    """
     import pyarrow as pa
 
+    stored = (schema.metadata or {}).get(b"huggingface")
+    if stored is None:
+        structs = (column for column in schema if pa.types.is_struct(column.type))
+        return {
+            column.name: {"_type": "Image"} for column in structs if {part.name for part in column.type} == _PHOTO_PARTS
+        }
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        if isinstance(features, Mapping):
-            return dict(features)
-    except (KeyError, TypeError, ValueError):
-        pass  # not written by `datasets`, so the column types decide
-    structs = (column for column in schema if pa.types.is_struct(column.type))
-    return {
-        column.name: {"_type": "Image"} for column in structs if {part.name for part in column.type} == _PHOTO_PARTS
-    }
+        return dict(json.loads(stored)["info"]["features"])
+    except (KeyError, TypeError, ValueError) as error:
+        problem = f"its `huggingface` metadata states no features ({cause(error)})"
+        raise DataError(path, problem, "save it again with `datasets`, or without this metadata") from error
 
 
 def _read_file(source: Source, path: Path) -> Iterator[Example | SetAside]:
@@ -70,7 +74,7 @@ def _read_file(source: Source, path: Path) -> Iterator[Example | SetAside]:
             names = file.schema_arrow.names
             if twice := next((name for name in names if names.count(name) > 1), None):
                 raise DataError(path, f"two columns named {twice!r}", "rename one")
-            columns = Columns.of(source, path, tuple(names), features_of(file.schema_arrow))
+            columns = Columns.of(source, path, tuple(names), features_of(path, file.schema_arrow))
             yield from examples_of(source, path, _drafts(file, columns), columns.names, has_photos=bool(columns.photos))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"not a readable Parquet file ({cause(error)})", "write it again") from error

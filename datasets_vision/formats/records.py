@@ -35,7 +35,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         yield from json_examples(source, _draft)
     tag = source.record or record_tag(others)
     for path in others:
-        yield from examples_of(source, path, xml_drafts(path, tag or ""))
+        yield from examples_of(source, path, xml_drafts(path, tag))
 
 
 def _draft(_: Source, entry: Entry, record: dict[str, Any]) -> Draft:

@@ -26,19 +26,25 @@ _MAX_SAMPLED = 64  # files, evenly spaced, read to find the element of an item
 
 
 def record_tag(files: list[Path]) -> str | None:
-    """The most frequent element with child elements; the outer one if two are equally frequent."""
+    """The most frequent element with child elements, the outer one of two that are equally frequent; None without one.
+
+    Files that cannot be parsed do not count; `xml_drafts` sets them aside.
+    """
     counts: Counter[str] = Counter()  # in order of first appearance, so the outer before the inner
     step = max(1, len(files) // _MAX_SAMPLED)
     for path in files[::step]:
         try:
             counts.update(_tag(element) for element in parse_xml(path).iter() if len(element))
         except DataError:
-            continue  # reported when it is read
+            continue
     return max(counts, key=lambda tag: counts[tag]) if counts else None
 
 
-def xml_drafts(path: Path, tag: str) -> Iterator[Draft | SetAside]:
-    """The items of one file, with their columns and those of the surrounding elements, prefixed by the root's name."""
+def xml_drafts(path: Path, tag: str | None) -> Iterator[Draft | SetAside]:
+    """The elements `tag` of one file, with their columns and those around them, prefixed with the root's name.
+
+    A file that cannot be parsed, or that has no such element, is set aside.
+    """
     try:
         root = parse_xml(path)
     except DataError as error:
@@ -46,7 +52,8 @@ def xml_drafts(path: Path, tag: str) -> Iterator[Draft | SetAside]:
         return
     items = [element for element in root.iter() if _tag(element) == tag]
     if not items:
-        yield SetAside(str(path), f"contains no <{tag}>", "set record to the element of an item")
+        problem = "no element contains others, so none is an item" if tag is None else f"contains no <{tag}>"
+        yield SetAside(str(path), problem, "set record to the element of an item")
         return
     around, around_more = flat(_leaves(root, (_tag(root),), without=tag) if items[0] is not root else ())
     for number, element in enumerate(items, 1):

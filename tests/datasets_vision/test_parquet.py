@@ -168,3 +168,15 @@ def test_the_beginning_of_a_truncated_file_is_used(tmp_path):
     found = read(Source(path=path))
     assert len(found.examples) == 2000
     assert [item.place for item in found.set_aside] == [str(path)]
+
+
+@pytest.mark.parametrize("stored", ["no JSON", "{}", "[]", '{"info": {"features": null}}', '{"info": {"features": 3}}'])
+def test_unreadable_features_set_the_file_aside(tmp_path, stored):
+    (tmp_path / "set").mkdir()
+    write(tmp_path / "set/good.parquet", text=["a"])
+    table = pa.table({"text": ["b"]}).replace_schema_metadata({"huggingface": stored})
+    parquet.write_table(table, tmp_path / "set/odd.parquet")
+    found = read(Source(path=tmp_path / "set"))
+    assert [example.text for example in found.examples] == ["a"]
+    assert [item.place for item in found.set_aside] == [str(tmp_path / "set/odd.parquet")]
+    assert "its `huggingface` metadata states no features" in found.set_aside[0].reason

@@ -259,6 +259,11 @@ def test_a_bad_xml_file_is_set_aside_among_others(tmp_path, content, place, says
     assert says in found.set_aside[0].reason
 
 
+def test_xml_without_nested_elements_says_why_it_has_no_items(tmp_path):
+    with pytest.raises(DataError, match="no element contains others, so none is an item; set record"):
+        reading(tmp_path / "a.xml", "<a>text</a>")
+
+
 @pytest.mark.parametrize(
     ("text", "limit", "cut"),
     [
