@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from datasets_vision.documents.build import Built, read_documents, write_messages
-from datasets_vision.documents.passages import Block, Document, Passage, passages
-from datasets_vision.documents.questions import Question, questions
+from datasets_vision.documents.build import read_documents, write_messages
+from datasets_vision.documents.passages import Block, Document, passages
+from datasets_vision.documents.questions import questions
 from datasets_vision.documents.server import Server
 
-__all__ = [
-    "Block",
-    "Built",
-    "Document",
-    "Passage",
-    "Question",
-    "Server",
-    "passages",
-    "questions",
-    "read_documents",
-    "write_messages",
-]
+__all__ = ["Block", "Document", "Server", "passages", "questions", "read_documents", "write_messages"]

@@ -21,9 +21,6 @@ from datasets_vision.placing import whole_file
 
 MAX_BYTES = 200_000_000
 
-Told = Callable[[Document, int], None]
-"""Called with each finished document and the number of its questions."""
-
 
 @dataclass
 class Built:
@@ -37,10 +34,13 @@ class Built:
 
 
 def read_documents(path: Path) -> Iterator[Document | SetAside]:
-    """Every manual at or below `path`, in natural order; files that are not manuals or can't be read are set aside."""
+    """Every manual at or below `path`, in natural order; files that are not manuals or can't be read are set aside.
+
+    The files are listed at once, and read one by one.
+    """
     root = path if path.is_dir() else path.parent
-    for file in _files(path):
-        yield from _document(file, file.relative_to(root).as_posix())
+    files = _files(path)
+    return (item for file in files for item in _document(file, file.relative_to(root).as_posix()))
 
 
 def _files(path: Path) -> list[Path]:
@@ -57,7 +57,6 @@ def write_messages(
     server: Server | None = None,
     longest_passage: int = MAX_PASSAGE,
     longest_answer: int = MAX_ANSWER,
-    told: Told | None = None,
 ) -> Built:
     """Write one JSONL row per question: `messages`, and `source`, `passage`, `group` (the document), `kind`.
 
@@ -65,22 +64,18 @@ def write_messages(
     the same document, the section's name is added to the question; if that question exists too, it is set aside.
     Raises DataError if there are no rows at all.
     """
-    built, files = Built(), _files(manuals)  # listed before writing, since `out` may be among them
-    if any(path.suffix.lower() in READERS and out.exists() and path.samefile(out) for path in files):
+    if any(file.suffix.lower() in READERS and out.exists() and file.samefile(out) for file in _files(manuals)):
         raise DataError(out, "is one of the manuals and would be overwritten", "give another file")
-    root = manuals if manuals.is_dir() else manuals.parent
+    built, documents = Built(), read_documents(manuals)
     with whole_file(out) as part:
         with part.open("w", encoding="utf-8", newline="\n") as file:
-            for item in (item for path in files for item in _document(path, path.relative_to(root).as_posix())):
+            for item in documents:
                 if isinstance(item, SetAside):
                     built.set_aside.append(item)
                     continue
-                before = built.rows
+                built.documents += 1
                 for row in _rows(item, built, server, longest_passage, longest_answer):
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                built.documents += 1
-                if told is not None:
-                    told(item, built.rows - before)
         if not built.rows:
             first = str(built.set_aside[0]) if built.set_aside else "no file in it"
             raise DataError(
