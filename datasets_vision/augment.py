@@ -108,25 +108,14 @@ def safe_presets(labels: Iterable[str]) -> list[str]:
     return [preset for preset in AUGMENTATIONS if broken_word(preset, names) is None]
 
 
-def augment(
-    image: PILImage, objects: tuple[LabelledObject, ...] | None, preset: str, seed: int
-) -> tuple[PILImage, tuple[LabelledObject, ...] | None]:
-    """Apply one random draw of `preset` to an RGB image; the same seed gives the same draw.
-
-    Boxes are in 0..1000 of the image before and after. If less than MIN_VISIBLE of an object's area would stay
-    visible, the image and objects are returned unchanged. Raises DataError for an unknown preset.
-    """
-    (drawn,), moved = augment_together((image,), objects, preset, seed)
-    return drawn, moved
-
-
 def augment_together(
     images: Sequence[PILImage], objects: tuple[LabelledObject, ...] | None, preset: str, seed: int
 ) -> tuple[tuple[PILImage, ...], tuple[LabelledObject, ...] | None]:
-    """Apply the same draw to every image of one example, so that a reference and its test photo stay aligned.
+    """Apply the same random draw of `preset` to every RGB image of one example, so that they stay aligned.
 
-    Sizes may differ, since a draw is relative to the image size. If an object would be hidden in its image (see
-    `photo_of`), everything is returned unchanged.
+    The same seed gives the same draw. Sizes may differ, since a draw is relative to the image size. Boxes are in
+    0..1000 of the image before and after. If less than MIN_VISIBLE of an object's area would stay visible in its image
+    (see `photo_of`), everything is returned unchanged. Raises DataError for an unknown preset.
     """
     if not steps_of(preset) or not images:
         return tuple(images), objects

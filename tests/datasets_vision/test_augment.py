@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets_vision.augment import AUGMENTATIONS, augment, augment_together, broken_word, safe_presets
+from datasets_vision.augment import AUGMENTATIONS, augment_together, broken_word, safe_presets
 from datasets_vision.example import LabelledObject
 from vlm_ft.errors import DataError
 
@@ -21,6 +21,14 @@ def picture(box: tuple[int, int, int, int] = BOX) -> Image.Image:
     left, top, right, bottom = (round(side * size / 1000) for side, size in zip(box, (200, 120) * 2, strict=True))
     pixels[top:bottom, left:right] = 255
     return Image.fromarray(pixels)
+
+
+Objects = tuple[LabelledObject, ...] | None
+
+
+def augment(image: Image.Image, objects: Objects, preset: str, seed: int) -> tuple[Image.Image, Objects]:
+    (drawn,), moved = augment_together((image,), objects, preset, seed)
+    return drawn, moved
 
 
 @pytest.mark.parametrize("preset", AUGMENTATIONS)
