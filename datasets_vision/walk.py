@@ -1,35 +1,25 @@
-"""Walk the files below a folder, one folder at a time; the full list is never held in memory."""
+"""Walk the files below a folder, one folder at a time."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
-from sqlite3 import Connection
 
 from datasets_vision.dicom import DICOM_SUFFIXES
 from datasets_vision.errors import DataError
 from datasets_vision.example import SYNTHETIC_MARKER
-from datasets_vision.index import scratch
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}) | DICOM_SUFFIXES
 
 _WORDS = re.compile("[0-9]+|[^0-9/]+|/")
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    """A stored walk of `path`: the table `files` has suffix, folder and name in the order of the walk."""
-
-    path: Path
-    database: Connection
-
-
-_LISTING: ContextVar[_Listing | None] = ContextVar("_LISTING", default=None)
+_LISTING: ContextVar[tuple[Path, list[tuple[Path, str]]] | None] = ContextVar("_LISTING", default=None)
+"""A path, and the folder and name of every file below it, while `walked_once` is active."""
 
 
 def walk(path: Path, suffixes: Collection[str] = (), *, links: list[Path] | None = None) -> Iterator[Path]:
@@ -42,9 +32,7 @@ def walk(path: Path, suffixes: Collection[str] = (), *, links: list[Path] | None
     to the labels.
     """
     listing = _LISTING.get()
-    if listing is not None and listing.path == path:
-        return _listed(listing, suffixes)
-    found = _walk(path, [] if links is None else links)
+    found = listing[1] if listing is not None and listing[0] == path else _walk(path, [] if links is None else links)
     return (folder / name for folder, name in found if not suffixes or suffix_of(name) in suffixes)
 
 
@@ -55,19 +43,12 @@ def files_of(path: Path, *suffixes: str) -> Iterator[Path]:
 
 @contextmanager
 def walked_once(path: Path) -> Iterator[None]:
-    """In this context, every `walk` of `path` reuses one listing, which is kept in a scratch file."""
-    with closing(scratch()) as database:
-        database.execute("CREATE TABLE files (suffix BLOB, folder BLOB, name BLOB)")
-        rows = (
-            (os.fsencode(suffix_of(name)), os.fsencode(folder), os.fsencode(name)) for folder, name in _walk(path, [])
-        )
-        database.executemany("INSERT INTO files VALUES (?, ?, ?)", rows)
-        database.execute("CREATE INDEX by_suffix ON files (suffix)")
-        token = _LISTING.set(_Listing(path, database))
-        try:
-            yield
-        finally:
-            _LISTING.reset(token)
+    """In this context, `walk` lists the files below `path` only once, and keeps the list in memory."""
+    token = _LISTING.set((path, list(_walk(path, []))))
+    try:
+        yield
+    finally:
+        _LISTING.reset(token)
 
 
 def linked_folders(path: Path) -> Iterator[Path]:
@@ -135,15 +116,3 @@ def _is_included(folder: Path, entry: os.DirEntry[str]) -> bool:
     if suffix_of(entry.name) not in IMAGE_SUFFIXES:
         raise DataError(folder / entry.name, "a broken link", "remove it, or point it at its file")
     return True
-
-
-def _listed(listing: _Listing, suffixes: Collection[str]) -> Iterator[Path]:
-    condition = f"WHERE suffix IN ({', '.join('?' * len(suffixes))})" if suffixes else ""
-    rows = listing.database.execute(
-        f"SELECT folder, name FROM files {condition} ORDER BY rowid", [*map(os.fsencode, suffixes)]
-    )
-    last, folder = b"", Path()
-    for parent, name in rows:
-        if parent != last:
-            last, folder = parent, Path(os.fsdecode(parent))
-        yield folder / os.fsdecode(name)
