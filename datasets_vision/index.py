@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 
@@ -41,18 +40,6 @@ class DiskIndex(AbstractContextManager["DiskIndex"]):
         """The word under `key`."""
         row = self._database.execute("SELECT word FROM words WHERE key = ?", (_bytes(key),)).fetchone()
         return _text(row[0]) if row else None
-
-    def pop(self, key: str) -> str | None:
-        """Remove `key` and return its word."""
-        word = self.get(key)
-        if word is not None:
-            self._database.execute("DELETE FROM words WHERE key = ?", (_bytes(key),))
-        return word
-
-    def items(self) -> Iterator[tuple[str, str]]:
-        """Every key with its word, sorted by key."""
-        for key, word in self._database.execute("SELECT key, word FROM words ORDER BY key"):
-            yield _text(key), _text(word)
 
 
 def _bytes(text: str) -> bytes:

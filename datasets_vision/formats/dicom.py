@@ -18,10 +18,9 @@ from datasets_vision.dicom import check_window, damaged_tags, frame_count, heade
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, Picture, View, Window
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.folders import LABELS, missing, read_labels, row_of
+from datasets_vision.formats.folders import LABELS, Labels
 from datasets_vision.formats.roles import role_and_folders
 from datasets_vision.images import image_size
-from datasets_vision.index import DiskIndex
 from datasets_vision.walk import walk
 
 if TYPE_CHECKING:
@@ -43,15 +42,15 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder of DICOM files", "give the folder")
     table = source.model_copy(update={"columns": {k: v for k, v in source.columns.items() if v not in TAGS}})
-    with DiskIndex() as rows:
-        yield from read_labels(table, rows)
-        for path in walk(source.path):
-            if is_dicom(path):
-                relative = path.relative_to(source.path)
-                yield from _examples(source, path, row_of(rows, relative) or row_of(rows, relative.with_suffix("")))
-            elif path != source.path / LABELS:
-                yield SetAside(str(path), "not a DICOM file")
-        yield from missing(source, rows)
+    labels = Labels.of(table)
+    yield from labels.faults
+    for path in walk(source.path):
+        if is_dicom(path):
+            relative = path.relative_to(source.path)
+            yield from _examples(source, path, labels.take(relative) or labels.take(relative.with_suffix("")))
+        elif path != labels.path:
+            yield SetAside(str(path), "not a DICOM file")
+    yield from labels.left()
 
 
 def patient_group(known: Dataset) -> str:

@@ -6,18 +6,18 @@
 
 from __future__ import annotations
 
-import json
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
-from typing import TypedDict
+from typing import Self
 
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_and_folders
-from datasets_vision.formats.table_files import read_table
+from datasets_vision.formats.table_files import Row, read_table
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
-from datasets_vision.index import DiskIndex
 from datasets_vision.walk import suffix_of, walk
 
 LABELS = "labels.csv"
@@ -42,91 +42,64 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder of images", "give the folder")
-    with DiskIndex() as rows:
-        yield from read_labels(source, rows)
-        for path in walk(source.path):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                yield _example(source, path, row_of(rows, path.relative_to(source.path)))
-            elif path != source.path / LABELS:
-                yield SetAside(str(path), f"{path.suffix!r} is not an image suffix")
-        yield from missing(source, rows)
+    labels = Labels.of(source)
+    yield from labels.faults
+    for path in walk(source.path):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            yield _example(source, path, labels.take(path.relative_to(source.path)))
+        elif path != labels.path:
+            yield SetAside(str(path), f"{path.suffix!r} is not an image suffix")
+    yield from labels.left()
 
 
-def read_labels(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
-    """Store the rows of labels.csv, if there is one, in `rows` by the stem of their file."""
-    path = source.path / LABELS
-    if not path.is_file():
-        source.require_columns(source.path, source.columns.values(), ())
-        return
-    header, found = read_table(path)
-    source.require_columns(path, {"file", *source.columns.values()}, header)
-    for row in found:
-        if isinstance(row, SetAside):
-            yield row
-            continue
-        name = PureWindowsPath(row.cells.pop("file").strip()).as_posix()
-        if not _add(rows, name, _Row(line=row.line, cells=row.cells, owned=False)):
-            yield SetAside(f"{path}:{row.line}", f"a second row for {name!r}")
-    for file in walk(source.path):
-        _mark_owned(rows, file.relative_to(source.path))
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The rows of a folder's labels.csv, by the path in their column `file`; empty without that table."""
 
+    path: Path
+    rows: dict[str, Row] = field(default_factory=dict)  # those that no image has taken yet
+    same_stem: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # stem -> all paths with it
+    present: set[str] = field(default_factory=set)  # the paths that are those of a file, whether image or not
+    faults: list[SetAside] = field(default_factory=list)
 
-def row_of(rows: DiskIndex, image: Path) -> dict[str, str]:
-    """Remove an image's row from `rows` and return its cells; {} if labels.csv does not name the image.
-
-    A row with another suffix matches if no other row has its stem and no file has the row's exact name.
-    """
-    names = (image.as_posix(), image.name)
-    for exact in (True, False):
-        for name in names:
-            held = _rows_of_stem(rows, name)
-            found = name if exact else next(iter(held)) if len(held) == 1 else ""
-            row = held.get(found)
-            if row is None or row["cells"] is None or (row["owned"] and not exact):
+    @classmethod
+    def of(cls, source: Source) -> Self:
+        """Read the table; raises DataError if it has no column `file`, or lacks one that the source needs."""
+        labels = cls(source.path / LABELS)
+        if not labels.path.is_file():
+            source.require_columns(source.path, source.columns.values(), ())
+            return labels
+        header, found = read_table(labels.path)
+        source.require_columns(labels.path, {"file", *source.columns.values()}, header)
+        for row in found:
+            if isinstance(row, SetAside):
+                labels.faults.append(row)
                 continue
-            _store(rows, name, {**held, found: {**row, "cells": None}})
-            return row["cells"]
-    return {}
+            name = PureWindowsPath(row.cells.pop("file").strip()).as_posix()
+            if name in labels.rows:
+                labels.faults.append(SetAside(f"{labels.path}:{row.line}", f"a second row for {name!r}"))
+                continue
+            labels.rows[name] = row
+            labels.same_stem[_without_suffix(name)].append(name)
+        for file in walk(source.path):
+            labels.present.update({file.relative_to(source.path).as_posix(), file.name} & labels.rows.keys())
+        return labels
 
+    def take(self, image: Path) -> dict[str, str]:
+        """Remove the row of an image and return its cells; {} if the table does not name the image.
 
-def missing(source: Source, rows: DiskIndex) -> Iterator[SetAside]:
-    """Set aside the rows that belong to no image."""
-    for stem, _ in rows.items():
-        for name, row in _rows_of_stem(rows, stem).items():
-            if row["cells"] is not None:
-                yield SetAside(f"{source.path / LABELS}:{row['line']}", f"its image {name!r} is missing", about="image")
+        A row with another suffix matches if no other row has its stem and no file has the row's exact name.
+        """
+        names = (image.as_posix(), image.name)
+        stems = [self.same_stem.get(_without_suffix(name), []) for name in names]
+        others = [stem[0] for stem in stems if len(stem) == 1 and stem[0] not in self.present]
+        row = next((self.rows.pop(name) for name in (*names, *others) if name in self.rows), None)
+        return row.cells if row else {}
 
-
-class _Row(TypedDict):
-    line: int
-    cells: dict[str, str] | None  # None once an image has taken them
-    owned: bool  # a file has exactly the name in the row
-
-
-def _rows_of_stem(rows: DiskIndex, name: str) -> dict[str, _Row]:
-    """The rows of one stem, by the file name in each."""
-    return dict(json.loads(rows.get(_without_suffix(name)) or "{}"))
-
-
-def _store(rows: DiskIndex, name: str, held: dict[str, _Row]) -> None:
-    rows.pop(_without_suffix(name))
-    rows.add(_without_suffix(name), json.dumps(held))
-
-
-def _add(rows: DiskIndex, name: str, row: _Row) -> bool:
-    held = _rows_of_stem(rows, name)
-    if name in held:
-        return False
-    _store(rows, name, {**held, name: row})
-    return True
-
-
-def _mark_owned(rows: DiskIndex, file: Path) -> None:
-    """Mark the rows that name this file exactly: no image with another suffix may take them."""
-    for name in {file.as_posix(), file.name}:
-        held = _rows_of_stem(rows, name)
-        if name in held and not held[name]["owned"]:
-            _store(rows, name, {**held, name: {**held[name], "owned": True}})
+    def left(self) -> Iterator[SetAside]:
+        """Set aside the rows that no image has taken."""
+        for name, row in self.rows.items():
+            yield SetAside(f"{self.path}:{row.line}", f"its image {name!r} is missing", about="image")
 
 
 def _without_suffix(name: str) -> str:

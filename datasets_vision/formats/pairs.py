@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
@@ -19,7 +20,6 @@ from datasets_vision.formats.roles import SPLIT_NAMES
 from datasets_vision.formats.shapes import Size, usable, verified_box
 from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
-from datasets_vision.index import DiskIndex
 from datasets_vision.walk import walk
 
 TYPES = {"1": "open", "2": "short", "3": "mousebite", "4": "spur", "5": "copper", "6": "pin-hole"}
@@ -29,6 +29,11 @@ MAX_TEXT = 1_000_000
 """Bytes; a larger file of boxes is set aside."""
 
 _TEMPLATE, _TEST, _BOXES = "_temp", "_test", "_not"
+
+
+class _Listed(NamedTuple):
+    role: str  # the name of the list
+    place: str
 
 
 def matches(path: Path) -> bool:
@@ -48,20 +53,17 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder of photo pairs", "give the folder")
     source.require_columns(source.path, source.columns.values(), ())
-    with DiskIndex() as lists:
-        yield from _read_lists(source.path, lists)
-        for path in walk(source.path):
-            if path.suffix.lower() not in IMAGE_SUFFIXES:
-                continue
-            if _is_tested(path):
-                yield from _example(source.path, path, lists)
-            elif not path.stem.endswith(_TEMPLATE):
-                yield SetAside(str(path), f"its name ends with neither {_TEMPLATE} nor {_TEST}")
-            elif not _tested_of(path).is_file():
-                yield SetAside(str(path), f"a template without its photo {_tested_of(path).name}")
-        for stem, entry in lists.items():
-            role, _, place = entry.partition("|")
-            yield SetAside(place, f"{stem!r} is listed in {role!r} but missing")
+    lists: dict[str, _Listed] = {}
+    yield from _read_lists(source.path, lists)
+    for path in walk(source.path, IMAGE_SUFFIXES):
+        if _is_tested(path):
+            yield from _example(source.path, path, lists)
+        elif not path.stem.endswith(_TEMPLATE):
+            yield SetAside(str(path), f"its name ends with neither {_TEMPLATE} nor {_TEST}")
+        elif not _tested_of(path).is_file():
+            yield SetAside(str(path), f"a template without its photo {_tested_of(path).name}")
+    for stem, listed in lists.items():
+        yield SetAside(listed.place, f"{stem!r} is listed in {listed.role!r} but missing")
 
 
 def _is_tested(path: Path) -> bool:
@@ -83,10 +85,10 @@ def _text_of(tested: Path) -> Path | None:
     return text if text.is_file() else None
 
 
-def _read_lists(root: Path, lists: DiskIndex) -> Iterator[SetAside]:
-    """Fill `lists`: a pair's stem, relative to the root -> role|place."""
-    for path in walk(root):
-        if path.suffix.lower() != ".txt" or path.stem.lower() not in SPLIT_NAMES:
+def _read_lists(root: Path, lists: dict[str, _Listed]) -> Iterator[SetAside]:
+    """Fill `lists` by each pair's stem, relative to the root."""
+    for path in walk(root, {".txt"}):
+        if path.stem.lower() not in SPLIT_NAMES:
             continue
         for number, line in enumerate(read_text(path, MAX_TEXT).splitlines(), 1):
             words = line.split()
@@ -94,15 +96,15 @@ def _read_lists(root: Path, lists: DiskIndex) -> Iterator[SetAside]:
                 continue
             place = f"{path}:{number}"
             stem = (path.parent.relative_to(root) / words[0].lstrip("/")).with_suffix("").as_posix()
-            if not lists.add(stem, f"{path.stem}|{place}"):
-                role, _, first = (lists.get(stem) or "").partition("|")
-                yield SetAside(place, f"{stem!r} is already listed in {role!r} ({first})")
+            first = lists.setdefault(stem, _Listed(path.stem, place))
+            if first.place != place:
+                yield SetAside(place, f"{stem!r} is already listed in {first.role!r} ({first.place})")
 
 
-def _example(root: Path, tested: Path, lists: DiskIndex) -> Iterator[Example | SetAside]:
+def _example(root: Path, tested: Path, lists: dict[str, _Listed]) -> Iterator[Example | SetAside]:
     relative = tested.relative_to(root)
     stem = relative.with_name(tested.stem.removesuffix(_TEST)).as_posix()
-    role = (lists.pop(stem) or "").partition("|")[0]
+    listed = lists.pop(stem, None)
     text, template = _text_of(tested), _template_of(tested)
     try:
         size = image_size(tested)
@@ -122,7 +124,7 @@ def _example(root: Path, tested: Path, lists: DiskIndex) -> Iterator[Example | S
         label=Label(objects=objects),
         group=relative.parent.parts[-2] if len(relative.parts) > 2 else relative.parent.name,
         source=str(text),
-        role=role or None,
+        role=listed.role if listed else None,
     )
 
 

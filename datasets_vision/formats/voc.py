@@ -18,12 +18,11 @@ from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import check_size
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.folders import missing, read_labels, row_of
+from datasets_vision.formats.folders import Labels
 from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, usable, verified_box
 from datasets_vision.formats.xml_files import parse_xml, with_places
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
-from datasets_vision.index import DiskIndex
 from datasets_vision.walk import walk
 
 _ANNOTATIONS = "Annotations"
@@ -39,7 +38,7 @@ class _Set:
     source: Source
     images: dict[Path, dict[str, Path]]  # folder -> name and stem, in lower case -> image
     lists: dict[str, list[str]]  # stem -> the split lists that name it
-    rows: DiskIndex  # of labels.csv
+    labels: Labels
     annotated: set[str] = field(default_factory=set)  # stems of annotations and their images
 
 
@@ -63,15 +62,14 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     are unlabelled. An image or a listed name without an annotation is set aside, as is an annotation whose image is
     missing, unreadable or of another size.
     """
-    with DiskIndex() as rows:
-        whole = _Set(source, _images_by_folder(source.path), _split_lists(source.path), rows)
-        yield from read_labels(source, rows)
-        for path in _annotations(source.path):
-            whole.annotated.add(path.stem)
-            yield from _read_annotation(whole, path)
-        if not whole.annotated:
-            raise DataError(source.path, "no XML annotation found", f"give the folder that holds {_ANNOTATIONS}")
-        yield from _unannotated(whole)
+    whole = _Set(source, _images_by_folder(source.path), _split_lists(source.path), Labels.of(source))
+    yield from whole.labels.faults
+    for path in _annotations(source.path):
+        whole.annotated.add(path.stem)
+        yield from _read_annotation(whole, path)
+    if not whole.annotated:
+        raise DataError(source.path, "no XML annotation found", f"give the folder that holds {_ANNOTATIONS}")
+    yield from _unannotated(whole)
 
 
 def _annotations(root: Path) -> Iterator[Path]:
@@ -106,14 +104,14 @@ def _unannotated(whole: _Set) -> Iterator[SetAside]:
     root = whole.source.path
     images = dict.fromkeys(path for names in whole.images.values() for path in names.values())
     for path in images:
-        row_of(whole.rows, path.relative_to(root))  # also removes the rows of images that could not be used
+        whole.labels.take(path.relative_to(root))  # also removes the rows of images that could not be used
         if path.stem not in whole.annotated:
             yield SetAside(str(path), "no annotation for this image")
     known = whole.annotated | {path.stem for path in images}
     for stem, lists in whole.lists.items():
         if stem not in known:
             yield SetAside(f"{root}/ImageSets/Main/{lists[0]}.txt", f"{stem!r} has no annotation and no image")
-    yield from missing(whole.source, whole.rows)
+    yield from whole.labels.left()
 
 
 def _read_annotation(whole: _Set, path: Path) -> Iterator[Example | SetAside]:
@@ -130,10 +128,11 @@ def _read_annotation(whole: _Set, path: Path) -> Iterator[Example | SetAside]:
     drawn = with_places(path, root.findall("object"))
     objects, faults = usable(drawn, lambda place, element: _object(place, element, size))
     yield from faults
+    cells = whole.labels.take(image.relative_to(whole.source.path))
     yield Example(
         id=image.relative_to(whole.source.path).with_suffix("").as_posix(),
         images=(image,),
-        label=_label(whole, image, objects),
+        label=Label(cells.pop("class", "") or None, objects, cells),
         source=str(path),
         role=role,
     )
@@ -190,8 +189,3 @@ def _cvat_attributes(element: Element) -> dict[str, bool | str]:
 def _plain(text: str) -> bool | str:
     """The flags 0 and 1 as booleans, other words unchanged."""
     return {"0": False, "1": True}.get(text.strip(), text.strip())
-
-
-def _label(whole: _Set, image: Path, objects: tuple[LabelledObject, ...] | None) -> Label:
-    cells = row_of(whole.rows, image.relative_to(whole.source.path))
-    return Label(image_class=cells.pop("class", "") or None, objects=objects, columns=cells)
