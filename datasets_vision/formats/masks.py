@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from datasets_vision.errors import BoxError, DataError, cause
 from datasets_vision.example import Example, Label, LabelledObject, normalised_box
@@ -37,15 +38,56 @@ _SERIES = re.compile(r"exp[0-9]+_num_([0-9]+)$")  # one tile in several exposure
 _SERIES_GAP = 200  # in the magnetic tile set, numbers of one tile are 10 to 160 apart, tiles over 1000
 
 
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """The images and masks below a folder, told apart by their names."""
+
+    root: Path
+    images: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    beside: dict[tuple[Path, str], Path] = field(default_factory=dict)  # folder and stem of the image -> its mask
+    parallel: dict[tuple[Path, Path, str], Path] = field(default_factory=dict)
+    """The path above and below a folder of masks, and the stem -> the mask."""
+
+    @classmethod
+    def of(cls, root: Path) -> Self:
+        whole, files = cls(root), list(walk(root))
+        photos = {(file.parent, file.stem) for file in files if file.suffix.lower() in IMAGE_SUFFIXES - {".png"}}
+        for file in files:
+            folders, stem = file.relative_to(root).parts[:-1], file.stem.removesuffix("_mask")
+            depth = next((place for place, part in enumerate(folders) if part.lower() in _MASK_FOLDERS), None)
+            if file.suffix.lower() not in IMAGE_SUFFIXES:
+                whole.others.append(file)
+            elif file.suffix.lower() != ".png":
+                whole.images.append(file)
+            elif depth is not None:
+                whole.masks.append(file)
+                whole.parallel.setdefault((Path(*folders[:depth]), Path(*folders[depth + 1 :]), stem), file)
+            elif stem != file.stem or (file.parent, stem) in photos:
+                whole.masks.append(file)
+                whole.beside.setdefault((file.parent, stem), file)
+            else:
+                whole.images.append(file)
+        return whole
+
+    def mask_of(self, image: Path) -> Path | None:
+        """The mask beside an image, else in a folder of masks beside any of the folders that contain the image."""
+        if mask := self.beside.get((image.parent, image.stem)):
+            return mask
+        parts = image.relative_to(self.root).parts[:-1]
+        keys = ((Path(*parts[:depth]), Path(*parts[depth + 1 :]), image.stem) for depth in range(len(parts) + 1))
+        return next((self.parallel[key] for key in keys if key in self.parallel), None)
+
+
 def matches(path: Path) -> bool:
     """A photo with a plausible mask: of the photo's size, with few distinct values."""
     if not path.is_dir():
         return False
-    mask_of.cache_clear()
-    for image in walk(path):
-        if image.suffix.lower() in IMAGE_SUFFIXES and (mask := mask_of(path, image)) is not None:
-            return _looks_like_a_mask(mask, image)
-    return False
+    whole = _Set.of(path)
+    pairs = ((mask, image) for image in whole.images if (mask := whole.mask_of(image)) is not None)
+    first = next(pairs, None)
+    return first is not None and _looks_like_a_mask(*first)
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -58,77 +100,21 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder of images and masks", "give the folder")
     source.require_columns(source.path, source.columns.values(), ())
-    mask_of.cache_clear()
-    series = _series(source.path)
-    for path in walk(source.path):
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            yield SetAside(str(path), f"{path.suffix!r} is not an image suffix")
-        elif not _is_mask(source.path, path):
-            yield from _example(source.path, path, series)
-        elif not _has_image(source.path, path):
-            yield SetAside(str(path), "a mask without its image", "put the image beside it")
+    whole = _Set.of(source.path)
+    for file in whole.others:
+        yield SetAside(str(file), f"{file.suffix!r} is not an image suffix")
+    series, used = _series(whole.images), set()
+    for image in whole.images:
+        mask = whole.mask_of(image)
+        used.add(mask)
+        yield from _example(source.path, image, mask, series)
+    for mask in whole.masks:
+        if mask not in used:
+            yield SetAside(str(mask), "a mask without its image", "put the image beside it")
 
 
-@lru_cache(maxsize=4096)
-def mask_of(root: Path, image: Path) -> Path | None:
-    """The file with an image's mask, found by its name; None if there is none."""
-    if _is_mask(root, image):
-        return None
-    names = (f"{image.stem}.png", f"{image.stem}_mask.png")
-    beside = [image.with_name(name) for name in names]
-    parts = image.parent.relative_to(root).parts
-    for depth in range(len(parts) + 1):
-        above, below = root.joinpath(*parts[:depth]), parts[depth + 1 :]
-        for folder in _mask_folders(above):
-            beside += [folder.joinpath(*below, name) for name in names]
-    return next((mask for mask in beside if mask != image and mask.is_file()), None)
-
-
-@lru_cache(maxsize=256)
-def _mask_folders(folder: Path) -> tuple[Path, ...]:
-    return tuple(folder / name for name in _MASK_FOLDERS if (folder / name).is_dir())
-
-
-def _is_mask(root: Path, path: Path) -> bool:
-    """Whether a file is a mask, by name alone: in a mask folder, called a mask, or beside a photo of another format."""
-    if path.suffix.lower() != ".png":
-        return False
-    folders = {part.lower() for part in path.relative_to(root).parts[:-1]}
-    if path.stem.endswith("_mask") or folders & set(_MASK_FOLDERS):
-        return True
-    return any(photo != path for photo in _beside(path, path.stem))
-
-
-def _beside(path: Path, stem: str) -> Iterator[Path]:
-    for suffix in sorted(IMAGE_SUFFIXES - {".png"}):
-        for written in (suffix, suffix.upper()):
-            if (photo := path.with_name(stem + written)).is_file():
-                yield photo
-
-
-def _has_image(root: Path, mask: Path) -> bool:
-    """Whether a mask has its image, beside it or in a folder parallel to the mask's."""
-    stem = mask.stem.removesuffix("_mask")
-    if next(_beside(mask, stem), None) or (stem != mask.stem and mask.with_name(f"{stem}.png").is_file()):
-        return True
-    parts = mask.parent.relative_to(root).parts
-    place = next((number for number, part in enumerate(parts) if part.lower() in _MASK_FOLDERS), None)
-    if place is None:
-        return False
-    above, below = root.joinpath(*parts[:place]), parts[place + 1 :]
-    folders = [above.joinpath(*below)]
-    folders += [
-        folder.joinpath(*below) for folder in above.iterdir() if folder.is_dir() and folder.name != parts[place]
-    ]
-    return any(
-        (folder / f"{stem}.png").is_file() or next(_beside(folder / mask.name, stem), None) is not None
-        for folder in folders
-    )
-
-
-def _example(root: Path, path: Path, series: array[int]) -> Iterator[Example | SetAside]:
+def _example(root: Path, path: Path, mask: Path | None, series: array[int]) -> Iterator[Example | SetAside]:
     image_class, role = _folders(root, path)
-    mask = mask_of(root, path)
     try:
         size = image_size(path)
         if mask is None and not (image_class and _DEFECT_FREE.search(image_class)):
@@ -227,15 +213,12 @@ def _looks_like_a_mask(mask: Path, image: Path) -> bool:
     return bool(counts[-8:].sum() >= 0.95 * values.size)
 
 
-def _series(root: Path) -> array[int]:
+def _series(images: Iterable[Path]) -> array[int]:
     """The first number of each series, in ascending order."""
-    found = (_SERIES.search(path.stem) for path in walk(root))
+    found = (_SERIES.search(image.stem) for image in images)
     numbers = array("q", sorted({int(match[1]) for match in found if match and len(match[1]) < 18}))
-    return array("q", (number for place, number in enumerate(numbers) if _starts_series(numbers, place)))
-
-
-def _starts_series(numbers: array[int], place: int) -> bool:
-    return place == 0 or numbers[place] - numbers[place - 1] > _SERIES_GAP
+    starts = (place == 0 or numbers[place] - numbers[place - 1] > _SERIES_GAP for place in range(len(numbers)))
+    return array("q", compress(numbers, starts))
 
 
 def _group(stem: str, series: array[int]) -> str:
