@@ -13,8 +13,7 @@ from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Box, Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.json_files import DECODER
-from datasets_vision.formats.json_lists import Member, list_members
+from datasets_vision.formats.json_cursor import Cursor, Member
 from datasets_vision.formats.shapes import (
     Size,
     area,
@@ -59,7 +58,7 @@ class _File:
         _, start, fault = entry
         if fault is not None:
             raise fault
-        value: dict[str, Any] = DECODER.raw_decode(self.text, start)[0]
+        value: dict[str, Any] = Cursor(self.text, start).value()
         return value
 
 
@@ -97,33 +96,60 @@ def _read_file(pictures: Pictures, file: _File) -> Iterator[Example | SetAside]:
 def _loaded(path: Path) -> _File:
     """Index the entries of a file; annotations may precede their images."""
     file = _File(path, read_text(path, _MAX_BYTES))
+    if not file.text:
+        raise DataError(path, "empty file (0 bytes)", "export it again")
     ids: dict[tuple[str, str], int] = {}
-    for member in list_members(path, file.text, _PARTS, required="images"):
-        given = member.value if isinstance(member.value, dict) else {}
-        key, image = _key(given.get("id")), _key(given.get("image_id"))
-        fault = member.fault or _fault_of_id(ids, member, key)
-        if member.key == "annotations" and image is None:
-            shown_id = shown([given.get("image_id")])
-            fault = fault or DataError("", f"image_id {shown_id} is not in the list of images", "correct it")
-        entry = member.index, member.start, fault
-        if member.key == "images":
-            file.images.append(entry)
-            file.known.update(filter(None, [key]))
-        elif member.key == "annotations" and image is not None:
-            file.annotations[image].append(entry)
-        elif fault is not None:
-            file.faults.append(SetAside.of(f"{path}: {member.key}[{member.index}]", fault))
-        elif key is not None:
-            file.names[key] = str(given.get("name") or "").strip()
+    try:
+        for part, member in _listed(file):
+            _index(file, part, member, ids)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}", f"not JSON ({error.msg})", "export it again") from error
     return file
 
 
-def _fault_of_id(ids: dict[tuple[str, str], int], member: Member, key: str | None) -> DataError | None:
-    """Why an entry's id cannot be used; a usable one is stored in `ids` with the entry's index."""
-    if key is None:
-        return DataError("", "an entry without an id", "write a number")
-    first = ids.setdefault((member.key, key), member.index)
-    return None if first == member.index else DataError("", f"id {key} is already used by {member.key}[{first}]")
+def _listed(file: _File) -> Iterator[tuple[str, Member]]:
+    """The entries of all lists, one by one: decoding the whole file would take many times its size in memory."""
+    cursor, seen = Cursor(file.text), set[str | None]()
+    remedy = f"write an object with lists of {', '.join(sorted(_PARTS))}"
+    if cursor.peek() != "{":
+        raise DataError(file.path, "is not a JSON object", remedy)
+    for key in cursor.enter():
+        if key in seen:
+            raise DataError(file.path, f"key {str(key)[:80]!r} appears twice in one object", "keep one")
+        seen.add(key)
+        if key is None or key not in _PARTS:
+            cursor.skip()
+            continue
+        if cursor.peek() != "[":
+            raise DataError(file.path, f"{key} is not a list", "write a list of objects")
+        yield from ((key, member) for member in cursor.members())
+    cursor.end()
+    if "images" not in seen:
+        raise DataError(file.path, "has no list of images", remedy)
+
+
+def _index(file: _File, part: str, member: Member, ids: dict[tuple[str, str], int]) -> None:
+    """Add an entry to the file's index; `ids` has the index of the first entry of each part and id."""
+    given = member.value if isinstance(member.value, dict) else {}
+    key, image = _key(given.get("id")), _key(given.get("image_id"))
+    fault = member.fault
+    if fault is None and key is None:
+        fault = DataError("", "an entry without an id", "write a number")
+    elif fault is None and (first := ids.setdefault((part, str(key)), member.index)) != member.index:
+        fault = DataError("", f"id {key} is already used by {part}[{first}]")
+    elif fault is None and part == "annotations" and image is None:
+        shown_id = shown([given.get("image_id")])
+        fault = DataError("", f"image_id {shown_id} is not in the list of images", "correct it")
+    entry = member.index, member.start, fault
+    if part == "images":
+        file.images.append(entry)
+        file.known.update(filter(None, [key]))
+    elif part == "annotations" and image is not None:
+        file.annotations[image].append(entry)
+    elif fault is not None:
+        file.faults.append(SetAside.of(f"{file.path}: {part}[{member.index}]", fault))
+    elif key is not None:
+        file.names[key] = str(given.get("name") or "").strip()
 
 
 def _key(value: Any) -> str | None:

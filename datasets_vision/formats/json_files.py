@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from datasets_vision.errors import DataError, cause
+from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
+from datasets_vision.formats.json_cursor import Cursor, Member, decode
 from datasets_vision.formats.text_files import decoded, read_text, without_mark
 from datasets_vision.walk import files_of
 
@@ -30,18 +28,9 @@ TURNS = ("messages", "conversations", "conversation")
 
 SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 
-SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-"""An escape that may be a lone surrogate, which cannot be encoded as UTF-8: see `is_text`."""
-
-HALF = ("contains half of a surrogate pair (such as \\ud83d)", "write the whole character")
-EMPTY = ("empty file (0 bytes)", "export it again")
-NESTED = ("values are nested too deeply", "flatten them")
-"""Problem and remedy of a file, or of a value in it, that cannot be read."""
-
 _HEAD = 1 << 20  # bytes read to recognise a file
 _PIECE = 1 << 16  # bytes per read while skipping a line
 _MAX_SAMPLED = 8  # files read per folder to recognise its format
-_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +60,8 @@ def entries(path: Path) -> Iterator[Entry | SetAside]:
     """The lines of a JSON-lines file; for a JSON file, the members of its list or of its dict keyed by id.
 
     A dict with one value that is a list of objects (`{"version": 1, "data": [...]}`) is read as that list; a dict
-    whose values are not all objects is one entry. Line ends may be LF or CRLF; a byte order mark is skipped. Broken
-    JSON is set aside with its file and line; entries before it are used.
+    whose values are not all objects is one entry. Line ends may be LF or CRLF; a byte order mark is skipped. An entry
+    that cannot be used is set aside with its file and line; broken JSON sets the rest of its file or line aside.
     """
     try:
         if path.stat().st_size == 0:
@@ -91,20 +80,13 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path, MAX_FILE)
     if not text:
-        raise DataError(path, *EMPTY)
+        raise DataError(path, "empty file (0 bytes)", "export it again")
     try:
-        value = DECODER.decode(text)
+        return decode(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}", f"not JSON ({error.msg})", "export it again") from error
-    except RecursionError as error:
-        raise DataError(path, *NESTED) from error
     except DataError as error:
         raise error.at(path) from None
-    except ValueError as error:  # an integer of thousands of digits
-        raise DataError(path, f"not JSON ({cause(error)})", "export it again") from error
-    if SURROGATE.search(text) and not is_text(value):
-        raise DataError(path, *HALF)
-    return value
 
 
 @lru_cache(maxsize=64)
@@ -151,11 +133,11 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
             try:
                 text = decoded(path, line if number > 1 else without_mark(path, line)).strip()
                 if text:
-                    yield _entry(place, str(number), DECODER.decode(text), SURROGATE.search(text) is not None)
+                    yield Entry(place, str(number), decode(text))
             except json.JSONDecodeError as error:
                 yield SetAside(place, f"not JSON: {error.msg} at character {error.pos + 1}", "correct the line")
-            except (DataError, ValueError, RecursionError) as error:
-                yield _unreadable(place, error)
+            except DataError as error:
+                yield SetAside.of(place, error)
 
 
 def _skip_line(file: IO[bytes], line: bytes) -> None:
@@ -176,150 +158,72 @@ def _text(path: Path) -> str:
     return read_text(path, MAX_FILE)
 
 
-def _entry(place: str, name: str, value: Any, doubtful: bool) -> Entry | SetAside:
-    """`doubtful`: whether SURROGATE occurs in its text."""
-    return SetAside(place, *HALF) if doubtful and not is_text([name, value]) else Entry(place, name, value)
-
-
-def is_text(value: Any) -> bool:
-    """Whether a JSON value is free of lone surrogates."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _unreadable(place: str, error: Exception) -> SetAside:
-    if isinstance(error, RecursionError):
-        return SetAside(place, *NESTED)
-    return SetAside.of(place, error if isinstance(error, DataError) else DataError(place, str(error)))
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise DataError("", f"key {twice[:80]!r} appears twice in one object", "keep one")
-    return found
-
-
-def _number(word: str) -> float | None:
-    """A number; None for NaN, which Python writes for a missing value. Raises DataError for infinity."""
-    if word == "NaN":
-        return None
-    number = float(word)
-    if math.isinf(number):
-        raise DataError("", f"number {word[:80]} is infinite", "write a finite one")
-    return number
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_number, parse_constant=_number)
-
-
-@dataclass(frozen=True, slots=True)
-class _Member:
-    place: str
-    key: str | None  # None in a list
-    start: int  # of the value, in characters
-    value: Any
-
-
 def _members_of(path: Path, text: str) -> Iterator[Entry | SetAside]:
     """The entries of one JSON text."""
-    start = after_space(text, 0)
-    if text[start : start + 1] == "{":
-        yield from _of_dict(path, text, start)
-    elif text[start : start + 1] == "[":
-        yield from _of_list(path, text, start, whole=True)
-    elif start == len(text):
-        yield SetAside(str(path), "empty file", "write its records")
-    else:
-        yield SetAside(f"{path}:1", "neither a JSON list nor a JSON object", "write a list of records")
+    match Cursor(text).peek():
+        case "{":
+            yield from _of_dict(path, text)
+        case "[":
+            yield from _of_list(path, text)
+        case "":
+            yield SetAside(str(path), "empty file", "write its records")
+        case _:
+            yield SetAside(f"{path}:1", "neither a JSON list nor a JSON object", "write a list of records")
 
 
-def _of_list(path: Path, text: str, start: int, *, whole: bool) -> Iterator[Entry | SetAside]:
-    place, doubtful = f"{path}:1", SURROGATE.search(text) is not None
+def _of_list(path: Path, text: str, start: int = 0) -> Iterator[Entry | SetAside]:
     try:
-        for number, member in enumerate(_members(path, text, start, whole=whole), 1):
-            place = member.place
-            yield _entry(place, str(number), member.value, doubtful)
-    except (DataError, ValueError, RecursionError) as error:
-        yield _broken(path, place, error)
+        for place, member in _members(path, text, start):
+            yield _entry(place, str(member.index + 1), member)
+    except (json.JSONDecodeError, DataError) as error:
+        yield _broken(path, error)
 
 
-def _of_dict(path: Path, text: str, start: int) -> Iterator[Entry | SetAside]:
-    members: list[_Member] = []
+def _of_dict(path: Path, text: str) -> Iterator[Entry | SetAside]:
+    found: list[tuple[str, Member]] = []
     broken: SetAside | None = None
     try:
-        for member in _members(path, text, start, whole=True):
-            members.append(member)
-    except (DataError, ValueError, RecursionError) as error:
-        broken = _broken(path, members[-1].place if members else f"{path}:1", error)
-    doubtful = SURROGATE.search(text) is not None
+        for item in _members(path, text):
+            found.append(item)
+    except (json.JSONDecodeError, DataError) as error:
+        broken = _broken(path, error)
+    members = [member for _, member in found]
     lists = [member for member in members if _is_records(member)]
     if len(lists) == 1:
-        yield from _of_list(path, text, lists[0].start, whole=False)
+        yield from _of_list(path, text, lists[0].start)
     elif members and all(isinstance(member.value, dict) for member in members):
-        for member in members:
-            yield _entry(member.place, str(member.key), member.value, doubtful)
+        yield from (_entry(place, str(member.key), member) for place, member in found)
     elif broken is None:
-        yield _entry(f"{path}:1", "1", {str(member.key): member.value for member in members}, doubtful)
+        fault = next((member.fault for member in members if member.fault), None)
+        record = {str(member.key): member.value for member in members}
+        yield SetAside.of(f"{path}:1", fault) if fault else Entry(f"{path}:1", "1", record)
     if broken is not None:
         yield broken
 
 
-def _is_records(member: _Member) -> bool:
+def _entry(place: str, name: str, member: Member) -> Entry | SetAside:
+    return SetAside.of(place, member.fault) if member.fault else Entry(place, name, member.value)
+
+
+def _is_records(member: Member) -> bool:
     value = member.value
     objects = isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
     return objects and member.key not in TURNS
 
 
-def _members(path: Path, text: str, start: int, *, whole: bool) -> Iterator[_Member]:
-    """The members of the list or dict that opens at `start`; raises JSONDecodeError for broken JSON.
-
-    `whole`: whether it must end the text.
-    """
-    keyed = text[start] == "{"
-    close = "}" if keyed else "]"
-    at, line, counted = after_space(text, start + 1), 1, 0
-    if text[at : at + 1] == close:
-        return
-    while True:
-        key = None
-        if keyed:
-            key, at = DECODER.raw_decode(text, at)
-            if not isinstance(key, str):
-                raise json.JSONDecodeError("a key is not a string", text, at)
-            at = after(text, at, ":")
-        value, end = DECODER.raw_decode(text, at)
-        line, counted = line + text.count("\n", counted, at), at
-        yield _Member(f"{path}:{line}", key, at, value)
-        at = after_space(text, end)
-        if text[at : at + 1] == close:
-            break
-        at = after(text, at, ",")
-    if whole and (at := after_space(text, at + 1)) < len(text):
-        raise json.JSONDecodeError("more text after the last record", text, at)
+def _members(path: Path, text: str, start: int = 0) -> Iterator[tuple[str, Member]]:
+    """The members of the list or dict at `start`, which is the whole text if it is at 0, each after its place."""
+    cursor, line, counted = Cursor(text, start), 1, 0
+    for member in cursor.members():
+        line, counted = line + text.count("\n", counted, member.start), member.start
+        yield f"{path}:{line}", member
+    if start == 0:
+        cursor.end()
 
 
-def after_space(text: str, at: int) -> int:
-    """The position of the first character from `at` on that is not JSON's white space."""
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
-
-
-def after(text: str, at: int, mark: str) -> int:
-    """The position after `mark`, which must come next; raises JSONDecodeError if it does not."""
-    at = after_space(text, at)
-    if text[at : at + 1] != mark:
-        raise json.JSONDecodeError(f"{mark!r} is missing", text, at)
-    return after_space(text, at + 1)
-
-
-def _broken(path: Path, last: str, error: Exception) -> SetAside:
-    """Why a text cannot be read on; `last` is the place of the last member read."""
-    if isinstance(error, json.JSONDecodeError):
-        place = f"{path}:{error.lineno}"
-        return SetAside(place, f"not JSON from here on: {error.msg} at column {error.colno}", "correct it")
-    return _unreadable(last, error)
+def _broken(path: Path, error: json.JSONDecodeError | DataError) -> SetAside:
+    """Why the rest of a text cannot be read."""
+    if isinstance(error, DataError):
+        return SetAside.of(path, error)
+    problem = f"not JSON from here on: {error.msg} at column {error.colno}"
+    return SetAside(f"{path}:{error.lineno}", problem, "correct it")

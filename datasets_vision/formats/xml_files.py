@@ -105,7 +105,7 @@ def _words(text: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _leaves(element: Element, path: Steps, without: str = "") -> Iterator[Leaf]:
+def _leaves(element: Element, path: Steps, without: str | None = None) -> Iterator[Leaf]:
     """The attributes and texts below an element; elements inside running text count as text."""
     for name, value in element.attrib.items():
         if name != LINE:

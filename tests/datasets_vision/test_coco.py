@@ -150,7 +150,7 @@ def test_a_bad_image_among_good_ones_is_set_aside(tmp_path, image, says):
         (b'{"info": {}}', "has no list of images"),
         (b'{"info": ' + b"[" * 100_000, "nested too deeply"),
         (b"[]", "is not a JSON object"),
-        (b'{"images": []} {"bbox": 1}', ":1: not JSON .Extra data"),
+        (b'{"images": []} {"bbox": 1}', ":1: not JSON .more text after the end"),
         (b'{"images": [], "annotations": 3}', "annotations is not a list"),
         (b'{"images": ' + b"[" * 100_000, "nested too deeply"),
     ],

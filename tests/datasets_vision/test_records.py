@@ -137,7 +137,7 @@ def test_a_missing_text_lists_the_columns(tmp_path):
     [
         (b'{"text": "b", }', "not JSON: "),
         (b'{"text": "b"', "not JSON: "),
-        (b'{"text": "b"} {"text": "c"}', "not JSON: Extra data"),
+        (b'{"text": "b"} {"text": "c"}', "not JSON: more text after the end"),
         (b'{"text": "\xfc"}', "not UTF-8: byte 0xfc"),
         (b'{"text": "b", "text": "c"}', "key 'text' appears twice"),
         (b'["b"]', "a record must be an object with keys"),
@@ -164,13 +164,14 @@ def test_a_bad_line_is_set_aside_by_file_and_line(tmp_path, line, says):
         ('[\n{"text": "a"},\n{"text": "b",}\n]', ":3", "not JSON from here on"),
         ('[\n{"text": "a"}\n{"text": "b"}\n]', ":3", "',' is missing"),
         ('[{"text": "a"}', ":1", "',' is missing"),
-        ('[{"text": "a"}]\n]', ":2", "more text after the last record"),
+        ('[{"text": "a"}]\n]', ":2", "more text after the end"),
         ('{"p1": {"text": "a"},\n"p2": {"text": ', ":2", "not JSON from here on"),
-        ('[{"text": "a"},\n{"text": "b", "text": "c"}]', ":1", "key 'text' appears twice"),
+        ('[{"text": "b", "text": "c"},\n{"text": "a"}]', ":1", "key 'text' appears twice"),
+        ('[{"text": "a"},\n{"text": Infinity}]', ":2", "number Infinity is infinite"),
         ('[{"text": "a"},\n"b"]', ":2", "a record must be an object with keys"),
     ],
 )
-def test_broken_json_is_reported_by_line_and_entries_before_it_are_used(tmp_path, content, place, says):
+def test_broken_json_is_reported_by_line_and_the_other_entries_are_used(tmp_path, content, place, says):
     found = reading(tmp_path / "a.json", content)
     assert [example.text for example in found.examples] == ["a"]
     (item,) = found.set_aside
