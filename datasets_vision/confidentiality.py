@@ -110,53 +110,53 @@ class Changes:
     private: int = 0
 
 
-def identity_of(known: Dataset) -> str:
+def identity_of(dataset: Dataset) -> str:
     """What identifies the patient: id and issuer, else name and birth date, else the study."""
-    number = str(known.get("PatientID") or "").strip()
+    number = str(dataset.get("PatientID") or "").strip()
     if number:
-        return f"{number}|{str(known.get('IssuerOfPatientID') or '').strip()}"
-    name = f"{known.get('PatientName') or ''}|{known.get('PatientBirthDate') or ''}"
-    return name if name != "|" else str(known.get("StudyInstanceUID") or "")
+        return f"{number}|{str(dataset.get('IssuerOfPatientID') or '').strip()}"
+    name = f"{dataset.get('PatientName') or ''}|{dataset.get('PatientBirthDate') or ''}"
+    return name if name != "|" else str(dataset.get("StudyInstanceUID") or "")
 
 
-def strip(known: Dataset, pseudonyms: Pseudonyms) -> Changes:
-    """Remove from `known`, in place, everything that may identify a person or place; pixels are left unchanged."""
-    changes, identity = Changes(), identity_of(known)
-    _strip(known, pseudonyms, pseudonyms.days(identity), changes)
-    known.PatientName = known.PatientID = pseudonyms.patient(identity)
+def strip(dataset: Dataset, pseudonyms: Pseudonyms) -> Changes:
+    """Remove from `dataset`, in place, everything that may identify a person or place; pixels are left unchanged."""
+    changes, identity = Changes(), identity_of(dataset)
+    _strip(dataset, pseudonyms, pseudonyms.days(identity), changes)
+    dataset.PatientName = dataset.PatientID = pseudonyms.patient(identity)
     changes.removed -= {"PatientName", "PatientID"}
     changes.replaced |= {"PatientName", "PatientID"}
-    _declare(known, pseudonyms.dates)
+    _declare(dataset, pseudonyms.dates)
     return changes
 
 
-def private_words(known: Dataset) -> set[str]:
+def private_words(dataset: Dataset) -> set[str]:
     """The private values that a file name might reveal, as lower-case letters and digits."""
     words: set[str] = set()
     for name in ("PatientName", "PatientID", "OtherPatientIDs", "AccessionNumber", "PatientBirthDate", "StudyID"):
-        words.update(re.split(r"[\^=\s\\]+", str(known.get(name) or "")))
-    words.update(str(known.get(name) or "") for name in ("PatientID", "AccessionNumber"))
-    words.update(str(element.value) for element in known.iterall() if element.VR == "UI")
+        words.update(re.split(r"[\^=\s\\]+", str(dataset.get(name) or "")))
+    words.update(str(dataset.get(name) or "") for name in ("PatientID", "AccessionNumber"))
+    words.update(str(element.value) for element in dataset.iterall() if element.VR == "UI")
     letters = {"".join(filter(str.isalnum, word)).casefold() for word in words}
     return {word for word in letters if len(word) > 2}
 
 
-def _strip(known: Dataset, pseudonyms: Pseudonyms, days: int, changes: Changes) -> None:
-    for element in list(known):
+def _strip(dataset: Dataset, pseudonyms: Pseudonyms, days: int, changes: Changes) -> None:
+    for element in list(dataset):
         name = element.keyword or str(element.tag)
         if element.tag.is_private:
             changes.private += 1
-            del known[element.tag]
+            del dataset[element.tag]
         elif name in _BLANKED and not (pseudonyms.dates == "shift" and element.VR in ("DA", "TM")):
             element.value = ""
             changes.blanked.add(name)
         elif name in _BLANKED or element.VR in ("DA", "TM", "DT"):
-            _date(known, element, pseudonyms, days, changes)
+            _date(dataset, element, pseudonyms, days, changes)
         elif element.VR == "UI" and _group_kept(element):
             _replace_uids(element, pseudonyms, name, changes)
         elif not _kept(element, name):
             changes.removed.add(name)
-            del known[element.tag]
+            del dataset[element.tag]
         elif element.VR == "SQ":
             for item in element.value:
                 _strip(item, pseudonyms, days, changes)
@@ -195,7 +195,7 @@ def _replace_uids(element: DataElement, pseudonyms: Pseudonyms, name: str, chang
         changes.replaced.add(name)
 
 
-def _date(known: Dataset, element: DataElement, pseudonyms: Pseudonyms, days: int, changes: Changes) -> None:
+def _date(dataset: Dataset, element: DataElement, pseudonyms: Pseudonyms, days: int, changes: Changes) -> None:
     """Shift a date of the scan by the patient's offset; remove other dates and invalid ones."""
     name, value = element.keyword or str(element.tag), str(element.value or "")
     moved = None
@@ -206,7 +206,7 @@ def _date(known: Dataset, element: DataElement, pseudonyms: Pseudonyms, days: in
         changes.blanked.add(name)
     elif moved is None:
         changes.removed.add(name)
-        del known[element.tag]
+        del dataset[element.tag]
     elif moved != value:
         element.value = moved
         changes.replaced.add(name)
@@ -232,7 +232,7 @@ def _values_of(value: Any) -> Iterator[Any]:
         yield from value
 
 
-def _declare(known: Dataset, dates: Dates) -> None:
+def _declare(dataset: Dataset, dates: Dates) -> None:
     from pydicom.dataset import Dataset
     from pydicom.sequence import Sequence
 
@@ -244,7 +244,7 @@ def _declare(known: Dataset, dates: Dates) -> None:
     codes = [code("113100", "Basic Application Confidentiality Profile")]
     if dates == "shift":
         codes.append(code("113107", "Retain Longitudinal Temporal Information Modified Dates Option"))
-    known.PatientIdentityRemoved = "YES"
-    known.DeidentificationMethod = METHOD
-    known.DeidentificationMethodCodeSequence = Sequence(codes)
-    known.LongitudinalTemporalInformationModified = "MODIFIED" if dates == "shift" else "REMOVED"
+    dataset.PatientIdentityRemoved = "YES"
+    dataset.DeidentificationMethod = METHOD
+    dataset.DeidentificationMethodCodeSequence = Sequence(codes)
+    dataset.LongitudinalTemporalInformationModified = "MODIFIED" if dates == "shift" else "REMOVED"

@@ -114,18 +114,18 @@ def _copy(path: Path, relative: Path, out: Path, pseudonyms: Pseudonyms, name: s
     import pydicom
 
     with damaged_tags(path):
-        known = header(path)
-        if "Rows" not in known:
+        dataset = header(path)
+        if "Rows" not in dataset:
             raise DataError(path, "contains no picture", "reports and plans are not copied")
-        frame_count(path, known)
-        words, burned = private_words(known), str(known.get("BurnedInAnnotation") or "").strip().upper()
-        areas, unchecked = _find_text(path, known)
+        frame_count(path, dataset)
+        words, burned = private_words(dataset), str(dataset.get("BurnedInAnnotation") or "").strip().upper()
+        areas, unchecked = _find_text(path, dataset)
         copy = Path(*(_safe_name(part, words, pseudonyms) for part in relative.parts))
         target = out / copy
         if target.exists() or target == out / LOG:
             raise DataError(path, f"{target} already exists but is not in the log", "give an empty folder")
         whole = pydicom.dcmread(path, force=True)
-        whole.file_meta.TransferSyntaxUID = known.file_meta.TransferSyntaxUID
+        whole.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
         _clear_hidden_overlays(whole)
         changes = strip(whole, pseudonyms)
         data = _encoded(whole)
@@ -142,13 +142,13 @@ def _entry(
     return Copied(name, copy.as_posix(), *tags, changes.private, burned, areas, unchecked)
 
 
-def _find_text(path: Path, known: Dataset) -> tuple[list[PixelBox], str | None]:
+def _find_text(path: Path, dataset: Dataset) -> tuple[list[PixelBox], str | None]:
     """The areas of likely text in the checked frames, and why any frames could not be checked."""
     import numpy as np
 
     areas: list[PixelBox] = []
     try:
-        last = frame_count(path, known) - 1
+        last = frame_count(path, dataset) - 1
         for frame in sorted({round(last * part / (FRAMES_LOOKED_AT - 1)) for part in range(FRAMES_LOOKED_AT)}):
             found = text_areas(np.asarray(open_image(View(path, frame))))
             areas += [box for box in found if box not in areas]
@@ -157,34 +157,34 @@ def _find_text(path: Path, known: Dataset) -> tuple[list[PixelBox], str | None]:
     return areas, None
 
 
-def _clear_hidden_overlays(known: Dataset) -> None:
+def _clear_hidden_overlays(dataset: Dataset) -> None:
     """Zero the unused bits of the pixels, in which old files store overlays (PS3.5 8.1.2, retired)."""
     import numpy as np
 
-    stored, allocated = int(known.get("BitsStored") or 0), int(known.get("BitsAllocated") or 0)
-    syntax = known.file_meta.TransferSyntaxUID
+    stored, allocated = int(dataset.get("BitsStored") or 0), int(dataset.get("BitsAllocated") or 0)
+    syntax = dataset.file_meta.TransferSyntaxUID
     hidden = any(
-        element.tag.group >> 8 == 0x60 and element.tag.element == 0x0102 and element.value for element in known
+        element.tag.group >> 8 == 0x60 and element.tag.element == 0x0102 and element.value for element in dataset
     )
-    if not hidden or syntax.is_compressed or "PixelData" not in known or not 0 < stored < allocated <= 32:
+    if not hidden or syntax.is_compressed or "PixelData" not in dataset or not 0 < stored < allocated <= 32:
         return
-    words = np.frombuffer(known.PixelData, dtype=f"{'<' if syntax.is_little_endian else '>'}u{allocated // 8}")
-    shift = int(known.HighBit) + 1 - stored
-    known.PixelData = (words & (((1 << stored) - 1) << shift)).astype(words.dtype).tobytes()
+    words = np.frombuffer(dataset.PixelData, dtype=f"{'<' if syntax.is_little_endian else '>'}u{allocated // 8}")
+    shift = int(dataset.HighBit) + 1 - stored
+    dataset.PixelData = (words & (((1 << stored) - 1) << shift)).astype(words.dtype).tobytes()
 
 
-def _encoded(known: Dataset) -> bytes:
+def _encoded(dataset: Dataset) -> bytes:
     """The file's new bytes, with an empty preamble and only the required file meta information."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import UID, SecondaryCaptureImageStorage
 
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = known.file_meta.TransferSyntaxUID
-    meta.MediaStorageSOPClassUID = UID(known.get("SOPClassUID") or SecondaryCaptureImageStorage)
-    meta.MediaStorageSOPInstanceUID = UID(known.get("SOPInstanceUID") or "")
-    known.file_meta, known.preamble = meta, b"\0" * 128
+    meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    meta.MediaStorageSOPClassUID = UID(dataset.get("SOPClassUID") or SecondaryCaptureImageStorage)
+    meta.MediaStorageSOPInstanceUID = UID(dataset.get("SOPInstanceUID") or "")
+    dataset.file_meta, dataset.preamble = meta, b"\0" * 128
     written = io.BytesIO()
-    known.save_as(written, enforce_file_format=True)
+    dataset.save_as(written, enforce_file_format=True)
     return written.getvalue()
 
 

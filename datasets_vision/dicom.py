@@ -98,42 +98,42 @@ def header(path: Path) -> Dataset:
     warnings.filterwarnings("ignore", module="pydicom")  # its warnings quote the tags' values
     with damaged_tags(path):
         _check_inflated(path)
-        known = pydicom.dcmread(path, stop_before_pixels=True, force=not has_preamble(path))
-        if not has_preamble(path) and "Rows" not in known and "SOPClassUID" not in known:
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=not has_preamble(path))
+        if not has_preamble(path) and "Rows" not in dataset and "SOPClassUID" not in dataset:
             raise ImageError(path, "not a DICOM file", "give a DICOM file, or correct its suffix")
-        if "TransferSyntaxUID" not in known.file_meta:
-            known.file_meta.TransferSyntaxUID = pydicom.uid.UID(_GUESSED[_encoding(known)])
-    return known
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(_GUESSED[_encoding(dataset)])
+    return dataset
 
 
-def _encoding(known: Dataset) -> tuple[bool, bool]:
+def _encoding(dataset: Dataset) -> tuple[bool, bool]:
     """(implicit VR?, little endian?) of the file as it was read."""
-    implicit, little = known.original_encoding
+    implicit, little = dataset.original_encoding
     return bool(implicit), bool(little)
 
 
-def frame_count(path: Path, known: Dataset | None = None) -> int:
+def frame_count(path: Path, dataset: Dataset | None = None) -> int:
     """The number of frames in the file; raises DataError if the tag is damaged."""
-    known = header(path) if known is None else known
-    count = _integer(path, known, "NumberOfFrames", 1)
+    dataset = header(path) if dataset is None else dataset
+    count = _integer(path, dataset, "NumberOfFrames", 1)
     if not 1 <= count <= path.stat().st_size:
         raise ImageError(path, f"NumberOfFrames is {count}, which the file cannot hold", "export it again")
     return count
 
 
-def is_grey(known: Dataset) -> bool:
+def is_grey(dataset: Dataset) -> bool:
     """Whether the pixels are grey, so that a window applies."""
-    kind = str(known.get("PhotometricInterpretation", "MONOCHROME2")).strip()
+    kind = str(dataset.get("PhotometricInterpretation", "MONOCHROME2")).strip()
     return kind not in _COLOUR and kind != "PALETTE COLOR"
 
 
-def check_window(path: Path, known: Dataset, window: Window) -> None:
+def check_window(path: Path, dataset: Dataset, window: Window) -> None:
     """Raise DataError for an invalid window, or for a preset (in Hounsfield units) on anything but CT."""
     try:
         checked(window)
     except DataError as error:
         raise DataError(path, error.problem, error.remedy) from None
-    if isinstance(window, str) and window in PRESETS and known.get("Modality") != "CT":
+    if isinstance(window, str) and window in PRESETS and dataset.get("Modality") != "CT":
         raise DataError(path, f"window {window!r} applies only to CT (Hounsfield units)", f"use {TAG} or {USUAL}")
 
 
@@ -155,26 +155,26 @@ def open_dicom(view: View, *, max_pixels: int) -> PILImage:
         return _opened(view, header(view.path), max_pixels)
 
 
-def _opened(view: View, known: Dataset, max_pixels: int) -> PILImage:
+def _opened(view: View, dataset: Dataset, max_pixels: int) -> PILImage:
     from PIL import Image
 
-    values = _values(view, known, max_pixels)
-    kind = str(known.get("PhotometricInterpretation", "MONOCHROME2")).strip()
-    if is_grey(known) and values.ndim == 2:
-        return Image.fromarray(_grey(view, known, values, inverted=kind == "MONOCHROME1")).convert("RGB")
+    values = _values(view, dataset, max_pixels)
+    kind = str(dataset.get("PhotometricInterpretation", "MONOCHROME2")).strip()
+    if is_grey(dataset) and values.ndim == 2:
+        return Image.fromarray(_grey(view, dataset, values, inverted=kind == "MONOCHROME1")).convert("RGB")
     if view.window not in (None, TAG):
         raise DataError(view.path, "a window does not apply to a colour picture", "leave it out")
     try:
-        return Image.fromarray(_coloured(known, values, palette=kind == "PALETTE COLOR"))
+        return Image.fromarray(_coloured(dataset, values, palette=kind == "PALETTE COLOR"))
     except BROKEN as error:
         reason = f"its colours ({kind}) cannot be read ({type(error).__name__})"
         raise ImageError(view.path, reason, "export it again") from None
 
 
-def _size(path: Path, known: Dataset, max_pixels: int) -> tuple[int, int]:
-    if "Rows" not in known or "Columns" not in known:
-        raise ImageError(path, f"contains {_class_name(known)}, not a picture", "leave it out")
-    width, height = _integer(path, known, "Columns"), _integer(path, known, "Rows")
+def _size(path: Path, dataset: Dataset, max_pixels: int) -> tuple[int, int]:
+    if "Rows" not in dataset or "Columns" not in dataset:
+        raise ImageError(path, f"contains {_class_name(dataset)}, not a picture", "leave it out")
+    width, height = _integer(path, dataset, "Columns"), _integer(path, dataset, "Rows")
     if width < 1 or height < 1:
         raise ImageError(path, f"{width}x{height} is not a picture size", "export it again")
     if width * height > max_pixels:
@@ -182,15 +182,15 @@ def _size(path: Path, known: Dataset, max_pixels: int) -> tuple[int, int]:
     return width, height
 
 
-def _values(view: View, known: Dataset, max_pixels: int) -> np.ndarray:
+def _values(view: View, dataset: Dataset, max_pixels: int) -> np.ndarray:
     """One frame as stored, (height, width) or (height, width, 3) in RGB."""
     from pydicom.pixels.decoders.base import get_decoder
 
     from datasets_vision import jpeg_frames
 
-    path, syntax = view.path, known.file_meta.TransferSyntaxUID
-    _size(path, known, max_pixels)
-    count = frame_count(path, known)
+    path, syntax = view.path, dataset.file_meta.TransferSyntaxUID
+    _size(path, dataset, max_pixels)
+    count = frame_count(path, dataset)
     if not 0 <= view.frame < count:
         raise ImageError(path, f"has no frame {view.frame}", f"its frames are 0 to {count - 1}")
     jpeg_frames.register()
@@ -202,7 +202,7 @@ def _values(view: View, known: Dataset, max_pixels: int) -> np.ndarray:
     try:
         return _frame(path, syntax, view.frame)
     except BROKEN as error:
-        raise ImageError(path, _decoding_fault(known, error), "export or copy it again") from None
+        raise ImageError(path, _decoding_fault(dataset, error), "export or copy it again") from None
 
 
 def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
@@ -224,51 +224,51 @@ def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
         raise failed or error from None
 
 
-def _decoding_fault(known: Dataset, error: Exception) -> str:
+def _decoding_fault(dataset: Dataset, error: Exception) -> str:
     """The reason in our own words, since pydicom's messages quote values."""
     message = str(error)
     if isinstance(error, AttributeError) and "no pixel data" in message:
-        return f"holds no pixel data ({_class_name(known)})"
+        return f"holds no pixel data ({_class_name(dataset)})"
     if "less than expected" in message or "cannot reshape" in message or isinstance(error, EOFError):
         return "truncated: fewer pixels than its size requires"
     if "missing dependencies" in message:
-        return f"{known.file_meta.TransferSyntaxUID.name} needs a decoder that is not installed"
-    return f"pixel data damaged ({known.file_meta.TransferSyntaxUID.name}, {type(error).__name__})"
+        return f"{dataset.file_meta.TransferSyntaxUID.name} needs a decoder that is not installed"
+    return f"pixel data damaged ({dataset.file_meta.TransferSyntaxUID.name}, {type(error).__name__})"
 
 
-def _grey(view: View, known: Dataset, stored: np.ndarray, inverted: bool) -> np.ndarray:
+def _grey(view: View, dataset: Dataset, stored: np.ndarray, inverted: bool) -> np.ndarray:
     """uint8, (height, width)."""
     try:
-        shown = _windowed(view, known, stored)
+        shown = _windowed(view, dataset, stored)
     except BROKEN as error:
         reason = f"its rescale or window tags are damaged ({type(error).__name__})"
         raise ImageError(view.path, reason, "export it again") from None
     return 255 - shown if inverted else shown
 
 
-def _windowed(view: View, known: Dataset, stored: np.ndarray) -> np.ndarray:
+def _windowed(view: View, dataset: Dataset, stored: np.ndarray) -> np.ndarray:
     from pydicom.pixels.processing import apply_modality_lut
 
-    values = apply_modality_lut(stored, _macro(known, "PixelValueTransformationSequence", view.frame))
-    values = values * float(known.get("DoseGridScaling") or 1)
+    values = apply_modality_lut(stored, _macro(dataset, "PixelValueTransformationSequence", view.frame))
+    values = values * float(dataset.get("DoseGridScaling") or 1)
     window = view.window
     if window in (None, TAG):
-        shown = _by_tag(known, _macro(known, "FrameVOILUTSequence", view.frame), values)
+        shown = _by_tag(dataset, _macro(dataset, "FrameVOILUTSequence", view.frame), values)
         if shown is not None:
             return shown
         if window == TAG:
             raise DataError(view.path, "has no window tag", f"give a preset, {USUAL}, or (centre, width)")
-        window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if (bits := int(known.BitsStored)) <= 8 else USUAL
+        window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if (bits := int(dataset.BitsStored)) <= 8 else USUAL
         if window != USUAL and (values != stored).any():
             window = USUAL  # the rescale moved the values out of the range of their bits
     window = window or USUAL
-    check_window(view.path, known, window)
-    padding = known.get("PixelPaddingValue")
+    check_window(view.path, dataset, window)
+    padding = dataset.get("PixelPaddingValue")
     inside = values[stored != padding] if isinstance(padding, int) else values
     return levels(values, *limits(window, inside if inside.size else values))
 
 
-def _by_tag(known: Dataset, voi: Dataset, values: np.ndarray) -> np.ndarray | None:
+def _by_tag(dataset: Dataset, voi: Dataset, values: np.ndarray) -> np.ndarray | None:
     """Apply the VOI LUT, else the first window, by the functions in PS3.3 C.11.2.1; None if the file has neither."""
     import numpy as np
 
@@ -291,25 +291,25 @@ def _by_tag(known: Dataset, voi: Dataset, values: np.ndarray) -> np.ndarray | No
             return levels(values, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
 
 
-def _macro(known: Dataset, name: str, frame: int) -> Dataset:
+def _macro(dataset: Dataset, name: str, frame: int) -> Dataset:
     """The data set with a frame's rescale or window: its own functional group, the shared one, or the file itself."""
     for groups, place in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
-        items = known.get(groups) or []
+        items = dataset.get(groups) or []
         if place < len(items) and items[place].get(name):
             found: Dataset = items[place][name].value[0]
             return found
-    return known
+    return dataset
 
 
-def _coloured(known: Dataset, values: np.ndarray, palette: bool) -> np.ndarray:
+def _coloured(dataset: Dataset, values: np.ndarray, palette: bool) -> np.ndarray:
     """uint8, (height, width, 3)."""
     from pydicom.pixels.processing import apply_color_lut
 
     if palette:
-        values = apply_color_lut(values, known)[..., :3]
+        values = apply_color_lut(values, dataset)[..., :3]
         top = 2 ** (8 * values.dtype.itemsize) - 1
     else:
-        top = 2 ** int(known.BitsStored) - 1
+        top = 2 ** int(dataset.BitsStored) - 1
     return levels(values, 0, top)
 
 
@@ -321,10 +321,10 @@ def _first(value: Any) -> float | None:
     return float(value[0]) if len(value) else None
 
 
-def _integer(path: Path, known: Dataset, name: str, usual: int | None = None) -> int:
+def _integer(path: Path, dataset: Dataset, name: str, usual: int | None = None) -> int:
     """The value of a tag that must be an integer; errors do not quote it."""
     try:
-        value = known.get(name)
+        value = dataset.get(name)
         if value in (None, "") and usual is not None:
             return usual
         return int(str(value))
@@ -332,8 +332,8 @@ def _integer(path: Path, known: Dataset, name: str, usual: int | None = None) ->
         raise ImageError(path, f"{name} is not an integer", "export it again") from None
 
 
-def _class_name(known: Dataset) -> str:
-    uid = known.get("SOPClassUID")
+def _class_name(dataset: Dataset) -> str:
+    uid = dataset.get("SOPClassUID")
     return uid.name if uid is not None and uid.name != str(uid) else "something else"
 
 

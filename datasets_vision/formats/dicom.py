@@ -53,10 +53,10 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     yield from labels.left()
 
 
-def patient_group(known: Dataset) -> str:
+def patient_group(dataset: Dataset) -> str:
     """A pseudonym of the patient, or of the study if there is no PatientID; "" if there is neither."""
     for tag in ("PatientID", "StudyInstanceUID"):
-        if value := str(known.get(tag) or "").strip():
+        if value := str(dataset.get(tag) or "").strip():
             return f"{tag.removesuffix('ID').lower()}-{_pseudonym(value)}"
     return ""
 
@@ -94,14 +94,14 @@ class _Facts:
 def _facts(source: Source, path: Path, folder: str) -> _Facts:
     """Read a file's facts; raises DataError if it cannot be shown, or if its class `folder` names the patient."""
     with damaged_tags(path):
-        known = header(path)
+        dataset = header(path)
         image_size(path)
-        window = source.window if is_grey(known) else None
+        window = source.window if is_grey(dataset) else None
         if window is not None:
-            check_window(path, known, window)
-        if folder and _names_person(folder, known):
+            check_window(path, dataset, window)
+        if folder and _names_person(folder, dataset):
             raise DataError(path, "its class folder has the patient's name or id", "name folders by class")
-        return _Facts(frame_count(path, known), window, patient_group(known), _tags(source, known))
+        return _Facts(frame_count(path, dataset), window, patient_group(dataset), _tags(source, dataset))
 
 
 def _pictures(source: Source, path: Path, facts: _Facts) -> Iterator[tuple[int | None, Picture]]:
@@ -115,17 +115,17 @@ def _pictures(source: Source, path: Path, facts: _Facts) -> Iterator[tuple[int |
             return iter([(None, path if facts.window is None else View(path, 0, facts.window))])
 
 
-def _tags(source: Source, known: Dataset) -> dict[str, str]:
+def _tags(source: Source, dataset: Dataset) -> dict[str, str]:
     asked = [tag for tag in TAGS if tag in source.columns.values()]
-    return {tag: str(known.get(tag) or "").strip() for tag in asked}
+    return {tag: str(dataset.get(tag) or "").strip() for tag in asked}
 
 
-def _names_person(folder: str, known: Dataset) -> bool:
+def _names_person(folder: str, dataset: Dataset) -> bool:
     """Whether a folder is named after the patient, as in exports by patient; such a name must not become a class."""
     written = _letters(folder)
-    if (number := _letters(str(known.get("PatientID") or ""))) and number == written:
+    if (number := _letters(str(dataset.get("PatientID") or ""))) and number == written:
         return True
-    names = [_letters(word) for word in re.split(r"[\^=\s]+", str(known.get("PatientName") or ""))]
+    names = [_letters(word) for word in re.split(r"[\^=\s]+", str(dataset.get("PatientName") or ""))]
     family = next((name for name in names if len(name) > 1), "")
     return bool(family) and family in written and all(name in written for name in names)
 
