@@ -20,7 +20,7 @@ from datasets_vision.errors import DataError
 from datasets_vision.example import BOX_SCALE, Example, Label, LabelledObject, View, path_of
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.label_studio import IMAGE_CLASS, OWN, UNPLACED
-from datasets_vision.formats.shapes import Size, box_outline, outlined
+from datasets_vision.formats.shapes import Size, box_outline, polygon_object
 from datasets_vision.images import image_size
 from datasets_vision.placing import whole_file
 
@@ -165,7 +165,7 @@ def _is_exact(obj: LabelledObject) -> bool:
     if "polygon" not in obj.attributes:
         return False
     try:
-        back = outlined("", obj.name, obj.attributes["polygon"], (BOX_SCALE, BOX_SCALE), {})
+        back = polygon_object("", obj.name, obj.attributes["polygon"], (BOX_SCALE, BOX_SCALE), {})
     except DataError:
         return False
     return (back.box, back.attributes.get("polygon")) == (obj.box, obj.attributes["polygon"])

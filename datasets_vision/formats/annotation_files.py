@@ -89,7 +89,7 @@ def json_kind(path: Path) -> str | None:
     return None
 
 
-def beside(kinds: Mapping[Path, str | None], kind: str) -> Iterator[SetAside]:
+def other_kinds(kinds: Mapping[Path, str | None], kind: str) -> Iterator[SetAside]:
     """Set aside the files of other annotation formats."""
     for file, other in kinds.items():
         if other not in (None, kind):
@@ -105,7 +105,7 @@ class Pictures:
     root: Path
     found: dict[str, Path]  # by normalised path, in natural order
     named: dict[str, list[Path]]  # by name and by stem, in lower case
-    spoken: set[Path] = field(default_factory=set)
+    referenced: set[Path] = field(default_factory=set)
     broken: bool = False
     """An annotation file could not be read, so it is unknown which images it names."""
 
@@ -172,13 +172,13 @@ class Pictures:
             role=role or self.role(image, annotation),
         )
 
-    def unspoken(self, reason: str = "no annotation for this image") -> Iterator[SetAside]:
+    def unreferenced(self, reason: str = "no annotation for this image") -> Iterator[SetAside]:
         """Set aside the images that `find` never returned, unless a broken file may have named them."""
         images = () if self.broken else self.found.values()
-        return (SetAside(str(image), reason) for image in images if image not in self.spoken)
+        return (SetAside(str(image), reason) for image in images if image not in self.referenced)
 
     def _mark_named(self, image: Path) -> Path:
-        self.spoken.add(image)
+        self.referenced.add(image)
         return image
 
 

@@ -11,10 +11,10 @@ from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, Turn
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import TEXT, Draft, json_examples
-from datasets_vision.formats.flat import flat_but
+from datasets_vision.formats.flat import flatten_except
 from datasets_vision.formats.json_files import TURNS, Entry, first_objects
 
-MARK = "<image>"
+PLACEHOLDER = "<image>"
 """The placeholder for an image in a text."""
 
 _IMAGES = ("image", "images")  # columns of a record
@@ -35,12 +35,15 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """A conversation: consecutive turns of one speaker are merged; `marks` counts the placeholders for images."""
+class Conversation:
+    """A conversation, in which consecutive turns of one speaker are merged.
+
+    `placeholders`: how many places for images its texts have.
+    """
 
     turns: tuple[Turn, ...]
     images: tuple[str, ...] = ()
-    marks: int = 0
+    placeholders: int = 0
 
 
 def matches(path: Path) -> bool:
@@ -58,19 +61,19 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     yield from json_examples(source, _draft)
 
 
-def spoken(messages: Any) -> Spoken:
+def parse_messages(messages: Any) -> Conversation:
     """Parse a list of messages; raises DataError for an unknown role or content part."""
     if not isinstance(messages, list) or not messages:
         raise DataError("", "not a list of messages", "write [{role, content}, ...]")
     turns: list[Turn] = []
     images: list[str] = []
-    marks, system = 0, ""
+    placeholders, system = 0, ""
     for message in messages:
         role, content = _role(message), next((message[key] for key in _CONTENT_KEYS if key in message), None)
         text, shown = _text(content)
-        marks += text.count(MARK) + len(shown)
+        placeholders += text.count(PLACEHOLDER) + len(shown)
         images += [name for name in shown if name]
-        text = "\n".join(line.strip() for line in text.split(MARK)).strip() if MARK in text else text.strip()
+        text = "\n".join(part.strip() for part in text.split(PLACEHOLDER)).strip()
         if role == "system":
             system = _joined(system, text)
         elif role == "assistant":
@@ -80,15 +83,15 @@ def spoken(messages: Any) -> Spoken:
         else:
             _add(turns, "user", _joined(system, text))
             system = ""
-    return Spoken(tuple(turns), tuple(images), marks)
+    return Conversation(tuple(turns), tuple(images), placeholders)
 
 
-def images_of(source: Source, record: Mapping[str, Any], said: Spoken) -> tuple[str, ...]:
+def images_of(source: Source, record: Mapping[str, Any], conversation: Conversation) -> tuple[str, ...]:
     """Paths of a record's images, in or beside its messages; raises DataError if there are more or fewer placeholders.
 
     With `Source.image`, the recipe names the column of the images, which is read elsewhere.
     """
-    names = list(said.images)
+    names = list(conversation.images)
     for column in _IMAGES if source.image is None else ():
         value = record.get(column)
         for name in value if isinstance(value, list) else [value] if value else []:
@@ -96,8 +99,8 @@ def images_of(source: Source, record: Mapping[str, Any], said: Spoken) -> tuple[
                 raise DataError(column, f"{str(name)[:40]!r} is not a path", "write images as paths of files")
             names.append(name)
     count = len(names) + (source.image is not None)
-    if said.marks and said.marks != count:
-        problem = f"{said.marks} placeholders ({MARK} or image parts), but {count} images"
+    if conversation.placeholders and conversation.placeholders != count:
+        problem = f"{conversation.placeholders} placeholders ({PLACEHOLDER} or image parts), but {count} images"
         raise DataError("", problem, "give one image per placeholder")
     return tuple(names)
 
@@ -116,17 +119,17 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     turns = next((record[name] for name in TURNS if name in record), None)
     if turns is None:
         raise DataError("", f"has no {' or '.join(TURNS)}, only {', '.join(record)[:80] or 'nothing'}", "write one")
-    said = spoken(turns)
-    last = max((number for number, turn in enumerate(said.turns) if turn.role == "assistant"), default=-1)
+    conversation = parse_messages(turns)
+    last = max((number for number, turn in enumerate(conversation.turns) if turn.role == "assistant"), default=-1)
     if last < 0:
         raise DataError("", "no assistant turn, so there is nothing to learn", "add one")
-    asked, reply = said.turns[:last], said.turns[last].text
+    asked, reply = conversation.turns[:last], conversation.turns[last].text
     if not any(turn.role == "user" for turn in asked):
         raise DataError("", "no user turn before the last assistant turn", "add one")
     if not reply:
         raise DataError("", "the last assistant turn is empty", "write its text")
-    images = images_of(source, record, said)
-    others, more = flat_but(record, (*TURNS, *(_IMAGES if source.image is None else ())))
+    images = images_of(source, record, conversation)
+    others, more = flatten_except(record, (*TURNS, *(_IMAGES if source.image is None else ())))
     cells = {**others, TEXT: asked[-1].text, "reply": reply}
     return Draft(entry.name, entry.place, cells, more, before=asked[:-1], images=images)
 

@@ -11,18 +11,18 @@ from typing import Any
 
 from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Box, Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
+from datasets_vision.formats.annotation_files import Pictures, check_size, holds, kinds_of, other_kinds
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_cursor import Cursor, Member
 from datasets_vision.formats.shapes import (
     Size,
     area,
-    boxed,
+    box_object,
+    excerpt,
+    multipolygon_object,
     normalised_outline,
     numbers,
-    several_outlined,
-    shown,
-    usable,
+    read_objects,
     verified_box,
 )
 from datasets_vision.formats.text_files import read_text
@@ -80,8 +80,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         except DataError as error:
             pictures.broken = True
             yield SetAside.of(path, error)
-    yield from pictures.unspoken()
-    yield from beside(kinds, "coco")
+    yield from pictures.unreferenced()
+    yield from other_kinds(kinds, "coco")
 
 
 def _read_file(pictures: Pictures, file: _File) -> Iterator[Example | SetAside]:
@@ -138,7 +138,7 @@ def _index(file: _File, part: str, member: Member, ids: dict[tuple[str, str], in
     elif fault is None and (first := ids.setdefault((part, str(key)), member.index)) != member.index:
         fault = DataError("", f"id {key} is already used by {part}[{first}]")
     elif fault is None and part == "annotations" and image is None:
-        shown_id = shown([given.get("image_id")])
+        shown_id = excerpt([given.get("image_id")])
         fault = DataError("", f"image_id {shown_id} is not in the list of images", "correct it")
     entry = member.index, member.start, fault
     if part == "images":
@@ -167,7 +167,7 @@ def _read_image(pictures: Pictures, file: _File, place: str, listed: _Entry) -> 
         yield SetAside.of(place, error)
         return
     annotations = file.placed("annotations", file.annotations.get(json.dumps(entry["id"]), ()))
-    objects, faults = usable(annotations, lambda where, given: _object(file, where, file.decoded(given), size))
+    objects, faults = read_objects(annotations, lambda where, given: _object(file, where, file.decoded(given), size))
     yield from faults
     columns = {key: value for key, value in entry.items() if key not in _IMAGE_KEYS and isinstance(value, str)}
     yield pictures.example(image, Label(objects=objects, columns=columns), place, file.path)
@@ -178,18 +178,18 @@ def _object(file: _File, place: str, annotation: dict[str, Any], size: Size) -> 
     name = file.names.get(_key(category) or "")
     if not name:
         known = nearest(_key(category) or "", file.names) if file.names else "the file has no categories"
-        raise DataError(place, f"category_id {shown([category])} is not a category", known)
+        raise DataError(place, f"category_id {excerpt([category])} is not a category", known)
     attributes = _attributes(annotation)
     segmentation, box = annotation.get("segmentation"), annotation.get("bbox")
     if isinstance(segmentation, dict):
         return _masked(place, name, segmentation, size, attributes)
     if isinstance(segmentation, list) and segmentation:
         rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
-        return several_outlined(place, name, [_ring(place, name, ring) for ring in rings], size, attributes)
+        return multipolygon_object(place, name, [_ring(place, name, ring) for ring in rings], size, attributes)
     if not box:
         raise BoxError(place, f"{name!r} has no bbox and no segmentation", "write bbox: x, y, width, height")
     left, top, width, height = numbers(place, f"{name!r} bbox", box, 4)
-    return boxed(place, name, (left, top, left + width, top + height), size, attributes)
+    return box_object(place, name, (left, top, left + width, top + height), size, attributes)
 
 
 def _attributes(annotation: Mapping[str, Any]) -> dict[str, Any]:

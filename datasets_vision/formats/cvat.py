@@ -12,7 +12,17 @@ from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.shapes import Size, boxed, ellipse, lined, numbers, outlined, pointed, rotated, usable
+from datasets_vision.formats.shapes import (
+    Size,
+    box_object,
+    ellipse_object,
+    line_object,
+    numbers,
+    point_object,
+    polygon_object,
+    read_objects,
+    rotated_corners,
+)
 from datasets_vision.formats.xml_files import LINE, parse_xml, with_places
 from datasets_vision.images import image_size
 from datasets_vision.walk import files_of
@@ -51,7 +61,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             continue
         for element in images:
             yield from _read_image(pictures, path, element)
-    yield from pictures.unspoken()
+    yield from pictures.unreferenced()
 
 
 def _images(path: Path) -> list[Element]:
@@ -75,7 +85,7 @@ def _read_image(pictures: Pictures, path: Path, element: Element) -> Iterator[Ex
         yield SetAside.of(place, error)
         return
     drawn = with_places(path, (part for part in element if part.tag != "tag"))
-    objects, faults = usable(drawn, lambda where, part: _object(where, part, size))
+    objects, faults = read_objects(drawn, lambda where, part: _object(where, part, size))
     yield from faults
     tags = element.findall("tag")
     for tag in tags[1:]:
@@ -94,18 +104,18 @@ def _object(place: str, element: Element, size: Size) -> LabelledObject:
         case "box":
             return _box(place, name, element, size, attributes, degrees)
         case "polygon":
-            return outlined(place, name, _points(element), size, attributes)
+            return polygon_object(place, name, _points(element), size, attributes)
         case "polyline":
-            return lined(place, name, _points(element), size, attributes)
+            return line_object(place, name, _points(element), size, attributes)
         case "points" if len(points := _points(element)) == 1:
-            return pointed(place, name, points[0], size, attributes)
+            return point_object(place, name, points[0], size, attributes)
         case "ellipse":
             centre, radii = ([element.get(key) for key in keys] for keys in (("cx", "cy"), ("rx", "ry")))
-            return ellipse(place, name, centre, radii, size, attributes, degrees)
+            return ellipse_object(place, name, centre, radii, size, attributes, degrees)
         case "mask":
             sides = [element.get(key) for key in ("left", "top", "width", "height")]
             left, top, width, height = numbers(place, f"{name!r} mask", sides, 4)
-            return boxed(place, name, (left, top, left + width, top + height), size, attributes)
+            return box_object(place, name, (left, top, left + width, top + height), size, attributes)
     raise BoxError(place, f"{name!r} is a <{element.tag[:80]}>", "redraw it as a box or polygon")
 
 
@@ -114,10 +124,11 @@ def _box(
 ) -> LabelledObject:
     corners = [element.get(corner) for corner in _CORNERS]
     if not degrees:
-        return boxed(place, name, corners, size, attributes)
+        return box_object(place, name, corners, size, attributes)
     left, top, right, bottom = numbers(place, f"{name!r} box", corners, 4)
     centre = (left + right) / 2, (top + bottom) / 2
-    return outlined(place, name, rotated(left, top, right - left, bottom - top, degrees, centre), size, attributes)
+    turned = rotated_corners(left, top, right - left, bottom - top, degrees, centre)
+    return polygon_object(place, name, turned, size, attributes)
 
 
 def _points(element: Element) -> list[list[str]]:

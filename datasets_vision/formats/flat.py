@@ -13,33 +13,33 @@ Leaf = tuple[Steps, str]
 """The names and positions (from 0) that lead to a plain value, and its text."""
 
 
-def flat(leaves: Iterable[Leaf]) -> tuple[dict[str, str], dict[str, str]]:
+def flatten(values: Iterable[Leaf]) -> tuple[dict[str, str], dict[str, str]]:
     """Columns by their names joined with dots, and separately those with positions in their names (`target.0`).
 
     If a name leads to several values (a list, or a list of objects), its column has all of them, one per line.
     """
     named: dict[str, list[str]] = defaultdict(list)
     placed: dict[str, str] = {}
-    for path, text in leaves:
+    for path, text in values:
         named[".".join(part for part in path if isinstance(part, str))].append(text)
         if any(isinstance(part, int) for part in path):
             placed[".".join(map(str, path))] = text
     return {name: "\n".join(texts) for name, texts in named.items()}, placed
 
 
-def flat_but(record: Mapping[str, Any], used: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """`flat` for the keys of a record that are not in `used`."""
+def flatten_except(record: Mapping[str, Any], used: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """`flatten` for the keys of a record that are not in `used`."""
     left = {key: value for key, value in record.items() if key not in used}
-    return flat(leaves_of(left)) if left else ({}, {})
+    return flatten(leaves(left)) if left else ({}, {})
 
 
-def leaves_of(value: Any, path: Steps = ()) -> Iterator[Leaf]:
+def leaves(value: Any, path: Steps = ()) -> Iterator[Leaf]:
     """The plain values in a JSON value; null and empty containers become the empty text."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from leaves_of(inner, (*path, str(key)))
+            yield from leaves(inner, (*path, str(key)))
     elif isinstance(value, list) and value:
         for number, inner in enumerate(value):
-            yield from leaves_of(inner, (*path, number))
+            yield from leaves(inner, (*path, number))
     else:
         yield path, "" if value is None or value in ({}, []) else plain(value)

@@ -18,20 +18,20 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject, Turn
-from datasets_vision.formats.annotation_files import Pictures, beside, holds, kinds_of
+from datasets_vision.formats.annotation_files import Pictures, holds, kinds_of, other_kinds
 from datasets_vision.formats.contract import SetAside, Source, plain
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import (
     Point,
     Size,
-    boxed,
-    ellipse,
+    box_object,
+    ellipse_object,
     numbers,
-    outlined,
     pairs,
-    pointed,
-    rotated,
-    usable,
+    point_object,
+    polygon_object,
+    read_objects,
+    rotated_corners,
 )
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 
@@ -95,11 +95,11 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             yield SetAside.of(path, error)
             continue
         yield from _read_tasks(source, pictures, path, content)
-    if left := sum(1 for _ in pictures.unspoken()):
+    if left := sum(1 for _ in pictures.unreferenced()):
         yield SetAside(
             str(pictures.root), f"holds {left} images without a task", "annotate those that belong to the set"
         )
-    yield from beside(kinds, "label_studio")
+    yield from other_kinds(kinds, "label_studio")
 
 
 def _read_tasks(source: Source, pictures: Pictures, path: Path, tasks: list[Any]) -> Iterator[Example | SetAside]:
@@ -187,7 +187,7 @@ def _read_task(source: Source, pictures: Pictures, task: _Task) -> Iterator[Exam
     regions = (
         (f"{task.place} region {region[:40]}", group) for region, group in task.results.items() if _is_region(group)
     )
-    objects, faults = usable(regions, lambda place, group: _object(task, place, group, sizes))
+    objects, faults = read_objects(regions, lambda place, group: _object(task, place, group, sizes))
     yield from faults
     kind, columns, unread = _task_values(source, task)
     yield from unread
@@ -294,20 +294,20 @@ def _drawn(
     size = sizes[photo - 1 if photo else -1]
     if shape == "polygon":
         points = pairs(place, f"{name!r} points", value.get("points"))
-        return outlined(place, name, [_pixels(point, size) for point in points], size, attributes)
+        return polygon_object(place, name, [_pixels(point, size) for point in points], size, attributes)
     x, y = _pixels(numbers(place, f"{name!r} place", [value.get("x"), value.get("y")], 2), size)
     degrees = numbers(place, f"{name!r} rotation", value.get("rotation") or 0, 1)[0]
     if shape == "keypoint":
-        return pointed(place, name, (x, y), size, attributes)
+        return point_object(place, name, (x, y), size, attributes)
     if shape == "ellipse":
         radii = numbers(place, f"{name!r} radii", [value.get("radiusX"), value.get("radiusY")], 2)
-        return ellipse(place, name, (x, y), _pixels(radii, size), size, attributes, degrees)
+        return ellipse_object(place, name, (x, y), _pixels(radii, size), size, attributes, degrees)
     if shape == "rectangle":
         sides = numbers(place, f"{name!r} sides", [value.get("width"), value.get("height")], 2)
         width, height = _pixels(sides, size)
         if degrees:
-            return outlined(place, name, rotated(x, y, width, height, degrees, (x, y)), size, attributes)
-        return boxed(place, name, (x, y, x + width, y + height), size, attributes)
+            return polygon_object(place, name, rotated_corners(x, y, width, height, degrees, (x, y)), size, attributes)
+        return box_object(place, name, (x, y, x + width, y + height), size, attributes)
     raise BoxError(place, f"{name!r} is drawn with a {shape}", "export it as polygons or boxes")
 
 

@@ -9,10 +9,21 @@ from typing import Any
 
 from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, beside, check_size, holds, kinds_of
+from datasets_vision.formats.annotation_files import Pictures, check_size, holds, kinds_of, other_kinds
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_files import read_json
-from datasets_vision.formats.shapes import Size, bounds, boxed, ellipse, lined, outlined, pairs, pointed, shown, usable
+from datasets_vision.formats.shapes import (
+    Size,
+    bounds,
+    box_object,
+    ellipse_object,
+    excerpt,
+    line_object,
+    pairs,
+    point_object,
+    polygon_object,
+    read_objects,
+)
 from datasets_vision.images import image_size
 
 
@@ -33,8 +44,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     for path, kind in kinds.items():
         if kind in ("labelme", None):
             yield from _read_file(pictures, path)
-    yield from pictures.unspoken()
-    yield from beside(kinds, "labelme")
+    yield from pictures.unreferenced()
+    yield from other_kinds(kinds, "labelme")
 
 
 def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
@@ -49,7 +60,7 @@ def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
         yield SetAside.of(path, error)
         return
     shapes = ((f"{path}: shapes[{number}]", shape) for number, shape in enumerate(content["shapes"]))
-    objects, faults = usable(shapes, lambda place, shape: _object(place, shape, size))
+    objects, faults = read_objects(shapes, lambda place, shape: _object(place, shape, size))
     yield from faults
     flags = content.get("flags")
     label = Label(objects=objects, columns=dict(flags) if isinstance(flags, dict) else {})
@@ -76,17 +87,17 @@ def _object(place: str, shape: Any, size: Size) -> LabelledObject:
         raise BoxError(place, f"{name!r} has no points", "draw it again")
     match shape.get("shape_type") or "polygon":
         case "polygon":
-            return outlined(place, name, points, size, attributes)
+            return polygon_object(place, name, points, size, attributes)
         case "rectangle" | "mask":
-            return boxed(place, name, bounds(points), size, attributes)
+            return box_object(place, name, bounds(points), size, attributes)
         case "circle" if len(points) == 2:
             radius = math.dist(*points)
-            return ellipse(place, name, points[0], (radius, radius), size, attributes)
+            return ellipse_object(place, name, points[0], (radius, radius), size, attributes)
         case "point" if len(points) == 1:
-            return pointed(place, name, points[0], size, attributes)
+            return point_object(place, name, points[0], size, attributes)
         case "line" | "linestrip":
-            return lined(place, name, points, size, attributes)
-    kind = shown([shape.get("shape_type")])
+            return line_object(place, name, points, size, attributes)
+    kind = excerpt([shape.get("shape_type")])
     raise BoxError(place, f"{name!r} is a {kind} of {len(points)} points", "redraw it as a rectangle or polygon")
 
 

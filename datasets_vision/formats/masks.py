@@ -52,24 +52,24 @@ class _Set:
 
     @classmethod
     def of(cls, root: Path) -> Self:
-        whole, files = cls(root), list(walk(root))
+        data_set, files = cls(root), list(walk(root))
         photos = {(file.parent, file.stem) for file in files if file.suffix.lower() in IMAGE_SUFFIXES - {".png"}}
         for file in files:
             folders, stem = file.relative_to(root).parts[:-1], file.stem.removesuffix("_mask")
             depth = next((place for place, part in enumerate(folders) if part.lower() in _MASK_FOLDERS), None)
             if file.suffix.lower() not in IMAGE_SUFFIXES:
-                whole.others.append(file)
+                data_set.others.append(file)
             elif file.suffix.lower() != ".png":
-                whole.images.append(file)
+                data_set.images.append(file)
             elif depth is not None:
-                whole.masks.append(file)
-                whole.parallel.setdefault((Path(*folders[:depth]), Path(*folders[depth + 1 :]), stem), file)
+                data_set.masks.append(file)
+                data_set.parallel.setdefault((Path(*folders[:depth]), Path(*folders[depth + 1 :]), stem), file)
             elif stem != file.stem or (file.parent, stem) in photos:
-                whole.masks.append(file)
-                whole.beside.setdefault((file.parent, stem), file)
+                data_set.masks.append(file)
+                data_set.beside.setdefault((file.parent, stem), file)
             else:
-                whole.images.append(file)
-        return whole
+                data_set.images.append(file)
+        return data_set
 
     def mask_of(self, image: Path) -> Path | None:
         """The mask beside an image, else in a folder of masks beside any of the folders that contain the image."""
@@ -84,8 +84,8 @@ def matches(path: Path) -> bool:
     """A photo with a plausible mask: of the photo's size, with few distinct values."""
     if not path.is_dir():
         return False
-    whole = _Set.of(path)
-    pairs = ((mask, image) for image in whole.images if (mask := whole.mask_of(image)) is not None)
+    data_set = _Set.of(path)
+    pairs = ((mask, image) for image in data_set.images if (mask := data_set.mask_of(image)) is not None)
     first = next(pairs, None)
     return first is not None and _looks_like_a_mask(*first)
 
@@ -100,15 +100,15 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder of images and masks", "give the folder")
     source.require_columns(source.path, source.columns.values(), ())
-    whole = _Set.of(source.path)
-    for file in whole.others:
+    data_set = _Set.of(source.path)
+    for file in data_set.others:
         yield SetAside(str(file), f"{file.suffix!r} is not an image suffix")
-    series, used = _series(whole.images), set()
-    for image in whole.images:
-        mask = whole.mask_of(image)
+    series, used = _series(data_set.images), set()
+    for image in data_set.images:
+        mask = data_set.mask_of(image)
         used.add(mask)
         yield from _example(source.path, image, mask, series)
-    for mask in whole.masks:
+    for mask in data_set.masks:
         if mask not in used:
             yield SetAside(str(mask), "a mask without its image", "put the image beside it")
 

@@ -11,7 +11,7 @@ from datasets_vision.errors import DataError
 from datasets_vision.example import Example
 from datasets_vision.formats.contract import SetAside, Source, plain
 from datasets_vision.formats.drafts import TEXT, Draft, json_examples
-from datasets_vision.formats.flat import flat_but
+from datasets_vision.formats.flat import flatten_except
 from datasets_vision.formats.json_files import Entry, first_objects
 
 _OPTIONS = ("options", "choices")
@@ -46,7 +46,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     letters = _letters(record, len(options))
     correct = _correct(record, options, letters)
     listed = "\n".join(f"{letter}) {option}" for letter, option in zip(letters, options, strict=True))
-    others, more = flat_but(record, _USED)
+    others, more = flatten_except(record, _USED)
     cells = {
         **others,
         TEXT: f"{question.strip()}\n{listed}",

@@ -17,7 +17,7 @@ from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import SPLIT_NAMES
-from datasets_vision.formats.shapes import Size, usable, verified_box
+from datasets_vision.formats.shapes import Size, read_objects, verified_box
 from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.walk import walk
@@ -116,7 +116,7 @@ def _example(root: Path, tested: Path, lists: dict[str, _Listed]) -> Iterator[Ex
         yield SetAside.of(tested, error)
         return
     rows = ((f"{text}:{number}", line) for number, line in enumerate(lines, 1) if line.strip())
-    objects, faults = usable(rows, lambda place, line: _object(place, line, size))
+    objects, faults = read_objects(rows, lambda place, line: _object(place, line, size))
     yield from faults
     yield Example(
         id=stem,

@@ -8,10 +8,10 @@ from typing import Any
 
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Turn
-from datasets_vision.formats.chat import Spoken, images_of, spoken
+from datasets_vision.formats.chat import Conversation, images_of, parse_messages
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import TEXT, Draft, json_examples
-from datasets_vision.formats.flat import flat_but
+from datasets_vision.formats.flat import flatten_except
 from datasets_vision.formats.json_files import Entry, first_objects
 
 _PAIR = ("chosen", "rejected")
@@ -63,28 +63,28 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     if not asked.turns or asked.turns[-1].role != "user":
         raise DataError("", "the prompt does not end with a user turn", "write the user's request")
     images = images_of(source, record, asked)
-    others, more = flat_but(record, [key for key in _USED if key != source.image])
+    others, more = flatten_except(record, [key for key in _USED if key != source.image])
     *before, last = asked.turns
     return Draft(
         entry.name, entry.place, {**others, TEXT: last.text, **cells}, more, before=tuple(before), images=images
     )
 
 
-def _pair(record: Mapping[str, Any], liked: str, disliked: str) -> tuple[Spoken, str, str]:
+def _pair(record: Mapping[str, Any], liked: str, disliked: str) -> tuple[Conversation, str, str]:
     if "prompt" in record or "input" in record:
         return _prompt(record), _reply(liked, record[liked]), _reply(disliked, record[disliked])
-    one, other = spoken(_messages(record[liked])), spoken(_messages(record[disliked]))
+    one, other = parse_messages(_messages(record[liked])), parse_messages(_messages(record[disliked]))
     if one.turns[:-1] != other.turns[:-1]:
         raise DataError("", f"{liked} and {disliked} differ before their last turn", "give their prompt")
-    asked = Spoken(one.turns[:-1], one.images, one.marks)
+    asked = Conversation(one.turns[:-1], one.images, one.placeholders)
     return asked, _last(liked, one.turns[-1:]), _last(disliked, other.turns[-1:])
 
 
-def _prompt(record: Mapping[str, Any]) -> Spoken:
+def _prompt(record: Mapping[str, Any]) -> Conversation:
     given = record.get("prompt", record.get("input"))
     if isinstance(given, str):
-        return spoken([{"role": "user", "content": given}])
-    return spoken(_messages(given))
+        return parse_messages([{"role": "user", "content": given}])
+    return parse_messages(_messages(given))
 
 
 def _messages(given: Any) -> Any:
@@ -98,7 +98,7 @@ def _reply(name: str, given: Any) -> str:
             raise DataError("", f"{name} is empty", "write the reply")
         return given.strip()
     messages = [given] if isinstance(given, dict) and "content" in given else _messages(given)
-    return _last(name, spoken(messages).turns)
+    return _last(name, parse_messages(messages).turns)
 
 
 def _last(name: str, turns: tuple[Turn, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from datasets_vision.example import Example
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import Draft, examples_of, json_examples
-from datasets_vision.formats.flat import flat, leaves_of
+from datasets_vision.formats.flat import flatten, leaves
 from datasets_vision.formats.json_files import Entry, first_objects, json_files
 from datasets_vision.formats.xml_files import record_tag, xml_drafts
 from datasets_vision.walk import files_of
@@ -39,5 +39,5 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 
 def _draft(_: Source, entry: Entry, record: dict[str, Any]) -> Draft:
-    cells, more = flat(leaves_of(record))
+    cells, more = flatten(leaves(record))
     return Draft(entry.name, entry.place, cells, more)

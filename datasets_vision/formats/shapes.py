@@ -41,11 +41,11 @@ def numbers(place: str, what: str, values: Any, count: int | None = None) -> lis
         found = [math.nan]
     if not all(map(math.isfinite, found)) or len(found) != (count or len(found)):
         expected = {2: "two numbers", 4: "four numbers"}.get(count or 0, "a row of numbers")
-        raise BoxError(place, f"{what} {shown(listed)} is not {expected}", "write them in pixels")
+        raise BoxError(place, f"{what} {excerpt(listed)} is not {expected}", "write them in pixels")
     return found
 
 
-def shown(values: Iterable[Any]) -> str:
+def excerpt(values: Iterable[Any]) -> str:
     """Values for a message, as text of limited length."""
     text = ", ".join(f"{value:g}" if isinstance(value, float) else str(value).strip()[:_SHOWN] for value in values)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
@@ -55,7 +55,7 @@ def verified_box(place: str, name: str, corners: Any, size: Size, *, overrun: fl
     """Verify a box (left, top, right, bottom) in pixels, given as numbers or text, and scale it to 0..1000."""
     left, top, right, bottom = numbers(place, f"{name!r} box", corners, 4)
     width, height = size
-    where = f"{place}: {name!r} box {shown(corners)}"
+    where = f"{place}: {name!r} box {excerpt(corners)}"
     if right <= left or bottom <= top:
         raise BoxError("", f"{where} has no area (image {width}x{height})", "give the top-left corner first")
     if _outside((left, top, right, bottom), size, overrun):
@@ -63,12 +63,12 @@ def verified_box(place: str, name: str, corners: Any, size: Size, *, overrun: fl
     return normalised_box(left, top, right, bottom, width, height)
 
 
-def boxed(place: str, name: str, corners: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
+def box_object(place: str, name: str, corners: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
     """An object with a box of (left, top, right, bottom)."""
     return LabelledObject(name, verified_box(place, name, corners, size), attributes)
 
 
-def outlined(place: str, name: str, points: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
+def polygon_object(place: str, name: str, points: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
     """An object with a polygon; its box is the polygon's bounds, and the polygon goes to `attributes`.
 
     If the polygon is too small for the grid of 0..1000, only the box is kept.
@@ -81,13 +81,13 @@ def outlined(place: str, name: str, points: Any, size: Size, attributes: Mapping
     return LabelledObject(name, box, {**attributes, "polygon": outline} if outline else attributes)
 
 
-def several_outlined(
+def multipolygon_object(
     place: str, name: str, rings: Sequence[Any], size: Size, attributes: Mapping[str, Any]
 ) -> LabelledObject:
     """An object in several pieces: `polygon` is the largest, `polygons` are all, and the box encloses them."""
     if not rings:
         raise BoxError(place, f"{name!r} has an empty list of polygons", "draw one")
-    pieces = [outlined(place, name, ring, size, {}) for ring in rings]
+    pieces = [polygon_object(place, name, ring, size, {}) for ring in rings]
     if len(pieces) == 1:
         return LabelledObject(name, pieces[0].box, {**attributes, **pieces[0].attributes})
     boxes = [piece.box for piece in pieces if piece.box]
@@ -98,7 +98,7 @@ def several_outlined(
     return LabelledObject(name, hull, {**attributes, **drawn})
 
 
-def ellipse(
+def ellipse_object(
     place: str, name: str, centre: Any, radii: Any, size: Size, attributes: Mapping[str, Any], degrees: float = 0.0
 ) -> LabelledObject:
     """An object outlined by an ellipse (or circle) centred inside the image; its box is clipped to the image."""
@@ -107,16 +107,16 @@ def ellipse(
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     half_width, half_height = math.hypot(across * cosine, along * sine), math.hypot(across * sine, along * cosine)
     corners = (max(x - half_width, 0), max(y - half_height, 0), min(x + half_width, size[0]))
-    return boxed(place, name, (*corners, min(y + half_height, size[1])), size, attributes)
+    return box_object(place, name, (*corners, min(y + half_height, size[1])), size, attributes)
 
 
-def pointed(place: str, name: str, point: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
+def point_object(place: str, name: str, point: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
     """An object at a point, without a box; the point goes to `attributes` as [x, y] in 0..1000."""
     x, y = _inside(place, f"{name!r} point", point, size)
     return LabelledObject(name, None, {**attributes, "point": _scaled((x, y), size)})
 
 
-def lined(place: str, name: str, points: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
+def line_object(place: str, name: str, points: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
     """An object along a line of two or more points; the line goes to `attributes`, and its bounds are the box."""
     corners = pairs(place, f"{name!r} line", points)
     if len(set(corners)) < 2:
@@ -124,13 +124,15 @@ def lined(place: str, name: str, points: Any, size: Size, attributes: Mapping[st
     box = bounds(corners)
     if _outside(box, size, OVERRUN):
         raise BoxError(
-            place, f"{name!r} line {shown(box)} lies outside the image {size[0]}x{size[1]}", "give its points in pixels"
+            place,
+            f"{name!r} line {excerpt(box)} lies outside the image {size[0]}x{size[1]}",
+            "give its points in pixels",
         )
     line = [_scaled(corner, size) for corner in corners]
     return LabelledObject(name, normalised_box(*box, *size), {**attributes, "line": line})
 
 
-def rotated(left: float, top: float, width: float, height: float, degrees: float, about: Point) -> list[Point]:
+def rotated_corners(left: float, top: float, width: float, height: float, degrees: float, about: Point) -> list[Point]:
     """The four corners of a box in pixels, rotated clockwise about a point."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     corners = ((left, top), (left + width, top), (left + width, top + height), (left, top + height))
@@ -141,7 +143,7 @@ def rotated(left: float, top: float, width: float, height: float, degrees: float
 def pairs(place: str, what: str, points: Any) -> list[Point]:
     """Points from [[x, y], ...]."""
     if not isinstance(points, Sequence) or isinstance(points, str):
-        raise BoxError(place, f"{what} {shown([points])} is not a list of points", "write [[x, y], ...]")
+        raise BoxError(place, f"{what} {excerpt([points])} is not a list of points", "write [[x, y], ...]")
     return [(x, y) for x, y in (numbers(place, f"{what} point", point, 2) for point in points)]
 
 
@@ -184,18 +186,18 @@ def box_outline(box: Box) -> Outline:
     return [[left, top], [right, top], [right, bottom], [left, bottom]]
 
 
-def usable(
-    drawn: Iterable[tuple[str, T]], read: Callable[[str, T], LabelledObject]
+def read_objects(
+    annotations: Iterable[tuple[str, T]], read: Callable[[str, T], LabelledObject]
 ) -> tuple[tuple[LabelledObject, ...] | None, list[SetAside]]:
-    """Apply `read` to each place and what is drawn there; what it raises a DataError for is set aside.
+    """Apply `read` to each annotation and its place; one that raises a DataError is set aside.
 
-    The objects are None if some were drawn but all had to be set aside.
+    The objects are None if there were annotations but all had to be set aside.
     """
     objects: list[LabelledObject] = []
     faults: list[SetAside] = []
-    for place, shape in drawn:
+    for place, annotation in annotations:
         try:
-            objects.append(read(place, shape))
+            objects.append(read(place, annotation))
         except DataError as error:
             faults.append(SetAside.of(place, error))
     return (None if faults and not objects else tuple(objects)), faults
@@ -219,7 +221,7 @@ def _outside(corners: Sequence[float], size: Size, overrun: float) -> bool:
 def _inside(place: str, what: str, point: Any, size: Size) -> Point:
     x, y = numbers(place, what, point, 2)
     if _outside((x, y, x, y), size, OVERRUN):
-        raise BoxError(place, f"{what} {shown([x, y])} lies outside the image {size[0]}x{size[1]}", "use its pixels")
+        raise BoxError(place, f"{what} {excerpt([x, y])} lies outside the image {size[0]}x{size[1]}", "use its pixels")
     return x, y
 
 

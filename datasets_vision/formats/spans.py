@@ -11,7 +11,7 @@ from datasets_vision.errors import DataError
 from datasets_vision.example import Example, LabelledObject
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.drafts import TEXT, Draft, json_examples
-from datasets_vision.formats.flat import flat_but
+from datasets_vision.formats.flat import flatten_except
 from datasets_vision.formats.json_files import Entry, first_objects
 
 Spans = list[tuple[int, int]]
@@ -54,7 +54,7 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
         LabelledObject(name, attributes={"text": text[start:end], "start": start, "end": end, **related[number]})
         for number, (name, start, end) in enumerate(placed)
     )
-    others, more = flat_but(record, _USED)
+    others, more = flatten_except(record, _USED)
     return Draft(entry.name, entry.place, {**others, TEXT: text}, more, objects=objects)
 
 

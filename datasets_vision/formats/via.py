@@ -16,23 +16,23 @@ from typing import Any
 
 from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, beside, holds, kinds_of
+from datasets_vision.formats.annotation_files import Pictures, holds, kinds_of, other_kinds
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import (
     Outline,
     Size,
     area,
+    box_object,
     box_outline,
-    boxed,
-    ellipse,
-    lined,
+    ellipse_object,
+    excerpt,
+    line_object,
     numbers,
-    outlined,
-    pointed,
+    point_object,
+    polygon_object,
+    read_objects,
     share_inside,
-    shown,
-    usable,
 )
 from datasets_vision.images import image_size
 
@@ -77,8 +77,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         for place, entry in file.entries.items():
             yield from _read_entry(source, pictures, file, place, entry, found)
         yield from found.unused() if found else ()
-    yield from pictures.unspoken()
-    yield from beside(kinds, "via")
+    yield from pictures.unreferenced()
+    yield from other_kinds(kinds, "via")
 
 
 def _with_parts(given: Path, files: list[Path]) -> Iterator[tuple[Path, Path | None]]:
@@ -168,7 +168,7 @@ def _objects(
     source: Source, file: _File, place: str, entry: dict[str, Any], size: Size
 ) -> tuple[tuple[LabelledObject, ...] | None, list[SetAside]]:
     regions = ((f"{place} regions[{number}]", region) for number, region in enumerate(_regions(entry)))
-    return usable(regions, lambda where, region: _object(source, file, where, region, size))
+    return read_objects(regions, lambda where, region: _object(source, file, where, region, size))
 
 
 def _object(source: Source, file: _File, place: str, region: Any, size: Size) -> LabelledObject:
@@ -191,20 +191,22 @@ def _shaped(place: str, name: str, shape: dict[str, Any], size: Size, attributes
     match shape.get("name"):
         case "rect":
             left, top, width, height = numbers(place, f"{name!r} rect", sides("x", "y", "width", "height"), 4)
-            return boxed(place, name, (left, top, left + width, top + height), size, attributes)
+            return box_object(place, name, (left, top, left + width, top + height), size, attributes)
         case "polygon":
-            return outlined(place, name, _points(place, name, shape), size, attributes)
+            return polygon_object(place, name, _points(place, name, shape), size, attributes)
         case "polyline":
-            return lined(place, name, _points(place, name, shape), size, attributes)
+            return line_object(place, name, _points(place, name, shape), size, attributes)
         case "circle":
-            return ellipse(place, name, sides("cx", "cy"), sides("r", "r"), size, attributes)
+            return ellipse_object(place, name, sides("cx", "cy"), sides("r", "r"), size, attributes)
         case "ellipse":
             theta = numbers(place, f"{name!r} theta", shape.get("theta") or 0.0, 1)[0]  # radians, as VIA 2 writes it
-            return ellipse(place, name, sides("cx", "cy"), sides("rx", "ry"), size, attributes, math.degrees(theta))
+            return ellipse_object(
+                place, name, sides("cx", "cy"), sides("rx", "ry"), size, attributes, math.degrees(theta)
+            )
         case "point":
-            return pointed(place, name, sides("cx", "cy"), size, attributes)
+            return point_object(place, name, sides("cx", "cy"), size, attributes)
     raise DataError(
-        place, f"shape {shown([shape.get('name')])} is not a shape of VIA", "redraw it as a rect or polygon"
+        place, f"shape {excerpt([shape.get('name')])} is not a shape of VIA", "redraw it as a rect or polygon"
     )
 
 

@@ -20,7 +20,7 @@ from datasets_vision.formats.annotation_files import check_size
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.folders import Labels
 from datasets_vision.formats.roles import role_of_folders
-from datasets_vision.formats.shapes import Size, usable, verified_box
+from datasets_vision.formats.shapes import Size, read_objects, verified_box
 from datasets_vision.formats.xml_files import parse_xml, with_places
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.walk import walk
@@ -33,7 +33,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(slots=True)
 class _Set:
-    """What is known about the whole set before its annotations are read. Dicts are keyed by stem or name."""
+    """What is known about the data_set set before its annotations are read. Dicts are keyed by stem or name."""
 
     source: Source
     images: dict[Path, dict[str, Path]]  # folder -> name and stem, in lower case -> image
@@ -62,14 +62,14 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     are unlabelled. An image or a listed name without an annotation is set aside, as is an annotation whose image is
     missing, unreadable or of another size.
     """
-    whole = _Set(source, _images_by_folder(source.path), _split_lists(source.path), Labels.of(source))
-    yield from whole.labels.faults
+    data_set = _Set(source, _images_by_folder(source.path), _split_lists(source.path), Labels.of(source))
+    yield from data_set.labels.faults
     for path in _annotations(source.path):
-        whole.annotated.add(path.stem)
-        yield from _read_annotation(whole, path)
-    if not whole.annotated:
+        data_set.annotated.add(path.stem)
+        yield from _read_annotation(data_set, path)
+    if not data_set.annotated:
         raise DataError(source.path, "no XML annotation found", f"give the folder that holds {_ANNOTATIONS}")
-    yield from _unannotated(whole)
+    yield from _unannotated(data_set)
 
 
 def _annotations(root: Path) -> Iterator[Path]:
@@ -99,38 +99,38 @@ def _split_lists(root: Path) -> dict[str, list[str]]:
     return found
 
 
-def _unannotated(whole: _Set) -> Iterator[SetAside]:
+def _unannotated(data_set: _Set) -> Iterator[SetAside]:
     """Set aside images, listed names and rows without an annotation."""
-    root = whole.source.path
-    images = dict.fromkeys(path for names in whole.images.values() for path in names.values())
+    root = data_set.source.path
+    images = dict.fromkeys(path for names in data_set.images.values() for path in names.values())
     for path in images:
-        whole.labels.take(path.relative_to(root))  # also removes the rows of images that could not be used
-        if path.stem not in whole.annotated:
+        data_set.labels.take(path.relative_to(root))  # also removes the rows of images that could not be used
+        if path.stem not in data_set.annotated:
             yield SetAside(str(path), "no annotation for this image")
-    known = whole.annotated | {path.stem for path in images}
-    for stem, lists in whole.lists.items():
+    known = data_set.annotated | {path.stem for path in images}
+    for stem, lists in data_set.lists.items():
         if stem not in known:
             yield SetAside(f"{root}/ImageSets/Main/{lists[0]}.txt", f"{stem!r} has no annotation and no image")
-    yield from whole.labels.left()
+    yield from data_set.labels.left()
 
 
-def _read_annotation(whole: _Set, path: Path) -> Iterator[Example | SetAside]:
+def _read_annotation(data_set: _Set, path: Path) -> Iterator[Example | SetAside]:
     try:
         root = _parse(path)
-        image = _find_image(whole, path, root)
-        whole.annotated.add(image.stem)
+        image = _find_image(data_set, path, root)
+        data_set.annotated.add(image.stem)
         size = image_size(image)
         check_size(str(path), (root.findtext("size/width"), root.findtext("size/height")), size)
-        role = _role(whole, path)
+        role = _role(data_set, path)
     except DataError as error:
         yield SetAside.of(path, error)
         return
     drawn = with_places(path, root.findall("object"))
-    objects, faults = usable(drawn, lambda place, element: _object(place, element, size))
+    objects, faults = read_objects(drawn, lambda place, element: _object(place, element, size))
     yield from faults
-    cells = whole.labels.take(image.relative_to(whole.source.path))
+    cells = data_set.labels.take(image.relative_to(data_set.source.path))
     yield Example(
-        id=image.relative_to(whole.source.path).with_suffix("").as_posix(),
+        id=image.relative_to(data_set.source.path).with_suffix("").as_posix(),
         images=(image,),
         label=Label(cells.pop("class", "") or None, objects, cells),
         source=str(path),
@@ -145,25 +145,25 @@ def _parse(path: Path) -> Any:  # an Element; the parser is untyped
     return root
 
 
-def _find_image(whole: _Set, path: Path, root: Element) -> Path:
+def _find_image(data_set: _Set, path: Path, root: Element) -> Path:
     """Find the image by <filename>, else by the annotation's stem, beside it or in an image folder next to its own."""
     name = PureWindowsPath((root.findtext("filename") or "").strip()).name.lower()
     folders = [path.parent, *(path.parent.parent / folder for folder in _IMAGE_FOLDERS)]
-    folders += [whole.source.path / folder for folder in _IMAGE_FOLDERS]
+    folders += [data_set.source.path / folder for folder in _IMAGE_FOLDERS]
     for key in (name, PureWindowsPath(name).stem, path.stem.lower()):
         for folder in folders:
-            if key in whole.images.get(folder, {}):
-                return whole.images[folder][key]
+            if key in data_set.images.get(folder, {}):
+                return data_set.images[folder][key]
     raise ImageError(path, f"its image {name or path.stem!r} is missing", "put it beside this or into JPEGImages")
 
 
-def _role(whole: _Set, path: Path) -> str | None:
+def _role(data_set: _Set, path: Path) -> str | None:
     """The name of the only split list that names the file, else the role that its folders state."""
-    named = whole.lists.get(path.stem, [])
+    named = data_set.lists.get(path.stem, [])
     lists = [name for name in named if name != "trainval"] or named
     if len(lists) > 1:
         raise DataError(path, f"listed in {' and '.join(lists)}", "keep it in one list")
-    return lists[0] if lists else role_of_folders(path.relative_to(whole.source.path).parent)
+    return lists[0] if lists else role_of_folders(path.relative_to(data_set.source.path).parent)
 
 
 def _object(place: str, element: Element, size: Size) -> LabelledObject:

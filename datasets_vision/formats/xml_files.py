@@ -11,7 +11,7 @@ from xml.etree.ElementTree import ParseError
 from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.drafts import Draft
-from datasets_vision.formats.flat import Leaf, Steps, flat
+from datasets_vision.formats.flat import Leaf, Steps, flatten
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -55,9 +55,9 @@ def xml_drafts(path: Path, tag: str | None) -> Iterator[Draft | SetAside]:
         problem = "no element contains others, so none is an item" if tag is None else f"contains no <{tag}>"
         yield SetAside(str(path), problem, "set record to the element of an item")
         return
-    around, around_more = flat(_leaves(root, (_tag(root),), without=tag) if items[0] is not root else ())
+    around, around_more = flatten(_leaves(root, (_tag(root),), without=tag) if items[0] is not root else ())
     for number, element in enumerate(items, 1):
-        cells, more = flat(_leaves(element, ()))
+        cells, more = flatten(_leaves(element, ()))
         yield Draft(str(number), f"{path}:{element.get(LINE)}", {**cells, **around}, {**more, **around_more})
 
 

@@ -19,7 +19,7 @@ from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folders
-from datasets_vision.formats.shapes import Size, boxed, numbers, outlined, shown, usable
+from datasets_vision.formats.shapes import Size, box_object, excerpt, numbers, polygon_object, read_objects
 from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import IMAGE_SUFFIXES, image_size
 from datasets_vision.walk import walk
@@ -55,12 +55,12 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder", "give the one that holds images and labels")
-    whole = _set(source.path)
-    for path in walk(whole.root):
+    data_set = _set(source.path)
+    for path in walk(data_set.root):
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            yield from _read_image(whole, path)
-    for labels in _label_files(whole.root):
-        if labels.name not in _NAMES and _image_of(whole.root, labels) is None and _is_row(_first_line(labels)):
+            yield from _read_image(data_set, path)
+    for labels in _label_files(data_set.root):
+        if labels.name not in _NAMES and _image_of(data_set.root, labels) is None and _is_row(_first_line(labels)):
             yield SetAside(str(labels), "its image is missing", "put it beside this, or into images", about="image")
 
 
@@ -117,8 +117,8 @@ def _swapped(root: Path, folder: Path, one: str, other: str) -> Path | None:
     return None
 
 
-def _read_image(whole: _Set, image: Path) -> Iterator[Example | SetAside]:
-    path = _labels_of(whole.root, image)
+def _read_image(data_set: _Set, image: Path) -> Iterator[Example | SetAside]:
+    path = _labels_of(data_set.root, image)
     if path is None:
         yield SetAside(str(image), "no label file for this image", "write an empty one if there is nothing to find")
         return
@@ -130,14 +130,14 @@ def _read_image(whole: _Set, image: Path) -> Iterator[Example | SetAside]:
         return
     first: dict[str, str] = {}  # line -> the place where it first occurs
     rows = ((f"{path}:{number}", line.split()) for number, line in enumerate(lines, 1) if line.strip())
-    objects, faults = usable(rows, lambda place, words: _object(whole, place, words, size, first))
+    objects, faults = read_objects(rows, lambda place, words: _object(data_set, place, words, size, first))
     yield from faults
     yield Example(
-        id=image.relative_to(whole.root).with_suffix("").as_posix(),
+        id=image.relative_to(data_set.root).with_suffix("").as_posix(),
         images=(image,),
         label=Label(objects=objects),
         source=str(path),
-        role=_role(whole, image),
+        role=_role(data_set, image),
     )
 
 
@@ -145,37 +145,39 @@ def _lines(path: Path) -> list[str]:
     return read_text(path, MAX_BYTES).splitlines()
 
 
-def _object(whole: _Set, place: str, words: list[str], size: Size, first: dict[str, str]) -> LabelledObject:
+def _object(data_set: _Set, place: str, words: list[str], size: Size, first: dict[str, str]) -> LabelledObject:
     twin = first.setdefault(" ".join(words), place)
     if twin != place:
         raise DataError(place, f"duplicate of line {twin.rpartition(':')[2]}")
-    name = _name(whole, place, words[0])
+    name = _name(data_set, place, words[0])
     shares = numbers(place, f"{name!r} row", words[1:])
     if len(shares) == 4:
         x, y, width, height = (share * size[index % 2] for index, share in enumerate(shares))
         corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        return boxed(place, name, corners, size, {})
+        return box_object(place, name, corners, size, {})
     if len(shares) < 6 or len(shares) % 2:
         remedy = "give 4 for a box, or an even number of at least 6 for a polygon"
         raise BoxError(place, f"{len(shares)} numbers follow the class", remedy)
     points = [(x * size[0], y * size[1]) for x, y in zip(shares[::2], shares[1::2], strict=True)]
-    return outlined(place, name, points, size, {})
+    return polygon_object(place, name, points, size, {})
 
 
-def _name(whole: _Set, place: str, word: str) -> str:
+def _name(data_set: _Set, place: str, word: str) -> str:
     if not re.fullmatch(r"[0-9]{1,9}(\.0*)?", word):
         raise DataError(place, f"{word[:40]!r} is not a class", "begin the line with the number of a class")
     number = int(float(word))
-    if whole.names is None:
+    if data_set.names is None:
         return str(number)
-    if number not in whole.names:
-        raise DataError(place, f"class {number} has no name", f"the file of names has {shown(sorted(whole.names))}")
-    return whole.names[number]
+    if number not in data_set.names:
+        raise DataError(
+            place, f"class {number} has no name", f"the file of names has {excerpt(sorted(data_set.names))}"
+        )
+    return data_set.names[number]
 
 
-def _role(whole: _Set, image: Path) -> str | None:
-    stated = role_of_folders(image.parent.relative_to(whole.root))
-    return stated or next((whole.folders[folder] for folder in image.parents if folder in whole.folders), None)
+def _role(data_set: _Set, image: Path) -> str | None:
+    stated = role_of_folders(image.parent.relative_to(data_set.root))
+    return stated or next((data_set.folders[folder] for folder in image.parents if folder in data_set.folders), None)
 
 
 def _set(root: Path) -> _Set:
