@@ -84,10 +84,12 @@ def _content(reply: bytes) -> str:
     try:
         return str(json.loads(reply)["choices"][0]["message"]["content"] or "")
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise _RetryableError(f"the reply is not a chat completion: {shown(reply.decode(errors='replace'))}") from error
+        raise _RetryableError(
+            f"the reply is not a chat completion: {excerpt(reply.decode(errors='replace'))}"
+        ) from error
 
 
-def shown(text: str) -> str:
+def excerpt(text: str) -> str:
     """The beginning of a text, on one line and quoted."""
     words = " ".join(text.split())
     return repr(words if len(words) <= 80 else words[:80] + "…")

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from datasets_vision.documents.html import decoded, read_html
@@ -16,15 +17,15 @@ from datasets_vision.documents.questions import MAX_ANSWER, Question, questions
 from datasets_vision.documents.server import Server
 from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
-from datasets_vision.images import natural_key
 from datasets_vision.placing import whole_file
+from datasets_vision.walk import linked_folders, walk
 
 MAX_BYTES = 200_000_000
 
 
 @dataclass
 class Built:
-    """The result for a folder: the numbers of documents, passages and rows, and what was set aside."""
+    """The numbers of documents, passages and rows, and what was set aside."""
 
     documents: int = 0
     passages: int = 0
@@ -39,15 +40,16 @@ def read_documents(path: Path) -> Iterator[Document | SetAside]:
     The files are listed at once, and read one by one.
     """
     root = path if path.is_dir() else path.parent
-    files = _files(path)
-    return (item for file in files for item in _document(file, file.relative_to(root).as_posix()))
+    read = (item for file in _files(path) for item in _document(file, file.relative_to(root).as_posix()))
+    remedy = "copy the folder, or read it separately"
+    links = (SetAside(str(link), "links to folders are not followed", remedy) for link in linked_folders(path))
+    return chain(read, links)
 
 
 def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(path, "no such file or folder of manuals", "check the path")
-    found = [path] if path.is_file() else path.rglob("*")
-    return sorted((file for file in found if file.is_file()), key=natural_key)
+    return list(walk(path))
 
 
 def write_messages(
@@ -55,8 +57,8 @@ def write_messages(
     out: Path,
     *,
     server: Server | None = None,
-    longest_passage: int = MAX_PASSAGE,
-    longest_answer: int = MAX_ANSWER,
+    max_passage: int = MAX_PASSAGE,
+    max_answer: int = MAX_ANSWER,
 ) -> Built:
     """Write one JSONL row per question: `messages`, and `source`, `passage`, `group` (the document), `kind`.
 
@@ -74,26 +76,25 @@ def write_messages(
                     built.set_aside.append(item)
                     continue
                 built.documents += 1
-                for row in _rows(item, built, server, longest_passage, longest_answer):
+                for row in _rows(item, built, server, max_passage, max_answer):
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
         if not built.rows:
-            first = str(built.set_aside[0]) if built.set_aside else "no file in it"
-            raise DataError(
-                manuals, f"no questions found in {built.documents} manuals ({first})", "give PDF, Markdown or HTML"
-            )
+            first = str(built.set_aside[0]) if built.set_aside else "it contains no files"
+            problem = f"no questions found in {built.documents} manuals ({first})"
+            raise DataError(manuals, problem, "give PDF, Markdown or HTML")
     return built
 
 
 def _rows(
-    document: Document, built: Built, server: Server | None, longest_passage: int, longest_answer: int
+    document: Document, built: Built, server: Server | None, max_passage: int, max_answer: int
 ) -> Iterator[dict[str, object]]:
     answers: dict[str, str] = {}
-    for passage in passages(document, longest_passage):
+    for passage in passages(document, max_passage):
         built.passages += 1
-        found = server.ask(passage, longest_answer) if server else questions(passage, longest_answer)
-        silent = True
+        found = list(server.ask(passage, max_answer) if server else questions(passage, max_answer))
+        if not found and not server:
+            built.set_aside.append(SetAside(passage.place, f"passage {passage.number}: {_NOTHING_TO_ASK}"))
         for item in found:
-            silent = False
             asked = _distinct(item, passage, answers) if isinstance(item, Question) else item
             if isinstance(asked, SetAside):
                 built.set_aside.append(asked)
@@ -102,8 +103,6 @@ def _rows(
                 built.kinds[asked.kind] += 1
                 built.rows += 1
                 yield _row(asked, passage)
-        if silent and not server:
-            built.set_aside.append(SetAside(passage.place, f"passage {passage.number}: {_NOTHING_TO_ASK}"))
 
 
 _NOTHING_TO_ASK = "no heading, steps, definitions or table to ask about; try --server"
@@ -137,13 +136,13 @@ def _document(path: Path, name: str) -> Iterator[Document | SetAside]:
         reader = READERS.get(path.suffix.lower())
         if reader is None:
             raise DataError(path, f"{path.suffix!r} files are not manuals", f"give {', '.join(READERS)}")
-        title, blocks, bare = reader(_data(path))
+        title, blocks, empty_pages = reader(_data(path))
         if not any(block.kind != "heading" for block in blocks):
-            raise DataError("", "no text in it", "give a manual with text")
+            raise DataError("", "contains no text", "give a manual with text")
     except DataError as error:
         yield SetAside.of(path, error)
         return
-    yield from (SetAside(f"{path}, page {number}", reason) for number, reason in bare)
+    yield from (SetAside(f"{path}, page {number}", reason) for number, reason in empty_pages)
     yield Document(name, title or path.stem, tuple(blocks))
 
 
@@ -157,18 +156,19 @@ def _data(path: Path) -> bytes:
         raise DataError("", f"cannot be read ({error.strerror or error})") from error
 
 
-Read = tuple[str, list[Block], list[tuple[int, str]]]
+Content = tuple[str, list[Block], list[tuple[int, str]]]
+"""The title, the blocks, and (page, reason) for each page without text."""
 
 
-def _of_html(data: bytes) -> Read:
+def _of_html(data: bytes) -> Content:
     return (*read_html(decoded(data)), [])
 
 
-def _of_markdown(data: bytes) -> Read:
+def _of_markdown(data: bytes) -> Content:
     return (*read_markdown(decoded(data)), [])
 
 
-READERS: dict[str, Callable[[bytes], Read]] = {
+READERS: dict[str, Callable[[bytes], Content]] = {
     ".pdf": read_pdf,
     ".md": _of_markdown,
     ".markdown": _of_markdown,
@@ -176,4 +176,4 @@ READERS: dict[str, Callable[[bytes], Read]] = {
     ".htm": _of_html,
     ".xhtml": _of_html,
 }
-"""By suffix: a function from bytes to the title, the blocks, and (page, reason) for each page without text."""
+"""By suffix: the function that reads a file's bytes."""

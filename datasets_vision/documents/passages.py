@@ -91,7 +91,7 @@ class Passage:
         return ", ".join(parts)
 
 
-def passages(document: Document, longest: int = MAX_PASSAGE) -> Iterator[Passage]:
+def passages(document: Document, max_length: int = MAX_PASSAGE) -> Iterator[Passage]:
     """The passages of a document in order; together they contain every block once, except the headings."""
     section: list[tuple[int, str]] = []
     held: list[Block] = []
@@ -99,7 +99,7 @@ def passages(document: Document, longest: int = MAX_PASSAGE) -> Iterator[Passage
 
     def flush() -> Iterator[Passage]:
         nonlocal number
-        for part, blocks in enumerate(_bounded(held, longest), 1):
+        for part, blocks in enumerate(_bounded(held, max_length), 1):
             number += 1
             yield Passage(document.name, document.title, tuple(name for _, name in section), blocks, number, part)
         held.clear()
@@ -120,12 +120,12 @@ def sentences(text: str) -> list[str]:
     return [sentence for sentence in _SENTENCE_END.split(text) if sentence]
 
 
-def _bounded(blocks: Iterable[Block], longest: int) -> Iterator[tuple[Block, ...]]:
+def _bounded(blocks: Iterable[Block], max_length: int) -> Iterator[tuple[Block, ...]]:
     kept: list[Block] = []
     length = 0
-    for block in _pieces(blocks, longest):
+    for block in _pieces(blocks, max_length):
         size = len(block.plain)
-        if kept and length + size > longest:
+        if kept and length + size > max_length:
             yield tuple(kept)
             kept, length = [], 0
         kept.append(block)
@@ -134,52 +134,52 @@ def _bounded(blocks: Iterable[Block], longest: int) -> Iterator[tuple[Block, ...
         yield tuple(kept)
 
 
-def _pieces(blocks: Iterable[Block], longest: int) -> Iterator[Block]:
+def _pieces(blocks: Iterable[Block], max_length: int) -> Iterator[Block]:
     """The blocks; one that is too long on its own is cut up."""
     for block in blocks:
-        if len(block.plain) <= longest:
+        if len(block.plain) <= max_length:
             yield block
         elif block.items:
-            yield from _cut_items(block, longest)
+            yield from _cut_items(block, max_length)
         else:
-            for text in packed(_cut_overlong(sentences(block.text), longest), longest):
+            for text in packed(_cut_overlong(sentences(block.text), max_length), max_length):
                 yield Block(block.kind, text, page=block.page)
 
 
-def _cut_items(block: Block, longest: int) -> Iterator[Block]:
+def _cut_items(block: Block, max_length: int) -> Iterator[Block]:
     """Cut a long list or table into several; tables repeat their header, and steps become text with their numbers."""
     if block.kind == "steps":
-        for text in packed(_cut_overlong(block.plain.split("\n"), longest), longest, "\n"):
+        for text in packed(_cut_overlong(block.plain.split("\n"), max_length), max_length, "\n"):
             yield Block("paragraph", text, page=block.page)
         return
     header = block.items[:1] if block.header else ()
     rows: list[tuple[str, ...]] = []
     for row in block.items[len(header) :]:
-        if rows and sum(len(cell) + 3 for line in (*header, *rows, row) for cell in line) > longest:
+        if rows and sum(len(cell) + 3 for line in (*header, *rows, row) for cell in line) > max_length:
             yield Block(block.kind, block.text, (*header, *rows), header=block.header, page=block.page)
             rows = []
         rows.append(row)
     yield Block(block.kind, block.text, (*header, *rows), header=block.header, page=block.page)
 
 
-def packed(parts: Sequence[str], longest: int, joint: str = " ") -> list[str]:
-    """Join neighbouring parts while they fit in `longest` characters."""
+def packed(parts: Sequence[str], max_length: int, joint: str = " ") -> list[str]:
+    """Join neighbouring parts while they fit in `max_length` characters."""
     texts: list[str] = []
     for part in parts:
-        if texts and len(texts[-1]) + len(joint) + len(part) <= longest:
+        if texts and len(texts[-1]) + len(joint) + len(part) <= max_length:
             texts[-1] += joint + part
         else:
             texts.append(part)
     return texts
 
 
-def _cut_overlong(parts: Iterable[str], longest: int) -> list[str]:
+def _cut_overlong(parts: Iterable[str], max_length: int) -> list[str]:
     """The parts; one that is too long is cut between words, and an overlong word anywhere."""
     short: list[str] = []
     for part in parts:
-        if len(part) <= longest:
+        if len(part) <= max_length:
             short.append(part)
             continue
-        words = [word[at : at + longest] for word in part.split() for at in range(0, len(word), longest)]
-        short += packed(words, longest)
+        words = [word[at : at + max_length] for word in part.split() for at in range(0, len(word), max_length)]
+        short += packed(words, max_length)
     return short

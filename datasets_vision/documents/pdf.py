@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from datasets_vision.documents.passages import Block
+from datasets_vision.documents.passages import Block, BlockKind
 from datasets_vision.errors import DataError, cause
 
 MAX_PAGES = 5000
 MAX_HEADING = 90
 """Characters; a longer line is not a heading."""
 
-_LARGER = 1.15  # times the body's type size
-_LEAST_TEXT = 20  # characters on a page; a page with fewer is a picture with a page number
-_RUNNING = 0.5  # share of the pages on which a line must recur to be a page header or footer
+_MIN_HEADING_SIZE = 1.15  # times the body's type size
+_MIN_TEXT = 20  # characters on a page; a page with fewer is a picture with a page number
+_MIN_RECURRENCE = 0.5  # share of the pages on which a line must recur to be a page header or footer
 _NUMBERED = re.compile(r"(?P<number>\d{1,2}(?:\.\d{1,2}){0,4})\.?\s+(?P<title>[A-ZÀ-Þ][^.!?;]*)")
 _STEP = re.compile(r"(?:step\s+)?(?P<number>\d{1,2})\s*[.):]\s+(?P<text>\S.*)", re.I)
 _BULLET = re.compile(r"[•▪●◦‣∙·*–-]\s+(?P<text>\S.*)")
@@ -50,15 +50,15 @@ def read_pdf(data: bytes) -> tuple[str, list[Block], list[tuple[int, str]]]:
         raise
     except (PyPdfError, RecursionError, *_BROKEN) as error:
         raise DataError("", f"damaged PDF ({cause(error)})", "print or save it to PDF again") from error
-    bare = [number for number, lines in enumerate(pages, 1) if sum(len(line.text) for line in lines) < _LEAST_TEXT]
-    if len(bare) == len(pages):
+    empty = [number for number, lines in enumerate(pages, 1) if sum(len(line.text) for line in lines) < _MIN_TEXT]
+    if len(empty) == len(pages):
         problem = f"no text on any of its {len(pages)} pages: a scan?"
         raise DataError("", problem, "run text recognition (OCR) on it first")
-    lines = _without_running([lines for lines in pages if lines])
+    lines = _without_headers_and_footers([lines for lines in pages if lines])
     return (
         title,
         list(_blocks(lines, bookmarks)),
-        [(number, "no text on the page: a scan or figure") for number in bare],
+        [(number, "no text on the page: a scan or figure") for number in empty],
     )
 
 
@@ -133,12 +133,12 @@ def _bookmarks(reader: Any) -> dict[str, int]:
     return found
 
 
-def _without_running(pages: Sequence[list[_Line]]) -> list[_Line]:
+def _without_headers_and_footers(pages: Sequence[list[_Line]]) -> list[_Line]:
     """All lines except those that, apart from numbers, recur at the top or foot of most pages."""
     seen: Counter[str] = Counter()
     for lines in pages:
         seen.update({_numberless(line.text) for line in (*lines[:2], *lines[-2:])})
-    running = {text for text, count in seen.items() if len(pages) > 2 and count > max(2, _RUNNING * len(pages))}
+    running = {text for text, count in seen.items() if len(pages) > 2 and count > max(2, _MIN_RECURRENCE * len(pages))}
     kept: list[_Line] = []
     for lines in pages:
         last = len(lines) - 2
@@ -173,7 +173,11 @@ def _blocks(lines: Sequence[_Line], bookmarks: dict[str, int]) -> Iterator[Block
 
 
 def _is_large(line: _Line, body: float) -> bool:
-    return line.size >= body * _LARGER and len(line.text) <= MAX_HEADING and any(char.isalpha() for char in line.text)
+    return (
+        line.size >= body * _MIN_HEADING_SIZE
+        and len(line.text) <= MAX_HEADING
+        and any(char.isalpha() for char in line.text)
+    )
 
 
 def _level(line: _Line, body: float, larger: Sequence[float], bookmarks: dict[str, int]) -> int | None:
@@ -198,35 +202,30 @@ def _title(text: str) -> str:
 
 def _body(lines: Sequence[_Line]) -> Iterator[Block]:
     """The blocks between two headings: paragraphs, numbered steps and bullets."""
-    kind, entries, page = "", list[str](), 0
+    kind: BlockKind = "paragraph"
+    entries, page = list[str](), 0
     for line in lines:
         found, text = _classified(line.text, kind, len(entries))
-        if found == "" and kind != "" and not line.gap:
-            entries[-1] = _joined(entries[-1], text)  # the line continues the entry above it
+        if found == "paragraph" and entries and not line.gap:  # the line continues the entry above it
+            entries[-1] = _joined(entries[-1], text)
             continue
-        if entries and found != kind:
+        if entries and (found == "paragraph" or found != kind):
             yield _block(kind, entries, page)
             entries = []
         if not entries:
             kind, page = found, line.page
-        if found == "" and entries and not line.gap:
-            entries[-1] = _joined(entries[-1], text)
-        elif found == "" and entries:
-            yield _block(kind, entries, page)
-            entries, page = [text], line.page
-        else:
-            entries.append(text)
+        entries.append(text)
     if entries:
         yield _block(kind, entries, page)
 
 
-def _classified(text: str, kind: str, entries: int) -> tuple[str, str]:
-    """What a line starts ("steps", "bullets", or "" for running text), and its text without the marker."""
+def _classified(text: str, kind: BlockKind, entries: int) -> tuple[BlockKind, str]:
+    """The kind of block that a line starts after `entries` entries of `kind`, and its text without the marker."""
     step = _STEP.fullmatch(text)
     if step and int(step["number"]) == (entries + 1 if kind == "steps" else 1):
         return "steps", step["text"]
     bullet = _BULLET.fullmatch(text)
-    return ("bullets", bullet["text"]) if bullet else ("", text)
+    return ("bullets", bullet["text"]) if bullet else ("paragraph", text)
 
 
 def _joined(above: str, below: str) -> str:
@@ -236,9 +235,7 @@ def _joined(above: str, below: str) -> str:
     return f"{above} {below}"
 
 
-def _block(kind: str, entries: Sequence[str], page: int) -> Block:
-    if kind == "steps":
-        return Block("steps", items=tuple((entry,) for entry in entries), page=page)
-    if kind == "bullets":
-        return Block("bullets", items=tuple((entry,) for entry in entries), page=page)
-    return Block("paragraph", " ".join(entries), page=page)
+def _block(kind: BlockKind, entries: Sequence[str], page: int) -> Block:
+    if kind == "paragraph":
+        return Block(kind, " ".join(entries), page=page)
+    return Block(kind, items=tuple((entry,) for entry in entries), page=page)

@@ -30,19 +30,19 @@ class Question:
     kind: str
 
 
-def questions(passage: Passage, longest: int = MAX_ANSWER) -> Iterator[Question]:
+def questions(passage: Passage, max_length: int = MAX_ANSWER) -> Iterator[Question]:
     """The questions that a passage's structure suggests; none if it has neither a heading nor structure."""
     topic = _topic(passage)
     if topic:
-        yield from _of_section(passage, topic, longest)
+        yield from _of_section(passage, topic, max_length)
     for block in passage.blocks:
         match block.kind:
             case "definition":
-                yield from _of_definitions(block, longest)
+                yield from _of_definitions(block, max_length)
             case "table":
-                yield from _of_table(block, topic, longest)
+                yield from _of_table(block, topic, max_length)
             case "paragraph":
-                yield from _of_paragraph(block, topic, longest)
+                yield from _of_paragraph(block, topic, max_length)
 
 
 def _topic(passage: Passage) -> str:
@@ -61,19 +61,19 @@ def _without_number(heading: str) -> str:
     return heading[found.end() :] if found and any(char.isdigit() for char in found[0]) else heading
 
 
-def _of_section(passage: Passage, topic: str, longest: int) -> Iterator[Question]:
+def _of_section(passage: Passage, topic: str, max_length: int) -> Iterator[Question]:
     steps = next((block for block in passage.blocks if block.kind == "steps"), None)
     prose = [block for block in passage.blocks if block.kind in ("paragraph", "bullets", "steps")]
     part = f" (part {passage.part})" if passage.part > 1 else ""
     if topic.endswith("?"):
         if prose:
-            yield Question(topic + part, _cut("\n".join(block.plain for block in prose), longest), "section")
+            yield Question(topic + part, _cut("\n".join(block.plain for block in prose), max_length), "section")
         return
     if steps is not None:
-        yield Question(_steps_question(topic + part), _cut(steps.plain, longest, "\n"), "steps")
+        yield Question(_steps_question(topic + part), _cut(steps.plain, max_length, "\n"), "steps")
     prose = [block for block in prose if block.kind != "steps"]
     if prose:
-        answer = _cut("\n".join(block.plain for block in prose), longest)
+        answer = _cut("\n".join(block.plain for block in prose), max_length)
         yield Question(f'What does the manual say about "{topic}"{part}?', answer, "section")
 
 
@@ -87,13 +87,13 @@ def _steps_question(topic: str) -> str:
     return f'What are the steps for "{topic}"?'
 
 
-def _of_definitions(block: Block, longest: int) -> Iterator[Question]:
+def _of_definitions(block: Block, max_length: int) -> Iterator[Question]:
     for term, meaning in block.items:
         question = term if term.endswith("?") else f'What does the manual say "{term}" is?'
-        yield Question(question, _cut(meaning, longest), "definition")
+        yield Question(question, _cut(meaning, max_length), "definition")
 
 
-def _of_table(block: Block, topic: str, longest: int) -> Iterator[Question]:
+def _of_table(block: Block, topic: str, max_length: int) -> Iterator[Question]:
     """One question per cell: the first column names the row, and the header names the cell."""
     if not block.header:
         return
@@ -103,14 +103,16 @@ def _of_table(block: Block, topic: str, longest: int) -> Iterator[Question]:
         for name, cell in zip(header[1:], row[1:], strict=False):
             if row[0] and name and cell:
                 key = f"{header[0]} {row[0]}".strip() if header[0] else row[0]
-                yield Question(f'What is the {_lowered(name)} for "{key}"{about}?', _cut(cell, longest), "table")
+                yield Question(f'What is the {_lowered(name)} for "{key}"{about}?', _cut(cell, max_length), "table")
 
 
-def _of_paragraph(block: Block, topic: str, longest: int) -> Iterator[Question]:
+def _of_paragraph(block: Block, topic: str, max_length: int) -> Iterator[Question]:
     warned = _WARNING.match(block.text)
     if warned:
         if topic:
-            yield Question(f'What warning does the manual give under "{topic}"?', _cut(block.text, longest), "warning")
+            yield Question(
+                f'What warning does the manual give under "{topic}"?', _cut(block.text, max_length), "warning"
+            )
         return
     first = sentences(block.text)[:1]
     defined = _IS.fullmatch(first[0]) if first else None
@@ -118,7 +120,7 @@ def _of_paragraph(block: Block, topic: str, longest: int) -> Iterator[Question]:
         return
     words = defined["term"].split()
     if len(words) <= _TERM_WORDS and words[0].lower() not in _DEICTIC:
-        yield Question(f'What is meant by "{defined["term"]}"?', _cut(first[0], longest), "definition")
+        yield Question(f'What is meant by "{defined["term"]}"?', _cut(first[0], max_length), "definition")
 
 
 def _lowered(name: str) -> str:
@@ -126,12 +128,12 @@ def _lowered(name: str) -> str:
     return name if len(name) > 1 and name[1].isupper() else name[:1].lower() + name[1:]
 
 
-def _cut(text: str, longest: int, joint: str = "") -> str:
+def _cut(text: str, max_length: int, joint: str = "") -> str:
     """The text, or as many whole sentences (lines, if `joint` is a line break) as fit."""
-    if len(text) <= longest:
+    if len(text) <= max_length:
         return text
     parts = text.split("\n") if joint else sentences(text)
-    first = packed([part for part in parts if len(part) <= longest], longest, joint or " ")[:1]
-    if first and text.startswith(parts[0]) and len(parts[0]) <= longest:
+    first = packed([part for part in parts if len(part) <= max_length], max_length, joint or " ")[:1]
+    if first and text.startswith(parts[0]) and len(parts[0]) <= max_length:
         return first[0]
-    return text[: longest - 2].rsplit(" ", 1)[0] + " …"
+    return text[: max_length - 2].rsplit(" ", 1)[0] + " …"

@@ -28,7 +28,7 @@ def chatbot_rows(
             raise DataError(f"server {server}", "no model is named", "add --model")
         replies = out.with_name(out.name + ".replies")
         client = Server(server, model, os.environ.get(key_env or "OPENAI_API_KEY", ""), kept=replies)
-    built = write_messages(manuals, out, server=client, longest_passage=passage, longest_answer=answer)
+    built = write_messages(manuals, out, server=client, max_passage=passage, max_answer=answer)
     kinds = ", ".join(f"{count} by {kind}" for kind, count in built.kinds.most_common())
     yield f"{out}: {built.rows} rows ({kinds}) from {built.passages} passages of {built.documents} documents"
     for entry in built.set_aside:

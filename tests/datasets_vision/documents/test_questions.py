@@ -80,7 +80,7 @@ def test_answers_are_verbatim_and_bounded_in_length(tmp_path, longest):
     text = MANUAL + "\n## Long\n\n" + " ".join(f"The part with number {n} is checked each day." for n in range(40))
     (tmp_path / "pump.md").write_text(text)
     out = tmp_path / "chat.jsonl"
-    built = write_messages(tmp_path / "pump.md", out, longest_answer=longest)
+    built = write_messages(tmp_path / "pump.md", out, max_answer=longest)
     found = rows(out)
     assert built.rows == len(found) == sum(built.kinds.values())
     for row in found:
@@ -116,9 +116,10 @@ def test_nothing_is_dropped_silently(tmp_path):
     (tmp_path / "a.md").write_text("Words without a heading.")
     (tmp_path / "b.md").write_text("# Care of it\n\nWipe it.")
     (tmp_path / "c.pdf").write_bytes(b"")
+    (tmp_path / "d").symlink_to(tmp_path.parent)
     built = write_messages(tmp_path, tmp_path / "chat.jsonl")
     assert (built.documents, built.rows) == (2, 1)
-    assert [re.sub(r".*/", "", entry.place) for entry in built.set_aside] == ["a.md", "c.pdf"]
+    assert [re.sub(r".*/", "", entry.place) for entry in built.set_aside] == ["a.md", "c.pdf", "d"]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"Words without a heading."])
