@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 PixelBox = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, right and bottom exclusive."""
 
-SIDE = 768  # pixels on the longer side; larger pictures are scaled down to this
-STROKE = 9  # pixels: wider strokes are not text
+MAX_SIDE = 768  # pixels on the longer side; larger pictures are scaled down to this
+MAX_STROKE = 9  # pixels: wider strokes are not text
 CONTRASTS = (64, 36)  # grey levels from stroke to background: the first separates letters, the second finds faint ones
-HEIGHTS = (5, 40)  # of a letter, in pixels
-BORDER = 0.22  # share of each side
-LETTERS = 3  # minimum in a word near the border
-LETTERS_INSIDE = 6  # minimum in a word elsewhere
-FLAT = 24  # grey levels by which neighbouring letters of a word may differ
-TOUCHING = 4  # largest width of touching letters, in letter heights
+LETTER_HEIGHTS = (5, 40)  # pixels
+BORDER = 0.22  # width of the border, as a share of the side
+MIN_LETTERS = 3  # in a word near the border
+MIN_LETTERS_INSIDE = 6  # in a word elsewhere
+MAX_LEVEL_STEP = 24  # grey levels between neighbouring letters of a word
+MAX_COMPONENT_WIDTH = 4  # of touching letters, in letter heights
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class _Letter:
     top: int
     right: int
     bottom: int
-    level: float
+    level: float  # median grey level
 
     @property
     def height(self) -> int:
@@ -52,7 +52,7 @@ def text_areas(image: np.ndarray) -> list[PixelBox]:
 
     grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     height, width = grey.shape
-    scale = min(1.0, SIDE / max(height, width))
+    scale = min(1.0, MAX_SIDE / max(height, width))
     if scale < 1:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     boxes: list[PixelBox] = []
@@ -75,7 +75,7 @@ def _strokes(grey: np.ndarray) -> Iterator[np.ndarray]:
     """Masks of thin strokes that contrast with their background: bright and dark, strong and faint."""
     import cv2
 
-    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (STROKE, STROKE))
+    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (MAX_STROKE, MAX_STROKE))
     for hat in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
         differences = cv2.morphologyEx(grey, hat, kernel)
         for contrast in CONTRASTS:
@@ -95,7 +95,11 @@ def _letters(grey: np.ndarray, strokes: np.ndarray) -> list[_Letter]:
     letters = []
     for index in range(1, count):
         left, top, wide, high, area = (int(value) for value in stats[index])
-        if not (HEIGHTS[0] <= high <= HEIGHTS[1] and wide <= TOUCHING * high and 0.12 <= area / (wide * high) <= 0.95):
+        if not (
+            LETTER_HEIGHTS[0] <= high <= LETTER_HEIGHTS[1]
+            and wide <= MAX_COMPONENT_WIDTH * high
+            and 0.12 <= area / (wide * high) <= 0.95
+        ):
             continue
         inside = labels[top : top + high, left : left + wide] == index
         level = float(np.median(grey[top : top + high, left : left + wide][inside]))
@@ -111,7 +115,7 @@ def _words(letters: list[_Letter]) -> Iterator[list[_Letter]]:
         for letter in list(waiting):
             last = word[-1]
             if letter.left - last.right > 1.5 * last.height:
-                if letter.left - last.right > 4 * HEIGHTS[1]:
+                if letter.left - last.right > 4 * LETTER_HEIGHTS[1]:
                     break
                 continue
             if _follows(last, letter):
@@ -123,7 +127,12 @@ def _words(letters: list[_Letter]) -> Iterator[list[_Letter]]:
 def _follows(last: _Letter, letter: _Letter) -> bool:
     low, high = sorted((last.height, letter.height))
     on_line = min(abs(letter.bottom - last.bottom), abs(letter.top - last.top)) <= 0.25 * high
-    return on_line and high <= 1.8 * low and abs(letter.level - last.level) <= FLAT and letter.left >= last.left + 2
+    return (
+        on_line
+        and high <= 1.8 * low
+        and abs(letter.level - last.level) <= MAX_LEVEL_STEP
+        and letter.left >= last.left + 2
+    )
 
 
 def _box(word: list[_Letter], grey: np.ndarray) -> PixelBox | None:
@@ -133,5 +142,5 @@ def _box(word: list[_Letter], grey: np.ndarray) -> PixelBox | None:
     height, width = grey.shape
     middle_x, middle_y = (left + right) / 2 / width, (top + bottom) / 2 / height
     near = min(middle_x, 1 - middle_x, middle_y, 1 - middle_y) <= BORDER
-    enough = sum(letter.count for letter in word) >= (LETTERS if near else LETTERS_INSIDE)
+    enough = sum(letter.count for letter in word) >= (MIN_LETTERS if near else MIN_LETTERS_INSIDE)
     return (left, top, right, bottom) if enough and len(word) > 1 else None

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject, Turn, path_of, photo_of
 from datasets_vision.formats.contract import SetAside
-from datasets_vision.images import natural_key
+from datasets_vision.walk import natural_key
 
 CaseBy = Literal["folder", "group"]
 

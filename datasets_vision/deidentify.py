@@ -11,18 +11,19 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets_vision.burned_in import PixelBox, text_areas
-from datasets_vision.confidentiality import Changes, Dates, Pseudonyms, private_words, strip
+from datasets_vision.confidentiality import Dates, Pseudonyms, private_words, strip
 from datasets_vision.dicom import damaged_tags, frame_count, header, is_dicom
 from datasets_vision.errors import DataError
 from datasets_vision.example import View
-from datasets_vision.images import natural_key, open_image
+from datasets_vision.images import open_image
 from datasets_vision.placing import complete_lines
+from datasets_vision.walk import walk
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 LOG = "deidentified.jsonl"
 NOTICE = "Text burned into the pixels is NOT removed. Check every file whose entry has text_areas or unchecked."
 KEY_BYTES = 32
-FRAMES_LOOKED_AT = 3  # at most, per file: the first, the middle and the last
+FRAMES_CHECKED = 3  # at most, per file: the first, the middle and the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,10 @@ class Outcome:
     """What happened to the files of a folder."""
 
     copied: list[Copied] = field(default_factory=list)
-    already: int = 0
+    already_copied: int = 0
     doubtful: int = 0
     failed: list[str] = field(default_factory=list)  # one line each
-    left: list[Path] = field(default_factory=list)  # not DICOM, so not copied
+    skipped: list[Path] = field(default_factory=list)  # files that are not DICOM, and links to folders
 
     @property
     def exit_code(self) -> int:
@@ -75,38 +76,38 @@ def deidentify(
     *,
     key_file: Path | None = None,
     dates: Dates = "remove",
-    told: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Copy every DICOM file below `source` to `out`, without anything that may identify a person or place.
 
     Nothing is overwritten; a second call copies the files that the first did not. `key_file` (by default `out` with
     .key added) is created if it is missing; with the same key, later files of a patient get the same pseudonyms.
-    `told` gets a line for each file that failed or whose pixels must be checked. Raises DataError for folders that
+    `report` gets a line for each file that failed or whose pixels must be checked. Raises DataError for folders that
     overlap or cannot be used, and for an invalid log.
     """
     _check_folders(source, out)
     pseudonyms = Pseudonyms(_key(key_file or out.with_name(f"{out.name}.key")), dates)
     out.mkdir(parents=True, exist_ok=True)
     done, outcome = _read_log(out / LOG), Outcome()
-    for path in _files(source):
+    for path in walk(source, links=outcome.skipped):
         relative = path.relative_to(source) if source.is_dir() else Path(path.name)
         name = pseudonyms.of("path", relative.as_posix()).hex()[:24]
         if not is_dicom(path):
-            outcome.left.append(path)
+            outcome.skipped.append(path)
         elif (entry := done.get(name)) is not None and (out / entry["file"]).is_file():
-            outcome.already += 1
+            outcome.already_copied += 1
             outcome.doubtful += bool(entry["doubtful"])
         else:
             try:
                 copied = _copy(path, relative, out, pseudonyms, name)
             except (DataError, OSError) as error:
                 outcome.failed.append(str(error))
-                told(f"not copied: {error}")
+                report(f"not copied: {error}")
                 continue
             outcome.copied.append(copied)
             outcome.doubtful += copied.doubtful
             if copied.doubtful:
-                told(f"{out / copied.file}: check its pixels: {_reasons_to_check(copied)}")
+                report(f"{out / copied.file}: check its pixels: {_reasons_to_check(copied)}")
     return outcome
 
 
@@ -129,17 +130,11 @@ def _copy(path: Path, relative: Path, out: Path, pseudonyms: Pseudonyms, name: s
         _clear_hidden_overlays(whole)
         changes = strip(whole, pseudonyms)
         data = _encoded(whole)
+    tags = (sorted(changes.removed), sorted(changes.blanked), sorted(changes.replaced))
     burned = burned if burned in ("YES", "NO") else ""
-    entry = _entry(name, copy, changes, burned, areas, unchecked)
+    entry = Copied(name, copy.as_posix(), *tags, changes.private, burned, areas, unchecked)
     _write_copy(target, data, out / LOG, {**asdict(entry), "doubtful": entry.doubtful})
     return entry
-
-
-def _entry(
-    name: str, copy: Path, changes: Changes, burned: str, areas: list[PixelBox], unchecked: str | None
-) -> Copied:
-    tags = (sorted(changes.removed), sorted(changes.blanked), sorted(changes.replaced))
-    return Copied(name, copy.as_posix(), *tags, changes.private, burned, areas, unchecked)
 
 
 def _find_text(path: Path, dataset: Dataset) -> tuple[list[PixelBox], str | None]:
@@ -149,7 +144,7 @@ def _find_text(path: Path, dataset: Dataset) -> tuple[list[PixelBox], str | None
     areas: list[PixelBox] = []
     try:
         last = frame_count(path, dataset) - 1
-        for frame in sorted({round(last * part / (FRAMES_LOOKED_AT - 1)) for part in range(FRAMES_LOOKED_AT)}):
+        for frame in sorted({round(last * part / (FRAMES_CHECKED - 1)) for part in range(FRAMES_CHECKED)}):
             found = text_areas(np.asarray(open_image(View(path, frame))))
             areas += [box for box in found if box not in areas]
     except DataError as error:
@@ -212,12 +207,6 @@ def _safe_name(part: str, words: set[str], pseudonyms: Pseudonyms) -> str:
         return part
     suffix = Path(part).suffix
     return pseudonyms.of("name", part).hex()[:16] + (suffix if suffix.lower() == ".dcm" else "")
-
-
-def _files(source: Path) -> Iterator[Path]:
-    if source.is_file():
-        return iter([source])
-    return iter(sorted((path for path in source.rglob("*") if path.is_file()), key=natural_key))
 
 
 def _read_log(log: Path) -> dict[str, dict[str, Any]]:

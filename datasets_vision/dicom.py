@@ -30,7 +30,7 @@ _PREAMBLE = 128
 _DIRECTORY = "DICOMDIR"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420"})
-_GUESSED = {
+_GUESSED = {  # by (implicit VR?, little endian?) as pydicom read the file
     (True, True): "1.2.840.10008.1.2",
     (False, True): "1.2.840.10008.1.2.1",
     (False, False): "1.2.840.10008.1.2.2",
@@ -102,19 +102,13 @@ def header(path: Path) -> Dataset:
         if not has_preamble(path) and "Rows" not in dataset and "SOPClassUID" not in dataset:
             raise ImageError(path, "not a DICOM file", "give a DICOM file, or correct its suffix")
         if "TransferSyntaxUID" not in dataset.file_meta:
-            dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(_GUESSED[_encoding(dataset)])
+            implicit, little_endian = dataset.original_encoding
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(_GUESSED[bool(implicit), bool(little_endian)])
     return dataset
 
 
-def _encoding(dataset: Dataset) -> tuple[bool, bool]:
-    """(implicit VR?, little endian?) of the file as it was read."""
-    implicit, little = dataset.original_encoding
-    return bool(implicit), bool(little)
-
-
-def frame_count(path: Path, dataset: Dataset | None = None) -> int:
+def frame_count(path: Path, dataset: Dataset) -> int:
     """The number of frames in the file; raises DataError if the tag is damaged."""
-    dataset = header(path) if dataset is None else dataset
     count = _integer(path, dataset, "NumberOfFrames", 1)
     if not 1 <= count <= path.stat().st_size:
         raise ImageError(path, f"NumberOfFrames is {count}, which the file cannot hold", "export it again")
@@ -132,7 +126,7 @@ def check_window(path: Path, dataset: Dataset, window: Window) -> None:
     try:
         checked(window)
     except DataError as error:
-        raise DataError(path, error.problem, error.remedy) from None
+        raise error.at(path) from None
     if isinstance(window, str) and window in PRESETS and dataset.get("Modality") != "CT":
         raise DataError(path, f"window {window!r} applies only to CT (Hounsfield units)", f"use {TAG} or {USUAL}")
 

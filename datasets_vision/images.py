@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 from datasets_vision.dicom import dicom_size, is_dicom, open_dicom
 from datasets_vision.errors import DataError, ImageError, cause
 from datasets_vision.example import Picture, View
-from datasets_vision.walk import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from datasets_vision.walk import natural_key as natural_key
-from datasets_vision.walk import walk
+from datasets_vision.walk import IMAGE_SUFFIXES, walk
 from datasets_vision.windows import TAG, checked, levels, limits
 
 if TYPE_CHECKING:
@@ -63,7 +61,7 @@ def image_size(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> tuple[int, 
     else:
         with _header(view.path, max_pixels) as image:
             width, height = image.size
-            if _on_its_side(image):
+            if image.format != "TIFF" and exif_orientation(image) in (5, 6, 7, 8):  # Pillow turns TIFFs by itself
                 width, height = height, width
     left, top, right, bottom = _crop(view, width, height)
     return right - left, bottom - top
@@ -150,10 +148,6 @@ def exif_orientation(image: PILImage) -> int:
         return 1
 
 
-def _on_its_side(image: PILImage) -> bool:
-    return image.format != "TIFF" and exif_orientation(image) in (5, 6, 7, 8)  # Pillow gives a TIFF's upright size
-
-
 def _rgb(image: PILImage) -> PILImage:
     from PIL import Image
 
@@ -175,11 +169,10 @@ def _windowed(view: View, image: PILImage) -> PILImage:
     try:
         window = checked(view.window or TAG)
     except DataError as error:
-        raise DataError(view.path, error.problem, error.remedy) from None
+        raise error.at(view.path) from None
     if window == TAG:
-        raise DataError(
-            view.path, "only DICOM files have a window tag", "give a preset, percentiles or (centre, width)"
-        )
+        remedy = "give a preset, percentiles or (centre, width)"
+        raise DataError(view.path, "only DICOM files have a window tag", remedy)
     if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
         raise DataError(view.path, "a window does not apply to a colour picture", "leave it out")
     values = np.asarray(image)

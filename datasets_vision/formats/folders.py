@@ -17,8 +17,8 @@ from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_and_folders
 from datasets_vision.formats.table_files import Row, read_table
-from datasets_vision.images import IMAGE_SUFFIXES, image_size
-from datasets_vision.walk import suffix_of, walk
+from datasets_vision.images import image_size
+from datasets_vision.walk import IMAGE_SUFFIXES, suffix_of, walk
 
 LABELS = "labels.csv"
 

@@ -33,7 +33,8 @@ from datasets_vision.formats.shapes import (
     read_objects,
     rotated_corners,
 )
-from datasets_vision.images import IMAGE_SUFFIXES, image_size
+from datasets_vision.images import image_size
+from datasets_vision.walk import IMAGE_SUFFIXES
 
 OWN = "vlm_ft"
 """The key in a task's data for what Label Studio cannot represent: id, group, role, turns, objects."""

@@ -19,8 +19,8 @@ from datasets_vision.errors import BoxError, DataError, cause
 from datasets_vision.example import Example, Label, LabelledObject, normalised_box
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folder, role_of_folders
-from datasets_vision.images import IMAGE_SUFFIXES, image_size
-from datasets_vision.walk import walk
+from datasets_vision.images import image_size
+from datasets_vision.walk import IMAGE_SUFFIXES, walk
 
 if TYPE_CHECKING:
     import numpy as np

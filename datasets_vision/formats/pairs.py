@@ -19,8 +19,8 @@ from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import SPLIT_NAMES
 from datasets_vision.formats.shapes import Size, read_objects, verified_box
 from datasets_vision.formats.text_files import read_text
-from datasets_vision.images import IMAGE_SUFFIXES, image_size
-from datasets_vision.walk import walk
+from datasets_vision.images import image_size
+from datasets_vision.walk import IMAGE_SUFFIXES, walk
 
 TYPES = {"1": "open", "2": "short", "3": "mousebite", "4": "spur", "5": "copper", "6": "pin-hole"}
 """The defect types by the format's numbers."""

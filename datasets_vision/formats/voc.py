@@ -22,8 +22,8 @@ from datasets_vision.formats.folders import Labels
 from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, read_objects, verified_box
 from datasets_vision.formats.xml_files import parse_xml, with_places
-from datasets_vision.images import IMAGE_SUFFIXES, image_size
-from datasets_vision.walk import walk
+from datasets_vision.images import image_size
+from datasets_vision.walk import IMAGE_SUFFIXES, walk
 
 _ANNOTATIONS = "Annotations"
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")

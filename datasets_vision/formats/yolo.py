@@ -21,8 +21,8 @@ from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, box_object, excerpt, numbers, polygon_object, read_objects
 from datasets_vision.formats.text_files import read_text
-from datasets_vision.images import IMAGE_SUFFIXES, image_size
-from datasets_vision.walk import walk
+from datasets_vision.images import image_size
+from datasets_vision.walk import IMAGE_SUFFIXES, walk
 
 MAX_BYTES = 4 << 20
 """Bytes of a label file or a list of names; a larger file is rejected unread."""

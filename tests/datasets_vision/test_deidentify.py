@@ -248,10 +248,10 @@ def test_a_second_call_continues_and_overwrites_nothing(tmp_path, monkeypatch):
     with (tmp_path / "out" / LOG).open("a") as log:
         log.write('{"source": "cut o')
     outcome = deidentify(tmp_path / "in", tmp_path / "out")
-    assert (outcome.already, len(outcome.copied), outcome.exit_code) == (2, 2, 0)
+    assert (outcome.already_copied, len(outcome.copied), outcome.exit_code) == (2, 2, 0)
     assert (tmp_path / "out" / "0.dcm").read_bytes() == first
     assert len(list((tmp_path / "out").glob("*.dcm*"))) == 4
-    assert deidentify(tmp_path / "in", tmp_path / "out").already == 4
+    assert deidentify(tmp_path / "in", tmp_path / "out").already_copied == 4
 
 
 def test_a_foreign_file_is_left_alone(tmp_path):

@@ -232,12 +232,12 @@ def data_deidentify(
     from datasets_vision.deidentify import LOG, NOTICE, deidentify
 
     terminal = console()
-    outcome = deidentify(source, out, key_file=key, dates=dates, told=lambda line: terminal.print(line, markup=False))
-    for path in outcome.left:
+    outcome = deidentify(source, out, key_file=key, dates=dates, report=lambda line: terminal.print(line, markup=False))
+    for path in outcome.skipped:
         terminal.print(f"not DICOM, not copied: {path}", markup=False)
     print(
-        f"{out}: {len(outcome.copied)} copied, {outcome.already} already there, {len(outcome.failed)} failed, "
-        f"{len(outcome.left)} not DICOM, {outcome.doubtful} need a look; see {out / LOG}"
+        f"{out}: {len(outcome.copied)} copied, {outcome.already_copied} already there, {len(outcome.failed)} failed, "
+        f"{len(outcome.skipped)} not DICOM, {outcome.doubtful} need a look; see {out / LOG}"
     )
     terminal.print(NOTICE, markup=False)
     raise typer.Exit(outcome.exit_code)

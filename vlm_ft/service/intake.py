@@ -23,7 +23,8 @@ from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from datasets_vision.example import Turn
-from datasets_vision.images import IMAGE_SUFFIXES, MAX_PIXELS, image_size
+from datasets_vision.images import MAX_PIXELS, image_size
+from datasets_vision.walk import IMAGE_SUFFIXES
 from vlm_ft.errors import DataError, cause
 
 MAX_BYTES = 50_000_000

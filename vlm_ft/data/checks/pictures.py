@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from datasets_vision.embedded import cache_folder
 from datasets_vision.example import Picture, View, path_of
-from datasets_vision.images import IMAGE_SUFFIXES, exif_orientation, image_size, open_image
+from datasets_vision.images import exif_orientation, image_size, open_image
+from datasets_vision.walk import IMAGE_SUFFIXES
 from vlm_ft.errors import DataError
 
 if TYPE_CHECKING:
