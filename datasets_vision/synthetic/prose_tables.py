@@ -48,46 +48,53 @@ GREETINGS = (
 INTENTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "track_order": (
         "order",
-        ("Where is my order {number}?", "When will parcel {number} arrive?", "I still wait for order {number}"),
+        ("Where is my order {number}?", "When will parcel {number} arrive?", "I'm still waiting for order {number}"),
         (
-            "Order {number} is on its way; the link in your e-mail shows where it is.",
+            "Order {number} is on its way; you can track it with the link in your e-mail.",
             "I looked up {number}: it left the depot and should reach you within two days.",
         ),
     ),
     "cancel_order": (
         "order",
-        ("Please cancel order {number}", "I no longer want order {number}", "How do I call off {number}?"),
-        ("I have cancelled order {number}; you get a confirmation by e-mail.", "Order {number} is cancelled now."),
+        ("Please cancel order {number}", "I no longer want order {number}", "How do I cancel {number}?"),
+        (
+            "I have cancelled order {number}; you will get a confirmation by e-mail.",
+            "Order {number} has been cancelled.",
+        ),
     ),
     "get_refund": (
         "payment",
-        ("I want my money back for {number}", "When is the refund of {number} paid?", "Refund order {number} please"),
         (
-            "The refund for {number} is on its way and takes five working days.",
-            "I have started the refund of {number}.",
+            "I want my money back for {number}",
+            "When will I get the refund for {number}?",
+            "Refund order {number} please",
+        ),
+        (
+            "The refund for {number} is on its way and will take five working days.",
+            "I have started the refund for {number}.",
         ),
     ),
     "wrong_charge": (
         "payment",
-        ("You charged me twice for {number}", "The bill {number} is too high", "There is a wrong amount on {number}"),
+        ("You charged me twice for {number}", "Bill {number} is too high", "The amount on {number} is wrong"),
         (
-            "I am sorry for the mistake on {number}; the difference goes back to your card.",
-            "I have passed bill {number} to our accounts team, who answer within a day.",
+            "I am sorry for the mistake on {number}; the difference will be refunded to your card.",
+            "I have passed bill {number} to our accounts team, which will answer within a day.",
         ),
     ),
     "reset_password": (
         "account",
         ("I forgot my password", "I cannot log in any more", "How do I set a new password?"),
         (
-            "Choose 'forgot password' on the login page and follow the e-mail that you get.",
-            "I have sent you a link that sets a new password; it is valid for an hour.",
+            "Choose 'forgot password' on the login page and follow the instructions in the e-mail.",
+            "I have sent you a link for setting a new password; it is valid for an hour.",
         ),
     ),
     "close_account": (
         "account",
-        ("Delete my account please", "I want to close my account", "How can I leave and remove my data?"),
+        ("Delete my account please", "I want to close my account", "How do I close my account and delete my data?"),
         (
-            "Your account closes in 14 days; until then you can change your mind.",
+            "Your account will be closed in 14 days; until then, you can change your mind.",
             "I have asked for your account to be closed.",
         ),
     ),
@@ -95,14 +102,17 @@ INTENTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         "complaint",
         ("Parcel {number} arrived broken", "The lamp from order {number} has a crack", "Order {number} is scratched"),
         (
-            "I am sorry about {number}. Please send a photo of it and we replace it.",
-            "A replacement for {number} goes out today; keep the damaged one for the driver.",
+            "I am sorry about {number}. Please send us a photo, and we will replace it.",
+            "A replacement for {number} will go out today; keep the damaged one for the driver.",
         ),
     ),
     "speak_to_person": (
         "contact",
-        ("I want to talk to a person", "Can a colleague call me?", "Connect me with an agent"),
-        ("I connect you with a colleague; please stay in this window.", "A colleague calls you within the hour."),
+        ("I want to talk to a person", "Can a colleague call me?", "Connect me to an agent"),
+        (
+            "I am connecting you with a colleague; please keep this window open.",
+            "A colleague will call you within the hour.",
+        ),
     ),
 }
 """Intent -> (category, customer messages, replies)."""
@@ -124,9 +134,9 @@ JARGON: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("seam that did not stick", "lack of fusion", "sidewall of the V-groove"),
     ),
     "hydraulics": (
-        ("pump that screams", "pump cavitation", "suction line"),
+        ("screaming pump", "pump cavitation", "suction line"),
         ("slow arm", "cylinder drift", "boom circuit"),
-        ("oil drops", "rod seal weep", "tilt cylinder"),
+        ("dripping oil", "rod seal weep", "tilt cylinder"),
     ),
 }
 """Trade -> (the layman's term, the trade's term, where)."""
@@ -136,12 +146,12 @@ REMEDIES: dict[str, tuple[tuple[str, str, str], ...]] = {
         (
             "Note for the estimate: {plain}, {place}.",
             "{place}: {term}. R&I trim, PDR or refinish per estimate line.",
-            "The car has this: {plain}. It has to be mended.",
+            "The car has this: {plain}. It needs fixing.",
         ),
         (
             "How do we write this up: {plain}?",
             "Write: {term}, {place}, blend adjacent panel.",
-            "Just say that the car has some {plain}.",
+            "Just say that it has this: {plain}.",
         ),
     ),
     "aviation": (
@@ -160,7 +170,7 @@ REMEDIES: dict[str, tuple[tuple[str, str, str], ...]] = {
         (
             "Describe this at the {place}: {plain}.",
             "{term} at the {place}; gouge out, re-weld, repeat NDT.",
-            "The welding has {plain}, do it again.",
+            "The weld has {plain}; do it again.",
         ),
         (
             "The inspector saw {plain}.",
@@ -172,7 +182,7 @@ REMEDIES: dict[str, tuple[tuple[str, str, str], ...]] = {
         (
             "What is wrong with the machine: {plain}?",
             "Suspect {term}; gauge the {place} and compare with relief setting.",
-            "Look at the machine, something with the oil.",
+            "Look at the machine; it has to do with the oil.",
         ),
         (
             "Work order for {plain}?",
@@ -261,7 +271,7 @@ OUTCOMES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         (
             "does {method} help in {field}? We ran {count} trials.",
-            "{method} {found} {measure}, the reverse of what was held.",
+            "{method} {found} {measure}, contrary to what was believed.",
         ),
     ),
     "unclear": (
@@ -292,14 +302,14 @@ FAULTS: tuple[tuple[str, str, str, str, tuple[str, ...], str], ...] = (
         "worn pump",
         "soon",
         ("the arm lifts slowly when warm", "pressure stays low at full throttle"),
-        "Measure the pump's flow and pressure against its plate.",
+        "Compare the pump's flow and pressure with its rating plate.",
     ),
     (
         "cooling",
         "overheating",
         "clogged radiator",
         "urgent",
-        ("the temperature lamp comes on under load", "steam comes from the hood"),
+        ("the temperature warning light comes on under load", "steam comes from the hood"),
         "Stop the machine, let it cool and clean the radiator.",
     ),
     (
@@ -307,7 +317,7 @@ FAULTS: tuple[tuple[str, str, str, str, tuple[str, ...], str], ...] = (
         "no start",
         "weak battery",
         "routine",
-        ("it only clicks when the key is turned", "the lights go dim at start"),
+        ("it only clicks when the key is turned", "the lights dim when starting"),
         "Charge and load-test the battery, then check the alternator.",
     ),
     (
@@ -315,15 +325,15 @@ FAULTS: tuple[tuple[str, str, str, str, tuple[str, ...], str], ...] = (
         "blown fuse",
         "short circuit",
         "soon",
-        ("all work lights are dead", "the wiper fuse burns at once"),
-        "Trace the circuit for a chafed wire before a new fuse goes in.",
+        ("all work lights are dead", "the wiper fuse blows at once"),
+        "Trace the circuit for a chafed wire before fitting a new fuse.",
     ),
     (
         "brakes",
         "weak brakes",
         "air in the line",
         "urgent",
-        ("the pedal feels like a sponge", "it needs twice the way to stop"),
+        ("the pedal feels spongy", "it takes twice the distance to stop"),
         "Take it out of service and bleed the brakes.",
     ),
     (
@@ -347,8 +357,8 @@ FAULTS: tuple[tuple[str, str, str, str, tuple[str, ...], str], ...] = (
         "knocking",
         "low oil",
         "urgent",
-        ("a loud knock comes from the engine", "the oil lamp flickers at idle"),
-        "Stop the engine and check the oil before any further run.",
+        ("a loud knock comes from the engine", "the oil warning light flickers at idle"),
+        "Stop the engine and check the oil before running it again.",
     ),
     (
         "drive",
