@@ -11,9 +11,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from datasets_vision.synthetic.damage import crack, dent
-from datasets_vision.synthetic.scene import GOOD, Scene, assemble, local_coordinates, photograph, placed
+from datasets_vision.synthetic.scene import GOOD, MASK_ALPHA, Scene, assemble, local_coordinates, photograph, projected
 from datasets_vision.synthetic.severity import Measure, graded
-from datasets_vision.synthetic.spots import Defect, Spot, blob, walk
+from datasets_vision.synthetic.spots import Defect, Spot, blob, random_path
 from datasets_vision.synthetic.textures import (
     Field,
     Picture,
@@ -21,6 +21,7 @@ from datasets_vision.synthetic.textures import (
     fractal,
     grain,
     hsv,
+    maybe_transposed,
     noise,
     shade,
     soften,
@@ -28,7 +29,6 @@ from datasets_vision.synthetic.textures import (
     streaks,
     strokes,
     tinted,
-    turned,
 )
 
 MEASURES = {
@@ -39,9 +39,8 @@ MEASURES = {
     "paint_loss": Measure("area", 0.02, 0.07),
 }
 AVIATION_DEFECTS = tuple(MEASURES)
-MORE_SHARE = 0.3  # share of defective pictures with a second defect
-COVERED = 0.35  # alpha above which a pixel belongs to a defect
-LEAST_HOLE = 2.4  # pixels: the smallest radius of a fastener hole, so that it stays visible
+SECOND_DEFECT_SHARE = 0.3  # share of defective pictures with a second defect
+MIN_HOLE_RADIUS = 2.4  # pixels: the smallest radius of a fastener hole, so that it stays visible
 
 Points = NDArray[np.float32]
 
@@ -66,7 +65,7 @@ def skin_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scen
     if kind is None:
         kind = str(rng.choice([GOOD, *AVIATION_DEFECTS]))
     kinds = [] if kind == GOOD else [kind]
-    if kinds and rng.random() < MORE_SHARE:
+    if kinds and rng.random() < SECOND_DEFECT_SHARE:
         kinds.append(str(rng.choice([defect for defect in AVIATION_DEFECTS if defect != kind])))
     skin = _skin(rng, size, painted="paint_loss" in kinds or rng.random() < 0.65)
     holes = _chosen_holes(rng, skin, size) if "missing_fastener" in kinds else []
@@ -75,7 +74,7 @@ def skin_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scen
     named: list[tuple[str, str]] = []
     for defect in kinds:
         for alpha in _draw(rng, picture, skin, defect, holes):
-            covered = alpha > COVERED
+            covered = alpha > MASK_ALPHA
             mask[covered] = len(named) + 1
             part = "fastener" if defect == "missing_fastener" else "seam" if (covered & seams).any() else "panel"
             named.append((defect, part))
@@ -106,12 +105,12 @@ def _laid_out(rng: Generator, matrix: NDArray[np.float64], pitch: float, finish:
     points += [np.stack([np.full_like(run, column), run], 1) for column in columns]
     both = np.concatenate(points)
     crowded = (np.abs(both[:, 0] - across) < 1.1) & (np.abs(both[:, 1] - down) < 1.1)
-    fasteners = placed(both[~crowded].astype(np.float32), matrix)
+    fasteners = projected(both[~crowded].astype(np.float32), matrix)
     seams = (
-        placed(np.array([[-reach, down], [reach, down]], np.float32), matrix),
-        placed(np.array([[across, -reach], [across, reach]], np.float32), matrix),
+        projected(np.array([[-reach, down], [reach, down]], np.float32), matrix),
+        projected(np.array([[across, -reach], [across, reach]], np.float32), matrix),
     )
-    return Skin(finish, fasteners, seams, max(LEAST_HOLE, pitch * float(rng.uniform(0.14, 0.22))), matrix)
+    return Skin(finish, fasteners, seams, max(MIN_HOLE_RADIUS, pitch * float(rng.uniform(0.14, 0.22))), matrix)
 
 
 def _render(rng: Generator, skin: Skin, size: int, holes: list[int]) -> Picture:
@@ -130,7 +129,9 @@ def _render(rng: Generator, skin: Skin, size: int, holes: list[int]) -> Picture:
 
 def _finish(rng: Generator, skin: Skin, size: int) -> Picture:
     if skin.finish == "bare":
-        field = 0.6 * turned(streaks(rng, size, size, rng.uniform(60, 300)), rng) + 0.8 * noise(rng, size, size, 3)
+        field = 0.6 * maybe_transposed(streaks(rng, size, size, rng.uniform(60, 300)), rng) + 0.8 * noise(
+            rng, size, size, 3
+        )
         return tinted(field, hsv(0.6, rng.uniform(0, 0.06), rng.uniform(0.5, 0.75)), rng.uniform(0.04, 0.1))
     base = hsv(rng.uniform(0.1, 0.65), rng.uniform(0, 0.08), rng.uniform(0.65, 0.9))
     field = fractal(rng, size, size, 3, 3) + 0.3 * grain(rng, size, size, 0.7)
@@ -236,7 +237,9 @@ def _paint_loss(rng: Generator, picture: Picture, spot: Spot) -> Field:
     )
     edge = soften(alpha, 0.8)
     shade(picture, (np.roll(edge, -1, 0) - np.roll(edge, 1, 0)) * np.float32(0.6))
-    flakes = [walk(rng, replace(spot, radius=spot.radius * 0.6, angle=rng.uniform(0, 6)), 4, 0.5) for _ in range(2)]
+    flakes = [
+        random_path(rng, replace(spot, radius=spot.radius * 0.6, angle=rng.uniform(0, 6)), 4, 0.5) for _ in range(2)
+    ]
     shade(picture, strokes(size, flakes, [1, 1]) * alpha * np.float32(0.3))
     return alpha
 

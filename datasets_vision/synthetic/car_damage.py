@@ -9,9 +9,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from datasets_vision.synthetic.cars import VIEWS, Panel, Points, Stuff
+from datasets_vision.synthetic.cars import VIEWS, Material, Panel, Points
 from datasets_vision.synthetic.damage import crack, dent, lamp_hole, paint_loss, scuff, shattered
-from datasets_vision.synthetic.scene import GOOD, Scene, assemble, local_coordinates, photograph, placed
+from datasets_vision.synthetic.scene import GOOD, MASK_ALPHA, Scene, assemble, local_coordinates, photograph, projected
 from datasets_vision.synthetic.severity import Measure, graded
 from datasets_vision.synthetic.spots import Defect, Spot
 from datasets_vision.synthetic.textures import (
@@ -28,7 +28,7 @@ from datasets_vision.synthetic.textures import (
     tinted,
 )
 
-CAR_DAMAGE: dict[str, tuple[Defect, tuple[Stuff, ...]]] = {
+CAR_DAMAGE: dict[str, tuple[Defect, tuple[Material, ...]]] = {
     "dent": (dent, ("body", "bumper")),
     "scratch": (scuff, ("body", "bumper")),
     "paint_damage": (paint_loss, ("body", "bumper")),
@@ -47,9 +47,8 @@ MEASURES = {
     "crack": Measure("length", 0.12, 0.2),
 }
 REPLACED = ("shattered_glass", "broken_lamp")
-COVERED = 0.35  # alpha above which a pixel counts as damaged
-MORE_SHARE = 0.35  # share of damaged cars with a second damaged area, of any kind
-SEEN = 0.012  # share of the picture that a panel must fill to be damaged
+SECOND_DAMAGE_SHARE = 0.35  # share of damaged cars with a second damaged area, of any kind
+MIN_PANEL_SHARE = 0.012  # share of the picture that a panel must fill to be damaged
 
 Mask = NDArray[np.bool_]
 
@@ -68,7 +67,7 @@ def car_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene
     while not _places(panels, ids, kind):  # the first draw usually suffices
         matrix = _camera(rng, panels, size, kind)
         bend = _bend(rng)
-        ids = _ids([placed(_bent(panel.outline, bend), matrix) for panel in panels], size)
+        ids = _ids([projected(_bent(panel.outline, bend), matrix) for panel in panels], size)
     picture = _render(rng, panels, ids, matrix)
     mask = np.zeros((size, size), np.uint8)
     named: list[tuple[str, str]] = []
@@ -89,18 +88,20 @@ def _action(scene: Scene) -> str:
 
 
 def _view_for(rng: Generator, kind: str) -> str:
-    stuffs = CAR_DAMAGE[kind][1] if kind != GOOD else ("body",)
-    return str(rng.choice([view for view, panels in VIEWS.items() if any(panel.stuff in stuffs for panel in panels)]))
+    materials = CAR_DAMAGE[kind][1] if kind != GOOD else ("body",)
+    return str(
+        rng.choice([view for view, panels in VIEWS.items() if any(panel.material in materials for panel in panels)])
+    )
 
 
 def _places(panels: tuple[Panel, ...], ids: NDArray[np.uint8], kind: str) -> list[int]:
     """The ids of the visible panels on which the kind can occur."""
     areas = np.bincount(ids.ravel(), minlength=len(panels) + 1) / ids.size
-    stuffs = CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
+    materials = CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
     return [
         place
         for place, panel in enumerate(panels, start=1)
-        if panel.name and panel.stuff in stuffs and areas[place] > SEEN
+        if panel.name and panel.material in materials and areas[place] > MIN_PANEL_SHARE
     ]
 
 
@@ -109,7 +110,7 @@ def _kinds(rng: Generator, panels: tuple[Panel, ...], ids: NDArray[np.uint8], ki
     if kind == GOOD:
         return []
     possible = [other for other in CAR_DAMAGE if _places(panels, ids, other)]
-    more = int(rng.random() < MORE_SHARE) + int(rng.random() < MORE_SHARE / 3)
+    more = int(rng.random() < SECOND_DAMAGE_SHARE) + int(rng.random() < SECOND_DAMAGE_SHARE / 3)
     return [kind, *(str(other) for other in rng.choice(possible, more))]
 
 
@@ -126,8 +127,8 @@ def _bent(points: Points, bend: tuple[float, float, float, float]) -> Points:
 
 def _camera(rng: Generator, panels: tuple[Panel, ...], size: int, kind: str) -> NDArray[np.float64]:
     """Metres to pixels, (3, 3): near or far, tilted, sometimes mirrored, aimed at a panel that can have the kind."""
-    stuffs = CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
-    targets = [panel for panel in panels if panel.name and panel.stuff in stuffs]
+    materials = CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
+    targets = [panel for panel in panels if panel.name and panel.material in materials]
     target = targets[int(rng.integers(len(targets)))].outline
     width = float(np.exp(rng.uniform(np.log(0.9), np.log(2.6))))  # metres across the picture
     scale, angle = size / width, rng.normal(0, 0.07)
@@ -182,7 +183,7 @@ def _paints(rng: Generator, panels: tuple[Panel, ...]) -> tuple[Picture, Field]:
         if rng.random() < 0.6
         else hsv(rng.choice([0.0, 0.02, 0.58, 0.63, 0.33, 0.12]), rng.uniform(0.5, 0.9), rng.uniform(0.25, 0.75))
     )
-    plain: dict[Stuff, tuple[Colour, float]] = {
+    plain: dict[Material, tuple[Colour, float]] = {
         "body": (body, 1.0),
         "bumper": (body if rng.random() < 0.7 else hsv(0, 0, rng.uniform(0.12, 0.3)), 0.7),
         "glass": (hsv(0.55, rng.uniform(0.05, 0.25), rng.uniform(0.1, 0.35)), 1.2),
@@ -194,7 +195,7 @@ def _paints(rng: Generator, panels: tuple[Panel, ...]) -> tuple[Picture, Field]:
         "chrome": (hsv(0.6, 0.03, rng.uniform(0.3, 0.85)), 1.0),
         "plate": (hsv(0.13, rng.choice([0.0, 0.6]), 0.85), 0.2),
     }
-    chosen = [plain[panel.stuff] for panel in panels]
+    chosen = [plain[panel.material] for panel in panels]
     colours = np.stack([np.zeros(3, np.float32)] + [colour for colour, _ in chosen])
     colours *= rng.uniform(0.95, 1.05, (len(colours), 1)).astype(np.float32)
     return colours, np.array([0.0] + [gloss for _, gloss in chosen], np.float32)
@@ -220,4 +221,4 @@ def _damage(rng: Generator, picture: Picture, kind: str, part: Mask) -> Mask:
     damaged = picture.copy()
     alpha = CAR_DAMAGE[kind][0](rng, damaged, spot)
     picture[part] = damaged[part]
-    return np.asarray((alpha > COVERED) & part, np.bool_)
+    return np.asarray((alpha > MASK_ALPHA) & part, np.bool_)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Points = NDArray[np.float32]
-Stuff = Literal["body", "bumper", "glass", "headlamp", "tail_lamp", "rubber", "rim", "dark", "chrome", "plate"]
+Material = Literal["body", "bumper", "glass", "headlamp", "tail_lamp", "rubber", "rim", "dark", "chrome", "plate"]
 
 
 @dataclass(frozen=True)
@@ -20,22 +20,22 @@ class Panel:
     """One closed outline (n, 2) in metres. A panel without a name is scenery and is never damaged."""
 
     name: str
-    stuff: Stuff
+    material: Material
     outline: Points
 
 
-def _panel(name: str, stuff: Stuff, *points: tuple[float, float]) -> Panel:
-    return Panel(name, stuff, np.array(points, np.float32))
+def _panel(name: str, material: Material, *points: tuple[float, float]) -> Panel:
+    return Panel(name, material, np.array(points, np.float32))
 
 
-def _disc(stuff: Stuff, x: float, y: float, radius: float) -> Panel:
+def _disc(material: Material, x: float, y: float, radius: float) -> Panel:
     turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
-    return Panel("", stuff, np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], 1).astype(np.float32))
+    return Panel("", material, np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], 1).astype(np.float32))
 
 
 def _mirrored(panel: Panel, width: float) -> Panel:
     return Panel(
-        panel.name, panel.stuff, np.array([width, 0], np.float32) + panel.outline * np.array([-1, 1], np.float32)
+        panel.name, panel.material, np.array([width, 0], np.float32) + panel.outline * np.array([-1, 1], np.float32)
     )
 
 
@@ -106,7 +106,7 @@ def _front() -> tuple[Panel, ...]:
 def _rear() -> tuple[Panel, ...]:
     lamp = _panel("tail_lamp", "tail_lamp", (0.06, 0.58), (0.36, 0.56), (0.34, 0.78), (0.07, 0.82))
     wheel_left, wheel_right, roof, flank, other = _faces()
-    flanks = [Panel("quarter_panel", panel.stuff, panel.outline) for panel in (flank, other)]
+    flanks = [Panel("quarter_panel", panel.material, panel.outline) for panel in (flank, other)]
     return (
         wheel_left,
         wheel_right,

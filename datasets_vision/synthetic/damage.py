@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from datasets_vision.synthetic.spots import Spot, blob, polar, walk
+from datasets_vision.synthetic.spots import Spot, blob, polar, random_path
 from datasets_vision.synthetic.textures import (
     Field,
     Picture,
@@ -49,7 +49,7 @@ def dent(rng: Generator, picture: Picture, spot: Spot) -> Field:
         np.asarray(np.clip(strength * (wall - 0.25 * bowl), -0.8, 0.9) + 0.35 * spot.contrast * rim, np.float32),
     )
     if rng.random() < 0.3:  # a crease where the sheet folded
-        shade(picture, strokes(size, [walk(rng, spot, 6, 0.12, 1.3)], [2]) * np.float32(-0.4))
+        shade(picture, strokes(size, [random_path(rng, spot, 6, 0.12, 1.3)], [2]) * np.float32(-0.4))
     return step(-distance, -0.95, 0.2)
 
 
@@ -61,7 +61,7 @@ def scuff(rng: Generator, picture: Picture, spot: Spot) -> Field:
     for _ in range(int(rng.integers(1, 7))):
         offset, turn = rng.normal(0, 0.012 * size, 2), spot.angle + rng.normal(0, 0.04)
         there = Spot(spot.x + offset[0], spot.y + offset[1], long.radius * rng.uniform(0.5, 1), turn, 0)
-        lines.append(walk(rng, there, 8, 0.05))
+        lines.append(random_path(rng, there, 8, 0.05))
         widths.append(max(1, round(size / 192 * rng.choice([1, 1, 2, 3]))))
     alpha = strokes(size, lines, widths) * np.clip(1.1 + 0.35 * noise(rng, size, size, 16), 0.3, 1).astype(np.float32)
     pale = picture.mean() < 0.55 or rng.random() < 0.3
@@ -74,12 +74,12 @@ def crack(rng: Generator, picture: Picture, spot: Spot) -> Field:
     """A dark jagged line, sometimes forked, with a pale edge where plastic turned white."""
     size = len(picture)
     width = max(1, round(size / 192 * rng.uniform(1, 3)))
-    trunk = walk(rng, spot, 12, 0.45, 2.4)
+    trunk = random_path(rng, spot, 12, 0.45, 2.4)
     lines, widths = [trunk], [width]
     for _ in range(int(rng.integers(0, 3))):
         at = trunk[int(rng.integers(3, 10))]
         turn = spot.angle + rng.choice([-1, 1]) * rng.uniform(0.5, 1.2)
-        twig = walk(rng, Spot(at[0], at[1], spot.radius * 0.45, turn, 0), 6, 0.4)
+        twig = random_path(rng, Spot(at[0], at[1], spot.radius * 0.45, turn, 0), 6, 0.4)
         lines.append(twig - twig[0] + at)
         widths.append(max(1, width - 1))
     alpha = strokes(size, lines, widths)
@@ -147,7 +147,8 @@ def lamp_hole(rng: Generator, picture: Picture, spot: Spot) -> Field:
     blend(picture, alpha * np.float32(0.75 + 0.25 * spot.contrast), np.asarray(inside, np.float32))
     shade(picture, strokes(size, [hole], [1], closed=True) * np.float32(0.8))
     cracks = [
-        walk(rng, Spot(x, y, spot.radius * 0.5, turn, 0), 5, 0.3) for (x, y), turn in zip(hole, turns, strict=True)
+        random_path(rng, Spot(x, y, spot.radius * 0.5, turn, 0), 5, 0.3)
+        for (x, y), turn in zip(hole, turns, strict=True)
     ]
     shade(picture, strokes(size, cracks[::3], [1] * len(cracks[::3])) * np.float32(-0.5))
     return alpha

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from datasets_vision.synthetic.grounds import GROUNDS
-from datasets_vision.synthetic.scene import Points, Scene, assemble, local_coordinates, photograph, placed
+from datasets_vision.synthetic.scene import Points, Scene, assemble, local_coordinates, photograph, projected
 from datasets_vision.synthetic.shapes import OBJECTS, Form, Paint, Part
 from datasets_vision.synthetic.textures import (
     Field,
@@ -26,8 +26,8 @@ from datasets_vision.synthetic.textures import (
     tinted,
 )
 
-WHITE_SHARE = 0.35  # share of pictures on a plain pale background, like product photos
-SEEN_THROUGH = {"glass": 0.55}
+PLAIN_SHARE = 0.35  # share of pictures on a plain pale background, like product photos
+OPACITY = {"glass": 0.55}
 
 
 def glass(rng: Generator, height: int, width: int) -> Picture:
@@ -50,7 +50,7 @@ MATERIALS: dict[str, Callable[[Generator, int, int], Picture]] = {"glass": glass
 
 def object_scene(rng: Generator, size: int, kind: str | None = None) -> Scene:
     """One to four objects, the later ones in front; the first is of the requested kind."""
-    ground = "white_ground" if rng.random() < WHITE_SHARE else str(rng.choice(list(GROUNDS)))
+    ground = "white_ground" if rng.random() < PLAIN_SHARE else str(rng.choice(list(GROUNDS)))
     picture = GROUNDS[ground](rng, size)
     count = min(4, int(rng.geometric(0.55)))
     names = [kind or str(rng.choice(list(OBJECTS)))] + [str(n) for n in rng.choice(list(OBJECTS), count - 1)]
@@ -83,7 +83,7 @@ def draw(
 ) -> NDArray[np.bool_]:
     """Paint the parts with one material and a cast shadow; returns the mask of the object, (H, W)."""
     size = len(picture)
-    outlines = [placed(part.points, matrix) for part in parts]
+    outlines = [projected(part.points, matrix) for part in parts]
     every = np.concatenate(outlines)
     left, top = np.clip(np.floor(every.min(0)).astype(int) - 2, 0, size - 4)
     right, bottom = np.clip(np.ceil(every.max(0)).astype(int) + 3, (left + 4, top + 4), size)
@@ -92,7 +92,7 @@ def draw(
     canvas = ground.copy()
     u, v = local_coordinates(matrix, left, top, height, width)
     paints = Paints(rng, material, height, width)
-    opacity = np.float32(SEEN_THROUGH.get(material, 1.0))
+    opacity = np.float32(OPACITY.get(material, 1.0))
     for part, outline in zip(parts, outlines, strict=True):
         here = outline - np.array([left, top], np.float32)
         at = window(here, height, width)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
-from datasets_vision.synthetic.scene import GOOD, Scene, assemble, photograph
+from datasets_vision.synthetic.scene import GOOD, MASK_ALPHA, Scene, assemble, photograph
 from datasets_vision.synthetic.spots import Defect, Spot, polar
 from datasets_vision.synthetic.textures import (
     Field,
@@ -25,8 +25,6 @@ from datasets_vision.synthetic.textures import (
     strokes,
     tinted,
 )
-
-COVERED = 0.35  # alpha above which a pixel belongs to a defect
 
 
 def enamel(rng: Generator, size: int) -> Picture:
@@ -159,7 +157,7 @@ def surface_scene(rng: Generator, size: int, kind: str | None = None) -> Scene:
     mask = np.zeros((size, size), np.uint8)
     count = 0 if kind == GOOD else min(3, int(rng.geometric(0.6)))
     for instance in range(1, count + 1):
-        mask[DEFECTS[kind](rng, picture, _spot(rng, size)) > COVERED] = instance
+        mask[DEFECTS[kind](rng, picture, _spot(rng, size)) > MASK_ALPHA] = instance
     return assemble(photograph(rng, picture, grey_share=0), mask, [(kind, surface)] * count, surface)
 
 

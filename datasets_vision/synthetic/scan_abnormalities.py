@@ -20,7 +20,7 @@ from datasets_vision.synthetic.spots import Spot, blob
 from datasets_vision.synthetic.textures import Field, fractal, grain, grid, noise, soften, step
 
 Modality = Literal["X-ray", "CT", "MR"]
-COVERED = 0.4  # alpha above which a pixel belongs to a lesion
+MASK_ALPHA = 0.4  # alpha above which a pixel belongs to a lesion
 
 
 @dataclass
@@ -55,7 +55,7 @@ def scan_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scen
     mask = np.zeros((size, size), np.uint8)
     named: list[tuple[str, str]] = []
     for _ in range(_count(rng, kind)):
-        covered = LESIONS[kind].draw(rng, phantom, phantom.room[kind]) > COVERED
+        covered = LESIONS[kind].draw(rng, phantom, phantom.room[kind]) > MASK_ALPHA
         mask[covered & (mask == 0)] = len(named) + 1
         named.append((kind, LESIONS[kind].organ))
     scene = graded(assemble(_exposed(rng, phantom.grey), mask, named, modality), MEASURES)
@@ -174,13 +174,13 @@ def head(rng: Generator, size: int) -> Phantom:
     return Phantom(np.asarray(grey, np.float32), u, v, room)
 
 
-def _site(rng: Generator, room: Field, least: float, most: float) -> Spot:
-    """A spot inside the room, with a radius of `least` to `most` of the side."""
+def _site(rng: Generator, room: Field, min_radius: float, max_radius: float) -> Spot:
+    """A spot inside the room, with a radius of `min_radius` to `max_radius`, as shares of the side."""
     size = len(room)
     depth = cv2.distanceTransform((room > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
-    rows, columns = np.nonzero(depth >= min(0.35 * float(depth.max()), 0.7 * most * size))
+    rows, columns = np.nonzero(depth >= min(0.35 * float(depth.max()), 0.7 * max_radius * size))
     place = int(rng.integers(len(rows)))
-    radius = max(2.2, size * float(np.exp(rng.uniform(np.log(least), np.log(most)))))
+    radius = max(2.2, size * float(np.exp(rng.uniform(np.log(min_radius), np.log(max_radius)))))
     return Spot.at(rng, columns[place], rows[place], radius, 0.5)
 
 

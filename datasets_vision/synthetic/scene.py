@@ -16,7 +16,8 @@ Points = NDArray[np.float32]
 """Corners, (n, 2) of x and y."""
 
 GOOD = "none"
-SMALLEST = 10  # visible pixels; smaller objects are left out
+MIN_PIXELS = 10  # visible pixels; smaller objects are left out
+MASK_ALPHA = 0.35  # alpha above which a pixel belongs to a defect
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def assemble(
     objects: list[SceneObject] = []
     sizes: list[int] = []
     for old, (name, material) in enumerate(named, start=1):
-        if areas[old] < SMALLEST:
+        if areas[old] < MIN_PIXELS:
             continue
         objects.append(SceneObject(name, extent(mask == old), material))
         sizes.append(int(areas[old]))
@@ -102,7 +103,7 @@ def light(rng: Generator, picture: Picture) -> None:
     shade(picture, slope)
 
 
-def placed(points: Points, matrix: NDArray[np.float64]) -> Points:
+def projected(points: Points, matrix: NDArray[np.float64]) -> Points:
     """Map points (n, 2) of a shape to pixels (n, 2)."""
     ahead = np.c_[points, np.ones(len(points))] @ matrix.T
     return np.asarray(ahead[:, :2] / ahead[:, 2:], np.float32)

@@ -23,9 +23,9 @@ class Spot:
     contrast: float
 
     @classmethod
-    def at(cls, rng: Generator, x: float, y: float, radius: float, least: float) -> Spot:
-        """A spot with a random angle and a contrast of at least `least`."""
-        angle, contrast = rng.uniform(0, 2 * np.pi), rng.uniform(least, 1)
+    def at(cls, rng: Generator, x: float, y: float, radius: float, min_contrast: float) -> Spot:
+        """A spot with a random angle and a contrast of at least `min_contrast`."""
+        angle, contrast = rng.uniform(0, 2 * np.pi), rng.uniform(min_contrast, 1)
         return cls(float(x), float(y), float(radius), float(angle), float(contrast))
 
 
@@ -48,7 +48,7 @@ def blob(rng: Generator, size: int, spot: Spot, rough: float, soft: float, aspec
     return step(-distance + np.float32(rough) * noise(rng, size, size, fine), -0.8, soft)
 
 
-def walk(rng: Generator, spot: Spot, steps: int, wander: float, length: float = 2.0) -> NDArray[np.float32]:
+def random_path(rng: Generator, spot: Spot, steps: int, wander: float, length: float = 2.0) -> NDArray[np.float32]:
     """A random path of `length` radii through the spot, (steps + 1, 2) pixels."""
     turns = spot.angle + np.cumsum(rng.normal(0, wander, steps))
     stride = spot.radius * length / steps

@@ -48,15 +48,15 @@ def grain(rng: Generator, height: int, width: int, sigma: float = 0.0) -> Field:
 
 def streaks(rng: Generator, height: int, width: int, length: float, fine: float = 1.0) -> Field:
     """Vertical streaks `length` pixels long and about `fine` pixels wide, unit variance."""
-    return grain_like(noise(rng, height, width, width / fine, max(2.0, height / length)))
+    return standardised(noise(rng, height, width, width / fine, max(2.0, height / length)))
 
 
-def grain_like(field: Field) -> Field:
+def standardised(field: Field) -> Field:
     """The field scaled to zero mean and unit variance."""
     return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
 
 
-def turned(field: Field, rng: Generator) -> Field:
+def maybe_transposed(field: Field, rng: Generator) -> Field:
     """The square field, transposed half of the time."""
     return np.ascontiguousarray(field.T) if rng.random() < 0.5 else field
 
