@@ -6,8 +6,8 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 STATED = {"medquad_xml": 2137}
 """Item counts by data set name, for manifests that count something else (here documents, not questions)."""
 
-HEAD = """| set | format | items | stated | agrees | objects | set aside | reasons |
+HEADER = """| set | format | items | stated | agrees | objects | set aside | reasons |
 | --- | --- | ---: | ---: | --- | ---: | ---: | --- |"""
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_REASONS = 1000  # distinct kinds of reasons that are counted; further kinds are not
+_KINDS, _FURTHER = 1000, "reasons of further kinds"  # how many kinds are counted separately
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +54,18 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """A kind of reason (numbers ignored): how often it occurred, and its first occurrence in full."""
-
-    count: int
-    place: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Record:
-    """The result of reading one set. `roles` counts items by role; `error` is set if the whole set is unusable."""
+    """The result of reading one set; `error` is set if the whole set is unusable.
+
+    `reasons`: how often each kind of reason occurred (numbers ignored), and its first occurrence in full.
+    """
 
     entry: Entry
     format: str = ""
     items: int = 0
     objects: int = 0
-    roles: Mapping[str, int] = field(default_factory=dict)
     set_aside: int = 0
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[tuple[int, str], ...] = ()
     error: str = ""
 
     @property
@@ -83,18 +76,15 @@ class Record:
         return self.items <= self.entry.stated <= self.items + self.set_aside
 
     def row(self, reasons: int = 3) -> str:
-        """The set's row in the table under HEAD, with at most `reasons` kinds of reasons."""
-        counted = [f"{reason.count} × {reason.text}" for reason in self.reasons[:reasons]]
+        """The set's row in the table under HEADER, with at most `reasons` kinds of reasons."""
+        counted = [f"{count} × {text}" for count, text in self.reasons[:reasons]]
         if len(self.reasons) > reasons:
             counted.append(f"reasons not shown: {len(self.reasons) - reasons}")
         stated = "" if self.entry.stated is None else str(self.entry.stated)
         verdict = "yes" if self.agrees else "NO"
         cells = [self.entry.name, self.format, str(self.items), stated, verdict, str(self.objects), str(self.set_aside)]
-        return (
-            "| "
-            + " | ".join(one_line(cell).replace("|", "/") for cell in (*cells, self.error or "; ".join(counted)))
-            + " |"
-        )
+        cells.append(self.error or "; ".join(counted))
+        return f"| {' | '.join(one_line(cell).replace('|', '/') for cell in cells)} |"
 
 
 def entries(root: Path) -> list[Entry]:
@@ -113,44 +103,41 @@ def entries(root: Path) -> list[Entry]:
     return found
 
 
-def take(root: Path, options: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Record]:
-    """Read every set of `root` in turn. `options` are Source settings by set name, which override OPTIONS."""
-    chosen = {**OPTIONS, **(options or {})}
+def read_sets(root: Path) -> Iterator[Record]:
+    """Read every set of `root` in turn."""
     for entry in entries(root):
-        yield record(entry, chosen.get(entry.path.name, {}))
+        yield read_set(entry)
 
 
-def record(entry: Entry, options: Mapping[str, Any]) -> Record:
+def read_set(entry: Entry) -> Record:
     """Read one set as a stream; only counts and the first reasons are kept in memory."""
-    name, items, objects, set_aside = "", 0, 0, 0
-    roles: Counter[str] = Counter()
-    reasons: dict[str, Reason] = {}
+    name, items, objects = "", 0, 0
+    kinds: Counter[str] = Counter()
+    first: dict[str, str] = {}  # kind -> the first reason of that kind
     try:
         if not os.path.exists(entry.path):
             raise DataError(entry.path, "no such file or folder", "correct the list of sets")
-        source = Source(path=entry.path, **options)
+        source = Source(path=entry.path, **OPTIONS.get(entry.path.name, {}))
         name = source.format or detect(entry.path, photo_column=source.image is not None)
         for item in stream(source):
             if isinstance(item, Example):
                 items += 1
                 objects += len(item.label.objects or ())
-                roles[item.role or ""] += 1
                 continue
-            set_aside += 1
             kind = _NUMBER.sub("#", item.reason)[:200]
-            if kind in reasons or len(reasons) < _REASONS:
-                first = reasons.get(kind, Reason(0, item.place, item.reason))
-                reasons[kind] = Reason(first.count + 1, first.place, first.text)
+            if kind not in first:
+                kind, text = (kind, item.reason) if len(first) < _KINDS else (_FURTHER, _FURTHER)
+                first.setdefault(kind, text)
+            kinds[kind] += 1
     except DataError as error:
         return Record(entry, name, error=str(error))
     except OSError as error:
-        return Record(
-            entry, name, error=f"{entry.path}: cannot be read ({error.strerror or error}); check its permissions"
-        )
+        reason = f"cannot be read ({error.strerror or error}); check its permissions"
+        return Record(entry, name, error=f"{entry.path}: {reason}")
     except ValidationError as error:
         return Record(entry, name, error=f"{entry.name}: {error.errors()[0]['msg']}; correct the set's options")
-    ordered = sorted(reasons.values(), key=lambda reason: -reason.count)
-    return Record(entry, name, items, objects, dict(sorted(roles.items())), set_aside, tuple(ordered))
+    reasons = tuple((count, first[kind]) for kind, count in kinds.most_common())
+    return Record(entry, name, items, objects, kinds.total(), reasons)
 
 
 def _listed(path: Path) -> list[Entry]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from datasets_vision.inventory import HEAD, OPTIONS, entries, record, take
+from datasets_vision.inventory import HEADER, OPTIONS, entries, read_set, read_sets
 from tests.datasets_vision.made import DATA
 from vlm_ft.cli import app
 from vlm_ft.errors import DataError
@@ -33,11 +33,11 @@ def write_manifest(root: Path, **items: object) -> None:
 
 
 def test_every_set_is_read_and_a_bad_one_does_not_stop_the_others(sets):
-    found = {record.entry.name: record for record in take(sets)}
+    found = {record.entry.name: record for record in read_sets(sets)}
     assert list(found) == ["odd", "photos", "texts"]
-    assert (found["texts"].format, found["texts"].items, found["texts"].roles) == ("tables", 2, {"train": 2})
+    assert (found["texts"].format, found["texts"].items) == ("tables", 2)
     assert (found["photos"].items, found["photos"].set_aside, found["photos"].agrees) == (2, 1, True)
-    assert found["photos"].reasons[0].text.startswith("0 bytes")
+    assert found["photos"].reasons[0][1].startswith("0 bytes")
     assert "unknown format (1 .npy)" in found["odd"].error
     assert not found["odd"].agrees
 
@@ -45,24 +45,26 @@ def test_every_set_is_read_and_a_bad_one_does_not_stop_the_others(sets):
 @pytest.mark.parametrize(("stated", "agrees"), [(1, False), (2, True), (3, True), (4, False), (None, True)])
 def test_a_set_agrees_when_each_stated_item_was_read_or_set_aside(sets, stated, agrees):
     write_manifest(sets, photos=stated)
-    (record,) = take(sets)
+    (record,) = read_sets(sets)
     assert record.agrees is agrees
 
 
 def test_reasons_are_counted_by_kind(sets):
     (sets / "texts/train.csv").write_text("text,label\na,b\nc\nd\n" + "e,f,g\n" * 3)
-    (record,) = [record for record in take(sets) if record.entry.name == "texts"]
-    (reason,) = record.reasons  # one kind, whatever the numbers in it, with the place of the first
-    assert (reason.count, reason.place[-4:]) == (5, "sv:3")
-    assert reason.text.startswith("1 cells, but the header has 2")
+    (record,) = [record for record in read_sets(sets) if record.entry.name == "texts"]
+    ((count, reason),) = record.reasons  # one kind, whatever the numbers in it
+    assert count == 5
+    assert reason.startswith("1 cells, but the header has 2")
     assert record.row().startswith("| texts | tables | 1 |  | yes | 0 | 5 |")
 
 
-def test_options_say_which_column_is_the_text(sets):
+def test_options_say_which_column_is_the_text(sets, monkeypatch):
     (sets / "texts/train.csv").write_text("words,label\na,b\n")
-    records = {record.entry.name: record for record in take(sets, {"texts": {"text": "{words}"}})}
+    monkeypatch.setitem(OPTIONS, "texts", {"text": "{words}"})
+    records = {record.entry.name: record for record in read_sets(sets)}
     assert records["texts"].items == 1
-    records = {record.entry.name: record for record in take(sets, {"texts": {"txt": "{words}"}})}
+    monkeypatch.setitem(OPTIONS, "texts", {"txt": "{words}"})
+    records = {record.entry.name: record for record in read_sets(sets)}
     assert "Extra inputs are not permitted" in records["texts"].error
 
 
@@ -95,7 +97,7 @@ def test_the_command_prints_the_table(sets):
     write_manifest(sets, texts=2, photos=3)
     done = CliRunner().invoke(app, ["data", "sets", str(sets)])
     assert done.exit_code == 0
-    assert done.stdout.startswith(HEAD)
+    assert done.stdout.startswith(HEADER)
     assert "| photos | folders | 2 | 3 | yes | 0 | 1 | 1 × 0 bytes" in done.stdout
     write_manifest(sets, texts=2, photos=7)
     done = CliRunner().invoke(app, ["data", "sets", str(sets)])
@@ -120,5 +122,5 @@ def test_real_tables_read_as_stated(name):
     if not (DATA / "manifest.json").is_file():
         pytest.skip("no real sets here; point VLM_FT_DATA at the folder that holds them")
     (entry,) = [entry for entry in entries(DATA) if entry.path.name == name]
-    found = record(entry, OPTIONS[name])
+    found = read_set(entry)
     assert (found.format, found.items, found.error) == ("tables", entry.stated, "")

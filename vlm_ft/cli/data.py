@@ -252,11 +252,11 @@ def data_sets(
 
     A Markdown table: format, items, what was set aside and why. Exit code 1: a set differs from its manifest.
     """
-    from datasets_vision.inventory import HEAD, take
+    from datasets_vision.inventory import HEADER, read_sets
 
-    print(HEAD)
+    print(HEADER)
     agree = []
-    for record in take(root):
+    for record in read_sets(root):
         agree.append(record.agrees)
         print(record.row(reasons), flush=True)
     console().print(f"{sum(agree)} of {len(agree)} sets match their manifest")
