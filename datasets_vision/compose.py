@@ -1,14 +1,15 @@
 """Compose large scenes from real labelled photos: small objects in a wide picture, with exact boxes.
 
-The background is real too: the largest box-free areas of the photos, mirrored and tiled. A scene is a montage. It has
-the texture and the defects of real photos, but also seams and repeats that no camera produces. Use results on scenes
-to compare detection strategies only; they say nothing about a real plant.
+The background is real too: the largest areas of the photos beside all boxes, mirrored and tiled. A scene is a montage:
+it has the texture and the defects of real photos, but also seams and repeats that no camera produces. Use results on
+scenes only to compare detection strategies; they say nothing about a real plant.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_vision.errors import DataError
-from datasets_vision.example import Example
+from datasets_vision.example import Example, box_area
 from datasets_vision.images import MAX_PIXELS, open_image
 from datasets_vision.placing import new_folder
 from datasets_vision.synthetic.scene import Scene, SceneObject
@@ -26,20 +27,19 @@ from datasets_vision.tiles import Crop, in_pixels
 Raster = NDArray[np.uint8]
 """RGB, (height, width, 3)."""
 
-_CELLS = 20  # per side of a photo, in the search for box-free areas
 _MIN_SIDE = 32  # pixels of a background or a scene
 _BACKGROUND_PHOTOS = 24  # photos searched for backgrounds
+_QUALITY = 92  # of the JPEG files
 _MAX_SCALE = 100  # largest factor by which a photo may be scaled
 _TRIES = 60  # attempts to find a free place before a photo is left out
 
 
 @dataclass(frozen=True, slots=True)
-class Wide:
-    """One scene, its objects, and the ids of the photos in it."""
+class ComposedScene:
+    """One scene and its objects."""
 
     image: Raster
     objects: tuple[SceneObject, ...]
-    photos: tuple[str, ...]
 
 
 def compose(
@@ -50,7 +50,7 @@ def compose(
     photos: int = 12,
     scale: tuple[float, float] = (0.4, 1.0),
     seed: int = 0,
-) -> Iterator[Wide]:
+) -> Iterator[ComposedScene]:
     """`count` scenes of `size` (width, height), each with up to `photos` separate photos scaled within `scale`.
 
     Scene i depends only on the seed and i. Raises DataError if no example has exactly one photo and objects, or if
@@ -72,7 +72,7 @@ def compose(
         yield _scene(usable, grounds, size, photos, scale, np.random.default_rng((seed, index)))
 
 
-def write_scenes(folder: Path, scenes: Iterator[Wide], quality: int = 92) -> int:
+def write_scenes(folder: Path, scenes: Iterator[ComposedScene]) -> int:
     """Write JPEGImages/*.jpg and Annotations/*.xml (Pascal VOC); returns the number of scenes.
 
     Raises DataError if the folder already holds files.
@@ -83,7 +83,7 @@ def write_scenes(folder: Path, scenes: Iterator[Wide], quality: int = 92) -> int
             (part / name).mkdir()
         for count, scene in enumerate(scenes, 1):
             stem = f"wide_{count:04d}"
-            Image.fromarray(scene.image).save(part / "JPEGImages" / f"{stem}.jpg", quality=quality, subsampling=0)
+            Image.fromarray(scene.image).save(part / "JPEGImages" / f"{stem}.jpg", quality=_QUALITY, subsampling=0)
             stored = Scene(scene.image, scene.image[..., 0], scene.objects, surface="", label="")
             annotation(f"{stem}.jpg", stored).write(part / "Annotations" / f"{stem}.xml", encoding="utf-8")
     return count
@@ -96,11 +96,10 @@ def _scene(
     photos: int,
     scale: tuple[float, float],
     random: np.random.Generator,
-) -> Wide:
+) -> ComposedScene:
     image = _tiled(grounds[int(random.integers(len(grounds)))], size, random)
     taken: list[Crop] = []
     objects: list[SceneObject] = []
-    used: list[str] = []
     for place in random.permutation(len(examples))[:photos]:
         example = examples[place]
         photo = _scaled(example, float(random.uniform(*scale)), size)
@@ -112,17 +111,15 @@ def _scene(
         image[top : top + height, left : left + width] = photo
         taken.append((left, top, left + width, top + height))
         objects += _placed(example, left, top, (width, height))
-        used.append(example.id)
-    return Wide(image, tuple(objects), tuple(used))
+    return ComposedScene(image, tuple(objects))
 
 
 def _scaled(example: Example, factor: float, size: tuple[int, int]) -> Raster:
     photo = open_image(example.images[0])
     width, height = (max(8, round(side * factor)) for side in photo.size)
     if width > size[0] or height > size[1]:
-        raise DataError(
-            example.source, f"{width}x{height} does not fit into a scene of {size[0]}x{size[1]}", "scale it down"
-        )
+        problem = f"{width}x{height} does not fit into a scene of {size[0]}x{size[1]}"
+        raise DataError(example.source, problem, "scale it down")
     return np.asarray(photo.resize((width, height), Image.Resampling.LANCZOS)).copy()
 
 
@@ -145,7 +142,7 @@ def _free_place(
 
 
 def _backgrounds(examples: Sequence[Example], seed: int) -> list[Raster]:
-    """The largest box-free areas of some photos; if there are none, noise in the mean colour of one photo."""
+    """The largest areas without boxes in some photos; if there are none, noise in the mean colour of one photo."""
     random = np.random.default_rng((seed, 0, 0))
     chosen = [examples[place] for place in random.permutation(len(examples))[:_BACKGROUND_PHOTOS]]
     found = []
@@ -162,33 +159,12 @@ def _backgrounds(examples: Sequence[Example], seed: int) -> list[Raster]:
 
 
 def _free_area(example: Example, width: int, height: int) -> Crop:
-    """The largest box-free rectangle on a coarse grid, in pixels."""
-    full = np.zeros((_CELLS, _CELLS), dtype=bool)
-    for obj in example.label.objects or ():
-        if obj.box is not None:
-            left, top, right, bottom = (side * _CELLS / 1000 for side in obj.box)
-            full[int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))] = True
-    best, area = (0, 0, 0, 0), 0
-    for top in range(_CELLS):
-        free = np.ones(_CELLS, dtype=bool)
-        for bottom in range(top + 1, _CELLS + 1):
-            free &= ~full[bottom - 1]
-            left, run = _longest_run(free)
-            if run * (bottom - top) > area:
-                best, area = (left, top, left + run, bottom), run * (bottom - top)
-    left, top, right, bottom = best
-    return left * width // _CELLS, top * height // _CELLS, right * width // _CELLS, bottom * height // _CELLS
-
-
-def _longest_run(free: NDArray[np.bool_]) -> tuple[int, int]:
-    """Start and length of the longest run of free cells."""
-    best, start, run = (0, 0), 0, 0
-    for place, cell in enumerate(free):
-        run = run + 1 if cell else 0
-        start = place - run + 1
-        if run > best[1]:
-            best = (start, run)
-    return best
+    """The largest area beside all boxes, in pixels: left of them, above, right or below."""
+    boxes = [in_pixels(obj.box, (width, height)) for obj in example.label.objects or () if obj.box is not None]
+    left, top = (int(min((box[side] for box in boxes), default=0)) for side in (0, 1))
+    right, bottom = (ceil(max((box[side] for box in boxes), default=0)) for side in (2, 3))
+    areas = [(0, 0, left, height), (0, 0, width, top), (right, 0, width, height), (0, bottom, width, height)]
+    return max(areas, key=box_area)
 
 
 def _tiled(ground: Raster, size: tuple[int, int], random: np.random.Generator) -> Raster:

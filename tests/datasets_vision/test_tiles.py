@@ -111,7 +111,7 @@ def test_a_composed_scene_has_exact_boxes(tmp_path):
     assert (scenes[0].image == again[0].image).all()
     for scene in scenes:
         assert scene.image.shape == (600, 800, 3)
-        assert len(scene.objects) == len(scene.photos) == 5
+        assert len(scene.objects) == 5
         dark = scene.image.max(axis=2) < 90
         for thing in scene.objects:
             left, top, right, bottom = thing.box
