@@ -137,7 +137,7 @@ def _finish(rng: Generator, skin: Skin, size: int) -> Picture:
     field = fractal(rng, size, size, 3, 3) + 0.3 * grain(rng, size, size, 0.7)
     picture = tinted(field, base, rng.uniform(0.01, 0.04))
     if rng.random() < 0.5:  # an airline's stripe
-        u, v = local_coordinates(skin.matrix, 0, 0, size, size)
+        u, v = local_coordinates(skin.matrix, size)
         stripe = step(np.asarray(v + rng.normal(0, 0.4) * u, np.float32), rng.uniform(-5, 5), 0.15)
         livery = hsv(rng.choice([0.0, 0.58, 0.62, 0.35, 0.1]), rng.uniform(0.4, 0.9), rng.uniform(0.25, 0.7))
         blend(picture, stripe, tinted(field, livery, 0.03))

@@ -153,7 +153,7 @@ def _ids(outlines: list[Points], size: int) -> NDArray[np.uint8]:
 
 def _render(rng: Generator, panels: tuple[Panel, ...], ids: NDArray[np.uint8], matrix: NDArray[np.float64]) -> Picture:
     size = len(ids)
-    _, height = local_coordinates(matrix, 0, 0, size, size)  # metres below the roof
+    _, height = local_coordinates(matrix, size)  # metres below the roof
     picture = _street(rng, height)
     colours, gloss = _paints(rng, panels)
     car = ids > 0

@@ -142,7 +142,7 @@ def lamp_hole(rng: Generator, picture: Picture, spot: Spot) -> Field:
     turns = np.sort(rng.uniform(0, 2 * np.pi, corners))
     reach = spot.radius * rng.uniform(0.35, 1.1, corners)
     hole = np.stack([spot.x + reach * np.cos(turns), spot.y + reach * np.sin(turns)], 1).astype(np.float32)
-    alpha = filled(size, size, hole)
+    alpha = filled(size, hole)
     inside = np.clip(0.12 + 0.1 * noise(rng, size, size, 24), 0.01, 0.5)[..., None] * hsv(0.1, 0.1, 1)
     blend(picture, alpha * np.float32(0.75 + 0.25 * spot.contrast), np.asarray(inside, np.float32))
     shade(picture, strokes(size, [hole], [1], closed=True) * np.float32(0.8))

@@ -86,7 +86,7 @@ def clutter(rng: Generator, size: int) -> Picture:
     for _ in range(int(rng.integers(4, 10))):
         centre, spread = rng.uniform(0, size, 2), rng.uniform(10, size * 0.5)
         corners = np.asarray(centre + rng.normal(0, spread, (int(rng.integers(3, 6)), 2)), np.float32)
-        blend(picture, filled(size, size, corners) * np.float32(rng.uniform(0.4, 1)), any_colour(rng, (0, 0.8)))
+        blend(picture, filled(size, corners) * np.float32(rng.uniform(0.4, 1)), any_colour(rng, (0, 0.8)))
     shade(picture, 0.08 * fractal(rng, size, size, 8, 3))
     return picture
 

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from datasets_vision.synthetic.grounds import GROUNDS
-from datasets_vision.synthetic.scene import Points, Scene, assemble, local_coordinates, photograph, projected
+from datasets_vision.synthetic.scene import Scene, assemble, local_coordinates, photograph, projected
 from datasets_vision.synthetic.shapes import OBJECTS, Form, Paint, Part
 from datasets_vision.synthetic.textures import (
     Field,
@@ -30,22 +30,22 @@ PLAIN_SHARE = 0.35  # share of pictures on a plain pale background, like product
 OPACITY = {"glass": 0.55}
 
 
-def glass(rng: Generator, height: int, width: int) -> Picture:
+def glass(rng: Generator, size: int) -> Picture:
     colour = hsv(rng.uniform(0.25, 0.6), rng.uniform(0, 0.45), rng.uniform(0.45, 0.9))
-    return tinted(noise(rng, height, width, 4, 2), colour, rng.uniform(0.1, 0.25))
+    return tinted(noise(rng, size, size, 12, 6), colour, rng.uniform(0.1, 0.25))
 
 
-def metal(rng: Generator, height: int, width: int) -> Picture:
+def metal(rng: Generator, size: int) -> Picture:
     colour = hsv(rng.choice([0.6, 0.6, 0.6, 0.11]), rng.uniform(0, 0.35), rng.uniform(0.45, 0.8))
-    field = noise(rng, height, width, rng.uniform(2, 7), rng.uniform(1, 4)) + 0.3 * streaks(rng, height, width, 60)
+    field = noise(rng, size, size, rng.uniform(6, 20), rng.uniform(3, 12)) + 0.3 * streaks(rng, size, size, 60)
     return tinted(field, colour, rng.uniform(0.1, 0.32))
 
 
-def plastic(rng: Generator, height: int, width: int) -> Picture:
-    return tinted(noise(rng, height, width, 3), any_colour(rng, (0, 0.95)), rng.uniform(0.02, 0.08))
+def plastic(rng: Generator, size: int) -> Picture:
+    return tinted(noise(rng, size, size, 9), any_colour(rng, (0, 0.95)), rng.uniform(0.02, 0.08))
 
 
-MATERIALS: dict[str, Callable[[Generator, int, int], Picture]] = {"glass": glass, "metal": metal, "plastic": plastic}
+MATERIALS: dict[str, Callable[[Generator, int], Picture]] = {"glass": glass, "metal": metal, "plastic": plastic}
 
 
 def object_scene(rng: Generator, size: int, kind: str | None = None) -> Scene:
@@ -83,45 +83,28 @@ def draw(
 ) -> NDArray[np.bool_]:
     """Paint the parts with one material and a cast shadow; returns the mask of the object, (H, W)."""
     size = len(picture)
-    outlines = [projected(part.points, matrix) for part in parts]
-    every = np.concatenate(outlines)
-    left, top = np.clip(np.floor(every.min(0)).astype(int) - 2, 0, size - 4)
-    right, bottom = np.clip(np.ceil(every.max(0)).astype(int) + 3, (left + 4, top + 4), size)
-    height, width = int(bottom - top), int(right - left)
-    ground, solid = picture[top:bottom, left:right], np.zeros((height, width), np.float32)
-    canvas = ground.copy()
-    u, v = local_coordinates(matrix, left, top, height, width)
-    paints = Paints(rng, material, height, width)
+    canvas, solid = picture.copy(), np.zeros((size, size), np.float32)
+    u, v = local_coordinates(matrix, size)
+    paints = Paints(rng, material, size)
     opacity = np.float32(OPACITY.get(material, 1.0))
-    for part, outline in zip(parts, outlines, strict=True):
-        here = outline - np.array([left, top], np.float32)
-        at = window(here, height, width)
-        alpha = filled(height, width, here)[at]
+    for part in parts:
+        alpha = filled(size, projected(part.points, matrix))
         if part.paint == "gap":
-            blend(canvas[at], alpha, ground[at])
-            solid[at] *= 1 - alpha
+            blend(canvas, alpha, picture)
+            solid *= 1 - alpha
             continue
-        lit = paints.of(part.paint)[at] * (1 + relief(rng, part, u[at], v[at]))[..., None]
-        blend(canvas[at], alpha * (opacity if part.paint == "body" else np.float32(1)), lit)
-        np.maximum(solid[at], alpha, out=solid[at])
+        lit = paints.of(part.paint) * (1 + relief(rng, part, u, v))[..., None]
+        blend(canvas, alpha * (opacity if part.paint == "body" else np.float32(1)), lit)
+        np.maximum(solid, alpha, out=solid)
     edge = solid - soften(solid, 1.5)
     shade(canvas, np.float32(-rng.uniform(0, 0.6)) * np.clip(edge, 0, 1))
-    full = np.zeros((size, size), np.float32)
-    full[top:bottom, left:right] = solid
-    cast_shadow(rng, picture, full)
-    blend(ground, solid, canvas)
-    return full > 0.5
-
-
-def window(outline: Points, height: int, width: int) -> tuple[slice, slice]:
-    """The rows and columns that hold the outline, never empty."""
-    low, high = np.floor(outline.min(0)).astype(int) - 1, np.ceil(outline.max(0)).astype(int) + 2
-    left, top = min(max(0, int(low[0])), width - 2), min(max(0, int(low[1])), height - 2)
-    return slice(top, max(top + 2, min(height, int(high[1])))), slice(left, max(left + 2, min(width, int(high[0]))))
+    cast_shadow(rng, picture, solid)
+    blend(picture, solid, canvas)
+    return solid > 0.5
 
 
 def relief(rng: Generator, part: Part, u: Field, v: Field) -> Field:
-    """How much lighter or darker the form makes a part, (height, width)."""
+    """How much lighter or darker the form makes a part, (size, size)."""
     form: Form = part.form
     middle, half = part.points.mean(0), np.maximum(np.ptp(part.points, axis=0) / 2, 1e-3)
     a, b = (u - middle[0]) / half[0], (v - middle[1]) / half[1]
@@ -138,10 +121,10 @@ def relief(rng: Generator, part: Part, u: Field, v: Field) -> Field:
 
 
 class Paints:
-    """The colours of one object, each made once, (height, width, 3)."""
+    """The colours of one object, each made once, (size, size, 3)."""
 
-    def __init__(self, rng: Generator, material: str, height: int, width: int) -> None:
-        self.body = MATERIALS[material](rng, height, width)
+    def __init__(self, rng: Generator, material: str, size: int) -> None:
+        self.body = MATERIALS[material](rng, size)
         self.accent = any_colour(rng, (0.5, 0.95))
         self.pale = hsv(rng.random(), rng.uniform(0, 0.1), rng.uniform(0.8, 0.97))
 

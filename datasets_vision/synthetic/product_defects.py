@@ -61,12 +61,12 @@ def chip(rng: Generator, picture: Picture, spot: Spot) -> Field:
         spot.radius * np.where(np.arange(corners) % 2, rng.uniform(0.45, 0.65), 1.0) * rng.uniform(0.85, 1.1, corners)
     )
     rim = np.stack([spot.x + reach * np.cos(turn), spot.y + reach * np.sin(turn)], 1).astype(np.float32)
-    alpha = filled(size, size, rim)
+    alpha = filled(size, rim)
     base = hsv(rng.uniform(0, 0.1), rng.uniform(0, 0.4), rng.uniform(0.12, 0.3))
     blend(picture, alpha * np.float32(0.45 + 0.5 * spot.contrast), base)
     for near, far in zip(rim, np.roll(rim, -1, 0), strict=True):
         facet = np.array([near, far, (spot.x, spot.y)], np.float32)
-        shade(picture, filled(size, size, facet) * np.float32(rng.uniform(-0.3, 0.5)))
+        shade(picture, filled(size, facet) * np.float32(rng.uniform(-0.3, 0.5)))
     blend(picture, strokes(size, [rim], [1], closed=True) * 0.6, np.ones(3, np.float32))
     return alpha
 

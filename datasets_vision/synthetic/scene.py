@@ -109,12 +109,10 @@ def projected(points: Points, matrix: NDArray[np.float64]) -> Points:
     return np.asarray(ahead[:, :2] / ahead[:, 2:], np.float32)
 
 
-def local_coordinates(matrix: NDArray[np.float64], left: int, top: int, height: int, width: int) -> tuple[Field, Field]:
-    """The shape's own (u, v) in -1..1 at each pixel of a window, each (height, width)."""
-    x, y = grid(height, width)
+def local_coordinates(matrix: NDArray[np.float64], size: int) -> tuple[Field, Field]:
+    """The shape's own (u, v) in -1..1 at each pixel, each (size, size)."""
+    x, y = grid(size, size)
     back = np.linalg.inv(matrix).astype(np.float32)
-    x, y = x + np.float32(left), y + np.float32(top)
     depth = back[2, 0] * x + back[2, 1] * y + back[2, 2]
-    return (back[0, 0] * x + back[0, 1] * y + back[0, 2]) / depth, (
-        back[1, 0] * x + back[1, 1] * y + back[1, 2]
-    ) / depth
+    u, v = back[0, 0] * x + back[0, 1] * y + back[0, 2], back[1, 0] * x + back[1, 1] * y + back[1, 2]
+    return u / depth, v / depth

@@ -111,9 +111,9 @@ def strokes(size: int, lines: list[NDArray[np.float32]], thickness: list[int], c
     return np.asarray(canvas, np.float32) / np.float32(255)
 
 
-def filled(height: int, width: int, polygon: NDArray[np.float32]) -> Field:
-    """An anti-aliased filled polygon, alpha (height, width); points are (n, 2) x, y in pixels."""
-    canvas = np.zeros((height, width), np.uint8)
+def filled(size: int, polygon: NDArray[np.float32]) -> Field:
+    """An anti-aliased filled polygon, alpha (size, size); points are (n, 2) x, y in pixels."""
+    canvas = np.zeros((size, size), np.uint8)
     cv2.fillPoly(canvas, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     return np.asarray(canvas, np.float32) / np.float32(255)
 
