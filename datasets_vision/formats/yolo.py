@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -43,9 +42,12 @@ def matches(path: Path) -> bool:
     """A folder with a YAML file of class `names`, or with label files that have an image."""
     if not path.is_dir():
         return False
-    return any(map(_names_classes, _yaml_files(path))) or any(
-        _is_labels(path, file) for file in islice(_label_files(path), _MAX_SAMPLED)
-    )
+    if any(map(_names_classes, _yaml_files(path))):
+        return True
+    if next(_label_files(path), None) is None:
+        return False
+    labels = (_labels_of(path, image) for image in walk(path, IMAGE_SUFFIXES))
+    return any(_is_row(_first_line(file)) for file in islice(filter(None, labels), _MAX_SAMPLED))
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -55,23 +57,21 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """
     if not source.path.is_dir():
         raise DataError(source.path, "not a folder", "give the one that holds images and labels")
-    data_set = _set(source.path)
-    for path in walk(data_set.root):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            yield from _read_image(data_set, path)
+    data_set, used = _set(source.path), set[Path]()
+    for image in walk(data_set.root, IMAGE_SUFFIXES):
+        if labels := _labels_of(data_set.root, image):
+            used.add(labels)
+            yield from _read_image(data_set, image, labels)
+        else:
+            remedy = "write an empty one if there is nothing to find"
+            yield SetAside(str(image), "no label file for this image", remedy)
     for labels in _label_files(data_set.root):
-        if labels.name not in _NAMES and _image_of(data_set.root, labels) is None and _is_row(_first_line(labels)):
+        if labels not in used and _is_row(_first_line(labels)):
             yield SetAside(str(labels), "its image is missing", "put it beside this, or into images", about="image")
 
 
 def _label_files(root: Path) -> Iterator[Path]:
-    return (file for file in walk(root) if file.suffix.lower() == ".txt" and file.name.lower() not in _NAMES)
-
-
-def _is_labels(root: Path, file: Path) -> bool:
-    """Whether a file starts with a row of shares and has an image."""
-    line = _first_line(file)
-    return _is_row(line) and _image_of(root, file) is not None
+    return (file for file in walk(root, {".txt"}) if file.name.lower() not in _NAMES)
 
 
 def _first_line(file: Path) -> str:
@@ -91,37 +91,15 @@ def _is_row(line: str) -> bool:
         return False
 
 
-def _image_of(root: Path, labels: Path) -> Path | None:
-    folder = _swapped(root, labels.parent, "labels", "images")
-    places = (labels.parent, folder) if folder else (labels.parent,)
-    names = (place / (labels.stem + suffix) for place in places for suffix in sorted(IMAGE_SUFFIXES))
-    found = next((file for file in names if file.is_file()), None)
-    if found is not None:
-        return found
-    near = (file for place in places if place.is_dir() for file in place.glob(f"{escape(labels.stem)}.*"))
-    return next((file for file in near if file.suffix.lower() in IMAGE_SUFFIXES), None)  # a suffix in upper case
-
-
 def _labels_of(root: Path, image: Path) -> Path | None:
-    folder = _swapped(root, image.parent, "images", "labels")
-    places = [place / f"{image.stem}.txt" for place in (folder, image.parent) if place]
-    return next((file for file in places if file.is_file()), None)
+    """The label file of an image: where the last folder called `images` is replaced by `labels`, else beside it."""
+    name, parts = f"{image.stem}.txt", image.parent.relative_to(root).parts
+    depth = next((depth for depth in reversed(range(len(parts))) if parts[depth].lower() == "images"), None)
+    parallel = [] if depth is None else [root.joinpath(*parts[:depth], "labels", *parts[depth + 1 :], name)]
+    return next((file for file in (*parallel, image.with_name(name)) if file.is_file()), None)
 
 
-def _swapped(root: Path, folder: Path, one: str, other: str) -> Path | None:
-    """The folder with the last part called `one` replaced by `other`; None if there is no such part below the root."""
-    parts = list(folder.relative_to(root).parts)
-    for index in reversed(range(len(parts))):
-        if parts[index].lower() == one:
-            return root.joinpath(*parts[:index], other, *parts[index + 1 :])
-    return None
-
-
-def _read_image(data_set: _Set, image: Path) -> Iterator[Example | SetAside]:
-    path = _labels_of(data_set.root, image)
-    if path is None:
-        yield SetAside(str(image), "no label file for this image", "write an empty one if there is nothing to find")
-        return
+def _read_image(data_set: _Set, image: Path, path: Path) -> Iterator[Example | SetAside]:
     try:
         size = image_size(image)
         lines = _lines(path)
