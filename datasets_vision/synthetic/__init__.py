@@ -2,6 +2,6 @@
 
 from datasets_vision.synthetic.domains import DOMAINS, Pictures, Texts
 from datasets_vision.synthetic.scene import GOOD, Scene, SceneObject
-from datasets_vision.synthetic.writing import rows, scenes, write_set, write_voc
+from datasets_vision.synthetic.writing import write_set
 
-__all__ = ["DOMAINS", "GOOD", "Pictures", "Scene", "SceneObject", "Texts", "rows", "scenes", "write_set", "write_voc"]
+__all__ = ["DOMAINS", "GOOD", "Pictures", "Scene", "SceneObject", "Texts", "write_set"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.random import Generator
 
 from datasets_vision.synthetic import prose
@@ -16,6 +17,9 @@ from datasets_vision.synthetic.product_defects import DEFECTS, surface_scene
 from datasets_vision.synthetic.scan_abnormalities import LESIONS, scan_scene
 from datasets_vision.synthetic.scene import GOOD, Scene
 from datasets_vision.synthetic.shapes import OBJECTS
+
+SIDE = 192
+"""The default side of a picture, in pixels."""
 
 SceneOf = Callable[[Generator, int, str | None], Scene]
 RowOf = Callable[[Generator, int], dict[str, Any]]
@@ -28,12 +32,21 @@ class Pictures:
     scene: SceneOf
     classes: Sequence[str]
 
+    def scenes(self, count: int, seed: int, size: int = SIDE) -> Iterator[Scene]:
+        """`count` scenes with every class equally often; scene i depends only on the seed and i."""
+        for index in range(count):
+            yield self.scene(np.random.default_rng((seed, index)), size, self.classes[index % len(self.classes)])
+
 
 @dataclass(frozen=True)
 class Texts:
     """A domain of texts: `row(rng, index)`, a JSON object whose keys are the fields of its task."""
 
     row: RowOf
+
+    def rows(self, count: int, seed: int) -> Iterator[dict[str, Any]]:
+        """`count` rows; row i depends only on the seed and i."""
+        return (self.row(np.random.default_rng((seed, index)), index) for index in range(count))
 
 
 DOMAINS: dict[str, Pictures | Texts] = {

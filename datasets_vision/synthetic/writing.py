@@ -4,46 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
-import numpy as np
 from PIL import Image
 
 from datasets_vision.errors import DataError
 from datasets_vision.example import SYNTHETIC_MARKER
 from datasets_vision.placing import new_folder
-from datasets_vision.synthetic.domains import DOMAINS, Pictures, Texts
+from datasets_vision.synthetic.domains import DOMAINS, SIDE, Pictures, Texts
 from datasets_vision.synthetic.scene import Scene
 
 IMAGES, BOXES, MASKS, LABELS = "JPEGImages", "Annotations", "SegmentationObject", "labels.csv"
 ROWS = "rows.jsonl"
-SIDE, MAX_SIDE = 192, 8192
-"""Pixels of a picture's side: the default, and the limit."""
-
-
-def scenes(domain: str, count: int, seed: int, size: int = SIDE) -> Iterator[Scene]:
-    """`count` scenes; all classes, including good parts, are requested equally often.
-
-    Scene i depends only on the seed and i. Raises `DataError` for a domain of texts.
-    """
-    drawn = _domain(domain)
-    if not isinstance(drawn, Pictures):
-        raise DataError("", f"synthetic domain {domain!r} consists of texts, not pictures", "it has no scenes")
-    for index in range(count):
-        yield drawn.scene(np.random.default_rng((seed, index)), size, drawn.classes[index % len(drawn.classes)])
-
-
-def rows(domain: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`count` rows of a domain of texts, each a JSON object; row i depends only on the seed and i."""
-    written = _domain(domain)
-    if not isinstance(written, Texts):
-        raise DataError("", f"synthetic domain {domain!r} consists of pictures, not texts", "it has no rows")
-    for index in range(count):
-        yield written.row(np.random.default_rng((seed, index)), index)
+MAX_SIDE = 8192
+"""The largest side of a picture, in pixels."""
 
 
 def write_set(domain: str, folder: Path, count: int, seed: int, size: int | None = None) -> Path:
@@ -53,68 +30,53 @@ def write_set(domain: str, folder: Path, count: int, seed: int, size: int | None
     models trained on it can say so too. Raises `DataError` for an unknown domain, or if the folder already contains
     files.
     """
-    marker: dict[str, Any] = {"domain": domain, "count": count, "seed": seed}
+    place = f"synthetic domain {domain!r}"
+    if domain not in DOMAINS:
+        raise DataError("", f"unknown {place}", f"known: {', '.join(DOMAINS)}")
+    if count < 1:
+        raise DataError(place, f"{count} items", "give at least 1")
     if seed < 0:
-        raise DataError(f"synthetic domain {domain!r}", f"seed {seed}", "give 0 or more")
-    if size is not None and isinstance(_domain(domain), Texts):
-        raise DataError(
-            "", f"synthetic domain {domain!r} consists of texts, not pictures", f"leave the size {size} out"
-        )
-    size = size or SIDE
-    if size > MAX_SIDE:
-        raise DataError(f"synthetic domain {domain!r}", f"{size} pixels per side", f"give at most {MAX_SIDE}")
+        raise DataError(place, f"seed {seed}", "give 0 or more")
+    if size is not None and size > MAX_SIDE:
+        raise DataError(place, f"{size} pixels per side", f"give at most {MAX_SIDE}")
+    marker: dict[str, Any] = {"domain": domain, "count": count, "seed": seed}
     with new_folder(folder) as part:
-        if isinstance(_domain(domain), Texts):
-            write_rows(part, rows(domain, count, seed))
-        else:
-            write_voc(part, scenes(domain, count, seed, size))
-            marker["size"] = size
+        match DOMAINS[domain]:
+            case Texts() if size is not None:
+                raise DataError("", f"{place} consists of texts, not pictures", f"leave the size {size} out")
+            case Texts() as texts:
+                write_rows(part, texts.rows(count, seed))
+            case Pictures() as pictures:
+                marker["size"] = size or SIDE
+                write_voc(part, pictures.scenes(count, seed, marker["size"]))
         (part / SYNTHETIC_MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
     return folder
 
 
-def _domain(name: str) -> Pictures | Texts:
-    if name not in DOMAINS:
-        raise DataError("", f"unknown synthetic domain {name!r}", f"known: {', '.join(DOMAINS)}")
-    return DOMAINS[name]
-
-
-def write_rows(folder: Path, written: Iterable[dict[str, Any]]) -> Path:
-    """Write rows.jsonl, one JSON object per line. Returns the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_rows(folder: Path, written: Iterable[dict[str, Any]]) -> None:
+    """Write rows.jsonl, one JSON object per line."""
     with (folder / ROWS).open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in written)
-    return folder
 
 
-def write_voc(folder: Path, drawn: Iterable[Scene], stem: str = "scene") -> Path:
+def write_voc(folder: Path, drawn: Iterable[Scene]) -> None:
     """Write JPEGImages/*.png (lossless), Annotations/*.xml, SegmentationObject/*.png and labels.csv.
 
     labels.csv has file, class, surface and the scenes' own columns; class is "none" for a good part. An object's
-    attributes are written as CVAT writes them. Returns the folder.
+    attributes are written as CVAT writes them.
     """
-    first, drawn = _peeked(drawn)
     for name in (IMAGES, BOXES, MASKS):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name).mkdir()
     with (folder / LABELS).open("w", newline="", encoding="utf-8") as table:
         labels = csv.writer(table, lineterminator="\n")
-        labels.writerow(("file", "class", "surface", *first.columns))
         for index, scene in enumerate(drawn):
-            name = f"{stem}_{index:05d}"
+            if index == 0:
+                labels.writerow(("file", "class", "surface", *scene.columns))
+            name = f"scene_{index:05d}"
             Image.fromarray(scene.image).save(folder / IMAGES / f"{name}.png")
             Image.fromarray(scene.mask).save(folder / MASKS / f"{name}.png")
             annotation(f"{name}.png", scene).write(folder / BOXES / f"{name}.xml", encoding="utf-8")
             labels.writerow((f"{name}.png", scene.label, scene.surface, *scene.columns.values()))
-    return folder
-
-
-def _peeked(drawn: Iterable[Scene]) -> tuple[Scene, Iterator[Scene]]:
-    """The first scene, for the header of the table, and all scenes."""
-    scenes = iter(drawn)
-    first = next(scenes, None)
-    if first is None:
-        raise DataError("", "a synthetic set without scenes", "ask for at least one")
-    return first, chain((first,), scenes)
 
 
 def annotation(filename: str, scene: Scene) -> ElementTree[Element]:
