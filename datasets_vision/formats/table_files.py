@@ -128,21 +128,17 @@ def _dialect(path: Path) -> _Dialect:
 def _check_text(path: Path) -> bool:
     """Whether the file contains a quote; raises DataError for a file that is empty or not UTF-8."""
     quotes = written = False
-    offset, rest = 0, b""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
     with path.open("rb") as file:
-        while True:
-            chunk = file.read(_CHUNK)
-            try:
-                text, used = codecs.utf_8_decode(rest + chunk, "strict", not chunk)
-            except UnicodeDecodeError as error:
-                byte = f"0x{error.object[error.start]:02x}"
-                place = offset + error.start
-                raise DataError(path, f"not UTF-8: byte {byte} at offset {place}", "save it as UTF-8") from error
-            written = written or bool((text if offset else text.removeprefix("\ufeff")).strip())
-            quotes = quotes or '"' in text
-            offset, rest = offset + used, (rest + chunk)[used:]
-            if not chunk:
-                break
+        try:
+            while chunk := file.read(_CHUNK):
+                text = decoder.decode(chunk)
+                written = written or bool(text.strip())
+                quotes = quotes or '"' in text
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            byte, offset = error.object[error.start], file.tell() - len(error.object) + error.start
+            raise DataError(path, f"not UTF-8: byte 0x{byte:02x} at offset {offset}", "save it as UTF-8") from error
     if not written:
         raise DataError(path, "empty table", "write a header and rows")
     return quotes
@@ -178,13 +174,7 @@ def _rows(path: Path, dialect: _Dialect, header: tuple[str, ...]) -> Iterator[Ro
             elif len(cells) == len(header):
                 yield Row(line, dict(zip(header, cells, strict=True)))
             elif cells:
-                yield SetAside(f"{path}:{line}", *_width_fault(len(cells), len(header), line, reader.line_num))
-
-
-def _width_fault(cells: int, columns: int, first: int, last: int) -> tuple[str, str]:
-    """The problem and the remedy of a row with too few or too many cells."""
-    runs_on = f"the row runs to line {last}: is there an unclosed quote?"
-    return (
-        f"{cells} cells, but the header has {columns}",
-        runs_on if last > first else "quote a cell that holds the delimiter",
-    )
+                runs_on = f"the row extends to line {reader.line_num}: is there an unclosed quote?"
+                remedy = runs_on if reader.line_num > line else "quote a cell that contains the delimiter"
+                problem = f"expected {len(header)} cells, found {len(cells)}"
+                yield SetAside(f"{path}:{line}", problem, remedy)

@@ -66,7 +66,7 @@ def test_slots_and_intents_may_be_missing(tmp_path):
         (("c1", "9", " ", "O", "greet"), "a turn without text"),
         (("c1", "9", "hello you", "O", "greet"), "1 slot labels for 2 words"),
         ((" ", "9", "hello", "O", "greet"), "no conversationId"),
-        (("c1", "9", "hello"), "3 cells, but the header has 5"),
+        (("c1", "9", "hello"), "expected 5 cells, found 3"),
     ],
 )
 def test_a_bad_turn_is_set_aside_by_file_and_line(tmp_path, row, says):

@@ -54,7 +54,7 @@ def test_reasons_are_counted_by_kind(sets):
     (record,) = [record for record in read_sets(sets) if record.entry.name == "texts"]
     ((count, reason),) = record.reasons  # one kind, whatever the numbers in it
     assert count == 5
-    assert reason.startswith("1 cells, but the header has 2")
+    assert reason.startswith("expected 2 cells, found 1")
     assert record.row().startswith("| texts | tables | 1 |  | yes | 0 | 5 |")
 
 

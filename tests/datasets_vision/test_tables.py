@@ -43,8 +43,8 @@ def test_a_csv_cell_may_hold_commas_quotes_and_lines(tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("a,b,c", "3 cells, but the header has 2"),
-        ("a", "1 cells, but the header has 2"),
+        ("a,b,c", "expected 2 cells, found 3"),
+        ("a", "expected 2 cells, found 1"),
         ("x" * MAX_LINE + ",A", "a line is longer than"),
         (" ,A", "no text in '{text}'"),
     ],
@@ -60,7 +60,7 @@ def test_a_bad_row_is_set_aside_by_file_and_line(tmp_path, row, says):
 def test_a_quote_left_open_is_named_where_it_opens(tmp_path):
     (item,) = reading(tmp_path / "a.csv", 'text,label\ngood,A\n"open,B\nc,D\n').set_aside
     assert item.place.endswith("a.csv:3")
-    assert "runs to line 4: is there an unclosed quote?" in item.reason
+    assert "extends to line 4: is there an unclosed quote?" in item.reason
 
 
 def test_a_cell_of_many_lines_and_too_long_is_set_aside(tmp_path):
