@@ -47,7 +47,7 @@ def matches(path: Path) -> bool:
     if next(_label_files(path), None) is None:
         return False
     labels = (_labels_of(path, image) for image in walk(path, IMAGE_SUFFIXES))
-    return any(_is_row(_first_line(file)) for file in islice(filter(None, labels), _MAX_SAMPLED))
+    return any(map(_starts_with_row, islice(filter(None, labels), _MAX_SAMPLED)))
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -66,7 +66,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             remedy = "write an empty one if there is nothing to find"
             yield SetAside(str(image), "no label file for this image", remedy)
     for labels in _label_files(data_set.root):
-        if labels not in used and _is_row(_first_line(labels)):
+        if labels not in used and _starts_with_row(labels):
             yield SetAside(str(labels), "its image is missing", "put it beside this, or into images", about="image")
 
 
@@ -74,15 +74,11 @@ def _label_files(root: Path) -> Iterator[Path]:
     return (file for file in walk(root, {".txt"}) if file.name.lower() not in _NAMES)
 
 
-def _first_line(file: Path) -> str:
+def _starts_with_row(file: Path) -> bool:
+    """Whether the first line with words is a class number and at least four shares."""
     with file.open("rb") as opened:
         head = opened.read(4096).decode("utf-8-sig", errors="replace").splitlines()
-    return next((line for line in head if line.strip()), "")
-
-
-def _is_row(line: str) -> bool:
-    """Whether a line is a class number and at least four shares."""
-    words = line.split()
+    words = next((line.split() for line in head if line.strip()), [])
     if len(words) < 5 or not words[0].isdecimal():
         return False
     try:
