@@ -27,12 +27,12 @@ def _brightness(limit: float) -> Step:
     return ("RandomBrightnessContrast", {"brightness_limit": limit, "contrast_limit": limit, "p": 0.8})
 
 
-def _crop(most: float) -> Step:
-    """Crop up to `most` (a share) off each side and keep the size: scale, shift and crop in one, without padding.
+def _crop(max_share: float) -> Step:
+    """Crop up to `max_share` of each side and keep the size: scale, shift and crop in one, without padding.
 
     It must stay the only cropping step, because MIN_VISIBLE applies to each step separately.
     """
-    return ("CropAndPad", {"percent": (-most, 0.0), "keep_size": True, "p": 0.8})
+    return ("CropAndPad", {"percent": (-max_share, 0.0), "keep_size": True, "p": 0.8})
 
 
 def _colour(hue: int, saturation: int) -> Step:

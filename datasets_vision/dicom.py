@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import View, Window
-from datasets_vision.windows import PRESETS, TAG, USUAL, checked, levels, limits
+from datasets_vision.windows import DEFAULT_WINDOW, PRESETS, TAG, checked, levels, limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,12 +30,12 @@ _PREAMBLE = 128
 _DIRECTORY = "DICOMDIR"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420"})
-_GUESSED = {  # by (implicit VR?, little endian?) as pydicom read the file
+_TRANSFER_SYNTAXES = {  # by (implicit VR?, little endian?) as pydicom read the file
     (True, True): "1.2.840.10008.1.2",
     (False, True): "1.2.840.10008.1.2.1",
     (False, False): "1.2.840.10008.1.2.2",
 }
-BROKEN = (
+READ_ERRORS = (
     OSError,
     ValueError,
     TypeError,
@@ -103,7 +103,9 @@ def header(path: Path) -> Dataset:
             raise ImageError(path, "not a DICOM file", "give a DICOM file, or correct its suffix")
         if "TransferSyntaxUID" not in dataset.file_meta:
             implicit, little_endian = dataset.original_encoding
-            dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(_GUESSED[bool(implicit), bool(little_endian)])
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(
+                _TRANSFER_SYNTAXES[bool(implicit), bool(little_endian)]
+            )
     return dataset
 
 
@@ -128,7 +130,9 @@ def check_window(path: Path, dataset: Dataset, window: Window) -> None:
     except DataError as error:
         raise error.at(path) from None
     if isinstance(window, str) and window in PRESETS and dataset.get("Modality") != "CT":
-        raise DataError(path, f"window {window!r} applies only to CT (Hounsfield units)", f"use {TAG} or {USUAL}")
+        raise DataError(
+            path, f"window {window!r} applies only to CT (Hounsfield units)", f"use {TAG} or {DEFAULT_WINDOW}"
+        )
 
 
 def dicom_size(path: Path, *, max_pixels: int) -> tuple[int, int]:
@@ -160,7 +164,7 @@ def _opened(view: View, dataset: Dataset, max_pixels: int) -> PILImage:
         raise DataError(view.path, "a window does not apply to a colour picture", "leave it out")
     try:
         return Image.fromarray(_coloured(dataset, values, palette=kind == "PALETTE COLOR"))
-    except BROKEN as error:
+    except READ_ERRORS as error:
         reason = f"its colours ({kind}) cannot be read ({type(error).__name__})"
         raise ImageError(view.path, reason, "export it again") from None
 
@@ -195,7 +199,7 @@ def _values(view: View, dataset: Dataset, max_pixels: int) -> np.ndarray:
         raise ImageError(path, f"transfer syntax {name} cannot be decoded", "convert it (dcmdjpeg, gdcmconv)") from None
     try:
         return _frame(path, syntax, view.frame)
-    except BROKEN as error:
+    except READ_ERRORS as error:
         raise ImageError(path, _decoding_fault(dataset, error), "export or copy it again") from None
 
 
@@ -208,13 +212,13 @@ def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
     if syntax != _DEFLATED:
         try:
             return pixel_array(path, index=frame, transfer_syntax_uid=syntax)
-        except BROKEN as error:
+        except READ_ERRORS as error:
             failed = error
     try:
         whole = pydicom.dcmread(path, force=True)
         whole.file_meta.TransferSyntaxUID = syntax
         return pixel_array(whole, index=frame)
-    except BROKEN as error:
+    except READ_ERRORS as error:
         raise failed or error from None
 
 
@@ -234,7 +238,7 @@ def _grey(view: View, dataset: Dataset, stored: np.ndarray, inverted: bool) -> n
     """uint8, (height, width)."""
     try:
         shown = _windowed(view, dataset, stored)
-    except BROKEN as error:
+    except READ_ERRORS as error:
         reason = f"its rescale or window tags are damaged ({type(error).__name__})"
         raise ImageError(view.path, reason, "export it again") from None
     return 255 - shown if inverted else shown
@@ -251,11 +255,11 @@ def _windowed(view: View, dataset: Dataset, stored: np.ndarray) -> np.ndarray:
         if shown is not None:
             return shown
         if window == TAG:
-            raise DataError(view.path, "has no window tag", f"give a preset, {USUAL}, or (centre, width)")
-        window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if (bits := int(dataset.BitsStored)) <= 8 else USUAL
-        if window != USUAL and (values != stored).any():
-            window = USUAL  # the rescale moved the values out of the range of their bits
-    window = window or USUAL
+            raise DataError(view.path, "has no window tag", f"give a preset, {DEFAULT_WINDOW}, or (centre, width)")
+        window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if (bits := int(dataset.BitsStored)) <= 8 else DEFAULT_WINDOW
+        if window != DEFAULT_WINDOW and (values != stored).any():
+            window = DEFAULT_WINDOW  # the rescale moved the values out of the range of their bits
+    window = window or DEFAULT_WINDOW
     check_window(view.path, dataset, window)
     padding = dataset.get("PixelPaddingValue")
     inside = values[stored != padding] if isinstance(padding, int) else values
@@ -315,14 +319,14 @@ def _first(value: Any) -> float | None:
     return float(value[0]) if len(value) else None
 
 
-def _integer(path: Path, dataset: Dataset, name: str, usual: int | None = None) -> int:
+def _integer(path: Path, dataset: Dataset, name: str, default: int | None = None) -> int:
     """The value of a tag that must be an integer; errors do not quote it."""
     try:
         value = dataset.get(name)
-        if value in (None, "") and usual is not None:
-            return usual
+        if value in (None, "") and default is not None:
+            return default
         return int(str(value))
-    except BROKEN:
+    except READ_ERRORS:
         raise ImageError(path, f"{name} is not an integer", "export it again") from None
 
 

@@ -21,7 +21,7 @@ def cache_folder() -> Path:
     return Path(given) if given else user_cache_path("vlm_ft")
 
 
-def kept(data: bytes) -> Path:
+def cached_image(data: bytes) -> Path:
     """The cached file with these image bytes; raises DataError, without a place, if they are not an image.
 
     Only the header is read. The file is written once, whole or not at all.

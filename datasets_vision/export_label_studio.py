@@ -59,7 +59,8 @@ def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, 
     if not shown:
         raise DataError(out, "nothing to export", str(aside[0]) if aside else "the recipe reads no example")
     images = [path_of(picture).absolute() for example in shown for picture in example.images]
-    storage = (root or _common_folder(images)).absolute()
+    folders = [image.parent for image in images] or [Path()]
+    storage = (root or Path(os.path.commonpath(folders))).absolute()
     kinds = _Kinds(shown)
     tasks = [_task(example, number, storage, kinds, predicted) for number, example in enumerate(shown, 1)]
     with whole_file(out) as part, whole_file(interface) as beside:
@@ -82,16 +83,11 @@ def _showable(examples: Iterable[Example]) -> tuple[list[Example], list[SetAside
     for example in examples:
         views = [picture for picture in example.images if isinstance(picture, View) and picture != View(picture.path)]
         if views:
-            aside.append(
-                SetAside(example.source, f"shows {views[0]}", "Label Studio shows only whole files, write it as one")
-            )
+            remedy = "Label Studio shows only whole files, so save it as a file"
+            aside.append(SetAside(example.source, f"shows {views[0]}", remedy))
         else:
             shown.append(example)
     return shown, aside
-
-
-def _common_folder(images: list[Path]) -> Path:
-    return Path(os.path.commonpath([image.parent for image in images])) if images else Path()
 
 
 class _Kinds:

@@ -24,7 +24,7 @@ MAX_ASPECT = 200
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # not EPS or PDF: decoding them starts other programs
 _REMEDY = "use a JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM file"
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, struct.error)
+_READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, struct.error)
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height
 _HEADER_LOCK = threading.Lock()  # Pillow's own limit is global to the process
 
@@ -94,7 +94,7 @@ def _header(path: Path, max_pixels: int) -> PILImage:
                 Image.MAX_IMAGE_PIXELS = pillow_limit
     except UnidentifiedImageError as error:
         raise ImageError(path, "not a readable image", _REMEDY) from error
-    except _BROKEN as error:
+    except _READ_ERRORS as error:
         raise ImageError(path, f"damaged image header ({cause(error)})", _REMEDY) from error
     width, height = image.size
     if width * height > max_pixels:
@@ -126,7 +126,7 @@ def _upright(view: View, max_pixels: int, largest: int | None) -> PILImage:
             image.load()
             upright = ImageOps.exif_transpose(image)
             return _rgb(upright) if view.window is None else _windowed(view, upright)
-        except _BROKEN as error:
+        except _READ_ERRORS as error:
             raise ImageError(view.path, f"truncated or damaged image ({cause(error)})", "save it again") from error
 
 
@@ -144,7 +144,7 @@ def exif_orientation(image: PILImage) -> int:
         return 1  # Pillow would decode the whole file to look for a late EXIF chunk
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except _BROKEN:
+    except _READ_ERRORS:
         return 1
 
 

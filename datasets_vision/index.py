@@ -19,26 +19,26 @@ def scratch() -> sqlite3.Connection:
 
 
 class DiskIndex(AbstractContextManager["DiskIndex"]):
-    """Words by key in a scratch database.
+    """Texts by key in a scratch database.
 
-    Keys and words may be any text, lone surrogates included. Use it as a context manager.
+    Keys and texts may be any string, lone surrogates included. Use it as a context manager.
     """
 
     def __init__(self) -> None:
         self._database = scratch()
-        self._database.execute("CREATE TABLE words (key BLOB PRIMARY KEY, word BLOB NOT NULL) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE texts (key BLOB PRIMARY KEY, text BLOB NOT NULL) WITHOUT ROWID")
 
     def __exit__(self, *error: object) -> None:
         self._database.close()
 
-    def add(self, key: str, word: str) -> bool:
-        """Store `word` under `key`; if the key exists, keep the old word and return False."""
-        done = self._database.execute("INSERT OR IGNORE INTO words VALUES (?, ?)", (_bytes(key), _bytes(word)))
+    def add(self, key: str, text: str) -> bool:
+        """Store `text` under `key`; if the key exists, keep the old text and return False."""
+        done = self._database.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (_bytes(key), _bytes(text)))
         return done.rowcount == 1
 
     def get(self, key: str) -> str | None:
-        """The word under `key`."""
-        row = self._database.execute("SELECT word FROM words WHERE key = ?", (_bytes(key),)).fetchone()
+        """The text under `key`."""
+        row = self._database.execute("SELECT text FROM texts WHERE key = ?", (_bytes(key),)).fetchone()
         return _text(row[0]) if row else None
 
 

@@ -134,8 +134,8 @@ def _stacked(pictures: Sequence[PILImage], width: int) -> PILImage:
 
 def _truncated(text: str, width: int) -> str:
     """As much of the text as safely fits the width."""
-    most = max(8, (width - 2 * MARGIN) // 6)
-    return text if len(text) <= most else text[: most - 3] + "..."
+    max_length = max(8, (width - 2 * MARGIN) // 6)
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."
 
 
 def _font(size: int) -> FreeTypeFont:

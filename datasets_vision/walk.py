@@ -114,5 +114,5 @@ def _is_included(folder: Path, entry: os.DirEntry[str]) -> bool:
     if not lost or entry.name[0] == ".":
         return False
     if suffix_of(entry.name) not in IMAGE_SUFFIXES:
-        raise DataError(folder / entry.name, "a broken link", "remove it, or point it at its file")
+        raise DataError(folder / entry.name, "a broken link", "remove it, or point it to its file")
     return True

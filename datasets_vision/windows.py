@@ -29,7 +29,7 @@ PRESETS: dict[str, tuple[float, float]] = {
 }
 """(centre, width) in Hounsfield units, so for computed tomography only."""
 
-USUAL = "p1-p99"
+DEFAULT_WINDOW = "p1-p99"
 """The window for a file of more than eight bits that states none."""
 
 _PERCENTILES = re.compile(r"p([0-9]+(?:\.[0-9]+)?)-p([0-9]+(?:\.[0-9]+)?)")
@@ -44,9 +44,11 @@ def checked(window: Window) -> Window:
     if (found := _PERCENTILES.fullmatch(window)) is not None:
         low, high = float(found[1]), float(found[2])
         if not low < high <= 100:
-            raise DataError(f"window {window!r}", f"percentiles must increase and lie between 0 and 100, as in {USUAL}")
+            raise DataError(
+                f"window {window!r}", f"percentiles must increase and lie between 0 and 100, as in {DEFAULT_WINDOW}"
+            )
     elif window not in PRESETS and window != TAG:
-        raise DataError(f"window {window!r}", nearest(window, [*PRESETS, TAG, USUAL]))
+        raise DataError(f"window {window!r}", nearest(window, [*PRESETS, TAG, DEFAULT_WINDOW]))
     return window
 
 

@@ -70,7 +70,7 @@ def _opened(data: bytes) -> Any:
     from pypdf.errors import DependencyError
 
     if b"%PDF-" not in data[:1024]:
-        raise DataError("", "its first bytes are not those of a PDF", "give a .pdf file that opens in a viewer")
+        raise DataError("", "not a PDF file", "give a .pdf file that opens in a viewer")
     reader = PdfReader(BytesIO(data))
     if reader.is_encrypted:
         try:

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -118,8 +119,8 @@ class Pictures:
         if folder is not None and not folder.is_dir():
             raise DataError(folder, "no such folder of images", "correct image_folder")
         root = folder or (path if path.is_dir() else path.parent)
-        climbs = folder is None and root.name.lower() in _ANNOTATION_FOLDERS
-        if climbs and next(walk(root, IMAGE_SUFFIXES), None) is None:
+        in_parent = folder is None and root.name.lower() in _ANNOTATION_FOLDERS
+        if in_parent and next(walk(root, IMAGE_SUFFIXES), None) is None:
             root = Path(os.path.normpath(root / ".."))
         named: dict[str, list[Path]] = defaultdict(list)
         found = {os.path.normpath(image): image for image in walk(root, IMAGE_SUFFIXES)}
@@ -202,6 +203,4 @@ def _nearness(image: Path, written: PureWindowsPath, annotation: Path) -> tuple[
 
 def _common_length(one: tuple[str, ...], other: tuple[str, ...]) -> int:
     """The length of the common prefix."""
-    return next(
-        (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from datasets_vision.embedded import kept
+from datasets_vision.embedded import cached_image
 from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import Draft, image_at
+from datasets_vision.formats.drafts import Draft, named_image
 from datasets_vision.images import image_size
 
 _LISTS = frozenset({"Sequence", "List", "LargeList"})
@@ -65,13 +65,15 @@ class Columns:
             if isinstance(given, Mapping):
                 given = given.get("bytes") or given.get("path")
             if isinstance(given, bytes) and given:
-                path = kept(given)
+                path = cached_image(given)
                 image_size(path)
                 yield path
             elif isinstance(given, str | None):
-                yield image_at(self.file, given or "")
+                yield named_image(self.file, given or "")
             else:
-                raise DataError("", f"a photo is bytes or a path, not {type(given).__name__}", "check the image option")
+                raise DataError(
+                    "", f"a photo must be bytes or a path, not {type(given).__name__}", "check the image option"
+                )
 
     def _cell(self, column: str, value: Any) -> Any:
         """A value as JSON, "" if it is missing; a class label by its name."""

@@ -92,7 +92,7 @@ def json_examples(source: Source, draft: Drafting) -> Iterator[Example | SetAsid
         yield from examples_of(source, path, _drafts(source, path, draft))
 
 
-def image_at(path: Path, written: str) -> Path:
+def named_image(path: Path, written: str) -> Path:
     """The image that a label file names, beside it or in its folder `images`; absolute paths are used as they are.
 
     Raises DataError for a web address or a missing file, and for a file that is not an image, which is then the error's
@@ -194,4 +194,4 @@ class _File:
     def _images(self, draft: Draft, cells: Mapping[str, Any]) -> tuple[Path, ...]:
         column = self.source.image
         named = draft.images if column is None else (*draft.images, str(cells.get(column) or ""))
-        return tuple(image_at(self.path, name) for name in named)
+        return tuple(named_image(self.path, name) for name in named)

@@ -125,10 +125,12 @@ def _example(root: Path, path: Path, mask: Path | None, series: array[int]) -> I
         return
     known: tuple[LabelledObject, ...] | None = objects
     if specks:
-        yield SetAside(str(mask), f"specks of less than {MIN_AREA} pixels: {specks}")
+        yield SetAside(str(mask), f"specks of fewer than {MIN_AREA} pixels: {specks}")
         known = objects or None
     elif not objects and image_class and not _DEFECT_FREE.search(image_class):
-        yield SetAside(str(mask), f"an empty mask, though its class is {image_class!r}: its objects are unlabelled")
+        yield SetAside(
+            str(mask), f"an empty mask, though its class is {image_class!r}, so its objects count as unlabelled"
+        )
         known = None
     relative = path.relative_to(root)
     yield Example(

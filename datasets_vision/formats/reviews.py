@@ -42,7 +42,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         if isinstance(entry, SetAside):
             yield entry
         elif not isinstance(entry.value, dict) or any(key not in entry.value for key in _KEYS):
-            yield SetAside(entry.place, f"lacks one of {', '.join(_KEYS)}", "leave the file to vlm-ft")
+            yield SetAside(entry.place, f"lacks one of {', '.join(_KEYS)}", "restore or remove the line")
         else:
             last[str(entry.value["case"])] = entry
     for case, entry in last.items():

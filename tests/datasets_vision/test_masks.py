@@ -81,8 +81,8 @@ def test_specks_are_counted_and_alone_leave_objects_unlabelled(tmp_path):
     assert [len(example.label.objects or ()) for example in found.examples] == [1, 0]
     assert found.examples[1].label.objects is None
     assert [item.reason for item in found.set_aside] == [
-        f"specks of less than {MIN_AREA} pixels: 2",
-        f"specks of less than {MIN_AREA} pixels: 1",
+        f"specks of fewer than {MIN_AREA} pixels: 2",
+        f"specks of fewer than {MIN_AREA} pixels: 1",
     ]
 
 

@@ -138,7 +138,7 @@ def test_a_page_without_text_is_set_aside_and_the_others_read(tmp_path):
         ("locked.pdf", pdf([BODY], password="secret"), "encrypted"),
         ("scan.pdf", pdf([[], []]), "no text on any of its 2 pages"),
         ("cut.pdf", pdf([BODY])[:200], "damaged PDF|pages"),
-        ("other.pdf", b"PK\x03\x04 a zip", "its first bytes are not those of a PDF"),
+        ("other.pdf", b"PK\x03\x04 a zip", "not a PDF file"),
         ("empty.pdf", b"", "0 bytes"),
         ("empty.md", b"\n\n", "no text"),
         ("latin.md", "Höhe".encode("latin-1"), "not UTF-8: byte 0xf6 at offset 1"),
