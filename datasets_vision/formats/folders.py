@@ -108,20 +108,27 @@ def _without_suffix(name: str) -> str:
     return name[: -len(suffix)] if suffix in IMAGE_SUFFIXES else name
 
 
-def _example(source: Source, path: Path, cells: dict[str, str]) -> Example | SetAside:
-    relative = path.relative_to(source.path)
-    role, folders = role_and_folders(relative.parent)
+def class_and_role(source: Source, path: Path, cells: dict[str, str]) -> tuple[str | None, str | None]:
+    """The class by a file's first folder, or by its cell `class`, and the role that a split's folder states.
+
+    Raises DataError if nothing can state the class.
+    """
+    role, folders = role_and_folders(path.relative_to(source.path).parent)
     if not folders and not cells and source.image_class is None:
-        return SetAside(str(path), "not in a class folder", f"move it into one, or give image_class or {LABELS}")
+        raise DataError(path, "not in a class folder", f"move it into one, or give image_class or {LABELS}")
+    return folders[0] if folders else cells.pop("class", "") or None, role
+
+
+def _example(source: Source, path: Path, cells: dict[str, str]) -> Example | SetAside:
     try:
+        image_class, role = class_and_role(source, path, cells)
         image_size(path)
     except DataError as error:
         return SetAside.of(path, error)
-    written = cells.pop("class", "") if not folders else ""
     return Example(
-        id=relative.with_suffix("").as_posix(),
+        id=path.relative_to(source.path).with_suffix("").as_posix(),
         images=(path,),
-        label=Label(image_class=folders[0] if folders else written or None, columns=cells),
+        label=Label(image_class=image_class, columns=cells),
         source=str(path),
         role=role,
     )
