@@ -11,9 +11,6 @@ from datasets_vision.example import BOX_SCALE, Example, Label, LabelledObject, P
 Crop = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom exclusive."""
 
-VISIBLE = 0.5
-"""Share of an object's box that must lie in a tile for the tile to show the object."""
-
 
 def grid(width: int, height: int, side: int, overlap: int) -> list[Crop]:
     """Tiles of `side` pixels that cover a photo, row by row; neighbours share at least `overlap` pixels.
@@ -42,18 +39,21 @@ def cut(picture: Picture, crop: Crop) -> View:
 
 
 def tile_examples(
-    example: Example, size: tuple[int, int], side: int, overlap: int, visible: float = VISIBLE
+    example: Example, size: tuple[int, int], side: int, overlap: int, visible: float
 ) -> Iterator[Example]:
     """One example per tile of an example with one photo of `size` (width, height) pixels, all in the same group.
 
-    The label keeps an object, clipped to the tile, if it covers half of the tile or `visible` of its box is inside.
+    The label keeps an object, clipped to the tile, if it covers half of the tile, or if at least the share `visible` of
+    its box is inside.
     The image class and columns describe the whole photo and are left out. Raises DataError for an example with
     several photos or unlabelled objects.
     """
     if len(example.images) != 1:
         raise DataError(example.source, f"tiling needs one photo per example, this one has {len(example.images)}")
     if example.label.objects is None:
-        raise DataError(example.source, "tiling needs boxes, but the label says nothing about objects", "leave it out")
+        raise DataError(
+            example.source, "tiling needs boxes, but the label says nothing about objects", "leave tiling out"
+        )
     for number, crop in enumerate(grid(*size, side, overlap)):
         objects = [_clipped(obj, crop, size, visible) for obj in example.label.objects]
         yield replace(

@@ -39,16 +39,14 @@ def checked(window: Window) -> Window:
     """Return the window if it is valid; otherwise raise DataError, without a place."""
     if not isinstance(window, str):
         if not window[1] > 0:
-            raise DataError(f"window {tuple(window)}", "its width must be greater than 0", "give (centre, width)")
+            raise DataError("", f"window {tuple(window)} has no width", "give (centre, width), with a width above 0")
         return window
     if (found := _PERCENTILES.fullmatch(window)) is not None:
-        low, high = float(found[1]), float(found[2])
-        if not low < high <= 100:
-            raise DataError(
-                f"window {window!r}", f"percentiles must increase and lie between 0 and 100, as in {DEFAULT_WINDOW}"
-            )
+        if not float(found[1]) < float(found[2]) <= 100:
+            remedy = f"give two percentiles from 0 to 100, the smaller first, as in {DEFAULT_WINDOW}"
+            raise DataError("", f"invalid window {window!r}", remedy)
     elif window not in PRESETS and window != TAG:
-        raise DataError(f"window {window!r}", nearest(window, [*PRESETS, TAG, DEFAULT_WINDOW]))
+        raise DataError("", f"unknown window {window!r}", nearest(window, [*PRESETS, TAG, DEFAULT_WINDOW]))
     return window
 
 

@@ -95,14 +95,14 @@ def _rows(
         if not found and not server:
             built.set_aside.append(SetAside(passage.place, f"passage {passage.number}: {_NOTHING_TO_ASK}"))
         for item in found:
-            asked = _distinct(item, passage, answers) if isinstance(item, Question) else item
-            if isinstance(asked, SetAside):
-                built.set_aside.append(asked)
-            elif asked is not None:
-                answers[asked.question.lower()] = asked.answer
-                built.kinds[asked.kind] += 1
+            question = _distinct(item, passage, answers) if isinstance(item, Question) else item
+            if isinstance(question, SetAside):
+                built.set_aside.append(question)
+            elif question is not None:
+                answers[question.question.lower()] = question.answer
+                built.kinds[question.kind] += 1
                 built.rows += 1
-                yield _row(asked, passage)
+                yield _row(question, passage)
 
 
 _NOTHING_TO_ASK = "no heading, steps, definitions or table to ask about; try --server"

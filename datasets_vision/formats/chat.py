@@ -123,15 +123,15 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     last = max((number for number, turn in enumerate(conversation.turns) if turn.role == "assistant"), default=-1)
     if last < 0:
         raise DataError("", "no assistant turn, so there is nothing to learn", "add one")
-    asked, reply = conversation.turns[:last], conversation.turns[last].text
-    if not any(turn.role == "user" for turn in asked):
+    prompt, reply = conversation.turns[:last], conversation.turns[last].text
+    if not any(turn.role == "user" for turn in prompt):
         raise DataError("", "no user turn before the last assistant turn", "add one")
     if not reply:
         raise DataError("", "the last assistant turn is empty", "write its text")
     images = images_of(source, record, conversation)
     others, more = flatten_except(record, (*TURNS, *(_IMAGES if source.image is None else ())))
-    cells = {**others, TEXT: asked[-1].text, "reply": reply}
-    return Draft(entry.name, entry.place, cells, more, before=asked[:-1], images=images)
+    cells = {**others, TEXT: prompt[-1].text, "reply": reply}
+    return Draft(entry.name, entry.place, cells, more, before=prompt[:-1], images=images)
 
 
 def _role(message: Any) -> Literal["system", "user", "assistant"]:

@@ -53,18 +53,18 @@ def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
         )
     cells: dict[str, Any]
     if form == _UNPAIRED:
-        asked = _prompt(record)
+        prompt = _prompt(record)
         cells = {"completion": _reply("completion", record["completion"]), "liked": bool(record["label"])}
     else:
-        asked, chosen, rejected = _pair(record, *form)
+        prompt, chosen, rejected = _pair(record, *form)
         if chosen == rejected:
             raise DataError("", f"{form[0]} and {form[1]} are the same text", "drop the pair")
         cells = {"chosen": chosen, "rejected": rejected}
-    if not asked.turns or asked.turns[-1].role != "user":
+    if not prompt.turns or prompt.turns[-1].role != "user":
         raise DataError("", "the prompt does not end with a user turn", "write the user's request")
-    images = images_of(source, record, asked)
+    images = images_of(source, record, prompt)
     others, more = flatten_except(record, [key for key in _USED if key != source.image])
-    *before, last = asked.turns
+    *before, last = prompt.turns
     return Draft(
         entry.name, entry.place, {**others, TEXT: last.text, **cells}, more, before=tuple(before), images=images
     )
@@ -76,8 +76,8 @@ def _pair(record: Mapping[str, Any], liked: str, disliked: str) -> tuple[Convers
     one, other = parse_messages(_messages(record[liked])), parse_messages(_messages(record[disliked]))
     if one.turns[:-1] != other.turns[:-1]:
         raise DataError("", f"{liked} and {disliked} differ before their last turn", "give their prompt")
-    asked = Conversation(one.turns[:-1], one.images, one.placeholders)
-    return asked, _last(liked, one.turns[-1:]), _last(disliked, other.turns[-1:])
+    prompt = Conversation(one.turns[:-1], one.images, one.placeholders)
+    return prompt, _last(liked, one.turns[-1:]), _last(disliked, other.turns[-1:])
 
 
 def _prompt(record: Mapping[str, Any]) -> Conversation:

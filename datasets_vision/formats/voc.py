@@ -33,7 +33,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(slots=True)
 class _Set:
-    """What is known about the data_set set before its annotations are read. Dicts are keyed by stem or name."""
+    """What is known about the whole set before its annotations are read. Dicts are keyed by stem or name."""
 
     source: Source
     images: dict[Path, dict[str, Path]]  # folder -> name and stem, in lower case -> image

@@ -48,7 +48,7 @@ def photo(folder: Path, boxes: list[tuple[int, int, int, int]], size: tuple[int,
 def test_every_object_is_in_a_tile_at_its_position(tmp_path):
     boxes = [(5, 5, 45, 45), (380, 200, 420, 240), (955, 755, 1000, 800), (0, 380, 1000, 420)]
     example = photo(tmp_path, boxes)
-    tiles = list(tile_examples(example, (1000, 800), side=400, overlap=80))
+    tiles = list(tile_examples(example, (1000, 800), side=400, overlap=80, visible=0.5))
     assert {tile.group for tile in tiles} == {"p"}
     assert len({tile.id for tile in tiles}) == len(tiles)
     found = set()
@@ -67,10 +67,10 @@ def test_every_object_is_in_a_tile_at_its_position(tmp_path):
 
 def test_a_sliver_is_dropped_but_an_object_that_fills_the_tile_is_kept(tmp_path):
     example = photo(tmp_path, [(390, 10, 490, 110), (0, 400, 1000, 800)])
-    first, *_ = tile_examples(example, (1000, 800), side=400, overlap=0)
+    first, *_ = tile_examples(example, (1000, 800), side=400, overlap=0, visible=0.5)
     assert first.images[0].crop == (0, 0, 400, 400)
     assert first.label.objects == ()
-    last = list(tile_examples(example, (1000, 800), side=400, overlap=0))[-1]
+    last = list(tile_examples(example, (1000, 800), side=400, overlap=0, visible=0.5))[-1]
     assert [thing.box for thing in last.label.objects or ()] == [(0, 0, 1000, 1000)]
 
 
@@ -88,7 +88,7 @@ def test_tiling_needs_one_photo_with_labelled_objects(tmp_path, label):
         "p", images=(tmp_path / "a.png",) * (2 if label.objects == () else 1), label=label, source="p.xml"
     )
     with pytest.raises(DataError, match=r"p\.xml: tiling needs"):
-        list(tile_examples(example, (900, 900), 400, 80))
+        list(tile_examples(example, (900, 900), 400, 80, 0.5))
 
 
 def labelled(folder: Path) -> list[Example]:
