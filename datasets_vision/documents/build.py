@@ -160,20 +160,13 @@ Content = tuple[str, list[Block], list[tuple[int, str]]]
 """The title, the blocks, and (page, reason) for each page without text."""
 
 
-def _of_html(data: bytes) -> Content:
-    return (*read_html(decoded(data)), [])
-
-
-def _of_markdown(data: bytes) -> Content:
-    return (*read_markdown(decoded(data)), [])
+def _reader(read: Callable[[str], tuple[str, list[Block]]]) -> Callable[[bytes], Content]:
+    return lambda data: (*read(decoded(data)), [])
 
 
 READERS: dict[str, Callable[[bytes], Content]] = {
     ".pdf": read_pdf,
-    ".md": _of_markdown,
-    ".markdown": _of_markdown,
-    ".html": _of_html,
-    ".htm": _of_html,
-    ".xhtml": _of_html,
+    **dict.fromkeys((".md", ".markdown"), _reader(read_markdown)),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), _reader(read_html)),
 }
 """By suffix: the function that reads a file's bytes."""
