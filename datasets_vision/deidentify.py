@@ -23,7 +23,7 @@ from datasets_vision.errors import DataError
 from datasets_vision.example import View
 from datasets_vision.images import open_image
 from datasets_vision.placing import complete_lines
-from datasets_vision.walk import walk
+from datasets_vision.walk import linked_folders, walk
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -89,7 +89,7 @@ def deidentify(
     pseudonyms = Pseudonyms(_key(key_file or out.with_name(f"{out.name}.key")), dates)
     out.mkdir(parents=True, exist_ok=True)
     done, outcome = _read_log(out / LOG), Outcome()
-    for path in walk(source, links=outcome.skipped):
+    for path in walk(source):
         relative = path.relative_to(source) if source.is_dir() else Path(path.name)
         name = pseudonyms.of("path", relative.as_posix()).hex()[:24]
         if not is_dicom(path):
@@ -108,6 +108,7 @@ def deidentify(
             outcome.doubtful += copied.doubtful
             if copied.doubtful:
                 report(f"{out / copied.file}: check its pixels: {_reasons_to_check(copied)}")
+    outcome.skipped += linked_folders(source)
     return outcome
 
 
