@@ -36,8 +36,9 @@ def joined(examples: Iterable[Example], by: CaseBy, worst_first: Sequence[str] =
         if len(members) == 1:
             yield replace(members[0], group=members[0].group if by == "group" else key)
             continue
+        members.sort(key=lambda member: natural_key(path_of(member.images[0])) if member.images else [])
         try:
-            yield _joined(key, sorted(members, key=_photo_order), by, worst_first)
+            yield _joined(key, members, by, worst_first)
         except DataError as error:
             yield SetAside(members[0].source, f"case {key!r} of {len(members)} photos: {error}")
 
@@ -46,10 +47,6 @@ def _key(example: Example, by: CaseBy) -> str:
     if by == "group" or not example.images:
         return example.group or example.id
     return path_of(example.images[0]).parent.as_posix()
-
-
-def _photo_order(example: Example) -> list[tuple[int, int, str]]:
-    return natural_key(path_of(example.images[0])) if example.images else []
 
 
 def _joined(key: str, members: Sequence[Example], by: CaseBy, worst_first: Sequence[str]) -> Example:

@@ -49,9 +49,11 @@ class Copied:
     unchecked: str | None  # why the pixels could not be checked
 
     @property
-    def doubtful(self) -> bool:
-        """Whether a person must check the pixels."""
-        return bool(self.text_areas) or self.unchecked is not None or self.burned_in_annotation == "YES"
+    def doubts(self) -> list[str]:
+        """Why a person must check the pixels."""
+        doubts = [f"likely text at {', '.join(map(str, self.text_areas))}"] if self.text_areas else []
+        doubts += ["its BurnedInAnnotation tag is YES"] if self.burned_in_annotation == "YES" else []
+        return doubts + ([self.unchecked] if self.unchecked is not None else [])
 
 
 @dataclass(slots=True)
@@ -105,9 +107,9 @@ def deidentify(
                 report(f"not copied: {error}")
                 continue
             outcome.copied.append(copied)
-            outcome.doubtful += copied.doubtful
-            if copied.doubtful:
-                report(f"{out / copied.file}: check its pixels: {_reasons_to_check(copied)}")
+            if copied.doubts:
+                outcome.doubtful += 1
+                report(f"{out / copied.file}: check its pixels: {'; '.join(copied.doubts)}")
     outcome.skipped += linked_folders(source)
     return outcome
 
@@ -134,7 +136,7 @@ def _copy(path: Path, relative: Path, out: Path, pseudonyms: Pseudonyms, name: s
     tags = (sorted(changes.removed), sorted(changes.blanked), sorted(changes.replaced))
     burned = burned if burned in ("YES", "NO") else ""
     entry = Copied(name, copy.as_posix(), *tags, changes.private, burned, areas, unchecked)
-    _write_copy(target, data, out / LOG, {**asdict(entry), "doubtful": entry.doubtful})
+    _write_copy(target, data, out / LOG, {**asdict(entry), "doubtful": bool(entry.doubts)})
     return entry
 
 
@@ -244,9 +246,3 @@ def _check_folders(source: Path, out: Path) -> None:
     here, there = source.resolve(), out.resolve()
     if here == there or here in there.parents or there in here.parents:
         raise DataError(out, f"overlaps with {source}", "give a separate folder for the copies")
-
-
-def _reasons_to_check(copied: Copied) -> str:
-    reasons = [f"likely text at {', '.join(map(str, copied.text_areas))}"] if copied.text_areas else []
-    reasons += ["its BurnedInAnnotation tag is YES"] if copied.burned_in_annotation == "YES" else []
-    return "; ".join([*reasons, *([copied.unchecked] if copied.unchecked else [])])

@@ -108,7 +108,9 @@ def _example(root: Path, tested: Path, lists: dict[str, _Listed]) -> Iterator[Ex
     text, template = _text_of(tested), _template_of(tested)
     try:
         size = image_size(tested)
-        _check_template(template, size)
+        width, height = image_size(template)
+        if (width, height) != size:
+            raise DataError(template, f"is {width}x{height}, but its photo is {size[0]}x{size[1]}", "align the pair")
         if text is None:
             raise DataError(tested, "no file of boxes", f"put {Path(stem).name}.txt into {tested.parent.name}{_BOXES}")
         lines = read_text(text, MAX_TEXT).splitlines()
@@ -126,12 +128,6 @@ def _example(root: Path, tested: Path, lists: dict[str, _Listed]) -> Iterator[Ex
         source=str(text),
         role=listed.role if listed else None,
     )
-
-
-def _check_template(template: Path, size: Size) -> None:
-    width, height = image_size(template)
-    if (width, height) != size:
-        raise DataError(template, f"is {width}x{height}, but its photo is {size[0]}x{size[1]}", "align the pair")
 
 
 def _object(place: str, line: str, size: Size) -> LabelledObject:

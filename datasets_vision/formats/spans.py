@@ -69,7 +69,10 @@ def _text(record: Mapping[str, Any]) -> tuple[str, Spans | None]:
         text = " ".join(tokens)
     if tokens is None:
         return text, None
-    return (text, spans) if (spans := _aligned(text, tokens)) is not None else _joined(tokens)
+    if (spans := _aligned(text, tokens)) is not None:
+        return text, spans
+    text = " ".join(tokens)
+    return text, _aligned(text, tokens) or []
 
 
 def _aligned(text: str, tokens: Sequence[str]) -> Spans | None:
@@ -81,11 +84,6 @@ def _aligned(text: str, tokens: Sequence[str]) -> Spans | None:
         at = start + len(token)
         spans.append((start, at))
     return spans
-
-
-def _joined(tokens: Sequence[str]) -> tuple[str, Spans]:
-    text = " ".join(tokens)
-    return text, _aligned(text, tokens) or []
 
 
 def _place(entity: Any, text: str, spans: Spans | None) -> tuple[str, int, int]:

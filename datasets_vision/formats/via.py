@@ -99,8 +99,9 @@ def _file(source: Source, path: Path) -> _File:
     if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
         raise DataError(path, "not a VIA file", "give one whose entries have filename and regions")
     entries = {f"{path}: {key[:120]}": entry for key, entry in content.items()}
-    regions = [region for entry in entries.values() for region in _regions(entry) if isinstance(region, dict)]
-    return _File(path, entries, source.named_by or _naming_attribute(map(_attributes, regions)))
+    regions = (region for entry in entries.values() for region in _regions(entry) if isinstance(region, dict))
+    attributes = (_attributes(region.get("region_attributes")) for region in regions)
+    return _File(path, entries, source.named_by or _naming_attribute(attributes))
 
 
 def _regions(entry: dict[str, Any]) -> list[Any]:
@@ -111,21 +112,19 @@ def _regions(entry: dict[str, Any]) -> list[Any]:
     return regions if isinstance(regions, list) else []
 
 
-def _attributes(region: dict[str, Any]) -> dict[str, Any]:
+def _attributes(given: Any) -> dict[str, Any]:
     """The attributes that have a value: a text, or the ticked check boxes joined by "+"."""
-    given = region.get("region_attributes")
     if not isinstance(given, dict):
         return {}
-    values = {key: _ticked(value) if isinstance(value, dict) else value for key, value in given.items()}
+    values = {
+        key: "+".join(box for box, ticked in value.items() if ticked) if isinstance(value, dict) else value
+        for key, value in given.items()
+    }
     return {
         key: value.strip() if isinstance(value, str) else value
         for key, value in values.items()
         if value not in ("", None)
     }
-
-
-def _ticked(boxes: dict[str, Any]) -> str:
-    return "+".join(key for key, value in boxes.items() if value)
 
 
 def _naming_attribute(regions: Iterable[Mapping[str, Any]]) -> str | None:
@@ -157,11 +156,8 @@ def _read_entry(
         here, part_faults = parts.of(image, size)
         yield from part_faults
         objects = objects and tuple(_with_part(obj, here) for obj in objects)
-    yield pictures.example(image, Label(objects=objects, columns=_columns(entry)), place, file.path)
-
-
-def _columns(entry: dict[str, Any]) -> dict[str, Any]:
-    return _attributes({"region_attributes": entry.get("file_attributes")})
+    label = Label(objects=objects, columns=_attributes(entry.get("file_attributes")))
+    yield pictures.example(image, label, place, file.path)
 
 
 def _objects(
@@ -175,7 +171,7 @@ def _object(source: Source, file: _File, place: str, region: Any, size: Size) ->
     shape = region.get("shape_attributes") if isinstance(region, dict) else None
     if not isinstance(shape, dict):
         raise DataError(place, "a region without shape_attributes", "export it again")
-    attributes = _attributes(region)
+    attributes = _attributes(region.get("region_attributes"))
     name = str(attributes.pop(file.named_by or "", ""))
     if not name and "" not in source.rename:
         lacking = f"no attribute {file.named_by!r}" if file.named_by else "no attribute"

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
-from typing import Any
 from xml.etree.ElementTree import Element
 
 from datasets_vision.errors import DataError, ImageError
@@ -116,7 +115,9 @@ def _unannotated(data_set: _Set) -> Iterator[SetAside]:
 
 def _read_annotation(data_set: _Set, path: Path) -> Iterator[Example | SetAside]:
     try:
-        root = _parse(path)
+        root = parse_xml(path)
+        if root.tag != "annotation":
+            raise DataError(path, f"its root is <{root.tag[:80]}>, not <annotation>", "give a Pascal VOC file")
         image = _find_image(data_set, path, root)
         data_set.annotated.add(image.stem)
         size = image_size(image)
@@ -136,13 +137,6 @@ def _read_annotation(data_set: _Set, path: Path) -> Iterator[Example | SetAside]
         source=str(path),
         role=role,
     )
-
-
-def _parse(path: Path) -> Any:  # an Element; the parser is untyped
-    root = parse_xml(path)
-    if root.tag != "annotation":
-        raise DataError(path, f"its root is <{root.tag[:80]}>, not <annotation>", "give a Pascal VOC file")
-    return root
 
 
 def _find_image(data_set: _Set, path: Path, root: Element) -> Path:
