@@ -115,6 +115,8 @@ def _items(source: Source) -> Iterator[Example | SetAside]:
     name = source.format or detect(path, photo_column=source.image is not None)
     if name not in FORMATS:
         raise DataError(path, f"unknown format {name!r}", nearest(name, FORMATS))
+    if FORMATS[name].folder and not path.is_dir():
+        raise DataError(path, f"not a folder, which the format {name} needs", "give the folder")
     for option in sorted(frozenset().union(*(form.options for form in FORMATS.values())) - FORMATS[name].options):
         if getattr(source, option) != Source.model_fields[option].default:
             known = ", ".join(sorted(other for other, form in FORMATS.items() if option in form.options))

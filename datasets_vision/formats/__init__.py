@@ -43,12 +43,12 @@ FORMATS: dict[str, Format] = {
     "via": Format(via.matches, via.read, _FOLDER | {"named_by"}),
     "label_studio": Format(label_studio.matches, label_studio.read, _FOLDER | {"text"}),
     "labelme": Format(labelme.matches, labelme.read, _FOLDER),
-    "voc": Format(voc.matches, voc.read),
-    "pairs": Format(pairs.matches, pairs.read),
-    "masks": Format(masks.matches, masks.read),
-    "yolo": Format(yolo.matches, yolo.read),
-    "dicom": Format(dicom.matches, dicom.read, frozenset({"frames", "window"})),
-    "folders": Format(folders.matches, folders.read),
+    "voc": Format(voc.matches, voc.read, folder=True),
+    "pairs": Format(pairs.matches, pairs.read, folder=True),
+    "masks": Format(masks.matches, masks.read, folder=True),
+    "yolo": Format(yolo.matches, yolo.read, folder=True),
+    "dicom": Format(dicom.matches, dicom.read, frozenset({"frames", "window"}), folder=True),
+    "folders": Format(folders.matches, folders.read, folder=True),
     "preferences": Format(preferences.matches, preferences.read, _ROWS),
     "chat": Format(chat.matches, chat.read, _ROWS),
     "multiple_choice": Format(multiple_choice.matches, multiple_choice.read, _ROWS),
@@ -69,7 +69,7 @@ def detect(path: Path, photo_column: bool = False) -> str:
     known = {name: form for name, form in FORMATS.items() if "image" in form.options or not photo_column}
     with walked_once(path):
         for name, form in known.items():
-            if form.matches(path):
+            if (path.is_dir() or not form.folder) and form.matches(path):
                 return name
         raise DataError(path, f"unknown format ({_file_counts(path)})", f"set format to one of: {', '.join(known)}")
 

@@ -183,13 +183,14 @@ class Format:
 
     `read` yields examples with the source's own names; it raises DataError if the whole source is unusable.
     `options`: the options of a source that this format uses and some others do not.
-    `named`: the path may be a name on a server instead of local files.
+    `named`: the path may be a name on a server instead of local files. `folder`: the path must be a folder.
     """
 
     matches: Callable[[Path], bool]
     read: Callable[[Source], Iterator[Example | SetAside]]
     options: frozenset[str] = frozenset()
     named: bool = False
+    folder: bool = False
 
 
 def plain(value: Any) -> str:

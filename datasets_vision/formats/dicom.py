@@ -32,13 +32,11 @@ _ROUNDS = 20_000  # of hashing a PatientID, to make trying all short ids slow
 
 def matches(path: Path) -> bool:
     """A folder with a DICOM file somewhere below it."""
-    return path.is_dir() and any(is_dicom(file) for file in walk(path))
+    return any(map(is_dicom, walk(path)))
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
     """One example per file, or per frame with `frames: each`; the class is the first folder, below a split's if any."""
-    if not source.path.is_dir():
-        raise DataError(source.path, "not a folder of DICOM files", "give the folder")
     table = source.model_copy(update={"columns": {k: v for k, v in source.columns.items() if v not in TAGS}})
     labels = Labels.of(table)
     yield from labels.faults

@@ -28,8 +28,6 @@ _PROSE = ("readme", "license", "licence", "notice")
 
 def matches(path: Path) -> bool:
     """Images, and no file that may hold the annotations of another format."""
-    if not path.is_dir():
-        return False
     if not all(file.name.lower().startswith(_PROSE) for file in walk(path, _ANNOTATIONS)):
         return False
     return next(walk(path, IMAGE_SUFFIXES), None) is not None
@@ -40,8 +38,6 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
     An image without a class folder is usable only if `image_class` finds its class or labels.csv names it.
     """
-    if not source.path.is_dir():
-        raise DataError(source.path, "not a folder of images", "give the folder")
     labels = Labels.of(source)
     yield from labels.faults
     for path in walk(source.path):

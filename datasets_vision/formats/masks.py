@@ -82,8 +82,6 @@ class _Set:
 
 def matches(path: Path) -> bool:
     """A photo with a plausible mask: of the photo's size, with few distinct values."""
-    if not path.is_dir():
-        return False
     data_set = _Set.of(path)
     pairs = ((mask, image) for image in data_set.images if (mask := data_set.mask_of(image)) is not None)
     first = next(pairs, None)
@@ -97,8 +95,6 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     objects, unless the class says otherwise. Pictures such as `exp1_num_7` and `exp2_num_9` show the same tile and form
     a group.
     """
-    if not source.path.is_dir():
-        raise DataError(source.path, "not a folder of images and masks", "give the folder")
     source.require_columns(source.path, source.columns.values(), ())
     data_set = _Set.of(source.path)
     for file in data_set.others:

@@ -38,8 +38,6 @@ class _Listed(NamedTuple):
 
 def matches(path: Path) -> bool:
     """A tested photo with its template, and a folder of text files whose name ends with _not."""
-    if not path.is_dir():
-        return False
     return any(_is_tested(file) and _text_of(file) is not None and _template_of(file).is_file() for file in walk(path))
 
 
@@ -50,8 +48,6 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     no defects. A pair without a text file, a photo without its counterpart, and a listed pair that is missing are set
     aside.
     """
-    if not source.path.is_dir():
-        raise DataError(source.path, "not a folder of photo pairs", "give the folder")
     source.require_columns(source.path, source.columns.values(), ())
     lists: dict[str, _Listed] = {}
     yield from _read_lists(source.path, lists)

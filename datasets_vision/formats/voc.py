@@ -43,8 +43,6 @@ class _Set:
 
 def matches(path: Path) -> bool:
     """XML under Annotations, or an XML file that starts like an annotation."""
-    if not path.is_dir():
-        return False
     first = next(_annotations(path), None)
     if first is None:
         return False

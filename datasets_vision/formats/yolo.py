@@ -40,8 +40,6 @@ class _Set:
 
 def matches(path: Path) -> bool:
     """A folder with a YAML file of class `names`, or with label files that have an image."""
-    if not path.is_dir():
-        return False
     if any(map(_names_classes, _yaml_files(path))):
         return True
     if next(_label_files(path), None) is None:
@@ -55,8 +53,6 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
     The role is the split that the image's folders name, else the role that the YAML file gives its folder.
     """
-    if not source.path.is_dir():
-        raise DataError(source.path, "not a folder", "give the one that holds images and labels")
     data_set, used = _set(source.path), set[Path]()
     for image in walk(data_set.root, IMAGE_SUFFIXES):
         if labels := _labels_of(data_set.root, image):
