@@ -23,7 +23,7 @@ PAIR = 2  # a draw shows all images of an example if there are at most this many
 
 
 @dataclass(frozen=True)
-class Shown:
+class SheetExample:
     """One example of a sheet: its images (RGB), its objects, and the lines of text below it."""
 
     images: tuple[PILImage, ...]
@@ -31,7 +31,9 @@ class Shown:
     caption: tuple[str, ...] = ()
 
 
-def contact_sheet(shown: Sequence[Shown], preset: str, draws: int = 3, seed: int = 0, tile: int = 240) -> PILImage:
+def contact_sheet(
+    shown: Sequence[SheetExample], preset: str, draws: int = 3, seed: int = 0, tile: int = 240
+) -> PILImage:
     """A legend, then one row per example: its original images and `draws` augmented draws.
 
     Tiles are `tile` pixels on the longer side. The same arguments give the same sheet. Raises DataError for an
@@ -44,7 +46,7 @@ def contact_sheet(shown: Sequence[Shown], preset: str, draws: int = 3, seed: int
     return _stacked([head, *rows], width)
 
 
-def class_colours(shown: Sequence[Shown]) -> dict[str, str]:
+def class_colours(shown: Sequence[SheetExample]) -> dict[str, str]:
     """A colour for every object name, spread over the colour wheel; the same names give the same colours."""
     names = sorted({obj.name for example in shown for obj in example.objects or ()})
     return {name: _colour(place / max(1, len(names)), place % 2) for place, name in enumerate(names)}
@@ -62,7 +64,7 @@ def drawn_over(image: PILImage, objects: Sequence[LabelledObject], colours: dict
     return draw_boxes(picture, [Mark(obj.box, obj.name, colours[obj.name]) for obj in objects if obj.box is not None])
 
 
-def _row(example: Shown, preset: str, draws: int, seed: int, tile: int, colours: dict[str, str]) -> PILImage:
+def _row(example: SheetExample, preset: str, draws: int, seed: int, tile: int, colours: dict[str, str]) -> PILImage:
     """The originals, then each draw after a gap, with the caption below."""
     from PIL import Image, ImageDraw
 
@@ -97,7 +99,7 @@ def _tiles(
     return [drawn_over(image, found, colours, tile) for image, found in zip(images, of_photo, strict=True)]
 
 
-def _legend(shown: Sequence[Shown], colours: dict[str, str], title: str, width: int) -> PILImage:
+def _legend(shown: Sequence[SheetExample], colours: dict[str, str], title: str, width: int) -> PILImage:
     """The title, then a swatch, the name and the count for every name, on as many lines as needed."""
     from PIL import Image, ImageDraw
 

@@ -17,7 +17,7 @@ from datasets_vision.dicom import check_window, damaged_tags, frame_count, heade
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, Picture, View
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.folders import Labels, class_and_role
+from datasets_vision.formats.folders import LabelTable, class_and_role
 from datasets_vision.images import image_size
 from datasets_vision.walk import walk
 
@@ -38,7 +38,7 @@ def matches(path: Path) -> bool:
 def read(source: Source) -> Iterator[Example | SetAside]:
     """One example per file, or per frame with `frames: each`; the class is the first folder, below a split's if any."""
     table = source.model_copy(update={"columns": {k: v for k, v in source.columns.items() if v not in TAGS}})
-    labels = Labels.of(table)
+    labels = LabelTable.of(table)
     yield from labels.faults
     for path in walk(source.path):
         if is_dicom(path):
@@ -50,7 +50,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
                 yield SetAside.of(path, error)
         elif path != labels.path:
             yield SetAside(str(path), "not a DICOM file")
-    yield from labels.left()
+    yield from labels.unused()
 
 
 def patient_group(dataset: Dataset) -> str:

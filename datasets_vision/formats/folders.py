@@ -38,18 +38,18 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
     An image without a class folder is usable only if `image_class` finds its class or labels.csv names it.
     """
-    labels = Labels.of(source)
+    labels = LabelTable.of(source)
     yield from labels.faults
     for path in walk(source.path):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             yield _example(source, path, labels.take(path.relative_to(source.path)))
         elif path != labels.path:
             yield SetAside(str(path), f"{path.suffix!r} is not an image suffix")
-    yield from labels.left()
+    yield from labels.unused()
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class LabelTable:
     """The rows of a folder's labels.csv, by the path in their column `file`; empty without that table."""
 
     path: Path
@@ -92,7 +92,7 @@ class Labels:
         row = next((self.rows.pop(name) for name in (*names, *others) if name in self.rows), None)
         return row.cells if row else {}
 
-    def left(self) -> Iterator[SetAside]:
+    def unused(self) -> Iterator[SetAside]:
         """Set aside the rows that no image has taken."""
         for name, row in self.rows.items():
             yield SetAside(f"{self.path}:{row.line}", f"its image {name!r} is missing", about="image")

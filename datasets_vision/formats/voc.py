@@ -17,7 +17,7 @@ from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import check_size
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.folders import Labels
+from datasets_vision.formats.folders import LabelTable
 from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, read_objects, verified_box
 from datasets_vision.formats.xml_files import parse_xml, with_places
@@ -37,7 +37,7 @@ class _Set:
     source: Source
     images: dict[Path, dict[str, Path]]  # folder -> name and stem, in lower case -> image
     lists: dict[str, list[str]]  # stem -> the split lists that name it
-    labels: Labels
+    labels: LabelTable
     annotated: set[str] = field(default_factory=set)  # stems of annotations and their images
 
 
@@ -59,7 +59,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     are unlabelled. An image or a listed name without an annotation is set aside, as is an annotation whose image is
     missing, unreadable or of another size.
     """
-    data_set = _Set(source, _images_by_folder(source.path), _split_lists(source.path), Labels.of(source))
+    data_set = _Set(source, _images_by_folder(source.path), _split_lists(source.path), LabelTable.of(source))
     yield from data_set.labels.faults
     for path in _annotations(source.path):
         data_set.annotated.add(path.stem)
@@ -108,7 +108,7 @@ def _unannotated(data_set: _Set) -> Iterator[SetAside]:
     for stem, lists in data_set.lists.items():
         if stem not in known:
             yield SetAside(f"{root}/ImageSets/Main/{lists[0]}.txt", f"{stem!r} has no annotation and no image")
-    yield from data_set.labels.left()
+    yield from data_set.labels.unused()
 
 
 def _read_annotation(data_set: _Set, path: Path) -> Iterator[Example | SetAside]:

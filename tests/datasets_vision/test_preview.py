@@ -7,18 +7,18 @@ import pytest
 from PIL import Image, ImageColor
 
 from datasets_vision.example import LabelledObject
-from datasets_vision.preview import Shown, class_colours, contact_sheet, drawn_over
+from datasets_vision.preview import SheetExample, class_colours, contact_sheet, drawn_over
 
 
 def grey(size: tuple[int, int] = (120, 80)) -> Image.Image:
     return Image.new("RGB", size, (90, 90, 90))
 
 
-def shown(*names: str, images: int = 1, caption: tuple[str, ...] = ()) -> Shown:
+def shown(*names: str, images: int = 1, caption: tuple[str, ...] = ()) -> SheetExample:
     objects = tuple(
         LabelledObject(name, (100 + 40 * place, 200, 400 + 40 * place, 700)) for place, name in enumerate(names)
     )
-    return Shown(tuple(grey() for _ in range(images)), objects, caption)
+    return SheetExample(tuple(grey() for _ in range(images)), objects, caption)
 
 
 def has(picture: Image.Image, colour: str) -> bool:
@@ -69,6 +69,6 @@ def test_a_pair_is_shown_whole_in_every_draw():
 
 
 def test_missing_labels_and_long_captions_are_accepted():
-    example = Shown((grey((7, 300)),), None, ("x" * 500, "ümlaut 漢字"))
+    example = SheetExample((grey((7, 300)),), None, ("x" * 500, "ümlaut 漢字"))
     assert contact_sheet([example], "light", draws=1).width < 400
     assert contact_sheet([], "none").width > 0

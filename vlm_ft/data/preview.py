@@ -11,7 +11,7 @@ from random import Random
 from datasets_vision.augment import steps_of
 from datasets_vision.images import open_image
 from datasets_vision.placing import whole_file
-from datasets_vision.preview import Shown, contact_sheet
+from datasets_vision.preview import SheetExample, contact_sheet
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import value_in_words
 from vlm_ft.data.cases import Case, load, stratum_of
@@ -55,9 +55,9 @@ def _in_turn(cases: Sequence[Case], form: Form, count: int, seed: int) -> list[C
     return [case for turn in turns for case in turn if case is not None][:count]
 
 
-def _shown(case: Case) -> Shown:
+def _shown(case: Case) -> SheetExample:
     images = tuple(open_image(picture) for picture in case.example.images)
     values = "; ".join(f"{name}: {value_in_words(value)}" for name, value in case.values.items())
     lines = [case.example.id, values, " ".join(case.example.text.split())]
     caption = tuple(line if len(line) <= MAX_CAPTION else f"{line[: MAX_CAPTION - 3]}..." for line in lines if line)
-    return Shown(images, case.example.label.objects, caption)
+    return SheetExample(images, case.example.label.objects, caption)
