@@ -43,7 +43,7 @@ class UserError(Exception):
         return f"{self.problem}; {self.remedy}" if self.remedy else self.problem
 
     def at(self, place: object) -> Self:
-        """The same error reported at `place`; a place inside it is kept, and an unrelated one moves to the problem."""
+        """The same error at `place`; a more specific place is kept, an unrelated one becomes part of the problem."""
         if f"{self.place}:".startswith(f"{place}:"):
             return self
         known = not self.place or f"{place}:".startswith(f"{self.place}:")

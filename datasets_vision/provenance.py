@@ -1,4 +1,4 @@
-"""Whether a data set is synthetic, so that models trained on it can say so."""
+"""Whether a data set is synthetic, which models trained on it must state."""
 
 from __future__ import annotations
 

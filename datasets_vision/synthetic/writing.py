@@ -26,9 +26,9 @@ MAX_SIDE = 8192
 def write_set(domain: str, folder: Path, count: int, seed: int, size: int | None = None) -> Path:
     """Draw or write a set; the same arguments give the same bytes. Returns the folder.
 
-    Pictures are written as Pascal VOC, texts as rows.jsonl. A marker file says that the set is synthetic, so that
-    models trained on it can say so too. Raises `DataError` for an unknown domain, or if the folder already contains
-    files.
+    Pictures are written as Pascal VOC, texts as rows.jsonl. A marker file states that the set is synthetic, so that
+    models trained on it can state it too. Raises `DataError` for an unknown domain, an impossible count, seed or size,
+    and if the folder already contains files.
     """
     place = f"synthetic domain {domain!r}"
     if domain not in DOMAINS:
