@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from datasets_vision.dicom import MAX_PIXELS
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, box_area
-from datasets_vision.images import MAX_PIXELS, open_image
+from datasets_vision.images import open_image
 from datasets_vision.placing import new_folder
 from datasets_vision.synthetic.scene import Scene, SceneObject
 from datasets_vision.synthetic.writing import annotation

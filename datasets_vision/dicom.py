@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic"})
+MAX_PIXELS = 100_000_000  # of any picture, not only of DICOM
 MAX_INFLATED = 1 << 30  # bytes of a deflated file once inflated
 
 _PREAMBLE = 128
@@ -88,10 +89,7 @@ def has_preamble(path: Path) -> bool:
 
 def header(path: Path) -> Dataset:
     """Read every tag before the pixels; raises DataError if that fails."""
-    if not os.path.isfile(path):
-        raise ImageError(path, "no such image file", "check the path")
-    if path.stat().st_size == 0:
-        raise ImageError(path, "0 bytes, not an image", "copy the file again")
+    check_image_file(path)
     import pydicom
 
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -135,13 +133,27 @@ def check_window(path: Path, dataset: Dataset, window: Window) -> None:
         )
 
 
-def dicom_size(path: Path, *, max_pixels: int) -> tuple[int, int]:
+def check_image_file(path: Path) -> None:
+    """Raise DataError for a file that is missing or empty."""
+    if not os.path.isfile(path):  # also False if the system rejects the name
+        raise ImageError(path, "no such image file", "check the path")
+    if path.stat().st_size == 0:
+        raise ImageError(path, "0 bytes, not an image", "copy the file again")
+
+
+def check_pixel_count(path: Path, width: int, height: int) -> None:
+    """Raise DataError for a picture of more than MAX_PIXELS, before it is decoded."""
+    if width * height > MAX_PIXELS:
+        raise ImageError(path, f"{width}x{height} is more than {MAX_PIXELS} pixels", "scale the image down")
+
+
+def dicom_size(path: Path) -> tuple[int, int]:
     """(width, height) in pixels, from the header alone; raises DataError."""
     with damaged_tags(path):
-        return _size(path, header(path), max_pixels)
+        return _size(path, header(path))
 
 
-def open_dicom(view: View, *, max_pixels: int) -> PILImage:
+def open_dicom(view: View) -> PILImage:
     """The view's frame as RGB; cropping is left to the caller.
 
     Grey values go through the modality's rescale, then the window. If the view has none, the file's VOI LUT or window
@@ -150,13 +162,13 @@ def open_dicom(view: View, *, max_pixels: int) -> PILImage:
     apply.
     """
     with damaged_tags(view.path):
-        return _opened(view, header(view.path), max_pixels)
+        return _opened(view, header(view.path))
 
 
-def _opened(view: View, dataset: Dataset, max_pixels: int) -> PILImage:
+def _opened(view: View, dataset: Dataset) -> PILImage:
     from PIL import Image
 
-    values = _values(view, dataset, max_pixels)
+    values = _values(view, dataset)
     kind = str(dataset.get("PhotometricInterpretation", "MONOCHROME2")).strip()
     if is_grey(dataset) and values.ndim == 2:
         return Image.fromarray(_grey(view, dataset, values, inverted=kind == "MONOCHROME1")).convert("RGB")
@@ -169,25 +181,24 @@ def _opened(view: View, dataset: Dataset, max_pixels: int) -> PILImage:
         raise ImageError(view.path, reason, "export it again") from None
 
 
-def _size(path: Path, dataset: Dataset, max_pixels: int) -> tuple[int, int]:
+def _size(path: Path, dataset: Dataset) -> tuple[int, int]:
     if "Rows" not in dataset or "Columns" not in dataset:
         raise ImageError(path, f"contains {_class_name(dataset)}, not a picture", "leave it out")
     width, height = _integer(path, dataset, "Columns"), _integer(path, dataset, "Rows")
     if width < 1 or height < 1:
         raise ImageError(path, f"{width}x{height} is not a picture size", "export it again")
-    if width * height > max_pixels:
-        raise ImageError(path, f"{width}x{height} is more than {max_pixels} pixels", "scale the image down")
+    check_pixel_count(path, width, height)
     return width, height
 
 
-def _values(view: View, dataset: Dataset, max_pixels: int) -> np.ndarray:
+def _values(view: View, dataset: Dataset) -> np.ndarray:
     """One frame as stored, (height, width) or (height, width, 3) in RGB."""
     from pydicom.pixels.decoders.base import get_decoder
 
     from datasets_vision import jpeg_frames
 
     path, syntax = view.path, dataset.file_meta.TransferSyntaxUID
-    _size(path, dataset, max_pixels)
+    _size(path, dataset)
     count = frame_count(path, dataset)
     if not 0 <= view.frame < count:
         raise ImageError(path, f"has no frame {view.frame}", f"its frames are 0 to {count - 1}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets_vision.dicom import dicom_size, is_dicom, open_dicom
+from datasets_vision.dicom import check_image_file, check_pixel_count, dicom_size, is_dicom, open_dicom
 from datasets_vision.errors import DataError, ImageError, cause
 from datasets_vision.example import Picture, View
 from datasets_vision.walk import IMAGE_SUFFIXES, walk
@@ -18,7 +18,6 @@ from datasets_vision.windows import TAG, checked, levels, limits
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-MAX_PIXELS = 100_000_000
 MAX_ASPECT = 200
 """The largest ratio of the longer to the shorter side; base models' processors reject more."""
 
@@ -29,7 +28,7 @@ _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height
 _HEADER_LOCK = threading.Lock()  # Pillow's own limit is global to the process
 
 
-def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS, largest: int | None = None) -> PILImage:
+def open_image(picture: Picture, *, largest: int | None = None) -> PILImage:
     """Decode a picture as RGB, upright by its EXIF orientation, transparency over white; a path gives its first frame.
 
     `largest` limits the pixels of the result: a larger picture is scaled down with its aspect ratio kept. JPEG files
@@ -39,27 +38,27 @@ def open_image(picture: Picture, *, max_pixels: int = MAX_PIXELS, largest: int |
     their maximum; a preset treats the stored values as Hounsfield units. For DICOM, see `open_dicom`.
 
     Raises DataError for a file that is missing, empty, truncated or not an image; for one that has more than
-    `max_pixels` or an aspect ratio above `MAX_ASPECT` (checked in the header, before decoding); for a frame or crop
+    MAX_PIXELS or an aspect ratio above `MAX_ASPECT` (checked in the header, before decoding); for a frame or crop
     that does not exist; and for a window on a colour picture.
     """
     view = picture if isinstance(picture, View) else View(picture)
-    upright = open_dicom(view, max_pixels=max_pixels) if is_dicom(view.path) else _upright(view, max_pixels, largest)
+    upright = open_dicom(view) if is_dicom(view.path) else _upright(view, largest)
     shown = upright.crop(_crop(view, *upright.size)) if view.crop else upright
     if largest is not None:
         shown.thumbnail(_within(shown.size, largest), reducing_gap=2)
     return shown
 
 
-def image_size(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(picture: Picture) -> tuple[int, int]:
     """(width, height) of the upright picture in pixels, from the header alone; raises DataError as `open_image` does.
 
     A truncated file passes, since truncation is noticed only during decoding.
     """
     view = picture if isinstance(picture, View) else View(picture)
     if is_dicom(view.path):
-        width, height = dicom_size(view.path, max_pixels=max_pixels)
+        width, height = dicom_size(view.path)
     else:
-        with _header(view.path, max_pixels) as image:
+        with _header(view.path) as image:
             width, height = image.size
             if image.format != "TIFF" and exif_orientation(image) in (5, 6, 7, 8):  # Pillow turns TIFFs by itself
                 width, height = height, width
@@ -77,14 +76,12 @@ def find_images(folder: Path) -> Iterator[Path]:
     return filter(is_image, walk(folder))
 
 
-def _header(path: Path, max_pixels: int) -> PILImage:
+@contextmanager
+def _header(path: Path) -> Iterator[PILImage]:
     """The image, opened but not decoded."""
     from PIL import Image, UnidentifiedImageError
 
-    if not os.path.isfile(path):  # also False if the system rejects the name
-        raise ImageError(path, "no such image file", "check the path")
-    if path.stat().st_size == 0:
-        raise ImageError(path, "0 bytes, not an image", "copy the file again")
+    check_image_file(path)
     try:
         with _HEADER_LOCK:  # our own check below, which names the size, replaces Pillow's warning and error
             pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -97,13 +94,11 @@ def _header(path: Path, max_pixels: int) -> PILImage:
     except _READ_ERRORS as error:
         raise ImageError(path, f"damaged image header ({cause(error)})", _REMEDY) from error
     width, height = image.size
-    if width * height > max_pixels:
-        image.close()
-        raise ImageError(path, f"{width}x{height} is more than {max_pixels} pixels", "scale the image down")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        image.close()
-        raise ImageError(path, f"{width}x{height} has an aspect ratio above {MAX_ASPECT}", "split it")
-    return image
+    with image:
+        check_pixel_count(path, width, height)
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            raise ImageError(path, f"{width}x{height} has an aspect ratio above {MAX_ASPECT}", "split it")
+        yield image
 
 
 def _within(size: tuple[int, int], largest: int) -> tuple[int, int]:
@@ -113,10 +108,10 @@ def _within(size: tuple[int, int], largest: int) -> tuple[int, int]:
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
-def _upright(view: View, max_pixels: int, largest: int | None) -> PILImage:
+def _upright(view: View, largest: int | None) -> PILImage:
     from PIL import ImageOps
 
-    with _header(view.path, max_pixels) as image:
+    with _header(view.path) as image:
         try:
             if view.frame and not 0 <= view.frame < (frames := getattr(image, "n_frames", 1)):
                 raise DataError(view.path, f"has no frame {view.frame}", f"its frames are 0 to {frames - 1}")

@@ -71,13 +71,6 @@ def test_an_unreadable_image_gives_one_line(tmp_path, make, says):
     assert "\n" not in str(caught.value)
 
 
-def test_the_caller_sets_the_limit(tmp_path):
-    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
-    assert open_image(tmp_path / "a.png", max_pixels=200).size == (20, 10)
-    with pytest.raises(DataError, match="20x10 is more than 199"):
-        image_size(tmp_path / "a.png", max_pixels=199)
-
-
 def test_pillows_own_limit_is_unchanged(tmp_path):
     limit = Image.MAX_IMAGE_PIXELS
     with pytest.raises(DataError):

@@ -22,8 +22,9 @@ import psutil
 from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from datasets_vision.dicom import MAX_PIXELS
 from datasets_vision.example import Turn
-from datasets_vision.images import MAX_PIXELS, image_size
+from datasets_vision.images import image_size
 from datasets_vision.walk import IMAGE_SUFFIXES
 from vlm_ft.errors import DataError, cause
 
