@@ -173,10 +173,12 @@ class Pictures:
             role=role or self.role(image, annotation),
         )
 
-    def unreferenced(self, reason: str = "no annotation for this image") -> Iterator[SetAside]:
+    def unreferenced(self) -> Iterator[SetAside]:
         """Set aside the images that `find` never returned, unless a broken file may have named them."""
         images = () if self.broken else self.found.values()
-        return (SetAside(str(image), reason) for image in images if image not in self.referenced)
+        return (
+            SetAside(str(image), "no annotation for this image") for image in images if image not in self.referenced
+        )
 
     def _mark_named(self, image: Path) -> Path:
         self.referenced.add(image)

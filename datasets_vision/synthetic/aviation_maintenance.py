@@ -56,14 +56,12 @@ class Skin:
     matrix: NDArray[np.float64]  # skin to pixels, (3, 3); one unit is the pitch of the fasteners
 
 
-def skin_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
+def skin_scene(rng: Generator, size: int, kind: str) -> Scene:
     """A piece of riveted skin with a defect of the requested kind ("none": intact), and sometimes one of another kind.
 
     Each missing fastener is a separate finding, on the part `fastener`. Other findings are on the `seam` if they cross
     one, else on the `panel`. The surface is the finish. Column: `severity`, the worst by MEASURES.
     """
-    if kind is None:
-        kind = str(rng.choice([GOOD, *AVIATION_DEFECTS]))
     kinds = [] if kind == GOOD else [kind]
     if kinds and rng.random() < SECOND_DEFECT_SHARE:
         kinds.append(str(rng.choice([defect for defect in AVIATION_DEFECTS if defect != kind])))

@@ -53,14 +53,12 @@ MIN_PANEL_SHARE = 0.012  # share of the picture that a panel must fill to be dam
 Mask = NDArray[np.bool_]
 
 
-def car_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
+def car_scene(rng: Generator, size: int, kind: str) -> Scene:
     """A part of a car, near or far, with up to three damaged areas, the first of the requested kind ("none": intact).
 
     Each area lies on one part, within its outline. The surface is the view. Columns: `severity`, the worst by MEASURES,
     and `action`.
     """
-    if kind is None:
-        kind = str(rng.choice([GOOD, *CAR_DAMAGE]))
     view = _view_for(rng, kind)
     panels, matrix = VIEWS[view], np.eye(3)
     ids = np.zeros((size, size), np.uint8)

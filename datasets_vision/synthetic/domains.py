@@ -21,7 +21,7 @@ from datasets_vision.synthetic.shapes import OBJECTS
 SIDE = 192
 """The default side of a picture, in pixels."""
 
-SceneOf = Callable[[Generator, int, str | None], Scene]
+SceneOf = Callable[[Generator, int, str], Scene]
 RowOf = Callable[[Generator, int], dict[str, Any]]
 
 

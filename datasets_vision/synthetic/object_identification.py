@@ -48,12 +48,12 @@ def plastic(rng: Generator, size: int) -> Picture:
 MATERIALS: dict[str, Callable[[Generator, int], Picture]] = {"glass": glass, "metal": metal, "plastic": plastic}
 
 
-def object_scene(rng: Generator, size: int, kind: str | None = None) -> Scene:
+def object_scene(rng: Generator, size: int, kind: str) -> Scene:
     """One to four objects, the later ones in front; the first is of the requested kind."""
     ground = "white_ground" if rng.random() < PLAIN_SHARE else str(rng.choice(list(GROUNDS)))
     picture = GROUNDS[ground](rng, size)
     count = min(4, int(rng.geometric(0.55)))
-    names = [kind or str(rng.choice(list(OBJECTS)))] + [str(n) for n in rng.choice(list(OBJECTS), count - 1)]
+    names = [kind] + [str(n) for n in rng.choice(list(OBJECTS), count - 1)]
     mask = np.zeros((size, size), np.uint8)
     named = []
     for instance, name in enumerate(names, start=1):

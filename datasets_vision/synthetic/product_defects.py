@@ -149,11 +149,10 @@ DEFECTS: dict[str, Defect] = {
 }
 
 
-def surface_scene(rng: Generator, size: int, kind: str | None = None) -> Scene:
-    """One surface with one to three defects of the kind ("none": no defects); None draws the kind at random."""
+def surface_scene(rng: Generator, size: int, kind: str) -> Scene:
+    """One surface with one to three defects of the kind ("none": no defects)."""
     surface = str(rng.choice(list(SURFACES)))
     picture = SURFACES[surface](rng, size)
-    kind = kind or str(rng.choice([GOOD, *DEFECTS]))
     mask = np.zeros((size, size), np.uint8)
     count = 0 if kind == GOOD else min(3, int(rng.geometric(0.6)))
     for instance in range(1, count + 1):

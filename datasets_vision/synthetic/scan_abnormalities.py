@@ -43,13 +43,11 @@ class Lesion:
     draw: Callable[[Generator, Phantom, Field], Field]
 
 
-def scan_scene(rng: Generator, size: int = 192, kind: str | None = None) -> Scene:
+def scan_scene(rng: Generator, size: int, kind: str) -> Scene:
     """One phantom with lesions of the requested kind, or without any ("none").
 
     Columns: `modality`, `severity` (the worst by MEASURES) and `urgency`. A lesion's part is its organ.
     """
-    if kind is None:
-        kind = str(rng.choice([GOOD, *LESIONS]))
     modality = str(rng.choice(sorted(PHANTOMS))) if kind == GOOD else LESIONS[kind].modality
     phantom = PHANTOMS[modality](rng, size)
     mask = np.zeros((size, size), np.uint8)
