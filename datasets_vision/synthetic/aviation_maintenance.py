@@ -127,12 +127,10 @@ def _render(rng: Generator, skin: Skin, size: int, holes: list[int]) -> Picture:
 
 def _finish(rng: Generator, skin: Skin, size: int) -> Picture:
     if skin.finish == "bare":
-        field = 0.6 * maybe_transposed(streaks(rng, size, size, rng.uniform(60, 300)), rng) + 0.8 * noise(
-            rng, size, size, 3
-        )
+        field = 0.6 * maybe_transposed(streaks(rng, size, rng.uniform(60, 300)), rng) + 0.8 * noise(rng, size, 3)
         return tinted(field, hsv(0.6, rng.uniform(0, 0.06), rng.uniform(0.5, 0.75)), rng.uniform(0.04, 0.1))
     base = hsv(rng.uniform(0.1, 0.65), rng.uniform(0, 0.08), rng.uniform(0.65, 0.9))
-    field = fractal(rng, size, size, 3, 3) + 0.3 * grain(rng, size, size, 0.7)
+    field = fractal(rng, size, 3, 3) + 0.3 * grain(rng, size, 0.7)
     picture = tinted(field, base, rng.uniform(0.01, 0.04))
     if rng.random() < 0.5:  # an airline's stripe
         u, v = local_coordinates(skin.matrix, size)
@@ -145,7 +143,7 @@ def _finish(rng: Generator, skin: Skin, size: int) -> Picture:
 def _weathered(rng: Generator, picture: Picture, skin: Skin) -> Picture:
     """Add dirt, which is not a defect: smears behind a few fasteners and a haze of grime."""
     size = len(picture)
-    shade(picture, np.float32(rng.uniform(0, 0.05)) * fractal(rng, size, size, 3, 3))
+    shade(picture, np.float32(rng.uniform(0, 0.05)) * fractal(rng, size, 3, 3))
     lines = []
     for x, y in skin.fasteners[rng.integers(0, len(skin.fasteners), int(rng.integers(0, 8)))]:
         tail = rng.uniform(0.05, 0.2) * size
@@ -205,13 +203,13 @@ def _corrosion(rng: Generator, picture: Picture, spot: Spot) -> Field:
     """Powdery bloom and pits, whitish as on aluminium or brown as on steel."""
     size = len(picture)
     area = blob(rng, size, spot, 0.4, 0.9, rng.uniform(1, 2.2))
-    speckle = noise(rng, size, size, size / 4) * 0.6 + noise(rng, size, size, size / 9) * 0.5
+    speckle = noise(rng, size, size / 4) * 0.6 + noise(rng, size, size / 9) * 0.5
     alpha = step(np.asarray(1.7 * area + 0.6 * speckle, np.float32), 1.0, 0.5) * step(area, 0.1, 0.1)
     brown = rng.random() < 0.5
     tone = hsv(rng.uniform(0.03, 0.09), rng.uniform(0.5, 0.8), rng.uniform(0.25, 0.5))
     if not brown:
         tone = hsv(rng.uniform(0.1, 0.5), rng.uniform(0, 0.12), rng.uniform(0.75, 0.95))
-    rough = np.float32(0.3) * grain(rng, size, size, 0.8)
+    rough = np.float32(0.3) * grain(rng, size, 0.8)
     blend(picture, alpha * np.float32(0.5 + 0.5 * spot.contrast), np.asarray((1 + rough)[..., None] * tone, np.float32))
     shade(picture, -alpha * step(speckle, 0.8, 0.3) * np.float32(0.6))
     return alpha
@@ -225,11 +223,11 @@ def _paint_loss(rng: Generator, picture: Picture, spot: Spot) -> Field:
     """Paint peeled to green or yellow primer, or to bare metal, with a shadowed edge."""
     size = len(picture)
     area = blob(rng, size, spot, 0.35, 0.3, rng.uniform(1, 2))
-    alpha = step(np.asarray(area + 0.25 * area * noise(rng, size, size, size / 6), np.float32), 0.5, 0.12)
+    alpha = step(np.asarray(area + 0.25 * area * noise(rng, size, size / 6), np.float32), 0.5, 0.12)
     primer = hsv(rng.uniform(0.16, 0.3), rng.uniform(0.3, 0.55), rng.uniform(0.4, 0.65))
     metal = hsv(0.6, 0.03, rng.uniform(0.35, 0.6))
     tone = primer if rng.random() < 0.6 else metal
-    fine = np.float32(0.06) * grain(rng, size, size, 0.8)
+    fine = np.float32(0.06) * grain(rng, size, 0.8)
     blend(
         picture, alpha * np.float32(0.75 + 0.25 * spot.contrast), np.asarray((1 + fine)[..., None] * tone, np.float32)
     )

@@ -157,7 +157,7 @@ def _render(rng: Generator, panels: tuple[Panel, ...], ids: NDArray[np.uint8], m
     car = ids > 0
     tone = colours[ids]
     lit = _reflection(rng, height)
-    shade(tone, np.asarray(lit * gloss[ids] + 0.02 * grain(rng, size, size, 0.6), np.float32))
+    shade(tone, np.asarray(lit * gloss[ids] + 0.02 * grain(rng, size, 0.6), np.float32))
     picture[car] = tone[car]
     edges = np.asarray(cv2.morphologyEx(ids, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) > 0, np.float32)
     shade(picture, np.where(car, soften(edges, 0.45 * max(1, size / 192)), 0) * np.float32(-rng.uniform(0.4, 0.8)))
@@ -167,8 +167,8 @@ def _render(rng: Generator, panels: tuple[Panel, ...], ids: NDArray[np.uint8], m
 def _street(rng: Generator, height: Field) -> Picture:
     """The wall behind the car, and the ground below it."""
     size = len(height)
-    wall = tinted(fractal(rng, size, size, rng.uniform(2, 7), 3), any_colour(rng, (0, 0.25)), rng.uniform(0.04, 0.2))
-    ground = tinted(grain(rng, size, size, 0.8), hsv(0.1, rng.uniform(0, 0.15), rng.uniform(0.2, 0.55)), 0.08)
+    wall = tinted(fractal(rng, size, rng.uniform(2, 7), 3), any_colour(rng, (0, 0.25)), rng.uniform(0.04, 0.2))
+    ground = tinted(grain(rng, size, 0.8), hsv(0.1, rng.uniform(0, 0.15), rng.uniform(0.2, 0.55)), 0.08)
     below = np.clip((height - np.float32(rng.uniform(1.1, 1.35))) * 12, 0, 1)[..., None]
     return np.asarray(wall + below * (ground - wall), np.float32)
 
@@ -202,10 +202,10 @@ def _paints(rng: Generator, panels: tuple[Panel, ...]) -> tuple[Picture, Field]:
 def _reflection(rng: Generator, height: Field) -> Field:
     """Reflections of the sky above a waist line, the ground below it and the surroundings, as a share of the colour."""
     size = len(height)
-    waist = np.float32(rng.uniform(0.65, 0.95)) + np.float32(0.03) * noise(rng, size, size, 3)
+    waist = np.float32(rng.uniform(0.65, 0.95)) + np.float32(0.03) * noise(rng, size, 3)
     sky = np.tanh((waist - height) * np.float32(rng.uniform(4, 20))) * np.float32(rng.uniform(0.05, 0.22))
     crease = np.exp(-(((height - np.float32(rng.uniform(0.75, 1.0))) * 45) ** 2)) * np.float32(rng.uniform(-0.2, 0.25))
-    return np.asarray(sky + crease + rng.uniform(0.02, 0.1) * noise(rng, size, size, 4, 2), np.float32)
+    return np.asarray(sky + crease + rng.uniform(0.02, 0.1) * noise(rng, size, 4, 2), np.float32)
 
 
 def _damage(rng: Generator, picture: Picture, kind: str, part: Mask) -> Mask:

@@ -29,9 +29,9 @@ from datasets_vision.synthetic.textures import (
 def dent(rng: Generator, picture: Picture, spot: Spot) -> Field:
     """A pressed-in bowl: reflections in the sheet are pulled together, and its walls are lit from above."""
     size = len(picture)
-    distance = polar(size, spot, rng.uniform(1, 1.8))[2] + np.float32(0.12) * noise(rng, size, size, 4)
+    distance = polar(size, spot, rng.uniform(1, 1.8))[2] + np.float32(0.12) * noise(rng, size, 4)
     bowl = np.exp(-2 * distance**2).astype(np.float32)
-    x, y = grid(size, size)
+    x, y = grid(size)
     pull = bowl * np.float32(rng.uniform(0.2, 0.5))
     moved = cv2.remap(
         picture,
@@ -63,7 +63,7 @@ def scuff(rng: Generator, picture: Picture, spot: Spot) -> Field:
         there = Spot(spot.x + offset[0], spot.y + offset[1], long.radius * rng.uniform(0.5, 1), turn, 0)
         lines.append(random_path(rng, there, 8, 0.05))
         widths.append(max(1, round(size / 192 * rng.choice([1, 1, 2, 3]))))
-    alpha = strokes(size, lines, widths) * np.clip(1.1 + 0.35 * noise(rng, size, size, 16), 0.3, 1).astype(np.float32)
+    alpha = strokes(size, lines, widths) * np.clip(1.1 + 0.35 * noise(rng, size, 16), 0.3, 1).astype(np.float32)
     pale = picture.mean() < 0.55 or rng.random() < 0.3
     tone = hsv(rng.uniform(0.05, 0.6), rng.uniform(0, 0.12), rng.uniform(0.7, 0.95) if pale else rng.uniform(0.1, 0.3))
     blend(picture, alpha * np.float32(0.5 + 0.5 * spot.contrast), tone)
@@ -93,7 +93,7 @@ def paint_loss(rng: Generator, picture: Picture, spot: Spot) -> Field:
     """Paint flaked off in ragged patches, down to primer, bare metal or rust, with a shaded edge."""
     size = len(picture)
     area = blob(rng, size, spot, 0.45, 0.5, rng.uniform(1, 2))
-    fine = noise(rng, size, size, size / max(spot.radius, 4) * 6) * np.float32(0.5)
+    fine = noise(rng, size, size / max(spot.radius, 4) * 6) * np.float32(0.5)
     alpha = step(np.asarray(area * 2 + fine * area, np.float32), rng.uniform(0.7, 1.1), 0.15)
     layer = str(rng.choice(["primer", "metal", "rust"], p=[0.45, 0.25, 0.3]))
     tone = {
@@ -101,7 +101,7 @@ def paint_loss(rng: Generator, picture: Picture, spot: Spot) -> Field:
         "metal": hsv(0.6, 0.04, rng.uniform(0.55, 0.85)),
         "rust": hsv(rng.uniform(0.03, 0.07), rng.uniform(0.6, 0.85), rng.uniform(0.3, 0.55)),
     }[layer]
-    rough = np.float32(0.22 if layer == "rust" else 0.07) * grain(rng, size, size, 0.8)
+    rough = np.float32(0.22 if layer == "rust" else 0.07) * grain(rng, size, 0.8)
     blend(
         picture, alpha * np.float32(0.65 + 0.35 * spot.contrast), np.asarray((1 + rough)[..., None] * tone, np.float32)
     )
@@ -127,7 +127,7 @@ def shattered(rng: Generator, picture: Picture, spot: Spot) -> Field:
     cv2.fillPoly(canvas, [np.round(tips).astype(np.int32)], 255)
     area = np.asarray(canvas, np.float32) / np.float32(255)
     distance = polar(size, spot)[2]
-    frost = area * np.exp(-distance * 2.2).astype(np.float32) * np.clip(0.6 + 0.5 * grain(rng, size, size, 0.7), 0, 1)
+    frost = area * np.exp(-distance * 2.2).astype(np.float32) * np.clip(0.6 + 0.5 * grain(rng, size, 0.7), 0, 1)
     blend(
         picture,
         np.clip(web * np.float32(0.45 + 0.4 * spot.contrast) + frost, 0, 1),
@@ -143,7 +143,7 @@ def lamp_hole(rng: Generator, picture: Picture, spot: Spot) -> Field:
     reach = spot.radius * rng.uniform(0.35, 1.1, corners)
     hole = np.stack([spot.x + reach * np.cos(turns), spot.y + reach * np.sin(turns)], 1).astype(np.float32)
     alpha = filled(size, hole)
-    inside = np.clip(0.12 + 0.1 * noise(rng, size, size, 24), 0.01, 0.5)[..., None] * hsv(0.1, 0.1, 1)
+    inside = np.clip(0.12 + 0.1 * noise(rng, size, 24), 0.01, 0.5)[..., None] * hsv(0.1, 0.1, 1)
     blend(picture, alpha * np.float32(0.75 + 0.25 * spot.contrast), np.asarray(inside, np.float32))
     shade(picture, strokes(size, [hole], [1], closed=True) * np.float32(0.8))
     cracks = [

@@ -32,17 +32,17 @@ OPACITY = {"glass": 0.55}
 
 def glass(rng: Generator, size: int) -> Picture:
     colour = hsv(rng.uniform(0.25, 0.6), rng.uniform(0, 0.45), rng.uniform(0.45, 0.9))
-    return tinted(noise(rng, size, size, 12, 6), colour, rng.uniform(0.1, 0.25))
+    return tinted(noise(rng, size, 12, 6), colour, rng.uniform(0.1, 0.25))
 
 
 def metal(rng: Generator, size: int) -> Picture:
     colour = hsv(rng.choice([0.6, 0.6, 0.6, 0.11]), rng.uniform(0, 0.35), rng.uniform(0.45, 0.8))
-    field = noise(rng, size, size, rng.uniform(6, 20), rng.uniform(3, 12)) + 0.3 * streaks(rng, size, size, 60)
+    field = noise(rng, size, rng.uniform(6, 20), rng.uniform(3, 12)) + 0.3 * streaks(rng, size, 60)
     return tinted(field, colour, rng.uniform(0.1, 0.32))
 
 
 def plastic(rng: Generator, size: int) -> Picture:
-    return tinted(noise(rng, size, size, 9), any_colour(rng, (0, 0.95)), rng.uniform(0.02, 0.08))
+    return tinted(noise(rng, size, 9), any_colour(rng, (0, 0.95)), rng.uniform(0.02, 0.08))
 
 
 MATERIALS: dict[str, Callable[[Generator, int], Picture]] = {"glass": glass, "metal": metal, "plastic": plastic}

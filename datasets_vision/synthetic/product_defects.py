@@ -30,9 +30,9 @@ from datasets_vision.synthetic.textures import (
 def enamel(rng: Generator, size: int) -> Picture:
     """A pale, glossy surface as on white goods, with a soft reflection of a window."""
     picture = tinted(
-        noise(rng, size, size, 3), hsv(rng.uniform(0.1, 0.6), rng.uniform(0.02, 0.2), rng.uniform(0.62, 0.82)), 0.02
+        noise(rng, size, 3), hsv(rng.uniform(0.1, 0.6), rng.uniform(0.02, 0.2), rng.uniform(0.62, 0.82)), 0.02
     )
-    x, y = grid(size, size)
+    x, y = grid(size)
     slant = (x + rng.uniform(-0.5, 0.5) * y - rng.uniform(0, size)) / np.float32(rng.uniform(15, 50))
     shade(picture, np.asarray(rng.uniform(0.02, 0.1) * np.exp(-slant * slant), np.float32))
     return picture
@@ -41,14 +41,14 @@ def enamel(rng: Generator, size: int) -> Picture:
 def anodised(rng: Generator, size: int) -> Picture:
     """Coloured aluminium with a bead-blasted sparkle."""
     colour = hsv(rng.choice([0.0, 0.08, 0.55, 0.62, 0.8]), rng.uniform(0.3, 0.7), rng.uniform(0.4, 0.65))
-    return tinted(grain(rng, size, size, 0.5) + 0.8 * fractal(rng, size, size, 2, 2), colour, rng.uniform(0.03, 0.07))
+    return tinted(grain(rng, size, 0.5) + 0.8 * fractal(rng, size, 2, 2), colour, rng.uniform(0.03, 0.07))
 
 
 def laminate(rng: Generator, size: int) -> Picture:
     """A stone-effect worktop, with chips in three tones."""
     base = hsv(rng.uniform(0.05, 0.15), rng.uniform(0.05, 0.3), rng.uniform(0.5, 0.7))
-    picture = tinted(fractal(rng, size, size, 3, 2), base, 0.04)
-    flakes = noise(rng, size, size, size / 5)
+    picture = tinted(fractal(rng, size, 3, 2), base, 0.04)
+    flakes = noise(rng, size, size / 5)
     shade(picture, 0.16 * step(flakes, 1.0, 0.3) - 0.16 * step(-flakes, 1.0, 0.3))
     return picture
 
@@ -74,7 +74,7 @@ def chip(rng: Generator, picture: Picture, spot: Spot) -> Field:
 def paint_run(rng: Generator, picture: Picture, spot: Spot) -> Field:
     """Drips that hang from a line, each ending in a drop with a glint."""
     size = len(picture)
-    x, y = grid(size, size)
+    x, y = grid(size)
     alpha = np.zeros((size, size), np.float32)
     for _ in range(int(rng.integers(1, 4))):
         at = spot.x + rng.uniform(-0.7, 0.7) * spot.radius
@@ -97,9 +97,9 @@ def fingerprint(rng: Generator, picture: Picture, spot: Spot) -> Field:
     """An oval of fine curved ridges."""
     size = len(picture)
     u, v, distance = polar(size, spot, 0.72)
-    core = np.sqrt(u * u + (v - 0.25) ** 2) + 0.25 * np.abs(u) * v + np.float32(0.06) * noise(rng, size, size, 8)
+    core = np.sqrt(u * u + (v - 0.25) ** 2) + 0.25 * np.abs(u) * v + np.float32(0.06) * noise(rng, size, 8)
     ridges = np.sin(core * np.float32(spot.radius * 2 * np.pi / rng.uniform(4.2, 5.5)))
-    area = step(-distance + 0.12 * noise(rng, size, size, 9), -0.9, 0.3)
+    area = step(-distance + 0.12 * noise(rng, size, 9), -0.9, 0.3)
     tone = rng.choice([-1.0, 1.0])
     shade(picture, area * step(ridges, 0.1, 0.8) * np.float32(tone * (0.14 + 0.25 * spot.contrast)))
     return area
@@ -128,7 +128,7 @@ def ring_mark(rng: Generator, picture: Picture, spot: Spot) -> Field:
     for _ in range(int(rng.integers(1, 3))):
         dx, dy = rng.normal(0, 0.1 * spot.radius, 2)
         distance = polar(size, Spot(spot.x + dx, spot.y + dy, spot.radius, spot.angle, 0), rng.uniform(0.9, 1.05))[2]
-        broken = np.clip(1 + 0.5 * noise(rng, size, size, 7), 0, 1)
+        broken = np.clip(1 + 0.5 * noise(rng, size, 7), 0, 1)
         alpha = np.maximum(alpha, np.exp(-(((distance - 0.9) * spot.radius / rng.uniform(1.5, 3)) ** 2)) * broken)
     tone = hsv(rng.uniform(0.03, 0.1), rng.uniform(0.3, 0.8), rng.uniform(0.1, 0.35))
     blend(picture, alpha * np.float32(0.35 + 0.5 * spot.contrast), tone)

@@ -71,7 +71,7 @@ def _count(rng: Generator, kind: str) -> int:
 
 def _body(rng: Generator, size: int, wide: float, tall: float) -> tuple[Field, Field]:
     """The body's own coordinates (u, v) at each pixel, slightly rotated, scaled and shifted; its edge is at 1."""
-    x, y = grid(size, size)
+    x, y = grid(size)
     angle = rng.normal(0, 0.05)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     middle, scale = (size / 2 * (1 + rng.normal(0, 0.03, 2))).astype(np.float32), size / 2 * rng.uniform(0.85, 1.05)
@@ -88,7 +88,7 @@ def _oval(u: Field, v: Field, x: float, y: float, wide: float, tall: float, soft
 def chest(rng: Generator, size: int) -> Phantom:
     """A frontal film: bright bones, heart and diaphragm, dark lungs."""
     u, v = _body(rng, size, 1.0, 1.05)
-    uneven = np.float32(0.05) * noise(rng, size, size, 4)
+    uneven = np.float32(0.05) * noise(rng, size, 4)
     trunk = step(-(np.abs(u) ** 3) - np.clip(-v - 0.55, 0, 1) * np.abs(u) * 3, -0.95, 0.15)
     apart, wide, tall = rng.uniform(0.4, 0.46), rng.uniform(0.32, 0.38), rng.uniform(0.68, 0.8)
     lungs = [_oval(u + uneven, v + uneven, side * apart, -0.05, wide, tall, 0.12) for side in (-1, 1)]
@@ -97,7 +97,7 @@ def chest(rng: Generator, size: int) -> Phantom:
     lungs = [np.asarray(lung * (1 - top), np.float32) for lung, top in zip(lungs, dome, strict=True)]
     both = np.maximum(*lungs)
     grey = trunk * np.float32(0.62) - both * np.float32(rng.uniform(0.38, 0.46))
-    grey += both * np.float32(0.025) * np.abs(fractal(rng, size, size, 14, 3))  # vessels
+    grey += both * np.float32(0.025) * np.abs(fractal(rng, size, 14, 3))  # vessels
     curve, first, gap = rng.uniform(0.25, 0.45), rng.uniform(-0.95, -0.85), rng.uniform(0.15, 0.19)
     ribs = np.mod((v + np.float32(curve) * (np.abs(u) - 0.45) ** 2 * 2 - first) / np.float32(gap), 1)
     grey += (
@@ -120,7 +120,7 @@ def chest(rng: Generator, size: int) -> Phantom:
 def abdomen(rng: Generator, size: int) -> Phantom:
     """An axial slice as in CT: fat rim, liver, stomach with air, kidneys, aorta, vertebra and ribs."""
     u, v = _body(rng, size, 1.0, rng.uniform(0.7, 0.82))
-    uneven = np.float32(0.03) * noise(rng, size, size, 5)
+    uneven = np.float32(0.03) * noise(rng, size, 5)
     u_, v_ = u + uneven, v - uneven
     grey = _oval(u, v, 0, 0, 0.97, 0.97, 0.04) * np.float32(0.3)
     grey += _oval(u_, v_, 0, 0, 0.86, 0.84) * np.float32(0.12)
@@ -152,11 +152,11 @@ def head(rng: Generator, size: int) -> Phantom:
     scalp, skull = _oval(u, v, 0, 0, 0.98, 0.98, 0.03), _oval(u, v, 0, 0, 0.92, 0.93, 0.03)
     brain = _oval(u, v, 0, 0, 0.84, 0.86, 0.03)
     depth = np.hypot(u, v)
-    folds = fractal(rng, size, size, rng.uniform(9, 13), 2)
+    folds = fractal(rng, size, rng.uniform(9, 13), 2)
     cortex = step(np.asarray(depth + 0.13 * folds, np.float32), rng.uniform(0.66, 0.74), 0.12)
     white, cover, fluid = (0.36, 0.5, 0.85) if bright_fluid else (0.62, 0.45, 0.1)
     tissue = white + (cover - white) * cortex + 0.02 * folds
-    furrow = np.exp(-((fractal(rng, size, size, 7, 2) / 0.14) ** 2)) * step(depth, 0.6, 0.2)
+    furrow = np.exp(-((fractal(rng, size, 7, 2) / 0.14) ** 2)) * step(depth, 0.6, 0.2)
     furrow = np.maximum(furrow * 0.8, np.exp(-((u / 0.018) ** 2)) * (np.abs(v) > 0.35))
     horns = [
         _oval(u + side * 0.35 * (v + 0.05), v, side * rng.uniform(0.11, 0.15), -0.05, rng.uniform(0.05, 0.1), 0.3, 0.15)
@@ -193,7 +193,7 @@ def opacity(rng: Generator, phantom: Phantom, room: Field) -> Field:
     size = len(room)
     spot = _site(rng, room, 0.1, 0.2)
     alpha = blob(rng, size, spot, 0.3, 1.0, rng.uniform(0.8, 1.4)) * room
-    cloud = np.clip(0.75 + 0.35 * fractal(rng, size, size, 9, 3), 0.2, 1.3)
+    cloud = np.clip(0.75 + 0.35 * fractal(rng, size, 9, 3), 0.2, 1.3)
     phantom.grey += alpha * cloud * np.float32(0.14 + 0.18 * spot.contrast)
     return np.asarray(alpha, np.float32)
 
@@ -248,7 +248,7 @@ def _exposed(rng: Generator, grey: Field) -> np.ndarray[tuple[int, int, int], np
     size = len(grey)
     if rng.random() < 0.5:
         grey = soften(grey, rng.uniform(0.3, 0.8))
-    grey = grey + np.float32(rng.uniform(0.005, 0.03)) * grain(rng, size, size, rng.uniform(0, 0.7))
+    grey = grey + np.float32(rng.uniform(0.005, 0.03)) * grain(rng, size, rng.uniform(0, 0.7))
     low, high = rng.uniform(-0.05, 0.06), rng.uniform(0.85, 1.05)
     shown = np.clip((grey - low) / (high - low), 0, 1) ** rng.uniform(0.85, 1.2)
     return np.repeat((shown * 255 + 0.5).astype(np.uint8)[..., None], 3, axis=2)

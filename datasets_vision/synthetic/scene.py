@@ -77,7 +77,6 @@ def extent(inside: NDArray[np.bool_]) -> tuple[int, int, int, int]:
 
 def photograph(rng: Generator, picture: Picture, grey_share: float) -> NDArray[np.uint8]:
     """Apply light, exposure, focus, grey and sensor noise; (H, W, 3) uint8. Edges do not move, so masks stay exact."""
-    height, width = picture.shape[:2]
     light(rng, picture)
     if rng.random() < grey_share:
         picture = np.repeat((picture @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, axis=2)
@@ -87,20 +86,20 @@ def photograph(rng: Generator, picture: Picture, grey_share: float) -> NDArray[n
     if rng.random() < 0.35:
         picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.1)), np.float32)
     if rng.random() < 0.7:
-        picture = picture + np.float32(rng.uniform(0.004, 0.035)) * grain(rng, height, width)[..., None]
+        picture = picture + np.float32(rng.uniform(0.004, 0.035)) * grain(rng, len(picture))[..., None]
     return np.asarray(np.clip(picture * 255 + 0.5, 0, 255), np.uint8)
 
 
 def light(rng: Generator, picture: Picture) -> None:
     """Apply a slanted gradient, sometimes with soft cast shadows."""
-    height, width = picture.shape[:2]
-    x, y = grid(height, width)
+    size = len(picture)
+    x, y = grid(size)
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5) ** 1.5
-    slope = (x / width - 0.5) * np.float32(np.cos(angle)) + (y / height - 0.5) * np.float32(np.sin(angle))
+    slope = (x / size - 0.5) * np.float32(np.cos(angle)) + (y / size - 0.5) * np.float32(np.sin(angle))
     slope *= np.float32(strength * 1.6)
     if rng.random() < 0.3:
-        slope += np.float32(rng.uniform(0.03, 0.12)) * noise(rng, height, width, 2)
-    shade(picture, slope)
+        slope += np.float32(rng.uniform(0.03, 0.12)) * noise(rng, size, 2)
+    shade(picture, np.asarray(slope, np.float32))
 
 
 def projected(points: Points, matrix: NDArray[np.float64]) -> Points:
@@ -111,7 +110,7 @@ def projected(points: Points, matrix: NDArray[np.float64]) -> Points:
 
 def local_coordinates(matrix: NDArray[np.float64], size: int) -> tuple[Field, Field]:
     """The shape's own (u, v) in -1..1 at each pixel, each (size, size)."""
-    x, y = grid(size, size)
+    x, y = grid(size)
     back = np.linalg.inv(matrix).astype(np.float32)
     depth = back[2, 0] * x + back[2, 1] * y + back[2, 2]
     u, v = back[0, 0] * x + back[0, 1] * y + back[0, 2], back[1, 0] * x + back[1, 1] * y + back[1, 2]

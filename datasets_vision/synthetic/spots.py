@@ -34,7 +34,7 @@ Defect = Callable[[Generator, Picture, Spot], Field]
 
 def polar(size: int, spot: Spot, aspect: float = 1.0) -> tuple[Field, Field, Field]:
     """(u, v, distance) around the spot, rotated by its angle, 1 at the radius; u is stretched by `aspect`."""
-    x, y = grid(size, size)
+    x, y = grid(size)
     cos, sin = np.float32(np.cos(spot.angle)), np.float32(np.sin(spot.angle))
     x, y = x - np.float32(spot.x), y - np.float32(spot.y)
     u, v = (x * cos + y * sin) / np.float32(spot.radius * aspect), (y * cos - x * sin) / np.float32(spot.radius)
@@ -45,7 +45,7 @@ def blob(rng: Generator, size: int, spot: Spot, rough: float, soft: float, aspec
     """An uneven disc, alpha (size, size)."""
     distance = polar(size, spot, aspect)[2]
     fine = size / max(spot.radius, 4) * 2
-    return step(-distance + np.float32(rough) * noise(rng, size, size, fine), -0.8, soft)
+    return step(-distance + np.float32(rough) * noise(rng, size, fine), -0.8, soft)
 
 
 def random_path(rng: Generator, spot: Spot, steps: int, wander: float, length: float = 2.0) -> NDArray[np.float32]:

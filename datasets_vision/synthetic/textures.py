@@ -1,7 +1,7 @@
 """The noise, colours and blends from which all procedural pictures are made.
 
-Pictures are float32 RGB in 0..1, (height, width, 3), and are changed in place; fields are float32
-(height, width). All randomness comes from the given generator.
+Pictures are float32 RGB in 0..1, (size, size, 3), and are changed in place; fields are float32 (size, size). All
+randomness comes from the given generator.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ Picture = NDArray[np.float32]
 Colour = NDArray[np.float32]
 
 
-def noise(rng: Generator, height: int, width: int, across: float, down: float | None = None) -> Field:
-    """Smooth noise, (height, width), about unit variance, with `across` x `down` features."""
+def noise(rng: Generator, size: int, across: float, down: float | None = None) -> Field:
+    """Smooth noise of about unit variance, with `across` x `down` features."""
     rows, columns = max(2, round(down or across)) + 2, max(2, round(across)) + 2
     grid = rng.standard_normal((rows, columns), dtype=np.float32)
-    return np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
+    return np.asarray(cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-def fractal(rng: Generator, height: int, width: int, across: float = 4, octaves: int = 4, decay: float = 0.6) -> Field:
-    """Noise over several scales, each `decay` times weaker and twice as fine, (height, width)."""
-    total = noise(rng, height, width, across)
+def fractal(rng: Generator, size: int, across: float = 4, octaves: int = 4, decay: float = 0.6) -> Field:
+    """Noise over several scales, each `decay` times weaker and twice as fine."""
+    total = noise(rng, size, across)
     weight, power = 1.0, 1.0
     for _ in range(octaves - 1):
         across, weight = across * 2, weight * decay
-        total += np.float32(weight) * noise(rng, height, width, min(across, width), min(across, height))
+        total += np.float32(weight) * noise(rng, size, min(across, size))
         power += weight**2
     return total / np.float32(np.sqrt(power))
 
 
-def grain(rng: Generator, height: int, width: int, sigma: float = 0.0) -> Field:
-    """White noise, softened by `sigma` pixels but kept at unit variance, (height, width)."""
-    field = rng.standard_normal((height, width), dtype=np.float32)
+def grain(rng: Generator, size: int, sigma: float = 0.0) -> Field:
+    """White noise, softened by `sigma` pixels but kept at unit variance."""
+    field = rng.standard_normal((size, size), dtype=np.float32)
     if sigma <= 0:
         return field
     field = np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)
     return field / np.float32(field.std() + 1e-6)
 
 
-def streaks(rng: Generator, height: int, width: int, length: float, fine: float = 1.0) -> Field:
+def streaks(rng: Generator, size: int, length: float, fine: float = 1.0) -> Field:
     """Vertical streaks `length` pixels long and about `fine` pixels wide, unit variance."""
-    return standardised(noise(rng, height, width, width / fine, max(2.0, height / length)))
+    return standardised(noise(rng, size, size / fine, max(2.0, size / length)))
 
 
 def standardised(field: Field) -> Field:
@@ -62,9 +62,9 @@ def maybe_transposed(field: Field, rng: Generator) -> Field:
 
 
 @lru_cache(maxsize=16)
-def grid(height: int, width: int) -> tuple[Field, Field]:
-    """Pixel coordinates (x, y), each (height, width); they are cached, so never write to them."""
-    y, x = np.mgrid[:height, :width].astype(np.float32)
+def grid(size: int) -> tuple[Field, Field]:
+    """Pixel coordinates (x, y); they are cached, so never write to them."""
+    y, x = np.mgrid[:size, :size].astype(np.float32)
     return x, y
 
 
@@ -78,12 +78,12 @@ def any_colour(rng: Generator, saturation: tuple[float, float] = (0.2, 0.95)) ->
 
 
 def tinted(field: Field, colour: Colour, strength: float) -> Picture:
-    """`colour` made lighter and darker by the field, (height, width, 3)."""
+    """`colour` made lighter and darker by the field."""
     return np.asarray((1 + np.float32(strength) * field)[..., None] * colour, np.float32)
 
 
 def mixed(share: Field, low: Colour, high: Colour) -> Picture:
-    """Interpolate from `low` to `high` by a share in 0..1, (height, width, 3)."""
+    """Interpolate from `low` to `high` by a share in 0..1."""
     return low + share[..., None] * (high - low)
 
 
