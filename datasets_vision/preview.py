@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 MARGIN = 8  # pixels around and between the tiles
-LINE = 15  # pixels from one line of text to the next
-GROUND, INK, PALE = (250, 250, 250), (20, 20, 20), (120, 120, 120)
-PAIR = 2  # a draw shows all images of an example if there are at most this many, else only the last one
+LINE_HEIGHT = 15  # pixels from one line of text to the next
+BACKGROUND, INK, GREY = (250, 250, 250), (20, 20, 20), (120, 120, 120)
+MAX_IMAGES = 2  # in a draw: all images of an example with no more than this, else only the last one
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,20 @@ def _row(example: SheetExample, preset: str, draws: int, seed: int, tile: int, c
     for draw in range(draws):
         images, objects = augment_together(example.images, example.objects, preset, seed * 1000 + draw)
         tiles = _tiles(images, objects, colours, tile)
-        sets.append(tiles if len(tiles) <= PAIR else tiles[-1:])
+        sets.append(tiles if len(tiles) <= MAX_IMAGES else tiles[-1:])
     placed, across = [], 0
     for tiles in sets:
         across += MARGIN
         for picture in tiles:
             placed.append((picture, across))
             across += picture.width + MARGIN // 2
-    height = max(picture.height for picture, _ in placed) + LINE * len(example.caption) + MARGIN
-    row = Image.new("RGB", (across + MARGIN // 2, height), GROUND)
+    height = max(picture.height for picture, _ in placed) + LINE_HEIGHT * len(example.caption) + MARGIN
+    row = Image.new("RGB", (across + MARGIN // 2, height), BACKGROUND)
     for picture, left in placed:
         row.paste(picture, (left, 0))
     pen = ImageDraw.Draw(row)
     for number, line in enumerate(example.caption):
-        at = (MARGIN, height - MARGIN - LINE * (len(example.caption) - number) + 2)
+        at = (MARGIN, height - MARGIN - LINE_HEIGHT * (len(example.caption) - number) + 2)
         pen.text(at, _truncated(line, row.width), fill=INK, font=_font(12))
     return row
 
@@ -105,28 +105,28 @@ def _legend(shown: Sequence[SheetExample], colours: dict[str, str], title: str, 
 
     counts = Counter(obj.name for example in shown for obj in example.objects or ())
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    places, across, down = [], MARGIN, MARGIN + LINE + 4
+    places, across, down = [], MARGIN, MARGIN + LINE_HEIGHT + 4
     for name in colours:
         wide = 16 + int(pen.textlength(f"{name} {counts[name]}", font=_font(12))) + 14
         if across + wide > width and across > MARGIN:
-            across, down = MARGIN, down + LINE + 3
+            across, down = MARGIN, down + LINE_HEIGHT + 3
         places.append((name, across, down))
         across += wide
-    head = Image.new("RGB", (width, down + LINE + 4), GROUND)
+    head = Image.new("RGB", (width, down + LINE_HEIGHT + 4), BACKGROUND)
     pen = ImageDraw.Draw(head)
     pen.text((MARGIN, MARGIN), _truncated(title, width), fill=INK, font=_font(13))
     for name, x, y in places:
         pen.rectangle((x, y + 2, x + 11, y + 13), fill=colours[name])
         pen.text((x + 16, y), f"{name} {counts[name]}", fill=INK, font=_font(12))
     if not places:
-        pen.text((MARGIN, down), "no objects are labelled", fill=PALE, font=_font(12))
+        pen.text((MARGIN, down), "no objects are labelled", fill=GREY, font=_font(12))
     return head
 
 
 def _stacked(pictures: Sequence[PILImage], width: int) -> PILImage:
     from PIL import Image
 
-    sheet = Image.new("RGB", (width, sum(picture.height + MARGIN for picture in pictures)), GROUND)
+    sheet = Image.new("RGB", (width, sum(picture.height + MARGIN for picture in pictures)), BACKGROUND)
     down = 0
     for picture in pictures:
         sheet.paste(picture, (0, down))
