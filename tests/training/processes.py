@@ -1,0 +1,83 @@
+"""What each process of a distributed training does in tests: ``python -m tests.training.processes OUT RECIPE ...``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from datasets_vision.synthetic import write_set
+from vlm_ft.adapters import ADAPTER, read_card
+from vlm_ft.recipe import Recipe, load_recipe
+from vlm_ft.runs import Run
+from vlm_ft.training.run import train
+
+PROCESSES = 2
+TOLERANCE = 1e-5
+"""Relative: sums in fp32 have another order, and AdamW's first step magnifies the difference of tiny gradients."""
+
+
+def train_noting_writes(out: Path, recipes: Sequence[Path]) -> None:
+    """Train these recipes in folders below `out`; the paths that this process opens there for writing go beside it."""
+    written: list[str] = []
+
+    def note(event: str, details: tuple[Any, ...]) -> None:
+        if event == "open" and str(details[0]).startswith(str(out)):
+            mode, flags = details[1] or "", details[2] or 0
+            if set(mode) & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR):
+                written.append(str(details[0]))
+
+    sys.addaudithook(note)
+    for recipe in recipes:
+        train(load_recipe(recipe), out / recipe.stem)
+    _written(out, int(os.environ["RANK"])).write_text(json.dumps(written))
+
+
+def recipes_of(recipe_of: Callable[..., Recipe], folder: Path, accumulate: int) -> dict[str, Recipe]:
+    """A recipe whose loss is a mean over tokens, and one whose loss is a mean over pairs, each for two steps."""
+    training = {"workers": 1, "batch_size": 2, "accumulate": accumulate}
+    pairs = {"path": str(write_set("industry_language", folder / f"pairs-{accumulate}", 16, 3))}
+    own = {"task": "industry_language", "fields": ["reply"], "method": "dpo", "data": [pairs]}
+    return {"sft": recipe_of("qwen3_vl", training=training), "dpo": recipe_of("llama", training=training, **own)}
+
+
+def written_files(recipes: Mapping[str, Recipe], folder: Path) -> list[Path]:
+    """The recipes as files."""
+    files = [folder / f"{name}.yaml" for name in recipes]
+    for file, recipe in zip(files, recipes.values(), strict=True):
+        file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    return files
+
+
+def check(recipe_of: Callable[..., Recipe], out: Path) -> None:
+    """Only the first process wrote, and the losses are those of one process with as many rows in a step."""
+    wrote = [json.loads(_written(out, rank).read_text()) for rank in range(PROCESSES)]
+    assert wrote[0]
+    assert not wrote[1]
+    for name, recipe in recipes_of(recipe_of, out.parent, PROCESSES).items():
+        assert read_card(out / name / ADAPTER).training["steps"] == 2
+        assert {path.name for path in (out / name).iterdir()} >= {"recipe.yaml", "splits.jsonl", "plan.json", ADAPTER}
+        train(recipe, alone := out.parent / f"{name}-alone")
+        assert losses(out / name) == pytest.approx(losses(alone), rel=TOLERANCE)
+
+
+def losses(folder: Path) -> list[float]:
+    """The training loss of each step of a run."""
+    checkpoint = Run(folder).checkpoint
+    assert checkpoint
+    history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
+def _written(out: Path, rank: int) -> Path:
+    return out.parent / f"written-{rank}.json"
+
+
+if __name__ == "__main__":
+    train_noting_writes(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
