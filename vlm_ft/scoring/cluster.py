@@ -1,7 +1,7 @@
 """Compute answers on a Ray cluster, with one engine in each worker.
 
 Only the process that started the run writes the ledger, so an image whose worker dies is retried and still gets one
-row. Ray is an optional extra: ``pip install 'vlm-ft[ray]'``.
+row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.errors import AdapterError, RecipeError, cause
+from vlm_ft.cluster import connected, cpus, gpus
+from vlm_ft.errors import AdapterError, cause
 from vlm_ft.scoring.answering import answered
 from vlm_ft.scoring.ledger import Entry, Row
 from vlm_ft.scoring.units import Photos, Texts, open_unit
@@ -62,20 +63,19 @@ class Cluster:
 
         Raises `AdapterError` if a worker cannot load the adapter, or repeatedly fails on an image.
         """
-        ray = _ray()
         tables = [pa.Table.from_pylist(rows, schema=_ENTRY) for rows in _batches(entries, batch_size)]
         if not tables:
             return
-        ray.init(ignore_reinit_error=True, log_to_driver=False)
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        workers = min(self.workers or gpus or int(ray.cluster_resources()["CPU"]), len(tables))
+        ray = connected()
+        found = gpus(ray)
+        workers = min(self.workers or found or cpus(ray), len(tables))
         answers = ray.data.from_arrow(tables).map_batches(
             _Worker,
             fn_constructor_args=(source, self.folder.resolve(), _absolute(self.base), adapter, batch_size),
             batch_size=batch_size,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=workers),
-            num_gpus=1 if gpus else None,
+            num_gpus=1 if found else None,
         )
         try:
             for table in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -113,13 +113,3 @@ def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[dict[str, Any
     source = iter(entries)
     while batch := list(islice(source, size)):
         yield [{"path": entry.path, "content": entry.content, "digest": entry.digest} for entry in batch]
-
-
-def _ray() -> Any:
-    try:
-        import ray
-        import ray.data
-        import ray.exceptions
-    except ImportError as error:
-        raise RecipeError("--cluster", "Ray is not installed", "pip install 'vlm-ft[ray]'") from error
-    return ray

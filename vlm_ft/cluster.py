@@ -1,0 +1,33 @@
+"""Ray, an optional extra: ``pip install 'vlm-ft[ray]'``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlm_ft.errors import RecipeError
+
+
+def connected(*, output: bool = False) -> Any:
+    """The module `ray`, connected to the cluster that RAY_ADDRESS names, or else to a new one on this machine.
+
+    `output`: whether what workers print is shown here. Raises `RecipeError` if Ray is not installed.
+    """
+    try:
+        import ray
+        import ray.data
+        import ray.exceptions
+        import ray.train.torch
+    except ImportError as error:
+        raise RecipeError("--cluster", "Ray is not installed", "pip install 'vlm-ft[ray]'") from error
+    ray.init(ignore_reinit_error=True, log_to_driver=output)
+    return ray
+
+
+def gpus(ray: Any) -> int:
+    """The number of GPUs in the cluster."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def cpus(ray: Any) -> int:
+    """The number of CPUs in the cluster."""
+    return int(ray.cluster_resources()["CPU"])
