@@ -178,6 +178,19 @@ def test_a_bank_is_filled_if_it_saves_time(
     assert ("GiB" in said) == (bool(views) or "gigabytes" in bank)
 
 
+def test_filling_switches_the_model_to_evaluation_once(
+    recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A switch visits every module of the model, which takes longer than some towers."""
+    recipe = recipe_of("fast_vlm", bank=ALWAYS)
+    prepared = prepare(recipe)
+    model, switches = prepared.base.model.train(), list[bool]()
+    switch = model.train
+    monkeypatch.setattr(model, "train", lambda mode=True: (switches.append(mode), switch(mode)))
+    Filler(prepared, recipe, tmp_path).fill(2, quiet)
+    assert switches == [False, True]
+
+
 def test_a_file_holds_one_variant_of_a_photo(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
     recipe = recipe_of("fast_vlm", augment="flips", bank=ALWAYS)
     prepared = prepare(recipe)

@@ -7,7 +7,7 @@ is, its inputs are kept instead, which then take the place of the tower's output
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -47,12 +47,12 @@ class FrozenVision:
     def __init__(self, base: Base, border: Border) -> None:
         self._base, self._border = base, border
 
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Put the model into the mode that `encode` needs."""
+        return evaluating(self._base.model)
+
     def encode(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The features of a batch's images, on the CPU."""
-        with evaluating(self._base.model):
-            return self._encoded(batch)
-
-    def _encoded(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         model, inputs = self._base.model, image_inputs(self._base, batch)
         if self._border == "after projector":
             found = model.get_image_features(**inputs, return_dict=True)

@@ -60,10 +60,12 @@ class Filler:
 
     def fill(self, views: int, console: Console) -> None:
         """Give the collators a bank, and compute what it lacks; each process computes its share."""
-        for collator, count in ((self._train, views), (self._tune, 1)):
-            if collator is not None:
-                collator.bank = Bank(self._folder, self._space, count)
-                self._complete(collator, console)
+        assert self._vision is not None
+        with self._vision.evaluating():
+            for collator, count in ((self._train, views), (self._tune, 1)):
+                if collator is not None:
+                    collator.bank = Bank(self._folder, self._space, count)
+                    self._complete(collator, console)
 
     def _views(self, schedule: Plan, cost: Cost, console: Console) -> tuple[int, Cost]:
         """How many variants of each training photo to keep, 0 for no bank, and what the run costs then."""
@@ -99,6 +101,7 @@ class Filler:
 
     def _timed(self, cases: Sequence[int], views: int) -> tuple[float, float, float]:
         """For one case: seconds that a visit saves, seconds to build its entry, and the entry's bytes."""
+        assert self._vision is not None
         batch = [{"index": index} for index in cases]
         clock = [time.perf_counter()]
         self._train(batch)
@@ -108,8 +111,9 @@ class Filler:
             variants = _Variants(self._train, [(index, self._train.view) for index in cases])
             built = [variants[place] for place in range(len(cases))]
             clock.append(time.perf_counter())
-            for entry in built:
-                self._save(*entry)
+            with self._vision.evaluating():
+                for entry in built:
+                    self._save(*entry)
             clock.append(time.perf_counter())
             self._train(batch)
             clock.append(time.perf_counter())
