@@ -11,8 +11,8 @@ quickstart: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# What takes longer than the tests: kills while scoring, training and serving and on a cluster, overload, a large ledger,
-# and the matrix of families.
+# What takes longer than the tests: kills while scoring, training and serving, work on a cluster, overload, a large
+# ledger, and the matrix of families.
 soak: $(READY)
 	$(BIN)/python -m pytest tests/soak/cluster.py
 	$(BIN)/python -m tests.soak.scoring --out recipes/benchmarks/soak.json

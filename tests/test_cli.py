@@ -145,6 +145,13 @@ def test_train_ends_with_the_next_commands(cli: Run, recipe: Path, tmp_path: Pat
     assert err.splitlines()[-2:] == [f"  vlm-ft evaluate {place}", f"  vlm-ft demo --adapter {place}"]
 
 
+def test_a_cluster_needs_ray(cli: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    code, _, err = cli("train", recipe, "--out", tmp_path / "run", "--cluster", "--workers", 2)
+    assert (code, err) == (2, "error: --cluster: Ray is not installed; pip install 'vlm-ft[ray]'\n")
+    assert not (tmp_path / "run").exists()
+
+
 def test_recipes_describes_each_shipped_recipe_in_one_line(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLM_FT_DATA", "/nowhere")
     code, out, _ = cli("recipes")

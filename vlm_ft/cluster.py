@@ -10,7 +10,8 @@ from vlm_ft.errors import RecipeError
 def connected(*, output: bool = False) -> Any:
     """The module `ray`, connected to the cluster that RAY_ADDRESS names, or else to a new one on this machine.
 
-    `output`: whether what workers print is shown here. Raises `RecipeError` if Ray is not installed.
+    Of what Ray logs, only errors are shown. `output`: whether what workers print is shown here, too. Raises
+    `RecipeError` if Ray is not installed.
     """
     try:
         import ray
@@ -19,7 +20,8 @@ def connected(*, output: bool = False) -> Any:
         import ray.train.torch
     except ImportError as error:
         raise RecipeError("--cluster", "Ray is not installed", "pip install 'vlm-ft[ray]'") from error
-    ray.init(ignore_reinit_error=True, log_to_driver=output)
+    errors = ray.LoggingConfig(log_level="ERROR")
+    ray.init(ignore_reinit_error=True, log_to_driver=output, logging_config=errors)
     return ray
 
 

@@ -1,4 +1,7 @@
-"""A cluster answers every image exactly once, even if a worker is killed: ``pytest tests/soak/cluster.py``."""
+"""A cluster answers every image once, even if a worker is killed, and trains like one process.
+
+Run it with ``pytest tests/soak/cluster.py``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +18,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.soak.scoring import drawn
+from tests.training.processes import (
+    PROCESSES,
+    check,
+    fail_in_the_second,
+    recipes_of,
+    train_noting_writes,
+    written_files,
+)
+from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
+from vlm_ft.recipe import Recipe
 from vlm_ft.scoring.cluster import Cluster
 from vlm_ft.scoring.ledger import Ledger
 from vlm_ft.scoring.score import score_folder
+from vlm_ft.training.cluster import on_workers
 
 ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +48,6 @@ def local() -> Iterator[Any]:
     ray.shutdown()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")
 def test_every_image_is_answered_once_even_if_a_worker_dies(
     local: Any,
     run_of: Callable[..., Path],
@@ -61,6 +76,19 @@ def test_every_image_is_answered_once_even_if_a_worker_dies(
     score_folder(Engine.open([adapter]), "trial", folder, here, batch_size=8, adapter_folder=adapter)
     tables = [pq.read_table(file).to_pylist() for file in (tmp_path / "out.parquet", here)]
     assert [row["kind"] for row in tables[0]] == [row["kind"] for row in tables[1]]
+
+
+def test_two_workers_train_like_one_process_and_only_the_first_writes(
+    local: Any, recipe_of: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    files, out = written_files(recipes_of(recipe_of, tmp_path, accumulate=1), tmp_path), tmp_path / "runs"
+    on_workers(partial(train_noting_writes, out, files), PROCESSES)
+    check(recipe_of, out)
+
+
+def test_an_error_of_one_worker_ends_all_of_them(local: Any) -> None:
+    with pytest.raises(DataError, match=r"photo\.png: 0 bytes; copy it again"):
+        on_workers(fail_in_the_second, PROCESSES)
 
 
 def kill_a_worker() -> int:

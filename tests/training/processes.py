@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 
 from datasets_vision.synthetic import write_set
 from vlm_ft.adapters import ADAPTER, read_card
+from vlm_ft.errors import DataError
 from vlm_ft.recipe import Recipe, load_recipe
 from vlm_ft.runs import Run
 from vlm_ft.training.run import train
@@ -37,6 +39,13 @@ def train_noting_writes(out: Path, recipes: Sequence[Path]) -> None:
     for recipe in recipes:
         train(load_recipe(recipe), out / recipe.stem)
     _written(out, int(os.environ["RANK"])).write_text(json.dumps(written))
+
+
+def fail_in_the_second() -> None:
+    """An error in one process, while the other would work for long."""
+    if os.environ["RANK"] == "1":
+        raise DataError("photo.png", "0 bytes", "copy it again")
+    time.sleep(600)
 
 
 def recipes_of(recipe_of: Callable[..., Recipe], folder: Path, accumulate: int) -> dict[str, Recipe]:

@@ -8,10 +8,11 @@ import os
 import shlex
 import sys
 import warnings
+from functools import partial
 from importlib import metadata
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -35,6 +36,9 @@ from vlm_ft.cli.options import (
     server_of,
 )
 from vlm_ft.errors import UserError
+
+if TYPE_CHECKING:
+    from vlm_ft.recipe import Recipe
 
 USER_ERROR = 2
 
@@ -97,6 +101,10 @@ def _root(
     ] = False,
 ) -> None:
     """Fine-tune vision-language models into assessors with typed, checkable answers."""
+    _silence_libraries()
+
+
+def _silence_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)\b")
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it warns about optional CPU kernels
 
@@ -125,22 +133,46 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="continue from the newest checkpoint")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show rows, memory and time without training")] = False,
     check: Annotated[bool, typer.Option(help="stop if vlm-ft data check finds errors")] = True,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="train with Ray, on the cluster that RAY_ADDRESS names or on this machine")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="with --cluster: how many, each on a GPU if there are any [default: all GPUs]"),
+    ] = None,
 ) -> None:
     """Train the adapter that a recipe describes, and calibrate it on the examples set aside for that."""
-    from vlm_ft.evaluation.calibrate import calibrate_trained
-    from vlm_ft.training.run import train as run
+    from vlm_ft.training.cluster import on_workers
     from vlm_ft.training.show import dry_run as show
 
+    if workers is not None and not cluster:
+        raise typer.BadParameter("needs --cluster", param_hint="--workers")
+    if dry_run and cluster:
+        raise typer.BadParameter("cannot be combined with --dry-run", param_hint="--cluster")
     loaded = recipe_of(recipe, settings, task)
     if dry_run:
         show(loaded, console())
         return
-    terminal, folder = console(), out or Path("runs") / loaded.name
-    run(loaded, folder, resume=resume, check=check, console=terminal)
-    calibrate_trained(folder, console=terminal)
+    folder = out or Path("runs") / loaded.name
+    work = partial(_train_and_calibrate, loaded, folder, resume=resume, check=check)
+    if cluster:
+        on_workers(work, workers)
+    else:
+        work()
     place = shlex.quote(str(folder))
     use = "score FOLDER --adapter ADAPTER --out TABLE --reward" if loaded.method == "reward" else "demo --adapter"
-    terminal.print(f"next:\n  vlm-ft evaluate {place}\n  vlm-ft {use} {place}", markup=False)
+    console().print(f"next:\n  vlm-ft evaluate {place}\n  vlm-ft {use} {place}", markup=False)
+
+
+def _train_and_calibrate(recipe: Recipe, folder: Path, *, resume: bool, check: bool) -> None:
+    """What `train` does in each process, which a cluster starts without the command line."""
+    from vlm_ft.evaluation.calibrate import calibrate_trained
+    from vlm_ft.training.run import train as run
+
+    _silence_libraries()
+    terminal = console()
+    run(recipe, folder, resume=resume, check=check, console=terminal)
+    calibrate_trained(folder, console=terminal)
 
 
 @app.command("train-next")
