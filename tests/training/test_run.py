@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, TrainerCallback
 
 from datasets_vision.example import Turn
+from tests.training.processes import losses
 from vlm_ft.adapters import ADAPTER, adapter_folder, read_card
 from vlm_ft.bases import load
 from vlm_ft.bases.hub import HUB_BASES
@@ -70,14 +70,8 @@ def test_the_card_describes_the_run(base: str, run_of: Runs, tiny_folder: Folder
 @EVERY_BASE
 def test_the_loss_falls_on_a_set_seen_again_and_again(base: str, run_of: Runs) -> None:
     run = run_of(base, training={"max_steps": 24, "evaluations": 1}, adapter={**WHOLE, "rank": 16, "alpha": 32})
-    history = [
-        entry
-        for file in sorted((run / "checkpoints").glob("checkpoint-24/trainer_state.json"))
-        for entry in json.loads(file.read_text())["log_history"]
-    ]
-    losses = [entry["loss"] for entry in history if "loss" in entry]
     # the frozen head's random rows are so short that no hidden state gets below 0.8 of chance, ln(vocabulary)
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses(run)[-1] < 0.9 * losses(run)[0]
     assert (run / "loss.png").stat().st_size > 0
 
 
@@ -121,6 +115,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         train(recipe, out, console=quiet)
     train(recipe, out, resume=True, console=quiet)
     assert tensors(out) == tensors(unbroken)
+
+
+def test_a_resumed_run_logs_the_losses_of_an_uninterrupted_one(
+    recipe_of: Recipes, clauses: Path, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps would be logged as one mean, which a checkpoint after five would divide."""
+    training = {"max_steps": 40, "evaluations": 8}
+    recipe = recipe_of("qwen3", task="legal_documents", data=[{"path": str(clauses)}], fields=None, training=training)
+    train(recipe, tmp_path / "unbroken", console=quiet)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "ShowProgress", lambda console: KillAt(7))
+        with pytest.raises(KilledError):
+            train(recipe, tmp_path / "run", console=quiet)
+    train(recipe, tmp_path / "run", resume=True, console=quiet)
+    assert losses(tmp_path / "run") == losses(tmp_path / "unbroken")
 
 
 def test_a_resumed_policy_is_held_to_the_start_of_its_run(

@@ -115,7 +115,7 @@ def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, work
         load_best_model_at_end=watched,
         metric_for_best_model="eval_loss" if watched else None,
         greater_is_better=False if watched else None,
-        logging_steps=max(1, min(10, plan.steps // 20)),
+        logging_steps=_logging_steps(plan),
         seed=settings.seed,
         data_seed=settings.seed,
         report_to=list(settings.report_to) or "none",
@@ -126,6 +126,15 @@ def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, work
         dataloader_num_workers=workers,
         ddp_find_unused_parameters=False,
     )
+
+
+def _logging_steps(plan: Plan) -> int:
+    """The number of steps whose mean loss is logged: at most 10, and about 20 times a run or more often.
+
+    It divides the steps between checkpoints, since a checkpoint does not keep the losses that are still to be logged.
+    """
+    most = max(1, min(10, plan.steps // 20))
+    return max(steps for steps in range(1, most + 1) if plan.every % steps == 0)
 
 
 class Collators:
