@@ -119,6 +119,17 @@ def benchmark(
             "[default: one that is trained for a single step]",
         ),
     ] = None,
+    method: Annotated[
+        Literal["sft", "dpo", "grpo"] | None,
+        typer.Option("--method", help="train: time only this method [default: all that are timed on the base]"),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="train: the turns of each contestant [default: 2]")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, help="train: timed steps of a turn, after as many others [default: 3]"),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -134,13 +145,18 @@ def benchmark(
     """
     from vlm_ft.experiments.decoder_benchmark import benchmark as time_decoder
     from vlm_ft.experiments.service_benchmark import benchmark_service
-    from vlm_ft.experiments.training_benchmark import benchmark_training
+    from vlm_ft.experiments.training_benchmark import ROUNDS, STEPS, benchmark_training
 
     folder = Path("recipes/benchmarks")
     if what == "train" and adapter is not None:
         raise typer.BadParameter("does not apply to training", param_hint="--adapter")
+    train_only = {"--method": method, "--rounds": rounds, "--steps": steps}
+    if given := [name for name, value in train_only.items() if value is not None and what != "train"]:
+        raise typer.BadParameter("applies to training only", param_hint=given[0])
     if what == "train":
-        benchmark_training(base, out or folder / "training.json", command_line(), console())
+        place = out or folder / "training.json"
+        course = {"rounds": rounds or ROUNDS, "steps": steps or STEPS}
+        benchmark_training(base, place, command_line(), console(), method=method, **course)
     elif what == "service":
         benchmark_service(base, adapter, out or folder / "service.json", command_line(), console())
     else:

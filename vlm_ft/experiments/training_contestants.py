@@ -1,0 +1,108 @@
+"""A contestant of the training benchmark: this project's trainer; and what its rivals share with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PrinterCallback, TrainerCallback
+
+from datasets_vision.formats.reviews import LINES, PHOTOS
+from vlm_ft.answers.kinds import Choice
+from vlm_ft.data.cases import load
+from vlm_ft.recipe import DataEntry, Recipe, Splits
+from vlm_ft.training.plan import Plan
+from vlm_ft.training.prepare import prepare
+from vlm_ft.training.references import set_references
+from vlm_ft.training.trainer import trainer
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long a turn is: `steps` are timed, after as many to warm up. They visit `batches` different ones."""
+
+    steps: int
+    batches: int
+
+
+class Times(NamedTuple):
+    """The seconds of the timed steps, the mean loss of the steps before them, and the seconds before the first step.
+
+    What is computed before the first step is kept for the whole run; `before` is the time for the timed steps' cases.
+    """
+
+    steps: float
+    loss: float
+    before: float = 0.0
+
+
+def ours(recipe: Recipe, work: Path, course: Course) -> Times:
+    """This project's trainer, as a recipe runs it."""
+    prepared = prepare(recipe)
+    train, places = prepared.train, places_of(recipe, len(prepared.train.cases), course)
+    train.cases, train.lengths = tuple(train.cases[at] for at in places), [train.lengths[at] for at in places]
+    settings, model = recipe.training, prepared.attached.model
+    prepared.method.begin(prepared.base, prepared.conversation)
+    before = 0.0
+    if prepared.method.compares:
+        for file in ("warm-up.json", "references.json"):
+            began = time.perf_counter()
+            set_references(model, [train], settings.batch_size, settings.precision, work / file)
+            before = (time.perf_counter() - began) * course.steps / course.batches
+    plan = Plan(2 * course.steps, settings.batch_size, 2 * course.steps, 0.0, 0.0)
+    running = trainer(
+        prepared.method, prepared.attached, train, None, settings, prepared.rates, plan, out=work / "checkpoints"
+    )
+    return timed(running, course)._replace(before=before)
+
+
+def places_of(recipe: Recipe, cases: int, course: Course) -> list[int]:
+    """The cases that all contestants learn from, evenly spread over the set."""
+    count = course.batches * recipe.training.batch_size
+    return [place * cases // count for place in range(count)]
+
+
+def timed(running: Any, course: Course) -> Times:
+    """Train, and time the second half of the steps."""
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            ends.append(time.perf_counter())
+
+    running.remove_callback(PrinterCallback)
+    running.add_callback(Clock())
+    running.args.logging_steps = 1
+    running.train()
+    losses = [entry["loss"] for entry in running.state.log_history if "loss" in entry]
+    return Times(ends[-1] - ends[course.steps - 1], statistics.mean(losses[: course.steps]))
+
+
+def corrected(recipe: Recipe, folder: Path, course: Course) -> Recipe:
+    """The recipe on pairs, as the app stores them: a reviewer has corrected another option to the photo's label."""
+    dataset = load(recipe)
+    field = next(field for field in dataset.form.fields if isinstance(field.kind, Choice))
+    options = field.kind.options if isinstance(field.kind, Choice) else ()
+    cases = dataset.cases["train"]
+    (folder / PHOTOS).mkdir(parents=True)
+    lines = []
+    for place in places_of(recipe, len(cases), course):
+        (photo,), right = cases[place].example.images, cases[place].values
+        name = f"{place}{Path(str(photo)).suffix}"
+        shutil.copyfile(str(photo), folder / PHOTOS / name)
+        wrong = options[(options.index(right[field.name]) + 1) % len(options)]
+        line = {"case": str(place), "photos": [name], "text": "", "verdict": "corrected", "correct": right}
+        lines.append(json.dumps({**line, "answer": {**right, field.name: wrong}}))
+    (folder / LINES).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return recipe.model_copy(
+        update={
+            "data": (DataEntry(path=folder, format="reviews"),),
+            "labels": {**recipe.labels, field.name: options},
+            "splits": Splits(train=1, tune=0, calibrate=0, test=0),
+        }
+    )
