@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -116,3 +117,15 @@ def test_a_damaged_evaluation_is_refused(run_of: Callable[..., Path], quiet: Con
     (run.evaluation / "evaluation.json").write_text('{"adapter"')
     with pytest.raises(DataError, match=r"evaluation\.json: cannot be read .*delete it"):
         trial.trial(run, run.recipe, quiet)
+
+
+def test_a_calibration_that_was_interrupted_is_repeated(
+    recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of("qwen3_vl", splits={"train": 0.4, "calibrate": 0.4, "tune": 0.0, "test": 0.2})
+    run = Run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "calibrate_trained", Mock(side_effect=StoppedError))
+        with pytest.raises(StoppedError):
+            trial.trial(run, recipe, quiet)
+    assert trial.trial(run, recipe, quiet).card.confidence is not None

@@ -42,12 +42,10 @@ def trial(run: Run, recipe: Recipe, console: Console, *, rivals: bool = False, b
 
     Raises `RecipeError` if the folder holds a run of another recipe, and `DataError` for an unreadable evaluation.
     """
-    resume, kept = run.holds(recipe), run.evaluation / "evaluation.json"
+    resume = run.holds(recipe)
+    if run.evaluated.exists():
+        return Trial(read_evaluation(run.evaluated), read_card(run.adapter))
     if run.state != "finished":
         train(recipe, run.folder, resume=resume, console=console)
-        calibrate_trained(run.folder, console=console)
-    if kept.exists():
-        evaluation = read_evaluation(kept)
-    else:
-        evaluation = evaluate_run(run.folder, rivals=rivals, base=base, console=console)
-    return Trial(evaluation, read_card(run.adapter))
+    calibrate_trained(run.folder, console=console)  # again, if an earlier call was interrupted after its training
+    return Trial(evaluate_run(run.folder, rivals=rivals, base=base, console=console), read_card(run.adapter))
