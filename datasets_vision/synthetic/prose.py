@@ -57,7 +57,8 @@ def customer_dialogue(rng: Generator, index: int) -> Row:
         messages.append(_message("user", _pick(rng, INTENTS[earlier][1]).format(number=number)))
         messages.append(_message("assistant", _pick(rng, INTENTS[earlier][2]).format(number=number)))
     reply = _pick(rng, replies).format(number=number)
-    messages += [_message("user", _pick(rng, asks).format(number=number)), _message("assistant", reply)]
+    asked = _pick(rng, SIGNED).format(text=_pick(rng, asks).format(number=number), customer=rng.integers(100, 999))
+    messages += [_message("user", asked), _message("assistant", reply)]
     return {"messages": messages, "intent": intent, "category": category}
 
 
@@ -67,7 +68,8 @@ def trade_pair(rng: Generator, index: int) -> Row:
     plain, term, place = JARGON[trade][int(rng.integers(len(JARGON[trade])))]
     prompt, chosen, rejected = REMEDIES[trade][int(rng.integers(len(REMEDIES[trade])))]
     slots = {"plain": plain, "term": term, "place": place}
-    texts = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    unit = f"Unit {rng.integers(100, 999)}: "
+    texts = {"prompt": unit + prompt, "chosen": chosen, "rejected": rejected}
     return {**{key: _sentence(text.format(**slots)) for key, text in texts.items()}, "intent": trade}
 
 
@@ -122,6 +124,7 @@ def fault_report(rng: Generator, index: int) -> Row:
     }
 
 
+SIGNED = ("{text}", "{text} (customer {customer})", "Customer {customer} here. {text}")
 MACHINES = ("excavator", "wheel loader", "forklift", "compressor", "delivery van", "tractor", "conveyor drive", "press")
 DESIGNS = ("randomised trial", "cohort study", "crossover trial", "registry study")
 REMEDY_NAMES = (
