@@ -13,6 +13,7 @@ import gradio as gr
 import pandas as pd
 
 from datasets_vision.images import open_image
+from demo.answer_view import notice_view
 from demo.jobs_view import JobsView
 from demo.photo_view import LEGIBLE
 from demo.photos import reads_photos
@@ -42,7 +43,7 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
             decision = gr.Radio([EVERYTHING, UNCERTAIN], value=EVERYTHING, label="Show")
             rows = gr.Dataframe(label="Answers", interactive=False, show_search="filter", max_height=420, visible=False)
             unsure = gr.Gallery(label="A person should look at these first", columns=4, height="auto", visible=False)
-            unshown = gr.HTML()
+            remarks = gr.HTML()
             download = gr.File(label="The whole table", interactive=False, visible=False)
 
     def started(name: str, sent: Sequence[str] | None, place: str, request: gr.Request) -> tuple[Any, ...]:
@@ -54,7 +55,7 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
         return None, "", gr.update(choices=[(queued.title, queued.id)], value=queued.id)
 
     button.click(started, [adapter, files, folder], [files, folder, view.chosen], api_visibility="private")
-    shown = [rows, unsure, unshown, download]
+    shown = [rows, unsure, remarks, download]
     gr.on(
         [view.state.change, decision.change],
         partial(_results, work, download),
@@ -65,7 +66,7 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
 
 
 def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple[Any, ...]:
-    """The rows of a job's table, the photos that a person should look at, those of them without one, and the file."""
+    """The rows of a job's table, the photos that a person should look at, remarks on both, and the file."""
     hidden = gr.update(visible=False)
     nothing = (hidden, hidden, "", hidden)
     if not job or work.jobs.get(job).state != "done":
@@ -82,7 +83,7 @@ def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple
     return (
         gr.update(value=_readable(kept), visible=True),
         gr.update(value=pictures, visible=bool(pictures)),
-        _unshown(problems),
+        "".join(map(notice_view, found["notice"].unique())) + _unshown(problems),
         gr.update(value=download.move_resource_to_block_cache(str(file)), visible=True),
     )
 

@@ -95,7 +95,7 @@ class Card(Strict):
     @property
     def notice(self) -> str:
         """The notice shown with every answer: from the task and its derivations, and about synthetic data."""
-        drawn = "Trained on procedural drawings or texts, not on real data." if self.provenance.synthetic else ""
+        drawn = "Trained on generated drawings or texts, not on real data." if self.provenance.synthetic else ""
         tables = (entry.notice for entry in self.form.derivations)
         return " ".join(part for part in (self.form.notice, *tables, drawn) if part)
 

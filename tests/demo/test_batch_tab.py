@@ -1,12 +1,13 @@
-"""Photos that a person should look at, but that cannot be shown, are counted and named with the reason."""
+"""What is shown beside a table of answers: its notice, and the photos that cannot be shown, with the reason."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 from PIL import Image
 
-from demo.batch_tab import _pictures, _unshown
+from demo.batch_tab import EVERYTHING, _pictures, _results, _unshown
 from tests.demo.test_views import Markup
 
 
@@ -21,3 +22,13 @@ def test_photos_that_cannot_be_shown_are_named(tmp_path: Path) -> None:
     assert "gone.png: " in text
     assert str(tmp_path) not in text
     assert _unshown([]) == ""
+
+
+def test_the_notice_of_the_answers_is_shown_once(tmp_path: Path) -> None:
+    rows = "".join(f"{name}.png,none,answer,Generated data.\n" for name in "ab")
+    (tmp_path / "scores.csv").write_text(f"path,kind,decision,notice\n{rows}")
+    jobs = Mock(get=lambda job: Mock(state="done", arguments=["score", str(tmp_path)]))
+    jobs.result.return_value = tmp_path / "scores.csv"
+    shown, _, remarks, _ = _results(Mock(jobs=jobs), Mock(), "job", EVERYTHING)
+    assert Markup(remarks).text == "Generated data."
+    assert "notice" not in shown["value"].columns

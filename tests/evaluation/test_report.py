@@ -71,7 +71,7 @@ def test_the_page_says_how_many_boxes_are_drawn(defects: Evaluation) -> None:
 
 def test_notice_and_figures_are_shown(defects: Evaluation) -> None:
     page = html(defects)
-    assert "Trained on procedural drawings" in page
+    assert "Trained on generated drawings" in page
     for line in figures(defects):
         assert f'<th scope="row">{line.field}</th><td class="metric">{line.name}</td>' in page
 
