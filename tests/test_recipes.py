@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from datasets_vision.documents.build import write_messages
-from datasets_vision.synthetic import write_set
+from datasets_vision.synthetic import DOMAINS, Pictures, write_set
 from vlm_ft.adapters import read_card
 from vlm_ft.bases.hub import HUB_BASES
 from vlm_ft.recipe import RECIPES, Recipe, load_recipe, shipped
@@ -40,9 +40,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data of recipes that are made, not downloaded: drawn sets, and a chat set from a manual."""
     root = tmp_path_factory.mktemp("made")
     write_messages(Path(__file__).parents[1] / "README.md", root / "chat.jsonl")
-    for domain in ("car_damage", "aviation_maintenance", "scan_abnormalities"):
-        write_set(domain, root / domain, FEW, seed=1, size=64)
-    write_set("product_defects", root / "surfaces", FEW, seed=1, size=64)
+    for name, domain in DOMAINS.items():
+        write_set(name, root / name, FEW, seed=1, size=64 if isinstance(domain, Pictures) else None)
     return root
 
 
@@ -51,7 +50,7 @@ def settings(name: str, made: Path) -> list[str]:
     few = [*SHORT, f"data.0.limit={LIMITS.get(name, FEW)}"]
     if "policy:" in text_of(name):
         few += ["policy.answers=4"]
-    return [*few, f"data.0.path={made / 'surfaces'}"] if name.startswith("quickstart") else few
+    return [*few, f"data.0.path={made / 'product_defects'}"] if name.startswith("quickstart") else few
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -25,6 +25,7 @@ RECIPES = {
     "synthetic_car_damage": ("car_damage", "cars"),
     "synthetic_aviation": ("aviation_maintenance", "aircraft"),
     "synthetic_scans": ("scan_abnormalities", "scans"),
+    "synthetic_objects": ("object_identification", "objects"),
 }
 TASKS = {"aviation_logs": "aviation_maintenance"}
 UNSTATED = {
