@@ -3,10 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test soak lint clean
+.PHONY: quickstart tour test soak lint clean
 
 quickstart: $(READY)
 	$(BIN)/vlm-ft quickstart $(if $(filter 0,$(QUICKSTART_APP)),--no-app)
+
+tour: $(READY)
+	$(BIN)/vlm-ft tour $(if $(filter 0,$(TOUR_APP)),--no-app)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal

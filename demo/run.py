@@ -10,6 +10,7 @@ from rich.console import Console
 
 from datasets_vision.images import find_images, open_image
 from demo.app import build_app, launch
+from demo.assess_tab import Examples
 from vlm_ft.bases.precision import Precision
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
@@ -23,7 +24,7 @@ def serve(
     base: str | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
-    examples: Path | None = None,
+    examples: Path | Examples | None = None,
     memory: int | None = None,
     waiting: int = 64,
     precision: Precision = "fp32",
@@ -31,13 +32,15 @@ def serve(
 ) -> None:
     """Load the adapters, print the app's address, and serve until interrupted.
 
+    `examples`: a folder of photos to try with every adapter, or what to try with each.
     `memory`: bytes of adapters that stay loaded, None for all; `waiting`: the most requests that are taken in at once.
     """
     named = ", ".join(folder.as_posix() for folder in folders)
     console.print(f"loading {named or base} …", markup=False, highlight=False)
     engine = Engine.open(folders, base=base, memory=memory, waiting=waiting, precision=precision)
-    tries = _tries(examples, console) if examples is not None else []
-    blocks = build_app(engine, dict.fromkeys(engine.cards, tries))
+    if isinstance(examples, Path):
+        examples = dict.fromkeys(engine.cards, _tries(examples, console))
+    blocks = build_app(engine, examples)
     try:
         address = launch(blocks, host, port)
     except OSError as error:

@@ -58,6 +58,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "missing data": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "data.0.path={tmp}/none"], "no such file"),
     "empty data": (["data", "read", "{recipe}", "--set", "data.0.path={empty}"], "the folder is empty"),
     "unknown task": (["data", "read", "{recipe}", "--set", "task=product_defect"], "did you mean 'product_defects'"),
+    "unknown task of the tour": (["tour", "car_damages", "--out", "{tmp}/out"], "did you mean 'car_damage'"),
     "missing task file": (["data", "read", "{recipe}", "--task", "{tmp}/none.py"], "no such file"),
     "unknown --set key": (["train", "{recipe}", "--set", "training.epoch=3"], "did you mean 'epochs'"),
     "unreadable --set": (["train", "{recipe}", "--set", "training.epochs"], "no '='"),

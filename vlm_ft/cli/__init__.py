@@ -397,3 +397,19 @@ def quickstart(
     from vlm_ft.quickstart import run
 
     run(out, with_app=app_, console=console())
+
+
+@app.command()
+def tour(
+    tasks: Annotated[list[str] | None, typer.Argument(help="their names [default: all eleven]")] = None,
+    out: Annotated[Path, typer.Option("--out", help="a folder for everything")] = Path("tour"),
+    settings: Set = None,
+    app_: Annotated[bool, typer.Option("--app/--no-app", help="serve the app at the end")] = True,
+) -> None:
+    """Train a short adapter for each task on generated drawings or texts, and serve the app with all of them.
+
+    Takes up to 25 minutes on two cores. Started again, it trains only what is missing.
+    """
+    from vlm_ft.tour import run
+
+    run(out, tasks or [], settings or [], with_app=app_, console=console())

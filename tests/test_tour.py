@@ -1,0 +1,109 @@
+"""The tour trains an adapter for every task once; each has something to try, and says that its data are generated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from datasets_vision.synthetic import DOMAINS
+from demo.assess_tab import Examples, assess
+from vlm_ft import tour
+from vlm_ft.errors import RecipeError
+from vlm_ft.experiments import trial
+from vlm_ft.inference.engine import Engine
+from vlm_ft.recipe import Recipe
+from vlm_ft.tasks import TASKS
+from vlm_ft.training.run import train
+
+PHOTOS, TEXTS = "product_defects", "legal_documents"
+
+
+class StoppedError(Exception):
+    """Stands in for Ctrl-C."""
+
+
+class Tour:
+    """The tour of two tasks, for two steps of a tiny base: what it trained, and what it gave to the app."""
+
+    def __init__(self, out: Path, base: Path, console: Console) -> None:
+        self.out, self.console = out, console
+        self.settings = [f"base={base}", "training.max_steps=2", "training.workers=0", "training.report_to=[]"]
+        self.trained: list[str] = []
+        self.most = 1  # adapters that are trained before it is stopped
+        self.adapters: Sequence[Path] = ()
+        self.tries: Examples = {}
+
+    def run(self, *more: str) -> None:
+        tour.run(self.out, [PHOTOS, TEXTS], [*self.settings, *more], with_app=True, console=self.console)
+
+    def train(self, recipe: Recipe, folder: Path, **options: Any) -> Path:
+        if len(self.trained) == self.most:
+            raise StoppedError
+        self.trained.append(recipe.name)
+        return train(recipe, folder, **options)
+
+    def serve(self, adapters: Sequence[Path], *, examples: Examples, console: Console) -> None:
+        self.adapters, self.tries = adapters, examples
+
+
+@pytest.fixture(scope="module")
+def stopped(
+    tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[str], Path], quiet: Console
+) -> Iterator[Tour]:
+    """A tour that was stopped after its first adapter."""
+    begun = Tour(tmp_path_factory.mktemp("tour"), tiny_folder("qwen3_vl"), quiet)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tour, "LABELLED", 40)
+        patch.setattr(tour, "serve", begun.serve)
+        patch.setattr(trial, "train", begun.train)
+        with pytest.raises(StoppedError):
+            begun.run()
+        yield begun
+
+
+@pytest.fixture(scope="module")
+def finished(stopped: Tour) -> Tour:
+    """The same, continued."""
+    stopped.most = 2
+    stopped.run()
+    return stopped
+
+
+def test_it_has_a_recipe_for_every_task_with_a_generator() -> None:
+    assert tour.TOUR.keys() == TASKS.keys() & DOMAINS.keys()
+    assert len(tour.TOUR) == 11
+
+
+@pytest.mark.parametrize("task", tour.TOUR)
+def test_every_task_has_something_to_try(task: str, tmp_path: Path) -> None:
+    recipe = tour.recipe_of(task, tmp_path, [])
+    assert recipe.task == recipe.name == task
+    tries = tour.tries_of(recipe, tmp_path)
+    assert len(set(tries)) == tour.NEW
+    assert all(item.is_file() if isinstance(item, Path) else item.strip() for item in tries)
+
+
+def test_a_stopped_tour_is_refused_with_other_settings(stopped: Tour) -> None:
+    assert stopped.adapters == ()
+    with pytest.raises(RecipeError, match=r"training\.max_steps was 2, and is 3 now"):
+        stopped.run("training.max_steps=3")
+
+
+def test_it_trains_only_what_is_missing(finished: Tour) -> None:
+    assert finished.trained == [PHOTOS, TEXTS]
+    finished.run()
+    assert finished.trained == [PHOTOS, TEXTS]
+
+
+def test_every_answer_says_that_the_data_were_generated(finished: Tour) -> None:
+    engine = Engine.open(finished.adapters)
+    assert list(engine.cards) == list(finished.tries) == [PHOTOS, TEXTS]
+    for name, tries in finished.tries.items():
+        photos = [str(item) for item in tries[:1] if isinstance(item, Path)]
+        _, html, answered = assess(engine, name, photos, "".join(item for item in tries[:1] if isinstance(item, str)))
+        assert answered is not None
+        assert "Trained on generated drawings or texts, not on real data." in html
