@@ -10,22 +10,31 @@ from pathlib import Path
 from PIL.Image import Image
 
 from demo.photo_view import drawn, marks
-from demo.workplace import Work
 from vlm_ft.adapters import Card
-from vlm_ft.answers.prediction import Prediction
+from vlm_ft.inference.request import Attributed
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # Gradio hashes it to see whether it is another one
 class Answered:
-    """`case`: its number, also in the decision log. `version`: of the adapter. `photos`: paths of uploads."""
+    """`case`: its number, also in the decision log. `photos`: paths of uploads."""
 
     case: str
     time: str
-    card: Card
-    version: str
+    prediction: Attributed
     photos: tuple[str, ...]
     text: str
-    prediction: Prediction
+
+    @property
+    def card(self) -> Card:
+        """The card of the adapter that answered."""
+        assert self.prediction.card is not None  # the app asks adapters
+        return self.prediction.card
+
+    @property
+    def version(self) -> str:
+        """The number of the adapter's version, if it has one, and the start of its fingerprint."""
+        short = self.card.fingerprint[:8]
+        return short if self.card.number is None else f"{self.card.number} ({short})"
 
     @property
     def facts(self) -> dict[str, str]:
@@ -48,13 +57,3 @@ def new_case() -> tuple[str, str]:
     """A case number that no other answer has, and the time."""
     now = datetime.now(UTC)
     return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", now.isoformat(timespec="seconds")
-
-
-def version_of(card: Card, work: Work | None) -> str:
-    """The number of an adapter's version, if it is the registry's current one, and the start of its fingerprint."""
-    short = card.fingerprint[:8]
-    if work is not None and card.name in work.registry.names():
-        current = work.registry.current(card.name)
-        if current.card.fingerprint == card.fingerprint:
-            return f"{current.number} ({short})"
-    return short

@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from datasets_vision.example import Turn
 from demo.answer_view import answer_view, empty_view, message_view
-from demo.answered import Answered, new_case, version_of
+from demo.answered import Answered, new_case
 from demo.card_view import card_view
 from demo.photo_view import drawn, gallery
 from demo.photos import opened, photo_input, reads_photos, reads_text, thumbnails
@@ -81,7 +81,7 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> N
     def assessed(
         adapter: str, photos: Sequence[str] | None, text: str | None, request: gr.Request
     ) -> tuple[Any, ...]:  # Gradio finds the request by the annotation, which it does not see in a `partial`
-        return _assess_shown(*assess(predictor, adapter, photos, text, getattr(request, "username", None), work))
+        return _assess_shown(*assess(predictor, adapter, photos, text, getattr(request, "username", None)))
 
     model_queue = {"api_name": "assess", "concurrency_limit": 1, "concurrency_id": "model"}
     asking = gr.on([button.click, text.submit], assessed, [adapter, photos, text], results, **model_queue)
@@ -100,7 +100,6 @@ def assess(
     photos: Sequence[str] | None,
     text: str | None,
     by: str | None = None,
-    work: Work | None = None,
 ) -> tuple[list[Image], str, Answered | None]:
     """(the photos with their boxes, the answer as HTML, the answer); user errors become messages.
 
@@ -116,16 +115,14 @@ def assess(
         number, time = new_case()
         turns = (Turn("user", asked),) if asked else ()
         (prediction,) = predictor.predict([Request(tuple(case), turns, adapter, by=by, case=number)])
-        if predictor.cards.get(adapter) != card:  # replaced meanwhile: the answer may be either version's
-            return assess(predictor, adapter, photos, text, by, work)
-        answered = Answered(number, time, card, version_of(card, work), tuple(photos or ()), asked, prediction)
+        answered = Answered(number, time, prediction, tuple(photos or ()), asked)
     except UserError as error:
         return [], message_view(error.public(), card.notice), None
     except Exception:  # the page stays usable; the log has the details
         log.exception("assessing with adapter %r failed", adapter)
         message = "Something went wrong on the server; details are in its log. Try again, or contact the operator."
         return [], message_view(message, card.notice), None
-    return answered.drawn(case), answer_view(card, prediction, len(case)), answered
+    return answered.drawn(case), answer_view(answered.card, prediction, len(case)), answered
 
 
 def _require_usable(card: Card, case: Sequence[Image], text: str) -> None:

@@ -113,9 +113,10 @@ def compare(
     requests += [Request((photo.image,), form=cards[name].form, like=name, by=by) for name in like]
     titles = [*cards, *(BARE if len(like) == 1 else f"{BARE}, asked as {name}" for name in like)]
     answers = predictor.predict(requests)
-    if {name: predictor.cards.get(name) for name in adapters} != cards:  # a version was replaced meanwhile
-        return compare(predictor, files, adapters, base, by)
-    columns = [Column(*each) for each in zip(titles, (cards[name] for name in (*cards, *like)), answers, strict=True)]
+    asked = [cards[name] for name in (*cards, *like)]
+    columns = [
+        Column(title, answer.card or card, answer) for title, card, answer in zip(titles, asked, answers, strict=True)
+    ]
     placed = [(column.name, column.marks) for column in columns]
     pictures = [(drawn(photo.image, boxes), name) for name, boxes in placed if boxes]
     return pictures or [(drawn(photo.image, []), photo.caption)], columns

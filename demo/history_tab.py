@@ -18,7 +18,7 @@ from vlm_ft.scoring.export import csv_cell
 
 SHOWN = 100
 EXPORTED = 100_000
-COLUMNS = ("time", "by", "case", "adapter", "card", "decision", "answer")
+COLUMNS = ("time", "by", "case", "adapter", "version", "card", "decision", "answer")
 
 
 def history_tab(history: History, work: Work, tab: gr.Tab) -> None:

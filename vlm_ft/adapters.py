@@ -71,6 +71,9 @@ class Card(Strict):
     provenance: Provenance
     training: dict[str, Any] = Field(default_factory=dict, description="steps, seconds, losses, machine")
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on `test`, by field")
+    number: int | None = Field(
+        default=None, exclude=True, description="of its version, if it is served from a registry; not in the file"
+    )
 
     @property
     def expects(self) -> str:

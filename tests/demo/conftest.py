@@ -14,7 +14,7 @@ from vlm_ft.adapters import Card, Provenance
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
 from vlm_ft.bases.base_ref import BaseRef
-from vlm_ft.inference.request import Request
+from vlm_ft.inference.request import Attributed, Request
 from vlm_ft.tasks import TASKS
 
 HOSTILE = "<img src=x onerror=window.pwned=1>${window.pwned=1}{{constructor}}'\"&"
@@ -49,9 +49,10 @@ class Known:
         }
         self.asked: list[Request] = []
 
-    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+    def predict(self, requests: Sequence[Request]) -> list[Attributed]:
         self.asked += requests
-        return [self._answer(request.like or request.adapter) for request in requests]
+        answers = [self._answer(request.like or request.adapter) for request in requests]
+        return [Attributed.to(self.cards.get(r.adapter), answer) for r, answer in zip(requests, answers, strict=True)]
 
     def _answer(self, adapter: str) -> Prediction:
         known = sample_prediction(TASKS[self.cards[adapter].form.task])

@@ -20,6 +20,7 @@ from demo.assess_tab import LONGEST_TEXT, assess
 from demo.compare_tab import compare
 from demo.photos import MOST_PHOTOS
 from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.inference.request import Attributed
 
 
 def test_a_photo_is_answered(known: Any, photo: Path) -> None:
@@ -52,7 +53,8 @@ def test_each_box_is_on_its_own_photo(known: Any, photo: Path, tmp_path: Path) -
     other = tmp_path / "back.png"
     Image.new("RGB", (200, 300), "white").save(other)
     found = [{"kind": "scratch", "severity": "minor", "box": [100, 100, 900, 900], "photo": 1}]
-    known.predict = lambda requests: [Prediction({"findings": FieldValue(found)})]
+    answer = Prediction({"findings": FieldValue(found)})
+    known.predict = lambda requests: [Attributed.to(known.cards["plates"], answer)]
     (first, second), html, _ = assess(known, "plates", [str(photo), str(other)], None)
     assert len(first.getcolors(1 << 20)) > 1
     assert second.getcolors() == [(200 * 300, (255, 255, 255))]
@@ -118,11 +120,13 @@ def test_a_text_that_is_too_long_is_refused(known: Any) -> None:
 @pytest.mark.parametrize("asked", [assess, compare])
 def test_an_answer_names_the_version_that_gave_it(known: Any, photo: Path, asked: Any) -> None:
     promoted = known.cards["plates"].model_copy(update={"pixels": (1, 2)})
-    answer = known.predict
+    answer, before = known.predict, known.cards
 
     def replaced_meanwhile(requests: Any) -> Any:
-        known.cards = {**known.cards, "plates": promoted}
-        return answer(requests)
+        known.cards = {**before, "plates": promoted}
+        answers = answer(requests)
+        known.cards = before
+        return answers
 
     known.predict = replaced_meanwhile
     if asked is assess:

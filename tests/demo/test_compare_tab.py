@@ -15,7 +15,7 @@ from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
-from vlm_ft.inference.request import BASE
+from vlm_ft.inference.request import BASE, Attributed
 from vlm_ft.recipe import find_rate_card
 from vlm_ft.tasks import TASKS
 
@@ -37,7 +37,7 @@ def test_the_photo_is_looked_at_once(run_of: Callable[..., Path], drawings: Path
 
 def test_the_base_fills_in_each_form(known: Any, photo: Path, card_of: Any) -> None:
     known.cards["cars"] = card_of(TASKS["car_damage"], "cars")
-    known.predict = lambda requests: known.asked.extend(requests) or [Prediction.failed("busy")] * len(requests)
+    known.predict = lambda requests: known.asked.extend(requests) or [Attributed.failed("busy")] * len(requests)
     _, columns = compare(known, [str(photo)], ["cars", "plates", "hostile"], base=True, by="ann")
     assert [(request.adapter, request.like) for request in known.asked] == [
         ("cars", None),
@@ -108,7 +108,7 @@ def test_derived_results_and_errors_are_shown(known: Any, photo: Path, card_of: 
         ),
         Prediction.failed("the photo is too large"),
     ]
-    known.predict = lambda requests: answers
+    known.predict = lambda requests: [Attributed.to(None, answer) for answer in answers]
     text = Markup(comparison_view(compare(known, [str(photo)], ["cars", "plates"], base=False)[1])).text
     assert "EUR 558 to 748" in text
     assert "90 %" in text

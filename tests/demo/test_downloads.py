@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unicodedata import bidirectional
 
@@ -18,20 +17,19 @@ from PIL import Image
 from pypdf import PdfReader
 
 from demo.answer_pdf import UNKNOWN, answer_pdf
-from demo.answered import Answered, new_case, version_of
+from demo.answered import Answered, new_case
 from demo.assess_tab import KINDS, _files, assess
-from vlm_ft.adapters import PEFT_FILES
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
+from vlm_ft.inference.request import Attributed
 from vlm_ft.recipe import find_rate_card
-from vlm_ft.registry import Registry
 from vlm_ft.tasks import TASKS
 
 
 def answered_with(card: Any, prediction: Prediction, text: str = "") -> Answered:
     number, time = new_case()
-    return Answered(number, time, card, version_of(card, None), ("uploads/plate.png",), text, prediction)
+    return Answered(number, time, Attributed.to(card, prediction), ("uploads/plate.png",), text)
 
 
 def text_of(pdf: bytes) -> str:
@@ -134,18 +132,11 @@ def test_the_json_says_which_case_it_is(known: Any, photo: Path) -> None:
     assert (found["adapter"], found["version"]) == ("plates", card.fingerprint[:8])
     assert found["photos"] == ["plate.png"]
     assert found["notice"] == card.notice
-    assert Prediction.from_json(answered.to_json()) == answered.prediction
+    assert Prediction.from_json(answered.to_json()).values == answered.prediction.values
 
 
-def test_the_version_is_the_registrys_if_it_is_the_current_one(card_of: Any, tmp_path: Path) -> None:
-    card = card_of(TASKS["product_defects"], "plates")
-    (tmp_path / "new").mkdir()
-    for name in PEFT_FILES:
-        (tmp_path / "new" / name).touch()
-    card.write(tmp_path / "new")
-    work: Any = SimpleNamespace(registry=Registry(tmp_path / "adapters"))
-    assert version_of(card, work) == card.fingerprint[:8]
-    work.registry.add("plates", tmp_path / "new")
-    assert version_of(card.model_copy(update={"metrics": {}}), work) == f"1 ({card.fingerprint[:8]})"
-    other = card.model_copy(update={"pixels": (1, 2)})
-    assert version_of(other, work) == other.fingerprint[:8] != card.fingerprint[:8]
+def test_an_answer_names_its_version(card_of: Any, sample_prediction: Any) -> None:
+    card, answer = card_of(TASKS["product_defects"]), sample_prediction(TASKS["product_defects"])
+    assert answered_with(card, answer).version == card.fingerprint[:8]
+    numbered = card.model_copy(update={"number": 3})
+    assert answered_with(numbered, answer).version == f"3 ({card.fingerprint[:8]})"

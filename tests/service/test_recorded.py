@@ -5,20 +5,26 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from datasets_vision.example import Turn
 from demo.app import build_app, mount
 from tests.service.servers import HERE, photo
+from vlm_ft.adapters import read_card
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.inference.engine import Engine
-from vlm_ft.inference.request import Request
+from vlm_ft.inference.request import Attributed, Request
+from vlm_ft.registry import Registry
 from vlm_ft.service.app import build_service
+from vlm_ft.service.current import Current, open_engine
 from vlm_ft.service.gate import OWNER
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
@@ -40,14 +46,37 @@ def test_an_answer_that_cannot_be_logged_is_not_returned(client: TestClient, mon
 def test_the_log_rotates_and_keeps_every_line(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlm_ft.service.recorded.ROTATE", 2000)
     log = DecisionLog(tmp_path / "log.jsonl")
-    answer = Prediction(fields={"kind": FieldValue("dent")})
+    answer = Attributed(fields={"kind": FieldValue("dent")}, card=engine.cards["trial"])
     with ThreadPoolExecutor(8) as pool:
         for number in range(200):
             request = Request(turns=(Turn("user", f"{number}"),), adapter="trial")
-            pool.submit(log.add, engine.cards["trial"], request, answer)
+            pool.submit(log.add, request, answer)
     lines = [line for file in tmp_path.glob("log.jsonl*") for line in file.read_text().splitlines()]
     assert len({json.loads(line)["text"] for line in lines}) == len(lines) == 200
     assert len(list(tmp_path.glob("log.jsonl*"))) > 2
+
+
+def test_the_log_names_the_version_that_answered(run_of: Callable[..., Path], tmp_path: Path) -> None:
+    registry, changed = Registry(tmp_path / "adapters"), tmp_path / "changed"
+    registry.add("parts", run_of("fast_vlm"))
+    shutil.copytree(registry.current("parts").folder, changed)
+    read_card(changed).model_copy(update={"training": {"steps": 7}}).write(changed)
+    registry.add("parts", changed)
+
+    class PromotedMeanwhile(Current):
+        def predict(self, requests: Sequence[Request]) -> list[Attributed]:
+            registry.promote("parts", 2)
+            return super().predict(requests)
+
+    current = PromotedMeanwhile(open_engine([], registry, None), registry)
+    recorded = Recorded(current, Meter(), DecisionLog(tmp_path / "log.jsonl"))
+    assert recorded.cards["parts"].number == 1
+    (answer,) = recorded.predict([Request((Image.new("RGB", (64, 64)),), adapter="parts")])
+    (entry,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    second = registry.version("parts", 2).card
+    assert (entry["version"], entry["card"]) == (2, second.fingerprint)
+    assert answer.card == second.model_copy(update={"number": 2})
+    assert Prediction.from_json(answer.to_json()).values == answer.values
 
 
 def test_answers_in_the_app_are_logged_with_who_asked(engine: Engine, tmp_path: Path) -> None:

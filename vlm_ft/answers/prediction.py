@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -114,7 +114,8 @@ class Prediction:
         Figures that were not computed are left out. An unpaired surrogate, which a model can write, becomes a question
         mark.
         """
-        text = json.dumps({**_without_missing(asdict(self)), **extra}, indent=indent, ensure_ascii=False)
+        own = {each.name: getattr(self, each.name) for each in fields(Prediction)}  # without a subclass's
+        text = json.dumps({**_without_missing(own), **extra}, indent=indent, ensure_ascii=False)
         return text.encode("utf-8", "replace").decode("utf-8")
 
     @classmethod
@@ -128,6 +129,8 @@ class Prediction:
 
 def _without_missing(value: Any) -> Any:
     """A prediction as plain data, without the figures of fields that were not computed."""
+    if is_dataclass(value):
+        value = {each.name: getattr(value, each.name) for each in fields(value)}
     if isinstance(value, Mapping):
         return {
             key: _without_missing(entry) for key, entry in value.items() if entry is not None or key not in _FIGURES

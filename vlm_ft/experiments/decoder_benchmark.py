@@ -44,7 +44,7 @@ from vlm_ft.decoding.tokens import unpacked
 from vlm_ft.decoding.writing import Sampling
 from vlm_ft.experiments.sheet import Sheet, interleaved
 from vlm_ft.inference.engine import Engine
-from vlm_ft.inference.request import Request
+from vlm_ft.inference.request import Attributed, Request
 from vlm_ft.recipe import RECIPES, load_recipe
 
 ROUNDS = 5
@@ -129,7 +129,7 @@ def _mixed(folder: Path, sheet: Sheet) -> None:
     sheet.add("memory of a further adapter, by its file", added / size, 1.1, "lower", "x")
     dataset = load(load_recipe(RECIPES / f"{WORKLOADS[0][1]}.yaml"))
 
-    def asked(adapters: Sequence[str], part: Sequence[Case]) -> list[Prediction]:
+    def asked(adapters: Sequence[str], part: Sequence[Case]) -> list[Attributed]:
         return engine.predict(
             [Request(case.example.images, adapter=adapters[at % len(adapters)]) for at, case in enumerate(part)]
         )
@@ -154,7 +154,7 @@ def _resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _answers(engine: Engine, form: Form, cases: Sequence[Case]) -> list[Prediction]:
+def _answers(engine: Engine, form: Form, cases: Sequence[Case]) -> list[Attributed]:
     """The engine's answers about these cases."""
     return engine.predict([Request(case.example.images, case.example.turns, form=form) for case in cases])
 

@@ -29,7 +29,7 @@ from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
 from vlm_ft.inference.admission import Admission
 from vlm_ft.inference.familiarity import Description, Sense, in_words, strangeness
-from vlm_ft.inference.request import BASE, Request
+from vlm_ft.inference.request import BASE, Attributed, Request
 from vlm_ft.inference.residents import Residents
 from vlm_ft.inference.tiling import predict_tiled
 from vlm_ft.recipe import Tiling
@@ -95,25 +95,25 @@ class Engine:
             names[f"{card.name}-{same + 1}" if same else card.name] = folder
         return cls(loaded, names, **options)
 
-    def add(self, name: str, folder: Path) -> None:
-        """Make an adapter resident.
+    def add(self, name: str, folder: Path, number: int | None = None) -> None:
+        """Make an adapter resident. `number`: of its version in a registry.
 
         Raises `AdapterError` if its name is taken, it belongs to another base, is a reward model, or lacks tensors.
         """
         if name == BASE or name in self.cards:
             raise AdapterError(f"adapter {folder}", f"the name {name!r} is taken", "give another one")
-        card, known = self._usable(name, folder)
+        card, known = self._usable(name, folder, number)
         with self._queue.alone(), self._lock:
             if not card.weights:  # otherwise, the folder is the resident base itself
                 self._residents.add(name, folder, card)
             self._serve(name, card, known)
 
-    def replace(self, name: str, folder: Path) -> None:
+    def replace(self, name: str, folder: Path, number: int | None = None) -> None:
         """Serve another adapter under a name that is being served; requests in progress get the old one's answers.
 
         Raises `AdapterError` as `add` does, and for a whole model; the old adapter then stays.
         """
-        card, known = self._usable(name, folder)
+        card, known = self._usable(name, folder, number)
         if card.weights or self.cards[name].weights:
             raise AdapterError(f"adapter {folder}", "a whole model cannot be replaced while it serves", "start again")
         with self._queue.alone(), self._lock:
@@ -121,9 +121,9 @@ class Engine:
             self._residents.succeed(name, _SUCCESSOR)
             self._serve(name, card, known)
 
-    def _usable(self, name: str, folder: Path) -> tuple[Card, Description | None]:
+    def _usable(self, name: str, folder: Path, number: int | None) -> tuple[Card, Description | None]:
         """The card of an adapter that can be served under this name, beside this base, and what it was trained on."""
-        card = read_card(folder).model_copy(update={"name": name})
+        card = read_card(folder).model_copy(update={"name": name, "number": number})
         require_base(card, folder, self.base)
         if card.method == "reward":
             raise AdapterError(
@@ -140,8 +140,10 @@ class Engine:
             self._known[name] = known
         self.cards = {**self.cards, name: card}  # a new mapping, for threads that are reading the old one
 
-    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """One prediction per request, in order. An image that cannot be opened gives an error prediction.
+    def predict(self, requests: Sequence[Request]) -> list[Attributed]:
+        """One prediction per request, in order, with the card of the adapter that gave it.
+
+        An image that cannot be opened gives an error prediction.
 
         Raises `AdapterError` for an adapter that was not added or whose files have changed, `FormError` for a base
         request without a form, and `BusyError` if too many requests are in progress.
@@ -151,12 +153,12 @@ class Engine:
             answers = predict_tiled(self._each, requests, [self._tiling(request) for request in requests], forms)
             return [self._finished(*each) for each in zip(requests, forms, answers, strict=True)]
 
-    def _finished(self, request: Request, form: Form, answer: Prediction) -> Prediction:
+    def _finished(self, request: Request, form: Form, answer: Prediction) -> Attributed:
         """The answer with its derived results and, if the adapter answered its own form, with its confidence."""
         card = self.cards.get(request.adapter)
         if card is not None and form.fingerprint == card.form.fingerprint:
             answer = with_confidence(form, answer, card.confidence)
-        return replace(answer, derived=form.derive(answer.values))
+        return Attributed.to(card, replace(answer, derived=form.derive(answer.values)))
 
     def _settings(self, request: Request) -> Card | None:
         """The card whose limits and tiling a request follows; None: it follows the base's own."""

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vlm_ft.adapters import Card
-from vlm_ft.answers.prediction import Prediction
 from vlm_ft.conversation import Row
-from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.inference.request import Attributed, Predictor, Request
 from vlm_ft.reward_model import RewardModel
 
 
@@ -26,7 +25,7 @@ class Rated:
         """See `Predictor.cards`."""
         return self._predictor.cards
 
-    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+    def predict(self, requests: Sequence[Request]) -> list[Attributed]:
         """Like `Predictor.predict`, with rewards; an answer that failed has none."""
         answers = self._predictor.predict(requests)
         rows = [Row(self.judge.card.form, request.turns, request.images) for request in requests]

@@ -13,7 +13,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.conversation import opened
 from vlm_ft.errors import DataError, FormError
-from vlm_ft.inference.request import Request
+from vlm_ft.inference.request import Attributed, Request
 from vlm_ft.pages import data_url
 
 IN_FLIGHT = 16
@@ -33,13 +33,17 @@ class RemoteEngine:
         self.cards = {card.name: card}
         self._endpoint, self._in_flight = endpoint, in_flight
 
-    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+    def predict(self, requests: Sequence[Request]) -> list[Attributed]:
         """Like `Engine.predict`, with many requests in flight; a reply that cannot be used gives an error prediction.
 
         Raises `DataError` if the server cannot be reached, or refuses the key, the model or the address.
         """
         with ThreadPoolExecutor(self._in_flight) as pool:
-            return list(pool.map(self._answer, requests))
+            answers = pool.map(self._answer, requests)
+            return [
+                Attributed.to(self.cards[request.adapter], answer)
+                for request, answer in zip(requests, answers, strict=True)
+            ]
 
     def _answer(self, request: Request) -> Prediction:
         form = request.form or self.cards[request.adapter].form

@@ -1,10 +1,10 @@
-"""`Request`: what to assess, and the adapter that assesses it."""
+"""`Request`: what to assess, and the adapter that assesses it. `Attributed`: the answer, and who gave it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, fields
+from typing import Literal, Protocol, Self
 
 from PIL.Image import Image
 
@@ -43,6 +43,21 @@ class Request:
     case: str | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)  # equal as predictions
+class Attributed(Prediction):
+    """A prediction and the card of the adapter that gave it, which another version may have replaced since.
+
+    `card` is None for the bare base, and not part of the JSON.
+    """
+
+    card: Card | None = field(default=None, repr=False)
+
+    @classmethod
+    def to(cls, card: Card | None, prediction: Prediction) -> Self:
+        """A prediction that the adapter with this card gave."""
+        return cls(**{each.name: getattr(prediction, each.name) for each in fields(Prediction)}, card=card)
+
+
 class Predictor(Protocol):
     """What the app, scoring and evaluation need from an engine."""
 
@@ -50,5 +65,5 @@ class Predictor(Protocol):
     def cards(self) -> Mapping[str, Card]:
         """The cards of the resident adapters, by name."""
 
-    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+    def predict(self, requests: Sequence[Request]) -> list[Attributed]:
         """One prediction per request, in order; a request that cannot be served gives an error prediction."""

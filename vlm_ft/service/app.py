@@ -29,10 +29,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
-from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import BusyError, DataError, FormError, UserError
 from vlm_ft.inference.photo_decoder import decoded
-from vlm_ft.inference.request import Predictor
+from vlm_ft.inference.request import Attributed, Predictor
 from vlm_ft.inference.request import Request as Question
 from vlm_ft.service.gate import Gate, refusal
 from vlm_ft.service.intake import (
@@ -108,7 +107,7 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         turns = [Turn("user", form.text)] if form.text.strip() else []
         with received([photo.file for photo in form.photos], turns) as case:
             answer = _answer(predictor, card, case)
-        return Response(answer.to_json(adapter=form.adapter, notice=card.notice), media_type="application/json")
+        return Response(answer.to_json(adapter=form.adapter, notice=_notice(answer)), media_type="application/json")
 
     @api.post("/v1/chat/completions")
     def complete(body: ChatRequest) -> Response:
@@ -117,7 +116,7 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         pictures, turns = chat_contents(body)
         with received([BytesIO(picture) for picture in pictures], turns) as case:
             answer = _answer(predictor, card, case)
-        assessment = json.loads(answer.to_json(notice=card.notice))
+        assessment = json.loads(answer.to_json(notice=_notice(answer)))
         content = json.dumps({name: field["value"] for name, field in assessment["fields"].items()})
         message = {"role": "assistant", "content": content}
         if body.stream:
@@ -127,7 +126,7 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         return JSONResponse(whole)
 
 
-def _answer(predictor: Predictor, card: Card, case: Case) -> Prediction:
+def _answer(predictor: Predictor, card: Card, case: Case) -> Attributed:
     """The adapter's answer.
 
     Raises `DataError` for a kind of input that it has not learned from, and `HTTPException` if it has no answer.
@@ -140,6 +139,11 @@ def _answer(predictor: Predictor, card: Card, case: Case) -> Prediction:
     if answer.error is not None:
         raise HTTPException(422, answer.error)
     return answer
+
+
+def _notice(answer: Attributed) -> str:
+    """The notice of the version that gave the answer."""
+    return answer.card.notice if answer.card is not None else ""
 
 
 def _head(adapter: str, kind: str) -> dict[str, Any]:

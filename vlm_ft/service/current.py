@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vlm_ft.adapters import Card, read_card
-from vlm_ft.answers.prediction import Prediction
 from vlm_ft.card_base import base_of
 from vlm_ft.errors import AdapterError
 from vlm_ft.inference.engine import Engine
-from vlm_ft.inference.request import Request
+from vlm_ft.inference.request import Attributed, Request
 from vlm_ft.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class Current:
         self.follow()
         return self._engine.cards
 
-    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+    def predict(self, requests: Sequence[Request]) -> list[Attributed]:
         """As `Predictor.predict`."""
         self.follow()
         return self._engine.predict(requests)
@@ -70,4 +69,5 @@ class Current:
         if self._seen.get(name) != changed:
             self._seen[name] = changed
             serve = self._engine.replace if name in self._engine.cards else self._engine.add
-            serve(name, self._registry.current(name).folder)
+            version = self._registry.current(name)
+            serve(name, version.folder, version.number)

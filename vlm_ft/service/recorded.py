@@ -16,10 +16,9 @@ from PIL.Image import Image
 
 from datasets_vision.example import Picture, path_of, text_of
 from vlm_ft.adapters import Card
-from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.inference.photo_decoder import DIGEST
-from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.inference.request import Attributed, Predictor, Request
 from vlm_ft.service.gate import OWNER
 from vlm_ft.service.meter import Meter
 
@@ -38,15 +37,14 @@ class Recorded:
         """As `Predictor.cards`."""
         return self._predictor.cards
 
-    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+    def predict(self, requests: Sequence[Request]) -> list[Attributed]:
         """As `Predictor.predict`. Raises `OSError` if the log cannot be written."""
-        cards = self.cards  # of the versions that are asked
         with self._meter.seconds.time():
             answers = self._predictor.predict(requests)
         for request, answer in zip(requests, answers, strict=True):
             self._meter.answers.labels(request.adapter, "error" if answer.error else answer.decision).inc()
             if self._log is not None:
-                self._log.add(cards.get(request.adapter), request, answer)
+                self._log.add(request, answer)
         return answers
 
 
@@ -58,9 +56,9 @@ class _Handler(RotatingFileHandler):
 class DecisionLog:
     """A file of JSON lines, one per answer, appended and rotated.
 
-    A line has the time, the owner of the token, the case number if the app gave one, the adapter with hashes of its
-    card and of its calibration, the hash of its form, the SHA-256 of each photo and of the text, and the answer in
-    full. Raises `DataError` if the file cannot be written.
+    A line has the time, the owner of the token, the case number if the app gave one, the adapter with the number of its
+    version in the registry, hashes of its card, of its calibration and of its form, the SHA-256 of each photo and of
+    the text, and the answer in full. Raises `DataError` if the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,14 +68,14 @@ class DecisionLog:
         except OSError as error:
             raise DataError(path, f"cannot be written ({error.strerror})", "choose another --log") from error
 
-    def add(self, card: Card | None, request: Request, answer: Prediction) -> None:
+    def add(self, request: Request, answer: Attributed) -> None:
         """Append one answer; callable from any thread. Raises `OSError`."""
         entry: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "by": request.by or OWNER.get(),
             "case": request.case,
             "adapter": request.adapter,
-            **(_versions(card) if card is not None else {}),
+            **(_versions(answer.card) if answer.card is not None else {}),
             "photos": [_digest(image) for image in request.images],
             "text": _short(text_of(request.turns)) if request.turns else None,
             "answer": answer.values,
@@ -116,8 +114,9 @@ def _has(entry: dict[str, Any], words: Sequence[str]) -> bool:
     return all(word in values for word in words)
 
 
-def _versions(card: Card) -> dict[str, str]:
+def _versions(card: Card) -> dict[str, Any]:
     return {
+        "version": card.number,
         "card": card.fingerprint,
         "calibration": _short(card.model_dump_json(include={"confidence", "familiar"})),
         "form": card.form.fingerprint,
