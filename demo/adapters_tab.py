@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from demo.errors_panel import errors_panel
-from demo.jobs_view import JobsView
+from demo.jobs_view import JobsView, queued
 from demo.markup import framed, minute, section, table
 from demo.workplace import Work, errors_shown, require
 from vlm_ft.errors import DataError
@@ -38,15 +38,19 @@ def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> None:
 
     def trained(name: str, limit: str, request: gr.Request) -> Any:
         user = require(work, request, "train")
-        return _done(lambda: work.train(predictor.cards[name], _minutes(limit), user), "Training is queued.")
+        with errors_shown():
+            return queued(work.train(predictor.cards[name], minutes_of(limit), user), "Training is queued.")
 
     def promoted(job: str | None, most: float, request: gr.Request) -> Any:
         user = require(work, request, "admin")
-        return _done(lambda: work.promote(job or "", most, user), "The comparison is queued; see its log.")
+        with errors_shown():
+            return queued(work.promote(job or "", most, user), "The comparison is queued; see its log.")
 
     def rolled_back(name: str, request: gr.Request) -> str:
         user = require(work, request, "admin")
-        _done(lambda: work.roll_back(predictor.cards[name], user), "The version before is served again.")
+        with errors_shown():
+            work.roll_back(predictor.cards[name], user)
+        gr.Info("The version before is served again.")
         return _versions(work, name)
 
     private: dict[str, Any] = {"api_visibility": "private"}
@@ -63,7 +67,8 @@ def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> None:
     back.click(rolled_back, adapter, shown, **private)
 
 
-def _minutes(given: str) -> float | None:
+def minutes_of(given: str) -> float | None:
+    """The minutes of training that were typed; None if nothing was."""
     if not given.strip():
         return None
     try:
@@ -73,13 +78,6 @@ def _minutes(given: str) -> float | None:
     if not 0 < number < math.inf:
         raise DataError("minutes", f"{given[:20]!r} is not a positive number", "leave it empty, or give one such as 10")
     return number
-
-
-def _done(act: Any, message: str) -> Any:
-    with errors_shown():
-        found = act()
-    gr.Info(message)
-    return gr.update(choices=[(found.title, found.id)], value=found.id) if hasattr(found, "id") else gr.skip()
 
 
 def _versions(work: Work, name: str) -> str:

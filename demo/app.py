@@ -20,6 +20,7 @@ from demo.compare_tab import compare_tab
 from demo.history_tab import history_tab
 from demo.photos import reads_photos
 from demo.style import CSS
+from demo.train_tab import train_tab
 from demo.workplace import History, Work
 from vlm_ft.inference.request import Predictor
 
@@ -65,6 +66,8 @@ def build_app(
 def _work_tabs(predictor: Predictor, work: Work, history: History | None) -> None:
     with gr.Tab("Batch"):
         batch_tab(predictor, work)
+    with gr.Tab("Train"):
+        train_tab(work)
     with gr.Tab("Adapters") as tab:
         adapters_tab(predictor, work, tab)
     if history is not None:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from datasets_vision.images import open_image
 from demo.answer_view import notice_view
-from demo.jobs_view import JobsView
+from demo.jobs_view import JobsView, queued
 from demo.photo_view import LEGIBLE
 from demo.photos import reads_photos
 from demo.wording import words
@@ -50,9 +50,8 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
         user = require(work, request, "assess")
         with errors_shown(), ExitStack() as opened:
             files = [(Path(file).name, opened.enter_context(Path(file).open("rb"))) for file in sent or ()]
-            queued = work.score(predictor.cards[name], files, place.strip(), "csv", user)
-        gr.Info("The photos are being scored; this page may be closed.")
-        return None, "", gr.update(choices=[(queued.title, queued.id)], value=queued.id)
+            job = work.score(predictor.cards[name], files, place.strip(), "csv", user)
+        return None, "", queued(job, "The photos are being scored; this page may be closed.")
 
     button.click(started, [adapter, files, folder], [files, folder, view.chosen], api_visibility="private")
     shown = [rows, unsure, remarks, download]

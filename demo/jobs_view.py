@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import gradio as gr
 
@@ -68,6 +69,12 @@ class JobsView:
             with errors_shown():
                 (self._work.jobs.stop if stop else self._work.jobs.resume)(job)
         return _table(self._jobs())
+
+
+def queued(job: Job, message: str) -> Any:
+    """The update that chooses a job which was just queued; the message says so."""
+    gr.Info(message)
+    return gr.update(choices=[(job.title, job.id)], value=job.id)
 
 
 def _choices(jobs: Sequence[Job]) -> list[tuple[str, str]]:

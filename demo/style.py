@@ -65,6 +65,9 @@ CSS = """
   .wide td:empty { display: none; }
   #result .grid-container { grid-template-columns: 1fr !important; }
 }
+.checks { display: block; width: 100%; height: 30rem; border: 0; }
+.answer pre { margin: 0.4rem 0 0; max-height: 30rem; overflow: auto; font-size: 0.8rem; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
 .sample { display: flex; flex-wrap: wrap; gap: 0.9rem; align-items: flex-start; }
 .sample > img { max-width: min(100%, 20rem); height: auto; border-radius: 6px; }
 .sample > div { flex: 1 1 18rem; min-width: 0; }

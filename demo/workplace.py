@@ -28,7 +28,7 @@ class Job(Protocol):
 
     @property
     def kind(self) -> str:
-        """score, train or promote."""
+        """preflight, score, train or promote."""
 
     @property
     def title(self) -> str:
@@ -103,6 +103,14 @@ class Work(Protocol):
 
     def train(self, card: Card, minutes: float | None, by: str | None) -> Job:
         """Train an adapter's next version."""
+
+    def preflight(
+        self, name: str, files: Sequence[tuple[str, BinaryIO]], folder: str, recipe: str, task: str, by: str | None
+    ) -> Job:
+        """Look at new data, a zip file (name and content) or a folder below `root`, before training on them."""
+
+    def train_new(self, checked: str, minutes: float | None, by: str | None) -> Job:
+        """Train an adapter on data that were checked."""
 
     def promote(self, trained: str, margin: float, by: str | None) -> Job:
         """Compare a trained adapter with the current version, which it replaces if it is no worse."""

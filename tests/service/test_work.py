@@ -18,11 +18,14 @@ from PIL import Image
 
 from tests.command_here import start_here
 from tests.service.servers import HERE
+from vlm_ft.data.preflight import Preflight
+from vlm_ft.errors import DataError
+from vlm_ft.recipe import Recipe
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
-from vlm_ft.service.jobs import Jobs
+from vlm_ft.service.jobs import Job, Jobs
 from vlm_ft.service.tokens import Right, Tokens, add_token
 from vlm_ft.service.work import Workplace
 
@@ -59,6 +62,15 @@ def finished(client: TestClient, found: httpx.Response) -> dict[str, Any]:
         assert time.monotonic() < deadline, client.get(f"/v1/jobs/{job}/log").json()
         time.sleep(0.1)
     return {**state, "log": client.get(f"/v1/jobs/{job}/log").json()["log"]}
+
+
+def ended(work: Workplace, job: Job) -> Job:
+    """The job, once it has ended."""
+    deadline = time.monotonic() + 120
+    while (found := work.jobs.get(job.id)).state in ("queued", "running"):
+        assert time.monotonic() < deadline, work.jobs.log(job.id)
+        time.sleep(0.1)
+    return found
 
 
 def assessed(client: TestClient, picture: bytes) -> dict[str, Any]:
@@ -180,6 +192,68 @@ def test_bad_requests_are_refused(
     assert says in found.json()["error"]["message"]
     assert str(tmp_path) not in found.text
     assert client.get("/v1/jobs").json() == []
+
+
+def zipped(*entries: tuple[str | zipfile.ZipInfo, bytes]) -> io.BytesIO:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in entries:
+            file.writestr(name, content)
+    return archive
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = 0o120777 << 16
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ([("../a.csv", b"x")], "leads out of the data set's folder"),
+        ([("/etc/a.csv", b"x")], "leads out of the data set's folder"),
+        ([("a\\..\\..\\a.csv", b"x")], "leads out of the data set's folder"),
+        ([(link("a.csv"), b"/etc/passwd")], "is a link"),
+        ([("a.csv", b"x"), ("./a.csv", b"y")], "occurs twice"),
+        ([("a.csv", bytes(60_000_000))], "unpacks to many times its size"),
+        ([(f"{number}.csv", b"") for number in range(4)], "is one of more than 3 files"),
+        ([(".hidden", b"x"), ("__MACOSX/a.csv", b"x")], "contains no file"),
+    ],
+)
+def test_data_that_would_be_written_elsewhere_or_fill_the_disk_are_refused(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch, entries: Any, says: str
+) -> None:
+    monkeypatch.setattr("vlm_ft.service.intake.MAX_FILES", 3)
+    with pytest.raises(DataError, match=says):
+        work.preflight("castings", [("a.zip", zipped(*entries))], "", "", "", None)
+    assert [entry.name for entry in work.jobs.folder.iterdir()] == [".lock"]
+
+
+def test_a_zip_file_is_looked_at_and_trained_on(
+    work: Workplace, drawings: Path, recipe_of: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(recipe_of("fast_vlm").model_dump_json(exclude_unset=True))
+    monkeypatch.setattr("vlm_ft.service.work._shipped", lambda _: str(tmp_path / "tiny.yaml"))
+    files = [(f"set/{file.relative_to(drawings)}", file.read_bytes()) for file in drawings.rglob("*") if file.is_file()]
+    job = ended(work, work.preflight("castings", [("set.zip", zipped(*files))], "", "tiny", "", "ann"))
+    assert job.state == "done", work.jobs.log(job.id)
+    assert Preflight.of(work.jobs.result(job.id)).cost
+    trained = ended(work, work.train_new(job.id, None, "ann"))
+    assert trained.state == "done", work.jobs.log(trained.id)
+    promoted = ended(work, work.promote(trained.id, 0.0, "ann"))
+    assert promoted.state == "done", work.jobs.log(promoted.id)
+    assert work.registry.current("castings").number == 1
+    with pytest.raises(DataError, match="is taken"):
+        work.preflight("castings", [], "batch", "", "", None)
+    with pytest.raises(DataError, match="has not checked data"):
+        work.train_new(trained.id, None, None)
+
+
+def test_only_shipped_recipes_are_applied(work: Workplace, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").touch()
+    with pytest.raises(DataError, match="is not a shipped one"):
+        work.preflight("castings", [], "batch", str(tmp_path / "own.yaml"), "", None)
 
 
 def test_a_file_that_is_no_zip_is_refused(client: TestClient) -> None:

@@ -175,6 +175,31 @@ def _train_and_calibrate(recipe: Recipe, folder: Path, *, resume: bool, check: b
     calibrate_trained(folder, console=terminal)
 
 
+@app.command()
+def preflight(
+    data_: Annotated[Path, typer.Argument(metavar="DATA", help="a folder of photos or texts with their labels")],
+    out: Annotated[Path, typer.Option("--out", help="the folder to write")] = Path("preflight"),
+    name: Annotated[str | None, typer.Option(help="the adapter's name [default: that of the data]")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="a recipe that reads such data [default: one is proposed, as by vlm-ft init]")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="the task of the proposal [default: the one that fits best]")] = None,
+) -> None:
+    """Look at a data set before training on it.
+
+    Writes a recipe, what was read, the checks with their pictures, examples, and the dry run with its cost. The same as
+    vlm-ft init, vlm-ft data check, vlm-ft data preview and vlm-ft train --dry-run.
+
+    Exit code 3: the checks have found errors, which would stop training.
+    """
+    from vlm_ft.data.proposal import name_of
+    from vlm_ft.training.preflight import preflight as run
+
+    found = run(data_, out, name or name_of(data_), recipe=recipe, task=task, console=console())
+    print(f"{out}: {found.errors} errors, {found.warnings} warnings")
+    raise typer.Exit(3 if found.errors else 0)
+
+
 @app.command("train-next")
 def train_next(
     reviews: ReviewsFolder,

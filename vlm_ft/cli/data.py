@@ -26,18 +26,11 @@ def data_read(recipe: RecipeName, settings: Set = None, task: TaskFile = None) -
 
     Shows the form that they fill, the examples per role, and everything set aside.
     """
-    from datasets_vision.errors import one_line
-    from vlm_ft.data.cases import load
+    from vlm_ft.data.cases import load, summary_lines
 
     terminal = console()
-    dataset = load(recipe_of(recipe, settings, task))
-    for line in dataset.form.prompt.splitlines():
-        terminal.print(one_line(line), markup=False)
-    terminal.print("\n" + ", ".join(f"{role} {count}" for role, count in dataset.counts.items()))
-    for note in dataset.notes:
-        terminal.print(f"note: {note}", markup=False)
-    for entry in dataset.set_aside:
-        terminal.print(f"set aside {entry.place}: {entry.reason}", markup=False)
+    for line in summary_lines(load(recipe_of(recipe, settings, task))):
+        terminal.print(line, markup=False)
 
 
 @app.command("from-reviews")

@@ -23,7 +23,7 @@ from vlm_ft.data.contents import contents
 from vlm_ft.data.splits import assign, group_of, unused_lists
 from vlm_ft.data.subsets import nested
 from vlm_ft.data.tiles import boxes_only, require_boxes, tiles_of, whole_values, with_more_items
-from vlm_ft.errors import DataError, FormError
+from vlm_ft.errors import DataError, FormError, one_line
 from vlm_ft.recipe import ROLES, Recipe, Role, Splits, Tiling, with_rates
 from vlm_ft.tasks import task_of
 
@@ -188,6 +188,15 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
         synthetic=any(is_synthetic(source.path) for source in recipe.data),
         notes=(*unstated, *notes, *unused_lists(recipe.splits, examples), *_idle_settings(recipe, examples)),
     )
+
+
+def summary_lines(dataset: Dataset) -> Iterator[str]:
+    """What was read, in lines: the form, the examples per role, notes, and everything that was set aside."""
+    yield from map(one_line, dataset.form.prompt.splitlines())
+    yield ""
+    yield ", ".join(f"{role} {count}" for role, count in dataset.counts.items())
+    yield from (f"note: {note}" for note in dataset.notes)
+    yield from (f"set aside {entry.place}: {entry.reason}" for entry in dataset.set_aside)
 
 
 def _by_role(

@@ -14,18 +14,21 @@ from datasets_vision.placing import whole_file
 from datasets_vision.preview import SheetExample, contact_sheet
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import value_in_words
-from vlm_ft.data.cases import Case, load, stratum_of
+from vlm_ft.data.cases import Case, Dataset, load, stratum_of
 from vlm_ft.errors import DataError
 from vlm_ft.recipe import Recipe
 
 MAX_CAPTION = 110  # characters of a caption's line
 
 
-def preview(recipe: Recipe, out: Path, count: int = 8, draws: int = 3, seed: int = 0) -> int:
+def preview(
+    recipe: Recipe, out: Path, count: int = 8, draws: int = 3, seed: int = 0, dataset: Dataset | None = None
+) -> int:
     """Write a contact sheet of `count` training examples to an image file; returns how many it shows.
 
-    The examples are taken in turn from each class. All labelled boxes are drawn, even if the recipe does not ask for
-    them. Raises `DataError` if no training example has an image, and if `out` does not have an image suffix.
+    `dataset`: the recipe's data, if they have been read. The examples are taken in turn from each class. All labelled
+    boxes are drawn, even if the recipe does not ask for them. Raises `DataError` if no training example has an image,
+    and if `out` does not have an image suffix.
     """
     from PIL import Image
 
@@ -33,7 +36,7 @@ def preview(recipe: Recipe, out: Path, count: int = 8, draws: int = 3, seed: int
     if out.suffix.lower() not in Image.EXTENSION:
         raise DataError(out, "not the name of an image file", "write to a .png")
     steps_of(recipe.augment)
-    dataset = load(recipe)
+    dataset = dataset or load(recipe)
     pictured = [case for case in dataset.cases["train"] if case.example.images]
     if not pictured:
         raise DataError(f"recipe {recipe.name}", "none of its training examples has an image", "use data with images")

@@ -32,7 +32,7 @@ from vlm_ft.errors import BusyError, DataError
 from vlm_ft.runs import Run
 
 State = Literal["queued", "running", "done", "failed", "stopped"]
-Kind = Literal["score", "train", "promote"]
+Kind = Literal["preflight", "score", "train", "promote"]
 
 FILE, LOG = "job.json", "log.txt"
 ID = re.compile(r"[0-9]{20}-[0-9a-f]{8}")

@@ -25,21 +25,24 @@ from pydantic import Field
 
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card, adapter_folder, read_card
-from vlm_ft.errors import AdapterError, DataError
+from vlm_ft.data.preflight import Preflight
+from vlm_ft.errors import AdapterError, DataError, nearest
 from vlm_ft.inference.photo_decoder import decoded
-from vlm_ft.inference.request import Predictor
-from vlm_ft.registry import Registry, Version
+from vlm_ft.inference.request import BASE, Predictor
+from vlm_ft.recipe import shipped
+from vlm_ft.registry import NAME, Registry, Version
 from vlm_ft.review.gate import MARGIN
 from vlm_ft.review.next_recipe import reviews_of
 from vlm_ft.review.store import Reviews, Verdict
+from vlm_ft.runs import RECIPE
 from vlm_ft.service.gate import OWNER
-from vlm_ft.service.intake import MAX_TEXT, Body, below, example, received, unpacked
+from vlm_ft.service.intake import MAX_TEXT, Body, below, example, received, unpacked_data, unpacked_photos
 from vlm_ft.service.jobs import LOG, Job, Jobs
 from vlm_ft.service.served import card_of
 from vlm_ft.service.tokens import Right, Tokens
 
 Table = Literal["csv", "parquet", "jsonl"]
-RUN, REVIEW = "run", "review.html"
+RUN, REVIEW, PREFLIGHT = "run", "review.html", "preflight"
 INTERNAL = {"arguments", "out"}
 """What a job's description says only to the service: paths on the server."""
 
@@ -96,6 +99,43 @@ class Workplace:
         with self.jobs.preparing() as place:
             return self.jobs.submit(place, "train", title, ["train-next", *sources, "--out", RUN, *limit], RUN, by)
 
+    def preflight(
+        self, name: str, files: Sequence[tuple[str, BinaryIO]], folder: str, recipe: str, task: str, by: str | None
+    ) -> Job:
+        """Queue a look at new data, in a zip file or a folder below `root`, before an adapter is trained on them.
+
+        `recipe`: a shipped one, "" for a proposal; `task`: that of the proposal, "" for the one that fits best. Raises
+        `DataError` for a name that is taken or not a plain word, for a zip file that cannot be unpacked, and unless the
+        data are one of the two.
+        """
+        if not NAME.fullmatch(name) or name in (BASE, *self.registry.names()):
+            raise DataError(
+                f"name {name[:80]!r}", "is taken, or not a plain word", "give another one, such as castings"
+            )
+        if bool(files) == bool(folder) or len(files) > 1:
+            raise DataError("data", "give one zip file or one folder", "upload a zip file, or name a folder")
+        with self.jobs.preparing() as place:
+            data = below(self.root, folder) if folder else unpacked_data(files[0][1], place / "data").resolve()
+            chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", task] if task else []
+            arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, *chosen]
+            title = f"{name}: {folder or files[0][0]}"
+            return self.jobs.submit(place, "preflight", title, arguments, PREFLIGHT, by)
+
+    def train_new(self, checked: str, minutes: float | None, by: str | None) -> Job:
+        """Queue the training of an adapter on data that were checked without errors."""
+        if self.jobs.get(checked).kind != "preflight":
+            raise DataError("job", f"{checked} has not checked data", "give a job of kind preflight")
+        folder = self.jobs.result(checked).resolve()
+        errors = Preflight.of(folder).errors
+        if errors:
+            raise DataError("data", f"the checks found {errors} errors", "correct the data, and check them again")
+        limit = ["--set", f"training.minutes={minutes:g}"] if minutes is not None else []
+        with self.jobs.preparing() as place:
+            title = self.jobs.get(checked).title
+            return self.jobs.submit(
+                place, "train", title, ["train", str(folder / RECIPE), "--out", RUN, *limit], RUN, by
+            )
+
     def promote(self, trained: str, margin: float, by: str | None) -> Job:
         """Queue the comparison of a trained adapter with the current version, which it replaces if it is no worse."""
         run = self.jobs.result(trained).resolve()
@@ -118,7 +158,7 @@ def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
     photos.mkdir()
     for number, (name, content) in enumerate(files, 1):
         if zipfile.is_zipfile(content) or name.lower().endswith(".zip"):
-            unpacked(content, photos if len(files) == 1 else photos / str(number))
+            unpacked_photos(content, photos if len(files) == 1 else photos / str(number))
             continue
         plain = Path(name).name or "photo"
         target = photos / (f"{number} {plain}" if (photos / plain).exists() else plain)
@@ -126,6 +166,13 @@ def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
         with target.open("wb") as out:
             shutil.copyfileobj(content, out)
     return photos.resolve()
+
+
+def _shipped(recipe: str) -> str:
+    """The name of a shipped recipe. Raises `DataError` for another one, such as a file's."""
+    if recipe not in shipped():
+        raise DataError(f"recipe {recipe[:80]!r}", "is not a shipped one", nearest(recipe[:80], shipped()))
+    return recipe
 
 
 @contextmanager

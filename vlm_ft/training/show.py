@@ -23,8 +23,11 @@ SHOWN_ROWS = 3
 SHOWN_SET_ASIDE = 10
 
 
-def dry_run(recipe: Recipe, console: Console) -> None:
-    """Show what a run would do and cost, from real rows and timed steps; nothing is trained or written."""
+def dry_run(recipe: Recipe, console: Console) -> str:
+    """Show what a run would do and cost, from real rows and timed steps; returns the cost in one line.
+
+    Nothing is trained or written.
+    """
     prepared = prepare(recipe)
     announce(recipe, prepared, console)
     for index in range(min(SHOWN_ROWS, len(prepared.train.cases))):
@@ -42,8 +45,10 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     memory = "GPU" if torch.cuda.is_available() else "resident"
     with TemporaryDirectory() as bank:
         schedule = Filler(prepared, recipe, Path(bank)).plan(cost, console)
-    console.print(f"{schedule}; peak {memory} memory {cost.peak_bytes / GIB:.2f} GiB")
+    summary = f"{schedule}; peak {memory} memory {cost.peak_bytes / GIB:.2f} GiB"
+    console.print(summary)
     console.print(memory_table(recipe, prepared))
+    return summary
 
 
 def announce(recipe: Recipe, prepared: Prepared, console: Console) -> None:

@@ -1,0 +1,134 @@
+"""Train an adapter on new data: read and check them, see what training would cost, and start it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from demo.adapters_tab import minutes_of
+from demo.jobs_view import JobsView, queued
+from demo.markup import framed, section
+from demo.workplace import Work, errors_shown, require
+from vlm_ft.data.preflight import EXAMPLES, ROWS, Preflight
+from vlm_ft.errors import UserError
+from vlm_ft.recipe import shipped
+from vlm_ft.runs import RECIPE, Run
+from vlm_ft.tasks import TASKS
+
+PROPOSED, BEST = "", ""
+EMPTY = framed('<p class="rest">What was read, the checks and the cost of training appear here.</p>')
+
+TRAINED = framed('<p class="rest">Trained. To serve it, compare the chosen training on the Adapters tab.</p>')
+
+
+def train_tab(work: Work) -> None:
+    """The tab's content."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            name = gr.Textbox(label="Name of the new adapter", placeholder="such as castings", max_length=80)
+            archive = gr.File(label="A zip file of photos or texts with their labels", height=160)
+            folder = gr.Textbox(label="Or a folder on the server", visible=work.root is not None)
+            recipe = gr.Dropdown([("Proposed for the data", PROPOSED), *shipped()], value=PROPOSED, label="Recipe")
+            task = gr.Dropdown(
+                [("The one that fits best", BEST), *((each.title, each.name) for each in TASKS.values())],
+                value=BEST,
+                label="Task",
+            )
+            check = gr.Button("Read and check the data", variant="primary")
+            view = JobsView(work, ["preflight", "train"])
+        with gr.Column(scale=3, min_width=300):
+            found = gr.HTML(EMPTY)
+            picture = gr.Image(interactive=False, buttons=["fullscreen"], visible=False)
+            settings = gr.Code(label="Recipe", language="yaml", interactive=False, visible=False)
+            with gr.Row(visible=False, equal_height=True) as start:
+                minutes = gr.Textbox(label="Minutes of training", placeholder="as in the recipe", scale=1)
+                train = gr.Button("Train", variant="primary", scale=1)
+
+    def checked(called: str, sent: str | None, place: str, chosen: str, asked: str, request: gr.Request) -> Any:
+        user = require(work, request, "train")
+        with errors_shown(), ExitStack() as opened:
+            files = [(Path(file).name, opened.enter_context(Path(file).open("rb"))) for file in (sent,) if file]
+            job = work.preflight(called.strip(), files, place.strip(), chosen, asked, user)
+        return queued(job, "The data are being read and checked.")
+
+    def started(job: str | None, limit: str, request: gr.Request) -> Any:
+        user = require(work, request, "train")
+        with errors_shown():
+            return queued(work.train_new(job or "", minutes_of(limit), user), "Training is queued.")
+
+    def shown(job: str | None, request: gr.Request) -> tuple[Any, ...]:
+        user = getattr(request, "username", None)
+        return _shown(work, picture, job) if work.may(user, "train") else _nothing()
+
+    private: dict[str, Any] = {"api_visibility": "private"}
+    recipe.input(lambda chosen: gr.update(visible=chosen == PROPOSED), recipe, task, show_progress="hidden", **private)
+    check.click(checked, [name, archive, folder, recipe, task], view.chosen, **private)
+    train.click(started, [view.chosen, minutes], view.chosen, **private)
+    view.state.change(shown, view.chosen, [found, picture, settings, start], show_progress="hidden", **private)
+
+
+def _nothing(message: str = EMPTY) -> tuple[Any, ...]:
+    hidden = gr.update(visible=False)
+    return message, hidden, hidden, hidden
+
+
+def _shown(work: Work, picture: gr.Image, job: str | None) -> tuple[Any, ...]:
+    """The updates that show what a job has found in data: the summary, examples, the recipe, and the way to train."""
+    if not job:
+        return _nothing()
+    if work.jobs.get(job).state in ("failed", "stopped"):
+        return _nothing(_failed(work.jobs.log(job)))
+    try:
+        folder = work.jobs.result(job)
+    except UserError:
+        return _nothing()
+    if work.jobs.get(job).kind == "train":
+        _, *hidden = _nothing()
+        return TRAINED, _picture(picture, Run(folder).losses, "Loss by step"), *hidden[1:]
+    summary = Preflight.of(folder)
+    return (
+        _summary(folder, summary),
+        _picture(picture, folder / EXAMPLES, "Training examples, and how they are varied"),
+        gr.update(value=(folder / RECIPE).read_text(encoding="utf-8"), visible=True),
+        gr.update(visible=not summary.errors),
+    )
+
+
+def _picture(shown: gr.Image, file: Path, label: str) -> Any:
+    """The update that shows a picture; a set of texts has none."""
+    if not file.is_file():
+        return gr.update(visible=False)
+    return gr.update(value=shown.move_resource_to_block_cache(str(file)), label=label, visible=True)
+
+
+def _failed(log: str) -> str:
+    """The last line of a job's log, which says why it has failed."""
+    last = next((line for line in log.splitlines()[::-1] if line.strip()), "It was stopped.")
+    return framed(f'<p class="banner wrong" role="alert">{escape(last.removeprefix("error: "))}</p>')
+
+
+def _summary(folder: Path, found: Preflight) -> str:
+    """What was read, the checks with their pictures in a frame of their own, and the dry run."""
+    page = (folder / "check.html").read_text(encoding="utf-8")
+    counted = f"{found.errors} errors, {found.warnings} warnings"
+    checks = f'<iframe sandbox title="Checks of the data" class="checks" srcdoc="{escape(page)}"></iframe>'
+    cost = f'<p class="label">{escape(found.cost)}</p>{_preformatted("Rows, parts and memory", _rows(folder))}'
+    return framed(
+        (section("Cost of training", "", cost) if found.cost else "")
+        + section("Checks", counted, checks)
+        + section("What was read", "", _preformatted("Form, examples, and what was set aside", found.read))
+    )
+
+
+def _rows(folder: Path) -> Sequence[str]:
+    return (folder / ROWS).read_text(encoding="utf-8").splitlines()
+
+
+def _preformatted(title: str, lines: Sequence[str]) -> str:
+    text = escape("\n".join(lines))
+    return f'<details><summary>{escape(title)}</summary><pre tabindex="0">{text}</pre></details>'

@@ -1,0 +1,71 @@
+"""What a look at new data has found is shown before training can start, and nothing in it becomes markup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from demo.train_tab import EMPTY, _shown
+from tests.demo.test_views import Markup
+from vlm_ft.data.preflight import ROWS, Preflight
+from vlm_ft.errors import DataError
+from vlm_ft.runs import RECIPE
+
+
+def shown(folder: Path, kind: str = "preflight", state: str = "done", log: str = "") -> tuple[Any, ...]:
+    """The updates for a job: summary, picture, recipe, and the way to train."""
+
+    def result(job: str) -> Path:
+        if state != "done":
+            raise DataError("", "no result yet")
+        return folder
+
+    jobs = SimpleNamespace(get=lambda job: SimpleNamespace(kind=kind, state=state), log=lambda job: log, result=result)
+    with gr.Blocks():
+        return _shown(SimpleNamespace(jobs=jobs), gr.Image(), "1")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, hostile: str) -> Path:
+    Preflight(read=(hostile, "train 10"), errors=0, warnings=2, cost="40 steps: about 3.0 min").write(tmp_path)
+    (tmp_path / ROWS).write_text(f"row 1: {hostile}")
+    (tmp_path / RECIPE).write_text("name: castings\n")
+    (tmp_path / "check.html").write_text("<html><body><p title='\"'>2 warnings</p></body></html>")
+    return tmp_path
+
+
+def test_everything_is_shown_before_training(folder: Path, hostile: str) -> None:
+    html, picture, settings, start = shown(folder)
+    markup = Markup(html)
+    assert "40 steps: about 3.0 min" in markup.text
+    assert "0 errors, 2 warnings" in markup.text
+    assert hostile in markup.text
+    assert html.count("<iframe sandbox ") == 1
+    assert "<p title" not in html
+    assert settings["value"] == "name: castings\n"
+    assert (start["visible"], picture["visible"]) == (True, False)
+
+
+def test_errors_keep_training_from_starting(folder: Path) -> None:
+    Preflight(read=(), errors=3, warnings=0, cost="").write(folder)
+    html, *_, start = shown(folder)
+    assert "3 errors" in html
+    assert "Cost of training" not in html
+    assert start["visible"] is False
+
+
+def test_a_job_that_fails_says_why(folder: Path, hostile: str) -> None:
+    html, *hidden = shown(folder, state="failed", log=f"reading\nerror: {hostile}: holds nothing\n")
+    assert Markup(html).text.strip() == f"{hostile}: holds nothing"
+    assert [part["visible"] for part in hidden] == [False] * 3
+    assert shown(folder, state="running")[0] == EMPTY
+
+
+def test_a_finished_training_says_how_to_serve_it(folder: Path) -> None:
+    html, _, settings, start = shown(folder, kind="train")
+    assert "on the Adapters tab" in html
+    assert (settings["visible"], start["visible"]) == (False, False)

@@ -1,0 +1,30 @@
+"""What a look at new data has found; `vlm_ft.training.preflight` takes it, and the app shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from datasets_vision.placing import whole_file
+from vlm_ft.answers.kinds import Strict
+
+SUMMARY, EXAMPLES, ROWS = "preflight.json", "examples.png", "dry_run.txt"
+
+
+class Preflight(Strict):
+    """`read`: lines about the data. `cost`: of training, in one line; "" if errors would stop it."""
+
+    read: tuple[str, ...]
+    errors: int
+    warnings: int
+    cost: str
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """What was written to a folder."""
+        return cls.model_validate_json((folder / SUMMARY).read_bytes())
+
+    def write(self, folder: Path) -> None:
+        """Write it to a folder."""
+        with whole_file(folder / SUMMARY) as part:
+            part.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,101 @@
+"""Look at a data set before training on it: a recipe, what was read, the checks, and what training would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from datasets_vision.example import path_of
+from datasets_vision.placing import whole_file
+from vlm_ft.bases.reader import open_reader
+from vlm_ft.data.cases import Case, Dataset, load, summary_lines
+from vlm_ft.data.checks import check
+from vlm_ft.data.checks.report import write
+from vlm_ft.data.preflight import EXAMPLES, ROWS, Preflight
+from vlm_ft.data.preview import preview
+from vlm_ft.data.proposal import Survey, propose
+from vlm_ft.errors import DataError, RecipeError
+from vlm_ft.lengths import Ruler
+from vlm_ft.recipe import Recipe, find_recipe, load_recipe
+from vlm_ft.runs import RECIPE
+from vlm_ft.settings import variables_in
+from vlm_ft.tasks import task_of
+from vlm_ft.training.show import dry_run
+
+WIDTH = 110  # characters of a line of the dry run
+
+
+def preflight(
+    place: Path, out: Path, name: str, *, recipe: str | None = None, task: str | None = None, console: Console
+) -> Preflight:
+    """Look at the data in `place`, and write what is found to the folder `out`.
+
+    That is recipe.yaml, preflight.json, check.html with the checks and their pictures, examples.png, and dry_run.txt.
+    The recipe is a shipped one, applied to these data, or else a proposal for `task` or for the task that fits best.
+    Raises `DataError` for data that cannot be read, that fit no task, or that show photos outside `place`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    dataset = _written(place, out / RECIPE, name, recipe, task)
+    loaded = load_recipe(out / RECIPE)
+    _require_inside([case for cases in dataset.cases.values() for case in cases], place)
+    reader = open_reader(loaded.base, revision=loaded.revision, limits=loaded.limits)
+    report = check(loaded, Ruler(reader, loaded.training.max_length))
+    write(report, out)
+    if any(case.example.images for case in dataset.cases["train"]):
+        preview(loaded, out / EXAMPLES, dataset=dataset)
+    cost = ""
+    if not report.errors:
+        with (out / ROWS).open("w", encoding="utf-8") as file:
+            cost = dry_run(loaded, Console(file=file, width=WIDTH))
+    read = tuple(line.replace(f"{place}/", "") for line in summary_lines(dataset))
+    found = Preflight(read=read, errors=report.errors, warnings=report.warnings, cost=cost)
+    found.write(out)
+    for line in (*found.read, f"{found.errors} errors, {found.warnings} warnings", found.cost):
+        console.print(line, markup=False)
+    return found
+
+
+def _written(place: Path, file: Path, name: str, recipe: str | None, task: str | None) -> Dataset:
+    """Write the recipe; returns the data that it reads."""
+    if recipe is not None:
+        applied = _applied(load_recipe(find_recipe(recipe)), place, name)
+        content = applied.model_dump(mode="json", exclude_unset=True)
+        with whole_file(file) as part:
+            part.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        _require_plain(file, place)
+        return load(load_recipe(file))
+    survey = Survey.of(place)
+    fitting = task or next(iter(survey.fitting), None)
+    if fitting is None:
+        raise DataError(place, "its labels state no field of any task", "choose a recipe, or add labels")
+    proposal = propose(survey, task_of(fitting))
+    replace(proposal, recipe=proposal.recipe.model_copy(update={"name": name})).write(file)
+    _require_plain(file, place)
+    return proposal.dataset
+
+
+def _require_plain(file: Path, place: Path) -> None:
+    """Raise `DataError` if a name in the data would be read as an environment variable, whose value messages show."""
+    if found := variables_in(file):
+        raise DataError(place, f"a name in it contains ${{{found[0]}}}, a variable in recipes", "rename it")
+
+
+def _applied(recipe: Recipe, place: Path, name: str) -> Recipe:
+    """A recipe for other data of the same format. Raises `RecipeError` for one that needs more than its data."""
+    if recipe.from_adapter is not None or recipe.method != "sft":
+        raise RecipeError(f"recipe {recipe.name}", "continues from another adapter", "choose one with the method sft")
+    entry = recipe.data[0].model_copy(update={"path": place, "origin": None})
+    return recipe.model_copy(update={"name": name, "data": (entry,)})
+
+
+def _require_inside(cases: Iterable[Case], place: Path) -> None:
+    """Raise `DataError` for photos outside the data set, to which its labels may refer."""
+    inside = place.resolve()
+    for case in cases:
+        for picture in case.example.images:
+            if not path_of(picture).resolve().is_relative_to(inside):
+                raise DataError(case.example.id, "its photo lies outside the data set", "put the photo into the folder")
