@@ -14,7 +14,7 @@ import gradio as gr
 
 from demo.adapters_tab import adapters_tab
 from demo.answer_view import message_view
-from demo.assess_tab import Examples, assess_tab
+from demo.assess_tab import ASSESS, Examples, assess_tab
 from demo.batch_tab import batch_tab
 from demo.compare_tab import compare_tab
 from demo.history_tab import history_tab
@@ -52,20 +52,24 @@ def build_app(
         if not predictor.cards:
             gr.HTML(message_view(NO_ADAPTER))
         else:
-            with gr.Tab("Assess"):
-                assess_tab(predictor, examples or {}, work)
-            if any(map(reads_photos, predictor.cards.values())):
-                with gr.Tab("Compare"):
-                    compare_tab(predictor)
-            if work is not None:
-                _work_tabs(predictor, work, history)
+            with gr.Tabs() as tabs:
+                with gr.Tab("Assess", id=ASSESS):
+                    question = assess_tab(predictor, examples or {}, work)
+                if any(map(reads_photos, predictor.cards.values())):
+                    with gr.Tab("Compare"):
+                        compare_tab(predictor)
+                if work is not None:
+                    _work_tabs(predictor, work, history, (tabs, *question))
     blocks.queue(default_concurrency_limit=1)
     return blocks
 
 
-def _work_tabs(predictor: Predictor, work: Work, history: History | None) -> None:
+def _work_tabs(
+    predictor: Predictor, work: Work, history: History | None, question: tuple[gr.Tabs, gr.Dropdown, gr.File]
+) -> None:
+    """`question`: the tabs, and the adapter and photos on the first of them."""
     with gr.Tab("Batch"):
-        batch_tab(predictor, work)
+        batch_tab(predictor, work, question)
     with gr.Tab("Train"):
         train_tab(work)
     with gr.Tab("Adapters") as tab:

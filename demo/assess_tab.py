@@ -35,14 +35,17 @@ Examples = Mapping[str, Sequence[Path | str]]
 
 LONGEST_TEXT = 20_000  # characters
 
+ASSESS = "assess"
+"""The id of the tab."""
+
 KINDS = ("JSON", "PDF")
 """The files that an answer is offered as."""
 
 log = logging.getLogger(__name__)
 
 
-def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> None:
-    """The tab's content."""
+def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> tuple[gr.Dropdown, gr.File]:
+    """The tab's content; returns the adapter and the photos, which other tabs can set."""
     names = list(predictor.cards)
     first = predictor.cards[names[0]]
     with gr.Row(equal_height=False):
@@ -92,6 +95,7 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> N
     photos.change(partial(_preview, predictor), [adapter, photos], [*results, seen], **preview_queue)
     changed = [*results, seen, photo_place, text, about, *tries.values()]
     adapter.change(partial(_adapter_shown, predictor, list(tries)), [adapter, photos], changed, **preview_queue)
+    return adapter, photos
 
 
 def assess(

@@ -14,6 +14,7 @@ import pandas as pd
 
 from datasets_vision.images import open_image
 from demo.answer_view import notice_view
+from demo.assess_tab import ASSESS
 from demo.jobs_view import JobsView, queued
 from demo.photo_view import LEGIBLE
 from demo.photos import reads_photos
@@ -21,6 +22,7 @@ from demo.wording import words
 from demo.workplace import Work, errors_shown, require
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor
+from vlm_ft.scoring.first import FIRST
 
 EVERYTHING, UNCERTAIN = "All", "Ask a person"
 MOST_ROWS = 2000
@@ -29,8 +31,8 @@ MOST_SHOWN = 60  # characters of a cell
 LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
 
 
-def batch_tab(predictor: Predictor, work: Work) -> None:
-    """The tab's content."""
+def batch_tab(predictor: Predictor, work: Work, question: tuple[gr.Tabs, gr.Dropdown, gr.File]) -> None:
+    """The tab's content. `question`: the tabs, and the adapter and photos on the one where an answer is reviewed."""
     names = [name for name, card in predictor.cards.items() if reads_photos(card)]
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
@@ -42,7 +44,13 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
         with gr.Column(scale=3, min_width=300):
             decision = gr.Radio([EVERYTHING, UNCERTAIN], value=EVERYTHING, label="Show")
             rows = gr.Dataframe(label="Answers", interactive=False, show_search="filter", max_height=420, visible=False)
-            unsure = gr.Gallery(label="A person should look at these first", columns=4, height="auto", visible=False)
+            unsure = gr.Gallery(
+                label="To review first: uncertain, and unlike each other. Choose one to review it.",
+                columns=4,
+                height="auto",
+                allow_preview=False,
+                visible=False,
+            )
             remarks = gr.HTML()
             download = gr.File(label="The whole table", interactive=False, visible=False)
 
@@ -53,6 +61,14 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
             job = work.score(predictor.cards[name], files, place.strip(), "csv", user)
         return None, "", queued(job, "The photos are being scored; this page may be closed.")
 
+    def review(job: str, chosen: gr.SelectData, request: gr.Request) -> tuple[Any, ...]:
+        require(work, request, "assess")
+        _, folder, _, adapter, *_ = work.jobs.get(job).arguments
+        place = _to_review(work, job).index(chosen.value["caption"])
+        photo = question[2].move_resource_to_block_cache(str(Path(folder) / _to_review(work, job)[place]))
+        return gr.Tabs(selected=ASSESS), Path(adapter).parent.name, [photo]
+
+    unsure.select(review, view.chosen, list(question), api_visibility="private")
     button.click(started, [adapter, files, folder], [files, folder, view.chosen], api_visibility="private")
     shown = [rows, unsure, remarks, download]
     gr.on(
@@ -65,7 +81,7 @@ def batch_tab(predictor: Predictor, work: Work) -> None:
 
 
 def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple[Any, ...]:
-    """The rows of a job's table, the photos that a person should look at, remarks on both, and the file."""
+    """The rows of a job's table, the photos to review first, remarks on both, and the file."""
     hidden = gr.update(visible=False)
     nothing = (hidden, hidden, "", hidden)
     if not job or work.jobs.get(job).state != "done":
@@ -75,16 +91,21 @@ def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple
     except UserError:
         return nothing
     found = pd.read_csv(file, nrows=MOST_ROWS, dtype=str, keep_default_na=False)
-    doubtful = found[found["decision"] != "answer"]
-    kept = doubtful if show == UNCERTAIN else found
+    kept = found[found["decision"] != "answer"] if show == UNCERTAIN else found
     _, folder, *_ = work.jobs.get(job).arguments
-    pictures, problems = _pictures(Path(folder), list(doubtful["path"]))
+    pictures, problems = _pictures(Path(folder), _to_review(work, job))
     return (
         gr.update(value=_readable(kept), visible=True),
         gr.update(value=pictures, visible=bool(pictures)),
         "".join(map(notice_view, found["notice"].unique())) + _unshown(problems),
         gr.update(value=download.move_resource_to_block_cache(str(file)), visible=True),
     )
+
+
+def _to_review(work: Work, job: str) -> list[str]:
+    """The paths of the photos to review first, as far as they can be shown."""
+    file = work.jobs.result(job).with_name(FIRST)
+    return file.read_text(encoding="utf-8").splitlines()[:MOST_PICTURES] if file.is_file() else []
 
 
 def _readable(rows: pd.DataFrame) -> pd.DataFrame:
@@ -101,16 +122,16 @@ def _short(cell: str) -> str:
 
 
 def _pictures(folder: Path, paths: Sequence[str]) -> tuple[list[tuple[Any, str]], list[str]]:
-    """The first photos of these rows, and what is wrong with those of them that cannot be shown."""
+    """Small copies of photos, and what is wrong with those that cannot be shown."""
     pictures, problems = [], []
-    for path in paths[:MOST_PICTURES]:
+    for path in paths:
         try:
             photo = open_image(folder / path, largest=LEGIBLE * LEGIBLE)
         except DataError as error:
             problems.append(error.public())
             continue
         photo.thumbnail((LEGIBLE, LEGIBLE))
-        pictures.append((photo, Path(path).name))
+        pictures.append((photo, path))
     return pictures, problems
 
 

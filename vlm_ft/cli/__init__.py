@@ -364,6 +364,10 @@ def score(
     review: Annotated[
         Path | None, typer.Option(help="also write an HTML page of the answers that a person should check")
     ] = None,
+    first: Annotated[
+        Path | None,
+        typer.Option(help="also write the paths of photos to review first: uncertain, unlike each other and the known"),
+    ] = None,
     engine: Annotated[
         str | None,
         typer.Option(help="openai:URL: an OpenAI-compatible server runs the model; its key is in OPENAI_API_KEY"),
@@ -401,6 +405,7 @@ def score(
         by_case=by_case,
         text=text,
         review=review,
+        first=first,
         server=server_of(engine, model, adapter),
         reward=reward,
         precision=precision,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL.Image import Image
 
@@ -28,7 +29,7 @@ from vlm_ft.conversation import Conversation, Row, opened, photos_shown
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
 from vlm_ft.inference.admission import Admission
-from vlm_ft.inference.familiarity import Description, Sense, in_words, strangeness
+from vlm_ft.inference.familiarity import Description, Rows, Sense, in_words, strangeness
 from vlm_ft.inference.request import BASE, Attributed, Request
 from vlm_ft.inference.residents import Residents
 from vlm_ft.inference.tiling import predict_tiled
@@ -152,6 +153,22 @@ class Engine:
             forms = [self._form(request) for request in requests]
             answers = predict_tiled(self._each, requests, [self._tiling(request) for request in requests], forms)
             return [self._finished(*each) for each in zip(requests, forms, answers, strict=True)]
+
+    def features(self, name: str, pictures: Iterable[Picture]) -> tuple[Rows, Rows]:
+        """(photos, channels) the mean features of photos, and (exemplars, channels) those of training examples.
+
+        They are those of the frozen base. An adapter without a description of its training examples has no exemplars.
+        Raises `DataError` for a photo that cannot be opened.
+        """
+        with self._lock, self._forward_passes():
+            found, _ = self._sense(self.cards[name].limits).of_photos(pictures)
+        described = self._known.get(name)
+        return found, described.exemplars if described else np.zeros((0, *found.shape[1:]), dtype=np.float32)
+
+    def _sense(self, limits: Limits) -> Sense:
+        if limits not in self._senses:
+            self._senses[limits] = Sense(self.base, limits)
+        return self._senses[limits]
 
     def _finished(self, request: Request, form: Form, answer: Prediction) -> Attributed:
         """The answer with its derived results and, if the adapter answered its own form, with its confidence."""
@@ -278,9 +295,7 @@ class Engine:
 
         `seen`: the tower's output for these rows, if it can be reused.
         """
-        if limits not in self._senses:
-            self._senses[limits] = Sense(self.base, limits)
-        sense = self._senses[limits]
+        sense = self._sense(limits)
         for name in self._known.keys() & set(names):
             familiar = self.cards[name].familiar
             places = [place for place, own in enumerate(names) if own == name]

@@ -88,8 +88,12 @@ class Description:
 
     def _similarities(self, features: Rows) -> Rows:
         """(examples, exemplars) the cosines."""
-        exemplars = self.arrays["exemplars"].astype(np.float32) * self.arrays["scales"][:, None]
-        return np.asarray(_units(features) @ exemplars.T)
+        return np.asarray(_units(features) @ self.exemplars.T)
+
+    @property
+    def exemplars(self) -> Rows:
+        """(exemplars, channels) the features of some training examples, of length 1."""
+        return np.asarray(self.arrays["exemplars"].astype(np.float32) * self.arrays["scales"][:, None])
 
     def scores(self, features: Rows, quality: Rows) -> Rows:
         """(examples, 1 + measures): how strange each is: 0 in the middle of the training examples, 1 at their edge."""

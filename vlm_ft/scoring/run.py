@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import rich.progress
@@ -12,6 +13,7 @@ from rich.console import Console
 from datasets_vision.endpoint import Endpoint
 from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.bases.precision import Precision
+from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.rated import Rated
 from vlm_ft.inference.remote import IN_FLIGHT, RemoteEngine
@@ -19,6 +21,7 @@ from vlm_ft.inference.request import Predictor
 from vlm_ft.reward_model import RewardModel
 from vlm_ft.scoring.cluster import Cluster
 from vlm_ft.scoring.export import check_target
+from vlm_ft.scoring.first import write_first
 from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
 from vlm_ft.scoring.units import check_folder
 
@@ -36,6 +39,7 @@ def score_shown(
     by_case: bool = False,
     text: str | None = None,
     review: Path | None = None,
+    first: Path | None = None,
     server: Endpoint | None = None,
     reward: Path | None = None,
     precision: Precision = "fp32",
@@ -45,7 +49,9 @@ def score_shown(
     """Score with the adapter in a folder, reporting on `console`; see `score_folder`.
 
     If `server` is given, it runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster do.
-    `reward`: the folder of a reward model that scores the answers.
+    `reward`: the folder of a reward model that scores the answers. `first`: see `write_first`.
+
+    Raises `DataError` for `first` without photos, each a case of its own, or without an engine in this process.
 
     >>> from vlm_ft import score
     >>> score(Path("photos"), Path("runs/mine"), Path("scores.csv")).complete
@@ -55,12 +61,15 @@ def score_shown(
     check_target(out)
     if text is None:
         check_folder(folder)
+    if first is not None and (cluster or server or reward or by_case or text is not None):
+        raise DataError("first", "needs single photos, and a model in this process", "leave out the other options")
     place = adapter_folder(adapter)
     card = read_card(place)
     if cluster:
         engine: Predictor | Cluster = Cluster(place, base, workers)
     else:
         engine = _predictor(place, card, base, batch_size, server, reward, precision)
+    ordered = partial(write_first, first, engine, card.name, folder) if first and isinstance(engine, Engine) else None
     with _shown(console) as show:
         report = score_folder(
             engine,
@@ -73,6 +82,7 @@ def score_shown(
             by_case=by_case,
             text=text,
             review=review,
+            finished=ordered,
         )
     _print_summary(report, console, "texts" if text else "cases" if by_case else "images", review)
     return report

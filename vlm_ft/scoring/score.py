@@ -79,12 +79,13 @@ def score_folder(
     by_case: bool = False,
     text: str | None = None,
     review: Path | None = None,
+    finished: Callable[[Iterable[Row]], None] | None = None,
 ) -> ScoreReport:
     """Write one row per image below `folder` to `out` (.parquet, .csv or .jsonl; see `export`).
 
     With `text`, a template such as "{message}", write one row per row of the tables in `folder`, which may then also be
     a single table (CSV, TSV, JSON Lines). If `review` is given, a page of the answers that a person should
-    review is written to it; see `write_review`.
+    review is written to it; see `write_review`. `finished` is called with the table's rows at the end.
 
     An interrupted run resumes from `<out>.ledger`, whose rows are keyed by relative path and content: an image is
     scored again only if its bytes have changed, and read again only if its file's size or times have. The table
@@ -112,6 +113,8 @@ def score_folder(
             write_table(out, card, ledger.rows(), rated=isinstance(predictor, Rated))
             if review is not None:
                 write_review(review, card, ledger.rows(), None if text else folder)
+            if finished is not None:
+                finished(ledger.rows())
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"stopped with {run.done} of {run.total} answers in {ledger_path(out)}; "

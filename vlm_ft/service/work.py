@@ -35,6 +35,7 @@ from vlm_ft.review.gate import MARGIN
 from vlm_ft.review.next_recipe import reviews_of
 from vlm_ft.review.store import Reviews, Verdict
 from vlm_ft.runs import RECIPE
+from vlm_ft.scoring.first import FIRST
 from vlm_ft.service.gate import OWNER
 from vlm_ft.service.intake import MAX_TEXT, Body, below, example, received, unpacked_data, unpacked_photos
 from vlm_ft.service.jobs import LOG, Job, Jobs
@@ -81,7 +82,8 @@ class Workplace:
             adapter, out = self._current(card), f"scores.{table}"
             title = f"{card.name} {adapter.number}: {folder or f'{len(files)} files'}"
             arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
-            return self.jobs.submit(place, "score", title, [*arguments, "--review", REVIEW], out, by)
+            pages = ["--review", REVIEW, "--first", FIRST]
+            return self.jobs.submit(place, "score", title, [*arguments, *pages], out, by)
 
     def _current(self, card: Card) -> Version:
         """The adapter's current version. Raises `DataError` if the registry does not have it."""

@@ -1,0 +1,90 @@
+"""Which photos of a folder a person should review first: uncertain ones, unlike each other and the training data.
+
+The choice is greedy, farthest first (Gonzalez 1985), which is the k-center selection of active learning (Sener and
+Savarese 2018, "Active learning for convolutional neural networks: a core-set approach"). Each distance counts by how
+uncertain the answer is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import nlargest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_vision.placing import whole_file
+from vlm_ft.answers.confidence import joint_probability
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.scoring.ledger import Row
+
+if TYPE_CHECKING:
+    from vlm_ft.inference.engine import Engine
+
+FIRST = "first.txt"
+"""The name of the file beside a job's table."""
+
+MOST = 60
+"""Photos that are chosen."""
+
+CANDIDATES = 2000
+"""The most uncertain photos, among which they are chosen."""
+
+LEAST = 0.01
+"""The weight of a certain answer, so that a photo unlike all others is chosen some time."""
+
+SAME = 1e-5
+"""The distance below which two photos are copies; rounding alone makes some 1e-6."""
+
+Features = NDArray[np.float32]
+
+
+def write_first(file: Path, engine: Engine, adapter: str, folder: Path, rows: Iterable[Row]) -> None:
+    """Write the paths of the photos to review first to a text file, the most useful one first.
+
+    Their features are computed again, a small share of the time of their answers, since a ledger keeps answers only.
+    Raises `DataError` if the file cannot be written, or if a photo has been removed meanwhile.
+    """
+    form = engine.cards[adapter].form
+    readable = (row for row in rows if row.prediction.error is None)
+    weighted = nlargest(CANDIDATES, ((uncertainty(form, row.prediction), row.path) for row in readable))
+    features, known = engine.features(adapter, [folder / path for _, path in weighted])
+    weights = np.array([weight for weight, _ in weighted])
+    chosen = farthest_first(features, weights, known, MOST)
+    with whole_file(file) as part:
+        part.write_text("".join(f"{weighted[place][1]}\n" for place in chosen), encoding="utf-8", errors="replace")
+
+
+def uncertainty(form: Form, prediction: Prediction) -> float:
+    """The probability that some closed field is wrong, at least `LEAST`; 1 if there are no probabilities."""
+    sure = joint_probability(form, prediction)
+    return 1.0 if sure is None else max(1 - sure, LEAST)
+
+
+def farthest_first(features: Features, weights: NDArray[np.float64], known: Features, most: int) -> list[int]:
+    """The rows of `features` (photos, channels) in the order of choice, at most so many.
+
+    Each has the greatest product of its weight and its cosine distance to the nearest of `known` (exemplars, channels)
+    and of those chosen before it. A photo like one of these is not chosen.
+    """
+    if not len(features):
+        return []
+    units, others = _units(features), _units(known)
+    far = 1 - (units @ others.T).max(1) if len(others) else np.ones(len(units))
+    chosen: list[int] = []
+    while len(chosen) < min(most, len(units)):
+        place = int(np.argmax(weights * far))
+        if far[place] < SAME:
+            break
+        chosen.append(place)
+        far = np.minimum(far, 1 - units @ units[place])
+        far[place] = 0.0
+    return chosen
+
+
+def _units(features: Features) -> Features:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(lengths, 1e-12), dtype=np.float32)
