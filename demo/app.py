@@ -16,6 +16,7 @@ from demo.adapters_tab import adapters_tab
 from demo.answer_view import message_view
 from demo.assess_tab import ASSESS, Examples, assess_tab
 from demo.batch_tab import batch_tab
+from demo.chat_tab import chat_tab, chats
 from demo.compare_tab import compare_tab
 from demo.history_tab import history_tab
 from demo.photos import reads_photos
@@ -58,6 +59,9 @@ def build_app(
                 if any(map(reads_photos, predictor.cards.values())):
                     with gr.Tab("Compare"):
                         compare_tab(predictor)
+                if any(map(chats, predictor.cards.values())):
+                    with gr.Tab("Chat"):
+                        chat_tab(predictor)
                 if work is not None:
                     _work_tabs(predictor, work, history, (tabs, *question))
     blocks.queue(default_concurrency_limit=1)

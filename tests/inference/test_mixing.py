@@ -72,9 +72,9 @@ def test_only_adapters_that_mix_exactly_share_a_batch(
     batches: list[set[str]] = []
     real = engine._decoder.decode
 
-    def noted(forward: Any, names: list[str], *rest: Any) -> list[Prediction]:
+    def noted(forward: Any, names: list[str], *rest: Any, **options: Any) -> list[Prediction]:
         batches.append(set(names))
-        return real(forward, names, *rest)
+        return real(forward, names, *rest, **options)
 
     monkeypatch.setattr(engine._decoder, "decode", noted)
     form = engine.cards["lora"].form

@@ -62,10 +62,10 @@ def test_a_batch_is_read_while_another_is_answered(engine: Engine, monkeypatch: 
             read.set()
         return batch
 
-    def decoding(self: FormDecoder, *arguments: Any) -> Any:
+    def decoding(self: FormDecoder, *arguments: Any, **options: Any) -> Any:
         answering.set()
         assert read.wait(30), "the second batch was not read while the first was answered"
-        return decode(self, *arguments)
+        return decode(self, *arguments, **options)
 
     request = [Request(turns=(Turn("user", "?"),), form=FORM)]
     expected = engine.predict(request)

@@ -75,7 +75,7 @@ def test_the_log_names_the_version_that_answered(run_of: Callable[..., Path], tm
     (entry,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
     second = registry.version("parts", 2).card
     assert (entry["version"], entry["card"]) == (2, second.fingerprint)
-    assert answer.card == second.model_copy(update={"number": 2})
+    assert answer.card == second.model_copy(update={"name": "parts", "number": 2})
     assert Prediction.from_json(answer.to_json()).values == answer.values
 
 

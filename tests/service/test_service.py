@@ -13,12 +13,14 @@ import openai
 import pytest
 from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save_file
+from starlette.exceptions import HTTPException
 
 from tests.service.servers import HERE, photo
 from vlm_ft.adapters import TENSORS
+from vlm_ft.answers.prediction import FieldValue
 from vlm_ft.inference.engine import Engine
-from vlm_ft.inference.request import Request
-from vlm_ft.service.app import build_service
+from vlm_ft.inference.request import Attributed, Request
+from vlm_ft.service.app import _events, build_service
 
 
 def test_an_assessment_is_the_engines_answer(client: TestClient, engine: Engine, tmp_path: Path) -> None:
@@ -52,6 +54,32 @@ def test_openai_clients_are_served(address: str, engine: Engine, tmp_path: Path)
     assert again.choices[0].message.content == whole.choices[0].message.content
     with pytest.raises(openai.NotFoundError, match="did you mean 'trial'"):
         theirs.chat.completions.create(model="trail", messages=messages)
+
+
+def streamed_events(*found: Any) -> list[Any]:
+    lines = "".join(_events("desk", iter(found))).split("\n\n")
+    return [line.removeprefix("data: ") for line in lines if line]
+
+
+def test_the_pieces_of_a_stream_add_up_to_the_content() -> None:
+    reply = 'It said "no", in Köln\n\\'
+    answer = Attributed({"known": FieldValue(True), "reply": FieldValue(reply), "note": FieldValue("")})
+    states = [{"known": True, "reply": reply[:length]} for length in range(len(reply) + 1)]
+    *chunks, last, done = streamed_events(*states, {**states[-1], "note": ""}, answer)
+    pieces = [json.loads(chunk)["choices"][0]["delta"] for chunk in chunks]
+    assert len(pieces) > len(reply)
+    assert json.loads("".join(piece["content"] for piece in pieces)) == answer.values
+    assert ["role" in piece for piece in pieces] == [True] + [False] * (len(pieces) - 1)
+    assert json.loads(last)["assessment"]["decision"] == "answer"
+    assert done == "[DONE]"
+
+
+def test_an_answer_that_fails_is_refused_or_broken_off() -> None:
+    failed = Attributed.failed("the answer does not fit")
+    with pytest.raises(HTTPException, match="does not fit"):
+        streamed_events(failed)
+    *_, last = streamed_events({"reply": "It"}, failed)
+    assert json.loads(last)["error"]["message"] == "the answer does not fit"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Items, Kind, spanned_box
 from vlm_ft.answers.prediction import Distribution, FieldValue, Item, Prediction, option_name
+from vlm_ft.answers.task import Values
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.positions import first_positions
 from vlm_ft.decoding.decisions import SIDES, Path
@@ -19,9 +21,12 @@ from vlm_ft.decoding.prefix import WORTH_SHARING, reusable
 from vlm_ft.decoding.prompts import Prompts
 from vlm_ft.decoding.rows import BatchedRows, Branch, BranchResult, Forward, Prefix, RecurrentRow
 from vlm_ft.decoding.tokens import AnswerTokens
-from vlm_ft.decoding.writing import AnswerTooLongError, Outcome, Sampling, write
+from vlm_ft.decoding.writing import AnswerTooLongError, OnToken, Outcome, Sampling, write
 
 PREFIXES = 64  # cached prefixes, one or two per adapter; the least recently used is dropped first
+OnText = Callable[[Values], None]
+"""Called with the values of an answer so far, the last one a text that is being written."""
+
 IDLE = [Branch((0,))]  # runs one token whose result is ignored
 
 
@@ -45,11 +50,18 @@ class FormDecoder:
         names: Sequence[str],
         prompts: Prompts,
         sampling: Sampling | None = None,
+        on_text: Sequence[OnText | None] = (),
     ) -> list[Prediction]:
-        """One prediction per prompt, given the adapter of each; an answer that is too long gives a failed one."""
+        """One prediction per prompt, given the adapter of each; an answer that is too long gives a failed one.
+
+        `on_text`: for each prompt, what to call while a text of its answer is written.
+        """
+        listeners = [on_text[row] if on_text else None for row in range(len(prompts.forms))]
         writers = [
-            write(form, self._tokens, self._limit - length, sampling)
-            for form, length in zip(prompts.forms, prompts.lengths, strict=True)
+            write(form, self._tokens, self._limit - length, sampling, _on_token(form, size, listener))
+            for form, length, size, listener in zip(
+                prompts.forms, prompts.lengths, prompts.sizes, listeners, strict=True
+            )
         ]
         rows = self._rows(forward, names, prompts)
         results: dict[int, Mapping[Path, Outcome] | None] = {}
@@ -107,6 +119,21 @@ class FormDecoder:
             return Prediction.failed(f"the answer does not fit the base's {self._limit} tokens")
         fields = _Fields(form, outcomes, size)
         return Prediction(fields={spec.name: fields.read(spec.kind, (spec.name,)) for spec in form.fields})
+
+
+def _on_token(form: Form, size: Size | None, on_text: OnText | None) -> OnToken | None:
+    """Passes on the values of a form's fields up to the one that is being written."""
+    if on_text is None:
+        return None
+
+    def on_token(outcomes: Mapping[Path, Outcome], path: Path, text: str) -> None:
+        name, *within = path
+        if not within:  # not a text in an item of a list
+            fields = _Fields(form, outcomes, size)
+            before = takewhile(lambda spec: spec.name != name, form.fields)
+            on_text({**{spec.name: fields.read(spec.kind, (spec.name,)).value for spec in before}, str(name): text})
+
+    return on_token
 
 
 class _Fields:

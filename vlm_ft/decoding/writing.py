@@ -7,8 +7,9 @@ each with its own form, advance side by side.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,10 @@ class Outcome:
     mean: float | None = None
 
 
+OnToken = Callable[[Mapping[Path, Outcome], Path, str], None]
+"""Called with what is decided, the place of a text that is being written, and the text so far."""
+
+
 @dataclass
 class Sampling:
     """Sample answers, at this temperature and from this generator, instead of taking the most probable ones."""
@@ -71,9 +76,9 @@ class _Cursor:
 
 
 def write(
-    form: Form, tokens: AnswerTokens, room: int, sampling: Sampling | None = None
+    form: Form, tokens: AnswerTokens, room: int, sampling: Sampling | None = None, on_token: OnToken | None = None
 ) -> Generator[list[Branch], list[BranchResult], dict[Path, Outcome]]:
-    """Decide one answer; returns every outcome by its place.
+    """Decide one answer; returns every outcome by its place. `on_token` is called for each token of a text.
 
     Raises `AnswerTooLongError` if the answer needs more than `room` tokens.
     """
@@ -81,7 +86,8 @@ def write(
     step = next(steps)
     while True:
         if isinstance(step, FreeText):
-            outcome = yield from _text(step.max_length, tokens, cursor, sampling)
+            listener = partial(on_token, outcomes, step.path) if on_token is not None else None
+            outcome = yield from _text(step.max_length, tokens, cursor, sampling, listener)
         else:
             threshold = _threshold(form, step) if sampling is None else None
             outcome = yield from _decided(step, tokens.tree(step.options), cursor, sampling, threshold)
@@ -190,7 +196,11 @@ class _Probabilities:
 
 
 def _text(
-    max_length: int, tokens: AnswerTokens, cursor: _Cursor, sampling: Sampling | None
+    max_length: int,
+    tokens: AnswerTokens,
+    cursor: _Cursor,
+    sampling: Sampling | None,
+    on_token: Callable[[str], None] | None = None,
 ) -> Generator[list[Branch], list[BranchResult], Outcome]:
     """Write a text token by token, each the most probable one that keeps it a JSON string within its length."""
     matcher, ids, legal = tokens.text_matcher(max_length), list[int](), 1.0
@@ -206,4 +216,20 @@ def _text(
         matcher.consume_token(token)
         cursor.waiting = (token,)
         ids.append(token)
+        if on_token is not None:
+            on_token(_whole_characters(tokens.text(ids)))
     return Outcome(json.loads('"' + tokens.text(ids)), legal)
+
+
+def _whole_characters(text: str) -> str:
+    """The text of a JSON string that may still lack its end, without a character or an escape that is incomplete."""
+    text = text.removesuffix('"') if _is_closed(text) else text.rstrip("\ufffd")
+    if (len(text) - len(text.rstrip("\\"))) % 2:
+        text = text[:-1]
+    return str(json.loads(f'"{text}"'))
+
+
+def _is_closed(text: str) -> bool:
+    """Whether the string's closing quotation mark is there; an escaped one follows an odd number of backslashes."""
+    before = text.removesuffix('"')
+    return before != text and (len(before) - len(before.rstrip("\\"))) % 2 == 0

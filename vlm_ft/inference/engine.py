@@ -192,7 +192,7 @@ class Engine:
         forms = [self._form(request) for request in requests]
         results: dict[int, Prediction] = {}
         photos: dict[Any, Image] = {}  # a photo that several requests share is opened once
-        groups: dict[tuple[Limits, int, str | None], list[tuple[int, Row, str]]] = defaultdict(list)
+        groups: dict[tuple[Limits, int, str | None], list[tuple[int, Row, Request]]] = defaultdict(list)
         for index, (request, form) in enumerate(zip(requests, forms, strict=True)):
             try:
                 self._fits(request)
@@ -204,12 +204,12 @@ class Engine:
                 results[index] = Prediction.failed(str(error))
                 continue
             row = Row(form, request.turns, images)
-            groups[self._group(request)].append((index, row, request.adapter))
+            groups[self._group(request)].append((index, row, request))
         for key, members in groups.items():
             size = 1 if self._decoder.one_by_one else self.batch_size
             for start in range(0, len(members), size):
                 chunk = members[start : start + size]
-                answers = self._answer([row for _, row, _ in chunk], [name for *_, name in chunk], key[0])
+                answers = self._answer([row for _, row, _ in chunk], [request for *_, request in chunk], key[0])
                 results |= dict(zip((index for index, *_ in chunk), answers, strict=True))
         return [results[index] for index in range(len(requests))]
 
@@ -248,15 +248,16 @@ class Engine:
             self._conversations[limits] = Conversation(self.base.reader.limited(limits))
         return self._conversations[limits]
 
-    def _answer(self, rows: list[Row], names: list[str], limits: Limits) -> list[Prediction]:
-        limit = self.base.reader.max_length
+    def _answer(self, rows: list[Row], requests: list[Request], limits: Limits) -> list[Prediction]:
+        names, limit = [request.adapter for request in requests], self.base.reader.max_length
         with self._reading:  # one batch is read while another is answered
             prompts = self._conversation(limits).prompts(rows, self.base.device)
         lengths = prompts.lengths
         if max(lengths) < limit:
             with self._lock, self._forward_passes(), self._looking(rows, names) as seen:
                 self._residents.bring(names)
-                answers = self._decoder.decode(partial(self._residents.forward, names), names, prompts)
+                forward, on_text = partial(self._residents.forward, names), [request.on_text for request in requests]
+                answers = self._decoder.decode(forward, names, prompts, on_text=on_text)
                 with self._reading:
                     return self._wary(rows, names, answers, limits, seen)
         answers = [
@@ -265,7 +266,7 @@ class Engine:
         ]
         fitting = [place for place, length in enumerate(lengths) if length < limit]
         if fitting:  # a row that is too long does not fail the others
-            shorter = self._answer([rows[place] for place in fitting], [names[place] for place in fitting], limits)
+            shorter = self._answer([rows[place] for place in fitting], [requests[place] for place in fitting], limits)
             for place, answer in zip(fitting, shorter, strict=True):
                 answers[place] = answer
         return answers

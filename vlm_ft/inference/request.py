@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, Protocol, Self
 
@@ -12,6 +12,7 @@ from datasets_vision.example import Picture, Turn
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
+from vlm_ft.answers.task import Values
 from vlm_ft.recipe import Tiling
 
 BASE = "base"
@@ -24,7 +25,7 @@ class Request:
 
     `tiling`: how a large photo is split; "card": as the adapter was trained, "none": not at all. `like`: the adapter
     whose limits and tiling a request to the bare base follows, so that the two can be compared. `by`: who asks, and
-    `case`: under which number, for the decision log.
+    `case`: under which number, for the decision log. `on_text` gets the values so far while a text is written.
 
     >>> from pathlib import Path
     >>> from datasets_vision.example import Turn
@@ -41,6 +42,7 @@ class Request:
     like: str | None = None
     by: str | None = None
     case: str | None = None
+    on_text: Callable[[Values], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # equal as predictions

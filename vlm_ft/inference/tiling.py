@@ -90,7 +90,7 @@ def predict_tiled(
         answers: list[Prediction] = []
         for start in range(0, len(crops), chunk):
             part = crops[start : start + chunk]
-            answers += predict([replace(request, images=(photo.crop(crop),)) for crop in part])
+            answers += predict([replace(request, images=(photo.crop(crop),), on_text=None) for crop in part])
         results[index] = gathered(forms[index], crops, answers, photo.size)
     answered = predict([requests[index] for index in whole]) if whole else []
     results |= dict(zip(whole, answered, strict=True))

@@ -12,27 +12,30 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import metadata
 from io import BytesIO
+from itertools import chain
 from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import FastAPI, Form, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
+from vlm_ft.answers.task import Values
 from vlm_ft.errors import BusyError, DataError, FormError, UserError
 from vlm_ft.inference.photo_decoder import decoded
 from vlm_ft.inference.request import Attributed, Predictor
 from vlm_ft.inference.request import Request as Question
+from vlm_ft.inference.streaming import streamed
 from vlm_ft.service.gate import Gate, refusal
 from vlm_ft.service.intake import (
     MAX_BYTES,
@@ -106,7 +109,7 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         card = card_of(predictor, form.adapter)
         turns = [Turn("user", form.text)] if form.text.strip() else []
         with received([photo.file for photo in form.photos], turns) as case:
-            answer = _answer(predictor, card, case)
+            answer = _answer(predictor, _question(card, case))
         return Response(answer.to_json(adapter=form.adapter, notice=_notice(answer)), media_type="application/json")
 
     @api.post("/v1/chat/completions")
@@ -115,30 +118,39 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         card = card_of(predictor, body.model)
         pictures, turns = chat_contents(body)
         with received([BytesIO(picture) for picture in pictures], turns) as case:
-            answer = _answer(predictor, card, case)
-        assessment = json.loads(answer.to_json(notice=_notice(answer)))
-        content = json.dumps({name: field["value"] for name, field in assessment["fields"].items()})
-        message = {"role": "assistant", "content": content}
+            question = _question(card, case)
         if body.stream:
-            return Response(_events(body.model, message, assessment), media_type="text/event-stream")
+            events = _events(body.model, streamed(predictor, question))
+            first = next(events)  # errors are raised before the response begins
+            return StreamingResponse(chain([first], events), media_type="text/event-stream")
+        answer = _answer(predictor, question)
+        message = {"role": "assistant", "content": json.dumps(answer.values)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        whole = {**_head(body.model, "chat.completion"), "choices": [choice], "assessment": assessment}
+        whole = {**_head(body.model, "chat.completion"), "choices": [choice], "assessment": _assessment(answer)}
         return JSONResponse(whole)
 
 
-def _answer(predictor: Predictor, card: Card, case: Case) -> Attributed:
-    """The adapter's answer.
-
-    Raises `DataError` for a kind of input that it has not learned from, and `HTTPException` if it has no answer.
-    """
+def _question(card: Card, case: Case) -> Question:
+    """The request to the adapter. Raises `DataError` for a kind of input that it has not learned from."""
     if case.turns and "text" not in card.inputs:
         raise DataError("text", "this adapter has learned from photos only", "send the photos alone")
     if case.photos and "photo" not in card.inputs:
         raise DataError("photos", "this adapter has learned from texts only", "send the text alone")
-    (answer,) = predictor.predict([Question(decoded(case.photos), case.turns, adapter=card.name)])
+    return Question(decoded(case.photos), case.turns, adapter=card.name)
+
+
+def _answer(predictor: Predictor, question: Question) -> Attributed:
+    """The adapter's answer. Raises `HTTPException` if it has none."""
+    (answer,) = predictor.predict([question])
     if answer.error is not None:
         raise HTTPException(422, answer.error)
     return answer
+
+
+def _assessment(answer: Attributed) -> dict[str, Any]:
+    """The answer with its probabilities and its notice."""
+    found: dict[str, Any] = json.loads(answer.to_json(notice=_notice(answer)))
+    return found
 
 
 def _notice(answer: Attributed) -> str:
@@ -151,14 +163,31 @@ def _head(adapter: str, kind: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{int(now * 1e6):x}", "object": kind, "created": int(now), "model": adapter}
 
 
-def _events(adapter: str, message: dict[str, str], assessment: dict[str, Any]) -> str:
-    """The answer as server-sent events, which OpenAI's clients expect if they ask for a stream."""
-    head = _head(adapter, "chat.completion.chunk")
-    chunks = [
-        {**head, "choices": [{"index": 0, "delta": message, "finish_reason": None}]},
-        {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "assessment": assessment},
-    ]
-    return "".join(f"data: {line}\n\n" for line in [*map(json.dumps, chunks), "[DONE]"])
+def _events(adapter: str, found: Iterator[Values | Attributed]) -> Iterator[str]:
+    """The answer as server-sent events, which OpenAI's clients expect if they ask for a stream.
+
+    Its pieces add up to the content of an answer that is not streamed. Raises `HTTPException` if there is no answer;
+    once the response has begun, that is an event.
+    """
+    head, sent = _head(adapter, "chat.completion.chunk"), ""
+
+    def event(delta: dict[str, str], finish: str | None = None, **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return f"data: {json.dumps({**head, 'choices': [choice], **more})}\n\n"
+
+    for one in found:
+        if isinstance(one, Attributed) and one.error is not None:
+            if not sent:
+                raise HTTPException(422, one.error)
+            yield f"data: {json.dumps({'error': {'message': one.error, 'type': 'unanswerable'}})}\n\n"
+            return
+        content = json.dumps(one.values) if isinstance(one, Attributed) else json.dumps(one).removesuffix('"}')
+        if piece := content.removeprefix(sent):
+            yield event({"content": piece} if sent else {"role": "assistant", "content": piece})
+            sent = content
+        if isinstance(one, Attributed):
+            yield event({}, "stop", assessment=_assessment(one))
+            yield "data: [DONE]\n\n"
 
 
 def _add_state_routes(api: FastAPI, predictor: Predictor, meter: Meter) -> None:

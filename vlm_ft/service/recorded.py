@@ -27,7 +27,7 @@ KEPT = 1000  # older files
 
 
 class Recorded:
-    """Asks another predictor. If an answer cannot be logged, it is not given."""
+    """Asks another predictor. If an answer cannot be logged, it is not given; one that is streamed is broken off."""
 
     def __init__(self, predictor: Predictor, meter: Meter, log: DecisionLog | None = None) -> None:
         self._predictor, self._meter, self._log = predictor, meter, log

@@ -1,0 +1,136 @@
+"""Talk to an adapter that reads texts: its replies appear while they are written, its other fields below them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from datasets_vision.example import Turn
+from demo.answer_view import notice_view
+from demo.answered import new_case
+from demo.assess_tab import LONGEST_TEXT
+from demo.photos import reads_photos, reads_text
+from demo.wording import in_words, percent, title
+from vlm_ft.adapters import Card
+from vlm_ft.answers.kinds import Items, Text
+from vlm_ft.errors import UserError
+from vlm_ft.inference.request import Attributed, Predictor, Request
+from vlm_ft.inference.streaming import streamed
+
+MOST_TURNS = 40
+NOTHING = "Enter a text first."
+TOO_LONG = f"The text is longer than {LONGEST_TEXT} characters; shorten it."
+TOO_MANY = "This conversation is too long; start again."
+BROKEN = "Something went wrong on the server; details are in its log. Try again, or contact the operator."
+
+Messages = list[dict[str, str]]
+
+log = logging.getLogger(__name__)
+
+
+def chats(card: Card) -> bool:
+    """Whether the adapter can be talked to: it reads texts alone."""
+    return reads_text(card) and not reads_photos(card)
+
+
+def chat_tab(predictor: Predictor) -> None:
+    """The tab's content."""
+    names = [name for name, card in predictor.cards.items() if chats(card)]
+    adapter = gr.Dropdown(names, value=names[0], label="Adapter", filterable=False)
+    notice = gr.HTML(notice_view(predictor.cards[names[0]].notice))
+    # what a model writes is shown as it is, not as Markdown or HTML
+    shown = gr.Chatbot(
+        label="Conversation",
+        height=420,
+        render_markdown=False,
+        allow_tags=False,
+        latex_delimiters=[],
+        feedback_options=None,
+        buttons=["copy"],
+        placeholder="The conversation appears here.",
+    )
+    turns = gr.State(list[Turn]())
+    with gr.Row(equal_height=True):
+        text = gr.Textbox(
+            label="Message", lines=1, max_lines=8, max_length=LONGEST_TEXT, scale=5, min_width=200, autofocus=False
+        )
+        send = gr.Button("Send", variant="primary", scale=1, min_width=90)
+        again = gr.Button("Start again", scale=1, min_width=90)
+
+    def talked(
+        name: str, said: str, earlier: list[Turn], messages: Messages, request: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
+        yield from talk(predictor, name, said, earlier, messages, getattr(request, "username", None))
+
+    private: dict[str, Any] = {"api_visibility": "private"}
+    model_queue = {"concurrency_limit": 1, "concurrency_id": "model"}
+    parts = [text, turns, shown]
+    talking = gr.on([send.click, text.submit], talked, [adapter, text, turns, shown], parts, **private, **model_queue)
+    gr.on([again.click, adapter.change], lambda: ("", [], []), None, parts, cancels=talking, **private)
+    adapter.change(
+        lambda name: notice_view(predictor.cards[name].notice), adapter, notice, show_progress="hidden", **private
+    )
+
+
+def talk(
+    predictor: Predictor, adapter: str, said: str, earlier: Sequence[Turn], messages: Messages, by: str | None = None
+) -> Iterator[tuple[Any, list[Turn], Messages]]:
+    """(the text box, the turns, the messages), again and again while the reply is written; errors are messages."""
+    said, card = said.strip(), predictor.cards.get(adapter)
+    problem = TOO_MANY if len(earlier) >= MOST_TURNS else TOO_LONG if len(said) > LONGEST_TEXT else ""
+    if not said or card is None or problem:
+        gr.Warning(problem or NOTHING)
+        yield gr.skip(), list(earlier), messages
+        return
+    asked, shown = [*earlier, Turn("user", said)], [*messages, _message("user", said)]
+    yield "", list(earlier), [*shown, _message("assistant", "…")]
+    number, _ = new_case()
+    try:
+        for found in streamed(predictor, Request((), tuple(asked), adapter, by=by, case=number)):
+            if not isinstance(found, Attributed):
+                yield "", list(earlier), [*shown, _message("assistant", spoken(card, found) or "…")]
+                continue
+            if found.error is not None:
+                raise UserError("", found.error, "")
+            card = found.card or card
+            replied = Turn("assistant", spoken(card, found.values))
+            yield "", [*asked, replied], [*shown, _message("assistant", _in_words(card, found))]
+    except UserError as error:
+        yield said, list(earlier), [*shown, _message("assistant", f"No answer: {error.public()}")]
+    except Exception:  # the page stays usable; the log has the details
+        log.exception("talking to adapter %r failed", adapter)
+        yield said, list(earlier), [*shown, _message("assistant", f"No answer: {BROKEN}")]
+
+
+def spoken(card: Card, values: Mapping[str, Any]) -> str:
+    """What the adapter says: the last of its texts, or all values if its form has none."""
+    name = _spoken_field(card)
+    return str(values.get(name, "")) if name else json.dumps(dict(values), ensure_ascii=False)
+
+
+def _spoken_field(card: Card) -> str | None:
+    return next((field.name for field in card.form.fields[::-1] if isinstance(field.kind, Text)), None)
+
+
+def _in_words(card: Card, answer: Attributed) -> str:
+    """The reply, then the other fields with their probabilities, then whether a person must decide."""
+    name = _spoken_field(card)
+    others = [_line(card, field.name, answer) for field in card.form.fields if field.name != name]
+    asks = answer.decision != "answer"
+    decision = f"Ask a person: {answer.reason or 'do not rely on this answer alone'}." if asks else ""
+    return "\n\n".join(filter(None, [spoken(card, answer.values) if name else "", "\n".join(others), decision]))
+
+
+def _line(card: Card, name: str, answer: Attributed) -> str:
+    entry, kind = answer.fields[name], card.form.field(name).kind
+    value = f"{len(entry.value)} listed" if isinstance(kind, Items) else in_words(kind, entry.value)
+    share = f" ({percent(entry.probability)})" if entry.probability is not None else ""
+    return f"{title(name)}: {value}{share}"
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
