@@ -18,8 +18,11 @@ from vlm_ft.inference.request import Predictor
 from vlm_ft.review.gate import MARGIN
 
 
-def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> None:
-    """The content of the tab; the versions are read when it is opened, and when a job's state changes."""
+def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> gr.Dropdown:
+    """The content of the tab; returns the choice of an adapter.
+
+    The versions are read when it is opened, and when a job's state changes.
+    """
     names = work.registry.names()
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
@@ -65,6 +68,7 @@ def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> None:
     train.click(trained, [adapter, minutes], view.chosen, **private)
     promote.click(promoted, [view.chosen, margin], view.chosen, **private)
     back.click(rolled_back, adapter, shown, **private)
+    return adapter
 
 
 def minutes_of(given: str) -> float | None:

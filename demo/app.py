@@ -7,6 +7,7 @@ mount(api, blocks)             # or inside a FastAPI application
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,13 @@ from demo.photos import reads_photos
 from demo.style import CSS
 from demo.train_tab import train_tab
 from demo.workplace import History, Work
+from vlm_ft.adapters import Card
 from vlm_ft.inference.request import Predictor
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+Choice = tuple[gr.Dropdown | gr.CheckboxGroup, Callable[[Card], bool]]
 
 TITLE = "Photo assessor"
 LEAD = "Upload photos or enter a text. The adapter fills in a fixed form, and says when a person must decide."
@@ -53,34 +57,47 @@ def build_app(
         if not predictor.cards:
             gr.HTML(message_view(NO_ADAPTER))
         else:
-            with gr.Tabs() as tabs:
-                with gr.Tab("Assess", id=ASSESS):
-                    question = assess_tab(predictor, examples or {}, work)
-                if any(map(reads_photos, predictor.cards.values())):
-                    with gr.Tab("Compare"):
-                        compare_tab(predictor)
-                if any(map(chats, predictor.cards.values())):
-                    with gr.Tab("Chat"):
-                        chat_tab(predictor)
-                if work is not None:
-                    _work_tabs(predictor, work, history, (tabs, *question))
+            choices = _tabs(predictor, examples or {}, work, history)
+            blocks.load(
+                lambda: [_listed(predictor, fits) for _, fits in choices],
+                None,
+                [choice for choice, _ in choices],
+                api_visibility="private",
+                show_progress="hidden",
+            )
     blocks.queue(default_concurrency_limit=1)
     return blocks
 
 
-def _work_tabs(
-    predictor: Predictor, work: Work, history: History | None, question: tuple[gr.Tabs, gr.Dropdown, gr.File]
-) -> None:
-    """`question`: the tabs, and the adapter and photos on the first of them."""
-    with gr.Tab("Batch"):
-        batch_tab(predictor, work, question)
-    with gr.Tab("Train"):
-        train_tab(work)
-    with gr.Tab("Adapters") as tab:
-        adapters_tab(predictor, work, tab)
-    if history is not None:
-        with gr.Tab("History") as tab:
-            history_tab(history, work, tab)
+def _tabs(predictor: Predictor, examples: Examples, work: Work | None, history: History | None) -> list[Choice]:
+    """The tabs; returns their choices of adapters, and which adapters each lists."""
+    cards = predictor.cards.values()
+    with gr.Tabs() as tabs:
+        with gr.Tab("Assess", id=ASSESS):
+            adapter, photos = assess_tab(predictor, examples, work)
+        choices: list[Choice] = [(adapter, lambda card: True)]
+        if any(map(reads_photos, cards)):
+            with gr.Tab("Compare"):
+                choices.append((compare_tab(predictor), reads_photos))
+        if any(map(chats, cards)):
+            with gr.Tab("Chat"):
+                choices.append((chat_tab(predictor), chats))
+        if work is not None:
+            with gr.Tab("Batch"):
+                choices.append((batch_tab(predictor, work, (tabs, adapter, photos)), reads_photos))
+            with gr.Tab("Train"):
+                train_tab(work)
+            with gr.Tab("Adapters") as tab:
+                choices.append((adapters_tab(predictor, work, tab), lambda card: card.number is not None))
+        if work is not None and history is not None:
+            with gr.Tab("History") as tab:
+                history_tab(history, work, tab)
+    return choices
+
+
+def _listed(predictor: Predictor, fits: Callable[[Card], bool]) -> Any:
+    """The update that lists the adapters which are served now."""
+    return gr.update(choices=[name for name, card in predictor.cards.items() if fits(card)])
 
 
 def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) -> str:

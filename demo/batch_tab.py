@@ -31,8 +31,11 @@ MOST_SHOWN = 60  # characters of a cell
 LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
 
 
-def batch_tab(predictor: Predictor, work: Work, question: tuple[gr.Tabs, gr.Dropdown, gr.File]) -> None:
-    """The tab's content. `question`: the tabs, and the adapter and photos on the one where an answer is reviewed."""
+def batch_tab(predictor: Predictor, work: Work, question: tuple[gr.Tabs, gr.Dropdown, gr.File]) -> gr.Dropdown:
+    """The tab's content; returns the choice of an adapter.
+
+    `question`: the tabs, and the adapter and photos on the one where an answer is reviewed.
+    """
     names = [name for name, card in predictor.cards.items() if reads_photos(card)]
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
@@ -78,6 +81,7 @@ def batch_tab(predictor: Predictor, work: Work, question: tuple[gr.Tabs, gr.Drop
         shown,
         api_visibility="private",
     )
+    return adapter
 
 
 def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple[Any, ...]:

@@ -37,10 +37,10 @@ def chats(card: Card) -> bool:
     return reads_text(card) and not reads_photos(card)
 
 
-def chat_tab(predictor: Predictor) -> None:
-    """The tab's content."""
+def chat_tab(predictor: Predictor) -> gr.Dropdown:
+    """The tab's content; returns the choice of an adapter."""
     names = [name for name, card in predictor.cards.items() if chats(card)]
-    adapter = gr.Dropdown(names, value=names[0], label="Adapter", filterable=False)
+    adapter = gr.Dropdown(names, value=names[0], label="Talk to", filterable=False)
     notice = gr.HTML(notice_view(predictor.cards[names[0]].notice))
     # what a model writes is shown as it is, not as Markdown or HTML
     shown = gr.Chatbot(
@@ -74,6 +74,7 @@ def chat_tab(predictor: Predictor) -> None:
     adapter.change(
         lambda name: notice_view(predictor.cards[name].notice), adapter, notice, show_progress="hidden", **private
     )
+    return adapter
 
 
 def talk(

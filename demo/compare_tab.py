@@ -63,8 +63,8 @@ class Column:
         return json.dumps(value)
 
 
-def compare_tab(predictor: Predictor) -> None:
-    """The tab's content."""
+def compare_tab(predictor: Predictor) -> gr.CheckboxGroup:
+    """The tab's content; returns the choice of adapters."""
     names = [name for name, card in predictor.cards.items() if reads_photos(card)]
     has_base = not any(predictor.cards[name].weights for name in names)  # a whole model is its own base
     with gr.Row(equal_height=False):
@@ -94,6 +94,7 @@ def compare_tab(predictor: Predictor) -> None:
         api_visibility="private",
         show_progress="hidden",
     )
+    return chosen
 
 
 def compare(
