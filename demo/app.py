@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from demo.accessible import MENDED
 from demo.adapters_tab import adapters_tab
 from demo.answer_view import message_view
 from demo.assess_tab import ASSESS, Examples, assess_tab
@@ -143,7 +144,12 @@ _LOOK: dict[str, Any] = {
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_hover_dark="*primary_800",
+        button_cancel_background_fill="#b91c1c",
+        button_cancel_background_fill_dark="#b91c1c",
+        button_cancel_background_fill_hover="#991b1b",
+        button_cancel_background_fill_hover_dark="#991b1b",
     ),
+    "head": MENDED,
     "footer_links": [],
     "ssr_mode": False,
 }

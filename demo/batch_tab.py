@@ -18,7 +18,7 @@ from demo.assess_tab import ASSESS
 from demo.jobs_view import JobsView, queued
 from demo.photo_view import LEGIBLE
 from demo.photos import reads_photos
-from demo.wording import words
+from demo.wording import column_width, words
 from demo.workplace import Work, errors_shown, require
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor
@@ -27,6 +27,7 @@ from vlm_ft.scoring.first import FIRST
 EVERYTHING, UNCERTAIN = "All", "Ask a person"
 MOST_ROWS = 2000
 MOST_PICTURES = 12
+ABOUT = '<p class="rest">Uncertain, and unlike each other and the training data. Choose one to review it.</p>'
 MOST_SHOWN = 60  # characters of a cell
 LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
 
@@ -48,7 +49,7 @@ def batch_tab(predictor: Predictor, work: Work, question: tuple[gr.Tabs, gr.Drop
             decision = gr.Radio([EVERYTHING, UNCERTAIN], value=EVERYTHING, label="Show")
             rows = gr.Dataframe(label="Answers", interactive=False, show_search="filter", max_height=420, visible=False)
             unsure = gr.Gallery(
-                label="To review first: uncertain, and unlike each other. Choose one to review it.",
+                label="To review first",
                 columns=4,
                 height="auto",
                 allow_preview=False,
@@ -96,12 +97,17 @@ def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple
         return nothing
     found = pd.read_csv(file, nrows=MOST_ROWS, dtype=str, keep_default_na=False)
     kept = found[found["decision"] != "answer"] if show == UNCERTAIN else found
+    readable = _readable(kept)
     _, folder, *_ = work.jobs.get(job).arguments
     pictures, problems = _pictures(Path(folder), _to_review(work, job))
     return (
-        gr.update(value=_readable(kept), visible=True),
+        gr.update(
+            value=readable,
+            column_widths=[column_width([*str(name).split(), *readable[name]]) for name in readable],
+            visible=True,
+        ),
         gr.update(value=pictures, visible=bool(pictures)),
-        "".join(map(notice_view, found["notice"].unique())) + _unshown(problems),
+        "".join(map(notice_view, found["notice"].unique())) + (ABOUT if pictures else "") + _unshown(problems),
         gr.update(value=download.move_resource_to_block_cache(str(file)), visible=True),
     )
 

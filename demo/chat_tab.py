@@ -54,12 +54,10 @@ def chat_tab(predictor: Predictor) -> gr.Dropdown:
         placeholder="The conversation appears here.",
     )
     turns = gr.State(list[Turn]())
-    with gr.Row(equal_height=True):
-        text = gr.Textbox(
-            label="Message", lines=1, max_lines=8, max_length=LONGEST_TEXT, scale=5, min_width=200, autofocus=False
-        )
-        send = gr.Button("Send", variant="primary", scale=1, min_width=90)
-        again = gr.Button("Start again", scale=1, min_width=90)
+    text = gr.Textbox(label="Message", lines=1, max_lines=8, max_length=LONGEST_TEXT)
+    with gr.Row():
+        send = gr.Button("Send", variant="primary", min_width=90)
+        again = gr.Button("Start again", min_width=90)
 
     def talked(
         name: str, said: str, earlier: list[Turn], messages: Messages, request: gr.Request
@@ -70,7 +68,7 @@ def chat_tab(predictor: Predictor) -> gr.Dropdown:
     model_queue = {"concurrency_limit": 1, "concurrency_id": "model"}
     parts = [text, turns, shown]
     talking = gr.on([send.click, text.submit], talked, [adapter, text, turns, shown], parts, **private, **model_queue)
-    gr.on([again.click, adapter.change], lambda: ("", [], []), None, parts, cancels=talking, **private)
+    gr.on([again.click, shown.clear, adapter.change], lambda: ("", [], []), None, parts, cancels=talking, **private)
     adapter.change(
         lambda name: notice_view(predictor.cards[name].notice), adapter, notice, show_progress="hidden", **private
     )

@@ -23,7 +23,7 @@ COLUMNS = ("time", "by", "case", "adapter", "version", "card", "decision", "answ
 
 def history_tab(history: History, work: Work, tab: gr.Tab) -> None:
     """The content of the tab, for users with the right to administer."""
-    with gr.Row(equal_height=True):
+    with gr.Row(equal_height=False):
         wanted = gr.Textbox(label="Search: an adapter, a name, a date, a photo's hash or a word of the answer", scale=4)
         export = gr.Button("Export as CSV", scale=1)
     shown = gr.HTML()
@@ -45,7 +45,8 @@ def history_tab(history: History, work: Work, tab: gr.Tab) -> None:
 
 
 def _table(history: History, words: str) -> str:
-    rows = [[escape(cell) for cell in (minute(time), *rest)] for time, *rest in map(_cells, history(words, SHOWN))]
+    entries = map(_cells, history(words, SHOWN))
+    rows = [[f'<span class="time">{minute(time)}</span>', *map(escape, rest)] for time, *rest in entries]
     titles = [column.capitalize() for column in COLUMNS]
     return framed(table(titles, rows) if rows else '<p class="none">Nothing found.</p>')
 

@@ -16,7 +16,7 @@ def table(names: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     """A table of HTML cells, with the names of its columns; on a narrow page, each row becomes a list."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     body = "".join(f"<tr>{''.join(map(_cell, names, row))}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def framed(body: str) -> str:

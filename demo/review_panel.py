@@ -11,7 +11,7 @@ import gradio as gr
 from demo.answered import Answered
 from demo.photo_view import legible
 from demo.photos import opened
-from demo.wording import NO, YES, words
+from demo.wording import NO, YES, column_width, words
 from demo.workplace import Work, errors_shown, require
 from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
@@ -91,6 +91,7 @@ def _widget(field: FieldSpec, value: Any) -> Any:
                 interactive=True,
                 type="array",
                 column_count=(len(_headers(kind)), "fixed"),
+                column_widths=[column_width(header.split()) for header in _headers(kind)],
                 wrap=True,
             )
 

@@ -39,7 +39,7 @@ CSS = """
 .text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .chips { display: flex; flex-wrap: wrap; gap: 0.35rem; margin: 0; padding: 0; list-style: none; }
 .chips li { border: 1px solid var(--border-color-primary); border-radius: 999px; padding: 0.1rem 0.7rem;
-  color: var(--quiet); }
+  color: var(--quiet); overflow-wrap: anywhere; max-width: 100%; }
 .chips li.chosen { background: var(--color-accent); border-color: var(--color-accent); color: #fff; font-weight: 650; }
 .chips li.chosen::before { content: "✓ "; }
 .bars { list-style: none; margin: 0.5rem 0 0; padding: 0; display: grid; gap: 0.25rem; }
@@ -60,11 +60,17 @@ CSS = """
   .wide thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   .wide table, .wide tbody, .wide tr, .wide td { display: block; }
   .wide tbody tr { padding: 0.4rem 0; }
-  .wide td { display: flex; justify-content: space-between; gap: 1rem; padding: 0.1rem 0; text-align: right; }
-  .wide td::before { content: attr(data-of); color: var(--quiet); text-align: left; }
+  .wide td { display: flow-root; padding: 0.1rem 0; text-align: right; }
+  .wide td::before { content: attr(data-of); float: left; max-width: 55%; margin-right: 1rem; text-align: left;
+    color: var(--quiet); }
+  .wide td[data-of=""] { text-align: left; font-weight: 600; }
   .wide td:empty { display: none; }
   #result .grid-container { grid-template-columns: 1fr !important; }
 }
+.upload-container .or, .cm-gutterElement { color: var(--quiet) !important; }
+.dark [role="tab"].selected { color: var(--primary-300); }
+.time { white-space: nowrap; }
+.sheet img { margin-top: 2rem; }
 .checks { display: block; width: 100%; height: 30rem; border: 0; }
 .answer pre { margin: 0.4rem 0 0; max-height: 30rem; overflow: auto; font-size: 0.8rem; white-space: pre-wrap;
   overflow-wrap: anywhere; }

@@ -14,7 +14,7 @@ from demo.adapters_tab import minutes_of
 from demo.jobs_view import JobsView, queued
 from demo.markup import framed, section
 from demo.workplace import Work, errors_shown, require
-from vlm_ft.data.preflight import EXAMPLES, ROWS, Preflight
+from vlm_ft.data.preflight import CHECK_PAGE, EXAMPLES, ROWS, Preflight
 from vlm_ft.errors import UserError
 from vlm_ft.recipe import shipped
 from vlm_ft.runs import RECIPE, Run
@@ -31,7 +31,7 @@ def train_tab(work: Work) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             name = gr.Textbox(label="Name of the new adapter", placeholder="such as castings", max_length=80)
-            archive = gr.File(label="A zip file of photos or texts with their labels", height=160)
+            archive = gr.File(label="A zip file of labelled data", height=160)
             folder = gr.Textbox(label="Or a folder on the server", visible=work.root is not None)
             recipe = gr.Dropdown([("Proposed for the data", PROPOSED), *shipped()], value=PROPOSED, label="Recipe")
             task = gr.Dropdown(
@@ -43,11 +43,11 @@ def train_tab(work: Work) -> None:
             view = JobsView(work, ["preflight", "train"])
         with gr.Column(scale=3, min_width=300):
             found = gr.HTML(EMPTY)
-            picture = gr.Image(interactive=False, buttons=["fullscreen"], visible=False)
-            settings = gr.Code(label="Recipe", language="yaml", interactive=False, visible=False)
-            with gr.Row(visible=False, equal_height=True) as start:
-                minutes = gr.Textbox(label="Minutes of training", placeholder="as in the recipe", scale=1)
-                train = gr.Button("Train", variant="primary", scale=1)
+            with gr.Column(visible=False) as start:
+                minutes = gr.Textbox(label="Minutes of training", placeholder="as in the recipe")
+                train = gr.Button("Train", variant="primary")
+            picture = gr.Image(interactive=False, buttons=["fullscreen"], elem_classes="sheet", visible=False)
+            settings = gr.Code(label="Recipe", language=None, interactive=False, visible=False)
 
     def checked(called: str, sent: str | None, place: str, chosen: str, asked: str, request: gr.Request) -> Any:
         user = require(work, request, "train")
@@ -93,7 +93,7 @@ def _shown(work: Work, picture: gr.Image, job: str | None) -> tuple[Any, ...]:
     summary = Preflight.of(folder)
     return (
         _summary(folder, summary),
-        _picture(picture, folder / EXAMPLES, "Training examples, and how they are varied"),
+        _picture(picture, folder / EXAMPLES, "Training examples"),
         gr.update(value=(folder / RECIPE).read_text(encoding="utf-8"), visible=True),
         gr.update(visible=not summary.errors),
     )
@@ -114,15 +114,15 @@ def _failed(log: str) -> str:
 
 def _summary(folder: Path, found: Preflight) -> str:
     """What was read, the checks with their pictures in a frame of their own, and the dry run."""
-    page = (folder / "check.html").read_text(encoding="utf-8")
+    page = (folder / CHECK_PAGE).read_text(encoding="utf-8")
     counted = f"{found.errors} errors, {found.warnings} warnings"
     checks = f'<iframe sandbox title="Checks of the data" class="checks" srcdoc="{escape(page)}"></iframe>'
-    cost = f'<p class="label">{escape(found.cost)}</p>{_preformatted("Rows, parts and memory", _rows(folder))}'
-    return framed(
-        (section("Cost of training", "", cost) if found.cost else "")
-        + section("Checks", counted, checks)
-        + section("What was read", "", _preformatted("Form, examples, and what was set aside", found.read))
-    )
+    read = f"<p>{escape(found.title)}</p>{_preformatted('Form, notes, and what was set aside', found.read)}"
+    parts = section("What was read", "", read) + section("Checks", counted, checks)
+    if not found.cost:
+        return framed(parts)
+    cost = f"<p>{escape(found.cost)}</p>{_preformatted('Rows, parts and memory', _rows(folder))}"
+    return framed(parts + section("Cost of training", "", cost))
 
 
 def _rows(folder: Path) -> Sequence[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Kind
 
 YES, NO = "Yes", "No"
+WIDEST = 26  # characters of a column
 
 
 def words(name: str) -> str:
@@ -17,6 +19,11 @@ def words(name: str) -> str:
 def title(name: str) -> str:
     """A field's name as a heading."""
     return words(name).capitalize()
+
+
+def column_width(texts: Iterable[str]) -> str:
+    """The width of a column in which none of these texts is broken, unless they are long."""
+    return f"{10 * min(max(map(len, texts), default=0), WIDEST) + 40}px"
 
 
 def percent(share: float) -> str:

@@ -13,9 +13,12 @@ import pytest
 import uvicorn
 
 from demo.app import build_app, mount
+from demo.error_browser import LEGEND
 from tests.command_here import start_here
+from vlm_ft.recipe import Recipe
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
+from vlm_ft.scoring.first import FIRST
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
 from vlm_ft.service.jobs import Jobs
@@ -112,6 +115,7 @@ def test_a_correction_becomes_the_next_version(page: Any, work: Workplace, drawi
     page.get_by_text("test examples", exact=False).first.wait_for(timeout=PATIENCE)
     assert work.registry.current("parts").number == 2
     page.get_by_text("Test samples of the current version").click()
+    page.get_by_text(LEGEND).or_(page.get_by_text("No such sample.")).first.wait_for()
     page.get_by_role("radio", name="All samples").locator("xpath=..").click()
     page.get_by_text("1 to 5 of 5").wait_for()
     page.get_by_label("Field").click()
@@ -140,3 +144,44 @@ def test_a_folder_is_scored(page: Any, work: Workplace, drawings: Path) -> None:
     page.get_by_role("button", name="Score", exact=True).click()
     page.get_by_text("scene_00000.png").locator("visible=true").first.wait_for(timeout=PATIENCE)
     page.locator(".stem").filter(has_text="scores").wait_for()
+
+
+def test_a_photo_is_chosen_for_review(page: Any, work: Workplace, drawings: Path) -> None:
+    assert work.root is not None
+    shutil.copytree(drawings / "JPEGImages", work.root / "line 1")
+    page.get_by_role("tab", name="Batch").click()
+    page.get_by_label("Or a folder on the server").fill("line 1")
+    page.get_by_role("button", name="Score", exact=True).click()
+    page.get_by_text("To review first").wait_for(timeout=PATIENCE)
+    (job,) = work.jobs.all()
+    first, *_ = work.jobs.result(job.id).with_name(FIRST).read_text().splitlines()
+    page.locator(".thumbnail-item").filter(has_text=first).click()
+    page.locator(".caption-label").filter(has_text=f"{first}, ").wait_for()
+    sync_api.expect(page.get_by_role("button", name="Assess", exact=True)).to_be_visible()
+
+
+def test_an_adapter_is_trained_on_new_data(
+    page: Any,
+    work: Workplace,
+    drawings: Path,
+    recipe_of: Callable[..., Recipe],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(recipe_of("fast_vlm").model_dump_json(exclude_unset=True))
+    monkeypatch.setattr("vlm_ft.service.work._shipped", lambda _: str(tmp_path / "tiny.yaml"))
+    archive = shutil.make_archive(str(tmp_path / "set"), "zip", drawings)
+    page.get_by_role("tab", name="Train").click()
+    page.get_by_label("Recipe").click()
+    page.get_by_role("option", name="steel_surface_voc").click()
+    page.get_by_role("button", name="Read and check the data").click()
+    page.get_by_text("is taken, or not a plain word").first.wait_for()
+    page.get_by_label("Name of the new adapter").fill("castings")
+    page.locator("input[type=file]").last.set_input_files(archive)
+    page.get_by_text("set.zip").locator("visible=true").first.wait_for()
+    page.get_by_role("button", name="Read and check the data").click()
+    page.get_by_text("Cost of training").wait_for(timeout=PATIENCE)
+    sync_api.expect(page.frame_locator("iframe.checks").get_by_text("Data check: castings")).to_be_visible()
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.get_by_text("Trained. To serve it").wait_for(timeout=PATIENCE)
+    assert [job.state for job in work.jobs.all()] == ["done", "done"]

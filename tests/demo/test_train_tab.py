@@ -11,7 +11,7 @@ import pytest
 
 from demo.train_tab import EMPTY, _shown
 from tests.demo.test_views import Markup
-from vlm_ft.data.preflight import ROWS, Preflight
+from vlm_ft.data.preflight import CHECK_PAGE, ROWS, Preflight
 from vlm_ft.errors import DataError
 from vlm_ft.runs import RECIPE
 
@@ -31,10 +31,12 @@ def shown(folder: Path, kind: str = "preflight", state: str = "done", log: str =
 
 @pytest.fixture
 def folder(tmp_path: Path, hostile: str) -> Path:
-    Preflight(read=(hostile, "train 10"), errors=0, warnings=2, cost="40 steps: about 3.0 min").write(tmp_path)
+    Preflight(
+        title="Castings: train 10", read=(hostile, "train 10"), errors=0, warnings=2, cost="40 steps: about 3.0 min"
+    ).write(tmp_path)
     (tmp_path / ROWS).write_text(f"row 1: {hostile}")
     (tmp_path / RECIPE).write_text("name: castings\n")
-    (tmp_path / "check.html").write_text("<html><body><p title='\"'>2 warnings</p></body></html>")
+    (tmp_path / CHECK_PAGE).write_text("<html><body><p title='\"'>2 warnings</p></body></html>")
     return tmp_path
 
 
@@ -51,7 +53,7 @@ def test_everything_is_shown_before_training(folder: Path, hostile: str) -> None
 
 
 def test_errors_keep_training_from_starting(folder: Path) -> None:
-    Preflight(read=(), errors=3, warnings=0, cost="").write(folder)
+    Preflight(title="Castings: train 10", read=(), errors=3, warnings=0, cost="").write(folder)
     html, *_, start = shown(folder)
     assert "3 errors" in html
     assert "Cost of training" not in html

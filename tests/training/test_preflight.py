@@ -43,7 +43,7 @@ def test_a_recipe_is_applied_to_other_data(recipe: Path, drawings: Path, tmp_pat
     assert Preflight.of(tmp_path / "out") == found
     assert found.errors == 0
     assert "steps of 4 rows" in found.cost
-    assert any(line.startswith("train 10") for line in found.read)
+    assert any(line.startswith("train ") for line in found.read)
     written = load_recipe(tmp_path / "out" / RECIPE)
     assert (written.name, written.data[0].path) == ("castings", drawings)
     assert written.data[0].rename == {"scratch": "line"}

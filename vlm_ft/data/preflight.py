@@ -8,12 +8,16 @@ from typing import Self
 from datasets_vision.placing import whole_file
 from vlm_ft.answers.kinds import Strict
 
-SUMMARY, EXAMPLES, ROWS = "preflight.json", "examples.png", "dry_run.txt"
+SUMMARY, CHECK_PAGE, EXAMPLES, ROWS = "preflight.json", "check.html", "examples.png", "dry_run.txt"
 
 
 class Preflight(Strict):
-    """`read`: lines about the data. `cost`: of training, in one line; "" if errors would stop it."""
+    """`title`: the task and the number of examples. `read`: lines about the data.
 
+    `cost`: of training, in one line; "" if errors would stop it.
+    """
+
+    title: str
     read: tuple[str, ...]
     errors: int
     warnings: int

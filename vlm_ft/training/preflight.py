@@ -15,7 +15,7 @@ from vlm_ft.bases.reader import open_reader
 from vlm_ft.data.cases import Case, Dataset, load, summary_lines
 from vlm_ft.data.checks import check
 from vlm_ft.data.checks.report import write
-from vlm_ft.data.preflight import EXAMPLES, ROWS, Preflight
+from vlm_ft.data.preflight import CHECK_PAGE, EXAMPLES, ROWS, Preflight
 from vlm_ft.data.preview import preview
 from vlm_ft.data.proposal import Survey, propose
 from vlm_ft.errors import DataError, RecipeError
@@ -26,6 +26,7 @@ from vlm_ft.settings import variables_in
 from vlm_ft.tasks import task_of
 from vlm_ft.training.show import dry_run
 
+SHEET = 4  # examples that are shown
 WIDTH = 110  # characters of a line of the dry run
 
 
@@ -45,14 +46,18 @@ def preflight(
     reader = open_reader(loaded.base, revision=loaded.revision, limits=loaded.limits)
     report = check(loaded, Ruler(reader, loaded.training.max_length))
     write(report, out)
+    page = out / CHECK_PAGE
+    page.write_text(page.read_text(encoding="utf-8").replace(f"{place}/", ""), encoding="utf-8")
     if any(case.example.images for case in dataset.cases["train"]):
-        preview(loaded, out / EXAMPLES, dataset=dataset)
+        preview(loaded, out / EXAMPLES, SHEET, dataset=dataset)
     cost = ""
     if not report.errors:
         with (out / ROWS).open("w", encoding="utf-8") as file:
             cost = dry_run(loaded, Console(file=file, width=WIDTH))
     read = tuple(line.replace(f"{place}/", "") for line in summary_lines(dataset))
-    found = Preflight(read=read, errors=report.errors, warnings=report.warnings, cost=cost)
+    counts = ", ".join(f"{role} {count}" for role, count in dataset.counts.items())
+    title = f"{dataset.form.title}: {counts}"
+    found = Preflight(title=title, read=read, errors=report.errors, warnings=report.warnings, cost=cost)
     found.write(out)
     for line in (*found.read, f"{found.errors} errors, {found.warnings} warnings", found.cost):
         console.print(line, markup=False)
