@@ -51,7 +51,9 @@ def serve(
     work: Annotated[
         Path | None, typer.Option(help="with --registry: a folder for reviews and jobs, which are then accepted")
     ] = None,
-    root: Annotated[Path | None, typer.Option(help="with --work: the folder below which jobs may score photos")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="with --work: the folder below which jobs may read photos and data")
+    ] = None,
     host: Annotated[
         str, typer.Option(help="the address to listen on; any but this machine's own requires --tokens")
     ] = "127.0.0.1",
