@@ -47,7 +47,8 @@ def kills(work: Path, count: int, sheet: Sheet) -> None:
     whole = Run(work / "whole")
     train(recipe, whole.folder, resume=False).wait()
     seconds = time.monotonic() - started
-    moments, done, finished, different = random.Random(SEED), 0, 0, 0
+    moments, done, finished = random.Random(SEED), 0, 0
+    adapters, losses = 0, 0  # that differ
     while done < count:
         run, begun = Run(work / f"killed-{finished}"), False
         while run.state != "finished":
@@ -58,18 +59,24 @@ def kills(work: Path, count: int, sheet: Sheet) -> None:
             done += was_killed
             begun = run.state != "empty"
         finished += 1
-        different += result(run) != result(whole)
+        adapters += tensors(run) != tensors(whole)
+        losses += logged(run) != logged(whole)
     sheet.add("SIGKILLs while training", done, count, "higher", "kills")
     sheet.add("runs finished after them", finished, None, "higher", "runs")
-    sheet.add("of these, other than without a kill", different, 0, "lower", "runs")
+    sheet.add("of these, with another adapter than without a kill", adapters, 0, "lower", "runs")
+    sheet.add("of these, with other losses than without a kill", losses, 0, "lower", "runs")
 
 
-def result(run: Run) -> tuple[bytes, list[Any]]:
-    """The adapter's tensors, and the losses."""
+def tensors(run: Run) -> bytes:
+    """The adapter's file of tensors."""
+    return (run.adapter / "adapter_model.safetensors").read_bytes()
+
+
+def logged(run: Run) -> list[Any]:
+    """The losses on `train` and `tune`."""
     assert run.checkpoint is not None
     state = json.loads((run.checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    losses = [entry[key] for entry in state["log_history"] for key in ("loss", "eval_loss") if key in entry]
-    return (run.adapter / "adapter_model.safetensors").read_bytes(), losses
+    return [entry[key] for entry in state["log_history"] for key in ("loss", "eval_loss") if key in entry]
 
 
 def train(recipe: Path, out: Path, *, resume: bool) -> subprocess.Popen[bytes]:
