@@ -180,7 +180,7 @@ def test_an_adapter_is_trained_on_new_data(
     page.locator("input[type=file]").last.set_input_files(archive)
     page.get_by_text("set.zip").locator("visible=true").first.wait_for()
     page.get_by_role("button", name="Read and check the data").click()
-    page.get_by_text("Cost of training").wait_for(timeout=PATIENCE)
+    page.get_by_role("heading", name="Cost of training").wait_for(timeout=PATIENCE)
     sync_api.expect(page.frame_locator("iframe.checks").get_by_text("Data check: castings")).to_be_visible()
     page.get_by_role("button", name="Train", exact=True).click()
     page.get_by_text("Trained. To serve it").wait_for(timeout=PATIENCE)
