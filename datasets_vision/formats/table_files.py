@@ -174,7 +174,8 @@ def _rows(path: Path, dialect: _Dialect, header: tuple[str, ...]) -> Iterator[Ro
             elif len(cells) == len(header):
                 yield Row(line, dict(zip(header, cells, strict=True)))
             elif cells:
-                runs_on = f"the row extends to line {reader.line_num}: is there an unclosed quote?"
-                remedy = runs_on if reader.line_num > line else "quote a cell that contains the delimiter"
+                remedy = "fill in missing cells, or quote a cell that contains the delimiter"
+                if reader.line_num > line:
+                    remedy = f"the row extends to line {reader.line_num}: is there an unclosed quote?"
                 problem = f"expected {len(header)} cells, found {len(cells)}"
                 yield SetAside(f"{path}:{line}", problem, remedy)

@@ -239,7 +239,7 @@ def test_a_cost_table_becomes_a_card(tmp_path: Path) -> None:
         ("Van,Door,Dent,Minor,4,2,1,80\nVan,door,Dent,Minor,4,2,1,80", "costs.csv:3: repeats the price of line 2"),
         ("Van,Door,Dent,Minor,4,2,x,80", "costs.csv:2: Labor_Hours 'x'"),
         ("Van,Door,Dent,Minor,2,4,1,80", "costs.csv:2: row"),
-        ("Van,Door", "costs.csv:2: 2 cells"),
+        ("Van,Door", "costs.csv:2: expected 8 cells, found 2"),
         ("Van,,Dent,Minor,4,2,1,80", "costs.csv:2: Part is empty"),
         ("Van,Door,Dent,Minor,4,2,9,1e308", "costs.csv:2: Labor_Rate"),
     ],
