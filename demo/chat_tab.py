@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -42,7 +43,6 @@ def chat_tab(predictor: Predictor) -> gr.Dropdown:
     names = [name for name, card in predictor.cards.items() if chats(card)]
     adapter = gr.Dropdown(names, value=names[0], label="Talk to", filterable=False)
     notice = gr.HTML(notice_view(predictor.cards[names[0]].notice))
-    # what a model writes is shown as it is, not as Markdown or HTML
     shown = gr.Chatbot(
         label="Conversation",
         height=420,
@@ -132,4 +132,5 @@ def _line(card: Card, name: str, answer: Attributed) -> str:
 
 
 def _message(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
+    """A message that is shown as it is: Gradio would take its tags for HTML, even without Markdown."""
+    return {"role": role, "content": escape(content, quote=False)}
