@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -95,3 +97,9 @@ def goals_of(goals: list[str] | None) -> dict[str, float]:
 def command_line() -> str:
     """The running command, as it would be typed in a shell."""
     return shlex.join(["vlm-ft", *sys.argv[1:]])
+
+
+def silence_libraries() -> None:
+    """Leave out warnings of libraries that users can do nothing about."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)\b")
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it warns about optional CPU kernels

@@ -1,0 +1,126 @@
+"""The commands that train, and the look at data before it."""
+
+from __future__ import annotations
+
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlm_ft.cli.options import (
+    Out,
+    RecipeName,
+    Reviewed,
+    ReviewsFolder,
+    Set,
+    TaskFile,
+    console,
+    recipe_of,
+    silence_libraries,
+)
+
+if TYPE_CHECKING:
+    from vlm_ft.recipe import Recipe
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    recipe: RecipeName,
+    out: Out = None,
+    settings: Set = None,
+    task: TaskFile = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue from the newest checkpoint")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show rows, memory and time without training")] = False,
+    check: Annotated[bool, typer.Option(help="stop if vlm-ft data check finds errors")] = True,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="train with Ray, on the cluster that RAY_ADDRESS names or on this machine")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="with --cluster: how many, each on a GPU if there are any [default: all GPUs]"),
+    ] = None,
+) -> None:
+    """Train the adapter that a recipe describes, and calibrate it on the examples set aside for that."""
+    from vlm_ft.training.cluster import on_workers
+    from vlm_ft.training.show import dry_run as show
+
+    if workers is not None and not cluster:
+        raise typer.BadParameter("needs --cluster", param_hint="--workers")
+    if dry_run and cluster:
+        raise typer.BadParameter("cannot be combined with --dry-run", param_hint="--cluster")
+    loaded = recipe_of(recipe, settings, task)
+    if dry_run:
+        show(loaded, console())
+        return
+    folder = out or Path("runs") / loaded.name
+    work = partial(_train_and_calibrate, loaded, folder, resume=resume, check=check)
+    if cluster:
+        on_workers(work, workers)
+    else:
+        work()
+    place = shlex.quote(str(folder))
+    use = "score FOLDER --adapter ADAPTER --out TABLE --reward" if loaded.method == "reward" else "demo --adapter"
+    console().print(f"next:\n  vlm-ft evaluate {place}\n  vlm-ft {use} {place}", markup=False)
+
+
+def _train_and_calibrate(recipe: Recipe, folder: Path, *, resume: bool, check: bool) -> None:
+    """What `train` does in each process, which a cluster starts without the command line."""
+    from vlm_ft.evaluation.calibrate import calibrate_trained
+    from vlm_ft.training.run import train as run
+
+    silence_libraries()
+    terminal = console()
+    run(recipe, folder, resume=resume, check=check, console=terminal)
+    calibrate_trained(folder, console=terminal)
+
+
+@app.command()
+def preflight(
+    data_: Annotated[Path, typer.Argument(metavar="DATA", help="a folder of photos or texts with their labels")],
+    out: Annotated[Path, typer.Option("--out", help="the folder to write")] = Path("preflight"),
+    name: Annotated[str | None, typer.Option(help="the adapter's name [default: that of the data]")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="a recipe that reads such data [default: one is proposed, as by vlm-ft init]")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="the task of the proposal [default: the one that fits best]")] = None,
+) -> None:
+    """Look at a data set before training on it.
+
+    Writes a recipe, what was read, the checks with their pictures, examples, and the dry run with its cost. The same as
+    vlm-ft init, vlm-ft data check, vlm-ft data preview and vlm-ft train --dry-run.
+
+    Exit code 3: the checks have found errors, which would stop training.
+    """
+    from vlm_ft.data.proposal import name_of
+    from vlm_ft.training.preflight import preflight as run
+
+    found = run(data_, out, name or name_of(data_), recipe=recipe, task=task, console=console())
+    print(f"{out}: {found.errors} errors, {found.warnings} warnings")
+    raise typer.Exit(3 if found.errors else 0)
+
+
+@app.command("train-next")
+def train_next(
+    reviews: ReviewsFolder,
+    adapter: Reviewed,
+    out: Annotated[Path, typer.Option("--out", help="the run folder; the recipe is written beside it")],
+    settings: Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue from the newest checkpoint")] = False,
+) -> None:
+    """Train an adapter's next version on its own data and on what people have accepted and corrected.
+
+    The same as vlm-ft data from-reviews and vlm-ft train.
+    """
+    from datasets_vision.placing import beside
+    from vlm_ft.review.next_recipe import write_next_recipe
+    from vlm_ft.runs import Run
+
+    recipe = beside(out, ".yaml")
+    if not resume:
+        Run(out).require_empty()  # a run's recipe and reviews stay as they are, so that it can be resumed
+        print(f"{recipe}: {write_next_recipe(reviews, adapter, recipe)}")
+    train(str(recipe), out, settings, resume=resume)
