@@ -33,10 +33,10 @@ TOUR = {
 }
 """Task -> the recipe of its adapter. The generator of its set has the task's name."""
 
-LABELLED, NEW = 600, 6  # examples with labels, divided into roles, and others to try in the app
+LABELLED, NEW = 480, 6  # examples with labels, divided into roles, and others to try in the app
 SEED = 2026
 SHORT = (
-    "training.minutes=1.1",
+    "training.minutes=0.9",
     "training.evaluations=2",  # and as many checkpoints
     "splits={train: 0.70, tune: 0.05, calibrate: 0.15, test: 0.10}",
 )
