@@ -41,8 +41,7 @@ def test_a_run_is_evaluated_completely(recipe_of: Recipes, quiet: Console, tmp_p
     assert list(evaluation.systems) == ["base", "adapter", "majority"]
     assert len(evaluation.cases) == evaluation.counts["test"] == read_card(run / ADAPTER).provenance.counts["test"]
     folder = run / "evaluation"
-    read = Evaluation.model_validate_json((folder / "evaluation.json").read_text(encoding="utf-8"))
-    assert read.model_dump() == evaluation.model_dump()
+    assert Evaluation.model_validate_json((folder / "evaluation.json").read_text(encoding="utf-8")) == evaluation
     for name in ("evaluation.md", "evaluation.html"):
         assert "kind" in (folder / name).read_text(encoding="utf-8")
     metrics = read_card(run / ADAPTER).metrics

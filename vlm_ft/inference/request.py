@@ -45,14 +45,19 @@ class Request:
     on_text: Callable[[Values], None] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # equal as predictions
+@dataclass(frozen=True, slots=True, eq=False)
 class Attributed(Prediction):
     """A prediction and the card of the adapter that gave it, which another version may have replaced since.
 
-    `card` is None for the bare base, and not part of the JSON.
+    `card` is None for the bare base, and not part of the JSON. It equals every prediction with the same content.
     """
 
     card: Card | None = field(default=None, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prediction):
+            return NotImplemented
+        return all(getattr(self, each.name) == getattr(other, each.name) for each in fields(Prediction))
 
     @classmethod
     def to(cls, card: Card | None, prediction: Prediction) -> Self:
