@@ -23,7 +23,7 @@ from datasets_vision.errors import DataError
 from datasets_vision.example import View
 from datasets_vision.images import open_image
 from datasets_vision.placing import complete_lines
-from datasets_vision.walk import linked_folders, walk
+from datasets_vision.walk import walk
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -91,7 +91,8 @@ def deidentify(
     pseudonyms = Pseudonyms(_key(key_file or out.with_name(f"{out.name}.key")), dates)
     out.mkdir(parents=True, exist_ok=True)
     done, outcome = _read_log(out / LOG), Outcome()
-    for path in walk(source):
+    links: list[Path] = []
+    for path in walk(source, links=links):
         relative = path.relative_to(source) if source.is_dir() else Path(path.name)
         name = pseudonyms.of("path", relative.as_posix()).hex()[:24]
         if not is_dicom(path):
@@ -110,7 +111,7 @@ def deidentify(
             if copied.doubts:
                 outcome.doubtful += 1
                 report(f"{out / copied.file}: check its pixels: {'; '.join(copied.doubts)}")
-    outcome.skipped += linked_folders(source)
+    outcome.skipped += links
     return outcome
 
 

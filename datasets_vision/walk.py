@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -22,17 +22,20 @@ _LISTING: ContextVar[tuple[Path, list[tuple[Path, str]]] | None] = ContextVar("_
 """A path, and the folder and name of every file below it, while `walked_once` is active."""
 
 
-def walk(path: Path, suffixes: Collection[str] = ()) -> Iterator[Path]:
+def walk(path: Path, suffixes: Collection[str] = (), *, links: list[Path] | None = None) -> Iterator[Path]:
     """Every file below `path` (or `path` itself, if it is a file), in natural order: 2 before 10.
 
     `suffixes` (in lower case) selects files by suffix, in any case. The marker of synthetic sets, pipes and devices
-    are skipped. Links to files are followed; links to folders are not: see `linked_folders`. A broken link to an image
-    is included, so that the format can set it aside. Only the entries of one branch of folders are held in memory.
-    Raises DataError for a folder that cannot be listed, and for any other broken link, which may have pointed to the
-    labels.
+    are skipped. Links to files are followed; links to folders are not, but are added to `links`. A broken link to an
+    image is included, so that the format can set it aside. Only the entries of one branch of folders are held in
+    memory. Raises DataError for a folder that cannot be listed, and for any other broken link, which may have pointed
+    to the labels.
     """
     listing = _LISTING.get()
-    found = listing[1] if listing is not None and listing[0] == path else _walk(path)
+    if listing is not None and listing[0] == path:
+        found: Iterable[tuple[Path, str]] = listing[1]
+    else:
+        found = _walk(path, [] if links is None else links)
     return (folder / name for folder, name in found if not suffixes or suffix_of(name) in suffixes)
 
 
@@ -44,7 +47,7 @@ def files_of(path: Path, *suffixes: str) -> Iterator[Path]:
 @contextmanager
 def walked_once(path: Path) -> Iterator[None]:
     """In this context, `walk` lists the files below `path` only once, and keeps the list in memory."""
-    token = _LISTING.set((path, list(_walk(path))))
+    token = _LISTING.set((path, list(_walk(path, []))))
     try:
         yield
     finally:
@@ -80,8 +83,8 @@ def _key(text: str) -> list[tuple[int, int, str]]:
     return [(1, int(word), word) if word.isdecimal() else (word != "/", 0, word.casefold()) for word in words]
 
 
-def _walk(path: Path) -> Iterator[tuple[Path, str]]:
-    """The folder and name of each file."""
+def _walk(path: Path, links: list[Path]) -> Iterator[tuple[Path, str]]:
+    """The folder and name of each file; links to folders are added to `links`."""
     if path.is_file():
         yield path.parent, path.name
         return
@@ -93,7 +96,9 @@ def _walk(path: Path) -> Iterator[tuple[Path, str]]:
         raise DataError(path, f"cannot be read ({why})", "give a file, or a folder that can be listed") from error
     for entry in here:
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(path / entry.name)
+            yield from _walk(path / entry.name, links)
+        elif _leads_to_folder(entry):
+            links.append(path / entry.name)
         elif entry.name != SYNTHETIC_MARKER and _is_included(path, entry):
             yield path, entry.name
 
