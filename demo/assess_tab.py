@@ -34,6 +34,7 @@ Examples = Mapping[str, Sequence[Path | str]]
 """Adapter -> examples to try: a `Path` is an image, a `str` is a text."""
 
 LONGEST_TEXT = 20_000  # characters
+BROKEN = "Something went wrong on the server; details are in its log. Try again, or contact the operator."
 
 ASSESS = "assess"
 """The id of the tab."""
@@ -124,8 +125,7 @@ def assess(
         return [], message_view(error.public(), card.notice), None
     except Exception:  # the page stays usable; the log has the details
         log.exception("assessing with adapter %r failed", adapter)
-        message = "Something went wrong on the server; details are in its log. Try again, or contact the operator."
-        return [], message_view(message, card.notice), None
+        return [], message_view(BROKEN, card.notice), None
     return answered.drawn(case), answer_view(answered.card, prediction, len(case)), answered
 
 

@@ -13,7 +13,7 @@ import gradio as gr
 from datasets_vision.example import Turn
 from demo.answer_view import notice_view
 from demo.answered import new_case
-from demo.assess_tab import LONGEST_TEXT
+from demo.assess_tab import BROKEN, LONGEST_TEXT
 from demo.photos import reads_photos, reads_text
 from demo.wording import in_words, percent, title
 from vlm_ft.adapters import Card
@@ -26,7 +26,6 @@ MOST_TURNS = 40
 NOTHING = "Enter a text first."
 TOO_LONG = f"The text is longer than {LONGEST_TEXT} characters; shorten it."
 TOO_MANY = "This conversation is too long; start again."
-BROKEN = "Something went wrong on the server; details are in its log. Try again, or contact the operator."
 
 Messages = list[dict[str, str]]
 
