@@ -71,7 +71,7 @@ class Description:
     def fit(cls, features: Rows, quality: Rows) -> Description:
         """Describe features (examples, channels) and quality (examples, measures), which may have no columns."""
         step, middle = ceil(len(features) / EXEMPLARS), np.median(quality, axis=0)
-        units = _units(features)
+        units = unit_vectors(features)
         scales = np.abs(units[::step]).max(1) / 127
         arrays = {
             "exemplars": np.round(units[::step] / scales[:, None]).astype(np.int8),
@@ -88,7 +88,7 @@ class Description:
 
     def _similarities(self, features: Rows) -> Rows:
         """(examples, exemplars) the cosines."""
-        return np.asarray(_units(features) @ self.exemplars.T)
+        return np.asarray(unit_vectors(features) @ self.exemplars.T)
 
     @property
     def exemplars(self) -> Rows:
@@ -114,7 +114,7 @@ class Description:
         return cls(arrays)
 
 
-def _units(features: Rows) -> Rows:
+def unit_vectors(features: Rows) -> Rows:
     """The features of each example, scaled to length 1."""
     return np.asarray(features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-12), dtype=np.float32)
 

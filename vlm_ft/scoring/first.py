@@ -19,6 +19,7 @@ from datasets_vision.placing import whole_file
 from vlm_ft.answers.confidence import joint_probability
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
+from vlm_ft.inference.familiarity import unit_vectors
 from vlm_ft.scoring.ledger import Row
 
 if TYPE_CHECKING:
@@ -67,13 +68,13 @@ def uncertainty(form: Form, prediction: Prediction) -> float:
 def farthest_first(features: Features, weights: NDArray[np.float64], known: Features, most: int) -> list[int]:
     """The rows of `features` (photos, channels) in the order of choice, at most so many.
 
-    Each has the greatest product of its weight and its cosine distance to the nearest of `known` (exemplars, channels)
-    and of those chosen before it. A photo like one of these is not chosen.
+    Each has the greatest product of its weight and its cosine distance to the nearest of `known` (exemplars, channels;
+    of length 1) and of those chosen before it. A photo like one of these is not chosen.
     """
     if not len(features):
         return []
-    units, others = _units(features), _units(known)
-    far = 1 - (units @ others.T).max(1) if len(others) else np.ones(len(units))
+    units = unit_vectors(features)
+    far = 1 - (units @ known.T).max(1) if len(known) else np.ones(len(units))
     chosen: list[int] = []
     while len(chosen) < min(most, len(units)):
         place = int(np.argmax(weights * far))
@@ -83,8 +84,3 @@ def farthest_first(features: Features, weights: NDArray[np.float64], known: Feat
         far = np.minimum(far, 1 - units @ units[place])
         far[place] = 0.0
     return chosen
-
-
-def _units(features: Features) -> Features:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.maximum(lengths, 1e-12), dtype=np.float32)
