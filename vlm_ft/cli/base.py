@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,14 +37,10 @@ def base_variant(
     A smaller stride or a larger side gives more image tokens, which takes more time. `vlm-ft crossval --vary base=OUT`
     compares it with others.
     """
-    from datasets_vision.placing import new_folder
     from vlm_ft.bases.compact import build_compact
 
-    if out.exists():
-        raise ModelError(out, "already exists", "give a new folder")
-    with new_folder(out) as part:
+    with _new_base(out) as part:
         build_compact(part, tower=f"tf_efficientnet_{tower}", side=side, stride=int(stride))
-    print(f"{out}: use it with base: {out} in a recipe")
 
 
 @app.command("families")
@@ -95,14 +93,21 @@ def base_assemble(
 
     A new, untrained projector maps the features (LLaVA style).
     """
-    from datasets_vision.placing import new_folder
     from vlm_ft.bases.assemble import assemble, read_language, read_vision
+
+    with _new_base(out) as part:
+        assemble(read_vision(vision, side=side), read_language(language), part)
+
+
+@contextmanager
+def _new_base(out: Path) -> Iterator[Path]:
+    """Yields the folder to write a base to, which becomes `out` once it is complete."""
+    from datasets_vision.placing import new_folder
 
     if out.exists():
         raise ModelError(out, "already exists", "give a new folder")
-    tower, model = read_vision(vision, side=side), read_language(language)
     with new_folder(out) as part:
-        assemble(tower, model, part)
+        yield part
     print(f"{out}: use it with base: {out} in a recipe")
 
 
