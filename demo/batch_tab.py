@@ -68,8 +68,9 @@ def batch_tab(predictor: Predictor, work: Work, question: tuple[gr.Tabs, gr.Drop
     def review(job: str, chosen: gr.SelectData, request: gr.Request) -> tuple[Any, ...]:
         require(work, request, "assess")
         _, folder, _, adapter, *_ = work.jobs.get(job).arguments
-        place = _to_review(work, job).index(chosen.value["caption"])
-        photo = question[2].move_resource_to_block_cache(str(Path(folder) / _to_review(work, job)[place]))
+        listed = _to_review(work, job)
+        path = listed[listed.index(chosen.value["caption"])]  # a browser may send any path
+        photo = question[2].move_resource_to_block_cache(str(Path(folder) / path))
         return gr.Tabs(selected=ASSESS), Path(adapter).parent.name, [photo]
 
     unsure.select(review, view.chosen, list(question), api_visibility="private")

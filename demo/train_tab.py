@@ -81,15 +81,16 @@ def _shown(work: Work, picture: gr.Image, job: str | None) -> tuple[Any, ...]:
     """The updates that show what a job has found in data: the summary, examples, the recipe, and the way to train."""
     if not job:
         return _nothing()
-    if work.jobs.get(job).state in ("failed", "stopped"):
+    found = work.jobs.get(job)
+    if found.state in ("failed", "stopped"):
         return _nothing(_failed(work.jobs.log(job)))
     try:
         folder = work.jobs.result(job)
     except UserError:
         return _nothing()
-    if work.jobs.get(job).kind == "train":
-        _, *hidden = _nothing()
-        return TRAINED, _picture(picture, Run(folder).losses, "Loss by step"), *hidden[1:]
+    if found.kind == "train":
+        _, _, *hidden = _nothing()
+        return TRAINED, _picture(picture, Run(folder).losses, "Loss by step"), *hidden
     summary = Preflight.of(folder)
     return (
         _summary(folder, summary),
