@@ -134,25 +134,27 @@ def test_a_correction_becomes_the_next_version(page: Any, work: Workplace, drawi
     page.get_by_text("Nothing found.").wait_for()
 
 
-def test_a_folder_is_scored(page: Any, work: Workplace, drawings: Path) -> None:
+def score(page: Any, work: Workplace, drawings: Path) -> None:
+    """Score photos in a folder on the server."""
     assert work.root is not None
     shutil.copytree(drawings / "JPEGImages", work.root / "line 1")
+    page.get_by_role("tab", name="Batch").click()
+    page.get_by_label("Or a folder on the server").fill("line 1")
+    page.get_by_role("button", name="Score", exact=True).click()
+
+
+def test_a_folder_is_scored(page: Any, work: Workplace, drawings: Path) -> None:
     page.get_by_role("tab", name="Batch").click()
     page.get_by_label("Or a folder on the server").fill("nowhere")
     page.get_by_role("button", name="Score", exact=True).click()
     page.get_by_text("no folder 'nowhere' below the service's root").first.wait_for()
-    page.get_by_label("Or a folder on the server").fill("line 1")
-    page.get_by_role("button", name="Score", exact=True).click()
+    score(page, work, drawings)
     page.get_by_text("scene_00000.png").locator("visible=true").first.wait_for(timeout=PATIENCE)
     page.locator(".stem").filter(has_text="scores").wait_for()
 
 
 def test_a_photo_is_chosen_for_review(page: Any, work: Workplace, drawings: Path) -> None:
-    assert work.root is not None
-    shutil.copytree(drawings / "JPEGImages", work.root / "line 1")
-    page.get_by_role("tab", name="Batch").click()
-    page.get_by_label("Or a folder on the server").fill("line 1")
-    page.get_by_role("button", name="Score", exact=True).click()
+    score(page, work, drawings)
     page.get_by_text("To review first").wait_for(timeout=PATIENCE)
     (job,) = work.jobs.all()
     first, *_ = work.jobs.result(job.id).with_name(FIRST).read_text().splitlines()
