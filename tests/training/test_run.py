@@ -88,6 +88,14 @@ class KillAt(TrainerCallback):  # type: ignore[misc]
             raise KilledError
 
 
+def train_until(step: int, recipe: Recipe, run: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, and be killed after a step."""
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "ShowProgress", lambda console: KillAt(step))
+        with pytest.raises(KilledError):
+            train(recipe, run, console=console)
+
+
 @pytest.mark.parametrize(("base", "step", "workers"), [("qwen3_vl", 3, 0), ("llava_siglip_qwen2", 5, 1)])
 def test_a_resumed_run_equals_an_uninterrupted_one(
     base: str,
@@ -106,10 +114,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         "training": {"max_steps": 6, "evaluations": 3, "workers": workers},
     }
     unbroken, recipe, out = run_of(base, **settings), recipe_of(base, **settings), tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "ShowProgress", lambda console: KillAt(step))
-        with pytest.raises(KilledError):
-            train(recipe, out, console=quiet)
+    train_until(step, recipe, out, quiet, monkeypatch)
     assert not (out / ADAPTER).exists()
     with pytest.raises(RecipeError, match="continue it with --resume"):
         train(recipe, out, console=quiet)
@@ -124,10 +129,7 @@ def test_a_resumed_run_logs_the_losses_of_an_uninterrupted_one(
     training = {"max_steps": 40, "evaluations": 8}
     recipe = recipe_of("qwen3", task="legal_documents", data=[{"path": str(clauses)}], fields=None, training=training)
     train(recipe, tmp_path / "unbroken", console=quiet)
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "ShowProgress", lambda console: KillAt(7))
-        with pytest.raises(KilledError):
-            train(recipe, tmp_path / "run", console=quiet)
+    train_until(7, recipe, tmp_path / "run", quiet, monkeypatch)
     train(recipe, tmp_path / "run", resume=True, console=quiet)
     assert losses(tmp_path / "run") == losses(tmp_path / "unbroken")
 
@@ -141,10 +143,7 @@ def test_a_resumed_policy_is_held_to_the_start_of_its_run(
     settings: dict[str, Any] = {"training": training, "splits": {"tune": 0.0}}  # keeps the last checkpoint
     recipe = recipe_of("fast_vlm", method="rloo", policy={"answers": 2, "beta": 0.5}, **settings)
     train(recipe, tmp_path / "unbroken", console=quiet)
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "ShowProgress", lambda console: KillAt(3))
-        with pytest.raises(KilledError):
-            train(recipe, tmp_path / "run", console=quiet)
+    train_until(3, recipe, tmp_path / "run", quiet, monkeypatch)
     train(recipe, tmp_path / "run", resume=True, console=quiet)
     assert tensors(tmp_path / "run") == tensors(tmp_path / "unbroken")
 
@@ -342,10 +341,7 @@ def test_a_run_does_not_resume_on_changed_data(
     copied = tmp_path / "set"
     shutil.copytree(drawings, copied)
     recipe, out = recipe_of("llava_siglip_qwen2", data=[{"path": str(copied)}]), tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "ShowProgress", lambda console: KillAt(1))
-        with pytest.raises(KilledError):
-            train(recipe, out, console=quiet)
+    train_until(1, recipe, out, quiet, monkeypatch)
     photo = min((copied / "JPEGImages").glob("*.png"))
     shutil.copy(max((copied / "JPEGImages").glob("*.png")), photo)
     with pytest.raises(DataError, match=rf"data have changed since the run began: 1 changed .*{photo.stem}"):
