@@ -1,10 +1,10 @@
 """What Gradio's components lack for screen readers and keyboards, added in the browser as they appear."""
 
-MENDED = """<script>
+FIXES = """<script>
 (() => {
     const all = selector => document.querySelectorAll(selector);
     const name = (part, text) => { if (part.ariaLabel !== text) part.ariaLabel = text; };
-    const mend = () => {
+    const fix = () => {
         // a name must contain the text that is shown: the caption, or where to drop files
         for (const part of all(".thumbnail-item[aria-label], .upload-container[aria-label]"))
             if (part.innerText.trim()) part.removeAttribute("aria-label");
@@ -18,6 +18,6 @@ MENDED = """<script>
             outer.addEventListener("click", event => { if (!inner.contains(event.target)) inner.click(); });
         }
     };
-    new MutationObserver(mend).observe(document, {childList: true, subtree: true, attributeFilter: ["aria-label"]});
+    new MutationObserver(fix).observe(document, {childList: true, subtree: true, attributeFilter: ["aria-label"]});
 })();
 </script>"""

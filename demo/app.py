@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from demo.accessible import MENDED
+from demo.accessible import FIXES
 from demo.adapters_tab import adapters_tab
 from demo.answer_view import message_view
 from demo.assess_tab import ASSESS, Examples, assess_tab
@@ -149,7 +149,7 @@ _LOOK: dict[str, Any] = {
         button_cancel_background_fill_hover="#991b1b",
         button_cancel_background_fill_hover_dark="#991b1b",
     ),
-    "head": MENDED,
+    "head": FIXES,
     "footer_links": [],
     "ssr_mode": False,
 }
