@@ -86,8 +86,9 @@ def timed(running: Any, course: Course) -> Times:
 def corrected(recipe: Recipe, folder: Path, course: Course) -> Recipe:
     """The recipe on pairs, as the app stores them: a reviewer has corrected another option to the photo's label."""
     dataset = load(recipe)
-    field = next(field for field in dataset.form.fields if isinstance(field.kind, Choice))
-    options = field.kind.options if isinstance(field.kind, Choice) else ()
+    asked, options = next(
+        (field.name, field.kind.options) for field in dataset.form.fields if isinstance(field.kind, Choice)
+    )
     cases = dataset.cases["train"]
     (folder / PHOTOS).mkdir(parents=True)
     lines = []
@@ -95,14 +96,14 @@ def corrected(recipe: Recipe, folder: Path, course: Course) -> Recipe:
         (photo,), right = cases[place].example.images, cases[place].values
         name = f"{place}{Path(str(photo)).suffix}"
         shutil.copyfile(str(photo), folder / PHOTOS / name)
-        wrong = options[(options.index(right[field.name]) + 1) % len(options)]
+        wrong = options[(options.index(right[asked]) + 1) % len(options)]
         line = {"case": str(place), "photos": [name], "text": "", "verdict": "corrected", "correct": right}
-        lines.append(json.dumps({**line, "answer": {**right, field.name: wrong}}))
+        lines.append(json.dumps({**line, "answer": {**right, asked: wrong}}))
     (folder / LINES).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return recipe.model_copy(
         update={
             "data": (DataEntry(path=folder, format="reviews"),),
-            "labels": {**recipe.labels, field.name: options},
+            "labels": {**recipe.labels, asked: options},
             "splits": Splits(train=1, tune=0, calibrate=0, test=0),
         }
     )
