@@ -323,7 +323,7 @@ def tour(
 ) -> None:
     """Train a short adapter for each task on generated drawings or texts, and serve the app with all of them.
 
-    Takes up to 25 minutes on two cores. Started again, it trains only what is missing.
+    Takes an estimated 25 minutes on two cores. Started again, it trains only what is missing.
     """
     from vlm_ft.tour import run
 
