@@ -66,6 +66,10 @@ def test_a_curve_resumes_where_it_stopped(
     assert accuracy.doubts
     assert found.main == ("kind.macro_f1",)
     assert curves.LearningCurve.model_validate_json((out / "learning_curve.json").read_text()) == found
+    recorded = found.results("vlm-ft learning-curve")
+    assert [(point.field, point.metric, point.examples) for point in recorded] == [
+        ("kind", "macro_f1", examples) for examples in (3, 6, found.counts["train"])
+    ]
     assert "predicted" in (out / "learning_curve.md").read_text()
     assert (out / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 

@@ -91,16 +91,20 @@ def learning_curve(
         float | None, typer.Option(min=0, max=1, help="predict how many examples reach this score")
     ] = None,
     settings: Set = None,
+    results: Results = None,
 ) -> None:
     """Predict the effect of more examples.
 
     Trains on growing subsets, and draws and extrapolates the curve.
     """
+    from vlm_ft.evaluation.results import record
     from vlm_ft.experiments.learning_curve import SIZES
     from vlm_ft.experiments.learning_curve import learning_curve as run
 
     place, asked = file_of(recipe, settings), sizes or SIZES
-    run(place, out, console=console(), sizes=asked, repeats=repeats, target=target, settings=settings or [])
+    curve = run(place, out, console=console(), sizes=asked, repeats=repeats, target=target, settings=settings or [])
+    if results:
+        record(curve.results(command_line()), results)
 
 
 @app.command()

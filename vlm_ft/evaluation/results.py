@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from datasets_vision.placing import whole_file
 from vlm_ft.adapters import Card
@@ -25,6 +25,7 @@ class Result(Strict):
     """One figure. `low` to `high`: its 95 % interval or, for the mean score of folds, the lowest and the highest.
 
     `set`: the data. `n`: test examples. `minutes`: of training, per run. `rivals`: their values of the same metric.
+    `examples`: training examples, for a point of a learning curve.
     """
 
     set: str
@@ -39,6 +40,7 @@ class Result(Strict):
     rivals: dict[str, float]
     goal: float | None = None
     command: str
+    examples: int | None = Field(default=None, exclude_if=lambda count: count is None)
 
     @classmethod
     def of(
@@ -69,9 +71,9 @@ class Result(Strict):
         )
 
     @property
-    def key(self) -> tuple[str, ...]:
+    def key(self) -> tuple[str | int | None, ...]:
         """A newer figure with the same key replaces this one; only the command's name is part of it."""
-        return (" ".join(self.command.split()[:2]), self.recipe, self.field, self.metric)
+        return (" ".join(self.command.split()[:2]), self.recipe, self.field, self.metric, self.examples)
 
 
 _FILE = TypeAdapter(list[Result])

@@ -15,7 +15,7 @@ from vlm_ft.answers.metrics import LOWER_IS_BETTER, WHOLE, Metric
 from vlm_ft.data.cases import load
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER
-from vlm_ft.evaluation.results import MAIN
+from vlm_ft.evaluation.results import MAIN, Result
 from vlm_ft.evaluation.rivals import MAJORITY
 from vlm_ft.experiments.power_law import Forecast, Needed, Point, PowerLaw, doubts
 from vlm_ft.experiments.trial import Trial, require_independent, trial
@@ -49,10 +49,33 @@ class LearningCurve(Strict):
     """All figures; `counts` is the number of examples of each role, `main` names the figures that are drawn."""
 
     recipe: str
+    data: tuple[str, ...]
     counts: dict[str, int]
     repeats: int
     curves: tuple[FieldCurve, ...]
     main: tuple[str, ...]
+
+    def results(self, command: str) -> list[Result]:
+        """The measured points of the main figures, to be recorded as what `command` found."""
+        return [
+            Result(
+                set=", ".join(self.data),
+                recipe=self.recipe,
+                field=entry.field,
+                metric=entry.metric,
+                value=point.value,
+                low=point.low,
+                high=point.high,
+                n=point.tested,
+                minutes=point.minutes,
+                rivals={} if point.majority is None else {MAJORITY: point.majority},
+                command=command,
+                examples=point.examples,
+            )
+            for entry in self.curves
+            if entry.name in self.main
+            for point in entry.points
+        ]
 
 
 def learning_curve(
@@ -88,6 +111,7 @@ def learning_curve(
     curves = tuple(_curves(trained, target))
     curve = LearningCurve(
         recipe=base.name,
+        data=trained[-1][0].card.provenance.data,
         counts=dataset.counts,
         repeats=repeats,
         curves=curves,
@@ -154,6 +178,7 @@ def _measured(runs: Sequence[Trial], field: str, name: str) -> Point:
         high=value + float((above**2 + spread**2) ** 0.5),
         tested=found[0].count,
         majority=fmean(floor) if floor else None,
+        minutes=round(fmean(run.card.training["seconds"] for run in runs) / 60, 2),
     )
 
 

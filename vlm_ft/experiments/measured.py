@@ -23,15 +23,16 @@ LIST = "benchmarks/measured.yaml"
 
 
 class Measured(Strict):
-    """How one recipe is measured: by cross-validation or, without `folds`, on its own test examples.
+    """How one recipe is measured: by cross-validation, as a learning curve or, by default, on its own test examples.
 
-    `run` is the name of the run's folder, by default the recipe's. `foreign`: folders of photos below VLM_FT_DATA that
-    the adapter should find strange.
+    `sizes`: the numbers of training examples of a learning curve. `run`: the name of the run's folder, by default the
+    recipe's. `foreign`: folders of photos below VLM_FT_DATA that the adapter should find strange.
     """
 
     recipe: str
     run: str = ""
     folds: int | None = Field(default=None, ge=2)
+    sizes: tuple[int, ...] = ()
     settings: tuple[str, ...] = ()
     goals: dict[str, float] = Field(default_factory=dict)
     foreign: tuple[str, ...] = ()
@@ -40,6 +41,10 @@ class Measured(Strict):
         """The arguments of `vlm-ft` that are left to run; the last command records the figures."""
         run, data = Run(runs / (self.run or self.recipe)), Path(os.environ.get("VLM_FT_DATA", "../shared/data"))
         settings = [word for setting in self.settings for word in ("--set", setting)]
+        if self.sizes:
+            options = [*(word for size in self.sizes for word in ("--size", str(size))), "--results", str(results)]
+            yield ["learning-curve", self.recipe, "--out", str(run.folder), *options, *settings]
+            return
         recorded = ["--no-base", "--results", str(results)]
         recorded += [word for field, goal in self.goals.items() for word in ("--goal", f"{field}={goal:g}")]
         if self.folds is not None:

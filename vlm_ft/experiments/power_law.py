@@ -26,7 +26,10 @@ Array = NDArray[np.float64]
 
 
 class Point(Strict):
-    """A figure measured at a number of training examples, its 95 % interval, and its number of test examples."""
+    """A figure measured at a number of training examples, its 95 % interval, and its number of test examples.
+
+    `minutes`: of training, per run.
+    """
 
     examples: int
     value: float
@@ -34,6 +37,7 @@ class Point(Strict):
     high: float
     tested: int
     majority: float | None = None
+    minutes: float = 0.0
 
 
 class Forecast(Strict):
