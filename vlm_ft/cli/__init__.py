@@ -221,8 +221,8 @@ def figures(
     ] = None,
 ) -> None:
     """Print recorded results as a Markdown table."""
-    from vlm_ft.evaluation.quotes import pages_of, renewed, table
     from vlm_ft.evaluation.results import read_results
+    from vlm_ft.experiments.quotes import pages_of, renewed, table
 
     found = read_results(results)
     if write is None:

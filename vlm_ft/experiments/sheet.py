@@ -35,10 +35,10 @@ class Figure(Strict):
         """Whether the value reaches its goal, if it has one."""
         return self.goal is None or (self.value >= self.goal if self.better == "higher" else self.value <= self.goal)
 
-    @property
-    def row(self) -> str:
-        """The figure as a row of a Markdown table."""
-        return f"| {self.figure} | {self.value:.3g} {self.unit} | {'' if self.goal is None else f'{self.goal:g}'} |"
+
+def read_figures(file: Path) -> list[Figure]:
+    """The figures in a file of benchmarks, or none if it does not exist yet."""
+    return TypeAdapter(list[Figure]).validate_json(file.read_bytes()) if file.exists() else []
 
 
 class Sheet:
@@ -67,9 +67,8 @@ class Sheet:
     def write(self, out: Path) -> None:
         """Add the figures to a file, where they replace those of the same name."""
         out.parent.mkdir(parents=True, exist_ok=True)
-        kept = TypeAdapter(list[Figure]).validate_json(out.read_bytes()) if out.exists() else []
         renewed = {figure.figure for figure in self.figures}
-        lines = [*(figure for figure in kept if figure.figure not in renewed), *self.figures]
+        lines = [*(figure for figure in read_figures(out) if figure.figure not in renewed), *self.figures]
         out.write_text(json.dumps([figure.model_dump() for figure in lines], indent=1) + "\n", encoding="utf-8")
 
 

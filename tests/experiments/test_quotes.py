@@ -8,8 +8,8 @@ import pytest
 
 from tests.evaluation.test_results import result
 from vlm_ft.errors import DataError, RecipeError
-from vlm_ft.evaluation.quotes import pages_of, renewed, table
 from vlm_ft.evaluation.results import Result
+from vlm_ft.experiments.quotes import pages_of, renewed, table
 
 STEEL, TILES = "steel_surface_voc", "magnetic_tiles_masks"
 
@@ -30,6 +30,15 @@ def test_the_main_figures_of_all_recipes_are_written_between_the_markers() -> No
     assert "| kind, macro-F1 (folds) | 90 |" in written("results", results=(folded,))
     row = "| kind, macro-F1 | 90 | **0.500** (0.400 to 0.600) | majority 0.100 |  | 3.0 |"
     assert row in written("results", results=results)
+
+
+def test_points_of_learning_curves_have_their_own_table() -> None:
+    results = (result(), result(recipe=STEEL, examples=50, value=0.45))
+    assert "0.450" not in written("results", results=results) + written("results", STEEL, results=results)
+    row = f"| {STEEL} | kind, macro-F1 | 90 | 50 | **0.450** (0.400 to 0.600) | majority 0.100 | 3.0 |"
+    text = written("learning curves", results=results)
+    assert row in text
+    assert "0.500" not in text
 
 
 def test_a_page_has_all_figures_of_its_recipes_and_only_these() -> None:

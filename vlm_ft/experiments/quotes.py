@@ -1,8 +1,10 @@
-"""The tables of Markdown pages, written from recorded results and shipped recipes, so that nobody types a figure.
+"""The tables of Markdown pages, written from recorded figures and shipped recipes, so that nobody types a figure.
 
 `<!-- results: a, b -->` before `<!-- end of results -->` holds every figure of the recipes a and b, and what they miss;
-without names, the main figures of all. `<!-- recipes: a, b -->` holds what these recipes ask for, their data sets, and
-the GPU memory that their comments state; its links are those of a page in a folder below `recipes`.
+without names, the main figures of all. `<!-- learning curves -->` holds the points of all recorded curves.
+`<!-- recipes: a, b -->` holds what these recipes ask for, their data sets, and the GPU memory that their comments
+state; its links are those of a page in a folder below `recipes`. `<!-- benchmark: a -->` holds the figures of
+`recipes/benchmarks/a.json` that have a goal.
 """
 
 from __future__ import annotations
@@ -17,12 +19,17 @@ from vlm_ft.evaluation.pairs import METRIC as PAIR_ACCURACY
 from vlm_ft.evaluation.reliability import OWN
 from vlm_ft.evaluation.results import MAIN, Result
 from vlm_ft.evaluation.rivals import MAJORITY
+from vlm_ft.experiments.sheet import read_figures
 from vlm_ft.recipe import RECIPES, load_recipe, shipped
 
-_SECTION = re.compile(r"(<!-- (results|recipes)(?:: ([^>]*?))? -->).*?(<!-- end of \2 -->)", re.S)
+_SECTION = re.compile(
+    r"(<!-- (results|recipes|learning curves|benchmark)(?:: ([^>]*?))? -->).*?(<!-- end of \2 -->)", re.S
+)
 _RESULTS = ("recipe", "field, metric", "n", "adapter", "rivals", "goal", "minutes")
 _RECIPES = ("recipe", "asks for", "data set", "licence", "on a GPU")
-_NUMBERS = {"n", "minutes"}
+_CURVES = ("recipe", "field, metric", "n", "examples", "adapter", "rivals", "minutes")
+_FIGURES = ("figure", "measured", "goal")
+_NUMBERS = {"n", "examples", "minutes", "measured"}
 _GPU = re.compile(r"^base: compact +# on a GPU: \S+?/(\S+) \((\d+) GiB in bf16, (\d+) with quantize: nf4\)$", re.M)
 _WORDS = {
     "macro_f1": "macro-F1",
@@ -60,17 +67,28 @@ def table(results: Iterable[Result]) -> str:
 
 
 def _content(kind: str, names: str | None, results: Sequence[Result]) -> str:
+    if kind == "benchmark":
+        return _benchmark(RECIPES / "benchmarks" / f"{names}.json")
     recipes = shipped() if names is None else [name.strip() for name in names.split(",")]
     if unknown := set(recipes) - set(shipped()):
         raise RecipeError(", ".join(sorted(unknown)), "not a shipped recipe", "vlm-ft recipes lists them")
     if kind == "recipes":
         return _table(_RECIPES, map(_described, recipes))
+    if kind == "learning curves":
+        return _table(_CURVES, (_point(result) for result in results if result.examples is not None))
+    results = [result for result in results if result.examples is None]
     if names is None:
         return table(result for result in results if result.metric in (*MAIN, PAIR_ACCURACY))
     own = sorted((one for one in results if one.recipe in recipes), key=lambda one: recipes.index(one.recipe))
     missing = [f"`{name}`" for name in recipes if name not in {result.recipe for result in own}]
     parts = [table(own), _misses(own)] if own else []
     return "\n\n".join([*parts, *([f"Not measured: {', '.join(missing)}."] if missing else [])])
+
+
+def _benchmark(file: Path) -> str:
+    figures = [figure for figure in read_figures(file) if figure.goal is not None]
+    rows = [(one.figure, f"{one.value:.3g} {one.unit}", f"{one.goal:g}") for one in figures]
+    return f"{_table(_FIGURES, rows)}\n\nMeasured on {'; '.join(sorted({one.machine for one in figures}))}."
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -83,6 +101,11 @@ def _row(result: Result) -> tuple[str, ...]:
     goal = "" if result.goal is None else f"{result.goal:.3g}"
     figure = f"**{result.value:.3f}** ({result.low:.3f} to {result.high:.3f})"
     return (result.recipe, _measure(result), str(result.n), figure, rivals, goal, f"{result.minutes:.1f}")
+
+
+def _point(result: Result) -> tuple[str, ...]:
+    recipe, measure, n, figure, rivals, _, minutes = _row(result)
+    return (recipe, measure, n, str(result.examples), figure, rivals, minutes)
 
 
 def _measure(result: Result) -> str:
