@@ -40,7 +40,7 @@ _SERIES_GAP = 200  # in the magnetic tile set, numbers of one tile are 10 to 160
 
 @dataclass(frozen=True, slots=True)
 class _Set:
-    """The images and masks below a folder, told apart by their names."""
+    """The images and masks below a folder, distinguished by their names."""
 
     root: Path
     images: list[Path] = field(default_factory=list)

@@ -215,7 +215,7 @@ def test_implicit_files_keep_ambiguous_elements(tmp_path):
     assert (open_pixels(path) == open_pixels(tmp_path / "out" / "a.dcm")).all()
 
 
-def test_file_and_folder_names_identify_nobody(tmp_path):
+def test_file_and_folder_names_do_not_identify_the_patient(tmp_path):
     path = write_dicom(tmp_path / "in" / "tumour" / "zwiebel, Quentin" / "QZ47110815.dcm", ramp())
     uid = pydicom.dcmread(path).SOPInstanceUID
     path.with_name(f"{uid}.dcm").write_bytes(path.read_bytes())
@@ -270,7 +270,7 @@ def test_files_without_a_copy_are_reported_and_set_the_exit_code(tmp_path):
     runner, order = CliRunner(), ["data", "deidentify", str(tmp_path / "in"), str(tmp_path / "out")]
     done = runner.invoke(app, order)
     assert done.exit_code == 0, done.output
-    assert "1 copied, 0 already there, 0 failed, 1 not DICOM, 0 need a look" in done.stdout
+    assert "1 copied, 0 already there, 0 failed, 1 not DICOM, 0 to be checked" in done.stdout
     assert NOTICE in done.output
     written = np.zeros((64, 256), np.uint8)
     cv2.putText(written, "ZWIEBEL Q", (4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1, cv2.LINE_AA)

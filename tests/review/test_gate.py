@@ -117,7 +117,7 @@ def test_runs_are_compared_on_examples_that_neither_knows(
     registry = Registry(tmp_path / "adapters")
     current = registry.add("parts", run_of("fast_vlm"))
     other = run_of("fast_vlm", splits={"seed": 1})
-    with pytest.raises(DataError, match=r"version 1 has learned from \d of the \d test examples; set splits.like"):
+    with pytest.raises(DataError, match=r"version 1 was trained on \d of the \d test examples; set splits.like"):
         compare(current, other)
     follows = recipe_of("fast_vlm", splits={"seed": 1, "like": str(current.folder)})
     train(follows, tmp_path / "next")

@@ -92,7 +92,7 @@ def test_too_many_waiting_jobs_are_refused(jobs: Jobs) -> None:
     wait(jobs, queued(jobs, LONG), lambda found: found.state == "running")
     for _ in range(3):
         queued(jobs, QUICK)
-    with pytest.raises(BusyError, match="3 jobs wait already"):
+    with pytest.raises(BusyError, match="3 jobs are waiting already"):
         queued(jobs, QUICK)
 
 
@@ -162,7 +162,7 @@ def test_unknown_ids_are_refused(jobs: Jobs, job: str) -> None:
 
 
 def test_two_services_do_not_share_a_folder(jobs: Jobs) -> None:
-    with pytest.raises(DataError, match="another service works in it"):
+    with pytest.raises(DataError, match="is in use by another service"):
         Jobs(jobs.folder)
 
 

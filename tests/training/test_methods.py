@@ -253,7 +253,7 @@ def test_a_reward_model_may_start_from_an_adapter(
     folder = train(recipe, tmp_path / "judge", console=quiet)
     (head,) = [tensor for name, tensor in load_file(folder / TENSORS).items() if "value_head" in name]
     assert head.abs().max() > 0
-    with pytest.raises(AdapterError, match="is a reward model, which gives no answers"):
+    with pytest.raises(AdapterError, match="is a reward model, which writes no answers"):
         prepare(continuing(recipe, folder))
 
 

@@ -21,11 +21,11 @@ METRIC = {"field": "kind", "name": "macro_f1", "value": 0.5, "low": 0.4, "high":
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with serving() as told:
-        monkeypatch.setattr(constants, "ENDPOINT", told.url)
+    with serving() as stub:
+        monkeypatch.setattr(constants, "ENDPOINT", stub.url)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        yield told
+        yield stub
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_card_states_base_task_and_results(run: Path) -> None:
     assert card.form.prompt in model_card(card)
 
 
-def test_what_anyone_may_read_is_asked_for(hub: Hub, run: Path, quiet: Console) -> None:
+def test_a_public_repository_must_be_asked_for(hub: Hub, run: Path, quiet: Console) -> None:
     push(run, "me/open", public=True, console=quiet)
     assert hub.private == {"me/open": False}
     with pytest.raises(HubError, match="repository me/open: is public; give --public, or another name"):
@@ -66,10 +66,10 @@ def test_what_anyone_may_read_is_asked_for(hub: Hub, run: Path, quiet: Console) 
 
 def test_a_refusal_is_one_line(hub: Hub, run: Path, quiet: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.refuses = True
-    with pytest.raises(HubError, match=r"repository me/castings: the Hub did not take it \(.*403") as error:
+    with pytest.raises(HubError, match=r"repository me/castings: the Hub refused it \(.*403") as error:
         push(run, "me/castings", console=quiet)
     assert "\n" not in str(error.value)
-    with pytest.raises(HubError, match="did not take it"):
+    with pytest.raises(HubError, match="the Hub refused it"):
         push(run, "not/a/name", console=quiet)
     monkeypatch.setenv("HF_TOKEN", "")
     with pytest.raises(HubError, match=r"no token for the Hub; run `hf auth login`, or set HF_TOKEN"):

@@ -115,7 +115,8 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
     base: Annotated[bool, typer.Option(help="also evaluate the bare base")] = True,
     foreign: Annotated[
-        list[Path] | None, typer.Option("--foreign", help="a folder of photos that the adapter should find strange")
+        list[Path] | None,
+        typer.Option("--foreign", help="a folder of photos that the adapter should flag as unfamiliar"),
     ] = None,
     results: Results = None,
     goal: Goals = None,

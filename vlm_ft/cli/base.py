@@ -48,7 +48,7 @@ def base_families() -> None:
     """List the supported families, and what each supports.
 
     prompt once: the constant part of a prompt is computed once, not for every row. rows together: a batch answers
-    several rows at once. towers mixed: so it does for adapters that trained the tower. bank: a frozen tower's results
+    several rows at once. towers mixed: a batch may mix adapters that trained the tower. bank: a frozen tower's results
     can be kept during training; partly: only if the projector is frozen too.
     """
     from rich.console import Console

@@ -220,7 +220,7 @@ def data_deidentify(
 
     Text in the pixels is not removed, but reported.
 
-    Exit code 0: every file was copied, 1: some were not, 3: all were, but some images need a look.
+    Exit code 0: every file was copied, 1: some were not, 3: all were, but some images must be checked.
     """
     from datasets_vision.deidentify import LOG, NOTICE, deidentify
 
@@ -230,7 +230,7 @@ def data_deidentify(
         terminal.print(f"not DICOM, not copied: {path}", markup=False)
     print(
         f"{out}: {len(outcome.copied)} copied, {outcome.already_copied} already there, {len(outcome.failed)} failed, "
-        f"{len(outcome.skipped)} not DICOM, {outcome.doubtful} need a look; see {out / LOG}"
+        f"{len(outcome.skipped)} not DICOM, {outcome.doubtful} to be checked; see {out / LOG}"
     )
     terminal.print(NOTICE, markup=False)
     raise typer.Exit(outcome.exit_code)

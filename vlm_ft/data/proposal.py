@@ -55,7 +55,8 @@ class Survey:
     def of(cls, path: Path) -> Survey:
         """Detect the format, and read the set once. Raises `DataError` if nothing can be used."""
         name = detect(path)
-        whole_rows = {"text": FOLDER} if name in IN_COLUMNS else {}  # a text that hides no column
+        # a column that the text shows would not be read as a label
+        whole_rows = {"text": FOLDER} if name in IN_COLUMNS else {}
         return cls(path, name, read(Source(path=path, format=name, **whole_rows)).examples)
 
     @cached_property

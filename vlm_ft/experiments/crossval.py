@@ -45,9 +45,9 @@ def crossval(
     Each figure is the mean over the folds, for the rivals too (with `base`, including the bare base). `low` and `high`
     are those of the lowest and the highest fold, and `n` is the number of test examples in all folds. The reliability
     of the probabilities is measured on the answers of all folds (`evaluation.out_of_fold`), with 95 % intervals. With
-    `first`, only the first fold is trained and tested: figures have its 95 % intervals, and none is of reliability. All
-    results are written to ``results.json`` in `out`, where finished runs are reused. Raises `RecipeError` for a variant
-    given twice, a setting of the folds, or if `out` holds runs of another recipe.
+    `first`, only the first fold is trained and tested: figures have its 95 % intervals, and reliability is not
+    measured. All results are written to ``results.json`` in `out`, where finished runs are reused. Raises `RecipeError`
+    for a variant given twice, a setting of the folds, or if `out` holds runs of another recipe.
     """
     _refuse(variants, settings)
     runs: list[tuple[str, Run, Recipe]] = []  # every recipe is read before the first run is trained

@@ -26,7 +26,7 @@ class Measured(Strict):
     """How one recipe is measured: by cross-validation, as a learning curve or, by default, on its own test examples.
 
     `sizes`: the numbers of training examples of a learning curve. `run`: the name of the run's folder, by default the
-    recipe's. `foreign`: folders of photos below VLM_FT_DATA that the adapter should find strange.
+    recipe's. `foreign`: folders of photos below VLM_FT_DATA that the adapter should flag.
     """
 
     recipe: str

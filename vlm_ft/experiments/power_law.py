@@ -114,7 +114,7 @@ def doubts(points: Sequence[Point], lower_is_better: bool = False, seed: int = 0
         found.append("from the fewest to the most examples it does not improve by more than chance")
     floor = points[-1].majority
     if floor is not None and sign * (points[-1].value - floor) <= 0:
-        found.append(f"with all examples it is no better than the majority ({floor:.3f})")
+        found.append(f"with all examples it is not better than the majority ({floor:.3f})")
     law = PowerLaw.of(points, lower_is_better, seed)
     residuals = np.array([law.at(point.examples).value - point.value for point in points]) / _spread(points)
     if float((residuals**2).sum()) > 9 + 2 * len(points):

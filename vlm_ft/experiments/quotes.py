@@ -1,4 +1,4 @@
-"""The tables of Markdown pages, written from recorded figures and shipped recipes, so that nobody types a figure.
+"""The tables of Markdown pages, written from recorded figures and shipped recipes, so that no figure is typed by hand.
 
 `<!-- results: a, b -->` before `<!-- end of results -->` holds every figure of the recipes a and b, and what they miss;
 without names, the main figures of all. `<!-- learning curves -->` holds the points of all recorded curves.

@@ -96,7 +96,7 @@ def _served(adapter: Path) -> Iterator[tuple[str, psutil.Process]]:
             while not _is_ready(client, address):
                 if process.poll() is not None or time.monotonic() > deadline:
                     errors.seek(0)
-                    *_, last = errors.read().decode(errors="replace").splitlines() or ["it says nothing"]
+                    *_, last = errors.read().decode(errors="replace").splitlines() or ["no output"]
                     raise RuntimeError(f"{' '.join(command)} has not started: {last}")
                 time.sleep(0.05)
             yield address, psutil.Process(process.pid)

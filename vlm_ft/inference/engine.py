@@ -232,7 +232,7 @@ class Engine:
             raise DataError(f"base {self.base.ref.name}", "takes no images", "send text, or choose a vision adapter")
         card = self.cards.get(request.adapter)
         if card and card.inputs == ("photo",) and not request.images:
-            raise DataError("request", "has no photo, and this adapter has learned from photos only", "add a photo")
+            raise DataError("request", "has no photo, and this adapter was trained on photos only", "add a photo")
 
     def _group(self, request: Request) -> tuple[Limits, int, str | None]:
         """What requests in a batch share: the limits, the number of images, and the adapter if mixing is not exact."""

@@ -35,7 +35,7 @@ MARGIN = 0.02
 """How much lower the mean score on a slice may be."""
 
 FEWEST = 10
-"""Groups of examples in a slice, below which it is not looked at."""
+"""A slice with fewer groups of examples is not compared."""
 
 WHOLE = "all"
 
@@ -177,7 +177,7 @@ def _require_unknown(current: Version, cases: Sequence[Case]) -> None:
     if known:
         raise DataError(
             f"adapter {current.name}",
-            f"version {current.number} has learned from {known} of the {len(cases)} test examples",
+            f"version {current.number} was trained on {known} of the {len(cases)} test examples",
             f"set splits.like: {current.folder} in the recipe of the new adapter, and train it again",
         )
 

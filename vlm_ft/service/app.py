@@ -133,9 +133,9 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
 def _question(card: Card, case: Case) -> Question:
     """The request to the adapter. Raises `DataError` for a kind of input that it has not learned from."""
     if case.turns and "text" not in card.inputs:
-        raise DataError("text", "this adapter has learned from photos only", "send the photos alone")
+        raise DataError("text", "this adapter was trained on photos only", "send the photos alone")
     if case.photos and "photo" not in card.inputs:
-        raise DataError("photos", "this adapter has learned from texts only", "send the text alone")
+        raise DataError("photos", "this adapter was trained on texts only", "send the text alone")
     return Question(decoded(case.photos), case.turns, adapter=card.name)
 
 

@@ -38,7 +38,7 @@ FILE, LOG = "job.json", "log.txt"
 ID = re.compile(r"[0-9]{20}-[0-9a-f]{8}")
 PATIENCE = 20  # seconds for a job to end by itself after SIGINT
 LOG_SHOWN = 20_000  # characters of a log that are returned
-REFUSED = 3  # the exit code of a command that did its work and found something to look at
+REFUSED = 3  # the exit code of a command that did its work and found something to check
 
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Job(Strict):
 class Jobs:
     """The jobs in a folder. A thread runs the oldest queued one; `close` ends it and leaves its job for the next start.
 
-    `most`: jobs that may wait. Raises `DataError` if another service works in the folder.
+    `most`: jobs that may wait. Raises `DataError` if another service uses the folder.
     """
 
     def __init__(self, folder: Path, most: int = 100) -> None:
@@ -77,7 +77,7 @@ class Jobs:
         try:
             self._claim.acquire()
         except Timeout as error:
-            raise DataError(folder, "another service works in it", "stop that one, or give another folder") from error
+            raise DataError(folder, "is in use by another service", "stop that one, or give another folder") from error
         for job in self.all():
             if job.state == "running":
                 self._write(job, state="queued")
@@ -105,7 +105,7 @@ class Jobs:
         """Queue a command in a folder from `preparing`. Raises `BusyError` if too many wait."""
         with self._changed:
             if sum(other.state == "queued" for other in self.all()) >= self._most:
-                raise BusyError("jobs", f"{self._most} jobs wait already", "retry later")
+                raise BusyError("jobs", f"{self._most} jobs are waiting already", "retry later")
             found = Job(
                 id=place.name, kind=kind, title=title, arguments=tuple(arguments), out=out, by=by, created=_now()
             )
@@ -199,7 +199,7 @@ class Jobs:
                 self._write(now, state="done" if done else "failed", ended=_now(), exit_code=code)
 
     def _failed(self, job: Job, error: Exception) -> None:
-        """Mark a job as failed; if even that fails, remove its file, so that the thread goes on."""
+        """Mark a job as failed; if even that fails, remove its file, so that the thread continues."""
         try:
             with (self.folder / job.id / LOG).open("a", encoding="utf-8") as file:
                 file.write(f"{error}\n")

@@ -3,7 +3,7 @@
 /v1/reviews                     store a verdict on an answer
 /v1/jobs/score                  score a zip file of photos, or a folder on the server
 /v1/jobs/train                  train the next version of an adapter, from what people have reviewed
-/v1/jobs/promote                compare a trained adapter with the current version, and serve it if it is no worse
+/v1/jobs/promote                compare a trained adapter with the current version, and serve it if it is not worse
 /v1/jobs, /v1/jobs/ID           states; /log, /result, /review, /stop, /resume
 /v1/adapters/NAME/versions      versions and the changes of the current one; /roll-back
 """
@@ -64,7 +64,7 @@ class Workplace:
     tokens: Tokens | None = None
 
     def may(self, user: str | None, right: Right) -> bool:
-        """Whether this user may do that."""
+        """Whether this user has the right."""
         return self.tokens is None or self.tokens.allows(user, right)
 
     def score(
@@ -139,7 +139,7 @@ class Workplace:
             )
 
     def promote(self, trained: str, margin: float, by: str | None) -> Job:
-        """Queue the comparison of a trained adapter with the current version, which it replaces if it is no worse."""
+        """Queue the comparison of a trained adapter with the current version, which it replaces if it is not worse."""
         run = self.jobs.result(trained).resolve()
         if self.jobs.get(trained).kind != "train":
             raise DataError("job", f"{trained} has not trained an adapter", "give a job of kind train")
@@ -254,7 +254,7 @@ def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None
 
     @api.post("/v1/jobs/score", response_model_exclude=INTERNAL)
     def score(form: Annotated[ScoreForm, Form(media_type="multipart/form-data")]) -> Job:
-        """Score photos; the result is a table, with a page of the answers that a person should look at."""
+        """Score photos; the result is a table, with a page of the answers that a person should check."""
         files = [(sent.filename or "", sent.file) for sent in ([form.archive] if form.archive else [])]
         return work.score(card_of(predictor, form.adapter), files, form.folder, form.table, OWNER.get())
 
@@ -308,7 +308,7 @@ def _add_job_routes(api: FastAPI, jobs: Jobs) -> None:
 
     @api.get("/v1/jobs/{job}/review")
     def review(job: str) -> FileResponse:
-        """A page of the answers that a person should look at."""
+        """A page of the answers that a person should check."""
         return FileResponse(_scored(jobs, job).with_name(REVIEW), headers={"Content-Security-Policy": PAGE_POLICY})
 
     @api.post("/v1/jobs/{job}/stop", response_model_exclude=INTERNAL)

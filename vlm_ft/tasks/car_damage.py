@@ -12,13 +12,13 @@ from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
 from vlm_ft.answers.task import Task, Values
 
 OTHER = "other"
-"""The part of a damage outside all labelled parts."""
+"""The part of a finding outside all labelled parts."""
 
 Severity = Literal["minor", "moderate", "severe"]
 
 
 class Damage(Item):
-    """One damage; `photo` is the number of its photo, from 1, stated if there are several."""
+    """One finding of damage; `photo` is the number of its photo, from 1, stated if there are several."""
 
     kind: OneOf
     part: OneOf
@@ -38,7 +38,7 @@ class CarDamage(Answer):
 
 
 def read(label: Label) -> Values:
-    """Objects are damages; a photo's class is the severity if it names one, otherwise the main damage.
+    """Objects are findings; a photo's class is the severity if it names one, otherwise the main damage.
 
     A photo that was examined and shows no damage has no severity.
     """

@@ -137,7 +137,7 @@ def _continued(base: Base, words: Mapping[Part, Tuning], start: Path, notes: tup
         raise AdapterError(f"adapter {folder}", "is a whole model", "make it the recipe's base instead")
     require_base(card, folder, base)
     if card.method == "reward":
-        raise AdapterError(f"adapter {folder}", "is a reward model, which gives no answers", "start from another one")
+        raise AdapterError(f"adapter {folder}", "is a reward model, which writes no answers", "start from another one")
     if dict(card.tuned) != dict(words):
         raise AdapterError(
             f"adapter {folder}", f"was trained with {card.tuning}", "set `adapter` to match in the recipe"

@@ -35,7 +35,7 @@ def export(place: Path, out: Path, kind: As = "auto", *, base: str | None = None
     folder = adapter_folder(place)
     card = read_card(folder)
     if card.weights or card.method == "reward":
-        what = "already a whole model" if card.weights else "a reward model, whose value head no server runs"
+        what = "already a whole model" if card.weights else "a reward model, whose value head no server supports"
         raise AdapterError(f"adapter {folder}", f"is {what}", "export another adapter")
     plain = _is_language_lora(card)
     if kind == "lora" and not plain:

@@ -19,7 +19,7 @@ def model_card(card: Card) -> str:
         "its results.",
     ]
     if card.method == "reward":
-        parts.append("It is a reward model: it scores answers (`vlm-ft score --reward`) and writes none.")
+        parts.append("It is a reward model: it scores answers (`vlm-ft score --reward`) and does not write any.")
     elif card.loss_on == "decisions":
         parts.append(
             "It was trained only on what the form leaves open, so decode it with the form's grammar, as vlm_ft and any "

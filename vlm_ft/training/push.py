@@ -55,4 +55,4 @@ def _errors_of(repository: str) -> Iterator[None]:
         yield
     except (HfHubHTTPError, HTTPError, ConnectionError, ValueError) as error:  # ValueError: of names and metadata
         remedy = "check the name, the token's rights and the network"
-        raise HubError(f"repository {repository}", f"the Hub did not take it ({cause(error)})", remedy) from error
+        raise HubError(f"repository {repository}", f"the Hub refused it ({cause(error)})", remedy) from error

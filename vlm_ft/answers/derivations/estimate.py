@@ -1,4 +1,4 @@
-"""The cost of a repair, from the damages that an answer lists and a rate card."""
+"""The cost of a repair, from the damage that an answer lists and a rate card."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import DataError
 
 FINDINGS = "findings"
-"""The field of an answer that lists the damages, each with a kind and perhaps a part and a severity."""
+"""The field of an answer that lists findings of damage, each with a kind and perhaps a part and a severity."""
 
 KEY = ("part", "kind", "severity")
 Key = tuple[str, str, str]
@@ -29,7 +29,7 @@ MAX_PRICE = 1e12
 
 CURRENCY = r"^[A-Z]{3}$"
 CLOSE = 0.2  # of the labelled estimate, for `within_20_percent`
-SAME_IOU = 0.5  # two findings with at least this overlap are one damage
+SAME_IOU = 0.5  # two findings with at least this overlap are of the same damage
 
 
 class Rate(Strict):
@@ -204,14 +204,14 @@ class RateCard(Strict):
         """The estimate of an answer; None if it states no findings.
 
         A finding that does not state its part or severity gets the span of all rows that may apply. Findings of one
-        part and kind whose boxes overlap (IoU of at least `SAME_IOU`) are one damage, which costs as much as the
-        most expensive of them. Several damages of one part share the cost of the part, but not of labour.
+        part and kind whose boxes overlap (IoU of at least `SAME_IOU`) are of the same damage, which costs as much as
+        the most expensive of them. Several repairs of one part share the cost of the part, but not of labour.
         """
         findings = values.get(FINDINGS)
         if findings is None:
             return None
         lines, not_priced = list[Line](), list[NotPriced]()
-        for damage in _damages(findings):
+        for damage in _by_damage(findings):
             priced = [self._priced({name: finding.get(name) for name in KEY}) for finding in damage]
             found = [entry for entry in priced if isinstance(entry, Line)]
             if found:
@@ -308,16 +308,16 @@ def _cell(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _damages(findings: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Group the findings into damages; all findings of a damage overlap its first one."""
-    damages = list[list[Mapping[str, Any]]]()
+def _by_damage(findings: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Group the findings of the same damage; all findings of a group overlap its first one."""
+    groups = list[list[Mapping[str, Any]]]()
     for finding in findings:
-        same = (damage for damage in damages if _overlap(damage[0], finding))
-        if (damage := next(same, None)) is not None:
-            damage.append(finding)
+        same = (found for found in groups if _overlap(found[0], finding))
+        if (group := next(same, None)) is not None:
+            group.append(finding)
         else:
-            damages.append([finding])
-    return damages
+            groups.append([finding])
+    return groups
 
 
 def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
