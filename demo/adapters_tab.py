@@ -1,4 +1,4 @@
-"""The versions of an adapter: train the next one, let it replace the current one if it is no worse, go back."""
+"""The versions of an adapter: train the next one, let it replace the current one if it is not worse, go back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> gr.Dropdown:
         with gr.Column(scale=3, min_width=300):
             adapter = gr.Dropdown(names, value=next(iter(names), None), label="Adapter", filterable=False)
             shown = gr.HTML()
-            back = gr.Button("Go back to the version before", size="sm")
+            back = gr.Button("Go back to the previous version", size="sm")
         with gr.Column(scale=2, min_width=300):
             minutes = gr.Textbox(label="Minutes of training", placeholder="as in the recipe")
             train = gr.Button("Train the next version from reviews", variant="primary")
@@ -36,7 +36,7 @@ def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> gr.Dropdown:
             margin = gr.Number(
                 MARGIN, label="Margin: how much lower the mean score on a slice may be", minimum=0, maximum=1, step=0.01
             )
-            promote = gr.Button("Compare the chosen training, and serve it if it is no worse")
+            promote = gr.Button("Compare the chosen adapter with the current version, and serve it if it is not worse")
     errors_panel(work, adapter)
 
     def trained(name: str, limit: str, request: gr.Request) -> Any:
@@ -53,7 +53,7 @@ def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> gr.Dropdown:
         user = require(work, request, "admin")
         with errors_shown():
             work.roll_back(predictor.cards[name], user)
-        gr.Info("The version before is served again.")
+        gr.Info("The previous version is served again.")
         return _versions(work, name)
 
     private: dict[str, Any] = {"api_visibility": "private"}

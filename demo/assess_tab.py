@@ -176,7 +176,7 @@ def _assess_shown(images: Sequence[Image], html: str, answered: Answered | None)
 
 
 def _no_files() -> list[Any]:
-    """The updates after which nobody gets the files of an earlier answer."""
+    """The updates that withdraw the files of an earlier answer."""
     return [gr.update(value=None, interactive=False) for _ in KINDS]  # Gradio changes each of them
 
 

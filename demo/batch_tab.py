@@ -49,7 +49,7 @@ def batch_tab(predictor: Predictor, work: Work, question: tuple[gr.Tabs, gr.Drop
             decision = gr.Radio([EVERYTHING, UNCERTAIN], value=EVERYTHING, label="Show")
             rows = gr.Dataframe(label="Answers", interactive=False, show_search="filter", max_height=420, visible=False)
             unsure = gr.Gallery(
-                label="To review first",
+                label="Review first",
                 columns=4,
                 height="auto",
                 allow_preview=False,

@@ -71,7 +71,7 @@ def compare_tab(predictor: Predictor) -> gr.CheckboxGroup:
         with gr.Column(scale=2, min_width=300):
             photo = photo_input("Photo or scan", height=160)
             chosen = gr.CheckboxGroup(names, value=names[:MOST_AT_FIRST], label="Adapters")
-            base = gr.Checkbox(has_base, label="Also the bare base, asked the same", visible=has_base)
+            base = gr.Checkbox(has_base, label="Also ask the bare base", visible=has_base)
             button = gr.Button("Compare", variant="primary")
         with gr.Column(scale=3, min_width=300):
             answers = gr.HTML(EMPTY)

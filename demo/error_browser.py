@@ -106,7 +106,7 @@ def threshold_view(evaluation: Evaluation, flag: str, threshold: float) -> str:
         ["False rejects", *_share(int(rejected.sum()), len(pairs) - bad)],
     ]
     setting = threshold if positive == "true" else 1 - threshold
-    use = f"To decide so: vlm-ft calibrate RUN --threshold {flag}={setting:.3g}, then promote the run."
+    use = f"To use this threshold: vlm-ft calibrate RUN --threshold {flag}={setting:.3g}, then promote the run."
     gloss = f"if {title(flag)} = {_class(positive)} from a probability above {percent(threshold)}"
     names = ["", "Samples", "Share", "95 % interval"]
     return framed(section("Misses against false rejects", gloss, table(names, rows) + f"<p>{escape(use)}</p>"))

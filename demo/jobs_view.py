@@ -59,7 +59,7 @@ class JobsView:
         states = {job.id: job.state for job in jobs}
         value = chosen if chosen in states else next(iter(states), None)
         state = (value, states[value]) if value else None
-        log = "Logs need the right to train."
+        log = "Reading logs requires the right to train."
         if self._work.may(user, "train"):
             log = self._work.jobs.log(value) if value else ""
         return _table(jobs), gr.update(choices=_choices(jobs), value=value), log, state, states

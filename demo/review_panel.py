@@ -87,7 +87,7 @@ def _widget(field: FieldSpec, value: Any) -> Any:
             return gr.Dataframe(
                 [*(_cells(kind, item) for item in value or ()), [""] * len(_headers(kind))],
                 headers=_headers(kind),
-                label=f"{title}: one row each; empty a row to remove it",
+                label=f"{title}: one row for each; clear a row to remove it",
                 interactive=True,
                 type="array",
                 column_count=(len(_headers(kind)), "fixed"),

@@ -89,7 +89,7 @@ class Work(Protocol):
         """The folder below which folders can be scored."""
 
     def may(self, user: str | None, right: Right) -> bool:
-        """Whether this user may do that."""
+        """Whether this user has the right."""
 
     def score(
         self,
@@ -113,7 +113,7 @@ class Work(Protocol):
         """Train an adapter on data that were checked."""
 
     def promote(self, trained: str, margin: float, by: str | None) -> Job:
-        """Compare a trained adapter with the current version, which it replaces if it is no worse."""
+        """Compare a trained adapter with the current version, which it replaces if it is not worse."""
 
     def roll_back(self, card: Card, by: str | None) -> Version:
         """Serve the version that was current before."""

@@ -122,7 +122,7 @@ def test_a_correction_becomes_the_next_version(page: Any, work: Workplace, drawi
     page.get_by_label("Field").click()
     page.get_by_role("option", name="Passed").click()
     page.get_by_text("Misses against false rejects").wait_for()
-    page.get_by_role("button", name="Go back to the version before").click()
+    page.get_by_role("button", name="Go back to the previous version").click()
     page.get_by_text("rolled back from 2").wait_for()
     assert work.registry.current("parts").number == 1
 
@@ -155,7 +155,7 @@ def test_a_folder_is_scored(page: Any, work: Workplace, drawings: Path) -> None:
 
 def test_a_photo_is_chosen_for_review(page: Any, work: Workplace, drawings: Path) -> None:
     score(page, work, drawings)
-    page.get_by_text("To review first").wait_for(timeout=PATIENCE)
+    page.get_by_text("Review first").wait_for(timeout=PATIENCE)
     (job,) = work.jobs.all()
     first, *_ = work.jobs.result(job.id).with_name(FIRST).read_text().splitlines()
     page.locator(".thumbnail-item").filter(has_text=first).click()
