@@ -26,13 +26,13 @@ class Stub:
 @contextmanager
 def serving() -> Iterator[Stub]:
     """Run the server, and yield its stub."""
-    told = Stub()
+    stub = Stub()
 
     class Handler(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            told.asked.append((json.loads(body), self.headers.get("Authorization")))
-            reply = told.next()
+            stub.asked.append((json.loads(body), self.headers.get("Authorization")))
+            reply = stub.next()
             self.send_response(reply if isinstance(reply, int) else 200)
             self.end_headers()
             if isinstance(reply, str):
@@ -41,5 +41,5 @@ def serving() -> Iterator[Stub]:
                 self.wfile.write(reply)
 
     with listening(Handler) as address:
-        told.url = f"{address}/v1"
-        yield told
+        stub.url = f"{address}/v1"
+        yield stub

@@ -220,7 +220,7 @@ def fetched() -> Base:
 
 @pytest.fixture(scope="session")
 def quiet() -> Console:
-    """A console whose output nobody reads."""
+    """A console whose output is discarded."""
     return Console(file=Path(os.devnull).open("w"), highlight=False)
 
 

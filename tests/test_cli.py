@@ -118,7 +118,7 @@ def test_a_mistake_gives_one_line_and_exit_code_2(
 
 def test_train_score_and_read(cli: Run, recipe: Path, drawings: Path, tmp_path: Path) -> None:
     run, scores = tmp_path / "run", tmp_path / "scores.csv"
-    code, _, err = cli("train", recipe, "--out", run, "--set", "name=told")
+    code, _, err = cli("train", recipe, "--out", run, "--set", "name=other")
     assert code == 0
     assert "2 steps" in err
     assert "Traceback" not in err

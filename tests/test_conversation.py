@@ -161,10 +161,10 @@ def test_users_and_assistants_take_turns(name: str, talk: Callable[[str], Conver
     said = [Turn(role, f"word {place}") for place, role in enumerate(roles)]
     for start in range(len(said)):
         row = Row(form, tuple(said[start:]), pictures(int(conversation.reader.sees)))
-        told = [message["role"] for message in conversation.messages(row)][
+        roles = [message["role"] for message in conversation.messages(row)][
             int(conversation.reader.family.system_role) :
         ]
-        assert told == ["user", "assistant", "user", "assistant", "user"][: len(told)]
+        assert roles == ["user", "assistant", "user", "assistant", "user"][: len(roles)]
         prompt = conversation.prompt(row)
         places = [prompt.index(turn.text) for turn in said[start:]]
         assert places == sorted(places)

@@ -69,8 +69,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("name", shipped())
 def test_a_recipe_is_described_on_the_page_of_its_task(name: str) -> None:
     task = load_recipe(RECIPES / f"{name}.yaml").task
-    told = {page.stem for page in CASES if f"[{name}](../{name}.yaml)" in page.read_text(encoding="utf-8")}
-    assert told == {task}
+    pages = {page.stem for page in CASES if f"[{name}](../{name}.yaml)" in page.read_text(encoding="utf-8")}
+    assert pages == {task}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != METHODS], ids=lambda page: page.stem)

@@ -102,14 +102,14 @@ def test_large_photos_are_limited_to_a_megapixel(name: str) -> None:
 
 @pytest.mark.parametrize("name", shipped())
 def test_a_base_for_real_work_is_one_line_away(name: str) -> None:
-    told = re.search(
+    stated = re.search(
         r"^base: compact +# on a GPU: (\S+) \((\d+) GiB in bf16, (\d+) with quantize: nf4\)$", text_of(name), re.M
     )
-    assert told, "the line `base:` names no base of the Hub with its memory, as vlm-ft train --dry-run estimates it"
-    assert told[1] in HUB_BASES
-    weights = 2e9 * HUB_BASES[told[1]].parameters / GIB
-    assert int(told[3]) < weights + 20
-    assert weights < int(told[2]) < weights + 40
+    assert stated, "the line `base:` names no base of the Hub with its memory, as vlm-ft train --dry-run estimates it"
+    assert stated[1] in HUB_BASES
+    weights = 2e9 * HUB_BASES[stated[1]].parameters / GIB
+    assert int(stated[3]) < weights + 20
+    assert weights < int(stated[2]) < weights + 40
 
 
 def text_of(name: str) -> str:

@@ -33,10 +33,10 @@ def drawn(random: Generator, count: int, temperature: float) -> tuple[list[dict]
         truths.append(
             {"kind": str(random.choice(list("abc"), p=list(kinds.values()))), "ok": bool(random.random() < good)}
         )
-        said, told = tempered(kinds, 1 / temperature), tempered(flags, 1 / temperature)
+        kind, ok = tempered(kinds, 1 / temperature), tempered(flags, 1 / temperature)
         answers.append(
             Prediction(
-                fields={"kind": FieldValue(max(said, key=lambda o: said[o]), said), "ok": FieldValue(good >= 0.5, told)}
+                fields={"kind": FieldValue(max(kind, key=lambda o: kind[o]), kind), "ok": FieldValue(good >= 0.5, ok)}
             )
         )
     return truths, answers

@@ -24,7 +24,7 @@ NAMES = ("dent", "pit", "scratch")
 FOUND = Items(
     fields=(FieldSpec(name="kind", kind=Choice(options=NAMES)), FieldSpec(name="box", kind=BoxKind())), max_items=4
 )
-TOLD = Items(fields=(FieldSpec(name="kind", kind=Choice(options=NAMES)),), max_items=4)
+NAMED = Items(fields=(FieldSpec(name="kind", kind=Choice(options=NAMES)),), max_items=4)
 
 
 EVERY_KIND = form_of(
@@ -34,7 +34,7 @@ EVERY_KIND = form_of(
     gist=Text(max_length=60),
     place=BoxKind(),
     found=FOUND,
-    told=TOLD,
+    names=NAMED,
 )
 
 
@@ -60,7 +60,7 @@ def some_values(dice: random.Random) -> Values:
         "gist": " ".join(dice.choices(["one", "deep", "long", "mark"], k=4)),
         "place": some_box(dice),
         "found": found,
-        "told": [{"kind": item["kind"]} for item in found],
+        "names": [{"kind": item["kind"]} for item in found],
     }
 
 
@@ -201,7 +201,9 @@ def test_as_many_items_as_possible_are_matched() -> None:
 
 def test_items_without_boxes_are_a_multiset() -> None:
     truth = [{"kind": "dent"}, {"kind": "dent"}, {"kind": "pit"}]
-    metrics = measure(form_of(told=TOLD), [{"told": truth}], [answered({"told": [{"kind": "pit"}, {"kind": "dent"}]})])
+    metrics = measure(
+        form_of(names=NAMED), [{"names": truth}], [answered({"names": [{"kind": "pit"}, {"kind": "dent"}]})]
+    )
     assert {m.name: m.value for m in metrics if m.field} == {"precision": 1, "recall": 2 / 3, "f1": 4 / 5}
 
 
@@ -232,7 +234,7 @@ def test_rouge_handles_every_script() -> None:
         (Integer(minimum=0, maximum=9), [1, 2, 9, 9], 2),
         (Text(max_length=9), ["b", "a", "b"], "b"),
         (FOUND, [[{"kind": "pit", "box": [0, 0, 1, 1]}]], []),
-        (TOLD, [[{"kind": "pit"}], [], [{"kind": "pit"}]], [{"kind": "pit"}]),
+        (NAMED, [[{"kind": "pit"}], [], [{"kind": "pit"}]], [{"kind": "pit"}]),
     ],
 )
 def test_majority(kind: Kind, seen: list[Any], expected: Any) -> None:

@@ -78,7 +78,7 @@ def test_a_rarely_labelled_field_is_asked_for_only_if_listed(lacking: int, asked
     assert (form.names, notes) == (("passed", "kind"), [])
 
 
-def test_a_field_that_nobody_asks_for_gets_no_note() -> None:
+def test_a_field_that_is_not_asked_for_gets_no_note() -> None:
     assert of_sources({"a": [{"kind": "pit", "passed": False}], "b": [{"passed": True}]}, ["passed"])[1] == []
 
 

@@ -73,9 +73,9 @@ def test_the_shipped_table_is_versioned_and_covers_the_sample() -> None:
     assert result is not None
     assert result.priority == "immediate"
     for row in PRIORITIES.rows:
-        told = PRIORITIES.derive({"findings": [{"kind": row.finding}]})
-        assert told is not None
-        assert told.priority in URGENCIES
+        derived = PRIORITIES.derive({"findings": [{"kind": row.finding}]})
+        assert derived is not None
+        assert derived.priority in URGENCIES
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,9 @@ def test_peak_memory_is_that_of_a_small_set(write: Callable[[Path, int], None], 
         recipe = {"name": "trial", "task": "legal_documents", "data": [{"path": str(file)}], "fields": ["clause_type"]}
         (tmp_path / "recipe.json").write_text(json.dumps(recipe))
         command = [sys.executable, "-c", CHECK, str(tmp_path / "recipe.json")]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        assert int(told[0]) == count
-        peaks.append(int(told[2]))
-        print(f"{write.__name__}, {count} rows: {int(told[2]) / 1024:.0f} MiB at the peak, {told[1]} warnings")
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert int(printed[0]) == count
+        peaks.append(int(printed[2]))
+        print(f"{write.__name__}, {count} rows: {int(printed[2]) / 1024:.0f} MiB at the peak, {printed[1]} warnings")
         file.unlink()
     assert peaks[-1] <= peaks[0] * (1 + GROWTH)

@@ -225,11 +225,11 @@ def test_text_on_the_page_is_escaped_and_pictures_are_inlined(tmp_path: Path) ->
     kept = json.loads((tmp_path / "out" / "check.json").read_text(encoding="utf-8"))
     assert kept["errors"] == 1
     assert kept["lengths"]["limit"] == 200
-    told = next(entry for entry in kept["checks"] if entry["check"] == "leaks")
-    assert set(told["faults"][0]) >= {"severity", "place", "value", "remedy"}
-    with (tmp_path / "told.txt").open("w", encoding="utf-8") as file:
+    entry = next(entry for entry in kept["checks"] if entry["check"] == "leaks")
+    assert set(entry["faults"][0]) >= {"severity", "place", "value", "remedy"}
+    with (tmp_path / "output.txt").open("w", encoding="utf-8") as file:
         print_report(report, Console(file=file, width=200))
-    assert "1 errors, 0 warnings" in (tmp_path / "told.txt").read_text(encoding="utf-8")
+    assert "1 errors, 0 warnings" in (tmp_path / "output.txt").read_text(encoding="utf-8")
 
 
 def test_the_exit_code_is_1_if_there_are_errors(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""DICOM pictures are read as pydicom reads them, or rejected with a one-line error that names nobody."""
+"""DICOM pictures are read as pydicom reads them, or rejected with a one-line error that names no patient."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("says", FAULTS)
-def test_an_unreadable_file_gives_one_line_that_names_nobody(tmp_path, says):
+def test_an_unreadable_file_gives_one_line_that_names_no_patient(tmp_path, says):
     path = FAULTS[says](tmp_path / "a.dcm")
     with warnings.catch_warnings(record=True) as warned, pytest.raises(DataError, match=says) as caught:
         open_image(path)

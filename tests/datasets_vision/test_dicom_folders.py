@@ -1,4 +1,4 @@
-"""Folders of DICOM files: classes, patients, frames and tables of labels; nobody is named."""
+"""Folders of DICOM files: classes, patients, frames and tables of labels; no patient is named."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def patients(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_folder_of_classes_groups_by_patient_and_names_nobody(patients):
+def test_a_folder_of_classes_groups_by_patient_and_names_no_patient(patients):
     assert detect(patients) == "dicom"
     reading = read(Source(path=patients, window="bone", columns={"modality": "Modality"}))
     assert [example.label.image_class for example in reading.examples] == ["normal", "normal", "tumour"]

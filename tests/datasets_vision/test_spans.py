@@ -16,7 +16,7 @@ RELATION = {"head": 1, "tail": 0, "type": "hasPatient"}
 RECORD = {"text": "pump  seal leaks, badly", "tokens": ["pump", "seal", "leaks", ",", "badly"], "entities": ENTITIES}
 
 
-def told(example) -> list[tuple]:
+def spans_of(example) -> list[tuple]:
     return [
         (thing.name, *(thing.attributes[key] for key in ("text", "start", "end"))) for thing in example.label.objects
     ]
@@ -26,7 +26,7 @@ def test_tokens_are_found_in_the_text(tmp_path):
     example = only(lines(tmp_path / "a.jsonl", {**RECORD, "relations": [RELATION], "site": "A"}))
     assert detect(tmp_path) == "spans"
     assert example.text == RECORD["text"]
-    assert told(example) == [("Part/Seal", "pump  seal", 0, 10), ("State", "leaks", 11, 16)]
+    assert spans_of(example) == [("Part/Seal", "pump  seal", 0, 10), ("State", "leaks", 11, 16)]
     part, state = example.label.objects
     assert "relations" not in part.attributes
     assert state.attributes["relations"] == [{"type": "hasPatient", "text": "pump  seal", "to": 0}]

@@ -197,8 +197,8 @@ def test_the_voc_loader_reads_parts_severities_and_columns(tmp_path: Path, domai
     folder = write_set(domain, tmp_path / "set", 10, 1, 96)
     found = sorted(voc.read(Source(path=folder)), key=lambda example: example.id)
     for example, scene in zip(found, DOMAINS[domain].scenes(10, 1, 96), strict=True):
-        told = [{key: thing.attributes[key] for key in ("part", "severity")} for thing in example.label.objects]
-        assert told == [dict(thing.attributes) for thing in scene.objects]
+        stated = [{key: thing.attributes[key] for key in ("part", "severity")} for thing in example.label.objects]
+        assert stated == [dict(thing.attributes) for thing in scene.objects]
         assert {key: example.label.columns[key] for key in scene.columns} == scene.columns
         assert example.label.image_class == scene.label
 
@@ -216,8 +216,8 @@ def test_rows_are_reproducible_and_independent(tmp_path: Path, domain):
 @pytest.mark.parametrize("domain", WRITTEN)
 def test_rows_are_whole_sentences_with_every_slot_filled(domain):
     for row in DOMAINS[domain].rows(60, 2):
-        told = json.dumps(row)
-        assert "{" not in told[1:].replace('{"role"', "")
+        text = json.dumps(row)
+        assert "{" not in text[1:].replace('{"role"', "")
         assert all(row.values())
 
 

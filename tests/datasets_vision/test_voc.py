@@ -156,10 +156,12 @@ def test_two_annotations_of_one_image_are_a_duplicate(tmp_path):
 
 
 def test_attributes_as_cvat_writes_them(tmp_path):
-    told = "<attributes><attribute><name>part</name><value> door </value></attribute>"
-    told += "<attribute><name>old</name><value>true</value></attribute>"
-    told += "<attribute><name></name><value>x</value></attribute><attribute><name>y</name></attribute></attributes>"
-    write(tmp_path, "a", box("dent", 1, 1, 20, 20).replace("</object>", f"{told}</object>"))
+    attributes = "<attributes><attribute><name>part</name><value> door </value></attribute>"
+    attributes += "<attribute><name>old</name><value>true</value></attribute>"
+    attributes += (
+        "<attribute><name></name><value>x</value></attribute><attribute><name>y</name></attribute></attributes>"
+    )
+    write(tmp_path, "a", box("dent", 1, 1, 20, 20).replace("</object>", f"{attributes}</object>"))
     (thing,) = reading(tmp_path).examples[0].label.objects
     assert {name: thing.attributes[name] for name in ("part", "old")} == {"part": "door", "old": True}
     assert not {"", "y"} & set(thing.attributes)

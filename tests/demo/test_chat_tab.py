@@ -43,7 +43,7 @@ def test_a_reply_grows(talkative: Any) -> None:
     assert [turn.text for turn in states[-1][1]] == ["Where is it?", reply]
 
 
-def test_earlier_turns_are_asked_along(talkative: Any) -> None:
+def test_earlier_turns_are_part_of_the_question(talkative: Any) -> None:
     *_, (_, turns, messages) = talk(talkative, "desk", "Hello", [], [])
     *_, (_, turns, messages) = talk(talkative, "desk", "And now?", turns, messages, by="ann")
     request = talkative.asked[-1]
@@ -52,7 +52,7 @@ def test_earlier_turns_are_asked_along(talkative: Any) -> None:
     assert [message["role"] for message in messages] == ["user", "assistant"] * 2
 
 
-def test_the_decision_is_said(talkative: Any) -> None:
+def test_the_decision_is_stated(talkative: Any) -> None:
     answer = talkative.predict
     doubt = {"decision": "ask a person", "reason": "unlike the training data"}
     talkative.predict = lambda requests: [replace(found, **doubt) for found in answer(requests)]
@@ -73,6 +73,6 @@ def test_an_error_is_a_message_and_the_text_stays(talkative: Any, error: Excepti
 
 
 @pytest.mark.parametrize(("said", "turns"), [("", 0), ("a" * 20_001, 0), ("Hello", MOST_TURNS)])
-def test_what_cannot_be_asked_is_not(talkative: Any, said: str, turns: int) -> None:
+def test_a_question_that_cannot_be_answered_is_not_sent(talkative: Any, said: str, turns: int) -> None:
     ((_, kept, messages),) = talk(talkative, "desk", said, [Turn("user", "a")] * turns, [])
     assert (len(kept), messages, talkative.asked) == (turns, [], [])

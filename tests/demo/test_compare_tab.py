@@ -20,7 +20,7 @@ from vlm_ft.recipe import find_rate_card
 from vlm_ft.tasks import TASKS
 
 
-def test_the_photo_is_looked_at_once(run_of: Callable[..., Path], drawings: Path) -> None:
+def test_the_photo_passes_through_the_tower_once(run_of: Callable[..., Path], drawings: Path) -> None:
     photo = next((drawings / "JPEGImages").glob("*.png"))
     folder = run_of("fast_vlm") / ADAPTER
     engine = Engine.open([folder])

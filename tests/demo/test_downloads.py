@@ -115,7 +115,7 @@ def test_headings_are_written_in_characters_of_the_bold_font(card_of: Any, sampl
     assert found.startswith(UNKNOWN)
 
 
-def test_a_deleted_photo_costs_only_the_pdf(known: Any, photo: Path) -> None:
+def test_without_its_photo_an_answer_has_no_pdf(known: Any, photo: Path) -> None:
     _, _, answered = assess(known, "plates", [str(photo)], None)
     photo.unlink()
     with pytest.warns(UserWarning, match="There is no PDF: plate.png"):

@@ -31,7 +31,7 @@ from demo.error_browser import (
 from demo.errors_panel import _of_field, errors_panel
 from tests.demo.conftest import HOSTILE
 from tests.demo.test_views import Markup
-from tests.evaluation.made import Told, answered, defect_cases, form_of
+from tests.evaluation.made import Scripted, answered, defect_cases, form_of
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation, evaluate
 from vlm_ft.inference.request import Request
@@ -45,13 +45,13 @@ def evaluation(tmp_path: Path) -> Evaluation:
     cases, dice = defect_cases(tmp_path, CASES), np.random.default_rng(1)
     known = {case.example.images: case.values for case in cases}
 
-    def tell(request: Request) -> Prediction:
+    def answer_to(request: Request) -> Prediction:
         values = known[request.images]
         sure = float(np.clip(dice.normal(0.65 if values["passed"] else 0.35, 0.25), 0.01, 0.99))
         passed = FieldValue(sure >= 0.5, {"true": sure, "false": 1 - sure})
         return replace(answered(values), fields={**answered(values).fields, "passed": passed})
 
-    return evaluate(Told(form_of("product_defects", cases), tell), "made", cases, ask_base=False)
+    return evaluate(Scripted(form_of("product_defects", cases), answer_to), "made", cases, ask_base=False)
 
 
 def ids(evaluation: Evaluation, selection: Selection) -> list[str]:
@@ -135,7 +135,7 @@ def test_the_panel_says_what_to_do_without_an_evaluation() -> None:
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_only_who_may_train_sees_the_samples(evaluation: Evaluation, tmp_path: Path, allowed: bool) -> None:
+def test_the_samples_need_the_right_to_train(evaluation: Evaluation, tmp_path: Path, allowed: bool) -> None:
     """Each handler of the panel gives a value for each of its outputs, or refuses."""
     file = tmp_path / "evaluation.json"
     file.write_text(evaluation.model_dump_json())

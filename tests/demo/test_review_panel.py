@@ -41,7 +41,7 @@ def test_an_emptied_row_is_removed(task: Task) -> None:
     assert _values(card, given)[task.list_field] == []
 
 
-def test_a_cell_that_is_no_number_is_named() -> None:
+def test_a_cell_that_is_not_a_number_is_named() -> None:
     card, given = shown(TASKS["product_defects"])
     place = card.form.names.index("findings")
     kind = card.form.fields[place].kind

@@ -151,8 +151,8 @@ def test_decision_and_error_are_shown(card_of: Any, sample_prediction: Any) -> N
     card, prediction = card_of(task), sample_prediction(task)
     assert "Ask a person" not in answer_view(card, prediction)
     assert "Ask a person" in answer_view(card, replace(prediction, decision="ask a person"))
-    failed = Markup(answer_view(card, Prediction.failed("answer is no JSON\nat all"))).text
-    assert failed == f"No answer. answer is no JSON at all{card.notice}"
+    failed = Markup(answer_view(card, Prediction.failed("answer is not JSON\nat all"))).text
+    assert failed == f"No answer. answer is not JSON at all{card.notice}"
 
 
 @pytest.mark.parametrize("size", [(40, 30), (4000, 300)])

@@ -32,12 +32,12 @@ def answered(values: Values) -> Prediction:
     return Prediction(fields={name: FieldValue(value) for name, value in values.items()})
 
 
-class Told:
-    """A predictor that answers with `tell`, both as the bare base and as the adapter "made"."""
+class Scripted:
+    """A predictor that answers with `answer_to`, both as the bare base and as the adapter "made"."""
 
-    def __init__(self, form: Form, tell: Callable[[Request], Prediction]) -> None:
+    def __init__(self, form: Form, answer_to: Callable[[Request], Prediction]) -> None:
         self.requests: list[Request] = []
-        self._card, self._tell = card_of(form), tell
+        self._card, self._answer_to = card_of(form), answer_to
 
     @property
     def cards(self) -> Mapping[str, Card]:
@@ -45,7 +45,7 @@ class Told:
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         self.requests += requests
-        return [self._tell(request) for request in requests]
+        return [self._answer_to(request) for request in requests]
 
 
 def defect_cases(folder: Path, count: int = 12) -> list[Case]:

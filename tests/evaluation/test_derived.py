@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from datasets_vision.example import Example, Turn
-from tests.evaluation.made import Told, answered, form_of
+from tests.evaluation.made import Scripted, answered, form_of
 from vlm_ft.answers.derivations.estimate import Rate, RateCard
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.metrics import Metric
@@ -53,27 +53,27 @@ def figures(truths: list[Values], answers: list[Values], asked: Form | None = No
 def test_the_error_in_money() -> None:
     truths = [values("door"), values("hood"), values("roof"), values("door", "hood")]
     answers = [values("door"), values("door"), values("wing"), {}]
-    told = figures(truths, answers)
-    assert told["estimate in EUR mae"].value == 50  # of 0 and 100
-    assert told["estimate in EUR mae"].count == 2
-    assert told["estimate in EUR median_error"].value == 50
-    assert told["estimate in EUR within_20_percent"].value == 0.25
-    assert told["estimate in EUR within_20_percent"].count == 4
-    assert told["estimate in EUR not_priced"].value == 0.5
-    assert all(metric.low <= metric.value <= metric.high for metric in told.values())
+    found = figures(truths, answers)
+    assert found["estimate in EUR mae"].value == 50  # of 0 and 100
+    assert found["estimate in EUR mae"].count == 2
+    assert found["estimate in EUR median_error"].value == 50
+    assert found["estimate in EUR within_20_percent"].value == 0.25
+    assert found["estimate in EUR within_20_percent"].count == 4
+    assert found["estimate in EUR not_priced"].value == 0.5
+    assert all(metric.low <= metric.value <= metric.high for metric in found.values())
 
 
 def test_right_answers_cost_what_the_labels_cost() -> None:
     truths = [values("door"), values(), values("hood", "roof")]
-    told = figures(truths, truths)
-    assert {name.split()[-1]: metric.value for name, metric in told.items()} == {
+    found = figures(truths, truths)
+    assert {name.split()[-1]: metric.value for name, metric in found.items()} == {
         "mae": 0,
         "median_error": 0,
         "within_20_percent": 1,
         "not_priced": 0,
     }
-    assert all(metric.low <= metric.value <= metric.high for metric in told.values())
-    assert told["estimate in EUR within_20_percent"].low < 0.5  # three cases say little
+    assert all(metric.low <= metric.value <= metric.high for metric in found.values())
+    assert found["estimate in EUR within_20_percent"].low < 0.5  # three cases say little
 
 
 def test_labels_without_a_price_are_reported_and_left_out() -> None:
@@ -86,8 +86,8 @@ def test_labels_without_a_price_are_reported_and_left_out() -> None:
 
 
 def test_without_a_price_there_is_no_error_in_money() -> None:
-    told = figures([values("door")], [values("wing")])
-    assert set(told) == {"estimate in EUR within_20_percent", "estimate in EUR not_priced"}
+    found = figures([values("door")], [values("wing")])
+    assert set(found) == {"estimate in EUR within_20_percent", "estimate in EUR not_priced"}
 
 
 def test_a_form_that_cannot_be_priced_has_no_such_figures() -> None:
@@ -103,10 +103,10 @@ def test_priorities_are_compared_by_accuracy() -> None:
     )
     assert asked.derivations == (PRIORITIES,)
     kinds = ["dent", "crack", "leak", "none"]
-    told = figures(
+    found = figures(
         [{"kind": kind} for kind in kinds], [{"kind": "dent"}, {"kind": "leak"}, {"kind": "dent"}, {}], asked
     )
-    assert told["priority accuracy"].value == 0.5  # a leak is as urgent as a crack
+    assert found["priority accuracy"].value == 0.5  # a leak is as urgent as a crack
 
 
 @pytest.fixture(scope="module")
@@ -115,17 +115,17 @@ def evaluation() -> Evaluation:
     parts = ["door", "hood", "roof", "wing"]
     cases = [Case(Example(id=part, turns=(Turn("user", part),)), values(part)) for part in parts]
 
-    def tell(request: Any) -> Prediction:
+    def answer_to(request: Any) -> Prediction:
         part = request.turns[0].text
         return Prediction.failed("no answer") if part == "roof" else answered(values(part))
 
-    return evaluate(Told(asked, tell), "made", cases, train=cases)
+    return evaluate(Scripted(asked, answer_to), "made", cases, train=cases)
 
 
 def test_an_evaluation_contains_the_error_in_money(evaluation: Evaluation) -> None:
-    told = {metric.name: metric for metric in evaluation.systems["adapter"] if metric.field == "estimate in EUR"}
-    assert told["mae"].value == 0
-    assert told["not_priced"].value == pytest.approx(1 / 3)
+    found = {metric.name: metric for metric in evaluation.systems["adapter"] if metric.field == "estimate in EUR"}
+    assert found["mae"].value == 0
+    assert found["not_priced"].value == pytest.approx(1 / 3)
     assert evaluation.cases[0].derived == evaluation.cases[0].answers["adapter"].prediction.derived != {}
     assert evaluation.cases[2].answers["adapter"].prediction.derived == {}
     assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.made import Told, answered, clause_cases, defect_cases, form_of
+from tests.evaluation.made import Scripted, answered, clause_cases, defect_cases, form_of
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.evaluation.evaluate import Case, Evaluation, evaluate
@@ -18,22 +18,22 @@ def value(evaluation: Evaluation, system: str, field: str, name: str) -> float:
     return next(metric.value for metric in metrics if (metric.field, metric.name) == (field, name))
 
 
-def knower(cases: list[Case]) -> Told:
+def all_knowing(cases: list[Case]) -> Scripted:
     """The adapter knows everything; the bare base gives no valid answer."""
     known = {case.example.images or case.example.turns: case.values for case in cases}
     task = "product_defects" if cases[0].example.images else "legal_documents"
 
-    def tell(request: Request) -> Prediction:
+    def answer_to(request: Request) -> Prediction:
         if request.adapter == BASE:
-            return Prediction.failed("answer is no JSON at character 0: 'I see'")
+            return Prediction.failed("answer is not JSON at character 0: 'I see'")
         return answered(known[request.images or request.turns])
 
-    return Told(form_of(task, cases), tell)
+    return Scripted(form_of(task, cases), answer_to)
 
 
 def test_a_perfect_adapter_beats_base_and_majority(tmp_path: Path) -> None:
     cases = defect_cases(tmp_path)
-    predictor = knower(cases)
+    predictor = all_knowing(cases)
     ticks: list[tuple[str, float, float]] = []
     evaluation = evaluate(predictor, "made", cases, train=cases[:7], chunk=5, progress=lambda *tick: ticks.append(tick))
     assert list(evaluation.systems) == ["base", "adapter", "majority"]
@@ -49,7 +49,7 @@ def test_a_perfect_adapter_beats_base_and_majority(tmp_path: Path) -> None:
 
 def test_the_base_is_asked_like_the_adapter(tmp_path: Path) -> None:
     cases = defect_cases(tmp_path, 3)
-    predictor = knower(cases)
+    predictor = all_knowing(cases)
     evaluate(predictor, "made", cases)
     asked = {request.adapter: (request.form, request.like) for request in predictor.requests}
     assert asked == {BASE: (predictor.cards["made"].form, "made"), "made": (None, None)}
@@ -57,14 +57,14 @@ def test_the_base_is_asked_like_the_adapter(tmp_path: Path) -> None:
 
 def test_json_keeps_everything() -> None:
     cases = clause_cases()
-    evaluation = evaluate(knower(cases), "made", cases, train=cases)
+    evaluation = evaluate(all_knowing(cases), "made", cases, train=cases)
     assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
     assert evaluation.cases[2].text == "Passage 2 of the contract."
 
 
 def test_mistakes_are_reported() -> None:
     cases = clause_cases()
-    predictor = knower(cases)
+    predictor = all_knowing(cases)
     with pytest.raises(AdapterError, match="'mode' is not loaded; did you mean 'made'"):
         evaluate(predictor, "mode", cases)
     with pytest.raises(DataError, match="no test examples"):

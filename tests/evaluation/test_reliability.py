@@ -52,14 +52,14 @@ def test_true_probabilities_stay_in_the_band_and_others_leave_it() -> None:
 
 def test_before_fitting_means_the_raw_probabilities() -> None:
     truths, answers = drawn(400)
-    told = Confidence(temperatures={"ok": 2.0}, bound=BOUND)
+    confidence = Confidence(temperatures={"ok": 2.0}, bound=BOUND)
     served = [
         Prediction(
             fields={**one.fields, "ok": FieldValue(one.values["ok"], tempered(one.fields["ok"].distribution, 2.0))}
         )
         for one in answers
     ]
-    found = sureness_of(FORM, truths, [""] * 400, {"adapter": served}, told, "adapter").reliability
+    found = sureness_of(FORM, truths, [""] * 400, {"adapter": served}, confidence, "adapter").reliability
     plain = sureness_of(FORM, truths, [""] * 400, {"adapter": answers}, None, "adapter").reliability
     before = {(entry.field, entry.system): entry for entry in found}["ok", "adapter, before fitting"]
     assert before.log_loss.value == pytest.approx(plain[0].log_loss.value, rel=1e-4)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from datasets_vision.example import Turn
-from tests.evaluation.made import Told, answered, clause_cases, defect_cases, form_of
+from tests.evaluation.made import Scripted, answered, clause_cases, defect_cases, form_of
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.evaluation.evaluate import Case, Evaluation, evaluate
 from vlm_ft.evaluation.pictures import pictures_of
@@ -25,13 +25,13 @@ def half_right(cases: list[Case], task: str) -> Evaluation:
     """The base is always wrong; the adapter is right in the first half, and fails in the last case."""
     known = {case.example.images or case.example.turns: index for index, case in enumerate(cases)}
 
-    def tell(request: Request) -> Prediction:
+    def answer_to(request: Request) -> Prediction:
         index = known[request.images or request.turns]
         if request.adapter == BASE or index == len(cases) - 1:
             return Prediction.failed(f"no room for {ATTACK}")
         return answered(cases[index if index < len(cases) // 2 else index - 1].values)
 
-    return evaluate(Told(form_of(task, cases), tell), "made", cases, train=cases)
+    return evaluate(Scripted(form_of(task, cases), answer_to), "made", cases, train=cases)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_files_are_written_and_follow_from_the_json(defects: Evaluation, tmp_pat
 def test_an_unpaired_surrogate_does_not_lose_the_evaluation(tmp_path: Path) -> None:
     cases = clause_cases()
     broken = answered({**cases[0].values, "summary": "\ud800"})
-    write(evaluate(Told(form_of("legal_documents", cases), lambda request: broken), "made", cases), tmp_path)
+    write(evaluate(Scripted(form_of("legal_documents", cases), lambda request: broken), "made", cases), tmp_path)
     read = Evaluation.model_validate_json((tmp_path / "evaluation.json").read_text())
     assert read.cases[0].answers["adapter"].prediction.values["summary"] == "?"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.made import Told, answered, card_of, clause_cases, form_of
+from tests.evaluation.made import Scripted, answered, card_of, clause_cases, form_of
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import Evaluation, evaluate
@@ -24,7 +24,7 @@ def result(field: str = "kind", value: float = 0.5, command: str = "vlm-ft evalu
 def evaluated() -> tuple[Evaluation, Card]:
     cases = clause_cases()
     form = form_of("legal_documents", cases)
-    evaluation = evaluate(Told(form, lambda request: answered(cases[0].values)), "made", cases, train=cases)
+    evaluation = evaluate(Scripted(form, lambda request: answered(cases[0].values)), "made", cases, train=cases)
     return evaluation, card_of(form).model_copy(update={"training": {"seconds": 90.0}})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.evaluation.made import Told, answered, clause_cases, form_of
+from tests.evaluation.made import Scripted, answered, clause_cases, form_of
 from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError
@@ -25,11 +25,13 @@ Recipes = Callable[..., Recipe]
 def test_the_base_is_not_evaluated_unless_requested() -> None:
     cases = clause_cases()
 
-    def tell(request: Request) -> Prediction:
+    def answer_to(request: Request) -> Prediction:
         assert request.adapter != BASE
         return answered(cases[0].values)
 
-    evaluation = evaluate(Told(form_of("legal_documents", cases), tell), "made", cases, train=cases, ask_base=False)
+    evaluation = evaluate(
+        Scripted(form_of("legal_documents", cases), answer_to), "made", cases, train=cases, ask_base=False
+    )
     assert list(evaluation.systems) == ["adapter", "majority"]
     assert all(set(row.answers) == {"adapter", "majority"} for row in evaluation.cases)
 

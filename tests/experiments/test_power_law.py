@@ -72,7 +72,7 @@ def test_a_clean_curve_raises_no_doubts():
     assert doubts(points([law(size, 0.05, 2.0, 0.5) for size in SIZES], majority=0.3)) == ()
 
 
-def test_perfect_figures_do_no_harm():
+def test_perfect_figures_give_a_flat_curve_and_doubts():
     perfect = [Point(examples=size, value=1.0, low=1.0, high=1.0, tested=60) for size in SIZES]
     assert PowerLaw.of(perfect).at(800).value == pytest.approx(1.0, abs=0.01)
     assert doubts(perfect)

@@ -29,8 +29,8 @@ def altered(folder: Path, to: Path) -> Path:
 
 
 def _same(one: Prediction, other: Prediction) -> bool:
-    told = [(answer.values, answer.decision, answer.error, answer.derived) for answer in (one, other)]
-    return told[0] == told[1] and all(_as_sure(entry, other.fields[name]) for name, entry in one.fields.items())
+    plain = [(answer.values, answer.decision, answer.error, answer.derived) for answer in (one, other)]
+    return plain[0] == plain[1] and all(_as_sure(entry, other.fields[name]) for name, entry in one.fields.items())
 
 
 def _as_sure(one: FieldValue, other: FieldValue) -> bool:

@@ -1,4 +1,4 @@
-"""A photo that hangs or crashes its decoder costs its request an answer, and nothing else."""
+"""A photo that hangs or crashes its decoder fails its own request, and no other."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ PHOTO = Request(images=(Image.new("RGB", (20, 10), "red"),), turns=(Turn("user",
 
 @pytest.fixture
 def stub() -> Iterator[Stub]:
-    with serving() as told:
-        yield told
+    with serving() as stub:
+        yield stub
 
 
 def card(**settings: object) -> Card:

@@ -99,7 +99,7 @@ def test_an_answer_must_fit_the_form(card: Card, tmp_path: Path) -> None:
             Reviews(tmp_path).add(card, [], "text", {"passed": "maybe", "kind": "pit"}, verdict)  # type: ignore[arg-type]
 
 
-def test_a_broken_line_costs_no_other(card: Card, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_line_does_not_affect_the_others(card: Card, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = Reviews(tmp_path)
     store.add(card, [], "line one\u2028line two\x85line three", answer_of(card), "rejected")
     with (tmp_path / "reviews.jsonl").open("a") as file:

@@ -75,8 +75,8 @@ def test_the_page_lists_failures_then_the_strangest_then_the_least_sure(
     plain = sample_prediction(TASKS["product_defects"])
 
     def asked(strange: float, sure: float) -> Prediction:
-        told = {"scratch": sure, "another": 1 - sure}
-        fields = {**plain.fields, "kind": FieldValue("scratch", told)}
+        distribution = {"scratch": sure, "another": 1 - sure}
+        fields = {**plain.fields, "kind": FieldValue("scratch", distribution)}
         reason = f"<b>strange {strange}, sure {sure}</b>"
         return replace(plain, fields=fields, decision="ask a person", strange=strange, reason=reason)
 

@@ -230,7 +230,7 @@ def test_data_that_would_be_written_elsewhere_or_fill_the_disk_are_refused(
     assert [entry.name for entry in work.jobs.folder.iterdir()] == [".lock"]
 
 
-def test_a_zip_file_is_looked_at_and_trained_on(
+def test_a_zip_file_is_checked_and_trained_on(
     work: Workplace, drawings: Path, recipe_of: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(recipe_of("fast_vlm").model_dump_json(exclude_unset=True))
@@ -256,7 +256,7 @@ def test_only_shipped_recipes_are_applied(work: Workplace, tmp_path: Path) -> No
         work.preflight("castings", [], "batch", str(tmp_path / "own.yaml"), "", None)
 
 
-def test_a_file_that_is_no_zip_is_refused(client: TestClient) -> None:
+def test_a_file_that_is_not_a_zip_file_is_refused(client: TestClient) -> None:
     for content, says in ((b"no zip", "cannot be unpacked"), (b"PK\x05\x06" + bytes(18), "contains no image")):
         found = client.post("/v1/jobs/score", data={"adapter": "parts"}, files={"archive": ("a.zip", content)})
         assert found.status_code == 400
@@ -292,7 +292,7 @@ def test_each_right_opens_its_own_paths(work: Workplace, tmp_path: Path) -> None
                 assert client.request(method, f"{path}%0A", headers=bearer).status_code == 404
 
 
-def test_a_version_that_cannot_be_served_leaves_the_old_one(client: TestClient, work: Workplace) -> None:
+def test_a_version_that_cannot_be_served_leaves_the_old_one_serving(client: TestClient, work: Workplace) -> None:
     before = assessed(client, photo(0))
     version = work.registry.add("parts", work.registry.current("parts").folder)
     (version.folder / "adapter_model.safetensors").write_bytes(b"broken")

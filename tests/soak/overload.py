@@ -92,7 +92,7 @@ def drain(address: str, process: subprocess.Popen[bytes], adapter: str, sheet: S
 
 
 def _is_answered(client: socket.socket) -> bool:
-    """Whether the response is complete, and no error."""
+    """Whether the response is complete and not an error."""
     with client, client.makefile("rb") as response:
         received = response.read()
     head, _, content = received.partition(b"\r\n\r\n")

@@ -18,8 +18,8 @@ MANUAL = "# Filter\n\nThe filter is changed every 30 days. Wear gloves.\n"
 
 @pytest.fixture
 def stub() -> Iterator[Stub]:
-    with serving() as told:
-        yield told
+    with serving() as stub:
+        yield stub
 
 
 def pairs(*found: object) -> str:
