@@ -11,9 +11,11 @@ from rich.console import Console
 
 from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.errors import DataError
+from vlm_ft.evaluation import calibrate
 from vlm_ft.evaluation.calibrate import calibrate_run, calibrate_trained
 from vlm_ft.evaluation.evaluate import Evaluation
 from vlm_ft.evaluation.run import evaluate_run
+from vlm_ft.inference import familiarity
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.recipe import Recipe
@@ -41,6 +43,26 @@ def test_a_run_is_calibrated_and_asks_a_person(
     assert {entry.field for entry in found.sureness.reliability} >= {"passed", "kind"}
     for name in ("evaluation.md", "evaluation.html"):
         assert "How sure it is" in (report / name).read_text(encoding="utf-8")
+
+
+def test_an_interrupted_calibration_does_not_look_finished(
+    recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(familiarity, "FEWEST", 3)
+    run, splits = tmp_path / "run", {"train": 0.4, "tune": 0.1, "calibrate": 0.4, "test": 0.1}
+    train(recipe_of("fast_vlm", splits=splits), run, console=quiet)
+    calibrate_run(run, console=quiet)
+    assert read_card(run / ADAPTER).familiar is not None
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(calibrate, "learned", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate_run(run, console=quiet)
+    card = read_card(run / ADAPTER)
+    assert (card.familiar, card.confidence) == (None, None)
+    Engine.open([run / ADAPTER])
 
 
 def test_without_examples_training_reports_it_and_the_command_refuses(

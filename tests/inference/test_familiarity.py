@@ -62,6 +62,9 @@ def test_a_description_is_small_and_reads_back(tmp_path: Path) -> None:
     assert (tmp_path / FAMILIARITY).stat().st_size < 200_000
     again = Description.read(tmp_path).scores(features, quality)
     np.testing.assert_allclose(again, description.scores(features, quality))
+    (tmp_path / FAMILIARITY).unlink()
+    with pytest.raises(AdapterError, match="is missing; run vlm-ft calibrate again"):
+        Description.read(tmp_path)
 
 
 def test_the_reason_says_what_is_strange() -> None:

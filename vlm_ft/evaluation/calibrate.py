@@ -63,25 +63,24 @@ def calibrate_run(
     run = Run(folder)
     card, dataset = open_run(run)
     cases = [case for case in dataset.cases["calibrate"] if case.values]
-    if not cases and folds is None:
+    answers = None
+    if folds is not None:
+        if thresholds:
+            remedy = "change them there, and cross-validate again"
+            raise DataError(folds, "was answered with the recipe's thresholds", remedy)
+        answers = Answers.pooled(read_folds(folds, run.recipe, card.form))
+    elif not cases:
         remedy = "train with splits.calibrate above 0, or give the folds of a cross-validation"
         raise DataError(run.folder, "nothing is set aside to calibrate on", remedy)
-    if folds is not None and thresholds:
-        raise DataError(
-            folds, "was answered with the recipe's thresholds", "change them there, and cross-validate again"
-        )
-    card = card.model_copy(update={"form": card.form.with_thresholds(thresholds or {})})
-    (run.adapter / FAMILIARITY).unlink(missing_ok=True)  # written anew below; it may be of an earlier version
+    form = card.form.with_thresholds(thresholds or {})
+    card = card.model_copy(update={"form": form, "confidence": None, "familiar": None})
+    card.write(run.adapter)  # so that the adapter is not taken for a calibrated one if this is interrupted
+    (run.adapter / FAMILIARITY).unlink(missing_ok=True)
     engine = Engine.open([run.adapter], batch_size=batch_size)
-    engine.cards[card.name] = card.model_copy(update={"confidence": None, "familiar": None})
     card = _with_familiarity(engine, card, dataset, run, console)
-    if closed_fields(card.form):
-        answers = (
-            Answers.pooled(read_folds(folds, run.recipe, card.form))
-            if folds is not None
-            else _answers(engine, card, cases, batch_size, console)
-        )
-        confidence = answers.fit(card.form, risk=risk, level=level)
+    if closed_fields(form):
+        answers = answers or _answers(engine, card, cases, batch_size, console)
+        confidence = answers.fit(form, risk=risk, level=level)
         _print(confidence, len(answers.truths), console)
         card = card.model_copy(update={"confidence": confidence})
     card.write(run.adapter)

@@ -16,7 +16,7 @@ import torch
 from PIL.Image import Image
 
 from datasets_vision.example import Picture
-from vlm_ft.adapters import FAMILIARITY, Card, read_card
+from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.confidence import before_tempering, with_confidence
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
@@ -132,8 +132,7 @@ class Engine:
                 "is a reward model, which only scores answers",
                 "pass it to --reward of vlm-ft score",
             )
-        described = card.familiar is not None and (folder / FAMILIARITY).is_file()
-        return card, Description.read(folder) if described else None
+        return card, Description.read(folder) if card.familiar is not None else None
 
     def _serve(self, name: str, card: Card, known: Description | None) -> None:
         self._known.pop(name, None)

@@ -107,10 +107,12 @@ class Description:
 
     @classmethod
     def read(cls, folder: Path) -> Description:
-        """Read the description that `write` wrote. Raises `AdapterError` for one of an earlier version."""
-        arrays = load_file(folder / FAMILIARITY)
+        """Read the description that `write` wrote. Raises `AdapterError` if it is missing, or of an earlier version."""
+        file = folder / FAMILIARITY
+        arrays = load_file(file) if file.is_file() else {}
         if "exemplars" not in arrays:
-            raise AdapterError(folder / FAMILIARITY, "was written by an earlier version", "run vlm-ft calibrate again")
+            problem = "was written by an earlier version" if arrays else "is missing"
+            raise AdapterError(file, problem, "run vlm-ft calibrate again")
         return cls(arrays)
 
 
