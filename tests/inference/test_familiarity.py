@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shutil import copytree
 from weakref import ref
 
 import numpy as np
@@ -98,6 +99,19 @@ def test_an_adapter_asks_a_person_about_strange_photos(
     assert "than those that the adapter was trained on" in strange.reason or "unlike" in strange.reason
     assert strange.values
     assert plain.values == Engine.open([run / ADAPTER]).predict([Request(images=(own,), adapter="trial")])[0].values
+
+
+def test_a_text_alone_is_left_to_a_person_if_all_examples_had_photos(
+    run_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = Path(copytree(run_of("fast_vlm") / ADAPTER, tmp_path / "adapter"))
+    card, familiar = read_card(folder), Familiar(threshold=1.0, false_alarms=0.05, trained=60, held_out=60)
+    card.model_copy(update={"familiar": familiar, "inputs": ("photo", "text")}).write(folder)
+    random = default_rng(0)
+    Description.fit(random.normal(size=(60, 256)).astype(np.float32), random.random((60, 2), np.float32)).write(folder)
+    (answer,) = Engine.open([folder]).predict([Request(turns=(Turn("user", "A scratch?"),), adapter="trial")])
+    assert (answer.decision, answer.reason) == ("ask a person", "the adapter was trained on examples with photos")
+    assert answer.values
 
 
 def test_a_photo_in_tiles_is_judged_by_most_of_them(

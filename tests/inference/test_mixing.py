@@ -96,9 +96,12 @@ def test_a_photo_adapter_refuses_a_request_without_a_photo(
     assert with_one.error is None
 
 
-def test_a_text_adapter_takes_texts(run_of: Runs, clauses: Path) -> None:
+def test_a_text_adapter_takes_texts_only(run_of: Runs, clauses: Path, photos: list[Path]) -> None:
     run = run_of("qwen3_vl", task="legal_documents", data=[{"path": str(clauses)}], fields=None)
     engine = Engine.open([run / ADAPTER])
     assert engine.cards["trial"].inputs == ("text",)
-    (answer,) = engine.predict([Request(turns=ASKED, adapter="trial")])
+    answer, refused = engine.predict(
+        [Request(turns=ASKED, adapter="trial"), Request(images=(photos[0],), adapter="trial")]
+    )
     assert answer.error is None
+    assert "learned from texts only" in str(refused.error)

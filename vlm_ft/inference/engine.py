@@ -156,13 +156,14 @@ class Engine:
     def features(self, name: str, pictures: Iterable[Picture]) -> tuple[Rows, Rows]:
         """(photos, channels) the mean features of photos, and (exemplars, channels) those of training examples.
 
-        They are those of the frozen base. An adapter without a description of its training examples has no exemplars.
+        They are those of the frozen base. An adapter without a description of its training photos has no exemplars.
         Raises `DataError` for a photo that cannot be opened.
         """
         with self._lock, self._forward_passes():
             found, _ = self._sense(self.cards[name].limits).of_photos(pictures)
-        described = self._known.get(name)
-        return found, described.exemplars if described else np.zeros((0, *found.shape[1:]), dtype=np.float32)
+        known = self._known.get(name)
+        none = np.zeros((0, *found.shape[1:]), dtype=np.float32)
+        return found, known.exemplars if known is not None and known.of_photos else none
 
     def _sense(self, limits: Limits) -> Sense:
         if limits not in self._senses:
@@ -232,6 +233,9 @@ class Engine:
         card = self.cards.get(request.adapter)
         if card and card.inputs == ("photo",) and not request.images:
             raise DataError("request", "has no photo, and this adapter was trained on photos only", "add a photo")
+        if card and card.inputs == ("text",) and request.images:
+            problem = "has a photo, and this adapter was trained on texts only"
+            raise DataError("request", problem, "leave the photo out")
 
     def _group(self, request: Request) -> tuple[Limits, int, str | None]:
         """What requests in a batch share: the limits, the number of images, and the adapter if mixing is not exact."""
@@ -253,12 +257,12 @@ class Engine:
             prompts = self._conversation(limits).prompts(rows, self.base.device)
         lengths = prompts.lengths
         if max(lengths) < limit:
-            with self._lock, self._forward_passes(), self._looking(rows, names) as seen:
+            with self._lock, self._forward_passes(), self._tower_once(rows, names) as seen:
                 self._residents.bring(names)
                 forward, on_text = partial(self._residents.forward, names), [request.on_text for request in requests]
                 answers = self._decoder.decode(forward, names, prompts, on_text=on_text)
                 with self._reading:
-                    return self._wary(rows, names, answers, limits, seen)
+                    return self._flag_unfamiliar(rows, names, answers, limits, seen)
         answers = [
             Prediction.failed(f"prompt of {length} tokens does not fit the base's {limit}; shorten the text")
             for length in lengths
@@ -275,7 +279,7 @@ class Engine:
         with torch.inference_mode(), autocast(self.base.device, self._precision):
             yield
 
-    def _looking(self, rows: Sequence[Row], names: Sequence[str]) -> AbstractContextManager[SharedImages | None]:
+    def _tower_once(self, rows: Sequence[Row], names: Sequence[str]) -> AbstractContextManager[SharedImages | None]:
         """A context in which the tower runs once on each photo of the batch, unless an adapter changes it."""
         tuned = any(self.cards[name].tuned.get("vision", "frozen") != "frozen" for name in names if name in self.cards)
         shown = photos_shown(rows)
@@ -283,7 +287,7 @@ class Engine:
             return nullcontext()
         return tower_once_per_image(self.base.model, self.base.family, shown)
 
-    def _wary(
+    def _flag_unfamiliar(
         self,
         rows: Sequence[Row],
         names: Sequence[str],
@@ -293,21 +297,26 @@ class Engine:
     ) -> list[Prediction]:
         """The answers, with the decision "ask a person" for rows that are unlike their adapter's training data.
 
-        `seen`: the tower's output for these rows, if it can be reused.
+        All rows have the same number of images. `seen`: the tower's output for them, if it can be reused.
         """
-        sense = self._sense(limits)
+        sense, photos = self._sense(limits), bool(rows[0].images)
         for name in self._known.keys() & set(names):
-            familiar = self.cards[name].familiar
+            known, familiar = self._known[name], self.cards[name].familiar
+            assert familiar is not None
             places = [place for place, own in enumerate(names) if own == name]
-            if familiar is None or len({bool(rows[place].images) for place in places}) > 1:
+            if photos != known.of_photos:
+                reason = f"the adapter was trained on examples {'without' if photos else 'with'} photos"
+                for place in places:
+                    if answers[place].error is None:
+                        answers[place] = replace(answers[place], decision="ask a person", reason=reason)
                 continue
             features = seen.means(places) if seen is not None else None
-            scores = self._known[name].scores(*sense.of([rows[place] for place in places], features))
+            scores = known.scores(*sense.of([rows[place] for place in places], features))
             for place, score, strange in zip(places, scores, strangeness(scores), strict=True):
                 share = float(strange / familiar.threshold)
                 answers[place] = replace(answers[place], strange=share)
                 if share > 1 and answers[place].error is None:
-                    reason = in_words(score, bool(rows[place].images))
+                    reason = in_words(score, photos)
                     answers[place] = replace(answers[place], decision="ask a person", reason=reason)
         return answers
 

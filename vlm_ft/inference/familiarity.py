@@ -95,6 +95,11 @@ class Description:
         """(exemplars, channels) the features of some training examples, of length 1."""
         return np.asarray(self.arrays["exemplars"].astype(np.float32) * self.arrays["scales"][:, None])
 
+    @property
+    def of_photos(self) -> bool:
+        """Whether it describes photos, which have a quality; otherwise it describes texts."""
+        return bool(self.arrays["quality"].shape[1])
+
     def scores(self, features: Rows, quality: Rows) -> Rows:
         """(examples, 1 + measures): how strange each is: 0 in the middle of the training examples, 1 at their edge."""
         (usual, content), (middle, quality_range) = self.arrays["content"], self.arrays["quality"]
