@@ -225,11 +225,12 @@ def test_a_refused_adapter_leaves_no_trace(run_of: Runs, tmp_path: Path, picture
     assert alike(engine.predict(requests), clean.predict(requests))
 
 
-def test_two_adapters_with_the_same_name_are_both_served(run_of: Runs, tmp_path: Path) -> None:
+def test_adapters_with_the_same_name_are_all_served(run_of: Runs, tmp_path: Path) -> None:
     run = run_of("qwen3_vl")
-    other = copied(run, tmp_path / "other")
-    engine = Engine.open([run / ADAPTER, other])
-    assert list(engine.cards) == ["trial", "trial-2"]
+    other, third = copied(run, tmp_path / "other"), copied(run, tmp_path / "third")
+    read_card(third).model_copy(update={"name": "trial-2"}).write(third)
+    engine = Engine.open([run / ADAPTER, third, other])
+    assert list(engine.cards) == ["trial", "trial-2", "trial-3"]
     with pytest.raises(AdapterError, match="the name 'trial' is taken"):
         engine.add("trial", other)
     with pytest.raises(AdapterError, match="the name 'base' is taken"):

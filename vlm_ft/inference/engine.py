@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,8 @@ class Engine:
         loaded = base_of(first[1], first[0], base) if first is not None else load_base(str(base))
         names: dict[str, Path] = {}
         for folder, card in cards.items():
-            same = sum(other.name == card.name for other in list(cards.values())[: len(names)])
-            names[f"{card.name}-{same + 1}" if same else card.name] = folder
+            numbered = (f"{card.name}-{number}" for number in count(2))
+            names[next(name for name in chain([card.name], numbered) if name not in names)] = folder
         return cls(loaded, names, **options)
 
     def add(self, name: str, folder: Path, number: int | None = None) -> None:
