@@ -12,7 +12,7 @@ from rich.console import Console
 from transformers import AutoModelForImageTextToText
 
 from tests.families import families
-from vlm_ft.adapters import adapter_folder, read_card
+from vlm_ft.adapters import README, adapter_folder, read_card
 from vlm_ft.bases.load import load_base
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import AdapterError, DataError
@@ -39,6 +39,9 @@ def test_a_merged_model_answers_like_its_adapter(base: str, run_of: Runs, quiet:
         assert field.distribution == pytest.approx(answers[1].fields[name].distribution, abs=1e-3)  # of float32
     card = read_card(folder)
     assert card.weights
+    page = (folder / README).read_text(encoding="utf-8")
+    assert "a fine-tuned model" in page
+    assert "library_name: transformers" in page
 
 
 def test_lora_on_the_language_model_is_exported_as_it_is(run_of: Runs, quiet: Console, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from vlm_ft.bases.load import Base, fingerprint
 from vlm_ft.card_base import base_of, require_base, with_adapter
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import AdapterError
+from vlm_ft.training.model_card import model_card
 from vlm_ft.training.verify import COARSE, TOLERANCES, probe_logits
 
 As = Literal["auto", "lora", "merged"]
@@ -93,6 +94,8 @@ def _merge(base: Base, card: Card, folder: Path, out: Path) -> float:
     drift = float((after - before).abs().max())
     if drift > TOLERANCES.get(base.model.dtype, COARSE) * max(1.0, float(before.abs().max())):
         raise AdapterError(f"adapter {folder}", f"merged logits differ by {drift:.3g}", "export in float32, or as LoRA")
-    _copy(folder, out, (README, FAMILIARITY))
-    card.model_copy(update={"weights": fingerprint(str(out)), "quantize": None}).write(out)
+    _copy(folder, out, (FAMILIARITY,))
+    written = card.model_copy(update={"weights": fingerprint(str(out)), "quantize": None})
+    written.write(out)
+    (out / README).write_text(model_card(written), encoding="utf-8")
     return drift
