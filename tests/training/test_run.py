@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from vlm_ft.training import memory, show
 from vlm_ft.training import run as runs
 from vlm_ft.training.attach import attach, parameter_groups, part_rates
 from vlm_ft.training.prepare import Prepared, prepare
+from vlm_ft.training.progress import KeepTime
 from vlm_ft.training.run import train
 
 Recipes = Callable[..., Recipe]
@@ -80,6 +83,8 @@ class KilledError(Exception):
 
 
 class KillAt(TrainerCallback):  # type: ignore[misc]
+    bar = nullcontext()
+
     def __init__(self, step: int) -> None:
         self.step = step
 
@@ -94,6 +99,22 @@ def train_until(step: int, recipe: Recipe, run: Path, console: Console, monkeypa
         patch.setattr(runs, "ShowProgress", lambda console: KillAt(step))
         with pytest.raises(KilledError):
             train(recipe, run, console=console)
+
+
+def test_an_interrupted_training_gives_the_terminal_its_cursor_back(
+    recipe_of: Recipes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(KeepTime):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "KeepTime", Interrupted)
+    monkeypatch.setenv("TERM", "xterm")
+    screen = StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe_of("fast_vlm"), tmp_path / "run", console=Console(file=screen, force_terminal=True))
+    hidden, shown = (screen.getvalue().rfind(f"\x1b[?25{letter}") for letter in "lh")
+    assert 0 <= hidden < shown
 
 
 @pytest.mark.parametrize(("base", "step", "workers"), [("qwen3_vl", 3, 0), ("llava_siglip_qwen2", 5, 1)])

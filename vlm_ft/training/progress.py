@@ -20,7 +20,7 @@ QUIET_LINES = 10  # lines in total if the output is not a terminal
 
 
 class ShowProgress(TrainerCallback):  # type: ignore[misc]
-    """A bar with losses and the time left; plain lines if the output is not a terminal."""
+    """A bar with losses and the time left, to be entered for the training; plain lines if there is no terminal."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -38,9 +38,8 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
         )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the bar at the current step; a resumed run does not begin at 0."""
+        """Begin at the current step, which is not 0 in a resumed run."""
         self.started, self.first = time.monotonic(), state.global_step
-        self.bar.start()
         self.task = self.bar.add_task("", total=state.max_steps, completed=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -67,10 +66,6 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
                     f"lower the rate (now {args.learning_rate:g}) and start again",
                 )
             self.losses[word] = float(value)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop the bar."""
-        self.bar.stop()
 
     def _losses_text(self) -> str:
         return "  ".join(f"{word} {value:.3f}" for word, value in self.losses.items())

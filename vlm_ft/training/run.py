@@ -98,7 +98,7 @@ def _run_trainer(
     """Run the trainer and save the result; nothing that is returned refers to the model."""
     attached = prepared.attached
     before, frozen = trained_state(attached.model), checksum(attached.model)
-    clock = KeepTime()
+    progress, clock = ShowProgress(console), KeepTime()
     running = trainer(
         prepared.method,
         attached,
@@ -109,10 +109,11 @@ def _run_trainer(
         schedule,
         out=run.checkpoints,
         workers=workers(recipe.training, prepared.dataset),
-        callbacks=[ShowProgress(console), clock],
+        callbacks=[progress, clock],
     )
     checkpoint = run.checkpoint if resume else None
-    running.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with progress.bar:  # after an error, too, the terminal gets its cursor back
+        running.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = clock.seconds
     running.accelerator.unwrap_model(attached.model, keep_fp32_wrapper=False)  # removes the autocast wrapper
     folder = run.adapter
