@@ -1,4 +1,4 @@
-"""A base's published sampling settings do not reach constrained decoding."""
+"""A base has an identity, and its published sampling settings do not reach constrained decoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from datasets_vision.example import Turn
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
-from vlm_ft.bases.load import load_base
+from vlm_ft.bases.load import fingerprint, load_base
+from vlm_ft.errors import ModelError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.tasks import TASKS
@@ -32,3 +33,9 @@ def test_published_sampling_settings_change_no_answer(
     plain, published = (Engine(load_base(str(place))) for place in (tiny_folder(name), folder))
     assert published.base.model.generation_config.repetition_penalty is None
     assert published.predict(requests) == plain.predict(requests)
+
+
+def test_bases_without_safetensors_are_not_taken_for_one_another(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"weights")
+    with pytest.raises(ModelError, match="has no safetensors files"):
+        fingerprint(str(tmp_path))

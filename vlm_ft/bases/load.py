@@ -21,6 +21,7 @@ from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.bases.families import Family
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.reader import Reader, load_error, open_reader
+from vlm_ft.errors import ModelError
 
 SAMPLE = 65_536  # bytes read at each sampled position of a weight file
 
@@ -148,7 +149,8 @@ def quantization(quantize: Quantize | None, family: Family) -> Any:
 def fingerprint(place: str, revision: str | None = None) -> str:
     """A hash of the weight files: their names, sizes, headers and three sampled positions each.
 
-    It does not depend on the dtype or quantization of the loaded model, and reads less than a megabyte per file.
+    It does not depend on the dtype or quantization of the loaded model, and reads less than a megabyte per file. Raises
+    `ModelError` for a base without safetensors files.
     """
     digest = hashlib.sha256()
     for path in _weight_files(place, revision):
@@ -162,13 +164,19 @@ def fingerprint(place: str, revision: str | None = None) -> str:
 
 
 def _weight_files(place: str, revision: str | None) -> list[Path]:
-    folder = Path(place)
-    if folder.is_dir():
-        return sorted(folder.glob("*.safetensors"))
-    index = cached_file(
-        place, "model.safetensors.index.json", revision=revision, _raise_exceptions_for_missing_entries=False
-    )
-    if index is None:
-        return [Path(str(cached_file(place, "model.safetensors", revision=revision)))]
-    shards = sorted(set(json.loads(Path(index).read_text())["weight_map"].values()))
-    return [Path(index).parent / shard for shard in shards]
+    """The safetensors files of a base. Raises `ModelError` if it has none: all such bases would look the same."""
+
+    def published(name: str) -> str | None:
+        file: str | None = cached_file(place, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+        return file
+
+    if Path(place).is_dir():
+        files = sorted(Path(place).glob("*.safetensors"))
+    elif index := published("model.safetensors.index.json"):
+        shards = sorted(set(json.loads(Path(index).read_text())["weight_map"].values()))
+        files = [Path(index).parent / shard for shard in shards]
+    else:
+        files = [Path(file) for file in (published("model.safetensors"),) if file]
+    if not files:
+        raise ModelError(f"base {place}", "has no safetensors files", "convert it with its save_pretrained")
+    return files
