@@ -1,4 +1,4 @@
-"""Subsets have whole groups, lie within larger ones, and keep the shares of the strata."""
+"""Nested subsets have whole groups and keep the shares of the strata; spaced ones are as large as they may be."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from vlm_ft.data.subsets import nested
+from vlm_ft.data.subsets import nested, spaced
 
 GROUPS = [f"g{index // 3}" for index in range(300)]
 STRATA = ["rare" if index // 3 % 5 == 0 else "common" for index in range(300)]
@@ -42,3 +42,8 @@ def test_each_seed_draws_its_own_subset() -> None:
 def test_a_single_group_is_taken_however_large_it_is() -> None:
     assert sum(nested(["a"] * 9, [""] * 9, 2, 0)) == 9
     assert nested([], [], 5, 0) == []
+
+
+@pytest.mark.parametrize(("count", "taken"), [(0, 0), (9, 9), (10, 10), (11, 6), (20, 10), (21, 7)])
+def test_spaced_items_are_never_more_than_asked_for(count: int, taken: int) -> None:
+    assert len(spaced(range(count), 10)) == taken

@@ -1,10 +1,18 @@
-"""Nested subsets of the training examples, which simulate smaller labelled sets."""
+"""Subsets: evenly spaced ones, and nested ones of the training examples, which simulate smaller labelled sets."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def spaced(items: Sequence[T], most: int) -> Sequence[T]:
+    """At most `most` items, evenly spaced over the sequence."""
+    return items[:: -(-len(items) // most) or 1]
 
 
 def nested(groups: Sequence[str], strata: Sequence[str], most: int, seed: int) -> list[bool]:

@@ -14,6 +14,7 @@ from vlm_ft.adapters import FAMILIARITY, Card, read_card
 from vlm_ft.answers.calibration import LEVEL, RISK
 from vlm_ft.answers.confidence import Confidence, closed_fields
 from vlm_ft.data.cases import Case, Dataset
+from vlm_ft.data.subsets import spaced
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import predict_in_chunks
 from vlm_ft.evaluation.out_of_fold import Answers, read_folds
@@ -89,8 +90,7 @@ def calibrate_run(
 def _with_familiarity(engine: Engine, card: Card, dataset: Dataset, run: Run, console: Console) -> Card:
     """The card with the threshold for unfamiliar examples; the description is written beside the tensors."""
     train, held_out = ([case.example for case in dataset.cases[role]] for role in ("train", "calibrate"))
-    described = train[:: 1 + len(train) // MAX_DESCRIBED]
-    found = learned(Sense(engine.base, card.limits), described, held_out, card.tiling)
+    found = learned(Sense(engine.base, card.limits), spaced(train, MAX_DESCRIBED), held_out, card.tiling)
     if found is None:
         console.print(
             f"examples unlike the training data will not be flagged: that needs {FEWEST} training and {FEWEST} "

@@ -8,7 +8,6 @@ form.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +21,9 @@ from vlm_ft.bases.load import Base
 from vlm_ft.bases.parts import part_of, plain_name
 from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Case
+from vlm_ft.data.subsets import spaced
 from vlm_ft.decoding.decisions import Decision, target_steps
 from vlm_ft.training.attach import Attached
-
-T = TypeVar("T")
 
 MAX_SCALING_PHOTOS = 64
 """The most photos on which the spread of the features is measured."""
@@ -48,7 +46,7 @@ def has_words(form: Form) -> bool:
 
 def start_projector(attached: Attached, base: Base, form: Form, train: Sequence[Case]) -> None:
     """Fit a new projector that is trained in full to the training set; leave any other projector alone."""
-    cases = _spaced([case for case in train if case.example.images], MAX_FITTING_PHOTOS)
+    cases = spaced([case for case in train if case.example.images], MAX_FITTING_PHOTOS)
     if not attached.has_new_projector(base) or len(cases) < 2:
         return
     layers = [
@@ -60,7 +58,7 @@ def start_projector(attached: Attached, base: Base, form: Form, train: Sequence[
     ]
     photos = [case.example.images[0] for case in cases]
     tower = Tower(base, base.reader.limits)
-    standardise(layers[0], *tower.channels(_spaced(photos, MAX_SCALING_PHOTOS)))
+    standardise(layers[0], *tower.channels(spaced(photos, MAX_SCALING_PHOTOS)))
     words = torch.stack([_answer_embedding(base, form.narrow(case.values), case.values) for case in cases])
     align(layers[-1], tower.entering(layers[-1], photos), words)
 
@@ -104,8 +102,3 @@ def _answer_embedding(base: Base, form: Form, values: Values) -> Tensor:
     with torch.inference_mode():
         embedded: Tensor = table(torch.tensor(ids, device=base.device))
     return embedded.float().mean(0).cpu()
-
-
-def _spaced(items: Sequence[T], most: int) -> Sequence[T]:
-    """At most `most` items, evenly spaced over the sequence."""
-    return items[:: -(-len(items) // most) or 1]
