@@ -66,6 +66,18 @@ def image_size(picture: Picture) -> tuple[int, int]:
     return right - left, bottom - top
 
 
+def opened(picture: Picture | PILImage) -> PILImage:
+    """A picture as `open_image` opens it; an image in memory is converted to RGB in the same way."""
+    if isinstance(picture, Path | View):
+        return open_image(picture)
+    return picture if picture.mode == "RGB" else _rgb(picture)
+
+
+def size_of(picture: Picture | PILImage) -> tuple[int, int]:
+    """(width, height) in pixels of a picture, by `image_size`, or of an image in memory."""
+    return image_size(picture) if isinstance(picture, Path | View) else picture.size
+
+
 def is_image(path: Path) -> bool:
     """Whether a file is an image, by its suffix (in any case), or by its first bytes for DICOM without a suffix."""
     return path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)

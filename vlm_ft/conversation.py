@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +16,8 @@ from accelerate.utils import send_to_device
 from PIL.Image import Image
 from torch import Tensor
 
-from datasets_vision.example import Example, Picture, Turn, View
-from datasets_vision.images import image_size, open_image
+from datasets_vision.example import Example, Picture, Turn
+from datasets_vision.images import opened, size_of
 from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
 from vlm_ft.bases.families import TOKEN_TYPES
@@ -142,8 +141,7 @@ class Conversation:
         """The size of the row's first image as the base sees it, if boxes are in pixels; otherwise None."""
         if row.form.boxes.scale is not None or not row.images or not self.reader.sees:
             return None
-        first = row.images[0]
-        return self.reader.seen_size(first.size if isinstance(first, Image) else image_size(first))
+        return self.reader.seen_size(size_of(row.images[0]))
 
     def constant(self, form: Form) -> tuple[int, ...]:
         """The tokens of a sample prompt of this form, which its other prompts share up to their images and text."""
@@ -210,7 +208,7 @@ class Conversation:
 
     def _tokenized(self, rows: Sequence[Row]) -> Batch:
         texts = [self.prompt(row) for row in rows]
-        images = [self._photos(row) for row in rows]
+        images = [self.reader.scaled_to_limits([opened(image) for image in row.images]) for row in rows]
         has_bos = texts[0].startswith(self.tokenizer.bos_token or ANSWER)  # written by the template
         options: dict[str, Any] = {"padding": True, "return_tensors": "pt", "add_special_tokens": not has_bos}
         if not any(images):
@@ -220,10 +218,6 @@ class Conversation:
         batch = dict(self.reader.processor(text=texts, images=images, **options))
         batch.pop("labels", None)  # PaliGemma's processor always adds them
         return batch
-
-    def _photos(self, row: Row) -> list[Image]:
-        """The row's photos, scaled down to fit the limits of pixels and tokens."""
-        return self.reader.scaled_to_limits([opened(image) for image in row.images])
 
     def lengths(self, row: Row) -> tuple[int, int]:
         """The number of all tokens, and of image tokens among them."""
@@ -254,13 +248,6 @@ def special_tokens(reader: Reader) -> list[str]:
 def moved(batch: Batch, device: torch.device) -> Batch:
     on_device: Batch = send_to_device(batch, device)
     return on_device
-
-
-def opened(image: Picture | Image) -> Image:
-    """The picture as an RGB image."""
-    if isinstance(image, Path | View):
-        return open_image(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def photos_shown(rows: Sequence[Row]) -> list[int] | None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from datasets_vision.example import View
-from datasets_vision.images import find_images, image_size, open_image
+from datasets_vision.images import find_images, image_size, open_image, opened, size_of
 from vlm_ft.errors import DataError
 
 
@@ -99,6 +99,14 @@ def test_sixteen_bits_keep_their_range(tmp_path):
     levels = np.array([[0, 257 * 100, 65535]], dtype=np.uint16)
     Image.fromarray(levels).save(tmp_path / "grey.png")
     assert np.asarray(open_image(tmp_path / "grey.png"))[0, :, 0].tolist() == [0, 100, 255]
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("RGBA", (255, 0, 0, 0)), ("LA", (9, 90)), ("I;16", 30000), ("L", 7)])
+def test_an_image_in_memory_is_converted_like_a_file(tmp_path, mode, colour):
+    image, path = Image.new(mode, (6, 4), colour), tmp_path / "a.png"
+    image.save(path)
+    assert opened(image).tobytes() == opened(path).tobytes() == open_image(path).tobytes()
+    assert size_of(image) == size_of(path) == (6, 4)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])

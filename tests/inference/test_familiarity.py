@@ -16,13 +16,14 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from datasets_vision.example import Picture, Turn
+from datasets_vision.images import opened
 from tests.decoding.oracle import closed_form
 from vlm_ft.adapters import ADAPTER, FAMILIARITY, read_card
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tower import tower_once_per_image
-from vlm_ft.conversation import Conversation, Row, opened
+from vlm_ft.conversation import Conversation, Row
 from vlm_ft.data.cases import load
 from vlm_ft.errors import AdapterError
 from vlm_ft.evaluation.calibrate import calibrate_run

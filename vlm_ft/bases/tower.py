@@ -17,7 +17,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from datasets_vision.example import Picture
-from datasets_vision.images import open_image
+from datasets_vision.images import opened
 from vlm_ft.bases.families import Family
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
@@ -85,9 +85,7 @@ class Tower:
         return (pictures[start : start + self._size] for start in range(0, len(pictures), self._size))
 
     def _features(self, pictures: Sequence[Picture | Image]) -> Tensor:
-        photos = self._reader.scaled_to_limits(
-            [picture.convert("RGB") if isinstance(picture, Image) else open_image(picture) for picture in pictures]
-        )
+        photos = self._reader.scaled_to_limits([opened(picture) for picture in pictures])
         inputs = self._reader.processor.image_processor(images=photos, return_tensors="pt")
         features: Tensor = self._base.model.get_image_features(**image_inputs(self._base, inputs)).last_hidden_state
         return features.float().cpu()

@@ -15,9 +15,10 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from datasets_vision.images import opened
 from vlm_ft.answers.metrics import case_score
 from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.conversation import IGNORED, Row, opened
+from vlm_ft.conversation import IGNORED, Row
 from vlm_ft.errors import FormError
 from vlm_ft.experiments.training_contestants import Course, Times, places_of, timed
 from vlm_ft.recipe import Recipe

@@ -17,6 +17,7 @@ import torch
 from PIL.Image import Image
 
 from datasets_vision.example import Picture
+from datasets_vision.images import opened
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.confidence import before_tempering, with_confidence
 from vlm_ft.answers.form import Form
@@ -26,7 +27,7 @@ from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.bases.tower import SharedImages, tower_once_per_image
 from vlm_ft.card_base import base_of, require_base
-from vlm_ft.conversation import Conversation, Row, opened, photos_shown
+from vlm_ft.conversation import Conversation, Row, photos_shown
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
 from vlm_ft.inference.admission import Admission

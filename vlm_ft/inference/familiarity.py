@@ -22,13 +22,13 @@ from PIL import Image, ImageFilter
 from safetensors.numpy import load_file, save_file
 
 from datasets_vision.example import Picture, Turn, text_of
+from datasets_vision.images import opened
 from datasets_vision.tiles import grid
 from vlm_ft.adapters import FAMILIARITY
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tower import Tower
-from vlm_ft.conversation import opened
 from vlm_ft.errors import AdapterError
 from vlm_ft.recipe import Tiling
 

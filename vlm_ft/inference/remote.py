@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from datasets_vision.endpoint import Endpoint
+from datasets_vision.images import opened
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.conversation import opened
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.inference.request import Attributed, Request
 from vlm_ft.pages import data_url

@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from PIL.Image import Image
 
-from datasets_vision.example import Picture, normalised_box
-from datasets_vision.images import open_image
+from datasets_vision.example import normalised_box
+from datasets_vision.images import opened, size_of
 from datasets_vision.tiles import Crop, grid, in_pixels
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import FieldSpec, Items
@@ -69,8 +68,8 @@ def predict_tiled(
 ) -> list[Prediction]:
     """One prediction per request, merged from tiles if it has a tiling and one photo larger than a tile.
 
-    A photo is opened once, and at most `chunk` of its tiles are predicted at a time. A photo that cannot be opened
-    gives a failed prediction, as without tiling.
+    Only the header is read here of a photo that is no larger than a tile. At most `chunk` tiles of a photo are
+    predicted at a time. A photo that cannot be opened gives a failed prediction, as without tiling.
     """
     results: dict[int, Prediction] = {}
     whole: list[int] = []
@@ -79,19 +78,20 @@ def predict_tiled(
             whole.append(index)
             continue
         try:
-            photo = _opened(request.images[0])
+            size = size_of(request.images[0])
+            crops = grid(*size, tiling.side, tiling.overlap)
+            photo = opened(request.images[0]) if len(crops) > 1 else None
         except DataError as error:
             results[index] = Prediction.failed(str(error))
             continue
-        crops = grid(*photo.size, tiling.side, tiling.overlap)
-        if len(crops) < 2:
+        if photo is None:
             whole.append(index)
             continue
         answers: list[Prediction] = []
         for start in range(0, len(crops), chunk):
             part = crops[start : start + chunk]
             answers += predict([replace(request, images=(photo.crop(crop),), on_text=None) for crop in part])
-        results[index] = gathered(forms[index], crops, answers, photo.size)
+        results[index] = gathered(forms[index], crops, answers, size)
     answered = predict([requests[index] for index in whole]) if whole else []
     results |= dict(zip(whole, answered, strict=True))
     return [results[index] for index in range(len(requests))]
@@ -278,7 +278,3 @@ def _box(spec: FieldSpec) -> str:
 def _name(spec: FieldSpec) -> str:
     assert isinstance(spec.kind, Items)
     return spec.kind.name or ""
-
-
-def _opened(picture: Picture | Image) -> Image:
-    return picture.convert("RGB") if isinstance(picture, Image) else open_image(picture)

@@ -15,10 +15,10 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from datasets_vision.images import opened
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.features import FrozenVision, border_of
 from vlm_ft.bases.precision import autocast, uses_bf16
-from vlm_ft.conversation import opened
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.bank import Bank, Entry, save_entry
 from vlm_ft.training.collate import Collator

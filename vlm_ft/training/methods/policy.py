@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets_vision.images import opened
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.metrics import case_score
 from vlm_ft.answers.prediction import Prediction
@@ -26,7 +27,7 @@ from vlm_ft.answers.task import Values
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.modes import evaluating
 from vlm_ft.bases.tower import tower_once_per_image
-from vlm_ft.conversation import Batch, Conversation, Row, moved, opened, photos_shown
+from vlm_ft.conversation import Batch, Conversation, Row, moved, photos_shown
 from vlm_ft.data.cases import Case
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.decoding.writing import Sampling
