@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -85,6 +86,21 @@ class FieldSpec(Strict):
 
 
 Items.model_rebuild()
+
+
+class BoxedList(NamedTuple):
+    """A list field whose items have boxes: its name, its kind, and the name of the part that holds the box."""
+
+    name: str
+    kind: Items
+    box: str
+
+    @classmethod
+    def all_in(cls, fields: Iterable[FieldSpec]) -> Iterator[BoxedList]:
+        """The lists with boxes among these fields, in order."""
+        for field in fields:
+            if isinstance(field.kind, Items) and field.kind.box is not None:
+                yield cls(field.name, field.kind, field.kind.box)
 
 
 class OpenChoice:

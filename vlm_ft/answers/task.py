@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from datasets_vision.example import Label, LabelledObject, box_area
 from vlm_ft.answers.derivations import Derivation
-from vlm_ft.answers.kinds import Answer, Choice, FieldSpec, Integer, Items, fields_of
+from vlm_ft.answers.kinds import Answer, BoxedList, Choice, FieldSpec, Integer, Items, fields_of
 
 NOTHING = "none"
 """The class of an image that was examined and shows no finding."""
@@ -99,11 +99,10 @@ def following(fields: Sequence[FieldSpec], rules: Mapping[str, Follows], values:
 
     A name that is not an option of its field is left out.
     """
-    spec = next((s for s in fields if isinstance(s.kind, Items) and s.kind.boxed and s.name in values), None)
-    if spec is None:
+    boxed = next((entry for entry in BoxedList.all_in(fields) if entry.name in values), None)
+    if boxed is None:
         return {}
-    assert isinstance(spec.kind, Items)
-    rows, found = values[spec.name], Values()
+    rows, found = values[boxed.name], Values()
     for target in fields:
         match rules.get(target.name), target.kind:
             case "any", _:
@@ -113,7 +112,7 @@ def following(fields: Sequence[FieldSpec], rules: Mapping[str, Follows], values:
             case "count", Integer(maximum=maximum):
                 found[target.name] = min(len(rows), maximum)
             case "largest", Choice(options=options):
-                word = rows[0].get(spec.kind.name or "") if rows else NOTHING
+                word = rows[0].get(boxed.kind.name or "") if rows else NOTHING
                 if word is not None and word in (options or (word,)):
                     found[target.name] = word
     return found

@@ -11,7 +11,7 @@ from datasets_vision.example import Example, Label
 from datasets_vision.images import image_size
 from datasets_vision.tiles import tile_examples
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Items
+from vlm_ft.answers.kinds import BoxedList, Items
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.errors import DataError
 from vlm_ft.recipe import Tiling
@@ -59,21 +59,20 @@ def whole_values(task: Task, example: Example) -> Values:
     The task reads only as many items as fit into one answer; a photo of many tiles has more.
     """
     values = task.values(example.label)
-    spec = next((field for field in task.fields if isinstance(field.kind, Items) and field.kind.boxed), None)
+    boxed = next(BoxedList.all_in(task.fields), None)
     objects = example.label.objects or ()
-    if spec is None or spec.name not in values or len(objects) <= len(values[spec.name]):
+    if boxed is None or boxed.name not in values or len(objects) <= len(values[boxed.name]):
         return values
-    assert isinstance(spec.kind, Items)
-    step = spec.kind.max_items
+    step = boxed.kind.max_items
     rows: list[Any] = []
     for start in range(0, min(len(objects), MAX_ITEMS), step):
-        rows += task.values(Label(objects=objects[start : start + step]))[spec.name]
-    return {**values, spec.name: rows}
+        rows += task.values(Label(objects=objects[start : start + step]))[boxed.name]
+    return {**values, boxed.name: rows}
 
 
 def require_boxes(task: Task, fields: Sequence[str]) -> None:
     """Raise `DataError` if none of the fields has boxes, since the answers about tiles could not be merged."""
-    boxed = {field.name for field in task.fields if isinstance(field.kind, Items) and field.kind.boxed}
+    boxed = {entry.name for entry in BoxedList.all_in(task.fields)}
     if not boxed & set(fields):
         remedy = f"ask for {' or '.join(sorted(boxed))}, or leave tiling out" if boxed else "leave tiling out"
         raise DataError("tiling", "no requested field is a list with boxes", remedy)

@@ -17,7 +17,7 @@ from datasets_vision.images import image_size
 from datasets_vision.source import Source
 from vlm_ft.adapters import adapter_folder, read_card
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import FieldSpec, Items, Strict
+from vlm_ft.answers.kinds import BoxedList, Strict
 from vlm_ft.answers.metrics import Metric, measure
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Task, Values
@@ -101,14 +101,14 @@ class _Photos:
     """Labelled photos, their true values, and a form with room for all items of each."""
 
     form: Form
-    spec: FieldSpec
+    boxed: BoxedList
     examples: Sequence[Example]
     truths: Sequence[Values]
     sizes: Sequence[tuple[int, int]]
 
     @property
     def items(self) -> list[list[Values]]:
-        return [truth.get(self.spec.name, []) for truth in self.truths]
+        return [truth.get(self.boxed.name, []) for truth in self.truths]
 
 
 def _photos(source: Source, form: Form, task: Task, tiling: Tiling) -> _Photos:
@@ -123,8 +123,7 @@ def _photos(source: Source, form: Form, task: Task, tiling: Tiling) -> _Photos:
         raise DataError(source.path, f"a label does not fit the adapter's form: {error}") from error
     examples = [photo.example for photo in photos]
     sizes = [image_size(example.images[0]) for example in examples]
-    spec = next(field for field in long.fields if isinstance(field.kind, Items) and field.kind.boxed)
-    return _Photos(long, spec, examples, truths, sizes)
+    return _Photos(long, next(BoxedList.all_in(long.fields)), examples, truths, sizes)
 
 
 def _measured(engine: Predictor, requests: Sequence[Request], photos: _Photos) -> Looked:
@@ -132,11 +131,9 @@ def _measured(engine: Predictor, requests: Sequence[Request], photos: _Photos) -
     for request in requests:
         predictions += engine.predict([request])
     seconds = (time.monotonic() - start) / len(requests)
-    kind = photos.spec.kind
-    assert isinstance(kind, Items)
-    assert kind.box is not None
-    answers = [prediction.values.get(photos.spec.name) for prediction in predictions]
-    quantiles = quantile_bins(photos.items, photos.sizes, kind.box)
+    kind = photos.boxed.kind
+    answers = [prediction.values.get(photos.boxed.name) for prediction in predictions]
+    quantiles = quantile_bins(photos.items, photos.sizes, photos.boxed.box)
     return Looked(
         figures=measure(photos.form, photos.truths, predictions),
         coco=recall_by_area(kind, photos.items, answers, photos.sizes),

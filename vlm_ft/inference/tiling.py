@@ -20,7 +20,7 @@ from datasets_vision.example import normalised_box
 from datasets_vision.images import opened, size_of
 from datasets_vision.tiles import Crop, grid, in_pixels
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import FieldSpec, Items
+from vlm_ft.answers.kinds import BoxedList
 from vlm_ft.answers.prediction import FieldValue, Item, Prediction
 from vlm_ft.answers.task import Follows, Values, following
 from vlm_ft.errors import DataError
@@ -74,7 +74,7 @@ def predict_tiled(
     results: dict[int, Prediction] = {}
     whole: list[int] = []
     for index, (request, tiling) in enumerate(zip(requests, tilings, strict=True)):
-        if tiling is None or len(request.images) != 1 or _boxed(forms[index]) is None:
+        if tiling is None or len(request.images) != 1 or next(BoxedList.all_in(forms[index].fields), None) is None:
             whole.append(index)
             continue
         try:
@@ -106,17 +106,16 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
     good = [(place, answer) for place, answer in enumerate(answers) if answer.error is None]
     if not good:
         return Prediction.failed(f"all {len(answers)} tiles failed: {answers[0].error}")
-    spec = _boxed(form)
-    assert spec is not None
-    found = sorted(joined(spec, _found(spec, crops, dict(good), size)), key=lambda entry: -entry.area)
-    items = [_normalised(spec, entry, size) for entry in found]
+    boxed = next(BoxedList.all_in(form.fields))
+    found = sorted(joined(boxed, _found(boxed, crops, dict(good), size)), key=lambda entry: -entry.area)
+    items = [_normalised(boxed, entry, size) for entry in found]
     sure = tuple(entry.sure for entry in found if entry.sure is not None)
-    photo = {spec.name: items, **following(form.fields, form.follows, {spec.name: items})}
+    photo = {boxed.name: items, **following(form.fields, form.follows, {boxed.name: items})}
     main_answer = dict(good).get(found[0].tile) if found else None
-    something = _something(spec, [answer for _, answer in good])
+    something = _something(boxed, [answer for _, answer in good])
     fields = {}
     for name in form.names:
-        if name == spec.name:
+        if name == boxed.name:
             fields[name] = FieldValue(items, items=sure if len(sure) == len(items) else None)
         elif name in photo:
             fields[name] = FieldValue(photo[name], _decided(form.follows.get(name), something))
@@ -131,14 +130,14 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
     return merged
 
 
-def _something(spec: FieldSpec, answers: Sequence[Prediction]) -> float | None:
+def _something(boxed: BoxedList, answers: Sequence[Prediction]) -> float | None:
     """The probability that any tile has an item, as if tiles were independent; None if some do not say.
 
     Tiles that overlap see the same things, so it errs towards certainty.
     """
     nothing = 1.0
     for answer in answers:
-        counts = answer.fields[spec.name].distribution if spec.name in answer.fields else None
+        counts = answer.fields[boxed.name].distribution if boxed.name in answer.fields else None
         if counts is None:
             return None
         nothing *= counts.get("0", 0.0)
@@ -153,7 +152,7 @@ def _decided(rule: Follows | None, something: float | None) -> dict[str, float] 
     return {"true": true, "false": 1 - true}
 
 
-def joined(spec: FieldSpec, found: Sequence[_Found]) -> list[_Found]:
+def joined(boxed: BoxedList, found: Sequence[_Found]) -> list[_Found]:
     """Merge items of different tiles that have the same name and are the same object.
 
     Plain non-maximum merging would also merge neighbours that one tile shows separately, and never join an object that
@@ -163,7 +162,7 @@ def joined(spec: FieldSpec, found: Sequence[_Found]) -> list[_Found]:
     if found:
         boxes = np.array([entry.box for entry in found])
         tiles = np.array([entry.tile for entry in found])
-        names = np.array([str(entry.item.get(_name(spec))) for entry in found])
+        names = np.array([str(entry.item.get(boxed.kind.name or "")) for entry in found])
         apart = (tiles[:, None] != tiles) & (names[:, None] == names)
         links = apart & (_same(boxes) | _cut_apart(boxes, np.array([entry.cut for entry in found])))
     groups: dict[int, list[int]] = {}
@@ -173,20 +172,20 @@ def joined(spec: FieldSpec, found: Sequence[_Found]) -> list[_Found]:
 
 
 def _found(
-    spec: FieldSpec, crops: Sequence[Crop], answers: Mapping[int, Prediction], size: tuple[int, int]
+    boxed: BoxedList, crops: Sequence[Crop], answers: Mapping[int, Prediction], size: tuple[int, int]
 ) -> list[_Found]:
     entries = []
     for tile, answer in answers.items():
         crop = crops[tile]
-        value = answer.fields.get(spec.name)
+        value = answer.fields.get(boxed.name)
         if value is None:
             continue
         for item, sure in zip(value.value, value.items or [None] * len(value.value), strict=True):
-            if not (box := item.get(_box(spec))):
+            if not (box := item.get(boxed.box)):
                 continue
             left, top, right, bottom = in_pixels(tuple(box), (crop[2] - crop[0], crop[3] - crop[1]))
             placed = (left + crop[0], top + crop[1], right + crop[0], bottom + crop[1])
-            entries.append(_Found(item, placed, tile, _cut_off(placed, crop, size), _without_box(spec, sure)))
+            entries.append(_Found(item, placed, tile, _cut_off(placed, crop, size), _without_box(boxed, sure)))
     return entries
 
 
@@ -248,33 +247,18 @@ def _merged(members: Sequence[_Found]) -> _Found:
     return replace(best, box=box, sure=surest)
 
 
-def _without_box(spec: FieldSpec, sure: Item | None) -> Item | None:
+def _without_box(boxed: BoxedList, sure: Item | None) -> Item | None:
     """The item without what is true only of its place in the tile."""
     if sure is None:
         return None
-    return Item(sure.exists, {name: part for name, part in sure.parts.items() if name != _box(spec)})
+    return Item(sure.exists, {name: part for name, part in sure.parts.items() if name != boxed.box})
 
 
-def _normalised(spec: FieldSpec, entry: _Found, size: tuple[int, int]) -> Values:
+def _normalised(boxed: BoxedList, entry: _Found, size: tuple[int, int]) -> Values:
     photo = {"photo": 1} if "photo" in entry.item else {}  # there is only one photo, whatever a tile answers
-    return {**entry.item, _box(spec): list(normalised_box(*entry.box, *size)), **photo}
+    return {**entry.item, boxed.box: list(normalised_box(*entry.box, *size)), **photo}
 
 
 def _most(values: Sequence[FieldValue]) -> FieldValue:
     counts = Counter(json.dumps(value.value) for value in values)
     return FieldValue(json.loads(counts.most_common(1)[0][0]))
-
-
-def _boxed(form: Form) -> FieldSpec | None:
-    return next((field for field in form.fields if isinstance(field.kind, Items) and field.kind.boxed), None)
-
-
-def _box(spec: FieldSpec) -> str:
-    assert isinstance(spec.kind, Items)
-    assert spec.kind.box is not None
-    return spec.kind.box
-
-
-def _name(spec: FieldSpec) -> str:
-    assert isinstance(spec.kind, Items)
-    return spec.kind.name or ""

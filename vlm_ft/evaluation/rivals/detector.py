@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_convert, generalized_box_iou_loss, sigmoid_focal_loss
 
 from datasets_vision.example import BOX_SCALE, box_area
-from vlm_ft.answers.kinds import Items
+from vlm_ft.answers.kinds import BoxedList, Items
 from vlm_ft.answers.metrics import match_items
 from vlm_ft.answers.task import Values
 from vlm_ft.data.cases import Case
@@ -36,11 +36,10 @@ def detector(data: RivalData) -> RivalAnswers | None:
 
     Boxes are right only if the processor shows the tower the whole photo. None if the tower's features form no grid.
     """
-    field = next((spec for spec in data.form.fields if isinstance(spec.kind, Items) and spec.kind.boxed), None)
+    field = next(BoxedList.all_in(data.form.fields), None)
     if data.tower is None or field is None:
         return None
     train, tune = _labelled(data.train, field.name), _labelled(data.tune, field.name)
-    assert isinstance(field.kind, Items)
     names = sorted({_name(item, field.kind) for case in train for item in case.values[field.name]})
     if not names:
         return None
@@ -51,7 +50,7 @@ def detector(data: RivalData) -> RivalAnswers | None:
         return None
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        learner = _Learner(field.kind, names, maps[: len(train)], [case.values[field.name] for case in train])
+        learner = _Learner(field, names, maps[: len(train)], [case.values[field.name] for case in train])
         learner.fit(maps[len(train) :], [case.values[field.name] for case in tune], data.seconds)
     answers = iter(learner.answers(tested))
     column = [next(answers) if len(example.images) == 1 else None for example in data.test]
@@ -62,8 +61,8 @@ def detector(data: RivalData) -> RivalAnswers | None:
 class _Learner:
     """The head in training; afterwards it holds the weights and the threshold that were best on `tune`."""
 
-    def __init__(self, kind: Items, names: list[str], maps: Tensor, truths: Sequence[Sequence[Values]]) -> None:
-        self.kind, self.names, self.maps, self.box = kind, names, maps, str(kind.box)
+    def __init__(self, field: BoxedList, names: list[str], maps: Tensor, truths: Sequence[Sequence[Values]]) -> None:
+        self.kind, self.box, self.names, self.maps = field.kind, field.box, names, maps
         channels, self.height, self.width = maps.shape[1:]
         self.mean = maps.float().mean((0, 2, 3), keepdim=True)
         self.std = maps.float().std((0, 2, 3), keepdim=True) + 1e-6
