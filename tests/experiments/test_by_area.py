@@ -36,6 +36,7 @@ def test_each_size_has_its_own_recall():
         "large": (3, 3),
     }
     assert all(row.low <= row.recall <= row.high for row in found.values())
+    assert found["large"].low < 0.5  # three of three prove little
     unnamed = recall_by_area(KIND, truths, answers, [(1000, 1000)] * 4, named=False)
     assert [row.found for row in unnamed] == [1, 2, 3]
 

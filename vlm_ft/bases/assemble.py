@@ -91,7 +91,7 @@ def read_language(place: str, *, gguf_file: str | None = None) -> Language:
     return Language(model, tokenizer)
 
 
-def read_vision(name: str, *, side: int | None = None, options: Mapping[str, Any] | None = None) -> Vision:
+def read_vision(name: str, *, side: int | None = None) -> Vision:
     """A pretrained timm backbone by its timm name, or a folder that timm's `save_for_hf` or transformers wrote.
 
     `side` is in pixels; None is the side at which the backbone was trained. Raises `ModelError` if timm does not know
@@ -102,7 +102,7 @@ def read_vision(name: str, *, side: int | None = None, options: Mapping[str, Any
     folder = Path(name)
     chosen = f"local-dir:{folder}" if folder.is_dir() else name
     try:
-        model = timm.create_model(chosen, pretrained=True, num_classes=0, **(options or {}))
+        model = timm.create_model(chosen, pretrained=True, num_classes=0)
     except Exception as error:  # RuntimeError of timm, and errors of huggingface_hub and safetensors
         raise ModelError(
             f"--vision {name}", f"cannot be loaded ({cause(error)})", "give a name that timm lists, or a folder"
@@ -114,7 +114,6 @@ def read_vision(name: str, *, side: int | None = None, options: Mapping[str, Any
         side=side or int(settings["input_size"][-1]),
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
-        options=options or {},
     )
 
 
@@ -137,7 +136,9 @@ def assemble(vision: Vision, language: Language, out: Path) -> None:
     if hasattr(text, "quantization_config"):  # the weights of a GGUF file are plain tensors by now
         del text.quantization_config
     language.model.resize_token_embeddings(max(len(tokenizer), text.vocab_size), PAD_VOCABULARY, mean_resizing=False)
-    _set_mean(language.model.get_input_embeddings().weight, image_token)
+    embeddings = language.model.get_input_embeddings().weight  # (vocabulary, width)
+    with torch.no_grad():
+        embeddings[image_token:] = embeddings[:image_token].mean(0)
     config = FastVlmConfig(
         vision_config=tower,
         text_config=text,
@@ -174,12 +175,6 @@ def _feature_map(vision: Vision) -> tuple[int, int]:
             "choose a convolutional backbone",
         )
     return int(shape[1]), int(shape[2])
-
-
-def _set_mean(embeddings: Tensor, row: int) -> None:
-    """Set the embeddings (vocabulary, width) from `row` on to the mean of those before it."""
-    with torch.no_grad():
-        embeddings[row:] = embeddings[:row].mean(0)
 
 
 def _processor(vision: Vision, tokenizer: Any, cells: int) -> Any:

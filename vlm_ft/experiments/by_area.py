@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm_ft.answers.intervals import INTERVAL, RESAMPLES
+from vlm_ft.answers.intervals import share_interval
 from vlm_ft.answers.kinds import Items, Strict
 from vlm_ft.answers.metrics import match_items
 from vlm_ft.answers.task import Values
+from vlm_ft.evaluation.reliability import Figure
 
 COCO = (("small", 0.0, 32.0**2), ("medium", 32.0**2, 96.0**2), ("large", 96.0**2, float("inf")))
 """Bounds of a box's area, in pixels of the unscaled photo (COCO, Lin et al. 2014)."""
@@ -40,12 +41,11 @@ def recall_by_area(
     *,
     bins: Sequence[Bin] = COCO,
     named: bool = True,
-    seed: int = 0,
 ) -> tuple[AreaRecall, ...]:
     """Recall in each bin; an item is found if `match_items` pairs it (IoU >= 0.5, and the name if `named`).
 
     `sizes` are (width, height) of the photos in pixels; an answer of None finds nothing. A bin without objects has no
-    recall. Intervals come from resampling photos.
+    recall. Intervals are over photos.
     """
     hits = np.zeros((len(truths), len(bins), 2))
     for place, (truth, answer, size) in enumerate(zip(truths, answers, sizes, strict=True)):
@@ -54,18 +54,16 @@ def recall_by_area(
             if kind.box and (box := item.get(kind.box)):
                 span = _bin(_area(box, size), bins)
                 hits[place, span] += (index in matched, 1)
-    return tuple(_row(hits[:, index], name, low, high, seed) for index, (name, low, high) in enumerate(bins))
+    return tuple(_row(hits[:, index], name, low, high) for index, (name, low, high) in enumerate(bins))
 
 
-def quantile_bins(
-    truths: Sequence[Sequence[Values]], sizes: Sequence[tuple[int, int]], box: str, count: int = 4
-) -> tuple[Bin, ...]:
-    """Ranges of area with equal numbers of objects, for data sets whose objects all have one COCO size."""
+def quantile_bins(truths: Sequence[Sequence[Values]], sizes: Sequence[tuple[int, int]], box: str) -> tuple[Bin, ...]:
+    """Four ranges of area with equal numbers of objects, for data sets whose objects all have one COCO size."""
     pairs = zip(truths, sizes, strict=True)
     areas = [_area(item[box], size) for truth, size in pairs for item in truth if item.get(box)]
     if not areas:
         return COCO
-    bounds = sorted({float(bound) for bound in np.quantile(areas, np.linspace(0, 1, count + 1)[1:-1])})
+    bounds = sorted({float(bound) for bound in np.quantile(areas, (0.25, 0.5, 0.75))})
     edges = [0.0, *bounds, float("inf")]
     return tuple((f"quantile {place}", edges[place - 1], edges[place]) for place in range(1, len(edges)))
 
@@ -79,25 +77,17 @@ def _bin(area: float, bins: Sequence[Bin]) -> int:
     return next(place for place, (_, low, high) in enumerate(bins) if low <= area < high)
 
 
-def _row(hits: Array, name: str, low: float, high: float, seed: int) -> AreaRecall:
+def _row(hits: Array, name: str, low: float, high: float) -> AreaRecall:
     """`hits` are (photos, 2): found, all."""
     found, objects = (int(total) for total in hits.sum(axis=0))
-    recall: float | None = None
-    bounds: tuple[float | None, float | None] = (None, None)
-    if objects:
-        even = np.full(len(hits), 1 / len(hits))
-        draws = np.random.default_rng(seed).multinomial(len(hits), even, size=RESAMPLES) @ hits
-        shares = draws[draws[:, 1] > 0]
-        least, most = np.quantile(shares[:, 0] / shares[:, 1], INTERVAL)
-        recall = found / objects
-        bounds = min(recall, float(least)), max(recall, float(most))
+    recall = Figure.of(found / objects, share_interval(hits[hits[:, 1] > 0])) if objects else None
     return AreaRecall(
         name=name,
         low_area=low,
         high_area=None if high == float("inf") else high,
         objects=objects,
         found=found,
-        recall=recall,
-        low=bounds[0],
-        high=bounds[1],
+        recall=recall.value if recall else None,
+        low=recall.low if recall else None,
+        high=recall.high if recall else None,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm_ft.answers.intervals import INTERVAL, RESAMPLES
+from vlm_ft.answers.intervals import INTERVAL, RESAMPLES, SEED
 from vlm_ft.answers.kinds import Strict
 
 LEAST_POINTS = 4
@@ -68,7 +68,7 @@ class PowerLaw:
     lower_is_better: bool
 
     @classmethod
-    def of(cls, points: Sequence[Point], lower_is_better: bool = False, seed: int = 0) -> PowerLaw:
+    def of(cls, points: Sequence[Point], lower_is_better: bool = False) -> PowerLaw:
         """Fit by weighted least squares, to the points and to RESAMPLES draws from their intervals.
 
         The fit is exact for each exponent of a grid (0.05 to 2); floor and scale are not negative.
@@ -76,7 +76,7 @@ class PowerLaw:
         sizes = np.array([point.examples for point in points], dtype=float)
         errors = _errors([point.value for point in points], lower_is_better)
         spread = _spread(points)
-        draws = np.random.default_rng(seed).normal(errors, spread, (RESAMPLES, len(points)))
+        draws = np.random.default_rng(SEED).normal(errors, spread, (RESAMPLES, len(points)))
         floor, scale, exponent = _fitted(sizes, np.vstack([errors, np.clip(draws, 0, None)]), 1 / spread**2)
         return cls(floor, scale, exponent, lower_is_better)
 
@@ -101,7 +101,7 @@ class PowerLaw:
         return Needed(target=target, examples=counts[0], low=counts[1], high=counts[2])
 
 
-def doubts(points: Sequence[Point], lower_is_better: bool = False, seed: int = 0) -> tuple[str, ...]:
+def doubts(points: Sequence[Point], lower_is_better: bool = False) -> tuple[str, ...]:
     """Reasons not to trust the curve beyond its points; () if there are none."""
     found: list[str] = []
     if len(points) < LEAST_POINTS:
@@ -115,21 +115,21 @@ def doubts(points: Sequence[Point], lower_is_better: bool = False, seed: int = 0
     floor = points[-1].majority
     if floor is not None and sign * (points[-1].value - floor) <= 0:
         found.append(f"with all examples it is not better than the majority ({floor:.3f})")
-    law = PowerLaw.of(points, lower_is_better, seed)
+    law = PowerLaw.of(points, lower_is_better)
     residuals = np.array([law.at(point.examples).value - point.value for point in points]) / _spread(points)
     if float((residuals**2).sum()) > 9 + 2 * len(points):
         found.append("the points do not lie along a power law within their intervals")
-    found += _missed(points, lower_is_better, seed)
+    found += _missed(points, lower_is_better)
     ahead = law.at(2 * points[-1].examples)
     if not lower_is_better and ahead.high - ahead.low > WIDEST:
         found.append(f"at {ahead.examples} examples its interval is {ahead.high - ahead.low:.2f} wide")
     return tuple(found)
 
 
-def _missed(points: Sequence[Point], lower_is_better: bool, seed: int) -> list[str]:
+def _missed(points: Sequence[Point], lower_is_better: bool) -> list[str]:
     """The doubt that arises if a fit to all points but the last does not predict the last one."""
     last = points[-1]
-    predicted = PowerLaw.of(points[:-1], lower_is_better, seed).at(last.examples)
+    predicted = PowerLaw.of(points[:-1], lower_is_better).at(last.examples)
     if predicted.low <= last.high and last.low <= predicted.high:
         return []
     return [

@@ -200,11 +200,7 @@ def _quality(photo: Image.Image) -> tuple[float, float]:
 
 
 def learned(
-    sense: Sense,
-    train: Sequence[Shown],
-    held_out: Sequence[Shown],
-    tiling: Tiling | None = None,
-    false_alarms: float = FALSE_ALARMS,
+    sense: Sense, train: Sequence[Shown], held_out: Sequence[Shown], tiling: Tiling | None = None
 ) -> tuple[Description, Familiar] | None:
     """The description of the training examples, and the threshold; None if they are too few, or photos and texts.
 
@@ -215,9 +211,9 @@ def learned(
         return None
     description = Description.fit(*sense.of(train))
     scores = np.sort(_held_out(sense, description, held_out, tiling))
-    place = min(ceil((len(scores) + 1) * (1 - false_alarms)), len(scores))  # Vovk et al. 2005: conformal
+    place = min(ceil((len(scores) + 1) * (1 - FALSE_ALARMS)), len(scores))  # Vovk et al. 2005: conformal
     found = Familiar(
-        threshold=float(scores[place - 1]), false_alarms=false_alarms, trained=len(train), held_out=len(held_out)
+        threshold=float(scores[place - 1]), false_alarms=FALSE_ALARMS, trained=len(train), held_out=len(held_out)
     )
     return description, found
 

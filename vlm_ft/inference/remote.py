@@ -29,16 +29,16 @@ class RemoteEngine:
     every answer.
     """
 
-    def __init__(self, card: Card, endpoint: Endpoint, in_flight: int = IN_FLIGHT) -> None:
+    def __init__(self, card: Card, endpoint: Endpoint) -> None:
         self.cards = {card.name: card}
-        self._endpoint, self._in_flight = endpoint, in_flight
+        self._endpoint = endpoint
 
     def predict(self, requests: Sequence[Request]) -> list[Attributed]:
         """Like `Engine.predict`, with many requests in flight; a reply that cannot be used gives an error prediction.
 
         Raises `DataError` if the server cannot be reached, or refuses the key, the model or the address.
         """
-        with ThreadPoolExecutor(self._in_flight) as pool:
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
             answers = pool.map(self._answer, requests)
             return [
                 Attributed.to(self.cards[request.adapter], answer)
