@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from vlm_ft.bases.families import family_of
 from vlm_ft.bases.features import feeding
+from vlm_ft.bases.modes import inputs_of
 from vlm_ft.bases.tower import tower_once_per_image
 from vlm_ft.conversation import CHOICES, FEATURES, IGNORED, OWN_KEYS, SECOND, SHARES, SHOWN, Batch
 from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
@@ -98,14 +99,6 @@ def last_hidden(model: Any, batch: Batch) -> Tensor:
     at = batch["attention_mask"].sum(1) - 1
     wanted = torch.zeros_like(batch["attention_mask"], dtype=torch.bool)
     wanted[rows, at] = True
-    found: list[Tensor] = []
-    handle = (
-        _plain(model)
-        .get_output_embeddings()
-        .register_forward_hook(lambda head, inputs, logits: found.append(inputs[0]))
-    )
-    try:
+    with inputs_of(_plain(model).get_output_embeddings()) as hidden:
         _logits(model, batch, wanted)
-    finally:
-        handle.remove()
-    return found[-1].reshape(len(rows), -1)
+    return hidden[-1].reshape(len(rows), -1)

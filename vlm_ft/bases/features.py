@@ -7,7 +7,7 @@ is, its inputs are kept instead, which then take the place of the tower's output
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vlm_ft.bases.families import Family
 from vlm_ft.bases.load import Base
-from vlm_ft.bases.modes import evaluating
+from vlm_ft.bases.modes import inputs_of
 from vlm_ft.bases.parts import Part, Tuning
 from vlm_ft.bases.tower import image_inputs
 
@@ -47,24 +47,15 @@ class FrozenVision:
     def __init__(self, base: Base, border: Border) -> None:
         self._base, self._border = base, border
 
-    def evaluating(self) -> AbstractContextManager[None]:
-        """Put the model into the mode that `encode` needs."""
-        return evaluating(self._base.model)
-
     def encode(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The features of a batch's images, on the CPU."""
+        """The features of a batch's images, on the CPU; the model must be in evaluation mode."""
         model, inputs = self._base.model, image_inputs(self._base, batch)
         if self._border == "after projector":
             found = model.get_image_features(**inputs, return_dict=True)
             return {name: tensor.cpu() for name, tensor in _flat(found)}
-        entering = list[Tensor]()
-        projector = model.get_submodule(self._base.family.projector[0])
-        handle = projector.register_forward_pre_hook(lambda module, given: entering.append(given[0].cpu()))
-        try:
+        with inputs_of(model.get_submodule(self._base.family.projector[0])) as entering:
             model.get_image_features(**inputs)
-        finally:
-            handle.remove()
-        return {ENTERING: entering[0]}
+        return {ENTERING: entering[0].cpu()}
 
 
 def joined(batches: Sequence[Features]) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from datasets_vision.images import opened
 from vlm_ft.bases.families import Family
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
+from vlm_ft.bases.modes import inputs_of
 
 BATCH = 16  # images, if every image is one square of the same size
 
@@ -57,15 +58,13 @@ class Tower:
     @torch.inference_mode()
     def entering(self, layer: nn.Module, pictures: Sequence[Picture | Image]) -> Tensor:
         """The current input of a projector's layer, averaged over each image's positions, (images, width)."""
-        seen = list[Tensor]()
-        hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
-        try:
-            for batch in self._batches(pictures):
+        means = list[Tensor]()
+        for batch in self._batches(pictures):
+            with inputs_of(layer) as seen:
                 self._features(batch)
-        finally:
-            hook.remove()
-        alone = self._size == 1
-        return torch.cat([each.reshape(1 if alone else len(each), -1, each.shape[-1]).mean(1) for each in seen])
+            entered = torch.cat([each.float().cpu().flatten(0, -2) for each in seen])  # (all positions, width)
+            means.append(entered.reshape(len(batch), -1, entered.shape[-1]).mean(1))
+        return torch.cat(means)
 
     @torch.inference_mode()
     def _maps(self, pictures: Sequence[Picture | Image]) -> Iterator[Tensor]:

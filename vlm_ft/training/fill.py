@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from datasets_vision.images import opened
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.features import FrozenVision, border_of
+from vlm_ft.bases.modes import evaluating
 from vlm_ft.bases.precision import autocast, uses_bf16
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.bank import Bank, Entry, save_entry
@@ -41,7 +42,7 @@ class Filler:
         wanted = recipe.bank.use != "never" and not prepared.method.samples
         self._vision = FrozenVision(base, border) if border and wanted else None
         self._train, self._tune = prepared.train, prepared.tune
-        self._settings, self._training, self._device = recipe.bank, recipe.training, base.device
+        self._settings, self._training, self._base = recipe.bank, recipe.training, base
         self._workers = workers(recipe.training, prepared.dataset)
         limits, bf16 = base.reader.limits, uses_bf16(recipe.training.precision)
         self._space = json.dumps([base.ref.fingerprint, border, bf16, limits.pixels, limits.image_tokens])
@@ -60,8 +61,7 @@ class Filler:
 
     def fill(self, views: int, console: Console) -> None:
         """Give the collators a bank, and compute what it lacks; each process computes its share."""
-        assert self._vision is not None
-        with self._vision.evaluating():
+        with evaluating(self._base.model):
             for collator, count in ((self._train, views), (self._tune, 1)):
                 if collator is not None:
                     collator.bank = Bank(self._folder, self._space, count)
@@ -101,7 +101,6 @@ class Filler:
 
     def _timed(self, cases: Sequence[int], views: int) -> tuple[float, float, float]:
         """For one case: seconds that a visit saves, seconds to build its entry, and the entry's bytes."""
-        assert self._vision is not None
         batch = [{"index": index} for index in cases]
         clock = [time.perf_counter()]
         self._train(batch)
@@ -111,7 +110,7 @@ class Filler:
             variants = _Variants(self._train, [(index, self._train.view) for index in cases])
             built = [variants[place] for place in range(len(cases))]
             clock.append(time.perf_counter())
-            with self._vision.evaluating():
+            with evaluating(self._base.model):
                 for entry in built:
                     self._save(*entry)
             clock.append(time.perf_counter())
@@ -148,7 +147,7 @@ class Filler:
 
     def _encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         assert self._vision is not None
-        with autocast(self._device, self._training.precision):
+        with autocast(self._base.device, self._training.precision):
             return self._vision.encode(inputs)
 
 
