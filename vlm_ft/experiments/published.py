@@ -24,14 +24,13 @@ from vlm_ft.answers.kinds import Strict
 from vlm_ft.bases.hub import HubBase
 from vlm_ft.bases.published import save_published
 from vlm_ft.bases.reader import open_reader
-from vlm_ft.conversation import Conversation
 from vlm_ft.data.cases import load
 from vlm_ft.errors import ModelError
 from vlm_ft.experiments.sheet import machine
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Recipe, load_recipe
-from vlm_ft.training.collate import Collator
 from vlm_ft.training.memory import CUDA_CONTEXT, LongestRow, need
+from vlm_ft.training.methods.sft import SFT
 from vlm_ft.training.rehearse import check_lengths
 
 EXAMPLES, SCORED = 24, 2
@@ -114,8 +113,8 @@ def _recipe(work: Path) -> Recipe:
 def _expected(name: str, base: HubBase, recipe: Recipe) -> tuple[int, float]:
     """The tokens of the longest row, and the bytes that training one such row should need."""
     dataset, reader = load(recipe), open_reader(recipe.base, limits=recipe.limits)
-    train = Collator(Conversation(reader), dataset.form.with_boxes(reader.family.boxes), dataset.cases["train"])
-    lengths = check_lengths(train, dataset.cases["train"], Ruler(reader))
+    form = dataset.form.with_boxes(reader.family.boxes)
+    lengths = check_lengths(SFT(), form, dataset.cases["train"], Ruler(reader))
     row = LongestRow(lengths.most_text_tokens, lengths.most_images, lengths.most_pixels)
     return lengths.longest, need(name, base, recipe.adapter, row, 1).bf16 - CUDA_CONTEXT
 

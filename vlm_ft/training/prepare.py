@@ -80,7 +80,7 @@ def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = Fa
     if dropped := len(dataset.cases["train"]) - len(train.cases):
         note = f"{dropped} training examples have nothing that method {method.name} learns from"
         dataset = replace(dataset, notes=(*dataset.notes, note))
-    lengths = check_lengths(train, [*train.cases, *tune.cases], Ruler(base.reader, training.max_length))
+    lengths = check_lengths(method, dataset.form, [*train.cases, *tune.cases], Ruler(base.reader, training.max_length))
     train.lengths, of_tune = lengths.by_case[: len(train.cases)], lengths.by_case[len(train.cases) :]
     tune.cases = tuple(case for _, case in sorted(zip(of_tune, tune.cases, strict=True), key=lambda pair: pair[0]))
     attached = attach(

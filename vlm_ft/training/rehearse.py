@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets_vision.images import image_size
+from vlm_ft.answers.form import Form
 from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.conversation import Batch, moved
 from vlm_ft.data.cases import Case
@@ -21,6 +22,7 @@ from vlm_ft.errors import DataError
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Training
 from vlm_ft.training.collate import Collator
+from vlm_ft.training.methods import Method
 from vlm_ft.training.order import ByLength
 from vlm_ft.training.plan import Cost
 
@@ -45,7 +47,7 @@ class Lengths:
     most_pixels: int
 
 
-def check_lengths(collator: Collator, cases: Sequence[Case], ruler: Ruler) -> Lengths:
+def check_lengths(method: Method, form: Form, cases: Sequence[Case], ruler: Ruler) -> Lengths:
     """Measure every row as training will encode it, reading only the headers of its photos.
 
     Raises `DataError` naming the rows that are too long; rows are never cut.
@@ -59,7 +61,7 @@ def check_lengths(collator: Collator, cases: Sequence[Case], ruler: Ruler) -> Le
         images = max(images, len(sizes))
         pixels = max([pixels, *(math.prod(size) for size in sizes)])
         first = len(found)
-        for row in collator.method.rows(collator.form, case, (), case.values):
+        for row in method.rows(form, case, (), case.values):
             found.append(ruler.lengths(row.form, row.turns, sizes, row.target or ""))
             if found[-1][0] > ruler.limit:
                 too_long.append(f"{case.example.source or case.example.id} ({found[-1][0]} tokens)")
