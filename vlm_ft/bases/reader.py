@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image, Resampling
@@ -13,9 +14,9 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from datasets_vision.errors import cause
 from vlm_ft.bases.budget import within_budget
+from vlm_ft.bases.compact import COMPACT, compact_folder
 from vlm_ft.bases.families import Family, family_of, image_token_of
 from vlm_ft.bases.limits import Limits
-from vlm_ft.bases.locate import locate
 from vlm_ft.errors import ModelError
 
 SMALL = 32  # pixels, side of a blank image whose size makes no difference
@@ -118,7 +119,7 @@ def open_reader(name: str, *, revision: str | None = None, limits: Limits | None
     from huggingface_hub.errors import HFValidationError
     from transformers import AutoConfig
 
-    place = locate(name)
+    place = _place_of(name)
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
     except (OSError, ValueError, HFValidationError) as error:
@@ -134,6 +135,22 @@ def open_reader(name: str, *, revision: str | None = None, limits: Limits | None
         max_length=int(config.get_text_config().max_position_embeddings),
     )
     return reader.limited(limits or Limits())
+
+
+def _place_of(name: str) -> str:
+    """The folder of a local base, the folder of ``compact`` (downloaded on first use), or the name on the Hub itself.
+
+    Raises `ModelError` if a local path is missing, or if ``compact`` cannot be downloaded.
+    """
+    if name == COMPACT:
+        return str(compact_folder())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        remedy = f"give a model folder, a Hub name (owner/model) or {COMPACT!r}"
+        raise ModelError(f"base {name}", "no such folder", remedy)
+    return name
 
 
 def read_processor(name: str, place: str, revision: str | None, family: Family) -> Any:

@@ -20,9 +20,9 @@ def base_get(name: Annotated[Literal["compact"], typer.Argument(help="the defaul
 
     Prints its folder in the cache. Does nothing else if it is already there.
     """
-    from vlm_ft.bases.locate import locate
+    from vlm_ft.bases.compact import compact_folder
 
-    print(locate(name))
+    print(compact_folder())
 
 
 @app.command("variant")
