@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from datasets_vision.images import open_image
+from datasets_vision.placing import whole_file
 from vlm_ft.adapters import Card
 from vlm_ft.answers.confidence import closed_fields, joint_probability
 from vlm_ft.answers.form import Form
@@ -58,10 +59,8 @@ def write_review(page: Path, card: Card, rows: Iterable[Row], folder: Path | Non
     text = rendered(
         "vlm_ft.scoring", "review.html.j2", card=card, sections=sections, total=len(asked), most=MAX_ENTRIES
     )
-    try:
-        page.write_text(text, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise DataError(page, error.strerror or str(error), "choose a place that you may write to") from error
+    with whole_file(page) as part:
+        part.write_text(text, encoding="utf-8", errors="replace")
     return len(asked)
 
 
