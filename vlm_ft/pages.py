@@ -1,9 +1,10 @@
-"""Filled templates, and self-contained HTML pages with escaped text and embedded images."""
+"""Filled templates, self-contained HTML pages with escaped text and embedded images, and tables in Markdown."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,3 +30,9 @@ def data_url(image: Image, quality: int) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> str:
+    """A table in Markdown, without a line break at its end; the columns of these titles are aligned right."""
+    lines = [titles, ["---:" if title in numbers else "---" for title in titles], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -19,7 +19,7 @@ from vlm_ft.evaluation.pictures import Picture, pictures_of
 from vlm_ft.evaluation.reliability import Coverage, Figure
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.inference.request import BASE
-from vlm_ft.pages import rendered
+from vlm_ft.pages import markdown_table, rendered
 
 BEST, WORST, WRONG = 3, 6, 6
 NO_ANSWER = "(no answer)"
@@ -48,21 +48,17 @@ def write(evaluation: Evaluation, folder: Path) -> None:
 
 def markdown(evaluation: Evaluation) -> str:
     """The figures as a table; the best of a row in bold, with an asterisk if its interval overlaps no other."""
-    head = ["field", "metric", "n", *evaluation.systems]
+    rows = [
+        [_inline(line.field), line.name, str(line.count), *map(_marked, line.cells)] for line in figures(evaluation)
+    ]
     lines = [
         f"# {_inline(evaluation.form.title)}: {_inline(evaluation.adapter)}",
         "",
         f"{evaluation.counts['test']} test examples; base {_inline(evaluation.base)}.",
         *([_inline(evaluation.notice)] if evaluation.notice else []),
         "",
-        _row(head),
-        _row(["---", "---", "---:", *("---:" for _ in evaluation.systems)]),
-    ]
-    for line in figures(evaluation):
-        cells = [_marked(cell) for cell in line.cells]
-        lines.append(_row([_inline(line.field), line.name, str(line.count), *cells]))
-    lines += [f"\n{_inline(note)}" for note in evaluation.notes]
-    lines += [
+        markdown_table(["field", "metric", "n", *evaluation.systems], rows, ("n", *evaluation.systems)),
+        *(f"\n{_inline(note)}" for note in evaluation.notes),
         "",
         "In brackets: 95 % interval. Bold: best of its row; with *: its interval overlaps no other.",
         *_sureness_lines(evaluation),
@@ -78,12 +74,12 @@ def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
     yield from ("", "## How sure it is", "")
     if evaluation.confidence is not None:
         yield from (f"The bound: {evaluation.confidence.bound.in_words}.", "")
-    yield _row(["field", "system", "n", "ECE", "95 % limit if exact", "Brier", "log loss"])
-    yield _row(["---", "---", *["---:"] * 5])
+    numbers = ("n", "ECE", "95 % limit if exact", "Brier", "log loss")
+    rows = []
     for entry in found.reliability:
         cells = [_ranged(entry.ece), f"{entry.band:.3f}", _ranged(entry.brier), _ranged(entry.log_loss)]
-        yield _row([_inline(entry.field), entry.system, str(entry.count), *cells])
-    yield ""
+        rows.append([_inline(entry.field), entry.system, str(entry.count), *cells])
+    yield from (markdown_table(["field", "system", *numbers], rows, numbers), "")
     for curve in found.coverage:
         yield f"- {curve.by}: {curve.at_risk:.0%} could be answered with at most 5 % wrong."
     for point in found.operating:
@@ -319,10 +315,6 @@ def _compared_derived(derivation: Derivation, row: CaseRow) -> Compared:
 def _answer_text(row: CaseRow, name: str) -> str:
     value = row.answers[ADAPTER].prediction.values.get(name)
     return NO_ANSWER if value is None else value_in_words(value)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _marked(cell: Cell) -> str:

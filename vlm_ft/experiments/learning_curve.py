@@ -19,6 +19,7 @@ from vlm_ft.evaluation.results import MAIN, Result
 from vlm_ft.evaluation.rivals import MAJORITY
 from vlm_ft.experiments.power_law import Forecast, Needed, Point, PowerLaw, doubts
 from vlm_ft.experiments.trial import Trial, require_independent, trial
+from vlm_ft.pages import markdown_table
 from vlm_ft.recipe import load_recipe
 from vlm_ft.runs import Run
 
@@ -224,10 +225,13 @@ def markdown(curve: LearningCurve) -> str:
     lines += ["", f"![curve]({RESULTS}.png)", ""]
     for entry in curve.curves:
         lines += [f"## {entry.name}" + (" (lower is better)" if entry.lower_is_better else ""), ""]
-        lines += ["| training examples | figure | interval | |", "| ---: | ---: | --- | --- |"]
-        lines += [f"| {p.examples} | {p.value:.3f} | {p.low:.3f} to {p.high:.3f} | measured |" for p in entry.points]
-        lines += [f"| {p.examples} | {p.value:.3f} | {p.low:.3f} to {p.high:.3f} | predicted |" for p in entry.forecast]
-        lines += ["", _verdict(entry), ""]
+        numbers = ("training examples", "figure")
+        rows = [
+            [str(point.examples), f"{point.value:.3f}", f"{point.low:.3f} to {point.high:.3f}", source]
+            for source, points in (("measured", entry.points), ("predicted", entry.forecast))
+            for point in points
+        ]
+        lines += [markdown_table([*numbers, "interval", ""], rows, numbers), "", _verdict(entry), ""]
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from vlm_ft.evaluation.reliability import OWN
 from vlm_ft.evaluation.results import MAIN, Result
 from vlm_ft.evaluation.rivals import MAJORITY
 from vlm_ft.experiments.sheet import read_figures
+from vlm_ft.pages import markdown_table
 from vlm_ft.recipe import RECIPES, load_recipe, shipped
 
 _SECTION = re.compile(
@@ -63,7 +64,7 @@ def renewed(page: str, results: Sequence[Result]) -> str:
 
 def table(results: Iterable[Result]) -> str:
     """The results as a Markdown table."""
-    return _table(_RESULTS, map(_row, results))
+    return markdown_table(_RESULTS, map(_row, results), ("n", "minutes"))
 
 
 def _content(kind: str, names: str | None, results: Sequence[Result]) -> str:
@@ -73,9 +74,10 @@ def _content(kind: str, names: str | None, results: Sequence[Result]) -> str:
     if unknown := set(recipes) - set(shipped()):
         raise RecipeError(", ".join(sorted(unknown)), "not a shipped recipe", "vlm-ft recipes lists them")
     if kind == "recipes":
-        return _table(_RECIPES, map(_described, recipes))
+        return markdown_table(_RECIPES, map(_described, recipes))
     if kind == "learning curves":
-        return _table(_CURVES, (_point(result) for result in results if result.examples is not None))
+        points = (_point(result) for result in results if result.examples is not None)
+        return markdown_table(_CURVES, points, _NUMBERS)
     results = [result for result in results if result.examples is None]
     if names is None:
         return table(result for result in results if result.metric in (*MAIN, PAIR_ACCURACY))
@@ -88,12 +90,7 @@ def _content(kind: str, names: str | None, results: Sequence[Result]) -> str:
 def _benchmark(file: Path) -> str:
     figures = [figure for figure in read_figures(file) if figure.goal is not None]
     rows = [(one.figure, f"{one.value:.3g} {one.unit}", f"{one.goal:g}") for one in figures]
-    return f"{_table(_FIGURES, rows)}\n\nMeasured on {'; '.join(sorted({one.machine for one in figures}))}."
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [titles, ["---:" if title in _NUMBERS else "---" for title in titles], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{markdown_table(_FIGURES, rows, _NUMBERS)}\n\nMeasured on {'; '.join(sorted({one.machine for one in figures}))}."
 
 
 def _row(result: Result) -> tuple[str, ...]:

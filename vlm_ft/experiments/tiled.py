@@ -27,6 +27,7 @@ from vlm_ft.errors import DataError, FormError
 from vlm_ft.experiments.by_area import AreaRecall, quantile_bins, recall_by_area
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.pages import markdown_table
 from vlm_ft.recipe import Tiling
 from vlm_ft.tasks import task_of
 
@@ -174,9 +175,7 @@ def markdown(comparison: Comparison) -> str:
         f"{comparison.photos} photos of {comparison.pixels / 1e6:.1f} megapixels with {comparison.objects} objects; "
         f"tiles of {tiling.side} pixels with an overlap of {tiling.overlap}. Intervals are 95 %, over photos.",
         "",
-        "| | n | whole | tiled |",
-        "| --- | ---: | --- | --- |",
-        *(f"| {' | '.join(row)} |" for row in rows(comparison)),
+        markdown_table(["", "n", WHOLE, TILED], rows(comparison), ("n",)),
     ]
     return "\n".join(lines) + "\n"
 
