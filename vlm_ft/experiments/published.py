@@ -6,7 +6,6 @@ the dry run is for a GPU; without the CUDA context it should hold here too.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from pydantic import TypeAdapter
 from rich.console import Console
 
 from datasets_vision.synthetic.writing import write_set
@@ -26,7 +24,7 @@ from vlm_ft.bases.published import save_published
 from vlm_ft.bases.reader import open_reader
 from vlm_ft.data.cases import load
 from vlm_ft.errors import ModelError
-from vlm_ft.experiments.sheet import machine
+from vlm_ft.experiments.sheet import machine, replace_entries
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Recipe, load_recipe
 from vlm_ft.training.memory import CUDA_CONTEXT, LongestRow, need
@@ -45,7 +43,7 @@ class Step(Strict):
     peak_bytes: int
 
 
-class Trial(Strict):
+class BaseTrial(Strict):
     """One base. `estimate_bytes`: what the dry run expects for training, without the CUDA context."""
 
     base: str
@@ -77,7 +75,7 @@ def try_base(name: str, work: Path, out: Path, command: str, console: Console) -
         _step("one step, and the checks after it", ["train", config, "--out", run], console),
         _step("score", ["score", str(shown), "--adapter", run, "--out", str(work / "scores.csv")], console),
     )
-    trial = Trial(
+    trial = BaseTrial(
         base=name,
         parameters=base.parameters,
         longest_row=tokens,
@@ -86,10 +84,7 @@ def try_base(name: str, work: Path, out: Path, command: str, console: Console) -
         command=command,
         machine=machine(),
     )
-    known = TypeAdapter(list[Trial]).validate_json(out.read_bytes()) if out.exists() else []
-    trials = [*(other for other in known if other.base != name), trial]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps([entry.model_dump() for entry in trials], indent=1) + "\n", encoding="utf-8")
+    replace_entries(out, [trial], "base")
     ratio = steps[1].peak_bytes / estimate
     console.print(f"training used {ratio:.2f} of the {estimate / 2**30:.1f} GiB that the dry run estimated: {out}")
 

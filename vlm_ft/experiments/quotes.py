@@ -64,7 +64,7 @@ def renewed(page: str, results: Sequence[Result]) -> str:
 
 def table(results: Iterable[Result]) -> str:
     """The results as a Markdown table."""
-    return markdown_table(_RESULTS, map(_row, results), ("n", "minutes"))
+    return markdown_table(_RESULTS, map(_row, results), _NUMBERS)
 
 
 def _content(kind: str, names: str | None, results: Sequence[Result]) -> str:

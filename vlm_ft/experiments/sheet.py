@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 from rich.console import Console
 
+from datasets_vision.placing import whole_file
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.bases.precision import cpu_name
 
@@ -66,10 +67,17 @@ class Sheet:
 
     def write(self, out: Path) -> None:
         """Add the figures to a file, where they replace those of the same name."""
-        out.parent.mkdir(parents=True, exist_ok=True)
-        renewed = {figure.figure for figure in self.figures}
-        lines = [*(figure for figure in read_figures(out) if figure.figure not in renewed), *self.figures]
-        out.write_text(json.dumps([figure.model_dump() for figure in lines], indent=1) + "\n", encoding="utf-8")
+        replace_entries(out, self.figures, "figure")
+
+
+def replace_entries(file: Path, entries: Sequence[BaseModel], key: str) -> None:
+    """Add entries to a JSON list, where they replace those with the same value of `key`."""
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    renewed = [entry.model_dump(mode="json") for entry in entries]
+    keys = {entry[key] for entry in renewed}
+    with whole_file(file) as part:
+        content = [*(entry for entry in kept if entry[key] not in keys), *renewed]
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def interleaved(systems: Sequence[Callable[[Part], Any]], parts: Sequence[Part]) -> list[float]:
