@@ -57,7 +57,7 @@ def test_an_interrupted_calibration_does_not_look_finished(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(calibrate, "learned", interrupted)
+    monkeypatch.setattr(calibrate, "fit_familiarity", interrupted)
     with pytest.raises(KeyboardInterrupt):
         calibrate_run(run, console=quiet)
     card = read_card(run / ADAPTER)

@@ -29,7 +29,7 @@ from vlm_ft.errors import AdapterError
 from vlm_ft.evaluation.calibrate import calibrate_run
 from vlm_ft.inference import familiarity
 from vlm_ft.inference.engine import Engine
-from vlm_ft.inference.familiarity import Description, Sense, in_words, learned, strangeness
+from vlm_ft.inference.familiarity import Description, Extractor, fit_familiarity, in_words, strangeness
 from vlm_ft.inference.request import Request
 from vlm_ft.recipe import Recipe, Tiling
 from vlm_ft.training.run import train
@@ -84,7 +84,7 @@ def test_an_adapter_asks_a_person_about_strange_photos(
     pictures = sorted((drawings / "JPEGImages").glob("*.png"))
     turned = [opened(picture).rotate(turn) for turn in range(0, 360, 20) for picture in pictures]
     shown = [Request(images=(photo,)) for photo in turned[:90]]
-    found = learned(Sense(load_base(read_card(run / ADAPTER).base.name)), shown[:45], shown[45:])
+    found = fit_familiarity(Extractor(load_base(read_card(run / ADAPTER).base.name)), shown[:45], shown[45:])
     assert found is not None
     folder = tmp_path / "adapter"
     folder.mkdir()
@@ -165,13 +165,13 @@ def test_few_tiles_of_a_photo_are_held_at_once(
     monkeypatch.setattr(Image.Image, "crop", counted)
     monkeypatch.setattr(familiarity, "FEWEST", 1)
     shown = [Request(images=(Image.effect_noise((160, 160), 50 + number),)) for number in range(4)]
-    assert learned(Sense(tiny_base("fast_vlm")), shown, shown[:1], Tiling(side=16, overlap=0))
+    assert fit_familiarity(Extractor(tiny_base("fast_vlm")), shown, shown[:1], Tiling(side=16, overlap=0))
     assert len(held) >= 100
     assert max(held) <= 2 * familiarity.AT_ONCE  # one chunk, and the next one while it is cut
 
 
 def test_no_photos_have_no_features(tiny_base: Callable[[str], Base]) -> None:
-    features, quality = Sense(tiny_base("fast_vlm")).of_photos([])
+    features, quality = Extractor(tiny_base("fast_vlm")).of_photos([])
     assert (len(features), quality.shape) == (0, (0, 2))
 
 
@@ -191,22 +191,22 @@ def test_reused_tower_features_equal_those_computed_alone(
         together = loaded.model(**conversation.encode(rows)).logits
         assert look is not None
         features = look.means(range(3))
-    np.testing.assert_allclose(features, Sense(loaded).of_photos(shown)[0], rtol=1e-4, atol=1e-5)  # another batch
+    np.testing.assert_allclose(features, Extractor(loaded).of_photos(shown)[0], rtol=1e-4, atol=1e-5)  # another batch
     with torch.inference_mode():
         torch.testing.assert_close(loaded.model(**conversation.encode(rows)).logits, together, rtol=1e-4, atol=1e-4)
 
 
 def test_texts_have_a_description_too(tiny_base: Callable[[str], Base]) -> None:
-    sense = Sense(tiny_base("qwen3"))
+    extractor = Extractor(tiny_base("qwen3"))
     texts = [Request(turns=(Turn("user", f"cancel order {number} please"),)) for number in range(100)]
-    found = learned(sense, texts[:50], texts[50:])
+    found = fit_familiarity(extractor, texts[:50], texts[50:])
     assert found is not None
     description, familiar = found
     other = Request(turns=(Turn("user", "%%%% §§ 0x3f {{}} ;;"),))
-    assert strangeness(description.scores(*sense.of([other])))[0] > familiar.threshold
-    assert learned(sense, texts[:10], texts[50:]) is None
+    assert strangeness(description.scores(*extractor.of([other])))[0] > familiar.threshold
+    assert fit_familiarity(extractor, texts[:10], texts[50:]) is None
     mixed = [*texts[:50], Request(images=(Image.new("RGB", (9, 9)),))]
-    assert learned(sense, mixed, texts[50:]) is None
+    assert fit_familiarity(extractor, mixed, texts[50:]) is None
 
 
 def test_a_card_keeps_the_threshold() -> None:

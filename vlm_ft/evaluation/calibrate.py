@@ -20,7 +20,7 @@ from vlm_ft.evaluation.evaluate import predict_in_chunks
 from vlm_ft.evaluation.out_of_fold import Answers, read_folds
 from vlm_ft.evaluation.run import open_run, progress_bars
 from vlm_ft.inference.engine import Engine
-from vlm_ft.inference.familiarity import FEWEST, Sense, learned
+from vlm_ft.inference.familiarity import FEWEST, Extractor, fit_familiarity
 from vlm_ft.inference.request import Request
 from vlm_ft.runs import Run
 
@@ -90,7 +90,7 @@ def calibrate_run(
 def _with_familiarity(engine: Engine, card: Card, dataset: Dataset, run: Run, console: Console) -> Card:
     """The card with the threshold for unfamiliar examples; the description is written beside the tensors."""
     train, held_out = ([case.example for case in dataset.cases[role]] for role in ("train", "calibrate"))
-    found = learned(Sense(engine.base, card.limits), spaced(train, MAX_DESCRIBED), held_out, card.tiling)
+    found = fit_familiarity(Extractor(engine.base, card.limits), spaced(train, MAX_DESCRIBED), held_out, card.tiling)
     if found is None:
         console.print(
             f"examples unlike the training data will not be flagged: that needs {FEWEST} training and {FEWEST} "

@@ -31,7 +31,7 @@ from vlm_ft.conversation import Conversation, Row, photos_shown
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.errors import AdapterError, DataError, FormError, nearest
 from vlm_ft.inference.admission import Admission
-from vlm_ft.inference.familiarity import Description, Rows, Sense, in_words, strangeness
+from vlm_ft.inference.familiarity import Description, Extractor, Rows, in_words, strangeness
 from vlm_ft.inference.request import BASE, Attributed, Request
 from vlm_ft.inference.residents import Residents
 from vlm_ft.inference.tiling import predict_tiled
@@ -75,7 +75,7 @@ class Engine:
         self._queue = Admission(waiting)
         self._conversations: dict[Limits, Conversation] = {}
         self._known: dict[str, Description] = {}  # what the adapters were trained on
-        self._senses: dict[Limits, Sense] = {}
+        self._extractors: dict[Limits, Extractor] = {}
         for name, folder in (folders or {}).items():
             self.add(name, folder)
 
@@ -162,15 +162,15 @@ class Engine:
         Raises `DataError` for a photo that cannot be opened.
         """
         with self._lock, self._forward_passes():
-            found, _ = self._sense(self.cards[name].limits).of_photos(pictures)
+            found, _ = self._extractor(self.cards[name].limits).of_photos(pictures)
         known = self._known.get(name)
         none = np.zeros((0, *found.shape[1:]), dtype=np.float32)
         return found, known.exemplars if known is not None and known.of_photos else none
 
-    def _sense(self, limits: Limits) -> Sense:
-        if limits not in self._senses:
-            self._senses[limits] = Sense(self.base, limits)
-        return self._senses[limits]
+    def _extractor(self, limits: Limits) -> Extractor:
+        if limits not in self._extractors:
+            self._extractors[limits] = Extractor(self.base, limits)
+        return self._extractors[limits]
 
     def _finished(self, request: Request, form: Form, answer: Prediction) -> Attributed:
         """The answer with its derived results and, if the adapter answered its own form, with its confidence."""
@@ -301,7 +301,7 @@ class Engine:
 
         All rows have the same number of images. `seen`: the tower's output for them, if it can be reused.
         """
-        sense, photos = self._sense(limits), bool(rows[0].images)
+        extractor, photos = self._extractor(limits), bool(rows[0].images)
         for name in self._known.keys() & set(names):
             known, familiar = self._known[name], self.cards[name].familiar
             assert familiar is not None
@@ -313,7 +313,7 @@ class Engine:
                         answers[place] = replace(answers[place], decision="ask a person", reason=reason)
                 continue
             features = seen.means(places) if seen is not None else None
-            scores = known.scores(*sense.of([rows[place] for place in places], features))
+            scores = known.scores(*extractor.of([rows[place] for place in places], features))
             for place, score, strange in zip(places, scores, strangeness(scores), strict=True):
                 share = float(strange / familiar.threshold)
                 answers[place] = replace(answers[place], strange=share)

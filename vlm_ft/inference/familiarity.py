@@ -49,7 +49,7 @@ SIDE = 224  # pixels; photos are scaled to this to measure sharpness and brightn
 Rows = NDArray[np.float32]
 
 
-class Shown(Protocol):
+class Input(Protocol):
     """An example, a row or a request."""
 
     @property
@@ -151,8 +151,8 @@ def in_words(score: Rows, photo: bool) -> str:
     return f"the photo is {low if score[place] < 0 else high} than those that the adapter was trained on"
 
 
-class Sense:
-    """Measures photos, or texts, as one base sees them without any adapter."""
+class Extractor:
+    """Extracts the features of photos, or of texts, from one base without any adapter."""
 
     def __init__(self, base: Base, limits: Limits | None = None) -> None:
         self._base = base
@@ -185,11 +185,11 @@ class Sense:
                 rows.append(table(ids.to(self._base.device))[0].float().mean(0).cpu())
         return torch.stack(rows).numpy(), np.zeros((len(texts), 0), dtype=np.float32)
 
-    def of(self, shown: Sequence[Shown], features: Rows | None = None) -> tuple[Rows, Rows]:
+    def of(self, inputs: Sequence[Input], features: Rows | None = None) -> tuple[Rows, Rows]:
         """The same for examples or rows that all have photos, of which the first counts, or all have none."""
-        if shown[0].images:
-            return self.of_photos([one.images[0] for one in shown], features)
-        return self.of_texts([text_of(one.turns) or " " for one in shown])
+        if inputs[0].images:
+            return self.of_photos([one.images[0] for one in inputs], features)
+        return self.of_texts([text_of(one.turns) or " " for one in inputs])
 
 
 def _quality(photo: Image.Image) -> tuple[float, float]:
@@ -199,8 +199,8 @@ def _quality(photo: Image.Image) -> tuple[float, float]:
     return float(np.log(edges[1:-1, 1:-1].var() + 1.0)), float(np.asarray(grey, dtype=np.float32).mean() / 255)
 
 
-def learned(
-    sense: Sense, train: Sequence[Shown], held_out: Sequence[Shown], tiling: Tiling | None = None
+def fit_familiarity(
+    extractor: Extractor, train: Sequence[Input], held_out: Sequence[Input], tiling: Tiling | None = None
 ) -> tuple[Description, Familiar] | None:
     """The description of the training examples, and the threshold; None if they are too few, or photos and texts.
 
@@ -209,8 +209,8 @@ def learned(
     sorts = {bool(one.images) for one in (*train, *held_out)}
     if min(len(train), len(held_out)) < FEWEST or len(sorts) > 1:
         return None
-    description = Description.fit(*sense.of(train))
-    scores = np.sort(_held_out(sense, description, held_out, tiling))
+    description = Description.fit(*extractor.of(train))
+    scores = np.sort(_held_out(extractor, description, held_out, tiling))
     place = min(ceil((len(scores) + 1) * (1 - FALSE_ALARMS)), len(scores))  # Vovk et al. 2005: conformal
     found = Familiar(
         threshold=float(scores[place - 1]), false_alarms=FALSE_ALARMS, trained=len(train), held_out=len(held_out)
@@ -218,14 +218,14 @@ def learned(
     return description, found
 
 
-def _held_out(sense: Sense, description: Description, shown: Sequence[Shown], tiling: Tiling | None) -> Rows:
+def _held_out(extractor: Extractor, description: Description, inputs: Sequence[Input], tiling: Tiling | None) -> Rows:
     """(examples,) the strangeness of each example, with `tiling` the median of a photo's tiles."""
     if tiling is None:
-        return strangeness(description.scores(*sense.of(shown)))
+        return strangeness(description.scores(*extractor.of(inputs)))
     found = []
-    for one in shown:
+    for one in inputs:
         photo = opened(one.images[0])
         tiles = (photo.crop(crop) for crop in grid(*photo.size, tiling.side, tiling.overlap))
-        strange = strangeness(description.scores(*sense.of_photos(tiles)))
+        strange = strangeness(description.scores(*extractor.of_photos(tiles)))
         found.append(strange[median_place(strange.tolist())])
     return np.array(found, dtype=np.float32)
