@@ -100,12 +100,17 @@ def attach(
     _freeze_batch_norms(base.model)
     if start is not None:
         return _continued(base, words, start, tuple(notes))
-    if trains_whole_model(words):
-        if has_value_head(base.model):
-            raise ModelError("adapter", "a reward model needs a low-rank part", "give one part lora or dora")
-        for name, parameter in base.model.named_parameters():
-            parameter.requires_grad_(words[owner_of(name, base.family)] == "full")
-        return Attached(base.model, base.family, words, tuple(notes))
+    if not trains_whole_model(words):
+        return Attached(_with_new_adapter(base, words, settings), base.family, words, tuple(notes))
+    if has_value_head(base.model):
+        raise ModelError("adapter", "a reward model needs a low-rank part", "give one part lora or dora")
+    for name, parameter in base.model.named_parameters():
+        parameter.requires_grad_(words[owner_of(name, base.family)] == "full")
+    return Attached(base.model, base.family, words, tuple(notes))
+
+
+def _with_new_adapter(base: Base, words: Mapping[Part, Tuning], settings: AdapterSettings) -> Any:
+    """The base as a PEFT model; a part trained in full is a copy of its modules in the adapter."""
     low_rank, full = list[str](), list[str]()
     for part, tuning in words.items():
         if tuning == "full":
@@ -114,19 +119,16 @@ def attach(
             low_rank += low_rank_modules(base.model, base.family, part)
     if has_value_head(base.model):
         full.append(VALUE_HEAD)
-    model = get_peft_model(
-        base.model,
-        LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
-            use_rslora=settings.rslora,
-            use_dora="dora" in words.values(),
-            target_modules=low_rank or DUMMY_TARGET_MODULES,
-            modules_to_save=full or None,
-        ),
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        use_rslora=settings.rslora,
+        use_dora="dora" in words.values(),
+        target_modules=low_rank or DUMMY_TARGET_MODULES,
+        modules_to_save=full or None,
     )
-    return Attached(model, base.family, words, tuple(notes))
+    return get_peft_model(base.model, config)
 
 
 def _continued(base: Base, words: Mapping[Part, Tuning], start: Path, notes: tuple[str, ...]) -> Attached:
