@@ -61,21 +61,14 @@ def announce(recipe: Recipe, prepared: Prepared, console: Console) -> None:
     if len(dataset.set_aside) > SHOWN_SET_ASIDE:
         more = len(dataset.set_aside) - SHOWN_SET_ASIDE
         console.print(f"  … and {more} more: vlm-ft data read shows all", style="yellow")
-    for note in (*dataset.notes, *prepared.attached.notes, *_notes(recipe, prepared)):
+    notes, reader = [*dataset.notes, *prepared.attached.notes], prepared.base.reader
+    if recipe.pixels and reader.family.pixel_limits == "fixed":
+        notes.append(f"pixels: no effect, since this base scales every photo to {reader.most_pixels} pixels")
+    for note in notes:
         console.print(f"  note: {note}", style="yellow", markup=False)
     if dataset.form.notice:
         console.print(f"  {dataset.form.notice}", markup=False)
     console.print(size_table(prepared))
-
-
-def _notes(recipe: Recipe, prepared: Prepared) -> list[str]:
-    notes = []
-    reader = prepared.base.reader
-    if recipe.pixels and reader.family.pixel_limits == "fixed":
-        notes.append(
-            f"pixels: this base scales every photo to {reader.most_pixels} pixels, so the setting has no effect"
-        )
-    return notes
 
 
 def render(pieces: Sequence[tuple[str, bool]]) -> Text:
