@@ -1,4 +1,4 @@
-"""Decodes the photos of strangers in processes of their own, within a time limit.
+"""Decodes untrusted photos in processes of their own, within a time limit.
 
 A file that makes a decoder crash or hang costs its request an answer, and nothing else.
 """

@@ -35,7 +35,7 @@ CANDIDATES = 2000
 """The most uncertain photos, among which they are chosen."""
 
 LEAST = 0.01
-"""The weight of a certain answer, so that a photo unlike all others is chosen some time."""
+"""The weight of a certain answer, so that a photo unlike all others is still chosen."""
 
 SAME = 1e-5
 """The distance below which two photos are copies; rounding alone makes some 1e-6."""
@@ -47,7 +47,7 @@ def write_first(file: Path, engine: Engine, adapter: str, folder: Path, rows: It
     """Write the paths of the photos to review first to a text file, the most useful one first.
 
     Their features are computed again, a small share of the time of their answers, since a ledger keeps answers only.
-    Raises `DataError` if the file cannot be written, or if a photo has been removed meanwhile.
+    Raises `DataError` if the file cannot be written, or if a photo has been removed since it was scored.
     """
     form = engine.cards[adapter].form
     readable = (row for row in rows if row.prediction.error is None)

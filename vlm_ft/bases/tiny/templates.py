@@ -74,11 +74,8 @@ INTERNVL = (
 
 
 def published(name: str) -> str:
-    """The Jinja text of the template that TRL keeps as ``chat_templates/<name>.jinja``.
-
-    Raises `FileNotFoundError` if the installed TRL has no template of that name.
-    """
+    """The Jinja text of the template that TRL keeps as ``chat_templates/<name>.jinja``."""
     trl = importlib.util.find_spec("trl")  # located, not imported: TRL takes seconds to load
-    if trl is None or trl.origin is None:
-        raise FileNotFoundError("trl is not installed")
+    assert trl is not None
+    assert trl.origin is not None
     return (Path(trl.origin).parent / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
