@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from vlm_ft.adapters import adapter_folder, read_card
+from vlm_ft.errors import AdapterError
 from vlm_ft.experiments import service_benchmark
 from vlm_ft.experiments.service_benchmark import benchmark_service
 
@@ -35,7 +36,7 @@ def test_every_figure_is_measured_for_the_base_of_the_adapter(
 
 def test_a_service_that_does_not_start_says_why(tmp_path: Path) -> None:
     with (
-        pytest.raises(RuntimeError, match=r"has not started: .*has no card\.json"),
+        pytest.raises(AdapterError, match=r"has not started: .*has no card\.json"),
         service_benchmark._served(tmp_path),
     ):
         pass

@@ -24,6 +24,7 @@ from rich.console import Console
 from datasets_vision.synthetic.writing import write_set
 from vlm_ft.adapters import adapter_folder, read_card
 from vlm_ft.bases.compact import COMPACT
+from vlm_ft.errors import AdapterError
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.recipe import RECIPES, load_recipe
 from vlm_ft.training.run import train
@@ -97,7 +98,8 @@ def _served(adapter: Path) -> Iterator[tuple[str, psutil.Process]]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     errors.seek(0)
                     *_, last = errors.read().decode(errors="replace").splitlines() or ["no output"]
-                    raise RuntimeError(f"{' '.join(command)} has not started: {last}")
+                    problem = f"its service has not started: {last}"
+                    raise AdapterError(f"adapter {adapter}", problem, "run vlm-ft serve --adapter with it to see why")
                 time.sleep(0.05)
             yield address, psutil.Process(process.pid)
         finally:
@@ -116,7 +118,7 @@ def _answer_in_the_app(address: str, adapter: str, photo: Path) -> None:
     app = Client(f"{address}/app", verbose=False)
     _, message, answer = app.predict(adapter, [handle_file(photo)], "", api_name="/assess")
     if not answer or json.loads(answer)["error"] is not None:
-        raise RuntimeError(f"the app gave no answer: {message}")
+        raise AdapterError(f"adapter {adapter}", f"the app gave no answer: {message}", "give a photo adapter")
 
 
 def _seconds(client: httpx.Client, adapter: str, photo: Path) -> float:
