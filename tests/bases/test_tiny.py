@@ -97,13 +97,11 @@ def test_template_ends_a_turn_with_a_stop(name, tiny):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_same_seed_same_weights(name, tiny, tmp_path):
+def test_the_weights_are_always_the_same(name, tiny, tmp_path):
     written = (tiny(name).folder / "model.safetensors").read_bytes()
     before = torch.random.get_rng_state()
     again = save_tiny(name, tmp_path / "again") / "model.safetensors"
-    other = save_tiny(name, tmp_path / "other", seed=1) / "model.safetensors"
     assert again.read_bytes() == written
-    assert other.read_bytes() != written
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

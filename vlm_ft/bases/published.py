@@ -27,7 +27,7 @@ from transformers import (
 
 from vlm_ft.bases.hub import HUB_BASES, HubBase
 from vlm_ft.bases.tiny import TINY
-from vlm_ft.bases.tiny.family import generation_config, token_ids
+from vlm_ft.bases.tiny.family import save, token_ids
 from vlm_ft.bases.tiny.tokenizer import build_tokenizer
 from vlm_ft.errors import ModelError, nearest
 
@@ -75,9 +75,7 @@ def save_published(name: str, folder: Path) -> HubBase:
         setattr(config.get_text_config(), token, number)
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
-    model.generation_config = generation_config(family, tokenizer)
-    model.save_pretrained(folder)
-    PROCESSORS[base.model_type](tokenizer).save_pretrained(folder)
+    save(model, family, tokenizer, folder, PROCESSORS[base.model_type])
     return base
 
 
@@ -88,10 +86,11 @@ def benchmark_base(name: str) -> Iterator[str]:
         yield name
         return
     with TemporaryDirectory() as folder:
-        yield str(save_wide(Path(folder)))
+        _save_wide(Path(folder))
+        yield folder
 
 
-def save_wide(folder: Path) -> Path:
+def _save_wide(folder: Path) -> None:
     """Write a language model with SmolLM2-135M's shape, but Qwen's vocabulary size, to `folder`."""
     family = TINY["qwen3"]
     tokenizer = build_tokenizer(family.words, family.template)
@@ -99,10 +98,7 @@ def save_wide(folder: Path) -> Path:
     config.update(WIDE_SHAPE)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.generation_config = generation_config(family, tokenizer)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    save(model, family, tokenizer, folder)
 
 
 def _qwen3_vl(tokenizer: Any) -> Any:

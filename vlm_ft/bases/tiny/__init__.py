@@ -11,12 +11,11 @@ built without a download. Their answers are noise.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from vlm_ft.bases.tiny.family import TinyFamily, generation_config
+from vlm_ft.bases.tiny.family import TinyFamily, save
 from vlm_ft.bases.tiny.gemma import GEMMA
 from vlm_ft.bases.tiny.llama import LLAMA
 from vlm_ft.bases.tiny.llava import LLAVA
@@ -30,31 +29,24 @@ __all__ = ["TINY", "TinyFamily", "save_tiny"]
 TINY: dict[str, TinyFamily] = {**QWEN, **LLAVA, **TILED, **GEMMA, **LLAMA}
 
 
-def save_tiny(name: str, folder: Path, *, seed: int = 0) -> Path:
+def save_tiny(name: str, folder: Path) -> Path:
     """Write the tiny model of family ``name`` to ``folder``, and return ``folder``.
 
     The folder holds float32 weights, configuration, generation settings, tokenizer and, for a vision family, its
-    processor; the same ``seed`` gives the same weights. The caller's random state does not change. Raises `ModelError`
-    for a name that is not in ``TINY``.
+    processor; the weights are always the same. The caller's random state does not change. Raises `ModelError` for a
+    name that is not in ``TINY``.
     """
     if name not in TINY:
         raise ModelError("", f"no tiny model {name!r}", nearest(name, TINY))
     family = TINY[name]
     tokenizer = build_tokenizer(family.words, family.template)
-    _save_model(family, tokenizer, folder, seed)
-    saved = tokenizer if family.processor is None else family.processor(tokenizer)
-    saved.save_pretrained(folder)
-    return folder
-
-
-def _save_model(family: TinyFamily, tokenizer: Any, folder: Path, seed: int) -> None:
     auto = AutoModelForCausalLM if family.processor is None else AutoModelForImageTextToText
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         model = auto.from_config(family.config(tokenizer), dtype=torch.float32)
         _let_images_through(model)
-    model.generation_config = generation_config(family, tokenizer)
-    model.save_pretrained(folder)
+    save(model, family, tokenizer, folder, family.processor)
+    return folder
 
 
 def _let_images_through(model: torch.nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig
@@ -54,10 +55,14 @@ def token_ids(tokenizer: Any) -> dict[str, int]:
     return ids if tokenizer.bos_token_id is None else ids | {"bos_token_id": tokenizer.bos_token_id}
 
 
-def generation_config(family: TinyFamily, tokenizer: Any) -> GenerationConfig:
-    """The settings with which ``generate`` stops at the family's tokens."""
+def save(
+    model: Any, family: TinyFamily, tokenizer: Any, folder: Path, processor: Callable[[Any], Any] | None = None
+) -> None:
+    """Write a model that stops at the family's tokens, and its processor or, without one, its tokenizer."""
     stops = [tokenizer.convert_tokens_to_ids(stop) for stop in family.stops]
-    return GenerationConfig(**token_ids(tokenizer) | {"eos_token_id": stops})
+    model.generation_config = GenerationConfig(**token_ids(tokenizer) | {"eos_token_id": stops})
+    model.save_pretrained(folder)
+    (tokenizer if processor is None else processor(tokenizer)).save_pretrained(folder)
 
 
 def text_sizes(tokenizer: Any) -> dict[str, Any]:
