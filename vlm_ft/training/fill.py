@@ -20,6 +20,7 @@ from vlm_ft.answers.task import Values
 from vlm_ft.bases.features import FrozenVision, border_of
 from vlm_ft.bases.modes import evaluating
 from vlm_ft.bases.precision import autocast, uses_bf16
+from vlm_ft.data.subsets import spaced
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.bank import Bank, Entry, save_entry
 from vlm_ft.training.collate import Collator
@@ -81,7 +82,7 @@ class Filler:
         always = self._settings.use == "always"
         if visits <= entries and not always:
             return 0, cost
-        gain, build, size = self._timed(with_photos[:: -(-len(with_photos) // SAMPLE)], views)
+        gain, build, size = self._timed(spaced(with_photos, SAMPLE), views)
         if entries * size > self._settings.gigabytes * GIB:
             needed = f"{entries * size / GIB:.1f} GiB"
             console.print(f"no vision bank: its {needed} exceed bank.gigabytes {self._settings.gigabytes:g}")

@@ -35,7 +35,7 @@ class RivalAnswers:
 
     @classmethod
     def of(cls, form: Form, columns: Mapping[str, Sequence[Any]], settings: str = "") -> RivalAnswers | None:
-        """Build an attempt from one column per field; returns None if there are no columns.
+        """The answers given by one column per field; None if there are no columns.
 
         A column has a value or `FieldValue` per example, None if the example lacks the input.
         """
