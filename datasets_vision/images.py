@@ -66,11 +66,14 @@ def image_size(picture: Picture) -> tuple[int, int]:
     return right - left, bottom - top
 
 
-def opened(picture: Picture | PILImage) -> PILImage:
-    """A picture as `open_image` opens it; an image in memory is converted to RGB in the same way."""
+def opened(picture: Picture | PILImage, *, largest: int | None = None) -> PILImage:
+    """A picture as `open_image` opens it; an image in memory is converted and scaled in the same way."""
     if isinstance(picture, Path | View):
-        return open_image(picture)
-    return picture if picture.mode == "RGB" else _rgb(picture)
+        return open_image(picture, largest=largest)
+    image = picture if picture.mode == "RGB" else _rgb(picture)
+    if largest is None or image.width * image.height <= largest:
+        return image
+    return image.resize(_within(image.size, largest), reducing_gap=2)
 
 
 def size_of(picture: Picture | PILImage) -> tuple[int, int]:

@@ -15,13 +15,18 @@ from datasets_vision.example import Turn
 from tests.chat_server import Stub, serving
 from tests.decoding.oracle import form_of
 from vlm_ft.adapters import Card, Provenance
+from vlm_ft.answers.box_format import GRID, STANDARD, BoxFormat
 from vlm_ft.answers.confidence import Bound, Confidence
-from vlm_ft.answers.kinds import Choice, Flag
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Items
 from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.errors import DataError
 from vlm_ft.inference.remote import RemoteEngine
 from vlm_ft.inference.request import Request
+from vlm_ft.recipe import Tiling
 
+KIND = FieldSpec(name="kind", kind=Choice(options=("dent", "scratch")))
+FINDINGS = form_of(findings=Items(fields=(KIND, FieldSpec(name="box", kind=BoxKind())), max_items=3))
 FORM = form_of(passed=Flag(), kind=Choice(options=("dent", "none")))
 GOOD = json.dumps({"passed": False, "kind": "dent"})
 PHOTO = Request(images=(Image.new("RGB", (20, 10), "red"),), turns=(Turn("user", "The left door?"),), adapter="doors")
@@ -33,10 +38,10 @@ def stub() -> Iterator[Stub]:
         yield stub
 
 
-def card(**settings: object) -> Card:
+def card(form: Form = FORM, **settings: object) -> Card:
     base = BaseRef(name="tiny", fingerprint="0" * 8, model_type="tiny", kind="vision")
     learned = Provenance(data=("drawn",), data_fingerprint="0", counts={"train": 8}, synthetic=True)
-    return Card(name="doors", form=FORM, base=base, provenance=learned, **settings)
+    return Card(name="doors", form=form, base=base, provenance=learned, **settings)
 
 
 def engine(stub: Stub, *replies: str | int | bytes, **settings: object) -> RemoteEngine:
@@ -57,6 +62,51 @@ def test_the_prompt_the_schema_and_the_photo_are_sent(stub: Stub) -> None:
     sent = Image.open(io.BytesIO(base64.b64decode(photo["image_url"]["url"].split(",")[1])))
     assert sent.size == (20, 10)
     assert text == {"type": "text", "text": "The left door?"}
+
+
+def sent_photos(stub: Stub) -> list[Image.Image]:
+    urls = [part["image_url"]["url"] for request, _ in stub.asked for part in request["messages"][1]["content"][:1]]
+    return [Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))) for url in urls]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "written", "stored"),
+    [
+        (STANDARD, [100, 200, 500, 1000], [100, 200, 500, 1000]),
+        (GRID, [1, 2, 5, 9], [111, 222, 556, 1000]),
+        (BoxFormat(scale=None), [2, 1, 10, 5], [100, 100, 500, 500]),
+        (
+            BoxFormat(scale=1023, top_first=True, locations=True),
+            "<loc0102><loc0205><loc0512><loc1023>",
+            [200, 100, 1000, 500],
+        ),
+    ],
+    ids=["standard", "grid", "pixels", "tokens"],
+)
+def test_boxes_are_read_in_the_base_s_convention(
+    boxes: BoxFormat, written: list[int] | str, stored: list[int], stub: Stub
+) -> None:
+    reply = json.dumps({"findings": [{"kind": "dent", "box": written}]})
+    (answer,) = engine(stub, reply, form=FINDINGS.with_boxes(boxes)).predict([PHOTO])
+    assert answer.values == {"findings": [{"kind": "dent", "box": stored}]}
+
+
+@pytest.mark.parametrize("box", [[1, 2, 3], "somewhere", None, [[1], 2, 3, 4]], ids=str)
+def test_what_is_not_a_box_is_reported(box: object, stub: Stub) -> None:
+    (answer,) = engine(stub, json.dumps({"findings": [{"kind": "dent", "box": box}]}), form=FINDINGS).predict([PHOTO])
+    assert "does not fit" in str(answer.error)
+
+
+def test_photos_are_sent_as_the_adapter_was_trained(stub: Stub) -> None:
+    engine(stub, GOOD, pixels=(1, 50)).predict([PHOTO])
+    assert [photo.size for photo in sent_photos(stub)] == [(10, 5)]
+
+
+def test_large_photos_are_sent_in_tiles(stub: Stub) -> None:
+    reply = json.dumps({"findings": [{"kind": "dent", "box": [0, 0, 500, 500]}]})
+    (answer,) = engine(stub, reply, form=FINDINGS, tiling=Tiling(side=12, overlap=4)).predict([PHOTO])
+    assert [photo.size for photo in sent_photos(stub)] == [(12, 10)] * 2
+    assert [item["box"] for item in answer.values["findings"]] == [[0, 0, 300, 500], [400, 0, 700, 500]]
 
 
 @pytest.mark.parametrize("fault", [429, 503, b"<html>busy</html>"], ids=str)

@@ -6,11 +6,12 @@ to locate objects has its own convention, and learns faster if it is kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from datasets_vision.example import BOX_SCALE
-from vlm_ft.answers.kinds import Strict
+from vlm_ft.answers.kinds import Strict, spanned_box
 
 Size = tuple[int, int]
 """Width and height in pixels of an image as the base sees it."""
@@ -91,6 +92,13 @@ class BoxFormat(Strict):
         return [
             min(round(side * BOX_SCALE / far), BOX_SCALE) for side, far in zip(ordered, self._far(size), strict=True)
         ]
+
+    def read(self, written: Any, size: Size | None) -> Any:
+        """A box that a base wrote in this convention as a stored box; what is not a box is returned as it is."""
+        sides = [int(side) for side in re.findall(r"<loc([0-9]{4})>", str(written))] if self.locations else written
+        if not isinstance(sides, list) or len(sides) != 4 or any(type(side) is not int for side in sides):
+            return written
+        return spanned_box(self.stored(sides, size))
 
     def _far(self, size: Size | None) -> tuple[int, int, int, int]:
         """The coordinate of the image's far edge, for each of left, top, right and bottom."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from datasets_vision.example import BOX_SCALE
-from vlm_ft.answers.box_format import STANDARD, BoxFormat
+from vlm_ft.answers.box_format import STANDARD, BoxFormat, Size
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text, valid_box
 from vlm_ft.answers.task import Follows, Task, Values
@@ -138,6 +138,13 @@ class Form(Strict):
         """The values of an answer's JSON. Raises `FormError`, in one line, if it does not fit."""
         return self.check(_loaded(text))
 
+    def read(self, text: str, size: Size | None = None) -> Values:
+        """Like `parse`, for an answer that a base wrote: with boxes in its own convention.
+
+        `size`: width and height of the image as the base sees it, for boxes in pixels.
+        """
+        return self.check(_with_stored_boxes(self.fields, _loaded(text), self.boxes, size))
+
     def check(self, values: Any) -> Values:
         """The same values if they fit. Raises `FormError` naming the field, the value and what is allowed."""
         try:
@@ -157,6 +164,20 @@ def _loaded(text: str) -> Any:
         raise FormError("answer", f"not JSON at character {error.pos}: {text[:60]!r}") from error
     except (ValueError, RecursionError) as error:  # a number with thousands of digits, deep nesting
         raise FormError("answer", f"not readable as JSON: {text[:60]!r}") from error
+
+
+def _with_stored_boxes(fields: Iterable[FieldSpec], values: Any, boxes: BoxFormat, size: Size | None) -> Any:
+    """The values with stored boxes; what does not fit the fields is left as it is."""
+    if not isinstance(values, dict):
+        return values
+    stored = dict(values)
+    for field in fields:
+        value = values.get(field.name)
+        if isinstance(field.kind, BoxKind) and field.name in values:
+            stored[field.name] = boxes.read(value, size)
+        elif isinstance(field.kind, Items) and isinstance(value, list):
+            stored[field.name] = [_with_stored_boxes(field.kind.fields, row, boxes, size) for row in value]
+    return stored
 
 
 def by_path(fields: Iterable[FieldSpec]) -> dict[str, FieldSpec]:

@@ -126,7 +126,7 @@ def _data(prepared: Prepared, columns: dict[str, Any], photos: bool) -> dict[str
 def _reward(row: Row, text: str) -> float:
     """The same reward as ours."""
     try:
-        values = row.form.parse(text)
+        values = row.form.read(text)
     except FormError:
         return 0.0
     answer = Prediction({name: FieldValue(value) for name, value in values.items()})

@@ -34,8 +34,7 @@ from vlm_ft.inference.admission import Admission
 from vlm_ft.inference.familiarity import Description, Extractor, Rows, in_words, strangeness
 from vlm_ft.inference.request import BASE, Attributed, Request
 from vlm_ft.inference.residents import Residents
-from vlm_ft.inference.tiling import predict_tiled
-from vlm_ft.recipe import Tiling
+from vlm_ft.inference.tiling import predict_tiled, tiling_of
 
 _SUCCESSOR = "\0successor"  # the name under which a replacing adapter is loaded; no adapter has it
 
@@ -152,7 +151,8 @@ class Engine:
         """
         with self._queue.place(len(requests)):
             forms = [self._form(request) for request in requests]
-            answers = predict_tiled(self._each, requests, [self._tiling(request) for request in requests], forms)
+            tilings = [tiling_of(request, self._settings(request)) for request in requests]
+            answers = predict_tiled(self._each, requests, tilings, forms)
             return [self._finished(*each) for each in zip(requests, forms, answers, strict=True)]
 
     def features(self, name: str, pictures: Iterable[Picture]) -> tuple[Rows, Rows]:
@@ -182,12 +182,6 @@ class Engine:
     def _settings(self, request: Request) -> Card | None:
         """The card whose limits and tiling a request follows; None: it follows the base's own."""
         return self.cards.get(request.like or request.adapter)
-
-    def _tiling(self, request: Request) -> Tiling | None:
-        card = self._settings(request)
-        if request.tiling == "card":
-            return card.tiling if card is not None else None
-        return None if request.tiling == "none" else request.tiling
 
     def _each(self, requests: Sequence[Request]) -> list[Prediction]:
         """Like `predict`, but without tiling."""

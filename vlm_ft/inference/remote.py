@@ -7,13 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from PIL.Image import Image
+
 from datasets_vision.endpoint import Endpoint
+from datasets_vision.example import Turn
 from datasets_vision.images import opened
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.inference.request import Attributed, Request
+from vlm_ft.inference.tiling import predict_tiled, tiling_of
 from vlm_ft.pages import data_url
 
 IN_FLIGHT = 16
@@ -24,9 +28,10 @@ SCHEMA = "answer"
 class RemoteEngine:
     """A `Predictor` for one adapter, whose model runs on a server.
 
-    The prompt is the card's form, and the server is asked to follow its JSON schema. The replies are checked here.
-    The server gives no probabilities, so none are calibrated: if the card has a calibration, a person is asked about
-    every answer.
+    The prompt is the card's form, and the server is asked to follow its JSON schema. Photos are scaled to the card's
+    limit of pixels, and cut into its tiles, before they are sent. The replies are checked here; a box in pixels is read
+    as one in the photo that was sent. The server gives no probabilities, so none are calibrated: if the card has a
+    calibration, a person is asked about every answer.
     """
 
     def __init__(self, card: Card, endpoint: Endpoint) -> None:
@@ -38,18 +43,27 @@ class RemoteEngine:
 
         Raises `DataError` if the server cannot be reached, or refuses the key, the model or the address.
         """
+        cards = [self.cards[request.adapter] for request in requests]
+        forms = [request.form or card.form for request, card in zip(requests, cards, strict=True)]
+        tilings = [tiling_of(request, card) for request, card in zip(requests, cards, strict=True)]
+        answers = predict_tiled(self._each, requests, tilings, forms)
+        return [
+            Attributed.to(card, replace(answer, derived=form.derive(answer.values)))
+            for card, form, answer in zip(cards, forms, answers, strict=True)
+        ]
+
+    def _each(self, requests: Sequence[Request]) -> list[Prediction]:
+        """Like `predict`, but without tiling."""
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
-            answers = pool.map(self._answer, requests)
-            return [
-                Attributed.to(self.cards[request.adapter], answer)
-                for request, answer in zip(requests, answers, strict=True)
-            ]
+            return list(pool.map(self._answer, requests))
 
     def _answer(self, request: Request) -> Prediction:
-        form = request.form or self.cards[request.adapter].form
+        card = self.cards[request.adapter]
+        form, largest = request.form or card.form, card.pixels[1] if card.pixels is not None else None
         try:
-            text = self._endpoint.complete(_body(form, request))
-            values = form.parse(text)
+            photos = [opened(image, largest=largest) for image in request.images]
+            text = self._endpoint.complete(_body(form, request.turns, photos))
+            values = form.read(text, photos[0].size if photos else None)
         except (ValueError, FormError) as error:
             return Prediction.failed(f"server: {error}")
         except DataError as error:
@@ -57,20 +71,20 @@ class RemoteEngine:
                 raise
             return Prediction.failed(str(error))
         prediction = Prediction(fields={name: FieldValue(value) for name, value in values.items()})
-        if self.cards[request.adapter].confidence is not None:
-            reason = "the server gives no probability to hold against the adapter's threshold"
-            prediction = replace(prediction, decision="ask a person", reason=reason)
-        return replace(prediction, derived=form.derive(values))
+        if card.confidence is None:
+            return prediction
+        reason = "the server gives no probability to hold against the adapter's threshold"
+        return replace(prediction, decision="ask a person", reason=reason)
 
 
-def _body(form: Form, request: Request) -> dict[str, Any]:
+def _body(form: Form, said: Sequence[Turn], photos: Sequence[Image]) -> dict[str, Any]:
     """The body of a chat completion request: the form as the system message, photos in the first user turn."""
-    photos = [{"type": "image_url", "image_url": {"url": data_url(opened(image), QUALITY)}} for image in request.images]
-    turns: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in request.turns]
-    if photos:
+    shown = [{"type": "image_url", "image_url": {"url": data_url(photo, QUALITY)}} for photo in photos]
+    turns: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in said]
+    if shown:
         first = turns.pop(0) if turns and turns[0]["role"] == "user" else {"role": "user", "content": ""}
         text = [{"type": "text", "text": first["content"]}] if first["content"] else []
-        turns = [{"role": "user", "content": [*photos, *text]}, *turns]
+        turns = [{"role": "user", "content": [*shown, *text]}, *turns]
     schema = {"name": SCHEMA, "schema": form.schema_of_answer, "strict": True}
     return {
         "messages": [{"role": "system", "content": form.prompt}, *turns],

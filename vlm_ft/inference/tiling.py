@@ -19,6 +19,7 @@ import numpy as np
 from datasets_vision.example import normalised_box
 from datasets_vision.images import opened, size_of
 from datasets_vision.tiles import Crop, grid, in_pixels
+from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxedList
 from vlm_ft.answers.prediction import FieldValue, Item, Prediction
@@ -57,6 +58,13 @@ class _Found:
     @property
     def area(self) -> float:
         return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
+
+
+def tiling_of(request: Request, card: Card | None) -> Tiling | None:
+    """How a large photo is split; `card`: of the adapter whose settings the request follows."""
+    if request.tiling == "card":
+        return card.tiling if card is not None else None
+    return None if request.tiling == "none" else request.tiling
 
 
 def predict_tiled(
