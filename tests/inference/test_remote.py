@@ -137,6 +137,11 @@ def test_an_unreachable_server_stops_the_run() -> None:
         RemoteEngine(card(), Endpoint("http://127.0.0.1:9/v1", "doors")).predict([PHOTO])
 
 
+def test_a_threshold_of_the_form_sends_answers_to_a_person(stub: Stub) -> None:
+    (answer,) = engine(stub, GOOD, form=FORM.with_thresholds({"passed": 0.9})).predict([PHOTO])
+    assert (answer.values["passed"], answer.decision) == (False, "ask a person")
+
+
 def test_answers_keep_their_order_and_a_threshold_sends_them_to_a_person(stub: Stub) -> None:
     bound = Bound(risk=0.05, level=0.9, threshold=0.5, count=100, needed=45)
     remote = engine(stub, GOOD, confidence=Confidence(temperatures={}, bound=bound))

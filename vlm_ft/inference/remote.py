@@ -30,8 +30,8 @@ class RemoteEngine:
 
     The prompt is the card's form, and the server is asked to follow its JSON schema. Photos are scaled to the card's
     limit of pixels, and cut into its tiles, before they are sent. The replies are checked here; a box in pixels is read
-    as one in the photo that was sent. The server gives no probabilities, so none are calibrated: if the card has a
-    calibration, a person is asked about every answer.
+    as one in the photo that was sent. The server gives no probabilities: if the card has a calibration, or the form
+    has thresholds, a person is asked about every answer.
     """
 
     def __init__(self, card: Card, endpoint: Endpoint) -> None:
@@ -71,9 +71,9 @@ class RemoteEngine:
                 raise
             return Prediction.failed(str(error))
         prediction = Prediction(fields={name: FieldValue(value) for name, value in values.items()})
-        if card.confidence is None:
+        if card.confidence is None and card.familiar is None and not form.thresholds:
             return prediction
-        reason = "the server gives no probability to hold against the adapter's threshold"
+        reason = "the server checks no answer against the adapter's thresholds"
         return replace(prediction, decision="ask a person", reason=reason)
 
 
