@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from peft import PeftModel
 from PIL import Image
 from rich.console import Console
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.families import families
 from vlm_ft.adapters import README, adapter_folder, read_card
@@ -42,6 +43,13 @@ def test_a_merged_model_answers_like_its_adapter(base: str, run_of: Runs, quiet:
     page = (folder / README).read_text(encoding="utf-8")
     assert "a fine-tuned model" in page
     assert "library_name: transformers" in page
+
+
+def test_a_merged_model_keeps_the_limits_of_its_adapter(run_of: Runs, quiet: Console, tmp_path: Path) -> None:
+    adapter = Path(copytree(run_of("qwen3_vl") / "adapter", tmp_path / "adapter"))
+    read_card(adapter).model_copy(update={"pixels": (1024, 8192)}).write(adapter)
+    folder = export(adapter, tmp_path / "merged", "merged", console=quiet)
+    assert AutoProcessor.from_pretrained(folder).image_processor.size["longest_edge"] == 8192
 
 
 def test_lora_on_the_language_model_is_exported_as_it_is(run_of: Runs, quiet: Console, tmp_path: Path) -> None:

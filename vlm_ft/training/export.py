@@ -89,7 +89,7 @@ def _merge(base: Base, card: Card, folder: Path, out: Path) -> float:
     before = probe_logits(model, conversation, probe)
     merged = model.merge_and_unload()
     merged.save_pretrained(str(out))
-    base.reader.processor.save_pretrained(str(out))
+    conversation.reader.processor.save_pretrained(str(out))  # with the limits of training
     after = probe_logits(type(merged).from_pretrained(out, dtype=base.model.dtype).to(base.device), conversation, probe)
     drift = float((after - before).abs().max())
     if drift > TOLERANCES.get(base.model.dtype, COARSE) * max(1.0, float(before.abs().max())):
