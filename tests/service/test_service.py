@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -17,10 +18,14 @@ from starlette.exceptions import HTTPException
 
 from tests.service.servers import HERE, photo
 from vlm_ft.adapters import TENSORS
+from vlm_ft.answers.box_format import GRID
+from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue
+from vlm_ft.answers.task import Task
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Attributed, Request
 from vlm_ft.service.app import _events, build_service
+from vlm_ft.tasks import TASKS
 
 
 def test_an_assessment_is_the_engines_answer(client: TestClient, engine: Engine, tmp_path: Path) -> None:
@@ -149,6 +154,14 @@ def test_two_adapters_with_the_same_name_stay_apart(run_of: Callable[..., Path],
     assert [answer["adapter"] for answer in found] == ["trial", "trial-2"]
     shares = [answer["fields"]["kind"]["distribution"] for answer in found]
     assert shares[0] != pytest.approx(shares[1], abs=1e-4)
+
+
+def test_the_schema_has_boxes_as_answers_have_them(engine: Engine, whole_form: Callable[[Task], Form]) -> None:
+    form = whole_form(TASKS["product_defects"]).with_boxes(GRID)
+    served = SimpleNamespace(cards={"trial": engine.cards["trial"].model_copy(update={"form": form})})
+    (entry,) = TestClient(build_service(served), base_url=HERE).get("/v1/adapters").json()
+    box = entry["schema"]["properties"]["findings"]["items"]["properties"]["box"]
+    assert box["items"]["maximum"] == 1000
 
 
 def test_the_service_describes_what_it_serves(client: TestClient) -> None:

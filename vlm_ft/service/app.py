@@ -30,6 +30,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
+from vlm_ft.answers.box_format import STANDARD
 from vlm_ft.answers.task import Values
 from vlm_ft.errors import BusyError, DataError, FormError, UserError
 from vlm_ft.inference.photo_decoder import decoded
@@ -222,7 +223,7 @@ def _add_state_routes(api: FastAPI, predictor: Predictor, meter: Meter) -> None:
                 "task": card.form.task,
                 "title": card.form.title,
                 "reads": list(card.inputs),
-                "schema": card.form.schema_of_answer,
+                "schema": card.form.with_boxes(STANDARD).schema_of_answer,
                 "metrics": card.metrics,
                 "notice": card.notice,
             }
