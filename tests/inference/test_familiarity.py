@@ -209,6 +209,17 @@ def test_texts_have_a_description_too(tiny_base: Callable[[str], Base]) -> None:
     assert fit_familiarity(extractor, mixed, texts[50:]) is None
 
 
+def test_texts_that_repeat_training_texts_give_a_threshold_to_divide_by() -> None:
+    class Same:
+        def of(self, inputs: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
+            return np.ones((len(inputs), CHANNELS), np.float32), np.zeros((len(inputs), 0), np.float32)
+
+    texts = [Request(turns=(Turn("user", "cancel"),))] * 50
+    found = fit_familiarity(Same(), texts, texts)
+    assert found is not None
+    assert found[1].threshold > 0
+
+
 def test_a_card_keeps_the_threshold() -> None:
     familiar = Familiar(threshold=3.0, false_alarms=0.05, trained=100, held_out=50)
     assert Familiar.model_validate_json(familiar.model_dump_json()) == familiar

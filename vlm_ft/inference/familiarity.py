@@ -40,6 +40,9 @@ EDGE = 0.95
 """The share of the training examples inside their edge; that of the quality is the extreme."""
 
 FALSE_ALARMS = 0.05
+MIN_THRESHOLD = 0.05
+"""Scores are divided by the threshold, which is 0 or less if all held-out texts repeat training texts."""
+
 FEWEST = 40
 """With fewer training examples, or fewer held-out ones, nothing is fitted."""
 
@@ -212,9 +215,8 @@ def fit_familiarity(
     description = Description.fit(*extractor.of(train))
     scores = np.sort(_held_out(extractor, description, held_out, tiling))
     place = min(ceil((len(scores) + 1) * (1 - FALSE_ALARMS)), len(scores))  # Vovk et al. 2005: conformal
-    found = Familiar(
-        threshold=float(scores[place - 1]), false_alarms=FALSE_ALARMS, trained=len(train), held_out=len(held_out)
-    )
+    threshold = max(float(scores[place - 1]), MIN_THRESHOLD)
+    found = Familiar(threshold=threshold, false_alarms=FALSE_ALARMS, trained=len(train), held_out=len(held_out))
     return description, found
 
 
