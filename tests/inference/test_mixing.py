@@ -104,4 +104,4 @@ def test_a_text_adapter_takes_texts_only(run_of: Runs, clauses: Path, photos: li
         [Request(turns=ASKED, adapter="trial"), Request(images=(photos[0],), adapter="trial")]
     )
     assert answer.error is None
-    assert "learned from texts only" in str(refused.error)
+    assert "trained on texts only" in str(refused.error)

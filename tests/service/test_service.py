@@ -135,7 +135,7 @@ def test_a_text_for_a_photo_adapter_is_refused(client: TestClient) -> None:
     asked = {"adapter": "trial", "text": "Is this fine?"}
     found = client.post("/v1/assess", data=asked, files={"photos": ("a.jpg", photo())})
     assert found.status_code == 400
-    assert "learned from photos only" in found.json()["error"]["message"]
+    assert "trained on photos only" in found.json()["error"]["message"]
 
 
 def test_two_adapters_with_the_same_name_stay_apart(run_of: Callable[..., Path], tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def _content(kind: str, names: str | None, results: Sequence[Result]) -> str:
 def _benchmark(file: Path) -> str:
     figures = [figure for figure in read_figures(file) if figure.goal is not None]
     rows = [(one.figure, f"{one.value:.3g} {one.unit}", f"{one.goal:g}") for one in figures]
-    return f"{markdown_table(_FIGURES, rows, _NUMBERS)}\n\nMeasured on {'; '.join(sorted({one.machine for one in figures}))}."
+    machines = "; ".join(sorted({one.machine for one in figures}))
+    return f"{markdown_table(_FIGURES, rows, _NUMBERS)}\n\nMeasured on {machines}."
 
 
 def _row(result: Result) -> tuple[str, ...]:
