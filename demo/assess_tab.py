@@ -212,8 +212,8 @@ def _preview(predictor: Predictor, adapter: str, photos: Sequence[str] | None) -
         return *_without_answer(""), no_photos
     try:
         case = opened(card, photos or ())
-    except DataError as error:
-        return *_without_answer(message_view(str(error), card.notice)), no_photos
+    except UserError as error:
+        return *_without_answer(message_view(error.public(), card.notice)), no_photos
     pictures = [(drawn(photo.image, []), photo.caption) for photo in case]
     return *_without_answer(empty_view(card)), gr.update(value=pictures, visible=bool(pictures))
 

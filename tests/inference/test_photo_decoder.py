@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from datasets_vision.images import open_image
-from vlm_ft.errors import DataError
+from vlm_ft.errors import BusyError, DataError
 from vlm_ft.inference.photo_decoder import DIGEST, PhotoDecoder
 
 
@@ -48,3 +49,20 @@ def test_bad_photos_leave_the_others_alone(decoder: PhotoDecoder, tmp_path: Path
         assert image.size == (30, 20)
     assert image.tobytes() == open_image(good).tobytes()
     assert image.info[DIGEST] == hashlib.sha256(good.read_bytes()).hexdigest()
+
+
+def test_processes_that_cannot_run_are_replaced_once_they_can(
+    decoder: PhotoDecoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "good.png"
+    Image.new("RGB", (30, 20)).save(photo)
+    (image,) = decoder.decoded([photo])
+    with monkeypatch.context() as patched:
+        patched.setattr("multiprocessing.spawn._python_exe", b"/bin/false")  # processes cannot start
+        for process in multiprocessing.active_children():
+            process.kill()  # as the kernel does when memory runs out
+            process.join()
+        for _ in range(2):
+            with pytest.raises(BusyError, match="no process can decode them"):
+                decoder.decoded([photo])
+    assert decoder.decoded([photo])[0].tobytes() == image.tobytes()

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as TooSlowError
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,7 +21,7 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from PIL.Image import Image
 
 from datasets_vision.images import open_image
-from vlm_ft.errors import DataError
+from vlm_ft.errors import BusyError, DataError
 
 SECONDS = 20.0
 """For one photo: twenty times what a JPEG of the largest accepted size takes."""
@@ -27,22 +30,44 @@ PROCESSES = 2
 DIGEST: Any = ("vlm-ft", "sha256")
 """The key in a decoded image's `info` with the SHA-256 of its file; a file cannot contain it, as its keys are texts."""
 
+log = logging.getLogger(__name__)
+
 
 class PhotoDecoder:
-    """A pool of processes that open photos; a process that takes too long is ended and replaced."""
+    """A pool of processes that open photos; a process that takes too long is ended and replaced.
+
+    Pebble gives up a pool whose processes cannot start, or end without a photo; the next photos then get a new pool.
+    """
 
     def __init__(self, seconds: float = SECONDS, open_photo: Callable[[Path], Image] = open_image) -> None:
         self._seconds, self._open = seconds, open_photo
-        self._pool = ProcessPool(PROCESSES, context=get_context("spawn"))
+        self._pool = _new_pool()
+        self._replacing = threading.Lock()
 
     def decoded(self, photos: Sequence[Path]) -> tuple[Image, ...]:
-        """The photos as upright RGB images. Raises `DataError` for one that cannot be decoded, or not in time."""
-        waiting = [self._pool.schedule(_decoded, [self._open, photo], timeout=self._seconds) for photo in photos]
+        """The photos as upright RGB images.
+
+        Raises `DataError` for one that cannot be decoded, or not in time, and `BusyError` if no process could start.
+        """
+        waiting: list[ProcessFuture] = []
         try:
+            pool = self._working()
+            waiting += [pool.schedule(_decoded, [self._open, photo], timeout=self._seconds) for photo in photos]
             return tuple(map(self._result, photos, waiting))
+        except BrokenProcessPool as error:
+            log.warning("the processes that decode photos cannot run: %s", error.__cause__ or error)
+            raise BusyError("photos", "no process can decode them at present", "retry later") from error
         finally:
             for future in waiting:
                 future.cancel()
+
+    def _working(self) -> ProcessPool:
+        """The pool, or a new one in the place of one that pebble gave up. Raises `BrokenProcessPool`."""
+        with self._replacing:
+            if not self._pool.active:
+                self._pool.join()
+                self._pool = _new_pool()
+            return self._pool
 
     def _result(self, photo: Path, future: ProcessFuture) -> Image:
         try:
@@ -58,6 +83,10 @@ class PhotoDecoder:
         """End the processes."""
         self._pool.stop()
         self._pool.join()
+
+
+def _new_pool() -> ProcessPool:
+    return ProcessPool(PROCESSES, context=get_context("spawn"))
 
 
 def decoded(photos: Sequence[Path]) -> tuple[Image, ...]:
