@@ -1,4 +1,7 @@
-"""Logistic regression for every closed field: on the features of a frozen tower, and on the words of a text."""
+"""Logistic regression for every closed field: on the features of a frozen tower, and on the words of a text.
+
+Importing scikit-learn takes a second, which the app, where evaluations are only shown, need not wait for.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from sklearn.dummy import DummyClassifier
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from datasets_vision.example import Example, text_of
 from vlm_ft.answers.kinds import Choice, Flag
@@ -30,6 +27,8 @@ Encode = Callable[[Iterable[Example]], list[Any]]
 
 def probe(data: RivalData) -> RivalAnswers | None:
     """Classify the first image by the frozen tower's features: mean and maximum over positions."""
+    from sklearn.preprocessing import StandardScaler
+
     tower = data.tower
     if tower is None:
         return None
@@ -45,6 +44,7 @@ def probe(data: RivalData) -> RivalAnswers | None:
 
 def words(data: RivalData) -> RivalAnswers | None:
     """Classify the text by TF-IDF of words and word pairs, with sublinear term frequency."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
     def encode(examples: Iterable[Example]) -> list[Any]:
         return [text_of(example.turns) or None for example in examples]
@@ -87,9 +87,14 @@ def _chosen(
     strengths: Sequence[float],
 ) -> tuple[Any, str]:
     """The model with the best macro-F1 on `tune`, over regularization strengths and class weights, and its settings."""
+    from sklearn.dummy import DummyClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import f1_score
+    from sklearn.pipeline import make_pipeline
+
     if len(set(labels)) == 1:
         return DummyClassifier().fit(rows, labels), "one class only"
-    best: tuple[float, Pipeline, str] | None = None
+    best: tuple[float, Any, str] | None = None
     for weight, strength in product((None, "balanced"), strengths):
         model = make_pipeline(features(), LogisticRegression(C=strength, class_weight=weight, max_iter=500))
         model.fit(rows, labels)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.metrics import pairwise_distances_argmin
-
 from datasets_vision.example import text_of
 from vlm_ft.answers import metrics
 from vlm_ft.answers.kinds import Text
@@ -21,6 +18,9 @@ def majority(data: RivalData) -> RivalAnswers | None:
 
 def neighbour(data: RivalData) -> RivalAnswers | None:
     """For every free-text field, the text of the training example with the most similar input (cosine of TF-IDF)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.metrics import pairwise_distances_argmin
+
     columns: dict[str, list[Any]] = {}
     for name in _free(data):
         known = [case for case in data.train if name in case.values and text_of(case.example.turns)]
