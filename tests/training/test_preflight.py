@@ -76,7 +76,7 @@ def test_labels_cannot_refer_to_photos_elsewhere(drawings: Path, tmp_path: Path,
 
 @pytest.mark.usefixtures("unread")
 def test_errors_stop_before_the_dry_run(drawings: Path, tmp_path: Path, quiet: Console, monkeypatch: Any) -> None:
-    data = tmp_path / "data"
+    data = tmp_path / "R&D"
     for kind in ("dent", "good"):
         (data / kind).mkdir(parents=True)
         for photo in sorted((drawings / "JPEGImages").iterdir())[:10]:
@@ -85,6 +85,9 @@ def test_errors_stop_before_the_dry_run(drawings: Path, tmp_path: Path, quiet: C
     found = preflight(data, tmp_path / "out", "castings", console=quiet)
     assert found.errors
     assert found.cost == ""
+    page = (tmp_path / "out" / "check.html").read_text()
+    assert "dent/" in page
+    assert str(tmp_path) not in page
 
 
 @pytest.mark.usefixtures("unread")

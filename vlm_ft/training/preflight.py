@@ -14,8 +14,9 @@ from datasets_vision.placing import whole_file
 from vlm_ft.bases.reader import open_reader
 from vlm_ft.data.cases import Case, Dataset, load, summary_lines
 from vlm_ft.data.checks import check
+from vlm_ft.data.checks.fault import within
 from vlm_ft.data.checks.report import write
-from vlm_ft.data.preflight import CHECK_PAGE, EXAMPLES, ROWS, Preflight
+from vlm_ft.data.preflight import EXAMPLES, ROWS, Preflight
 from vlm_ft.data.preview import preview
 from vlm_ft.data.proposal import Survey, propose
 from vlm_ft.errors import DataError, RecipeError
@@ -45,16 +46,14 @@ def preflight(
     _require_inside([case for cases in dataset.cases.values() for case in cases], place)
     reader = open_reader(loaded.base, revision=loaded.revision, limits=loaded.limits)
     report = check(loaded, Ruler(reader, loaded.training.max_length))
-    write(report, out)
-    page = out / CHECK_PAGE
-    page.write_text(page.read_text(encoding="utf-8").replace(f"{place}/", ""), encoding="utf-8")
+    write(report.within(place), out)
     if any(case.example.images for case in dataset.cases["train"]):
         preview(loaded, out / EXAMPLES, SHEET, dataset=dataset)
     cost = ""
     if not report.errors:
         with (out / ROWS).open("w", encoding="utf-8") as file:
             cost = dry_run(loaded, Console(file=file, width=WIDTH))
-    read = tuple(line.replace(f"{place}/", "") for line in summary_lines(dataset))
+    read = tuple(within(place, line) for line in summary_lines(dataset))
     counts = ", ".join(f"{role} {count}" for role, count in dataset.counts.items())
     title = f"{dataset.form.title}: {counts}"
     found = Preflight(title=title, read=read, errors=report.errors, warnings=report.warnings, cost=cost)

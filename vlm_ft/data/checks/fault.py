@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from datasets_vision.example import Box
@@ -28,6 +29,11 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.place}: {self.value}; {self.remedy}"
+
+    def within(self, folder: Path) -> Fault:
+        """The fault as `within` words it."""
+        texts = {name: within(folder, getattr(self, name)) for name in ("place", "value", "remedy")}
+        return replace(self, **texts)
 
 
 @dataclass
@@ -80,6 +86,11 @@ class Report:
         """Faults that are reported but do not stop training."""
         return sum(finding.warnings for finding in self.findings)
 
+    def within(self, folder: Path) -> Report:
+        """The report as `within` words it; its pictures keep their paths, by which they are opened."""
+        findings = (replace(each, faults=[fault.within(folder) for fault in each.faults]) for each in self.findings)
+        return replace(self, findings=tuple(findings))
+
     def stop_at_errors(self) -> None:
         """Raise `DataError` with the first error, if the data have any."""
         errors = (fault for finding in self.findings for fault in finding.faults if fault.severity == "error")
@@ -113,3 +124,8 @@ class Lengths:
     longest: int
     tokens: tuple[tuple[int, int], ...]
     image_tokens: tuple[tuple[int, int], ...]
+
+
+def within(folder: Path, text: str) -> str:
+    """The text with the files of a data set named by their place in its folder, for readers from elsewhere."""
+    return text.replace(f"{folder}/", "").replace(str(folder), folder.name)
