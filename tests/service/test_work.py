@@ -18,7 +18,6 @@ from PIL import Image
 
 from tests.command_here import start_here
 from tests.service.servers import HERE
-from vlm_ft.data.preflight import Preflight
 from vlm_ft.errors import DataError
 from vlm_ft.recipe import Recipe
 from vlm_ft.registry import Registry
@@ -175,6 +174,14 @@ def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(
         ("/v1/jobs/score", {"adapter": "../parts", "folder": "batch"}, "is not served"),
         ("/v1/jobs/train", {"adapter": "parts"}, "no accepted or corrected answer"),
         ("/v1/jobs/train", {"adapter": "parts", "recipe": "x.yaml"}, "recipe"),
+        ("/v1/jobs/train", {"adapter": "parts", "job": "1"}, "give an adapter, or a job"),
+        ("/v1/jobs/train", {}, "give an adapter, or a job"),
+        ("/v1/jobs/train", {"job": "../adapters"}, "no job"),
+        ("/v1/jobs/preflight", {"name": "castings"}, "give one zip file or one folder"),
+        ("/v1/jobs/preflight", {"name": "../castings", "folder": "batch"}, "not a plain word"),
+        ("/v1/jobs/preflight", {"name": "castings", "folder": "../adapters"}, "below the service's root"),
+        ("/v1/jobs/preflight", {"name": "castings", "folder": "batch", "recipe": "/etc/passwd"}, "not a shipped one"),
+        ("/v1/jobs/preflight", {"name": "castings", "folder": "batch", "task": "task.py"}, "is unknown"),
         ("/v1/jobs/promote", {"job": "../adapters"}, "no job"),
         ("/v1/reviews", {"adapter": "parts", "verdict": "accepted", "answer": "["}, "is not JSON"),
         ("/v1/reviews", {"adapter": "parts", "verdict": "accepted", "answer": "[]"}, "is not an object"),
@@ -231,29 +238,37 @@ def test_data_that_would_be_written_elsewhere_or_fill_the_disk_are_refused(
 
 
 def test_a_zip_file_is_checked_and_trained_on(
-    work: Workplace, drawings: Path, recipe_of: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient,
+    work: Workplace,
+    drawings: Path,
+    recipe_of: Callable[..., Recipe],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(recipe_of("fast_vlm").model_dump_json(exclude_unset=True))
     monkeypatch.setattr("vlm_ft.service.work._shipped", lambda _: str(tmp_path / "tiny.yaml"))
     files = [(f"set/{file.relative_to(drawings)}", file.read_bytes()) for file in drawings.rglob("*") if file.is_file()]
-    job = ended(work, work.preflight("castings", [("set.zip", zipped(*files))], "", "tiny", "", "ann"))
-    assert job.state == "done", work.jobs.log(job.id)
-    assert Preflight.of(work.jobs.result(job.id)).cost
-    trained = ended(work, work.train_new(job.id, None, "ann"))
-    assert trained.state == "done", work.jobs.log(trained.id)
-    promoted = ended(work, work.promote(trained.id, 0.0, "ann"))
+    sent = {"archive": ("set.zip", zipped(*files).getvalue())}
+    look = client.post("/v1/jobs/preflight", data={"name": "castings", "recipe": "tiny"}, files=sent)
+    job = finished(client, look)
+    assert job["state"] == "done", job["log"]
+    found = client.get(f"/v1/jobs/{job['id']}/preflight")
+    assert found.json()["errors"] == 0
+    assert "steps of 4 rows" in found.json()["cost"]
+    page = client.get(f"/v1/jobs/{job['id']}/checks")
+    assert "Data check: castings" in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert str(tmp_path) not in found.text + page.text
+    trained = finished(client, client.post("/v1/jobs/train", json={"job": job["id"]}))
+    assert trained["state"] == "done", trained["log"]
+    promoted = ended(work, work.promote(trained["id"], 0.0, "ann"))
     assert promoted.state == "done", work.jobs.log(promoted.id)
     assert work.registry.current("castings").number == 1
-    with pytest.raises(DataError, match="is taken"):
-        work.preflight("castings", [], "batch", "", "", None)
-    with pytest.raises(DataError, match="has not checked data"):
-        work.train_new(trained.id, None, None)
-
-
-def test_only_shipped_recipes_are_applied(work: Workplace, tmp_path: Path) -> None:
-    (tmp_path / "own.yaml").touch()
-    with pytest.raises(DataError, match="is not a shipped one"):
-        work.preflight("castings", [], "batch", str(tmp_path / "own.yaml"), "", None)
+    taken = client.post("/v1/jobs/preflight", data={"name": "castings", "folder": "batch"})
+    assert "is taken" in taken.json()["error"]["message"]
+    for path in ("preflight", "checks"):
+        assert "has not checked data" in client.get(f"/v1/jobs/{trained['id']}/{path}").text
+    assert "has not checked data" in client.post("/v1/jobs/train", json={"job": trained["id"]}).text
 
 
 def test_a_file_that_is_not_a_zip_file_is_refused(client: TestClient) -> None:
@@ -276,6 +291,9 @@ def test_each_right_opens_its_own_paths(work: Workplace, tmp_path: Path) -> None
         "/v1/adapters/parts/versions": "read",
         "/v1/jobs/score": "assess",
         "/v1/reviews": "review",
+        "/v1/jobs/preflight": "train",
+        "/v1/jobs/20260101000000000000-00000000/preflight": "train",
+        "/v1/jobs/20260101000000000000-00000000/checks": "train",
         "/v1/jobs/train": "train",
         "/v1/jobs/20260101000000000000-00000000/log": "train",
         "/v1/jobs/20260101000000000000-00000000/stop": "train",

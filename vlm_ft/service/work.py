@@ -2,9 +2,10 @@
 
 /v1/reviews                     store a verdict on an answer
 /v1/jobs/score                  score a zip file of photos, or a folder on the server
-/v1/jobs/train                  train the next version of an adapter, from what people have reviewed
+/v1/jobs/preflight              read and check new data, and estimate what training on them would cost
+/v1/jobs/train                  train the next version of an adapter, from what people have reviewed, or a new adapter
 /v1/jobs/promote                compare a trained adapter with the current version, and serve it if it is not worse
-/v1/jobs, /v1/jobs/ID           states; /log, /result, /review, /stop, /resume
+/v1/jobs, /v1/jobs/ID           states; /log, /result, /review, /preflight, /checks, /stop, /resume
 /v1/adapters/NAME/versions      versions and the changes of the current one; /roll-back
 """
 
@@ -17,15 +18,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal, Self
 
 from fastapi import FastAPI, Form, UploadFile
 from fastapi.responses import FileResponse
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card, adapter_folder, read_card
-from vlm_ft.data.preflight import Preflight
+from vlm_ft.data.preflight import CHECK_PAGE, Preflight
 from vlm_ft.errors import AdapterError, DataError, nearest
 from vlm_ft.inference.photo_decoder import decoded
 from vlm_ft.inference.request import BASE, Predictor
@@ -41,6 +42,7 @@ from vlm_ft.service.intake import MAX_TEXT, Body, below, example, received, unpa
 from vlm_ft.service.jobs import LOG, Job, Jobs
 from vlm_ft.service.served import card_of
 from vlm_ft.service.tokens import Right, Tokens
+from vlm_ft.tasks import TASKS
 
 Table = Literal["csv", "parquet", "jsonl"]
 RUN, REVIEW, PREFLIGHT = "run", "review.html", "preflight"
@@ -118,16 +120,14 @@ class Workplace:
             raise DataError("data", "give one zip file or one folder", "upload a zip file, or name a folder")
         with self.jobs.preparing() as place:
             data = below(self.root, folder) if folder else unpacked_data(files[0][1], place / "data").resolve()
-            chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", task] if task else []
+            chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", _known(task)] if task else []
             arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, *chosen]
             title = f"{name}: {folder or files[0][0]}"
             return self.jobs.submit(place, "preflight", title, arguments, PREFLIGHT, by)
 
     def train_new(self, checked: str, minutes: float | None, by: str | None) -> Job:
         """Queue the training of an adapter on data that were checked without errors."""
-        if self.jobs.get(checked).kind != "preflight":
-            raise DataError("job", f"{checked} has not checked data", "give a job of kind preflight")
-        folder = self.jobs.result(checked).resolve()
+        folder = _looked_at(self.jobs, checked).resolve()
         errors = Preflight.of(folder).errors
         if errors:
             raise DataError("data", f"the checks found {errors} errors", "correct the data, and check them again")
@@ -177,6 +177,13 @@ def _shipped(recipe: str) -> str:
     return recipe
 
 
+def _known(task: str) -> str:
+    """The name of a task. Raises `DataError` for another one."""
+    if task not in TASKS:
+        raise DataError(f"task {task[:80]!r}", "is unknown", nearest(task[:80], TASKS))
+    return task
+
+
 @contextmanager
 def _clients_mistakes() -> Iterator[None]:
     """Turns errors about an adapter into `DataError`: the request asked for what the adapter does not have."""
@@ -216,13 +223,35 @@ class ScoreForm(Body):
     table: Table = "csv"
 
 
+class PreflightForm(Body):
+    """New data to read and check: a zip file, or the name of a folder below the service's root."""
+
+    model_config = example(name="castings", folder="castings", task="product_defects")
+
+    name: Annotated[str, Field(max_length=200, description="of the adapter that would be trained")]
+    archive: UploadFile | None = None
+    folder: Annotated[str, Field(max_length=500)] = ""
+    recipe: Annotated[str, Field(max_length=200, description="a shipped one; left out: one is proposed")] = ""
+    task: Annotated[str, Field(max_length=200, description="of the proposal; left out: the one that fits best")] = ""
+
+
 class TrainRequest(Body):
-    """The adapter whose next version is trained, and for how many minutes instead of the recipe's."""
+    """What is trained, and for how many minutes instead of the recipe's.
+
+    Either the next version of an adapter, or a new adapter on the data of a finished job of kind preflight.
+    """
 
     model_config = example(adapter="mine", minutes=15)
 
-    adapter: Annotated[str, Field(max_length=200)]
+    adapter: Annotated[str, Field(max_length=200)] | None = None
+    job: Annotated[str, Field(max_length=40)] | None = None
     minutes: Annotated[float, Field(gt=0, le=10_000)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.adapter is None) == (self.job is None):
+            raise ValueError("give an adapter, or a job of kind preflight")
+        return self
 
 
 class PromoteRequest(Body):
@@ -255,13 +284,21 @@ def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None
     @api.post("/v1/jobs/score", response_model_exclude=INTERNAL)
     def score(form: Annotated[ScoreForm, Form(media_type="multipart/form-data")]) -> Job:
         """Score photos; the result is a table, with a page of the answers that a person should check."""
-        files = [(sent.filename or "", sent.file) for sent in ([form.archive] if form.archive else [])]
-        return work.score(card_of(predictor, form.adapter), files, form.folder, form.table, OWNER.get())
+        card = card_of(predictor, form.adapter)
+        return work.score(card, _files(form.archive), form.folder, form.table, OWNER.get())
+
+    @api.post("/v1/jobs/preflight", response_model_exclude=INTERNAL)
+    def preflight(form: Annotated[PreflightForm, Form(media_type="multipart/form-data")]) -> Job:
+        """Read and check new data, and estimate what training on them would cost, before an adapter is trained."""
+        files = _files(form.archive)
+        return work.preflight(form.name, files, form.folder, form.recipe, form.task, OWNER.get())
 
     @api.post("/v1/jobs/train", response_model_exclude=INTERNAL)
     def train(body: TrainRequest) -> Job:
-        """Train the next version of an adapter on its data and on what people have reviewed since."""
-        return work.train(card_of(predictor, body.adapter), body.minutes, OWNER.get())
+        """Train an adapter: the next version, from reviews, or a new one, on data that were checked without errors."""
+        if body.job is not None:
+            return work.train_new(body.job, body.minutes, OWNER.get())
+        return work.train(card_of(predictor, body.adapter or ""), body.minutes, OWNER.get())
 
     @api.post("/v1/jobs/promote", response_model_exclude=INTERNAL)
     def promote(body: PromoteRequest) -> Job:
@@ -311,6 +348,16 @@ def _add_job_routes(api: FastAPI, jobs: Jobs) -> None:
         """A page of the answers that a person should check."""
         return FileResponse(_scored(jobs, job).with_name(REVIEW), headers={"Content-Security-Policy": PAGE_POLICY})
 
+    @api.get("/v1/jobs/{job}/preflight")
+    def preflight(job: str) -> Preflight:
+        """What was read of new data, how many errors the checks found, and what training would cost."""
+        return Preflight.of(_looked_at(jobs, job))
+
+    @api.get("/v1/jobs/{job}/checks")
+    def checks(job: str) -> FileResponse:
+        """A page of the checks of new data, with their pictures."""
+        return FileResponse(_looked_at(jobs, job) / CHECK_PAGE, headers={"Content-Security-Policy": PAGE_POLICY})
+
     @api.post("/v1/jobs/{job}/stop", response_model_exclude=INTERNAL)
     def stop(job: str) -> Job:
         """Stop a job."""
@@ -320,6 +367,18 @@ def _add_job_routes(api: FastAPI, jobs: Jobs) -> None:
     def resume(job: str) -> Job:
         """Continue a stopped or failed job."""
         return jobs.resume(job)
+
+
+def _files(archive: UploadFile | None) -> list[tuple[str, BinaryIO]]:
+    """The uploaded file, if any, as `Workplace` takes files."""
+    return [(archive.filename or "", archive.file)] if archive is not None else []
+
+
+def _looked_at(jobs: Jobs, job: str) -> Path:
+    """What a look at new data has written. Raises `DataError` for a job of another kind, or one that is not done."""
+    if jobs.get(job).kind != "preflight":
+        raise DataError("job", f"{job} has not checked data", "give a job of kind preflight")
+    return jobs.result(job)
 
 
 def _scored(jobs: Jobs, job: str) -> Path:
