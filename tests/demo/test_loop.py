@@ -25,7 +25,7 @@ from vlm_ft.service.current import Current, open_engine
 from vlm_ft.service.jobs import Jobs
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
-from vlm_ft.service.work import Workplace
+from vlm_ft.service.workplace import Workplace
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -172,7 +172,7 @@ def test_an_adapter_is_trained_on_new_data(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(recipe_of("fast_vlm").model_dump_json(exclude_unset=True))
-    monkeypatch.setattr("vlm_ft.service.work._shipped", lambda _: str(tmp_path / "tiny.yaml"))
+    monkeypatch.setattr("vlm_ft.service.workplace._shipped", lambda _: str(tmp_path / "tiny.yaml"))
     archive = shutil.make_archive(str(tmp_path / "set"), "zip", drawings)
     page.get_by_role("tab", name="Train").click()
     page.get_by_label("Recipe").click()

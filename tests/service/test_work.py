@@ -26,7 +26,7 @@ from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
 from vlm_ft.service.jobs import Job, Jobs
 from vlm_ft.service.tokens import Right, Tokens, add_token
-from vlm_ft.service.work import Workplace
+from vlm_ft.service.workplace import Workplace
 
 
 def photo(seed: int) -> bytes:
@@ -246,7 +246,7 @@ def test_a_zip_file_is_checked_and_trained_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(recipe_of("fast_vlm").model_dump_json(exclude_unset=True))
-    monkeypatch.setattr("vlm_ft.service.work._shipped", lambda _: str(tmp_path / "tiny.yaml"))
+    monkeypatch.setattr("vlm_ft.service.workplace._shipped", lambda _: str(tmp_path / "tiny.yaml"))
     files = [(f"set/{file.relative_to(drawings)}", file.read_bytes()) for file in drawings.rglob("*") if file.is_file()]
     sent = {"archive": ("set.zip", zipped(*files).getvalue())}
     look = client.post("/v1/jobs/preflight", data={"name": "castings", "recipe": "tiny"}, files=sent)
@@ -267,8 +267,8 @@ def test_a_zip_file_is_checked_and_trained_on(
     taken = client.post("/v1/jobs/preflight", data={"name": "castings", "folder": "batch"})
     assert "is taken" in taken.json()["error"]["message"]
     for path in ("preflight", "checks"):
-        assert "has not checked data" in client.get(f"/v1/jobs/{trained['id']}/{path}").text
-    assert "has not checked data" in client.post("/v1/jobs/train", json={"job": trained["id"]}).text
+        assert "give a job of kind preflight" in client.get(f"/v1/jobs/{trained['id']}/{path}").text
+    assert "give a job of kind preflight" in client.post("/v1/jobs/train", json={"job": trained["id"]}).text
 
 
 def test_a_file_that_is_not_a_zip_file_is_refused(client: TestClient) -> None:

@@ -20,7 +20,7 @@ from vlm_ft.service.jobs import Jobs
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
 from vlm_ft.service.tokens import Tokens
-from vlm_ft.service.work import Workplace
+from vlm_ft.service.workplace import Workplace
 
 
 def check_options(

@@ -132,10 +132,13 @@ class Jobs:
         file = self.place(job) / LOG
         return file.read_text(encoding="utf-8", errors="replace")[-LOG_SHOWN:] if file.is_file() else ""
 
-    def result(self, job: str) -> Path:
-        """What a finished job has written. Raises `DataError` if there is nothing yet."""
-        path = self.place(job) / self.get(job).out
-        if self.get(job).state != "done" or not path.exists():
+    def result(self, job: str, kind: Kind | None = None) -> Path:
+        """What a job has written. Raises `DataError` for a job of another kind, and if there is nothing yet."""
+        found = self.get(job)
+        if kind not in (None, found.kind):
+            raise DataError("", f"job {job} is of kind {found.kind}", f"give a job of kind {kind}")
+        path = self.place(job) / found.out
+        if found.state != "done" or not path.exists():
             raise DataError("", f"job {job} has no result yet", "wait until its state is done")
         return path
 

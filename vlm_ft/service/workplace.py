@@ -1,0 +1,168 @@
+"""`Workplace`: what the service works with besides its predictor, and the jobs that it can queue."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from vlm_ft.adapters import Card, adapter_folder, read_card
+from vlm_ft.data.preflight import Preflight
+from vlm_ft.errors import AdapterError, DataError, nearest
+from vlm_ft.inference.request import BASE
+from vlm_ft.recipe import shipped
+from vlm_ft.registry import NAME, Registry, Version
+from vlm_ft.review.next_recipe import reviews_of
+from vlm_ft.review.store import Reviews
+from vlm_ft.runs import RECIPE
+from vlm_ft.scoring.first import FIRST
+from vlm_ft.service.intake import below, unpacked_data, unpacked_photos
+from vlm_ft.service.jobs import LOG, Job, Jobs
+from vlm_ft.service.tokens import Right, Tokens
+from vlm_ft.tasks import TASKS
+
+Table = Literal["csv", "parquet", "jsonl"]
+RUN, REVIEW, PREFLIGHT = "run", "review.html", "preflight"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What the service works with besides its predictor.
+
+    `root`: the folder below which it may score folders. Without `tokens`, every user may do everything.
+    """
+
+    registry: Registry
+    reviews: Reviews
+    jobs: Jobs
+    root: Path | None = None
+    tokens: Tokens | None = None
+
+    def may(self, user: str | None, right: Right) -> bool:
+        """Whether this user has the right."""
+        return self.tokens is None or self.tokens.allows(user, right)
+
+    def score(
+        self, card: Card, files: Sequence[tuple[str, BinaryIO]], folder: str, table: Table, by: str | None
+    ) -> Job:
+        """Queue the scoring of files (name and content; zip files are unpacked), or of a folder below `root`.
+
+        Raises `DataError` unless it is one of the two, for a folder that is not there, and for a zip file without
+        images.
+        """
+        if bool(files) == bool(folder):
+            raise DataError("photos, folder", "give one of the two", "send photos or a zip file, or name a folder")
+        with self.jobs.preparing() as place:
+            photos = below(self.root, folder) if folder else _taken_in(files, place / "photos")
+            adapter, out = self._current(card), f"scores.{table}"
+            title = f"{card.name} {adapter.number}: {folder or f'{len(files)} files'}"
+            arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
+            pages = ["--review", REVIEW, "--first", FIRST]
+            return self.jobs.submit(place, "score", title, [*arguments, *pages], out, by)
+
+    def _current(self, card: Card) -> Version:
+        """The adapter's current version. Raises `DataError` if the registry does not have it."""
+        if card.name not in self.registry.names():
+            raise DataError("adapter", f"{card.name!r} is not in the registry", "choose one that is")
+        return self.registry.current(card.name)
+
+    def train(self, card: Card, minutes: float | None, by: str | None) -> Job:
+        """Queue the training of an adapter's next version, on its data and on what people have reviewed since."""
+        adapter = self._current(card)
+        limit = ["--set", f"training.minutes={minutes:g}"] if minutes is not None else []
+        with _clients_mistakes():
+            title = f"{card.name} {adapter.number} with {len(reviews_of(self.reviews, adapter.folder))} reviews"
+        sources = [str(folder.resolve()) for folder in (self.reviews.folder, adapter.folder)]
+        with self.jobs.preparing() as place:
+            return self.jobs.submit(place, "train", title, ["train-next", *sources, "--out", RUN, *limit], RUN, by)
+
+    def preflight(
+        self, name: str, files: Sequence[tuple[str, BinaryIO]], folder: str, recipe: str, task: str, by: str | None
+    ) -> Job:
+        """Queue a look at new data, in a zip file or a folder below `root`, before an adapter is trained on them.
+
+        `recipe`: a shipped one, "" for a proposal; `task`: that of the proposal, "" for the one that fits best. Raises
+        `DataError` for a name that is taken or not a plain word, for a zip file that cannot be unpacked, and unless the
+        data are one of the two.
+        """
+        if not NAME.fullmatch(name) or name in (BASE, *self.registry.names()):
+            raise DataError(
+                f"name {name[:80]!r}", "is taken, or not a plain word", "give another one, such as castings"
+            )
+        if bool(files) == bool(folder) or len(files) > 1:
+            raise DataError("data", "give one zip file or one folder", "upload a zip file, or name a folder")
+        with self.jobs.preparing() as place:
+            data = below(self.root, folder) if folder else unpacked_data(files[0][1], place / "data").resolve()
+            chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", _known(task)] if task else []
+            arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, *chosen]
+            title = f"{name}: {folder or files[0][0]}"
+            return self.jobs.submit(place, "preflight", title, arguments, PREFLIGHT, by)
+
+    def train_new(self, checked: str, minutes: float | None, by: str | None) -> Job:
+        """Queue the training of an adapter on data that were checked without errors."""
+        folder = self.jobs.result(checked, "preflight").resolve()
+        errors = Preflight.of(folder).errors
+        if errors:
+            raise DataError("data", f"the checks found {errors} errors", "correct the data, and check them again")
+        limit = ["--set", f"training.minutes={minutes:g}"] if minutes is not None else []
+        with self.jobs.preparing() as place:
+            title = self.jobs.get(checked).title
+            return self.jobs.submit(
+                place, "train", title, ["train", str(folder / RECIPE), "--out", RUN, *limit], RUN, by
+            )
+
+    def promote(self, trained: str, margin: float, by: str | None) -> Job:
+        """Queue the comparison of a trained adapter with the current version, which it replaces if it is not worse."""
+        run = self.jobs.result(trained, "train").resolve()
+        title = f"{read_card(adapter_folder(run)).name}: job {trained}"
+        arguments = ["promote", str(run), "--registry", str(self.registry.folder.resolve()), "--margin", f"{margin:g}"]
+        with self.jobs.preparing() as place:
+            return self.jobs.submit(place, "promote", title, [*arguments, *(["--by", by] if by else [])], LOG, by)
+
+    def roll_back(self, card: Card, by: str | None) -> Version:
+        """Serve the version that was current before. Raises `DataError` if there was none."""
+        self._current(card)
+        with _clients_mistakes():
+            return self.registry.roll_back(card.name, by=by)
+
+
+def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
+    """The new folder `photos` with these files; zip files are unpacked."""
+    photos.mkdir()
+    for number, (name, content) in enumerate(files, 1):
+        if zipfile.is_zipfile(content) or name.lower().endswith(".zip"):
+            unpacked_photos(content, photos if len(files) == 1 else photos / str(number))
+            continue
+        plain = Path(name).name or "photo"
+        target = photos / (f"{number} {plain}" if (photos / plain).exists() else plain)
+        content.seek(0)
+        with target.open("wb") as out:
+            shutil.copyfileobj(content, out)
+    return photos.resolve()
+
+
+def _shipped(recipe: str) -> str:
+    """The name of a shipped recipe. Raises `DataError` for another one, such as a file's."""
+    if recipe not in shipped():
+        raise DataError(f"recipe {recipe[:80]!r}", "is not a shipped one", nearest(recipe[:80], shipped()))
+    return recipe
+
+
+def _known(task: str) -> str:
+    """The name of a task. Raises `DataError` for another one."""
+    if task not in TASKS:
+        raise DataError(f"task {task[:80]!r}", "is unknown", nearest(task[:80], TASKS))
+    return task
+
+
+@contextmanager
+def _clients_mistakes() -> Iterator[None]:
+    """Turns errors about an adapter into `DataError`: the request asked for what the adapter does not have."""
+    try:
+        yield
+    except AdapterError as error:
+        raise DataError(error.place, error.problem, error.remedy) from error
