@@ -19,6 +19,7 @@ from PIL import Image
 from tests.command_here import start_here
 from tests.service.servers import HERE
 from vlm_ft.errors import DataError
+from vlm_ft.inference.engine import Engine
 from vlm_ft.recipe import Recipe
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
@@ -308,6 +309,15 @@ def test_each_right_opens_its_own_paths(work: Workplace, tmp_path: Path) -> None
                 status = client.request(method, path, headers=bearer).status_code
                 assert (status == 403) == (right != needed), (path, right, status)
                 assert client.request(method, f"{path}%0A", headers=bearer).status_code == 404
+
+
+def test_an_adapter_outside_the_registry_has_no_versions(run_of: Callable[..., Path], work: Workplace) -> None:
+    engine = Engine.open([run_of("fast_vlm") / "adapter"])
+    client = TestClient(build_service(engine, work=work), base_url=HERE, raise_server_exceptions=False)
+    (name,) = engine.cards
+    found = client.get(f"/v1/adapters/{name}/versions")
+    assert found.status_code == 400
+    assert "is not in the registry" in found.text
 
 
 def test_a_version_that_cannot_be_served_leaves_the_old_one_serving(client: TestClient, work: Workplace) -> None:

@@ -216,10 +216,10 @@ def _add_version_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> 
     @api.get("/v1/adapters/{name}/versions")
     def versions(name: str) -> dict[str, Any]:
         """An adapter's versions with their test results, and the changes of the current one."""
-        card_of(predictor, name)
+        current = work.current(card_of(predictor, name))
         found = [{"version": each.number, "metrics": each.card.metrics} for each in work.registry.versions(name)]
         history = [change.model_dump() for change in work.registry.history(name)]
-        return {"current": work.registry.current(name).number, "versions": found, "history": history}
+        return {"current": current.number, "versions": found, "history": history}
 
     @api.post("/v1/adapters/{name}/roll-back")
     def roll_back(name: str) -> dict[str, int]:

@@ -58,21 +58,21 @@ class Workplace:
             raise DataError("photos, folder", "give one of the two", "send photos or a zip file, or name a folder")
         with self.jobs.preparing() as place:
             photos = below(self.root, folder) if folder else _taken_in(files, place / "photos")
-            adapter, out = self._current(card), f"scores.{table}"
+            adapter, out = self.current(card), f"scores.{table}"
             title = f"{card.name} {adapter.number}: {folder or f'{len(files)} files'}"
             arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
             pages = ["--review", REVIEW, "--first", FIRST]
             return self.jobs.submit(place, "score", title, [*arguments, *pages], out, by)
 
-    def _current(self, card: Card) -> Version:
-        """The adapter's current version. Raises `DataError` if the registry does not have it."""
+    def current(self, card: Card) -> Version:
+        """An adapter's current version. Raises `DataError` if the registry does not have it."""
         if card.name not in self.registry.names():
             raise DataError("adapter", f"{card.name!r} is not in the registry", "choose one that is")
         return self.registry.current(card.name)
 
     def train(self, card: Card, minutes: float | None, by: str | None) -> Job:
         """Queue the training of an adapter's next version, on its data and on what people have reviewed since."""
-        adapter = self._current(card)
+        adapter = self.current(card)
         limit = ["--set", f"training.minutes={minutes:g}"] if minutes is not None else []
         with _clients_mistakes():
             title = f"{card.name} {adapter.number} with {len(reviews_of(self.reviews, adapter.folder))} reviews"
@@ -125,7 +125,7 @@ class Workplace:
 
     def roll_back(self, card: Card, by: str | None) -> Version:
         """Serve the version that was current before. Raises `DataError` if there was none."""
-        self._current(card)
+        self.current(card)
         with _clients_mistakes():
             return self.registry.roll_back(card.name, by=by)
 
