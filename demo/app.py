@@ -66,7 +66,6 @@ def build_app(
                 api_visibility="private",
                 show_progress="hidden",
             )
-    blocks.queue(default_concurrency_limit=1)
     return blocks
 
 
