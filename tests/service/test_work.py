@@ -171,6 +171,7 @@ def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(
         ("/v1/jobs/score", {"adapter": "parts"}, "give one of the two"),
         ("/v1/jobs/score", {"adapter": "parts", "folder": "a\0b"}, "below the service's root"),
         ("/v1/jobs/score", {"adapter": "parts", "folder": "../adapters"}, "below the service's root"),
+        ("/v1/jobs/score", {"adapter": "parts", "folder": "a" * 300}, "below the service's root"),
         ("/v1/jobs/score", {"adapter": "parts", "folder": "/etc"}, "below the service's root"),
         ("/v1/jobs/score", {"adapter": "../parts", "folder": "batch"}, "is not served"),
         ("/v1/jobs/train", {"adapter": "parts"}, "no accepted or corrected answer"),
@@ -277,6 +278,12 @@ def test_a_file_that_is_not_a_zip_file_is_refused(client: TestClient) -> None:
         found = client.post("/v1/jobs/score", data={"adapter": "parts"}, files={"archive": ("a.zip", content)})
         assert found.status_code == 400
         assert says in found.json()["error"]["message"]
+
+
+def test_a_photo_with_a_long_name_is_scored(client: TestClient) -> None:
+    sent = {"archive": (f"{'ä' * 300}.png", photo(0))}
+    job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts"}, files=sent))
+    assert "ää.png" in client.get(f"/v1/jobs/{job['id']}/result").text
 
 
 def test_each_right_opens_its_own_paths(work: Workplace, tmp_path: Path) -> None:

@@ -221,7 +221,11 @@ def below(root: Path | None, name: str) -> Path:
     if root is None:
         raise DataError("folder", "this service has no --root", "send a zip file")
     place = (root / name.replace("\0", "")).resolve()
-    if not place.is_relative_to(root.resolve()) or not place.is_dir():
+    try:
+        found = place.is_relative_to(root.resolve()) and place.is_dir()
+    except OSError:  # such as a name that is too long
+        found = False
+    if not found:
         raise DataError("folder", f"no folder {name[:80]!r} below the service's root", "give another name")
     return place
 

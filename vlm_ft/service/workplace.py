@@ -27,6 +27,7 @@ from vlm_ft.tasks import TASKS
 
 Table = Literal["csv", "parquet", "jsonl"]
 RUN, REVIEW, PREFLIGHT = "run", "review.html", "preflight"
+LONGEST_NAME = 50  # characters of an uploaded file's name; file systems allow 255 bytes
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
         if zipfile.is_zipfile(content) or name.lower().endswith(".zip"):
             unpacked_photos(content, photos if len(files) == 1 else photos / str(number))
             continue
-        plain = Path(name).name or "photo"
+        plain = Path(name.replace("\0", "")).name[-LONGEST_NAME:] or "photo"
         target = photos / (f"{number} {plain}" if (photos / plain).exists() else plain)
         content.seek(0)
         with target.open("wb") as out:
