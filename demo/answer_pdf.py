@@ -18,7 +18,7 @@ from demo.answer_view import NUMBER, visible
 from demo.answered import Answered
 from demo.derived_view import views
 from demo.photo_view import Mark, marks, shorten
-from demo.wording import NO, YES, in_words, percent, title, words
+from demo.wording import in_words, option_in_words, percent, title
 from vlm_ft.answers.derivations.result import View
 from vlm_ft.answers.kinds import FieldSpec, Items, Text
 from vlm_ft.answers.prediction import FieldValue, option_name
@@ -76,10 +76,9 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
 
 def _closed(field: FieldSpec, entry: FieldValue) -> list[str]:
     """The row of a field: its name, its value, their probability and the likeliest other options."""
-    said = {"true": YES, "false": NO}
     others = [pair for pair in (entry.distribution or {}).items() if pair[0] != option_name(entry.value)]
     likeliest = sorted(others, key=lambda pair: -pair[1])[:MOST_ALTERNATIVES]
-    alternatives = "; ".join(f"{said.get(name, words(name))} {percent(share)}" for name, share in likeliest)
+    alternatives = "; ".join(f"{option_in_words(name)} {percent(share)}" for name, share in likeliest)
     return [title(field.name), in_words(field.kind, entry.value), _share(entry), alternatives]
 
 

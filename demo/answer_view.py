@@ -13,7 +13,7 @@ from typing import Any
 from demo.derived_view import derived_view
 from demo.markup import section, table
 from demo.photo_view import PHOTO, Mark, colour, marks
-from demo.wording import NO, YES, in_words, percent, title, words
+from demo.wording import NO, YES, in_words, option_in_words, percent, title, words
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
@@ -23,7 +23,6 @@ MOST_BARS = 6
 MOST_CHIPS = 12
 NUMBER = "No."
 """The column of the numbers that mark the boxes on the photo."""
-YES_NO = {"true": YES, "false": NO}
 
 
 def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
@@ -135,7 +134,7 @@ def _flag(entry: FieldValue) -> str:
     pill = f'<p class="flag {style}"><span aria-hidden="true">{mark}</span> {word}</p>'
     if entry.distribution is None:
         return pill
-    return pill + _bars(tuple(YES_NO), json.dumps(entry.value), entry.distribution)
+    return pill + _bars(("true", "false"), json.dumps(entry.value), entry.distribution)
 
 
 def _integer(minimum: int, maximum: int, entry: FieldValue) -> str:
@@ -149,9 +148,7 @@ def _bars(options: Sequence[str], chosen: str, distribution: Distribution) -> st
     """A bar per option, in the form's order; if there are many, only the chosen one and the likeliest."""
     likeliest = sorted(options, key=lambda option: (option != chosen, -distribution.get(option, 0.0)))
     shown = [option for option in options if option in likeliest[:MOST_BARS]]
-    bars = "".join(
-        _bar(YES_NO.get(option, words(option)), distribution.get(option, 0.0), option == chosen) for option in shown
-    )
+    bars = "".join(_bar(option_in_words(option), distribution.get(option, 0.0), option == chosen) for option in shown)
     left = len(options) - len(shown)
     rest = f'<p class="rest">and {left} less likely</p>' if left else ""
     return f'<ul class="bars">{bars}</ul>{rest}'

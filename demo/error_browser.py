@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from demo.markup import framed, section, table
-from demo.wording import NO, YES, percent, title, words
+from demo.wording import option_in_words, percent, title, words
 from vlm_ft.answers.calibration import distributions_with_truth
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import wilson
@@ -58,7 +58,7 @@ def fields_of(evaluation: Evaluation) -> list[tuple[str, str]]:
 def classes_of(evaluation: Evaluation, field: str) -> list[tuple[str, str]]:
     """The true classes of a field, each after its title."""
     found = sorted({option_name(row.truth[field]) for row in evaluation.cases if field in row.truth})
-    return [(EVERY, EVERY), *((_class(name), name) for name in found)]
+    return [(EVERY, EVERY), *((option_in_words(name), name) for name in found)]
 
 
 def is_flag(evaluation: Evaluation, field: str) -> bool:
@@ -107,7 +107,7 @@ def threshold_view(evaluation: Evaluation, flag: str, threshold: float) -> str:
     ]
     setting = threshold if positive == "true" else 1 - threshold
     use = f"To use this threshold: vlm-ft calibrate RUN --threshold {flag}={setting:.3g}, then promote the run."
-    gloss = f"if {title(flag)} = {_class(positive)} from a probability above {percent(threshold)}"
+    gloss = f"if {title(flag)} = {option_in_words(positive)} from a probability above {percent(threshold)}"
     names = ["", "Samples", "Share", "95 % interval"]
     return framed(section("Misses against false rejects", gloss, table(names, rows) + f"<p>{escape(use)}</p>"))
 
@@ -162,7 +162,3 @@ def _decision(answer: Prediction) -> str:
 def _probability(row: CaseRow, field: str) -> float | None:
     entry = row.answers[ADAPTER].prediction.fields.get(field)
     return entry.probability if entry is not None else None
-
-
-def _class(name: str) -> str:
-    return {"true": YES, "false": NO}.get(name, words(name))

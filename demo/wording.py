@@ -16,6 +16,11 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def option_in_words(name: str) -> str:
+    """An option of a distribution, by its name there."""
+    return {"true": YES, "false": NO}.get(name, words(name))
+
+
 def title(name: str) -> str:
     """A field's name as a heading."""
     return words(name).capitalize()
