@@ -12,12 +12,11 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from datasets_vision.images import open_image
 from demo.answer_view import notice_view
 from demo.assess_tab import ASSESS
 from demo.jobs_view import JobsView, queued
 from demo.photo_view import LEGIBLE
-from demo.photos import reads_photos
+from demo.photos import reads_photos, small
 from demo.wording import column_width, words
 from demo.workplace import Work, errors_shown, require
 from vlm_ft.errors import DataError, UserError
@@ -90,7 +89,7 @@ def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple
     """The rows of a job's table, the photos to review first, remarks on both, and the file."""
     hidden = gr.update(visible=False)
     nothing = (hidden, hidden, "", hidden)
-    if not job or work.jobs.get(job).state != "done":
+    if not job:
         return nothing
     try:
         file = work.jobs.result(job)
@@ -137,12 +136,9 @@ def _pictures(folder: Path, paths: Sequence[str]) -> tuple[list[tuple[Any, str]]
     pictures, problems = [], []
     for path in paths:
         try:
-            photo = open_image(folder / path, largest=LEGIBLE * LEGIBLE)
+            pictures.append((small(folder / path, LEGIBLE), path))
         except DataError as error:
             problems.append(error.public())
-            continue
-        photo.thumbnail((LEGIBLE, LEGIBLE))
-        pictures.append((photo, path))
     return pictures, problems
 
 

@@ -69,9 +69,11 @@ def photo_input(label: str, **look: Any) -> gr.File:
 
 def thumbnails(paths: Iterable[Path]) -> dict[Path, Image]:
     """A small picture of each file. Raises `DataError` for one that cannot be read."""
-    return {path: _small(open_image(path)) for path in paths}
+    return {path: small(path, EXAMPLE_SIDE) for path in paths}
 
 
-def _small(picture: Image) -> Image:
-    picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+def small(path: Path, side: int) -> Image:
+    """The picture in a file, with at most `side` pixels per side. Raises `DataError` if it cannot be read."""
+    picture = open_image(path, largest=side * side)
+    picture.thumbnail((side, side))
     return picture
