@@ -125,10 +125,13 @@ def _readable(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _short(cell: str) -> str:
+    """A fraction, such as a probability, with three digits; other cells as they are, if they are short."""
     try:
-        return f"{float(cell):.3g}"
+        if "." in cell and abs(float(cell)) < 100:
+            return f"{float(cell):.3g}"
     except ValueError:
-        return cell[:MOST_SHOWN]
+        pass
+    return cell[:MOST_SHOWN]
 
 
 def _pictures(folder: Path, paths: Sequence[str]) -> tuple[list[tuple[Any, str]], list[str]]:

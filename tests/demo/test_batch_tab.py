@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 from PIL import Image
 
-from demo.batch_tab import EVERYTHING, _pictures, _results, _unshown
+from demo.batch_tab import EVERYTHING, _pictures, _results, _short, _unshown
 from tests.demo.test_views import Markup
 
 
@@ -32,3 +32,8 @@ def test_the_notice_of_the_answers_is_shown_once(tmp_path: Path) -> None:
     shown, _, remarks, _ = _results(Mock(jobs=jobs), Mock(), "job", EVERYTHING)
     assert Markup(remarks).text == "Generated data."
     assert "notice" not in shown["value"].columns
+
+
+def test_amounts_are_shown_in_full() -> None:
+    cells = {"0.123456": "0.123", "1234": "1234", "1840.5": "1840.5", "007": "007", "inf": "inf", "a.b": "a.b"}
+    assert {cell: _short(cell) for cell in cells} == cells
