@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vlm_ft.allocator import large_imports
 from vlm_ft.cli.options import Adapters, PrecisionOption, console, folders
 
 app = typer.Typer()
@@ -24,7 +25,8 @@ def demo(
     precision: PrecisionOption = "fp32",
 ) -> None:
     """Serve the app in which a user uploads photos."""
-    from demo.run import serve
+    with large_imports():
+        from demo.run import serve
 
     serve(
         folders(adapter),
@@ -75,8 +77,9 @@ def serve(
     With --registry and --work, people review answers, and train and promote the next version. /docs describes the
     interface.
     """
-    from vlm_ft.cli.service import check_options, service
-    from vlm_ft.service.server import run
+    with large_imports():
+        from vlm_ft.cli.service import check_options, service
+        from vlm_ft.service.server import run
 
     check_options(host, tokens, adapter or [], registry, work, root)
     api, predictor = service(
