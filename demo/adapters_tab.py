@@ -9,13 +9,14 @@ from typing import Any
 
 import gradio as gr
 
-from demo.errors_panel import errors_panel
-from demo.jobs_view import JobsView, queued
-from demo.markup import framed, minute, section, table
-from demo.workplace import Work, errors_shown, require
 from vlm_ft.errors import DataError
 from vlm_ft.inference.request import Predictor
 from vlm_ft.review.gate import MARGIN
+
+from .errors_panel import errors_panel
+from .jobs_view import JobsView, queued
+from .markup import framed, minute, section, table
+from .workplace import Work, errors_shown, require
 
 
 def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> gr.Dropdown:

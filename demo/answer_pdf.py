@@ -14,14 +14,15 @@ from fpdf.enums import XPos, YPos
 from fpdf.fonts import FontFace, TTFFont
 from PIL.Image import Image
 
-from demo.answer_view import NUMBER, visible
-from demo.answered import Answered
-from demo.derived_view import views
-from demo.photo_view import Mark, marks, shorten
-from demo.wording import in_words, option_in_words, percent, title
 from vlm_ft.answers.derivations.result import View
 from vlm_ft.answers.kinds import FieldSpec, Items, Text
 from vlm_ft.answers.prediction import FieldValue, option_name
+
+from .answer_view import NUMBER, visible
+from .answered import Answered
+from .derived_view import views
+from .photo_view import Mark, marks, shorten
+from .wording import in_words, option_in_words, percent, title
 
 FONT = "DejaVu"
 SIZE, SMALL, LARGE = 10, 8.5, 16  # points

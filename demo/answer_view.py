@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from demo.derived_view import derived_view
-from demo.markup import section, table
-from demo.photo_view import PHOTO, Mark, colour, marks
-from demo.wording import NO, YES, in_words, option_in_words, percent, title, words
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.prediction import Distribution, FieldValue, Prediction
+
+from .derived_view import derived_view
+from .markup import section, table
+from .photo_view import PHOTO, Mark, colour, marks
+from .wording import NO, YES, in_words, option_in_words, percent, title, words
 
 MOST_BARS = 6
 MOST_CHIPS = 12

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from demo.photo_view import drawn, marks
 from vlm_ft.adapters import Card
 from vlm_ft.inference.request import Attributed
+
+from .photo_view import drawn, marks
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # Gradio hashes it to see whether it is another one

@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from demo.accessible import FIXES
-from demo.adapters_tab import adapters_tab
-from demo.answer_view import message_view
-from demo.assess_tab import ASSESS, Examples, assess_tab
-from demo.batch_tab import batch_tab
-from demo.chat_tab import chat_tab, chats
-from demo.compare_tab import compare_tab
-from demo.history_tab import history_tab
-from demo.photos import reads_photos
-from demo.style import CSS
-from demo.train_tab import train_tab
-from demo.workplace import History, Work
 from vlm_ft.adapters import Card
 from vlm_ft.inference.request import Predictor
+
+from .accessible import FIXES
+from .adapters_tab import adapters_tab
+from .answer_view import message_view
+from .assess_tab import ASSESS, Examples, assess_tab
+from .batch_tab import batch_tab
+from .chat_tab import chat_tab, chats
+from .compare_tab import compare_tab
+from .history_tab import history_tab
+from .photos import reads_photos
+from .style import CSS
+from .train_tab import train_tab
+from .workplace import History, Work
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -13,16 +13,17 @@ import gradio as gr
 from PIL.Image import Image
 
 from datasets_vision.example import Turn
-from demo.answer_view import answer_view, empty_view, message_view
-from demo.answered import Answered, new_case
-from demo.card_view import card_view
-from demo.photo_view import drawn, gallery
-from demo.photos import opened, photo_input, reads_photos, reads_text, thumbnails
-from demo.review_panel import review_panel
-from demo.workplace import Work
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor, Request
+
+from .answer_view import answer_view, empty_view, message_view
+from .answered import Answered, new_case
+from .card_view import card_view
+from .photo_view import drawn, gallery
+from .photos import opened, photo_input, reads_photos, reads_text, thumbnails
+from .review_panel import review_panel
+from .workplace import Work
 
 TO_RESULT = """() => {
     const result = document.getElementById("result");
@@ -182,7 +183,7 @@ def _no_files() -> list[Any]:
 
 def _files(buttons: Sequence[gr.DownloadButton], answered: Answered) -> list[Any]:
     """The updates that offer the answer as files; without its photos, there is no PDF."""
-    from demo.answer_pdf import answer_pdf  # imports matplotlib
+    from .answer_pdf import answer_pdf  # imports matplotlib
 
     contents = [answered.to_json().encode()]
     try:

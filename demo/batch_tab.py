@@ -12,16 +12,17 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from demo.answer_view import notice_view
-from demo.assess_tab import ASSESS
-from demo.jobs_view import JobsView, queued
-from demo.photo_view import LEGIBLE
-from demo.photos import reads_photos, small
-from demo.wording import column_width, words
-from demo.workplace import Work, errors_shown, require
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor
 from vlm_ft.scoring.first import FIRST
+
+from .answer_view import notice_view
+from .assess_tab import ASSESS
+from .jobs_view import JobsView, queued
+from .photo_view import LEGIBLE
+from .photos import reads_photos, small
+from .wording import column_width, words
+from .workplace import Work, errors_shown, require
 
 EVERYTHING, UNCERTAIN = "All", "Ask a person"
 MOST_ROWS = 2000

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from demo.wording import words
 from vlm_ft.adapters import Card
+
+from .wording import words
 
 FIRST_FIGURES = 4
 

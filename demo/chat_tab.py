@@ -11,16 +11,17 @@ from typing import Any
 import gradio as gr
 
 from datasets_vision.example import Turn
-from demo.answer_view import notice_view
-from demo.answered import new_case
-from demo.assess_tab import BROKEN, LONGEST_TEXT
-from demo.photos import reads_photos, reads_text
-from demo.wording import in_words, percent, title
 from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import Items, Text
 from vlm_ft.errors import UserError
 from vlm_ft.inference.request import Attributed, Predictor, Request
 from vlm_ft.inference.streaming import streamed
+
+from .answer_view import notice_view
+from .answered import new_case
+from .assess_tab import BROKEN, LONGEST_TEXT
+from .photos import reads_photos, reads_text
+from .wording import in_words, percent, title
 
 MOST_TURNS = 40
 NOTHING = "Enter a text first."

@@ -11,18 +11,19 @@ from typing import Any
 import gradio as gr
 from PIL.Image import Image
 
-from demo.answer_view import badge, notice_view, visible
-from demo.derived_view import views
-from demo.markup import framed, table
-from demo.photo_view import Mark, drawn, gallery, marks
-from demo.photos import opened, photo_input, reads_photos
-from demo.wording import in_words, percent, title
-from demo.workplace import errors_shown
 from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import BoxKind, Items
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.inference.request import Predictor, Request
+
+from .answer_view import badge, notice_view, visible
+from .derived_view import views
+from .markup import framed, table
+from .photo_view import Mark, drawn, gallery, marks
+from .photos import opened, photo_input, reads_photos
+from .wording import in_words, percent, title
+from .workplace import errors_shown
 
 MOST_AT_FIRST = 4
 BARE = "Bare base"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from html import escape
 
-from demo.markup import section, table
 from vlm_ft.answers.derivations.result import View
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
+
+from .markup import section, table
 
 
 def derived_view(form: Form, prediction: Prediction) -> str:

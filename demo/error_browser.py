@@ -8,8 +8,6 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 
-from demo.markup import framed, section, table
-from demo.wording import option_in_words, percent, title, words
 from vlm_ft.answers.calibration import distributions_with_truth
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import wilson
@@ -20,6 +18,9 @@ from vlm_ft.evaluation.pictures import pictures_of
 from vlm_ft.evaluation.reliability import escapes_and_false_rejects, positive_of
 from vlm_ft.evaluation.report import compared, labelled
 from vlm_ft.registry import Version
+
+from .markup import framed, section, table
+from .wording import option_in_words, percent, title, words
 
 ANY, EVERY = "Any field", "Every class"
 WRONG, ALL, ESCAPES, FALSE_REJECTS = "Wrong answers", "All samples", "Escapes", "False rejects"

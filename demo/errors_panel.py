@@ -6,7 +6,9 @@ from typing import Any
 
 import gradio as gr
 
-from demo.error_browser import (
+from vlm_ft.evaluation.evaluate import Evaluation
+
+from .error_browser import (
     ALL,
     ANY,
     ESCAPES,
@@ -25,9 +27,8 @@ from demo.error_browser import (
     threshold_now,
     threshold_view,
 )
-from demo.markup import framed
-from demo.workplace import Work, errors_shown, require
-from vlm_ft.evaluation.evaluate import Evaluation
+from .markup import framed
+from .workplace import Work, errors_shown, require
 
 
 def errors_panel(work: Work, adapter: gr.Dropdown) -> None:

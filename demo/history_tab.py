@@ -12,9 +12,10 @@ from typing import Any
 
 import gradio as gr
 
-from demo.markup import framed, minute, table
-from demo.workplace import History, Work, require
 from vlm_ft.scoring.export import csv_cell
+
+from .markup import framed, minute, table
+from .workplace import History, Work, require
 
 SHOWN = 100
 EXPORTED = 100_000

@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from demo.markup import framed, minute, table
-from demo.workplace import Job, Work, errors_shown, require
+from .markup import framed, minute, table
+from .workplace import Job, Work, errors_shown, require
 
 SHOWN = 20
 EVERY = 2  # seconds between refreshes

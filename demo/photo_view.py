@@ -12,10 +12,11 @@ from PIL.Image import Image
 
 from datasets_vision import drawing
 from datasets_vision.example import Box, LabelledObject, photo_of
-from demo.wording import words
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items
 from vlm_ft.answers.prediction import Prediction
+
+from .wording import words
 
 PALETTE = ("#c81e2b", "#0a5bc4", "#1a7434", "#7a3fd1", "#b04600", "#b0307f", "#17707a", "#6b5900")
 """Dark enough for white text (contrast above 4.5)."""

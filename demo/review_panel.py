@@ -8,15 +8,16 @@ from typing import Any
 
 import gradio as gr
 
-from demo.answered import Answered
-from demo.photo_view import legible
-from demo.photos import opened
-from demo.wording import NO, YES, column_width, words
-from demo.workplace import Work, errors_shown, require
 from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.task import Values
 from vlm_ft.errors import FormError
+
+from .answered import Answered
+from .photo_view import legible
+from .photos import opened
+from .wording import NO, YES, column_width, words
+from .workplace import Work, errors_shown, require
 
 SIDES = ("left %", "top %", "right %", "bottom %")
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from datasets_vision.images import find_images, open_image
-from demo.app import build_app, launch
-from demo.assess_tab import Examples
 from vlm_ft.bases.precision import Precision
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
+
+from .app import build_app, launch
+from .assess_tab import Examples
 
 MAX_EXAMPLES = 6
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import gradio as gr
 
-from demo.adapters_tab import minutes_of
-from demo.jobs_view import JobsView, queued
-from demo.markup import framed, section
-from demo.workplace import Work, errors_shown, require
 from vlm_ft.data.preflight import CHECK_PAGE, EXAMPLES, ROWS, Preflight
 from vlm_ft.errors import UserError
 from vlm_ft.recipe import shipped
 from vlm_ft.runs import RECIPE, Run
 from vlm_ft.tasks import TASKS
+
+from .adapters_tab import minutes_of
+from .jobs_view import JobsView, queued
+from .markup import framed, section
+from .workplace import Work, errors_shown, require
 
 PROPOSED, BEST = "", ""
 EMPTY = framed('<p class="rest">What was read, the checks and the cost of training appear here.</p>')

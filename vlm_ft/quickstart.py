@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from datasets_vision.synthetic.writing import write_set
-from demo.run import serve
 from vlm_ft.adapters import ADAPTER
+from vlm_ft.demo.run import serve
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.calibrate import calibrate_trained
 from vlm_ft.evaluation.run import evaluate_run

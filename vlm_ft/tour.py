@@ -12,7 +12,7 @@ from datasets_vision.example import path_of
 from datasets_vision.source import read
 from datasets_vision.synthetic.domains import DOMAINS, Pictures
 from datasets_vision.synthetic.writing import write_set
-from demo.run import serve
+from vlm_ft.demo.run import serve
 from vlm_ft.experiments.trial import trial
 from vlm_ft.recipe import RECIPES, Recipe, load_recipe
 from vlm_ft.runs import Run

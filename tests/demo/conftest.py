@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from vlm_ft.demo.app import build_app, launch
 
-from demo.app import build_app, launch
 from tests.forms import whole_form
 from vlm_ft.adapters import Card, Provenance
 from vlm_ft.answers.prediction import FieldValue, Prediction

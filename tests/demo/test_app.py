@@ -13,12 +13,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from gradio_client import Client, handle_file
 from PIL import Image
+from vlm_ft.demo.app import NO_ADAPTER, build_app, mount
+from vlm_ft.demo.assess_tab import LONGEST_TEXT, assess
+from vlm_ft.demo.compare_tab import compare
+from vlm_ft.demo.photos import MOST_PHOTOS
 
 from datasets_vision.images import open_image
-from demo.app import NO_ADAPTER, build_app, mount
-from demo.assess_tab import LONGEST_TEXT, assess
-from demo.compare_tab import compare
-from demo.photos import MOST_PHOTOS
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.inference.request import Attributed
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from unittest.mock import Mock
 
 from PIL import Image
+from vlm_ft.demo.batch_tab import EVERYTHING, _pictures, _results, _short, _unshown
 
-from demo.batch_tab import EVERYTHING, _pictures, _results, _short, _unshown
 from tests.demo.test_views import Markup
 
 

@@ -121,7 +121,7 @@ def test_files_that_are_made_late_are_those_of_the_answer_shown(
     browser: Any, address: str, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr("demo.answer_pdf.answer_pdf", lambda *_: go_on.wait(60) and b"%PDF")
+    monkeypatch.setattr("vlm_ft.demo.answer_pdf.answer_pdf", lambda *_: go_on.wait(60) and b"%PDF")
     page = browser.new_page()
     page.goto(address)
     page.locator("input[type=file]").first.set_input_files(photo)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from vlm_ft.demo.chat_tab import MOST_TURNS, talk
 
 from datasets_vision.example import Turn
-from demo.chat_tab import MOST_TURNS, talk
 from vlm_ft.errors import BusyError
 from vlm_ft.inference.request import Attributed, Request
 from vlm_ft.tasks import TASKS

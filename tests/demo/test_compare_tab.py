@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vlm_ft.demo.compare_tab import BARE, Column, compare, comparison_view
 
-from demo.compare_tab import BARE, Column, compare, comparison_view
 from tests.demo.test_views import Markup
 from vlm_ft.adapters import ADAPTER
 from vlm_ft.answers.derivations.estimate import read_rate_card

@@ -15,10 +15,10 @@ import pytest
 from fontTools.ttLib import TTFont
 from PIL import Image
 from pypdf import PdfReader
+from vlm_ft.demo.answer_pdf import UNKNOWN, answer_pdf
+from vlm_ft.demo.answered import Answered, new_case
+from vlm_ft.demo.assess_tab import KINDS, _files, assess
 
-from demo.answer_pdf import UNKNOWN, answer_pdf
-from demo.answered import Answered, new_case
-from demo.assess_tab import KINDS, _files, assess
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task

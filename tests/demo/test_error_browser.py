@@ -12,8 +12,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
-
-from demo.error_browser import (
+from vlm_ft.demo.error_browser import (
     ALL,
     ESCAPES,
     FALSE_REJECTS,
@@ -28,7 +27,8 @@ from demo.error_browser import (
     threshold_now,
     threshold_view,
 )
-from demo.errors_panel import _of_field, errors_panel
+from vlm_ft.demo.errors_panel import _of_field, errors_panel
+
 from tests.demo.conftest import HOSTILE
 from tests.demo.test_views import Markup
 from tests.evaluation.made import Scripted, answered, defect_cases, form_of

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import uvicorn
+from vlm_ft.demo.app import build_app, mount
+from vlm_ft.demo.error_browser import LEGEND
 
-from demo.app import build_app, mount
-from demo.error_browser import LEGEND
 from tests.command_here import start_here
 from vlm_ft.recipe import Recipe
 from vlm_ft.registry import Registry

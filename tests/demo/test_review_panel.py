@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from vlm_ft.demo.review_panel import NO, YES, _cells, _values, _widget
 
-from demo.review_panel import NO, YES, _cells, _values, _widget
 from tests.demo.conftest import card_of
 from vlm_ft.answers.kinds import Items
 from vlm_ft.answers.task import Task

@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from vlm_ft.demo.train_tab import EMPTY, _shown
 
-from demo.train_tab import EMPTY, _shown
 from tests.demo.test_views import Markup
 from vlm_ft.data.preflight import CHECK_PAGE, ROWS, Preflight
 from vlm_ft.errors import DataError

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageChops
+from vlm_ft.demo.answer_view import answer_view, empty_view, message_view
+from vlm_ft.demo.card_view import card_view, figures
+from vlm_ft.demo.photo_view import LONGEST, drawn, marks
 
-from demo.answer_view import answer_view, empty_view, message_view
-from demo.card_view import card_view, figures
-from demo.photo_view import LONGEST, drawn, marks
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items

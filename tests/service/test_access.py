@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
+from vlm_ft.demo.app import build_app, mount
 
-from demo.app import build_app, mount
 from tests.service.servers import GPS, HERE, photo
 from vlm_ft.inference.engine import Engine
 from vlm_ft.service.app import build_service

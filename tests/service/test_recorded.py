@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from vlm_ft.demo.app import build_app, mount
 
 from datasets_vision.example import Turn
-from demo.app import build_app, mount
 from tests.service.servers import HERE, photo
 from vlm_ft.adapters import read_card
 from vlm_ft.answers.prediction import FieldValue, Prediction

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request
 
-from demo.app import build_app, mount
 from vlm_ft.bases.precision import Precision
+from vlm_ft.demo.app import build_app, mount
 from vlm_ft.errors import RecipeError
 from vlm_ft.inference.request import Predictor
 from vlm_ft.registry import Registry

@@ -26,7 +26,7 @@ def demo(
 ) -> None:
     """Serve the app in which a user uploads photos."""
     with large_imports():
-        from demo.run import serve
+        from vlm_ft.demo.run import serve
 
     serve(
         folders(adapter),
