@@ -23,7 +23,9 @@ from vlm_ft.settings import first_fault, read_settings, variables_in
 LossOn = Literal["decisions", "answer"]
 Role = Literal["train", "tune", "calibrate", "test"]
 ROLES: tuple[Role, ...] = get_args(Role)
-RECIPES = Path(__file__).parent.parent / "recipes"
+_PACKAGE = Path(__file__).parent
+RECIPES = next(folder for folder in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes") if folder.is_dir())
+"""The shipped recipes: below the package in a wheel, beside it in a checkout."""
 
 
 def _printable(option: str) -> str:

@@ -1,0 +1,34 @@
+"""The wheel holds what a checkout holds, below two names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from setuptools import Distribution
+
+ROOT = Path(__file__).parents[1]
+BELOW = {"demo": "vlm_ft/demo", "recipes": "vlm_ft/recipes"}
+SHIPPED = (
+    *("vlm_ft/**/*.py", "vlm_ft/**/*.j2", "vlm_ft/**/*.csv", "datasets_vision/**/*.py", "demo/*.py"),
+    *("recipes/*.yaml", "recipes/*/*.yaml", "recipes/*/*.csv"),
+)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """The files that a wheel installs, listed without building it."""
+    monkeypatch.chdir(ROOT)
+    distribution = Distribution({"script_name": "setup.py"})
+    distribution.parse_config_files()
+    command = distribution.get_command_obj("build_py")
+    command.ensure_finalized()
+    return {Path(file).relative_to(command.build_lib) for file in command.get_outputs(include_bytecode=False)}
+
+
+def test_everything_is_installed_below_two_names(installed: set[Path]) -> None:
+    for pattern in SHIPPED:
+        for file in ROOT.glob(pattern):
+            top, *rest = file.relative_to(ROOT).parts
+            assert Path(BELOW.get(top, top), *rest) in installed
+    assert {file.parts[0] for file in installed} == {"vlm_ft", "datasets_vision"}
