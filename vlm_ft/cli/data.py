@@ -268,7 +268,7 @@ def data_compose(
     settings: Set = None,
     task: TaskFile = None,
 ) -> None:
-    """Compose large scenes from test photos.
+    """Compose large scenes from test photos, for vlm-ft compare-tiling.
 
     Their boxes are exact; the format is Pascal VOC.
     """

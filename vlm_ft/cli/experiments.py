@@ -170,7 +170,9 @@ def benchmark(
 @app.command("compare-tiling")
 def compare_tiling(
     adapter: Annotated[Path, typer.Argument(help="an adapter or run folder")],
-    photos: Annotated[Path, typer.Argument(help="large photos with boxes, in any supported format")],
+    photos: Annotated[
+        Path, typer.Argument(help="large photos with boxes, in any supported format (see vlm-ft data compose)")
+    ],
     out: Annotated[Path, typer.Option("--out", help="a folder for tiling.json and tiling.md")],
     side: Annotated[int, typer.Option(min=16, help="side of a tile in pixels")] = 512,
     overlap: Annotated[int, typer.Option(min=0, help="overlap of neighbouring tiles in pixels")] = 64,
