@@ -1,10 +1,13 @@
-"""The wheel holds what a checkout holds, below two names."""
+"""The wheel holds what a checkout holds, below two names, and the version is the same everywhere."""
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from setuptools import Distribution
 
 ROOT = Path(__file__).parents[1]
@@ -32,3 +35,11 @@ def test_everything_is_installed_below_two_names(installed: set[Path]) -> None:
             top, *rest = file.relative_to(ROOT).parts
             assert Path(BELOW.get(top, top), *rest) in installed
     assert {file.parts[0] for file in installed} == {"vlm_ft", "datasets_vision"}
+
+
+def test_one_version_is_released() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    newest = re.findall(r"^## \[(\d.*)\] - (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)[0]
+    assert newest == (version, str(citation["date-released"]))
+    assert citation["version"] == version
