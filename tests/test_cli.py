@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
 import vlm_ft
 from vlm_ft.adapters import ADAPTER
 from vlm_ft.bases.families import FAMILIES
-from vlm_ft.cli import main
+from vlm_ft.cli import app, main
 from vlm_ft.recipe import Recipe, load_recipe, shipped
 from vlm_ft.runs import RECIPE
 
@@ -212,6 +213,13 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Usage: " in done.stdout
+
+
+@pytest.mark.parametrize("group", [[], ["data"], ["base"]], ids=" ".join)
+def test_the_list_of_commands_fits_a_terminal(group: list[str]) -> None:
+    shown = CliRunner().invoke(app, [*group, "--help"], terminal_width=80).output
+    assert "Commands:" in shown
+    assert "..." not in shown.replace("[ARGS]...", "")
 
 
 def test_help_is_fast() -> None:

@@ -38,12 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.add_typer(init.app)
-app.add_typer(training.app)
-app.add_typer(data.app, name="data")
-app.add_typer(base.app, name="base")
-app.add_typer(serving.app)
-app.add_typer(experiments.app)
+start, use = typer.Typer(), typer.Typer()
 
 
 def main() -> None:
@@ -93,7 +88,7 @@ def _root(
     silence_libraries()
 
 
-@app.command()
+@start.command()
 def recipes() -> None:
     """List the shipped recipes.
 
@@ -108,7 +103,7 @@ def recipes() -> None:
         print(f"{name:30} {recipe.task:22} {shows:7} {', '.join(recipe.fields or ()):34} {sets}")
 
 
-@app.command()
+@use.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="a run folder, as vlm-ft train writes it")],
     rivals: Annotated[bool, typer.Option(help="also train the rivals, such as a linear probe or TF-IDF")] = True,
@@ -147,7 +142,7 @@ def evaluate(
         record(results_of(evaluation, read_card(Run(run).adapter), command_line(), goals), results)
 
 
-@app.command()
+@use.command()
 def export(
     adapter: Annotated[Path, typer.Argument(help="an adapter or run folder")],
     out: Annotated[Path, typer.Argument(help="a new folder")],
@@ -157,16 +152,16 @@ def export(
     ] = "auto",
     base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
 ) -> None:
-    """Write an adapter for use without vlm-ft, as LoRA or merged into its base.
+    """Write an adapter for use without vlm-ft.
 
-    Prints the vLLM command that serves it.
+    As LoRA, or merged into its base. Prints the vLLM command that serves it.
     """
     from vlm_ft.training.export import export as run
 
     run(adapter, out, kind, base=base, console=console())
 
 
-@app.command()
+@use.command()
 def push(
     adapter: Annotated[Path, typer.Argument(help="an adapter or run folder")],
     repository: Annotated[str, typer.Argument(help="its name on the Hub, as in me/my_castings")],
@@ -181,7 +176,7 @@ def push(
     run(adapter, repository, public=public, console=console())
 
 
-@app.command()
+@use.command()
 def calibrate(
     run: Annotated[Path, typer.Argument(help="a run folder, as vlm-ft train writes it")],
     risk: Annotated[float, typer.Option(min=0.001, max=0.5, help="the share of answers that may be wrong")] = 0.05,
@@ -195,10 +190,10 @@ def calibrate(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
 ) -> None:
-    """Fit an adapter's probabilities, and the threshold below which it asks a person, on its `calibrate` examples.
+    """Fit an adapter's probabilities and its threshold.
 
-    vlm-ft train does this at the end; run it again for another risk. With fewer than 100 examples to spare, set none
-    aside and use --folds.
+    Below the threshold, it asks a person. Fits on the `calibrate` examples, as vlm-ft train does at the end; run it
+    again for another risk. With fewer than 100 examples to spare, set none aside and use --folds.
     """
     from vlm_ft.evaluation.calibrate import calibrate_run
 
@@ -213,7 +208,7 @@ def calibrate(
     )
 
 
-@app.command()
+@use.command()
 def figures(
     results: Annotated[Path, typer.Argument(help="a file written with --results")] = Path("recipes/results.json"),
     write: Annotated[
@@ -234,7 +229,7 @@ def figures(
         print(page)
 
 
-@app.command()
+@use.command()
 def score(
     folder: Annotated[Path, typer.Argument(help="a folder of images, searched recursively; with --text, also a table")],
     adapter: Annotated[Path, typer.Option("--adapter", help="an adapter or run folder")],
@@ -301,7 +296,7 @@ def score(
     raise typer.Exit(report.exit_code)
 
 
-@app.command()
+@start.command()
 def quickstart(
     out: Annotated[Path, typer.Option("--out", help="a folder for everything")] = Path("quickstart"),
     app_: Annotated[bool, typer.Option("--app/--no-app", help="serve the app at the end")] = True,
@@ -315,17 +310,29 @@ def quickstart(
     run(out, with_app=app_, console=console())
 
 
-@app.command()
+@start.command()
 def tour(
     tasks: Annotated[list[str] | None, typer.Argument(help="their names [default: all eleven]")] = None,
     out: Annotated[Path, typer.Option("--out", help="a folder for everything")] = Path("tour"),
     settings: Set = None,
     app_: Annotated[bool, typer.Option("--app/--no-app", help="serve the app at the end")] = True,
 ) -> None:
-    """Train a short adapter for each task on generated drawings or texts, and serve the app with all of them.
+    """Train a short adapter for each task, and open the app.
 
-    Takes an estimated 25 minutes on two cores. Started again, it trains only what is missing.
+    Learns from generated drawings and texts. Takes an estimated 25 minutes on two cores. Started again, it trains only
+    what is missing.
     """
     from vlm_ft.tour import run
 
     run(out, tasks or [], settings or [], with_app=app_, console=console())
+
+
+# in the order of --help
+app.add_typer(start)
+app.add_typer(init.app)
+app.add_typer(training.app)
+app.add_typer(use)
+app.add_typer(data.app, name="data")
+app.add_typer(base.app, name="base")
+app.add_typer(serving.app)
+app.add_typer(experiments.app)

@@ -39,9 +39,10 @@ def data_from_reviews(
     adapter: Reviewed,
     out: Annotated[Path, typer.Option("--out", help="the recipe to write")] = Path("next.yaml"),
 ) -> None:
-    """Write the recipe of an adapter that also learns from what people have accepted and corrected.
+    """Write the recipe of an adapter's next version.
 
-    The examples keep their roles, so that both adapters can be compared on the same test set (vlm-ft promote).
+    It also learns from what people have accepted and corrected. The examples keep their roles, so that both adapters
+    can be compared on the same test set (vlm-ft promote).
     """
     from vlm_ft.review.next_recipe import write_next_recipe
 
@@ -268,9 +269,9 @@ def data_compose(
     settings: Set = None,
     task: TaskFile = None,
 ) -> None:
-    """Compose large scenes from test photos, for vlm-ft compare-tiling.
+    """Compose large scenes from test photos.
 
-    Their boxes are exact; the format is Pascal VOC.
+    Their boxes are exact; the format is Pascal VOC, which vlm-ft compare-tiling reads.
     """
     from datasets_vision.compose import compose, write_scenes
     from vlm_ft.data.cases import load

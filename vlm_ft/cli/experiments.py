@@ -66,10 +66,10 @@ def results(
     runs: Annotated[Path, typer.Option("--runs", help="a folder for all runs")] = Path("runs"),
     out: Annotated[Path, typer.Option("--out", help="the JSON file of results")] = Path("recipes/results.json"),
 ) -> None:
-    """Measure the shipped recipes next to their rivals, which takes hours on two cores.
+    """Measure the shipped recipes next to their rivals.
 
-    Runs each command that recipes/benchmarks/measured.yaml implies, unless its figures are recorded already; started
-    again, it continues where it stopped. The data sets must be under VLM_FT_DATA.
+    Takes hours on two cores. Runs each command that recipes/benchmarks/measured.yaml implies, unless its figures are
+    recorded already; started again, it continues where it stopped. The data sets must be under VLM_FT_DATA.
     """
     from vlm_ft.experiments.measured import measure_recipes
 
@@ -143,9 +143,10 @@ def benchmark(
         ),
     ] = None,
 ) -> None:
-    """Time the decoder against the processor and `generate` with the same grammar, training against TRL, or serving.
+    """Time answers, training steps or the HTTP service.
 
-    The first two need the data sets of the recipes steel_surface_voc and customer_intents_csv.
+    Answers are compared with the processor and `generate` with the same grammar, training steps with TRL. The first two
+    need the data sets of the recipes steel_surface_voc and customer_intents_csv.
     """
     from vlm_ft.experiments.decoder_benchmark import benchmark as time_decoder
     from vlm_ft.experiments.service_benchmark import benchmark_service

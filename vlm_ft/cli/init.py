@@ -30,9 +30,9 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace an existing file")] = False,
 ) -> None:
-    """Write a recipe for your own data, with a comment on every setting.
+    """Write a commented recipe for your own data.
 
-    Detects the format, asks for the fields that the labels state, and says what to run next.
+    Detects the format and the fields that the labels state, asks for the task, and says what to run next.
     """
     from vlm_ft.data.proposal import Survey, name_of, propose
 

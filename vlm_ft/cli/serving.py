@@ -24,7 +24,7 @@ def demo(
     waiting: Annotated[int, typer.Option(min=1, help="requests beyond which another is refused")] = 64,
     precision: PrecisionOption = "fp32",
 ) -> None:
-    """Serve the app in which a user uploads photos."""
+    """Serve the app, which answers about photos and texts."""
     with large_imports():
         from vlm_ft.demo.run import serve
 
@@ -72,10 +72,10 @@ def serve(
     ] = 16,
     precision: PrecisionOption = "fp32",
 ) -> None:
-    """Serve adapters over HTTP: /v1/assess, OpenAI-compatible chat completions, and the app.
+    """Serve adapters over HTTP, with the app.
 
-    With --registry and --work, people review answers, and train and promote the next version. /docs describes the
-    interface.
+    Typed answers at /v1/assess, and OpenAI-compatible chat completions. With --registry and --work, people review
+    answers, and train and promote the next version. /docs describes the interface.
     """
     with large_imports():
         from vlm_ft.cli.service import check_options, service
@@ -108,10 +108,10 @@ def promote(
     by: Annotated[str | None, typer.Option(help="who promotes it, for its history")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
 ) -> None:
-    """Add an adapter to a registry, and serve it from then on if it is not worse than the current version.
+    """Serve a new version of an adapter if it is no worse.
 
-    Both are compared on the test examples of the run, as a whole and by field and class. Exit code 3: refused. A run
-    that passes is evaluated, unless it was before, so that the app can show where it is wrong.
+    Compares it with the current version on the test examples of the run, as a whole and by field and class. Exit code
+    3: refused. A run that passes is evaluated, unless it was before, so that the app can show where it is wrong.
     """
     from vlm_ft.adapters import adapter_folder, read_card
     from vlm_ft.evaluation.run import evaluate_run

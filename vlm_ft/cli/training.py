@@ -44,7 +44,7 @@ def train(
         typer.Option(min=1, help="with --cluster: how many, each on a GPU if there are any [default: all GPUs]"),
     ] = None,
 ) -> None:
-    """Train the adapter that a recipe describes, and calibrate it on the examples set aside for that."""
+    """Train the adapter that a recipe describes, and calibrate it."""
     from vlm_ft.training.cluster import on_workers
     from vlm_ft.training.show import dry_run as show
 
@@ -111,9 +111,9 @@ def train_next(
     settings: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue from the newest checkpoint")] = False,
 ) -> None:
-    """Train an adapter's next version on its own data and on what people have accepted and corrected.
+    """Train an adapter's next version on reviewed answers.
 
-    The same as vlm-ft data from-reviews and vlm-ft train.
+    It also learns from the adapter's own data. The same as vlm-ft data from-reviews and vlm-ft train.
     """
     from datasets_vision.placing import beside
     from vlm_ft.review.next_recipe import write_next_recipe
