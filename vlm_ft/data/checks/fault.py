@@ -32,8 +32,8 @@ class Fault:
 
     def within(self, folder: Path) -> Fault:
         """The fault as `within` words it."""
-        texts = {name: within(folder, getattr(self, name)) for name in ("place", "value", "remedy")}
-        return replace(self, **texts)
+        place, value, remedy = (within(folder, text) for text in (self.place, self.value, self.remedy))
+        return replace(self, place=place, value=value, remedy=remedy)
 
 
 @dataclass
