@@ -6,12 +6,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
 from PIL import Image
 from rich.console import Console
 
+from datasets_vision.source import stream
+from vlm_ft.data import cases
 from vlm_ft.data.preflight import EXAMPLES, ROWS, Preflight
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.recipe import Recipe, load_recipe
@@ -38,7 +41,11 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "dry_run", lambda *_: "1 step")
 
 
-def test_a_recipe_is_applied_to_other_data(recipe: Path, drawings: Path, tmp_path: Path, quiet: Console) -> None:
+def test_a_recipe_is_applied_to_other_data(
+    recipe: Path, drawings: Path, tmp_path: Path, quiet: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = Mock(side_effect=stream)
+    monkeypatch.setattr(cases, "stream", readings)
     found = preflight(drawings, tmp_path / "out", "castings", recipe=str(recipe), console=quiet)
     assert Preflight.of(tmp_path / "out") == found
     assert found.errors == 0
@@ -46,6 +53,7 @@ def test_a_recipe_is_applied_to_other_data(recipe: Path, drawings: Path, tmp_pat
     assert any(line.startswith("train ") for line in found.read)
     written = load_recipe(tmp_path / "out" / RECIPE)
     assert (written.name, written.data[0].path) == ("castings", drawings)
+    assert readings.call_count == 1
     assert written.data[0].rename == {"scratch": "line"}
     assert "row 1" in (tmp_path / "out" / ROWS).read_text()
     assert "Data check: castings" in (tmp_path / "out" / "check.html").read_text()

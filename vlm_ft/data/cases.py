@@ -172,8 +172,17 @@ def load(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
     >>> data.counts["train"] > data.counts["test"]
     True
     """
+    return dataset_of(recipe, list(items_of(recipe)), splits_file)
+
+
+def items_of(recipe: Recipe) -> Iterator[Labelled | SetAside]:
+    """Every example of a recipe's data, and what was set aside, one at a time."""
+    return labelled(task_of(recipe.task, recipe.task_file), recipe.data, recipe.tiling, recipe.splits.seed)
+
+
+def dataset_of(recipe: Recipe, items: Sequence[Labelled | SetAside], splits_file: Path | None = None) -> Dataset:
+    """The same as `load` from `items`, the recipe's data as `items_of` reads them."""
     task = task_of(recipe.task, recipe.task_file)
-    items = list(labelled(task, recipe.data, recipe.tiling, recipe.splits.seed))
     entries = _distinct([item for item in items if isinstance(item, Labelled)])
     examples = [entry.whole.example for entry in entries]
     form, unstated = form_of(recipe, task, entries)

@@ -16,13 +16,13 @@ from datasets_vision.formats import detect
 from datasets_vision.formats.contract import FOLDER
 from datasets_vision.formats.roles import role_of_folder
 from datasets_vision.placing import whole_file
-from datasets_vision.source import Source, read
+from datasets_vision.source import SetAside, Source, read
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Integer, Text
 from vlm_ft.answers.observation import observed
 from vlm_ft.answers.task import CHOSEN, DECISIONS, NOTHING, Task, Values
 from vlm_ft.data.augmentation import check_augmentation
-from vlm_ft.data.cases import Case, Dataset, load
+from vlm_ft.data.cases import Case, Dataset, Labelled, dataset_of, items_of
 from vlm_ft.data.columns import choose, columns_of
 from vlm_ft.data.splits import group_of
 from vlm_ft.errors import DataError, FormError
@@ -166,6 +166,7 @@ class Proposal:
 
     survey: Survey
     recipe: Recipe
+    items: Sequence[Labelled | SetAside]
     dataset: Dataset
     constant: Mapping[str, Any]
 
@@ -205,7 +206,8 @@ def propose(survey: Survey, task: Task, task_file: Path | None = None) -> Propos
         data=(DataEntry(path=survey.path, format=survey.format, **settings),),
         splits=_splits(survey.roles),
     )
-    dataset = load(recipe)
+    items = list(items_of(recipe))
+    dataset = dataset_of(recipe, items)
     cases = [case for cases in dataset.cases.values() for case in cases]
     constant = _constant(dataset.form, cases)
     fields = tuple(name for name in dataset.form.names if name not in constant)
@@ -214,7 +216,7 @@ def propose(survey: Survey, task: Task, task_file: Path | None = None) -> Propos
         raise DataError(survey.path, f"all labels are the same ({said})", "label examples of at least two kinds")
     augment = _augmentation(task, dataset.form, dataset.cases["train"])
     recipe = recipe.model_copy(update={"fields": fields, "augment": augment})
-    return Proposal(survey, recipe, replace(dataset, form=dataset.form.narrow(fields)), constant)
+    return Proposal(survey, recipe, items, replace(dataset, form=dataset.form.narrow(fields)), constant)
 
 
 def _splits(roles: dict[str, Role]) -> Splits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from rich.console import Console
 
 from datasets_vision.example import path_of
 from datasets_vision.placing import whole_file
+from datasets_vision.source import SetAside
 from vlm_ft.bases.reader import open_reader
-from vlm_ft.data.cases import Case, Dataset, load, summary_lines
+from vlm_ft.data.cases import Case, Labelled, dataset_of, items_of, summary_lines
 from vlm_ft.data.checks import check
 from vlm_ft.data.checks.fault import within
 from vlm_ft.data.checks.report import write
@@ -41,18 +42,19 @@ def preflight(
     Raises `DataError` for data that cannot be read, that fit no task, or that show photos outside `place`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    dataset = _written(place, out / RECIPE, name, recipe, task)
+    items = _written(place, out / RECIPE, name, recipe, task)
     loaded = load_recipe(out / RECIPE)
+    dataset = dataset_of(loaded, items)
     _require_inside([case for cases in dataset.cases.values() for case in cases], place)
     reader = open_reader(loaded.base, revision=loaded.revision, limits=loaded.limits)
-    report = check(loaded, Ruler(reader, loaded.training.max_length))
+    report = check(loaded, Ruler(reader, loaded.training.max_length), known=items)
     write(report.within(place), out)
     if any(case.example.images for case in dataset.cases["train"]):
         preview(loaded, out / EXAMPLES, SHEET, dataset=dataset)
     cost = ""
     if not report.errors:
         with (out / ROWS).open("w", encoding="utf-8") as file:
-            cost = dry_run(loaded, Console(file=file, width=WIDTH))
+            cost = dry_run(loaded, Console(file=file, width=WIDTH), dataset)
     read = tuple(within(place, line) for line in summary_lines(dataset))
     counts = ", ".join(f"{role} {count}" for role, count in dataset.counts.items())
     title = f"{dataset.form.title}: {counts}"
@@ -63,15 +65,15 @@ def preflight(
     return found
 
 
-def _written(place: Path, file: Path, name: str, recipe: str | None, task: str | None) -> Dataset:
-    """Write the recipe; returns the data that it reads."""
+def _written(place: Path, file: Path, name: str, recipe: str | None, task: str | None) -> Sequence[Labelled | SetAside]:
+    """Write the recipe; returns the items of the data that it reads."""
     if recipe is not None:
         applied = _applied(load_recipe(find_recipe(recipe)), place, name)
         content = applied.model_dump(mode="json", exclude_unset=True)
         with whole_file(file) as part:
             part.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
         _require_plain(file, place)
-        return load(load_recipe(file))
+        return list(items_of(load_recipe(file)))
     survey = Survey.of(place)
     fitting = task or next(iter(survey.fitting), None)
     if fitting is None:
@@ -79,7 +81,7 @@ def _written(place: Path, file: Path, name: str, recipe: str | None, task: str |
     proposal = propose(survey, task_of(fitting))
     replace(proposal, recipe=proposal.recipe.model_copy(update={"name": name})).write(file)
     _require_plain(file, place)
-    return proposal.dataset
+    return proposal.items
 
 
 def _require_plain(file: Path, place: Path) -> None:

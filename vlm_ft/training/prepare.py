@@ -54,12 +54,15 @@ class Prepared:
         return self.train.method
 
 
-def prepare(recipe: Recipe, splits_file: Path | None = None, *, check: bool = False) -> Prepared:
+def prepare(
+    recipe: Recipe, splits_file: Path | None = None, *, check: bool = False, known: Dataset | None = None
+) -> Prepared:
     """Read the data, load the base, check every row's length, attach the adapter.
 
-    With `check`, errors in the data (`vlm_ft.data.checks`) are raised before the base is loaded.
+    `known`: the data, if they have been read. With `check`, errors in the data (`vlm_ft.data.checks`) are raised
+    before the base is loaded.
     """
-    dataset = load(recipe, splits_file)
+    dataset = known or load(recipe, splits_file)
     if check:
         inspect(dataset, recipe.name).stop_at_errors()
     method = method_of(recipe)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vlm_ft.bases.parts import part_sizes
+from vlm_ft.data.cases import Dataset
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.fill import Filler
 from vlm_ft.training.memory import GIB, LongestRow, needs
@@ -23,12 +24,12 @@ SHOWN_ROWS = 3
 SHOWN_SET_ASIDE = 10
 
 
-def dry_run(recipe: Recipe, console: Console) -> str:
+def dry_run(recipe: Recipe, console: Console, dataset: Dataset | None = None) -> str:
     """Show what a run would do and cost, from real rows and timed steps; returns the cost in one line.
 
-    Nothing is trained or written.
+    Nothing is trained or written. `dataset`: the recipe's data, if they have been read.
     """
-    prepared = prepare(recipe)
+    prepared = prepare(recipe, known=dataset)
     announce(recipe, prepared, console)
     for index in range(min(SHOWN_ROWS, len(prepared.train.cases))):
         console.rule(f"row {index + 1}: {prepared.train.cases[index].example.id}")

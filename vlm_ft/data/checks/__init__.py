@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm_ft.data.cases import Dataset
+from datasets_vision.source import SetAside
+from vlm_ft.data.cases import Dataset, Labelled
 from vlm_ft.data.checks import balance, images, labels, leaks
 from vlm_ft.data.checks.fault import Fault, Finding, Lengths, Report
 from vlm_ft.data.checks.gather import Progress, Ruler, gather, gather_loaded
@@ -58,14 +59,15 @@ def check(
     *,
     splits_file: Path | None = None,
     progress: Progress | None = None,
+    known: Sequence[Labelled | SetAside] | None = None,
 ) -> Report:
     """Run all checks on a recipe's data in constant memory: each source is read twice, each picture decoded once.
 
-    `ruler` measures rows as the base will read them; without it, lengths and tiny boxes are not checked. `splits_file`
-    has the roles of an earlier run; it is read, not written. Raises `DataError` if the data cannot be read at all, and
-    `FormError` if they label nothing that the task asks for.
+    `known`: the items of the data, if they have been read. `ruler` measures rows as the base will read them; without
+    it, lengths and tiny boxes are not checked. `splits_file` has the roles of an earlier run; it is read, not written.
+    Raises `DataError` if the data cannot be read at all, and `FormError` if they label nothing that the task asks for.
     """
-    index = gather(recipe, ruler, splits_file, progress)
+    index = gather(recipe, ruler, splits_file, progress, known)
     try:
         return _report(index, recipe.name)
     finally:

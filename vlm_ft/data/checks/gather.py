@@ -12,7 +12,7 @@ from datasets_vision.example import BOX_SCALE, Example, Picture, Turn, photo_of
 from datasets_vision.source import SetAside
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Values
-from vlm_ft.data.cases import Dataset, Labelled, form_of, labelled, narrowed
+from vlm_ft.data.cases import Dataset, Labelled, form_of, items_of, narrowed
 from vlm_ft.data.checks import near
 from vlm_ft.data.checks.index import Index
 from vlm_ft.data.checks.pictures import FactCache, Facts, facts_of
@@ -43,17 +43,21 @@ Progress = Callable[[str, int], None]
 
 
 def gather(
-    recipe: Recipe, ruler: Ruler | None = None, splits_file: Path | None = None, progress: Progress | None = None
+    recipe: Recipe,
+    ruler: Ruler | None = None,
+    splits_file: Path | None = None,
+    progress: Progress | None = None,
+    known: Sequence[Labelled | SetAside] | None = None,
 ) -> Index:
     """The index of a recipe's data; `progress` gets the name of the pass and the number of examples so far.
 
-    Raises `DataError` or `FormError` if the data fill no form, since nothing can be checked then.
+    `known`: the items of the data, if they have been read. Raises `DataError` or `FormError` if the data fill no form,
+    since nothing can be checked then.
     """
     task = task_of(recipe.task, recipe.task_file)
 
     def items(phase: str) -> Iterator[Labelled | SetAside]:
-        data = labelled(task, recipe.data, recipe.tiling, recipe.splits.seed)
-        for number, item in enumerate(data, 1):
+        for number, item in enumerate(items_of(recipe) if known is None else known, 1):
             if progress and number % 1000 == 0:
                 progress(phase, number)
             yield item
