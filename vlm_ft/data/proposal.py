@@ -23,7 +23,7 @@ from vlm_ft.answers.observation import observed
 from vlm_ft.answers.task import CHOSEN, DECISIONS, NOTHING, Task, Values
 from vlm_ft.data.augmentation import check_augmentation
 from vlm_ft.data.cases import Case, Dataset, Labelled, dataset_of, items_of
-from vlm_ft.data.columns import choose, columns_of
+from vlm_ft.data.columns import Column, choose, columns_of
 from vlm_ft.data.splits import group_of
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.pages import rendered
@@ -76,6 +76,11 @@ class Survey:
         pairs = {(group_of(example), found.get(example.role or "")) for example in self.examples}
         return found if len(pairs) == len({group for group, _ in pairs}) else {}
 
+    @cached_property
+    def _cells(self) -> Sequence[Column]:
+        """The columns of a table, which every task looks at."""
+        return columns_of([example.label.columns for example in self.examples])
+
     def settings(self, task: Task) -> dict[str, Any]:
         """The settings of the set's entry in `data` for a task, besides its path and format."""
         if self.format in IN_COLUMNS:
@@ -85,7 +90,7 @@ class Survey:
         return {key: value for key, value in {**found, "group_by": self._repeated(found)}.items() if value}
 
     def _columns(self, task: Task) -> dict[str, Any]:
-        chosen = choose(task, columns_of([example.label.columns for example in self.examples]))
+        chosen = choose(task, self._cells)
         if not chosen.columns or not (chosen.text or chosen.image):
             return {}
         closed = {
