@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 from accelerate.commands.config.config_args import ClusterConfig
@@ -10,7 +11,9 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_multi_gpu_env
 
-from vlm_ft.recipe import RECIPES
+from vlm_ft.errors import RecipeError
+from vlm_ft.recipe import RECIPES, Recipe
+from vlm_ft.training.prepare import prepare
 
 SETTINGS = {path.stem: path for path in sorted((RECIPES / "accelerate").glob("*.yaml"))}
 
@@ -33,3 +36,13 @@ def test_fsdp_is_set_up_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> 
     plugin = FullyShardedDataParallelPlugin()
     assert (plugin.fsdp_version, plugin.reshard_after_forward, plugin.cpu_ram_efficient_loading) == (2, True, False)
     assert os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16"
+
+
+@pytest.mark.parametrize("setting", [{"method": "grpo"}, {"quantize": "nf4"}], ids=str)
+def test_what_fsdp_cannot_train_is_refused(
+    setting: dict[str, str], recipe_of: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processes would wait for each other forever."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(RecipeError, match=f"{next(iter(setting))}: .*FSDP does not"):
+        prepare(recipe_of("qwen3_vl", **setting))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from accelerate.utils import parse_flag_from_env
 
 from vlm_ft.bases.attention import attend_in_fp32
 from vlm_ft.bases.load import Base, load_base
@@ -60,12 +61,14 @@ def prepare(
     """Read the data, load the base, check every row's length, attach the adapter.
 
     `known`: the data, if they have been read. With `check`, errors in the data (`vlm_ft.data.checks`) are raised
-    before the base is loaded.
+    before the base is loaded. Raises `RecipeError` for settings that exclude each other, or that FSDP does not allow.
     """
+    method = method_of(recipe)
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        _require_shardable(recipe, method)
     dataset = known or load(recipe, splits_file)
     if check:
         inspect(dataset, recipe.name).stop_at_errors()
-    method = method_of(recipe)
     method.require(dataset.cases["train"])
     if method.compares and recipe.augment != "none":
         raise RecipeError("augment", f"{method.name} compares replies to the same photos", "leave it out")
@@ -93,6 +96,14 @@ def prepare(
         attend_in_fp32(base.model)
     rates = part_rates(attached, base, recipe.adapter, training, fitted=has_words(dataset.form))
     return Prepared(dataset, base, attached, train, tune if tune.cases else None, lengths, rates, fresh)
+
+
+def _require_shardable(recipe: Recipe, method: Method) -> None:
+    """Raise `RecipeError` for what FSDP cannot train."""
+    if method.samples:
+        raise RecipeError("method", f"{method.name} samples answers, which FSDP does not allow", "use DeepSpeed")
+    if recipe.quantize is not None:
+        raise RecipeError("quantize", "FSDP does not shard quantized weights", "leave it out, or launch without FSDP")
 
 
 def base_of(recipe: Recipe) -> Callable[[], Base]:

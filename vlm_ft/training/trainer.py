@@ -14,7 +14,6 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 
 from vlm_ft.bases.precision import uses_bf16
 from vlm_ft.conversation import Batch
-from vlm_ft.errors import RecipeError
 from vlm_ft.recipe import Training
 from vlm_ft.training.attach import Attached, parameter_groups
 from vlm_ft.training.collate import Collator
@@ -90,8 +89,6 @@ def trainer(
         callbacks=[*callbacks, *stopping, FollowEpoch(train, order)],
     )
     new_trainer.remove_callback(PrinterCallback)
-    if method.samples and new_trainer.is_fsdp_enabled:
-        raise RecipeError("method", f"{method.name} samples answers, which FSDP does not allow", "use DeepSpeed")
     return new_trainer
 
 
