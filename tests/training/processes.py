@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from accelerate import PartialState
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+from accelerate.utils.launch import prepare_multi_gpu_env
 
 from datasets_vision.synthetic import write_set
-from vlm_ft.adapters import ADAPTER, read_card
+from vlm_ft.adapters import ADAPTER, TENSORS, read_card
 from vlm_ft.errors import DataError
-from vlm_ft.recipe import Recipe, load_recipe
+from vlm_ft.recipe import RECIPES, Recipe, load_recipe
 from vlm_ft.runs import Run
 from vlm_ft.training.run import train
 
 PROCESSES = 2
+SHARDED = "fsdp"
 TOLERANCE = 1e-5
 """Relative: sums in fp32 have another order, and AdamW's first step magnifies the difference of tiny gradients."""
 
@@ -37,8 +45,56 @@ def train_noting_writes(out: Path, recipes: Sequence[Path]) -> None:
 
     sys.addaudithook(note)
     for recipe in recipes:
-        train(load_recipe(recipe), out / recipe.stem)
+        if recipe.stem == SHARDED:
+            with sharded():
+                train_in_parts(load_recipe(recipe), Run(out / recipe.stem))
+        else:
+            train(load_recipe(recipe), out / recipe.stem)
     _written(out, int(os.environ["RANK"])).write_text(json.dumps(written))
+
+
+def train_in_parts(recipe: Recipe, run: Run) -> None:
+    """Train, return to the first checkpoint, and resume: the losses and the adapter are the same."""
+    train(recipe, run.folder)
+    if not PartialState().is_main_process:
+        train(recipe, run.folder, resume=True)
+        return
+    before = losses(run.folder), tensors(run)
+    assert run.checkpoint
+    shutil.rmtree(run.checkpoint)
+    shutil.rmtree(run.adapter)
+    train(recipe, run.folder, resume=True)  # where the other process waits for this one
+    assert (losses(run.folder), tensors(run)) == before
+
+
+@contextmanager
+def sharded() -> Iterator[None]:
+    """Train as with the shipped settings for FSDP.
+
+    Accelerate ignores them on CPUs, on which torch can shard as well, so this makes it take the CPUs for GPUs.
+    """
+    begin, shared = AcceleratorState.__init__, PartialState._shared_state
+
+    def begin_on_gpus(self: AcceleratorState, *args: Any, **options: Any) -> None:
+        if shared.get("distributed_type") == DistributedType.MULTI_CPU:
+            shared["distributed_type"] = DistributedType.MULTI_GPU
+        begin(self, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AcceleratorState, "__init__", begin_on_gpus)
+        for key, value in environment("fsdp").items():
+            patch.setenv(key, value)
+        yield
+
+
+def environment(settings: str) -> dict[str, str]:
+    """The variables by which `accelerate launch` hands these shipped settings to its processes."""
+    file = RECIPES / "accelerate" / f"{settings}.yaml"
+    options, _, _ = _validate_launch_command(
+        launch_command_parser().parse_args(["--config_file", str(file), "-m", "x"])
+    )
+    found = prepare_multi_gpu_env(options)
+    return {key: value for key, value in found.items() if key.startswith(("ACCELERATE_", "FSDP_"))}
 
 
 def fail_in_the_second() -> None:
@@ -49,11 +105,16 @@ def fail_in_the_second() -> None:
 
 
 def recipes_of(recipe_of: Callable[..., Recipe], folder: Path, accumulate: int) -> dict[str, Recipe]:
-    """A recipe whose loss is a mean over tokens, and one whose loss is a mean over pairs, each for two steps."""
+    """Recipes for two steps: with a loss that is a mean over tokens, or over pairs, and one for `sharded`."""
     training = {"workers": 1, "batch_size": 2, "accumulate": accumulate}
+    often = {**training, "evaluations": 2}
     pairs = {"path": str(write_set("industry_language", folder / f"pairs-{accumulate}", 16, 3))}
     own = {"task": "industry_language", "fields": ["reply"], "method": "dpo", "data": [pairs]}
-    return {"sft": recipe_of("qwen3_vl", training=training), "dpo": recipe_of("llama", training=training, **own)}
+    return {
+        "sft": recipe_of("qwen3_vl", training=training),
+        "dpo": recipe_of("llama", training=training, **own),
+        SHARDED: recipe_of("qwen3_vl", training=often),
+    }
 
 
 def written_files(recipes: Mapping[str, Recipe], folder: Path) -> list[Path]:
@@ -82,6 +143,11 @@ def losses(folder: Path) -> list[float]:
     assert checkpoint
     history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
     return [entry["loss"] for entry in history if "loss" in entry]
+
+
+def tensors(run: Run) -> bytes:
+    """The adapter's file of tensors."""
+    return (run.adapter / TENSORS).read_bytes()
 
 
 def _written(out: Path, rank: int) -> Path:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
 from accelerate.commands.config.config_args import ClusterConfig
-from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
-from accelerate.utils.launch import prepare_multi_gpu_env
 
+from tests.training.processes import environment
 from vlm_ft.errors import RecipeError
 from vlm_ft.recipe import RECIPES, Recipe
 from vlm_ft.training.prepare import prepare
@@ -29,13 +28,15 @@ def test_accelerate_reads_the_settings(name: str) -> None:
 
 
 def test_fsdp_is_set_up_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = launch_command_parser().parse_args(["--config_file", str(SETTINGS["fsdp"]), "-m", "vlm_ft"])
-    options, _, _ = _validate_launch_command(options)
-    for key, value in prepare_multi_gpu_env(options).items():
+    for key, value in environment("fsdp").items():
         monkeypatch.setenv(key, value)
     plugin = FullyShardedDataParallelPlugin()
     assert (plugin.fsdp_version, plugin.reshard_after_forward, plugin.cpu_ram_efficient_loading) == (2, True, False)
-    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16"
+
+
+def test_the_recipe_sets_the_precision() -> None:
+    """Otherwise the trainer would compute in that of the settings."""
+    assert environment("fsdp")["ACCELERATE_MIXED_PRECISION"] == "no"
 
 
 @pytest.mark.parametrize("setting", [{"method": "grpo"}, {"quantize": "nf4"}], ids=str)
