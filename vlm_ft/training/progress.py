@@ -15,8 +15,11 @@ from transformers import TrainerCallback
 
 from datasets_vision.placing import whole_file
 from vlm_ft.errors import RecipeError
+from vlm_ft.training.methods import Method
 
 QUIET_LINES = 10  # lines in total if the output is not a terminal
+LOSSES = {"loss": "loss", "eval_loss": "tune loss"}
+"""The names of losses in the trainer's logs, and for the user."""
 
 
 class ShowProgress(TrainerCallback):  # type: ignore[misc]
@@ -54,21 +57,33 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **kwargs: Any
     ) -> None:
-        """Keep the newest losses. Raises `RecipeError` if a loss is not finite, which ends the run at once."""
-        for key, word in (("loss", "loss"), ("eval_loss", "tune loss")):
-            value = (logs or {}).get(key)
-            if value is None:
-                continue
-            if not math.isfinite(float(value)):
-                raise RecipeError(
-                    "training.learning_rate",
-                    f"the {word} is {value} at step {state.global_step}",
-                    f"lower the rate (now {args.learning_rate:g}) and start again",
-                )
-            self.losses[word] = float(value)
+        """Keep the newest losses."""
+        self.losses |= {word: logs[key] for key, word in LOSSES.items() if logs and key in logs}
 
     def _losses_text(self) -> str:
         return "  ".join(f"{word} {value:.3f}" for word, value in self.losses.items())
+
+
+class StopAtFaults(TrainerCallback):  # type: ignore[misc]
+    """Ends a run, before its next checkpoint, whose loss is not finite, or whose first gradient is zero."""
+
+    def __init__(self, method: Method) -> None:
+        self.may_be_zero = method.samples  # if all answers to a prompt are equally good
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        """Raises `RecipeError`."""
+        logs = logs or {}
+        for key, word in LOSSES.items():
+            if not math.isfinite(logs.get(key, 0.0)):
+                problem = f"the {word} is {logs[key]} at step {state.global_step}"
+                remedy = f"lower the rate (now {args.learning_rate:g}) and start again"
+                raise RecipeError("training.learning_rate", problem, remedy)
+        first = state.global_step == args.logging_steps
+        if first and logs.get("grad_norm") == 0 and not self.may_be_zero:
+            problem = f"the gradient is zero at step {state.global_step}, so nothing would be learned"
+            raise RecipeError("adapter", problem, "train another part, and report this")
 
 
 class KeepTime(TrainerCallback):  # type: ignore[misc]

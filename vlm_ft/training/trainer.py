@@ -20,6 +20,7 @@ from vlm_ft.training.collate import Collator
 from vlm_ft.training.methods import Method
 from vlm_ft.training.order import ByLength
 from vlm_ft.training.plan import Plan
+from vlm_ft.training.progress import StopAtFaults
 
 
 class MethodTrainer(Trainer):  # type: ignore[misc]
@@ -86,7 +87,7 @@ def trainer(
         data_collator=Collators(train, tune or train),
         train_dataset=Indices(len(train.cases)),
         eval_dataset=Indices(len(tune.cases), training=False) if tune is not None else None,
-        callbacks=[*callbacks, *stopping, FollowEpoch(train, order)],
+        callbacks=[*callbacks, *stopping, FollowEpoch(train, order), StopAtFaults(method)],
     )
     new_trainer.remove_callback(PrinterCallback)
     return new_trainer
@@ -113,6 +114,7 @@ def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, work
         metric_for_best_model="eval_loss" if watched else None,
         greater_is_better=False if watched else None,
         logging_steps=_logging_steps(plan),
+        logging_nan_inf_filter=False,  # it would log earlier losses instead
         seed=settings.seed,
         data_seed=settings.seed,
         report_to=list(settings.report_to) or "none",

@@ -1,0 +1,48 @@
+"""A run that would be in vain stops at once, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from vlm_ft.errors import RecipeError
+from vlm_ft.recipe import Recipe
+from vlm_ft.runs import Run
+from vlm_ft.training.methods.sft import SFT
+from vlm_ft.training.run import train
+
+
+@pytest.fixture
+def texts(recipe_of: Callable[..., Recipe], clauses: Path) -> Callable[..., Recipe]:
+    """A recipe for short passages."""
+    own = {"task": "legal_documents", "data": [{"path": str(clauses)}], "fields": None}
+    return lambda **settings: recipe_of("qwen3", **own, **settings)
+
+
+@pytest.mark.parametrize(
+    ("tune", "message"), [(0.25, "the tune loss is nan at step 2"), (0.0, "the loss is nan at step 3")]
+)
+def test_a_loss_that_is_not_a_number_stops_the_run(
+    tune: float, message: str, texts: Callable[..., Recipe], quiet: Console, tmp_path: Path
+) -> None:
+    """The second step destroys the weights; without `tune`, that shows only in the third."""
+    training = {"learning_rate": 1e37, "warmup": 0.25, "max_steps": 4, "evaluations": 4}
+    recipe = texts(splits={"tune": tune}, training=training)
+    with pytest.raises(RecipeError, match=message):
+        train(recipe, tmp_path / "run", console=quiet)
+    checkpoint = Run(tmp_path / "run").checkpoint
+    assert checkpoint
+    assert checkpoint.name == ("checkpoint-1" if tune else "checkpoint-2")
+
+
+def test_a_gradient_of_zero_stops_the_run(
+    texts: Callable[..., Recipe], quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check after training would not notice: weight decay moves the weights."""
+    real = SFT.loss
+    monkeypatch.setattr(SFT, "loss", lambda *given: 0 * real(*given))
+    with pytest.raises(RecipeError, match="the gradient is zero at step 1"):
+        train(texts(adapter={"language": "full"}), tmp_path / "run", console=quiet)
