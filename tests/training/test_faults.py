@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from vlm_ft.errors import RecipeError
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
 from vlm_ft.training.methods.sft import SFT
+from vlm_ft.training.prepare import prepare
 from vlm_ft.training.run import train
+
+LONG = f"Passage 12 grants {'a very long ' * 20}notice.\tnotice\n"
 
 
 @pytest.fixture
-def texts(recipe_of: Callable[..., Recipe], clauses: Path) -> Callable[..., Recipe]:
-    """A recipe for short passages."""
-    own = {"task": "legal_documents", "data": [{"path": str(clauses)}], "fields": None}
+def texts(recipe_of: Callable[..., Recipe], clauses: Path, tmp_path: Path) -> Callable[..., Recipe]:
+    """A recipe for passages of which one is long."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "rows.tsv").write_text((clauses / "rows.tsv").read_text(encoding="utf-8") + LONG, encoding="utf-8")
+    own = {"task": "legal_documents", "data": [{"path": str(data)}], "fields": None}
     return lambda **settings: recipe_of("qwen3", **own, **settings)
 
 
@@ -46,3 +54,20 @@ def test_a_gradient_of_zero_stops_the_run(
     monkeypatch.setattr(SFT, "loss", lambda *given: 0 * real(*given))
     with pytest.raises(RecipeError, match="the gradient is zero at step 1"):
         train(texts(adapter={"language": "full"}), tmp_path / "run", console=quiet)
+
+
+def test_too_little_memory_for_the_longest_row_is_reported_before_the_first_step(
+    texts: Callable[..., Recipe], quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = texts(splits={"train": 1.0, "tune": 0.0, "test": 0.0})
+    real, most = SFT.loss, prepare(recipe).lengths.longest
+
+    def short_of_memory(self: SFT, model: Any, batch: Any, *given: Any) -> Any:
+        if batch["input_ids"].shape[1] == most:
+            raise torch.OutOfMemoryError
+        return real(self, model, batch, *given)
+
+    monkeypatch.setattr(SFT, "loss", short_of_memory)
+    with pytest.raises(RecipeError, match=r"4 rows do not fit into the GPU's memory; lower it"):
+        train(recipe, tmp_path / "run", console=quiet)
+    assert not (tmp_path / "run").exists()

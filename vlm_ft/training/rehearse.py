@@ -18,7 +18,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.conversation import Batch, moved
 from vlm_ft.data.cases import Case
-from vlm_ft.errors import DataError
+from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Training
 from vlm_ft.training.collate import Collator
@@ -88,14 +88,25 @@ def check_lengths(method: Method, form: Form, cases: Sequence[Case], ruler: Rule
 def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: Training) -> Cost:
     """Time real forward and backward passes on typical batches, after one on the longest, without changing a weight.
 
-    The model must be set up as for training, including activation checkpointing.
+    The model must be set up as for training, including activation checkpointing. Raises `RecipeError` if the GPU lacks
+    the memory for a batch.
     """
-    longest, *typical = _batches(train.order(settings.batch_size))
+    try:
+        steps, forwards = _timed(model, train, settings)
+    except torch.OutOfMemoryError as error:
+        problem = f"{settings.batch_size} rows do not fit into the GPU's memory"
+        raise RecipeError("training.batch_size", problem, "lower it, and raise training.accumulate instead") from error
+    tune_batches = math.ceil(len(tune.cases) / settings.batch_size) if tune is not None else 0
+    return Cost(min(steps), tune_batches * min(forwards), peak_memory())
+
+
+def _timed(model: nn.Module, train: Collator, settings: Training) -> tuple[list[float], list[float]]:
+    """The seconds of each step, and of each forward pass; the first step, which warms up, is left out."""
     model.train()
     steps: list[float] = []
     forwards: list[float] = []
     with torch.random.fork_rng():
-        for batch in (longest, *typical):
+        for batch in _batches(train.order(settings.batch_size)):
             features = [{"index": case} for case in batch]
             began = time.perf_counter()
             for _ in range(settings.accumulate):
@@ -105,8 +116,7 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
                 loss.backward()  # type: ignore[no-untyped-call]
             steps.append(_now() - began)
             model.zero_grad(set_to_none=True)
-    tune_batches = math.ceil(len(tune.cases) / settings.batch_size) if tune is not None else 0
-    return Cost(min(steps[1:]), tune_batches * min(forwards[settings.accumulate :]), peak_memory())
+    return steps[1:], forwards[settings.accumulate :]
 
 
 def _batches(order: ByLength) -> list[list[int]]:
