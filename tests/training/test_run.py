@@ -315,7 +315,7 @@ def test_a_custom_task_is_served_without_its_file(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        ("trained_state", "changed none"),
+        ("trained_values", "changed none"),
         ("checksum", "frozen weights changed"),
         ("probe_logits", "does not change the probe"),
     ],
@@ -326,12 +326,12 @@ def test_a_run_that_fails_its_check_leaves_no_adapter(
     from vlm_ft.training import verify
 
     spoilt = {
-        "trained_state": lambda model: {},
+        "trained_values": lambda model: {},
         "checksum": lambda model: torch.ones(1),
         "probe_logits": lambda *given: torch.ones(3),
     }
     monkeypatch.setattr(verify, spoil, spoilt[spoil])
-    if spoil == "trained_state":
+    if spoil == "trained_values":
         monkeypatch.setattr(runs, spoil, spoilt[spoil])
     with pytest.raises(AdapterError, match=message):
         train(recipe_of("qwen3_vl"), tmp_path / "run", console=quiet)

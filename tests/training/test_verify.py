@@ -15,7 +15,7 @@ from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.errors import AdapterError
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.prepare import Prepared, prepare
-from vlm_ft.training.verify import Witness, checksum, trained_state, verify, witness
+from vlm_ft.training.verify import Witness, checksum, trained_values, verify, witness
 
 Recipes = Callable[..., Recipe]
 Runs = Callable[..., Path]
@@ -29,7 +29,7 @@ def trained(recipe: Recipe, folder: Path) -> tuple[Prepared, Witness]:
     """A run of one large step, without the trainer, saved in `folder`."""
     prepared = prepare(recipe)
     model = prepared.attached.model
-    before, frozen = trained_state(model), checksum(model)
+    before, frozen = trained_values(model), checksum(model)
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(2):  # LoRA's first matrices move only once the second ones have
         prepared.method.loss(model.train(), prepared.train([{"index": 0}, {"index": 1}]), None).backward()

@@ -29,7 +29,7 @@ from vlm_ft.training.references import set_references
 from vlm_ft.training.rehearse import measure, peak_memory
 from vlm_ft.training.show import announce
 from vlm_ft.training.trainer import trainer
-from vlm_ft.training.verify import Witness, checksum, trained_state, verify, witness
+from vlm_ft.training.verify import Witness, checksum, trained_values, verify, witness
 
 
 def train(
@@ -97,7 +97,7 @@ def _run_trainer(
 ) -> tuple[Path, Witness, dict[str, Any]]:
     """Run the trainer and save the result; nothing that is returned refers to the model."""
     attached = prepared.attached
-    before, frozen = trained_state(attached.model), checksum(attached.model)
+    before, frozen = trained_values(attached.model), checksum(attached.model)
     progress, clock = ShowProgress(console), KeepTime()
     running = trainer(
         prepared.method,

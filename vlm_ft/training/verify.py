@@ -15,7 +15,7 @@ from vlm_ft.card_base import with_adapter
 from vlm_ft.conversation import Conversation, Row, moved
 from vlm_ft.errors import AdapterError
 
-SAMPLED = 4096  # values of each frozen tensor that go into the checksum
+SAMPLED = 4096  # values of each tensor that are compared
 TOLERANCES = {torch.float32: 1e-3}
 """The largest difference of a logit, relative to the largest logit, between runs with different memory layouts."""
 COARSE = 3e-2
@@ -41,18 +41,19 @@ def checksum(model: nn.Module) -> Tensor:
     bitsandbytes rounds the biases of 4-bit layers to the dtype of their inputs, in place, at the first forward pass.
     """
     frozen = [p for p in model.parameters() if not p.requires_grad]
-    sampled = (whole(t).detach().flatten()[:SAMPLED] for t in [*frozen, *model.buffers()])
+    sampled = map(_first_values, [*frozen, *model.buffers()])
     return torch.stack([(t.bfloat16() if t.is_floating_point() else t).double().sum().cpu() for t in sampled])
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor itself or, if FSDP has sharded it, the tensor that the processes hold together."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+def trained_values(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the first values of every trained tensor; all of them would take the memory of another base."""
+    return {name: _first_values(p).clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the trained tensors."""
-    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+def _first_values(tensor: Tensor) -> Tensor:
+    """(values,) of the tensor or, if FSDP has sharded it, of the tensor that the processes hold together."""
+    whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return whole.detach().flatten()[:SAMPLED]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def witness(
     Raises `AdapterError` if no trained tensor moved, or a frozen one did.
     """
     parameters = dict(model.named_parameters())
-    after = ((value, whole(parameters[name])) for name, value in before.items())
+    after = ((value, _first_values(parameters[name])) for name, value in before.items())
     moved_count = sum(not torch.equal(value.to(now), now) for value, now in after)
     if moved_count == 0:
         raise AdapterError(folder, f"training changed none of {len(before)} tensors", "check adapter and learning_rate")

@@ -36,7 +36,6 @@ from vlm_ft.likelihood import token_losses
 from vlm_ft.recipe import Policy
 from vlm_ft.reward_model import RewardModel
 from vlm_ft.training.methods.method import Images, Method, encoded
-from vlm_ft.training.verify import trained_state
 
 ROWS = "rows"  # key of a batch: its prompts
 COUNT = "count"  # key of a batch: a tensor (prompts,), from which the trainer gets their number
@@ -63,7 +62,8 @@ class PolicyGradient(Method):
     def begin(self, base: Base, conversation: Conversation) -> None:
         """Make a decoder for the model, load the reward model, if there is one, and keep the weights if `beta` asks."""
         self._base, self._conversation = base, conversation
-        self._start = trained_state(base.model) if self._settings.beta else {}
+        named = base.model.named_parameters() if self._settings.beta else ()
+        self._start = {name: weight.detach().clone() for name, weight in named if weight.requires_grad}
         self._decoder = FormDecoder(base)
         judge = self._settings.reward_model
         self._judge = RewardModel.open(judge) if judge is not None else None
