@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from datasets_vision.example import Turn
+from tests.families import families
 from vlm_ft import likelihood
 from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
@@ -128,6 +129,19 @@ def test_an_answer_without_a_decision_has_no_loss(tiny_base: Callable[[str], Bas
     loss = answer_loss(base.model, batch)
     loss.backward()
     assert loss == 0
+
+
+@pytest.mark.parametrize("name", families("qwen3_vl", "fast_vlm"))
+def test_image_tokens_that_do_not_match_the_photo_end_the_run(
+    name: str, tiny_base: Callable[[str], Base], form: Form
+) -> None:
+    """As after a cut; rows are never cut."""
+    base, conversation = talk(tiny_base(name), "decisions")
+    batch = conversation.encode(rows(form, conversation, *kinds_of(form)[:2]), supervised=True)
+    first = int((batch["input_ids"][0] == base.reader.image_token_id).nonzero()[0])
+    batch["input_ids"][0, first] = batch["input_ids"][0, -1]
+    with pytest.raises(ValueError, match="match"):
+        answer_loss(base.model, batch)
 
 
 @pytest.mark.parametrize("base", ["qwen3_vl", "llava_siglip_qwen2"])
