@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from functools import partial
 from pathlib import Path
@@ -62,6 +63,8 @@ def train(
         on_workers(work, workers)
     else:
         work()
+    if os.environ.get("RANK", "0") != "0":  # another of the processes that `accelerate launch` has started says it
+        return
     place = shlex.quote(str(folder))
     use = "score FOLDER --adapter ADAPTER --out TABLE --reward" if loaded.method == "reward" else "demo --adapter"
     console().print(f"next:\n  vlm-ft evaluate {place}\n  vlm-ft {use} {place}", markup=False)
