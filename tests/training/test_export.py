@@ -7,6 +7,7 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
+from huggingface_hub import ModelCard
 from peft import PeftModel
 from PIL import Image
 from rich.console import Console
@@ -14,12 +15,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.families import families
 from vlm_ft.adapters import README, adapter_folder, read_card
-from vlm_ft.bases.load import load_base
+from vlm_ft.bases.load import Base, load_base
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
-from vlm_ft.training.export import export
+from vlm_ft.training.export import _vllm_command, export
 from vlm_ft.training.verify import TOLERANCES, probe_logits
 
 Runs = Callable[..., Path]
@@ -42,7 +43,7 @@ def test_a_merged_model_answers_like_its_adapter(base: str, run_of: Runs, quiet:
     assert card.weights
     page = (folder / README).read_text(encoding="utf-8")
     assert "a fine-tuned model" in page
-    assert "library_name: transformers" in page
+    assert ModelCard.load(folder / README).data.library_name == "transformers"
 
 
 def test_a_merged_model_keeps_the_limits_of_its_adapter(run_of: Runs, quiet: Console, tmp_path: Path) -> None:
@@ -61,6 +62,14 @@ def test_lora_on_the_language_model_is_exported_as_it_is(run_of: Runs, quiet: Co
     conversation, row = Conversation(base.reader), Row(card.form, (), (Image.new("RGB", (64, 64)),))
     ours = probe_logits(PeftModel.from_pretrained(base.model, run / "adapter"), conversation, row)
     assert float((probe_logits(plain, conversation, row) - ours).abs().max()) < TOLERANCES[ours.dtype]
+
+
+@pytest.mark.parametrize(("rank", "option"), [(16, ""), (20, " --max-lora-rank 32")])
+def test_the_printed_command_allows_the_rank(rank: int, option: str, tiny_base: Callable[[str], Base]) -> None:
+    """vLLM accepts only some numbers; a base such as `compact` is a folder to it."""
+    base = tiny_base("qwen3_vl")
+    command = _vllm_command(base, "mine", Path("out"), rank)
+    assert command == f"vllm serve {base.reader.place} --enable-lora{option} --lora-modules mine=out"
 
 
 def test_an_impossible_export_is_refused(run_of: Runs, quiet: Console, tmp_path: Path) -> None:

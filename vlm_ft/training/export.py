@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from vlm_ft.training.model_card import model_card
 from vlm_ft.training.verify import COARSE, TOLERANCES, probe_logits
 
 As = Literal["auto", "lora", "merged"]
-VLLM_RANK = 16  # the largest rank that vLLM serves by default
+VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)  # that vLLM accepts as the largest; the first is its default
 SIDE = 64  # pixels, side of the photo on which the logits are compared
 
 
@@ -50,20 +51,25 @@ def export(place: Path, out: Path, kind: As = "auto", *, base: str | None = None
             drift = _merge(loaded, card, folder, part)
             lines = [
                 f"merged {out}: logits within {drift:.2g} of the adapter's",
-                f"  vllm serve {out} --served-model-name {card.name}",
+                f"  {shlex.join(['vllm', 'serve', str(out), '--served-model-name', card.name])}",
             ]
         else:
             with_adapter(loaded.model, folder)  # checks that every tensor fits the base
-            _copy(folder, part, (*PEFT_FILES, CARD, README, FAMILIARITY))
+            _copy(folder, part, (*PEFT_FILES, CARD, FAMILIARITY))
+            (part / README).write_text(model_card(card), encoding="utf-8")
             rank = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["r"]
-            ranks = f" --max-lora-rank {rank}" if rank > VLLM_RANK else ""
-            lines = [
-                f"LoRA {out}",
-                f"  vllm serve {card.base.name} --enable-lora{ranks} --lora-modules {card.name}={out}",
-            ]
+            lines = [f"LoRA {out}", f"  {_vllm_command(loaded, card.name, out, rank)}"]
     for line in lines:
         console.print(line, markup=False, highlight=False)
     return out
+
+
+def _vllm_command(base: Base, name: str, folder: Path, rank: int) -> str:
+    revision = ["--revision", base.ref.revision] if base.ref.revision else []
+    most = next((most for most in VLLM_RANKS if most >= rank), rank)
+    ranks = ["--max-lora-rank", str(most)] if most > VLLM_RANKS[0] else []
+    adapters = ["--enable-lora", *ranks, "--lora-modules", f"{name}={folder}"]
+    return shlex.join(["vllm", "serve", base.reader.place, *revision, *adapters])
 
 
 def _copy(folder: Path, out: Path, names: Sequence[str]) -> None:
@@ -95,7 +101,7 @@ def _merge(base: Base, card: Card, folder: Path, out: Path) -> float:
     if drift > TOLERANCES.get(base.model.dtype, COARSE) * max(1.0, float(before.abs().max())):
         raise AdapterError(f"adapter {folder}", f"merged logits differ by {drift:.3g}", "export in float32, or as LoRA")
     _copy(folder, out, (FAMILIARITY,))
-    written = card.model_copy(update={"weights": fingerprint(str(out)), "quantize": None})
-    written.write(out)
-    (out / README).write_text(model_card(written), encoding="utf-8")
+    merged_card = card.model_copy(update={"weights": fingerprint(str(out)), "quantize": None})
+    merged_card.write(out)
+    (out / README).write_text(model_card(merged_card), encoding="utf-8")
     return drift
