@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from vlm_ft.adapters import ADAPTER, CARD, Card, Provenance, adapter_folder, rea
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
 from vlm_ft.bases.base_ref import BaseRef
-from vlm_ft.errors import AdapterError
+from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.tasks import TASKS
 
 FILES = (CARD, "adapter_config.json", "adapter_model.safetensors")
@@ -46,6 +47,20 @@ def test_a_trained_card_is_written_as_it_was_read(run_of: Callable[..., Path], t
     card = read_card(folder)
     card.write(tmp_path)
     assert (tmp_path / CARD).read_bytes() == (folder / CARD).read_bytes()
+
+
+def test_a_card_that_cannot_be_written_leaves_the_old_one(whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
+    card = card_of(whole_form(TASKS["product_defects"]))
+    folder = written(tmp_path / "adapter", card)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as on a full disk
+    try:
+        with pytest.raises(DataError, match=r"card\.json: cannot be written \(File too large\)"):
+            card.write(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_card(folder) == card
+    assert sorted(file.name for file in folder.iterdir()) == sorted(FILES)
 
 
 @pytest.mark.parametrize("missing", FILES)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from datasets_vision.placing import whole_file
 from vlm_ft.answers.confidence import Confidence, Familiar
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
@@ -103,7 +104,8 @@ class Card(Strict):
         return " ".join(part for part in (self.form.notice, *tables, drawn) if part)
 
     def write(self, folder: Path) -> None:
-        (folder / CARD).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        with whole_file(folder / CARD) as part:
+            part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read_card(folder: Path) -> Card:
