@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vlm_ft.adapters import ADAPTER, CARD, Card, Provenance, adapter_folder, read_card
+from vlm_ft.adapters import ADAPTER, CARD, CARD_VERSION, Card, Provenance, adapter_folder, read_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
 from vlm_ft.bases.base_ref import BaseRef
@@ -81,6 +82,14 @@ def test_a_damaged_card_is_reported_in_one_line(
         read_card(folder)
     assert str(error.value).startswith(str(folder / CARD))
     assert "\n" not in str(error.value)
+
+
+def test_a_card_of_a_newer_version_says_so(whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
+    folder = written(tmp_path / "adapter", card_of(whole_form(TASKS["product_defects"])))
+    newer = {**json.loads((folder / CARD).read_text()), "version": CARD_VERSION + 1, "a key of its own": 1}
+    (folder / CARD).write_text(json.dumps(newer))
+    with pytest.raises(AdapterError, match="version 2 was written by a newer vlm-ft; update the package"):
+        read_card(folder)
 
 
 def test_a_run_folder_stands_for_its_adapter(whole_form: Callable[[Task], Form], tmp_path: Path) -> None:

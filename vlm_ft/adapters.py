@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from datasets_vision.placing import whole_file
 from vlm_ft.answers.confidence import Confidence, Familiar
@@ -108,6 +108,12 @@ class Card(Strict):
             part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
+class _Version(BaseModel):
+    """The version of a card, whatever else a newer one contains."""
+
+    version: int = CARD_VERSION
+
+
 def read_card(folder: Path) -> Card:
     """The card of an adapter folder.
 
@@ -116,14 +122,16 @@ def read_card(folder: Path) -> Card:
     if not folder.is_dir():
         raise AdapterError(f"adapter {folder}", "no such folder", "train one with vlm-ft train, or check the path")
     _require(folder, CARD)
+    text = (folder / CARD).read_bytes()
     try:
-        card = Card.model_validate_json((folder / CARD).read_bytes())
+        version = _Version.model_validate_json(text).version
+        if version > CARD_VERSION:
+            raise AdapterError(folder / CARD, f"version {version} was written by a newer vlm-ft", "update the package")
+        card = Card.model_validate_json(text)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         problem = ": ".join([*map(str, fault["loc"]), fault["msg"]])
         raise AdapterError(folder / CARD, problem, "train the adapter again, or restore the file") from error
-    if card.version > CARD_VERSION:
-        raise AdapterError(folder / CARD, f"version {card.version} was written by a newer vlm-ft", "update the package")
     _require(folder, *(MODEL_FILES if card.weights else PEFT_FILES))
     return card
 
