@@ -100,6 +100,12 @@ def test_an_adapter_asks_a_person_about_strange_photos(
     assert "than those that the adapter was trained on" in strange.reason or "unlike" in strange.reason
     assert strange.values
     assert plain.values == Engine.open([run / ADAPTER]).predict([Request(images=(own,), adapter="trial")])[0].values
+    stored = folder / FAMILIARITY
+    stored.write_bytes(stored.read_bytes()[:100])
+    for _ in ("damaged", "missing"):
+        with pytest.raises(AdapterError, match=r"safetensors: cannot be read \(.*\); run vlm-ft calibrate again"):
+            Engine.open([folder])
+        stored.unlink(missing_ok=True)
 
 
 def test_a_text_alone_is_left_to_a_person_if_all_examples_had_photos(

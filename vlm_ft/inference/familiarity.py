@@ -19,17 +19,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from datasets_vision.example import Picture, Turn, text_of
 from datasets_vision.images import opened
+from datasets_vision.placing import whole_file
 from datasets_vision.tiles import grid
 from vlm_ft.adapters import FAMILIARITY
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tower import Tower
-from vlm_ft.errors import AdapterError
+from vlm_ft.errors import AdapterError, cause
 from vlm_ft.recipe import Tiling
 
 EXEMPLARS = 150
@@ -111,16 +113,22 @@ class Description:
 
     def write(self, folder: Path) -> None:
         """Write the description beside the adapter's tensors."""
-        save_file(self.arrays, folder / FAMILIARITY)
+        with whole_file(folder / FAMILIARITY) as part:
+            save_file(self.arrays, part)
 
     @classmethod
     def read(cls, folder: Path) -> Description:
-        """Read the description that `write` wrote. Raises `AdapterError` if it is missing, or of an earlier version."""
-        file = folder / FAMILIARITY
-        arrays = load_file(file) if file.is_file() else {}
+        """Read the description that `write` wrote.
+
+        Raises `AdapterError` if it is missing, damaged or of an earlier version.
+        """
+        remedy = "run vlm-ft calibrate again"
+        try:
+            arrays = load_file(folder / FAMILIARITY)
+        except (SafetensorError, OSError) as error:
+            raise AdapterError(folder / FAMILIARITY, f"cannot be read ({cause(error)})", remedy) from error
         if "exemplars" not in arrays:
-            problem = "was written by an earlier version" if arrays else "is missing"
-            raise AdapterError(file, problem, "run vlm-ft calibrate again")
+            raise AdapterError(folder / FAMILIARITY, "was written by an earlier version", remedy)
         return cls(arrays)
 
 
