@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from vlm_ft.adapters import TENSORS, Card
 from vlm_ft.bases.load import Base, load_base
-from vlm_ft.errors import AdapterError
+from vlm_ft.errors import AdapterError, cause
 
 
 def base_of(card: Card, folder: Path, place: str | None = None) -> Base:
@@ -52,20 +53,28 @@ def require_base(card: Card, folder: Path, base: Base) -> None:
 def with_adapter(model: Any, folder: Path, *, trainable: bool = False) -> PeftModel:
     """The model with the adapter from a folder.
 
-    Raises `AdapterError` if a tensor of the file does not belong in the model, is missing, or is not finite.
+    Raises `AdapterError` if its files cannot be read, or if a tensor does not belong in the model, is missing, or is
+    not finite.
     """
-    with missing_keys_ignored():
+    with loading(folder):
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-    check_loaded(adapted, "default", folder)
+        check_loaded(adapted, "default", folder)
     return adapted
 
 
 @contextmanager
-def missing_keys_ignored() -> Iterator[None]:
-    """Silence PEFT's warning about missing keys, which `check_loaded` reports as an error."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Found missing adapter keys")
-        yield
+def loading(folder: Path) -> Iterator[None]:
+    """Turn errors about an adapter's files into `AdapterError`.
+
+    PEFT's warning about missing keys is silenced, since `check_loaded` reports them as an error.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            yield
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        remedy = "restore its files, or train it again"
+        raise AdapterError(f"adapter {folder}", f"cannot be loaded ({cause(error)})", remedy) from error
 
 
 def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:

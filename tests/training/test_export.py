@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from shutil import copytree
 
 import pytest
 from huggingface_hub import ModelCard
@@ -14,7 +14,7 @@ from rich.console import Console
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.families import families
-from vlm_ft.adapters import README, adapter_folder, read_card
+from vlm_ft.adapters import README, TENSORS, adapter_folder, read_card
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import AdapterError, DataError
@@ -47,7 +47,7 @@ def test_a_merged_model_answers_like_its_adapter(base: str, run_of: Runs, quiet:
 
 
 def test_a_merged_model_keeps_the_limits_of_its_adapter(run_of: Runs, quiet: Console, tmp_path: Path) -> None:
-    adapter = Path(copytree(run_of("qwen3_vl") / "adapter", tmp_path / "adapter"))
+    adapter = Path(shutil.copytree(run_of("qwen3_vl") / "adapter", tmp_path / "adapter"))
     read_card(adapter).model_copy(update={"pixels": (1024, 8192)}).write(adapter)
     folder = export(adapter, tmp_path / "merged", "merged", console=quiet)
     assert AutoProcessor.from_pretrained(folder).image_processor.size["longest_edge"] == 8192
@@ -80,6 +80,11 @@ def test_an_impossible_export_is_refused(run_of: Runs, quiet: Console, tmp_path:
     (tmp_path / "full" / "mine").touch()
     with pytest.raises(DataError, match="is not empty"):
         export(run, tmp_path / "full", console=quiet)
+    shutil.copytree(adapter_folder(run), tmp_path / "cut")
+    (tmp_path / "cut" / TENSORS).write_bytes(b"cut")
+    with pytest.raises(AdapterError, match=r"cut: cannot be loaded \(.*\); restore its files, or train it again"):
+        export(tmp_path / "cut", tmp_path / "from cut", console=quiet)
+    assert not list(tmp_path.glob("from cut*"))
     merged = export(run, tmp_path / "merged", console=quiet)
     with pytest.raises(AdapterError, match="is already a whole model"):
         export(merged, tmp_path / "again", console=quiet)

@@ -12,13 +12,12 @@ from typing import Any
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import nn
 
-from datasets_vision.errors import cause
 from vlm_ft.adapters import TENSORS, Card
 from vlm_ft.bases.load import Base
-from vlm_ft.card_base import check_loaded, missing_keys_ignored
+from vlm_ft.card_base import check_loaded, loading
 from vlm_ft.errors import AdapterError
 
 MIXABLE = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -54,11 +53,8 @@ class Residents:
 
     def add(self, name: str, folder: Path, card: Card) -> None:
         """Load an adapter. Raises `AdapterError` if its files cannot be read or do not fit the base."""
-        try:
-            with safe_open(folder / TENSORS, "pt") as file:
-                full = frozenset(key.rsplit(".", 1)[0] for key in file.keys() if "lora_" not in key)  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise _unusable(folder, error) from error
+        with loading(folder), safe_open(folder / TENSORS, "pt") as file:
+            full = frozenset(key.rsplit(".", 1)[0] for key in file.keys() if "lora_" not in key)  # noqa: SIM118
         self._known[name] = Resident(folder, card, _digest(folder), (folder / TENSORS).stat().st_size, full)
         try:
             self._hold([self._known[name]])
@@ -143,18 +139,16 @@ class Residents:
         self._count += 1
         folder = str(resident.folder)
         try:
-            with missing_keys_ignored():
+            with loading(resident.folder):
                 if self._slots:
                     self._model.load_adapter(folder, adapter_name=slot)
                 else:
                     self._model = PeftModel.from_pretrained(self._base.model, folder, adapter_name=slot)
-            self._model.eval()
-            check_loaded(self._model, slot, resident.folder)
-        except (AdapterError, SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+                self._model.eval()
+                check_loaded(self._model, slot, resident.folder)
+        except AdapterError:
             self._drop(slot)
-            if isinstance(error, AdapterError):
-                raise
-            raise _unusable(resident.folder, error) from error
+            raise
         self._slots[resident.digest] = slot
 
     def _drop(self, slot: str) -> None:
@@ -176,9 +170,3 @@ class Residents:
 def _digest(folder: Path) -> str:
     with (folder / TENSORS).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _unusable(folder: Path, error: Exception) -> AdapterError:
-    return AdapterError(
-        f"adapter {folder}", f"cannot be loaded ({cause(error)})", "restore its files, or train it again"
-    )
