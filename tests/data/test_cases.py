@@ -11,6 +11,7 @@ import pytest
 
 from datasets_vision.synthetic import write_set
 from vlm_ft.data.cases import load
+from vlm_ft.data.checks import check
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import Recipe
 
@@ -145,8 +146,16 @@ def test_two_columns_may_be_a_pair(worse: str, replies: list[tuple[str, bool]], 
 
 def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     rows = ["One.\taudit\tlow\tyes"]
-    with pytest.raises(DataError, match="no example remains for training"):
+    with pytest.raises(DataError, match=r"no example remains for training \(train 0, tune 0, calibrate 0, test 1\)"):
         load(legal(table(tmp_path / "set", rows), splits={"train": 1e-9, "test": 1.0}))
+    aside = r" \(\d set aside, such as .*/rows\.tsv:3: expected 4 cells, found 1; "
+    with pytest.raises(DataError, match=f"check splits and data{aside}"):
+        load(legal(table(tmp_path / "set", [*rows, "cut"]), splits={"train": 1e-9, "test": 1.0}))
+    recipe = legal(table(tmp_path / "set", ["One.\t\t\t", "cut"]))
+    with pytest.raises(FormError, match=f"the data label none of its fields; .*{aside}"):
+        load(recipe)
+    with pytest.raises(FormError, match=aside):
+        check(recipe)
 
 
 def test_roles_are_stored_with_the_run(recipe_of: Recipes, tmp_path: Path) -> None:

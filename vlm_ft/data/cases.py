@@ -143,17 +143,25 @@ def _labelled(task: Task, name: str, example: Example, tiling: Tiling | None, se
     return Labelled(name, Case(example, whole_values(task, example)), parts)
 
 
-def form_of(recipe: Recipe, task: Task, examples: Iterable[Labelled]) -> tuple[Form, tuple[str, ...]]:
+def form_of(recipe: Recipe, task: Task, items: Iterable[Labelled | SetAside]) -> tuple[Form, tuple[str, ...]]:
     """The form that a recipe's data fill, and notes on fields that too few labels state.
 
     Training and the data checks share this function. Raises `FormError` if the data fill no form, and `DataError` if
     photos are tiled but no field of the form has boxes.
     """
-    observation = Observation(task)
-    for entry in examples:
-        for case in (entry.whole, *(entry.parts or ())):
-            observation.add(case.values, entry.source)
-    form = with_rates(observation.form(recipe.labels, recipe.fields), recipe).with_thresholds(recipe.thresholds)
+    observation, unused = Observation(task), 0
+    first: SetAside | None = None
+    for item in items:
+        if isinstance(item, SetAside):
+            first, unused = first or item, unused + 1
+            continue
+        for case in (item.whole, *(item.parts or ())):
+            observation.add(case.values, item.source)
+    try:
+        observed = observation.form(recipe.labels, recipe.fields)
+    except FormError as error:
+        raise FormError(error.place, error.problem, f"{error.remedy}{_with_first(first, unused)}".strip()) from error
+    form = with_rates(observed, recipe).with_thresholds(recipe.thresholds)
     if recipe.tiling:
         require_boxes(task, form.names)
     return form, tuple(observation.notes(form, recipe.fields))
@@ -185,15 +193,16 @@ def dataset_of(recipe: Recipe, items: Sequence[Labelled | SetAside], splits_file
     task = task_of(recipe.task, recipe.task_file)
     entries = _distinct([item for item in items if isinstance(item, Labelled)])
     examples = [entry.whole.example for entry in entries]
-    form, unstated = form_of(recipe, task, entries)
+    form, unstated = form_of(recipe, task, items)
     entries, notes = _narrowed(entries, form)
     cases = _by_role(entries, form, recipe.splits, splits_file)
-    _require_cases(recipe.name, recipe.splits, cases)
+    set_aside = tuple(item for item in items if isinstance(item, SetAside))
+    _require_cases(recipe.name, recipe.splits, cases, set_aside)
     check_augmentation(recipe.augment, form, [(case.example, case.values) for case in cases["train"]])
     return Dataset(
         form=form,
         cases=cases,
-        set_aside=tuple(item for item in items if isinstance(item, SetAside)),
+        set_aside=set_aside,
         synthetic=any(is_synthetic(source.path) for source in recipe.data),
         notes=(*unstated, *notes, *unused_lists(recipe.splits, examples), *_idle_settings(recipe, examples)),
     )
@@ -229,11 +238,21 @@ def _by_role(
     }
 
 
-def _require_cases(name: str, splits: Splits, cases: dict[Role, tuple[Case, ...]]) -> None:
+def _require_cases(
+    name: str, splits: Splits, cases: dict[Role, tuple[Case, ...]], set_aside: Sequence[SetAside]
+) -> None:
     if not cases["train"]:
-        raise DataError(f"recipe {name}", "no example remains for training", "check splits and data")
+        counts = ", ".join(f"{role} {len(cases[role])}" for role in ROLES)
+        problem = f"no example remains for training ({counts})"
+        aside = _with_first(next(iter(set_aside), None), len(set_aside))
+        raise DataError(f"recipe {name}", problem, f"check splits and data{aside}")
     if splits.folds is not None and not cases["test"]:
         raise DataError(f"recipe {name}", f"fold {splits.fold} of {splits.folds} is empty", "use fewer folds")
+
+
+def _with_first(first: SetAside | None, count: int) -> str:
+    """The number of items that were set aside, and the first one, for the end of a message; "" if there are none."""
+    return "" if first is None else f" ({count} set aside, such as {first})"
 
 
 def _idle_settings(recipe: Recipe, examples: Sequence[Example]) -> Iterator[str]:

@@ -64,14 +64,13 @@ def gather(
 
     count = 0
 
-    def usable() -> Iterator[Labelled]:
+    def counted() -> Iterator[Labelled | SetAside]:
         nonlocal count
         for item in items("reading"):
-            if isinstance(item, Labelled):
-                count += 1
-                yield item
+            count += isinstance(item, Labelled)
+            yield item
 
-    form, _ = form_of(recipe, task, usable())
+    form, _ = form_of(recipe, task, counted())
     every, tile = max(1, count // MEASURED), recipe.tiling.side if recipe.tiling else None
     writer = IndexWriter(Index(recipe.splits), form, ruler, FactCache(), every=every, tile=tile)
     for item in items("checking"):
