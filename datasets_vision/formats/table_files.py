@@ -25,6 +25,9 @@ MAX_LINE = 1_000_000
 """Characters; a longer line is set aside, and never held in memory."""
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+"""The delimiter that a suffix stands for; a spreadsheet may write another one of `_OTHERS`."""
+
+_OTHERS = (";", "\t")
 _CHUNK = 1 << 20  # bytes
 
 
@@ -117,12 +120,20 @@ def _open(path: Path) -> TextIOWrapper:
 
 def _dialect(path: Path) -> _Dialect:
     """The dialect that loses no row; raises DataError for a file that is empty or not UTF-8."""
-    delimiter = DELIMITERS.get(path.suffix.lower(), ",")
     quotes = _check_text(path)
+    delimiter = _delimiter(path)
     quoted, plain = _Dialect(delimiter), _Dialect(delimiter, quoted=False)
     if delimiter == "\t" and quotes and _full_rows(path, quoted) < _full_rows(path, plain):
         return plain
     return quoted
+
+
+def _delimiter(path: Path) -> str:
+    """The delimiter of the suffix, or the one in a header without it."""
+    usual = DELIMITERS.get(path.suffix.lower(), ",")
+    with _open(path) as file:
+        header = file.readline(MAX_LINE)
+    return next((mark for mark in (usual, *_OTHERS) if mark in header), usual)
 
 
 def _check_text(path: Path) -> bool:

@@ -27,6 +27,13 @@ def test_byte_order_mark_and_line_ends_do_not_matter(tmp_path, end, mark, suffix
     assert found.set_aside == ()
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_csv_may_have_the_delimiter_of_a_spreadsheet(tmp_path, mark):
+    found = reading(tmp_path / "a.csv", f'text{mark}label\n"a, b{mark} c"{mark}x\nd,e{mark}y\n')
+    assert texts(found) == [f"a, b{mark} c", "d,e"]
+    assert [example.label.columns["label"] for example in found.examples] == ["x", "y"]
+
+
 def test_quotes_in_a_tsv_are_text_unless_it_is_quoted(tmp_path):
     plain = reading(tmp_path / "plain.tsv", 'text\tlabel\n"twelve" inch\tA\n5" pipe\tB\n"open\tC\n')
     assert texts(plain) == ['"twelve" inch', '5" pipe', '"open']
