@@ -58,6 +58,12 @@ def test_every_text_is_one_row(suffix: str, clauses: Any, tmp_path: Path) -> Non
     assert again.resumed == 7
 
 
+def test_a_table_is_not_written_among_those_it_answers(clauses: Any, tmp_path: Path) -> None:
+    (tmp_path / "mail.csv").write_text("clause\nOne.\n")
+    with pytest.raises(DataError, match=r"out\.csv: lies among the tables in .*; write it elsewhere"):
+        score_folder(clauses, "trial", tmp_path, tmp_path / "out.csv", text="{clause}")
+
+
 def test_photos_and_texts_are_not_confused(clauses: Any, defects: Any, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"reads text only.*--text"):
         score_folder(clauses, "trial", photos, tmp_path / "out.csv")

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from vlm_ft.adapters import CONFIG, Card
-from vlm_ft.errors import AdapterError, nearest
+from vlm_ft.errors import AdapterError, DataError, nearest
 from vlm_ft.inference.rated import Rated
 from vlm_ft.inference.request import Predictor
 from vlm_ft.scoring.answering import answers_here
@@ -127,6 +127,8 @@ def score_folder(
 
 
 def _source(folder: Path, out: Path, by_case: bool, text: str | None) -> Photos | Texts:
+    if text is not None and folder.resolve() in out.resolve().parents:
+        raise DataError(out, f"lies among the tables in {folder}, and would be read as one", "write it elsewhere")
     if text is not None:
         return Texts(folder, text)
     check_folder(folder)
