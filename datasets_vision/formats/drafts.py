@@ -137,6 +137,8 @@ def _require(source: Source, path: Path, cells: Sequence[str], drafts: Sequence[
     wanted = source.shown() | set(source.columns.values()) | set(filter(None, (source.image, source.group_by)))
     if has_photos and "text" not in source.model_fields_set and TEXT not in cells:
         wanted.discard(TEXT)
+    if not has_photos and not source.shown():
+        raise DataError(path, f"text {source.text!r} shows no column", f"put one in braces: {{{cells[0]}}}")
     if TEXT in wanted and TEXT not in cells:
         listed = ", ".join(cells) or "none"
         raise DataError(path, f"no column {TEXT!r}", f"give text, a template over its columns: {listed}")

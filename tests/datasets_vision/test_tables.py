@@ -34,6 +34,13 @@ def test_a_csv_may_have_the_delimiter_of_a_spreadsheet(tmp_path, mark):
     assert [example.label.columns["label"] for example in found.examples] == ["x", "y"]
 
 
+@pytest.mark.parametrize("template", ["label", "{label", "", "{}"])
+def test_a_template_that_shows_no_column_is_refused(tmp_path, template):
+    (tmp_path / "a.csv").write_text("text,label\na,x\n")
+    with pytest.raises(DataError, match=r"shows no column; put one in braces: \{text\}"):
+        read(Source(path=tmp_path / "a.csv", text=template))
+
+
 def test_quotes_in_a_tsv_are_text_unless_it_is_quoted(tmp_path):
     plain = reading(tmp_path / "plain.tsv", 'text\tlabel\n"twelve" inch\tA\n5" pipe\tB\n"open\tC\n')
     assert texts(plain) == ['"twelve" inch', '5" pipe', '"open']

@@ -62,6 +62,8 @@ def test_a_table_is_not_written_among_those_it_answers(clauses: Any, tmp_path: P
     (tmp_path / "mail.csv").write_text("clause\nOne.\n")
     with pytest.raises(DataError, match=r"out\.csv: lies among the tables in .*; write it elsewhere"):
         score_folder(clauses, "trial", tmp_path, tmp_path / "out.csv", text="{clause}")
+    with pytest.raises(DataError, match=r"text 'clause' shows no column; put one in braces: \{clause\}"):
+        score_folder(clauses, "trial", tmp_path / "mail.csv", tmp_path / "out.csv", text="clause")
 
 
 def test_photos_and_texts_are_not_confused(clauses: Any, defects: Any, photos: Path, tmp_path: Path) -> None:
