@@ -44,7 +44,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             yield _example(source, path, labels.take(path.relative_to(source.path)))
         elif path != labels.path:
-            yield SetAside(str(path), f"{path.suffix!r} is not an image suffix")
+            yield SetAside(str(path), f"{path.suffix!r} is not an image suffix", "convert a photo to JPEG or PNG")
     yield from labels.unused()
 
 

@@ -47,6 +47,7 @@ def test_the_class_can_come_from_the_file_name(tmp_path):
     ("name", "content", "says"),
     [
         ("crack/notes.md", b"x", "'.md' is not an image suffix"),
+        ("crack/phone.heic", b"x", "'.heic' is not an image suffix; convert a photo to JPEG or PNG"),
         ("crack/b.jpg", b"", "0 bytes"),
         ("crack/b.jpg", b"text", "not a readable image"),
         ("train/b.jpg", b"text", "not in a class folder"),
