@@ -30,7 +30,7 @@ from datasets_vision.formats import (
     yolo,
 )
 from datasets_vision.formats.contract import Format
-from datasets_vision.walk import linked_folders, suffix_of, walk, walked_once
+from datasets_vision.walk import IMAGE_SUFFIXES, linked_folders, suffix_of, walk, walked_once
 
 _ROWS = frozenset({"text", "image"})
 _FOLDER = frozenset({"image_folder"})
@@ -71,7 +71,10 @@ def detect(path: Path, photo_column: bool = False) -> str:
         for name, form in known.items():
             if (path.is_dir() or not form.folder) and form.matches(path):
                 return name
-        raise DataError(path, f"unknown format ({_file_counts(path)})", f"set format to one of: {', '.join(known)}")
+        remedy = f"set format to one of: {', '.join(known)}"
+        if (other := folders.annotations(path)) is not None and next(walk(path, IMAGE_SUFFIXES), None) is not None:
+            remedy = f"move {other.relative_to(path)} out of the photos' folders if it labels none, or {remedy}"
+        raise DataError(path, f"unknown format ({_file_counts(path)})", remedy)
 
 
 def _file_counts(path: Path) -> str:

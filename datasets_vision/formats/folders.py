@@ -28,9 +28,12 @@ _PROSE = ("readme", "license", "licence", "notice")
 
 def matches(path: Path) -> bool:
     """Images, and no file that may hold the annotations of another format."""
-    if not all(file.name.lower().startswith(_PROSE) for file in walk(path, _ANNOTATIONS)):
-        return False
-    return next(walk(path, IMAGE_SUFFIXES), None) is not None
+    return annotations(path) is None and next(walk(path, IMAGE_SUFFIXES), None) is not None
+
+
+def annotations(path: Path) -> Path | None:
+    """The first file that may hold the annotations of another format."""
+    return next((file for file in walk(path, _ANNOTATIONS) if not file.name.lower().startswith(_PROSE)), None)
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:

@@ -72,7 +72,8 @@ def test_two_files_with_the_same_name_are_duplicates(tmp_path):
 def test_annotations_of_another_format_are_not_mistaken_for_folders(tmp_path):
     write(tmp_path, "train/images/a.jpg")
     (tmp_path / "train/images/a.yml").write_text("of: no format that is known")
-    with pytest.raises(DataError, match=r"unknown format \(1 \.jpg, 1 \.yml\)"):
+    move = r"move train/images/a\.yml out of the photos' folders if it labels none, or set format to one of: reviews"
+    with pytest.raises(DataError, match=rf"unknown format \(1 \.jpg, 1 \.yml\); {move}"):
         read(Source(path=tmp_path))
 
 
