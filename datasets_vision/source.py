@@ -93,7 +93,7 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
     if source.case_by is not None:
         yield from joined(photos, source.case_by, source.worst_first)
     if not usable:
-        raise _nothing_usable(source.path, set_aside, first)
+        raise _nothing_usable(source, set_aside, first)
     yield from unused.reported()
 
 
@@ -139,10 +139,12 @@ def _check_path(path: Path) -> None:
         raise DataError(path, "the folder is empty", "put the data set in it")
 
 
-def _nothing_usable(path: Path, set_aside: int, first: SetAside | None) -> DataError:
+def _nothing_usable(source: Source, set_aside: int, first: SetAside | None) -> DataError:
+    if first is None and source.format is not None and not FORMATS[source.format].matches(source.path):
+        return DataError(source.path, f"nothing in the format {source.format}", "save it so, or set its own format")
     if first is None:
-        return DataError(path, "nothing to read", "give a source with at least one labelled item")
-    alone = f"(no usable items in {path}; {set_aside} set aside)"
+        return DataError(source.path, "nothing to read", "give a source with at least one labelled item")
+    alone = f"(no usable items in {source.path}; {set_aside} set aside)"
     return DataError(first.place, first.problem, f"{first.remedy} {alone}".strip())
 
 
