@@ -149,7 +149,7 @@ class Pictures:
         best = max(nearness.values(), default=None)
         nearest = [image for image in fitting if nearness[image] == best]
         if not nearest:
-            raise ImageError(place, f"its image {str(written)[:120]!r} is missing", "put it beside the annotations")
+            raise ImageError(place, f"its image {name.strip()[:120]!r} is missing", "put it beside the annotations")
         if len(nearest) > 1:
             raise DataError(
                 place, f"{written.name!r} is ambiguous: {nearest[0]} or {nearest[1]}", "write the image's path"

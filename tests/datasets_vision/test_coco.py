@@ -118,7 +118,7 @@ def test_no_objects_differs_from_unlabelled(tmp_path):
 @pytest.mark.parametrize(
     ("image", "says"),
     [
-        ({"file_name": "c.png"}, "its image 'c.png' is missing"),
+        ({"file_name": "../photos/c.png"}, "its image '../photos/c.png' is missing"),
         ({"file_name": ""}, "names no image"),
         ({"file_name": "b.png", "width": 50, "height": 100}, "states 50x100, but its image is 100x50"),
         ({"file_name": "b.png", "id": 7}, "id 7 is already used by images[0]"),
