@@ -92,7 +92,7 @@ def nearest(name: str, known: Iterable[str], count: int = 1) -> str:
     """The remedy for an unknown name: up to `count` close matches, or all known names."""
     names = sorted(known)
     close = [repr(word) for word in difflib.get_close_matches(name, names, n=count, cutoff=0.5)]
-    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
 
 
 def _last_name(path: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datasets_vision.errors import BoxError, DataError, one_line
+from datasets_vision.errors import BoxError, DataError, nearest, one_line
 from datasets_vision.source import SetAside, Source, read
 
 
@@ -26,6 +26,10 @@ def test_a_public_message_names_files_without_their_folders(place: str, problem:
     assert "tenant" not in message
     assert message.endswith("README.md")
     assert "tenant" in str(DataError(place, problem))
+
+
+def test_the_remedy_for_an_unknown_name_may_be_that_there_are_none() -> None:
+    assert nearest("steel", []) == "known: none"
 
 
 def test_a_public_message_keeps_what_is_not_a_path() -> None:
