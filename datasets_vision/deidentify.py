@@ -85,7 +85,7 @@ def deidentify(
     Nothing is overwritten; a second call copies the files that the first did not. `key_file` (by default `out` with
     .key added) is created if it is missing; with the same key, later files of a patient get the same pseudonyms.
     `report` gets a line for each file that failed or whose pixels must be checked. Raises DataError for folders that
-    overlap or cannot be used, and for an invalid log.
+    overlap or cannot be used, if there is no DICOM file, and for an invalid log.
     """
     _check_folders(source, out)
     pseudonyms = Pseudonyms(_key(key_file or out.with_name(f"{out.name}.key")), dates)
@@ -247,3 +247,5 @@ def _check_folders(source: Path, out: Path) -> None:
     here, there = source.resolve(), out.resolve()
     if here == there or here in there.parents or there in here.parents:
         raise DataError(out, f"overlaps with {source}", "give a separate folder for the copies")
+    if not any(map(is_dicom, walk(source))):
+        raise DataError(source, "contains no DICOM file", "check the path")

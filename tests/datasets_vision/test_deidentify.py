@@ -285,6 +285,14 @@ def test_files_without_a_copy_are_reported_and_set_the_exit_code(tmp_path):
     assert not [word for word in PRIVATE if word in done.output]
 
 
+def test_a_folder_without_dicom_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match="in: contains no DICOM file; check the path"):
+        deidentify(tmp_path / "in", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
 @pytest.mark.parametrize("name", ["in", "in/deeper", "."])
 def test_copies_must_be_in_a_separate_folder(tmp_path, name):
     write_dicom(tmp_path / "in" / "a.dcm", ramp())
