@@ -37,7 +37,7 @@ from vlm_ft.adapters import Card
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.errors import DataError
-from vlm_ft.scoring.ledger import Row, ledger_path
+from vlm_ft.scoring.ledger import Row, ledger_files, ledger_path
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -59,14 +59,28 @@ def check_target(out: Path) -> None:
     """Raise `DataError` if a table cannot be written to `out`, or would overwrite a file that is not a scored table."""
     if out.suffix.lower() not in SUFFIXES:
         raise DataError(out, f"unknown table format {out.suffix!r}", f"end the name with {', '.join(SUFFIXES)}")
-    if not out.parent.is_dir():
-        raise DataError(out, f"no folder {out.parent}", "create it first")
-    if out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise DataError(out, "cannot be written", "choose a folder that you may write to")
+    _check_place(out)
     if out.exists() and not ledger_path(out).exists():
         raise DataError(
             out, f"exists, but has no {ledger_path(out).name}", "choose another output file, or move it away"
         )
+
+
+def check_beside(out: Path, *others: Path | None) -> None:
+    """Raise `DataError` if the other files cannot be written, or would replace each other, the table or its ledger."""
+    taken = {file.resolve() for file in (out, *ledger_files(out))}
+    for place in filter(None, others):
+        _check_place(place)
+        if place.resolve() in taken:
+            raise DataError(place, "would replace another output of this command", "give it a name of its own")
+        taken.add(place.resolve())
+
+
+def _check_place(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise DataError(out, f"no folder {out.parent}", "create it first")
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise DataError(out, "cannot be written", "choose a folder that you may write to")
 
 
 def columns(card: Card, *, rated: bool = False) -> tuple[Column, ...]:

@@ -20,7 +20,7 @@ from vlm_ft.inference.remote import IN_FLIGHT, RemoteEngine
 from vlm_ft.inference.request import Predictor
 from vlm_ft.reward_model import RewardModel
 from vlm_ft.scoring.cluster import Cluster
-from vlm_ft.scoring.export import check_target
+from vlm_ft.scoring.export import check_beside, check_target
 from vlm_ft.scoring.first import write_first
 from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
 from vlm_ft.scoring.units import check_folder
@@ -51,7 +51,8 @@ def score_shown(
     If `server` is given, it runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster do.
     `reward`: the folder of a reward model that scores the answers. `first`: see `write_first`.
 
-    Raises `DataError` for `first` without photos, each a case of its own, or without an engine in this process.
+    Raises `DataError` for `first` without photos, each a case of its own, or without an engine in this process, and for
+    outputs that cannot be written or would replace each other.
 
     >>> from vlm_ft import score
     >>> score(Path("photos"), Path("runs/mine"), Path("scores.csv")).complete
@@ -59,10 +60,11 @@ def score_shown(
     """
     console = console or Console(stderr=True)
     check_target(out)
+    check_beside(out, review, first)
     if text is None:
         check_folder(folder)
     if first is not None and (cluster or server or reward or by_case or text is not None):
-        raise DataError("first", "needs single photos, and a model in this process", "leave out the other options")
+        raise DataError("--first", "needs single photos, and a model in this process", "leave out the other options")
     place = adapter_folder(adapter)
     card = read_card(place)
     if cluster:
