@@ -72,6 +72,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "missing base": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "base=./none"], "no such folder"),
     "base out of reach": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "base=no/body"], "cannot be loaded"),
+    "a table without --text": (
+        ["score", "{recipe}", "--adapter", "{tmp}/none", "--out", "{tmp}/a.csv"],
+        "not a folder; give the folder of photos; for a table of texts, add --text",
+    ),
     "unknown adapter": (["score", "{images}", "--adapter", "{tmp}/none", "--out", "{tmp}/a.csv"], "no such folder"),
     "no adapter": (["demo", "--adapter", "{empty}"], "has no card.json"),
     "other base": (

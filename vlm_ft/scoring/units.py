@@ -115,6 +115,8 @@ class Texts:
 
 def check_folder(folder: Path) -> None:
     """Raise `DataError` if the folder does not exist or contains no images."""
+    if folder.is_file():
+        raise DataError(folder, "not a folder", "give the folder of photos; for a table of texts, add --text")
     if not folder.is_dir():
         raise DataError(folder, "no such folder of images", "check the path")
     if not any(map(is_image, walk(folder))):
