@@ -54,6 +54,7 @@ def recipe(recipe_of: Callable[..., Recipe], tmp_path: Path) -> Path:
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "wrong recipe key": (["train", "{wrong}"], "unknown key 'basee'; did you mean 'base'"),
     "missing recipe": (["train", "{tmp}/none.yaml"], "neither a file nor a shipped name"),
+    "data instead of a recipe": (["train", "{images}"], "is a folder; write a recipe for its data: vlm-ft init"),
     "misspelt shipped recipe": (["train", "quickstart_surface"], "did you mean 'quickstart_surfaces' or '"),
     "not valid YAML": (["train", "{spoilt}"], "not valid YAML"),
     "missing data": (["train", "{recipe}", "--out", "{tmp}/out", "--set", "data.0.path={tmp}/none"], "no such file"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -271,6 +272,10 @@ class Recipe(Strict):
 
 def find_recipe(name: str) -> Path:
     """A recipe file by path, or a shipped one by name. Raises `RecipeError`."""
+    if os.path.isdir(name) and name not in shipped():
+        raise RecipeError(
+            f"recipe {name}", "is a folder", f"write a recipe for its data: vlm-ft init {shlex.quote(name)}"
+        )
     return _find("recipe", name, RECIPES, ".yaml")
 
 
