@@ -122,6 +122,26 @@ def test_a_mistake_gives_one_line_and_exit_code_2(
     assert not (tmp_path / "out").exists()
 
 
+SCORE = ["score", "photos", "--adapter", "run", "--out", "out.csv"]
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ([*SCORE, "--model", "mine"], "--model: needs --engine"),
+        ([*SCORE, "--text", "{clause}", "--case-by", "folder"], "--case-by: applies to photos, and cannot be combined"),
+        (["evaluate", "run", "--goal", "kind.macro_f1=1"], "--goal: needs --results"),
+        (["serve", "--adapter", "run", "--port", "99999"], "--port"),
+        (["demo", "--adapter", "run", "--port", "99999"], "--port"),
+    ],
+)
+def test_an_option_that_has_no_effect_or_is_out_of_range_is_refused(command: list[str], says: str, cli: Run) -> None:
+    code, _, err = cli(*command)
+    assert code == 2
+    assert "Invalid value" in err
+    assert says in err
+
+
 def test_train_score_and_read(cli: Run, recipe: Path, drawings: Path, tmp_path: Path) -> None:
     run, scores = tmp_path / "run", tmp_path / "scores.csv"
     code, _, err = cli("train", recipe, "--out", run, "--set", "name=other")

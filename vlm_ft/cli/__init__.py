@@ -128,6 +128,8 @@ def evaluate(
     from vlm_ft.runs import Run
 
     goals = goals_of(goal)
+    if goals and results is None:
+        raise typer.BadParameter("needs --results", param_hint="--goal")
     if Run(run).state == "finished" and read_card(Run(run).adapter).method == "reward":
         if foreign or goals:
             raise typer.BadParameter("does not apply to a reward model", param_hint="--foreign or --goal")
@@ -273,6 +275,10 @@ def score(
         raise typer.BadParameter("cannot be combined with --engine or --reward", param_hint="--cluster")
     if workers is not None and not cluster:
         raise typer.BadParameter("needs --cluster", param_hint="--workers")
+    if model is not None and engine is None:
+        raise typer.BadParameter("needs --engine", param_hint="--model")
+    if text is not None and case_by is not None:
+        raise typer.BadParameter("applies to photos, and cannot be combined with --text", param_hint="--case-by")
     if precision != "fp32" and (cluster or engine):
         raise typer.BadParameter("cannot be combined with --cluster or --engine", param_hint="--precision")
     by_case = case_by == "folder"

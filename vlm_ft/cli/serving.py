@@ -17,7 +17,9 @@ app = typer.Typer()
 def demo(
     adapter: Adapters,
     host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="the port [default: the first free one from 7860]")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="the port [default: the first free one from 7860]")
+    ] = None,
     examples: Annotated[Path | None, typer.Option(help="a folder of example images")] = None,
     base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
     memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
@@ -59,7 +61,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="the address to listen on; any but this machine's own requires --tokens")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="the port")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="the port")] = 8000,
     tokens: Annotated[Path | None, typer.Option(help="the file of tokens, as vlm-ft token makes it")] = None,
     log: Annotated[
         Path | None, typer.Option(help="append a line per answer to this file, with hashes of what was asked")
