@@ -8,7 +8,7 @@ import pytest
 
 from tests.evaluation.made import Scripted, answered, card_of, clause_cases, form_of
 from vlm_ft.adapters import Card
-from vlm_ft.errors import DataError
+from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.evaluation.evaluate import Evaluation, evaluate
 from vlm_ft.evaluation.reliability import OWN, Alarm, Figure
 from vlm_ft.evaluation.results import Result, read_results, record, results_of
@@ -37,6 +37,10 @@ def test_the_main_figure_of_every_field_is_kept_with_its_rivals(evaluated: tuple
         ("summary", "rouge_l"),
     ]
     assert [one.goal for one in found] == [None, 0.9, None]
+    with pytest.raises(
+        RecipeError, match=r"--goal risk\.macrof1: not among the figures; did you mean 'risk\.macro_f1'"
+    ):
+        results_of(evaluation, card, "vlm-ft evaluate run", {"risk.macrof1": 0.9})
     assert {(one.set, one.recipe, one.n, one.minutes) for one in found} == {("drawn", "made", 6, 1.5)}
     assert all(set(one.rivals) == {"base", "majority"} for one in found)
 

@@ -11,7 +11,7 @@ from datasets_vision.placing import whole_file
 from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.metrics import Metric
-from vlm_ft.errors import DataError
+from vlm_ft.errors import DataError, RecipeError, nearest
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
 from vlm_ft.evaluation.reliability import OWN, Figure
 
@@ -84,14 +84,17 @@ def results_of(
 ) -> list[Result]:
     """The main figure of every field of an adapter's evaluation, and how many photos or texts it finds strange.
 
-    The keys of `goals` are ``field.metric``.
+    The keys of `goals` are ``field.metric``. Raises `RecipeError` for one that is not among the figures.
     """
+    goals = goals or {}
+    main = {f"{metric.field}.{metric.name}": metric for metric in evaluation.systems[ADAPTER] if metric.name in MAIN}
+    if unknown := next((name for name in goals if name not in main), None):
+        raise RecipeError(f"--goal {unknown}", "not among the figures", nearest(unknown, main))
     found = []
-    for metric in evaluation.systems[ADAPTER]:
-        if metric.name in MAIN:
-            rivals = {name: other.value for name, other in evaluation.by_system(metric).items() if name != ADAPTER}
-            goal = (goals or {}).get(f"{metric.field}.{metric.name}")
-            found.append(Result.of(card, command, metric.field, metric.name, metric, metric.count, rivals, goal))
+    for name, metric in main.items():
+        rivals = {system: other.value for system, other in evaluation.by_system(metric).items() if system != ADAPTER}
+        goal = goals.get(name)
+        found.append(Result.of(card, command, metric.field, metric.name, metric, metric.count, rivals, goal))
     for alarm in evaluation.sureness.alarms:
         goal = MAX_FALSE_ALARMS if alarm.of == OWN else MIN_ALARMS
         found.append(Result.of(card, command, "answer", f"flagged, {alarm.of}", alarm.flagged, alarm.count, goal=goal))
