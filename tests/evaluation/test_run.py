@@ -12,9 +12,10 @@ from rich.console import Console
 from tests.evaluation.made import Scripted, answered, clause_cases, form_of
 from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.errors import AdapterError
+from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.evaluation.evaluate import Evaluation, evaluate
 from vlm_ft.evaluation.run import evaluate_run
+from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import BASE, Request
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.run import train
@@ -51,6 +52,14 @@ def test_a_run_is_evaluated_completely(recipe_of: Recipes, quiet: Console, tmp_p
     assert (
         evaluate_run(run, rivals=False, base=False, console=quiet).systems["adapter"] == evaluation.systems["adapter"]
     )
+
+
+def test_foreign_photos_are_looked_for_before_anything_is_loaded(
+    run_of: Callable[..., Path], quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "open", None)
+    with pytest.raises(DataError, match="contains no images"):
+        evaluate_run(run_of("qwen3_vl"), foreign=[tmp_path], console=quiet)
 
 
 def test_data_that_have_changed_are_reported(recipe_of: Recipes, clauses: Path, quiet: Console, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def evaluate_run(
     console = console or Console(stderr=True)
     run = Run(folder)
     card, dataset = open_run(run)
+    strange = [(place.name, _photos_in(place)) for place in foreign]
     engine = Engine.open([run.adapter], batch_size=batch_size)
     with progress_bars(console) as progress:
         evaluation = evaluate(
@@ -67,7 +68,7 @@ def evaluate_run(
             chunk=batch_size,
             progress=progress,
         )
-    alarms = [_alarm(engine, card.name, place, batch_size) for place in foreign]
+    alarms = [_alarm(engine, card.name, name, photos, batch_size) for name, photos in strange]
     sureness = evaluation.sureness
     sureness = sureness.model_copy(update={"alarms": (*sureness.alarms, *filter(None, alarms))})
     evaluation = evaluation.model_copy(update={"sureness": sureness})
@@ -81,13 +82,17 @@ def evaluate_run(
     return evaluation
 
 
-def _alarm(engine: Engine, name: str, folder: Path, batch_size: int) -> Alarm | None:
-    """How many of the folder's photos the adapter flags, out of at most `MAX_FOREIGN`."""
-    photos = list(islice(find_images(folder), MAX_FOREIGN))
-    if not photos:
-        raise DataError(folder, "contains no images", "give a folder of photos from another domain")
+def _photos_in(folder: Path) -> list[Path]:
+    """The first photos below a folder, at most `MAX_FOREIGN`."""
+    if photos := list(islice(find_images(folder), MAX_FOREIGN)):
+        return photos
+    raise DataError(folder, "contains no images", "give a folder of photos from another domain")
+
+
+def _alarm(engine: Engine, name: str, title: str, photos: Sequence[Path], batch_size: int) -> Alarm | None:
+    """How many of these photos the adapter flags."""
     requests = [Request(images=(photo,), adapter=name) for photo in photos]
-    return alarm(folder.name, predict_in_chunks(engine, requests, batch_size))
+    return alarm(title, predict_in_chunks(engine, requests, batch_size))
 
 
 def open_run(run: Run) -> tuple[Card, Dataset]:
