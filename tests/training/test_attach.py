@@ -115,6 +115,11 @@ def test_lora_combined_with_dora_is_refused(name: str, tiny_base: Callable[[str]
         attach(tiny_base(name), settings({"language": "dora", "projector": "lora"}), 0)
 
 
+def test_a_rank_above_the_width_is_refused(tiny_base: Callable[[str], Base]) -> None:
+    with pytest.raises(ModelError, match=r"adapter\.rank: 1000000 exceeds the base's width of \d+"):
+        attach(tiny_base("qwen3_vl"), AdapterSettings(rank=10**6), seed=0)
+
+
 @pytest.mark.parametrize("name", ["qwen3_vl", "llava_siglip_qwen2", "idefics3"])
 def test_nothing_of_a_frozen_tower_is_trained_with_the_whole_language_model(
     name: str, tiny_base: Callable[[str], Base]

@@ -119,6 +119,9 @@ def _with_new_adapter(base: Base, words: Mapping[Part, Tuning], settings: Adapte
             low_rank += low_rank_modules(base.model, base.family, part)
     if has_value_head(base.model):
         full.append(VALUE_HEAD)
+    if low_rank and settings.rank > (width := base.model.config.get_text_config().hidden_size):
+        problem = f"{settings.rank} exceeds the base's width of {width}, so the adapter would be larger than its layers"
+        raise ModelError("adapter.rank", problem, "give a smaller one, or train the part in full")
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
