@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlm_ft.errors import RecipeError
+from vlm_ft.errors import RecipeError, cause
 
 
 def connected(*, output: bool = False) -> Any:
     """The module `ray`, connected to the cluster that RAY_ADDRESS names, or else to a new one on this machine.
 
     Of what Ray logs, only errors are shown. `output`: whether what workers print is shown here, too. Raises
-    `RecipeError` if Ray is not installed.
+    `RecipeError` if Ray is not installed, or the cluster cannot be reached or started.
     """
     try:
         import ray
@@ -21,7 +21,11 @@ def connected(*, output: bool = False) -> Any:
     except ImportError as error:
         raise RecipeError("--cluster", "Ray is not installed", "pip install 'vlm-ft[ray]'") from error
     errors = ray.LoggingConfig(log_level="ERROR")
-    ray.init(ignore_reinit_error=True, log_to_driver=output, logging_config=errors)
+    try:
+        ray.init(ignore_reinit_error=True, log_to_driver=output, logging_config=errors)
+    except Exception as error:  # Ray raises nothing more specific if a node does not start
+        problem = f"cannot be reached or started ({cause(error)})"
+        raise RecipeError("--cluster", problem, "check RAY_ADDRESS; without it, Ray starts on this machine") from error
     return ray
 
 

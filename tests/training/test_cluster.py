@@ -1,9 +1,13 @@
-"""How many workers of a cluster train; `make soak` trains on one."""
+"""How many workers of a cluster train, and a cluster that is not there; `make soak` trains on one."""
 
 from __future__ import annotations
 
+import sys
+from unittest.mock import Mock
+
 import pytest
 
+from vlm_ft.cluster import connected
 from vlm_ft.errors import RecipeError
 from vlm_ft.training.cluster import _count
 
@@ -13,6 +17,16 @@ from vlm_ft.training.cluster import _count
 )
 def test_every_worker_has_a_gpu_if_there_are_any(workers: int | None, gpus: int, cpus: int, count: int) -> None:
     assert _count(workers, gpus, cpus) == count
+
+
+def test_a_cluster_that_cannot_be_reached_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Mock(init=Mock(side_effect=ConnectionError("no node at\nnowhere:6379")))
+    for name in ("ray", "ray.data", "ray.exceptions", "ray.train", "ray.train.torch"):
+        monkeypatch.setitem(sys.modules, name, broken)
+    with pytest.raises(
+        RecipeError, match=r"--cluster: cannot be reached or started \(no node at nowhere:6379\); check"
+    ):
+        connected()
 
 
 @pytest.mark.parametrize(
