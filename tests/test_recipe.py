@@ -187,7 +187,7 @@ def test_unreadable_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such file"):
         load_recipe(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
-    with pytest.raises(RecipeError, match="cannot be read as UTF-8"):
+    with pytest.raises(RecipeError, match=r"cannot be read as UTF-8 text .*; save it as UTF-8"):
         load_recipe(tmp_path / "latin.yaml")
     with pytest.raises(RecipeError, match="did you mean 'quickstart_surfaces'"):
         find_recipe("quickstart_surface")

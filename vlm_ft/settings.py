@@ -73,7 +73,8 @@ def _read(path: Path) -> str:
     except FileNotFoundError as error:
         raise RecipeError(path, "no such file", "check the path") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(path, f"cannot be read as UTF-8 text ({error})") from error
+        remedy = "save it as UTF-8, or check its permissions"
+        raise RecipeError(path, f"cannot be read as UTF-8 text ({error})", remedy) from error
 
 
 def _substituted(text: str, path: Path) -> str:
