@@ -201,8 +201,9 @@ class Proposal:
 def propose(survey: Survey, task: Task, task_file: Path | None = None) -> Proposal:
     """A recipe for the fields of a task that the labels state. Raises `DataError` if there are none."""
     if not survey.stated(task):
-        fitting = ", ".join(survey.fitting) or "none"
-        raise DataError(survey.path, f"its labels state no field of the task {task.name}", f"tasks that fit: {fitting}")
+        names = ", ".join(spec.name for spec in task.fields)
+        fitting = f"tasks that fit: {', '.join(survey.fitting)}" if survey.fitting else f"label one of {names}"
+        raise DataError(survey.path, f"its labels state no field of the task {task.name}", fitting)
     settings = survey.settings(task)
     recipe = Recipe(
         name=name_of(survey.path),
