@@ -15,6 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 from vlm_ft.demo.app import build_app, mount
 
 from tests.service.servers import GPS, HERE, photo
+from vlm_ft.errors import RecipeError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.service.app import build_service
 from vlm_ft.service.gate import right_of
@@ -22,6 +23,19 @@ from vlm_ft.service.intake import remove_leftovers
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
 from vlm_ft.service.tokens import Tokens, add_token
+
+
+@pytest.mark.parametrize("name", ["", " ", "desk\n2026-01-01 admin"])
+def test_a_token_has_an_owner_whom_a_log_can_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="is not a printable word; give the owner's name"):
+        add_token(tmp_path / "tokens.json", name, ("read",))
+    assert not list(tmp_path.iterdir())
+
+
+def test_nobody_has_no_rights(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"x").hexdigest()
+    (tmp_path / "tokens.json").write_text(json.dumps({"": {"sha256": digest, "rights": ["admin"]}}))
+    assert not Tokens(tmp_path / "tokens.json").allows(None, "admin")
 
 
 def test_nothing_private_is_revealed(client: TestClient, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Tokens:
 
     def allows(self, owner: str | None, right: Right) -> bool:
         """Whether this owner's token includes a right."""
-        known = self._current().get(owner or "")
+        known = None if owner is None else self._current().get(owner)
         return known is not None and right in known.rights
 
     def _current(self) -> dict[str, Token]:
@@ -73,7 +73,12 @@ class Tokens:
 
 
 def add_token(file: Path, name: str, rights: tuple[Right, ...]) -> str:
-    """Make a token, store its digest under the name, replacing an earlier one, and return the token itself."""
+    """Make a token, store its digest under the name, replacing an earlier one, and return the token itself.
+
+    Raises `RecipeError` for a name that cannot be read in a log.
+    """
+    if not name.strip() or not name.isprintable():
+        raise RecipeError(f"name {name[:80]!r}", "is not a printable word", "give the owner's name")
     token = secrets.token_urlsafe(32)
     tokens = _read(file) if file.exists() else {}
     tokens[name] = Token(sha256=hashlib.sha256(token.encode()).hexdigest(), rights=rights)
