@@ -149,7 +149,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     train(recipe, unbroken.folder, console=quiet)
     with monkeypatch.context() as patch:
         patch.setattr(runs, "ShowProgress", lambda console: Killed())
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match=r"the same command with --resume continues .*killed"):
             train(recipe, killed.folder, console=quiet)
     assert any(killed.bank.iterdir())
     train(recipe, killed.folder, resume=True, console=quiet)

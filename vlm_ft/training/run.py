@@ -64,7 +64,10 @@ def train(
         if schedule.views:
             filler.fill(schedule.views, console)
         spent += time.monotonic() - began
-    folder, seen, history = _run_trainer(recipe, prepared, schedule, run, resume, console)
+    try:
+        folder, seen, history = _run_trainer(recipe, prepared, schedule, run, resume, console)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; the same command with --resume continues {out}") from None
     history["seconds"] = round(history["seconds"] + spent, 1)
     process.wait_for_everyone()
     if not process.is_main_process:
