@@ -48,6 +48,14 @@ def test_a_run_that_cannot_start_leaves_nothing(error: BaseException, tmp_path: 
     assert not run.folder.exists()
 
 
+def test_one_process_at_a_time_trains_in_a_folder(begun: Run) -> None:
+    refused = pytest.raises(RecipeError, match="run: another process is training in it; wait until it has finished")
+    with begun.alone(), refused, Run(begun.folder).alone():
+        pass
+    with Run(begun.folder).alone():
+        pass
+
+
 def test_a_failed_start_keeps_what_was_there_before(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.folder.mkdir()

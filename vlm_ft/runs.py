@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -120,6 +121,19 @@ class Run:
                 with suppress(OSError):  # absent, or another process has put files into it
                     self.folder.rmdir()
             raise
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Train in the folder as the only process. Raises `RecipeError` if another one does."""
+        with self.recipe_file.open("r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                problem = "another process is training in it"
+                raise RecipeError(self.folder, problem, "wait until it has finished, or stop it") from error
+            except OSError:
+                pass  # a file system without locks
+            yield
 
     def check_data(self, contents: Mapping[str, str]) -> None:
         """Store the hash of each example, by id (`Dataset.contents`), or compare with the stored hashes.

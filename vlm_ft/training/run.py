@@ -115,7 +115,8 @@ def _run_trainer(
         callbacks=[progress, clock],
     )
     checkpoint = run.checkpoint if resume else None
-    with progress.bar:  # after an error, too, the terminal gets its cursor back
+    alone = run.alone() if running.is_world_process_zero() else nullcontext()
+    with alone, progress.bar:  # after an error, too, the terminal gets its cursor back
         running.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = clock.seconds
     running.accelerator.unwrap_model(attached.model, keep_fp32_wrapper=False)  # removes the autocast wrapper
