@@ -36,6 +36,14 @@ def shared(given: Sequence[Example], splits: Splits, file: Path | None = None) -
     return dict(zip((example.id for example in given), roles, strict=True))
 
 
+def test_a_run_on_other_data_gives_no_roles(tmp_path: Path) -> None:
+    shared(examples(30), Splits(), tmp_path / "splits.jsonl")
+    with pytest.raises(
+        DataError, match=r"shares no example with these data; set splits\.like to a run on the same data"
+    ):
+        shared(examples(30, start=60), Splits(like=tmp_path))
+
+
 @EVERY_SPLIT
 def test_a_group_has_one_role(splits: Splits) -> None:
     given = examples(200)

@@ -80,8 +80,9 @@ class GroupRoles:
         the group's stratum.
         """
         shares = self._shares(sourced=self._count("SELECT count(*) FROM roles") > 0)
-        grown = self._copy(self.splits.like) if self.splits.like is not None else False
-        grown |= file is not None and file.exists() and self._load(file)
+        if self.splits.like is not None:
+            self._copy(self.splits.like)
+        grown = (file is not None and file.exists() and self._load(file)) or self.splits.like is not None
         self._assign_strata()
         strata = self.database.execute("SELECT DISTINCT stratum FROM strata ORDER BY stratum").fetchall()
         for number, (stratum,) in enumerate(strata):
@@ -107,16 +108,17 @@ class GroupRoles:
         self.database.executemany("INSERT OR REPLACE INTO roles VALUES (?, ?, 1)", roles_in(file))
         return bool(self._count("SELECT count(*) FROM roles WHERE kept"))
 
-    def _copy(self, folder: Path) -> bool:
-        """Adopt the roles of another run for the groups of this set; returns whether there are any."""
+    def _copy(self, folder: Path) -> None:
+        """Adopt the roles of another run for the groups of this set. Raises `DataError` if they share none."""
         file = folder / SPLITS
         if not file.is_file():
             raise DataError(folder, f"has no {SPLITS}", "set splits.like to a run folder, or a version in a registry")
-        self.database.executemany(
+        copied = self.database.executemany(
             "INSERT OR REPLACE INTO roles SELECT ?1, ?2, 0 WHERE EXISTS (SELECT 1 FROM votes WHERE name = ?1)",
             roles_in(file),
         )
-        return self._count("SELECT count(*) FROM roles") > 0
+        if not copied.rowcount:
+            raise DataError(folder, "shares no example with these data", "set splits.like to a run on the same data")
 
     def _assign_strata(self) -> None:
         """Give each group the most common stratum of its examples, and a seeded position in it."""
