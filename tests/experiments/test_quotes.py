@@ -85,5 +85,8 @@ def test_pages_without_tables_are_left_alone_but_refused_when_named(tmp_path: Pa
     assert pages_of(tmp_path) == [marked]
     with pytest.raises(DataError, match=r"b\.md: has no table to write"):
         pages_of(plain)
+    marked.write_bytes(b"<!-- results -->\xe9<!-- end of results -->")
+    with pytest.raises(DataError, match="not UTF-8: byte 0xe9 at offset 16; save it as UTF-8"):
+        pages_of(tmp_path)
     with pytest.raises(RecipeError, match="not a shipped recipe"):
         written("results", "steel")

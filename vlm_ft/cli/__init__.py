@@ -219,6 +219,7 @@ def figures(
     ] = None,
 ) -> None:
     """Print recorded results as a Markdown table."""
+    from datasets_vision.placing import whole_file
     from vlm_ft.evaluation.results import read_results
     from vlm_ft.experiments.quotes import pages_of, renewed, table
 
@@ -227,7 +228,9 @@ def figures(
         print(table(found))
         return
     for page in pages_of(write):
-        page.write_text(renewed(page.read_text(encoding="utf-8"), found), encoding="utf-8")
+        text = renewed(page.read_text(encoding="utf-8"), found)
+        with whole_file(page) as part:
+            part.write_text(text, encoding="utf-8")
         print(page)
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from datasets_vision.formats.text_files import read_text
 from vlm_ft.answers.metrics import LOWER_IS_BETTER
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.evaluation.pairs import METRIC as PAIR_ACCURACY
@@ -23,6 +24,7 @@ from vlm_ft.experiments.sheet import read_figures
 from vlm_ft.pages import markdown_table
 from vlm_ft.recipe import RECIPES, load_recipe, shipped
 
+_MAX_PAGE = 16 << 20  # bytes
 _SECTION = re.compile(
     r"(<!-- (results|recipes|learning curves|benchmark)(?:: ([^>]*?))? -->).*?(<!-- end of \2 -->)", re.S
 )
@@ -52,7 +54,7 @@ _LOWER = LOWER_IS_BETTER | {"ece", "brier", "log_loss", "wrong_of_answered", f"f
 def pages_of(place: Path) -> list[Path]:
     """The page itself, or all pages below a folder, that have such a table. Raises `DataError` if there is none."""
     pages = sorted(place.rglob("*.md")) if place.is_dir() else [place]
-    if found := [page for page in pages if _SECTION.search(page.read_text(encoding="utf-8"))]:
+    if found := [page for page in pages if _SECTION.search(read_text(page, _MAX_PAGE))]:
         return found
     raise DataError(place, "has no table to write", "mark one: <!-- results --> and <!-- end of results -->")
 
