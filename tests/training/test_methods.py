@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from datasets_vision.synthetic import write_set
 from vlm_ft.adapters import TENSORS, read_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import FieldSpec, Flag
-from vlm_ft.bases.load import Base, load_base
+from vlm_ft.bases.load import Base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.bases.value_head import add_value_head
 from vlm_ft.conversation import IGNORED, MARKS, REFERENCE, SHOWN, Conversation, Row
@@ -62,8 +63,8 @@ def judged(recipe_of: Callable[..., Recipe], pairs: Path) -> Callable[..., Recip
 
 
 @pytest.fixture(scope="module")
-def text_base(tiny_folder: Callable[[str], Path]) -> Base:
-    return load_base(str(tiny_folder("llama")))
+def text_base(tiny_base: Callable[[str], Base]) -> Base:
+    return tiny_base("llama")
 
 
 REPLY = Form.model_validate(
@@ -182,8 +183,7 @@ def test_references_are_computed_once(
     """A resumed run keeps the references of its original start, and does not compute them from its checkpoint."""
     recipe = judged("dpo", training={"max_steps": 4, "evaluations": 2})
     whole = train(recipe, tmp_path / "whole", console=quiet)
-    part = Run(tmp_path / "part")
-    train(recipe, part.folder, console=quiet)
+    part = Run(shutil.copytree(tmp_path / "whole", tmp_path / "part"))
     for file in (part.checkpoints / "checkpoint-4").iterdir():
         file.unlink()
     (part.checkpoints / "checkpoint-4").rmdir()
@@ -260,9 +260,9 @@ def test_a_reward_model_may_start_from_an_adapter(
 @pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("name", list(TINY))
 def test_every_family_takes_a_step_with_every_method(
-    name: str, method: str, recipe_of: Callable[..., Recipe], tiny_folder: Callable[[str], Path]
+    name: str, method: str, recipe_of: Callable[..., Recipe], tiny_base: Callable[[str], Base]
 ) -> None:
-    base = load_base(str(tiny_folder(name)))
+    base = tiny_base(name)
     add_value_head(base.model)
     photo = (Image.new("RGB", (64, 64), (200, 60, 20)),) if base.reader.sees else ()
     form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
@@ -283,8 +283,8 @@ def test_every_family_takes_a_step_with_every_method(
 
 
 @pytest.mark.parametrize("name", ["fast_vlm", "llava_siglip_qwen2", "gemma3"])
-def test_the_tower_runs_once_on_the_photo_of_a_pair(name: str, tiny_folder: Callable[[str], Path]) -> None:
-    base = load_base(str(tiny_folder(name)))
+def test_the_tower_runs_once_on_the_photo_of_a_pair(name: str, tiny_base: Callable[[str], Base]) -> None:
+    base = tiny_base(name)
     form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
     photos = [(Image.new("RGB", (64, 64), (red, 60, 20)),) for red in (20, 220)]
     replies = (Reply({"ok": True}, True), Reply({"ok": False}, False))

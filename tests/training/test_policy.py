@@ -17,7 +17,7 @@ from datasets_vision.example import Example, Turn
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
 from vlm_ft.answers.prediction import Prediction
-from vlm_ft.bases.load import load_base
+from vlm_ft.bases.load import Base
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.data.cases import Case
 from vlm_ft.decoding.writing import Sampling
@@ -27,9 +27,9 @@ from vlm_ft.training.methods.method import encoded
 from vlm_ft.training.methods.policy import GRPO, RLOO, PolicyGradient
 
 
-def test_policy_gradients_agree_with_the_exact_gradient(tiny_folder: Callable[[str], Path]) -> None:
+def test_policy_gradients_agree_with_the_exact_gradient(tiny_base: Callable[[str], Base]) -> None:
     """With one flag, the expected reward and its gradient are known: p(true) of the label, and its derivative."""
-    base = load_base(str(tiny_folder("llama")))
+    base = tiny_base("llama")
     form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
     conversation = Conversation(base.reader, "decisions")
     case = Case(Example("0", turns=(Turn("user", "Well?"),)), {"ok": True})
@@ -53,10 +53,10 @@ def test_policy_gradients_agree_with_the_exact_gradient(tiny_folder: Callable[[s
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_sampled_answers_are_learned_under_the_distribution_that_they_were_drawn_from(
-    temperature: float, tiny_folder: Callable[[str], Path]
+    temperature: float, tiny_base: Callable[[str], Base]
 ) -> None:
     """The learned probabilities of all answers sum to one, and are those that decoding samples from."""
-    base = load_base(str(tiny_folder("llama")))
+    base = tiny_base("llama")
     options = ("dent", "dent and scratch", "scratch")
     fields = (FieldSpec(name="ok", kind=Flag()), FieldSpec(name="kind", kind=Choice(options=options)))
     form = Form(task="made", title="Made", instruction="Is it?", fields=fields)
@@ -74,8 +74,8 @@ def test_sampled_answers_are_learned_under_the_distribution_that_they_were_drawn
     np.testing.assert_allclose(np.array(counts) / 2000, learned, atol=0.045)  # four standard errors
 
 
-def test_a_judges_favourite_becomes_more_likely(tiny_folder: Callable[[str], Path]) -> None:
-    base = load_base(str(tiny_folder("llama")))
+def test_a_judges_favourite_becomes_more_likely(tiny_base: Callable[[str], Base]) -> None:
+    base = tiny_base("llama")
     form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
     conversation, turns = Conversation(base.reader, "decisions"), (Turn("user", "Well?"),)
 
@@ -142,11 +142,14 @@ def grpo_loss(folder: Path, out: Path, likely: Tensor, start: Tensor, mask: Tens
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing.* is deprecated:FutureWarning")  # TRL's own
 @pytest.mark.parametrize("kind", [GRPO, RLOO])
 def test_the_gradient_with_a_divergence_equals_trls(
-    kind: type[PolicyGradient], tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[PolicyGradient],
+    tiny_folder: Callable[[str], Path],
+    tiny_base: Callable[[str], Base],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Theirs gets our log-probabilities, since it does not restrict its softmax to what a form allows."""
-    folder = tiny_folder("llama")
-    base, start = load_base(str(folder)), load_base(str(folder))
+    base, start = tiny_base("llama"), tiny_base("llama")
     conversation = Conversation(base.reader, "decisions")
     method = kind(Policy(answers=6, temperature=0.7, beta=0.2))
     method.begin(base, conversation)
@@ -175,5 +178,5 @@ def test_the_gradient_with_a_divergence_equals_trls(
         before, _ = likelihoods_by_token(start.model, learned, 0.7)
     labels = [Row(WORDS, case.example.turns, (), WORDS.target(case.values))] * 6
     advantages = method.advantages(method._rewards(labels, sampled)[None])[0]
-    (theirs,) = torch.autograd.grad(grpo_loss(folder, tmp_path, likely, before, mask, advantages), weight)
+    (theirs,) = torch.autograd.grad(grpo_loss(tiny_folder("llama"), tmp_path, likely, before, mask, advantages), weight)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)  # float32, summed in another order
