@@ -202,7 +202,7 @@ def test_the_error_for_missing_data_names_source_variable_and_path(
     assert err.endswith("then set VLM_FT_DATA or data.0.path\n")
 
 
-def test_version(cli: Run) -> None:
+def test_the_version_is_printed(cli: Run) -> None:
     code, out, _ = cli("--version")
     assert code == 0
     assert out == f"vlm-ft {metadata.version('vlm-ft')}\n"

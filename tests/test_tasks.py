@@ -135,13 +135,13 @@ def test_findings_name_their_photo() -> None:
     ]
 
 
-def test_damage_on_none_of_the_labelled_parts() -> None:
+def test_damage_on_none_of_the_labelled_parts_is_on_another_part() -> None:
     objects = tuple(LabelledObject("dent", (0, 0, 9, 9), attributes) for attributes in ({"part": None}, {}))
     rows = TASKS["car_damage"].values(Label(objects=objects))["findings"]
     assert [row.get("part") for row in rows] == ["other", None]
 
 
-def test_a_custom_task_file(own_task: Path) -> None:
+def test_a_custom_task_file_works_like_a_shipped_task(own_task: Path) -> None:
     task = task_of("my_task", own_task)
     assert task.values(Label(objects=())) == {"verdict": "good"}
 
@@ -155,7 +155,9 @@ def test_a_custom_task_file(own_task: Path) -> None:
         ("my_task", "TASK = 3", "defines no TASK"),
     ],
 )
-def test_a_custom_task_file_that_cannot_be_used(name: str, text: str | None, message: str, tmp_path: Path) -> None:
+def test_an_unusable_task_file_is_reported_in_one_line(
+    name: str, text: str | None, message: str, tmp_path: Path
+) -> None:
     file = tmp_path / "my_task.py"
     if text is not None:
         file.write_text(text, encoding="utf-8")
@@ -170,6 +172,6 @@ def test_an_unknown_task_is_refused() -> None:
         task_of("product_defect")
 
 
-def test_a_custom_task_file_with_another_name(own_task: Path) -> None:
+def test_a_custom_task_file_with_another_name_is_refused(own_task: Path) -> None:
     with pytest.raises(RecipeError, match="defines 'my_task', but the recipe says task: other"):
         task_of("other", own_task)

@@ -148,7 +148,7 @@ def test_a_card_survives_the_round_trip(tmp_path: Path) -> None:
         write_rate_card(CARD, tmp_path / "own.csv" / "own.csv")
 
 
-def test_a_card_from_another_program(tmp_path: Path) -> None:
+def test_a_card_with_a_byte_order_mark_and_windows_line_ends_is_read(tmp_path: Path) -> None:
     file = tmp_path / "own.csv"
     text = f'# version: 2\r\n{HEADER}\r\n\r\n"door","*","minor",1,50,0,10.5,EUR\r\n'
     file.write_bytes(b"\xef\xbb\xbf" + text.encode())
@@ -197,7 +197,7 @@ def test_a_bad_row_is_reported_in_one_line(rows: list[str], message: str, tmp_pa
         (b"# version: 1\n\xff\n", "not UTF-8"),
     ],
 )
-def test_a_file_that_is_not_a_rate_card(text: bytes, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_rate_card_is_reported_in_one_line(text: bytes, message: str, tmp_path: Path) -> None:
     file = tmp_path / "own.csv"
     file.write_bytes(text)
     with pytest.raises(DataError) as error:
@@ -244,7 +244,7 @@ def test_a_cost_table_becomes_a_card(tmp_path: Path) -> None:
         ("Van,Door,Dent,Minor,4,2,9,1e308", "costs.csv:2: Labor_Rate"),
     ],
 )
-def test_a_bad_cost_table(rows: str, message: str, tmp_path: Path) -> None:
+def test_a_bad_cost_table_is_reported_in_one_line(rows: str, message: str, tmp_path: Path) -> None:
     table = tmp_path / "costs.csv"
     table.write_text(f"{COSTS_HEADER}\n{rows}\n")
     with pytest.raises(DataError, match=message) as error:
@@ -254,7 +254,7 @@ def test_a_bad_cost_table(rows: str, message: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not COSTS.is_dir(), reason=f"no {COSTS}; set VLM_FT_DATA")
 @pytest.mark.parametrize("car", ["Sedan", "SUV", "Super"])
-def test_the_real_cost_table(car: str, tmp_path: Path) -> None:
+def test_the_real_cost_table_gives_a_card_with_a_rate_for_each_row(car: str, tmp_path: Path) -> None:
     card = rate_card_of(next(COSTS.glob("*.csv")), car)
     assert len(card.rates) == 13 * 4 * 3
     write_rate_card(card, tmp_path / f"{card.name}.csv")

@@ -216,7 +216,7 @@ def test_items_without_boxes_are_a_multiset() -> None:
         ([5, 5, 5, 5], [5, 5, 5, 5], 0.0),
     ],
 )
-def test_overlap(left: list[int], right: list[int], expected: float) -> None:
+def test_overlap_is_intersection_over_union(left: list[int], right: list[int], expected: float) -> None:
     assert iou([left], [right])[0, 0] == pytest.approx(expected)
 
 
@@ -237,7 +237,7 @@ def test_rouge_handles_every_script() -> None:
         (NAMED, [[{"kind": "pit"}], [], [{"kind": "pit"}]], [{"kind": "pit"}]),
     ],
 )
-def test_majority(kind: Kind, seen: list[Any], expected: Any) -> None:
+def test_the_majority_is_the_most_common_value(kind: Kind, seen: list[Any], expected: Any) -> None:
     assert majority(form_of(it=kind), [*({"it": value} for value in seen), {}]) == {"it": expected}
     assert majority(form_of(it=kind), [{}]) == {}
 

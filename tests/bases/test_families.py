@@ -145,7 +145,7 @@ def test_layers_that_llava_drops_are_left_out(tiny):
 
 
 @pytest.mark.parametrize("name", SEEING)
-def test_mixed_adapters_with_vision(name, tiny, noise):
+def test_adapters_of_the_tower_mix_in_a_batch_if_the_family_allows_it(name, tiny, noise):
     read = tiny(name)
     family = family_of(read.model.config)
     names = ["first", "second"]
@@ -168,7 +168,7 @@ def test_mixed_adapters_with_vision(name, tiny, noise):
 
 
 @pytest.mark.parametrize("name", SEEING)
-def test_answer_token_type(name, tiny, noise):
+def test_an_answer_has_the_token_type_of_its_family(name, tiny, noise):
     read = tiny(name)
     family = family_of(read.model.config)
     kinds = {"token_type_ids", "mm_token_type_ids"}

@@ -31,7 +31,7 @@ class Only(LogitsProcessor):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_size(name, tiny):
+def test_a_model_has_0_1_to_0_6_million_parameters(name, tiny):
     model = tiny(name).model
     assert 100_000 <= model.num_parameters() <= 600_000
 
@@ -58,7 +58,7 @@ def test_forward_sees_the_image(name, tiny, noise):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_generates_in_a_batch(name, tiny, noise):
+def test_prompts_of_different_lengths_are_answered_in_a_batch(name, tiny, noise):
     read = tiny(name)
     prompts = [read.render(QUESTION), read.render("Is it broken?")]
     inputs = read.encode(prompts, [[noise()], [noise(60, 90)]])

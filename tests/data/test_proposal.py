@@ -73,7 +73,7 @@ def test_enough_real_sets_get_a_recipe() -> None:
     assert len(TRAINABLE) - len(KNOWN_GAPS) >= GOAL
 
 
-def test_photos_in_class_folders(tmp_path: Path) -> None:
+def test_class_folders_become_classes(tmp_path: Path) -> None:
     """A class that means that nothing was found answers whether the product passed."""
     recipe = proposed(photos(tmp_path / "parts", "good", "scratch"), "product_defects").recipe
     assert recipe.data[0].rename == {"good": "none"}
@@ -129,7 +129,7 @@ def test_long_answers_are_cut_to_their_field(tmp_path: Path) -> None:
     assert (entry.columns, entry.shorten) == ({"reply": "response"}, {"reply": 600})
 
 
-def test_a_table_of_photos(tmp_path: Path) -> None:
+def test_a_table_may_name_photos(tmp_path: Path) -> None:
     photos(tmp_path / "shots", "dent", "scratch")
     rows = [f"shots/{name}/{name}{i}.png,{name}" for name in ("dent", "scratch") for i in range(6)]
     proposal = proposed(table(tmp_path / "shots.csv", "file,label", *rows), "product_defects")
@@ -182,7 +182,7 @@ def test_on_a_terminal_it_asks_for_the_task(tmp_path: Path, monkeypatch: pytest.
     assert load_recipe(out).task == "product_defects"
 
 
-def test_a_task_of_your_own(tmp_path: Path, own_task: Path, drawings: Path) -> None:
+def test_a_task_of_your_own_gets_a_recipe(tmp_path: Path, own_task: Path, drawings: Path) -> None:
     out = tmp_path / "a.yaml"
     assert init(drawings, "--task", own_task, "--out", out).exit_code == 0
     assert load_recipe(out).fields == ("verdict",)

@@ -40,7 +40,7 @@ def test_a_turn_comes_with_the_preceding_ones(tmp_path, mark, end):
     assert {example.role for example in found.examples} == {"train"}
 
 
-def test_intents_and_slots(tmp_path):
+def test_intents_and_slots_are_columns_and_objects(tmp_path):
     found = reading(tmp_path / "air/train.tsv", table(ROWS), columns={"intent": "intent", "category": "{folder}"})
     by_id = {example.id: example.label for example in found.examples}
     assert by_id["train:3"].columns == {"intent": "order+burger", "category": "air"}
@@ -93,7 +93,7 @@ def test_another_table_is_set_aside(tmp_path):
         read(Source(path=tmp_path / "b.tsv", format="dialogues"))
 
 
-def test_multidogo():
+def test_multidogo_has_the_counts_that_it_states():
     found = real_set("customer_chatbot/multidogo_tsv", columns={"intent": "intent", "service": "{folder}"})
     assert len(found.examples) + len(found.set_aside) == 6624
     assert {item.reason for item in found.set_aside} == {"a turn without text"}

@@ -116,7 +116,7 @@ def test_every_file_of_pydicom_is_read_or_refused_in_one_line():
     assert len(lines) < len(paths) / 2
 
 
-def test_windows_of_hounsfield_units(tmp_path):
+def test_windows_are_in_hounsfield_units(tmp_path):
     path = write_dicom(tmp_path / "a.dcm", ramp() + 1024, RescaleSlope=1, RescaleIntercept=-1024)
     for name, (centre, width) in PRESETS.items():
         expected = stretched(ramp(), centre - width / 2, centre + width / 2)
@@ -136,7 +136,7 @@ def test_windows_of_the_tag_match_pydicom(tmp_path, function):
     assert (grey(View(path, window="tag")) == grey(path)).all()
 
 
-def test_lookup_tables(tmp_path):
+def test_lookup_tables_are_applied(tmp_path):
     table = Dataset()
     table.LUTDescriptor, table.LUTData = [256, 0, 8], [255 - index for index in range(256)]
     voi = {"VOILUTSequence": Sequence([table])}
@@ -207,7 +207,7 @@ def test_colour_by_plane_palette_and_cut(tmp_path):
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
-def test_other_encodings(tmp_path, syntax):
+def test_other_encodings_give_the_same_picture(tmp_path, syntax):
     assert (
         grey(write_dicom(tmp_path / "a.dcm", ramp(), syntax)) == grey(write_dicom(tmp_path / "b.dcm", ramp()))
     ).all()

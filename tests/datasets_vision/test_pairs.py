@@ -105,7 +105,7 @@ def test_a_bad_pair_is_set_aside(tmp_path, fault, says):
     assert any(says in item.reason for item in found.set_aside)
 
 
-def test_lists_are_checked(tmp_path):
+def test_a_board_that_is_listed_twice_or_missing_is_set_aside(tmp_path):
     write(tmp_path, "a", "1 2 30 30 1")
     write_list(tmp_path, "test", "a")
     write_list(tmp_path, "val", "a", "gone")

@@ -32,7 +32,7 @@ def test_a_pair_is_the_same_in_every_form(tmp_path, record):
 
 @pytest.mark.parametrize("label", [True, False])
 @pytest.mark.parametrize("prompt", ["Where is it?", [ASKED]])
-def test_unpaired_feedback(tmp_path, prompt, label):
+def test_unpaired_feedback_is_a_reply_that_was_liked_or_not(tmp_path, prompt, label):
     example = only(lines(tmp_path / "a.jsonl", {"prompt": prompt, "completion": [GOOD], "label": label}))
     assert detect(tmp_path) == "preferences"
     assert example.text == "Where is it?"
@@ -49,7 +49,7 @@ def test_a_long_prompt_keeps_its_turns(tmp_path):
     )
 
 
-def test_a_pair_about_a_photo(tmp_path):
+def test_a_pair_may_be_about_a_photo(tmp_path):
     photo(tmp_path / "images/a.png")
     example = only(lines(tmp_path / "a.jsonl", {**FORMS["text"], "prompt": "<image> Where?", "images": ["a.png"]}))
     assert example.images == (tmp_path / "images/a.png",)
@@ -88,7 +88,7 @@ def test_a_bad_pair_is_set_aside_by_file_and_line(tmp_path, record, says):
         ("orca_dpo_messages", 219, 25),
     ],
 )
-def test_the_real_pairs(name, train, val):
+def test_the_real_pairs_have_the_counts_that_they_state(name, train, val):
     found = real_set(f"industry_language/{name}")
     assert found.set_aside == ()
     assert Counter(example.role for example in found.examples) == {"train": train, "val": val}

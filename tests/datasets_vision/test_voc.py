@@ -155,7 +155,7 @@ def test_two_annotations_of_one_image_are_a_duplicate(tmp_path):
     assert "id 'JPEGImages/a' is already used by" in reasons(reading(tmp_path))
 
 
-def test_attributes_as_cvat_writes_them(tmp_path):
+def test_attributes_are_read_as_cvat_writes_them(tmp_path):
     attributes = "<attributes><attribute><name>part</name><value> door </value></attribute>"
     attributes += "<attribute><name>old</name><value>true</value></attribute>"
     attributes += (

@@ -26,7 +26,7 @@ INTENTS = (
 )
 
 
-def test_options_with_common_beginnings(fetched: Base) -> None:
+def test_options_with_common_beginnings_have_the_probabilities_of_enumeration(fetched: Base) -> None:
     form = form_of(intent=Choice(options=INTENTS))
     turns = (Turn("user", "I no longer want what I ordered yesterday."),)
     (answer,) = Engine(fetched).predict([Request(turns=turns, form=form)])

@@ -50,7 +50,7 @@ def figures(truths: list[Values], answers: list[Values], asked: Form | None = No
     return {f"{metric.field} {metric.name}": metric for metric in metrics}
 
 
-def test_the_error_in_money() -> None:
+def test_errors_in_money_are_measured_where_both_answers_have_a_price() -> None:
     truths = [values("door"), values("hood"), values("roof"), values("door", "hood")]
     answers = [values("door"), values("door"), values("wing"), {}]
     found = figures(truths, answers)
@@ -139,7 +139,7 @@ def test_the_report_shows_derived_results(evaluation: Evaluation) -> None:
     assert "EUR 190 to 210" in html(evaluation)
 
 
-def test_derived_results_in_words() -> None:
+def test_derived_results_are_put_into_words() -> None:
     assert in_words(CARD, form().derive(values("door", "wing"))) == "EUR 90 to 110, 1 not priced"
     aircraft = {"priority": PRIORITIES.derive({"kind": "dent"}).model_dump()}  # type: ignore[union-attr]
     assert in_words(PRIORITIES, aircraft) == "next check"

@@ -43,7 +43,7 @@ def test_a_lower_is_better_figure_is_fitted():
     assert PowerLaw.of(made, lower_is_better=True).at(1600).value == pytest.approx(0.2, abs=0.05)
 
 
-def test_examples_for_a_target():
+def test_the_number_of_examples_for_a_target_is_predicted():
     fit = PowerLaw.of(points([law(size, 0.0, 2.0, 0.5) for size in SIZES], width=0.002))
     needed = fit.needed(0.95)
     assert needed.examples == pytest.approx(1600, rel=0.1)

@@ -275,7 +275,7 @@ def test_batch_norms_keep_their_statistics(run_of: Runs) -> None:
     assert read_card(run / ADAPTER).training["reload_difference"] < 1e-4
 
 
-def test_dora(run_of: Runs, tiny_folder: Folders) -> None:
+def test_a_dora_adapter_has_trained_magnitudes(run_of: Runs, tiny_folder: Folders) -> None:
     run = run_of("qwen3_vl", adapter={"language": "dora", "projector": "frozen"})
     plain = AutoModelForImageTextToText.from_pretrained(tiny_folder("qwen3_vl"))
     model = PeftModel.from_pretrained(plain, run / ADAPTER)
