@@ -117,14 +117,15 @@ def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
     """Plot the losses on `train` and `tune` over the steps, as a PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(7, 4))
+    axes = figure.add_axes((0.1, 0.12, 0.88, 0.85))  # a layout engine would draw everything twice
     for key, label in (("loss", "train"), ("eval_loss", "tune")):
         points = [(entry["step"], entry[key]) for entry in history if key in entry]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, marker="." if key == "eval_loss" else "")
     axes.set(xlabel="step", ylabel="loss")
-    if all(entry[key] > 0 for entry in history for key in ("loss", "eval_loss") if key in entry):
+    losses = [entry[key] for entry in history for key in ("loss", "eval_loss") if key in entry]
+    if min(losses, default=0) > 0 and max(losses) > 10 * min(losses):
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
     axes.legend()
