@@ -55,8 +55,8 @@ def test_no_answer_comes_from_another_adapter_or_an_earlier_version(
     assert wrong.met
 
 
-def test_other_machines_need_a_token(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["serve", "--adapter", str(tmp_path), "--host", "0.0.0.0"])
+def test_other_machines_need_a_token(run_of: Callable[..., Path]) -> None:
+    result = CliRunner().invoke(app, ["serve", "--adapter", str(run_of("fast_vlm")), "--host", "0.0.0.0"])
     assert isinstance(result.exception, RecipeError)
     assert "give --tokens" in str(result.exception)
 

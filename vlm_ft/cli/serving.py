@@ -27,11 +27,12 @@ def demo(
     precision: PrecisionOption = "fp32",
 ) -> None:
     """Serve the app, which answers about photos and texts."""
+    adapters = folders(adapter)  # a wrong folder is reported before the libraries are imported
     with large_imports():
         from vlm_ft.demo.run import serve
 
     serve(
-        folders(adapter),
+        adapters,
         base=base,
         host=host,
         port=port,
@@ -79,13 +80,14 @@ def serve(
     Typed answers at /v1/assess, and OpenAI-compatible chat completions. With --registry and --work, people review
     answers, and train and promote the next version. /docs describes the interface.
     """
+    adapters = folders(adapter or [])  # a wrong folder is reported before the libraries are imported
     with large_imports():
         from vlm_ft.cli.service import check_options, service
         from vlm_ft.service.server import run
 
-    check_options(host, tokens, adapter or [], registry, work, root)
+    check_options(host, tokens, adapters, registry, work, root)
     api, predictor = service(
-        folders(adapter or []),
+        adapters,
         registry,
         work,
         root,
