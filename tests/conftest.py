@@ -232,7 +232,25 @@ def run_of(recipe_of: Callable[..., Recipe], quiet: Console, made_once: MadeOnce
         from vlm_ft.training.run import train
 
         recipe = recipe_of(base, **settings)
-        key = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
+        key = f"trained-{_key(recipe)}"
         return made_once(key, lambda folder: train(recipe, folder / recipe.name, console=quiet)) / recipe.name
 
     return run
+
+
+@pytest.fixture(scope="session")
+def untrained_run_of(recipe_of: Callable[..., Recipe], made_once: MadeOnce) -> Callable[..., Path]:
+    """As `run_of`, but with random weights: for tests that need a run of their own, whatever it has learned."""
+
+    def run(base: str, **settings: Any) -> Path:
+        from tests.untrained import write_run
+
+        recipe = recipe_of(base, **settings)
+        key = f"untrained-{_key(recipe)}"
+        return made_once(key, lambda folder: write_run(recipe, folder / recipe.name)) / recipe.name
+
+    return run
+
+
+def _key(recipe: Recipe) -> str:
+    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]

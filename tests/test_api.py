@@ -25,7 +25,7 @@ SETTINGS = {"splits": {"train": 0.5, "tune": 0.0, "calibrate": 0.25, "test": 0.2
 @pytest.fixture
 def workplace(
     recipe_of: Callable[..., Recipe],
-    run_of: Callable[..., Path],
+    untrained_run_of: Callable[..., Path],
     drawings: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -33,7 +33,7 @@ def workplace(
     """The current folder of the examples: a recipe, photos and a finished run."""
     content = recipe_of("qwen3_vl", **SETTINGS).model_dump(mode="json")
     (tmp_path / "my_recipe.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    shutil.copytree(run_of("qwen3_vl", **SETTINGS), tmp_path / "runs/mine")
+    shutil.copytree(untrained_run_of("qwen3_vl", **SETTINGS), tmp_path / "runs/mine")
     (tmp_path / "photos").mkdir()
     for number, photo in enumerate(sorted((drawings / "JPEGImages").iterdir())[:4]):
         shutil.copy(photo, tmp_path / "photos" / f"{number}{photo.suffix}")

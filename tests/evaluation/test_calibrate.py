@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.untrained import write_run
 from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation import calibrate
@@ -19,7 +20,6 @@ from vlm_ft.inference import familiarity
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.recipe import Recipe
-from vlm_ft.training.run import train
 
 Recipes = Callable[..., Recipe]
 
@@ -28,7 +28,7 @@ def test_a_run_is_calibrated_and_asks_a_person(
     recipe_of: Recipes, drawings: Path, quiet: Console, tmp_path: Path
 ) -> None:
     run, splits = tmp_path / "run", {"train": 0.5, "tune": 0.1, "calibrate": 0.2, "test": 0.2}
-    train(recipe_of("fast_vlm", splits=splits), run, console=quiet)
+    write_run(recipe_of("fast_vlm", splits=splits), run)
     calibrate_run(run, console=quiet)
     card = read_card(run / ADAPTER)
     assert card.confidence is not None
@@ -66,11 +66,9 @@ def test_an_interrupted_calibration_does_not_look_finished(
 
 
 def test_without_examples_training_reports_it_and_the_command_refuses(
-    recipe_of: Recipes, quiet: Console, tmp_path: Path
+    run_of: Callable[..., Path], quiet: Console
 ) -> None:
-    run = tmp_path / "run"
-    train(recipe_of("fast_vlm", splits={"calibrate": 0.0}), run, console=quiet)
-    printed = StringIO()
+    run, printed = run_of("fast_vlm", splits={"calibrate": 0.0}), StringIO()
     calibrate_trained(run, console=Console(file=printed, width=200))
     assert "not calibrated" in printed.getvalue()
     assert read_card(run / ADAPTER).confidence is None

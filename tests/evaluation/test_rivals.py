@@ -50,9 +50,9 @@ def test_a_tower_gives_one_row_per_image_whatever_its_neighbours(
 
 
 def test_rivals_see_the_base_s_own_tower_even_if_the_adapter_trained_it(
-    run_of: Callable[..., Path], tiny_folder: Callable[[str], Path], tmp_path: Path
+    untrained_run_of: Callable[..., Path], tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    run = run_of("llava_siglip_qwen2", adapter={"vision": "full"}, training={"learning_rate": 0.1})
+    run = untrained_run_of("llava_siglip_qwen2", adapter={"vision": "full"})
     engine = Engine.open([run / ADAPTER])
     pictures = [case.example.images[0] for case in defect_cases(tmp_path, 2)]
     bare = Tower(load_base(str(tiny_folder("llava_siglip_qwen2")))).pooled(pictures)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from tests.evaluation.made import Scripted, answered, clause_cases, form_of
+from tests.untrained import write_run
 from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError, DataError
@@ -18,9 +19,6 @@ from vlm_ft.evaluation.run import evaluate_run
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import BASE, Request
 from vlm_ft.recipe import Recipe
-from vlm_ft.training.run import train
-
-Recipes = Callable[..., Recipe]
 
 
 def test_the_base_is_not_evaluated_unless_requested() -> None:
@@ -37,9 +35,8 @@ def test_the_base_is_not_evaluated_unless_requested() -> None:
     assert all(set(row.answers) == {"adapter", "majority"} for row in evaluation.cases)
 
 
-def test_a_run_is_evaluated_completely(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    train(recipe_of("qwen3_vl"), run, console=quiet)
+def test_a_run_is_evaluated_completely(run_of: Callable[..., Path], quiet: Console, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(run_of("qwen3_vl"), tmp_path / "run"))
     evaluation = evaluate_run(run, rivals=False, console=quiet)
     assert list(evaluation.systems) == ["base", "adapter", "majority"]
     assert len(evaluation.cases) == evaluation.counts["test"] == read_card(run / ADAPTER).provenance.counts["test"]
@@ -62,16 +59,12 @@ def test_foreign_photos_are_looked_for_before_anything_is_loaded(
         evaluate_run(run_of("qwen3_vl"), foreign=[tmp_path], console=quiet)
 
 
-def test_data_that_have_changed_are_reported(recipe_of: Recipes, clauses: Path, quiet: Console, tmp_path: Path) -> None:
-    table, run = tmp_path / "set" / "rows.tsv", tmp_path / "run"
-    table.parent.mkdir()
-    table.write_bytes((clauses / "rows.tsv").read_bytes())
-    settings: dict[str, Any] = {
-        "data": [{"path": str(table.parent)}],
-        "fields": None,
-        "adapter": {"projector": "frozen"},
-    }
-    train(recipe_of("qwen3", task="legal_documents", **settings), run, console=quiet)
-    table.write_text(table.read_text() + "One more.\tliability\n")
+def test_data_that_have_changed_are_reported(
+    recipe_of: Callable[..., Recipe], clauses: Path, quiet: Console, tmp_path: Path
+) -> None:
+    data, run = Path(shutil.copytree(clauses, tmp_path / "set")), tmp_path / "run"
+    write_run(recipe_of("qwen3", task="legal_documents", data=[{"path": str(data)}], fields=None), run)
+    with (data / "rows.tsv").open("a") as table:
+        table.write("One more.\tliability\n")
     with pytest.raises(AdapterError, match="its data now give form"):
         evaluate_run(run, console=quiet)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from tests.untrained import write_run
 from vlm_ft.adapters import read_card
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.evaluation.calibrate import calibrate_run
@@ -71,7 +72,7 @@ def test_a_stopped_cross_validation_resumes(
     assert tested[0].isdisjoint(tested[1])
     assert len(tested[0] | tested[1]) == 20
     final = tmp_path / "final"
-    train(recipe_of("qwen3_vl", fields=["kind"]), final, console=quiet)
+    write_run(recipe_of("qwen3_vl", fields=["kind"]), final)
     calibrate_run(final, folds=out, console=quiet)
     shutil.rmtree(out / "recipe-fold1")
     with pytest.raises(DataError, match="lacks fold 1 of 2"):
@@ -124,6 +125,7 @@ def test_a_calibration_that_was_interrupted_is_repeated(
 ) -> None:
     recipe = recipe_of("qwen3_vl", splits={"train": 0.4, "calibrate": 0.4, "tune": 0.0, "test": 0.2})
     run = Run(tmp_path / "run")
+    write_run(recipe, run.folder)
     with monkeypatch.context() as patch:
         patch.setattr(trial, "calibrate_trained", Mock(side_effect=StoppedError))
         with pytest.raises(StoppedError):

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from datasets_vision.example import Picture, Turn
 from datasets_vision.images import opened
 from tests.decoding.oracle import closed_form
+from tests.untrained import write_run
 from vlm_ft.adapters import ADAPTER, FAMILIARITY, read_card
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.answers.prediction import Prediction
@@ -32,7 +33,6 @@ from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.familiarity import Description, Extractor, fit_familiarity, in_words, strangeness
 from vlm_ft.inference.request import Request
 from vlm_ft.recipe import Recipe, Tiling
-from vlm_ft.training.run import train
 
 CHANNELS = 200
 
@@ -130,9 +130,8 @@ def test_a_photo_in_tiles_is_judged_by_most_of_them(
         fields=["findings.kind", "findings.box"],
         tiling={"side": 40, "overlap": 8},
         splits={"train": 0.3, "tune": 0.1, "calibrate": 0.5, "test": 0.1},
-        training={"max_steps": 1},
     )
-    train(recipe, tmp_path / "run", console=quiet)
+    write_run(recipe, tmp_path / "run")
     calibrate_run(tmp_path / "run", console=quiet)
     description = tmp_path / "run" / ADAPTER / FAMILIARITY
     save_file({"mean": np.zeros(3)}, description)

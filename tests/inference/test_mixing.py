@@ -1,4 +1,4 @@
-"""Adapters that trained different parts share a base and its batches, and each answers as it does alone."""
+"""Adapters that tune different parts share a base and its batches, and each answers as it does alone."""
 
 from __future__ import annotations
 
@@ -33,23 +33,20 @@ def photos(drawings: Path) -> list[Path]:
     return sorted((drawings / "JPEGImages").glob("*.png"))[:2]
 
 
-def opened(base: str, run_of: Runs) -> Engine:
+def opened(base: str, untrained_run_of: Runs) -> Engine:
     """An adapter of each kind, far enough from the base to answer differently."""
     runs = [
-        run_of(
-            base,
-            name=name.replace(" ", "-"),
-            adapter={**words, "rank": 8, "alpha": 64},
-            training={"max_steps": 3, "learning_rate": 2e-2},
-        )
+        untrained_run_of(base, name=name.replace(" ", "-"), adapter={**words, "rank": 8, "alpha": 64})
         for name, words in WORDS.items()
     ]
     return Engine.open([run / ADAPTER for run in runs])
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_a_mixed_batch_gives_the_same_answers_as_single_requests(base: str, run_of: Runs, photos: list[Path]) -> None:
-    engine = opened(base, run_of)
+def test_a_mixed_batch_gives_the_same_answers_as_single_requests(
+    base: str, untrained_run_of: Runs, photos: list[Path]
+) -> None:
+    engine = opened(base, untrained_run_of)
     form = engine.cards["lora"].form
     requests = [
         Request(images=(photo,), turns=turns, adapter=name, form=form)
@@ -65,10 +62,10 @@ def test_a_mixed_batch_gives_the_same_answers_as_single_requests(base: str, run_
 
 @pytest.mark.parametrize("base", ["fast_vlm"])
 def test_only_adapters_that_mix_exactly_share_a_batch(
-    base: str, run_of: Runs, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+    base: str, untrained_run_of: Runs, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LoRA does, with the fully trained layers that all of them have; DoRA, or no LoRA at all, does not."""
-    engine = opened(base, run_of)
+    engine = opened(base, untrained_run_of)
     batches: list[set[str]] = []
     real = engine._decoder.decode
 
@@ -96,8 +93,8 @@ def test_a_photo_adapter_refuses_a_request_without_a_photo(
     assert with_one.error is None
 
 
-def test_a_text_adapter_takes_texts_only(run_of: Runs, clauses: Path, photos: list[Path]) -> None:
-    run = run_of("qwen3_vl", task="legal_documents", data=[{"path": str(clauses)}], fields=None)
+def test_a_text_adapter_takes_texts_only(untrained_run_of: Runs, clauses: Path, photos: list[Path]) -> None:
+    run = untrained_run_of("qwen3_vl", task="legal_documents", data=[{"path": str(clauses)}], fields=None)
     engine = Engine.open([run / ADAPTER])
     assert engine.cards["trial"].inputs == ("text",)
     answer, refused = engine.predict(

@@ -181,14 +181,10 @@ def test_only_large_photos_are_tiled_and_the_order_is_kept(tmp_path):
 
 
 def test_an_adapter_trained_on_tiles_answers_tile_by_tile(
-    run_of: Callable[..., Path], recipe_of: Callable[..., Recipe]
+    untrained_run_of: Callable[..., Path], recipe_of: Callable[..., Recipe]
 ):
-    settings = {
-        "fields": ["passed", "findings.kind", "findings.box"],
-        "tiling": {"side": 48, "overlap": 16},
-        "training": {"max_steps": 1},
-    }
-    run = run_of("qwen3_vl", **settings)
+    tiling = {"side": 48, "overlap": 16}
+    run = untrained_run_of("qwen3_vl", fields=["passed", "findings.kind", "findings.box"], tiling=tiling)
     engine = Engine.open([run / "adapter"])
     assert engine.cards["trial"].tiling == Tiling(side=48, overlap=16)
     picture = next(Path(recipe_of("qwen3_vl").data[0].path).rglob("JPEGImages/*.png"))

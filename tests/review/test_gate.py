@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from datasets_vision.example import Example
+from tests.untrained import write_run
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
 from vlm_ft.answers.prediction import FieldValue, Prediction
@@ -19,7 +20,6 @@ from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.recipe import Recipe
 from vlm_ft.registry import Registry
 from vlm_ft.review.gate import FEWEST, compare, compared
-from vlm_ft.training.run import train
 
 FORM = Form(
     task="made",
@@ -112,18 +112,20 @@ def test_a_failed_answer_is_wrong() -> None:
 
 
 def test_runs_are_compared_on_examples_that_neither_knows(
-    run_of: Callable[..., Path], recipe_of: Callable[..., Recipe], tmp_path: Path
+    run_of: Callable[..., Path],
+    untrained_run_of: Callable[..., Path],
+    recipe_of: Callable[..., Recipe],
+    tmp_path: Path,
 ) -> None:
     registry = Registry(tmp_path / "adapters")
     current = registry.add("parts", run_of("fast_vlm"))
-    other = run_of("fast_vlm", splits={"seed": 1})
+    other = untrained_run_of("fast_vlm", splits={"seed": 1})
     with pytest.raises(DataError, match=r"version 1 was trained on \d of the \d test examples; set splits.like"):
         compare(current, other)
-    follows = recipe_of("fast_vlm", splits={"seed": 1, "like": str(current.folder)})
-    train(follows, tmp_path / "next")
+    write_run(recipe_of("fast_vlm", splits={"seed": 1, "like": str(current.folder)}), tmp_path / "next")
     found = compare(current, tmp_path / "next", margin=1.0)
     assert found.passed
     assert found.slices[0].count == 6
-    one_field = run_of("fast_vlm", fields=["kind"])
+    one_field = untrained_run_of("fast_vlm", fields=["kind"])
     with pytest.raises(AdapterError, match="does not answer passed"):
         compare(current, one_field)

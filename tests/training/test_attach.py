@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.untrained import move_trained_tensors
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
 from vlm_ft.bases.load import Base, load_base
@@ -19,7 +20,7 @@ from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import ModelError
 from vlm_ft.recipe import AdapterSettings
 from vlm_ft.tasks import TASKS
-from vlm_ft.training.attach import Attached, attach
+from vlm_ft.training.attach import attach
 from vlm_ft.training.verify import probe_logits, saved
 
 FULL: dict[Part, Tuning] = dict.fromkeys(PARTS, "full")
@@ -40,15 +41,6 @@ def row(form: Form, base: Base) -> Row:
     return Row(form, (), (image,) if base.reader.sees else ())
 
 
-def changed(attached: Attached) -> None:
-    """Move every trained tensor, as training would."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in attached.model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn_like(parameter))
-
-
 @pytest.mark.parametrize("word", get_args(Tuning))
 @pytest.mark.parametrize("part", PARTS)
 @EVERY_FAMILY
@@ -67,7 +59,7 @@ def test_a_tuning_survives_saving_or_is_refused(
     assert attached.words[part] == word
     conversation, probe = Conversation(base.reader), row(form, base)
     bare = probe_logits(tiny_base(name).model, conversation, probe)
-    changed(attached)
+    move_trained_tensors(attached.model)
     trained = probe_logits(attached.model, conversation, probe)
     attached.model.save_pretrained(str(tmp_path))
     assert (tmp_path / ("config.json" if attached.whole else "adapter_config.json")).is_file()
@@ -96,7 +88,7 @@ def test_a_whole_model_is_saved_as_a_model_folder(
         attached = attach(base, settings(FULL), 0)
     assert attached.whole
     assert all(parameter.requires_grad for parameter in attached.model.parameters())
-    changed(attached)
+    move_trained_tensors(attached.model)
     attached.model.save_pretrained(str(tmp_path))
     base.reader.processor.save_pretrained(str(tmp_path))
     conversation, probe = Conversation(base.reader), row(form, base)

@@ -29,8 +29,10 @@ WHOLE = {"language": "lora", "projector": "full", "vision": "frozen"}
 
 
 @pytest.mark.parametrize("base", SOME)
-def test_a_merged_model_answers_like_its_adapter(base: str, run_of: Runs, quiet: Console, tmp_path: Path) -> None:
-    run = run_of(base, adapter=WHOLE)
+def test_a_merged_model_answers_like_its_adapter(
+    base: str, untrained_run_of: Runs, quiet: Console, tmp_path: Path
+) -> None:
+    run = untrained_run_of(base, adapter=WHOLE)
     folder = export(run, tmp_path / "merged", "merged", console=quiet)
     photo = Image.new("RGB", (64, 64), (200, 30, 30))
     answers = [
@@ -72,8 +74,8 @@ def test_the_printed_command_allows_the_rank(rank: int, option: str, tiny_base: 
     assert command == f"vllm serve {base.reader.place} --enable-lora{option} --lora-modules mine=out"
 
 
-def test_an_impossible_export_is_refused(run_of: Runs, quiet: Console, tmp_path: Path) -> None:
-    run = run_of("qwen3_vl", adapter=WHOLE)
+def test_an_impossible_export_is_refused(untrained_run_of: Runs, quiet: Console, tmp_path: Path) -> None:
+    run = untrained_run_of("qwen3_vl", adapter=WHOLE)
     with pytest.raises(AdapterError, match=r"more than LoRA on the language model .*; export it merged"):
         export(run, tmp_path / "lora", "lora", console=quiet)
     (tmp_path / "full").mkdir()
