@@ -31,7 +31,7 @@ class StoppedError(Exception):
     """Stands in for Ctrl-C."""
 
 
-def test_a_stopped_cross_validation_resumes(
+def test_a_stopped_cross_validation_resumes_and_the_first_fold_may_stand_alone(
     recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, out = tmp_path / "trial.yaml", tmp_path / "out"
@@ -44,8 +44,8 @@ def test_a_stopped_cross_validation_resumes(
         trained.append(run.name)
         return train(recipe, run, **options)
 
-    def cross() -> list[Result]:
-        return folds.crossval(file, out, folds=2, variants=[], settings=["fields=[kind]"], console=quiet)
+    def cross(**options: bool) -> list[Result]:
+        return folds.crossval(file, out, folds=2, variants=[], settings=["fields=[kind]"], console=quiet, **options)
 
     monkeypatch.setattr(trial, "train", counted)
     stop = True
@@ -80,21 +80,16 @@ def test_a_stopped_cross_validation_resumes(
     confidence = read_card(final / "adapter").confidence
     assert confidence is not None
     assert confidence.bound.count == 20  # every example, though none was set aside
+    (alone,) = cross(first=True)  # of the fold that is left
+    assert not (out / "recipe-fold1").exists()
+    assert (alone.field, alone.metric) == ("kind", "macro_f1")
+    assert alone.n < 20  # of 20 examples in both folds
+    assert alone.low < alone.high
 
 
 def _tested(run: Path) -> set[str]:
     lines = map(json.loads, (run / "splits.jsonl").read_text().splitlines())
     return {line["group"] for line in lines if line["role"] == "test"}
-
-
-def test_the_first_fold_alone_has_the_interval_of_its_test(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
-    file = tmp_path / "trial.yaml"
-    file.write_text(yaml.safe_dump(recipe_of("qwen3_vl").model_dump(mode="json")), encoding="utf-8")
-    settings = ["fields=[kind]", "training.max_steps=1"]
-    (row,) = folds.crossval(file, tmp_path / "out", folds=2, first=True, variants=[], settings=settings, console=quiet)
-    assert (row.field, row.metric) == ("kind", "macro_f1")
-    assert row.n < 20  # of 20 examples in both folds
-    assert row.low < row.high
 
 
 @pytest.mark.parametrize(
