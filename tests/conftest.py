@@ -29,6 +29,7 @@ from tests.forms import whole_form
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Task
 from vlm_ft.bases import compact
+from vlm_ft.bases.hub import HUB_BASES
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tiny import save_tiny
 from vlm_ft.inference.engine import Engine
@@ -208,6 +209,14 @@ def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
         return engines[name]
 
     return of
+
+
+@pytest.fixture
+def one_shape(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The only base of the Hub whose memory a dry run estimates, since making all shapes takes seconds."""
+    name = "Qwen/Qwen3-VL-2B-Instruct"
+    monkeypatch.setattr("vlm_ft.training.memory.HUB_BASES", {name: HUB_BASES[name]})
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -163,6 +163,7 @@ def test_a_photo_is_chosen_for_review(page: Any, work: Workplace, drawings: Path
     sync_api.expect(page.get_by_role("button", name="Assess", exact=True)).to_be_visible()
 
 
+@pytest.mark.usefixtures("one_shape")
 def test_an_adapter_is_trained_on_new_data(
     page: Any,
     work: Workplace,

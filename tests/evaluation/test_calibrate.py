@@ -50,7 +50,7 @@ def test_an_interrupted_calibration_does_not_look_finished(
 ) -> None:
     monkeypatch.setattr(familiarity, "FEWEST", 3)
     run, splits = tmp_path / "run", {"train": 0.4, "tune": 0.1, "calibrate": 0.4, "test": 0.1}
-    train(recipe_of("fast_vlm", splits=splits), run, console=quiet)
+    write_run(recipe_of("fast_vlm", splits=splits), run)
     calibrate_run(run, console=quiet)
     assert read_card(run / ADAPTER).familiar is not None
 

@@ -239,6 +239,7 @@ def test_data_that_would_be_written_elsewhere_or_fill_the_disk_are_refused(
     assert [entry.name for entry in work.jobs.folder.iterdir()] == [".lock"]
 
 
+@pytest.mark.usefixtures("one_shape")
 def test_a_zip_file_is_checked_and_trained_on(
     client: TestClient,
     work: Workplace,

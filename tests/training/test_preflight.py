@@ -41,6 +41,7 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "dry_run", lambda *_: "1 step")
 
 
+@pytest.mark.usefixtures("one_shape")
 def test_a_recipe_is_applied_to_other_data(
     recipe: Path, drawings: Path, tmp_path: Path, quiet: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
