@@ -114,7 +114,7 @@ def test_defaults_never_raise_and_note_what_they_leave_out(name, tiny):
     model = tiny(name).model
     family = family_of(model.config)
     words, notes = resolve_tunings({}, model, family, projector_untrained=False, quantized=False)
-    assert words["language"] == "lora"
+    assert (words["language"], words["vision"]) == ("lora", "frozen")
     left_out = family.sees and "projector" not in low_rank_parts(model)
     assert [note.startswith("adapter.projector") for note in notes] == [True] * left_out
     if family.sees:
