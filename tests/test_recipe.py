@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -13,9 +12,8 @@ from pydantic import BaseModel
 
 from vlm_ft.data.cases import load
 from vlm_ft.errors import FormError, RecipeError
-from vlm_ft.recipe import RECIPES, Recipe, find_rate_card, find_recipe, load_recipe, shipped
+from vlm_ft.recipe import Recipe, find_rate_card, find_recipe, load_recipe, shipped
 
-DATA = Path(os.environ.get("VLM_FT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 PLAIN: dict[str, Any] = {
     "name": "trial",
     "task": "product_defects",
@@ -199,19 +197,6 @@ def test_a_shipped_recipe_survives_the_round_trip(name: str, tmp_path: Path) -> 
     assert recipe.name == name
     kept = written(tmp_path, recipe.model_dump(mode="json"))
     assert load_recipe(kept) == recipe
-
-
-@pytest.mark.parametrize("name", shipped())
-def test_a_shipped_recipe_reads_its_data(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLM_FT_DATA", str(DATA))
-    recipe = load_recipe(RECIPES / f"{name}.yaml")
-    if not all(source.path.exists() for source in recipe.data):
-        pytest.skip("its data are not here")
-    dataset = load(recipe)
-    assert dataset.form.names == tuple(name for name in dataset.form.names if name in (recipe.fields or ()))
-    assert dataset.form.names
-    assert dataset.counts["train"] > 20  # the smallest real sets have some thirty photos
-    assert dataset.counts["test"] > 0
 
 
 def test_a_recipe_s_rate_card_is_found_by_name_or_path(tmp_path: Path) -> None:
