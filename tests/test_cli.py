@@ -142,15 +142,21 @@ def test_an_option_that_has_no_effect_or_is_out_of_range_is_refused(command: lis
     assert says in err
 
 
-def test_train_score_and_read(cli: Run, recipe: Path, drawings: Path, tmp_path: Path) -> None:
-    run, scores = tmp_path / "run", tmp_path / "scores.csv"
+def test_train_ends_with_the_next_commands_and_its_adapter_scores_a_folder(
+    cli: Run, recipe: Path, drawings: Path, tmp_path: Path
+) -> None:
+    run, scores = tmp_path / "my run", tmp_path / "scores.csv"
     code, _, err = cli("train", recipe, "--out", run, "--set", "name=other")
     assert code == 0
     assert "2 steps" in err
     assert "Traceback" not in err
+    assert err.splitlines()[-2:] == [f"  vlm-ft evaluate '{run}'", f"  vlm-ft demo --adapter '{run}'"]
     code, _, _ = cli("score", drawings / "JPEGImages", "--adapter", run, "--out", scores)
     assert code == 0
     assert len(scores.read_text().splitlines()) == 21
+
+
+def test_data_read_shows_the_form(cli: Run, recipe: Path) -> None:
     code, _, err = cli("data", "read", recipe)
     assert code == 0
     assert "passed: true | false" in err
@@ -163,13 +169,6 @@ def test_train_next_keeps_the_inputs_of_a_run(cli: Run, tmp_path: Path) -> None:
     assert code == 2
     assert f"{tmp_path}/next: already holds a run; continue it with --resume" in err
     assert [file.name for file in tmp_path.iterdir()] == ["next"]
-
-
-def test_train_ends_with_the_next_commands(cli: Run, recipe: Path, tmp_path: Path) -> None:
-    code, _, err = cli("train", recipe, "--out", tmp_path / "my run")
-    assert code == 0
-    place = f"'{tmp_path / 'my run'}'"
-    assert err.splitlines()[-2:] == [f"  vlm-ft evaluate {place}", f"  vlm-ft demo --adapter {place}"]
 
 
 def test_a_cluster_needs_ray(cli: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +250,7 @@ def test_help_is_fast() -> None:
     """It takes at most 0.4 s of processor time, so that other load on the machine does not count."""
     command = [sys.executable, "-c", "from vlm_ft.cli import main; main()", "--help"]
     spent = []
-    for _ in range(5):
+    for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
