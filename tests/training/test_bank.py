@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,15 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from transformers import TrainerCallback
 
 from datasets_vision.example import Turn
 from tests.families import SEEING
+from tests.training.test_run import train_until
 from vlm_ft.bases.parts import PARTS
 from vlm_ft.data.cases import Reply
 from vlm_ft.recipe import Preference, Recipe
 from vlm_ft.runs import Run
 from vlm_ft.training import collate
-from vlm_ft.training import run as runs
 from vlm_ft.training.bank import load_entry
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.fill import Filler
@@ -127,14 +125,6 @@ def test_several_photos_and_none_share_a_batch(
     torch.testing.assert_close(gradients(prepared, prepared.train), from_photos, rtol=1e-4, atol=1e-5)
 
 
-class Killed(TrainerCallback):  # type: ignore[misc]
-    bar = nullcontext()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 3:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize(("name", "adapter"), [("qwen3_vl", FROZEN), ("fast_vlm", TRAINED)])
 def test_a_resumed_run_equals_an_uninterrupted_one(
     name: str,
@@ -148,10 +138,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     recipe = recipe_of(name, adapter=adapter, augment="flips", bank=ALWAYS, training=training)
     unbroken, killed = Run(tmp_path / "unbroken"), Run(tmp_path / "killed")
     train(recipe, unbroken.folder, console=quiet)
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "ShowProgress", lambda console: Killed())
-        with pytest.raises(KeyboardInterrupt, match=r"the same command with --resume continues .*killed"):
-            train(recipe, killed.folder, console=quiet)
+    train_until(3, recipe, killed.folder, quiet, monkeypatch)
     assert any(killed.bank.iterdir())
     train(recipe, killed.folder, resume=True, console=quiet)
     adapters = [(run.adapter / "adapter_model.safetensors").read_bytes() for run in (unbroken, killed)]

@@ -109,7 +109,7 @@ def test_an_interrupted_training_gives_the_terminal_its_cursor_back(
     monkeypatch.setattr(runs, "KeepTime", Interrupted)
     monkeypatch.setenv("TERM", "xterm")
     screen = StringIO()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"the same command with --resume continues .*run"):
         train(recipe_of("fast_vlm"), tmp_path / "run", console=Console(file=screen, force_terminal=True))
     hidden, shown = (screen.getvalue().rfind(f"\x1b[?25{letter}") for letter in "lh")
     assert 0 <= hidden < shown
