@@ -74,7 +74,8 @@ def test_the_rest_of_the_batch_does_not_change_an_answer(name: str, bare: Callab
     """Rows of different lengths and forms, with and without text, are answered as if each were alone."""
     engine = bare(name)
     forms = [closed_form(), form_of(ok=Flag(), findings=FINDINGS), form_of(note=Text(max_length=20), ok=Flag())]
-    requests = [asked(engine.base, form, side=side) for form in forms for side in (48, 90)]
+    requests = [asked(engine.base, form, side=side) for form, side in zip(forms, (48, 90, 48), strict=True)]
+    requests += [asked(engine.base, forms[0], side=90)]
     if engine.base.reader.sees:
         requests += [asked(engine.base, forms[0], texts=())]
     together = engine.predict(requests)

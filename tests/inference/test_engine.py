@@ -54,7 +54,7 @@ def short(form: Form) -> Form:
 
 @pytest.fixture(scope="module")
 def pictures(drawings: Path) -> list[Path]:
-    return sorted((drawings / "JPEGImages").glob("*.png"))[:4]
+    return sorted((drawings / "JPEGImages").glob("*.png"))[:2]
 
 
 @pytest.fixture(scope="module", params=BASES, ids="-".join)
@@ -76,7 +76,7 @@ def mixed(engine: Engine, pictures: list[Path]) -> list[Request]:
     form = short(engine.cards["one"].form)
     return [
         Request(images=(picture,), adapter=adapter, turns=turns, form=form if adapter == BASE else None)
-        for picture, turns in zip(pictures, [(), ASKED, (), ASKED], strict=True)
+        for picture, turns in zip(pictures, [(), ASKED], strict=True)
         for adapter in ("one", "two", BASE)
     ]
 
@@ -134,8 +134,8 @@ def test_a_random_model_s_answers_fit_every_form(
     name: str, bare: Callable[[str], Engine], whole_form: Callable[[Task], Form], pictures: list[Path]
 ) -> None:
     forms = [short(whole_form(task)) for task in TASKS.values()]
-    images = pictures[:2] if name in SEEING else [None, None]
-    requests = [Request(images=(image,) if image else (), turns=ASKED, form=form) for form in forms for image in images]
+    images = tuple(pictures[:1]) if name in SEEING else ()
+    requests = [Request(images, ASKED, form=form) for form in forms]
     for request, answer in zip(requests, bare(name).predict(requests), strict=True):
         assert answer.error is None
         assert request.form is not None
@@ -211,8 +211,8 @@ def test_a_refused_adapter_leaves_no_trace(run_of: Runs, tmp_path: Path, picture
     save_file(stored, broken / "adapter_model.safetensors")
     clean = Engine.open([good])
     form = clean.cards["trial"].form
-    requests = [Request(images=(picture,), form=form) for picture in pictures]
-    requests += [replace(request, adapter="trial", form=None) for request in requests]
+    bare = [Request(images=(picture,), form=form) for picture in pictures]
+    requests = [*bare, *(replace(request, adapter="trial", form=None) for request in bare)]
     engine = Engine(load_base(clean.base.ref.name))
     for folder in (broken, good, broken):
         if folder is good:
@@ -220,7 +220,7 @@ def test_a_refused_adapter_leaves_no_trace(run_of: Runs, tmp_path: Path, picture
             continue
         with pytest.raises(AdapterError):
             engine.add("broken", folder)
-        assert alike(engine.predict(requests[:4]), clean.predict(requests[:4]))
+        assert alike(engine.predict(bare), clean.predict(bare))
     assert alike(engine.predict(requests), clean.predict(requests))
 
 
