@@ -25,9 +25,6 @@ from filelock import FileLock
 from rich.console import Console
 
 from datasets_vision.synthetic import write_set
-from tests.forms import whole_form
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.task import Task
 from vlm_ft.bases import compact
 from vlm_ft.bases.hub import HUB_BASES
 from vlm_ft.bases.load import Base, load_base
@@ -38,7 +35,6 @@ from vlm_ft.recipe import Recipe
 OWN_TASK = """
 from typing import Literal
 from vlm_ft.answers.kinds import Answer
-from vlm_ft.answers.task import Task
 
 class Verdict(Answer):
     verdict: Literal["good", "bad"]
@@ -135,11 +131,6 @@ def tiny_base(tiny_folder: Callable[[str], Path]) -> Callable[[str], Base]:
         return replace(bases[name], model=copy.deepcopy(bases[name].model))
 
     return of
-
-
-@pytest.fixture(name="whole_form", scope="session")
-def _whole_form() -> Callable[[Task], Form]:
-    return whole_form
 
 
 @pytest.fixture(scope="session")

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import resource
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vlm_ft.adapters import ADAPTER, CARD, CARD_VERSION, Card, Provenance, adapter_folder, read_card
-from vlm_ft.answers.form import Form
+from tests.cards import card_of
+from tests.forms import whole_form
+from vlm_ft.adapters import ADAPTER, CARD, Card, adapter_folder, read_card
 from vlm_ft.answers.task import Task
-from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.tasks import TASKS
 
 FILES = (CARD, "adapter_config.json", "adapter_model.safetensors")
-
-
-def card_of(form: Form) -> Card:
-    base = BaseRef(name="tiny", fingerprint="0" * 16, model_type="tiny", kind="vision")
-    provenance = Provenance(data=("drawn",), data_fingerprint="0", counts={"train": 8}, synthetic=True)
-    return Card(name="trial", form=form, base=base, provenance=provenance, metrics={"kind.accuracy": {"value": 0.5}})
 
 
 def written(folder: Path, card: Card) -> Path:
@@ -34,8 +27,8 @@ def written(folder: Path, card: Card) -> Path:
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
-def test_a_card_reads_back(task: Task, whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
-    card = card_of(whole_form(task))
+def test_a_card_reads_back(task: Task, tmp_path: Path) -> None:
+    card = card_of(whole_form(task), metrics={"kind.accuracy": {"value": 0.5}})
     read = read_card(written(tmp_path / "adapter", card))
     assert read == card
     assert read.form.fingerprint == card.form.fingerprint
@@ -50,7 +43,7 @@ def test_a_trained_card_is_written_as_it_was_read(run_of: Callable[..., Path], t
     assert (tmp_path / CARD).read_bytes() == (folder / CARD).read_bytes()
 
 
-def test_a_card_that_cannot_be_written_leaves_the_old_one(whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
+def test_a_card_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     card = card_of(whole_form(TASKS["product_defects"]))
     folder = written(tmp_path / "adapter", card)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -65,7 +58,7 @@ def test_a_card_that_cannot_be_written_leaves_the_old_one(whole_form: Callable[[
 
 
 @pytest.mark.parametrize("missing", FILES)
-def test_an_incomplete_folder_is_reported(missing: str, whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
+def test_an_incomplete_folder_is_reported(missing: str, tmp_path: Path) -> None:
     folder = written(tmp_path / "adapter", card_of(whole_form(TASKS["product_defects"])))
     (folder / missing).unlink()
     with pytest.raises(AdapterError, match=f"has no {missing}; train it again, or restore the file"):
@@ -73,9 +66,7 @@ def test_an_incomplete_folder_is_reported(missing: str, whole_form: Callable[[Ta
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"{", b"\xff\xfe", b'{"version": "\n"}'])
-def test_a_damaged_card_is_reported_in_one_line(
-    text: bytes, whole_form: Callable[[Task], Form], tmp_path: Path
-) -> None:
+def test_a_damaged_card_is_reported_in_one_line(text: bytes, tmp_path: Path) -> None:
     folder = written(tmp_path / "adapter", card_of(whole_form(TASKS["product_defects"])))
     (folder / CARD).write_bytes(text)
     with pytest.raises(AdapterError) as error:
@@ -84,15 +75,7 @@ def test_a_damaged_card_is_reported_in_one_line(
     assert "\n" not in str(error.value)
 
 
-def test_a_card_of_a_newer_version_says_so(whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
-    folder = written(tmp_path / "adapter", card_of(whole_form(TASKS["product_defects"])))
-    newer = {**json.loads((folder / CARD).read_text()), "version": CARD_VERSION + 1, "a key of its own": 1}
-    (folder / CARD).write_text(json.dumps(newer))
-    with pytest.raises(AdapterError, match="version 2 was written by a newer vlm-ft; update the package"):
-        read_card(folder)
-
-
-def test_a_run_folder_stands_for_its_adapter(whole_form: Callable[[Task], Form], tmp_path: Path) -> None:
+def test_a_run_folder_stands_for_its_adapter(tmp_path: Path) -> None:
     folder = written(tmp_path / "run" / ADAPTER, card_of(whole_form(TASKS["product_defects"])))
     assert adapter_folder(tmp_path / "run") == adapter_folder(folder) == folder
     with pytest.raises(AdapterError, match="no such folder; train one with vlm-ft train"):

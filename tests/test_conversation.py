@@ -12,9 +12,9 @@ from PIL import Image
 from datasets_vision.example import Turn
 from tests.decoding.oracle import form_of
 from tests.families import SEEING
+from tests.forms import whole_form
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Text
-from vlm_ft.answers.task import Task
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.reader import open_reader
 from vlm_ft.bases.tiny import TINY
@@ -46,7 +46,7 @@ def talk(tiny_folder: Callable[[str], Path]) -> Callable[[str], Conversation]:
 
 
 @pytest.fixture(scope="module")
-def form(whole_form: Callable[[Task], Form]) -> Form:
+def form() -> Form:
     return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
 
 

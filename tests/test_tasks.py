@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from datasets_vision.example import Label, LabelledObject
-from vlm_ft.answers.form import Form
+from tests.forms import whole_form
 from vlm_ft.answers.kinds import Items, Text
 from vlm_ft.answers.observation import observed
 from vlm_ft.answers.task import Task, items
@@ -44,7 +43,7 @@ def test_a_column_named_like_a_field_gives_its_value(task: Task) -> None:
 
 
 @EVERY_TASK
-def test_a_target_parses_back(task: Task, whole_form: Callable[[Task], Form]) -> None:
+def test_a_target_parses_back(task: Task) -> None:
     form, values = whole_form(task), task.sample.model_dump(mode="json")
     assert form.names == tuple(type(task.sample).model_fields)
     assert form.parse(form.target(values)) == values

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.forms import whole_form
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.form import Form, paths
 from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Text
@@ -22,7 +23,6 @@ EVERY_PATH = pytest.mark.parametrize(
     ("task", "path"), [(task, path) for task in TASKS.values() for path in sorted(paths(task.fields))], ids=str
 )
 
-Forms = Callable[[Task], Form]
 DEFECTS = TASKS["product_defects"]
 
 
@@ -38,20 +38,20 @@ def objects_in(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 @EVERY_TASK
-def test_target_parses_back(task: Task, whole_form: Forms) -> None:
+def test_target_parses_back(task: Task) -> None:
     form = whole_form(task)
     assert form.parse(form.target(sample(task))) == sample(task)
 
 
 @EVERY_TASK
-def test_target_is_compact_and_in_the_form_s_order(task: Task, whole_form: Forms) -> None:
+def test_target_is_compact_and_in_the_form_s_order(task: Task) -> None:
     form = whole_form(task)
     shuffled = dict(reversed(sample(task).items()))
     assert form.target(shuffled) == form.target(sample(task)) == json.dumps(sample(task), separators=(",", ":"))
 
 
 @EVERY_TASK
-def test_schema_is_closed_ordered_and_bounded(task: Task, whole_form: Forms) -> None:
+def test_schema_is_closed_ordered_and_bounded(task: Task) -> None:
     schema = whole_form(task).schema_of_answer
     assert list(schema["properties"]) == [field.name for field in task.fields]
     for part in objects_in(schema):
@@ -72,7 +72,7 @@ def test_schema_is_closed_ordered_and_bounded(task: Task, whole_form: Forms) -> 
 
 
 @EVERY_PATH
-def test_narrowing_to_a_path_asks_for_it_alone(task: Task, path: str, whole_form: Forms) -> None:
+def test_narrowing_to_a_path_asks_for_it_alone(task: Task, path: str) -> None:
     given = whole_form(task)
     open_paths = {each: ["a", "b"] for each in paths(task.fields) if _kind(task, each) == Choice(options=())}
     form = Form.of(task, open_paths, [path])
@@ -93,7 +93,7 @@ def _kind(task: Task, path: str) -> object:
 
 
 @EVERY_TASK
-def test_a_form_in_use_can_be_narrowed(task: Task, whole_form: Forms) -> None:
+def test_a_form_in_use_can_be_narrowed(task: Task) -> None:
     form = whole_form(task)
     form.check(sample(task))
     for name in form.names:
@@ -121,7 +121,7 @@ def test_an_impossible_form_is_reported_in_one_line(options: Any, only: Any, mes
 
 
 @EVERY_TASK
-def test_json_keeps_the_whole_form(task: Task, whole_form: Forms) -> None:
+def test_json_keeps_the_whole_form(task: Task) -> None:
     form = whole_form(task)
     form.check(sample(task))
     kept = Form.model_validate_json(form.model_dump_json())
@@ -130,7 +130,7 @@ def test_json_keeps_the_whole_form(task: Task, whole_form: Forms) -> None:
 
 
 @EVERY_TASK
-def test_the_fingerprint_depends_on_prompt_and_options(task: Task, whole_form: Forms) -> None:
+def test_the_fingerprint_depends_on_prompt_and_options(task: Task) -> None:
     form = whole_form(task)
     reworded = form.model_copy(update={"instruction": form.instruction + " Look twice."})
     fewer = [form.narrow([name]) for name in form.names]
@@ -174,7 +174,7 @@ def _wrong(kind: object, value: Any) -> list[Any]:
 
 
 @EVERY_TASK
-def test_every_invalid_value_is_reported_with_its_field_in_one_line(task: Task, whole_form: Forms) -> None:
+def test_every_invalid_value_is_reported_with_its_field_in_one_line(task: Task) -> None:
     form = whole_form(task)
     for place, wrong in misfits(form, sample(task)):
         with pytest.raises(FormError) as error:
@@ -184,7 +184,7 @@ def test_every_invalid_value_is_reported_with_its_field_in_one_line(task: Task, 
 
 
 @EVERY_TASK
-def test_an_extra_key_is_named(task: Task, whole_form: Forms) -> None:
+def test_an_extra_key_is_named(task: Task) -> None:
     form = whole_form(task)
     for extra in ("colour", "two\nlines"):
         with pytest.raises(FormError, match=r"colour|two lines") as error:
@@ -193,14 +193,14 @@ def test_an_extra_key_is_named(task: Task, whole_form: Forms) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "I see a pit.", '{"kind":', "[]", "null", "9" * 5000, "[" * 100_000, '{"a":NaN}'])
-def test_text_that_is_not_an_answer_is_reported(text: str, whole_form: Forms) -> None:
+def test_text_that_is_not_an_answer_is_reported(text: str) -> None:
     with pytest.raises(FormError) as error:
         whole_form(DEFECTS).parse(text)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 250
 
 
-def test_an_incomplete_target_is_refused(whole_form: Forms) -> None:
+def test_an_incomplete_target_is_refused() -> None:
     with pytest.raises(FormError, match="answer: lacks kind, findings"):
         whole_form(DEFECTS).target({"passed": True})
 

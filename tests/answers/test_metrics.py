@@ -11,12 +11,13 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
+from tests.cards import answered
 from tests.forms import form_of
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, case_score, iou, majority, match_items, measure, rouge_l
 from vlm_ft.answers.observation import observed
-from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.tasks import TASKS
 
@@ -36,10 +37,6 @@ EVERY_KIND = form_of(
     found=FOUND,
     names=NAMED,
 )
-
-
-def answered(values: Values) -> Prediction:
-    return Prediction(fields={name: FieldValue(value) for name, value in values.items()})
 
 
 def figure(metrics: tuple[Metric, ...], field: str, name: str) -> Metric:

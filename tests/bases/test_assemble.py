@@ -12,8 +12,7 @@ from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from datasets_vision.example import Turn
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.task import Task
+from tests.forms import whole_form
 from vlm_ft.bases.assemble import Vision, assemble, read_language
 from vlm_ft.bases.load import load_base
 from vlm_ft.conversation import Conversation, Row
@@ -70,9 +69,7 @@ def test_the_backbone_is_unchanged(assembled: Path) -> None:
     assert all(torch.equal(kept[name], given[name]) for name in kept)
 
 
-def test_prompts_are_built_and_the_new_projector_is_trained_in_full(
-    assembled: Path, whole_form: Callable[[Task], Form]
-) -> None:
+def test_prompts_are_built_and_the_new_projector_is_trained_in_full(assembled: Path) -> None:
     base = load_base(str(assembled))
     form = whole_form(TASKS["product_defects"])
     row = Row(form, (Turn("user", "Is it good?"),), (Image.new("RGB", (64, 64)),))

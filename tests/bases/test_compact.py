@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.task import Task
+from tests.forms import whole_form
 from vlm_ft.bases import compact
 from vlm_ft.bases.load import Base
 from vlm_ft.errors import ModelError
@@ -130,7 +129,7 @@ def test_it_answers_a_question_in_english(fetched: Base) -> None:
     assert "Paris" in fetched.reader.tokenizer.decode(written[0, batch["input_ids"].shape[1] :])
 
 
-def test_it_answers_about_a_photo(fetched: Base, whole_form: Callable[[Task], Form]) -> None:
+def test_it_answers_about_a_photo(fetched: Base) -> None:
     form = whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
     photo = Image.radial_gradient("L").convert("RGB")
     (answer,) = Engine(fetched).predict([Request(images=(photo,), form=form)])

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from datasets_vision.example import Turn
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.task import Task
+from tests.forms import whole_form
 from vlm_ft.bases.load import fingerprint, load_base
 from vlm_ft.errors import ModelError
 from vlm_ft.inference.engine import Engine
@@ -23,7 +22,7 @@ LEAKS = {"repetition_penalty": 1.5, "do_sample": True, "temperature": 2.0, "top_
 
 @pytest.mark.parametrize("name", ["qwen3_vl", "fast_vlm", "llama"])
 def test_published_sampling_settings_change_no_answer(
-    name: str, tiny_folder: Callable[[str], Path], whole_form: Callable[[Task], Form], tmp_path: Path
+    name: str, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(tiny_folder(name), tmp_path / name))
     file = folder / "generation_config.json"

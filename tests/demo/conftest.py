@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image
 from vlm_ft.demo.app import build_app, launch
 
+from tests import cards
 from tests.forms import whole_form
-from vlm_ft.adapters import Card, Provenance
+from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
-from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.inference.request import Attributed, Request
 from vlm_ft.tasks import TASKS
 
@@ -21,21 +22,9 @@ HOSTILE = "<img src=x onerror=window.pwned=1>${window.pwned=1}{{constructor}}'\"
 FIGURES = {"passed.accuracy": {"value": 0.943, "low": 0.9, "high": 0.98}}
 
 
-def card_of(task: Task, name: str = "trial", kind: str = "vision") -> Card:
+def card_of(task: Task, name: str = "trial", kind: Literal["vision", "text"] = "vision") -> Card:
     """A card for the task's whole form; every open choice has the sample's names and a hostile one."""
-    return Card(
-        name=name,
-        form=whole_form(task, HOSTILE),
-        base=BaseRef(name="tiny", fingerprint="0" * 8, model_type="tiny", kind=kind),
-        provenance=Provenance(data=("drawn",), data_fingerprint="0", counts={"train": 8}, synthetic=True),
-        metrics=FIGURES,
-    )
-
-
-def sample_prediction(task: Task) -> Prediction:
-    """The task's sample as an adapter would give it."""
-    values = task.sample.model_dump(mode="json")
-    return Prediction(fields={name: FieldValue(value) for name, value in values.items()})
+    return cards.card_of(whole_form(task, HOSTILE), name, kind, metrics=FIGURES)
 
 
 class Known:
@@ -55,7 +44,7 @@ class Known:
         return [Attributed.to(self.cards.get(r.adapter), answer) for r, answer in zip(requests, answers, strict=True)]
 
     def _answer(self, adapter: str) -> Prediction:
-        known = sample_prediction(TASKS[self.cards[adapter].form.task])
+        known = cards.sample_prediction(TASKS[self.cards[adapter].form.task])
         if adapter != "hostile":
             return known
         found = [{"kind": HOSTILE, "severity": "minor", "box": [0, 0, 90, 90]}]
@@ -81,18 +70,3 @@ def address(known: Known, photo: Path) -> Iterator[str]:
     blocks = build_app(known, {"plates": [photo], "contracts": ["Audits are allowed once a year."]})
     yield launch(blocks)
     blocks.close()
-
-
-@pytest.fixture(name="card_of")
-def _card_of() -> object:
-    return card_of
-
-
-@pytest.fixture(name="sample_prediction")
-def _sample_prediction() -> object:
-    return sample_prediction
-
-
-@pytest.fixture
-def hostile() -> str:
-    return HOSTILE

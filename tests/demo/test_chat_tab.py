@@ -10,13 +10,14 @@ import pytest
 from vlm_ft.demo.chat_tab import MOST_TURNS, talk
 
 from datasets_vision.example import Turn
+from tests.demo.conftest import card_of
 from vlm_ft.errors import BusyError
 from vlm_ft.inference.request import Attributed, Request
 from vlm_ft.tasks import TASKS
 
 
 @pytest.fixture
-def talkative(known: Any, card_of: Any) -> Any:
+def talkative(known: Any) -> Any:
     """A chatbot that writes its reply word by word."""
     known.cards = {"desk": card_of(TASKS["customer_chatbot"], "desk", kind="text")}
     answer = known.predict

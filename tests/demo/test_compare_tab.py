@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from vlm_ft.demo.compare_tab import BARE, Column, compare, comparison_view
 
+from tests.cards import sample_prediction
+from tests.demo.conftest import HOSTILE, card_of
 from tests.demo.test_views import Markup
 from vlm_ft.adapters import ADAPTER
 from vlm_ft.answers.derivations.estimate import read_rate_card
@@ -35,7 +37,7 @@ def test_the_photo_passes_through_the_tower_once(run_of: Callable[..., Path], dr
     assert first == second
 
 
-def test_the_base_fills_in_each_form(known: Any, photo: Path, card_of: Any) -> None:
+def test_the_base_fills_in_each_form(known: Any, photo: Path) -> None:
     known.cards["cars"] = card_of(TASKS["car_damage"], "cars")
     known.predict = lambda requests: known.asked.extend(requests) or [Attributed.failed("busy")] * len(requests)
     _, columns = compare(known, [str(photo)], ["cars", "plates", "hostile"], base=True, by="ann")
@@ -54,11 +56,11 @@ def test_the_base_fills_in_each_form(known: Any, photo: Path, card_of: Any) -> N
     assert [request.adapter for request in known.asked] == ["plates"]
 
 
-def test_answers_that_differ_are_marked(known: Any, photo: Path, hostile: str) -> None:
+def test_answers_that_differ_are_marked(known: Any, photo: Path) -> None:
     pictures, columns = compare(known, [str(photo)], ["plates", "hostile"], base=False)
     assert [caption for _, caption in pictures] == ["plates", "hostile"]
     text = Markup(comparison_view(columns)).text
-    assert hostile in text
+    assert HOSTILE in text
     assert "Kind differs" in text
     assert "Passed differs" not in text
     assert text.count("Ask a person") == 1
@@ -76,9 +78,7 @@ FOUND = [("scratch", "major", 5), ("chip", "minor", 0)]
         ([], True),
     ],
 )
-def test_items_are_compared_by_all_their_values_in_any_order(
-    found: list[tuple[str, str, int]], differs: bool, card_of: Any
-) -> None:
+def test_items_are_compared_by_all_their_values_in_any_order(found: list[tuple[str, str, int]], differs: bool) -> None:
     columns = [
         Column("one", card_of(TASKS["product_defects"]), Prediction({"findings": FieldValue(items)}))
         for items in (_items(FOUND), _items(found))
@@ -90,13 +90,13 @@ def _items(found: list[tuple[str, str, int]]) -> list[dict[str, Any]]:
     return [{"kind": kind, "severity": severity, "box": [left, 0, 90, 90]} for kind, severity, left in found]
 
 
-def test_an_empty_text_differs_from_another(card_of: Any) -> None:
+def test_an_empty_text_differs_from_another() -> None:
     card = card_of(TASKS["legal_documents"])
     columns = [Column(text, card, Prediction({"summary": FieldValue(text)})) for text in ("", "Audits.")]
     assert "Summary differs" in Markup(comparison_view(columns)).text
 
 
-def test_derived_results_and_errors_are_shown(known: Any, photo: Path, card_of: Any, sample_prediction: Any) -> None:
+def test_derived_results_and_errors_are_shown(known: Any, photo: Path) -> None:
     car = card_of(TASKS["car_damage"], "cars")
     form = car.form.with_derivation(read_rate_card(find_rate_card("example_eur")))
     known.cards = {"cars": car.model_copy(update={"form": form}), "plates": known.cards["plates"]}

@@ -19,6 +19,8 @@ from vlm_ft.demo.answer_pdf import UNKNOWN, answer_pdf
 from vlm_ft.demo.answered import Answered, new_case
 from vlm_ft.demo.assess_tab import KINDS, _files, assess
 
+from tests.cards import sample_prediction
+from tests.demo.conftest import card_of
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
@@ -38,7 +40,7 @@ def text_of(pdf: bytes) -> str:
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
-def test_a_pdf_holds_the_whole_answer(task: Task, card_of: Any, sample_prediction: Any) -> None:
+def test_a_pdf_holds_the_whole_answer(task: Task) -> None:
     card, prediction = card_of(task), sample_prediction(task)
     answered = answered_with(card, prediction)
     photos = answered.drawn([Image.new("RGB", (400, 300), "grey")])
@@ -55,7 +57,7 @@ def test_a_pdf_holds_the_whole_answer(task: Task, card_of: Any, sample_predictio
     assert picture.image.size == photos[0].size
 
 
-def test_probabilities_decision_and_estimate_are_in_it(card_of: Any, sample_prediction: Any) -> None:
+def test_probabilities_decision_and_estimate_are_in_it() -> None:
     card, answer = card_of(TASKS["car_damage"]), sample_prediction(TASKS["car_damage"])
     form = card.form.with_derivation(read_rate_card(find_rate_card("example_eur")))
     damaged = FieldValue(True, {"true": 0.93, "false": 0.07})
@@ -76,7 +78,7 @@ def test_probabilities_decision_and_estimate_are_in_it(card_of: Any, sample_pred
 @pytest.mark.parametrize(
     "text", ["Διάβρωση, трещина", "**b** <i>&amp; %s", "日本語 한글 😀", "سطح", "שלום", "\ud800 \x07\x00", "{nb}"]
 )
-def test_text_stays_text(text: str, card_of: Any, sample_prediction: Any) -> None:
+def test_text_stays_text(text: str) -> None:
     task = TASKS["legal_documents"]
     answer = replace(sample_prediction(task), decision="ask a person", reason=text)
     found = text_of(answer_pdf(answered_with(card_of(task, name=text), answer, text), []))
@@ -86,7 +88,7 @@ def test_text_stays_text(text: str, card_of: Any, sample_prediction: Any) -> Non
 
 
 @pytest.mark.parametrize("text", ["\n" * 400 + "end", "W" * 3000, "a\nb"])
-def test_any_text_fits_in_a_table(text: str, card_of: Any) -> None:
+def test_any_text_fits_in_a_table(text: str) -> None:
     item = {"kind": text, "severity": "minor", "box": [0, 0, 90, 90]}
     answer = Prediction({"kind": FieldValue(text), "findings": FieldValue([item])})
     answered = answered_with(card_of(TASKS["product_defects"], name=text), answer)
@@ -96,7 +98,7 @@ def test_any_text_fits_in_a_table(text: str, card_of: Any) -> None:
     assert found.replace(" ", "").count("photo") == 8 * 40
 
 
-def test_long_answers_take_several_pages(card_of: Any) -> None:
+def test_long_answers_take_several_pages() -> None:
     item = {"kind": "scratch", "severity": "minor", "box": [0, 0, 90, 90]}
     answer = Prediction({"findings": FieldValue([item] * 80)})
     pdf = answer_pdf(answered_with(card_of(TASKS["product_defects"]), answer, "W" * 20_000), [])
@@ -105,7 +107,7 @@ def test_long_answers_take_several_pages(card_of: Any) -> None:
     assert text_of(pdf).count("W") == 20_000
 
 
-def test_headings_are_written_in_characters_of_the_bold_font(card_of: Any, sample_prediction: Any) -> None:
+def test_headings_are_written_in_characters_of_the_bold_font() -> None:
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     regular, bold = (TTFont(fonts / f"DejaVuSans{style}.ttf").getBestCmap() for style in ("", "-Bold"))
     lacking = chr(min(code for code in regular.keys() - bold if bidirectional(chr(code)) == "L"))
@@ -135,7 +137,7 @@ def test_the_json_says_which_case_it_is(known: Any, photo: Path) -> None:
     assert Prediction.from_json(answered.to_json()).values == answered.prediction.values
 
 
-def test_an_answer_names_its_version(card_of: Any, sample_prediction: Any) -> None:
+def test_an_answer_names_its_version() -> None:
     card, answer = card_of(TASKS["product_defects"]), sample_prediction(TASKS["product_defects"])
     assert answered_with(card, answer).version == card.fingerprint[:8]
     numbered = card.model_copy(update={"number": 3})

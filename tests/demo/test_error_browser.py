@@ -29,9 +29,10 @@ from vlm_ft.demo.error_browser import (
 )
 from vlm_ft.demo.errors_panel import _of_field, errors_panel
 
+from tests.cards import answered
 from tests.demo.conftest import HOSTILE
 from tests.demo.test_views import Markup
-from tests.evaluation.made import Scripted, answered, defect_cases, form_of
+from tests.evaluation.made import Scripted, defect_cases, form_of
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation, evaluate
 from vlm_ft.inference.request import Request

@@ -10,6 +10,7 @@ import gradio as gr
 import pytest
 from vlm_ft.demo.train_tab import EMPTY, _shown
 
+from tests.demo.conftest import HOSTILE
 from tests.demo.test_views import Markup
 from vlm_ft.data.preflight import CHECK_PAGE, ROWS, Preflight
 from vlm_ft.errors import DataError
@@ -30,22 +31,22 @@ def shown(folder: Path, kind: str = "preflight", state: str = "done", log: str =
 
 
 @pytest.fixture
-def folder(tmp_path: Path, hostile: str) -> Path:
+def folder(tmp_path: Path) -> Path:
     Preflight(
-        title="Castings: train 10", read=(hostile, "train 10"), errors=0, warnings=2, cost="40 steps: about 3.0 min"
+        title="Castings: train 10", read=(HOSTILE, "train 10"), errors=0, warnings=2, cost="40 steps: about 3.0 min"
     ).write(tmp_path)
-    (tmp_path / ROWS).write_text(f"row 1: {hostile}")
+    (tmp_path / ROWS).write_text(f"row 1: {HOSTILE}")
     (tmp_path / RECIPE).write_text("name: castings\n")
     (tmp_path / CHECK_PAGE).write_text("<html><body><p title='\"'>2 warnings</p></body></html>")
     return tmp_path
 
 
-def test_everything_is_shown_before_training(folder: Path, hostile: str) -> None:
+def test_everything_is_shown_before_training(folder: Path) -> None:
     html, picture, settings, start = shown(folder)
     markup = Markup(html)
     assert "40 steps: about 3.0 min" in markup.text
     assert "0 errors, 2 warnings" in markup.text
-    assert hostile in markup.text
+    assert HOSTILE in markup.text
     assert html.count("<iframe sandbox ") == 1
     assert "<p title" not in html
     assert settings["value"] == "name: castings\n"
@@ -60,9 +61,9 @@ def test_errors_keep_training_from_starting(folder: Path) -> None:
     assert start["visible"] is False
 
 
-def test_a_job_that_fails_says_why(folder: Path, hostile: str) -> None:
-    html, *hidden = shown(folder, state="failed", log=f"reading\nerror: {hostile}: holds nothing\n")
-    assert Markup(html).text.strip() == f"{hostile}: holds nothing"
+def test_a_job_that_fails_says_why(folder: Path) -> None:
+    html, *hidden = shown(folder, state="failed", log=f"reading\nerror: {HOSTILE}: holds nothing\n")
+    assert Markup(html).text.strip() == f"{HOSTILE}: holds nothing"
     assert [part["visible"] for part in hidden] == [False] * 3
     assert shown(folder, state="running")[0] == EMPTY
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from html.parser import HTMLParser
-from typing import Any
 
 import pytest
 from PIL import Image, ImageChops
@@ -12,6 +11,8 @@ from vlm_ft.demo.answer_view import answer_view, empty_view, message_view
 from vlm_ft.demo.card_view import card_view, figures
 from vlm_ft.demo.photo_view import LONGEST, drawn, marks
 
+from tests.cards import sample_prediction
+from tests.demo.conftest import HOSTILE, card_of
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items
@@ -21,7 +22,6 @@ from vlm_ft.recipe import find_rate_card
 from vlm_ft.tasks import TASKS
 from vlm_ft.tasks.aviation_maintenance import PRIORITIES
 
-HOSTILE = "<b onclick=x>&"
 TAGS = {"div", "section", "h3", "p", "strong", "small", "span", "b", "i", "ul", "li", "details", "summary"}
 EMPTY_TAGS = {"img"}
 TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd", "pre", "iframe"}
@@ -60,7 +60,7 @@ class Markup(HTMLParser):
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
-def test_every_sample_is_shown(task: Task, card_of: Any, sample_prediction: Any) -> None:
+def test_every_sample_is_shown(task: Task) -> None:
     card, prediction = card_of(task), sample_prediction(task)
     text = Markup(answer_view(card, prediction)).text
     for field in card.form.fields:
@@ -72,7 +72,7 @@ def test_every_sample_is_shown(task: Task, card_of: Any, sample_prediction: Any)
     assert card.form.title in Markup(card_view(card, HOSTILE)).text
 
 
-def test_a_card_says_tested_only_if_it_has_figures(card_of: Any) -> None:
+def test_a_card_says_tested_only_if_it_has_figures() -> None:
     card = card_of(TASKS["legal_documents"])
     card = card.model_copy(
         update={"provenance": card.provenance.model_copy(update={"counts": {"train": 8, "test": 5}})}
@@ -84,7 +84,7 @@ def test_a_card_says_tested_only_if_it_has_figures(card_of: Any) -> None:
     assert "Not evaluated yet." in bare
 
 
-def test_derived_results_are_shown(card_of: Any, sample_prediction: Any) -> None:
+def test_derived_results_are_shown() -> None:
     card, answer = card_of(TASKS["car_damage"]), sample_prediction(TASKS["car_damage"])
     form = card.form.with_derivation(read_rate_card(find_rate_card("example_eur"))).with_derivation(PRIORITIES)
     card = card.model_copy(update={"form": form})
@@ -94,9 +94,10 @@ def test_derived_results_are_shown(card_of: Any, sample_prediction: Any) -> None
     assert "Example prices" in text
     assert "Maintenance priority" in text
     assert "next check" in text
-    hostile = {"findings": [{"part": HOSTILE, "kind": HOSTILE, "severity": "minor"}]}
-    text = Markup(answer_view(card, replace(answer, derived=form.derive(hostile)))).text
-    assert f"no row for part '{HOSTILE}'" in text
+    tag = "<b onclick=x>&"
+    unpriced = {"findings": [{"part": tag, "kind": tag, "severity": "minor"}]}
+    text = Markup(answer_view(card, replace(answer, derived=form.derive(unpriced)))).text
+    assert f"no row for part '{tag}'" in text
     assert "not priced" in text
     assert "Ask a person" in text
     assert "Repair estimate" not in Markup(answer_view(card, answer)).text
@@ -128,25 +129,25 @@ def every_kind(hostile: str, bars: bool) -> tuple[Form, Prediction]:
 
 
 @pytest.mark.parametrize("bars", [True, False])
-def test_no_text_becomes_markup(bars: bool, card_of: Any, hostile: str) -> None:
-    form, answer = every_kind(hostile, bars)
+def test_no_text_becomes_markup(bars: bool) -> None:
+    form, answer = every_kind(HOSTILE, bars)
     base = card_of(TASKS["legal_documents"])
     card = base.model_copy(
         update={
             "form": form,
-            "base": base.base.model_copy(update={"name": hostile}),
-            "metrics": {hostile: {"value": 0.5}},
+            "base": base.base.model_copy(update={"name": HOSTILE}),
+            "metrics": {HOSTILE: {"value": 0.5}},
         }
     )
-    views = (answer_view(card, answer), empty_view(card), card_view(card, HOSTILE), message_view(hostile, hostile))
-    assert all(hostile in Markup(view).text for view in views)
+    views = (answer_view(card, answer), empty_view(card), card_view(card, HOSTILE), message_view(HOSTILE, HOSTILE))
+    assert all(HOSTILE in Markup(view).text for view in views)
     text = Markup(views[0]).text
     assert "None listed." in text
     assert ("75 %" in text) is bars
     assert ("<1 %" in text) is bars
 
 
-def test_decision_and_error_are_shown(card_of: Any, sample_prediction: Any) -> None:
+def test_decision_and_error_are_shown() -> None:
     task = TASKS["product_defects"]
     card, prediction = card_of(task), sample_prediction(task)
     assert "Ask a person" not in answer_view(card, prediction)
@@ -157,7 +158,7 @@ def test_decision_and_error_are_shown(card_of: Any, sample_prediction: Any) -> N
 
 @pytest.mark.parametrize("size", [(40, 30), (4000, 300)])
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
-def test_boxes_are_drawn(task: Task, size: tuple[int, int], card_of: Any, sample_prediction: Any) -> None:
+def test_boxes_are_drawn(task: Task, size: tuple[int, int]) -> None:
     photo = Image.new("RGB", size, "white")
     placed = marks(card_of(task).form, sample_prediction(task))
     scene = drawn(photo, placed)

@@ -9,12 +9,11 @@ import numpy as np
 from PIL import Image
 
 from datasets_vision.example import Example, Turn
-from vlm_ft.adapters import Card, Provenance
+from tests.cards import card_of
+from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.observation import observed
-from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.answers.task import Values
-from vlm_ft.bases.base_ref import BaseRef
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.evaluation.evaluate import Case
 from vlm_ft.inference.request import Request
 from vlm_ft.tasks import TASKS
@@ -22,22 +21,12 @@ from vlm_ft.tasks import TASKS
 KINDS = {"none": (90, 90, 90), "pit": (40, 40, 200), "scratch": (200, 40, 40)}
 
 
-def card_of(form: Form, name: str = "made") -> Card:
-    base = BaseRef(name="tiny", fingerprint="0", model_type="none", kind="vision")
-    provenance = Provenance(data=("drawn",), data_fingerprint="0", counts={}, synthetic=True)
-    return Card(name=name, form=form, base=base, provenance=provenance)
-
-
-def answered(values: Values) -> Prediction:
-    return Prediction(fields={name: FieldValue(value) for name, value in values.items()})
-
-
 class Scripted:
     """A predictor that answers with `answer_to`, both as the bare base and as the adapter "made"."""
 
     def __init__(self, form: Form, answer_to: Callable[[Request], Prediction]) -> None:
         self.requests: list[Request] = []
-        self._card, self._answer_to = card_of(form), answer_to
+        self._card, self._answer_to = card_of(form, "made"), answer_to
 
     @property
     def cards(self) -> Mapping[str, Card]:

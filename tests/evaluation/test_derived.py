@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from datasets_vision.example import Example, Turn
-from tests.evaluation.made import Scripted, answered, form_of
+from tests.cards import answered
+from tests.evaluation.made import Scripted, form_of
 from vlm_ft.answers.derivations.estimate import Rate, RateCard
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.metrics import Metric

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.made import Scripted, answered, clause_cases, defect_cases, form_of
+from tests.cards import answered
+from tests.evaluation.made import Scripted, clause_cases, defect_cases, form_of
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.evaluation.evaluate import Case, Evaluation, evaluate

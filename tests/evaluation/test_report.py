@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from datasets_vision.example import Turn
-from tests.evaluation.made import Scripted, answered, clause_cases, defect_cases, form_of
+from tests.cards import answered
+from tests.evaluation.made import Scripted, clause_cases, defect_cases, form_of
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.evaluation.evaluate import Case, Evaluation, evaluate
 from vlm_ft.evaluation.pictures import pictures_of

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.made import Scripted, answered, card_of, clause_cases, form_of
+from tests.cards import answered, card_of
+from tests.evaluation.made import Scripted, clause_cases, form_of
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.evaluation.evaluate import Evaluation, evaluate
@@ -25,7 +26,7 @@ def evaluated() -> tuple[Evaluation, Card]:
     cases = clause_cases()
     form = form_of("legal_documents", cases)
     evaluation = evaluate(Scripted(form, lambda request: answered(cases[0].values)), "made", cases, train=cases)
-    return evaluation, card_of(form).model_copy(update={"training": {"seconds": 90.0}})
+    return evaluation, card_of(form, "made", training={"seconds": 90.0})
 
 
 def test_the_main_figure_of_every_field_is_kept_with_its_rivals(evaluated: tuple[Evaluation, Card]) -> None:

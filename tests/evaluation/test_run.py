@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.evaluation.made import Scripted, answered, clause_cases, form_of
+from tests.cards import answered
+from tests.evaluation.made import Scripted, clause_cases, form_of
 from tests.untrained import write_run
 from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.answers.prediction import Prediction

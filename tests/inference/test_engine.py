@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from datasets_vision.example import Turn
 from tests.families import SEEING
+from tests.forms import whole_form
 from tests.inference.likeness import alike, altered
 from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import FieldSpec, Items, Text
-from vlm_ft.answers.task import Task
 from vlm_ft.bases.load import load_base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.errors import AdapterError, FormError
@@ -131,7 +131,7 @@ def test_an_unknown_adapter_or_a_missing_form_is_reported(engine: Engine, pictur
 
 @pytest.mark.parametrize("name", list(TINY))
 def test_a_random_model_s_answers_fit_every_form(
-    name: str, bare: Callable[[str], Engine], whole_form: Callable[[Task], Form], pictures: list[Path]
+    name: str, bare: Callable[[str], Engine], pictures: list[Path]
 ) -> None:
     forms = [short(whole_form(task)) for task in TASKS.values()]
     images = tuple(pictures[:1]) if name in SEEING else ()
@@ -144,17 +144,13 @@ def test_a_random_model_s_answers_fit_every_form(
 
 
 @pytest.mark.parametrize("name", [name for name in TINY if name not in SEEING])
-def test_a_text_base_reports_that_it_takes_no_images(
-    name: str, bare: Callable[[str], Engine], whole_form: Callable[[Task], Form]
-) -> None:
+def test_a_text_base_reports_that_it_takes_no_images(name: str, bare: Callable[[str], Engine]) -> None:
     form = whole_form(TASKS["legal_documents"])
     (answer,) = bare(name).predict([Request(images=(Image.new("RGB", (9, 9)),), form=form)])
     assert "takes no images" in str(answer.error)
 
 
-def test_a_prompt_that_does_not_fit_is_reported(
-    bare: Callable[[str], Engine], whole_form: Callable[[Task], Form]
-) -> None:
+def test_a_prompt_that_does_not_fit_is_reported(bare: Callable[[str], Engine]) -> None:
     form = short(whole_form(TASKS["legal_documents"]))
     long = Request(turns=(Turn("user", "word " * 9000),), form=form)
     answers = bare("qwen3").predict([Request(turns=ASKED, form=form), long])

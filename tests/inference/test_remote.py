@@ -12,14 +12,12 @@ from PIL import Image
 
 from datasets_vision.endpoint import Endpoint
 from datasets_vision.example import Turn
+from tests.cards import card_of
 from tests.chat_server import Stub, serving
 from tests.decoding.oracle import form_of
-from vlm_ft.adapters import Card, Provenance
 from vlm_ft.answers.box_format import GRID, STANDARD, BoxFormat
 from vlm_ft.answers.confidence import Bound, Confidence
-from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Items
-from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.errors import DataError
 from vlm_ft.inference.remote import RemoteEngine
 from vlm_ft.inference.request import Request
@@ -38,15 +36,9 @@ def stub() -> Iterator[Stub]:
         yield stub
 
 
-def card(form: Form = FORM, **settings: object) -> Card:
-    base = BaseRef(name="tiny", fingerprint="0" * 8, model_type="tiny", kind="vision")
-    learned = Provenance(data=("drawn",), data_fingerprint="0", counts={"train": 8}, synthetic=True)
-    return Card(name="doors", form=form, base=base, provenance=learned, **settings)
-
-
 def engine(stub: Stub, *replies: str | int | bytes, **settings: object) -> RemoteEngine:
     stub.replies = list(replies)
-    return RemoteEngine(card(**settings), Endpoint(stub.url, "doors", timeout=1.0, pause=0.001))
+    return RemoteEngine(card_of(FORM, "doors", **settings), Endpoint(stub.url, "doors", timeout=1.0, pause=0.001))
 
 
 def test_the_prompt_the_schema_and_the_photo_are_sent(stub: Stub) -> None:
@@ -134,7 +126,7 @@ def test_an_unusable_reply_is_an_error_with_its_reason(stub: Stub, reply: str | 
 
 def test_an_unreachable_server_stops_the_run() -> None:
     with pytest.raises(DataError, match="connection refused; start it"):
-        RemoteEngine(card(), Endpoint("http://127.0.0.1:9/v1", "doors")).predict([PHOTO])
+        RemoteEngine(card_of(FORM, "doors"), Endpoint("http://127.0.0.1:9/v1", "doors")).predict([PHOTO])
 
 
 def test_a_threshold_of_the_form_sends_answers_to_a_person(stub: Stub) -> None:

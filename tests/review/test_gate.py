@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from datasets_vision.example import Example
+from tests.cards import answered
 from tests.untrained import write_run
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
-from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.data.cases import Case
 from vlm_ft.errors import AdapterError, DataError
@@ -31,10 +32,6 @@ CASES = [
     Case(Example(id=str(number)), {"kind": "abc"[number % 3] if number < 90 else "a", "passed": True})
     for number in range(96)
 ]
-
-
-def answered(values: Values) -> Prediction:
-    return Prediction(fields={name: FieldValue(value) for name, value in values.items()})
 
 
 RIGHT = [answered(case.values) for case in CASES]

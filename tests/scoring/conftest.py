@@ -8,29 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.cards import card_of, sample_prediction
 from tests.forms import whole_form
-from vlm_ft.adapters import Card, Provenance
-from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.answers.task import Task
-from vlm_ft.bases.base_ref import BaseRef
+from vlm_ft.adapters import Card
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.inference.request import Request
 from vlm_ft.tasks import TASKS
-
-
-def card_of(task: Task, name: str = "trial", kind: str = "vision") -> Card:
-    """A card for the task's whole form."""
-    return Card(
-        name=name,
-        form=whole_form(task),
-        base=BaseRef(name="tiny", fingerprint="0" * 8, model_type="tiny", kind=kind),
-        provenance=Provenance(data=("drawn",), data_fingerprint="0", counts={"train": 8}, synthetic=True),
-    )
-
-
-def sample_prediction(task: Task) -> Prediction:
-    """The task's sample as an adapter would give it."""
-    values = task.sample.model_dump(mode="json")
-    return Prediction(fields={name: FieldValue(value) for name, value in values.items()})
 
 
 class Canned:
@@ -49,7 +32,7 @@ class Canned:
 @pytest.fixture
 def defects() -> Canned:
     task = TASKS["product_defects"]
-    return Canned(card_of(task), lambda request: sample_prediction(task))
+    return Canned(card_of(whole_form(task)), lambda request: sample_prediction(task))
 
 
 @pytest.fixture
@@ -65,18 +48,3 @@ def drawn(folder: Path, count: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (12, 8), (index, 0, 0)).save(path)
     return folder
-
-
-@pytest.fixture(name="drawn")
-def _drawn() -> Callable[[Path, int], Path]:
-    return drawn
-
-
-@pytest.fixture(name="card_of")
-def _card_of() -> Callable[..., Card]:
-    return card_of
-
-
-@pytest.fixture(name="sample_prediction")
-def _sample_prediction() -> Callable[[Task], Prediction]:
-    return sample_prediction

@@ -6,8 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import Canned, card_of, sample_prediction
-
+from tests.cards import card_of, sample_prediction
+from tests.forms import whole_form
+from tests.scoring.conftest import Canned
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.inference.request import Request
 from vlm_ft.scoring.score import score_folder
@@ -23,7 +24,7 @@ def main(folder: Path, out: Path, log: Path) -> None:
             file.write(f"{request.images[0].getpixel((0, 0))[0]}\n")  # every image has its own colour
         return sample_prediction(task)
 
-    score_folder(Canned(card_of(task), answer), "trial", folder, out, batch_size=8)
+    score_folder(Canned(card_of(whole_form(task)), answer), "trial", folder, out, batch_size=8)
 
 
 main(*(Path(argument) for argument in sys.argv[1:]))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tests.scoring.conftest import drawn
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.inference.engine import Engine
 from vlm_ft.scoring.answering import answers_here
@@ -16,9 +17,7 @@ from vlm_ft.scoring.ledger import Row
 from vlm_ft.scoring.units import Photos
 
 
-def test_a_worker_answers_like_an_engine(
-    run_of: Callable[..., Path], drawn: Callable[[Path, int], Path], tmp_path: Path
-) -> None:
+def test_a_worker_answers_like_an_engine(run_of: Callable[..., Path], tmp_path: Path) -> None:
     adapter = run_of("fast_vlm") / "adapter"
     source = Photos(drawn(tmp_path / "photos", 5), by_case=False, outputs=())
     (source.folder / "broken.png").write_bytes(b"none")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.forms import form_of
-from vlm_ft.adapters import Card
+from tests.cards import card_of, sample_prediction
+from tests.forms import form_of, whole_form
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.kinds import Choice, Flag, Integer
 from vlm_ft.answers.prediction import FieldValue, Prediction
@@ -49,10 +48,8 @@ def test_a_sample_survives_the_round_trip(
     task: Task,
     suffix: str,
     tmp_path: Path,
-    card_of: Callable[[Task], Card],
-    sample_prediction: Callable[[Task], Prediction],
 ) -> None:
-    card, out = card_of(task), tmp_path / f"out{suffix}"
+    card, out = card_of(whole_form(task)), tmp_path / f"out{suffix}"
     rows = [
         Row("a.png", "0", 3, 2, sample_prediction(task)),
         Row("b.png", "1", None, None, Prediction.failed("truncated")),
@@ -71,10 +68,8 @@ def test_a_sample_survives_the_round_trip(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_derived_results_survive_the_round_trip(
-    suffix: str, tmp_path: Path, card_of: Callable[[Task], Card], sample_prediction: Callable[[Task], Prediction]
-) -> None:
-    card = card_of(TASKS["car_damage"])
+def test_derived_results_survive_the_round_trip(suffix: str, tmp_path: Path) -> None:
+    card = card_of(whole_form(TASKS["car_damage"]))
     form = card.form.with_derivation(read_rate_card(find_rate_card("example_eur")))
     card = card.model_copy(update={"form": form.with_derivation(PRIORITIES)})
     answer = sample_prediction(TASKS["car_damage"])
@@ -94,9 +89,9 @@ def test_derived_results_survive_the_round_trip(
     assert "Example prices" in row["notice"]
 
 
-def test_a_field_named_like_a_column_keeps_its_own_column(card_of: Callable[[Task], Card], tmp_path: Path) -> None:
+def test_a_field_named_like_a_column_keeps_its_own_column(tmp_path: Path) -> None:
     form = form_of(decision=Choice(options=("yes", "no")), kind=Flag(), kind_probability=Integer(minimum=0, maximum=9))
-    card = card_of(TASKS["product_defects"]).model_copy(update={"form": form})
+    card = card_of(form)
     answer = Prediction(
         fields={
             "decision": FieldValue("yes", {"yes": 0.75, "no": 0.25}),
@@ -117,25 +112,26 @@ def test_a_distribution_names_options_as_json_does() -> None:
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1", "＝1"])
-def test_a_spreadsheet_runs_no_text_as_a_formula(text: str, card_of: Callable[[Task], Card], tmp_path: Path) -> None:
+def test_a_spreadsheet_runs_no_text_as_a_formula(text: str, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     fields = {"clause_type": FieldValue(text), "summary": FieldValue(text)}
-    write_table(out, card_of(TASKS["legal_documents"]), [Row(text, "0", 1, 1, Prediction(fields=fields, reason=text))])
+    card = card_of(whole_form(TASKS["legal_documents"]))
+    write_table(out, card, [Row(text, "0", 1, 1, Prediction(fields=fields, reason=text))])
     with out.open(encoding="utf-8", newline="") as file:
         row = next(csv.DictReader(file))
     assert {row[name] for name in ("path", "clause_type", "summary", "reason")} == {f"'{text}"}
 
 
-def test_an_unpaired_surrogate_becomes_a_question_mark(tmp_path: Path, card_of: Callable[[Task], Card]) -> None:
+def test_an_unpaired_surrogate_becomes_a_question_mark(tmp_path: Path) -> None:
     answer = Prediction(fields={"summary": FieldValue(json.loads('"\\ud800"'))})
     with Ledger(tmp_path / "ledger", "trial", "0", tmp_path) as ledger:
         ledger.record([Row("a.png", "0", 1, 1, answer)])
         row = ledger.find("a.png")
-    write_table(tmp_path / "out.parquet", card_of(TASKS["legal_documents"]), [row])
+    write_table(tmp_path / "out.parquet", card_of(whole_form(TASKS["legal_documents"])), [row])
     assert read_table(tmp_path / "out.parquet")[0]["summary"] == "?"
 
 
-def test_a_failed_write_keeps_the_old_table(tmp_path: Path, card_of: Callable[[Task], Card]) -> None:
+def test_a_failed_write_keeps_the_old_table(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.write_text("old")
 
@@ -144,6 +140,6 @@ def test_a_failed_write_keeps_the_old_table(tmp_path: Path, card_of: Callable[[T
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        write_table(out, card_of(TASKS["legal_documents"]), broken())
+        write_table(out, card_of(whole_form(TASKS["legal_documents"])), broken())
     assert out.read_text() == "old"
     assert list(tmp_path.iterdir()) == [out]

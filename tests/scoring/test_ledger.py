@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.scoring.conftest import drawn
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.scoring import units
@@ -92,7 +92,7 @@ def test_a_ledger_of_the_first_version_is_resumed(defects: Any, photos: Path, tm
 
 
 def test_a_full_disk_is_reported_and_loses_no_row(
-    defects: Any, drawn: Callable[[Path, int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    defects: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, out = drawn(tmp_path / "photos", 400), tmp_path / "out.csv"
     prepare = Ledger._prepare

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 from PIL import Image
 
 import vlm_ft
+from tests.scoring.conftest import drawn
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.scoring.answering import ASKING
@@ -241,7 +241,7 @@ def test_ctrl_c_says_how_to_continue(defects: Any, photos: Path, tmp_path: Path)
     assert score_folder(defects, "trial", photos, tmp_path / "out.csv").resumed == 4
 
 
-def test_a_killed_run_resumes(defects: Any, drawn: Callable[[Path, int], Path], tmp_path: Path) -> None:
+def test_a_killed_run_resumes(defects: Any, tmp_path: Path) -> None:
     folder, out, log = drawn(tmp_path / "photos", 200), tmp_path / "out.parquet", tmp_path / "log"
     script = Path(__file__).with_name("slow_run.py")
     root = str(Path(vlm_ft.__file__).parents[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vlm_ft.adapters import Card
+from tests.cards import card_of, sample_prediction
+from tests.forms import whole_form
 from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.answers.task import Task
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.inference.request import Request
 from vlm_ft.scoring.score import score_folder
@@ -22,7 +21,7 @@ from vlm_ft.tasks import TASKS
 
 
 @pytest.fixture
-def clauses(card_of: Callable[..., Card], sample_prediction: Callable[[Task], Prediction]) -> Any:
+def clauses() -> Any:
     """Answers with the sample, but leaves texts with a question mark to a person."""
     task = TASKS["legal_documents"]
 
@@ -33,7 +32,7 @@ def clauses(card_of: Callable[..., Card], sample_prediction: Callable[[Task], Pr
 
     class Texts:
         def __init__(self) -> None:
-            self.cards = {"trial": card_of(task).model_copy(update={"inputs": ("text",)})}
+            self.cards = {"trial": card_of(whole_form(task), inputs=("text",))}
 
         def predict(self, requests: list[Request]) -> list[Prediction]:
             return [answer(request) for request in requests]
@@ -77,7 +76,7 @@ def test_photos_and_texts_are_not_confused(clauses: Any, defects: Any, photos: P
 
 
 def test_the_page_lists_failures_then_the_strangest_then_the_least_sure(
-    defects: Any, photos: Path, sample_prediction: Callable[[Task], Prediction], tmp_path: Path
+    defects: Any, photos: Path, tmp_path: Path
 ) -> None:
     (photos / "broken.png").write_bytes(b"no image")
     plain = sample_prediction(TASKS["product_defects"])

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.forms import whole_form
 from tests.untrained import move_trained_tensors
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.task import Task
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.parts import PARTS, Part, Tuning, owner_of
 from vlm_ft.bases.tiny import TINY
@@ -29,7 +29,7 @@ EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
 
 
 @pytest.fixture(scope="module")
-def form(whole_form: Callable[[Task], Form]) -> Form:
+def form() -> Form:
     return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
 
 

@@ -12,11 +12,11 @@ from PIL import Image
 
 from datasets_vision.example import Turn
 from tests.families import families
+from tests.forms import whole_form
 from vlm_ft import likelihood
 from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, FieldSpec
-from vlm_ft.answers.task import Task
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import CHOICES, IGNORED, OWN_KEYS, SECOND, SHARES, Conversation, Row
@@ -31,7 +31,7 @@ EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
 
 
 @pytest.fixture(scope="module")
-def form(whole_form: Callable[[Task], Form]) -> Form:
+def form() -> Form:
     return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
 
 

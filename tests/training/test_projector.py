@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from datasets_vision.example import Example
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.task import Task
+from tests.forms import whole_form
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Case
@@ -74,9 +73,7 @@ def test_the_inputs_of_a_layer_are_collected_image_by_image(untrained: Base, pho
     torch.testing.assert_close(together[3:4], alone, rtol=1e-4, atol=1e-5)  # convolved in another batch
 
 
-def test_only_a_new_projector_is_fitted_before_training(
-    tiny_base: Callable[[str], Base], photos: list[Path], whole_form: Callable[[Task], Form]
-) -> None:
+def test_only_a_new_projector_is_fitted_before_training(tiny_base: Callable[[str], Base], photos: list[Path]) -> None:
     form = whole_form(TASKS["product_defects"]).narrow(("findings",))
     (kind,) = (part.kind for part in form.field("findings").kind.fields if part.name == "kind")
     finding = {**TASKS["product_defects"].sample.model_dump(mode="json")["findings"][0], "kind": kind.options[0]}
