@@ -1,4 +1,7 @@
-"""Shared by all tests: a closed network, one thread, tiny bases, a drawn set, and runs trained on it."""
+"""Shared by all tests: a closed network, one thread, tiny bases, a drawn set, and runs trained on it.
+
+Fixtures import the models' libraries, so that the process that only distributes the tests does not.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
@@ -24,17 +27,15 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from datasets_vision.synthetic import write_set
-from vlm_ft.bases import compact
-from vlm_ft.bases.hub import HUB_BASES
-from vlm_ft.bases.load import Base, load_base
-from vlm_ft.bases.tiny import save_tiny
-from vlm_ft.inference.engine import Engine
-from vlm_ft.recipe import Recipe
+if TYPE_CHECKING:
+    from vlm_ft.bases.load import Base
+    from vlm_ft.inference.engine import Engine
+    from vlm_ft.recipe import Recipe
 
 OWN_TASK = """
 from typing import Literal
 from vlm_ft.answers.kinds import Answer
+from vlm_ft.answers.task import Task
 
 class Verdict(Answer):
     verdict: Literal["good", "bad"]
@@ -117,12 +118,16 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
 @pytest.fixture(scope="session")
 def tiny_folder(made_once: MadeOnce) -> Callable[[str], Path]:
     """The folder of a tiny model by its name."""
+    from vlm_ft.bases.tiny import save_tiny
+
     return lambda name: made_once(name, lambda folder: save_tiny(name, folder))
 
 
 @pytest.fixture(scope="session")
 def tiny_base(tiny_folder: Callable[[str], Path]) -> Callable[[str], Base]:
     """A tiny base by its name, read once; every call gives a copy of the model, which is faster than reading it."""
+    from vlm_ft.bases.load import load_base
+
     bases: dict[str, Base] = {}
 
     def of(name: str) -> Base:
@@ -136,6 +141,8 @@ def tiny_base(tiny_folder: Callable[[str], Path]) -> Callable[[str], Base]:
 @pytest.fixture(scope="session")
 def drawings(made_once: MadeOnce) -> Path:
     """Twenty small drawn surfaces with boxes, four of each of four kinds of defects and four good ones."""
+    from datasets_vision.synthetic import write_set
+
     return made_once("drawn", lambda folder: write_set("product_defects", folder / "set", 20, 7, size=64)) / "set"
 
 
@@ -162,6 +169,8 @@ def recipe_of(tiny_folder: Callable[[str], Path], drawings: Path) -> Callable[..
 
     A mapping overrides keys of the default mapping; anything else replaces the default.
     """
+    from vlm_ft.recipe import Recipe
+
     small = {
         "name": "trial",
         "task": "product_defects",
@@ -192,6 +201,9 @@ def recipe_of(tiny_folder: Callable[[str], Path], drawings: Path) -> Callable[..
 @pytest.fixture(scope="session")
 def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
     """The engine of a tiny base without adapters, opened at the first call."""
+    from vlm_ft.bases.load import load_base
+    from vlm_ft.inference.engine import Engine
+
     engines: dict[str, Engine] = {}
 
     def of(name: str) -> Engine:
@@ -205,6 +217,8 @@ def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
 @pytest.fixture
 def one_shape(monkeypatch: pytest.MonkeyPatch) -> str:
     """The only base of the Hub whose memory a dry run estimates, since making all shapes takes seconds."""
+    from vlm_ft.bases.hub import HUB_BASES
+
     name = "Qwen/Qwen3-VL-2B-Instruct"
     monkeypatch.setattr("vlm_ft.training.memory.HUB_BASES", {name: HUB_BASES[name]})
     return name
@@ -213,6 +227,9 @@ def one_shape(monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture(scope="session")
 def fetched() -> Base:
     """The base `compact` if it was downloaded before; tests download nothing."""
+    from vlm_ft.bases import compact
+    from vlm_ft.bases.load import load_base
+
     if not (compact.home() / "bases" / compact.COMPACT / "config.json").is_file():
         pytest.skip(f"the base {compact.COMPACT} is not on this machine: run {compact.GET}")
     return load_base(compact.COMPACT)
