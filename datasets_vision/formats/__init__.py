@@ -72,7 +72,7 @@ def detect(path: Path, photo_column: bool = False) -> str:
             if (path.is_dir() or not form.folder) and form.matches(path):
                 return name
         remedy = f"set format to one of: {', '.join(known)}"
-        if (other := folders.annotations(path)) is not None and next(walk(path, IMAGE_SUFFIXES), None) is not None:
+        if (other := folders.labels_elsewhere(path)) is not None and next(walk(path, IMAGE_SUFFIXES), None) is not None:
             remedy = f"move {other.relative_to(path)} out of the photos' folders if it labels none, or {remedy}"
         raise DataError(path, f"unknown format ({_file_counts(path)})", remedy)
 

@@ -28,10 +28,10 @@ _PROSE = ("readme", "license", "licence", "notice")
 
 def matches(path: Path) -> bool:
     """Images, and no file that may hold the annotations of another format."""
-    return annotations(path) is None and next(walk(path, IMAGE_SUFFIXES), None) is not None
+    return labels_elsewhere(path) is None and next(walk(path, IMAGE_SUFFIXES), None) is not None
 
 
-def annotations(path: Path) -> Path | None:
+def labels_elsewhere(path: Path) -> Path | None:
     """The first file that may hold the annotations of another format."""
     return next((file for file in walk(path, _ANNOTATIONS) if not file.name.lower().startswith(_PROSE)), None)
 

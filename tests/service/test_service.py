@@ -16,12 +16,11 @@ from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save_file
 from starlette.exceptions import HTTPException
 
+from tests.forms import whole_form
 from tests.service.servers import HERE, photo
 from vlm_ft.adapters import TENSORS
 from vlm_ft.answers.box_format import GRID
-from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue
-from vlm_ft.answers.task import Task
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Attributed, Request
 from vlm_ft.service.app import _events, build_service
@@ -156,7 +155,7 @@ def test_two_adapters_with_the_same_name_stay_apart(run_of: Callable[..., Path],
     assert shares[0] != pytest.approx(shares[1], abs=1e-4)
 
 
-def test_the_schema_has_boxes_as_answers_have_them(engine: Engine, whole_form: Callable[[Task], Form]) -> None:
+def test_the_schema_has_boxes_as_answers_have_them(engine: Engine) -> None:
     form = whole_form(TASKS["product_defects"]).with_boxes(GRID)
     served = SimpleNamespace(cards={"trial": engine.cards["trial"].model_copy(update={"form": form})})
     (entry,) = TestClient(build_service(served), base_url=HERE).get("/v1/adapters").json()
