@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as TooSlowError
+from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from multiprocessing import get_context
@@ -53,7 +54,7 @@ class PhotoDecoder:
         try:
             pool = self._working()
             waiting += [pool.schedule(_decoded, [self._open, photo], timeout=self._seconds) for photo in photos]
-            return tuple(map(self._result, photos, waiting))
+            return tuple(self._result(pool, photo, future) for photo, future in zip(photos, waiting, strict=True))
         except BrokenProcessPool as error:
             log.warning("the processes that decode photos cannot run: %s", error.__cause__ or error)
             raise BusyError("photos", "no process can decode them at present", "retry later") from error
@@ -69,7 +70,10 @@ class PhotoDecoder:
                 self._pool = _new_pool()
             return self._pool
 
-    def _result(self, photo: Path, future: ProcessFuture) -> Image:
+    def _result(self, pool: ProcessPool, photo: Path, future: ProcessFuture) -> Image:
+        while not wait([future], timeout=1).done:
+            if not pool.active and not future.done():  # pebble forgets a task that was queued while it gave up the pool
+                raise BrokenProcessPool("the pool was given up")
         try:
             image: Image = future.result()
         except TooSlowError as error:
