@@ -58,7 +58,7 @@ def test_the_number_of_examples_for_a_target_is_predicted():
         (points([0.5, 0.6, 0.7]), "points; a power law"),
         (points([0.5, 0.6, 0.7, 0.77, 0.82], tested=20), "test examples"),
         (points([0.70, 0.71, 0.69, 0.70, 0.71]), "by more than chance"),
-        (points([0.5, 0.6, 0.7, 0.77, 0.82], majority=0.9), "no better than the majority"),
+        (points([0.5, 0.6, 0.7, 0.77, 0.82], majority=0.9), "not better than the majority"),
         (points([0.5, 0.9, 0.5, 0.9, 0.7]), "do not lie along a power law"),
         (points([0.5, 0.6, 0.7, 0.77, 0.30]), "fitted without the last point"),
         (points([0.2, 0.5, 0.4, 0.6, 0.55], width=0.25), "wide"),

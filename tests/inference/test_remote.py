@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -17,6 +18,7 @@ from tests.chat_server import Stub, serving
 from tests.decoding.oracle import form_of
 from vlm_ft.answers.box_format import GRID, STANDARD, BoxFormat
 from vlm_ft.answers.confidence import Bound, Confidence
+from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Items
 from vlm_ft.errors import DataError
 from vlm_ft.inference.remote import RemoteEngine
@@ -36,9 +38,9 @@ def stub() -> Iterator[Stub]:
         yield stub
 
 
-def engine(stub: Stub, *replies: str | int | bytes, **settings: object) -> RemoteEngine:
+def engine(stub: Stub, *replies: str | int | bytes, form: Form = FORM, **settings: object) -> RemoteEngine:
     stub.replies = list(replies)
-    return RemoteEngine(card_of(FORM, "doors", **settings), Endpoint(stub.url, "doors", timeout=1.0, pause=0.001))
+    return RemoteEngine(card_of(form, "doors", **settings), Endpoint(stub.url, "doors", timeout=1.0, pause=0.001))
 
 
 def test_the_prompt_the_schema_and_the_photo_are_sent(stub: Stub) -> None:
@@ -96,8 +98,9 @@ def test_photos_are_sent_as_the_adapter_was_trained(stub: Stub) -> None:
 
 def test_large_photos_are_sent_in_tiles(stub: Stub) -> None:
     reply = json.dumps({"findings": [{"kind": "dent", "box": [0, 0, 500, 500]}]})
-    (answer,) = engine(stub, reply, form=FINDINGS, tiling=Tiling(side=12, overlap=4)).predict([PHOTO])
-    assert [photo.size for photo in sent_photos(stub)] == [(12, 10)] * 2
+    large = replace(PHOTO, images=(Image.new("RGB", (40, 20), "red"),))
+    (answer,) = engine(stub, reply, form=FINDINGS, tiling=Tiling(side=24, overlap=8)).predict([large])
+    assert [photo.size for photo in sent_photos(stub)] == [(24, 20)] * 2
     assert [item["box"] for item in answer.values["findings"]] == [[0, 0, 300, 500], [400, 0, 700, 500]]
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from datasets_vision import images
 from datasets_vision.example import Turn
 from tests.families import SEEING
 from tests.training.test_run import train_until
@@ -48,7 +49,7 @@ def no_photos(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a photo was opened")
 
     monkeypatch.setattr(collate, "open_image", refuse)
-    monkeypatch.setattr("vlm_ft.conversation.open_image", refuse)
+    monkeypatch.setattr(images, "open_image", refuse)  # which `opened` calls for a file
 
 
 @pytest.mark.parametrize("adapter", [FROZEN, TRAINED], ids=["frozen projector", "trained projector"])
