@@ -11,7 +11,7 @@ import hashlib
 import ipaddress
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -216,6 +216,19 @@ def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
         return engines[name]
 
     return of
+
+
+@pytest.fixture(scope="module")
+def terse() -> Iterator[None]:
+    """Answers have short texts, and lists of one item: a random model fills each to its limit, a pass per token."""
+    from vlm_ft.decoding import writing
+
+    text, threshold = writing._text, writing._threshold
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "_text", lambda most, *rest: text(min(most, 12), *rest))
+        none_follows = lambda step: step.kind == "item" and step.path[-1] > 0  # noqa: E731
+        patch.setattr(writing, "_threshold", lambda form, step: 2.0 if none_follows(step) else threshold(form, step))
+        yield
 
 
 @pytest.fixture

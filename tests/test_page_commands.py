@@ -17,6 +17,7 @@ from tests.page_commands import USE_CASES, Command, commands, recipes_in
 from vlm_ft.cli import app
 from vlm_ft.recipe import RECIPES, shipped
 
+pytestmark = pytest.mark.usefixtures("terse")
 FEW = 24
 SMALL = ["minutes=null", "max_steps=2", "batch_size=2", "evaluations=1", "patience=null", "workers=0", "report_to=[]"]
 LONG = ("demo", "serve", "quickstart")

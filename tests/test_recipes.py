@@ -21,6 +21,7 @@ from vlm_ft.training.memory import GIB
 from vlm_ft.training.run import train
 
 DATA = Path(os.environ.get("VLM_FT_DATA", "../shared/data"))
+pytestmark = pytest.mark.usefixtures("terse")
 FEW = 24  # examples of a made set
 MOST = 4  # cases of a role that are trained on
 SHORT = [
@@ -53,7 +54,7 @@ def settings(name: str, made: Path) -> list[str]:
     if "pixels:" in text_of(name):
         few += ["pixels={minimum: 4096, maximum: 4096}"]
     if "policy:" in text_of(name):
-        few += ["policy.answers=4"]
+        few += ["policy.answers=2"]
     return [*few, f"data.0.path={made / 'product_defects'}"] if name.startswith("quickstart") else few
 
 

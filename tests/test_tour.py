@@ -19,6 +19,7 @@ from vlm_ft.recipe import Recipe
 from vlm_ft.tasks import TASKS
 from vlm_ft.training.run import train
 
+pytestmark = pytest.mark.usefixtures("terse")
 PHOTOS, TEXTS = "product_defects", "legal_documents"
 
 

@@ -42,6 +42,7 @@ from vlm_ft.training.methods.preference import DPO, KTO
 from vlm_ft.training.prepare import prepare
 from vlm_ft.training.run import train
 
+pytestmark = pytest.mark.usefixtures("terse")
 BETA = 0.3
 
 
