@@ -27,15 +27,14 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def large_imports() -> Iterator[None]:
-    """For a block that imports large libraries: Python looks for no garbage among their objects, then or later.
+    """For a block that imports large libraries: Python does not look for garbage then, nor later among their objects.
 
-    Looking for it took a seventh of the time of the service's imports. At exit, they are garbage like any other:
-    bindings made by nanobind report what is left.
+    Looking took a seventh of the time of the service's imports.
     """
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        atexit.register(gc.unfreeze)
+        atexit.register(gc.unfreeze)  # or extension modules report their objects as leaked
         gc.enable()
