@@ -131,7 +131,7 @@ def test_a_bad_image_among_good_ones_is_set_aside(tmp_path, bad, says):
         (BOMB.encode(), "declares XML entities"),
         (b"<annotation/>", "its root is <annotation>, not <annotations>"),
         (b"<annotations><meta/><track/></annotations>", "contains video <track>s; export as CVAT for images"),
-        (b"<annotations><meta/></annotations>", "nothing to read"),
+        (b"<annotations><meta/></annotations>", "nothing in the format cvat"),
     ],
 )
 def test_a_bad_file_gives_one_line(tmp_path, data, says):

@@ -184,7 +184,7 @@ def test_one_of_several_annotations_is_read_and_the_rest_reported(tmp_path):
         (b'[{"id": 1,\n"data": ', "export.json:2: not JSON"),
         (b"\xff", "not UTF-8"),
         (b'{"id": 1}', "is not a list of tasks"),
-        (b"[]", "nothing to read"),
+        (b"[]", "nothing in the format label_studio"),
         (b'[{"id": 1, "id": 2}]', "'id' appears twice"),
     ],
 )

@@ -65,7 +65,7 @@ def test_a_description_is_small_and_reads_back(tmp_path: Path) -> None:
     again = Description.read(tmp_path).scores(features, quality)
     np.testing.assert_allclose(again, description.scores(features, quality))
     (tmp_path / FAMILIARITY).unlink()
-    with pytest.raises(AdapterError, match="is missing; run vlm-ft calibrate again"):
+    with pytest.raises(AdapterError, match=r"cannot be read \(No such file.*\); run vlm-ft calibrate again"):
         Description.read(tmp_path)
 
 

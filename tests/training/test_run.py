@@ -215,8 +215,8 @@ def test_a_rehearsal_writes_nothing_and_changes_nothing(
     prepared: list[Prepared] = []
     states: list[dict[str, torch.Tensor]] = []
 
-    def kept(*given: Any) -> Prepared:
-        prepared.append(real(*given))
+    def kept(*given: Any, **options: Any) -> Prepared:
+        prepared.append(real(*given, **options))
         states.append({name: tensor.clone() for name, tensor in prepared[0].attached.model.state_dict().items()})
         return prepared[0]
 
