@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.recipe import Recipe
@@ -66,7 +68,7 @@ def test_a_failed_start_keeps_what_was_there_before(tmp_path: Path) -> None:
 
 
 def test_an_incomplete_checkpoint_is_skipped(begun: Run) -> None:
-    """The trainer writes its state last, and may be killed before or while it does."""
+    """The trainer writes its state last, and may be killed before or while it does; a disk may lose what it wrote."""
     for step, state in ((2, "{}"), (10, '{"epoch": '), (12, None)):
         folder = begun.checkpoints / f"checkpoint-{step}"
         folder.mkdir(parents=True)
@@ -74,6 +76,13 @@ def test_an_incomplete_checkpoint_is_skipped(begun: Run) -> None:
             (folder / "trainer_state.json").write_text(state)
     assert begun.checkpoint == begun.checkpoints / "checkpoint-2"
     (begun.checkpoints / "checkpoint-10" / "trainer_state.json").write_text("{}")
+    assert begun.checkpoint == begun.checkpoints / "checkpoint-10"
+    for file in ("optimizer.pt", "rng_state.pth", "adapter_model.safetensors"):
+        damaged = begun.checkpoints / "checkpoint-10" / file
+        damaged.write_bytes(b"PK\x03\x04 and no end")
+        assert begun.checkpoint == begun.checkpoints / "checkpoint-2"
+        damaged.unlink()
+    save_file({"weight": np.zeros(2)}, damaged)
     assert begun.checkpoint == begun.checkpoints / "checkpoint-10"
 
 

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import is_zipfile
 
 import yaml
+from safetensors import SafetensorError, safe_open
 
 from datasets_vision.placing import whole_file
 from vlm_ft.adapters import ADAPTER, CARD
@@ -169,12 +171,15 @@ class Run:
 
 
 def _whole(state: Path) -> bool:
-    """Whether a checkpoint is complete: its state is the last file that the trainer writes."""
+    """Whether a checkpoint is complete: its state is written last, but a disk may have lost the end of other files."""
     try:
         json.loads(state.read_text(encoding="utf-8"))
-    except ValueError:
+        for tensors in state.parent.glob("*.safetensors"):
+            with safe_open(tensors, "numpy"):
+                pass
+    except (ValueError, OSError, SafetensorError):
         return False
-    return True
+    return all(map(is_zipfile, state.parent.glob("*.pt*")))  # as torch.save writes
 
 
 def _first_difference(kept: Any, given: Any, key: str = "") -> str:
