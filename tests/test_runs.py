@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,6 +58,16 @@ def test_one_process_at_a_time_trains_in_a_folder(begun: Run) -> None:
         pass
     with Run(begun.folder).alone():
         pass
+
+
+@pytest.mark.parametrize(("free", "error"), [(0, DataError), (1 << 40, RuntimeError)])
+def test_a_full_disk_is_told_from_other_failures(
+    free: int, error: type[Exception], begun: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    with pytest.raises(error, match=r"unexpected pos 57152"), begun.alone():
+        raise RuntimeError("unexpected pos 57152 vs 57044")
+    assert begun.state == "begun"
 
 
 def test_a_failed_start_keeps_what_was_there_before(tmp_path: Path) -> None:

@@ -18,13 +18,14 @@ from datasets_vision.placing import whole_file
 from vlm_ft.adapters import ADAPTER, CARD
 from vlm_ft.data.contents import changes
 from vlm_ft.data.splits import SPLITS
-from vlm_ft.errors import DataError, RecipeError
+from vlm_ft.errors import DataError, RecipeError, cause
 from vlm_ft.recipe import Recipe, load_recipe
 
 State = Literal["empty", "begun", "checkpointed", "finished"]
 
 RECIPE = "recipe.yaml"
 EVALUATION = "evaluation.json"
+FULL = 1 << 20  # bytes that are left on a disk to which nothing more can be written
 
 
 class Run:
@@ -126,7 +127,10 @@ class Run:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Train in the folder as the only process. Raises `RecipeError` if another one does."""
+        """Train in the folder as the only process.
+
+        Raises `RecipeError` if another one does, and `DataError` if the disk is full.
+        """
         with self.recipe_file.open("r+b") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +139,13 @@ class Run:
                 raise RecipeError(self.folder, problem, "wait until it has finished, or stop it") from error
             except OSError:
                 pass  # a file system without locks
-            yield
+            try:
+                yield
+            except (RuntimeError, SafetensorError, OSError) as error:  # torch names neither the disk nor the file
+                if shutil.disk_usage(self.folder).free > FULL:
+                    raise
+                problem = f"the disk is full ({cause(error)})"
+                raise DataError(self.folder, problem, "free some space, and continue with --resume") from error
 
     def check_data(self, contents: Mapping[str, str]) -> None:
         """Store the hash of each example, by id (`Dataset.contents`), or compare with the stored hashes.
