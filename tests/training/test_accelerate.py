@@ -39,11 +39,23 @@ def test_the_recipe_sets_the_precision() -> None:
     assert environment("fsdp")["ACCELERATE_MIXED_PRECISION"] == "no"
 
 
-@pytest.mark.parametrize("setting", [{"method": "grpo"}, {"quantize": "nf4"}], ids=str)
-def test_what_fsdp_cannot_train_is_refused(
-    setting: dict[str, str], recipe_of: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("variable", "value", "setting", "message"),
+    [
+        ("ACCELERATE_USE_FSDP", "true", {"method": "grpo"}, "method: .*FSDP does not"),
+        ("ACCELERATE_USE_FSDP", "true", {"quantize": "nf4"}, "quantize: FSDP does not"),
+        ("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3", {}, "zero_stage: 3 .* use 2, or FSDP"),
+    ],
+)
+def test_what_cannot_be_trained_in_shards_is_refused(
+    variable: str,
+    value: str,
+    setting: dict[str, str],
+    message: str,
+    recipe_of: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The processes would wait for each other forever."""
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(RecipeError, match=f"{next(iter(setting))}: .*FSDP does not"):
+    """The processes would wait for each other forever, or fail in the end."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(RecipeError, match=message):
         prepare(recipe_of("qwen3_vl", **setting))

@@ -61,11 +61,11 @@ def prepare(
     """Read the data, load the base, check every row's length, attach the adapter.
 
     `known`: the data, if they have been read. With `check`, errors in the data (`vlm_ft.data.checks`) are raised
-    before the base is loaded. Raises `RecipeError` for settings that exclude each other, or that FSDP does not allow.
+    before the base is loaded. Raises `RecipeError` for settings that exclude each other, or that FSDP or DeepSpeed
+    does not allow.
     """
     method = method_of(recipe)
-    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        _require_shardable(recipe, method)
+    _check_launch(recipe, method)
     dataset = known or load(recipe, splits_file)
     if check:
         inspect(dataset, recipe.name).stop_at_errors()
@@ -98,12 +98,15 @@ def prepare(
     return Prepared(dataset, base, attached, train, tune if tune.cases else None, lengths, rates, fresh)
 
 
-def _require_shardable(recipe: Recipe, method: Method) -> None:
-    """Raise `RecipeError` for what FSDP cannot train."""
-    if method.samples:
+def _check_launch(recipe: Recipe, method: Method) -> None:
+    """Raise `RecipeError` for what FSDP or DeepSpeed, as `accelerate launch` sets them up, cannot train."""
+    sharded = parse_flag_from_env("ACCELERATE_USE_FSDP")
+    if sharded and method.samples:
         raise RecipeError("method", f"{method.name} samples answers, which FSDP does not allow", "use DeepSpeed")
-    if recipe.quantize is not None:
+    if sharded and recipe.quantize is not None:
         raise RecipeError("quantize", "FSDP does not shard quantized weights", "leave it out, or launch without FSDP")
+    if os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
+        raise RecipeError("zero_stage", "3 shards the weights, which vlm_ft saves from one GPU", "use 2, or FSDP")
 
 
 def base_of(recipe: Recipe) -> Callable[[], Base]:
