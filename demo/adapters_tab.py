@@ -37,7 +37,7 @@ def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> gr.Dropdown:
             margin = gr.Number(
                 MARGIN, label="Margin: how much lower the mean score on a slice may be", minimum=0, maximum=1, step=0.01
             )
-            promote = gr.Button("Compare the chosen adapter with the current version, and serve it if it is not worse")
+            promote = gr.Button("Compare the chosen adapter, and serve it if it is not worse")
     errors_panel(work, adapter)
 
     def trained(name: str, limit: str, request: gr.Request) -> Any:

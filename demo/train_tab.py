@@ -24,7 +24,7 @@ from .workplace import Work, errors_shown, require
 PROPOSED, BEST = "", ""
 EMPTY = framed('<p class="rest">What was read, the checks and the cost of training appear here.</p>')
 
-TRAINED = framed('<p class="rest">Trained. To serve it, compare the chosen training on the Adapters tab.</p>')
+TRAINED = framed('<p class="rest">Trained. To serve it, choose and compare it on the Adapters tab.</p>')
 
 
 def train_tab(work: Work) -> None:

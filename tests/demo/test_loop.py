@@ -112,7 +112,7 @@ def test_a_correction_becomes_the_next_version(page: Any, work: Workplace, drawi
     page.get_by_role("button", name="Train the next version").click()
     page.get_by_role("cell", name="done", exact=True).first.wait_for(timeout=PATIENCE)
     page.get_by_label("Margin").fill("1")
-    page.get_by_role("button", name="Compare the chosen training").click()
+    page.get_by_role("button", name="Compare the chosen adapter").click()
     page.get_by_text("test examples", exact=False).first.wait_for(timeout=PATIENCE)
     assert work.registry.current("parts").number == 2
     page.get_by_text("Test samples of the current version").click()
