@@ -60,8 +60,11 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> t
                 label=_text_label(first), lines=3, max_lines=12, max_length=LONGEST_TEXT, visible=reads_text(first)
             )
             button = gr.Button("Assess", variant="primary")
+            example, clicks = gr.State(""), list[Any]()
             tries = {
-                name: _examples(examples[name], photos, text, name == names[0]) for name in names if examples.get(name)
+                name: _examples(examples[name], photos, example, text, clicks, visible=name == names[0])
+                for name in names
+                if examples.get(name)
             }
         with gr.Column(scale=3, min_width=300, elem_id="result"):
             shown = gallery(
@@ -88,14 +91,24 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> t
     ) -> tuple[Any, ...]:  # Gradio finds the request by the annotation, which it does not see in a `partial`
         return _assess_shown(*assess(predictor, adapter, photos, text, getattr(request, "username", None)))
 
-    model_queue = {"api_name": "assess", "concurrency_limit": 1, "concurrency_id": "model"}
-    asking = gr.on([button.click, text.submit], assessed, [adapter, photos, text], results, **model_queue)
+    asked, model_queue = [adapter, photos, text], {"concurrency_limit": 1, "concurrency_id": "model"}
+    asking = gr.on([button.click, text.submit], assessed, asked, results, api_name="assess", **model_queue)
     asking.then(fn=None, js=TO_RESULT)
     making = raw_place.expand(partial(_files, files), answered, files, api_visibility="private")
     answered.change(_no_files, None, files, api_visibility="private", show_progress="hidden", cancels=making)
     preview_queue = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
-    photos.change(partial(_preview, predictor), [adapter, photos], [*results, seen], **preview_queue)
-    changed = [*results, seen, photo_place, text, about, *tries.values()]
+    preview, previewed = partial(_preview, predictor), [*results, seen]
+
+    def preview_uploaded(adapter: str, photos: Sequence[str] | None, example: str) -> tuple[Any, ...]:
+        if photos == [example]:  # the click on it has its own updates
+            return tuple(gr.skip() for _ in previewed)
+        return preview(adapter, photos)
+
+    photos.change(preview_uploaded, [adapter, photos, example], previewed, **preview_queue)
+    for clicked in clicks:
+        shown_example = clicked.then(preview, [adapter, photos], previewed, **preview_queue)
+        shown_example.then(assessed, asked, results, api_visibility="private", **model_queue)
+    changed = [*previewed, photo_place, text, about, *tries.values()]
     adapter.change(partial(_adapter_shown, predictor, list(tries)), [adapter, photos], changed, **preview_queue)
     return adapter, photos
 
@@ -138,28 +151,42 @@ def _require_usable(card: Card, case: Sequence[Image], text: str) -> None:
         raise DataError("", f"the text is longer than {LONGEST_TEXT} characters", "shorten it")
 
 
-def _examples(tries: Sequence[Path | str], photos: gr.File, text: gr.Textbox, visible: bool) -> gr.Column:
+def _examples(
+    tries: Sequence[Path | str],
+    photos: gr.File,
+    example: gr.State,
+    text: gr.Textbox,
+    clicks: list[Any],
+    *,
+    visible: bool,
+) -> gr.Column:
+    """Photos and texts to try. Their events join `clicks`; a click on a photo sets `example` to its path."""
     texts = [[item] for item in tries if isinstance(item, str)]
     pictures = thumbnails([item for item in tries if isinstance(item, Path)])
     with gr.Column(visible=visible) as place:
         if pictures:
-            _example_photos(pictures, photos)
+            clicks.append(_example_photos(pictures, photos, example))
         if texts:
-            gr.Examples(texts, text, label="Or choose an example", cache_examples=False, api_visibility="private")
+            label = "Or choose an example"
+            table = gr.Examples(texts, text, label=label, cache_examples=False, api_visibility="private")
+            clicks.append(table.load_input_event)
     return place
 
 
-def _example_photos(pictures: Mapping[Path, Image], photos: gr.File) -> None:
-    """A gallery of example photos; unlike Gradio's own table of examples, it shows files of any kind."""
+def _example_photos(pictures: Mapping[Path, Image], photos: gr.File, example: gr.State) -> Any:
+    """A gallery of example photos; unlike Gradio's own table of examples, it shows files of any kind.
+
+    Returns the event of a click.
+    """
     named = [(picture, path.name) for path, picture in pictures.items()]
     shown = gallery(value=named, label="Or choose an example", columns=3, allow_preview=False)
     files = [photos.move_resource_to_block_cache(path) for path in pictures]
     photos.keep_in_cache.update(files)
 
-    def selected(chosen: gr.SelectData) -> list[str]:
-        return [files[chosen.index]]
+    def selected(clicked: gr.SelectData) -> tuple[list[str], str]:
+        return [files[clicked.index]], files[clicked.index]
 
-    shown.select(selected, None, photos, api_visibility="private", queue=False)
+    return shown.select(selected, None, [photos, example], api_visibility="private", queue=False)
 
 
 def _text_label(card: Card) -> str:

@@ -57,11 +57,20 @@ def test_a_text_is_assessed(browser: Any, address: str) -> None:
     page.goto(address)
     page.get_by_label("Adapter", exact=True).click()
     page.get_by_role("option", name="contracts").click()
-    page.get_by_text("Audits are allowed once a year.").click()
-    page.get_by_role("button", name="Assess").click()
+    page.get_by_text("Audits are allowed once a year.").click()  # an example, which is assessed at once
     sync_api.expect(page.locator("#answer")).to_contain_text("not legal advice")
     sync_api.expect(page.locator("#answer")).to_contain_text("Audits once a year.")
     sync_api.expect(page.locator("input[type=file]")).to_have_count(0)
+
+
+def test_an_example_photo_is_assessed_when_it_is_chosen(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.locator(".thumbnail-item").first.click()
+    sync_api.expect(page.locator("#answer")).not_to_contain_text("The answer appears here")
+    sync_api.expect(page.locator("#result img").first).to_be_visible()
+    page.get_by_label("Clear").first.click()
+    sync_api.expect(page.locator("#answer")).to_contain_text("The answer appears here")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
