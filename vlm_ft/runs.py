@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from zipfile import is_zipfile
 
 import yaml
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from datasets_vision.placing import whole_file
@@ -131,21 +131,21 @@ class Run:
 
         Raises `RecipeError` if another one does, and `DataError` if the disk is full.
         """
-        with self.recipe_file.open("r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                problem = "another process is training in it"
-                raise RecipeError(self.folder, problem, "wait until it has finished, or stop it") from error
-            except OSError:
-                pass  # a file system without locks
-            try:
-                yield
-            except (RuntimeError, SafetensorError, OSError) as error:  # torch names neither the disk nor the file
-                if shutil.disk_usage(self.folder).free > FULL:
-                    raise
-                problem = f"the disk is full ({cause(error)})"
-                raise DataError(self.folder, problem, "free some space, and continue with --resume") from error
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            problem = "another process is training in it"
+            raise RecipeError(self.folder, problem, "wait until it has finished, or stop it") from error
+        try:
+            yield
+        except (RuntimeError, SafetensorError, OSError) as error:  # torch names neither the disk nor the file
+            if shutil.disk_usage(self.folder).free > FULL:
+                raise
+            problem = f"the disk is full ({cause(error)})"
+            raise DataError(self.folder, problem, "free some space, and continue with --resume") from error
+        finally:
+            lock.release()
 
     def check_data(self, contents: Mapping[str, str]) -> None:
         """Store the hash of each example, by id (`Dataset.contents`), or compare with the stored hashes.
