@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,31 +61,16 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> t
                 label=_text_label(first), lines=3, max_lines=12, max_length=LONGEST_TEXT, visible=reads_text(first)
             )
             button = gr.Button("Assess", variant="primary")
-            example, clicks = gr.State(""), list[Any]()
+            example = gr.State("")  # the path of the example photo that was clicked last
             tries = {
-                name: _examples(examples[name], photos, example, text, clicks, visible=name == names[0])
+                name: _examples(examples[name], photos, example, text, visible=name == names[0])
                 for name in names
                 if examples.get(name)
             }
         with gr.Column(scale=3, min_width=300, elem_id="result"):
-            shown = gallery(
-                label="Photos with findings",
-                show_label=False,
-                format="jpeg",
-                visible=False,
-                buttons=["download", "fullscreen"],
-            )
-            answer = gr.HTML(empty_view(first), elem_id="answer")
-            with gr.Accordion("Answer as JSON or PDF", open=False, visible=False) as raw_place:
-                with gr.Row():
-                    files = [gr.DownloadButton(f"Download {kind}", size="sm", interactive=False) for kind in KINDS]
-                raw = gr.Code(language="json", interactive=False, show_label=False)
-            answered = gr.State()
-            panel = gr.Column(visible=False) if work is None else review_panel(work, answered)
+            results, files = _result(first, work)
             with gr.Accordion("About this adapter"):
                 about = gr.HTML(card_view(first, names[0]))
-
-    results = [shown, answer, raw, raw_place, answered, panel]
 
     def assessed(
         adapter: str, photos: Sequence[str] | None, text: str | None, request: gr.Request
@@ -94,6 +80,7 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> t
     asked, model_queue = [adapter, photos, text], {"concurrency_limit": 1, "concurrency_id": "model"}
     asking = gr.on([button.click, text.submit], assessed, asked, results, api_name="assess", **model_queue)
     asking.then(fn=None, js=TO_RESULT)
+    *_, raw_place, answered, _ = results
     making = raw_place.expand(partial(_files, files), answered, files, api_visibility="private")
     answered.change(_no_files, None, files, api_visibility="private", show_progress="hidden", cancels=making)
     preview_queue = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
@@ -105,10 +92,10 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> t
         return preview(adapter, photos)
 
     photos.change(preview_uploaded, [adapter, photos, example], previewed, **preview_queue)
-    for clicked in clicks:
+    for clicked in chain.from_iterable(clicks for _, clicks in tries.values()):
         shown_example = clicked.then(preview, [adapter, photos], previewed, **preview_queue)
         shown_example.then(assessed, asked, results, api_visibility="private", **model_queue)
-    changed = [*previewed, photo_place, text, about, *tries.values()]
+    changed = [*previewed, photo_place, text, about, *(place for place, _ in tries.values())]
     adapter.change(partial(_adapter_shown, predictor, list(tries)), [adapter, photos], changed, **preview_queue)
     return adapter, photos
 
@@ -151,17 +138,26 @@ def _require_usable(card: Card, case: Sequence[Image], text: str) -> None:
         raise DataError("", f"the text is longer than {LONGEST_TEXT} characters", "shorten it")
 
 
+def _result(card: Card, work: Work | None) -> tuple[list[Any], list[gr.DownloadButton]]:
+    """The components that show an answer, in the order of `_assess_shown`, and the buttons of its files."""
+    shown = gallery(
+        label="Photos with findings", show_label=False, format="jpeg", visible=False, buttons=["download", "fullscreen"]
+    )
+    answer = gr.HTML(empty_view(card), elem_id="answer")
+    with gr.Accordion("Answer as JSON or PDF", open=False, visible=False) as raw_place:
+        with gr.Row():
+            files = [gr.DownloadButton(f"Download {kind}", size="sm", interactive=False) for kind in KINDS]
+        raw = gr.Code(language="json", interactive=False, show_label=False)
+    answered = gr.State()
+    panel = gr.Column(visible=False) if work is None else review_panel(work, answered)
+    return [shown, answer, raw, raw_place, answered, panel], files
+
+
 def _examples(
-    tries: Sequence[Path | str],
-    photos: gr.File,
-    example: gr.State,
-    text: gr.Textbox,
-    clicks: list[Any],
-    *,
-    visible: bool,
-) -> gr.Column:
-    """Photos and texts to try. Their events join `clicks`; a click on a photo sets `example` to its path."""
-    texts = [[item] for item in tries if isinstance(item, str)]
+    tries: Sequence[Path | str], photos: gr.File, example: gr.State, text: gr.Textbox, *, visible: bool
+) -> tuple[gr.Column, list[Any]]:
+    """Photos and texts to try, and the events of clicks on them; one on a photo sets `example` to its path."""
+    texts, clicks = [[item] for item in tries if isinstance(item, str)], list[Any]()
     pictures = thumbnails([item for item in tries if isinstance(item, Path)])
     with gr.Column(visible=visible) as place:
         if pictures:
@@ -170,7 +166,7 @@ def _examples(
             label = "Or choose an example"
             table = gr.Examples(texts, text, label=label, cache_examples=False, api_visibility="private")
             clicks.append(table.load_input_event)
-    return place
+    return place, clicks
 
 
 def _example_photos(pictures: Mapping[Path, Image], photos: gr.File, example: gr.State) -> Any:
