@@ -241,6 +241,14 @@ def one_shape(monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
+@pytest.fixture
+def shipped_tiny(recipe_of: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job on new data gets a recipe of a tiny base, whichever shipped one is chosen."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(recipe_of("fast_vlm").model_dump_json(exclude_unset=True))
+    monkeypatch.setattr("vlm_ft.service.workplace._shipped", lambda _: str(file))
+
+
 @pytest.fixture(scope="session")
 def fetched() -> Base:
     """The base `compact` if it was downloaded before; tests download nothing."""

@@ -16,7 +16,6 @@ from vlm_ft.demo.app import build_app, mount
 from vlm_ft.demo.error_browser import LEGEND
 
 from tests.command_here import start_here
-from vlm_ft.recipe import Recipe
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.scoring.first import FIRST
@@ -163,17 +162,8 @@ def test_a_photo_is_chosen_for_review(page: Any, work: Workplace, drawings: Path
     sync_api.expect(page.get_by_role("button", name="Assess", exact=True)).to_be_visible()
 
 
-@pytest.mark.usefixtures("one_shape")
-def test_an_adapter_is_trained_on_new_data(
-    page: Any,
-    work: Workplace,
-    drawings: Path,
-    recipe_of: Callable[..., Recipe],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    (tmp_path / "tiny.yaml").write_text(recipe_of("fast_vlm").model_dump_json(exclude_unset=True))
-    monkeypatch.setattr("vlm_ft.service.workplace._shipped", lambda _: str(tmp_path / "tiny.yaml"))
+@pytest.mark.usefixtures("one_shape", "shipped_tiny")
+def test_an_adapter_is_trained_on_new_data(page: Any, work: Workplace, drawings: Path, tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "set"), "zip", drawings)
     page.get_by_role("tab", name="Train").click()
     page.get_by_label("Recipe").click()

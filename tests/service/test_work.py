@@ -20,7 +20,6 @@ from tests.command_here import start_here
 from tests.service.servers import HERE
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
-from vlm_ft.recipe import Recipe
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.service.app import build_service
@@ -239,17 +238,10 @@ def test_data_that_would_be_written_elsewhere_or_fill_the_disk_are_refused(
     assert [entry.name for entry in work.jobs.folder.iterdir()] == [".lock"]
 
 
-@pytest.mark.usefixtures("one_shape")
+@pytest.mark.usefixtures("one_shape", "shipped_tiny")
 def test_a_zip_file_is_checked_and_trained_on(
-    client: TestClient,
-    work: Workplace,
-    drawings: Path,
-    recipe_of: Callable[..., Recipe],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    client: TestClient, work: Workplace, drawings: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "tiny.yaml").write_text(recipe_of("fast_vlm").model_dump_json(exclude_unset=True))
-    monkeypatch.setattr("vlm_ft.service.workplace._shipped", lambda _: str(tmp_path / "tiny.yaml"))
     files = [(f"set/{file.relative_to(drawings)}", file.read_bytes()) for file in drawings.rglob("*") if file.is_file()]
     sent = {"archive": ("set.zip", zipped(*files).getvalue())}
     look = client.post("/v1/jobs/preflight", data={"name": "castings", "recipe": "tiny"}, files=sent)
