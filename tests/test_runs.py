@@ -61,7 +61,7 @@ def test_one_process_at_a_time_trains_in_a_folder(begun: Run) -> None:
 
 
 @pytest.mark.parametrize(("free", "error"), [(0, DataError), (1 << 40, RuntimeError)])
-def test_a_full_disk_is_told_from_other_failures(
+def test_a_full_disk_is_distinguished_from_other_failures(
     free: int, error: type[Exception], begun: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))

@@ -112,7 +112,7 @@ def promote(
     by: Annotated[str | None, typer.Option(help="who promotes it, for its history")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
 ) -> None:
-    """Serve a new version of an adapter if it is no worse.
+    """Serve a new version of an adapter if it is not worse.
 
     Compares it with the current version on the test examples of the run, as a whole and by field and class. Exit code
     3: refused. A run that passes is evaluated, unless it was before, so that the app can show where it is wrong.

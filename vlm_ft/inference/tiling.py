@@ -76,7 +76,7 @@ def predict_tiled(
 ) -> list[Prediction]:
     """One prediction per request, merged from tiles if it has a tiling and one photo larger than a tile.
 
-    Only the header is read here of a photo that is no larger than a tile. At most `chunk` tiles of a photo are
+    Only the header is read here of a photo that fits into one tile. At most `chunk` tiles of a photo are
     predicted at a time. A photo that cannot be opened gives a failed prediction, as without tiling.
     """
     results: dict[int, Prediction] = {}
