@@ -266,6 +266,15 @@ def test_each_part_learns_at_its_own_rate(recipe_of: Recipes, tiny_base: Bases) 
             assert decay_of[id(parameter)] == (0.1 if parameter.ndim > 1 else 0)
 
 
+def test_a_pretrained_part_moves_less_in_full_than_by_lora(recipe_of: Recipes, tiny_base: Bases) -> None:
+    loaded = tiny_base("fast_vlm")
+    recipe = recipe_of("fast_vlm", adapter={"vision": "full"})
+    attached = attach(loaded, recipe.adapter, seed=0)
+    rates = part_rates(attached, loaded, recipe.adapter, recipe.training, fitted=True)
+    assert rates["vision"] == pytest.approx(recipe.training.learning_rate / 10)
+    assert rates["language"] == recipe.training.learning_rate
+
+
 def test_batch_norms_keep_their_statistics(run_of: Runs) -> None:
     """`Trainer` calls `model.train()`; the check after training compares with a freshly loaded base."""
     run = run_of("fast_vlm", adapter={"projector": "full"})
