@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from datasets_vision.example import Turn
 from tests.decoding.oracle import form_of
 from tests.families import SEEING
 from tests.forms import whole_form
+from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Text
 from vlm_ft.bases.load import Base
@@ -194,6 +197,26 @@ def test_the_view_shows_the_row(name: str, talk: Callable[[str], Conversation], 
         conversation.completion(row).ids
     )
     assert any("image tokens]" in text for text, _ in pieces) == conversation.reader.sees
+
+
+def test_rows_of_image_tokens_are_numbered_for_boxes_only(talk: Callable[[str], Conversation], form: Form) -> None:
+    conversation = talk("fast_vlm")
+    image = conversation.reader.image_token_id
+
+    def tokens(form: Form) -> list[int]:
+        return row_of(conversation.encode([Row(form, ASKED, pictures(2))]), 0)
+
+    asked = whole_form(TASKS["product_defects"]).narrow(("passed", "findings"))
+    unnumbered = GRID.model_copy(update={"numbered_rows": False})
+    plain, numbered = tokens(asked.with_boxes(unnumbered)), tokens(asked.with_boxes(GRID))
+    side = math.isqrt(plain.count(image) // 2)
+    rows = [str(GRID.row_number(row, side)) for row in range(side)] * 2
+    runs = [(key, list(run)) for key, run in groupby(numbered, key=lambda token: token == image)]
+    assert [len(run) for key, run in runs if key] == [side] * len(rows)
+    labels = [conversation.tokenizer.decode(run) for key, run in runs if not key][:-1]
+    assert [label[-1:] for label in labels] == rows
+    assert len(numbered) == len(plain) + len(rows)
+    assert tokens(form) == tokens(form.with_boxes(GRID))
 
 
 @pytest.mark.parametrize("name", READING)

@@ -6,6 +6,7 @@ completion are tokenized separately and joined, so serving sees exactly the toke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -175,7 +176,8 @@ class Conversation:
         Raises `DataError` for an image that cannot be opened, or images given to a text base.
         """
         batch = self._tokenized(rows)
-        prompts = [ids[mask.bool()] for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+        unpadded = [ids[mask.bool()] for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+        prompts = [self._with_numbered_rows(ids, row) for ids, row in zip(unpadded, rows, strict=True)]
         token_types = {
             key: [row[mask.bool()] for row, mask in zip(batch[key], batch["attention_mask"], strict=True)]
             for key in TOKEN_TYPES
@@ -191,6 +193,19 @@ class Conversation:
         for key, values in token_types.items():
             batch[key] = _padded([torch.cat(pair) for pair in zip(values, answer_types, strict=True)], 0, side)
         return batch | self._supervision(prompts, answers) if supervised else batch
+
+    def _with_numbered_rows(self, ids: Tensor, row: Row) -> Tensor:
+        """The tokens of a prompt with a number before each row of its square images, if its form asks for them."""
+        if not (row.form.numbers_rows and row.images):
+            return ids
+        places = (ids == self.reader.image_token_id).nonzero().flatten()
+        side = math.isqrt(len(places) // len(row.images))
+        starts = places[::side].tolist()
+        pieces = torch.tensor_split(ids, starts)
+        numbers = [str(row.form.boxes.row_number(number % side, side)) for number in range(len(starts))]
+        tokens = [torch.tensor(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in numbers]
+        numbered = [piece for pair in zip(tokens, pieces[1:], strict=True) for piece in pair]
+        return torch.cat([pieces[0], *numbered])
 
     def _supervision(self, prompts: Sequence[Tensor], answers: Sequence[TargetTokens]) -> Batch:
         """The labels of these rows and, if only decisions are supervised, the tokens allowed at each of them."""

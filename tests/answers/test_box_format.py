@@ -48,6 +48,11 @@ def test_an_interpolated_box_is_as_exact_as_the_stored_one(box: list[int]) -> No
     assert GRID.stored(GRID.exact(box, None), None) == box
 
 
+def test_a_row_has_the_coordinate_of_its_middle() -> None:
+    assert [GRID.row_number(row, 7) for row in range(7)] == [1, 2, 3, 4, 6, 7, 8]
+    assert [GRID.row_number(row, 10) for row in range(10)] == list(range(10))
+
+
 def test_each_family_has_its_own_convention(form: Form) -> None:
     box = [100, 200, 500, 1000]
     assert FAMILIES["qwen3_vl"].boxes == FAMILIES["gemma3"].boxes == STANDARD

@@ -29,13 +29,15 @@ class BoxFormat(Strict):
     base sees it. `top_first` puts top before left and bottom before right. `locations` writes a string of four tokens
     such as ``<loc0000>`` instead of a list of numbers. `interpolated`: a side may lie between two numbers. Training
     divides its target between them, and an answer's side is the mean of its distribution (distribution focal loss, Li
-    et al. 2020).
+    et al. 2020). `numbered_rows`: before each row of an image's tokens comes its coordinate (`row_number`), so that a
+    base that has not learned to locate objects need not count tokens.
     """
 
     scale: int | None = BOX_SCALE
     top_first: bool = False
     locations: bool = False
     interpolated: bool = False
+    numbered_rows: bool = False
 
     @property
     def asked(self) -> str:
@@ -93,6 +95,12 @@ class BoxFormat(Strict):
             min(round(side * BOX_SCALE / far), BOX_SCALE) for side, far in zip(ordered, self._far(size), strict=True)
         ]
 
+    def row_number(self, row: int, rows: int) -> int:
+        """The coordinate of the middle of an image's row of tokens, one of `rows`; `scale` is required."""
+        if self.scale is None:
+            raise ValueError("rows have no numbers if boxes are in pixels")
+        return round((row + 0.5) / rows * self.scale)
+
     def read(self, written: Any, size: Size | None) -> Any:
         """A box that a base wrote in this convention as a stored box; what is not a box is returned as it is."""
         sides = [int(side) for side in re.findall(r"<loc([0-9]{4})>", str(written))] if self.locations else written
@@ -111,7 +119,7 @@ class BoxFormat(Strict):
 
 STANDARD = BoxFormat()
 
-GRID = BoxFormat(scale=9, interpolated=True)
+GRID = BoxFormat(scale=9, interpolated=True, numbered_rows=True)
 """For a base that has not learned a convention: a side is one digit, and so one decision."""
 
 

@@ -65,6 +65,13 @@ class Form(Strict):
         """The names of the fields, in the order in which they are answered."""
         return tuple(field.name for field in self.fields)
 
+    @property
+    def numbers_rows(self) -> bool:
+        """Whether it asks for boxes in a convention that numbers the rows of an image's tokens."""
+        kinds = [field.kind for field in self.fields]
+        boxed = any(isinstance(kind, BoxKind) or (isinstance(kind, Items) and kind.boxed) for kind in kinds)
+        return boxed and self.boxes.numbered_rows
+
     def field(self, name: str) -> FieldSpec:
         return next(field for field in self.fields if field.name == name)
 

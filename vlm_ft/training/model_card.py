@@ -25,6 +25,11 @@ def model_card(card: Card) -> str:
             "It was trained only on what the form leaves open, so decode it with the form's grammar, as vlm_ft and any "
             "server that accepts a JSON schema do; without the grammar, field names are not reliable."
         )
+    if card.form.numbers_rows:
+        parts.append(
+            "For its boxes, vlm_ft writes a number before each row of an image's tokens. Other servers do not, so its "
+            "boxes are worse there."
+        )
     if card.notice:
         parts.append(card.notice)
     parts.append(f"The prompt:\n\n```\n{card.form.prompt}\n```\n")
