@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -229,6 +230,17 @@ def test_limit_pixels_lowers_the_area(name, tiny, noise):
     after, fewer = tower_pixels(read, image)
     assert after <= SQUARE < before
     assert 0 < fewer < tokens
+
+
+def test_a_side_that_is_no_whole_number_of_tokens_is_kept():
+    """At 260 pixels, a tower with a stride of 32 has nine positions a side; at 252 it has eight."""
+    size = {"height": 260, "width": 260}
+    processor = SimpleNamespace(image_processor=SimpleNamespace(size=size, crop_size=size), patch_size=28)
+    limit_pixels(processor, FAMILIES["fast_vlm"], 50_176, 100_000)
+    assert processor.image_processor.size == size
+    with pytest.raises(ModelError, match="no square of whole visual tokens"):
+        limit_pixels(processor, FAMILIES["fast_vlm"], 100_000, 200_000)
+
 
 
 @pytest.mark.parametrize("size", [(400, 400), (500, 90), (90, 500), (30, 30)])
