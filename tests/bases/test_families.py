@@ -242,7 +242,6 @@ def test_a_side_that_is_no_whole_number_of_tokens_is_kept():
         limit_pixels(processor, FAMILIES["fast_vlm"], 100_000, 200_000)
 
 
-
 @pytest.mark.parametrize("size", [(400, 400), (500, 90), (90, 500), (30, 30)])
 def test_a_pixel_limit_scales_the_photo_and_leaves_the_grids(size, tiny, tiny_folder, noise):
     """The model derives a photo's grid from its own configuration, which every adapter shares."""
