@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from vlm_ft.bases.hub import HUB_BASES
-from vlm_ft.recipe import AdapterSettings
+from vlm_ft.recipe import AdapterSettings, Pixels
 from vlm_ft.training import memory
 from vlm_ft.training.memory import LongestRow, Need, need, needs
+from vlm_ft.training.rehearse import Lengths
 
 
 @pytest.mark.parametrize("name", HUB_BASES)
@@ -37,6 +38,14 @@ def test_more_of_anything_needs_more_memory() -> None:
         (AdapterSettings(vision="lora", rank=8), small, 1),
     ):
         assert need(name, base, adapter, row, batch).bf16 > least.bf16
+
+
+def test_an_estimate_counts_photos_as_the_recipe_limits_them() -> None:
+    """Not as the recipe's own base sees them, which may be smaller than another base would."""
+    lengths = Lengths((50,), 1, 50, 50, most_text_tokens=40, most_image_tokens=10, most_images=1, most_pixels=512 * 384)
+    assert LongestRow.of(lengths, None).pixels == 512 * 384
+    assert LongestRow.of(lengths, Pixels(minimum=1, maximum=224 * 224)).pixels == 224 * 224
+    assert LongestRow.of(lengths, Pixels(minimum=1024 * 1024, maximum=2048 * 2048)).pixels == 1024 * 1024
 
 
 def test_vision_bases_are_listed_for_images_and_language_models_for_texts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def _expected(name: str, base: HubBase, recipe: Recipe) -> tuple[int, float]:
     dataset, reader = load(recipe), open_reader(recipe.base, limits=recipe.limits)
     form = dataset.form.with_boxes(reader.family.boxes)
     lengths = check_lengths(SFT(), form, dataset.cases["train"], Ruler(reader))
-    row = LongestRow(lengths.most_text_tokens, lengths.most_images, lengths.most_pixels)
+    row = LongestRow.of(lengths, recipe.pixels)
     return lengths.longest, need(name, base, recipe.adapter, row, 1).bf16 - CUDA_CONTEXT
 
 

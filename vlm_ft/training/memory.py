@@ -16,7 +16,8 @@ from torch import nn
 from vlm_ft.bases.families import family_of
 from vlm_ft.bases.hub import HUB_BASES, HubBase
 from vlm_ft.bases.parts import PARTS, low_rank_modules, part_of, resolve_tunings
-from vlm_ft.recipe import AdapterSettings
+from vlm_ft.recipe import AdapterSettings, Pixels
+from vlm_ft.training.rehearse import Lengths
 
 BF16, FP32 = 2, 4  # bytes
 NF4 = 4.127 / 8  # bytes per weight with double quantization (Dettmers et al. 2023, section 3)
@@ -33,6 +34,12 @@ class LongestRow:
     text_tokens: int
     images: int
     pixels: int
+
+    @classmethod
+    def of(cls, lengths: Lengths, limits: Pixels | None) -> LongestRow:
+        """The longest row as a base that can keep to the recipe's `pixels` sees it."""
+        pixels = min(max(lengths.most_pixels, limits.minimum), limits.maximum) if limits else lengths.most_pixels
+        return cls(lengths.most_text_tokens, lengths.most_images, pixels)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Lengths:
     """The number of rows, the tokens of the longest one and of all, and the most text and image tokens of a row.
 
     `by_case` are the tokens of each case's longest row; `most_images` is the most images of a case; `most_pixels` the
-    most pixels that the base sees of an image.
+    most pixels of an image.
     """
 
     by_case: tuple[int, ...]
@@ -81,7 +81,7 @@ def check_lengths(method: Method, form: Form, cases: Sequence[Case], ruler: Rule
         most_text_tokens=max(tokens - image_tokens for tokens, image_tokens in found),
         most_image_tokens=max(image_tokens for _, image_tokens in found),
         most_images=images,
-        most_pixels=min(pixels, ruler.most_pixels or pixels),
+        most_pixels=pixels,
     )
 
 

@@ -94,7 +94,7 @@ def size_table(prepared: Prepared) -> Table:
 def memory_table(recipe: Recipe, prepared: Prepared) -> Any:
     """The estimated GPU memory of the same recipe with other bases from the Hub; nothing is downloaded."""
     lengths = prepared.lengths
-    row = LongestRow(lengths.most_text_tokens, lengths.most_images, lengths.most_pixels)
+    row = LongestRow.of(lengths, recipe.pixels)
     table = Table("with another base:", "tokens", "bf16", "quantize: nf4")
     for need in needs(recipe.adapter, row, recipe.training.batch_size * prepared.method.rows_per_case):
         table.add_row(need.base, str(need.tokens), f"{need.bf16 / GIB:.0f} GiB", f"{need.nf4 / GIB:.0f} GiB")
