@@ -234,8 +234,9 @@ def test_limit_pixels_lowers_the_area(name, tiny, noise):
 
 def test_a_side_that_is_no_whole_number_of_tokens_is_kept():
     """At 260 pixels, a tower with a stride of 32 has nine positions a side; at 252 it has eight."""
-    size = {"height": 260, "width": 260}
-    processor = SimpleNamespace(image_processor=SimpleNamespace(size=size, crop_size=size), patch_size=28)
+    size, unused = {"height": 260, "width": 260}, {"height": 224, "width": 224}
+    images = SimpleNamespace(size=size, crop_size=unused, do_center_crop=False)
+    processor = SimpleNamespace(image_processor=images, patch_size=28)
     limit_pixels(processor, FAMILIES["fast_vlm"], 50_176, 100_000)
     assert processor.image_processor.size == size
     with pytest.raises(ModelError, match="no square of whole visual tokens"):

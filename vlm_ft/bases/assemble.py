@@ -182,7 +182,12 @@ def _processor(vision: Vision, tokenizer: Any, cells: int) -> Any:
 
     square = {"height": vision.side, "width": vision.side}
     images = CLIPImageProcessor(
-        size=square, do_center_crop=False, image_mean=list(vision.mean), image_std=list(vision.std), resample=3
+        size=square,
+        crop_size=square,
+        do_center_crop=False,
+        image_mean=list(vision.mean),
+        image_std=list(vision.std),
+        resample=3,
     )
     template = _FLATTENED + tokenizer.chat_template
     tokenizer.padding_side = "left"

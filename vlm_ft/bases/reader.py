@@ -208,7 +208,7 @@ def _limit_area(images: Any, min_pixels: int, max_pixels: int) -> None:
 
 def _square(images: Any) -> int:
     """The area in pixels of the one square that this image processor makes."""
-    size = getattr(images, "crop_size", None) or images.size
+    size = images.crop_size if getattr(images, "do_center_crop", False) else images.size
     return int(size["height"] * size["width"])
 
 
