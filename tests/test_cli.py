@@ -77,6 +77,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["score", "{recipe}", "--adapter", "{tmp}/none", "--out", "{tmp}/a.csv"],
         "not a folder; give the folder of photos; for a table of texts, add --text",
     ),
+    "texts as cases": (
+        ["score", "{tmp}", "--adapter", "{tmp}", "--out", "{tmp}/a.csv", "--text", "{{clause}}", "--case-by", "folder"],
+        "--case-by: applies to photos, and cannot be combined with --text; leave it out",
+    ),
     "unknown adapter": (["score", "{images}", "--adapter", "{tmp}/none", "--out", "{tmp}/a.csv"], "no such folder"),
     "no adapter": (["demo", "--adapter", "{empty}"], "has no card.json"),
     "other base": (
@@ -129,7 +133,6 @@ SCORE = ["score", "photos", "--adapter", "run", "--out", "out.csv"]
     ("command", "says"),
     [
         ([*SCORE, "--model", "mine"], "--model: needs --engine"),
-        ([*SCORE, "--text", "{clause}", "--case-by", "folder"], "--case-by: applies to photos, and cannot be combined"),
         (["evaluate", "run", "--goal", "kind.macro_f1=1"], "--goal: needs --results"),
         (["serve", "--adapter", "run", "--port", "99999"], "--port"),
         (["demo", "--adapter", "run", "--port", "99999"], "--port"),

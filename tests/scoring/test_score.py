@@ -197,6 +197,20 @@ def test_outputs_that_would_replace_each_other_are_refused(
         score_shown(photos, tmp_path / "adapter", tmp_path / "out.csv", review=page, first=order)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"cluster": True, "reward": Path("judge")}, "--cluster: cannot be combined with --engine or --reward"),
+        ({"cluster": True, "precision": "bf16"}, "--precision: cannot be combined with --cluster"),
+        ({"workers": 2}, "--workers: needs --cluster"),
+        ({"by_case": True, "text": "{clause}"}, "--case-by: applies to photos"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused_from_python_too(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        vlm_ft.score(Path("photos"), Path("run"), Path("out.csv"), **options)
+
+
 def test_input_that_cannot_be_scored_is_reported(defects: Any, photos: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

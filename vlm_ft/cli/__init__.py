@@ -274,17 +274,8 @@ def score(
     """
     from vlm_ft.scoring.run import score_shown
 
-    if cluster and (engine or reward):
-        raise typer.BadParameter("cannot be combined with --engine or --reward", param_hint="--cluster")
-    if workers is not None and not cluster:
-        raise typer.BadParameter("needs --cluster", param_hint="--workers")
     if model is not None and engine is None:
         raise typer.BadParameter("needs --engine", param_hint="--model")
-    if text is not None and case_by is not None:
-        raise typer.BadParameter("applies to photos, and cannot be combined with --text", param_hint="--case-by")
-    if precision != "fp32" and (cluster or engine):
-        raise typer.BadParameter("cannot be combined with --cluster or --engine", param_hint="--precision")
-    by_case = case_by == "folder"
     report = score_shown(
         folder,
         adapter,
@@ -292,7 +283,7 @@ def score(
         batch_size=batch_size,
         base=base,
         console=console(),
-        by_case=by_case,
+        by_case=case_by == "folder",
         text=text,
         review=review,
         first=first,

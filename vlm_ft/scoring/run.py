@@ -51,20 +51,19 @@ def score_shown(
     If `server` is given, it runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster do.
     `reward`: the folder of a reward model that scores the answers. `first`: see `write_first`.
 
-    Raises `DataError` for `first` without photos, each a case of its own, or without an engine in this process, and for
-    outputs that cannot be written or would replace each other.
+    Raises `DataError` for options that exclude each other, and for outputs that cannot be written or would replace each
+    other.
 
     >>> from vlm_ft import score
     >>> score(Path("photos"), Path("runs/mine"), Path("scores.csv")).complete
     True
     """
     console = console or Console(stderr=True)
+    _check_options(by_case, text, first, server, reward, precision, cluster, workers)
     check_target(out)
     check_beside(out, review, first)
     if text is None:
         check_folder(folder)
-    if first is not None and (cluster or server or reward or by_case or text is not None):
-        raise DataError("--first", "needs single photos, and a model in this process", "leave out the other options")
     place = adapter_folder(adapter)
     card = read_card(place)
     if cluster:
@@ -88,6 +87,30 @@ def score_shown(
         )
     _print_summary(report, console, "texts" if text else "cases" if by_case else "images", review)
     return report
+
+
+def _check_options(
+    by_case: bool,
+    text: str | None,
+    first: Path | None,
+    server: Endpoint | None,
+    reward: Path | None,
+    precision: Precision,
+    cluster: bool,
+    workers: int | None,
+) -> None:
+    """Raise `DataError` for an option that another one excludes, or that would have no effect."""
+    elsewhere, single = cluster or server is not None, not by_case and text is None
+    rules = (
+        ("--cluster", "cannot be combined with --engine or --reward", cluster and (server or reward)),
+        ("--workers", "needs --cluster", workers is not None and not cluster),
+        ("--case-by", "applies to photos, and cannot be combined with --text", by_case and text is not None),
+        ("--precision", "cannot be combined with --cluster or --engine", precision != "fp32" and elsewhere),
+        ("--first", "needs single photos, and a model in this process", first and (elsewhere or reward or not single)),
+    )
+    for option, problem, broken in rules:
+        if broken:
+            raise DataError(option, problem, "leave it out")
 
 
 def _predictor(
