@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from datasets_vision.example import Example, Turn
-from tests.evaluation.made import clause_cases, defect_cases, form_of
+from tests.cards import answered
+from tests.evaluation.made import Scripted, clause_cases, defect_cases, form_of
 from vlm_ft.adapters import ADAPTER
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.metrics import match_items
 from vlm_ft.bases.load import load_base
 from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Case
+from vlm_ft.evaluation.evaluate import evaluate
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData
 from vlm_ft.inference.engine import Engine
@@ -133,3 +135,33 @@ def test_without_anything_to_learn_there_is_no_attempt() -> None:
     cases = clause_cases()
     form = form_of("legal_documents", cases)
     assert attempts(data(form, [], [], cases)) == {}
+
+
+def numbered(texts: Sequence[str]) -> list[Case]:
+    return [
+        Case(
+            Example(id=str(index), turns=(Turn("user", text),)),
+            {"clause_type": ("audit", "notice")[index % 2], "summary": f"Number {index}."},
+        )
+        for index, text in enumerate(texts)
+    ]
+
+
+def test_rivals_that_need_words_are_left_out_with_a_note_if_no_text_has_any() -> None:
+    cases = numbered(["7", "€ 5", "--", "x = 2"] * 3)
+    form = form_of("legal_documents", cases)
+    asked = Scripted(form, lambda request: answered(cases[0].values))
+    evaluation = evaluate(asked, "made", cases[8:], train=cases[:8], rivals=RIVALS)
+    assert set(evaluation.systems) == {"base", "adapter", "majority"}
+    assert [note for note in evaluation.notes if "no training text has a word" in note] == [
+        f"The rival {name} is left out: no training text has a word of two or more characters."
+        for name in ("words", "neighbour")
+    ]
+
+
+def test_texts_without_words_teach_nothing_but_are_answered() -> None:
+    cases = numbered(["7", "the audit", "8", "the notice"] * 3)
+    form = form_of("legal_documents", cases)
+    found = attempts(data(form, cases[:8], [], cases[8:]))
+    assert all(answer.error is None for name in ("words", "neighbour") for answer in found[name].predictions)
+    assert found["neighbour"].predictions[1].values == {"summary": "Number 1."}

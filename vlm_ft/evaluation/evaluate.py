@@ -23,7 +23,7 @@ from vlm_ft.errors import AdapterError, DataError, nearest
 from vlm_ft.evaluation.derived import incomplete, measure_derived
 from vlm_ft.evaluation.reliability import Sureness, sureness_of
 from vlm_ft.evaluation.rivals import MAJORITY, RIVALS, Rival
-from vlm_ft.evaluation.rivals.rival_data import RivalData
+from vlm_ft.evaluation.rivals.rival_data import NothingToLearnError, RivalData
 from vlm_ft.inference.request import BASE, Predictor, Request
 
 ADAPTER = "adapter"
@@ -130,7 +130,7 @@ def evaluate(
         systems=study.figures,
         seconds=study.seconds,
         settings=study.settings,
-        notes=incomplete(card.form, study.derived_truths),
+        notes=tuple(study.notes),
         confidence=card.confidence,
         sureness=study.sureness(card.confidence),
         cases=study.rows(),
@@ -161,6 +161,7 @@ class _Study:
         self.figures: dict[str, tuple[Metric, ...]] = {}
         self.seconds: dict[str, float] = {}
         self.settings: dict[str, str] = {}
+        self.notes = list(incomplete(form, self.derived_truths))
         self._answers: dict[str, list[Answered]] = {}
 
     def ask(self, system: str, predictor: Predictor, request: Request, chunk: int) -> None:
@@ -187,7 +188,11 @@ class _Study:
     def add_rival(self, name: str, rival: Rival, data: RivalData) -> None:
         """Let a rival learn and answer, if it can."""
         start = time.monotonic()
-        answers = rival.answer(data)
+        try:
+            answers = rival.answer(data)
+        except NothingToLearnError as reason:
+            self.notes.append(f"The rival {name} is left out: {reason}.")
+            return
         if answers is not None:
             self.add(name, answers.predictions, time.monotonic() - start, answers.form)
             self.settings |= {name: answers.settings} if answers.settings else {}

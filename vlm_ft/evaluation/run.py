@@ -78,6 +78,8 @@ def evaluate_run(
     }
     card.model_copy(update={"metrics": figures}).write(run.adapter)
     console.print(summary(evaluation))
+    for note in evaluation.notes:
+        console.print(f"  note: {note}", markup=False)
     console.print(f"{run.evaluation / 'evaluation.html'}: pictures of the best, worst and wrong cases")
     return evaluation
 

@@ -6,6 +6,7 @@ Importing scikit-learn takes a second, which the app, where evaluations are only
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -15,7 +16,7 @@ from datasets_vision.example import Example, text_of
 from vlm_ft.answers.kinds import Choice, Flag
 from vlm_ft.answers.prediction import FieldValue, option_name
 from vlm_ft.data.cases import Case
-from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData
+from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData, tfidf, with_words
 
 PROBE_C = (0.01, 0.001, 0.1)
 WORDS_C = (10.0, 1.0, 100.0)
@@ -43,19 +44,20 @@ def probe(data: RivalData) -> RivalAnswers | None:
 
 
 def words(data: RivalData) -> RivalAnswers | None:
-    """Classify the text by TF-IDF of words and word pairs, with sublinear term frequency."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    """Classify the text by TF-IDF (`tfidf`)."""
+    if not _closed(data):
+        return None
 
     def encode(examples: Iterable[Example]) -> list[Any]:
         return [text_of(example.turns) or None for example in examples]
 
-    return _classified(data, encode, lambda: TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), WORDS_C)
+    return _classified(replace(data, train=with_words(data.train)), encode, tfidf, WORDS_C)
 
 
 def _classified(
     data: RivalData, encode: Encode, features: Callable[[], Any], strengths: Sequence[float]
 ) -> RivalAnswers | None:
-    fields = [field.name for field in data.form.fields if isinstance(field.kind, Choice | Flag)]
+    fields = _closed(data)
     train = encode(case.example for case in data.train) if fields else []
     if all(row is None for row in train):
         return None
@@ -69,6 +71,11 @@ def _classified(
             columns[name] = _predicted(model, test)
             settings.append(f"{name}: {chosen}")
     return RivalAnswers.of(data.form, columns, "; ".join(settings))
+
+
+def _closed(data: RivalData) -> list[str]:
+    """The fields to classify."""
+    return [field.name for field in data.form.fields if isinstance(field.kind, Choice | Flag)]
 
 
 def _labelled(rows: Sequence[Any], cases: Sequence[Case], name: str) -> tuple[list[Any], list[Any]]:

@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets_vision.example import Example
+from datasets_vision.example import Example, text_of
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Case
+
+
+class NothingToLearnError(Exception):
+    """The training examples have an input, but nothing that the rival could learn from."""
 
 
 @dataclass(frozen=True)
@@ -50,3 +54,22 @@ class RivalAnswers:
 
 def _entry(value: Any) -> FieldValue:
     return value if isinstance(value, FieldValue) else FieldValue(value)
+
+
+def tfidf() -> Any:
+    """Counts words and word pairs, with sublinear term frequency."""
+    from sklearn.feature_extraction.text import TfidfVectorizer  # takes a second, which the app need not wait for
+
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+
+
+def with_words(cases: Sequence[Case]) -> list[Case]:
+    """The cases whose text has a word that `tfidf` counts.
+
+    Raises `NothingToLearnError` if there are texts, but none has one, such as a single digit each.
+    """
+    words_of, texts = tfidf().build_analyzer(), [(case, text_of(case.example.turns)) for case in cases]
+    found = [case for case, text in texts if words_of(text)]
+    if not found and any(text for _, text in texts):
+        raise NothingToLearnError("no training text has a word of two or more characters")
+    return found

@@ -7,7 +7,7 @@ from typing import Any
 from datasets_vision.example import text_of
 from vlm_ft.answers import metrics
 from vlm_ft.answers.kinds import Text
-from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData
+from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData, tfidf, with_words
 
 
 def majority(data: RivalData) -> RivalAnswers | None:
@@ -18,15 +18,16 @@ def majority(data: RivalData) -> RivalAnswers | None:
 
 def neighbour(data: RivalData) -> RivalAnswers | None:
     """For every free-text field, the text of the training example with the most similar input (cosine of TF-IDF)."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics import pairwise_distances_argmin
 
+    free = _free(data)
+    cases = with_words(data.train) if free else []
     columns: dict[str, list[Any]] = {}
-    for name in _free(data):
-        known = [case for case in data.train if name in case.values and text_of(case.example.turns)]
+    for name in free:
+        known = [case for case in cases if name in case.values]
         if not known:
             continue
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        vectorizer = tfidf()
         train = vectorizer.fit_transform([text_of(case.example.turns) for case in known])
         test = vectorizer.transform([text_of(example.turns) for example in data.test])
         nearest = pairwise_distances_argmin(test, train, metric="cosine").tolist()
