@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.recipe import Recipe
-from vlm_ft.runs import Run
+from vlm_ft.runs import Run, stored
+from vlm_ft.training.plan import Plan
 
 DATA = {"a.jpg": "1", "b.jpg": "2", "c.jpg": "3"}
 
@@ -96,6 +97,22 @@ def test_an_incomplete_checkpoint_is_skipped(begun: Run) -> None:
         damaged.unlink()
     save_file({"weight": np.zeros(2)}, damaged)
     assert begun.checkpoint == begun.checkpoints / "checkpoint-10"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"steps": 31, "ro', "Invalid JSON: EOF while parsing a string at line 1 column 17; restore it, or train in"),
+        ('{"steps": "many", "rows": 8, "every": 4, "step": 0.8, "look": 1}', "steps: 'many': Input should be a valid"),
+        ('{"steps": 31, "rows": 8, "every": 0, "step": 0.8, "look": 1}', "every: 0: Input should be greater than or"),
+        ('{"steps": 31}', "rows: Field required"),
+    ],
+)
+def test_a_damaged_plan_is_reported_in_one_line(content: str, says: str, begun: Run) -> None:
+    begun.plan.write_text(content)
+    with pytest.raises(DataError) as raised:
+        stored(begun.plan, Plan)
+    assert str(raised.value).startswith(f"{begun.plan}: {says}")
 
 
 def test_a_failed_resumption_removes_nothing(begun: Run) -> None:

@@ -7,11 +7,12 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from zipfile import is_zipfile
 
 import yaml
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from datasets_vision.placing import whole_file
@@ -20,8 +21,10 @@ from vlm_ft.data.contents import changes
 from vlm_ft.data.splits import SPLITS
 from vlm_ft.errors import DataError, RecipeError, cause
 from vlm_ft.recipe import Recipe, load_recipe
+from vlm_ft.settings import fault_of
 
 State = Literal["empty", "begun", "checkpointed", "finished"]
+Content = TypeVar("Content")
 
 RECIPE = "recipe.yaml"
 EVALUATION = "evaluation.json"
@@ -153,16 +156,9 @@ class Run:
         Raises `DataError` with the first examples that were changed, removed or added since.
         """
         if not self.data.exists():
-            with whole_file(self.data) as part:
-                part.write_text(json.dumps(dict(contents), indent=0, ensure_ascii=False), encoding="utf-8")
+            store(self.data, dict(contents))
             return
-        try:
-            before: dict[str, str] = dict(json.loads(self.data.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise DataError(
-                self.data, f"not a JSON object ({error})", "restore it, or train in another --out"
-            ) from error
-        if differences := changes(before, contents):
+        if differences := changes(stored(self.data, dict[str, str]), contents):
             problem = f"the data have changed since the run began: {differences}"
             raise DataError(self.folder, problem, "restore them, or train in another --out")
 
@@ -178,6 +174,20 @@ class Run:
                 part.write_text(text, encoding="utf-8")
         except OSError as error:
             raise RecipeError(self.folder, f"cannot be written ({error.strerror})", "give another --out") from error
+
+
+def store(file: Path, content: Any) -> None:
+    """Write a JSON file of a run, such that an interruption leaves the one before or none."""
+    with whole_file(file) as part:
+        part.write_text(json.dumps(content, indent=0, ensure_ascii=False), encoding="utf-8")
+
+
+def stored(file: Path, kind: type[Content]) -> Content:
+    """The content of such a file. Raises `DataError` for one that was cut off, or that no longer fits."""
+    try:
+        return TypeAdapter(kind).validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise DataError(file, fault_of(error), "restore it, or train in another --out") from error
 
 
 def _whole(state: Path) -> bool:

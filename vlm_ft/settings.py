@@ -54,6 +54,14 @@ def first_fault(error: ValidationError, model: type[BaseModel]) -> str:
     return f"{key}: {str(fault['input'])[:80]!r}: {problem}"
 
 
+def fault_of(error: ValidationError) -> str:
+    """The first fault in a file that a program wrote, in one line: its place, the value, what is wrong with it."""
+    fault = error.errors(include_url=False)[0]
+    shown = bool(fault["loc"]) and fault["type"] != "missing"
+    value = [repr(fault["input"])[:80]] if shown else []
+    return ": ".join(filter(None, [".".join(map(str, fault["loc"])), *value, fault["msg"]]))
+
+
 def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     current: type[BaseModel] = model
     for part in location:

@@ -180,6 +180,15 @@ def test_resuming_a_finished_run_changes_nothing(
     assert tensors(run) == tensors(run_of("qwen3_vl"))
 
 
+def test_a_run_does_not_resume_with_a_damaged_plan(
+    run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(run_of("qwen3_vl"), tmp_path / "run"))
+    (run / "plan.json").write_bytes((run / "plan.json").read_bytes()[:20])
+    with pytest.raises(DataError, match=r"plan\.json: Invalid JSON: .*; restore it, or train in another --out"):
+        train(recipe_of("qwen3_vl"), run, resume=True, console=quiet)
+
+
 def test_a_folder_belongs_to_one_recipe(run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
     run = run_of("qwen3_vl")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}

@@ -54,7 +54,8 @@ def ours(recipe: Recipe, work: Path, course: Course) -> Times:
             began = time.perf_counter()
             set_references(model, [train], settings.batch_size, settings.precision, work / file)
             before = (time.perf_counter() - began) * course.steps / course.batches
-    plan = Plan(2 * course.steps, settings.batch_size, 2 * course.steps, 0.0, 0.0)
+    steps = 2 * course.steps
+    plan = Plan(steps=steps, rows=settings.batch_size, every=steps, step=0.0, look=0.0)
     running = trainer(
         prepared.method, prepared.attached, train, None, settings, prepared.rates, plan, out=work / "checkpoints"
     )

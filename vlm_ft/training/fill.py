@@ -58,7 +58,7 @@ class Filler:
         """The plan of the run, with a bank if that saves time; `cost` is measured without one."""
         examples = len(self._train.cases)
         views, cost = self._views(plan(self._training, examples, cost), cost, console)
-        return replace(plan(self._training, examples, cost), views=views)
+        return plan(self._training, examples, cost).model_copy(update={"views": views})
 
     def fill(self, views: int, console: Console) -> None:
         """Give the collators a bank, and compute what it lacks; each process computes its share."""

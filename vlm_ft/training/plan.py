@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pydantic import Field
+
+from vlm_ft.answers.kinds import Strict
 from vlm_ft.recipe import Training
 
 MAX_EVAL_SHARE = 0.2  # of a run's minutes
@@ -23,20 +26,19 @@ class Cost:
     spent: float = 0.0
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Strict):
     """The number of optimiser steps, the rows of each, and the cost of a step and of an evaluation in seconds.
 
     `every` is the number of steps between evaluations on `tune`, and between checkpoints. `views`: how many variants of
     each training photo the vision bank keeps; 0 for no bank.
     """
 
-    steps: int
-    rows: int
-    every: int
+    steps: int = Field(ge=1)
+    rows: int = Field(ge=1)
+    every: int = Field(ge=1)
     step: float
     look: float
-    views: int = 0
+    views: int = Field(default=0, ge=0)
 
     @property
     def looks(self) -> int:
@@ -64,4 +66,4 @@ def plan(settings: Training, examples: int, cost: Cost) -> Plan:
         steps = max(1, int(max(seconds - looks * cost.look, seconds / 2) / cost.step))
     else:
         steps = max(1, math.ceil(settings.epochs * examples / rows))
-    return Plan(steps, rows, math.ceil(steps / looks), cost.step, cost.look)
+    return Plan(steps=steps, rows=rows, every=math.ceil(steps / looks), step=cost.step, look=cost.look)

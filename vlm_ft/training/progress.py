@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-from datasets_vision.placing import whole_file
 from vlm_ft.errors import RecipeError
+from vlm_ft.runs import store, stored
 from vlm_ft.training.methods import Method
 
 QUIET_LINES = 10  # lines in total if the output is not a terminal
@@ -93,9 +92,7 @@ class KeepTime(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Read the count of the checkpoint that the run resumes from."""
-        file = Path(args.output_dir) / self.FILE
-        counts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        self.before = float(counts.get(str(state.global_step), 0.0))
+        self.before = self._counts(args).get(str(state.global_step), 0.0)
         self.started = time.monotonic()
 
     @property
@@ -107,10 +104,12 @@ class KeepTime(TrainerCallback):  # type: ignore[misc]
         """Store the count of this checkpoint; only the first process writes."""
         if not state.is_world_process_zero:
             return
+        counts = self._counts(args) | {str(state.global_step): self.seconds}
+        store(Path(args.output_dir) / self.FILE, counts)
+
+    def _counts(self, args: Any) -> dict[str, float]:
         file = Path(args.output_dir) / self.FILE
-        counts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        with whole_file(file) as part:
-            part.write_text(json.dumps({**counts, str(state.global_step): self.seconds}), encoding="utf-8")
+        return stored(file, dict[str, float]) if file.exists() else {}
 
 
 def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from datasets_vision.placing import whole_file
 from vlm_ft.bases.modes import evaluating
 from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.conversation import moved
 from vlm_ft.likelihood import log_likelihoods
+from vlm_ft.runs import store, stored
 from vlm_ft.training.collate import Collator
 
 
@@ -30,10 +29,9 @@ def set_references(
     if not file.exists():
         found = [_likelihoods(model, collator, batch_size, precision) for collator in collators]
         if process.is_main_process:
-            with whole_file(file) as part:
-                part.write_text(json.dumps(found), encoding="utf-8")
+            store(file, found)
     process.wait_for_everyone()
-    for collator, references in zip(collators, json.loads(file.read_text(encoding="utf-8")), strict=True):
+    for collator, references in zip(collators, stored(file, list[list[list[float]]]), strict=True):
         collator.references = references
 
 

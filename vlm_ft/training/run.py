@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from contextlib import nullcontext
@@ -14,11 +13,10 @@ import torch
 from accelerate import PartialState
 from rich.console import Console
 
-from datasets_vision.placing import whole_file
 from vlm_ft.adapters import README, Card, Provenance, read_card
 from vlm_ft.bases.load import fingerprint
 from vlm_ft.recipe import Recipe
-from vlm_ft.runs import Run
+from vlm_ft.runs import Run, store, stored
 from vlm_ft.training.fill import Filler
 from vlm_ft.training.model_card import model_card
 from vlm_ft.training.plan import Plan
@@ -138,15 +136,14 @@ def _plan(
 
     `spent`: seconds that the run has taken already.
     """
-    file, process = run.plan, PartialState()
-    if process.is_main_process and not (resume and file.exists()):
+    process = PartialState()
+    if process.is_main_process and not (resume and run.plan.exists()):
         cost = measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
         schedule = filler.plan(replace(cost, spent=spent), console)
         console.print(str(schedule))
-        with whole_file(file) as part:
-            part.write_text(json.dumps(asdict(schedule)), encoding="utf-8")
+        store(run.plan, schedule.model_dump())
     process.wait_for_everyone()
-    return Plan(**json.loads(file.read_text(encoding="utf-8")))
+    return stored(run.plan, Plan)
 
 
 def _history(state: Any, seconds: float) -> dict[str, Any]:
