@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -31,11 +32,21 @@ def begun(tmp_path: Path) -> Run:
     return run
 
 
+def checkpoint(run: Run, step: int) -> Path:
+    """A checkpoint with the files that the trainer writes, its state last."""
+    folder = run.checkpoints / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    save_file({"weight": np.zeros(2)}, folder / "adapter_model.safetensors")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        ZipFile(folder / name, "w").close()
+    (folder / "trainer_state.json").write_text("{}")
+    return folder
+
+
 def test_the_states_follow_one_another(tmp_path: Path, begun: Run) -> None:
     assert Run(tmp_path / "none").state == "empty"
     assert begun.state == "begun"
-    (begun.checkpoints / "checkpoint-2").mkdir(parents=True)
-    (begun.checkpoints / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    checkpoint(begun, 2)
     assert begun.state == "checkpointed"
     begun.adapter.mkdir()
     (begun.adapter / "card.json").touch()
@@ -80,23 +91,25 @@ def test_a_failed_start_keeps_what_was_there_before(tmp_path: Path) -> None:
     assert [file.name for file in run.folder.iterdir()] == ["splits.jsonl"]
 
 
-def test_an_incomplete_checkpoint_is_skipped(begun: Run) -> None:
-    """The trainer writes its state last, and may be killed before or while it does; a disk may lose what it wrote."""
-    for step, state in ((2, "{}"), (10, '{"epoch": '), (12, None)):
-        folder = begun.checkpoints / f"checkpoint-{step}"
-        folder.mkdir(parents=True)
-        if state is not None:
-            (folder / "trainer_state.json").write_text(state)
-    assert begun.checkpoint == begun.checkpoints / "checkpoint-2"
-    (begun.checkpoints / "checkpoint-10" / "trainer_state.json").write_text("{}")
-    assert begun.checkpoint == begun.checkpoints / "checkpoint-10"
-    for file in ("optimizer.pt", "rng_state.pth", "adapter_model.safetensors"):
-        damaged = begun.checkpoints / "checkpoint-10" / file
-        damaged.write_bytes(b"PK\x03\x04 and no end")
-        assert begun.checkpoint == begun.checkpoints / "checkpoint-2"
-        damaged.unlink()
-    save_file({"weight": np.zeros(2)}, damaged)
-    assert begun.checkpoint == begun.checkpoints / "checkpoint-10"
+def test_an_incomplete_checkpoint_is_passed_over(begun: Run) -> None:
+    """The trainer may be killed before or while it writes its state; a disk may lose other files, or their ends."""
+    older, newer = checkpoint(begun, 2), checkpoint(begun, 10)
+    assert (begun.checkpoint, begun.passed_over) == (newer, [])
+    for file in list(newer.iterdir()):
+        whole = file.read_bytes()
+        file.unlink()
+        assert begun.checkpoint == older
+        assert begun.passed_over[0].startswith("checkpoint-10 has no ")
+        file.write_bytes(b"PK\x03\x04 and no end")
+        assert begun.checkpoint == older
+        assert begun.passed_over[0].startswith("checkpoint-10 is damaged")
+        file.write_bytes(whole)
+    assert begun.checkpoint == newer
+    for file in ("optimizer.pt", "scheduler.pt"):
+        (newer / file).unlink()
+    assert begun.passed_over == ["checkpoint-10 has no state of the optimizer"]
+    (newer / "global_step10").mkdir()  # as DeepSpeed keeps both
+    assert begun.checkpoint == newer
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from zipfile import is_zipfile
@@ -29,6 +30,15 @@ Content = TypeVar("Content")
 RECIPE = "recipe.yaml"
 EVALUATION = "evaluation.json"
 FULL = 1 << 20  # bytes that are left on a disk to which nothing more can be written
+STATE = "trainer_state.json"  # the file of a checkpoint that is written last
+PARTS = {
+    "state of the trainer": (STATE,),
+    "weights": ("*.safetensors", "pytorch_model_fsdp*"),
+    "state of the optimizer": ("optimizer*", "global_step*"),
+    "schedule": ("scheduler.pt", "global_step*"),
+    "random state": ("rng_state*",),
+}
+"""The parts of a checkpoint, and the names that their files can have: alone, under FSDP, or under DeepSpeed."""
 
 
 class Run:
@@ -71,9 +81,19 @@ class Run:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The newest complete checkpoint; without one, a run starts over at step 0."""
-        complete = [state.parent for state in self.checkpoints.glob("checkpoint-*/trainer_state.json") if _whole(state)]
-        return max(complete, key=lambda folder: int(folder.name.partition("-")[2]), default=None)
+        """The newest whole checkpoint; without one, a run starts over at step 0."""
+        return next((folder for folder, fault in self._examined() if not fault), None)
+
+    @property
+    def passed_over(self) -> list[str]:
+        """What is wrong with the checkpoints that are newer than the one to resume from."""
+        newer = takewhile(lambda pair: pair[1], self._examined())
+        return [f"{folder.name} {fault}" for folder, fault in newer]
+
+    def _examined(self) -> Iterator[tuple[Path, str]]:
+        """Each checkpoint, the newest first, and what is wrong with it ("" if nothing)."""
+        steps = {int(folder.name.partition("-")[2]): folder for folder in self.checkpoints.glob("checkpoint-*")}
+        return ((steps[step], _fault(steps[step])) for step in sorted(steps, reverse=True))
 
     @property
     def recipe(self) -> Recipe:
@@ -190,16 +210,20 @@ def stored(file: Path, kind: type[Content]) -> Content:
         raise DataError(file, fault_of(error), "restore it, or train in another --out") from error
 
 
-def _whole(state: Path) -> bool:
-    """Whether a checkpoint is complete: its state is written last, but a disk may have lost the end of other files."""
+def _fault(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint: it may be unfinished, or a disk may have lost files or their ends."""
+    for part, names in PARTS.items():
+        if not any(any(checkpoint.glob(name)) for name in names):
+            return f"has no {part}"
     try:
-        json.loads(state.read_text(encoding="utf-8"))
-        for tensors in state.parent.glob("*.safetensors"):
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        for tensors in checkpoint.glob("*.safetensors"):
             with safe_open(tensors, "numpy"):
                 pass
-    except (ValueError, OSError, SafetensorError):
-        return False
-    return all(map(is_zipfile, state.parent.glob("*.pt*")))  # as torch.save writes
+    except (ValueError, OSError, SafetensorError) as error:
+        return f"is damaged ({cause(error)})"
+    cut_off = next((file.name for file in checkpoint.glob("*.pt*") if not is_zipfile(file)), "")  # as torch.save writes
+    return cut_off and f"is damaged ({cut_off})"
 
 
 def _first_difference(kept: Any, given: Any, key: str = "") -> str:

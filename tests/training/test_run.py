@@ -180,6 +180,16 @@ def test_resuming_a_finished_run_changes_nothing(
     assert tensors(run) == tensors(run_of("qwen3_vl"))
 
 
+def test_a_resumed_run_says_which_checkpoint_it_passes_over(run_of: Runs, recipe_of: Recipes, tmp_path: Path) -> None:
+    """The trainer itself would go on with a new optimizer."""
+    run = Path(shutil.copytree(run_of("qwen3_vl"), tmp_path / "run"))
+    (run / "checkpoints" / "checkpoint-2" / "optimizer.pt").unlink()
+    said = StringIO()
+    train(recipe_of("qwen3_vl"), run, resume=True, console=Console(file=said, width=200))
+    assert "note: checkpoint-2 has no state of the optimizer; starting over at step 0\n" in said.getvalue()
+    assert tensors(run) == tensors(run_of("qwen3_vl"))
+
+
 def test_a_run_does_not_resume_with_a_damaged_plan(
     run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path
 ) -> None:

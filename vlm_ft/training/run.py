@@ -113,6 +113,9 @@ def _run_trainer(
         callbacks=[progress, clock],
     )
     checkpoint = run.checkpoint if resume else None
+    for fault in run.passed_over if resume else ():
+        instead = f"resuming from {checkpoint.name}" if checkpoint else "starting over at step 0"
+        console.print(f"  note: {fault}; {instead}", style="yellow", markup=False)
     alone = run.alone() if running.is_world_process_zero() else nullcontext()
     with alone, progress.bar:  # after an error, too, the terminal gets its cursor back
         running.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
