@@ -21,6 +21,7 @@ from vlm_ft.data.splits import SPLITS
 from vlm_ft.errors import AdapterError, nearest
 from vlm_ft.recipe import with_absolute_paths
 from vlm_ft.runs import EVALUATION, RECIPE, Run
+from vlm_ft.settings import write_settings
 
 HISTORY = "history.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -118,8 +119,7 @@ class Registry:
                         shutil.copy(file, part)
                 if (place / RECIPE).is_file():
                     content = yaml.safe_load((place / RECIPE).read_text(encoding="utf-8"))
-                    text = yaml.safe_dump(with_absolute_paths(content), sort_keys=False, allow_unicode=True)
-                    (part / RECIPE).write_text(text, encoding="utf-8")
+                    write_settings(part / RECIPE, with_absolute_paths(content))
             if not (known / HISTORY).is_file():
                 self._write(name, [_change(number, by, "first version")])
         return Version(name, number, known / str(number))

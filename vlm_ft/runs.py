@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from zipfile import is_zipfile
 
-import yaml
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -22,7 +21,7 @@ from vlm_ft.data.contents import changes
 from vlm_ft.data.splits import SPLITS
 from vlm_ft.errors import DataError, RecipeError, cause
 from vlm_ft.recipe import Recipe, load_recipe
-from vlm_ft.settings import fault_of
+from vlm_ft.settings import fault_of, write_settings
 
 State = Literal["empty", "begun", "checkpointed", "finished"]
 Content = TypeVar("Content")
@@ -186,14 +185,11 @@ class Run:
         """Write only the keys that are set, so that a new default in a later version does not look like a change."""
         if self.recipe_file.exists():
             return
-        content = recipe.model_dump(mode="json", exclude_unset=True)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-            with whole_file(self.recipe_file) as part:
-                part.write_text(text, encoding="utf-8")
         except OSError as error:
             raise RecipeError(self.folder, f"cannot be written ({error.strerror})", "give another --out") from error
+        write_settings(self.recipe_file, recipe.model_dump(mode="json", exclude_unset=True))
 
 
 def store(file: Path, content: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from datasets_vision.placing import whole_file
 from vlm_ft.errors import RecipeError, nearest
 
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
@@ -33,6 +34,12 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     for setting in overrides:
         _override(content, setting)
     return content
+
+
+def write_settings(path: Path, content: dict[str, Any]) -> None:
+    """Write a mapping as YAML, in its own order."""
+    with whole_file(path) as part:
+        part.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def variables_in(path: Path) -> list[str]:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from datasets_vision.synthetic.writing import write_set
@@ -27,6 +26,7 @@ from vlm_ft.errors import ModelError
 from vlm_ft.experiments.sheet import machine, replace_entries
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Recipe, load_recipe
+from vlm_ft.settings import write_settings
 from vlm_ft.training.memory import CUDA_CONTEXT, LongestRow, need
 from vlm_ft.training.methods.sft import SFT
 from vlm_ft.training.rehearse import check_lengths
@@ -101,7 +101,7 @@ def _recipe(work: Path) -> Recipe:
         "training": {"max_steps": 1, "batch_size": 1, "checkpointing": True},
         "splits": {"train": 0.8, "test": 0.2},
     }
-    (work / "recipe.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    write_settings(work / "recipe.yaml", content)
     return load_recipe(work / "recipe.yaml")
 
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from datasets_vision.formats.reviews import ROLE
 from datasets_vision.images import open_image
-from datasets_vision.placing import beside, whole_file
+from datasets_vision.placing import beside
 from vlm_ft.adapters import adapter_folder, read_card
 from vlm_ft.data.cases import load
 from vlm_ft.data.splits import SPLITS
@@ -21,6 +19,7 @@ from vlm_ft.recipe import Recipe, load_recipe, with_absolute_paths
 from vlm_ft.registry import HISTORY
 from vlm_ft.review.store import Review, Reviews, photo_name
 from vlm_ft.runs import RECIPE
+from vlm_ft.settings import write_settings
 
 FORMAT = "reviews"
 
@@ -68,9 +67,7 @@ def write_next_recipe(reviews: Path, adapter: Path, out: Path) -> Added:
     _require_lesson(added, store, _name(adapter))
     copies = beside(out.parent / out.stem, f"-{FORMAT}").resolve()
     store.copy(added, copies)
-    content = _content(before, copies, adapter)
-    with whole_file(out) as part:
-        part.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_settings(out, _content(before, copies, adapter))
     return Added(added, known)
 
 

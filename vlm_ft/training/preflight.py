@@ -6,11 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from datasets_vision.example import path_of
-from datasets_vision.placing import whole_file
 from datasets_vision.source import SetAside
 from vlm_ft.bases.reader import open_reader
 from vlm_ft.data.cases import Case, Labelled, dataset_of, items_of, summary_lines
@@ -24,7 +22,7 @@ from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Recipe, find_recipe, load_recipe
 from vlm_ft.runs import RECIPE
-from vlm_ft.settings import variables_in
+from vlm_ft.settings import variables_in, write_settings
 from vlm_ft.tasks import task_of
 from vlm_ft.training.show import dry_run
 
@@ -69,9 +67,7 @@ def _written(place: Path, file: Path, name: str, recipe: str | None, task: str |
     """Write the recipe; returns the items of the data that it reads."""
     if recipe is not None:
         applied = _applied(load_recipe(find_recipe(recipe)), place, name)
-        content = applied.model_dump(mode="json", exclude_unset=True)
-        with whole_file(file) as part:
-            part.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_settings(file, applied.model_dump(mode="json", exclude_unset=True))
         _require_plain(file, place)
         return list(items_of(load_recipe(file)))
     survey = Survey.of(place)
