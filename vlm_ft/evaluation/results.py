@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from datasets_vision.placing import whole_file
 from vlm_ft.adapters import Card
@@ -14,11 +16,14 @@ from vlm_ft.answers.metrics import Metric
 from vlm_ft.errors import DataError, RecipeError, nearest
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
 from vlm_ft.evaluation.reliability import OWN, Figure
+from vlm_ft.settings import fault_of
 
 MAIN = ("macro_f1", "f1", "mae", "rouge_l", "iou")
 """The metric that is quoted for a field, by its kind: choice or flag, list, number, text, box."""
 MAX_FALSE_ALARMS, MIN_ALARMS = 0.05, 0.90
 """The shares of an adapter's own test set, and of another domain, that should be flagged: at most and at least."""
+
+Entry = TypeVar("Entry", bound=BaseModel)
 
 
 class Result(Strict):
@@ -76,9 +81,6 @@ class Result(Strict):
         return (" ".join(self.command.split()[:2]), self.recipe, self.field, self.metric, self.examples)
 
 
-_FILE = TypeAdapter(list[Result])
-
-
 def results_of(
     evaluation: Evaluation, card: Card, command: str, goals: Mapping[str, float] | None = None
 ) -> list[Result]:
@@ -101,26 +103,36 @@ def results_of(
     return found
 
 
-def read_results(file: Path) -> list[Result]:
-    """The entries of a file. Raises `DataError` if it is missing or its content is invalid."""
+def read_entries(file: Path, kind: type[Entry]) -> list[Entry]:
+    """The entries of a file, none if it does not exist. Raises `DataError` if its content is invalid."""
     try:
-        return _FILE.validate_json(file.read_bytes())
+        return TypeAdapter(list[kind]).validate_json(file.read_bytes()) if file.exists() else []  # type: ignore[valid-type]
     except OSError as error:
-        raise DataError(
-            file, f"cannot be read ({error.strerror})", "vlm-ft evaluate RUN --results writes it"
-        ) from error
+        raise DataError(file, f"cannot be read ({error.strerror})", "give another file") from error
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        raise DataError(file, f"{place}: {fault['msg']}", "restore it, or remove it") from error
+        raise DataError(file, fault_of(error), "restore it, or remove it") from error
+
+
+def add_entries(file: Path, kind: type[Entry], entries: Sequence[Entry], key: str) -> None:
+    """Add entries to a file, each in the place of an older one with the same `key`, the name of an attribute."""
+    known = {getattr(entry, key): entry for entry in (*read_entries(file, kind), *entries)}
+    content = [entry.model_dump(mode="json") for entry in known.values()]
+    with whole_file(file) as part:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_results(file: Path) -> list[Result]:
+    """The results in a file. Raises `DataError` if it is missing or its content is invalid."""
+    if not file.exists():
+        raise DataError(file, "no such file", "vlm-ft evaluate RUN --results writes it")
+    return read_entries(file, Result)
 
 
 def record(results: Sequence[Result], file: Path) -> None:
-    """Add the results; each replaces an older one with the same key, and keeps that one's goal if it has none."""
-    entries = {result.key: result for result in (read_results(file) if file.exists() else [])}
-    for result in results:
-        older = entries.get(result.key)
-        goal = older.goal if older is not None and result.goal is None else result.goal
-        entries[result.key] = result.model_copy(update={"goal": goal})
-    with whole_file(file) as part:
-        part.write_bytes(_FILE.dump_json(list(entries.values()), indent=1) + b"\n")
+    """Add the results to a file; each keeps the goal of an older one that it replaces, if it has none."""
+    goals = {result.key: result.goal for result in read_entries(file, Result)}
+    with_goals = [
+        result if result.goal is not None else result.model_copy(update={"goal": goals.get(result.key)})
+        for result in results
+    ]
+    add_entries(file, Result, with_goals, "key")

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import RecipeError
-from vlm_ft.evaluation.results import read_results
+from vlm_ft.evaluation.results import Result, read_entries
 from vlm_ft.recipe import RECIPES
 from vlm_ft.runs import Run
 
@@ -71,7 +71,7 @@ def measure_recipes(names: Sequence[str], runs: Path, results: Path, console: Co
     listed = listed_recipes()
     if unknown := set(names) - {entry.recipe for entry in listed}:
         raise RecipeError(", ".join(sorted(unknown)), f"not in recipes/{LIST}", "add it there")
-    done = {result.command for result in read_results(results)} if results.exists() else set()
+    done = {result.command for result in read_entries(results, Result)}
     failed = []
     for entry in listed:
         commands = list(entry.commands(runs, results))

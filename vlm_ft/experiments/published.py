@@ -23,7 +23,8 @@ from vlm_ft.bases.published import save_published
 from vlm_ft.bases.reader import open_reader
 from vlm_ft.data.cases import load
 from vlm_ft.errors import ModelError
-from vlm_ft.experiments.sheet import machine, replace_entries
+from vlm_ft.evaluation.results import add_entries
+from vlm_ft.experiments.sheet import machine
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Recipe, load_recipe
 from vlm_ft.settings import write_settings
@@ -84,7 +85,7 @@ def try_base(name: str, work: Path, out: Path, command: str, console: Console) -
         command=command,
         machine=machine(),
     )
-    replace_entries(out, [trial], "base")
+    add_entries(out, BaseTrial, [trial], "base")
     ratio = steps[1].peak_bytes / estimate
     console.print(f"training used {ratio:.2f} of the {estimate / 2**30:.1f} GiB that the dry run estimated: {out}")
 

@@ -18,9 +18,9 @@ from vlm_ft.answers.metrics import LOWER_IS_BETTER
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.evaluation.pairs import METRIC as PAIR_ACCURACY
 from vlm_ft.evaluation.reliability import OWN
-from vlm_ft.evaluation.results import MAIN, Result
+from vlm_ft.evaluation.results import MAIN, Result, read_entries
 from vlm_ft.evaluation.rivals import MAJORITY
-from vlm_ft.experiments.sheet import read_figures
+from vlm_ft.experiments.sheet import Figure
 from vlm_ft.pages import markdown_table
 from vlm_ft.recipe import RECIPES, load_recipe, shipped
 
@@ -90,7 +90,7 @@ def _content(kind: str, names: str | None, results: Sequence[Result]) -> str:
 
 
 def _benchmark(file: Path) -> str:
-    figures = [figure for figure in read_figures(file) if figure.goal is not None]
+    figures = [figure for figure in read_entries(file, Figure) if figure.goal is not None]
     rows = [(one.figure, f"{one.value:.3g} {one.unit}", f"{one.goal:g}") for one in figures]
     machines = "; ".join(sorted({one.machine for one in figures}))
     return f"{markdown_table(_FIGURES, rows, _NUMBERS)}\n\nMeasured on {machines}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, TypeAdapter
 from rich.console import Console
 
-from datasets_vision.placing import whole_file
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.bases.precision import cpu_name
+from vlm_ft.evaluation.results import add_entries
 
 Part = TypeVar("Part")
 
@@ -35,11 +33,6 @@ class Figure(Strict):
     def met(self) -> bool:
         """Whether the value reaches its goal, if it has one."""
         return self.goal is None or (self.value >= self.goal if self.better == "higher" else self.value <= self.goal)
-
-
-def read_figures(file: Path) -> list[Figure]:
-    """The figures in a file of benchmarks, or none if it does not exist yet."""
-    return TypeAdapter(list[Figure]).validate_json(file.read_bytes()) if file.exists() else []
 
 
 class Sheet:
@@ -67,17 +60,7 @@ class Sheet:
 
     def write(self, out: Path) -> None:
         """Add the figures to a file, where they replace those of the same name."""
-        replace_entries(out, self.figures, "figure")
-
-
-def replace_entries(file: Path, entries: Sequence[BaseModel], key: str) -> None:
-    """Add entries to a JSON list, where they replace those with the same value of `key`."""
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    renewed = [entry.model_dump(mode="json") for entry in entries]
-    keys = {entry[key] for entry in renewed}
-    with whole_file(file) as part:
-        content = [*(entry for entry in kept if entry[key] not in keys), *renewed]
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        add_entries(out, Figure, self.figures, "figure")
 
 
 def interleaved(systems: Sequence[Callable[[Part], Any]], parts: Sequence[Part]) -> list[float]:
