@@ -20,6 +20,7 @@ from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.parts import Part, Tuning
 from vlm_ft.errors import AdapterError
 from vlm_ft.recipe import Tiling
+from vlm_ft.settings import fault_of
 
 CARD = "card.json"
 CARD_VERSION = 1
@@ -129,9 +130,7 @@ def read_card(folder: Path) -> Card:
             raise AdapterError(folder / CARD, f"version {version} was written by a newer vlm-ft", "update the package")
         card = Card.model_validate_json(text)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        problem = ": ".join([*map(str, fault["loc"]), fault["msg"]])
-        raise AdapterError(folder / CARD, problem, "train the adapter again, or restore the file") from error
+        raise AdapterError(folder / CARD, fault_of(error), "train the adapter again, or restore the file") from error
     _require(folder, *(MODEL_FILES if card.weights else PEFT_FILES))
     return card
 
