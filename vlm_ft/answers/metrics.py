@@ -89,7 +89,7 @@ def measure(
     metrics = [valid.metric(clusters)]
     for field in form.fields:
         seen = [index for index, truth in enumerate(truths) if field.name in truth]
-        pairs = [(truths[index][field.name], _answer(predictions[index], field.name)) for index in seen]
+        pairs = [(truths[index][field.name], predictions[index].values.get(field.name)) for index in seen]
         if pairs:
             metrics += [tally.metric(clusters[seen]) for tally in _tallies(field, pairs)]
             metrics += _precisions(field, truths, predictions, clusters, seen)
@@ -102,7 +102,7 @@ def case_score(form: Form, truth: Values, prediction: Prediction) -> float:
     choice, flag: 1 or 0; integer: 1 / (1 + distance); text: ROUGE-L; box: IoU; items: F1.
     """
     scores = [
-        field_score(field.kind, truth[field.name], _answer(prediction, field.name))
+        field_score(field.kind, truth[field.name], prediction.values.get(field.name))
         for field in form.fields
         if field.name in truth
     ]
@@ -189,11 +189,6 @@ class _Tally:
         value = float((self.statistic or mean)(sums.sum(axis=0)))
         interval = share_interval(sums) if self.statistic is None else bca_interval(sums, self.statistic, self.top)
         return Metric.of(self.field, self.name, value, interval, len(self.rows))
-
-
-def _answer(prediction: Prediction, name: str) -> Any:
-    entry = prediction.fields.get(name)
-    return None if entry is None else entry.value
 
 
 def _tallies(field: FieldSpec, pairs: Sequence[Pair]) -> list[_Tally]:

@@ -135,14 +135,26 @@ def _accompanying(card: Card, rated: bool) -> tuple[Column, ...]:
 
 def _answer_columns(field: FieldSpec) -> list[Column]:
     name = field.name
-    value = Column(name, _arrow(field.kind), lambda row: _value(row, name))
+
+    def value(row: Row) -> Any:
+        return row.prediction.values.get(name)
+
+    def probability(row: Row) -> float | None:
+        entry = row.prediction.fields.get(name)
+        return None if entry is None else entry.probability
+
+    def count(row: Row) -> int | None:
+        items = value(row)
+        return None if items is None else len(items)
+
+    column = Column(name, _arrow(field.kind), value)
     match field.kind:
         case Choice() | Flag() | Integer():
-            return [value, Column(f"{name}_probability", pa.float64(), lambda row: _probability(row, name))]
+            return [column, Column(f"{name}_probability", pa.float64(), probability)]
         case Items():
-            return [value, Column(f"{name}_count", pa.int32(), lambda row: _count(row, name))]
+            return [column, Column(f"{name}_count", pa.int32(), count)]
         case Text() | BoxKind():
-            return [value]
+            return [column]
 
 
 def _renamed(column: Column, taken: set[str], prefix: str) -> Column:
@@ -188,21 +200,6 @@ def _arrow(kind: Kind) -> pa.DataType:
             return pa.list_(pa.int32())
         case Items(fields=fields):
             return pa.list_(pa.struct([(field.name, _arrow(field.kind)) for field in fields]))
-
-
-def _value(row: Row, name: str) -> Any:
-    entry = row.prediction.fields.get(name)
-    return None if entry is None else entry.value
-
-
-def _probability(row: Row, name: str) -> float | None:
-    entry = row.prediction.fields.get(name)
-    return None if entry is None else entry.probability
-
-
-def _count(row: Row, name: str) -> int | None:
-    value = _value(row, name)
-    return None if value is None else len(value)
 
 
 def _write_parquet(part: Path, table: Sequence[Column], rows: Iterable[Row]) -> None:
