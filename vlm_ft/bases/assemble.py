@@ -63,7 +63,7 @@ class Language:
     tokenizer: Any
 
 
-def read_language(place: str, *, gguf_file: str | None = None) -> Language:
+def read_language(place: str) -> Language:
     """A causal language model from a Hub name, a folder of safetensors, or a folder that holds one GGUF file.
 
     Weights are loaded as float32. Raises `ModelError` if they cannot be.
@@ -73,10 +73,10 @@ def read_language(place: str, *, gguf_file: str | None = None) -> Language:
 
     if not sys.stderr.isatty():
         disable_progress_bar()
-    found = sorted(Path(place).glob("*.gguf")) if gguf_file is None and Path(place).is_dir() else []
+    found = sorted(Path(place).glob("*.gguf")) if Path(place).is_dir() else []
     if len(found) > 1:
         raise ModelError(place, f"holds {len(found)} GGUF files", "keep only the one to use")
-    options: dict[str, Any] = {"gguf_file": gguf_file or found[0].name} if gguf_file or found else {}
+    options: dict[str, Any] = {"gguf_file": found[0].name} if found else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
         model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **options)

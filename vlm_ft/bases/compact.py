@@ -119,7 +119,7 @@ def build_compact(out: Path, *, tower: str = TOWER, side: int = SIDE, stride: in
         network = _fetched(TOWERS[tower], Path(scratch), say)
         say(f"base {COMPACT}: assembling (about half a minute)")
         vision = Vision(tower, _timm_weights(network, tower), side, options=options)
-        assemble(vision, read_language(str(weights.parent), gguf_file=weights.name), out)
+        assemble(vision, read_language(str(weights.parent)), out)
 
 
 def _is_complete(folder: Path) -> bool:
