@@ -17,7 +17,7 @@ from rich.table import Table
 
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import bca_interval, clusters_of, summed
+from vlm_ft.answers.intervals import bca_interval, clusters_of, mean, summed
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.metrics import case_score, field_score
 from vlm_ft.answers.prediction import Prediction
@@ -157,7 +157,7 @@ def _enough(groups: NDArray[np.int64]) -> bool:
 def _slice(name: str, scores: NDArray[np.float64], groups: NDArray[np.int64]) -> Slice:
     """`scores`: (examples, 2), of the current adapter and of the candidate."""
     gains = np.column_stack([scores[:, 1] - scores[:, 0], np.ones(len(scores))])
-    low, high = bca_interval(summed(gains, groups), lambda sums: sums[..., 0] / sums[..., 1], top=None)
+    low, high = bca_interval(summed(gains, groups), mean, top=None)
     current, candidate = scores.mean(axis=0)
     return Slice(name=name, count=len(scores), current=float(current), candidate=float(candidate), low=low, high=high)
 
