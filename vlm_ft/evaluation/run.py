@@ -21,7 +21,7 @@ from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.evaluation import report
 from vlm_ft.evaluation.evaluate import ADAPTER as SYSTEM
 from vlm_ft.evaluation.evaluate import FLOOR, Evaluation, evaluate, predict_in_chunks
-from vlm_ft.evaluation.reliability import Alarm, alarm
+from vlm_ft.evaluation.reliability import alarm
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
@@ -68,7 +68,10 @@ def evaluate_run(
             chunk=batch_size,
             progress=progress,
         )
-    alarms = [_alarm(engine, card.name, name, photos, batch_size) for name, photos in strange]
+    alarms = []
+    for name, photos in strange:
+        requests = [Request(images=(photo,), adapter=card.name) for photo in photos]
+        alarms.append(alarm(name, predict_in_chunks(engine, requests, batch_size)))
     sureness = evaluation.sureness
     sureness = sureness.model_copy(update={"alarms": (*sureness.alarms, *filter(None, alarms))})
     evaluation = evaluation.model_copy(update={"sureness": sureness})
@@ -89,12 +92,6 @@ def _photos_in(folder: Path) -> list[Path]:
     if photos := list(islice(find_images(folder), MAX_FOREIGN)):
         return photos
     raise DataError(folder, "contains no images", "give a folder of photos from another domain")
-
-
-def _alarm(engine: Engine, name: str, title: str, photos: Sequence[Path], batch_size: int) -> Alarm | None:
-    """How many of these photos the adapter flags."""
-    requests = [Request(images=(photo,), adapter=name) for photo in photos]
-    return alarm(title, predict_in_chunks(engine, requests, batch_size))
 
 
 def open_run(run: Run) -> tuple[Card, Dataset]:

@@ -122,8 +122,9 @@ def learning_curve(
     (out / f"{RESULTS}.md").write_text(markdown(curve), encoding="utf-8")
     draw(curve, out / f"{RESULTS}.png")
     console.print(_table(curve))
-    for line in _verdicts(curve):
-        console.print(line, markup=False)
+    for entry in curve.curves:
+        if entry.name in curve.main:
+            console.print(f"{entry.name}: {_verdict(entry)}", markup=False)
     console.print(f"{out / RESULTS}.png: the curve", markup=False)
     return curve
 
@@ -244,10 +245,6 @@ def _table(curve: LearningCurve) -> Table:
                     entry.field, entry.metric, str(p.examples), f"{p.value:.3f}", f"{p.low:.2f} to {p.high:.2f}", source
                 )
     return table
-
-
-def _verdicts(curve: LearningCurve) -> list[str]:
-    return [f"{entry.name}: {_verdict(entry)}" for entry in curve.curves if entry.name in curve.main]
 
 
 def _verdict(entry: FieldCurve) -> str:

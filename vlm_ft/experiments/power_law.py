@@ -74,7 +74,8 @@ class PowerLaw:
         The fit is exact for each exponent of a grid (0.05 to 2); floor and scale are not negative.
         """
         sizes = np.array([point.examples for point in points], dtype=float)
-        errors = _errors([point.value for point in points], lower_is_better)
+        values = np.array([point.value for point in points])
+        errors = values if lower_is_better else 1 - values
         spread = _spread(points)
         draws = np.random.default_rng(SEED).normal(errors, spread, (RESAMPLES, len(points)))
         floor, scale, exponent = _fitted(sizes, np.vstack([errors, np.clip(draws, 0, None)]), 1 / spread**2)
@@ -136,11 +137,6 @@ def _missed(points: Sequence[Point], lower_is_better: bool) -> list[str]:
         f"fitted without the last point, it predicts {predicted.value:.3f} [{predicted.low:.3f}, {predicted.high:.3f}] "
         f"there; measured: {last.value:.3f}"
     ]
-
-
-def _errors(values: Sequence[float], lower_is_better: bool) -> Array:
-    array = np.asarray(values, dtype=float)
-    return array if lower_is_better else 1 - array
 
 
 def _spread(points: Sequence[Point]) -> Array:

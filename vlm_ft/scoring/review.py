@@ -15,7 +15,7 @@ from datasets_vision.placing import whole_file
 from vlm_ft.adapters import Card
 from vlm_ft.answers.confidence import closed_fields, joint_probability
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.prediction import FieldValue, Prediction, option_name
+from vlm_ft.answers.prediction import Prediction, option_name
 from vlm_ft.errors import DataError
 from vlm_ft.pages import data_url, rendered
 from vlm_ft.scoring.ledger import Row
@@ -46,8 +46,8 @@ class Section:
     entries: tuple[Entry, ...]
 
 
-def write_review(page: Path, card: Card, rows: Iterable[Row], folder: Path | None) -> int:
-    """Write a page of the rows that a person should review, and return how many there are.
+def write_review(page: Path, card: Card, rows: Iterable[Row], folder: Path | None) -> None:
+    """Write a page of the rows that a person should review.
 
     `folder` contains the photos; it is None for texts. Raises `DataError` if the page cannot be written.
     """
@@ -61,7 +61,6 @@ def write_review(page: Path, card: Card, rows: Iterable[Row], folder: Path | Non
     )
     with whole_file(page) as part:
         part.write_text(text, encoding="utf-8", errors="replace")
-    return len(asked)
 
 
 def _class(form: Form, prediction: Prediction) -> str:
@@ -88,13 +87,8 @@ def _entry(row: Row, folder: Path | None) -> Entry:
 
 def _fields(prediction: Prediction) -> Iterator[tuple[str, str, str]]:
     for name, entry in prediction.fields.items():
-        yield name, _shown(entry), "" if entry.probability is None else f"{entry.probability:.0%}"
-
-
-def _shown(entry: FieldValue) -> str:
-    if isinstance(entry.value, list):
-        return f"{len(entry.value)} listed"
-    return option_name(entry.value)
+        shown = f"{len(entry.value)} listed" if isinstance(entry.value, list) else option_name(entry.value)
+        yield name, shown, "" if entry.probability is None else f"{entry.probability:.0%}"
 
 
 def _picture(row: Row, folder: Path | None) -> str:
