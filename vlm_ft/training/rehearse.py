@@ -97,7 +97,7 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
         problem = f"{settings.batch_size} rows do not fit into the GPU's memory"
         raise RecipeError("training.batch_size", problem, "lower it, and raise training.accumulate instead") from error
     tune_batches = math.ceil(len(tune.cases) / settings.batch_size) if tune is not None else 0
-    return Cost(min(steps), tune_batches * min(forwards), peak_memory())
+    return Cost(statistics.mean(steps), tune_batches * statistics.mean(forwards), peak_memory())
 
 
 def _timed(model: nn.Module, train: Collator, settings: Training) -> tuple[list[float], list[float]]:
