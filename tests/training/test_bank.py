@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,8 @@ from vlm_ft.bases.parts import PARTS
 from vlm_ft.data.cases import Reply
 from vlm_ft.recipe import Preference, Recipe
 from vlm_ft.runs import Run
-from vlm_ft.training import collate
-from vlm_ft.training.bank import load_entry
+from vlm_ft.training import collate, fill
+from vlm_ft.training.bank import Entry, load_entry, save_entry
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.fill import Filler
 from vlm_ft.training.methods.preference import DPO
@@ -158,8 +159,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     ],
 )
 def test_a_bank_is_filled_if_it_saves_time(
-    bank: dict[str, Any], steps: int, views: int, recipe_of: Recipes, tmp_path: Path
+    bank: dict[str, Any],
+    steps: int,
+    views: int,
+    recipe_of: Recipes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The towers of tiny bases take too little time for a measurement."""
+    monkeypatch.setattr(Filler, "_timed", lambda *given: (0.01, 0.02, 1000.0))
     recipe = recipe_of("fast_vlm", bank=bank, training={"max_steps": steps, "evaluations": 1})
     console = Console(record=True, width=200, file=(tmp_path / "said").open("w"))
     cost = Cost(step=1.0, look=0.1, peak_bytes=0)
@@ -168,6 +176,22 @@ def test_a_bank_is_filled_if_it_saves_time(
     assert (plan.step < cost.step) == bool(views)
     said = console.export_text()
     assert ("GiB" in said) == (bool(views) or "gigabytes" in bank)
+
+
+def test_a_visit_does_not_save_the_time_that_an_entry_takes_to_write(
+    recipe_of: Recipes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, late = time.perf_counter, list[float]()
+
+    def slowly(file: Path, entry: Entry) -> None:
+        late.append(1000.0)
+        save_entry(file, entry)
+
+    monkeypatch.setattr(fill, "save_entry", slowly)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + sum(late))
+    recipe = recipe_of("fast_vlm", bank=ALWAYS)
+    gain, build, _ = Filler(prepare(recipe), recipe, tmp_path)._timed([0, 1], 1)
+    assert gain < 500 < build
 
 
 def test_filling_switches_the_model_to_evaluation_once(
