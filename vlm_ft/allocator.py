@@ -19,11 +19,20 @@ def keep_freed_memory() -> None:
     pages in again. That took half the time of a vision tower on a CPU, and a tenth of a training step. A process thus
     keeps the most memory that it has needed so far.
     """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            libc.mallopt(M_MMAP_MAX, 0)
-            libc.mallopt(M_TRIM_THRESHOLD, -1)  # never; the largest number would return what exceeds 2 GB
+    if libc := _glibc():
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never; the largest number would return what exceeds 2 GB
+
+
+def return_freed_memory() -> None:
+    """Return freed memory to the system before a fork, whose child would otherwise keep a copy; only with glibc."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return libc if hasattr(libc, "mallopt") else None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from peft import PeftModel
@@ -29,6 +31,7 @@ from vlm_ft.recipe import Recipe
 from vlm_ft.training import run as runs
 from vlm_ft.training import show
 from vlm_ft.training.attach import attach, parameter_groups, part_rates
+from vlm_ft.training.collate import Collator
 from vlm_ft.training.prepare import Prepared, prepare
 from vlm_ft.training.progress import KeepTime
 from vlm_ft.training.run import train
@@ -165,6 +168,27 @@ def test_a_resumed_policy_is_held_to_the_start_of_its_run(
     train_until(3, recipe, tmp_path / "run", quiet, monkeypatch)
     train(recipe, tmp_path / "run", resume=True, console=quiet)
     assert tensors(tmp_path / "run") == tensors(tmp_path / "unbroken")
+
+
+def test_one_process_decodes_and_augments_in_all_epochs(
+    recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows the epoch, although it is older, and ends with the training."""
+    seen, real = tmp_path / "seen", Collator.__call__
+    seen.mkdir()
+
+    def noted(self: Collator, features: Any) -> Any:
+        if features[0].get("training"):
+            (seen / f"{os.getpid()}-{self.epoch}").touch()
+        return real(self, features)
+
+    monkeypatch.setattr(Collator, "__call__", noted)
+    train(recipe_of("fast_vlm", training={"max_steps": 6, "workers": 1}), tmp_path / "run", console=quiet)
+    found = [file.name.partition("-") for file in seen.iterdir()]
+    assert {epoch for *_, epoch in found} == {"0", "1"}
+    (process,) = {process for process, *_ in found}
+    assert int(process) != os.getpid()
+    assert not psutil.pid_exists(int(process))
 
 
 def test_a_run_is_reproducible(run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,16 @@ class Collator:
         self.bank: Bank | None = None
         self.preset = preset
         self.seed = seed
-        self.epoch = 0
+        self._epoch = RawValue("q", 0)  # in memory that worker processes share
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, which worker processes learn although they have started before it."""
+        return int(self._epoch.value)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.value = epoch
 
     @property
     def augments(self) -> bool:

@@ -14,6 +14,7 @@ from accelerate import PartialState
 from rich.console import Console
 
 from vlm_ft.adapters import README, Card, Provenance, read_card
+from vlm_ft.allocator import return_freed_memory
 from vlm_ft.bases.load import fingerprint
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run, store, stored
@@ -117,8 +118,10 @@ def _run_trainer(
         instead = f"resuming from {checkpoint.name}" if checkpoint else "starting over at step 0"
         console.print(f"  note: {fault}; {instead}", style="yellow", markup=False)
     alone = run.alone() if running.is_world_process_zero() else nullcontext()
+    return_freed_memory()  # the processes that decode would keep a copy of it
     with alone, progress.bar:  # after an error, too, the terminal gets its cursor back
         running.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    running.end_workers()
     seconds = clock.seconds
     running.accelerator.unwrap_model(attached.model, keep_fp32_wrapper=False)  # removes the autocast wrapper
     folder = run.adapter

@@ -33,6 +33,7 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         super().__init__(*args, **options)
         self.method, self.order, self.groups = method, order, groups
+        self._loaders = list[Any]()
         # If true, the trainer counts the tokens of a step; otherwise it averages the batches of a step.
         self.model_accepts_loss_kwargs = method.per_token
 
@@ -41,6 +42,18 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         if self.optimizer is None:
             self.optimizer = torch.optim.AdamW(self.groups())
         return self.optimizer
+
+    def _get_dataloader(self, *args: Any, **options: Any) -> Any:
+        """A loader that draws nothing from the generator of dropout, or a resumed run would differ from others."""
+        loader = super()._get_dataloader(*args, **options)
+        loader.base_dataloader.generator = torch.Generator()
+        self._loaders.append(loader)
+        return loader
+
+    def end_workers(self) -> None:
+        """End the processes that decode and augment."""
+        for loader in self._loaders:
+            loader.base_dataloader._iterator = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
         return self.order
@@ -123,6 +136,7 @@ def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, work
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,  # after each fork, the next steps copy the memory that they write to
         ddp_find_unused_parameters=False,
     )
 
