@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from vlm_ft.errors import RecipeError
+from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
 from vlm_ft.training.methods.sft import SFT
@@ -71,3 +72,12 @@ def test_too_little_memory_for_the_longest_row_is_reported_before_the_first_step
     with pytest.raises(RecipeError, match=r"4 rows do not fit into the GPU's memory; lower it"):
         train(recipe, tmp_path / "run", console=quiet)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_resume_with_a_damaged_plan(
+    run_of: Callable[..., Path], recipe_of: Callable[..., Recipe], quiet: Console, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(run_of("qwen3_vl"), tmp_path / "run"))
+    (run / "plan.json").write_bytes((run / "plan.json").read_bytes()[:20])
+    with pytest.raises(DataError, match=r"plan\.json: Invalid JSON: .*; restore it, or train in another --out"):
+        train(recipe_of("qwen3_vl"), run, resume=True, console=quiet)

@@ -187,7 +187,6 @@ def test_one_process_decodes_and_augments_in_all_epochs(
     found = [file.name.partition("-") for file in seen.iterdir()]
     assert {epoch for *_, epoch in found} == {"0", "1"}
     (process,) = {process for process, *_ in found}
-    assert int(process) != os.getpid()
     assert not psutil.pid_exists(int(process))
 
 
@@ -212,15 +211,6 @@ def test_a_resumed_run_says_which_checkpoint_it_passes_over(run_of: Runs, recipe
     train(recipe_of("qwen3_vl"), run, resume=True, console=Console(file=said, width=200))
     assert "note: checkpoint-2 has no state of the optimizer; starting over at step 0\n" in said.getvalue()
     assert tensors(run) == tensors(run_of("qwen3_vl"))
-
-
-def test_a_run_does_not_resume_with_a_damaged_plan(
-    run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path
-) -> None:
-    run = Path(shutil.copytree(run_of("qwen3_vl"), tmp_path / "run"))
-    (run / "plan.json").write_bytes((run / "plan.json").read_bytes()[:20])
-    with pytest.raises(DataError, match=r"plan\.json: Invalid JSON: .*; restore it, or train in another --out"):
-        train(recipe_of("qwen3_vl"), run, resume=True, console=quiet)
 
 
 def test_a_folder_belongs_to_one_recipe(run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
