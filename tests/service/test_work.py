@@ -182,7 +182,7 @@ def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(
         ("/v1/jobs/preflight", {"name": "../castings", "folder": "batch"}, "not a plain word"),
         ("/v1/jobs/preflight", {"name": "castings", "folder": "../adapters"}, "below the service's root"),
         ("/v1/jobs/preflight", {"name": "castings", "folder": "batch", "recipe": "/etc/passwd"}, "not a shipped one"),
-        ("/v1/jobs/preflight", {"name": "castings", "folder": "batch", "task": "task.py"}, "is unknown"),
+        ("/v1/jobs/preflight", {"name": "castings", "folder": "batch", "task": "task.py"}, "unknown task 'task.py'"),
         ("/v1/jobs/promote", {"job": "../adapters"}, "no job"),
         ("/v1/reviews", {"adapter": "parts", "verdict": "accepted", "answer": "["}, "is not JSON"),
         ("/v1/reviews", {"adapter": "parts", "verdict": "accepted", "answer": "[]"}, "is not an object"),

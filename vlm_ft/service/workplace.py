@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal
 
 from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.data.preflight import Preflight
-from vlm_ft.errors import AdapterError, DataError, nearest
+from vlm_ft.errors import AdapterError, DataError, RecipeError, nearest
 from vlm_ft.inference.request import BASE
 from vlm_ft.recipe import shipped
 from vlm_ft.registry import NAME, Registry, Version
@@ -23,7 +23,7 @@ from vlm_ft.scoring.first import FIRST
 from vlm_ft.service.intake import below, unpacked_data, unpacked_photos
 from vlm_ft.service.jobs import LOG, Job, Jobs
 from vlm_ft.service.tokens import Right, Tokens
-from vlm_ft.tasks import TASKS
+from vlm_ft.tasks import task_of
 
 Table = Literal["csv", "parquet", "jsonl"]
 RUN, REVIEW, PREFLIGHT = "run", "review.html", "preflight"
@@ -96,9 +96,9 @@ class Workplace:
             )
         if bool(files) == bool(folder) or len(files) > 1:
             raise DataError("data", "give one zip file or one folder", "upload a zip file, or name a folder")
-        with self.jobs.preparing() as place:
+        with self.jobs.preparing() as place, _clients_mistakes():
             data = below(self.root, folder) if folder else unpacked_data(files[0][1], place / "data").resolve()
-            chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", _known(task)] if task else []
+            chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", task_of(task).name] if task else []
             arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, *chosen]
             title = f"{name}: {folder or files[0][0]}"
             return self.jobs.submit(place, "preflight", title, arguments, PREFLIGHT, by)
@@ -153,17 +153,10 @@ def _shipped(recipe: str) -> str:
     return recipe
 
 
-def _known(task: str) -> str:
-    """The name of a task. Raises `DataError` for another one."""
-    if task not in TASKS:
-        raise DataError(f"task {task[:80]!r}", "is unknown", nearest(task[:80], TASKS))
-    return task
-
-
 @contextmanager
 def _clients_mistakes() -> Iterator[None]:
-    """Turns errors about an adapter into `DataError`: the request asked for what the adapter does not have."""
+    """Turns errors about an adapter or a task into `DataError`: the request asked for what is not there."""
     try:
         yield
-    except AdapterError as error:
+    except (AdapterError, RecipeError) as error:
         raise DataError(error.place, error.problem, error.remedy) from error
