@@ -12,14 +12,15 @@ import gradio as gr
 from vlm_ft.errors import DataError
 from vlm_ft.inference.request import Predictor
 from vlm_ft.review.gate import MARGIN
+from vlm_ft.work.workplace import Workplace
 
 from .errors_panel import errors_panel
+from .handlers import errors_shown, require
 from .jobs_view import JobsView, queued
 from .markup import framed, minute, section, table
-from .workplace import Work, errors_shown, require
 
 
-def adapters_tab(predictor: Predictor, work: Work, tab: gr.Tab) -> gr.Dropdown:
+def adapters_tab(predictor: Predictor, work: Workplace, tab: gr.Tab) -> gr.Dropdown:
     """The content of the tab; returns the choice of an adapter.
 
     The versions are read when it is opened, and when a job's state changes.
@@ -85,7 +86,7 @@ def minutes_of(given: str) -> float | None:
     return number
 
 
-def _versions(work: Work, name: str) -> str:
+def _versions(work: Workplace, name: str) -> str:
     """The versions, the changes of the current one, and the reviews since."""
     current = work.registry.current(name).number
     rows = []

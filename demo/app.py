@@ -15,6 +15,7 @@ import gradio as gr
 
 from vlm_ft.adapters import Card
 from vlm_ft.inference.request import Predictor
+from vlm_ft.work.workplace import Workplace
 
 from .accessible import FIXES
 from .adapters_tab import adapters_tab
@@ -23,11 +24,10 @@ from .assess_tab import ASSESS, Examples, assess_tab
 from .batch_tab import batch_tab
 from .chat_tab import chat_tab, chats
 from .compare_tab import compare_tab
-from .history_tab import history_tab
+from .history_tab import History, history_tab
 from .photos import reads_photos
 from .style import CSS
 from .train_tab import train_tab
-from .workplace import History, Work
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -46,7 +46,7 @@ def build_app(
     predictor: Predictor,
     examples: Examples | None = None,
     title: str = TITLE,
-    work: Work | None = None,
+    work: Workplace | None = None,
     history: History | None = None,
 ) -> gr.Blocks:
     """The app for the adapters that are loaded now; the model handles one request at a time.
@@ -70,7 +70,7 @@ def build_app(
     return blocks
 
 
-def _tabs(predictor: Predictor, examples: Examples, work: Work | None, history: History | None) -> list[Choice]:
+def _tabs(predictor: Predictor, examples: Examples, work: Workplace | None, history: History | None) -> list[Choice]:
     """The tabs; returns their choices of adapters, and which adapters each lists."""
     cards = predictor.cards.values()
     with gr.Tabs() as tabs:

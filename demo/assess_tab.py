@@ -17,14 +17,15 @@ from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.work.workplace import Workplace
 
 from .answer_view import answer_view, empty_view, message_view
 from .answered import Answered, new_case
 from .card_view import card_view
+from .handlers import user_of
 from .photo_view import drawn, gallery
 from .photos import opened, photo_input, reads_photos, reads_text, thumbnails
 from .review_panel import review_panel
-from .workplace import Work
 
 TO_RESULT = """() => {
     const result = document.getElementById("result");
@@ -47,7 +48,7 @@ KINDS = ("JSON", "PDF")
 log = logging.getLogger(__name__)
 
 
-def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> tuple[gr.Dropdown, gr.File]:
+def assess_tab(predictor: Predictor, examples: Examples, work: Workplace | None) -> tuple[gr.Dropdown, gr.File]:
     """The tab's content; returns the adapter and the photos, which other tabs can set."""
     names = list(predictor.cards)
     first = predictor.cards[names[0]]
@@ -75,7 +76,7 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Work | None) -> t
     def assessed(
         adapter: str, photos: Sequence[str] | None, text: str | None, request: gr.Request
     ) -> tuple[Any, ...]:  # Gradio finds the request by the annotation, which it does not see in a `partial`
-        return _assess_shown(*assess(predictor, adapter, photos, text, getattr(request, "username", None)))
+        return _assess_shown(*assess(predictor, adapter, photos, text, user_of(request)))
 
     asked, model_queue = [adapter, photos, text], {"concurrency_limit": 1, "concurrency_id": "model"}
     asking = gr.on([button.click, text.submit], assessed, asked, results, api_name="assess", **model_queue)
@@ -138,7 +139,7 @@ def _require_usable(card: Card, case: Sequence[Image], text: str) -> None:
         raise DataError("", f"the text is longer than {LONGEST_TEXT} characters", "shorten it")
 
 
-def _result(card: Card, work: Work | None) -> tuple[list[Any], list[gr.DownloadButton]]:
+def _result(card: Card, work: Workplace | None) -> tuple[list[Any], list[gr.DownloadButton]]:
     """The components that show an answer, in the order of `_assess_shown`, and the buttons of its files."""
     shown = gallery(
         label="Photos with findings", show_label=False, format="jpeg", visible=False, buttons=["download", "fullscreen"]

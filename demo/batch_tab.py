@@ -15,14 +15,15 @@ import pandas as pd
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor
 from vlm_ft.scoring.first import FIRST
+from vlm_ft.work.workplace import Workplace
 
 from .answer_view import notice_view
 from .assess_tab import ASSESS
+from .handlers import errors_shown, require
 from .jobs_view import JobsView, queued
 from .photo_view import LEGIBLE
 from .photos import reads_photos, small
 from .wording import column_width, words
-from .workplace import Work, errors_shown, require
 
 EVERYTHING, UNCERTAIN = "All", "Ask a person"
 MOST_ROWS = 2000
@@ -32,7 +33,7 @@ MOST_SHOWN = 60  # characters of a cell
 LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
 
 
-def batch_tab(predictor: Predictor, work: Work, question: tuple[gr.Tabs, gr.Dropdown, gr.File]) -> gr.Dropdown:
+def batch_tab(predictor: Predictor, work: Workplace, question: tuple[gr.Tabs, gr.Dropdown, gr.File]) -> gr.Dropdown:
     """The tab's content; returns the choice of an adapter.
 
     `question`: the tabs, and the adapter and photos on the one where an answer is reviewed.
@@ -86,7 +87,7 @@ def batch_tab(predictor: Predictor, work: Work, question: tuple[gr.Tabs, gr.Drop
     return adapter
 
 
-def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple[Any, ...]:
+def _results(work: Workplace, download: gr.File, job: str | None, show: str) -> tuple[Any, ...]:
     """The rows of a job's table, the photos to review first, remarks on both, and the file."""
     hidden = gr.update(visible=False)
     nothing = (hidden, hidden, "", hidden)
@@ -113,7 +114,7 @@ def _results(work: Work, download: gr.File, job: str | None, show: str) -> tuple
     )
 
 
-def _to_review(work: Work, job: str) -> list[str]:
+def _to_review(work: Workplace, job: str) -> list[str]:
     """The paths of the photos to review first, as far as they can be shown."""
     file = work.jobs.result(job).with_name(FIRST)
     return file.read_text(encoding="utf-8").splitlines()[:MOST_PICTURES] if file.is_file() else []

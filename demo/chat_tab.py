@@ -20,6 +20,7 @@ from vlm_ft.inference.streaming import streamed
 from .answer_view import notice_view
 from .answered import new_case
 from .assess_tab import BROKEN, LONGEST_TEXT
+from .handlers import user_of
 from .photos import reads_photos, reads_text
 from .wording import in_words, percent, title
 
@@ -62,7 +63,7 @@ def chat_tab(predictor: Predictor) -> gr.Dropdown:
     def talked(
         name: str, said: str, earlier: list[Turn], messages: Messages, request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
-        yield from talk(predictor, name, said, earlier, messages, getattr(request, "username", None))
+        yield from talk(predictor, name, said, earlier, messages, user_of(request))
 
     private: dict[str, Any] = {"api_visibility": "private"}
     model_queue = {"concurrency_limit": 1, "concurrency_id": "model"}

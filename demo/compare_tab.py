@@ -19,11 +19,11 @@ from vlm_ft.inference.request import Predictor, Request
 
 from .answer_view import badge, notice_view, visible
 from .derived_view import views
+from .handlers import errors_shown, user_of
 from .markup import framed, table
 from .photo_view import Mark, drawn, gallery, marks
 from .photos import opened, photo_input, reads_photos
 from .wording import in_words, percent, title
-from .workplace import errors_shown
 
 MOST_AT_FIRST = 4
 BARE = "Bare base"
@@ -82,7 +82,7 @@ def compare_tab(predictor: Predictor) -> gr.CheckboxGroup:
         files: Sequence[str] | None, adapters: Sequence[str], base: bool, request: gr.Request
     ) -> tuple[str, Any]:
         with errors_shown():
-            pictures, columns = compare(predictor, files, adapters, base, getattr(request, "username", None))
+            pictures, columns = compare(predictor, files, adapters, base, user_of(request))
         return comparison_view(columns), gr.update(value=pictures, visible=True, selected_index=None)
 
     model_queue = {"concurrency_limit": 1, "concurrency_id": "model"}

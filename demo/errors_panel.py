@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from vlm_ft.evaluation.evaluate import Evaluation
+from vlm_ft.work.workplace import Workplace
 
 from .error_browser import (
     ALL,
@@ -27,11 +28,11 @@ from .error_browser import (
     threshold_now,
     threshold_view,
 )
+from .handlers import errors_shown, require
 from .markup import framed
-from .workplace import Work, errors_shown, require
 
 
-def errors_panel(work: Work, adapter: gr.Dropdown) -> None:
+def errors_panel(work: Workplace, adapter: gr.Dropdown) -> None:
     """The panel, for users with the right to train, since it shows the photos and labels of the test set."""
     with gr.Accordion("Test samples of the current version", open=False) as panel:
         with gr.Row():

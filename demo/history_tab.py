@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,20 @@ from typing import Any
 import gradio as gr
 
 from vlm_ft.scoring.export import csv_cell
+from vlm_ft.work.workplace import Workplace
 
+from .handlers import require
 from .markup import framed, minute, table
-from .workplace import History, Work, require
+
+History = Callable[[str, int], Sequence[Mapping[str, Any]]]
+"""(words, most) -> the newest entries of the decision log that contain the words."""
 
 SHOWN = 100
 EXPORTED = 100_000
 COLUMNS = ("time", "by", "case", "adapter", "version", "card", "decision", "answer")
 
 
-def history_tab(history: History, work: Work, tab: gr.Tab) -> None:
+def history_tab(history: History, work: Workplace, tab: gr.Tab) -> None:
     """The content of the tab, for users with the right to administer."""
     with gr.Row(equal_height=False):
         wanted = gr.Textbox(label="Search: an adapter, a name, a date, a photo's hash or a word of the answer", scale=4)

@@ -8,8 +8,11 @@ from typing import Any
 
 import gradio as gr
 
+from vlm_ft.work.jobs import Job, Kind
+from vlm_ft.work.workplace import Workplace
+
+from .handlers import errors_shown, require, user_of
 from .markup import framed, minute, table
-from .workplace import Job, Work, errors_shown, require
 
 SHOWN = 20
 EVERY = 2  # seconds between refreshes
@@ -21,7 +24,7 @@ class JobsView:
     `chosen` is the dropdown with one of them, `state` changes with it and its state, `states` with any job's state.
     """
 
-    def __init__(self, work: Work, kinds: Sequence[str]) -> None:
+    def __init__(self, work: Workplace, kinds: Sequence[Kind]) -> None:
         self._work, self._kinds = work, kinds
         jobs = self._jobs()
         self.shown = gr.HTML(_table(jobs))
@@ -36,7 +39,7 @@ class JobsView:
         private = {"api_visibility": "private", "show_progress": "hidden"}
 
         def refreshed(chosen: str | None, request: gr.Request) -> tuple[object, ...]:
-            return self._refreshed(chosen, getattr(request, "username", None))
+            return self._refreshed(chosen, user_of(request))
 
         def stopped(job: str | None, request: gr.Request) -> str:
             require(work, request, "train")

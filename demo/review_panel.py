@@ -12,17 +12,18 @@ from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.task import Values
 from vlm_ft.errors import FormError
+from vlm_ft.work.workplace import Workplace
 
 from .answered import Answered
+from .handlers import errors_shown, require
 from .photo_view import legible
 from .photos import opened
 from .wording import NO, YES, column_width, words
-from .workplace import Work, errors_shown, require
 
 SIDES = ("left %", "top %", "right %", "bottom %")
 
 
-def review_panel(work: Work, answered: gr.State) -> gr.Accordion:
+def review_panel(work: Workplace, answered: gr.State) -> gr.Accordion:
     """The panel. `answered`: the answer that is shown; None before there is one."""
     with gr.Accordion("Review this answer", open=False, visible=False) as panel:
 
@@ -35,7 +36,7 @@ def review_panel(work: Work, answered: gr.State) -> gr.Accordion:
     return panel
 
 
-def _fields(work: Work, answered: Answered) -> None:
+def _fields(work: Workplace, answered: Answered) -> None:
     card, answer = answered.card, answered.prediction.values
     gr.HTML("<p class='rest'>Correct what is wrong. What you store here trains the next version.</p>")
     widgets = [_widget(field, answer.get(field.name)) for field in card.form.fields]

@@ -15,11 +15,12 @@ from vlm_ft.errors import UserError
 from vlm_ft.recipe import shipped
 from vlm_ft.runs import RECIPE, Run
 from vlm_ft.tasks import TASKS
+from vlm_ft.work.workplace import Workplace
 
 from .adapters_tab import minutes_of
+from .handlers import errors_shown, require, user_of
 from .jobs_view import JobsView, queued
 from .markup import framed, section
-from .workplace import Work, errors_shown, require
 
 PROPOSED, BEST = "", ""
 EMPTY = framed('<p class="rest">What was read, the checks and the cost of training appear here.</p>')
@@ -27,7 +28,7 @@ EMPTY = framed('<p class="rest">What was read, the checks and the cost of traini
 TRAINED = framed('<p class="rest">Trained. To serve it, choose and compare it on the Adapters tab.</p>')
 
 
-def train_tab(work: Work) -> None:
+def train_tab(work: Workplace) -> None:
     """The tab's content."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
@@ -63,7 +64,7 @@ def train_tab(work: Work) -> None:
             return queued(work.train_new(job or "", minutes_of(limit), user), "Training is queued.")
 
     def shown(job: str | None, request: gr.Request) -> tuple[Any, ...]:
-        user = getattr(request, "username", None)
+        user = user_of(request)
         return _shown(work, picture, job) if work.may(user, "train") else _nothing()
 
     private: dict[str, Any] = {"api_visibility": "private"}
@@ -78,7 +79,7 @@ def _nothing(message: str = EMPTY) -> tuple[Any, ...]:
     return message, hidden, hidden, hidden
 
 
-def _shown(work: Work, picture: gr.Image, job: str | None) -> tuple[Any, ...]:
+def _shown(work: Workplace, picture: gr.Image, job: str | None) -> tuple[Any, ...]:
     """The updates that show what a job has found in data: the summary, examples, the recipe, and the way to train."""
     if not job:
         return _nothing()

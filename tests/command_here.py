@@ -1,6 +1,6 @@
 """Runs jobs' commands in the process of the tests, which has imported the models' libraries already.
 
-`tests/service/test_jobs.py` tests the processes in which a service runs them.
+`tests/work/test_jobs.py` tests the processes in which a service runs them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vlm_ft.cli import USER_ERROR, app
 from vlm_ft.errors import UserError
-from vlm_ft.service.jobs import LOG, Job, Jobs
+from vlm_ft.work.jobs import LOG, Job, Jobs
 
 
 class CommandHere:

@@ -246,7 +246,7 @@ def shipped_tiny(recipe_of: Callable[..., Recipe], tmp_path: Path, monkeypatch: 
     """A job on new data gets a recipe of a tiny base, whichever shipped one is chosen."""
     file = tmp_path / "tiny.yaml"
     file.write_text(recipe_of("fast_vlm").model_dump_json(exclude_unset=True))
-    monkeypatch.setattr("vlm_ft.service.workplace._shipped", lambda _: str(file))
+    monkeypatch.setattr("vlm_ft.work.workplace._shipped", lambda _: str(file))
 
 
 @pytest.fixture(scope="session")

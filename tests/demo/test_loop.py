@@ -21,10 +21,10 @@ from vlm_ft.review.store import Reviews
 from vlm_ft.scoring.first import FIRST
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
-from vlm_ft.service.jobs import Jobs
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
-from vlm_ft.service.workplace import Workplace
+from vlm_ft.work.jobs import Jobs
+from vlm_ft.work.workplace import Workplace
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -22,7 +22,7 @@ from vlm_ft.service.gate import right_of
 from vlm_ft.service.intake import remove_leftovers
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
-from vlm_ft.service.tokens import Tokens, add_token
+from vlm_ft.work.tokens import Tokens, add_token
 
 
 @pytest.mark.parametrize("name", ["", " ", "desk\n2026-01-01 admin"])

@@ -19,8 +19,8 @@ from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
-from vlm_ft.service.jobs import Jobs
-from vlm_ft.service.workplace import Workplace
+from vlm_ft.work.jobs import Jobs
+from vlm_ft.work.workplace import Workplace
 
 EXAMPLES = 150  # requests of each mode: as the document allows, and otherwise
 

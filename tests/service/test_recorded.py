@@ -28,7 +28,7 @@ from vlm_ft.service.current import Current, open_engine
 from vlm_ft.service.gate import OWNER
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
-from vlm_ft.service.tokens import Tokens, add_token
+from vlm_ft.work.tokens import Tokens, add_token
 
 
 def test_an_answer_that_cannot_be_logged_is_not_returned(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

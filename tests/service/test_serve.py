@@ -19,7 +19,7 @@ from vlm_ft.errors import RecipeError
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
-from vlm_ft.service.tokens import Tokens
+from vlm_ft.work.tokens import Tokens
 
 
 def test_a_service_answers_shows_the_app_and_stops(run_of: Callable[..., Path], tmp_path: Path, quiet: Console) -> None:

@@ -24,9 +24,9 @@ from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
-from vlm_ft.service.jobs import Job, Jobs
-from vlm_ft.service.tokens import Right, Tokens, add_token
-from vlm_ft.service.workplace import Workplace
+from vlm_ft.work.jobs import Job, Jobs
+from vlm_ft.work.tokens import Right, Tokens, add_token
+from vlm_ft.work.workplace import Workplace
 
 
 def photo(seed: int) -> bytes:
@@ -232,7 +232,7 @@ def link(name: str) -> zipfile.ZipInfo:
 def test_data_that_would_be_written_elsewhere_or_fill_the_disk_are_refused(
     work: Workplace, monkeypatch: pytest.MonkeyPatch, entries: Any, says: str
 ) -> None:
-    monkeypatch.setattr("vlm_ft.service.intake.MAX_FILES", 3)
+    monkeypatch.setattr("vlm_ft.work.archives.MAX_FILES", 3)
     with pytest.raises(DataError, match=says):
         work.preflight("castings", [("a.zip", zipped(*entries))], "", "", "", None)
     assert [entry.name for entry in work.jobs.folder.iterdir()] == [".lock"]

@@ -16,7 +16,7 @@ from tests.soak.made import SEED, drawn, noise
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.registry import Registry
 from vlm_ft.runs import Run
-from vlm_ft.service.jobs import FILE, Job
+from vlm_ft.work.jobs import FILE, Job
 
 PATIENCE = 600  # seconds for the jobs that are left at the end
 

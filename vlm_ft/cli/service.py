@@ -16,11 +16,11 @@ from vlm_ft.review.store import Reviews
 from vlm_ft.service.app import THIS_MACHINE, build_service
 from vlm_ft.service.current import Current, open_engine
 from vlm_ft.service.gate import OWNER
-from vlm_ft.service.jobs import Jobs
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
-from vlm_ft.service.tokens import Tokens
-from vlm_ft.service.workplace import Workplace
+from vlm_ft.work.jobs import Jobs
+from vlm_ft.work.tokens import Tokens
+from vlm_ft.work.workplace import Workplace
 
 
 def check_options(

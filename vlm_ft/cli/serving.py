@@ -166,7 +166,7 @@ def token(
 
     The file keeps only its SHA-256.
     """
-    from vlm_ft.service.tokens import RIGHTS, add_token
+    from vlm_ft.work.tokens import RIGHTS, add_token
 
     rights = tuple(known for known in RIGHTS if known in (right or ("read", "assess")))
     if right and len(rights) < len(set(right)):

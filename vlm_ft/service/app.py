@@ -51,9 +51,9 @@ from vlm_ft.service.intake import (
 )
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.served import NotServedError, card_of
-from vlm_ft.service.tokens import Tokens
 from vlm_ft.service.work import add_work_routes
-from vlm_ft.service.workplace import Workplace
+from vlm_ft.work.tokens import Tokens
+from vlm_ft.work.workplace import Workplace
 
 THIS_MACHINE = ("127.0.0.1", "localhost")
 

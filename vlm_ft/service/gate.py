@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm_ft.errors import one_line
 from vlm_ft.service.meter import Meter
-from vlm_ft.service.tokens import Right, Tokens
+from vlm_ft.work.tokens import Right, Tokens
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that need no token."""

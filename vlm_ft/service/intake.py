@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import base64
-import errno
-import lzma
 import math
 import os
 import re
 import shutil
-import stat
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, Annotated, Any, BinaryIO, Literal
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
 
 import psutil
 from fastapi import UploadFile
@@ -26,8 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from datasets_vision.dicom import MAX_PIXELS
 from datasets_vision.example import Turn
 from datasets_vision.images import image_size
-from datasets_vision.walk import IMAGE_SUFFIXES
-from vlm_ft.errors import DataError, cause
+from vlm_ft.errors import DataError
 
 MAX_BYTES = 50_000_000
 """Of a request's body."""
@@ -35,8 +29,6 @@ MAX_BYTES = 50_000_000
 MAX_PHOTOS = 8
 MAX_TEXT = 100_000  # characters of a request's texts
 MAX_MESSAGES = 100
-MAX_FILES = 100_000  # in a zip file
-EXPANSION, SPARE = 20, 50_000_000  # a zip file unpacks to at most 20 times its size, and 50 MB more
 RED_SQUARE = (  # for the examples in the OpenAPI document
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAKklEQVR42mPYIidHU8QwasGoBaMWjFowasGoBaMWjFow"
     "asGoBaMWDBULALlRwC7AEuowAAAAAElFTkSuQmCC"
@@ -133,101 +125,6 @@ class ChatRequest(Body):
                 raise ValueError("too many keys")
             return {key: value for key, value in body.items() if value is not None}
         return body
-
-
-def unpacked_photos(archive: BinaryIO, folder: Path) -> None:
-    """Write the images of a zip file into a folder; other files are left out.
-
-    Files keep their folders, but nothing is written outside `folder`. Raises `DataError` as `_unpacked` does.
-    """
-    if not _unpacked(archive, folder, _image_place):
-        raise DataError("zip", "contains no image", "send photos")
-
-
-def unpacked_data(archive: BinaryIO, folder: Path) -> Path:
-    """Write the files of a zip file into a new folder, and return the folder of the data set.
-
-    That is `folder`, or the only folder in it. Raises `DataError` as `_unpacked` does, and for links and for names that
-    lead out of the folder.
-    """
-    folder.mkdir()
-    if not _unpacked(archive, folder, _data_place):
-        raise DataError("zip", "contains no file", "send a data set")
-    while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir():
-        folder = inside[0]
-    return folder
-
-
-def _unpacked(archive: BinaryIO, folder: Path, place_of: Callable[[zipfile.ZipInfo, Path], Path | None]) -> int:
-    """Write those files of a zip file that have a place, and return their number.
-
-    Raises `DataError` for a file that cannot be unpacked, for two files of one name, for more than `MAX_FILES`, and for
-    more bytes than photos take, counted as they are written.
-    """
-    most = EXPANSION * archive.seek(0, os.SEEK_END) + SPARE
-    places = set[Path]()
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            for entry in opened.infolist():
-                place = place_of(entry, folder)
-                if place is None:
-                    continue
-                if place in places or len(places) == MAX_FILES:
-                    problem = "occurs twice" if place in places else f"is one of more than {MAX_FILES} files"
-                    raise DataError(place.name, problem, "send several zip files")
-                places.add(place)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(entry) as source, place.open("wb") as file:
-                    most -= _copied(source, file, most)
-    except (zipfile.BadZipFile, lzma.LZMAError, zlib.error, RuntimeError, ValueError, EOFError, OSError) as error:
-        if isinstance(error, DataError) or getattr(error, "errno", None) == errno.ENOSPC:
-            raise
-        raise DataError("zip", f"cannot be unpacked ({cause(error)})", "send a plain zip file") from error
-    return len(places)
-
-
-def _image_place(entry: zipfile.ZipInfo, folder: Path) -> Path | None:
-    """Where an entry is written; None if it is not an image."""
-    parts = [part for part in PurePosixPath(entry.filename.replace("\\", "/")).parts if part not in ("/", "..")]
-    if entry.is_dir() or not parts or Path(parts[-1]).suffix.lower() not in IMAGE_SUFFIXES:
-        return None
-    return folder.joinpath(*parts)
-
-
-def _data_place(entry: zipfile.ZipInfo, folder: Path) -> Path | None:
-    """Where an entry is written; None if it is a folder or hidden. Raises `DataError` for a link and a path outside."""
-    path = PurePosixPath(entry.filename.replace("\\", "/"))
-    if stat.S_ISLNK(entry.external_attr >> 16):  # the upper half holds the mode on Unix
-        raise DataError("zip", f"{path.name!r} is a link", "pack the file itself")
-    if path.is_absolute() or ".." in path.parts:
-        raise DataError("zip", f"{str(path)[:80]!r} leads out of the data set's folder", "pack the folder as it is")
-    hidden = any(part[0] == "." or part == "__MACOSX" for part in path.parts)
-    return None if entry.is_dir() or hidden or not path.parts else folder.joinpath(*path.parts)
-
-
-def _copied(source: IO[bytes], file: IO[bytes], most: int) -> int:
-    """Copy a file of at most `most` bytes, and return its size."""
-    size = 0
-    while piece := source.read(1 << 20):
-        size += len(piece)
-        if size > most:
-            raise DataError("zip", "unpacks to many times its size", "send photos, each compressed by itself")
-        file.write(piece)
-    return size
-
-
-def below(root: Path | None, name: str) -> Path:
-    """The folder of that name below `root`. Raises `DataError` if there is none, or it leads elsewhere."""
-    if root is None:
-        raise DataError("folder", "this service has no --root", "send a zip file")
-    place = (root / name.replace("\0", "")).resolve()
-    try:
-        found = place.is_relative_to(root.resolve()) and place.is_dir()
-    except OSError:  # such as a name that is too long
-        found = False
-    if not found:
-        raise DataError("folder", f"no folder {name[:80]!r} below the service's root", "give another name")
-    return place
 
 
 @dataclass(frozen=True)

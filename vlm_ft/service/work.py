@@ -28,9 +28,9 @@ from vlm_ft.review.gate import MARGIN
 from vlm_ft.review.store import Reviews, Verdict
 from vlm_ft.service.gate import OWNER
 from vlm_ft.service.intake import MAX_TEXT, Body, example, received
-from vlm_ft.service.jobs import Job, Jobs
 from vlm_ft.service.served import card_of
-from vlm_ft.service.workplace import REVIEW, Table, Workplace
+from vlm_ft.work.jobs import Job, Jobs
+from vlm_ft.work.workplace import REVIEW, Table, Workplace
 
 INTERNAL = {"arguments", "out"}
 """What a job's description says only to the service: paths on the server."""

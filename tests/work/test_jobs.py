@@ -15,7 +15,7 @@ import pytest
 
 from tests.service.servers import SOURCE
 from vlm_ft.errors import BusyError, DataError
-from vlm_ft.service.jobs import Job, Jobs
+from vlm_ft.work.jobs import Job, Jobs
 
 QUICK = ("--version",)
 LONG = ("data", "synth", "product_defects", "set", "--count", "1000000")
@@ -112,7 +112,7 @@ def test_a_job_continues_after_the_service_has_ended(tmp_path: Path) -> None:
 
 def test_a_job_ends_with_a_service_that_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from vlm_ft.service.jobs import Jobs\n"
+        "import sys, time; from pathlib import Path; from vlm_ft.work.jobs import Jobs\n"
         f"jobs = Jobs(Path({str(tmp_path)!r})); made = jobs.preparing(); place = made.__enter__()\n"
         f"jobs.submit(place, 'score', '', {LONG!r}, 'log.txt', None)\n"
         "time.sleep(600)"

@@ -1,4 +1,4 @@
-"""`Workplace`: what the service works with besides its predictor, and the jobs that it can queue."""
+"""`Workplace`: where adapters are reviewed, trained and promoted, and the jobs that it can queue."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from vlm_ft.review.next_recipe import reviews_of
 from vlm_ft.review.store import Reviews
 from vlm_ft.runs import RECIPE
 from vlm_ft.scoring.first import FIRST
-from vlm_ft.service.intake import below, unpacked_data, unpacked_photos
-from vlm_ft.service.jobs import LOG, Job, Jobs
-from vlm_ft.service.tokens import Right, Tokens
 from vlm_ft.tasks import task_of
+from vlm_ft.work.archives import unpacked_data, unpacked_photos
+from vlm_ft.work.jobs import LOG, Job, Jobs
+from vlm_ft.work.tokens import Right, Tokens
 
 Table = Literal["csv", "parquet", "jsonl"]
 RUN, REVIEW, PREFLIGHT = "run", "review.html", "preflight"
@@ -32,9 +32,9 @@ LONGEST_NAME = 50  # characters of an uploaded file's name; file systems allow 2
 
 @dataclass(frozen=True)
 class Workplace:
-    """What the service works with besides its predictor.
+    """Where people review answers, and jobs score folders and train and promote adapters.
 
-    `root`: the folder below which it may score folders. Without `tokens`, every user may do everything.
+    `root`: the folder below which jobs may read folders. Without `tokens`, every user may do everything.
     """
 
     registry: Registry
@@ -58,7 +58,7 @@ class Workplace:
         if bool(files) == bool(folder):
             raise DataError("photos, folder", "give one of the two", "send photos or a zip file, or name a folder")
         with self.jobs.preparing() as place:
-            photos = below(self.root, folder) if folder else _taken_in(files, place / "photos")
+            photos = _below(self.root, folder) if folder else _taken_in(files, place / "photos")
             adapter, out = self.current(card), f"scores.{table}"
             title = f"{card.name} {adapter.number}: {folder or f'{len(files)} files'}"
             arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
@@ -97,7 +97,7 @@ class Workplace:
         if bool(files) == bool(folder) or len(files) > 1:
             raise DataError("data", "give one zip file or one folder", "upload a zip file, or name a folder")
         with self.jobs.preparing() as place, _clients_mistakes():
-            data = below(self.root, folder) if folder else unpacked_data(files[0][1], place / "data").resolve()
+            data = _below(self.root, folder) if folder else unpacked_data(files[0][1], place / "data").resolve()
             chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", task_of(task).name] if task else []
             arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, *chosen]
             title = f"{name}: {folder or files[0][0]}"
@@ -144,6 +144,20 @@ def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
         with target.open("wb") as out:
             shutil.copyfileobj(content, out)
     return photos.resolve()
+
+
+def _below(root: Path | None, name: str) -> Path:
+    """The folder of that name below `root`. Raises `DataError` if there is none, or it leads elsewhere."""
+    if root is None:
+        raise DataError("folder", "this service has no --root", "send a zip file")
+    place = (root / name.replace("\0", "")).resolve()
+    try:
+        found = place.is_relative_to(root.resolve()) and place.is_dir()
+    except OSError:  # such as a name that is too long
+        found = False
+    if not found:
+        raise DataError("folder", f"no folder {name[:80]!r} below the service's root", "give another name")
+    return place
 
 
 def _shipped(recipe: str) -> str:
