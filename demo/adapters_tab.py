@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -15,7 +16,7 @@ from vlm_ft.review.gate import MARGIN
 from vlm_ft.work.workplace import Workplace
 
 from .errors_panel import errors_panel
-from .handlers import errors_shown, require
+from .handlers import PRIVATE, QUIET, permitted
 from .jobs_view import JobsView, queued
 from .markup import framed, minute, section, table
 
@@ -40,37 +41,37 @@ def adapters_tab(predictor: Predictor, work: Workplace, tab: gr.Tab) -> gr.Dropd
             )
             promote = gr.Button("Compare the chosen adapter, and serve it if it is not worse")
     errors_panel(work, adapter)
-
-    def trained(name: str, limit: str, request: gr.Request) -> Any:
-        user = require(work, request, "train")
-        with errors_shown():
-            return queued(work.train(predictor.cards[name], minutes_of(limit), user), "Training is queued.")
-
-    def promoted(job: str | None, most: float, request: gr.Request) -> Any:
-        user = require(work, request, "admin")
-        with errors_shown():
-            return queued(work.promote(job or "", most, user), "The comparison is queued; see its log.")
-
-    def rolled_back(name: str, request: gr.Request) -> str:
-        user = require(work, request, "admin")
-        with errors_shown():
-            work.roll_back(predictor.cards[name], user)
-        gr.Info("The previous version is served again.")
-        return _versions(work, name)
-
-    private: dict[str, Any] = {"api_visibility": "private"}
-    gr.on(
-        [tab.select, adapter.change, view.states.change],
-        lambda name: _versions(work, name) if name else "",
-        adapter,
-        shown,
-        show_progress="hidden",
-        **private,
-    )
-    train.click(trained, [adapter, minutes], view.chosen, **private)
-    promote.click(promoted, [view.chosen, margin], view.chosen, **private)
-    back.click(rolled_back, adapter, shown, **private)
+    actions = _Actions(predictor, work)
+    gr.on([tab.select, adapter.change, view.states.change], actions.versions, adapter, shown, **QUIET)
+    train.click(actions.train, [adapter, minutes], view.chosen, **PRIVATE)
+    promote.click(actions.promote, [view.chosen, margin], view.chosen, **PRIVATE)
+    back.click(actions.roll_back, adapter, shown, **PRIVATE)
     return adapter
+
+
+@dataclass(frozen=True)
+class _Actions:
+    """What the buttons do."""
+
+    predictor: Predictor
+    work: Workplace
+
+    def train(self, name: str, limit: str, request: gr.Request) -> Any:
+        with permitted(self.work, request, "train") as user:
+            return queued(self.work.train(self.predictor.cards[name], minutes_of(limit), user), "Training is queued.")
+
+    def promote(self, job: str | None, most: float, request: gr.Request) -> Any:
+        with permitted(self.work, request, "admin") as user:
+            return queued(self.work.promote(job or "", most, user), "The comparison is queued; see its log.")
+
+    def roll_back(self, name: str, request: gr.Request) -> str:
+        with permitted(self.work, request, "admin") as user:
+            self.work.roll_back(self.predictor.cards[name], user)
+        gr.Info("The previous version is served again.")
+        return _versions(self.work, name)
+
+    def versions(self, name: str | None) -> str:
+        return _versions(self.work, name) if name else ""
 
 
 def minutes_of(given: str) -> float | None:

@@ -7,8 +7,8 @@ mount(api, blocks)             # or inside a FastAPI application
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from html import escape
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -24,6 +24,7 @@ from .assess_tab import ASSESS, Examples, assess_tab
 from .batch_tab import batch_tab
 from .chat_tab import chat_tab, chats
 from .compare_tab import compare_tab
+from .handlers import QUIET
 from .history_tab import History, history_tab
 from .photos import reads_photos
 from .style import CSS
@@ -45,7 +46,6 @@ FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 def build_app(
     predictor: Predictor,
     examples: Examples | None = None,
-    title: str = TITLE,
     work: Workplace | None = None,
     history: History | None = None,
 ) -> gr.Blocks:
@@ -54,19 +54,14 @@ def build_app(
     With `work`, answers can be reviewed, folders scored, and new versions trained; with `history` as well, old answers
     can be found.
     """
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as blocks:
-        gr.HTML(f"<h1>{escape(title)}</h1><p>{LEAD}</p>", elem_classes="lead")
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as blocks:
+        gr.HTML(f"<h1>{TITLE}</h1><p>{LEAD}</p>", elem_classes="lead")
         if not predictor.cards:
             gr.HTML(message_view(NO_ADAPTER))
         else:
             choices = _tabs(predictor, examples or {}, work, history)
-            blocks.load(
-                lambda: [_listed(predictor, fits) for _, fits in choices],
-                None,
-                [choice for choice, _ in choices],
-                api_visibility="private",
-                show_progress="hidden",
-            )
+            refreshed = partial(_listed, predictor, [fits for _, fits in choices])
+            blocks.load(refreshed, None, [choice for choice, _ in choices], **QUIET)
     return blocks
 
 
@@ -96,9 +91,10 @@ def _tabs(predictor: Predictor, examples: Examples, work: Workplace | None, hist
     return choices
 
 
-def _listed(predictor: Predictor, fits: Callable[[Card], bool]) -> Any:
-    """The update that lists the adapters which are served now."""
-    return gr.update(choices=[name for name, card in predictor.cards.items() if fits(card)])
+def _listed(predictor: Predictor, tests: Sequence[Callable[[Card], bool]]) -> list[Any]:
+    """The updates that list the adapters which are served now, one for each test."""
+    cards = predictor.cards.items()
+    return [gr.update(choices=[name for name, card in cards if fits(card)]) for fits in tests]
 
 
 def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) -> str:
@@ -107,34 +103,20 @@ def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) 
     Without a port, the first free one from 7860 is used.
     """
     _, url, _ = blocks.launch(
-        server_name=host,
-        server_port=port,
-        prevent_thread_lock=True,
-        share=False,
-        quiet=True,
-        max_file_size=LARGEST_UPLOAD,
-        **_LOOK,
+        server_name=host, server_port=port, prevent_thread_lock=True, share=False, quiet=True, **_SETTINGS
     )
     return str(url)
 
 
-def mount(api: FastAPI, blocks: gr.Blocks, path: str = "/app", auth: Any = None) -> FastAPI:
-    """The FastAPI application with the app below `path`; `auth` is a dependency that returns the user or None."""
+def mount(api: FastAPI, blocks: gr.Blocks, auth: Any = None) -> FastAPI:
+    """The FastAPI application with the app at /app; `auth` is a dependency that returns the user or None."""
     blocks.has_launched = True  # otherwise, Gradio accepts paths of any of the server's files as uploads
-    gr.mount_gradio_app(
-        api,
-        blocks,
-        path,
-        auth_dependency=auth,
-        max_file_size=LARGEST_UPLOAD,
-        show_error=False,
-        run_history=False,
-        **_LOOK,
-    )
+    gr.mount_gradio_app(api, blocks, "/app", auth_dependency=auth, show_error=False, run_history=False, **_SETTINGS)
     return api
 
 
-_LOOK: dict[str, Any] = {
+_SETTINGS: dict[str, Any] = {
+    "max_file_size": LARGEST_UPLOAD,
     "css": CSS,
     "theme": gr.themes.Default(
         primary_hue="blue", font=FONT, font_mono=("ui-monospace", "Consolas", "monospace")

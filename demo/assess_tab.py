@@ -22,9 +22,9 @@ from vlm_ft.work.workplace import Workplace
 from .answer_view import answer_view, empty_view, message_view
 from .answered import Answered, new_case
 from .card_view import card_view
-from .handlers import user_of
+from .handlers import MODEL_QUEUE, PRIVATE, QUIET, user_of
 from .photo_view import drawn, gallery
-from .photos import opened, photo_input, reads_photos, reads_text, thumbnails
+from .photos import opened, photo_input, reads_photos, reads_text, small
 from .review_panel import review_panel
 
 TO_RESULT = """() => {
@@ -37,6 +37,7 @@ Examples = Mapping[str, Sequence[Path | str]]
 """Adapter -> examples to try: a `Path` is an image, a `str` is a text."""
 
 LONGEST_TEXT = 20_000  # characters
+EXAMPLE_SIDE = 320  # pixels of an example's longer side
 BROKEN = "Something went wrong on the server; details are in its log. Try again, or contact the operator."
 
 ASSESS = "assess"
@@ -44,6 +45,9 @@ ASSESS = "assess"
 
 KINDS = ("JSON", "PDF")
 """The files that an answer is offered as."""
+
+PREVIEW_QUEUE: dict[str, Any] = {**PRIVATE, "concurrency_limit": 1, "concurrency_id": "look"}
+"""The settings of an event that shows photos, which are large."""
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +73,7 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Workplace | None)
                 if examples.get(name)
             }
         with gr.Column(scale=3, min_width=300, elem_id="result"):
-            results, files = _result(first, work)
+            results = _result(first, work)
             with gr.Accordion("About this adapter"):
                 about = gr.HTML(card_view(first, names[0]))
 
@@ -78,26 +82,15 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Workplace | None)
     ) -> tuple[Any, ...]:  # Gradio finds the request by the annotation, which it does not see in a `partial`
         return _assess_shown(*assess(predictor, adapter, photos, text, user_of(request)))
 
-    asked, model_queue = [adapter, photos, text], {"concurrency_limit": 1, "concurrency_id": "model"}
-    asking = gr.on([button.click, text.submit], assessed, asked, results, api_name="assess", **model_queue)
+    asked, preview, previewed = [adapter, photos, text], partial(_preview, predictor), [*results, seen]
+    asking = gr.on([button.click, text.submit], assessed, asked, results, api_name="assess", **MODEL_QUEUE)
     asking.then(fn=None, js=TO_RESULT)
-    *_, raw_place, answered, _ = results
-    making = raw_place.expand(partial(_files, files), answered, files, api_visibility="private")
-    answered.change(_no_files, None, files, api_visibility="private", show_progress="hidden", cancels=making)
-    preview_queue = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "look"}  # photos are large
-    preview, previewed = partial(_preview, predictor), [*results, seen]
-
-    def preview_uploaded(adapter: str, photos: Sequence[str] | None, example: str) -> tuple[Any, ...]:
-        if photos == [example]:  # the click on it has its own updates
-            return tuple(gr.skip() for _ in previewed)
-        return preview(adapter, photos)
-
-    photos.change(preview_uploaded, [adapter, photos, example], previewed, **preview_queue)
+    photos.change(preview, [adapter, photos, example], previewed, **PREVIEW_QUEUE)
     for clicked in chain.from_iterable(clicks for _, clicks in tries.values()):
-        shown_example = clicked.then(preview, [adapter, photos], previewed, **preview_queue)
-        shown_example.then(assessed, asked, results, api_visibility="private", **model_queue)
+        shown_example = clicked.then(preview, [adapter, photos], previewed, **PREVIEW_QUEUE)
+        shown_example.then(assessed, asked, results, **PRIVATE, **MODEL_QUEUE)
     changed = [*previewed, photo_place, text, about, *(place for place, _ in tries.values())]
-    adapter.change(partial(_adapter_shown, predictor, list(tries)), [adapter, photos], changed, **preview_queue)
+    adapter.change(partial(_adapter_shown, predictor, list(tries)), [adapter, photos], changed, **PREVIEW_QUEUE)
     return adapter, photos
 
 
@@ -139,8 +132,8 @@ def _require_usable(card: Card, case: Sequence[Image], text: str) -> None:
         raise DataError("", f"the text is longer than {LONGEST_TEXT} characters", "shorten it")
 
 
-def _result(card: Card, work: Workplace | None) -> tuple[list[Any], list[gr.DownloadButton]]:
-    """The components that show an answer, in the order of `_assess_shown`, and the buttons of its files."""
+def _result(card: Card, work: Workplace | None) -> list[Any]:
+    """The components that show an answer, in the order of `_assess_shown`."""
     shown = gallery(
         label="Photos with findings", show_label=False, format="jpeg", visible=False, buttons=["download", "fullscreen"]
     )
@@ -150,8 +143,10 @@ def _result(card: Card, work: Workplace | None) -> tuple[list[Any], list[gr.Down
             files = [gr.DownloadButton(f"Download {kind}", size="sm", interactive=False) for kind in KINDS]
         raw = gr.Code(language="json", interactive=False, show_label=False)
     answered = gr.State()
+    making = raw_place.expand(partial(_files, files), answered, files, **PRIVATE)
+    answered.change(_no_files, None, files, cancels=making, **QUIET)
     panel = gr.Column(visible=False) if work is None else review_panel(work, answered)
-    return [shown, answer, raw, raw_place, answered, panel], files
+    return [shown, answer, raw, raw_place, answered, panel]
 
 
 def _examples(
@@ -159,13 +154,13 @@ def _examples(
 ) -> tuple[gr.Column, list[Any]]:
     """Photos and texts to try, and the events of clicks on them; one on a photo sets `example` to its path."""
     texts, clicks = [[item] for item in tries if isinstance(item, str)], list[Any]()
-    pictures = thumbnails([item for item in tries if isinstance(item, Path)])
+    pictures = {path: small(path, EXAMPLE_SIDE) for path in tries if isinstance(path, Path)}
     with gr.Column(visible=visible) as place:
         if pictures:
             clicks.append(_example_photos(pictures, photos, example))
         if texts:
             label = "Or choose an example"
-            table = gr.Examples(texts, text, label=label, cache_examples=False, api_visibility="private")
+            table = gr.Examples(texts, text, label=label, cache_examples=False, **PRIVATE)
             clicks.append(table.load_input_event)
     return place, clicks
 
@@ -183,7 +178,7 @@ def _example_photos(pictures: Mapping[Path, Image], photos: gr.File, example: gr
     def selected(clicked: gr.SelectData) -> tuple[list[str], str]:
         return [files[clicked.index]], files[clicked.index]
 
-    return shown.select(selected, None, [photos, example], api_visibility="private", queue=False)
+    return shown.select(selected, None, [photos, example], queue=False, **PRIVATE)
 
 
 def _text_label(card: Card) -> str:
@@ -230,8 +225,13 @@ def _without_answer(html: str) -> tuple[Any, ...]:
     return gr.update(value=None, visible=False), html, "", hidden, None, hidden
 
 
-def _preview(predictor: Predictor, adapter: str, photos: Sequence[str] | None) -> tuple[Any, ...]:
-    """The updates that show the photos as the adapter will see them, and clear the answer."""
+def _preview(predictor: Predictor, adapter: str, photos: Sequence[str] | None, example: str | None = None) -> Any:
+    """The updates that show the photos as the adapter will see them, and clear the answer.
+
+    There are none for an example's photo, as the click on it has its own.
+    """
+    if photos == [example]:
+        return gr.skip()
     no_photos, card = gr.update(value=None, visible=False), predictor.cards.get(adapter)
     if card is None:
         return *_without_answer(""), no_photos

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -19,7 +19,7 @@ from vlm_ft.work.workplace import Workplace
 
 from .answer_view import notice_view
 from .assess_tab import ASSESS
-from .handlers import errors_shown, require
+from .handlers import PRIVATE, permitted, uploads
 from .jobs_view import JobsView, queued
 from .photo_view import LEGIBLE
 from .photos import reads_photos, small
@@ -49,42 +49,38 @@ def batch_tab(predictor: Predictor, work: Workplace, question: tuple[gr.Tabs, gr
         with gr.Column(scale=3, min_width=300):
             decision = gr.Radio([EVERYTHING, UNCERTAIN], value=EVERYTHING, label="Show")
             rows = gr.Dataframe(label="Answers", interactive=False, show_search="filter", max_height=420, visible=False)
-            unsure = gr.Gallery(
-                label="Review first",
-                columns=4,
-                height="auto",
-                allow_preview=False,
-                visible=False,
-            )
+            unsure = gr.Gallery(label="Review first", columns=4, height="auto", allow_preview=False, visible=False)
             remarks = gr.HTML()
             download = gr.File(label="The whole table", interactive=False, visible=False)
 
-    def started(name: str, sent: Sequence[str] | None, place: str, request: gr.Request) -> tuple[Any, ...]:
-        user = require(work, request, "assess")
-        with errors_shown(), ExitStack() as opened:
-            files = [(Path(file).name, opened.enter_context(Path(file).open("rb"))) for file in sent or ()]
-            job = work.score(predictor.cards[name], files, place.strip(), "csv", user)
+    actions = _Actions(predictor, work, question[2])
+    unsure.select(actions.review, view.chosen, list(question), **PRIVATE)
+    button.click(actions.score, [adapter, files, folder], [files, folder, view.chosen], **PRIVATE)
+    results, shown = partial(_results, work, download), [rows, unsure, remarks, download]
+    gr.on([view.state.change, decision.change], results, [view.chosen, decision], shown, **PRIVATE)
+    return adapter
+
+
+@dataclass(frozen=True)
+class _Actions:
+    """What clicks do; a photo to review goes to `photos`."""
+
+    predictor: Predictor
+    work: Workplace
+    photos: gr.File
+
+    def score(self, name: str, sent: Sequence[str] | None, place: str, request: gr.Request) -> tuple[Any, ...]:
+        with permitted(self.work, request, "assess") as user, uploads(sent or ()) as files:
+            job = self.work.score(self.predictor.cards[name], files, place.strip(), "csv", user)
         return None, "", queued(job, "The photos are being scored; this page may be closed.")
 
-    def review(job: str, chosen: gr.SelectData, request: gr.Request) -> tuple[Any, ...]:
-        require(work, request, "assess")
-        _, folder, _, adapter, *_ = work.jobs.get(job).arguments
-        listed = _to_review(work, job)
+    def review(self, job: str, chosen: gr.SelectData, request: gr.Request) -> tuple[Any, ...]:
+        with permitted(self.work, request, "assess"):
+            _, folder, _, adapter, *_ = self.work.jobs.get(job).arguments
+            listed = _to_review(self.work, job)
         path = listed[listed.index(chosen.value["caption"])]  # a browser may send any path
-        photo = question[2].move_resource_to_block_cache(str(Path(folder) / path))
+        photo = self.photos.move_resource_to_block_cache(str(Path(folder) / path))
         return gr.Tabs(selected=ASSESS), Path(adapter).parent.name, [photo]
-
-    unsure.select(review, view.chosen, list(question), api_visibility="private")
-    button.click(started, [adapter, files, folder], [files, folder, view.chosen], api_visibility="private")
-    shown = [rows, unsure, remarks, download]
-    gr.on(
-        [view.state.change, decision.change],
-        partial(_results, work, download),
-        [view.chosen, decision],
-        shown,
-        api_visibility="private",
-    )
-    return adapter
 
 
 def _results(work: Workplace, download: gr.File, job: str | None, show: str) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from vlm_ft.inference.streaming import streamed
 from .answer_view import notice_view
 from .answered import new_case
 from .assess_tab import BROKEN, LONGEST_TEXT
-from .handlers import user_of
+from .handlers import MODEL_QUEUE, PRIVATE, QUIET, user_of
 from .photos import reads_photos, reads_text
 from .wording import in_words, percent, title
 
@@ -65,14 +65,10 @@ def chat_tab(predictor: Predictor) -> gr.Dropdown:
     ) -> Iterator[tuple[Any, ...]]:
         yield from talk(predictor, name, said, earlier, messages, user_of(request))
 
-    private: dict[str, Any] = {"api_visibility": "private"}
-    model_queue = {"concurrency_limit": 1, "concurrency_id": "model"}
     parts = [text, turns, shown]
-    talking = gr.on([send.click, text.submit], talked, [adapter, text, turns, shown], parts, **private, **model_queue)
-    gr.on([again.click, shown.clear, adapter.change], lambda: ("", [], []), None, parts, cancels=talking, **private)
-    adapter.change(
-        lambda name: notice_view(predictor.cards[name].notice), adapter, notice, show_progress="hidden", **private
-    )
+    talking = gr.on([send.click, text.submit], talked, [adapter, *parts], parts, **PRIVATE, **MODEL_QUEUE)
+    gr.on([again.click, shown.clear, adapter.change], lambda: ("", [], []), None, parts, cancels=talking, **PRIVATE)
+    adapter.change(lambda name: notice_view(predictor.cards[name].notice), adapter, notice, **QUIET)
     return adapter
 
 

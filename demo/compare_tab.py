@@ -19,7 +19,7 @@ from vlm_ft.inference.request import Predictor, Request
 
 from .answer_view import badge, notice_view, visible
 from .derived_view import views
-from .handlers import errors_shown, user_of
+from .handlers import MODEL_QUEUE, PRIVATE, QUIET, errors_shown, user_of
 from .markup import framed, table
 from .photo_view import Mark, drawn, gallery, marks
 from .photos import opened, photo_input, reads_photos
@@ -85,16 +85,9 @@ def compare_tab(predictor: Predictor) -> gr.CheckboxGroup:
             pictures, columns = compare(predictor, files, adapters, base, user_of(request))
         return comparison_view(columns), gr.update(value=pictures, visible=True, selected_index=None)
 
-    model_queue = {"concurrency_limit": 1, "concurrency_id": "model"}
-    button.click(answered, [photo, chosen, base], [answers, shown], api_visibility="private", **model_queue)
-    gr.on(
-        [photo.change, chosen.change, base.change],
-        lambda: (EMPTY, gr.update(value=None, visible=False)),
-        None,
-        [answers, shown],
-        api_visibility="private",
-        show_progress="hidden",
-    )
+    button.click(answered, [photo, chosen, base], [answers, shown], **PRIVATE, **MODEL_QUEUE)
+    changed = [photo.change, chosen.change, base.change]
+    gr.on(changed, lambda: (EMPTY, gr.update(value=None, visible=False)), None, [answers, shown], **QUIET)
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -28,7 +29,7 @@ from .error_browser import (
     threshold_now,
     threshold_view,
 )
-from .handlers import errors_shown, require
+from .handlers import QUIET, permitted
 from .markup import framed
 
 
@@ -43,38 +44,44 @@ def errors_panel(work: Workplace, adapter: gr.Dropdown) -> None:
         figures, shown = gr.HTML(), gr.HTML()
         page = gr.Dropdown(label="Samples", filterable=False, visible=False)
 
-    def current(name: str | None, request: gr.Request) -> Evaluation | None:
-        require(work, request, "train")
-        with errors_shown():
-            return evaluation_of(work.registry.current(name)) if name else None
+    handlers = _Samples(work)
+    latest: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+    choice, results = [adapter, field, true, show, threshold], [figures, shown, page]
+    of_choice = [true, show, threshold, *results]
+    panel.expand(handlers.opened, adapter, [field, *of_choice], **latest)
+    adapter.change(lambda: gr.update(open=False), None, panel, **latest)
+    field.input(handlers.of_field, [adapter, field], of_choice, **latest)
+    gr.on([true.input, show.input, threshold.input], handlers.chosen, choice, results, **latest)
+    page.input(handlers.turned, [*choice, page], shown, **latest)
 
-    def opened(name: str | None, request: gr.Request) -> tuple[Any, ...]:
-        found = current(name, request)
+
+@dataclass(frozen=True)
+class _Samples:
+    """What the panel shows of the test samples of an adapter's current version."""
+
+    work: Workplace
+
+    def opened(self, name: str | None, request: gr.Request) -> tuple[Any, ...]:
+        found = self._evaluation(name, request)
         choices = fields_of(found) if found is not None else [(ANY, ANY)]
         return gr.update(choices=choices, value=ANY), *_of_field(found, ANY)
 
-    def of_field(name: str | None, field: str, request: gr.Request) -> tuple[Any, ...]:
-        return _of_field(current(name, request), field)
+    def of_field(self, name: str | None, field: str, request: gr.Request) -> tuple[Any, ...]:
+        return _of_field(self._evaluation(name, request), field)
 
-    def chosen(
-        name: str | None, field: str, true: str, show: str, threshold: float, request: gr.Request
-    ) -> tuple[Any, ...]:
-        return _chosen(current(name, request), Selection(field, true, show, threshold))
+    def chosen(self, name: str | None, field: str, true: str, show: str, threshold: float, request: gr.Request) -> Any:
+        found = self._evaluation(name, request)
+        return _chosen(found, Selection(field, true, show, threshold)) if found is not None else gr.skip()
 
     def turned(
-        name: str | None, field: str, true: str, show: str, threshold: float, page: int, request: gr.Request
+        self, name: str | None, field: str, true: str, show: str, threshold: float, page: int, request: gr.Request
     ) -> str:
-        found = current(name, request)
+        found = self._evaluation(name, request)
         return samples_view(found, samples(found, Selection(field, true, show, threshold)), page) if found else ""
 
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
-    choice, results = [adapter, field, true, show, threshold], [figures, shown, page]
-    of_choice = [true, show, threshold, *results]
-    panel.expand(opened, adapter, [field, *of_choice], **private)
-    adapter.change(lambda: gr.update(open=False), None, panel, **private)
-    field.input(of_field, [adapter, field], of_choice, **private)
-    gr.on([true.input, show.input, threshold.input], chosen, choice, results, **private)
-    page.input(turned, [*choice, page], shown, **private)
+    def _evaluation(self, name: str | None, request: gr.Request) -> Evaluation | None:
+        with permitted(self.work, request, "train"):
+            return evaluation_of(self.work.registry.current(name)) if name else None
 
 
 def _of_field(evaluation: Evaluation | None, field: str) -> tuple[Any, ...]:
@@ -98,10 +105,8 @@ def _of_field(evaluation: Evaluation | None, field: str) -> tuple[Any, ...]:
     )
 
 
-def _chosen(evaluation: Evaluation | None, choice: Selection) -> tuple[Any, ...]:
+def _chosen(evaluation: Evaluation, choice: Selection) -> tuple[Any, ...]:
     """The updates for a choice: the threshold's figures, the first samples, and the pages."""
-    if evaluation is None:
-        return gr.skip(), gr.skip(), gr.skip()
     rows = samples(evaluation, choice)
     figures = threshold_view(evaluation, choice.field, choice.threshold) if is_flag(evaluation, choice.field) else ""
     starts = range(0, len(rows), PER_PAGE)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import gradio as gr
 
 from vlm_ft.errors import UserError
 from vlm_ft.work.tokens import Right
 from vlm_ft.work.workplace import Workplace
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+"""The settings of an event that only the page causes."""
+
+QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
+MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
+"""The settings of an event that asks the model, which handles one request at a time."""
 
 
 @contextmanager
@@ -21,14 +30,23 @@ def errors_shown() -> Iterator[None]:
         raise gr.Error(error.public(), print_exception=False) from error
 
 
+@contextmanager
+def permitted(work: Workplace, request: gr.Request | None, right: Right) -> Iterator[str | None]:
+    """The user of a request, with errors shown. Raises Gradio's error for a user without the right."""
+    user = user_of(request)
+    if not work.may(user, right):
+        raise gr.Error(f"Your token does not include the right to {right}.", print_exception=False)
+    with errors_shown():
+        yield user
+
+
 def user_of(request: gr.Request | None) -> str | None:
     """Whose token a request carries; None if the service needs none."""
     return getattr(request, "username", None)
 
 
-def require(work: Workplace, request: gr.Request | None, right: Right) -> str | None:
-    """The user of a request. Raises Gradio's error, which the page shows, if the user lacks the right."""
-    user = user_of(request)
-    if not work.may(user, right):
-        raise gr.Error(f"Your token does not include the right to {right}.", print_exception=False)
-    return user
+@contextmanager
+def uploads(files: Iterable[str]) -> Iterator[list[tuple[str, BinaryIO]]]:
+    """Uploaded files as `Workplace` takes them: name and content."""
+    with ExitStack() as opened:
+        yield [(Path(file).name, opened.enter_context(Path(file).open("rb"))) for file in files]

@@ -15,7 +15,7 @@ import gradio as gr
 from vlm_ft.scoring.export import csv_cell
 from vlm_ft.work.workplace import Workplace
 
-from .handlers import require
+from .handlers import PRIVATE, permitted
 from .markup import framed, minute, table
 
 History = Callable[[str, int], Sequence[Mapping[str, Any]]]
@@ -33,20 +33,18 @@ def history_tab(history: History, work: Workplace, tab: gr.Tab) -> None:
         export = gr.Button("Export as CSV", scale=1)
     shown = gr.HTML()
     file = gr.File(label="Exported", interactive=False, visible=False)
-    private: dict[str, Any] = {"api_visibility": "private"}
 
     def found(words: str, request: gr.Request) -> str:
-        require(work, request, "admin")
-        return _table(history, words)
+        with permitted(work, request, "admin"):
+            return _table(history, words)
 
     def exported(words: str, request: gr.Request) -> Any:
-        require(work, request, "admin")
-        with tempfile.TemporaryDirectory() as folder:
+        with permitted(work, request, "admin"), tempfile.TemporaryDirectory() as folder:
             place = _exported(history, words, Path(folder))
             return gr.update(value=file.move_resource_to_block_cache(str(place)), visible=True)
 
-    gr.on([wanted.submit, tab.select], found, wanted, shown, **private)
-    export.click(exported, wanted, file, **private)
+    gr.on([wanted.submit, tab.select], found, wanted, shown, **PRIVATE)
+    export.click(exported, wanted, file, **PRIVATE)
 
 
 def _table(history: History, words: str) -> str:

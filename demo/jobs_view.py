@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -11,7 +11,7 @@ import gradio as gr
 from vlm_ft.work.jobs import Job, Kind
 from vlm_ft.work.workplace import Workplace
 
-from .handlers import errors_shown, require, user_of
+from .handlers import PRIVATE, QUIET, permitted, user_of
 from .markup import framed, minute, table
 
 SHOWN = 20
@@ -27,50 +27,42 @@ class JobsView:
     def __init__(self, work: Workplace, kinds: Sequence[Kind]) -> None:
         self._work, self._kinds = work, kinds
         jobs = self._jobs()
-        self.shown = gr.HTML(_table(jobs))
+        shown = gr.HTML(_table(jobs))
         self.chosen = gr.Dropdown(_choices(jobs), label="Job", value=jobs[0].id if jobs else None)
         with gr.Row():
             stop = gr.Button("Stop", size="sm", min_width=80)
             resume = gr.Button("Continue", size="sm", min_width=80)
         with gr.Accordion("Log", open=False):
-            self.log = gr.Textbox(show_label=False, lines=8, max_lines=20, interactive=False, autoscroll=True)
+            log = gr.Textbox(show_label=False, lines=8, max_lines=20, interactive=False, autoscroll=True)
         self.state, self.states = gr.State(), gr.State()
-        timer = gr.Timer(EVERY)
-        private = {"api_visibility": "private", "show_progress": "hidden"}
-
-        def refreshed(chosen: str | None, request: gr.Request) -> tuple[object, ...]:
-            return self._refreshed(chosen, user_of(request))
-
-        def stopped(job: str | None, request: gr.Request) -> str:
-            require(work, request, "train")
-            return self._changed(job, stop=True)
-
-        def resumed(job: str | None, request: gr.Request) -> str:
-            require(work, request, "train")
-            return self._changed(job, stop=False)
-
-        refreshed_parts = [self.shown, self.chosen, self.log, self.state, self.states]
-        timer.tick(refreshed, self.chosen, refreshed_parts, **private)
-        stop.click(stopped, self.chosen, self.shown, api_visibility="private")
-        resume.click(resumed, self.chosen, self.shown, api_visibility="private")
+        refreshed = [shown, self.chosen, log, self.state, self.states]
+        gr.Timer(EVERY).tick(self._refreshed, self.chosen, refreshed, **QUIET)
+        stop.click(self._stopped, self.chosen, shown, **PRIVATE)
+        resume.click(self._resumed, self.chosen, shown, **PRIVATE)
 
     def _jobs(self) -> list[Job]:
         return [job for job in self._work.jobs.all() if job.kind in self._kinds][::-1][:SHOWN]
 
-    def _refreshed(self, chosen: str | None, user: str | None) -> tuple[object, ...]:
+    def _refreshed(self, chosen: str | None, request: gr.Request) -> tuple[object, ...]:
         jobs = self._jobs()
         states = {job.id: job.state for job in jobs}
         value = chosen if chosen in states else next(iter(states), None)
         state = (value, states[value]) if value else None
         log = "Reading logs requires the right to train."
-        if self._work.may(user, "train"):
+        if self._work.may(user_of(request), "train"):
             log = self._work.jobs.log(value) if value else ""
         return _table(jobs), gr.update(choices=_choices(jobs), value=value), log, state, states
 
-    def _changed(self, job: str | None, *, stop: bool) -> str:
-        if job:
-            with errors_shown():
-                (self._work.jobs.stop if stop else self._work.jobs.resume)(job)
+    def _stopped(self, job: str | None, request: gr.Request) -> str:
+        return self._changed(self._work.jobs.stop, job, request)
+
+    def _resumed(self, job: str | None, request: gr.Request) -> str:
+        return self._changed(self._work.jobs.resume, job, request)
+
+    def _changed(self, change: Callable[[str], Job], job: str | None, request: gr.Request) -> str:
+        with permitted(self._work, request, "train"):
+            if job:
+                change(job)
         return _table(self._jobs())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from vlm_ft.errors import DataError
 from vlm_ft.inference.photo_decoder import decoded
 
 MOST_PHOTOS = 8  # per case: the highest photo number that a finding can have
-EXAMPLE_SIDE = 320  # pixels of an example's longer side
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +64,6 @@ def photo_input(label: str, **look: Any) -> gr.File:
     # `open_image` checks the content of files, whatever their name; Gradio would copy an empty file for each
     photos.preprocess = lambda payload: [file.path for file in payload] if payload else []
     return photos
-
-
-def thumbnails(paths: Iterable[Path]) -> dict[Path, Image]:
-    """A small picture of each file. Raises `DataError` for one that cannot be read."""
-    return {path: small(path, EXAMPLE_SIDE) for path in paths}
 
 
 def small(path: Path, side: int) -> Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -12,10 +13,11 @@ from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.task import Values
 from vlm_ft.errors import FormError
+from vlm_ft.review.store import Verdict
 from vlm_ft.work.workplace import Workplace
 
 from .answered import Answered
-from .handlers import errors_shown, require
+from .handlers import PRIVATE, permitted
 from .photo_view import legible
 from .photos import opened
 from .wording import NO, YES, column_width, words
@@ -47,27 +49,36 @@ def _fields(work: Workplace, answered: Answered) -> None:
         reject = gr.Button("Reject", variant="stop", size="sm", min_width=90)
     stored = gr.HTML(elem_classes="stored")
 
-    def keep(verdict: Any, given: Sequence[Any], request: gr.Request) -> str:
-        user = require(work, request, "review")
-        with errors_shown():
+    verdicts = _Verdicts(work, answered)
+    accept.click(verdicts.accept, None, stored, **PRIVATE)
+    reject.click(verdicts.reject, None, stored, **PRIVATE)
+    correct.click(verdicts.correct, widgets, stored, **PRIVATE)
+
+
+@dataclass(frozen=True)
+class _Verdicts:
+    """What the buttons store; each returns a line that says so."""
+
+    work: Workplace
+    answered: Answered
+
+    def accept(self, request: gr.Request) -> str:
+        return self._stored("accepted", request)
+
+    def reject(self, request: gr.Request) -> str:
+        return self._stored("rejected", request)
+
+    def correct(self, request: gr.Request, *given: Any) -> str:
+        return self._stored("corrected", request, given)
+
+    def _stored(self, verdict: Verdict, request: gr.Request, given: Sequence[Any] | None = None) -> str:
+        work, answered, card = self.work, self.answered, self.answered.card
+        with permitted(work, request, "review") as user:
             photos = [photo.image for photo in opened(card, answered.photos)]
-            values = _values(card, given) if verdict == "corrected" else None
-            review = work.reviews.add(card, photos, answered.text, answer, verdict, values, user)
+            values = _values(card, given) if given is not None else None
+            review = work.reviews.add(card, photos, answered.text, answered.prediction.values, verdict, values, user)
         count = len(work.reviews.of(card.name, card.form.task))
         return f"<p role='status'>Stored as {review.verdict}. Reviewed answers of this adapter: {count}.</p>"
-
-    def accepted(request: gr.Request) -> str:
-        return keep("accepted", (), request)
-
-    def rejected(request: gr.Request) -> str:
-        return keep("rejected", (), request)
-
-    def corrected(request: gr.Request, *given: Any) -> str:
-        return keep("corrected", given, request)
-
-    accept.click(accepted, None, stored, api_visibility="private")
-    reject.click(rejected, None, stored, api_visibility="private")
-    correct.click(corrected, widgets, stored, api_visibility="private")
 
 
 def _widget(field: FieldSpec, value: Any) -> Any:
@@ -122,7 +133,7 @@ def _drawing(answered: Answered, widgets: Sequence[Any]) -> None:
         added = _cells(kind, {**_first_options(kind), str(kind.box): box})
         return None, [*kept, added, [""] * len(added)]
 
-    shown.select(clicked, [corner, widgets[place]], [corner, widgets[place]], api_visibility="private")
+    shown.select(clicked, [corner, widgets[place]], [corner, widgets[place]], **PRIVATE)
 
 
 def _boxed(kind: Kind) -> bool:

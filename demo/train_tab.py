@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from vlm_ft.tasks import TASKS
 from vlm_ft.work.workplace import Workplace
 
 from .adapters_tab import minutes_of
-from .handlers import errors_shown, require, user_of
+from .handlers import PRIVATE, QUIET, permitted, uploads, user_of
 from .jobs_view import JobsView, queued
 from .markup import framed, section
 
@@ -50,28 +50,33 @@ def train_tab(work: Workplace) -> None:
                 train = gr.Button("Train", variant="primary")
             picture = gr.Image(interactive=False, buttons=["fullscreen"], elem_classes="sheet", visible=False)
             settings = gr.Code(label="Recipe", language=None, interactive=False, visible=False)
+    actions = _Actions(work, picture)
+    recipe.input(lambda chosen: gr.update(visible=chosen == PROPOSED), recipe, task, **QUIET)
+    check.click(actions.check, [name, archive, folder, recipe, task], view.chosen, **PRIVATE)
+    train.click(actions.train, [view.chosen, minutes], view.chosen, **PRIVATE)
+    view.state.change(actions.show, view.chosen, [found, picture, settings, start], **QUIET)
 
-    def checked(called: str, sent: str | None, place: str, chosen: str, asked: str, request: gr.Request) -> Any:
-        user = require(work, request, "train")
-        with errors_shown(), ExitStack() as opened:
-            files = [(Path(file).name, opened.enter_context(Path(file).open("rb"))) for file in (sent,) if file]
-            job = work.preflight(called.strip(), files, place.strip(), chosen, asked, user)
+
+@dataclass(frozen=True)
+class _Actions:
+    """What the buttons do; a picture is shown in `picture`."""
+
+    work: Workplace
+    picture: gr.Image
+
+    def check(self, name: str, archive: str | None, place: str, recipe: str, task: str, request: gr.Request) -> Any:
+        sent = [archive] if archive else []
+        with permitted(self.work, request, "train") as user, uploads(sent) as files:
+            job = self.work.preflight(name.strip(), files, place.strip(), recipe, task, user)
         return queued(job, "The data are being read and checked.")
 
-    def started(job: str | None, limit: str, request: gr.Request) -> Any:
-        user = require(work, request, "train")
-        with errors_shown():
-            return queued(work.train_new(job or "", minutes_of(limit), user), "Training is queued.")
+    def train(self, job: str | None, limit: str, request: gr.Request) -> Any:
+        with permitted(self.work, request, "train") as user:
+            return queued(self.work.train_new(job or "", minutes_of(limit), user), "Training is queued.")
 
-    def shown(job: str | None, request: gr.Request) -> tuple[Any, ...]:
-        user = user_of(request)
-        return _shown(work, picture, job) if work.may(user, "train") else _nothing()
-
-    private: dict[str, Any] = {"api_visibility": "private"}
-    recipe.input(lambda chosen: gr.update(visible=chosen == PROPOSED), recipe, task, show_progress="hidden", **private)
-    check.click(checked, [name, archive, folder, recipe, task], view.chosen, **private)
-    train.click(started, [view.chosen, minutes], view.chosen, **private)
-    view.state.change(shown, view.chosen, [found, picture, settings, start], show_progress="hidden", **private)
+    def show(self, job: str | None, request: gr.Request) -> tuple[Any, ...]:
+        allowed = self.work.may(user_of(request), "train")
+        return _shown(self.work, self.picture, job) if allowed else _nothing()
 
 
 def _nothing(message: str = EMPTY) -> tuple[Any, ...]:
@@ -124,12 +129,9 @@ def _summary(folder: Path, found: Preflight) -> str:
     parts = section("What was read", "", read) + section("Checks", counted, checks)
     if not found.cost:
         return framed(parts)
-    cost = f"<p>{escape(found.cost)}</p>{_preformatted('Rows, parts and memory', _rows(folder))}"
+    rows = (folder / ROWS).read_text(encoding="utf-8").splitlines()
+    cost = f"<p>{escape(found.cost)}</p>{_preformatted('Rows, parts and memory', rows)}"
     return framed(parts + section("Cost of training", "", cost))
-
-
-def _rows(folder: Path) -> Sequence[str]:
-    return (folder / ROWS).read_text(encoding="utf-8").splitlines()
 
 
 def _preformatted(title: str, lines: Sequence[str]) -> str:

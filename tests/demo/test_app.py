@@ -168,6 +168,6 @@ def test_the_address_answers(address: str, photo: Path, tmp_path: Path) -> None:
 
 
 def test_the_app_can_be_mounted_in_a_service(known: Any) -> None:
-    with TestClient(mount(FastAPI(), build_app(known), "/app")) as client:
+    with TestClient(mount(FastAPI(), build_app(known))) as client:
         assert client.get("/app/").status_code == 200
         assert client.get("/").status_code == 404
