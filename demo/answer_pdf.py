@@ -22,7 +22,7 @@ from .answer_view import NUMBER, visible
 from .answered import Answered
 from .derived_view import views
 from .photo_view import Mark, marks, shorten
-from .wording import in_words, option_in_words, percent, title
+from .wording import in_words, option_in_words, percent, probability_in_words, title
 
 FONT = "DejaVu"
 SIZE, SMALL, LARGE = 10, 8.5, 16  # points
@@ -80,15 +80,11 @@ def _closed(field: FieldSpec, entry: FieldValue) -> list[str]:
     others = [pair for pair in (entry.distribution or {}).items() if pair[0] != option_name(entry.value)]
     likeliest = sorted(others, key=lambda pair: -pair[1])[:MOST_ALTERNATIVES]
     alternatives = "; ".join(f"{option_in_words(name)} {percent(share)}" for name, share in likeliest)
-    return [title(field.name), in_words(field.kind, entry.value), _share(entry), alternatives]
-
-
-def _share(entry: FieldValue) -> str:
-    return percent(entry.probability) if entry.probability is not None else ""
+    return [title(field.name), in_words(field.kind, entry.value), probability_in_words(entry), alternatives]
 
 
 def _items(sheet: _Sheet, field: FieldSpec, kind: Items, entry: FieldValue, placed: Sequence[Mark]) -> None:
-    share = _share(entry) and f", {_share(entry)} sure of their number"
+    share = probability_in_words(entry) and f", {probability_in_words(entry)} sure of their number"
     sheet.heading(f"{title(field.name)}: {len(entry.value)}{share}")
     numbers = {mark.index: str(mark.number) for mark in placed if mark.field == field.name}
     rows = [

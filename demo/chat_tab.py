@@ -22,7 +22,7 @@ from .answered import new_case
 from .assess_tab import BROKEN, LONGEST_TEXT
 from .handlers import MODEL_QUEUE, PRIVATE, QUIET, user_of
 from .photos import reads_photos, reads_text
-from .wording import in_words, percent, title
+from .wording import in_words, probability_in_words, referral, title
 
 MOST_TURNS = 40
 NOTHING = "Enter a text first."
@@ -116,16 +116,15 @@ def _in_words(card: Card, answer: Attributed) -> str:
     """The reply, then the other fields with their probabilities, then whether a person must decide."""
     name = _spoken_field(card)
     others = [_line(card, field.name, answer) for field in card.form.fields if field.name != name]
-    asks = answer.decision != "answer"
-    decision = f"Ask a person: {answer.reason or 'do not rely on this answer alone'}." if asks else ""
-    return "\n\n".join(filter(None, [spoken(card, answer.values) if name else "", "\n".join(others), decision]))
+    reply, decision = spoken(card, answer.values) if name else "", referral(answer)
+    return "\n\n".join(filter(None, [reply, "\n".join(others), decision and f"{decision}."]))
 
 
 def _line(card: Card, name: str, answer: Attributed) -> str:
     entry, kind = answer.fields[name], card.form.field(name).kind
     value = f"{len(entry.value)} listed" if isinstance(kind, Items) else in_words(kind, entry.value)
-    share = f" ({percent(entry.probability)})" if entry.probability is not None else ""
-    return f"{title(name)}: {value}{share}"
+    share = probability_in_words(entry)
+    return f"{title(name)}: {value} ({share})" if share else f"{title(name)}: {value}"
 
 
 def _message(role: str, content: str) -> dict[str, str]:

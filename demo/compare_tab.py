@@ -23,7 +23,7 @@ from .handlers import MODEL_QUEUE, PRIVATE, QUIET, errors_shown, user_of
 from .markup import framed, table
 from .photo_view import Mark, drawn, gallery, marks
 from .photos import opened, photo_input, reads_photos
-from .wording import in_words, percent, title
+from .wording import in_words, probability_in_words, referral, title
 
 MOST_AT_FIRST = 4
 BARE = "Bare base"
@@ -134,15 +134,11 @@ def comparison_view(columns: Sequence[Column]) -> str:
 def _decision(prediction: Prediction) -> str:
     if prediction.error is not None:
         return f"No answer: {escape(prediction.error)}"
-    if prediction.decision == "answer":
-        return "Answer"
-    return "<strong>Ask a person</strong>" + (f": {escape(prediction.reason)}" if prediction.reason else "")
+    reason = escape(referral(prediction))
+    return f"<strong>{reason}</strong>" if reason else "Answer"
 
 
 def _cell(name: str, column: Column) -> str:
-    said, entry = column.said(name), column.prediction.fields.get(name)
-    if entry is None:
-        return ""
+    share = escape(probability_in_words(column.prediction.fields.get(name)))
     boxes = "".join(f"{badge(mark.number)} " for mark in column.marks if mark.field == name)
-    share = f" <small>{escape(percent(entry.probability))}</small>" if entry.probability is not None else ""
-    return f"{boxes}{escape(said)}{share}"
+    return f"{boxes}{escape(column.said(name))}" + (f" <small>{share}</small>" if share else "")

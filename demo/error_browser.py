@@ -12,7 +12,7 @@ from vlm_ft.answers.calibration import distributions_with_truth
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import wilson
 from vlm_ft.answers.kinds import Flag
-from vlm_ft.answers.prediction import Prediction, option_name
+from vlm_ft.answers.prediction import option_name
 from vlm_ft.evaluation.evaluate import ADAPTER, CaseRow, Evaluation, read_evaluation
 from vlm_ft.evaluation.pictures import pictures_of
 from vlm_ft.evaluation.reliability import escapes_and_false_rejects, positive_of
@@ -20,7 +20,7 @@ from vlm_ft.evaluation.report import compared, labelled
 from vlm_ft.registry import Version
 
 from .markup import framed, section, table
-from .wording import option_in_words, percent, title, words
+from .wording import option_in_words, percent, probability_in_words, referral, title, words
 
 ANY, EVERY = "Any field", "Every class"
 WRONG, ALL, ESCAPES, FALSE_REJECTS = "Wrong answers", "All samples", "Escapes", "False rejects"
@@ -145,19 +145,13 @@ def _sample(form: Form, row: CaseRow) -> str:
             escape(title(entry.field)),
             escape(words(entry.truth)),
             escape(words(entry.answer)),
-            escape(percent(share)) if (share := _probability(row, entry.field)) is not None else "",
+            escape(probability_in_words(answer.fields.get(entry.field))),
             "<strong>wrong</strong>" if entry.score is not None and entry.score < 1 else "",
         ]
         for entry in compared(form, row)
     ]
     answers = table(["Field", "Wanted", "Answered", "Probability", ""], cells)
-    return section(row.id, _decision(answer), f'<div class="sample">{pictures}<div>{text}{error}{answers}</div></div>')
-
-
-def _decision(answer: Prediction) -> str:
-    if answer.decision == "answer":
-        return ""
-    return f"ask a person: {answer.reason}" if answer.reason else "ask a person"
+    return section(row.id, referral(answer), f'<div class="sample">{pictures}<div>{text}{error}{answers}</div></div>')
 
 
 def _probability(row: CaseRow, field: str) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Kind
+from vlm_ft.answers.prediction import FieldValue, Prediction
 
 YES, NO = "Yes", "No"
 WIDEST = 26  # characters of a column
@@ -36,6 +37,18 @@ def percent(share: float) -> str:
     if 0 < share < 0.005:
         return "<1 %"
     return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
+
+
+def probability_in_words(entry: FieldValue | None) -> str:
+    """The probability of a value; "" if there is none."""
+    return "" if entry is None or entry.probability is None else percent(entry.probability)
+
+
+def referral(answer: Prediction) -> str:
+    """The advice to ask a person, with its reason; "" for an answer to be relied on."""
+    if answer.decision == "answer":
+        return ""
+    return f"Ask a person: {answer.reason}" if answer.reason else "Ask a person"
 
 
 def in_words(kind: Kind, value: Any) -> str:
