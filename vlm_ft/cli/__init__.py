@@ -15,14 +15,20 @@ import typer
 from vlm_ft.allocator import keep_freed_memory
 from vlm_ft.cli import base, data, experiments, init, serving, training
 from vlm_ft.cli.options import (
+    AdapterPlace,
+    BasePlace,
+    BatchSize,
+    FinishedRun,
     Goals,
     PrecisionOption,
     Results,
     Set,
+    WithApp,
     command_line,
     console,
     goals_of,
     numbers_of,
+    refuse_if,
     server_of,
     silence_libraries,
 )
@@ -105,9 +111,9 @@ def recipes() -> None:
 
 @use.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="a run folder, as vlm-ft train writes it")],
+    run: FinishedRun,
     rivals: Annotated[bool, typer.Option(help="also train the rivals, such as a linear probe or TF-IDF")] = True,
-    batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
+    batch_size: BatchSize = 16,
     base: Annotated[bool, typer.Option(help="also evaluate the bare base")] = True,
     foreign: Annotated[
         list[Path] | None,
@@ -128,11 +134,9 @@ def evaluate(
     from vlm_ft.runs import Run
 
     goals = goals_of(goal)
-    if goals and results is None:
-        raise typer.BadParameter("needs --results", param_hint="--goal")
+    refuse_if((goals and results is None, "--goal", "needs --results"))
     if Run(run).state == "finished" and read_card(Run(run).adapter).method == "reward":
-        if foreign or goals:
-            raise typer.BadParameter("does not apply to a reward model", param_hint="--foreign or --goal")
+        refuse_if((foreign or goals, "--foreign or --goal", "does not apply to a reward model"))
         figure = evaluate_pairs(run, command=command_line(), console=console())
         if results:
             record([figure], results)
@@ -146,13 +150,13 @@ def evaluate(
 
 @use.command()
 def export(
-    adapter: Annotated[Path, typer.Argument(help="an adapter or run folder")],
+    adapter: AdapterPlace,
     out: Annotated[Path, typer.Argument(help="a new folder")],
     kind: Annotated[
         Literal["auto", "lora", "merged"],
         typer.Option("--as", help="lora: as it is, for vLLM or PEFT; merged: a plain model folder; auto: what fits"),
     ] = "auto",
-    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
+    base: BasePlace = None,
 ) -> None:
     """Write an adapter for use without vlm-ft.
 
@@ -165,7 +169,7 @@ def export(
 
 @use.command()
 def push(
-    adapter: Annotated[Path, typer.Argument(help="an adapter or run folder")],
+    adapter: AdapterPlace,
     repository: Annotated[str, typer.Argument(help="its name on the Hub, as in me/my_castings")],
     public: Annotated[bool, typer.Option("--public", help="anyone may read it [default: private]")] = False,
 ) -> None:
@@ -180,7 +184,7 @@ def push(
 
 @use.command()
 def calibrate(
-    run: Annotated[Path, typer.Argument(help="a run folder, as vlm-ft train writes it")],
+    run: FinishedRun,
     risk: Annotated[float, typer.Option(min=0.001, max=0.5, help="the share of answers that may be wrong")] = 0.05,
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="the confidence in that share")] = 0.90,
     threshold: Annotated[
@@ -190,7 +194,7 @@ def calibrate(
     folds: Annotated[
         Path | None, typer.Option(help="fit on the answers of this vlm-ft crossval of the same recipe instead")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
+    batch_size: BatchSize = 16,
 ) -> None:
     """Fit an adapter's probabilities and its threshold.
 
@@ -239,8 +243,8 @@ def score(
     folder: Annotated[Path, typer.Argument(help="a folder of images, searched recursively; with --text, also a table")],
     adapter: Annotated[Path, typer.Option("--adapter", help="an adapter or run folder")],
     out: Annotated[Path, typer.Option("--out", help="the file to write: .parquet, .csv or .jsonl")],
-    batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
-    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
+    batch_size: BatchSize = 16,
+    base: BasePlace = None,
     case_by: Annotated[
         Literal["folder"] | None, typer.Option(help="folder: all photos in one folder are one case, with one row")
     ] = None,
@@ -274,8 +278,7 @@ def score(
     """
     from vlm_ft.scoring.run import score_shown
 
-    if model is not None and engine is None:
-        raise typer.BadParameter("needs --engine", param_hint="--model")
+    refuse_if((model is not None and engine is None, "--model", "needs --engine"))
     report = score_shown(
         folder,
         adapter,
@@ -299,7 +302,7 @@ def score(
 @start.command()
 def quickstart(
     out: Annotated[Path, typer.Option("--out", help="a folder for everything")] = Path("quickstart"),
-    app_: Annotated[bool, typer.Option("--app/--no-app", help="serve the app at the end")] = True,
+    app_: WithApp = True,
 ) -> None:
     """Run the whole workflow on a small set of drawings.
 
@@ -315,7 +318,7 @@ def tour(
     tasks: Annotated[list[str] | None, typer.Argument(help="their names [default: all eleven]")] = None,
     out: Annotated[Path, typer.Option("--out", help="a folder for everything")] = Path("tour"),
     settings: Set = None,
-    app_: Annotated[bool, typer.Option("--app/--no-app", help="serve the app at the end")] = True,
+    app_: WithApp = True,
 ) -> None:
     """Train a short adapter for each task, and open the app.
 

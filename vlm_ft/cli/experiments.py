@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 import typer
 
 from vlm_ft.cli.options import (
+    AdapterPlace,
+    BasePlace,
+    BatchSize,
     Goals,
     RecipeName,
     Results,
@@ -18,6 +21,7 @@ from vlm_ft.cli.options import (
     console,
     file_of,
     goals_of,
+    refuse_if,
 )
 
 app = typer.Typer()
@@ -153,12 +157,14 @@ def benchmark(
     from vlm_ft.experiments.training_benchmark import ROUNDS, STEPS, benchmark_training
 
     folder = Path("recipes/benchmarks")
-    if what == "train" and adapter is not None:
-        raise typer.BadParameter("does not apply to training", param_hint="--adapter")
-    train_only = {"--method": method, "--rounds": rounds, "--steps": steps}
-    if given := [name for name, value in train_only.items() if value is not None and what != "train"]:
-        raise typer.BadParameter("applies to training only", param_hint=given[0])
-    if what == "train":
+    training = what == "train"
+    refuse_if(
+        (training and adapter, "--adapter", "does not apply to training"),
+        (method and not training, "--method", "applies to training only"),
+        (rounds and not training, "--rounds", "applies to training only"),
+        (steps and not training, "--steps", "applies to training only"),
+    )
+    if training:
         place = out or folder / "training.json"
         course = {"rounds": rounds or ROUNDS, "steps": steps or STEPS}
         benchmark_training(base, place, command_line(), console(), method=method, **course)
@@ -170,7 +176,7 @@ def benchmark(
 
 @app.command("compare-tiling")
 def compare_tiling(
-    adapter: Annotated[Path, typer.Argument(help="an adapter or run folder")],
+    adapter: AdapterPlace,
     photos: Annotated[
         Path, typer.Argument(help="large photos with boxes, in any supported format (see vlm-ft data compose)")
     ],
@@ -178,8 +184,8 @@ def compare_tiling(
     side: Annotated[int, typer.Option(min=16, help="side of a tile in pixels")] = 512,
     overlap: Annotated[int, typer.Option(min=0, help="overlap of neighbouring tiles in pixels")] = 64,
     task: TaskFile = None,
-    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
+    base: BasePlace = None,
+    batch_size: BatchSize = 16,
 ) -> None:
     """Compare whole photos with tiled ones.
 

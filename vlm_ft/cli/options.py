@@ -23,6 +23,12 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="override a setting
 TaskFile = Annotated[Path | None, typer.Option("--task", help="your own task: a Python file that defines TASK")]
 Out = Annotated[Path | None, typer.Option("--out", help="the run folder [default: runs/<recipe name>]")]
 Adapters = Annotated[list[Path], typer.Option("--adapter", help="an adapter or run folder; repeatable")]
+AdapterPlace = Annotated[Path, typer.Argument(help="an adapter or run folder")]
+FinishedRun = Annotated[Path, typer.Argument(help="a run folder, as vlm-ft train writes it")]
+RegistryFolder = Annotated[Path, typer.Option("--registry", help="the folder of adapters and their versions")]
+BasePlace = Annotated[str | None, typer.Option("--base", help="the base, if it is not where the adapter's card says")]
+BatchSize = Annotated[int, typer.Option(min=1, help="prompts at a time")]
+WithApp = Annotated[bool, typer.Option("--app/--no-app", help="serve the app at the end")]
 ReviewsFolder = Annotated[Path, typer.Argument(help="a folder of reviews, as the app stores them")]
 Reviewed = Annotated[Path, typer.Argument(help="the adapter's run folder, or its version in a registry")]
 PrecisionOption = Annotated[
@@ -31,6 +37,13 @@ PrecisionOption = Annotated[
 ]
 Results = Annotated[Path | None, typer.Option("--results", help="also record the figures in this JSON file")]
 Goals = Annotated[list[str] | None, typer.Option("--goal", help="a target to report: FIELD.METRIC=VALUE; repeatable")]
+
+
+def refuse_if(*rules: tuple[object, str, str]) -> None:
+    """Raises typer's error for the first rule that is broken: (whether it is, the option, what is wrong with it)."""
+    for broken, option, problem in rules:
+        if broken:
+            raise typer.BadParameter(problem, param_hint=option)
 
 
 def console() -> Console:

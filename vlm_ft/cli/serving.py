@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vlm_ft.allocator import large_imports
-from vlm_ft.cli.options import Adapters, PrecisionOption, console, folders
+from vlm_ft.cli.options import Adapters, BasePlace, BatchSize, PrecisionOption, RegistryFolder, console, folders
 
 app = typer.Typer()
 
@@ -21,7 +21,7 @@ def demo(
         int | None, typer.Option(min=0, max=65535, help="the port [default: the first free one from 7860]")
     ] = None,
     examples: Annotated[Path | None, typer.Option(help="a folder of example images")] = None,
-    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
+    base: BasePlace = None,
     memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
     waiting: Annotated[int, typer.Option(min=1, help="requests beyond which another is refused")] = 64,
     precision: PrecisionOption = "fp32",
@@ -68,7 +68,7 @@ def serve(
         Path | None, typer.Option(help="append a line per answer to this file, with hashes of what was asked")
     ] = None,
     app_: Annotated[bool, typer.Option("--app/--no-app", help="also serve the app, at /app")] = True,
-    base: Annotated[str | None, typer.Option(help="the base, if it is not where the adapter's card says")] = None,
+    base: BasePlace = None,
     memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
     waiting: Annotated[
         int, typer.Option(min=1, help="requests beyond which another is refused; each may hold 0.3 GB of photos")
@@ -106,11 +106,11 @@ def serve(
 @app.command()
 def promote(
     run: Annotated[Path, typer.Argument(help="the run folder of the new adapter")],
-    registry: Annotated[Path, typer.Option("--registry", help="the folder of adapters and their versions")],
+    registry: RegistryFolder,
     name: Annotated[str | None, typer.Option(help="the adapter's name there [default: that of its recipe]")] = None,
     margin: Annotated[float, typer.Option(min=0, max=1, help="how much lower a slice's mean score may be")] = 0.02,
     by: Annotated[str | None, typer.Option(help="who promotes it, for its history")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="prompts at a time")] = 16,
+    batch_size: BatchSize = 16,
 ) -> None:
     """Serve a new version of an adapter if it is not worse.
 
@@ -144,7 +144,7 @@ def promote(
 @app.command("roll-back")
 def roll_back(
     name: Annotated[str, typer.Argument(help="the adapter's name")],
-    registry: Annotated[Path, typer.Option("--registry", help="the folder of adapters and their versions")],
+    registry: RegistryFolder,
 ) -> None:
     """Serve the version of an adapter that was current before."""
     from vlm_ft.registry import Registry

@@ -19,6 +19,7 @@ from vlm_ft.cli.options import (
     TaskFile,
     console,
     recipe_of,
+    refuse_if,
     silence_libraries,
 )
 
@@ -49,10 +50,10 @@ def train(
     from vlm_ft.training.cluster import on_workers
     from vlm_ft.training.show import dry_run as show
 
-    if workers is not None and not cluster:
-        raise typer.BadParameter("needs --cluster", param_hint="--workers")
-    if dry_run and cluster:
-        raise typer.BadParameter("cannot be combined with --dry-run", param_hint="--cluster")
+    refuse_if(
+        (workers is not None and not cluster, "--workers", "needs --cluster"),
+        (dry_run and cluster, "--cluster", "cannot be combined with --dry-run"),
+    )
     loaded = recipe_of(recipe, settings, task)
     if dry_run:
         show(loaded, console())
