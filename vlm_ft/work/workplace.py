@@ -74,12 +74,10 @@ class Workplace:
     def train(self, card: Card, minutes: float | None, by: str | None) -> Job:
         """Queue the training of an adapter's next version, on its data and on what people have reviewed since."""
         adapter = self.current(card)
-        limit = ["--set", f"training.minutes={minutes:g}"] if minutes is not None else []
         with _clients_mistakes():
             title = f"{card.name} {adapter.number} with {len(reviews_of(self.reviews, adapter.folder))} reviews"
         sources = [str(folder.resolve()) for folder in (self.reviews.folder, adapter.folder)]
-        with self.jobs.preparing() as place:
-            return self.jobs.submit(place, "train", title, ["train-next", *sources, "--out", RUN, *limit], RUN, by)
+        return self._training(title, ["train-next", *sources], minutes, by)
 
     def preflight(
         self, name: str, files: Sequence[tuple[str, BinaryIO]], folder: str, recipe: str, task: str, by: str | None
@@ -109,12 +107,12 @@ class Workplace:
         errors = Preflight.of(folder).errors
         if errors:
             raise DataError("data", f"the checks found {errors} errors", "correct the data, and check them again")
+        return self._training(self.jobs.get(checked).title, ["train", str(folder / RECIPE)], minutes, by)
+
+    def _training(self, title: str, command: Sequence[str], minutes: float | None, by: str | None) -> Job:
         limit = ["--set", f"training.minutes={minutes:g}"] if minutes is not None else []
         with self.jobs.preparing() as place:
-            title = self.jobs.get(checked).title
-            return self.jobs.submit(
-                place, "train", title, ["train", str(folder / RECIPE), "--out", RUN, *limit], RUN, by
-            )
+            return self.jobs.submit(place, "train", title, [*command, "--out", RUN, *limit], RUN, by)
 
     def promote(self, trained: str, margin: float, by: str | None) -> Job:
         """Queue the comparison of a trained adapter with the current version, which it replaces if it is not worse."""
