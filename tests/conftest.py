@@ -249,6 +249,18 @@ def shipped_tiny(recipe_of: Callable[..., Recipe], tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("vlm_ft.work.workplace._shipped", lambda _: str(file))
 
 
+@pytest.fixture
+def no_photo_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Processes that decode photos cannot start."""
+    from vlm_ft.inference import photo_decoder
+
+    decoder = photo_decoder.PhotoDecoder()
+    monkeypatch.setattr(photo_decoder, "_shared", lambda: decoder)
+    monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/bin/false")
+    yield
+    decoder.close()
+
+
 @pytest.fixture(scope="session")
 def fetched() -> Base:
     """The base `compact` if it was downloaded before; tests download nothing."""

@@ -117,6 +117,13 @@ def test_a_text_that_is_too_long_is_refused(known: Any) -> None:
     assert known.asked == []
 
 
+@pytest.mark.usefixtures("no_photo_process")
+def test_a_user_is_asked_to_retry_while_no_process_can_decode_photos(known: Any, photo: Path) -> None:
+    images, html, answered = assess(known, "plates", [str(photo)], "")
+    assert (images, answered, known.asked) == ([], None, [])
+    assert "</strong> photos: no process can decode them at present; retry later" in html
+
+
 @pytest.mark.parametrize("asked", [assess, compare])
 def test_an_answer_names_the_version_that_gave_it(known: Any, photo: Path, asked: Any) -> None:
     promoted = known.cards["plates"].model_copy(update={"pixels": (1, 2)})

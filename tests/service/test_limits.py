@@ -70,3 +70,15 @@ def test_a_slow_sender_does_not_hold_a_place(slow: Slow) -> None:
             assert b"408" in sender.recv(1000)
         asked: Any = {"data": {"adapter": "trial"}, "files": {"photos": ("a.jpg", photo())}, "timeout": 60}
         assert httpx.post(f"http://{host}:{port}/v1/assess", **asked).status_code == 200
+
+
+@pytest.mark.usefixtures("no_photo_process")
+def test_a_client_is_asked_to_retry_while_no_process_can_decode_photos(client: TestClient) -> None:
+    found = client.post("/v1/assess", data={"adapter": "trial"}, files={"photos": ("a.jpg", photo())})
+    assert found.status_code == 429
+    assert found.json()["error"] == {
+        "message": "photos: no process can decode them at present; retry later",
+        "type": "busy",
+    }
+    assert int(found.headers["Retry-After"]) > 0
+    assert 'vlm_ft_refused_total{reason="busy"} 1.0' in client.get("/metrics").text
