@@ -8,6 +8,7 @@ import binascii
 import re
 import time
 from contextvars import ContextVar
+from functools import partial
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -56,7 +57,8 @@ class Gate:
     def __init__(
         self, app: ASGIApp, tokens: Tokens | None, most: int, meter: Meter, seconds: float = UPLOAD_SECONDS
     ) -> None:
-        self._app, self._tokens, self._most, self._meter, self._seconds = app, tokens, most, meter, seconds
+        self._app, self._tokens, self._most, self._seconds = app, tokens, most, seconds
+        self._refused = partial(refusal, meter)
         self._inside = 0  # touched by the event loop alone
         meter.inside.set_function(lambda: self._inside)
 
@@ -65,17 +67,13 @@ class Gate:
         if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in OPEN):
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        if CONTROL.search(scope["path"]):  # routes ignore a line break at the end, and patterns do not
-            refusal: Response | None = self._refused(404, "not found", "not_found")
-        else:
-            refusal = self._refusal(scope, headers)
-        if refusal is None:
+        refused = self._refusal(scope, dict(scope["headers"]))
+        if refused is None:
             await self._admitted(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await refusal(scope, receive, send)
+            await refused(scope, receive, send)
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
         asks = _asks(scope)
@@ -86,6 +84,8 @@ class Gate:
             self._inside -= asks
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
+        if CONTROL.search(scope["path"]):  # routes ignore a line break at the end, and patterns do not
+            return self._refused(404, "not found", "not_found")
         if self._tokens is not None:
             needed = right_of(scope["path"])
             owner, allowed = self._tokens.owner(_carried(headers.get(b"authorization", b"")), needed)
@@ -99,9 +99,6 @@ class Gate:
         if _asks(scope) and self._inside >= self._most:
             return self._refused(429, f"{self._most} requests are in progress; retry later", "busy")
         return None
-
-    def _refused(self, status: int, message: str, kind: str) -> Response:
-        return refusal(self._meter, status, message, kind)
 
 
 def _in_time(receive: Receive, seconds: float) -> Receive:
