@@ -5,7 +5,6 @@ It uses only the classes of `style.CSS`, and no scripts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
-from vlm_ft.answers.prediction import Distribution, FieldValue, Prediction
+from vlm_ft.answers.prediction import FieldValue, Prediction, option_name
 
 from .derived_view import derived_view
 from .markup import section, table
@@ -32,7 +31,9 @@ def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
         return message_view(prediction.error, card.notice)
     placed = marks(card.form, prediction, photos)
     fields = "".join(
-        _field(visible(field, photos), prediction.fields[field.name], placed)
+        section(
+            title(field.name), field.description, _body(visible(field, photos), prediction.fields[field.name], placed)
+        )
         for field in card.form.fields
         if field.name in prediction.fields
     )
@@ -93,10 +94,6 @@ def _unplaced(form: Form, prediction: Prediction, photos: int) -> str:
     return f'<p class="rest">A finding that {reason} is drawn on the last one.</p>'
 
 
-def _field(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
-    return section(title(field.name), field.description, _body(field, entry, placed))
-
-
 def _body(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
     match field.kind:
         case Choice(options=options):
@@ -118,7 +115,7 @@ def _choice(options: Sequence[str], entry: FieldValue) -> str:
     chosen = str(entry.value)
     label = f'<p class="label">{escape(words(chosen))}</p>'
     if entry.distribution is not None:
-        return label + _bars(options, chosen, entry.distribution)
+        return label + _bars(options, entry)
     chips = "".join(
         f'<li class="chosen" aria-current="true">{escape(words(option))}</li>'
         if option == chosen
@@ -133,20 +130,19 @@ def _choice(options: Sequence[str], entry: FieldValue) -> str:
 def _flag(entry: FieldValue) -> str:
     mark, word, style = ("✓", YES, "yes") if entry.value else ("✕", NO, "no")
     pill = f'<p class="flag {style}"><span aria-hidden="true">{mark}</span> {word}</p>'
-    if entry.distribution is None:
-        return pill
-    return pill + _bars(("true", "false"), json.dumps(entry.value), entry.distribution)
+    return pill + _bars(("true", "false"), entry)
 
 
 def _integer(minimum: int, maximum: int, entry: FieldValue) -> str:
     number = f'<p class="number">{entry.value} <small>of {minimum} to {maximum}</small></p>'
-    if entry.distribution is None:
-        return number
-    return number + _bars(tuple(entry.distribution), str(entry.value), entry.distribution)
+    return number + _bars(tuple(entry.distribution or ()), entry)
 
 
-def _bars(options: Sequence[str], chosen: str, distribution: Distribution) -> str:
+def _bars(options: Sequence[str], entry: FieldValue) -> str:
     """A bar per option, in the form's order; if there are many, only the chosen one and the likeliest."""
+    if entry.distribution is None:
+        return ""
+    chosen, distribution = option_name(entry.value), entry.distribution
     likeliest = sorted(options, key=lambda option: (option != chosen, -distribution.get(option, 0.0)))
     shown = [option for option in options if option in likeliest[:MOST_BARS]]
     bars = "".join(_bar(option_in_words(option), distribution.get(option, 0.0), option == chosen) for option in shown)
