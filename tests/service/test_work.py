@@ -36,6 +36,20 @@ def photo(seed: int) -> bytes:
     return out.getvalue()
 
 
+def zipped(*entries: tuple[str | zipfile.ZipInfo, bytes]) -> io.BytesIO:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in entries:
+            file.writestr(name, content)
+    return archive
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = 0o120777 << 16
+    return entry
+
+
 @pytest.fixture
 def work(run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
     monkeypatch.setattr(Jobs, "_start", start_here)
@@ -125,11 +139,8 @@ def test_a_request_to_train_opens_no_photo(
 
 
 def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace) -> None:
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        for name in ("a.png", "deep/er/b.png", "../../escape.png", "notes.txt"):
-            file.writestr(name, photo(1))
-    sent = {"archive": ("photos.zip", archive.getvalue())}
+    names = ("a.png", "deep/er/b.png", "../../escape.png", "notes.txt")
+    sent = {"archive": ("photos.zip", zipped(*((name, photo(1)) for name in names)).getvalue())}
     job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts", "table": "jsonl"}, files=sent))
     assert job["state"] == "done", job["log"]
     rows = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/result").text.splitlines()]
@@ -148,11 +159,7 @@ def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(
     client: TestClient, work: Workplace
 ) -> None:
     def refused(*entries: tuple[str, bytes]) -> str:
-        archive = io.BytesIO()
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-            for name, content in entries:
-                file.writestr(name, content)
-        sent = {"archive": ("photos.zip", archive.getvalue())}
+        sent = {"archive": ("photos.zip", zipped(*entries).getvalue())}
         found = client.post("/v1/jobs/score", data={"adapter": "parts"}, files=sent)
         assert found.status_code == 400, found.text
         return str(found.json()["error"]["message"])
@@ -200,20 +207,6 @@ def test_bad_requests_are_refused(
     assert says in found.json()["error"]["message"]
     assert str(tmp_path) not in found.text
     assert client.get("/v1/jobs").json() == []
-
-
-def zipped(*entries: tuple[str | zipfile.ZipInfo, bytes]) -> io.BytesIO:
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in entries:
-            file.writestr(name, content)
-    return archive
-
-
-def link(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name)
-    entry.external_attr = 0o120777 << 16
-    return entry
 
 
 @pytest.mark.parametrize(
