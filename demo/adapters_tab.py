@@ -16,20 +16,16 @@ from vlm_ft.review.gate import MARGIN
 from vlm_ft.work.workplace import Workplace
 
 from .errors_panel import errors_panel
-from .handlers import PRIVATE, QUIET, permitted
+from .handlers import PRIVATE, QUIET, adapter_choice, permitted
 from .jobs_view import JobsView, queued
 from .markup import framed, minute, section, table
 
 
-def adapters_tab(predictor: Predictor, work: Workplace, tab: gr.Tab) -> gr.Dropdown:
-    """The content of the tab; returns the choice of an adapter.
-
-    The versions are read when it is opened, and when a job's state changes.
-    """
-    names = work.registry.names()
+def adapters_tab(predictor: Predictor, work: Workplace, tab: gr.Tab) -> None:
+    """The content of the tab; versions are read when it is opened, and when a job's state changes."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
-            adapter = gr.Dropdown(names, value=next(iter(names), None), label="Adapter", filterable=False)
+            adapter = adapter_choice(predictor, lambda card: card.number is not None)
             shown = gr.HTML()
             back = gr.Button("Go back to the previous version", size="sm")
         with gr.Column(scale=2, min_width=300):
@@ -46,7 +42,6 @@ def adapters_tab(predictor: Predictor, work: Workplace, tab: gr.Tab) -> gr.Dropd
     train.click(actions.train, [adapter, minutes], view.chosen, **PRIVATE)
     promote.click(actions.promote, [view.chosen, margin], view.chosen, **PRIVATE)
     back.click(actions.roll_back, adapter, shown, **PRIVATE)
-    return adapter
 
 
 @dataclass(frozen=True)

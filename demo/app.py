@@ -7,13 +7,10 @@ mount(api, blocks)             # or inside a FastAPI application
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from vlm_ft.adapters import Card
 from vlm_ft.inference.request import Predictor
 from vlm_ft.work.workplace import Workplace
 
@@ -24,7 +21,6 @@ from .assess_tab import ASSESS, Examples, assess_tab
 from .batch_tab import batch_tab
 from .chat_tab import chat_tab, chats
 from .compare_tab import compare_tab
-from .handlers import QUIET
 from .history_tab import History, history_tab
 from .photos import reads_photos
 from .style import CSS
@@ -32,8 +28,6 @@ from .train_tab import train_tab
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-Choice = tuple[gr.Dropdown | gr.CheckboxGroup, Callable[[Card], bool]]
 
 TITLE = "Photo assessor"
 LEAD = "Upload photos or enter a text. The adapter fills in a fixed form, and says when a person must decide."
@@ -59,42 +53,31 @@ def build_app(
         if not predictor.cards:
             gr.HTML(message_view(NO_ADAPTER))
         else:
-            choices = _tabs(predictor, examples or {}, work, history)
-            refreshed = partial(_listed, predictor, [fits for _, fits in choices])
-            blocks.load(refreshed, None, [choice for choice, _ in choices], **QUIET)
+            _tabs(predictor, examples or {}, work, history)
     return blocks
 
 
-def _tabs(predictor: Predictor, examples: Examples, work: Workplace | None, history: History | None) -> list[Choice]:
-    """The tabs; returns their choices of adapters, and which adapters each lists."""
+def _tabs(predictor: Predictor, examples: Examples, work: Workplace | None, history: History | None) -> None:
     cards = predictor.cards.values()
     with gr.Tabs() as tabs:
         with gr.Tab("Assess", id=ASSESS):
             adapter, photos = assess_tab(predictor, examples, work)
-        choices: list[Choice] = [(adapter, lambda card: True)]
         if any(map(reads_photos, cards)):
             with gr.Tab("Compare"):
-                choices.append((compare_tab(predictor), reads_photos))
+                compare_tab(predictor)
         if any(map(chats, cards)):
             with gr.Tab("Chat"):
-                choices.append((chat_tab(predictor), chats))
+                chat_tab(predictor)
         if work is not None:
             with gr.Tab("Batch"):
-                choices.append((batch_tab(predictor, work, (tabs, adapter, photos)), reads_photos))
+                batch_tab(predictor, work, (tabs, adapter, photos))
             with gr.Tab("Train"):
                 train_tab(work)
             with gr.Tab("Adapters") as tab:
-                choices.append((adapters_tab(predictor, work, tab), lambda card: card.number is not None))
+                adapters_tab(predictor, work, tab)
         if work is not None and history is not None:
             with gr.Tab("History") as tab:
                 history_tab(history, work, tab)
-    return choices
-
-
-def _listed(predictor: Predictor, tests: Sequence[Callable[[Card], bool]]) -> list[Any]:
-    """The updates that list the adapters which are served now, one for each test."""
-    cards = predictor.cards.items()
-    return [gr.update(choices=[name for name, card in cards if fits(card)]) for fits in tests]
 
 
 def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) -> str:

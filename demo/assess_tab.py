@@ -22,7 +22,7 @@ from vlm_ft.work.workplace import Workplace
 from .answer_view import answer_view, empty_view, message_view
 from .answered import Answered, new_case
 from .card_view import card_view
-from .handlers import MODEL_QUEUE, PRIVATE, QUIET, user_of
+from .handlers import MODEL_QUEUE, PRIVATE, QUIET, adapter_choice, user_of
 from .photo_view import drawn, gallery
 from .photos import opened, photo_input, reads_photos, reads_text, small
 from .review_panel import review_panel
@@ -58,7 +58,7 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Workplace | None)
     first = predictor.cards[names[0]]
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            adapter = gr.Dropdown(names, value=names[0], label="Adapter", filterable=False)
+            adapter = adapter_choice(predictor, lambda _: True)
             with gr.Column(visible=reads_photos(first)) as photo_place:
                 photos = photo_input("Photos or scans; several are one case", height=200, allow_reordering=True)
                 seen = gallery(label="As the adapter sees them", columns=3, fit_columns=False, visible=False)

@@ -19,7 +19,7 @@ from vlm_ft.work.workplace import Workplace
 
 from .answer_view import notice_view
 from .assess_tab import ASSESS
-from .handlers import PRIVATE, permitted, uploads
+from .handlers import PRIVATE, adapter_choice, permitted, uploads
 from .jobs_view import JobsView, queued
 from .photo_view import LEGIBLE
 from .photos import reads_photos, small
@@ -33,15 +33,14 @@ MOST_SHOWN = 60  # characters of a cell
 LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
 
 
-def batch_tab(predictor: Predictor, work: Workplace, question: tuple[gr.Tabs, gr.Dropdown, gr.File]) -> gr.Dropdown:
-    """The tab's content; returns the choice of an adapter.
+def batch_tab(predictor: Predictor, work: Workplace, question: tuple[gr.Tabs, gr.Dropdown, gr.File]) -> None:
+    """The tab's content.
 
     `question`: the tabs, and the adapter and photos on the one where an answer is reviewed.
     """
-    names = [name for name, card in predictor.cards.items() if reads_photos(card)]
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            adapter = gr.Dropdown(names, value=next(iter(names), None), label="Adapter", filterable=False)
+            adapter = adapter_choice(predictor, reads_photos)
             files = gr.File(label="Photos, or a zip file of them", file_count="multiple", height=160)
             folder = gr.Textbox(label="Or a folder on the server", visible=work.root is not None)
             button = gr.Button("Score", variant="primary")
@@ -58,7 +57,6 @@ def batch_tab(predictor: Predictor, work: Workplace, question: tuple[gr.Tabs, gr
     button.click(actions.score, [adapter, files, folder], [files, folder, view.chosen], **PRIVATE)
     results, shown = partial(_results, work, download), [rows, unsure, remarks, download]
     gr.on([view.state.change, decision.change], results, [view.chosen, decision], shown, **PRIVATE)
-    return adapter
 
 
 @dataclass(frozen=True)

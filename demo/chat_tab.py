@@ -20,7 +20,7 @@ from vlm_ft.inference.streaming import streamed
 from .answer_view import notice_view
 from .answered import new_case
 from .assess_tab import BROKEN, LONGEST_TEXT
-from .handlers import MODEL_QUEUE, PRIVATE, QUIET, user_of
+from .handlers import MODEL_QUEUE, PRIVATE, QUIET, adapter_choice, user_of
 from .photos import reads_photos, reads_text
 from .wording import in_words, probability_in_words, referral, title
 
@@ -39,11 +39,10 @@ def chats(card: Card) -> bool:
     return reads_text(card) and not reads_photos(card)
 
 
-def chat_tab(predictor: Predictor) -> gr.Dropdown:
-    """The tab's content; returns the choice of an adapter."""
-    names = [name for name, card in predictor.cards.items() if chats(card)]
-    adapter = gr.Dropdown(names, value=names[0], label="Talk to", filterable=False)
-    notice = gr.HTML(notice_view(predictor.cards[names[0]].notice))
+def chat_tab(predictor: Predictor) -> None:
+    """The tab's content."""
+    adapter = adapter_choice(predictor, chats, "Talk to")
+    notice = gr.HTML(notice_view(predictor.cards[adapter.value].notice))
     shown = gr.Chatbot(
         label="Conversation",
         height=420,
@@ -69,7 +68,6 @@ def chat_tab(predictor: Predictor) -> gr.Dropdown:
     talking = gr.on([send.click, text.submit], talked, [adapter, *parts], parts, **PRIVATE, **MODEL_QUEUE)
     gr.on([again.click, shown.clear, adapter.change], lambda: ("", [], []), None, parts, cancels=talking, **PRIVATE)
     adapter.change(lambda name: notice_view(predictor.cards[name].notice), adapter, notice, **QUIET)
-    return adapter
 
 
 def talk(

@@ -19,7 +19,7 @@ from vlm_ft.inference.request import Predictor, Request
 
 from .answer_view import badge, notice_view, visible
 from .derived_view import views
-from .handlers import MODEL_QUEUE, PRIVATE, QUIET, errors_shown, user_of
+from .handlers import MODEL_QUEUE, PRIVATE, QUIET, errors_shown, fitting, list_when_loaded, user_of
 from .markup import framed, table
 from .photo_view import Mark, drawn, gallery, marks
 from .photos import opened, photo_input, reads_photos
@@ -64,9 +64,9 @@ class Column:
         return json.dumps(value)
 
 
-def compare_tab(predictor: Predictor) -> gr.CheckboxGroup:
-    """The tab's content; returns the choice of adapters."""
-    names = [name for name, card in predictor.cards.items() if reads_photos(card)]
+def compare_tab(predictor: Predictor) -> None:
+    """The tab's content."""
+    names = fitting(predictor, reads_photos)
     has_base = not any(predictor.cards[name].weights for name in names)  # a whole model is its own base
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
@@ -88,7 +88,7 @@ def compare_tab(predictor: Predictor) -> gr.CheckboxGroup:
     button.click(answered, [photo, chosen, base], [answers, shown], **PRIVATE, **MODEL_QUEUE)
     changed = [photo.change, chosen.change, base.change]
     gr.on(changed, lambda: (EMPTY, gr.update(value=None, visible=False)), None, [answers, shown], **QUIET)
-    return chosen
+    list_when_loaded(chosen, predictor, reads_photos)
 
 
 def compare(

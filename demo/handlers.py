@@ -1,15 +1,17 @@
-"""What the handlers of several tabs share: who asks, what that user may do, and how errors are shown."""
+"""What the tabs share: the choice of an adapter, settings of events, who asks, and how errors are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import gradio as gr
 
+from vlm_ft.adapters import Card
 from vlm_ft.errors import UserError
+from vlm_ft.inference.request import Predictor
 from vlm_ft.work.tokens import Right
 from vlm_ft.work.workplace import Workplace
 
@@ -19,6 +21,26 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
 MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
 """The settings of an event that asks the model, which handles one request at a time."""
+
+
+def adapter_choice(predictor: Predictor, fits: Callable[[Card], bool], label: str = "Adapter") -> gr.Dropdown:
+    """A choice of one of the adapters that fit."""
+    names = fitting(predictor, fits)
+    choice = gr.Dropdown(names, value=next(iter(names), None), label=label, filterable=False)
+    list_when_loaded(choice, predictor, fits)
+    return choice
+
+
+def fitting(predictor: Predictor, fits: Callable[[Card], bool]) -> list[str]:
+    """The names of the adapters that are served now, and fit."""
+    return [name for name, card in predictor.cards.items() if fits(card)]
+
+
+def list_when_loaded(
+    choice: gr.Dropdown | gr.CheckboxGroup, predictor: Predictor, fits: Callable[[Card], bool]
+) -> None:
+    """List the adapters that fit whenever the page is loaded."""
+    gr.on(None, lambda: gr.update(choices=fitting(predictor, fits)), None, choice, **QUIET)
 
 
 @contextmanager

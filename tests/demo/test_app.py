@@ -160,6 +160,13 @@ def test_a_missing_adapter_is_reported(known: Any) -> None:
     assert NO_ADAPTER in json.dumps(blocks.get_config_file())
 
 
+def test_adapters_are_listed_anew_whenever_the_page_is_loaded(known: Any) -> None:
+    blocks = build_app(known)
+    del known.cards["hostile"]
+    loaded = [entry.fn for entry in blocks.fns.values() if "load" in [event for _, event in entry.targets]]
+    assert [fn()["choices"] for fn in loaded] == [["plates", "contracts"], ["plates"], ["contracts"]]
+
+
 @pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")  # Gradio's own use of pandas
 def test_the_address_answers(address: str, photo: Path, tmp_path: Path) -> None:
     client = Client(address, verbose=False)
