@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import metadata
 from io import BytesIO
 from itertools import chain
+from pathlib import Path
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -43,7 +44,6 @@ from vlm_ft.service.intake import (
     MAX_PHOTOS,
     MAX_TEXT,
     AssessForm,
-    Case,
     ChatRequest,
     chat_contents,
     received,
@@ -110,8 +110,8 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         """A typed answer about the photos of one case, a text, or both."""
         card = card_of(predictor, form.adapter)
         turns = [Turn("user", form.text)] if form.text.strip() else []
-        with received([photo.file for photo in form.photos], turns) as case:
-            answer = _answer(predictor, _question(card, case))
+        with received([photo.file for photo in form.photos], [form.text]) as photos:
+            answer = _answer(predictor, _question(card, photos, turns))
         return Response(answer.to_json(adapter=form.adapter, notice=_notice(answer)), media_type="application/json")
 
     @api.post("/v1/chat/completions")
@@ -119,8 +119,8 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         """A chat completion; the content is the answer as JSON, in the adapter's form."""
         card = card_of(predictor, body.model)
         pictures, turns = chat_contents(body)
-        with received([BytesIO(picture) for picture in pictures], turns) as case:
-            question = _question(card, case)
+        with received([BytesIO(picture) for picture in pictures], [turn.text for turn in turns]) as photos:
+            question = _question(card, photos, turns)
         if body.stream:
             events = _events(body.model, streamed(predictor, question))
             first = next(events)  # errors are raised before the response begins
@@ -132,13 +132,13 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         return JSONResponse(whole)
 
 
-def _question(card: Card, case: Case) -> Question:
+def _question(card: Card, photos: Sequence[Path], turns: Sequence[Turn]) -> Question:
     """The request to the adapter. Raises `DataError` for a kind of input that it has not learned from."""
-    if case.turns and "text" not in card.inputs:
+    if turns and "text" not in card.inputs:
         raise DataError("text", "this adapter was trained on photos only", "send the photos alone")
-    if case.photos and "photo" not in card.inputs:
+    if photos and "photo" not in card.inputs:
         raise DataError("photos", "this adapter was trained on texts only", "send the text alone")
-    return Question(decoded(case.photos), case.turns, adapter=card.name)
+    return Question(decoded(photos), tuple(turns), adapter=card.name)
 
 
 def _answer(predictor: Predictor, question: Question) -> Attributed:

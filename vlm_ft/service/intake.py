@@ -8,9 +8,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -127,23 +126,15 @@ class ChatRequest(Body):
         return body
 
 
-@dataclass(frozen=True)
-class Case:
-    """The photos of a request as files of our own, in a folder that is removed afterwards, and its turns."""
-
-    photos: tuple[Path, ...]
-    turns: tuple[Turn, ...]
-
-
 @contextmanager
-def received(photos: Sequence[BinaryIO], turns: Sequence[Turn]) -> Iterator[Case]:
-    """The photos and turns of a request.
+def received(photos: Sequence[BinaryIO], texts: Iterable[str]) -> Iterator[tuple[Path, ...]]:
+    """The photos of a request as files of our own, in a folder that is removed afterwards.
 
-    Raises `DataError` for too many photos, pixels or characters, judged by the photos' headers.
+    Raises `DataError` for too many photos, pixels (by the photos' headers) or characters of `texts`.
     """
     if len(photos) > MAX_PHOTOS:
         raise DataError("photos", f"{len(photos)} are more than {MAX_PHOTOS}", "send those that show the case best")
-    if sum(len(turn.text) for turn in turns) > MAX_TEXT:
+    if sum(map(len, texts)) > MAX_TEXT:
         raise DataError("text", f"is longer than {MAX_TEXT} characters", "shorten it")
     with tempfile.TemporaryDirectory(prefix=f"vlm-ft-{os.getpid()}-") as place:
         folder = Path(place)
@@ -155,7 +146,7 @@ def received(photos: Sequence[BinaryIO], turns: Sequence[Turn]) -> Iterator[Case
             pixels += math.prod(image_size(path))
         if pixels > MAX_PIXELS:
             raise DataError("photos", f"{pixels} pixels are more than {MAX_PIXELS}", "send fewer or smaller ones")
-        yield Case(paths, tuple(turns))
+        yield paths
 
 
 def remove_leftovers() -> None:

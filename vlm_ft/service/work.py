@@ -19,7 +19,6 @@ from fastapi import FastAPI, Form, UploadFile
 from fastapi.responses import FileResponse
 from pydantic import Field, model_validator
 
-from datasets_vision.example import Turn
 from vlm_ft.data.preflight import CHECK_PAGE, Preflight
 from vlm_ft.errors import DataError
 from vlm_ft.inference.photo_decoder import decoded
@@ -123,8 +122,8 @@ def _add_review_routes(api: FastAPI, predictor: Predictor, reviews: Reviews) -> 
         """Store a verdict on an answer. A later verdict on the same photos and text replaces an earlier one."""
         card = card_of(predictor, form.adapter)
         answer, correct = _object("answer", form.answer), _object("correct", form.correct) if form.correct else None
-        with received([photo.file for photo in form.photos], [Turn("user", form.text)] if form.text else []) as case:
-            photos = decoded(case.photos)
+        with received([photo.file for photo in form.photos], [form.text]) as files:
+            photos = decoded(files)
         stored = reviews.add(card, photos, form.text, answer, form.verdict, correct, OWNER.get())
         return {"case": stored.case, "verdict": stored.verdict}
 
