@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ def history_tab(history: History, work: Workplace, tab: gr.Tab) -> None:
 
     def exported(words: str, request: gr.Request) -> Any:
         with permitted(work, request, "admin"), tempfile.TemporaryDirectory() as folder:
-            place = _exported(history, words, Path(folder))
+            place = Path(folder) / "history.csv"
+            with place.open("w", newline="", encoding="utf-8") as out:
+                rows = ([csv_cell(cell) for cell in _cells(entry)] for entry in history(words, EXPORTED))
+                csv.writer(out).writerows(chain([COLUMNS], rows))
             return gr.update(value=file.move_resource_to_block_cache(str(place)), visible=True)
 
     gr.on([wanted.submit, tab.select], found, wanted, shown, **PRIVATE)
@@ -61,12 +65,3 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
         "answer": json.dumps(entry.get("answer"), ensure_ascii=False),
     }
     return [str(shown.get(column) or "") for column in COLUMNS]
-
-
-def _exported(history: History, words: str, folder: Path) -> Path:
-    place = folder / "history.csv"
-    with place.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
-        writer.writerow(COLUMNS)
-        writer.writerows([csv_cell(cell) for cell in _cells(entry)] for entry in history(words, EXPORTED))
-    return place

@@ -47,7 +47,7 @@ def _fields(work: Workplace, answered: Answered) -> None:
         accept = gr.Button("Accept", variant="primary", size="sm", min_width=90)
         correct = gr.Button("Save correction", size="sm", min_width=90)
         reject = gr.Button("Reject", variant="stop", size="sm", min_width=90)
-    stored = gr.HTML(elem_classes="stored")
+    stored = gr.HTML()
 
     verdicts = _Verdicts(work, answered)
     accept.click(verdicts.accept, None, stored, **PRIVATE)
@@ -203,10 +203,10 @@ def _box(name: str, cells: Sequence[Any]) -> list[int]:
 
 
 def _flag(name: str, raw: Any) -> bool:
-    words = {"yes": True, "true": True, "no": False, "false": False}
-    if str(raw).strip().lower() not in words:
+    flags, word = {"yes": True, "true": True, "no": False, "false": False}, str(raw).strip().lower()
+    if word not in flags:
         raise FormError(name, f"{str(raw)[:20]!r} is neither {YES} nor {NO}", "correct it")
-    return words[str(raw).strip().lower()]
+    return flags[word]
 
 
 def _number(name: str, raw: Any, *, whole: bool = True) -> Any:
