@@ -75,7 +75,7 @@ class _Actions:
     def review(self, job: str, chosen: gr.SelectData, request: gr.Request) -> tuple[Any, ...]:
         with permitted(self.work, request, "assess"):
             _, folder, _, adapter, *_ = self.work.jobs.get(job).arguments
-            listed = _to_review(self.work, job)
+            listed = _to_review(self.work.jobs.result(job))
         path = listed[listed.index(chosen.value["caption"])]  # a browser may send any path
         photo = self.photos.move_resource_to_block_cache(str(Path(folder) / path))
         return gr.Tabs(selected=ASSESS), Path(adapter).parent.name, [photo]
@@ -84,18 +84,15 @@ class _Actions:
 def _results(work: Workplace, download: gr.File, job: str | None, show: str) -> tuple[Any, ...]:
     """The rows of a job's table, the photos to review first, remarks on both, and the file."""
     hidden = gr.update(visible=False)
-    nothing = (hidden, hidden, "", hidden)
-    if not job:
-        return nothing
     try:
-        file = work.jobs.result(job)
+        chosen, file = work.jobs.get(job or ""), work.jobs.result(job or "")
     except UserError:
-        return nothing
+        return hidden, hidden, "", hidden
     found = pd.read_csv(file, nrows=MOST_ROWS, dtype=str, keep_default_na=False)
     kept = found[found["decision"] != "answer"] if show == UNCERTAIN else found
     readable = _readable(kept)
-    _, folder, *_ = work.jobs.get(job).arguments
-    pictures, problems = _pictures(Path(folder), _to_review(work, job))
+    _, folder, *_ = chosen.arguments
+    pictures, problems = _pictures(Path(folder), _to_review(file))
     return (
         gr.update(
             value=readable,
@@ -108,9 +105,9 @@ def _results(work: Workplace, download: gr.File, job: str | None, show: str) -> 
     )
 
 
-def _to_review(work: Workplace, job: str) -> list[str]:
+def _to_review(table: Path) -> list[str]:
     """The paths of the photos to review first, as far as they can be shown."""
-    file = work.jobs.result(job).with_name(FIRST)
+    file = table.with_name(FIRST)
     return file.read_text(encoding="utf-8").splitlines()[:MOST_PICTURES] if file.is_file() else []
 
 

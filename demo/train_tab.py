@@ -76,7 +76,7 @@ class _Actions:
 
     def show(self, job: str | None, request: gr.Request) -> tuple[Any, ...]:
         allowed = self.work.may(user_of(request), "train")
-        return _shown(self.work, self.picture, job) if allowed else _nothing()
+        return _shown(self.work, self.picture, job or "") if allowed else _nothing()
 
 
 def _nothing(message: str = EMPTY) -> tuple[Any, ...]:
@@ -84,14 +84,12 @@ def _nothing(message: str = EMPTY) -> tuple[Any, ...]:
     return message, hidden, hidden, hidden
 
 
-def _shown(work: Workplace, picture: gr.Image, job: str | None) -> tuple[Any, ...]:
+def _shown(work: Workplace, picture: gr.Image, job: str) -> tuple[Any, ...]:
     """The updates that show what a job has found in data: the summary, examples, the recipe, and the way to train."""
-    if not job:
-        return _nothing()
-    found = work.jobs.get(job)
-    if found.state in ("failed", "stopped"):
-        return _nothing(_failed(work.jobs.log(job)))
     try:
+        found = work.jobs.get(job)
+        if found.state in ("failed", "stopped"):
+            return _nothing(_failed(work.jobs.log(job)))
         folder = work.jobs.result(job)
     except UserError:
         return _nothing()
