@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,7 +49,7 @@ class Answered:
         notice = {"notice": self.card.notice} if self.card.notice else {}
         return self.prediction.to_json(indent=2, **self.facts, photos=photos, **notice)
 
-    def drawn(self, photos: list[Image]) -> list[Image]:
+    def drawn(self, photos: Sequence[Image]) -> list[Image]:
         """Its photos with their boxes."""
         placed = marks(self.card.form, self.prediction, len(photos))
         return [drawn(photo, [mark for mark in placed if mark.photo == place]) for place, photo in enumerate(photos)]

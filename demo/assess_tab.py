@@ -24,7 +24,7 @@ from .answered import Answered, new_case
 from .card_view import card_view
 from .handlers import MODEL_QUEUE, PRIVATE, QUIET, adapter_choice, user_of
 from .photo_view import drawn, gallery
-from .photos import opened, photo_input, reads_photos, reads_text, small
+from .photos import caption, opened, photo_input, reads_photos, reads_text, small
 from .review_panel import review_panel
 
 TO_RESULT = """() => {
@@ -109,12 +109,12 @@ def assess(
     if card is None:
         return [], message_view(f"adapter {adapter!r} is no longer loaded; reload this page"), None
     try:
-        case = [photo.image for photo in opened(card, photos or ())]
+        case = opened(card, photos or ())
         asked = (text or "").strip() if reads_text(card) else ""
         _require_usable(card, case, asked)
         number, time = new_case()
         turns = (Turn("user", asked),) if asked else ()
-        (prediction,) = predictor.predict([Request(tuple(case), turns, adapter, by=by, case=number)])
+        (prediction,) = predictor.predict([Request(case, turns, adapter, by=by, case=number)])
         answered = Answered(number, time, prediction, tuple(photos or ()), asked)
     except UserError as error:
         return [], message_view(error.public(), card.notice), None
@@ -206,7 +206,7 @@ def _files(buttons: Sequence[gr.DownloadButton], answered: Answered) -> list[Any
 
     contents = [answered.to_json().encode()]
     try:
-        photos = [photo.image for photo in opened(answered.card, answered.photos)]
+        photos = opened(answered.card, answered.photos)
         contents.append(answer_pdf(answered, answered.drawn(photos)))
     except UserError as error:
         gr.Warning(f"There is no PDF: {error.public()}")
@@ -239,7 +239,7 @@ def _preview(predictor: Predictor, adapter: str, photos: Sequence[str] | None, e
         case = opened(card, photos or ())
     except UserError as error:
         return *_without_answer(message_view(error.public(), card.notice)), no_photos
-    pictures = [(drawn(photo.image, []), photo.caption) for photo in case]
+    pictures = [(drawn(photo, []), caption(file, photo)) for file, photo in zip(photos or (), case, strict=False)]
     return *_without_answer(empty_view(card)), gr.update(value=pictures, visible=bool(pictures))
 
 

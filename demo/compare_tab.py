@@ -22,7 +22,7 @@ from .derived_view import views
 from .handlers import MODEL_QUEUE, PRIVATE, QUIET, errors_shown, fitting, list_when_loaded, user_of
 from .markup import framed, table
 from .photo_view import Mark, drawn, gallery, marks
-from .photos import opened, photo_input, reads_photos
+from .photos import caption, opened, photo_input, reads_photos
 from .wording import in_words, probability_in_words, referral, title
 
 MOST_AT_FIRST = 4
@@ -102,10 +102,10 @@ def compare(
         raise DataError("", "Choose one photo and at least one adapter", "then press Compare")
     cards = {name: predictor.cards[name] for name in adapters}
     (photo,) = opened(cards[adapters[0]], files)
-    requests = [Request((photo.image,), adapter=name, by=by) for name in cards]
+    requests = [Request((photo,), adapter=name, by=by) for name in cards]
     forms = {card.form.fingerprint: name for name, card in reversed(cards.items())} if base else {}
     like = sorted(forms.values(), key=list(cards).index)
-    requests += [Request((photo.image,), form=cards[name].form, like=name, by=by) for name in like]
+    requests += [Request((photo,), form=cards[name].form, like=name, by=by) for name in like]
     titles = [*cards, *(BARE if len(like) == 1 else f"{BARE}, asked as {name}" for name in like)]
     answers = predictor.predict(requests)
     asked = [cards[name] for name in (*cards, *like)]
@@ -113,8 +113,8 @@ def compare(
         Column(title, answer.card or card, answer) for title, card, answer in zip(titles, asked, answers, strict=True)
     ]
     placed = [(column.name, column.marks) for column in columns]
-    pictures = [(drawn(photo.image, boxes), name) for name, boxes in placed if boxes]
-    return pictures or [(drawn(photo.image, []), photo.caption)], columns
+    pictures = [(drawn(photo, boxes), name) for name, boxes in placed if boxes]
+    return pictures or [(drawn(photo, []), caption(files[0], photo))], columns
 
 
 def comparison_view(columns: Sequence[Column]) -> str:

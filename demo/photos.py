@@ -1,9 +1,8 @@
-"""Uploaded photos, decoded as the service decodes its own; messages name files without their folders."""
+"""Uploaded photos, decoded as the service decodes its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,6 @@ from vlm_ft.inference.photo_decoder import decoded
 MOST_PHOTOS = 8  # per case: the highest photo number that a finding can have
 
 
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """One photo of a case, upright RGB, and the name of its file."""
-
-    name: str
-    image: Image
-
-    @property
-    def caption(self) -> str:
-        """Its name and its size in pixels."""
-        return f"{self.name}, {self.image.width}×{self.image.height}"
-
-
 def reads_photos(card: Card) -> bool:
     """Whether the adapter takes images."""
     return card.base.kind != "text" and "photo" in card.inputs
@@ -41,8 +27,8 @@ def reads_text(card: Card) -> bool:
     return "text" in card.inputs
 
 
-def opened(card: Card, files: Sequence[str]) -> tuple[Photo, ...]:
-    """The photos of a case, in order; none for an adapter that reads text only.
+def opened(card: Card, files: Sequence[str]) -> tuple[Image, ...]:
+    """The photos of a case, upright RGB, in order; none for an adapter that reads text only.
 
     Raises `DataError` for a photo that cannot be read, and for too many.
     """
@@ -50,12 +36,12 @@ def opened(card: Card, files: Sequence[str]) -> tuple[Photo, ...]:
         return ()
     if len(files) > MOST_PHOTOS:
         raise DataError("", f"{len(files)} photos are more than {MOST_PHOTOS}", "choose those that show the case best")
-    paths = [Path(file) for file in files]
-    try:
-        images = decoded(paths)
-    except DataError as error:
-        raise DataError(Path(error.place).name, error.problem, error.remedy) from error
-    return tuple(Photo(path.name, image) for path, image in zip(paths, images, strict=True))
+    return decoded([Path(file) for file in files])
+
+
+def caption(file: str, photo: Image) -> str:
+    """The name of a photo's file, and its size in pixels."""
+    return f"{Path(file).name}, {photo.width}×{photo.height}"
 
 
 def photo_input(label: str, **look: Any) -> gr.File:

@@ -74,7 +74,7 @@ class _Verdicts:
     def _stored(self, verdict: Verdict, request: gr.Request, given: Sequence[Any] | None = None) -> str:
         work, answered, card = self.work, self.answered, self.answered.card
         with permitted(work, request, "review") as user:
-            photos = [photo.image for photo in opened(card, answered.photos)]
+            photos = opened(card, answered.photos)
             values = _values(card, given) if given is not None else None
             review = work.reviews.add(card, photos, answered.text, answered.prediction.values, verdict, values, user)
         count = len(work.reviews.of(card.name, card.form.task))
@@ -117,7 +117,7 @@ def _drawing(answered: Answered, widgets: Sequence[Any]) -> None:
         return
     kind = card.form.fields[place].kind
     assert isinstance(kind, Items)
-    photo = legible(opened(card, answered.photos)[0].image)
+    photo = legible(opened(card, answered.photos)[0])
     shown = gr.Image(
         photo, label="To add a box, click two opposite corners", interactive=False, buttons=["fullscreen"], height=420
     )
