@@ -63,7 +63,7 @@ class _Actions:
         with permitted(self.work, request, "admin") as user:
             self.work.roll_back(self.predictor.cards[name], user)
         gr.Info("The previous version is served again.")
-        return _versions(self.work, name)
+        return self.versions(name)
 
     def versions(self, name: str | None) -> str:
         return _versions(self.work, name) if name else ""

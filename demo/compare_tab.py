@@ -102,15 +102,15 @@ def compare(
         raise DataError("", "Choose one photo and at least one adapter", "then press Compare")
     cards = {name: predictor.cards[name] for name in adapters}
     (photo,) = opened(cards[adapters[0]], files)
-    requests = [Request((photo,), adapter=name, by=by) for name in cards]
+    asked = [(name, card, Request((photo,), adapter=name, by=by)) for name, card in cards.items()]
     forms = {card.form.fingerprint: name for name, card in reversed(cards.items())} if base else {}
     like = sorted(forms.values(), key=list(cards).index)
-    requests += [Request((photo,), form=cards[name].form, like=name, by=by) for name in like]
-    titles = [*cards, *(BARE if len(like) == 1 else f"{BARE}, asked as {name}" for name in like)]
-    answers = predictor.predict(requests)
-    asked = [cards[name] for name in (*cards, *like)]
+    for name in like:
+        column = BARE if len(like) == 1 else f"{BARE}, asked as {name}"
+        asked.append((column, cards[name], Request((photo,), form=cards[name].form, like=name, by=by)))
+    answers = predictor.predict([request for *_, request in asked])
     columns = [
-        Column(title, answer.card or card, answer) for title, card, answer in zip(titles, asked, answers, strict=True)
+        Column(name, answer.card or card, answer) for (name, card, _), answer in zip(asked, answers, strict=True)
     ]
     placed = [(column.name, column.marks) for column in columns]
     pictures = [(drawn(photo, boxes), name) for name, boxes in placed if boxes]
