@@ -70,7 +70,7 @@ class _Actions:
 
 
 def minutes_of(given: str) -> float | None:
-    """The minutes of training that were typed; None if nothing was."""
+    """The minutes of training that were typed; None if nothing was, for which a number field would say 0."""
     if not given.strip():
         return None
     try:
