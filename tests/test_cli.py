@@ -318,17 +318,8 @@ def test_an_export_reports_what_reading_set_aside(cli: Run, recipe: Path, tmp_pa
 
 def test_a_worker_stops_at_sigint_even_if_it_was_started_in_the_background(tmp_path: Path) -> None:
     """A script's background commands ignore SIGINT, and so does what they start."""
-    endless = [
-        sys.executable,
-        "-m",
-        "vlm_ft.cli.worker",
-        "data",
-        "synth",
-        "product_defects",
-        "set",
-        "--count",
-        "9999999",
-    ]
+    synth = ["data", "synth", "product_defects", "set", "--count", "9999999"]
+    endless = [sys.executable, "-m", "vlm_ft.cli.worker", *synth]
     ignoring = f"import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv({endless[0]!r}, {endless!r})"
     source = {**os.environ, "PYTHONPATH": str(Path(vlm_ft.__file__).parents[1])}
     worker = subprocess.Popen([sys.executable, "-c", ignoring], stdin=subprocess.PIPE, cwd=tmp_path, env=source)
