@@ -16,13 +16,13 @@ FIRST_FIGURES = 4
 def card_view(card: Card, name: str) -> str:
     """The adapter's facts as a list of terms, its figures as a table; all text is escaped."""
     facts = {
-        "Name": escape(name),
-        "Task": escape(card.form.title),
-        "Answers": escape(", ".join(map(words, card.form.names))),
-        "Base": escape(card.base.name),
-        "Learned from": escape(_learned(card)),
+        "Name": name,
+        "Task": card.form.title,
+        "Answers": ", ".join(map(words, card.form.names)),
+        "Base": card.base.name,
+        "Learned from": _learned(card),
     }
-    listed = "".join(f"<dt>{term}</dt><dd>{fact}</dd>" for term, fact in facts.items())
+    listed = "".join(f"<dt>{term}</dt><dd>{escape(fact)}</dd>" for term, fact in facts.items())
     return f'<div class="card"><dl>{listed}</dl>{_figures(card)}</div>'
 
 
