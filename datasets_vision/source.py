@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets_vision.cases import joined
 from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject, path_of
 from datasets_vision.formats import FORMATS, detect
 from datasets_vision.formats.contract import FOLDER, SetAside, Source, plain, shortened
+from datasets_vision.formats.drafts import Drafts
 from datasets_vision.index import DiskIndex
 from datasets_vision.walk import linked_folders, natural_key
 
-__all__ = ["Reading", "SetAside", "Source", "read", "stream"]
+__all__ = ["Reading", "SetAside", "Source", "kept", "read", "stream"]
+
+T = TypeVar("T")
+
+Item = Example | Drafts | SetAside
+"""What a format reads from a file."""
 
 _MANY_WORDS = 60  # more distinct words than this are free text, not a list of names to suggest
 _LONG_WORD = 200  # characters of a word that are kept; names are shorter
@@ -47,22 +53,31 @@ def read(source: Source) -> Reading:
     return Reading(tuple(examples), tuple(set_aside))
 
 
-def stream(source: Source) -> Iterator[Example | SetAside]:
-    """Yield the items of `read` one at a time, in constant memory.
+def kept(source: Source) -> list[Item]:
+    """What the files hold, read once, for `stream` with any names, texts, columns and groups.
+
+    Raises DataError as `read` does, except that the items may be unusable.
+    """
+    files = (item.kept() if isinstance(item, Drafts) else item for item in _files(source))
+    return list(_readable(source, files))
+
+
+def stream(source: Source, known: Sequence[Item] | None = None) -> Iterator[Example | SetAside]:
+    """Yield the items of `read` one at a time, in constant memory. `known`: what `kept` has read, if it has.
 
     The error for a source without usable items is raised after the last item. With `limit`, the source is read
     twice, because the spacing depends on the number of examples. With `case_by`, all examples are held in memory.
     """
-    yield from _stream(source) if source.limit is None else _spaced(source, source.limit)
+    yield from _stream(source, known) if source.limit is None else _spaced(source, source.limit, known)
     yield from _readable(source, _links(source))
 
 
-def _spaced(source: Source, limit: int) -> Iterator[Example | SetAside]:
-    count = sum(isinstance(item, Example) for item in _stream(source))
+def _spaced(source: Source, limit: int, known: Sequence[Item] | None) -> Iterator[Example | SetAside]:
+    count = sum(isinstance(item, Example) for item in _stream(source, known))
     step = max(count, limit)  # with fewer examples than `limit`, places past `count` are never reached
     places = (number * step // limit for number in range(limit))
     place, chosen = 0, next(places)
-    for item in _stream(source):
+    for item in _stream(source, known):
         if isinstance(item, SetAside):
             yield item
             continue
@@ -72,12 +87,12 @@ def _spaced(source: Source, limit: int) -> Iterator[Example | SetAside]:
         place += 1
 
 
-def _stream(source: Source) -> Iterator[Example | SetAside]:
+def _stream(source: Source, known: Sequence[Item] | None) -> Iterator[Example | SetAside]:
     unused = _Unused(source)
     usable, set_aside, first = 0, 0, None
     photos: list[Example] = []
     with DiskIndex() as ids:
-        for item in _readable(source, _items(source)):
+        for item in _readable(source, _items(source, known)):
             if isinstance(item, Example):
                 item = _renamed_example(source, item, unused)
             if isinstance(item, Example) and not ids.add(item.id, item.source):
@@ -97,7 +112,7 @@ def _stream(source: Source) -> Iterator[Example | SetAside]:
     yield from unused.reported()
 
 
-def _readable(source: Source, items: Iterable[Example | SetAside]) -> Iterator[Example | SetAside]:
+def _readable(source: Source, items: Iterable[T]) -> Iterator[T]:
     """Turn an OSError from any format into a DataError for the whole source."""
     try:
         yield from items
@@ -108,7 +123,15 @@ def _readable(source: Source, items: Iterable[Example | SetAside]) -> Iterator[E
         ) from error
 
 
-def _items(source: Source) -> Iterator[Example | SetAside]:
+def _items(source: Source, known: Sequence[Item] | None) -> Iterator[Example | SetAside]:
+    for item in _files(source) if known is None else known:
+        if isinstance(item, Drafts):
+            yield from item.examples(source)
+        else:
+            yield item
+
+
+def _files(source: Source) -> Iterator[Item]:
     path = source.path
     if source.format is None or source.format not in FORMATS or not FORMATS[source.format].named:
         _check_path(path)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datasets_vision.errors import DataError, nearest
-from datasets_vision.example import Example, Turn
-from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import TEXT, Draft, json_examples
+from datasets_vision.example import Turn
+from datasets_vision.formats.contract import Source
+from datasets_vision.formats.drafts import TEXT, Draft, Drafts, json_drafts
 from datasets_vision.formats.flat import flatten_except
 from datasets_vision.formats.json_files import TURNS, Entry, first_objects
 
@@ -51,14 +51,14 @@ def matches(path: Path) -> bool:
     return any(_conversation(record) is not None for record in first_objects(path))
 
 
-def read(source: Source) -> Iterator[Example | SetAside]:
+def read(source: Source) -> Iterator[Drafts]:
     """The last assistant turn becomes the column `reply`, the turns before it the prompt; later turns are ignored.
 
     A system message is prepended to the next user turn. Columns are `text` (the last user turn, without <image>),
     `reply`, and all other keys of a record. An image's path is relative to the file or to its folder `images`; if
     there are placeholders, there must be as many images.
     """
-    yield from json_examples(source, _draft)
+    return json_drafts(source, _draft)
 
 
 def parse_messages(messages: Any) -> Conversation:

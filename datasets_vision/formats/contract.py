@@ -7,13 +7,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from datasets_vision.errors import DataError, nearest, one_line
 from datasets_vision.example import Example, Window
 from datasets_vision.windows import checked
+
+if TYPE_CHECKING:
+    from datasets_vision.formats.drafts import Drafts
 
 FOLDER = "{folder}"
 """The placeholder for the name of the folder that holds a table."""
@@ -181,13 +184,14 @@ class Source(BaseModel):
 class Format:
     """An annotation format: how to recognise it, and how to read it.
 
-    `read` yields examples with the source's own names; it raises DataError if the whole source is unusable.
+    `read` yields examples with the source's own names, or drafts of them; it raises DataError if the whole source
+    is unusable.
     `options`: the options of a source that this format uses and some others do not.
     `named`: the path may be a name on a server instead of local files. `folder`: the path must be a folder.
     """
 
     matches: Callable[[Path], bool]
-    read: Callable[[Source], Iterator[Example | SetAside]]
+    read: Callable[[Source], Iterator[Example | Drafts | SetAside]]
     options: frozenset[str] = frozenset()
     named: bool = False
     folder: bool = False

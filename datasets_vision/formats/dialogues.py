@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from datasets_vision.errors import DataError, nearest
-from datasets_vision.example import Example, LabelledObject, Turn
+from datasets_vision.example import LabelledObject, Turn
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import TEXT, Draft, examples_of
+from datasets_vision.formats.drafts import TEXT, Draft, Drafts
 from datasets_vision.formats.table_files import Row, read_table, table_files
 
 OUTSIDE = "O"
@@ -39,7 +39,7 @@ def matches(path: Path) -> bool:
     return any(_is_dialogue(table) for table in islice(table_files(path), _MAX_SAMPLED))
 
 
-def read(source: Source) -> Iterator[Example | SetAside]:
+def read(source: Source) -> Iterator[Drafts | SetAside]:
     """Each turn is an example with the preceding turns of its conversation; the conversation is its group.
 
     Columns: `text` (this turn), `intent` (several joined by "+"), and the table's own. Slots are objects: consecutive
@@ -55,7 +55,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         except DataError as error:
             yield SetAside.of(path, error)
             continue
-        yield from examples_of(source, path, _drafts(path, rows))
+        yield Drafts(path, _drafts(path, rows))
     if not found:
         raise DataError(source.path, "no TSV or CSV table", "give a table, or a folder of tables")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path, PureWindowsPath
 from typing import Any, Self
@@ -50,37 +50,44 @@ Drafting = Callable[[Source, Entry, dict[str, Any]], Draft]
 """Turns a record into a draft; raises DataError if the record cannot be used."""
 
 
-def examples_of(
-    source: Source,
-    path: Path,
-    drafts: Iterator[Draft | SetAside],
-    columns: Sequence[str] | None = None,
-    *,
-    has_photos: bool = False,
-    stem: str = "",
-    role: str | None = None,
-) -> Iterator[Example | SetAside]:
-    """The examples of one file. A file without a column that the source needs is set aside as a whole.
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """The records of one file, before a source's template and columns turn them into examples.
 
     `columns`: all columns of the file; None takes those of its first records. `has_photos`: whether the drafts have
     `photos`. `stem` and `role` replace those of the file; ids begin with the stem.
     """
-    head = list(islice(drafts, HEAD)) if columns is None else []
-    found = [draft for draft in head if isinstance(draft, Draft)]
-    names = columns or tuple(dict.fromkeys(name for draft in found for name in draft.cells))
-    try:
-        if names:
-            _require(source, path, names, found, has_photos or source.image is not None)
-    except DataError as error:
-        yield SetAside.of(path, error)
-        return
-    file = _File.of(source, path, stem, role)
-    for item in chain(head, drafts):
-        yield item if isinstance(item, SetAside) else file.example(item)
+
+    path: Path
+    items: Iterable[Draft | SetAside]
+    columns: Sequence[str] | None = None
+    has_photos: bool = False
+    stem: str = ""
+    role: str | None = None
+
+    def kept(self) -> Self:
+        """The same, read once and held in memory."""
+        return replace(self, items=tuple(self.items))
+
+    def examples(self, source: Source) -> Iterator[Example | SetAside]:
+        """The examples; a file without a column that the source needs is set aside as a whole."""
+        items = iter(self.items)
+        head = list(islice(items, HEAD)) if self.columns is None else []
+        found = [draft for draft in head if isinstance(draft, Draft)]
+        names = self.columns or tuple(dict.fromkeys(name for draft in found for name in draft.cells))
+        try:
+            if names:
+                _require(source, self.path, names, found, self.has_photos or source.image is not None)
+        except DataError as error:
+            yield SetAside.of(self.path, error)
+            return
+        file = _File.of(source, self)
+        for item in chain(head, items):
+            yield item if isinstance(item, SetAside) else file.example(item)
 
 
-def json_examples(source: Source, draft: Drafting) -> Iterator[Example | SetAside]:
-    """The examples of all JSON and JSON-lines files of a source; `draft` turns a record into a draft.
+def json_drafts(source: Source, draft: Drafting) -> Iterator[Drafts]:
+    """The drafts of all JSON and JSON-lines files of a source; `draft` turns a record into a draft.
 
     A record for which `draft` raises DataError is set aside. Raises DataError if there is no such file.
     """
@@ -89,7 +96,7 @@ def json_examples(source: Source, draft: Drafting) -> Iterator[Example | SetAsid
     if first is None:
         raise DataError(source.path, "no JSON or JSON-lines file", "give a file, or a folder of files")
     for path in chain([first], files):
-        yield from examples_of(source, path, _drafts(source, path, draft))
+        yield Drafts(path, _drafts(source, path, draft))
 
 
 def named_image(path: Path, written: str) -> Path:
@@ -160,14 +167,14 @@ class _File:
     hidden: frozenset[str | None]  # columns that labels leave out
 
     @classmethod
-    def of(cls, source: Source, path: Path, stem: str, role: str | None) -> Self:
-        shown = source.shown()
+    def of(cls, source: Source, drafts: Drafts) -> Self:
+        shown, path = source.shown(), drafts.path
         return cls(
             source,
             path,
-            stem=stem or path.relative_to(source.root).with_suffix("").as_posix(),
+            stem=drafts.stem or path.relative_to(source.root).with_suffix("").as_posix(),
             folder=path.resolve().parent.name,
-            role=role or role_of_file(path, source.root),
+            role=drafts.role or role_of_file(path, source.root),
             asked=frozenset(filter(None, (*shown, *source.columns.values(), source.group_by))),
             hidden=frozenset() if source.columns else frozenset((shown | {source.image}) - {source.group_by}),
         )

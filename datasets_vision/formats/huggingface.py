@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets_vision.errors import DataError, cause
-from datasets_vision.example import Example
 from datasets_vision.formats.columnar import Columns
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import Draft, examples_of
+from datasets_vision.formats.drafts import Draft, Drafts
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -28,7 +27,7 @@ def matches(path: Path) -> bool:
     return (path / _SPLITS).is_file() or ((path / _STATE).is_file() and (path / _INFO).is_file())
 
 
-def read(source: Source) -> Iterator[Example | SetAside]:
+def read(source: Source) -> Iterator[Drafts]:
     """Read rows by the types of their columns: photos, class labels by name, text by the template.
 
     The role is the split's name. Raises DataError if the folder is not such a data set or is damaged, and if the Hub
@@ -46,8 +45,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             features = rows.features.to_dict() if rows.features is not None else dict.fromkeys(next(iter(rows), {}))
         columns, name = Columns.of(source, file, tuple(features), features), role or "all"
         drafts = _drafts(columns, path, rows, f"{path}:{name}")
-        has_photos = bool(columns.photos)
-        yield from examples_of(source, file, drafts, columns.names, has_photos=has_photos, stem=name, role=role or None)
+        yield Drafts(file, drafts, columns.names, bool(columns.photos), stem=name, role=role or None)
 
 
 def _drafts(columns: Columns, path: Path, rows: IterableDataset, place: str) -> Iterator[Draft | SetAside]:

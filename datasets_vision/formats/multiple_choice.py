@@ -8,9 +8,8 @@ from string import ascii_uppercase
 from typing import Any
 
 from datasets_vision.errors import DataError
-from datasets_vision.example import Example
-from datasets_vision.formats.contract import SetAside, Source, plain
-from datasets_vision.formats.drafts import TEXT, Draft, json_examples
+from datasets_vision.formats.contract import Source, plain
+from datasets_vision.formats.drafts import TEXT, Draft, Drafts, json_drafts
 from datasets_vision.formats.flat import flatten_except
 from datasets_vision.formats.json_files import Entry, first_objects
 
@@ -29,13 +28,13 @@ def matches(path: Path) -> bool:
     )
 
 
-def read(source: Source) -> Iterator[Example | SetAside]:
+def read(source: Source) -> Iterator[Drafts]:
     """The text is the question with its lettered options; `option` is the correct letter, `answer` its text.
 
     The correct option is stated by `correct`, a boolean for each option, or by `answer`: a letter, an option's text,
     or its position from 0. Letters of several correct options are joined by "+", their texts by "; ".
     """
-    yield from json_examples(source, _draft)
+    return json_drafts(source, _draft)
 
 
 def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets_vision.errors import DataError, cause
-from datasets_vision.example import Example
 from datasets_vision.formats.columnar import Columns
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import Draft, examples_of
+from datasets_vision.formats.drafts import Draft, Drafts
 from datasets_vision.walk import walk
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def matches(path: Path) -> bool:
     return next(walk(path, _SUFFIXES), None) is not None
 
 
-def read(source: Source) -> Iterator[Example | SetAside]:
+def read(source: Source) -> Iterator[Drafts | SetAside]:
     """Read rows with their columns in `Label.columns`; the role is the split that a file's name or folders state.
 
     A file that cannot be read, or lacks a column that the source needs, is set aside as a whole, as is the rest of a
@@ -41,7 +41,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """
     for path in walk(source.path, _SUFFIXES):
         try:
-            yield from _read_file(source, path)
+            yield _file(source, path)
         except DataError as error:
             yield SetAside.of(path, error)
 
@@ -66,24 +66,35 @@ def features_of(path: Path, schema: Schema) -> dict[str, Any]:
         raise DataError(path, problem, "save it again with `datasets`, or without this metadata") from error
 
 
-def _read_file(source: Source, path: Path) -> Iterator[Example | SetAside]:
-    import pyarrow as pa
-
-    try:
-        with _open(path) as file:
-            names = file.schema_arrow.names
-            if twice := next((name for name in names if names.count(name) > 1), None):
-                raise DataError(path, f"two columns named {twice!r}", "rename one")
-            columns = Columns.of(source, path, tuple(names), features_of(path, file.schema_arrow))
-            yield from examples_of(source, path, _drafts(file, columns), columns.names, has_photos=bool(columns.photos))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"not a readable Parquet file ({cause(error)})", "write it again") from error
+def _file(source: Source, path: Path) -> Drafts:
+    with _data_errors(path):
+        file = _open(path)
+        names = file.schema_arrow.names
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise DataError(path, f"two columns named {twice!r}", "rename one")
+        columns = Columns.of(source, path, tuple(names), features_of(path, file.schema_arrow))
+    return Drafts(path, _drafts(file, columns), columns.names, has_photos=bool(columns.photos))
 
 
 def _drafts(file: ParquetFile, columns: Columns) -> Iterator[Draft | SetAside]:
-    batches = file.iter_batches(_ROWS_WITH_PHOTOS if columns.photos else _ROWS, use_threads=False)
-    for number, values in enumerate((values for batch in batches for values in batch.to_pylist()), 1):
-        yield columns.draft(values, str(number), f"{columns.file}:{number}")
+    try:
+        with _data_errors(columns.file), file:
+            batches = file.iter_batches(_ROWS_WITH_PHOTOS if columns.photos else _ROWS, use_threads=False)
+            for number, values in enumerate((values for batch in batches for values in batch.to_pylist()), 1):
+                yield columns.draft(values, str(number), f"{columns.file}:{number}")
+    except DataError as error:
+        yield SetAside.of(columns.file, error)
+
+
+@contextmanager
+def _data_errors(path: Path) -> Iterator[None]:
+    """Turn what Arrow raises for a file that is not Parquet, or is damaged, into a DataError."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(path, f"not a readable Parquet file ({cause(error)})", "write it again") from error
 
 
 def _open(path: Path) -> ParquetFile:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets_vision.errors import DataError
-from datasets_vision.example import Example, Turn
+from datasets_vision.example import Turn
 from datasets_vision.formats.chat import Conversation, images_of, parse_messages
-from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import TEXT, Draft, json_examples
+from datasets_vision.formats.contract import Source
+from datasets_vision.formats.drafts import TEXT, Draft, Drafts, json_drafts
 from datasets_vision.formats.flat import flatten_except
 from datasets_vision.formats.json_files import Entry, first_objects
 
@@ -25,13 +25,13 @@ def matches(path: Path) -> bool:
     return any(_form(record) is not None for record in first_objects(path))
 
 
-def read(source: Source) -> Iterator[Example | SetAside]:
+def read(source: Source) -> Iterator[Drafts]:
     """Columns `chosen` and `rejected`, or `completion` and `liked` (bool); the turns are the prompt.
 
     A prompt is a text or messages; without one, `chosen` and `rejected` are whole conversations that
     differ in their last turn. A pair of equal replies is set aside.
     """
-    yield from json_examples(source, _draft)
+    return json_drafts(source, _draft)
 
 
 def _form(record: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.example import Example
-from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import Draft, examples_of, json_examples
+from datasets_vision.formats.contract import Source
+from datasets_vision.formats.drafts import Draft, Drafts, json_drafts
 from datasets_vision.formats.flat import flatten, leaves
 from datasets_vision.formats.json_files import Entry, first_objects, json_files
 from datasets_vision.formats.xml_files import record_tag, xml_drafts
@@ -20,7 +19,7 @@ def matches(path: Path) -> bool:
     return next(first_objects(path), None) is not None or next(files_of(path, ".xml"), None) is not None
 
 
-def read(source: Source) -> Iterator[Example | SetAside]:
+def read(source: Source) -> Iterator[Drafts]:
     """The template `text` turns a record's columns into its text; the role is the split that a file's name states.
 
     The column of a nested value is its names joined by dots (`meta.year`). A list is one column with a line per member;
@@ -32,10 +31,10 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """
     others = list(files_of(source.path, ".xml"))
     if not others or next(json_files(source.path), None) is not None:
-        yield from json_examples(source, _draft)
+        yield from json_drafts(source, _draft)
     tag = source.record or record_tag(others)
     for path in others:
-        yield from examples_of(source, path, xml_drafts(path, tag))
+        yield Drafts(path, xml_drafts(path, tag))
 
 
 def _draft(_: Source, entry: Entry, record: dict[str, Any]) -> Draft:

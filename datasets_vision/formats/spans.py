@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets_vision.errors import DataError
-from datasets_vision.example import Example, LabelledObject
-from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import TEXT, Draft, json_examples
+from datasets_vision.example import LabelledObject
+from datasets_vision.formats.contract import Source
+from datasets_vision.formats.drafts import TEXT, Draft, Drafts, json_drafts
 from datasets_vision.formats.flat import flatten_except
 from datasets_vision.formats.json_files import Entry, first_objects
 
@@ -26,14 +26,14 @@ def matches(path: Path) -> bool:
     return any(_is_annotated(record) for record in first_objects(path))
 
 
-def read(source: Source) -> Iterator[Example | SetAside]:
+def read(source: Source) -> Iterator[Drafts]:
     """Read texts; each entity is an object named after its type, with its words (`text`) and their position.
 
     `start` and `end` count characters of the column `text`, end exclusive. In the file, they count tokens if there
     are `tokens`, else characters. A relation is stored in the attribute `relations` of its head:
     `{"type": ..., "text": the tail's words, "to": the tail's position among the entities}`.
     """
-    yield from json_examples(source, _draft)
+    return json_drafts(source, _draft)
 
 
 def _is_annotated(record: Mapping[str, Any]) -> bool:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets_vision.errors import DataError
-from datasets_vision.example import Example
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.drafts import Draft, examples_of
+from datasets_vision.formats.drafts import Draft, Drafts
 from datasets_vision.formats.table_files import Row, read_table, table_files
 
 
@@ -17,7 +16,7 @@ def matches(path: Path) -> bool:
     return next(table_files(path), None) is not None
 
 
-def read(source: Source) -> Iterator[Example | SetAside]:
+def read(source: Source) -> Iterator[Drafts | SetAside]:
     """Read rows as texts, photos, or both; the role is the split that a file's name or folders state.
 
     A table that cannot be read, or lacks a column that the source needs, is set aside as a whole.
@@ -28,7 +27,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         except DataError as error:
             yield SetAside.of(path, error)
             continue
-        yield from examples_of(source, path, _drafts(path, rows), columns=header)
+        yield Drafts(path, _drafts(path, rows), columns=header)
 
 
 def _drafts(path: Path, rows: Iterator[Row | SetAside]) -> Iterator[Draft | SetAside]:

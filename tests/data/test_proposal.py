@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from datasets_vision.formats import FORMATS
 from vlm_ft.cli import app
-from vlm_ft.data.cases import load
+from vlm_ft.data.cases import items_of, load
 from vlm_ft.data.proposal import Proposal, Survey, propose
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.recipe import load_recipe
@@ -132,6 +134,21 @@ def test_a_table_may_name_photos(tmp_path: Path) -> None:
     assert (proposal.recipe.data[0].image, proposal.recipe.augment) == ("file", "surfaces")
     proposal.write(tmp_path / "recipe.yaml")
     assert load(load_recipe(tmp_path / "recipe.yaml")).counts == proposal.dataset.counts
+
+
+@pytest.mark.parametrize("kind", ["folders", "tables"])
+def test_the_data_are_read_once(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proposal has the items that its recipe reads."""
+    made = photos(tmp_path / "shots", "dent", "scratch")
+    if kind == "tables":
+        rows = [f"shots/{name}/{name}{i}.png,{name}" for name in ("dent", "scratch") for i in range(6)]
+        made = table(tmp_path / "shots.csv", "file,label", *rows, "shots/gone.png,dent", "torn")
+    calls = []
+    form = FORMATS[kind]
+    monkeypatch.setitem(FORMATS, kind, replace(form, read=lambda source: calls.append(source) or form.read(source)))
+    proposal = proposed(made, "product_defects")
+    assert len(calls) == 1
+    assert list(proposal.items) == list(items_of(proposal.recipe))
 
 
 def init(*arguments: object, typed: str = "") -> Result:

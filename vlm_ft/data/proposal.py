@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,13 @@ from datasets_vision.formats import detect
 from datasets_vision.formats.contract import FOLDER
 from datasets_vision.formats.roles import role_of_folder
 from datasets_vision.placing import whole_file
-from datasets_vision.source import SetAside, Source, read
+from datasets_vision.source import Item, SetAside, Source, kept, stream
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Integer, Text
 from vlm_ft.answers.observation import observed
 from vlm_ft.answers.task import CHOSEN, DECISIONS, NOTHING, Task, Values
 from vlm_ft.data.augmentation import check_augmentation
-from vlm_ft.data.cases import Case, Dataset, Labelled, dataset_of, items_of
+from vlm_ft.data.cases import Case, Dataset, Labelled, dataset_of
 from vlm_ft.data.columns import Column, choose, columns_of
 from vlm_ft.data.splits import group_of
 from vlm_ft.errors import DataError, FormError
@@ -49,15 +49,24 @@ class Survey:
 
     path: Path
     format: str
+    files: Sequence[Item]
     examples: tuple[Example, ...]
 
     @classmethod
     def of(cls, path: Path) -> Survey:
-        """Detect the format, and read the set once. Raises `DataError` if nothing can be used."""
+        """Detect the format, and read the set. Raises `DataError` if nothing can be used."""
         name = detect(path)
         # a column that the text shows would not be read as a label
         whole_rows = {"text": FOLDER} if name in IN_COLUMNS else {}
-        return cls(path, name, read(Source(path=path, format=name, **whole_rows)).examples)
+        source = Source(path=path, format=name, **whole_rows)
+        files = kept(source)
+        examples = (item for item in stream(source, files) if isinstance(item, Example))
+        return cls(path, name, files, tuple(examples))
+
+    def read(self, source: Source) -> Iterator[Example | SetAside]:
+        """The items of the set as another source names them. Only rows that may hold photos are read again."""
+        again = source.image is not None and self.format in ("parquet", "huggingface")
+        return stream(source, None if again else self.files)
 
     @cached_property
     def has_photos(self) -> bool:
@@ -212,7 +221,10 @@ def propose(survey: Survey, task: Task, task_file: Path | None = None) -> Propos
         data=(DataEntry(path=survey.path, format=survey.format, **settings),),
         splits=_splits(survey.roles),
     )
-    items = list(items_of(recipe))
+    items = [
+        item if isinstance(item, SetAside) else Labelled("", Case.of(task, item))
+        for item in survey.read(recipe.data[0])
+    ]
     dataset = dataset_of(recipe, items)
     cases = [case for cases in dataset.cases.values() for case in cases]
     constant = _constant(dataset.form, cases)
