@@ -238,7 +238,7 @@ def _words(label: Label) -> Iterator[str]:
 
 def _renamed_example(source: Source, example: Example, unused: _Unused) -> Example | SetAside:
     try:
-        example = replace(example, label=replace(example.label, image_class=_image_class(source, example)))
+        example = replace(example, label=_stripped(replace(example.label, image_class=_image_class(source, example))))
         unused.note(example.label)
         written = example.label.image_class
         image_class = None if written is None else _renamed(source, written)
@@ -247,6 +247,15 @@ def _renamed_example(source: Source, example: Example, unused: _Unused) -> Examp
         return replace(example, label=label, group=_group(source, example))
     except DataError as error:
         return SetAside.of(example.source, error)
+
+
+def _stripped(label: Label) -> Label:
+    """The label without blanks around its names and texts, which would make "dent " another class than "dent"."""
+    return Label(
+        image_class=label.image_class and label.image_class.strip(),
+        objects=label.objects and tuple(replace(obj, name=obj.name.strip()) for obj in label.objects),
+        columns={name: cell.strip() if isinstance(cell, str) else cell for name, cell in label.columns.items()},
+    )
 
 
 def _image_class(source: Source, example: Example) -> str | None:

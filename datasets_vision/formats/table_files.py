@@ -90,21 +90,24 @@ class _Lines:
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
-    """The header and the rows of a UTF-8 table (BOM and any line end allowed); blank lines are skipped.
+    """The header, without outer blanks, and the rows of a UTF-8 table; blank lines are skipped.
+
+    A byte order mark and any line end are allowed.
 
     A CSV is read with quoting. A TSV is read with quoting if that loses no row; otherwise its quotes are plain text.
     Raises DataError for a file that is not UTF-8, is empty, or repeats a column's name.
     """
     dialect = _dialect(path)
     with _open(path) as file:
-        header = tuple(next(dialect.reader(_Lines(file)), []))
+        header = tuple(name.strip() for name in next(dialect.reader(_Lines(file)), []))
     if not header:
         raise DataError(path, "no header in the first line", "write the columns' names there")
     if not all(name.isprintable() for name in header):
         raise DataError(path, "the header is not plain text", "does it have an unclosed quote?")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise DataError(path, f"two columns named {twice!r}", "rename one")
+        remedy = "rename one" if twice else "name them, or remove empty ones"
+        raise DataError(path, f"two columns named {twice!r}", remedy)
     return header, _rows(path, dialect, header)
 
 

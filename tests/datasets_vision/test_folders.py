@@ -100,7 +100,7 @@ def test_a_table_beside_the_folders_gives_columns(tmp_path):
 
 def test_a_table_alone_can_name_the_class(tmp_path):
     write(tmp_path, "photos/a.jpg", "b.jpg", "c.jpg")
-    (tmp_path / "labels.csv").write_text("file,class,side\nb.jpg,dent,left\na.jpg,scratch,right\n")
+    (tmp_path / "labels.csv").write_text("file, class,side\nb.jpg, dent ,left\na.jpg,scratch,right\n")
     found = read(Source(path=tmp_path))
     assert {example.id: example.label.image_class for example in found.examples} == {"b": "dent", "photos/a": "photos"}
     assert [item.place for item in found.set_aside] == [f"{tmp_path}/c.jpg"]

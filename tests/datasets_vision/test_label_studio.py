@@ -220,7 +220,7 @@ def examples(root: Path) -> list[Example]:
         ),
         Example("b", images=(two,), label=Label(objects=()), source="s", group="claim 1"),
         Example("c", images=(two,), label=Label(columns={"n": "many", "list": [1, {"a": None}]}), source="s"),
-        Example("d", turns=turns, label=Label(objects=WORDS, columns={"reply": "words " * 40}), source="s"),
+        Example("d", turns=turns, label=Label(objects=WORDS, columns={"reply": "words" + " words" * 39}), source="s"),
         Example("e", turns=turns[:1], images=(one, two), label=Label("true", far), source="s"),
     ]
 

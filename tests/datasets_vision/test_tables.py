@@ -34,6 +34,14 @@ def test_a_csv_may_have_the_delimiter_of_a_spreadsheet(tmp_path, mark):
     assert [example.label.columns["label"] for example in found.examples] == ["x", "y"]
 
 
+def test_blanks_around_names_and_words_do_not_count(tmp_path):
+    found = reading(tmp_path / "a.csv", "text, label ,Größe des Teils\nx, dent , \ny,dent,3\n", text="{text}")
+    assert [example.label.columns for example in found.examples] == [
+        {"label": "dent"},
+        {"label": "dent", "Größe des Teils": "3"},
+    ]
+
+
 @pytest.mark.parametrize("template", ["label", "{label", "", "{}"])
 def test_a_template_that_shows_no_column_is_refused(tmp_path, template):
     (tmp_path / "a.csv").write_text("text,label\na,x\n")
@@ -92,7 +100,8 @@ def test_a_cell_of_many_lines_and_too_long_is_set_aside(tmp_path):
         (b"\xef\xbb\xbf\r\n", "empty table"),
         ("text,label\nGrüße,A\n".encode("latin-1"), "not UTF-8: byte 0xfc at offset 13"),
         ("text,label\nb,A\n".encode("utf-16"), "not UTF-8: byte 0xff at offset 0"),
-        (b"text,text\na,b\n", "two columns named 'text'"),
+        (b"text,text\na,b\n", "two columns named 'text'; rename one"),
+        (b"text,,\na,b,c\n", "two columns named ''; name them, or remove empty ones"),
         (b'"text,label\na,b\n', "does it have an unclosed quote"),
         (b"\ntext,label\na,b\n", "no header in the first line"),
         (b"txt,label\na,b\n", "no column 'text'; give text, a template over its columns: txt, label"),
