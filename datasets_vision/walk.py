@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 
 from datasets_vision.dicom import DICOM_SUFFIXES
@@ -14,6 +16,9 @@ from datasets_vision.errors import DataError
 from datasets_vision.example import SYNTHETIC_MARKER
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}) | DICOM_SUFFIXES
+
+UNREAD_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd"})
+"""Suffixes of photos that must be converted."""
 
 _WORDS = re.compile("[0-9]+|[^0-9/]+|/")
 
@@ -52,6 +57,25 @@ def walked_once(path: Path) -> Iterator[None]:
         yield
     finally:
         _LISTING.reset(token)
+
+
+def in_any_case(path: Path) -> Path | None:
+    """The file at `path`, else the only one in its folder whose name differs from it only in the case of letters."""
+    if os.path.isfile(path):  # also False if the system rejects the name
+        return path
+    with suppress(OSError, ValueError):
+        names = _names_by_lower(path.parent, path.parent.stat().st_mtime_ns).get(path.name.lower(), [])
+        return path.with_name(names[0]) if len(names) == 1 else None
+    return None
+
+
+@lru_cache(maxsize=256)
+def _names_by_lower(folder: Path, _changed: int) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for file in folder.iterdir():
+        if file.is_file():
+            found[file.name.lower()].append(file.name)
+    return found
 
 
 def linked_folders(path: Path) -> Iterator[Path]:

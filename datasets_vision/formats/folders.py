@@ -1,7 +1,7 @@
 """Image folders: `class/*.jpg` or `split/class/*.jpg`, with more columns from a `labels.csv` (file, ...).
 
-`file` is a path relative to `labels.csv` or a bare name; its suffix may differ if the match is unambiguous. The column
-`class` names the image's class if no folder does.
+`file` is a path relative to `labels.csv` or a bare name; its suffix and the case of its letters may differ if the match
+is unambiguous. The column `class` names the image's class if no folder does.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class LabelTable:
 
     path: Path
     rows: dict[str, Row] = field(default_factory=dict)  # those that no image has taken yet
-    same_stem: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # stem -> all paths with it
+    same_stem: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # `_stem` -> all paths with it
     present: set[str] = field(default_factory=set)  # the paths that are those of a file, whether image or not
     faults: list[SetAside] = field(default_factory=list)
 
@@ -79,7 +79,7 @@ class LabelTable:
                 labels.faults.append(SetAside(f"{labels.path}:{row.line}", f"a second row for {name!r}"))
                 continue
             labels.rows[name] = row
-            labels.same_stem[_without_suffix(name)].append(name)
+            labels.same_stem[_stem(name)].append(name)
         for file in walk(source.path):
             labels.present.update({file.relative_to(source.path).as_posix(), file.name} & labels.rows.keys())
         return labels
@@ -87,10 +87,10 @@ class LabelTable:
     def take(self, image: Path) -> dict[str, str]:
         """Remove the row of an image and return its cells; {} if the table does not name the image.
 
-        A row with another suffix matches if no other row has its stem and no file has the row's exact name.
+        A row with another suffix or case matches if no other row has its stem and no file has the row's exact name.
         """
         names = (image.as_posix(), image.name)
-        stems = [self.same_stem.get(_without_suffix(name), []) for name in names]
+        stems = [self.same_stem.get(_stem(name), []) for name in names]
         others = [stem[0] for stem in stems if len(stem) == 1 and stem[0] not in self.present]
         row = next((self.rows.pop(name) for name in (*names, *others) if name in self.rows), None)
         return row.cells if row else {}
@@ -101,10 +101,10 @@ class LabelTable:
             yield SetAside(f"{self.path}:{row.line}", f"its image {name!r} is missing", about="image")
 
 
-def _without_suffix(name: str) -> str:
-    """A name without its image suffix, as in ids: a row may name the file from which the image was converted."""
+def _stem(name: str) -> str:
+    """A name in lower case without its image suffix: a row may name the file from which the image was converted."""
     suffix = suffix_of(name)
-    return name[: -len(suffix)] if suffix in IMAGE_SUFFIXES else name
+    return name[: -len(suffix)].lower() if suffix in IMAGE_SUFFIXES else name.lower()
 
 
 def class_and_role(source: Source, path: Path, cells: dict[str, str]) -> tuple[str | None, str | None]:

@@ -115,6 +115,7 @@ def test_a_table_alone_can_name_the_class(tmp_path):
         (["a.bmp,good", "a.jpg,bad"], {"a.jpg": "bad"}, ["a.png", "labels.csv:2"]),
         (["a.bmp,good"], {"a.jpg": "good"}, ["a.png"]),
         (["a,good"], {"a.jpg": "good"}, ["a.png"]),
+        (["A.JPG,good"], {"a.jpg": "good"}, ["a.png"]),
     ],
     ids=str,
 )

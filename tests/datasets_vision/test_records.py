@@ -114,7 +114,7 @@ def test_group_by_ties_the_records_of_one_value(tmp_path):
 def test_a_photo_path_is_relative_to_the_file(tmp_path):
     photo(tmp_path / "images/a.png")
     photo(tmp_path / "b.png")
-    rows = [{"photo": "a.png", "label": "x"}, {"photo": ".\\b.png", "label": "y"}, {"photo": "c.png", "label": "z"}]
+    rows = [{"photo": "A.PNG", "label": "x"}, {"photo": ".\\b.png", "label": "y"}, {"photo": "c.png", "label": "z"}]
     found = lines(tmp_path / "a.jsonl", *rows, image="photo")
     assert [example.images for example in found.examples] == [(tmp_path / "images/a.png",), (tmp_path / "b.png",)]
     assert [dict(example.label.columns) for example in found.examples] == [{"label": "x"}, {"label": "y"}]

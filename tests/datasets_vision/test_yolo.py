@@ -119,7 +119,7 @@ def test_without_names_a_class_is_its_number(tmp_path):
 def test_labels_may_be_beside_their_images(tmp_path):
     for stem in ("a", "b[1]"):
         photo(tmp_path / f"{stem}.JPG")
-        (tmp_path / f"{stem}.txt").write_text(BOX)
+        (tmp_path / f"{stem.upper()}.txt").write_text(BOX)
     assert detect(tmp_path) == "yolo"
     found = reading(tmp_path)
     assert ([example.id for example in found.examples], found.set_aside) == (["a", "b[1]"], ())
