@@ -30,7 +30,7 @@ from datasets_vision.formats import (
     yolo,
 )
 from datasets_vision.formats.contract import Format
-from datasets_vision.walk import IMAGE_SUFFIXES, linked_folders, suffix_of, walk, walked_once
+from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, linked_folders, suffix_of, walk, walked_once
 
 _ROWS = frozenset({"text", "image"})
 _FOLDER = frozenset({"image_folder"})
@@ -61,6 +61,14 @@ FORMATS: dict[str, Format] = {
 """By name, in the order in which they are tried: more specific ones first."""
 
 
+REMEDIES = {
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "unpack it, and give the folder"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the table as CSV"),
+    **dict.fromkeys(UNREAD_SUFFIXES, "convert the photos to JPEG or PNG"),
+}
+"""What to do about files that no format reads, by suffix."""
+
+
 def detect(path: Path, photo_column: bool = False) -> str:
     """The name of the format of the files at `path`; if none matches, raises DataError with file counts by suffix.
 
@@ -71,14 +79,16 @@ def detect(path: Path, photo_column: bool = False) -> str:
         for name, form in known.items():
             if (path.is_dir() or not form.folder) and form.matches(path):
                 return name
+        suffixes = Counter(suffix_of(file.name) or "(no suffix)" for file in walk(path))
         remedy = f"set format to one of: {', '.join(known)}"
         if (other := folders.labels_elsewhere(path)) is not None and next(walk(path, IMAGE_SUFFIXES), None) is not None:
             remedy = f"move {other.relative_to(path)} out of the photos' folders if it labels none, or {remedy}"
-        raise DataError(path, f"unknown format ({_file_counts(path)})", remedy)
+        else:
+            remedy = next((REMEDIES[suffix] for suffix in suffixes if suffix in REMEDIES), remedy)
+        raise DataError(path, f"unknown format ({_file_counts(path, suffixes)})", remedy)
 
 
-def _file_counts(path: Path) -> str:
-    suffixes = Counter(suffix_of(file.name) or "(no suffix)" for file in walk(path))
+def _file_counts(path: Path, suffixes: Counter[str]) -> str:
     counts = [f"{count} {suffix}" for suffix, count in suffixes.most_common(6)]
     linked = sum(1 for _ in linked_folders(path))
     if linked:

@@ -16,7 +16,7 @@ from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.roles import role_of_folders, role_of_stem
-from datasets_vision.walk import IMAGE_SUFFIXES, files_of, walk
+from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, files_of, walk
 
 KeyPath = tuple[str, ...]
 """A key preceded by the keys that lead to it; "[]" marks a list."""
@@ -149,7 +149,7 @@ class Pictures:
         best = max(nearness.values(), default=None)
         nearest = [image for image in fitting if nearness[image] == best]
         if not nearest:
-            raise ImageError(place, f"its image {name.strip()[:120]!r} is missing", "put it beside the annotations")
+            raise missing_image(place, name.strip(), "put it beside the annotations")
         if len(nearest) > 1:
             raise DataError(
                 place, f"{written.name!r} is ambiguous: {nearest[0]} or {nearest[1]}", "write the image's path"
@@ -175,14 +175,27 @@ class Pictures:
 
     def unreferenced(self) -> Iterator[SetAside]:
         """Set aside the images that `find` never returned, unless a broken file may have named them."""
-        images = () if self.broken else self.found.values()
-        return (
-            SetAside(str(image), "no annotation for this image") for image in images if image not in self.referenced
-        )
+        yield from unread_photos(self.root)
+        for image in () if self.broken else self.found.values():
+            if image not in self.referenced:
+                yield SetAside(str(image), "no annotation for this image")
 
     def _mark_named(self, image: Path) -> Path:
         self.referenced.add(image)
         return image
+
+
+def missing_image(place: object, name: str, remedy: str) -> ImageError:
+    """The error for an annotation whose image is missing, or is of a kind that is not read."""
+    if PureWindowsPath(name).suffix.lower() in UNREAD_SUFFIXES:
+        remedy = "convert it to JPEG or PNG, under the same name"
+    return ImageError(place, f"its image {name[:120]!r} is missing", remedy)
+
+
+def unread_photos(root: Path) -> Iterator[SetAside]:
+    """Set aside the photos of kinds that are not read."""
+    for file in walk(root, UNREAD_SUFFIXES):
+        yield SetAside(str(file), f"{file.suffix!r} is not an image suffix", "convert the photo to JPEG or PNG")
 
 
 def check_size(place: str, stated: tuple[Any, Any], size: tuple[int, int]) -> None:
@@ -192,9 +205,10 @@ def check_size(place: str, stated: tuple[Any, Any], size: tuple[int, int]) -> No
     except (TypeError, ValueError, OverflowError):
         return
     if width > 0 and height > 0 and (width, height) != size:
-        raise DataError(
-            place, f"states {width}x{height}, but its image is {size[0]}x{size[1]}", "correct the size and the boxes"
-        )
+        remedy = "correct the size and the boxes"
+        if (height, width) == size:
+            remedy = "if its EXIF orientation rotates it, save it upright and draw the boxes again"
+        raise DataError(place, f"states {width}x{height}, but its image is {size[0]}x{size[1]}", remedy)
 
 
 def _nearness(image: Path, written: PureWindowsPath, annotation: Path) -> tuple[int, int]:

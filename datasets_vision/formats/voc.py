@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from xml.etree.ElementTree import Element
 
-from datasets_vision.errors import DataError, ImageError
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import check_size
+from datasets_vision.formats.annotation_files import check_size, missing_image, unread_photos
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.folders import LabelTable
 from datasets_vision.formats.roles import role_of_folders
@@ -97,8 +97,9 @@ def _split_lists(root: Path) -> dict[str, list[str]]:
 
 
 def _unannotated(data_set: _Set) -> Iterator[SetAside]:
-    """Set aside images, listed names and rows without an annotation."""
+    """Set aside images, listed names and rows without an annotation, and photos of other kinds."""
     root = data_set.source.path
+    yield from unread_photos(root)
     images = dict.fromkeys(path for names in data_set.images.values() for path in names.values())
     for path in images:
         data_set.labels.take(path.relative_to(root))  # also removes the rows of images that could not be used
@@ -146,7 +147,7 @@ def _find_image(data_set: _Set, path: Path, root: Element) -> Path:
         for folder in folders:
             if key in data_set.images.get(folder, {}):
                 return data_set.images[folder][key]
-    raise ImageError(path, f"its image {name or path.stem!r} is missing", "put it beside this or into JPEGImages")
+    raise missing_image(path, name or path.stem, "put it beside this or into JPEGImages")
 
 
 def _role(data_set: _Set, path: Path) -> str | None:

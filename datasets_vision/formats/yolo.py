@@ -16,6 +16,7 @@ from typing import Any
 
 from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
+from datasets_vision.formats.annotation_files import unread_photos
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, box_object, excerpt, numbers, polygon_object, read_objects
@@ -63,6 +64,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             yield SetAside(str(image), "no label file for this image", remedy)
     for labels in _label_files(data_set.root):
         if labels not in used and _starts_with_row(labels):
+    yield from unread_photos(data_set.root)
             yield SetAside(str(labels), "its image is missing", "put it beside this, or into images", about="image")
 
 

@@ -119,8 +119,9 @@ def test_no_objects_differs_from_unlabelled(tmp_path):
     ("image", "says"),
     [
         ({"file_name": "../photos/c.png"}, "its image '../photos/c.png' is missing"),
+        ({"file_name": "phone.HEIC"}, "its image 'phone.HEIC' is missing; convert it to JPEG or PNG"),
         ({"file_name": ""}, "names no image"),
-        ({"file_name": "b.png", "width": 50, "height": 100}, "states 50x100, but its image is 100x50"),
+        ({"file_name": "b.png", "width": 50, "height": 100}, "states 50x100, but its image is 100x50; if its EXIF orientation rotates it"),
         ({"file_name": "b.png", "id": 7}, "id 7 is already used by images[0]"),
         ({"file_name": "a.png"}, "is already used by"),
         ({"file_name": "broken.png"}, "0 bytes"),

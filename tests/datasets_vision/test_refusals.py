@@ -135,3 +135,19 @@ def test_a_folder_of_linked_folders_is_reported(tmp_path: Path) -> None:
     (tmp_path / "set/scratch").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DataError, match="links to folders, which are not followed"):
         read(Source(path=tmp_path / "set"))
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("photos.zip", "unpack it, and give the folder"),
+        ("dent/IMG_1.HEIC", "convert the photos to JPEG or PNG"),
+        ("labels.xlsx", "save the table as CSV"),
+    ],
+)
+def test_files_that_no_format_reads_have_a_remedy(tmp_path: Path, name: str, remedy: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(DataError, match=rf"unknown format \(1 \.\w+\); {remedy}"):
+            read(Source(path=path))

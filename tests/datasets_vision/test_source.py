@@ -145,8 +145,9 @@ def test_a_byte_order_mark_and_windows_line_ends_change_nothing(written):
 @pytest.mark.parametrize("name", ["voc", "coco", "via", "labelme", "cvat", "yolo"])
 def test_an_image_without_an_annotation_is_set_aside(name, tmp_path):
     WRITERS[name](tmp_path)
-    extra = photo(tmp_path / "images/extra.png")
-    assert [item.place for item in read(Source(path=tmp_path)).set_aside] == [str(extra)]
+    extra, phone = photo(tmp_path / "images/extra.png"), tmp_path / "images/phone.heic"
+    phone.touch()
+    assert {item.place for item in read(Source(path=tmp_path)).set_aside} == {str(extra), str(phone)}
 
 
 def test_rename_reaches_every_label(written):
