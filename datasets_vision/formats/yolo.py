@@ -36,7 +36,7 @@ _ROLES = ("train", "val", "test")  # keys of a YAML file
 class _Set:
     root: Path
     names: dict[int, str] | None  # None if no file has them
-    folders: dict[Path, str]  # of images -> the role that the YAML file gives them
+    roles: dict[str, str]  # a folder or image, relative to the root -> the role that the YAML file gives it
 
 
 def matches(path: Path) -> bool:
@@ -52,9 +52,11 @@ def matches(path: Path) -> bool:
 def read(source: Source) -> Iterator[Example | SetAside]:
     """An empty label file means that there are no objects; an image without one is set aside.
 
-    The role is the split that the image's folders name, else the role that the YAML file gives its folder.
+    The role is the split that the image's folders name, else the role that the YAML file gives it or its folder.
     """
     data_set, used = _set(source.path), set[Path]()
+    if next(walk(data_set.root, IMAGE_SUFFIXES | UNREAD_SUFFIXES | {".txt"}), None) is None:
+        raise DataError(source.path, "contains the names of classes, but no images", "give the folder that holds them")
     for image in walk(data_set.root, IMAGE_SUFFIXES):
         if labels := _labels_of(data_set.root, image):
             used.add(labels)
@@ -62,9 +64,9 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         else:
             remedy = "write an empty one if there is nothing to find"
             yield SetAside(str(image), "no label file for this image", remedy)
+    yield from unread_photos(data_set.root)
     for labels in _label_files(data_set.root):
         if labels not in used and _starts_with_row(labels):
-    yield from unread_photos(data_set.root)
             yield SetAside(str(labels), "its image is missing", "put it beside this, or into images", about="image")
 
 
@@ -148,8 +150,9 @@ def _name(data_set: _Set, place: str, word: str) -> str:
 
 
 def _role(data_set: _Set, image: Path) -> str | None:
-    stated = role_of_folders(image.parent.relative_to(data_set.root))
-    return stated or next((data_set.folders[folder] for folder in image.parents if folder in data_set.folders), None)
+    place = image.relative_to(data_set.root)
+    listed = (data_set.roles[str(path)] for path in (place, *place.parents) if str(path) in data_set.roles)
+    return role_of_folders(place.parent) or next(listed, None)
 
 
 def _set(root: Path) -> _Set:
@@ -157,7 +160,7 @@ def _set(root: Path) -> _Set:
     for file in _yaml_files(root):
         content = _yaml(file)
         if content and "names" in content:
-            return _Set(root, _names_by_number(file, content["names"]), _folders(root, file, content))
+            return _Set(root, _names_by_number(file, content["names"]), _roles(root, file, content))
     for file in walk(root):
         if file.name.lower() in _NAMES or file.suffix.lower() == ".names":
             names = [line.strip() for line in _lines(file) if line.strip()]
@@ -209,15 +212,24 @@ def _names_by_number(file: Path, names: Any) -> dict[int, str]:
     return found
 
 
-def _folders(root: Path, file: Path, content: dict[str, Any]) -> dict[Path, str]:
-    """The roles that the YAML file gives to image folders, relative to its `path`, to itself or to the root."""
+def _roles(root: Path, file: Path, content: dict[str, Any]) -> dict[str, str]:
+    """The roles of image folders, and of the images in lists (.txt), relative to its `path`, to itself or to the root.
+
+    The paths in a list are relative to the list or to one of these.
+    """
     stated = content.get("path")
     bases = [file.parent / stated, root / stated] if isinstance(stated, str) else []
-    found: dict[Path, str] = {}
+    found: dict[str, str] = {}
     for role in _ROLES:
         given = content.get(role)
-        for name in given if isinstance(given, list) else [given]:
-            if isinstance(name, str):
-                places = (base / name for base in (*bases, file.parent, root))
-                found |= {place: role for place in places if os.path.isdir(place) and place != root}
+        for name in filter(lambda name: isinstance(name, str), given if isinstance(given, list) else [given]):
+            for place in (base / name for base in (*bases, file.parent, root)):
+                inside = os.path.relpath(place, root)
+                if os.path.isdir(place):
+                    found[inside] = role
+                elif inside.endswith(".txt") and not inside.startswith("..") and os.path.isfile(place):
+                    paths = [line.strip() for line in _lines(place) if line.strip()]
+                    folders = (place.parent, *bases, root)
+                    found |= {os.path.relpath(base / path, root): role for path in paths for base in folders}
+    found.pop(".", None)
     return found

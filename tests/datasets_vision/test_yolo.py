@@ -125,13 +125,17 @@ def test_labels_may_be_beside_their_images(tmp_path):
     assert ([example.id for example in found.examples], found.set_aside) == (["a", "b[1]"], ())
 
 
-def test_the_role_is_in_the_path_or_in_the_yaml(tmp_path):
+@pytest.mark.parametrize("line_a", ["images/line_a", "../set/images/line_a", "lists/a.txt"])
+def test_the_role_is_in_the_path_or_in_the_yaml(tmp_path, line_a):
+    tmp_path = tmp_path / "set"
+    (tmp_path / "lists").mkdir(parents=True)
+    (tmp_path / "lists/a.txt").write_text("../images/line_a/a.png\n")
     for folder in ("images/val", "images/line_a", "images/line_b"):
         photo(tmp_path / folder / "a.png")
         labels = tmp_path / folder.replace("images", "labels") / "a.txt"
         labels.parent.mkdir(parents=True)
         labels.write_text(BOX)
-    (tmp_path / "data.yaml").write_text("train: images/line_a\nval: images/val\nnames: [dent]\n")
+    (tmp_path / "data.yaml").write_text(f"train: {line_a}\nval: images/val\nnames: [dent]\n")
     assert {example.id: example.role for example in reading(tmp_path).examples} == {
         "images/line_a/a": "train",
         "images/line_b/a": None,
@@ -155,6 +159,12 @@ def test_bad_names_are_a_fault_of_the_whole_set(tmp_path, yaml, says):
         reading(tmp_path, format="yolo")
     assert str(caught.value).startswith(str(tmp_path / "data.yaml"))
     assert "\n" not in str(caught.value)
+
+
+def test_names_without_images_give_one_line(tmp_path):
+    (tmp_path / "data.yaml").write_text("path: /elsewhere\ntrain: images\nnames: [dent]\n")
+    with pytest.raises(DataError, match="contains the names of classes, but no images; give the folder that holds them"):
+        reading(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["466 441 493 470 3\n", "JPEGImages/a.jpg\n", "1 2 3\n", "words about the photo\n"])
