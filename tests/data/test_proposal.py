@@ -6,7 +6,9 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import datasets
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -148,6 +150,18 @@ def test_the_data_are_read_once(kind: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(FORMATS, kind, replace(form, read=lambda source: calls.append(source) or form.read(source)))
     proposal = proposed(made, "product_defects")
     assert len(calls) == 1
+    assert list(proposal.items) == list(items_of(proposal.recipe))
+
+
+@pytest.mark.parametrize("label", [datasets.ClassLabel(names=["dent", "scratch"]), datasets.Value("string")], ids=str)
+def test_rows_may_hold_photos(label: Any, tmp_path: Path) -> None:
+    files = [str(file) for name in ("dent", "scratch") for file in sorted((photos(tmp_path, name) / name).iterdir())]
+    kinds = ["dent"] * 6 + ["scratch"] * 6
+    features = datasets.Features(image=datasets.Image(), file_name=datasets.Value("string"), label=label)
+    rows = {"image": files, "file_name": [f"{i}.png" for i in range(12)], "label": kinds}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "rows.parquet")
+    proposal = proposed(tmp_path / "rows.parquet", "product_defects")
+    assert (proposal.recipe.fields, proposal.recipe.data[0].image) == (("kind",), None)
     assert list(proposal.items) == list(items_of(proposal.recipe))
 
 

@@ -73,6 +73,11 @@ class Survey:
         return any(example.images for example in self.examples)
 
     @cached_property
+    def in_columns(self) -> bool:
+        """Whether only the names and words of columns say which is the text and which the label."""
+        return self.format in IN_COLUMNS and not any(example.label.image_class for example in self.examples)
+
+    @cached_property
     def roles(self) -> dict[str, Role]:
         """The role of each list that the set comes with; a single list besides the training one is for tests.
 
@@ -92,7 +97,7 @@ class Survey:
 
     def settings(self, task: Task) -> dict[str, Any]:
         """The settings of the set's entry in `data` for a task, besides its path and format."""
-        if self.format in IN_COLUMNS:
+        if self.in_columns:
             found = self._columns(task)
         else:
             found = {"rename": self._nothing(task), "shorten": self._long(task)}
@@ -100,7 +105,9 @@ class Survey:
 
     def _columns(self, task: Task) -> dict[str, Any]:
         chosen = choose(task, self._cells)
-        if not chosen.columns or not (chosen.text or chosen.image):
+        if self.has_photos:  # with the rows, so a column of names is not needed to find them
+            chosen = replace(chosen, image=None)
+        if not chosen.columns or not (chosen.text or chosen.image or self.has_photos):
             return {}
         closed = {
             chosen.columns[s.name] for s in task.fields if s.name in chosen.columns and not isinstance(s.kind, Text)
@@ -160,7 +167,7 @@ class Survey:
         """The fields of a task that the labels state with words that fit."""
         if self.has_photos and task.augment is None and task.name in TASKS:
             return ()
-        if self.format in IN_COLUMNS:
+        if self.in_columns:
             return tuple(self.settings(task).get("columns", {}))
         try:
             return observed(task, (task.values(example.label) for example in self.examples)).names
