@@ -165,6 +165,16 @@ def test_rows_may_hold_photos(label: Any, tmp_path: Path) -> None:
     assert list(proposal.items) == list(items_of(proposal.recipe))
 
 
+def test_labels_that_are_all_set_aside_are_named(tmp_path: Path) -> None:
+    Image.new("L", (32, 32)).save(tmp_path / "a.png")
+    box = "<bndbox><xmin>30</xmin><ymin>30</ymin><xmax>40</xmax><ymax>40</ymax></bndbox>"
+    (tmp_path / "a.xml").write_text(f"<annotation><object><name>dent</name>{box}</object></annotation>")
+    with pytest.raises(
+        DataError, match=r"state no field .* \(1 set aside, such as .*a\.xml:1: .* lies outside the image"
+    ):
+        proposed(tmp_path, "product_defects")
+
+
 def init(*arguments: object, typed: str = "") -> Result:
     return CliRunner().invoke(app, ["init", *map(str, arguments)], input=typed)
 

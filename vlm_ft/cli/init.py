@@ -65,7 +65,7 @@ def _task(asked: str | None, survey: Survey) -> tuple[Task, Path | None]:
     if asked:
         return task_of(asked), None
     if not survey.fitting:
-        raise RecipeError(survey.path, "its labels state no field of any task", "write your own task: README.md, Tasks")
+        raise survey.unfit("any task", "write your own task: README.md, Tasks")
     if not _interactive():
         raise RecipeError("--task", "not given", f"tasks that fit: {', '.join(survey.fitting)}")
     for name, fields in survey.fitting.items():

@@ -160,7 +160,7 @@ def form_of(recipe: Recipe, task: Task, items: Iterable[Labelled | SetAside]) ->
     try:
         observed = observation.form(recipe.labels, recipe.fields)
     except FormError as error:
-        raise FormError(error.place, error.problem, f"{error.remedy}{_with_first(first, unused)}".strip()) from error
+        raise FormError(error.place, error.problem, f"{error.remedy}{with_first(first, unused)}".strip()) from error
     form = with_rates(observed, recipe).with_thresholds(recipe.thresholds)
     if recipe.tiling:
         require_boxes(task, form.names)
@@ -244,13 +244,13 @@ def _require_cases(
     if not cases["train"]:
         counts = ", ".join(f"{role} {len(cases[role])}" for role in ROLES)
         problem = f"no example remains for training ({counts})"
-        aside = _with_first(next(iter(set_aside), None), len(set_aside))
+        aside = with_first(next(iter(set_aside), None), len(set_aside))
         raise DataError(f"recipe {name}", problem, f"check splits and data{aside}")
     if splits.folds is not None and not cases["test"]:
         raise DataError(f"recipe {name}", f"fold {splits.fold} of {splits.folds} is empty", "use fewer folds")
 
 
-def _with_first(first: SetAside | None, count: int) -> str:
+def with_first(first: SetAside | None, count: int) -> str:
     """The number of items that were set aside, and the first one, for the end of a message; "" if there are none."""
     return "" if first is None else f" ({count} set aside, such as {first})"
 

@@ -22,7 +22,7 @@ from vlm_ft.answers.kinds import Choice, Flag, Integer, Text
 from vlm_ft.answers.observation import observed
 from vlm_ft.answers.task import CHOSEN, DECISIONS, NOTHING, Task, Values
 from vlm_ft.data.augmentation import check_augmentation
-from vlm_ft.data.cases import Case, Dataset, Labelled, dataset_of
+from vlm_ft.data.cases import Case, Dataset, Labelled, dataset_of, with_first
 from vlm_ft.data.columns import Column, choose, columns_of
 from vlm_ft.data.splits import group_of
 from vlm_ft.errors import DataError, FormError
@@ -51,6 +51,7 @@ class Survey:
     format: str
     files: Sequence[Item]
     examples: tuple[Example, ...]
+    set_aside: tuple[SetAside, ...]
 
     @classmethod
     def of(cls, path: Path) -> Survey:
@@ -60,8 +61,9 @@ class Survey:
         whole_rows = {"text": FOLDER} if name in IN_COLUMNS else {}
         source = Source(path=path, format=name, **whole_rows)
         files = kept(source)
-        examples = (item for item in stream(source, files) if isinstance(item, Example))
-        return cls(path, name, files, tuple(examples))
+        items = list(stream(source, files))
+        examples = tuple(item for item in items if isinstance(item, Example))
+        return cls(path, name, files, examples, tuple(item for item in items if isinstance(item, SetAside)))
 
     def read(self, source: Source) -> Iterator[Example | SetAside]:
         """The items of the set as another source names them. Only rows that may hold photos are read again."""
@@ -97,10 +99,7 @@ class Survey:
 
     def settings(self, task: Task) -> dict[str, Any]:
         """The settings of the set's entry in `data` for a task, besides its path and format."""
-        if self.in_columns:
-            found = self._columns(task)
-        else:
-            found = {"rename": self._nothing(task), "shorten": self._long(task)}
+        found = self._columns(task) if self.in_columns else {"rename": self._nothing(task), "shorten": self._long(task)}
         return {key: value for key, value in {**found, "group_by": self._repeated(found)}.items() if value}
 
     def _columns(self, task: Task) -> dict[str, Any]:
@@ -174,6 +173,11 @@ class Survey:
         except FormError:
             return ()
 
+    def unfit(self, tasks: str, remedy: str) -> DataError:
+        """The error for labels that state no field of the tasks, with the first item that was set aside."""
+        aside = with_first(next(iter(self.set_aside), None), len(self.set_aside))
+        return DataError(self.path, f"its labels state no field of {tasks}", f"{remedy}{aside}")
+
     @cached_property
     def fitting(self) -> dict[str, tuple[str, ...]]:
         """The shipped tasks whose fields the labels state, with these fields; those with the most come first."""
@@ -219,7 +223,7 @@ def propose(survey: Survey, task: Task, task_file: Path | None = None) -> Propos
     if not survey.stated(task):
         names = ", ".join(spec.name for spec in task.fields)
         fitting = f"tasks that fit: {', '.join(survey.fitting)}" if survey.fitting else f"label one of {names}"
-        raise DataError(survey.path, f"its labels state no field of the task {task.name}", fitting)
+        raise survey.unfit(f"the task {task.name}", fitting)
     settings = survey.settings(task)
     recipe = Recipe(
         name=name_of(survey.path),
