@@ -15,8 +15,8 @@ from typing import Self
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.roles import role_and_folders
-from datasets_vision.formats.table_files import Row, read_table
+from datasets_vision.formats.roles import IMAGE_FOLDERS, role_and_folders
+from datasets_vision.formats.table_files import DELIMITERS, Row, read_table
 from datasets_vision.images import image_size
 from datasets_vision.walk import IMAGE_SUFFIXES, suffix_of, walk
 
@@ -27,8 +27,17 @@ _PROSE = ("readme", "license", "licence", "notice")
 
 
 def matches(path: Path) -> bool:
-    """Images, and no file that may hold the annotations of another format."""
-    return labels_elsewhere(path) is None and next(walk(path, IMAGE_SUFFIXES), None) is not None
+    """Images, and no file that may hold the annotations of another format, such as a table beside unsorted images."""
+    if labels_elsewhere(path) is not None or next(walk(path, IMAGE_SUFFIXES), None) is None:
+        return False
+    tables = [file.name for file in path.iterdir() if suffix_of(file.name) in DELIMITERS]
+    return not tables or LABELS in tables or any(_is_sorted(path, image) for image in walk(path, IMAGE_SUFFIXES))
+
+
+def _is_sorted(root: Path, image: Path) -> bool:
+    """Whether an image lies in a folder that may name its class."""
+    _, folders = role_and_folders(image.relative_to(root).parent)
+    return bool(folders) and folders[0].lower() not in IMAGE_FOLDERS
 
 
 def labels_elsewhere(path: Path) -> Path | None:

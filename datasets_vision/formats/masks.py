@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from datasets_vision.errors import BoxError, DataError, cause
 from datasets_vision.example import Example, Label, LabelledObject, normalised_box
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.roles import role_of_folder, role_of_folders
+from datasets_vision.formats.roles import IMAGE_FOLDERS, role_of_folder, role_of_folders
 from datasets_vision.images import image_size
 from datasets_vision.walk import IMAGE_SUFFIXES, walk
 
@@ -29,7 +29,6 @@ MIN_AREA = 9
 """Pixels; a smaller component is a stray speck and is set aside."""
 
 _MASK_FOLDERS = ("masks", "mask", "ground_truth", "groundtruth", "gt")
-_IMAGE_FOLDERS = frozenset({"images", "imgs", "image", "img", "photos", "jpegimages"})
 _MODES = frozenset({"1", "L", "P", "I;16"})
 _DEFECT_FREE = re.compile(
     r"(?:^|[_\- ])(?:good|ok|free|normal|no|none|healthy|sound|defect-?free)(?:$|[_\- ])", re.IGNORECASE
@@ -142,7 +141,7 @@ def _example(root: Path, path: Path, mask: Path | None, series: array[int]) -> I
 def _folders(root: Path, path: Path) -> tuple[str | None, str | None]:
     """(class, role) from the folders; each is None if no folder states it."""
     folders = path.relative_to(root).parent
-    named = (part for part in folders.parts if not role_of_folder(part) and part.lower() not in _IMAGE_FOLDERS)
+    named = (part for part in folders.parts if not role_of_folder(part) and part.lower() not in IMAGE_FOLDERS)
     return next(named, None), role_of_folders(folders)
 
 

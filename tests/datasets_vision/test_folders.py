@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from datasets_vision.formats import detect
 from datasets_vision.source import Source, read
 from vlm_ft.errors import DataError
 
@@ -104,6 +105,22 @@ def test_a_table_alone_can_name_the_class(tmp_path):
     found = read(Source(path=tmp_path))
     assert {example.id: example.label.image_class for example in found.examples} == {"b": "dent", "photos/a": "photos"}
     assert [item.place for item in found.set_aside] == [f"{tmp_path}/c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "form"),
+    [
+        ("", "list.csv", "tables"),
+        ("images/", "list.csv", "tables"),
+        ("train/", "list.tsv", "tables"),
+        ("train/dent/", "list.csv", "folders"),
+        ("", "labels.csv", "folders"),
+    ],
+)
+def test_a_table_beside_unsorted_images_labels_them(tmp_path, folder, name, form):
+    write(tmp_path, f"{folder}a.jpg")
+    (tmp_path / name).write_text("file,class\na.jpg,dent\n")
+    assert detect(tmp_path) == form
 
 
 @pytest.mark.parametrize(
