@@ -21,6 +21,7 @@ UNREAD_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", 
 """Suffixes of photos that must be converted."""
 
 _WORDS = re.compile("[0-9]+|[^0-9/]+|/")
+_SYSTEM = re.compile(r"\._.*|\.DS_Store|__MACOSX|Thumbs\.db|desktop\.ini")  # what macOS and Windows add to folders
 
 
 _LISTING: ContextVar[tuple[Path, list[tuple[Path, str]]] | None] = ContextVar("_LISTING", default=None)
@@ -30,11 +31,11 @@ _LISTING: ContextVar[tuple[Path, list[tuple[Path, str]]] | None] = ContextVar("_
 def walk(path: Path, suffixes: Collection[str] = (), *, links: list[Path] | None = None) -> Iterator[Path]:
     """Every file below `path` (or `path` itself, if it is a file), in natural order: 2 before 10.
 
-    `suffixes` (in lower case) selects files by suffix, in any case. The marker of synthetic sets, pipes and devices
-    are skipped. Links to files are followed; links to folders are not, but are added to `links`. A broken link to an
-    image is included, so that the format can set it aside. Only the entries of one branch of folders are held in
-    memory. Raises DataError for a folder that cannot be listed, and for any other broken link, which may have pointed
-    to the labels.
+    `suffixes` (in lower case) selects files by suffix, in any case. The marker of synthetic sets, the files that macOS
+    and Windows add to folders, pipes and devices are skipped. Links to files are followed; links to folders are not,
+    but are added to `links`. A broken link to an image is included, so that the format can set it aside. Only the
+    entries of one branch of folders are held in memory. Raises DataError for a folder that cannot be listed, and for
+    any other broken link, which may have pointed to the labels.
     """
     listing = _LISTING.get()
     if listing is not None and listing[0] == path:
@@ -119,6 +120,8 @@ def _walk(path: Path, links: list[Path]) -> Iterator[tuple[Path, str]]:
         why = error.strerror or error
         raise DataError(path, f"cannot be read ({why})", "give a file, or a folder that can be listed") from error
     for entry in here:
+        if _SYSTEM.fullmatch(entry.name):
+            continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(path / entry.name, links)
         elif _leads_to_folder(entry):

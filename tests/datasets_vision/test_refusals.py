@@ -38,6 +38,14 @@ def test_pipes_and_hidden_broken_links_are_skipped(tmp_path: Path) -> None:
     assert list(walk(tmp_path)) == []
 
 
+def test_files_that_systems_add_are_skipped(tmp_path: Path) -> None:
+    photo(tmp_path / "dent/a.png")
+    for name in (".DS_Store", "dent/Thumbs.db", "dent/._a.png", "__MACOSX/dent/._a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert read(Source(path=tmp_path)).set_aside == ()
+
+
 @pytest.mark.parametrize("path", ["/dev/null", "x" * 5000, "a\0b"], ids=["device", "too long a name", "null byte"])
 def test_a_path_that_the_system_rejects_is_reported(path: str) -> None:
     with pytest.raises(DataError) as refused:
