@@ -176,7 +176,9 @@ def _read_image(pictures: Pictures, file: _File, place: str, listed: _Entry) -> 
 def _object(file: _File, place: str, annotation: dict[str, Any], size: Size) -> LabelledObject:
     category = annotation.get("category_id")
     name = file.names.get(_key(category) or "")
-    if not name:
+    if name == "":
+        raise DataError(place, f"category {excerpt([category])} has no name", "write it in categories")
+    if name is None:
         known = nearest(_key(category) or "", file.names) if file.names else "the file has no categories"
         raise DataError(place, f"category_id {excerpt([category])} is not a category", known)
     attributes = _attributes(annotation)

@@ -103,7 +103,7 @@ def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
     if not header:
         raise DataError(path, "no header in the first line", "write the columns' names there")
     if not all(name.isprintable() for name in header):
-        raise DataError(path, "the header is not plain text", "does it have an unclosed quote?")
+        raise DataError(path, "the header is not plain text", "save it as UTF-8; does it have an unclosed quote?")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         remedy = "rename one" if twice else "name them, or remove empty ones"

@@ -23,7 +23,7 @@ def content(*annotations: Any, **changes: Any) -> dict[str, Any]:
         "info": {},
         "images": [{"id": 7, "file_name": "a.png", "width": 100, "height": 50}],
         "annotations": list(annotations),
-        "categories": [{"id": 3, "name": "dent", "supercategory": "damage"}],
+        "categories": [{"id": 3, "name": "dent", "supercategory": "damage"}, {"id": 5, "name": " "}],
         **changes,
     }
 
@@ -86,6 +86,7 @@ def test_run_lengths_become_a_box_and_a_polygon(tmp_path):
         ({"bbox": None}, "no bbox and no segmentation"),
         ({"category_id": 4}, "category_id 4 is not a category"),
         ({"category_id": [3]}, "is not a category"),
+        ({"category_id": 5}, "category 5 has no name; write it in categories"),
         ({"image_id": 8}, "image_id 8 is not in the list of images"),
         ({"id": 1}, "id 1 is already used by annotations[0]"),
         ({"id": None}, "without an id"),
@@ -121,7 +122,10 @@ def test_no_objects_differs_from_unlabelled(tmp_path):
         ({"file_name": "../photos/c.png"}, "its image '../photos/c.png' is missing"),
         ({"file_name": "phone.HEIC"}, "its image 'phone.HEIC' is missing; convert it to JPEG or PNG"),
         ({"file_name": ""}, "names no image"),
-        ({"file_name": "b.png", "width": 50, "height": 100}, "states 50x100, but its image is 100x50; if its EXIF orientation rotates it"),
+        (
+            {"file_name": "b.png", "width": 50, "height": 100},
+            "states 50x100, but its image is 100x50; if its EXIF orientation rotates it",
+        ),
         ({"file_name": "b.png", "id": 7}, "id 7 is already used by images[0]"),
         ({"file_name": "a.png"}, "is already used by"),
         ({"file_name": "broken.png"}, "0 bytes"),

@@ -145,6 +145,12 @@ def test_a_folder_of_linked_folders_is_reported(tmp_path: Path) -> None:
         read(Source(path=tmp_path / "set"))
 
 
+def test_empty_files_have_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").touch()
+    with pytest.raises(DataError, match=r"unknown format \(1 \.json\); all files have 0 bytes, so export"):
+        read(Source(path=tmp_path))
+
+
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [

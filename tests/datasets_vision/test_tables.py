@@ -103,6 +103,7 @@ def test_a_cell_of_many_lines_and_too_long_is_set_aside(tmp_path):
         (b"text,text\na,b\n", "two columns named 'text'; rename one"),
         (b"text,,\na,b,c\n", "two columns named ''; name them, or remove empty ones"),
         (b'"text,label\na,b\n', "does it have an unclosed quote"),
+        ("text,label\nb,A\n".encode("utf-16-le"), "the header is not plain text; save it as UTF-8"),
         (b"\ntext,label\na,b\n", "no header in the first line"),
         (b"txt,label\na,b\n", "no column 'text'; give text, a template over its columns: txt, label"),
         (b"text,label\n", "nothing to read"),
