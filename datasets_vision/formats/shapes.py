@@ -54,13 +54,12 @@ def excerpt(values: Iterable[Any]) -> str:
 def verified_box(place: str, name: str, corners: Any, size: Size, *, overrun: float = OVERRUN) -> Box:
     """Verify a box (left, top, right, bottom) in pixels, given as numbers or text, and scale it to 0..1000."""
     left, top, right, bottom = numbers(place, f"{name!r} box", corners, 4)
-    width, height = size
-    where = f"{place}: {name!r} box {excerpt(corners)}"
+    box = f"{name!r} box {excerpt(corners)}"
     if right <= left or bottom <= top:
-        raise BoxError("", f"{where} has no area (image {width}x{height})", "give the top-left corner first")
+        raise BoxError(place, f"{box} has no area (image {size[0]}x{size[1]})", "give the top-left corner first")
     if _outside((left, top, right, bottom), size, overrun):
-        raise BoxError("", f"{where} lies outside the image {width}x{height}", "give boxes in its pixels")
-    return normalised_box(left, top, right, bottom, width, height)
+        raise BoxError(place, f"{box} lies outside the image {size[0]}x{size[1]}", "give boxes in its pixels")
+    return normalised_box(left, top, right, bottom, *size)
 
 
 def box_object(place: str, name: str, corners: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:

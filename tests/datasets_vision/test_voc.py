@@ -68,6 +68,7 @@ def test_a_bad_box_is_set_aside_and_the_example_stays(tmp_path, corners, says):
     assert [thing.name for thing in found.examples[0].label.objects] == ["scratch"]
     assert found.set_aside[0].place == f"{path}:1"
     assert says in found.set_aside[0].reason
+    assert str(found.set_aside[0]).count(str(path)) == 1
 
 
 def test_no_objects_differs_from_unlabelled(tmp_path):
