@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -36,22 +35,6 @@ _TRANSFER_SYNTAXES = {  # by (implicit VR?, little endian?) as pydicom read the 
     (False, True): "1.2.840.10008.1.2.1",
     (False, False): "1.2.840.10008.1.2.2",
 }
-READ_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    AssertionError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
 
 
 @contextlib.contextmanager
@@ -176,7 +159,7 @@ def _opened(view: View, dataset: Dataset) -> PILImage:
         raise DataError(view.path, "a window does not apply to a colour picture", "leave it out")
     try:
         return Image.fromarray(_coloured(dataset, values, palette=kind == "PALETTE COLOR"))
-    except READ_ERRORS as error:
+    except Exception as error:
         reason = f"its colours ({kind}) cannot be read ({type(error).__name__})"
         raise ImageError(view.path, reason, "export it again") from None
 
@@ -210,7 +193,7 @@ def _values(view: View, dataset: Dataset) -> np.ndarray:
         raise ImageError(path, f"transfer syntax {name} cannot be decoded", "convert it (dcmdjpeg, gdcmconv)") from None
     try:
         return _frame(path, syntax, view.frame)
-    except READ_ERRORS as error:
+    except Exception as error:
         raise ImageError(path, _decoding_fault(dataset, error), "export or copy it again") from None
 
 
@@ -223,13 +206,13 @@ def _frame(path: Path, syntax: Any, frame: int) -> np.ndarray:
     if syntax != _DEFLATED:
         try:
             return pixel_array(path, index=frame, transfer_syntax_uid=syntax)
-        except READ_ERRORS as error:
+        except Exception as error:
             failed = error
     try:
         whole = pydicom.dcmread(path, force=True)
         whole.file_meta.TransferSyntaxUID = syntax
         return pixel_array(whole, index=frame)
-    except READ_ERRORS as error:
+    except Exception as error:
         raise failed or error from None
 
 
@@ -249,7 +232,9 @@ def _grey(view: View, dataset: Dataset, stored: np.ndarray, inverted: bool) -> n
     """uint8, (height, width)."""
     try:
         shown = _windowed(view, dataset, stored)
-    except READ_ERRORS as error:
+    except DataError:
+        raise
+    except Exception as error:
         reason = f"its rescale or window tags are damaged ({type(error).__name__})"
         raise ImageError(view.path, reason, "export it again") from None
     return 255 - shown if inverted else shown
@@ -337,7 +322,7 @@ def _integer(path: Path, dataset: Dataset, name: str, default: int | None = None
         if value in (None, "") and default is not None:
             return default
         return int(str(value))
-    except READ_ERRORS:
+    except Exception:
         raise ImageError(path, f"{name} is not an integer", "export it again") from None
 
 
