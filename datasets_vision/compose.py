@@ -21,8 +21,8 @@ from datasets_vision.errors import DataError
 from datasets_vision.example import Example, box_area
 from datasets_vision.images import open_image
 from datasets_vision.placing import new_folder
-from datasets_vision.synthetic.scene import Scene, SceneObject
-from datasets_vision.synthetic.writing import annotation
+from datasets_vision.synthetic.scene import SceneObject
+from datasets_vision.synthetic.writing import write_annotation
 from datasets_vision.tiles import Crop, in_pixels
 
 Raster = NDArray[np.uint8]
@@ -85,8 +85,7 @@ def write_scenes(folder: Path, scenes: Iterator[ComposedScene]) -> int:
         for count, scene in enumerate(scenes, 1):
             stem = f"wide_{count:04d}"
             Image.fromarray(scene.image).save(part / "JPEGImages" / f"{stem}.jpg", quality=_QUALITY, subsampling=0)
-            stored = Scene(scene.image, scene.image[..., 0], scene.objects, surface="", label="")
-            annotation(f"{stem}.jpg", stored).write(part / "Annotations" / f"{stem}.xml", encoding="utf-8")
+            write_annotation(part / "Annotations" / f"{stem}.xml", f"{stem}.jpg", scene.image, scene.objects)
     return count
 
 

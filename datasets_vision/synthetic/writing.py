@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_vision.errors import DataError
 from datasets_vision.example import SYNTHETIC_MARKER
 from datasets_vision.placing import new_folder
 from datasets_vision.synthetic.domains import DOMAINS, SIDE, Pictures, Texts
-from datasets_vision.synthetic.scene import Scene
+from datasets_vision.synthetic.scene import Scene, SceneObject
 
 IMAGES, BOXES, MASKS, LABELS = "JPEGImages", "Annotations", "SegmentationObject", "labels.csv"
 ROWS = "rows.jsonl"
@@ -75,19 +77,20 @@ def write_voc(folder: Path, drawn: Iterable[Scene]) -> None:
             name = f"scene_{index:05d}"
             Image.fromarray(scene.image).save(folder / IMAGES / f"{name}.png")
             Image.fromarray(scene.mask).save(folder / MASKS / f"{name}.png")
-            annotation(f"{name}.png", scene).write(folder / BOXES / f"{name}.xml", encoding="utf-8")
+            write_annotation(folder / BOXES / f"{name}.xml", f"{name}.png", scene.image, scene.objects)
             labels.writerow((f"{name}.png", scene.label, scene.surface, *scene.columns.values()))
 
 
-def annotation(filename: str, scene: Scene) -> ElementTree[Element]:
-    """The XML of one picture; corners count from 1 and include the last pixel, as in the standard."""
+def write_annotation(file: Path, picture: str, image: NDArray[np.uint8], objects: Iterable[SceneObject]) -> None:
+    """Write the XML of one picture (H, W, 3); corners count from 1 and include the last pixel, as in the standard."""
     root = Element("annotation")
-    SubElement(root, "filename").text = filename
+    SubElement(root, "filename").text = picture
     size = SubElement(root, "size")
-    for side, pixels in zip(("width", "height", "depth"), (*scene.mask.shape[::-1], 3), strict=True):
+    height, width, depth = image.shape
+    for side, pixels in (("width", width), ("height", height), ("depth", depth)):
         SubElement(size, side).text = str(pixels)
     SubElement(root, "segmented").text = "1"
-    for obj in scene.objects:
+    for obj in objects:
         element = SubElement(root, "object")
         SubElement(element, "name").text = obj.name
         left, top, right, bottom = obj.box
@@ -97,7 +100,7 @@ def annotation(filename: str, scene: Scene) -> ElementTree[Element]:
         if obj.attributes:
             _write_attributes(SubElement(element, "attributes"), obj.attributes)
     indent(root)
-    return ElementTree(root)
+    ElementTree(root).write(file, encoding="utf-8")
 
 
 def _write_attributes(parent: Element, attributes: Mapping[str, str]) -> None:
