@@ -85,22 +85,22 @@ def _action(scene: Scene) -> str:
     return "replace" if severe else "repair"
 
 
+def _materials(kind: str) -> tuple[Material, ...]:
+    """The materials on which a kind can occur, or which an intact car shows."""
+    return CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
+
+
 def _view_for(rng: Generator, kind: str) -> str:
-    materials = CAR_DAMAGE[kind][1] if kind != GOOD else ("body",)
-    return str(
-        rng.choice([view for view, panels in VIEWS.items() if any(panel.material in materials for panel in panels)])
-    )
+    materials = _materials(kind)
+    views = [view for view, panels in VIEWS.items() if any(panel.material in materials for panel in panels)]
+    return str(rng.choice(views))
 
 
 def _places(panels: tuple[Panel, ...], ids: NDArray[np.uint8], kind: str) -> list[int]:
     """The ids of the visible panels on which the kind can occur."""
     areas = np.bincount(ids.ravel(), minlength=len(panels) + 1) / ids.size
-    materials = CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
-    return [
-        place
-        for place, panel in enumerate(panels, start=1)
-        if panel.name and panel.material in materials and areas[place] > MIN_PANEL_SHARE
-    ]
+    possible = [panel.name and panel.material in _materials(kind) for panel in panels]
+    return [place for place, fits in enumerate(possible, start=1) if fits and areas[place] > MIN_PANEL_SHARE]
 
 
 def _kinds(rng: Generator, panels: tuple[Panel, ...], ids: NDArray[np.uint8], kind: str) -> list[str]:
@@ -125,8 +125,7 @@ def _bent(points: Points, bend: tuple[float, float, float, float]) -> Points:
 
 def _camera(rng: Generator, panels: tuple[Panel, ...], size: int, kind: str) -> NDArray[np.float64]:
     """Metres to pixels, (3, 3): near or far, tilted, sometimes mirrored, aimed at a panel that can have the kind."""
-    materials = CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
-    targets = [panel for panel in panels if panel.name and panel.material in materials]
+    targets = [panel for panel in panels if panel.name and panel.material in _materials(kind)]
     target = targets[int(rng.integers(len(targets)))].outline
     width = float(np.exp(rng.uniform(np.log(0.9), np.log(2.6))))  # metres across the picture
     scale, angle = size / width, rng.normal(0, 0.07)
