@@ -42,8 +42,8 @@ def mirrored(profile: Sequence[tuple[float, float]]) -> Points:
     return np.array(right + [(-x, y) for x, y in reversed(right)], np.float32)
 
 
-def moved(points: Points, x: float, y: float, scale: float = 1.0, angle: float = 0.0) -> Points:
-    cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
+def moved(points: Points, x: float, y: float, angle: float = 0.0) -> Points:
+    cos, sin = np.cos(angle), np.sin(angle)
     return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]) + [x, y], np.float32)
 
 
@@ -86,7 +86,7 @@ def scissors(rng: Generator) -> list[Part]:
     parts = []
     for side in (-1, 1):
         blade = np.array([(-0.08, 0.15), (0.08, 0.15), (0, -1.1)], np.float32)
-        parts.append(Part(moved(blade, 0, 0.05, 1, side * spread), "body"))
+        parts.append(Part(moved(blade, 0, 0.05, side * spread), "body"))
         parts += [
             Part(oval(side * 0.36, 0.65, 0.3, 0.32), "accent", "ball"),
             Part(oval(side * 0.36, 0.65, 0.17, 0.19), "gap"),
