@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,11 +68,8 @@ def check(
     it, lengths and tiny boxes are not checked. `splits_file` has the roles of an earlier run; it is read, not written.
     Raises `DataError` if the data cannot be read at all, and `FormError` if they label nothing that the task asks for.
     """
-    index = gather(recipe, ruler, splits_file, progress, known)
-    try:
+    with closing(gather(recipe, ruler, splits_file, progress, known)) as index:
         return _report(index, recipe.name)
-    finally:
-        index.close()
 
 
 def inspect(dataset: Dataset, name: str) -> Report:
@@ -79,11 +77,8 @@ def inspect(dataset: Dataset, name: str) -> Report:
 
     Facts that an earlier `check` cached for the same picture content are used. `name` is the recipe's name.
     """
-    index = gather_loaded(dataset)
-    try:
+    with closing(gather_loaded(dataset)) as index:
         return _report(index, name)
-    finally:
-        index.close()
 
 
 def _report(index: Index, recipe: str) -> Report:
