@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from datasets_vision.synthetic.writing import write_set
 from vlm_ft.data.cases import load
 from vlm_ft.data.manuals import chatbot_rows
 from vlm_ft.errors import DataError
@@ -65,9 +64,3 @@ def test_manuals_are_not_overwritten_and_servers_must_be_addresses(
 def test_a_key_without_a_server_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="needs a server"):
         list(chatbot_rows(tmp_path, tmp_path / "rows.jsonl", None, "", "MY_KEY", 1200, 600))
-
-
-def test_a_size_for_texts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="consists of texts, not pictures; leave the size 64 out"):
-        write_set("legal_documents", tmp_path / "made", 1, seed=0, size=64)
-    assert not (tmp_path / "made").exists()

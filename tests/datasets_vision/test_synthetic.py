@@ -257,7 +257,7 @@ def test_an_unknown_domain_lists_the_known_ones(tmp_path: Path):
 
 
 def test_a_set_that_cannot_be_drawn_is_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="consists of texts, not pictures"):
+    with pytest.raises(DataError, match="consists of texts, not pictures; leave the size 64 out"):
         write_set("legal_documents", tmp_path / "set", 1, 0, size=64)
     (full := tmp_path / "full").touch()
     with pytest.raises(DataError, match="is not empty"):
