@@ -51,14 +51,9 @@ def kinds_of(path: Path) -> dict[Path, str | None]:
     return {file: json_kind(file) for file in files_of(path, ".json")}
 
 
-def key_paths(path: Path) -> frozenset[KeyPath]:
-    """The key paths in the first part of a JSON file, which is not parsed as a whole."""
-    status = path.stat()
-    return _key_paths(path, status.st_mtime_ns, status.st_size)
-
-
 @lru_cache(maxsize=4096)
 def _key_paths(path: Path, _changed: int, _size: int) -> frozenset[KeyPath]:
+    """The key paths in the first part of a JSON file, which is not parsed as a whole."""
     with path.open("rb") as file:
         text = file.read(_HEAD).decode("utf-8-sig", errors="replace")
     found: set[KeyPath] = set()
@@ -78,7 +73,8 @@ def _key_paths(path: Path, _changed: int, _size: int) -> frozenset[KeyPath]:
 
 def json_kind(path: Path) -> str | None:
     """Which annotation format a JSON file has, by the keys in its first part."""
-    keys = key_paths(path)
+    status = path.stat()
+    keys = _key_paths(path, status.st_mtime_ns, status.st_size)
     if not _COCO.isdisjoint(keys):
         return "coco"
     if {("shapes",), ("imagePath",)} <= keys or ("shapes", "[]", "points") in keys:

@@ -198,9 +198,8 @@ def _attributes(annotation: Mapping[str, Any]) -> dict[str, Any]:
     """Further facts about an object: `attributes` as CVAT and others write them, and other plain keys."""
     given = annotation.get("attributes")
     stated = {key: value for key, value in annotation.items() if key not in _COCO_KEYS and isinstance(value, str | int)}
-    if not stated.pop("iscrowd", 0):
-        return {**stated, **(given if isinstance(given, dict) else {})}
-    return {**stated, **(given if isinstance(given, dict) else {}), "iscrowd": True}
+    crowd = {"iscrowd": True} if stated.pop("iscrowd", 0) else {}
+    return {**stated, **(given if isinstance(given, dict) else {}), **crowd}
 
 
 def _ring(place: str, name: str, ring: Any) -> list[tuple[float, float]]:

@@ -66,7 +66,9 @@ def entries(path: Path) -> Iterator[Entry | SetAside]:
     try:
         if path.stat().st_size == 0:
             raise DataError(path, "empty file", "write its records")
-        yield from _lines(path) if _is_lines(path) else _members_of(path, _text(path))
+        yield from (
+            _lines(path) if _is_lines(path) else _members_of(path, read_text(path, MAX_FILE, "write it as JSON lines"))
+        )
     except OSError as error:
         yield SetAside(str(path), f"cannot be read ({error.strerror})", "check its permissions")
     except DataError as error:
@@ -149,13 +151,6 @@ def _skip_line(file: IO[bytes], line: bytes) -> None:
         if end >= 0:
             file.seek(end + 1 - len(piece), os.SEEK_CUR)
             return
-
-
-def _text(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MAX_FILE:
-        raise DataError(path, f"{size >> 20} MiB of JSON", "write it as JSON lines, which are read one by one")
-    return read_text(path, MAX_FILE)
 
 
 def _members_of(path: Path, text: str) -> Iterator[Entry | SetAside]:

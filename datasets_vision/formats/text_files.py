@@ -7,12 +7,12 @@ from pathlib import Path
 from datasets_vision.errors import DataError
 
 
-def read_text(path: Path, max_bytes: int) -> str:
+def read_text(path: Path, max_bytes: int, remedy: str = "split it into parts") -> str:
     """A file's text without a byte order mark; raises DataError for more than `max_bytes`, and as `decoded` does."""
     try:
         size = path.stat().st_size
         if size > max_bytes:
-            raise DataError(path, f"{size} bytes are more than {max_bytes}", "split it into parts")
+            raise DataError(path, f"{size} bytes are more than {max_bytes}", remedy)
         data = path.read_bytes()
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", "check the path and its permissions") from error
