@@ -23,7 +23,7 @@ from datasets_vision.errors import DataError
 from datasets_vision.example import View
 from datasets_vision.images import open_image
 from datasets_vision.placing import complete_lines
-from datasets_vision.walk import walk
+from datasets_vision.walk import Skipped, walk
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -64,7 +64,7 @@ class Outcome:
     already_copied: int = 0
     doubtful: int = 0
     failed: list[str] = field(default_factory=list)  # one line each
-    skipped: list[Path] = field(default_factory=list)  # files that are not DICOM, and links to folders
+    skipped: list[Path] = field(default_factory=list)  # files that are not DICOM, hidden folders, and links to folders
 
     @property
     def exit_code(self) -> int:
@@ -91,8 +91,8 @@ def deidentify(
     pseudonyms = Pseudonyms(_key(key_file or out.with_name(f"{out.name}.key")), dates)
     out.mkdir(parents=True, exist_ok=True)
     done, outcome = _read_log(out / LOG), Outcome()
-    links: list[Path] = []
-    for path in walk(source, links=links):
+    folders: Skipped = []
+    for path in walk(source, skipped=folders):
         relative = path.relative_to(source) if source.is_dir() else Path(path.name)
         name = pseudonyms.of("path", relative.as_posix()).hex()[:24]
         if not is_dicom(path):
@@ -111,7 +111,7 @@ def deidentify(
             if copied.doubts:
                 outcome.doubtful += 1
                 report(f"{out / copied.file}: check its pixels: {'; '.join(copied.doubts)}")
-    outcome.skipped += links
+    outcome.skipped += [folder for folder, _ in folders]
     return outcome
 
 

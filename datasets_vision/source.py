@@ -16,7 +16,7 @@ from datasets_vision.formats import FORMATS, detect
 from datasets_vision.formats.contract import FOLDER, SetAside, Source, plain, shortened
 from datasets_vision.formats.drafts import Drafts
 from datasets_vision.index import DiskIndex
-from datasets_vision.walk import linked_folders, natural_key
+from datasets_vision.walk import natural_key, skipped_folders
 
 __all__ = ["Reading", "SetAside", "Source", "kept", "read", "stream"]
 
@@ -69,7 +69,7 @@ def stream(source: Source, known: Sequence[Item] | None = None) -> Iterator[Exam
     twice, because the spacing depends on the number of examples. With `case_by`, all examples are held in memory.
     """
     yield from _stream(source, known) if source.limit is None else _spaced(source, source.limit, known)
-    yield from _readable(source, _links(source))
+    yield from _readable(source, _skipped(source))
 
 
 def _spaced(source: Source, limit: int, known: Sequence[Item] | None) -> Iterator[Example | SetAside]:
@@ -147,12 +147,16 @@ def _files(source: Source) -> Iterator[Item]:
     yield from FORMATS[name].read(source)
 
 
-def _links(source: Source) -> Iterator[SetAside]:
-    """Set aside each link to a folder once, even if the image folder lies below the source's path."""
-    folders = [folder for folder in (source.path, source.image_folder) if folder]
-    links = {Path(os.path.realpath(link.parent), link.name): link for f in folders[::-1] for link in linked_folders(f)}
-    for link in sorted(links.values(), key=natural_key):
-        yield SetAside(str(link), "links to folders are not followed", "copy the folder, or give it as a source")
+def _skipped(source: Source) -> Iterator[SetAside]:
+    """Set aside each skipped folder once, even if the image folder lies below the source's path."""
+    roots = [folder for folder in (source.image_folder, source.path) if folder]
+    skipped = {
+        Path(os.path.realpath(folder.parent), folder.name): (folder, reason)
+        for root in roots
+        for folder, reason in skipped_folders(root)
+    }
+    for folder, reason in sorted(skipped.values(), key=lambda entry: natural_key(entry[0])):
+        yield SetAside(str(folder), reason, "copy the folder, or give it as a source")
 
 
 def _check_path(path: Path) -> None:

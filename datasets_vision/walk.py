@@ -23,25 +23,29 @@ UNREAD_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", 
 _WORDS = re.compile("[0-9]+|[^0-9/]+|/")
 _SYSTEM = re.compile(r"\._.*|\.DS_Store|__MACOSX|Thumbs\.db|desktop\.ini")  # what macOS and Windows add to folders
 
+Skipped = list[tuple[Path, str]]
+"""Folders that are not read, each with the reason."""
 
 _LISTING: ContextVar[tuple[Path, list[tuple[Path, str]]] | None] = ContextVar("_LISTING", default=None)
 """A path, and the folder and name of every file below it, while `walked_once` is active."""
 
 
-def walk(path: Path, suffixes: Collection[str] = (), *, links: list[Path] | None = None) -> Iterator[Path]:
+def walk(
+    path: Path, suffixes: Collection[str] = (), *, skipped: list[tuple[Path, str]] | None = None
+) -> Iterator[Path]:
     """Every file below `path` (or `path` itself, if it is a file), in natural order: 2 before 10.
 
     `suffixes` (in lower case) selects files by suffix, in any case. The marker of synthetic sets, the files that macOS
-    and Windows add to folders, pipes and devices are skipped. Links to files are followed; links to folders are not,
-    but are added to `links`. A broken link to an image is included, so that the format can set it aside. Only the
-    entries of one branch of folders are held in memory. Raises DataError for a folder that cannot be listed, and for
-    any other broken link, which may have pointed to the labels.
+    and Windows add to folders, pipes and devices are left out. Links to files are followed. Hidden folders and links to
+    folders are not, but are added to `skipped`. A broken link to an image is included, so that the format can set it
+    aside. Only the entries of one branch of folders are held in memory. Raises DataError for a folder that cannot be
+    listed, and for any other broken link, which may have pointed to the labels.
     """
     listing = _LISTING.get()
     if listing is not None and listing[0] == path:
         found: Iterable[tuple[Path, str]] = listing[1]
     else:
-        found = _walk(path, [] if links is None else links)
+        found = _walk(path, [] if skipped is None else skipped)
     return (folder / name for folder, name in found if not suffixes or suffix_of(name) in suffixes)
 
 
@@ -79,17 +83,12 @@ def _names_by_lower(folder: Path, _changed: int) -> dict[str, list[str]]:
     return found
 
 
-def linked_folders(path: Path) -> Iterator[Path]:
-    """The links to folders below `path`, which `walk` does not follow, in natural order."""
-    if not path.is_dir():
-        return
-    with os.scandir(path) as entries:
-        here = sorted(filter(_leads_to_folder, entries), key=lambda entry: _key(entry.name))
-    for entry in here:
-        if entry.is_symlink():
-            yield path / entry.name
-        else:
-            yield from linked_folders(path / entry.name)
+def skipped_folders(path: Path) -> Skipped:
+    """The folders below `path` that `walk` skips, each with the reason."""
+    skipped: Skipped = []
+    for _ in _walk(path, skipped) if path.is_dir() else ():
+        pass
+    return skipped
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
@@ -108,8 +107,8 @@ def _key(text: str) -> list[tuple[int, int, str]]:
     return [(1, int(word), word) if word.isdecimal() else (word != "/", 0, word.casefold()) for word in words]
 
 
-def _walk(path: Path, links: list[Path]) -> Iterator[tuple[Path, str]]:
-    """The folder and name of each file; links to folders are added to `links`."""
+def _walk(path: Path, skipped: Skipped) -> Iterator[tuple[Path, str]]:
+    """The folder and name of each file; a folder that is skipped is added to `skipped` with the reason."""
     if path.is_file():
         yield path.parent, path.name
         return
@@ -122,16 +121,14 @@ def _walk(path: Path, links: list[Path]) -> Iterator[tuple[Path, str]]:
     for entry in here:
         if _SYSTEM.fullmatch(entry.name):
             continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(path / entry.name, links)
-        elif _leads_to_folder(entry):
-            links.append(path / entry.name)
+        if entry.is_symlink() and os.path.isdir(entry):
+            skipped.append((path / entry.name, "links to folders are not followed"))
+        elif entry.is_dir(follow_symlinks=False) and entry.name[0] == ".":
+            skipped.append((path / entry.name, "hidden folders are not read"))
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _walk(path / entry.name, skipped)
         elif entry.name != SYNTHETIC_MARKER and _is_included(path, entry):
             yield path, entry.name
-
-
-def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry))
 
 
 def _is_included(folder: Path, entry: os.DirEntry[str]) -> bool:

@@ -18,7 +18,7 @@ from datasets_vision.documents.server import Server
 from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.placing import whole_file
-from datasets_vision.walk import linked_folders, walk
+from datasets_vision.walk import skipped_folders, walk
 
 MAX_BYTES = 200_000_000
 
@@ -42,8 +42,8 @@ def read_documents(path: Path) -> Iterator[Document | SetAside]:
     root = path if path.is_dir() else path.parent
     read = (item for file in _files(path) for item in _document(file, file.relative_to(root).as_posix()))
     remedy = "copy the folder, or read it separately"
-    links = (SetAside(str(link), "links to folders are not followed", remedy) for link in linked_folders(path))
-    return chain(read, links)
+    skipped = (SetAside(str(folder), reason, remedy) for folder, reason in skipped_folders(path))
+    return chain(read, skipped)
 
 
 def _files(path: Path) -> list[Path]:

@@ -30,7 +30,7 @@ from datasets_vision.formats import (
     yolo,
 )
 from datasets_vision.formats.contract import Format
-from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, linked_folders, suffix_of, walk, walked_once
+from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, skipped_folders, suffix_of, walk, walked_once
 
 _ROWS = frozenset({"text", "image"})
 _FOLDER = frozenset({"image_folder"})
@@ -92,7 +92,6 @@ def detect(path: Path, photo_column: bool = False) -> str:
 
 def _file_counts(path: Path, suffixes: Counter[str]) -> str:
     counts = [f"{count} {suffix}" for suffix, count in suffixes.most_common(6)]
-    linked = sum(1 for _ in linked_folders(path))
-    if linked:
-        counts.append(f"{linked} links to folders, which are not followed")
+    skipped = Counter(reason.replace(" are ", ", which are ") for _, reason in skipped_folders(path))
+    counts += [f"{count} {folders}" for folders, count in skipped.items()]
     return ", ".join(counts) or "no files"

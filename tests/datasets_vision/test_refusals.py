@@ -38,6 +38,15 @@ def test_pipes_and_hidden_broken_links_are_skipped(tmp_path: Path) -> None:
     assert list(walk(tmp_path)) == []
 
 
+def test_a_hidden_folder_is_reported_and_not_read(tmp_path: Path) -> None:
+    for name in ("dent/a.png", ".ipynb_checkpoints/a.png", "dent/.git/b.png"):
+        photo(tmp_path / name)
+    found = read(Source(path=tmp_path))
+    assert [example.id for example in found.examples] == ["dent/a"]
+    assert [Path(entry.place).name for entry in found.set_aside] == [".ipynb_checkpoints", ".git"]
+    assert {entry.problem for entry in found.set_aside} == {"hidden folders are not read"}
+
+
 def test_files_that_systems_add_are_skipped(tmp_path: Path) -> None:
     photo(tmp_path / "dent/a.png")
     for name in (".DS_Store", "dent/Thumbs.db", "dent/._a.png", "__MACOSX/dent/._a.png"):

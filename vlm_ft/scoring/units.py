@@ -16,7 +16,7 @@ from PIL.Image import Image
 from datasets_vision.example import Turn, text_of
 from datasets_vision.images import is_image, open_image
 from datasets_vision.source import SetAside, Source, stream
-from datasets_vision.walk import suffix_of, walk
+from datasets_vision.walk import Skipped, suffix_of, walk
 from vlm_ft.errors import DataError
 from vlm_ft.scoring.ledger import SEPARATOR, Entry
 
@@ -65,11 +65,11 @@ class Photos:
         self.folder = folder
         self._by_case, self._outputs = by_case, {path.resolve() for path in outputs}
         self._others: Counter[str] = Counter()
-        self._links: list[Path] = []
+        self._skipped: Skipped = []
 
     def entries(self) -> Iterator[Entry]:
         """Walk the folder."""
-        for path in walk(self.folder, links=self._links):
+        for path in walk(self.folder, skipped=self._skipped):
             if not is_image(path):
                 if path.resolve() not in self._outputs:
                     self._others[suffix_of(path.name) or "no suffix"] += 1
@@ -87,7 +87,7 @@ class Photos:
     def notes(self) -> list[str]:
         kinds = ", ".join(f"{suffix} {count}" for suffix, count in self._others.most_common())
         notes = [f"other files are not scored: {kinds}"] if kinds else []
-        return notes + [f"{link}: links to folders are not followed; score that folder itself" for link in self._links]
+        return notes + [f"{folder}: {reason}; score that folder itself" for folder, reason in self._skipped]
 
 
 class Texts:
