@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -242,7 +243,7 @@ def _words(label: Label) -> Iterator[str]:
 
 def _renamed_example(source: Source, example: Example, unused: _Unused) -> Example | SetAside:
     try:
-        example = replace(example, label=_stripped(replace(example.label, image_class=_image_class(source, example))))
+        example = replace(example, label=_cleaned(replace(example.label, image_class=_image_class(source, example))))
         unused.note(example.label)
         written = example.label.image_class
         image_class = None if written is None else _renamed(source, written)
@@ -253,13 +254,17 @@ def _renamed_example(source: Source, example: Example, unused: _Unused) -> Examp
         return SetAside.of(example.source, error)
 
 
-def _stripped(label: Label) -> Label:
-    """The label without blanks around its names and texts, which would make "dent " another class than "dent"."""
+def _cleaned(label: Label) -> Label:
+    """The label with names and texts that differ only in outer blanks or in the encoding of accents made the same."""
     return Label(
-        image_class=label.image_class and label.image_class.strip(),
-        objects=label.objects and tuple(replace(obj, name=obj.name.strip()) for obj in label.objects),
-        columns={name: cell.strip() if isinstance(cell, str) else cell for name, cell in label.columns.items()},
+        image_class=label.image_class and _clean(label.image_class),
+        objects=label.objects and tuple(replace(obj, name=_clean(obj.name)) for obj in label.objects),
+        columns={name: _clean(cell) if isinstance(cell, str) else cell for name, cell in label.columns.items()},
     )
+
+
+def _clean(text: str) -> str:
+    return unicodedata.normalize("NFC", text.strip())
 
 
 def _image_class(source: Source, example: Example) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,9 +31,7 @@ _LISTING: ContextVar[tuple[Path, list[tuple[Path, str]]] | None] = ContextVar("_
 """A path, and the folder and name of every file below it, while `walked_once` is active."""
 
 
-def walk(
-    path: Path, suffixes: Collection[str] = (), *, skipped: list[tuple[Path, str]] | None = None
-) -> Iterator[Path]:
+def walk(path: Path, suffixes: Collection[str] = (), *, skipped: Skipped | None = None) -> Iterator[Path]:
     """Every file below `path` (or `path` itself, if it is a file), in natural order: 2 before 10.
 
     `suffixes` (in lower case) selects files by suffix, in any case. The marker of synthetic sets, the files that macOS
@@ -64,22 +63,27 @@ def walked_once(path: Path) -> Iterator[None]:
         _LISTING.reset(token)
 
 
-def in_any_case(path: Path) -> Path | None:
-    """The file at `path`, else the only one in its folder whose name differs from it only in the case of letters."""
+def folded(name: str) -> str:
+    """A name without what file systems and archives change: the case of letters, and how accents are encoded."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def found_as(path: Path) -> Path | None:
+    """The file at `path`, else the only one in its folder with the same `folded` name."""
     if os.path.isfile(path):  # also False if the system rejects the name
         return path
     with suppress(OSError, ValueError):
-        names = _names_by_lower(path.parent, path.parent.stat().st_mtime_ns).get(path.name.lower(), [])
+        names = _names_by_folded(path.parent, path.parent.stat().st_mtime_ns).get(folded(path.name), [])
         return path.with_name(names[0]) if len(names) == 1 else None
     return None
 
 
 @lru_cache(maxsize=256)
-def _names_by_lower(folder: Path, _changed: int) -> dict[str, list[str]]:
+def _names_by_folded(folder: Path, _changed: int) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for file in folder.iterdir():
         if file.is_file():
-            found[file.name.lower()].append(file.name)
+            found[folded(file.name)].append(file.name)
     return found
 
 

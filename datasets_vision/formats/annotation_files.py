@@ -16,7 +16,7 @@ from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.roles import role_of_folders, role_of_stem
-from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, files_of, walk
+from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, files_of, folded, walk
 
 KeyPath = tuple[str, ...]
 """A key preceded by the keys that lead to it; "[]" marks a list."""
@@ -101,7 +101,7 @@ class Pictures:
 
     root: Path
     found: dict[str, Path]  # by normalised path, in natural order
-    named: dict[str, list[Path]]  # by name and by stem, in lower case
+    named: dict[str, list[Path]]  # by name and by stem, folded
     referenced: set[Path] = field(default_factory=set)
     broken: bool = False
     """An annotation file could not be read, so it is unknown which images it names."""
@@ -121,8 +121,8 @@ class Pictures:
         named: dict[str, list[Path]] = defaultdict(list)
         found = {os.path.normpath(image): image for image in walk(root, IMAGE_SUFFIXES)}
         for image in found.values():
-            named[image.name.lower()].append(image)
-            named[image.stem.lower()].append(image)
+            named[folded(image.name)].append(image)
+            named[folded(image.stem)].append(image)
         return cls(root, found, named)
 
     def find(self, place: str, name: str, annotation: Path) -> Path:
@@ -138,7 +138,7 @@ class Pictures:
             exact = self.found.get(os.path.normpath(folder / written.as_posix()))
             if exact is not None:
                 return self._mark_named(exact)
-        by_name = self.named.get(written.name.lower()) or self.named.get(written.stem.lower(), [])
+        by_name = self.named.get(folded(written.name)) or self.named.get(folded(written.stem), [])
         role = self.role(None, annotation)
         fitting = [image for image in by_name if role is None or self.role(image) in (None, role)]
         nearness = {image: _nearness(image, written, annotation) for image in fitting}

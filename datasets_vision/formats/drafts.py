@@ -14,7 +14,7 @@ from datasets_vision.formats.contract import FOLDER, SetAside, Source
 from datasets_vision.formats.json_files import Entry, entries, json_files
 from datasets_vision.formats.roles import role_of_file
 from datasets_vision.images import image_size
-from datasets_vision.walk import in_any_case
+from datasets_vision.walk import found_as
 
 HEAD = 1000
 """The number of records read to find a file's columns; a column that a record lacks is empty."""
@@ -101,7 +101,7 @@ def json_drafts(source: Source, draft: Drafting) -> Iterator[Drafts]:
 
 def named_image(path: Path, written: str) -> Path:
     """The image that a label file names, beside it or in its folder `images`; absolute paths are used as they are.
-    A name that fits no file may differ in the case of letters.
+    A name that fits no file may differ in its case, or in how its accents are encoded.
 
     Raises DataError for a web address or a missing file, and for a file that is not an image, which is then the error's
     place. Only the image's header is read.
@@ -115,7 +115,7 @@ def named_image(path: Path, written: str) -> Path:
         )
     relative = Path(PureWindowsPath(name).as_posix())
     for folder in (path.parent, path.parent / "images"):
-        if (found := in_any_case(folder / relative)) is not None:
+        if (found := found_as(folder / relative)) is not None:
             image_size(found)
             return found
     raise ImageError("", f"image {name[:120]!r} is missing", f"put it beside {path.name} or into its folder images")

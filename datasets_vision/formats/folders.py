@@ -1,7 +1,7 @@
 """Image folders: `class/*.jpg` or `split/class/*.jpg`, with more columns from a `labels.csv` (file, ...).
 
-`file` is a path relative to `labels.csv` or a bare name; its suffix and the case of its letters may differ if the match
-is unambiguous. The column `class` names the image's class if no folder does.
+`file` is a path relative to `labels.csv` or a bare name. Its suffix, case and encoding of accents may differ
+if the match is unambiguous. The column `class` names the image's class if no folder does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import IMAGE_FOLDERS, role_and_folders
 from datasets_vision.formats.table_files import DELIMITERS, Row, read_table
 from datasets_vision.images import image_size
-from datasets_vision.walk import IMAGE_SUFFIXES, suffix_of, walk
+from datasets_vision.walk import IMAGE_SUFFIXES, folded, suffix_of, walk
 
 LABELS = "labels.csv"
 
@@ -96,7 +96,7 @@ class LabelTable:
     def take(self, image: Path) -> dict[str, str]:
         """Remove the row of an image and return its cells; {} if the table does not name the image.
 
-        A row with another suffix or case matches if no other row has its stem and no file has the row's exact name.
+        A row with another suffix or spelling matches if no other row has its stem and no file has the row's exact name.
         """
         names = (image.as_posix(), image.name)
         stems = [self.same_stem.get(_stem(name), []) for name in names]
@@ -111,9 +111,9 @@ class LabelTable:
 
 
 def _stem(name: str) -> str:
-    """A name in lower case without its image suffix: a row may name the file from which the image was converted."""
+    """A name, folded, without its image suffix: a row may name the file from which the image was converted."""
     suffix = suffix_of(name)
-    return name[: -len(suffix)].lower() if suffix in IMAGE_SUFFIXES else name.lower()
+    return folded(name[: -len(suffix)] if suffix in IMAGE_SUFFIXES else name)
 
 
 def class_and_role(source: Source, path: Path, cells: dict[str, str]) -> tuple[str | None, str | None]:

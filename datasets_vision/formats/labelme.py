@@ -25,6 +25,7 @@ from datasets_vision.formats.shapes import (
     read_objects,
 )
 from datasets_vision.images import image_size
+from datasets_vision.walk import folded
 
 
 def matches(path: Path) -> bool:
@@ -72,7 +73,7 @@ def _image(pictures: Pictures, path: Path, content: dict[str, Any]) -> Path:
     try:
         return pictures.find(str(path), str(content.get("imagePath") or path.stem), path)
     except DataError:
-        if path.stem.lower() in pictures.named:
+        if folded(path.stem) in pictures.named:
             return pictures.find(str(path), path.stem, path)
         raise
 

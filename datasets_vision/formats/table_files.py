@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from io import TextIOWrapper
@@ -99,7 +100,7 @@ def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
     """
     dialect = _dialect(path)
     with _open(path) as file:
-        header = tuple(name.strip() for name in next(dialect.reader(_Lines(file)), []))
+        header = tuple(unicodedata.normalize("NFC", name.strip()) for name in next(dialect.reader(_Lines(file)), []))
     if not header:
         raise DataError(path, "no header in the first line", "write the columns' names there")
     if not all(name.isprintable() for name in header):

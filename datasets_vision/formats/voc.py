@@ -22,7 +22,7 @@ from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, read_objects, verified_box
 from datasets_vision.formats.xml_files import parse_xml, with_places
 from datasets_vision.images import image_size
-from datasets_vision.walk import IMAGE_SUFFIXES, walk
+from datasets_vision.walk import IMAGE_SUFFIXES, folded, walk
 
 _ANNOTATIONS = "Annotations"
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
@@ -35,7 +35,7 @@ class _Set:
     """What is known about the whole set before its annotations are read. Dicts are keyed by stem or name."""
 
     source: Source
-    images: dict[Path, dict[str, Path]]  # folder -> name and stem, in lower case -> image
+    images: dict[Path, dict[str, Path]]  # folder -> name and stem, folded -> image
     lists: dict[str, list[str]]  # stem -> the split lists that name it
     labels: LabelTable
     annotated: set[str] = field(default_factory=set)  # stems of annotations and their images
@@ -79,8 +79,8 @@ def _annotations(root: Path) -> Iterator[Path]:
 def _images_by_folder(root: Path) -> dict[Path, dict[str, Path]]:
     found: dict[Path, dict[str, Path]] = defaultdict(dict)
     for path in walk(root, IMAGE_SUFFIXES):
-        found[path.parent][path.name.lower()] = path
-        found[path.parent].setdefault(path.stem.lower(), path)
+        found[path.parent][folded(path.name)] = path
+        found[path.parent].setdefault(folded(path.stem), path)
     return found
 
 
@@ -140,10 +140,10 @@ def _read_annotation(data_set: _Set, path: Path) -> Iterator[Example | SetAside]
 
 def _find_image(data_set: _Set, path: Path, root: Element) -> Path:
     """Find the image by <filename>, else by the annotation's stem, beside it or in an image folder next to its own."""
-    name = PureWindowsPath((root.findtext("filename") or "").strip()).name.lower()
+    name = PureWindowsPath((root.findtext("filename") or "").strip()).name
     folders = [path.parent, *(path.parent.parent / folder for folder in _IMAGE_FOLDERS)]
     folders += [data_set.source.path / folder for folder in _IMAGE_FOLDERS]
-    for key in (name, PureWindowsPath(name).stem, path.stem.lower()):
+    for key in map(folded, (name, PureWindowsPath(name).stem, path.stem)):
         for folder in folders:
             if key in data_set.images.get(folder, {}):
                 return data_set.images[folder][key]

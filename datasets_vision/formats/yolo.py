@@ -22,7 +22,7 @@ from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, box_object, excerpt, numbers, polygon_object, read_objects
 from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import image_size
-from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, in_any_case, walk
+from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, found_as, walk
 
 MAX_BYTES = 4 << 20
 """Bytes of a label file or a list of names; a larger file is rejected unread."""
@@ -92,7 +92,7 @@ def _labels_of(root: Path, image: Path) -> Path | None:
     name, parts = f"{image.stem}.txt", image.parent.relative_to(root).parts
     depth = next((depth for depth in reversed(range(len(parts))) if parts[depth].lower() == "images"), None)
     parallel = [] if depth is None else [root.joinpath(*parts[:depth], "labels", *parts[depth + 1 :], name)]
-    return next(filter(None, map(in_any_case, (*parallel, image.with_name(name)))), None)
+    return next(filter(None, map(found_as, (*parallel, image.with_name(name)))), None)
 
 
 def _read_image(data_set: _Set, image: Path, path: Path) -> Iterator[Example | SetAside]:

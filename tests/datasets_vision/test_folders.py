@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,12 @@ def test_a_table_alone_can_name_the_class(tmp_path):
     found = read(Source(path=tmp_path))
     assert {example.id: example.label.image_class for example in found.examples} == {"b": "dent", "photos/a": "photos"}
     assert [item.place for item in found.set_aside] == [f"{tmp_path}/c.jpg"]
+
+
+def test_accents_of_names_may_be_encoded_in_two_ways(tmp_path):
+    write(tmp_path, unicodedata.normalize("NFD", "Größe.jpg"))
+    (tmp_path / "labels.csv").write_text("file,class\nGröße.jpg,dent\n", encoding="utf-8")
+    assert [example.label.image_class for example in read(Source(path=tmp_path)).examples] == ["dent"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from datasets_vision.formats.table_files import MAX_LINE
@@ -34,12 +36,15 @@ def test_a_csv_may_have_the_delimiter_of_a_spreadsheet(tmp_path, mark):
     assert [example.label.columns["label"] for example in found.examples] == ["x", "y"]
 
 
-def test_blanks_around_names_and_words_do_not_count(tmp_path):
-    found = reading(tmp_path / "a.csv", "text, label ,Größe des Teils\nx, dent , \ny,dent,3\n", text="{text}")
+def test_outer_blanks_and_the_encoding_of_accents_do_not_count(tmp_path):
+    content = "text, label ,Größe des Teils\nx, Ölfleck , \n"
+    found = reading(tmp_path / "a.csv", content + unicodedata.normalize("NFD", "y,Ölfleck,3\n"))
     assert [example.label.columns for example in found.examples] == [
-        {"label": "dent"},
-        {"label": "dent", "Größe des Teils": "3"},
+        {"label": "Ölfleck"},
+        {"label": "Ölfleck", "Größe des Teils": "3"},
     ]
+    found = reading(tmp_path / "a.csv", unicodedata.normalize("NFD", content), columns={"size": "Größe des Teils"})
+    assert len(found.examples) == 1
 
 
 @pytest.mark.parametrize("template", ["label", "{label", "", "{}"])
