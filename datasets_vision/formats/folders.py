@@ -123,7 +123,9 @@ def class_and_role(source: Source, path: Path, cells: dict[str, str]) -> tuple[s
     """
     role, folders = role_and_folders(path.relative_to(source.path).parent)
     if not folders and not cells and source.image_class is None:
-        raise DataError(path, "not in a class folder", f"move it into one, or give image_class or {LABELS}")
+        split = f", as {path.parent.name!r} names a split" if role else ""
+        remedy = f"{'rename that if it is a class, ' if role else ''}move it into one, or give image_class or {LABELS}"
+        raise DataError(path, f"not in a class folder{split}", remedy)
     return folders[0] if folders else cells.pop("class", "") or None, role
 
 

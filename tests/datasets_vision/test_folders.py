@@ -52,7 +52,11 @@ def test_the_class_can_come_from_the_file_name(tmp_path):
         ("crack/phone.heic", b"x", "'.heic' is not an image suffix; convert a photo to JPEG or PNG"),
         ("crack/b.jpg", b"", "0 bytes"),
         ("crack/b.jpg", b"text", "not a readable image"),
-        ("train/b.jpg", b"text", "not in a class folder"),
+        (
+            "train/b.jpg",
+            b"text",
+            "not in a class folder, as 'train' names a split; rename that if it is a class",
+        ),
         ("b.jpg", b"text", "not in a class folder"),
     ],
 )
