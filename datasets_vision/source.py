@@ -38,15 +38,16 @@ class Reading:
     set_aside: tuple[SetAside, ...]
 
 
-def read(source: Source) -> Reading:
+def read(source: Source, known: Sequence[Item] | None = None) -> Reading:
     """Read every usable example. Ids are unique; the group defaults to the id if the source gives none.
 
-    Unusable items are set aside with the reason. Raises DataError if the whole source is unusable: the path does
-    not exist, the folder is empty, the format is unknown, or no item can be used.
+    Unusable items are set aside with the reason. `known`: what `kept` has read, if it has. Raises DataError if the
+    whole source is unusable: the path does not exist, the folder is empty, the format is unknown, or no item can be
+    used.
     """
     examples: list[Example] = []
     set_aside: list[SetAside] = []
-    for item in stream(source):
+    for item in stream(source, known):
         if isinstance(item, Example):
             examples.append(item)
         else:

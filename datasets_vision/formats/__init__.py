@@ -93,5 +93,5 @@ def detect(path: Path, photo_column: bool = False) -> str:
 def _file_counts(path: Path, suffixes: Counter[str]) -> str:
     counts = [f"{count} {suffix}" for suffix, count in suffixes.most_common(6)]
     skipped = Counter(reason.replace(" are ", ", which are ") for _, reason in skipped_folders(path))
-    counts += [f"{count} {folders}" for folders, count in skipped.items()]
+    counts += [f"{count} {kind}" for kind, count in skipped.items()]
     return ", ".join(counts) or "no files"

@@ -56,7 +56,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """
     data_set, used = _set(source.path), set[Path]()
     if next(walk(data_set.root, IMAGE_SUFFIXES | UNREAD_SUFFIXES | {".txt"}), None) is None:
-        raise DataError(source.path, "contains the names of classes, but no images", "give the folder that holds them")
+        raise DataError(source.path, "contains neither images nor labels", "give the folder that holds them")
     for image in walk(data_set.root, IMAGE_SUFFIXES):
         if labels := _labels_of(data_set.root, image):
             used.add(labels)

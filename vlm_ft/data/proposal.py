@@ -16,7 +16,7 @@ from datasets_vision.formats import detect
 from datasets_vision.formats.contract import FOLDER
 from datasets_vision.formats.roles import role_of_folder
 from datasets_vision.placing import whole_file
-from datasets_vision.source import Item, SetAside, Source, kept, stream
+from datasets_vision.source import Item, SetAside, Source, kept, read, stream
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Integer, Text
 from vlm_ft.answers.observation import observed
@@ -45,7 +45,10 @@ _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class Survey:
-    """A data set as its files state it, before any task reads it."""
+    """A data set as its files state it, before any task reads it.
+
+    `files`: what they hold, from which the items for any settings follow.
+    """
 
     path: Path
     format: str
@@ -61,11 +64,10 @@ class Survey:
         whole_rows = {"text": FOLDER} if name in IN_COLUMNS else {}
         source = Source(path=path, format=name, **whole_rows)
         files = kept(source)
-        items = list(stream(source, files))
-        examples = tuple(item for item in items if isinstance(item, Example))
-        return cls(path, name, files, examples, tuple(item for item in items if isinstance(item, SetAside)))
+        found = read(source, files)
+        return cls(path, name, files, found.examples, found.set_aside)
 
-    def read(self, source: Source) -> Iterator[Example | SetAside]:
+    def items(self, source: Source) -> Iterator[Example | SetAside]:
         """The items of the set as another source names them. Only rows that may hold photos are read again."""
         again = source.image is not None and self.format in ("parquet", "huggingface")
         return stream(source, None if again else self.files)
@@ -234,7 +236,7 @@ def propose(survey: Survey, task: Task, task_file: Path | None = None) -> Propos
     )
     items = [
         item if isinstance(item, SetAside) else Labelled("", Case.of(task, item))
-        for item in survey.read(recipe.data[0])
+        for item in survey.items(recipe.data[0])
     ]
     dataset = dataset_of(recipe, items)
     cases = [case for cases in dataset.cases.values() for case in cases]
