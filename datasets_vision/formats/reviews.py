@@ -58,6 +58,8 @@ def _file(path: Path) -> Path:
 
 def _example(folder: Path, case: str, entry: Entry) -> Example:
     record = entry.value
+    if not isinstance(record["photos"], list) or not isinstance(record["answer"], dict):
+        raise DataError("", "photos is not a list, or answer is not an object", "restore or remove the line")
     photos = tuple(folder / Path(str(name)).name for name in record["photos"])
     for photo in photos:
         image_size(photo)
