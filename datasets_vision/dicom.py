@@ -66,7 +66,7 @@ def has_preamble(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
-    except OSError:
+    except (OSError, ValueError):  # a name with a null byte
         return False
 
 

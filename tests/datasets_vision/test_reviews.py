@@ -64,9 +64,10 @@ def test_the_last_verdict_on_a_case_counts(folder: Path) -> None:
         (line("one", "accepted", photos=0), "photos is not a list"),
         (line("one", "accepted", answer=["good"]), "answer is not an object"),
         (line("one", "accepted", photos=["gone.png"]), "gone.png"),
+        (line("one", "accepted", photos=["\0"]), "no such image file"),
         (line("one", "accepted", photos=["../../secret.png"]), f"{PHOTOS}/secret.png"),
     ],
-    ids=["json", "keys", "correction", "verdict", "photos", "answer", "missing", "escape"],
+    ids=["json", "keys", "correction", "verdict", "photos", "answer", "missing", "null byte", "escape"],
 )
 def test_broken_lines_are_set_aside(folder: Path, broken: Any, reason: str) -> None:
     found = read(write(folder, broken, line("two", "accepted")))
