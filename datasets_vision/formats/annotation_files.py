@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import takewhile
@@ -14,7 +14,7 @@ from typing import Any
 
 from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import Example, Label
-from datasets_vision.formats.contract import SetAside
+from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folders, role_of_stem
 from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, files_of, folded, walk
 
@@ -179,6 +179,28 @@ class Pictures:
     def _mark_named(self, image: Path) -> Path:
         self.referenced.add(image)
         return image
+
+
+def read_files(
+    source: Source,
+    files: Sequence[Path],
+    title: str,
+    read: Callable[[Pictures, Path], Iterator[Example | SetAside]],
+) -> Iterator[Example | SetAside]:
+    """The examples that `read` finds in each annotation file, then the images that no file names.
+
+    A file for which `read` raises DataError is set aside. Raises DataError if there are no files; `title` names them.
+    """
+    if not files:
+        raise DataError(source.path, f"no {title} found", "give the file, or the folder that holds it")
+    pictures = Pictures.of(source.path, source.image_folder)
+    for path in files:
+        try:
+            yield from read(pictures, path)
+        except DataError as error:
+            pictures.broken = True
+            yield SetAside.of(path, error)
+    yield from pictures.unreferenced()
 
 
 def missing_image(place: object, name: str, remedy: str) -> ImageError:

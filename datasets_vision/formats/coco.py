@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Box, Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, check_size, holds, kinds_of, other_kinds
+from datasets_vision.formats.annotation_files import Pictures, check_size, holds, kinds_of, other_kinds, read_files
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_cursor import Cursor, Member
 from datasets_vision.formats.shapes import (
@@ -71,16 +71,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """A listed image without annotations has no objects; an image that no file lists is set aside."""
     kinds = kinds_of(source.path)
     files = [file for file, kind in kinds.items() if kind == "coco" or file == source.path]
-    if not files:
-        raise DataError(source.path, "no COCO JSON found", "give the file, or the folder that holds it")
-    pictures = Pictures.of(source.path, source.image_folder)
-    for path in files:
-        try:
-            yield from _read_file(pictures, _loaded(path))
-        except DataError as error:
-            pictures.broken = True
-            yield SetAside.of(path, error)
-    yield from pictures.unreferenced()
+    yield from read_files(source, files, "COCO JSON", lambda pictures, path: _read_file(pictures, _loaded(path)))
     yield from other_kinds(kinds, "coco")
 
 

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, check_size
+from datasets_vision.formats.annotation_files import Pictures, check_size, read_files
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.shapes import (
     Size,
@@ -48,23 +48,10 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     An image's tag is its class; the tag's attributes become columns, and a shape's become the object's attributes. The
     role is the image's `subset`, else the split that its folders name.
     """
-    files = list(files_of(source.path, ".xml"))
-    if not files:
-        raise DataError(source.path, "no CVAT XML found", "give the file, or the folder that holds it")
-    pictures = Pictures.of(source.path, source.image_folder)
-    for path in files:
-        try:
-            images = _images(path)
-        except DataError as error:
-            pictures.broken = True
-            yield SetAside.of(path, error)
-            continue
-        for element in images:
-            yield from _read_image(pictures, path, element)
-    yield from pictures.unreferenced()
+    yield from read_files(source, list(files_of(source.path, ".xml")), "CVAT XML", _read_file)
 
 
-def _images(path: Path) -> list[Element]:
+def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
     if path.stat().st_size == 0:
         raise DataError(path, "empty file (0 bytes)", "export it again")
     root = parse_xml(path)
@@ -72,7 +59,8 @@ def _images(path: Path) -> list[Element]:
         raise DataError(path, f"its root is <{root.tag[:80]}>, not <annotations>", "export as CVAT for images")
     if root.find("track") is not None:
         raise DataError(path, "contains video <track>s", "export as CVAT for images")
-    return list(root.findall("image"))
+    for element in root.findall("image"):
+        yield from _read_image(pictures, path, element)
 
 
 def _read_image(pictures: Pictures, path: Path, element: Element) -> Iterator[Example | SetAside]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, check_size, holds, kinds_of, other_kinds
+from datasets_vision.formats.annotation_files import Pictures, check_size, holds, kinds_of, other_kinds, read_files
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import (
@@ -39,13 +39,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     The flags that are set on a shape, its group and its description are attributes; the image's flags are columns.
     """
     kinds = kinds_of(source.path)
-    if not kinds:
-        raise DataError(source.path, "no labelme JSON found", "give the folder that holds one per image")
-    pictures = Pictures.of(source.path, source.image_folder)
-    for path, kind in kinds.items():
-        if kind in ("labelme", None):
-            yield from _read_file(pictures, path)
-    yield from pictures.unreferenced()
+    files = [file for file, kind in kinds.items() if kind in ("labelme", None)]
+    yield from read_files(source, files, "labelme JSON", _read_file)
     yield from other_kinds(kinds, "labelme")
 
 

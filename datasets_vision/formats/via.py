@@ -16,7 +16,7 @@ from typing import Any
 
 from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, holds, kinds_of, other_kinds
+from datasets_vision.formats.annotation_files import Pictures, holds, kinds_of, other_kinds, read_files
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import (
@@ -63,22 +63,19 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """
     kinds = kinds_of(source.path)
     files = [file for file, kind in kinds.items() if kind == "via" or file == source.path]
-    if not files:
-        raise DataError(source.path, "no VIA JSON found", "give the file, or the folder that holds it")
-    pictures = Pictures.of(source.path, source.image_folder)
-    for damage, parts in _with_parts(source.path, files):
-        try:
-            file = _file(source, damage)
-            found = _Parts(source, pictures, parts) if parts else None
-        except DataError as error:
-            pictures.broken = True
-            yield SetAside.of(error.place, error)
-            continue
-        for place, entry in file.entries.items():
-            yield from _read_entry(source, pictures, file, place, entry, found)
-        yield from found.unused() if found else ()
-    yield from pictures.unreferenced()
+    parts = dict(_with_parts(source.path, files))
+    yield from read_files(
+        source, list(parts), "VIA JSON", lambda pictures, path: _read_file(source, pictures, path, parts[path])
+    )
     yield from other_kinds(kinds, "via")
+
+
+def _read_file(source: Source, pictures: Pictures, path: Path, parts: Path | None) -> Iterator[Example | SetAside]:
+    file = _file(source, path)
+    found = _Parts(source, pictures, parts) if parts else None
+    for place, entry in file.entries.items():
+        yield from _read_entry(source, pictures, file, place, entry, found)
+    yield from found.unused() if found else ()
 
 
 def _with_parts(given: Path, files: list[Path]) -> Iterator[tuple[Path, Path | None]]:
