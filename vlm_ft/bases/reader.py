@@ -215,11 +215,11 @@ def _square(images: Any) -> int:
 def _limit_square(processor: Any, min_pixels: int, max_pixels: int) -> None:
     """The side is a whole number of visual tokens; an own side that is not (260 pixels, for one) cannot be changed."""
     images, cell = processor.image_processor, int(processor.patch_size)
-    own, most = math.isqrt(_square(images)), math.isqrt(max_pixels) // cell
-    if own % cell and min_pixels <= own**2 <= max_pixels:
-        return
-    side = 0 if own % cell else min(max(own // cell, math.ceil(math.sqrt(min_pixels) / cell)), most) * cell
-    if side == 0 or side**2 < min_pixels:
+    side = math.isqrt(_square(images))
+    if side % cell == 0:
+        least, most = math.ceil(math.sqrt(min_pixels) / cell), math.isqrt(max_pixels) // cell
+        side = min(max(side // cell, least), most) * cell
+    if side == 0 or not min_pixels <= side**2 <= max_pixels:
         raise _limits_error(
             f"no square of whole visual tokens ({cell} pixels) is within {min_pixels} to {max_pixels} pixels"
         )
