@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import torch
@@ -203,9 +203,8 @@ class Conversation:
         starts = places[::side].tolist()
         pieces = torch.tensor_split(ids, starts)
         numbers = [str(row.form.boxes.row_number(number % side, side)) for number in range(len(starts))]
-        tokens = [torch.tensor(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in numbers]
-        numbered = [piece for pair in zip(tokens, pieces[1:], strict=True) for piece in pair]
-        return torch.cat([pieces[0], *numbered])
+        tokens = map(torch.tensor, self.tokenizer(numbers, add_special_tokens=False)["input_ids"])
+        return torch.cat([pieces[0], *chain.from_iterable(zip(tokens, pieces[1:], strict=True))])
 
     def _supervision(self, prompts: Sequence[Tensor], answers: Sequence[TargetTokens]) -> Batch:
         """The labels of these rows and, if only decisions are supervised, the tokens allowed at each of them."""
