@@ -121,13 +121,12 @@ class Filler:
                     self._save(*entry)
                 clock.append(time.perf_counter())
                 self._encode(together)
-                clock.append(time.perf_counter())
             clock.append(time.perf_counter())
             self._train(batch)
             clock.append(time.perf_counter())
         finally:
             self._train.bank = None
-        from_photos, opening, saving, tower, _, from_bank = np.diff(clock) / len(cases)
+        from_photos, opening, saving, tower, from_bank = np.diff(clock) / len(cases)
         size = sum(file.stat().st_size for file, *_ in built) / len(cases)
         return from_photos + tower - from_bank, opening + saving, size
 
