@@ -19,11 +19,13 @@ from vlm_ft.bases.parts import PARTS, Part, Tuning, owner_of
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import ModelError
-from vlm_ft.recipe import AdapterSettings
+from vlm_ft.recipe import AdapterSettings, Recipe
 from vlm_ft.tasks import TASKS
-from vlm_ft.training.attach import attach
+from vlm_ft.training.attach import attach, parameter_groups, part_rates
 from vlm_ft.training.verify import probe_logits, saved
 
+Recipes = Callable[..., Recipe]
+Bases = Callable[[str], Base]
 FULL: dict[Part, Tuning] = dict.fromkeys(PARTS, "full")
 EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
 
@@ -133,3 +135,26 @@ def test_nothing_of_a_frozen_tower_is_trained_with_the_whole_language_model(
     assert any(weight is inside[0] for weight in vision)
     assert not any(weight.requires_grad for weight in vision)
     assert base.model.get_input_embeddings().weight.requires_grad
+
+
+def test_each_part_learns_at_its_own_rate(recipe_of: Recipes, tiny_base: Bases) -> None:
+    loaded = tiny_base("fast_vlm")
+    recipe = recipe_of("fast_vlm", adapter={"projector": "full", "rates": {"projector": 0.5}})
+    attached = attach(loaded, recipe.adapter, seed=0)
+    rates = part_rates(attached, loaded, recipe.adapter, recipe.training, fitted=True)
+    groups = parameter_groups(attached, rates, weight_decay=0.1)
+    rate_of = {id(p): group["lr"] for group in groups for p in group["params"]}
+    decay_of = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    for name, parameter in attached.model.named_parameters():
+        if parameter.requires_grad:
+            assert rate_of[id(parameter)] == (0.5 if "projector" in name else recipe.training.learning_rate)
+            assert decay_of[id(parameter)] == (0.1 if parameter.ndim > 1 else 0)
+
+
+def test_a_pretrained_part_moves_less_in_full_than_by_lora(recipe_of: Recipes, tiny_base: Bases) -> None:
+    loaded = tiny_base("fast_vlm")
+    recipe = recipe_of("fast_vlm", adapter={"vision": "full"})
+    attached = attach(loaded, recipe.adapter, seed=0)
+    rates = part_rates(attached, loaded, recipe.adapter, recipe.training, fitted=True)
+    assert rates["vision"] == pytest.approx(recipe.training.learning_rate / 10)
+    assert rates["language"] == recipe.training.learning_rate

@@ -30,7 +30,7 @@ from vlm_ft.inference.request import Request
 from vlm_ft.recipe import Recipe
 from vlm_ft.training import run as runs
 from vlm_ft.training import show
-from vlm_ft.training.attach import attach, parameter_groups, part_rates
+from vlm_ft.training.attach import attach
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.prepare import Prepared, prepare
 from vlm_ft.training.progress import KeepTime
@@ -283,29 +283,6 @@ def test_a_tuning_applies_to_exactly_its_part(
     names = [name for name, parameter in attached.model.named_parameters() if parameter.requires_grad]
     touched = {re.split(r"\.lora_|\.modules_to_save", name.removeprefix("base_model.model."))[0] for name in names}
     assert touched == set(wanted)
-
-
-def test_each_part_learns_at_its_own_rate(recipe_of: Recipes, tiny_base: Bases) -> None:
-    loaded = tiny_base("fast_vlm")
-    recipe = recipe_of("fast_vlm", adapter={"projector": "full", "rates": {"projector": 0.5}})
-    attached = attach(loaded, recipe.adapter, seed=0)
-    rates = part_rates(attached, loaded, recipe.adapter, recipe.training, fitted=True)
-    groups = parameter_groups(attached, rates, weight_decay=0.1)
-    rate_of = {id(p): group["lr"] for group in groups for p in group["params"]}
-    decay_of = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-    for name, parameter in attached.model.named_parameters():
-        if parameter.requires_grad:
-            assert rate_of[id(parameter)] == (0.5 if "projector" in name else recipe.training.learning_rate)
-            assert decay_of[id(parameter)] == (0.1 if parameter.ndim > 1 else 0)
-
-
-def test_a_pretrained_part_moves_less_in_full_than_by_lora(recipe_of: Recipes, tiny_base: Bases) -> None:
-    loaded = tiny_base("fast_vlm")
-    recipe = recipe_of("fast_vlm", adapter={"vision": "full"})
-    attached = attach(loaded, recipe.adapter, seed=0)
-    rates = part_rates(attached, loaded, recipe.adapter, recipe.training, fitted=True)
-    assert rates["vision"] == pytest.approx(recipe.training.learning_rate / 10)
-    assert rates["language"] == recipe.training.learning_rate
 
 
 def test_batch_norms_keep_their_statistics(run_of: Runs) -> None:
