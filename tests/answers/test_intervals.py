@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from tests.forms import form_of
-from vlm_ft.answers.intervals import Sums, bca_interval, median_interval, share_interval, wilson
+from vlm_ft.answers.intervals import Sums, bca_interval, percentile_interval, share_interval, wilson
 from vlm_ft.answers.kinds import Choice
 from vlm_ft.answers.metrics import _class_counts, _macro_f1, measure
 from vlm_ft.answers.prediction import FieldValue, Prediction
@@ -79,4 +79,4 @@ def test_copies_are_one_cluster() -> None:
 
 
 def test_the_median_of_equal_values_is_a_point() -> None:
-    assert median_interval(np.full(4, 7.0), np.arange(4)) == (7, 7)
+    assert percentile_interval(np.median, np.arange(4), np.full(4, 7.0)) == (7, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from vlm_ft.answers.confidence import Confidence, tempered, with_confidence
 from vlm_ft.answers.kinds import Choice
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError
-from vlm_ft.evaluation.evaluate import CaseRow, Evaluation
+from vlm_ft.evaluation.evaluate import ADAPTER, CaseRow, Evaluation
 from vlm_ft.evaluation.out_of_fold import Answers, cross_fitted, read_folds, reliable
+from vlm_ft.evaluation.reliability import Figure
 from vlm_ft.recipe import Recipe
 
 OPTIONS = ("dent", "scratch", "rust")
@@ -83,6 +85,12 @@ def test_decisions_of_a_folds_own_calibration_are_undone() -> None:
         assert undone.fields["kind"].distribution == pytest.approx(before.fields["kind"].distribution, abs=1e-6)
 
 
+def at_risk(folds: Sequence[Answers]) -> Figure:
+    found = reliable([evaluation_of(each) for each in folds])
+    assert found is not None
+    return next(entry.at_risk for entry in found.coverage if entry.by == ADAPTER)
+
+
 def test_examples_of_one_group_widen_the_interval_of_the_share_at_risk() -> None:
     apart = [fold(seed) for seed in range(3)]
     tied = [
@@ -90,7 +98,7 @@ def test_examples_of_one_group_widen_the_interval_of_the_share_at_risk() -> None
         for each in apart
     ]
     alone = [replace(each, groups=[""] * len(each.groups)) for each in tied]
-    wide, narrow = (reliable([evaluation_of(each) for each in folds]).at_risk for folds in (tied, alone))
+    wide, narrow = (at_risk(folds) for folds in (tied, alone))
     assert wide.value == narrow.value
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 

@@ -10,7 +10,7 @@ from tests.forms import form_of
 from vlm_ft.answers.confidence import Bound, Confidence, tempered
 from vlm_ft.answers.kinds import Choice, Flag
 from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.evaluation.reliability import alarm, expected_calibration_error, sureness_of
+from vlm_ft.evaluation.reliability import alarm, coverage_at_risk, expected_calibration_error, sureness_of
 
 FORM = form_of(ok=Flag(), kind=Choice(options=("a", "b")))
 BOUND = Bound(risk=0.05, level=0.9, threshold=0.0, count=0, needed=45)
@@ -74,8 +74,25 @@ def test_coverage_counts_the_surest_first() -> None:
     truths = [{"ok": True, "kind": "a"}] * 40
     answers = [stating(0.99 - index / 1000, 0.99) for index in range(38)] + [stating(0.4, 0.99)] * 2
     curve = sureness_of(FORM, truths, [""] * 40, {"adapter": answers}, None, "adapter").coverage[0]
-    assert curve.at_risk == pytest.approx(1.0)  # 2 of 40 wrong is 5 %
+    assert curve.at_risk.value == pytest.approx(1.0)  # 2 of 40 wrong is 5 %
     assert curve.wrong[0] == 0
+
+
+def test_the_interval_of_coverage_allows_for_the_choice_of_the_threshold() -> None:
+    def sampled(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        random = default_rng(seed)
+        good = random.beta(3, 1, count)
+        return good, random.random(count) < good
+
+    exact_good, exact_ok = sampled(0, 100_000)
+    exact = coverage_at_risk(np.maximum(exact_good, 1 - exact_good), (exact_good >= 0.5) == exact_ok)
+    held = 0
+    for seed in range(1, 11):
+        good, ok = sampled(seed, 300)
+        truths, answers = [{"ok": bool(value), "kind": "a"} for value in ok], [stating(share, 1.0) for share in good]
+        figure = sureness_of(FORM, truths, [""] * 300, {"adapter": answers}, None, "adapter").coverage[0].at_risk
+        held += figure.low <= exact <= figure.high
+    assert held >= 9
 
 
 def test_operating_points_miss_what_lies_below_the_threshold() -> None:

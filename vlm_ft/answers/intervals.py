@@ -92,12 +92,13 @@ def bca_interval(sums: Sums, statistic: Statistic, top: float | None = 1.0) -> I
     return float(low), float(high)
 
 
-def median_interval(column: Sums, clusters: NDArray[np.int64]) -> Interval:
-    """Percentile bootstrap of the median over clusters; the value itself if the column is constant."""
-    members = [column[clusters == cluster] for cluster in np.unique(clusters)]
-    draws = np.random.default_rng(SEED).integers(0, len(members), (RESAMPLES, len(members)))
-    medians = [np.median(np.concatenate([members[place] for place in drawn])) for drawn in draws]
-    low, high = np.quantile(medians, INTERVAL)
+def percentile_interval(figure: Callable[..., float], clusters: NDArray[np.int64], *columns: NDArray[Any]) -> Interval:
+    """Percentile bootstrap over clusters (Efron 1979) of any figure of these columns, (examples,) each."""
+    _, members = np.unique(clusters, return_inverse=True)
+    count = int(members.max()) + 1
+    draws = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    figures = [figure(*(np.repeat(column, times[members]) for column in columns)) for times in draws]
+    low, high = np.quantile(figures, INTERVAL)
     return float(low), float(high)
 
 

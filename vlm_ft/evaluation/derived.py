@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.derivations.result import Figure, Result
 from vlm_ft.answers.form import Form, paths
-from vlm_ft.answers.intervals import bca_interval, clusters_of, mean, median_interval, share_interval, summed
+from vlm_ft.answers.intervals import bca_interval, clusters_of, mean, percentile_interval, share_interval, summed
 from vlm_ft.answers.metrics import Metric
 
 Derived = Mapping[str, Mapping[str, Any]]
@@ -78,6 +78,6 @@ def _metrics(figures: Iterator[Figure], clusters: NDArray[np.int64]) -> Iterator
             case "mean":
                 interval = bca_interval(sums, mean, top=None)
             case "median":
-                interval = median_interval(column, members)
+                interval = percentile_interval(np.median, members, column)
         value = np.median(column) if statistic == "median" else column.mean()
         yield Metric.of(field, name, float(value), interval, len(column))

@@ -20,7 +20,7 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation, read_evaluation
-from vlm_ft.evaluation.reliability import Coverage, Figure, Reliability, sureness_of, within_risk
+from vlm_ft.evaluation.reliability import Coverage, Figure, Reliability, sureness_of
 from vlm_ft.evaluation.rivals import PROBE
 from vlm_ft.recipe import Recipe, Splits
 from vlm_ft.runs import Run
@@ -68,7 +68,6 @@ class FoldReliability:
 
     `answered`: the share of the `count` examples that the threshold lets through. `wrong`: the share of wrong answers
     among the `judged` ones of these, whose labels state a closed field; None if there are none.
-    `at_risk`: as in `Coverage`, with its interval; None if no example has a probability and such a label.
     """
 
     reliability: tuple[Reliability, ...]
@@ -77,7 +76,6 @@ class FoldReliability:
     judged: int
     answered: Figure
     wrong: Figure | None
-    at_risk: Figure | None
 
 
 def read_folds(folder: Path, recipe: Recipe, form: Form) -> list[Answers]:
@@ -148,5 +146,4 @@ def reliable(evaluations: Sequence[Evaluation]) -> FoldReliability | None:
         judged=len(wrong),
         answered=Figure.share(let_through, clusters),
         wrong=Figure.share(wrong, clusters[counted]) if len(wrong) else None,
-        at_risk=Figure.share(within_risk(sure[known], right[known]), clusters[known]) if known.any() else None,
     )

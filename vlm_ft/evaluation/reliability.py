@@ -15,12 +15,12 @@ from vlm_ft.answers.calibration import RISK, certainty_and_correctness, distribu
 from vlm_ft.answers.confidence import FLOOR, Confidence, closed_fields, tempered
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import (
-    INTERVAL,
     RESAMPLES,
     Interval,
     bca_interval,
     clusters_of,
     mean,
+    percentile_interval,
     share_interval,
     summed,
 )
@@ -94,7 +94,7 @@ class Coverage(Strict):
     answered: tuple[float, ...]
     wrong: tuple[float, ...]
     area: float
-    at_risk: float
+    at_risk: Figure
 
 
 class Operating(Strict):
@@ -164,7 +164,7 @@ def sureness_of(
         sure, right = certainty_and_correctness(form, truths, predictions)
         known = ~np.isnan(sure)
         if known.any():
-            coverage.append(_coverage(system, sure[known], right[known]))
+            coverage.append(_coverage(system, sure[known], right[known], clusters[known]))
     operating = []
     for field in form.fields:
         if isinstance(field.kind, Flag):
@@ -203,7 +203,7 @@ def _reliability(name: str, system: str, pairs: Pairs, clusters: NDArray[np.int6
         field=name,
         system=system,
         count=len(pairs),
-        ece=_ece_figure(sure, right),
+        ece=_ece_figure(sure, right, clusters),
         band=_band(sure),
         brier=_mean(squares, clusters, 2.0),
         log_loss=_mean(losses, clusters, None),
@@ -227,12 +227,9 @@ def _bin_of(sure: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.minimum((sure * BINS).astype(np.int64), BINS - 1)
 
 
-def _ece_figure(sure: NDArray[np.float64], right: NDArray[np.float64]) -> Figure:
-    random = np.random.default_rng(0)
-    drawn = random.integers(0, len(sure), (RESAMPLES, len(sure)))
-    draws = [expected_calibration_error(sure[rows], right[rows]) for rows in drawn]
-    low, high = np.quantile(draws, INTERVAL).tolist()
-    return Figure.of(expected_calibration_error(sure, right), (low, high))
+def _ece_figure(sure: NDArray[np.float64], right: NDArray[np.float64], clusters: NDArray[np.int64]) -> Figure:
+    interval = percentile_interval(expected_calibration_error, clusters, sure, right)
+    return Figure.of(expected_calibration_error(sure, right), interval)
 
 
 def _band(sure: NDArray[np.float64]) -> float:
@@ -250,16 +247,15 @@ def _bins(sure: NDArray[np.float64], right: NDArray[np.float64]) -> list[Bin]:
     return found
 
 
-def within_risk(sure: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which examples can be answered with at most 5 % wrong: as many of the surest as possible, (examples,)."""
+def coverage_at_risk(sure: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """The largest share of these examples, the surest first, that can be answered with at most 5 % wrong."""
     _, places = np.unique(-sure, return_inverse=True)  # equally sure answers are given or withheld together
     answered = np.bincount(places).cumsum()
     wrong = np.bincount(places, ~right).cumsum() / answered
-    reached = np.flatnonzero(wrong <= RISK).max(initial=-1)
-    return np.asarray(places <= reached)
+    return float(answered[wrong <= RISK].max(initial=0) / len(sure))
 
 
-def _coverage(by: str, sure: NDArray[np.float64], right: NDArray[np.bool_]) -> Coverage:
+def _coverage(by: str, sure: NDArray[np.float64], right: NDArray[np.bool_], clusters: NDArray[np.int64]) -> Coverage:
     order = np.argsort(-sure, kind="stable")
     counts = np.arange(1, len(sure) + 1)
     wrong = (~right[order]).cumsum() / counts
@@ -269,7 +265,7 @@ def _coverage(by: str, sure: NDArray[np.float64], right: NDArray[np.bool_]) -> C
         answered=tuple((counts[shown] / len(sure)).tolist()),
         wrong=tuple(wrong[shown].tolist()),
         area=float(wrong.mean()),
-        at_risk=float(within_risk(sure, right).mean()),
+        at_risk=Figure.of(coverage_at_risk(sure, right), percentile_interval(coverage_at_risk, clusters, sure, right)),
     )
 
 

@@ -81,7 +81,7 @@ def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
         rows.append([_inline(entry.field), entry.system, str(entry.count), *cells])
     yield from (markdown_table(["field", "system", *numbers], rows, numbers), "")
     for curve in found.coverage:
-        yield f"- {curve.by}: {curve.at_risk:.0%} could be answered with at most 5 % wrong."
+        yield f"- {curve.by}: {_ranged(curve.at_risk)} of these examples could be answered with at most 5 % wrong."
     for point in found.operating:
         yield (
             f"- {_inline(point.field)}: with {point.false_rejects:.1%} false rejects, {_ranged(point.escapes)} of "

@@ -124,9 +124,10 @@ def _reliability(like: Result, found: FoldReliability | None) -> list[Result]:
     results.append(_figure(like, ANSWER, "answered", found.answered, found.count, {}, None))
     if found.wrong is not None:
         results.append(_figure(like, ANSWER, "wrong_of_answered", found.wrong, found.judged, {}, RISK))
-    if found.at_risk is not None:
-        rivals = {entry.by: entry.at_risk for entry in found.coverage if entry.by != ADAPTER}
-        results.append(_figure(like, ANSWER, "coverage_at_risk", found.at_risk, found.count, rivals, None))
+    at_risk = {entry.by: entry.at_risk for entry in found.coverage}
+    if (figure := at_risk.pop(ADAPTER, None)) is not None:
+        rivals = {by: other.value for by, other in at_risk.items()}
+        results.append(_figure(like, ANSWER, "coverage_at_risk", figure, found.count, rivals, None))
     return results
 
 
