@@ -58,6 +58,7 @@ def test_a_method_is_timed_against_trl(
     unit = "a pair" if method == "dpo" else "a step"
     assert found[f"{unit}, times as fast as TRL's defaults"] > 0
     assert found[f"seconds {unit}"] > 0
+    assert (0 < found.get("share of the bf16 peak of matrix products", 0) < 1) == (method == "sft")
     if method != "grpo":
         assert found["spread of the losses"] < 0.02  # TRL computes in bf16, and this test's recipe in fp32
     if method == "dpo":

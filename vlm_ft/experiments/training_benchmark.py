@@ -24,7 +24,7 @@ from rich.console import Console
 from vlm_ft.bases.published import WIDE, benchmark_base
 from vlm_ft.errors import ModelError
 from vlm_ft.experiments.sheet import Sheet
-from vlm_ft.experiments.training_contestants import Course, Times, corrected, ours
+from vlm_ft.experiments.training_contestants import Course, Times, corrected, matmul_peak, ours
 from vlm_ft.recipe import Methods, Recipe, find_recipe, load_recipe
 from vlm_ft.training.rehearse import peak_memory
 
@@ -135,6 +135,9 @@ def _measure(workload: Workload, base: str, place: str, rounds: int, timed: int,
     sheet.add(f"{title}, seconds {unit}", steps[OURS], None, "lower", "s")
     if DECISIONS in steps:
         sheet.add(f"{title}, seconds {unit} on decisions", steps[DECISIONS], None, "lower", "s")
+    if counted := [turn.times.flops / turn.times.steps for turn in turns[OURS] if turn.times.flops is not None]:
+        share = statistics.mean(counted) / matmul_peak()
+        sheet.add(f"{title}, share of the bf16 peak of matrix products", share, 0.55, "higher", "")
     peaks = {name: max(turn.peak for turn in found) for name, found in turns.items()}
     sheet.add(f"{title}, memory against TRL's defaults", peaks[OURS] / peaks[DEFAULT], 0.5, "lower", "x")
     _compare({name: found[0].times.loss for name, found in turns.items()}, title, workload, sheet)

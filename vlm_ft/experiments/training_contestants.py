@@ -10,12 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PrinterCallback, TrainerCallback
 
 from datasets_vision.formats.reviews import LINES, PHOTOS
 from vlm_ft.answers.kinds import Choice
+from vlm_ft.bases.precision import autocast
+from vlm_ft.conversation import moved
 from vlm_ft.data.cases import load
-from vlm_ft.recipe import DataEntry, Recipe, Splits
+from vlm_ft.recipe import DataEntry, Recipe, Splits, Training
+from vlm_ft.training.collate import Collator
 from vlm_ft.training.plan import Plan
 from vlm_ft.training.prepare import prepare
 from vlm_ft.training.references import set_references
@@ -34,11 +40,13 @@ class Times(NamedTuple):
     """The seconds of the timed steps, the mean loss of the steps before them, and the seconds before the first step.
 
     What is computed before the first step is kept for the whole run; `before` is the time for the timed steps' cases.
+    `flops`: the floating-point operations of the timed steps; None if they were not counted.
     """
 
     steps: float
     loss: float
     before: float = 0.0
+    flops: float | None = None
 
 
 def ours(recipe: Recipe, work: Path, course: Course) -> Times:
@@ -59,7 +67,29 @@ def ours(recipe: Recipe, work: Path, course: Course) -> Times:
     running = trainer(
         prepared.method, prepared.attached, train, None, settings, prepared.rates, plan, out=work / "checkpoints"
     )
-    return timed(running, course)._replace(before=before)
+    times = timed(running, course)._replace(before=before)
+    return times._replace(flops=_flops(model, train, settings)) if prepared.method.name == "sft" else times
+
+
+def _flops(model: Any, train: Collator, settings: Training) -> float:
+    """The operations that the second epoch executes, in matrix products, convolutions and attention."""
+    order, device = train.order(settings.batch_size), next(model.parameters()).device
+    order.set_epoch(1)
+    with FlopCounterMode(display=False) as counter:
+        for batch in order.batches():
+            inputs = moved(train([{"index": case} for case in batch]), device)
+            with autocast(device, settings.precision):
+                loss = train.method.loss(model, inputs, None)
+            loss.backward()  # type: ignore[no-untyped-call]
+    return float(counter.get_total_flops())
+
+
+def matmul_peak() -> float:
+    """The operations per second of a large matrix product in bf16, on the GPU if there is one."""
+    device, side = ("cuda", 8192) if torch.cuda.is_available() else ("cpu", 2048)
+    matrix = torch.ones(side, side, dtype=torch.bfloat16, device=device)
+    timer = Timer("matrix @ matrix", globals={"matrix": matrix}, num_threads=torch.get_num_threads())
+    return float(2 * side**3 / min(timer.blocked_autorange(min_run_time=1.0).times))
 
 
 def places_of(recipe: Recipe, cases: int, course: Course) -> list[int]:
