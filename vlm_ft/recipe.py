@@ -195,6 +195,9 @@ class Training(_Section):
     workers: int | None = Field(
         default=None, ge=0, description="processes that decode and augment; None: half the cores, four at most"
     )
+    balance: bool = Field(
+        default=False, description="visit rare options more often than they occur, by square-root sampling"
+    )
     evaluations: int = Field(default=8, ge=1, description="on `tune`, per run")
     patience: int | None = Field(
         default=None, ge=1, description="evaluations without a lower `tune` loss before stopping"

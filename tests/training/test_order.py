@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from torch.utils.data import BatchSampler
 
-from vlm_ft.training.order import ByLength
+from vlm_ft.recipe import Recipe
+from vlm_ft.training.order import ByLength, square_root_visits
+from vlm_ft.training.prepare import prepare
+from vlm_ft.training.run import train
 from vlm_ft.training.trainer import FollowEpoch
 
 RANDOM = random.Random(0)
@@ -24,6 +31,39 @@ def test_every_case_comes_once_an_epoch(count: int) -> None:
     sizes = [len(batch) for batch in order.batches()]
     assert sizes[:-1] == [8] * (len(sizes) - 1)
     assert [case for batch in order.batches() for case in batch] == list(order)
+
+
+def test_a_rare_case_comes_more_often() -> None:
+    visits = [2.4 if case % 10 == 0 else 1.0 for case in range(1000)]
+    order = ByLength([5] * 1000, 8, seed=0, visits=visits)
+    epochs = []
+    for epoch in range(30):
+        order.set_epoch(epoch)
+        epochs.append(Counter(order))
+        assert epochs[-1].total() == len(order) == 1140
+        assert all({1: (1,), 2.4: (2, 3)}[times].count(epochs[-1][case]) for case, times in enumerate(visits))
+    assert sum(counts[0] for counts in epochs) / 30 == pytest.approx(2.4, abs=0.3)
+    assert list(order) != sorted(order)
+
+
+def test_the_visits_of_a_class_are_the_root_of_its_rarity() -> None:
+    rare, common = {("kind", "crack")}, {("kind", "none"), ("passed", "True")}
+    visits = square_root_visits([common] * 36 + [rare] * 4 + [()])
+    assert visits == [1.0] * 36 + [3.0] * 4 + [1.0]
+    both = [("kind", "crack"), ("kind", "none")]
+    assert square_root_visits([common] * 16 + [both])[-1] == pytest.approx(17**0.5)
+
+
+def test_a_recipe_can_ask_for_more_visits_to_rare_classes(recipe_of: Callable[..., Recipe], tmp_path: Path) -> None:
+    recipe = recipe_of("fast_vlm", training={"balance": True, "epochs": 1, "max_steps": None})
+    prepared = prepare(recipe)
+    cases, order = prepared.train.cases, prepared.train.order(4)
+    whole = sum(case.values["passed"] for case in cases)
+    assert whole < len(cases) / 2
+    visited = Counter(cases[place].values["passed"] for place in order)
+    assert visited[True] / visited.total() > whole / len(cases)
+    train(recipe, tmp_path / "run")
+    assert json.loads((tmp_path / "run/plan.json").read_text())["steps"] == math.ceil(len(order) / 4)
 
 
 def test_there_is_little_padding() -> None:

@@ -342,3 +342,16 @@ def stratum_of(values: Values, form: Form) -> str:
             choices = [part.name for part in field.kind.fields if isinstance(part.kind, Choice)]
             return str([first.get(name) for name in choices])
     return ""
+
+
+def class_words(values: Values, form: Form) -> Iterator[tuple[str, str]]:
+    """(field path, name) of every choice and flag that an answer states."""
+    for field in form.fields:
+        if field.name not in values:
+            continue
+        if isinstance(field.kind, Choice | Flag):
+            yield field.name, str(values[field.name])
+        elif isinstance(field.kind, Items):
+            for part in field.kind.fields:
+                if isinstance(part.kind, Choice):
+                    yield from ((f"{field.name}.{part.name}", str(row[part.name])) for row in values[field.name])

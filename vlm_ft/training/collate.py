@@ -35,8 +35,9 @@ class Collator:
     """Turns ``[{"index": i}, ...]`` into one supervised batch.
 
     Augmentation depends only on (seed, epoch, index), so that a resumed run draws the same variants; with a `bank`,
-    epochs show its views in turn. `lengths`: the tokens of each case's longest row. `references`: for each case, the
-    log-likelihoods of its rows under the model that the run began with.
+    epochs show its views in turn. `lengths`: the tokens of each case's longest row. `visits`: how often an epoch has
+    each case; () for once. `references`: for each case, the log-likelihoods of its rows under the model that the run
+    began with.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Collator:
         self.form = form
         self.cases = method.arranged(cases)
         self.lengths: Sequence[int] = [0] * len(self.cases)
+        self.visits: Sequence[float] = ()
         self.references: Sequence[Sequence[float]] = ()
         self.bank: Bank | None = None
         self.preset = preset
@@ -99,7 +101,7 @@ class Collator:
 
     def order(self, batch_size: int) -> ByLength:
         """The order in which training visits the cases."""
-        return ByLength(self.lengths, batch_size, self.seed)
+        return ByLength(self.lengths, batch_size, self.seed, self.visits)
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
         """The token tensors (batch, length) of these cases, and the family's image tensors."""

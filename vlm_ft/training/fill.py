@@ -56,7 +56,7 @@ class Filler:
 
     def plan(self, cost: Cost, console: Console) -> Plan:
         """The plan of the run, with a bank if that saves time; `cost` is measured without one."""
-        examples = len(self._train.cases)
+        examples = len(self._train.order(self._training.batch_size))
         views, cost = self._views(plan(self._training, examples, cost), cost, console)
         return plan(self._training, examples, cost).model_copy(update={"views": views})
 

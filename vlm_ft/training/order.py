@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from math import ceil, sqrt
 
 import torch
 from torch.utils.data import Sampler
@@ -16,16 +19,17 @@ class ByLength(Sampler[int]):
     The order depends only on the seed and the epoch, so that a resumed run continues it.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        """`lengths`: the tokens of each case."""
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, visits: Sequence[float] = ()) -> None:
+        """`lengths`: the tokens of each case. `visits`: how often an epoch has each case, on average; 1 by default."""
         self.lengths, self._size, self._seed, self._epoch = lengths, batch_size, seed, 0
+        self._visits = torch.tensor(visits, dtype=torch.float64)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return ceil(float(self._visits.sum())) if len(self._visits) else len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
         return (case for batch in self.batches() for case in batch)
@@ -33,7 +37,7 @@ class ByLength(Sampler[int]):
     def batches(self) -> list[list[int]]:
         """The batches of this epoch; only the last one can be smaller than the others."""
         random = torch.Generator().manual_seed(self._seed + self._epoch)
-        drawn = torch.randperm(len(self.lengths), generator=random).tolist()
+        drawn = self._drawn(random)
         window = WINDOW * self._size
         batches = []
         for start in range(0, len(drawn), window):
@@ -43,6 +47,29 @@ class ByLength(Sampler[int]):
         order = torch.randperm(len(batches), generator=random).tolist()
         return [batches[place] for place in order] + smaller
 
+    def _drawn(self, random: torch.Generator) -> list[int]:
+        """The cases of an epoch, shuffled; a case with 2.4 visits comes two or three times (systematic sampling)."""
+        shuffled = torch.randperm(len(self), generator=random)
+        if not len(self._visits):
+            return shuffled.tolist()
+        ends = self._visits.cumsum(0)
+        marks = (torch.arange(len(self)) + torch.rand(1, generator=random).double()) * ends[-1] / len(self)
+        return torch.searchsorted(ends, marks, right=True).clamp(max=len(ends) - 1)[shuffled].tolist()
+
     def tokens(self, batch: Sequence[int]) -> int:
         """The tokens of a batch, including its padding."""
         return len(batch) * max(self.lengths[case] for case in batch)
+
+
+def square_root_visits(classes: Sequence[Iterable[tuple[str, str]]]) -> list[float]:
+    """How often to visit each case, given its classes as (field, name): at least once, more often if one is rare.
+
+    A class that is four times rarer than the most common one of its field is visited twice as often as it occurs
+    (square-root sampling, Mahajan et al. 2018). A case counts as its rarest class (Gupta et al. 2019).
+    """
+    distinct = [set(own) for own in classes]
+    counts = Counter(chain.from_iterable(distinct))
+    most = Counter[str]()
+    for (field, _), count in counts.items():
+        most[field] = max(most[field], count)
+    return [max((sqrt(most[each[0]] / counts[each]) for each in own), default=1.0) for own in distinct]

@@ -16,7 +16,7 @@ from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.precision import uses_bf16
 from vlm_ft.bases.value_head import add_value_head
 from vlm_ft.conversation import Conversation
-from vlm_ft.data.cases import Case, Dataset, load
+from vlm_ft.data.cases import Case, Dataset, class_words, load
 from vlm_ft.data.checks import inspect
 from vlm_ft.errors import RecipeError
 from vlm_ft.lengths import Ruler
@@ -24,6 +24,7 @@ from vlm_ft.recipe import Recipe, Training
 from vlm_ft.training.attach import Attached, attach, part_rates
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.methods import Method, method_of
+from vlm_ft.training.order import square_root_visits
 from vlm_ft.training.projector import has_words
 from vlm_ft.training.rehearse import Lengths, check_lengths
 
@@ -88,6 +89,8 @@ def prepare(
         dataset = replace(dataset, notes=(*dataset.notes, note))
     lengths = check_lengths(method, dataset.form, [*train.cases, *tune.cases], Ruler(base.reader, training.max_length))
     train.lengths, of_tune = lengths.by_case[: len(train.cases)], lengths.by_case[len(train.cases) :]
+    if training.balance:
+        train.visits = square_root_visits([class_words(case.values, dataset.form) for case in train.cases])
     tune.cases = tuple(case for _, case in sorted(zip(of_tune, tune.cases, strict=True), key=lambda pair: pair[0]))
     attached = attach(
         base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training), start=recipe.from_adapter

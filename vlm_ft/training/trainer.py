@@ -98,7 +98,7 @@ def trainer(
         model=attached.model,
         args=_arguments(settings, plan, out, watched=tune is not None, workers=workers),
         data_collator=Collators(train, tune or train),
-        train_dataset=Indices(len(train.cases)),
+        train_dataset=Indices(len(order)),
         eval_dataset=Indices(len(tune.cases), training=False) if tune is not None else None,
         callbacks=[*callbacks, *stopping, FollowEpoch(train, order), StopAtFaults(method)],
     )

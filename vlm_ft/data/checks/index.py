@@ -15,7 +15,7 @@ from datasets_vision.index import scratch
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Integer, Items
 from vlm_ft.answers.task import Values
-from vlm_ft.data.cases import stratum_of
+from vlm_ft.data.cases import class_words, stratum_of
 from vlm_ft.data.checks.pictures import Facts
 from vlm_ft.data.splits import GroupRoles, group_of
 from vlm_ft.errors import DataError
@@ -164,19 +164,6 @@ def closed_values(values: Values, form: Form) -> Values:
 
 def _closed(fields: tuple[FieldSpec, ...]) -> list[FieldSpec]:
     return [field for field in fields if isinstance(field.kind, Choice | Flag | Integer)]
-
-
-def class_words(values: Values, form: Form) -> Iterator[tuple[str, str]]:
-    """(field path, name) of every choice and flag that an answer states."""
-    for field in form.fields:
-        if field.name not in values:
-            continue
-        if isinstance(field.kind, Choice | Flag):
-            yield field.name, str(values[field.name])
-        elif isinstance(field.kind, Items):
-            for part in field.kind.fields:
-                if isinstance(part.kind, Choice):
-                    yield from ((f"{field.name}.{part.name}", str(row[part.name])) for row in values[field.name])
 
 
 def belongings(example: Example) -> Iterator[tuple[str, str]]:
