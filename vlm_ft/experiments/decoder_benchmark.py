@@ -53,6 +53,8 @@ MOST_TOKENS = 200
 WORKLOADS = (
     ("photos, batch 1", "steel_surface_voc", 1, 8.0, 1.1),
     ("photos, batch 8", "steel_surface_voc", 8, 3.0, 1.1),
+    ("photos, four fields, batch 1", "synthetic_car_damage", 1, 8.0, 1.1),
+    ("photos, four fields, batch 8", "synthetic_car_damage", 8, 3.0, 1.1),
     ("27 intents, batch 16", "customer_intents_csv", 16, 8.0, 1.4),
 )
 """Name, recipe, requests at once, and two goals: the speed against `generate`, and the cost of distributions."""
