@@ -6,9 +6,11 @@ gradients flow back through them. Loss and gradient are those of the plain batch
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional
 from transformers import DynamicCache
@@ -61,14 +63,15 @@ def forward_after_prefix(model: Any, inputs: dict[str, Any], length: int, logits
     """
     rows = len(inputs["input_ids"])
     positions = positions_of(model, family_of(model.config), inputs)
-    prefix = model(
-        input_ids=inputs["input_ids"][:1, :length],
-        position_ids=positions[..., :1, :length],
-        use_cache=True,
-        past_key_values=DynamicCache(),
-        logits_to_keep=1,
-    )
-    cache = prefix.past_key_values
+    cache = DynamicCache()
+    with _headless(model):
+        model(
+            input_ids=inputs["input_ids"][:1, :length],
+            position_ids=positions[..., :1, :length],
+            use_cache=True,
+            past_key_values=cache,
+            logits_to_keep=1,
+        )
     for layer in cache.layers:
         layer.keys, layer.values = (kept.expand(rows, -1, -1, -1) for kept in (layer.keys, layer.values))
     rest = {key: value[:, length:] if key in ("input_ids", *TOKEN_TYPES) else value for key, value in inputs.items()}
@@ -79,3 +82,14 @@ def forward_after_prefix(model: Any, inputs: dict[str, Any], length: int, logits
         use_cache=True,
         logits_to_keep=logits_to_keep[length:],
     )
+
+
+@contextmanager
+def _headless(model: Any) -> Iterator[None]:
+    """Leave the head out, whose weights autocast would convert: the prefix predicts no supervised token."""
+    head = model.get_output_embeddings()
+    model.set_output_embeddings(nn.Identity())
+    try:
+        yield
+    finally:
+        model.set_output_embeddings(head)
