@@ -38,10 +38,11 @@ def adapters_tab(predictor: Predictor, work: Workplace, tab: gr.Tab) -> None:
             promote = gr.Button("Compare the chosen adapter, and serve it if it is not worse")
     errors_panel(work, adapter)
     actions = _Actions(predictor, work)
-    gr.on([tab.select, adapter.change, view.states.change], actions.versions, adapter, shown, **QUIET)
+    seen = gr.State()  # the number of the version that is shown as current
+    gr.on([tab.select, adapter.change, view.states.change], actions.versions, adapter, [shown, seen], **QUIET)
     train.click(actions.train, [adapter, minutes], view.chosen, **PRIVATE)
     promote.click(actions.promote, [view.chosen, margin], view.chosen, **PRIVATE)
-    back.click(actions.roll_back, adapter, shown, **PRIVATE)
+    back.click(actions.roll_back, [adapter, seen], [shown, seen], **PRIVATE)
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,14 @@ class _Actions:
         with permitted(self.work, request, "admin") as user:
             return queued(self.work.promote(job or "", most, user), "The comparison is queued; see its log.")
 
-    def roll_back(self, name: str, request: gr.Request) -> str:
+    def roll_back(self, name: str, seen: int | None, request: gr.Request) -> tuple[str, int | None]:
         with permitted(self.work, request, "admin") as user:
-            self.work.roll_back(self.predictor.cards[name], user)
-        gr.Info("The previous version is served again.")
+            now = self.work.roll_back(self.predictor.cards[name], user, seen)
+        gr.Info(f"Version {now.number} is served again.")
         return self.versions(name)
 
-    def versions(self, name: str | None) -> str:
-        return _versions(self.work, name) if name else ""
+    def versions(self, name: str | None) -> tuple[str, int | None]:
+        return (_versions(self.work, name), self.work.registry.current(name).number) if name else ("", None)
 
 
 def minutes_of(given: str) -> float | None:

@@ -85,6 +85,20 @@ def test_the_same_adapter_is_found_again(
     assert registry.find("parts", untrained_run_of("fast_vlm")) is None
 
 
+def test_a_threshold_of_its_own_makes_another_version(
+    registry: Registry, run_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Its tensors are those of an earlier version, and its answers are not; figures change no answer."""
+    run = Run(shutil.copytree(run_of("fast_vlm"), tmp_path / "run"))
+    card = read_card(run.adapter)
+    card.model_copy(update={"metrics": {"accuracy": {"value": 0.5}}}).write(run.adapter)
+    found = registry.find("parts", run.folder)
+    assert found is not None
+    assert found.number == 3
+    card.model_copy(update={"form": card.form.with_thresholds({"passed": 0.9})}).write(run.adapter)
+    assert registry.find("parts", run.folder) is None
+
+
 def test_rolling_back_undoes_a_promotion(registry: Registry) -> None:
     with pytest.raises(AdapterError, match="no earlier version"):
         registry.roll_back("parts")
@@ -93,6 +107,24 @@ def test_rolling_back_undoes_a_promotion(registry: Registry) -> None:
     assert registry.roll_back("parts").number == 2
     assert registry.roll_back("parts").number == 3  # the one that was current before
     assert [change.version for change in registry.history("parts")] == [1, 2, 3, 2, 3]
+
+
+def test_going_back_twice_at_once_goes_back_once(registry: Registry) -> None:
+    """Two people who see a bad version 2 do not serve it again between them."""
+    registry.promote("parts", 2)
+    assert registry.roll_back("parts", over=2).number == 1
+    with pytest.raises(AdapterError, match="version 1 has become current meanwhile; look at it first"):
+        registry.roll_back("parts", over=2)
+    assert registry.current("parts").number == 1
+
+
+def test_a_version_replaces_only_the_one_that_it_was_compared_with(registry: Registry) -> None:
+    registry.promote("parts", 2)
+    registry.roll_back("parts")  # while a third is compared with the second
+    with pytest.raises(AdapterError, match="version 1 has become current meanwhile; compare again"):
+        registry.promote("parts", 3, over=2)
+    assert registry.current("parts").number == 1
+    assert registry.promote("parts", 3, over=1).number == 3
 
 
 def test_promoting_the_current_version_changes_nothing(registry: Registry) -> None:

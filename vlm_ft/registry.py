@@ -125,32 +125,39 @@ class Registry:
         return Version(name, number, known / str(number))
 
     def find(self, name: str, place: Path) -> Version | None:
-        """The newest version with the same files as this adapter or run folder, if there is one."""
+        """The newest version that answers like this adapter or run folder, if there is one: only figures may differ."""
         folder = adapter_folder(place)
-        files = [file.name for file in folder.iterdir() if file.suffix == ".safetensors"]
-        same = (
-            v for v in self.versions(name)[::-1] if filecmp.cmpfiles(folder, v.folder, files, shallow=False)[0] == files
-        )
-        return next(same, None)
+        return next((version for version in self.versions(name)[::-1] if _same(folder, version.folder)), None)
 
-    def promote(self, name: str, number: int, *, by: str | None = None, reason: str = "") -> Version:
-        """Make a version the current one."""
+    def promote(
+        self, name: str, number: int, *, by: str | None = None, reason: str = "", over: int | None = None
+    ) -> Version:
+        """Make a version the current one. `over`: the one that it was compared with.
+
+        Raises `AdapterError` if another one than that is current by now.
+        """
         with self._claimed():
             version, history = self.version(name, number), self.history(name)
-            if history[-1].version != number:
+            now = history[-1].version
+            if over not in (None, now):
+                raise AdapterError(f"adapter {name}", f"version {now} has become current meanwhile", "compare again")
+            if now != number:
                 self._write(name, [*history, _change(number, by, reason)])
         return version
 
-    def roll_back(self, name: str, *, by: str | None = None) -> Version:
+    def roll_back(self, name: str, *, by: str | None = None, over: int | None = None) -> Version:
         """Make the version that was current before the current one current again.
 
-        Raises `AdapterError` if there was none.
+        `over`: the one to go back from. Raises `AdapterError` if another one is current, or if there was none before.
         """
         history = self.history(name)
-        before = [change.version for change in history if change.version != history[-1].version]
+        now = history[-1].version
+        if over not in (None, now):
+            raise AdapterError(f"adapter {name}", f"version {now} has become current meanwhile", "look at it first")
+        before = [change.version for change in history if change.version != now]
         if not before:
             raise AdapterError(f"adapter {name}", "has no earlier version to go back to", "promote one first")
-        return self.promote(name, before[-1], by=by, reason=f"rolled back from {history[-1].version}")
+        return self.promote(name, before[-1], by=by, reason=f"rolled back from {now}", over=now)
 
     def _claimed(self) -> FileLock:
         """Held while the registry is changed, by any process."""
@@ -165,6 +172,15 @@ class Registry:
     def _write(self, name: str, history: Sequence[Change]) -> None:
         with whole_file(self.folder / name / HISTORY) as part:
             part.write_bytes(_CHANGES.dump_json(list(history), indent=1) + b"\n")
+
+
+def _same(folder: Path, version: Path) -> bool:
+    """Whether two adapter folders have the same tensors, and cards that differ in figures alone."""
+    files = [file.name for file in folder.iterdir() if file.suffix == ".safetensors"]
+    if filecmp.cmpfiles(folder, version, files, shallow=False)[0] != files:
+        return False
+    one, other = (read_card(place).model_dump_json(exclude={"metrics"}) for place in (folder, version))
+    return one == other
 
 
 def _change(number: int, by: str | None, reason: str) -> Change:

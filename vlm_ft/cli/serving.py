@@ -128,7 +128,8 @@ def promote(
     if called not in known.names():
         print(f"{known.add(called, run, by=by).folder}: the first version, now current")
         return
-    comparison = compare(known.current(called), run, margin=margin, batch_size=batch_size)
+    current = known.current(called)
+    comparison = compare(current, run, margin=margin, batch_size=batch_size)
     console().print(table(comparison))
     if not comparison.passed:
         worse = ", ".join(found.name for found in comparison.worse)
@@ -137,7 +138,7 @@ def promote(
     if not Run(run).evaluated.is_file():  # the app shows its errors
         evaluate_run(run, rivals=False, base=False, batch_size=batch_size, console=console())
     added = known.find(called, run) or known.add(called, run)
-    version = known.promote(called, added.number, by=by, reason=comparison.reason)
+    version = known.promote(called, added.number, by=by, reason=comparison.reason, over=current.number)
     print(f"{version.folder}: version {version.number}, now current")
 
 

@@ -221,9 +221,9 @@ def _add_version_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> 
         return {"current": current.number, "versions": found, "history": history}
 
     @api.post("/v1/adapters/{name}/roll-back")
-    def roll_back(name: str) -> dict[str, int]:
-        """Serve the version that was current before."""
-        return {"current": work.roll_back(card_of(predictor, name), OWNER.get()).number}
+    def roll_back(name: str, over: int | None = None) -> dict[str, int]:
+        """Serve the version that was current before; `over`: the one to go back from, refused if another is current."""
+        return {"current": work.roll_back(card_of(predictor, name), OWNER.get(), over).number}
 
 
 def _page(file: Path) -> FileResponse:

@@ -122,11 +122,14 @@ class Workplace:
         with self.jobs.preparing() as place:
             return self.jobs.submit(place, "promote", title, [*arguments, *(["--by", by] if by else [])], LOG, by)
 
-    def roll_back(self, card: Card, by: str | None) -> Version:
-        """Serve the version that was current before. Raises `DataError` if there was none."""
+    def roll_back(self, card: Card, by: str | None, over: int | None = None) -> Version:
+        """Serve the version that was current before. Raises `DataError` if there was none.
+
+        `over`: the one to go back from; if another one is current, that is an error too.
+        """
         self.current(card)
         with _clients_mistakes():
-            return self.registry.roll_back(card.name, by=by)
+            return self.registry.roll_back(card.name, by=by, over=over)
 
 
 def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
