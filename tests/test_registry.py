@@ -150,6 +150,12 @@ def test_names_are_words_not_paths(registry: Registry, run_of: Callable[..., Pat
         registry.versions(name)
 
 
+def test_a_copy_beside_an_adapter_is_not_served(registry: Registry) -> None:
+    for name in ("A copy of parts", ".parts"):
+        shutil.copytree(registry.folder / "parts", registry.folder / name)
+    assert registry.names() == ["parts"]
+
+
 def test_bad_requests_are_refused_by_name(registry: Registry) -> None:
     with pytest.raises(AdapterError, match=r"'part' is not in .*; did you mean 'parts'"):
         registry.current("part")

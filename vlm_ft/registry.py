@@ -68,8 +68,9 @@ class Registry:
         self.folder = folder
 
     def names(self) -> list[str]:
-        """The adapters that have a current version."""
-        return sorted(file.parent.name for file in self.folder.glob(f"*/{HISTORY}"))
+        """The adapters that have a current version; a folder of another name, such as a copy, is not one."""
+        found = (file.parent.name for file in self.folder.glob(f"*/{HISTORY}"))
+        return sorted(name for name in found if NAME.fullmatch(name))
 
     def versions(self, name: str) -> list[Version]:
         """All versions of an adapter, oldest first. Raises `AdapterError` for an unknown name."""
