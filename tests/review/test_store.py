@@ -62,6 +62,14 @@ def test_a_later_verdict_replaces_the_earlier_one(card: Card, tmp_path: Path) ->
     assert len(list((tmp_path / PHOTOS).iterdir())) == 1
 
 
+def test_a_verdict_on_another_adapters_answer_replaces_none(card: Card, tmp_path: Path) -> None:
+    store, other = Reviews(tmp_path), card.model_copy(update={"name": "other"})
+    store.add(card, [photo(1)], "", answer_of(card), "accepted")
+    store.add(other, [photo(1)], "", answer_of(card), "rejected")
+    assert [review.verdict for review in store.of(card.name, card.form.task)] == ["accepted"]
+    assert [review.verdict for review in store.of("other", card.form.task)] == ["rejected"]
+
+
 def test_photos_are_stored_without_metadata(card: Card, tmp_path: Path) -> None:
     Reviews(tmp_path).add(card, [photo(1)], "", answer_of(card), "accepted")
     (stored,) = (tmp_path / PHOTOS).iterdir()

@@ -99,8 +99,8 @@ class Reviews:
         return review
 
     def last(self) -> list[Review]:
-        """The last verdict on each case, oldest first; the log names lines that cannot be read."""
-        found: dict[str, Review] = {}
+        """The last verdict on each adapter's answer to each case, oldest first; the log names lines that are broken."""
+        found: dict[tuple[str, str], Review] = {}
         if not self._lines.exists():
             return []
         for number, line in enumerate(self._lines.read_text(encoding="utf-8").split("\n"), 1):
@@ -111,8 +111,8 @@ class Reviews:
             except ValidationError:
                 log.warning("%s:%d: is not a review; remove the line", self._lines, number)
                 continue
-            found.pop(review.case, None)
-            found[review.case] = review
+            found.pop((review.adapter, review.case), None)
+            found[review.adapter, review.case] = review
         return list(found.values())
 
     def of(self, adapter: str, task: str) -> list[Review]:

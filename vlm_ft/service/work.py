@@ -119,7 +119,7 @@ def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None
 def _add_review_routes(api: FastAPI, predictor: Predictor, reviews: Reviews) -> None:
     @api.post("/v1/reviews")
     def review(form: Annotated[ReviewForm, Form(media_type="multipart/form-data")]) -> dict[str, Any]:
-        """Store a verdict on an answer. A later verdict on the same photos and text replaces an earlier one."""
+        """Store a verdict on an answer. A later one on an answer to the same photos and text replaces it."""
         card = card_of(predictor, form.adapter)
         answer, correct = _object("answer", form.answer), _object("correct", form.correct) if form.correct else None
         with received([photo.file for photo in form.photos], [form.text]) as files:
@@ -129,7 +129,7 @@ def _add_review_routes(api: FastAPI, predictor: Predictor, reviews: Reviews) -> 
 
     @api.get("/v1/reviews")
     def listed() -> list[dict[str, Any]]:
-        """The last verdict on each case."""
+        """The last verdict on each adapter's answer to each case."""
         return [found.model_dump(mode="json") for found in reviews.last()]
 
 
