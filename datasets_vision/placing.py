@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from datasets_vision.errors import DataError
 
@@ -69,6 +70,14 @@ def complete_lines(log: Path) -> list[str]:
     if end < len(data):
         os.truncate(log, end)
     return lines
+
+
+def end_line(file: BinaryIO) -> None:
+    """End the last line of a file that is open to read and append; a crash or a full disk may have cut it off."""
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
 
 
 def beside(path: Path, suffix: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,3 +94,20 @@ def test_answers_in_the_app_are_logged_with_who_asked(engine: Engine, tmp_path: 
     (entry,) = map(json.loads, log.read_text().splitlines())
     assert entry["by"] == "desk"
     assert entry["photos"] == [{"file": hashlib.sha256(photo(form="PNG")).hexdigest()}]
+
+
+def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: logging.LogRecord) -> str:
+        raise OSError(28, "No space left on device")
+
+    file = tmp_path / "decisions.jsonl"
+    file.write_bytes(b'{"time": "torn \xff')
+    log, request = DecisionLog(file), Request(turns=(Turn("user", "text"),), adapter="first")
+    log.add(request, Attributed())
+    log._handler.stream.write('{"cut off by a full disk')
+    with monkeypatch.context() as patch:
+        patch.setattr(log._handler, "format", full)
+        with pytest.raises(OSError, match="No space left"):
+            log.add(request, Attributed())
+    log.add(request, Attributed())
+    assert [entry["adapter"] for entry in log.search("first", 10)] == ["first", "first"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import threading
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from PIL.Image import Image
 from pydantic import ValidationError
 
 from datasets_vision.formats.reviews import LINES, PHOTOS
-from datasets_vision.placing import whole_file
+from datasets_vision.placing import end_line, whole_file
 from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.task import Values
@@ -133,10 +132,7 @@ class Reviews:
         with self._lock:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._lines.open("a+b") as file:
-                if file.tell():
-                    file.seek(-1, os.SEEK_END)
-                    if file.read(1) != b"\n":
-                        file.write(b"\n")
+                end_line(file)
                 file.write(line.encode() + b"\n")
 
     def _stored(self, photo: Image) -> str:

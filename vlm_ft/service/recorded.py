@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from itertools import islice
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Any
 from PIL.Image import Image
 
 from datasets_vision.example import Picture, path_of, text_of
+from datasets_vision.placing import end_line
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
 from vlm_ft.inference.photo_decoder import DIGEST
@@ -49,7 +53,19 @@ class Recorded:
 
 
 class _Handler(RotatingFileHandler):
+    """Raises what prevents a line, and ends one that was cut off, so that the next one can be read."""
+
+    def _open(self) -> TextIOWrapper:
+        if os.path.isfile(self.baseFilename):
+            with open(self.baseFilename, "a+b") as file:
+                end_line(file)
+        return super()._open()
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        stream, self.stream = self.stream, None  # it is opened again for the next line
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
         raise
 
 
@@ -95,7 +111,8 @@ class DecisionLog:
         for file in (self._path, *older):
             if len(found) >= most or not file.is_file():
                 break
-            entries = (_entry(line) for line in file.read_text(encoding="utf-8").split("\n")[::-1])
+            lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+            entries = (_entry(line) for line in lines[::-1])
             matching = (entry for entry in entries if entry is not None and _has(entry, wanted))
             found += islice(matching, most - len(found))
         return found
