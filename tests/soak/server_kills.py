@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,8 @@ def kills(work: Path, registry: Registry, sheet: Sheet, count: int, images: int)
         correct += was_running and gone and _consistent(work / "work" / "jobs", accepted)
     with served(*options, "--no-app") as (address, _):
         _finished(address)
-    complete = sum(_whole(work / "work" / "jobs" / job, images) for job in accepted)
+    stored = {job.id: job for job in _stored(work / "work" / "jobs")}
+    complete = sum(_whole(work / "work" / "jobs" / job, stored[job], images) for job in accepted)
     sheet.add("kills of the server while a job runs", done, None, "higher", "kills")
     sheet.add("of these, correct states afterwards", correct, done, "higher", "states")
     sheet.add("jobs with their whole result in the end", complete, len(accepted), "higher", "jobs")
@@ -75,17 +78,21 @@ def _states(address: str) -> set[str]:
 
 
 def _consistent(folder: Path, accepted: list[str]) -> bool:
-    """Whether every accepted job is there, with at most one in progress, and results for those that are done."""
-    jobs = [Job.model_validate_json(file.read_bytes()) for file in sorted(folder.glob(f"*/{FILE}"))]
-    states = [job.state for job in jobs]
+    """Whether every accepted job is there, done or waiting, with results for those that are done."""
+    jobs = _stored(folder)
     results = all((folder / job.id / job.out).exists() for job in jobs if job.state == "done")
-    known = {"queued", "running", "done"}
-    return [job.id for job in jobs] == accepted and set(states) <= known and states.count("running") <= 1 and results
+    return [job.id for job in jobs] == accepted and {job.state for job in jobs} <= {"queued", "done"} and results
 
 
-def _whole(place: Path, images: int) -> bool:
+def _stored(folder: Path) -> list[Job]:
+    """The jobs in the file of a server that does not run, oldest first."""
+    with closing(sqlite3.connect(folder / FILE)) as database:
+        rows = database.execute("SELECT job FROM jobs ORDER BY id").fetchall()
+    return [Job.model_validate_json(content) for (content,) in rows]
+
+
+def _whole(place: Path, job: Job, images: int) -> bool:
     """Whether a job is done, and has answered every image once, without an error, or trained an adapter."""
-    job = Job.model_validate_json((place / FILE).read_bytes())
     if job.state != "done":
         return False
     if job.kind == "train":

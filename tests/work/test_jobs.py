@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -101,9 +103,12 @@ def test_a_job_continues_after_the_service_has_ended(tmp_path: Path) -> None:
     job, later = queued(first, LONG), queued(first, QUICK)
     wait(first, job, lambda found: found.state == "running")
     first.close()
+    abandoned = tmp_path / "20260101000000000000-00000000"
+    (abandoned / "photos").mkdir(parents=True)
     assert workers() == []
-    assert [found.state for found in first.all()] == ["running", "queued"]
     second = Jobs(tmp_path)
+    assert not abandoned.exists()
+    assert [found.id for found in second.all()] == [job.id, later.id]
     wait(second, job, lambda found: found.state == "running" and bool(workers()))
     second.stop(job.id)
     assert wait(second, later, ended).state == "done"
@@ -149,7 +154,7 @@ def test_a_job_that_is_stopped_as_it_is_chosen_does_not_run(jobs: Jobs, monkeypa
     assert chosen.wait(10)
     jobs.stop(job.id)
     begin.set()
-    jobs.close()
+    assert wait(jobs, queued(jobs, QUICK), ended).state == "done"
     assert jobs.get(job.id).state == "stopped"
     assert not jobs.log(job.id)
 
@@ -169,19 +174,51 @@ def test_two_services_do_not_share_a_folder(jobs: Jobs) -> None:
 def test_a_job_that_is_not_submitted_leaves_nothing(jobs: Jobs) -> None:
     with jobs.preparing() as place:
         (place / "photos").mkdir()
-    assert [entry.name for entry in jobs.folder.iterdir()] == [".lock"]
+    assert not [entry for entry in jobs.folder.iterdir() if entry.is_dir()]
 
 
-def test_a_broken_job_does_not_stop_the_others(jobs: Jobs) -> None:
-    broken = queued(jobs, QUICK)
-    wait(jobs, broken, ended)
-    (jobs.folder / broken.id / "job.json").write_text("{")
+def test_jobs_of_an_earlier_version_are_taken_over(tmp_path: Path) -> None:
+    old = {
+        "id": "20260101000000000000-00000001",
+        "kind": "score",
+        "title": "",
+        "arguments": QUICK,
+        "out": "log.txt",
+        "created": "2026-01-01T00:00:00+00:00",
+        "state": "running",
+    }
+    for job, text in ((old["id"], json.dumps(old)), ("20260101000000000000-00000002", "{")):
+        (tmp_path / str(job)).mkdir()
+        (tmp_path / str(job) / "job.json").write_text(text)
+    jobs = Jobs(tmp_path)
+    (job,) = jobs.all()
+    assert wait(jobs, job, ended).state == "done"
+    jobs.close()
+
+
+def test_a_damaged_file_of_jobs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "jobs.sqlite").write_text("no database" * 100)
+    with pytest.raises(DataError, match=r"jobs.sqlite: cannot be used \(file is not a database\)"):
+        Jobs(tmp_path)
+
+
+def test_a_full_disk_loses_no_job(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job whose end cannot be stored has failed, keeps what it wrote, and can be continued."""
+    write = jobs._write
+
+    def full(job: Job, **changes: object) -> Job:
+        if "ended" in changes:
+            raise sqlite3.OperationalError("database or disk is full")
+        return write(job, **changes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "_write", full)
+        found = wait(jobs, queued(jobs, QUICK), ended)
+        assert found.state == "failed"
+        assert "disk is full" in jobs.log(found.id)
     assert wait(jobs, queued(jobs, QUICK), ended).state == "done"
-    gone = queued(jobs, LONG)
-    later = queued(jobs, QUICK)
-    wait(jobs, gone, lambda found: found.state == "running")
-    jobs.stop(gone.id)
-    assert wait(jobs, later, ended).state == "done"
+    jobs.resume(found.id)
+    assert wait(jobs, found, ended).state == "done"
 
 
 def test_a_job_that_cannot_start_has_failed(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,10 @@
 """`Jobs`: commands that take minutes or hours, one after the other, each in a process and a folder of its own.
 
-    JOB/job.json   what runs, for whom, and its state
+    jobs.sqlite    what runs, for whom, and its state
     JOB/log.txt    what it prints
 
-Whatever happens to the service, a job is in one state: a job that was running when the service ended is queued again,
-and continues where it stopped.
+Whatever happens to the service, a job is in one state. It is stored as queued until it has ended, so one that was
+running when the service ended runs again, and continues where it stopped.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import re
 import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -26,7 +27,6 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from datasets_vision.placing import whole_file
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import BusyError, DataError
 from vlm_ft.runs import Run
@@ -34,7 +34,9 @@ from vlm_ft.runs import Run
 State = Literal["queued", "running", "done", "failed", "stopped"]
 Kind = Literal["preflight", "score", "train", "promote"]
 
-FILE, LOG = "job.json", "log.txt"
+FILE, LOG = "jobs.sqlite", "log.txt"
+OLD_FILE = "job.json"  # in a job's folder, instead of `FILE`, until version 0.2
+_TABLE = "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, state TEXT NOT NULL, job TEXT NOT NULL)"
 ID = re.compile(r"[0-9]{20}-[0-9a-f]{8}")
 PATIENCE = 20  # seconds for a job to end by itself after SIGINT
 LOG_SHOWN = 20_000  # characters of a log that are returned
@@ -42,6 +44,10 @@ REFUSED = 3  # the exit code of a command that did its work and found something 
 
 
 log = logging.getLogger(__name__)
+
+
+class UnknownJobError(DataError):
+    """A request for a job that does not exist."""
 
 
 class Job(Strict):
@@ -63,14 +69,16 @@ class Job(Strict):
 class Jobs:
     """The jobs in a folder. A thread runs the oldest queued one; `close` ends it and leaves its job for the next start.
 
-    `most`: jobs that may wait. Raises `DataError` if another service uses the folder.
+    `most`: jobs that may wait. Raises `DataError` if another service uses the folder, or its file of jobs is damaged;
+    later calls raise `sqlite3.Error` if that file cannot be read or written.
     """
 
     def __init__(self, folder: Path, most: int = 100) -> None:
         self.folder, self._most = folder, most
         self._changed = threading.Condition()
         self._process: subprocess.Popen[bytes] | None = None
-        self._running: str | None = None
+        self._running: str | None = None  # the job that the process works on, unless it was stopped
+        self._unstored: dict[str, Job] = {}  # jobs whose end could not be stored; after a restart, they run again
         self._closed = False
         folder.mkdir(parents=True, exist_ok=True)
         self._claim = FileLock(folder / ".lock", timeout=0)
@@ -78,17 +86,15 @@ class Jobs:
             self._claim.acquire()
         except Timeout as error:
             raise DataError(folder, "is in use by another service", "stop that one, or give another folder") from error
-        for job in self.all():
-            if job.state == "running":
-                self._write(job, state="queued")
+        self._db = _opened(folder / FILE)
+        self._adopt()
+        self._remove_leftovers()
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
         self._thread.start()
 
     def place(self, job: str) -> Path:
         """The folder of a job. Raises `DataError` for an id that is not one."""
-        if not ID.fullmatch(job) or not (self.folder / job / FILE).is_file():
-            raise DataError("", f"no job {job[:40]!r}", "list the jobs")
-        return self.folder / job
+        return self.folder / self.get(job).id
 
     @contextmanager
     def preparing(self) -> Iterator[Path]:
@@ -98,7 +104,7 @@ class Jobs:
         try:
             yield place
         finally:
-            if not (place / FILE).is_file():
+            if not self._select("WHERE id = ?", place.name):
                 shutil.rmtree(place, ignore_errors=True)
 
     def submit(self, place: Path, kind: Kind, title: str, arguments: Sequence[str], out: str, by: str | None) -> Job:
@@ -114,18 +120,15 @@ class Jobs:
         return found
 
     def get(self, job: str) -> Job:
-        """A job by its id. Raises `DataError` if there is none."""
-        return _read(self.place(job) / FILE)
+        """A job by its id. Raises `UnknownJobError` if there is none."""
+        found = self._select("WHERE id = ?", job) if ID.fullmatch(job) else []
+        if not found:
+            raise UnknownJobError("", f"no job {job[:40]!r}", "list the jobs")
+        return found[0]
 
     def all(self) -> list[Job]:
-        """Every job, oldest first; the log names one that cannot be read."""
-        found = []
-        for file in sorted(self.folder.glob(f"*/{FILE}")):
-            try:
-                found.append(_read(file))
-            except (DataError, OSError) as error:
-                log.warning("%s", error)
-        return found
+        """Every job, oldest first."""
+        return self._select("ORDER BY id")
 
     def log(self, job: str) -> str:
         """The end of what a job has printed."""
@@ -137,7 +140,7 @@ class Jobs:
         found = self.get(job)
         if kind not in (None, found.kind):
             raise DataError("", f"job {job} is of kind {found.kind}", f"give a job of kind {kind}")
-        path = self.place(job) / found.out
+        path = self.folder / found.id / found.out
         if found.state != "done" or not path.exists():
             raise DataError("", f"job {job} has no result yet", "wait until its state is done")
         return path
@@ -150,6 +153,8 @@ class Jobs:
                 return found
             found = self._write(found, state="stopped", ended=_now())
             process = self._process if self._running == job else None
+            if process is not None:
+                self._running = None
         if process is not None:
             _end(process)
         return found
@@ -172,6 +177,7 @@ class Jobs:
         if process is not None:
             _end(process)
         self._thread.join()
+        self._db.close()
         self._claim.release()
 
     def _run(self) -> None:
@@ -191,28 +197,29 @@ class Jobs:
         with self._changed:
             if self._closed or self.get(job.id).state != "queued":
                 return  # stopped since it was chosen
-            job = self._write(job, state="running", started=job.started or _now())
+            job = self._write(job, started=job.started or _now())
             self._process, self._running = self._start(job), job.id
         code = self._process.wait()
         with self._changed:
+            stopped = self._running is None
             self._process = self._running = None
-            now = self.get(job.id)
-            if now.state == "running" and not self._closed:
+            if not stopped and not self._closed:
                 done = code == 0 or (code == REFUSED and job.kind != "train")
-                self._write(now, state="done" if done else "failed", ended=_now(), exit_code=code)
+                self._write(job, state="done" if done else "failed", ended=_now(), exit_code=code)
 
     def _failed(self, job: Job, error: Exception) -> None:
-        """Mark a job as failed; if even that fails, remove its file, so that the thread continues."""
-        try:
-            with (self.folder / job.id / LOG).open("a", encoding="utf-8") as file:
-                file.write(f"{error}\n")
-            with self._changed:
+        """Mark a job as failed; if even that cannot be stored, it stays so until the service starts again."""
+        with suppress(OSError), (self.folder / job.id / LOG).open("a", encoding="utf-8") as file:
+            file.write(f"{error}\n")
+        with self._changed:
+            try:
                 self._write(job, state="failed", ended=_now())
-        except (OSError, DataError):
-            (self.folder / job.id / FILE).unlink(missing_ok=True)
+            except sqlite3.Error:
+                self._unstored[job.id] = job.model_copy(update={"state": "failed", "ended": _now()})
 
     def _next(self) -> Job | None:
-        return next((job for job in self.all() if job.state == "queued"), None)
+        waiting = self._select("WHERE state = 'queued' ORDER BY id")
+        return next((job for job in waiting if job.state == "queued"), None)
 
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         place = self.folder / job.id
@@ -227,11 +234,43 @@ class Jobs:
                 start_new_session=True,  # Ctrl-C is for the service, which then ends the job
             )
 
+    def _select(self, where: str, *values: str) -> list[Job]:
+        """Stored jobs, in their present states."""
+        with self._changed:
+            stored = self._db.execute(f"SELECT job FROM jobs {where}", values).fetchall()
+            return [self._now(Job.model_validate_json(content)) for (content,) in stored]
+
+    def _now(self, job: Job) -> Job:
+        if job.id == self._running:
+            return job.model_copy(update={"state": "running"})
+        return self._unstored.get(job.id, job)
+
     def _write(self, job: Job, **changes: object) -> Job:
         job = job.model_copy(update=changes)
-        with whole_file(self.folder / job.id / FILE) as part:
-            part.write_text(job.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        row = (job.id, job.state, job.model_dump_json())
+        self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", row)
+        self._unstored.pop(job.id, None)
         return job
+
+    def _adopt(self) -> None:
+        """Take over jobs that an earlier version stored in files of their own."""
+        for file in self.folder.glob(f"*/{OLD_FILE}"):
+            try:
+                job = Job.model_validate_json(file.read_bytes())
+            except ValidationError:
+                log.warning("%s: is not a job; remove its folder", file)
+                continue
+            self._write(job, state="queued" if job.state == "running" else job.state)
+            file.unlink()
+
+    def _remove_leftovers(self) -> None:
+        """Remove the folders of jobs that were being prepared when the service was killed."""
+        known = {job.id for job in self.all()}
+        for place in self.folder.iterdir():
+            if not ID.fullmatch(place.name) or place.name in known:
+                continue
+            if not (place / LOG).exists() and not (place / OLD_FILE).exists():
+                shutil.rmtree(place, ignore_errors=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -245,11 +284,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _read(file: Path) -> Job:
+def _opened(file: Path) -> sqlite3.Connection:
+    """The database of jobs; every change is stored at once. Raises `DataError` if it is damaged, or cannot be made."""
     try:
-        return Job.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        raise DataError(file, "is not a job", "remove its folder") from error
+        database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute(_TABLE)
+    except sqlite3.Error as error:
+        raise DataError(file, f"cannot be used ({error})", "free some space, or restore it") from error
+    return database
 
 
 def _now() -> str:
