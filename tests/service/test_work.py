@@ -259,6 +259,11 @@ def test_a_zip_file_is_checked_and_trained_on(
     assert "give a job of kind preflight" in client.post("/v1/jobs/train", json={"job": trained["id"]}).text
 
 
+def test_an_unknown_job_is_not_found(client: TestClient) -> None:
+    for path in ("", "/result", "/log"):
+        assert client.get(f"/v1/jobs/20260101000000000000-00000000{path}").status_code == 404
+
+
 def test_a_file_that_is_not_a_zip_file_is_refused(client: TestClient) -> None:
     for content, says in ((b"no zip", "cannot be unpacked"), (b"PK\x05\x06" + bytes(18), "contains no image")):
         found = client.post("/v1/jobs/score", data={"adapter": "parts"}, files={"archive": ("a.zip", content)})

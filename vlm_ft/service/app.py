@@ -52,6 +52,7 @@ from vlm_ft.service.intake import (
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.served import NotServedError, card_of
 from vlm_ft.service.work import add_work_routes
+from vlm_ft.work.jobs import UnknownJobError
 from vlm_ft.work.tokens import Tokens
 from vlm_ft.work.workplace import Workplace
 
@@ -239,7 +240,7 @@ def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
     async def user_error(request: Request, error: UserError) -> Response:
         if isinstance(error, BusyError):
             return respond(429, error.public(), "busy")
-        if isinstance(error, NotServedError):
+        if isinstance(error, NotServedError | UnknownJobError):
             return respond(404, error.public(), "not_found")
         if isinstance(error, DataError | FormError):
             return respond(400, error.public(), "invalid_request")
