@@ -264,6 +264,20 @@ def test_an_unknown_job_is_not_found(client: TestClient) -> None:
         assert client.get(f"/v1/jobs/20260101000000000000-00000000{path}").status_code == 404
 
 
+def test_a_full_disk_is_not_the_clients_mistake(
+    client: TestClient, work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    answer = json.dumps({name: field["value"] for name, field in assessed(client, photo(0)).items()})
+    verdict, files = {"adapter": "parts", "verdict": "accepted", "answer": answer}, {"photos": ("a.png", photo(0))}
+    monkeypatch.setattr(Image.Image, "save", full)
+    found = client.post("/v1/reviews", data=verdict, files=files)
+    assert found.status_code == 503, found.text
+    assert str(work.reviews.folder) not in found.text
+
+
 def test_a_file_that_is_not_a_zip_file_is_refused(client: TestClient) -> None:
     for content, says in ((b"no zip", "cannot be unpacked"), (b"PK\x05\x06" + bytes(18), "contains no image")):
         found = client.post("/v1/jobs/score", data={"adapter": "parts"}, files={"archive": ("a.zip", content)})

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import time
@@ -57,6 +58,7 @@ from vlm_ft.work.tokens import Tokens
 from vlm_ft.work.workplace import Workplace
 
 THIS_MACHINE = ("127.0.0.1", "localhost")
+OURS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO})
 
 log = logging.getLogger(__name__)
 
@@ -233,6 +235,11 @@ def _add_state_routes(api: FastAPI, predictor: Predictor, meter: Meter) -> None:
         ]
 
 
+def _is_ours(error: UserError) -> bool:
+    """Whether this machine is at fault, such as its full disk."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in OURS
+
+
 def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
     respond = partial(refusal, meter)
 
@@ -242,10 +249,10 @@ def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
             return respond(429, error.public(), "busy")
         if isinstance(error, NotServedError | UnknownJobError):
             return respond(404, error.public(), "not_found")
-        if isinstance(error, DataError | FormError):
+        if isinstance(error, DataError | FormError) and not _is_ours(error):
             return respond(400, error.public(), "invalid_request")
         log.error("%s", error)
-        return respond(503, "this adapter cannot answer at present; the operator's log has the details", "unavailable")
+        return respond(503, "this cannot be done at present; the operator's log has the details", "unavailable")
 
     @api.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
