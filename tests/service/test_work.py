@@ -264,6 +264,13 @@ def test_an_unknown_job_is_not_found(client: TestClient) -> None:
         assert client.get(f"/v1/jobs/20260101000000000000-00000000{path}").status_code == 404
 
 
+def test_photos_of_one_name_are_all_scored(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Jobs, "_next", lambda _: None)
+    sent = [(name, io.BytesIO(name.encode() + bytes([at]))) for at, name in enumerate(["3 a.png", "a.png", "a.png"])]
+    job = work.score(work.registry.current("parts").card.model_copy(update={"name": "parts"}), sent, "", "csv", None)
+    assert len(list((work.jobs.place(job.id) / "photos").iterdir())) == 3
+
+
 def test_a_full_disk_is_not_the_clients_mistake(
     client: TestClient, work: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

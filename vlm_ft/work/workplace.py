@@ -140,7 +140,9 @@ def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
             unpacked_photos(content, photos if len(files) == 1 else photos / str(number))
             continue
         plain = Path(name.replace("\0", "")).name[-LONGEST_NAME:] or "photo"
-        target = photos / (f"{number} {plain}" if (photos / plain).exists() else plain)
+        target = photos / plain
+        while target.exists():
+            target = target.with_name(f"{number} {target.name}")
         content.seek(0)
         with target.open("wb") as out:
             shutil.copyfileobj(content, out)
