@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_a_folder_without_labels_is_put_in_order(
     (photos / "cut.png").write_bytes(b"no image")
     for photo in sorted(photos.rglob("scene*.png"))[:3]:
         shutil.copy(photo, photos / f"again {photo.name}")
+    shutil.copy(photo, photos / os.fsdecode(b"caf\xe9.png"))  # a name that is not UTF-8
     run, first = run_of("fast_vlm"), tmp_path / "first.txt"
     score_shown(photos, run, tmp_path / "scores.csv", first=first, console=quiet)
     chosen = first.read_text().splitlines()

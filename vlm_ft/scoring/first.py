@@ -47,10 +47,11 @@ def write_first(file: Path, engine: Engine, adapter: str, folder: Path, rows: It
     """Write the paths of the photos to review first to a text file, the most useful one first.
 
     Their features are computed again, a small share of the time of their answers, since a ledger keeps answers only.
-    Raises `DataError` if the file cannot be written, or if a photo has been removed since it was scored.
+    Photos that have been removed since, and those whose names are not UTF-8, are left out. Raises `DataError` if the
+    file cannot be written.
     """
     form = engine.cards[adapter].form
-    readable = (row for row in rows if row.prediction.error is None)
+    readable = (row for row in rows if row.prediction.error is None and (folder / row.path).is_file())
     weighted = nlargest(CANDIDATES, ((uncertainty(form, row.prediction), row.path) for row in readable))
     features, known = engine.features(adapter, [folder / path for _, path in weighted])
     weights = np.array([weight for weight, _ in weighted])
