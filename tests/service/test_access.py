@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import tempfile
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 from starlette.websockets import WebSocketDisconnect
 from vlm_ft.demo.app import build_app, mount
 
@@ -19,7 +21,7 @@ from vlm_ft.errors import RecipeError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.service.app import build_service
 from vlm_ft.service.gate import right_of
-from vlm_ft.service.intake import remove_leftovers
+from vlm_ft.service.intake import received, remove_leftovers
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
 from vlm_ft.work.tokens import Tokens, add_token
@@ -97,6 +99,14 @@ def test_pages_of_other_sites_are_refused(client: TestClient, engine: Engine) ->
     asked = {"data": {"adapter": "trial"}, "files": [("photos", ("a.jpg", photo()))]}
     assert client.post("/v1/assess", headers={"Sec-Fetch-Site": "cross-site"}, **asked).status_code == 403
     assert client.get("/v1/models", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_no_photo_is_opened_in_the_services_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for its size: the header of a scan may inflate to a gigabyte."""
+    sent = BytesIO(photo())
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("a photo was opened"))
+    with received([sent], []) as (path,):
+        assert path.read_bytes() == sent.getvalue()
 
 
 def test_the_app_takes_no_file_of_the_server(engine: Engine, tmp_path: Path) -> None:

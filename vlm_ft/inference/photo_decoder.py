@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as TooSlowError
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from PIL.Image import Image
 
-from datasets_vision.images import open_image
+from datasets_vision.images import image_size, open_image
 from vlm_ft.errors import BusyError, DataError
 
 SECONDS = 20.0
@@ -30,6 +30,8 @@ SECONDS = 20.0
 PROCESSES = 2
 DIGEST: Any = ("vlm-ft", "sha256")
 """The key in a decoded image's `info` with the SHA-256 of its file; a file cannot contain it, as its keys are texts."""
+
+Out = TypeVar("Out")
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +52,17 @@ class PhotoDecoder:
 
         Raises `DataError` for one that cannot be decoded, or not in time, and `BusyError` if no process could start.
         """
+        return self._each(partial(_decoded, self._open), photos)
+
+    def sizes(self, photos: Sequence[Path]) -> tuple[tuple[int, int], ...]:
+        """(width, height) of each photo by its header, some of which have to be inflated. Raises as `decoded` does."""
+        return self._each(image_size, photos)
+
+    def _each(self, work: Callable[[Path], Out], photos: Sequence[Path]) -> tuple[Out, ...]:
         waiting: list[ProcessFuture] = []
         try:
             pool = self._working()
-            waiting += [pool.schedule(_decoded, [self._open, photo], timeout=self._seconds) for photo in photos]
+            waiting += [pool.schedule(work, [photo], timeout=self._seconds) for photo in photos]
             return tuple(self._result(pool, photo, future) for photo, future in zip(photos, waiting, strict=True))
         except BrokenProcessPool as error:
             log.warning("the processes that decode photos cannot run: %s", error.__cause__ or error)
@@ -70,18 +79,17 @@ class PhotoDecoder:
                 self._pool = _new_pool()
             return self._pool
 
-    def _result(self, pool: ProcessPool, photo: Path, future: ProcessFuture) -> Image:
+    def _result(self, pool: ProcessPool, photo: Path, future: ProcessFuture) -> Any:
         while not wait([future], timeout=1).done:
             if not pool.active and not future.done():  # pebble forgets a task that was queued while it gave up the pool
                 raise BrokenProcessPool("the pool was given up")
         try:
-            image: Image = future.result()
+            return future.result()
         except TooSlowError as error:
             problem = f"takes more than {self._seconds:g} s to decode"
             raise DataError(photo, problem, "send it as a plain JPEG") from error
         except ProcessExpired as error:
             raise DataError(photo, "cannot be decoded: its decoder crashed", "send it as a plain JPEG") from error
-        return image
 
     def close(self) -> None:
         """End the processes."""
@@ -96,6 +104,11 @@ def _new_pool() -> ProcessPool:
 def decoded(photos: Sequence[Path]) -> tuple[Image, ...]:
     """As `PhotoDecoder.decoded`, by the processes that the service and the app of this process share."""
     return _shared().decoded(photos)
+
+
+def sizes(photos: Sequence[Path]) -> tuple[tuple[int, int], ...]:
+    """As `PhotoDecoder.sizes`, by the same processes as `decoded`."""
+    return _shared().sizes(photos)
 
 
 @cache

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from datasets_vision.dicom import MAX_PIXELS
 from datasets_vision.example import Turn
-from datasets_vision.images import image_size
 from vlm_ft.errors import DataError
+from vlm_ft.inference.photo_decoder import sizes
 
 MAX_BYTES = 50_000_000
 """Of a request's body."""
@@ -139,11 +139,10 @@ def received(photos: Sequence[BinaryIO], texts: Iterable[str]) -> Iterator[tuple
     with tempfile.TemporaryDirectory(prefix=f"vlm-ft-{os.getpid()}-") as place:
         folder = Path(place)
         paths = tuple(folder / f"photo {number}" for number in range(1, len(photos) + 1))
-        pixels = 0
         for photo, path in zip(photos, paths, strict=True):
             with path.open("wb") as file:
                 shutil.copyfileobj(photo, file)
-            pixels += math.prod(image_size(path))
+        pixels = sum(map(math.prod, sizes(paths)))
         if pixels > MAX_PIXELS:
             raise DataError("photos", f"{pixels} pixels are more than {MAX_PIXELS}", "send fewer or smaller ones")
         yield paths
