@@ -99,6 +99,13 @@ def test_pages_of_other_sites_are_refused(client: TestClient, engine: Engine) ->
     asked = {"data": {"adapter": "trial"}, "files": [("photos", ("a.jpg", photo()))]}
     assert client.post("/v1/assess", headers={"Sec-Fetch-Site": "cross-site"}, **asked).status_code == 403
     assert client.get("/v1/models", headers={"Host": "evil.example"}).status_code == 400
+    for origin, status in (("http://evil.example", 403), ("null", 403), (HERE, 200)):
+        assert client.post("/v1/assess", headers={"Origin": origin}, **asked).status_code == status
+    for sender in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        socket = client.websocket_connect("ws://127.0.0.1/app/ws", headers=sender)
+        with pytest.raises(WebSocketDisconnect) as closed, socket:
+            pass
+        assert closed.value.code == 1008
 
 
 def test_no_photo_is_opened_in_the_services_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ class Gate:
             if not allowed:
                 return self._refused(403, "this token does not allow that", "forbidden")
             OWNER.set(owner)
-        if scope.get("method", "GET") not in ("GET", "HEAD") and headers.get(b"sec-fetch-site") == b"cross-site":
+        if scope.get("method") not in ("GET", "HEAD") and _from_another_site(headers):
             return self._refused(403, "requests from the pages of other sites are refused", "cross_site")
         if _asks(scope) and self._inside >= self._most:
             return self._refused(429, f"{self._most} requests are in progress; retry later", "busy")
@@ -128,6 +128,14 @@ def refusal(meter: Meter, status: int, message: str, kind: str) -> Response:
 def right_of(path: str) -> Right:
     """The right that a path needs."""
     return next((right for pattern, right in RIGHTS if re.fullmatch(pattern, path)), "assess")
+
+
+def _from_another_site(headers: dict[bytes, bytes]) -> bool:
+    """Whether a page of another site sent the request; to plain HTTP, browsers say so in `Origin` alone."""
+    if b"sec-fetch-site" in headers:
+        return headers[b"sec-fetch-site"] == b"cross-site"
+    origin = headers.get(b"origin")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
 
 
 def _asks(scope: Scope) -> bool:
