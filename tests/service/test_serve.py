@@ -59,6 +59,9 @@ def test_other_machines_need_a_token(run_of: Callable[..., Path]) -> None:
     result = CliRunner().invoke(app, ["serve", "--adapter", str(run_of("fast_vlm")), "--host", "0.0.0.0"])
     assert isinstance(result.exception, RecipeError)
     assert "give --tokens" in str(result.exception)
+    result = CliRunner().invoke(app, ["demo", "--adapter", str(run_of("fast_vlm")), "--host", "0.0.0.0"])
+    assert isinstance(result.exception, RecipeError)
+    assert "use vlm-ft serve --tokens" in str(result.exception)
 
 
 def test_a_token_is_printed_once_and_never_stored(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from vlm_ft.allocator import large_imports
 from vlm_ft.cli.options import Adapters, BasePlace, BatchSize, PrecisionOption, RegistryFolder, console, folders
+from vlm_ft.errors import RecipeError
 
 app = typer.Typer()
 
@@ -16,7 +17,7 @@ app = typer.Typer()
 @app.command()
 def demo(
     adapter: Adapters,
-    host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="the address of this machine to listen on")] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="the port [default: the first free one from 7860]")
     ] = None,
@@ -30,7 +31,11 @@ def demo(
     adapters = folders(adapter)  # a wrong folder is reported before the libraries are imported
     with large_imports():
         from vlm_ft.demo.run import serve
+        from vlm_ft.service.app import THIS_MACHINE
 
+    if host not in THIS_MACHINE:
+        remedy = "use vlm-ft serve --tokens, which has the app, too"
+        raise RecipeError(f"--host {host}", "others could reach the app, which asks for no token", remedy)
     serve(
         adapters,
         base=base,
