@@ -29,6 +29,9 @@ EVERYTHING, UNCERTAIN = "All", "Ask a person"
 MOST_ROWS = 2000
 MOST_PICTURES = 12
 ABOUT = '<p class="rest">Uncertain, and unlike each other and the training data. Choose one to review it.</p>'
+DOWNLOADED = '<p class="rest">This table is a {} file: download it.</p>'
+"""A program may ask the service for another kind of table than the app does."""
+
 MOST_SHOWN = 60  # characters of a cell
 LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
 
@@ -75,7 +78,7 @@ class _Actions:
     def review(self, job: str, chosen: gr.SelectData, request: gr.Request) -> tuple[Any, ...]:
         with permitted(self.work, request, "assess"):
             _, folder, _, adapter, *_ = self.work.jobs.get(job).arguments
-            listed = _to_review(self.work.jobs.result(job))
+            listed = _to_review(self.work.jobs.result(job, "score"))
         path = listed[listed.index(chosen.value["caption"])]  # a browser may send any path
         photo = self.photos.move_resource_to_block_cache(str(Path(folder) / path))
         return gr.Tabs(selected=ASSESS), Path(adapter).parent.name, [photo]
@@ -85,30 +88,33 @@ def _results(work: Workplace, download: gr.File, job: str | None, show: str) -> 
     """The rows of a job's table, the photos to review first, remarks on both, and the file."""
     hidden = gr.update(visible=False)
     try:
-        chosen, file = work.jobs.get(job or ""), work.jobs.result(job or "")
+        chosen, file = work.jobs.get(job or ""), work.jobs.result(job or "", "score")
     except UserError:
         return hidden, hidden, "", hidden
-    found = pd.read_csv(file, nrows=MOST_ROWS, dtype=str, keep_default_na=False)
-    kept = found[found["decision"] != "answer"] if show == UNCERTAIN else found
-    readable = _readable(kept)
+    rows, remark = _rows(file, show) if file.suffix == ".csv" else (hidden, DOWNLOADED.format(file.suffix))
     _, folder, *_ = chosen.arguments
     pictures, problems = _pictures(Path(folder), _to_review(file))
     return (
-        gr.update(
-            value=readable,
-            column_widths=[column_width([*str(name).split(), *readable[name]]) for name in readable],
-            visible=True,
-        ),
+        rows,
         gr.update(value=pictures, visible=bool(pictures)),
-        "".join(map(notice_view, found["notice"].unique())) + (ABOUT if pictures else "") + _unshown(problems),
+        remark + (ABOUT if pictures else "") + _unshown(problems),
         gr.update(value=download.move_resource_to_block_cache(str(file)), visible=True),
     )
+
+
+def _rows(file: Path, show: str) -> tuple[Any, str]:
+    """The update that shows the rows of a table, and the notices of their answers."""
+    found = pd.read_csv(file, nrows=MOST_ROWS, dtype=str, keep_default_na=False)
+    readable = _readable(found[found["decision"] != "answer"] if show == UNCERTAIN else found)
+    widths = [column_width([*str(name).split(), *readable[name]]) for name in readable]
+    notices = "".join(map(notice_view, found["notice"].unique()))
+    return gr.update(value=readable, column_widths=widths, visible=True), notices
 
 
 def _to_review(table: Path) -> list[str]:
     """The paths of the photos to review first, as far as they can be shown."""
     file = table.with_name(FIRST)
-    return file.read_text(encoding="utf-8").splitlines()[:MOST_PICTURES] if file.is_file() else []
+    return file.read_text(encoding="utf-8").split("\n")[:-1][:MOST_PICTURES] if file.is_file() else []
 
 
 def _readable(rows: pd.DataFrame) -> pd.DataFrame:

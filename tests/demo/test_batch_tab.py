@@ -34,6 +34,19 @@ def test_the_notice_of_the_answers_is_shown_once(tmp_path: Path) -> None:
     assert "notice" not in shown["value"].columns
 
 
+def test_a_table_that_a_program_asked_for_is_offered_as_a_file(tmp_path: Path) -> None:
+    (tmp_path / "scores.parquet").write_bytes(b"PAR1\xff")
+    (tmp_path / "first.txt").write_text("a\u2028b.png\n", encoding="utf-8")
+    Image.new("RGB", (20, 10)).save(tmp_path / "a\u2028b.png")
+    jobs = Mock(get=lambda job: Mock(state="done", arguments=["score", str(tmp_path)]))
+    jobs.result.return_value = tmp_path / "scores.parquet"
+    rows, first, remarks, file = _results(Mock(jobs=jobs), Mock(), "job", EVERYTHING)
+    assert not rows["visible"]
+    assert [name for _, name in first["value"]] == ["a\u2028b.png"]
+    assert "This table is a .parquet file: download it." in Markup(remarks).text
+    assert file["visible"]
+
+
 def test_amounts_are_shown_in_full() -> None:
     cells = {"0.123456": "0.123", "1234": "1234", "1840.5": "1840.5", "007": "007", "inf": "inf", "a.b": "a.b"}
     assert {cell: _short(cell) for cell in cells} == cells
