@@ -22,7 +22,7 @@ from vlm_ft.work.workplace import Workplace
 from .answer_view import answer_view, empty_view, message_view
 from .answered import Answered, new_case
 from .card_view import card_view
-from .handlers import MODEL_QUEUE, PRIVATE, QUIET, adapter_choice, user_of
+from .handlers import MODEL_QUEUE, PRIVATE, QUIET, adapter_choice, in_toast, user_of
 from .photo_view import drawn, gallery
 from .photos import caption, opened, photo_input, reads_photos, reads_text, small
 from .review_panel import review_panel
@@ -209,7 +209,7 @@ def _files(buttons: Sequence[gr.DownloadButton], answered: Answered) -> list[Any
         photos = opened(answered.card, answered.photos)
         contents.append(answer_pdf(answered, answered.drawn(photos)))
     except UserError as error:
-        gr.Warning(f"There is no PDF: {error.public()}")
+        gr.Warning(f"There is no PDF: {in_toast(error)}")
     offered = _no_files()
     with tempfile.TemporaryDirectory() as folder:
         for place, (button, kind, content) in enumerate(zip(buttons, KINDS, contents, strict=False)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -49,7 +50,12 @@ def errors_shown() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise gr.Error(error.public(), print_exception=False) from error
+        raise gr.Error(in_toast(error), print_exception=False) from error
+
+
+def in_toast(error: UserError) -> str:
+    """The message of an error, escaped: Gradio takes that of a toast for HTML, and it may quote a file's name."""
+    return escape(error.public(), quote=False)
 
 
 @contextmanager

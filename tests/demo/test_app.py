@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pydicom
 import pytest
@@ -16,10 +17,12 @@ from PIL import Image
 from vlm_ft.demo.app import NO_ADAPTER, build_app, mount
 from vlm_ft.demo.assess_tab import LONGEST_TEXT, assess
 from vlm_ft.demo.compare_tab import compare
+from vlm_ft.demo.handlers import errors_shown
 from vlm_ft.demo.photos import MOST_PHOTOS
 
 from datasets_vision.images import open_image
 from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.errors import DataError
 from vlm_ft.inference.request import Attributed
 
 
@@ -152,6 +155,12 @@ def test_an_internal_error_shows_no_traceback(known: Any, photo: Path) -> None:
     assert "CUDA" not in html
     assert "reload this page" in assess(known, "gone", [str(photo)], "")[1]
     assert "Give a photo or a text first" in assess(known, "plates", None, None)[1]
+
+
+def test_what_an_error_quotes_is_not_taken_for_html() -> None:
+    with pytest.raises(gr.Error) as shown, errors_shown():
+        raise DataError("zip", "'<b>x.csv' is a link", "pack the file itself")
+    assert "'&lt;b&gt;x.csv' is a link" in shown.value.message
 
 
 def test_a_missing_adapter_is_reported(known: Any) -> None:
