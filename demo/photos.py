@@ -36,6 +36,8 @@ def opened(card: Card, files: Sequence[str]) -> tuple[Image, ...]:
         return ()
     if len(files) > MOST_PHOTOS:
         raise DataError("", f"{len(files)} photos are more than {MOST_PHOTOS}", "choose those that show the case best")
+    if not all(Path(file).is_file() for file in files):
+        raise DataError("", "The app deletes photos an hour after they were uploaded", "upload them again")
     return decoded([Path(file) for file in files])
 
 

@@ -112,6 +112,13 @@ def test_a_bad_upload_gives_one_line(known: Any, photo: Path, tmp_path: Path, na
     assert str(tmp_path) not in html
 
 
+def test_a_photo_that_was_deleted_meanwhile_has_to_be_uploaded_again(known: Any, photo: Path) -> None:
+    photo.unlink()
+    _, html, answered = assess(known, "plates", [str(photo)], None)
+    assert answered is None
+    assert "deletes photos an hour after they were uploaded; upload them again" in html
+
+
 def test_a_text_that_is_too_long_is_refused(known: Any) -> None:
     assert assess(known, "contracts", None, "a" * LONGEST_TEXT)[2] is not None
     known.asked.clear()

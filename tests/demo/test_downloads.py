@@ -120,7 +120,7 @@ def test_headings_are_written_in_characters_of_the_bold_font() -> None:
 def test_without_its_photo_an_answer_has_no_pdf(known: Any, photo: Path) -> None:
     _, _, answered = assess(known, "plates", [str(photo)], None)
     photo.unlink()
-    with pytest.warns(UserWarning, match="There is no PDF: plate.png"):
+    with pytest.warns(UserWarning, match="There is no PDF: The app deletes photos"):
         offered, withheld = _files([gr.DownloadButton() for _ in KINDS], answered)
     assert json.loads(Path(offered["value"]).read_text())["case"] == answered.case
     assert (withheld["value"], withheld["interactive"]) == (None, False)
