@@ -26,6 +26,7 @@ from .wording import in_words, probability_in_words, referral, title
 
 MOST_TURNS = 40
 NOTHING = "Enter a text first."
+GONE = "This adapter is no longer loaded; reload this page."
 TOO_LONG = f"The text is longer than {LONGEST_TEXT} characters; shorten it."
 TOO_MANY = "This conversation is too long; start again."
 
@@ -77,7 +78,7 @@ def talk(
     said, card = said.strip(), predictor.cards.get(adapter)
     problem = TOO_MANY if len(earlier) >= MOST_TURNS else TOO_LONG if len(said) > LONGEST_TEXT else ""
     if not said or card is None or problem:
-        gr.Warning(problem or NOTHING)
+        gr.Warning(GONE if card is None else problem or NOTHING)
         yield gr.skip(), list(earlier), messages
         return
     asked, shown = [*earlier, Turn("user", said)], [*messages, _message("user", said)]

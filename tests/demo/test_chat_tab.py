@@ -77,3 +77,8 @@ def test_an_error_is_a_message_and_the_text_stays(talkative: Any, error: Excepti
 def test_a_question_that_cannot_be_answered_is_not_sent(talkative: Any, said: str, turns: int) -> None:
     ((_, kept, messages),) = talk(talkative, "desk", said, [Turn("user", "a")] * turns, [])
     assert (len(kept), messages, talkative.asked) == (turns, [], [])
+
+
+def test_an_adapter_that_is_gone_is_named_as_the_reason(talkative: Any) -> None:
+    with pytest.warns(UserWarning, match="no longer loaded; reload this page"):
+        list(talk(talkative, "gone", "hello", [], []))
