@@ -22,7 +22,7 @@ class Ruler:
     def __init__(self, reader: Reader, max_length: int | None = None) -> None:
         """`max_length`: a limit in tokens below the base's own."""
         self._conversation = Conversation(reader)
-        self._added: dict[tuple[Sizes, bool], tuple[int, int]] = {}
+        self._added: dict[tuple[Sizes, bool, bool], tuple[int, int]] = {}
         self.limit = min(max_length or reader.max_length, reader.max_length)
         self.most_pixels = reader.most_pixels
 
@@ -44,7 +44,7 @@ class Ruler:
         """
         if not sizes or not self._conversation.reader.sees:
             return 0, 0
-        key = sizes, has_text
+        key = sizes, has_text, form.numbers_rows
         if key not in self._added:
             turns, blank = SOME_TEXT if has_text else (), tuple(map(self._conversation.reader.blank, sizes))
             without, _ = self._conversation.lengths(Row(form, turns, ()))

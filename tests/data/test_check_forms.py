@@ -17,6 +17,8 @@ from tests.data.made_sets import (
     rows,
     texts,
 )
+from tests.forms import whole_form
+from vlm_ft.answers.box_format import GRID
 from vlm_ft.bases.reader import open_reader
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.data.cases import load
@@ -24,6 +26,7 @@ from vlm_ft.data.checks import check
 from vlm_ft.errors import FormError, UserError
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Tiling
+from vlm_ft.tasks import TASKS
 
 
 @pytest.mark.parametrize(
@@ -74,3 +77,13 @@ def test_a_row_has_the_length_that_training_measures(
     assert ruler.lengths(form, turns, [(SIDE, SIDE)], target) == (expected if reader.sees else (expected[0], 0))
     assert ruler.limit == reader.max_length
     assert (ruler.most_pixels is None) == (not reader.sees)
+
+
+def test_rows_with_and_without_boxes_have_lengths_of_their_own(tiny_folder: Callable[[str], Path]) -> None:
+    """Only a form that asks for boxes has numbers before the rows of image tokens, and cases of one set can differ."""
+    reader = open_reader(str(tiny_folder("fast_vlm")))
+    whole = whole_form(TASKS["product_defects"]).with_boxes(GRID)
+    photo, ruler = reader.blank((SIDE, SIDE)), Ruler(reader)
+    for form in (whole.narrow(["passed"]), whole):
+        expected = Conversation(reader).lengths(Row(form, (), (photo,)))
+        assert ruler.lengths(form, (), [(SIDE, SIDE)], "") == expected
