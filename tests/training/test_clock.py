@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import BatchSampler
 
 from vlm_ft.recipe import Training
 from vlm_ft.training.plan import Cost, plan
@@ -48,3 +50,15 @@ def test_minutes_include_the_time_before_the_first_step() -> None:
     settings = Training(minutes=2, evaluations=1)
     assert plan(settings, 100, Cost(step=1.0, look=0.0, peak_bytes=0, spent=30.0)).steps == 90
     assert plan(settings, 100, Cost(step=1.0, look=0.0, peak_bytes=0, spent=500.0)).steps == 1
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("examples", [3, 9, 24, 33])
+def test_an_epoch_has_the_steps_that_the_trainer_makes(examples: int, processes: int, accumulate: int) -> None:
+    """Its last step may have fewer rows, and processes share its batches."""
+    batches = BatchSampler(range(examples), 8, drop_last=False)
+    of_each = len(BatchSamplerShard(batches, processes) if processes > 1 else batches)
+    settings = Training(epochs=10, batch_size=8, accumulate=accumulate, evaluations=1)
+    settled = plan(settings, examples, Cost(step=1.0, look=0.0, peak_bytes=0), processes)
+    assert settled.steps == 10 * len(range(0, of_each, accumulate))

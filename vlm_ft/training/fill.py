@@ -57,8 +57,9 @@ class Filler:
     def plan(self, cost: Cost, console: Console) -> Plan:
         """The plan of the run, with a bank if that saves time; `cost` is measured without one."""
         examples = len(self._train.order(self._training.batch_size))
-        views, cost = self._views(plan(self._training, examples, cost), cost, console)
-        return plan(self._training, examples, cost).model_copy(update={"views": views})
+        processes = PartialState().num_processes
+        views, cost = self._views(plan(self._training, examples, cost, processes), cost, console)
+        return plan(self._training, examples, cost, processes).model_copy(update={"views": views})
 
     def fill(self, views: int, console: Console) -> None:
         """Give the collators a bank, and compute what it lacks; each process computes its share."""

@@ -27,7 +27,7 @@ class Cost:
 
 
 class Plan(Strict):
-    """The number of optimiser steps, the rows of each, and the cost of a step and of an evaluation in seconds.
+    """The number of optimiser steps, the rows of each per process, and the seconds of a step and of an evaluation.
 
     `every` is the number of steps between evaluations on `tune`, and between checkpoints. `views`: how many variants of
     each training photo the vision bank keeps; 0 for no bank.
@@ -51,7 +51,7 @@ class Plan(Strict):
         return f"{self.steps} steps of {self.rows} rows, {self.step:.2f} s each{looks}: about {minutes:.1f} min"
 
 
-def plan(settings: Training, examples: int, cost: Cost) -> Plan:
+def plan(settings: Training, examples: int, cost: Cost, processes: int = 1) -> Plan:
     """The plan for this many examples: `max_steps`, or else what fits into `minutes`, or else `epochs`.
 
     Evaluations take at most `MAX_EVAL_SHARE` of `minutes`: a large `tune` is evaluated less often, but at least once.
@@ -65,5 +65,11 @@ def plan(settings: Training, examples: int, cost: Cost) -> Plan:
             looks = min(looks, max(1, int(MAX_EVAL_SHARE * seconds / cost.look)))
         steps = max(1, int(max(seconds - looks * cost.look, seconds / 2) / cost.step))
     else:
-        steps = max(1, math.ceil(settings.epochs * examples / rows))
+        steps = math.ceil(settings.epochs * _epoch(settings, examples, processes))
     return Plan(steps=steps, rows=rows, every=math.ceil(steps / looks), step=cost.step, look=cost.look)
+
+
+def _epoch(settings: Training, examples: int, processes: int) -> int:
+    """The steps of an epoch: processes take whole batches in turn, and no step goes beyond the epoch's end."""
+    batches = math.ceil(math.ceil(examples / settings.batch_size) / processes)
+    return math.ceil(batches / settings.accumulate)
