@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
 from accelerate.commands.config.config_args import ClusterConfig
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from transformers import TrainingArguments
 
 from tests.training.processes import environment
 from vlm_ft.errors import RecipeError
-from vlm_ft.recipe import RECIPES, Recipe
+from vlm_ft.recipe import RECIPES, Recipe, Training
+from vlm_ft.training.plan import Plan
 from vlm_ft.training.prepare import prepare
+from vlm_ft.training.trainer import _arguments
 
 SETTINGS = {path.stem: path for path in sorted((RECIPES / "accelerate").glob("*.yaml"))}
 
@@ -59,3 +64,16 @@ def test_what_cannot_be_trained_in_shards_is_refused(
     monkeypatch.setenv(variable, value)
     with pytest.raises(RecipeError, match=message):
         prepare(recipe_of("qwen3_vl", **setting))
+
+
+def test_a_process_trains_on_one_of_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a launcher, the trainer would draw a batch for each GPU, and cut its tensors into as many parts."""
+
+    def two_gpus(arguments: TrainingArguments) -> torch.device:
+        vars(arguments).setdefault("_n_gpu", 2)
+        return torch.device("cpu")
+
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", property(two_gpus))
+    schedule = Plan(steps=1, rows=8, every=1, step=1.0, look=0.0)
+    found = _arguments(Training(batch_size=8, precision="fp32"), schedule, tmp_path, watched=False, workers=0)
+    assert (found.n_gpu, found.train_batch_size) == (1, 8)

@@ -108,7 +108,7 @@ def trainer(
 
 def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, workers: int) -> TrainingArguments:
     """`watched`: whether there is a `tune` role, whose loss selects the best checkpoint."""
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(out),
         max_steps=plan.steps,
         per_device_train_batch_size=settings.batch_size,
@@ -139,6 +139,8 @@ def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, work
         dataloader_persistent_workers=workers > 0,  # after each fork, the next steps copy the memory that they write to
         ddp_find_unused_parameters=False,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # `DataParallel` over all GPUs would cut batches apart, photos from rows
+    return arguments
 
 
 def _logging_steps(plan: Plan) -> int:
