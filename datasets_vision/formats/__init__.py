@@ -85,7 +85,9 @@ def detect(path: Path, photo_column: bool = False) -> str:
             remedy = f"move {other.relative_to(path)} out of the photos' folders if it labels none, or {remedy}"
         elif known_suffix := next((suffix for suffix in suffixes if suffix in REMEDIES), None):
             remedy = REMEDIES[known_suffix]
-        elif suffixes and all(file.is_file() and file.stat().st_size == 0 for file in walk(path)):
+        elif not suffixes:
+            remedy = "put the photos, tables or annotations in it"
+        elif all(file.is_file() and file.stat().st_size == 0 for file in walk(path)):
             remedy = "all files have 0 bytes, so export or copy them again"
         raise DataError(path, f"unknown format ({_file_counts(path, suffixes)})", remedy)
 

@@ -149,7 +149,7 @@ def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no example remains for training \(train 0, tune 0, calibrate 0, test 1\)"):
         load(legal(table(tmp_path / "set", rows), splits={"train": 1e-9, "test": 1.0}))
     aside = r" \(\d set aside, such as .*/rows\.tsv:3: expected 4 cells, found 1; "
-    with pytest.raises(DataError, match=f"check splits and data{aside}"):
+    with pytest.raises(DataError, match=f"add examples, or change splits{aside}"):
         load(legal(table(tmp_path / "set", [*rows, "cut"]), splits={"train": 1e-9, "test": 1.0}))
     recipe = legal(table(tmp_path / "set", ["One.\t\t\t", "cut"]))
     with pytest.raises(FormError, match=f"the data label none of its fields; .*{aside}"):

@@ -111,6 +111,26 @@ def test_columns_are_chosen_by_name_and_by_their_words(tmp_path: Path) -> None:
     assert entry.values == {"event": {"A": "accident", "I": "incident"}}
 
 
+def test_a_column_with_other_words_than_its_field_is_reported(tmp_path: Path) -> None:
+    rows = [f"Pump {i} leaks and is loud,{('leak', 'noise')[i % 2]},{('high', 'low')[i % 2]}" for i in range(12)]
+    said = "column 'Urgency' has words such as 'high', 'low'; for urgency, write routine, soon or urgent"
+    out = tmp_path / "mine.yaml"
+    done = init(
+        table(tmp_path / "a.csv", "message,fault,Urgency", *rows), "--task", "technical_diagnosis", "--out", out
+    )
+    assert done.exit_code == 0, done.output
+    assert f"note: {said}" in done.stderr
+    assert f"# {said}.\nfields: [fault]\n" in out.read_text()
+    rows = [row.replace(",leak", "").replace(",noise", "") for row in rows]
+    with pytest.raises(DataError, match=rf"its columns \(message, Urgency\) state no field .*; {said}$"):
+        proposed(table(tmp_path / "b.csv", "message,Urgency", *rows), "technical_diagnosis")
+
+
+def test_an_empty_folder_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"unknown format \(no files\); put the photos, tables or annotations in it$"):
+        Survey.of(tmp_path)
+
+
 def test_a_folder_that_decides_the_answer_is_shown(tmp_path: Path) -> None:
     """The same passages, labelled in one folder for each question about them."""
     for place, folder in enumerate(("audit", "notice")):
@@ -202,7 +222,7 @@ def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
 
 def test_without_a_terminal_it_says_which_tasks_fit(tmp_path: Path) -> None:
     done = init(photos(tmp_path / "parts", "dent", "scratch"), "--out", tmp_path / "a.yaml")
-    assert str(done.exception).startswith("--task: not given; tasks that fit: ")
+    assert str(done.exception).startswith("--task: not given; give one that fits: ")
     assert "product_defects" in str(done.exception)
     assert "legal_documents" not in str(done.exception)
 

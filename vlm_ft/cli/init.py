@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vlm_ft.data.proposal import Survey
 
 app = typer.Typer()
+UNFIT = "name columns or labels as the fields of a task (README.md, Tasks), or write your own task"
 
 
 @app.command()
@@ -40,15 +41,17 @@ def init(
     if out.exists() and not force:
         raise RecipeError(out, "already exists", "give another --out, or --force to replace it")
     terminal = console()
-    with terminal.status(f"reading {data}"):
+    with terminal.status("reading"):
         survey = Survey.of(data)
     terminal.print(f"{data}: {len(survey.examples)} examples in the format {survey.format}", markup=False)
     chosen, file = _task(task, survey)
-    with terminal.status(f"reading {data}"):
+    with terminal.status("reading"):
         proposal = propose(survey, chosen, task_file=file)
     proposal.write(out)
     counts = ", ".join(f"{role} {count}" for role, count in proposal.dataset.counts.items())
     terminal.print(f"asks for {', '.join(proposal.recipe.fields or ())}; {counts}", markup=False)
+    for note in proposal.notes:
+        terminal.print(f"note: {note}", markup=False)
     if aside := proposal.dataset.set_aside:
         terminal.print(f"set aside {len(aside)}, such as {aside[0]}", markup=False)
     print(out)
@@ -65,9 +68,9 @@ def _task(asked: str | None, survey: Survey) -> tuple[Task, Path | None]:
     if asked:
         return task_of(asked), None
     if not survey.fitting:
-        raise survey.unfit("any task", "write your own task: README.md, Tasks")
+        raise survey.unfit("any task", UNFIT)
     if not _interactive():
-        raise RecipeError("--task", "not given", f"tasks that fit: {', '.join(survey.fitting)}")
+        raise RecipeError("--task", "not given", f"give one that fits: {', '.join(survey.fitting)}")
     for name, fields in survey.fitting.items():
         console().print(f"  {name:22} {', '.join(fields)}", markup=False)
     return task_of(typer.prompt("task", err=True)), None

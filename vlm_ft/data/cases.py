@@ -245,7 +245,7 @@ def _require_cases(
         counts = ", ".join(f"{role} {len(cases[role])}" for role in ROLES)
         problem = f"no example remains for training ({counts})"
         aside = with_first(next(iter(set_aside), None), len(set_aside))
-        raise DataError(f"recipe {name}", problem, f"check splits and data{aside}")
+        raise DataError(f"recipe {name}", problem, f"add examples, or change splits{aside}")
     if splits.folds is not None and not cases["test"]:
         raise DataError(f"recipe {name}", f"fold {splits.fold} of {splits.folds} is empty", "use fewer folds")
 

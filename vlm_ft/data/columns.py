@@ -129,6 +129,25 @@ def translation(kind: Kind, column: Column) -> dict[str, Any] | None:
     return None if None in found.values() else found
 
 
+def misfits(task: Task, columns: Sequence[Column]) -> Iterator[str]:
+    """The columns that are named as a closed field but state other words than its options, each with what to do."""
+    for spec in task.fields:
+        options = _options(spec.kind)
+        closed = [column for column in columns if options and not column.is_prose]
+        named = [column for column in closed if _rank(spec, column, labels=False) in (0, 2)]
+        if named and not any(_fits(spec.kind, column) for column in named):
+            words = ", ".join(repr(word[:40]) for word in [*named[0].cells][:3])
+            asked = f"{', '.join(options[:-1])} or {options[-1]}"
+            yield f"column {named[0].name!r} has words such as {words}; for {spec.name}, write {asked}"
+
+
+def _options(kind: Kind) -> Sequence[str]:
+    """The words for a field with fixed values; none for any other field."""
+    if isinstance(kind, Flag):
+        return ("yes", "no")
+    return kind.options if isinstance(kind, Choice) else ()
+
+
 def _answers(task: Task, columns: Sequence[Column]) -> dict[str, Column]:
     """The column of each field that has one: the best name first, and of equally good names the fewest words."""
     ranked = sorted(_matches(task, columns), key=lambda match: (match[0], len(match[2].cells)))

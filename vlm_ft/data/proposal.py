@@ -23,7 +23,7 @@ from vlm_ft.answers.observation import observed
 from vlm_ft.answers.task import CHOSEN, DECISIONS, NOTHING, Task, Values
 from vlm_ft.data.augmentation import check_augmentation
 from vlm_ft.data.cases import Case, Dataset, Labelled, dataset_of, with_first
-from vlm_ft.data.columns import Column, choose, columns_of
+from vlm_ft.data.columns import Column, choose, columns_of, misfits
 from vlm_ft.data.splits import group_of
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.pages import rendered
@@ -175,10 +175,16 @@ class Survey:
         except FormError:
             return ()
 
+    def misfits(self, task: Task) -> list[str]:
+        """Columns of a table that are named as a field of the task, but state other words."""
+        return list(misfits(task, self._cells)) if self.in_columns else []
+
     def unfit(self, tasks: str, remedy: str) -> DataError:
         """The error for labels that state no field of the tasks, with the first item that was set aside."""
         aside = with_first(next(iter(self.set_aside), None), len(self.set_aside))
-        return DataError(self.path, f"its labels state no field of {tasks}", f"{remedy}{aside}")
+        columns = [column.name[:40] for column in self._cells[:8]] if self.in_columns else []
+        stated = f"its columns ({', '.join(columns)})" if columns else "its labels"
+        return DataError(self.path, f"{stated} state no field of {tasks}", f"{remedy}{aside}")
 
     @cached_property
     def fitting(self) -> dict[str, tuple[str, ...]]:
@@ -189,13 +195,13 @@ class Survey:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A recipe and the data that it reads. `constant`: fields that are not asked for, since every label is the same."""
+    """A recipe and the data that it reads. `notes`: fields that are not asked for, or not of all examples, and why."""
 
     survey: Survey
     recipe: Recipe
     items: Sequence[Labelled | SetAside]
     dataset: Dataset
-    constant: Mapping[str, Any]
+    notes: tuple[str, ...]
 
     @property
     def yaml(self) -> str:
@@ -208,8 +214,7 @@ class Proposal:
             recipe=self.recipe,
             flow=_flow,
             entry=self.recipe.data[0],
-            constant=self.constant,
-            notes=self.dataset.notes,
+            notes=self.notes,
             splits=self.recipe.splits.model_dump(exclude_unset=True),
         )
 
@@ -225,7 +230,7 @@ def propose(survey: Survey, task: Task, task_file: Path | None = None) -> Propos
     if not survey.stated(task):
         names = ", ".join(spec.name for spec in task.fields)
         fitting = f"tasks that fit: {', '.join(survey.fitting)}" if survey.fitting else f"label one of {names}"
-        raise survey.unfit(f"the task {task.name}", fitting)
+        raise survey.unfit(f"the task {task.name}", next(iter(survey.misfits(task)), fitting))
     settings = survey.settings(task)
     recipe = Recipe(
         name=name_of(survey.path),
@@ -247,7 +252,9 @@ def propose(survey: Survey, task: Task, task_file: Path | None = None) -> Propos
         raise DataError(survey.path, f"all labels are the same ({said})", "label examples of at least two kinds")
     augment = _augmentation(task, dataset.form, dataset.cases["train"])
     recipe = recipe.model_copy(update={"fields": fields, "augment": augment})
-    return Proposal(survey, recipe, items, replace(dataset, form=dataset.form.narrow(fields)), constant)
+    same = [f"{name} is {_flow(value)} in every label, so it is not asked for" for name, value in constant.items()]
+    notes = (*same, *survey.misfits(task), *dataset.notes)
+    return Proposal(survey, recipe, items, replace(dataset, form=dataset.form.narrow(fields)), notes)
 
 
 def _splits(roles: dict[str, Role]) -> Splits:

@@ -73,7 +73,7 @@ def _written(place: Path, file: Path, name: str, recipe: str | None, task: str |
     survey = Survey.of(place)
     fitting = task or next(iter(survey.fitting), None)
     if fitting is None:
-        raise survey.unfit("any task", "choose a recipe, or add labels")
+        raise survey.unfit("any task", "name columns or labels as the fields of a task, or choose a recipe")
     proposal = propose(survey, task_of(fitting))
     replace(proposal, recipe=proposal.recipe.model_copy(update={"name": name})).write(file)
     _require_plain(file, place)
