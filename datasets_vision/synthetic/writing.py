@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasets_vision.errors import DataError
+from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import SYNTHETIC_MARKER
 from datasets_vision.placing import new_folder
 from datasets_vision.synthetic.domains import DOMAINS, SIDE, Pictures, Texts
@@ -34,7 +34,7 @@ def write_set(domain: str, folder: Path, count: int, seed: int, size: int | None
     """
     place = f"synthetic domain {domain!r}"
     if domain not in DOMAINS:
-        raise DataError("", f"unknown {place}", f"known: {', '.join(DOMAINS)}")
+        raise DataError("", f"unknown {place}", nearest(domain, DOMAINS))
     if count < 1:
         raise DataError(place, f"{count} items", "give at least 1")
     if seed < 0:

@@ -250,8 +250,8 @@ def test_the_marker_is_found_from_the_set_and_its_contents(tmp_path: Path):
     }
 
 
-def test_an_unknown_domain_lists_the_known_ones(tmp_path: Path):
-    with pytest.raises(DataError, match="unknown synthetic domain 'car_damag'; known: product_defects"):
+def test_an_unknown_domain_gives_the_nearest_name(tmp_path: Path):
+    with pytest.raises(DataError, match="unknown synthetic domain 'car_damag'; did you mean 'car_damage'"):
         write_set("car_damag", tmp_path / "set", 2, 0)
     assert not (tmp_path / "set").exists()
 
