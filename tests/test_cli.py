@@ -148,10 +148,10 @@ def test_an_option_that_has_no_effect_or_is_out_of_range_is_refused(command: lis
 def test_train_ends_with_the_next_commands_and_its_adapter_scores_a_folder(
     cli: Run, recipe: Path, drawings: Path, tmp_path: Path
 ) -> None:
-    run, scores = tmp_path / "my run", tmp_path / "scores.csv"
+    run, scores = tmp_path / "my run [2]", tmp_path / "scores.csv"
     code, _, err = cli("train", recipe, "--out", run, "--set", "name=other")
     assert code == 0
-    assert "2 steps" in err
+    assert f"adapter {run / 'adapter'}: 2 steps" in err
     assert "Traceback" not in err
     assert err.splitlines()[-2:] == [f"  vlm-ft evaluate '{run}'", f"  vlm-ft demo --adapter '{run}'"]
     code, _, _ = cli("score", drawings / "JPEGImages", "--adapter", run, "--out", scores)

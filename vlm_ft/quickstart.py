@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -48,13 +49,13 @@ def run(out: Path, *, with_app: bool, console: Console) -> None:
     step("4/5  score a folder of new images")
     score_shown(new, folder, out / "scores.csv", console=console)
     step("5/5  done")
-    console.print(f"report   {out / 'run' / 'evaluation' / 'evaluation.html'}")
-    console.print(f"scores   {out / 'scores.csv'}")
-    console.print(f"adapter  {out / 'run' / ADAPTER}")
+    console.print(f"report   {out / 'run' / 'evaluation' / 'evaluation.html'}", markup=False)
+    console.print(f"scores   {out / 'scores.csv'}", markup=False)
+    console.print(f"adapter  {out / 'run' / ADAPTER}", markup=False)
     if with_app:
         serve([folder], examples=new, console=console)
     else:
-        console.print(f"the app  vlm-ft demo --adapter {folder}")
+        console.print(f"the app  vlm-ft demo --adapter {shlex.quote(str(folder))}", markup=False)
 
 
 def _clear(out: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -126,3 +127,11 @@ def test_a_calibration_that_was_interrupted_is_repeated(
         with pytest.raises(StoppedError):
             trial.trial(run, recipe, quiet)
     assert trial.trial(run, recipe, quiet).card.confidence is not None
+
+
+def test_a_variant_with_brackets_is_shown_as_it_was_given() -> None:
+    figures = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "minutes": 1.0, "rivals": {}, "command": ""}
+    result = Result(set="a", recipe="steel fields=[kind]", field="kind", metric="macro_f1", **figures)
+    out = StringIO()
+    Console(file=out, width=120).print(folds._table([result]))
+    assert "steel fields=[kind]" in out.getvalue()

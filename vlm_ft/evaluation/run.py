@@ -83,7 +83,7 @@ def evaluate_run(
     console.print(summary(evaluation))
     for note in evaluation.notes:
         console.print(f"  note: {note}", markup=False)
-    console.print(f"{run.evaluation / 'evaluation.html'}: pictures of the best, worst and wrong cases")
+    console.print(f"{run.evaluation / 'evaluation.html'}: pictures of the best, worst and wrong cases", markup=False)
     return evaluation
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vlm_ft.answers.calibration import RISK
@@ -144,5 +145,5 @@ def _table(results: Sequence[Result]) -> Table:
     for result in results:
         figures = [result.value, result.low, result.high, *(result.rivals.get(name) for name in rivals)]
         cells = ["-" if figure is None else f"{figure:.3f}" for figure in figures]
-        table.add_row(result.recipe, result.field, result.metric, *cells, f"{result.minutes:.1f}")
+        table.add_row(escape(result.recipe), result.field, result.metric, *cells, f"{result.minutes:.1f}")
     return table

@@ -87,7 +87,9 @@ def try_base(name: str, work: Path, out: Path, command: str, console: Console) -
     )
     add_entries(out, BaseTrial, [trial], "base")
     ratio = steps[1].peak_bytes / estimate
-    console.print(f"training used {ratio:.2f} of the {estimate / 2**30:.1f} GiB that the dry run estimated: {out}")
+    console.print(
+        f"training used {ratio:.2f} of the {estimate / 2**30:.1f} GiB that the dry run estimated: {out}", markup=False
+    )
 
 
 def _recipe(work: Path) -> Recipe:

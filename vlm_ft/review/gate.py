@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.markup import escape
 from rich.table import Table
 
 from vlm_ft.adapters import Card, read_card
@@ -132,7 +133,7 @@ def table(comparison: Comparison) -> Table:
     for found in comparison.slices:
         mark = " worse" if found in comparison.worse else ""
         rows.add_row(
-            found.name,
+            escape(found.name),
             str(found.count),
             f"{found.current:.3f}",
             f"{found.candidate:.3f}",

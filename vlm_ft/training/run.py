@@ -79,7 +79,7 @@ def train(
     (folder / README).write_text(model_card(card), encoding="utf-8")
     shutil.rmtree(run.bank, ignore_errors=True)
     trained = f"{schedule.steps} steps in {history['seconds']:.0f} s, {proof.tensors_moved} tensors trained"
-    console.print(f"{'model' if card.weights else 'adapter'} {folder}: {trained}")
+    console.print(f"{'model' if card.weights else 'adapter'} {folder}: {trained}", markup=False)
     return folder
 
 

@@ -32,7 +32,7 @@ def dry_run(recipe: Recipe, console: Console, dataset: Dataset | None = None) ->
     prepared = prepare(recipe, known=dataset)
     announce(recipe, prepared, console)
     for index in range(min(SHOWN_ROWS, len(prepared.train.cases))):
-        console.rule(f"row {index + 1}: {prepared.train.cases[index].example.id}")
+        console.rule(Text(f"row {index + 1}: {prepared.train.cases[index].example.id}"))
         for row in prepared.train.rows(index):
             console.print(render(prepared.conversation.view(row)))
     console.rule()
