@@ -106,7 +106,7 @@ def recipes() -> None:
         recipe = load_recipe(RECIPES / f"{name}.yaml")
         sets = ", ".join(entry.origin.name for entry in recipe.data if entry.origin)
         shows = "texts" if all(entry.shows_text for entry in recipe.data) else "photos"
-        print(f"{name:30} {recipe.task:22} {shows:7} {', '.join(recipe.fields or ()):34} {sets}")
+        print(f"{name:30} {recipe.task:22} {shows:7} {', '.join(recipe.fields or ()):40} {sets}")
 
 
 @use.command()
@@ -117,7 +117,7 @@ def evaluate(
     base: Annotated[bool, typer.Option(help="also evaluate the bare base")] = True,
     foreign: Annotated[
         list[Path] | None,
-        typer.Option("--foreign", help="a folder of photos that the adapter should flag as unfamiliar"),
+        typer.Option("--foreign", help="a folder of photos that the adapter should flag as unfamiliar; repeatable"),
     ] = None,
     results: Results = None,
     goal: Goals = None,
@@ -146,40 +146,6 @@ def evaluate(
     )
     if results:
         record(results_of(evaluation, read_card(Run(run).adapter), command_line(), goals), results)
-
-
-@use.command()
-def export(
-    adapter: AdapterPlace,
-    out: Annotated[Path, typer.Argument(help="a new folder")],
-    kind: Annotated[
-        Literal["auto", "lora", "merged"],
-        typer.Option("--as", help="lora: as it is, for vLLM or PEFT; merged: a plain model folder; auto: what fits"),
-    ] = "auto",
-    base: BasePlace = None,
-) -> None:
-    """Write an adapter for use without vlm-ft.
-
-    As LoRA, or merged into its base. Prints the vLLM command that serves it.
-    """
-    from vlm_ft.training.export import export as run
-
-    run(adapter, out, kind, base=base, console=console())
-
-
-@use.command()
-def push(
-    adapter: AdapterPlace,
-    repository: Annotated[str, typer.Argument(help="its name on the Hub, as in me/my_castings")],
-    public: Annotated[bool, typer.Option("--public", help="anyone may read it [default: private]")] = False,
-) -> None:
-    """Push an adapter with its model card to the Hugging Face Hub.
-
-    The token is that of `hf auth login`, or in HF_TOKEN.
-    """
-    from vlm_ft.training.push import push as run
-
-    run(adapter, repository, public=public, console=console())
 
 
 @use.command()
@@ -215,30 +181,6 @@ def calibrate(
 
 
 @use.command()
-def figures(
-    results: Annotated[Path, typer.Argument(help="a file written with --results")] = Path("recipes/results.json"),
-    write: Annotated[
-        Path | None,
-        typer.Option(help="write the tables of this page, or of all pages below this folder, between their markers"),
-    ] = None,
-) -> None:
-    """Print recorded results as a Markdown table."""
-    from datasets_vision.placing import whole_file
-    from vlm_ft.evaluation.results import read_results
-    from vlm_ft.experiments.quotes import pages_of, renewed, table
-
-    found = read_results(results)
-    if write is None:
-        print(table(found))
-        return
-    for page in pages_of(write):
-        text = renewed(page.read_text(encoding="utf-8"), found)
-        with whole_file(page) as part:
-            part.write_text(text, encoding="utf-8")
-        print(page)
-
-
-@use.command()
 def score(
     folder: Annotated[Path, typer.Argument(help="a folder of images, searched recursively; with --text, also a table")],
     adapter: Annotated[Path, typer.Option("--adapter", help="an adapter or run folder")],
@@ -256,7 +198,7 @@ def score(
     ] = None,
     first: Annotated[
         Path | None,
-        typer.Option(help="also write the paths of photos to review first: uncertain, unlike each other and the known"),
+        typer.Option(help="also list the photos to review first: uncertain, unlike each other and the training data"),
     ] = None,
     engine: Annotated[
         str | None,
@@ -299,9 +241,45 @@ def score(
     raise typer.Exit(report.exit_code)
 
 
+@use.command()
+def export(
+    adapter: AdapterPlace,
+    out: Annotated[Path, typer.Argument(help="a new folder")],
+    kind: Annotated[
+        Literal["auto", "lora", "merged"],
+        typer.Option("--as", help="lora: as it is, for vLLM or PEFT; merged: a plain model folder; auto: what fits"),
+    ] = "auto",
+    base: BasePlace = None,
+) -> None:
+    """Write an adapter for use without vlm-ft.
+
+    As LoRA, or merged into its base. Prints the vLLM command that serves it.
+    """
+    from vlm_ft.training.export import export as run
+
+    run(adapter, out, kind, base=base, console=console())
+
+
+@use.command()
+def push(
+    adapter: AdapterPlace,
+    repository: Annotated[str, typer.Argument(help="its name on the Hub, as in me/my_castings")],
+    public: Annotated[bool, typer.Option("--public", help="anyone may read it [default: private]")] = False,
+) -> None:
+    """Push an adapter to the Hugging Face Hub.
+
+    Its model card goes with it. The token is that of `hf auth login`, or in HF_TOKEN.
+    """
+    from vlm_ft.training.push import push as run
+
+    run(adapter, repository, public=public, console=console())
+
+
 @start.command()
 def quickstart(
-    out: Annotated[Path, typer.Option("--out", help="a folder for everything")] = Path("quickstart"),
+    out: Annotated[
+        Path, typer.Option("--out", help="a folder for everything; an earlier quickstart in it is replaced")
+    ] = Path("quickstart"),
     app_: WithApp = True,
 ) -> None:
     """Run the whole workflow on a small set of drawings.

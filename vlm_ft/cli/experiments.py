@@ -82,6 +82,30 @@ def results(
         raise typer.Exit(1)
 
 
+@app.command()
+def figures(
+    results: Annotated[Path, typer.Argument(help="a file written with --results")] = Path("recipes/results.json"),
+    write: Annotated[
+        Path | None,
+        typer.Option(help="write the tables of this page, or of all pages below this folder, between their markers"),
+    ] = None,
+) -> None:
+    """Print recorded results as a Markdown table."""
+    from datasets_vision.placing import whole_file
+    from vlm_ft.evaluation.results import read_results
+    from vlm_ft.experiments.quotes import pages_of, renewed, table
+
+    found = read_results(results)
+    if write is None:
+        print(table(found))
+        return
+    for page in pages_of(write):
+        text = renewed(page.read_text(encoding="utf-8"), found)
+        with whole_file(page) as part:
+            part.write_text(text, encoding="utf-8")
+        print(page)
+
+
 @app.command("learning-curve")
 def learning_curve(
     recipe: RecipeName,
@@ -149,7 +173,7 @@ def benchmark(
 ) -> None:
     """Time answers, training steps or the HTTP service.
 
-    Answers are compared with the processor and `generate` with the same grammar, training steps with TRL. The first two
+    Answers are compared with those of transformers' `generate` under the same grammar, training steps with TRL's. Both
     need the data sets of the recipes steel_surface_voc and customer_intents_csv.
     """
     from vlm_ft.experiments.decoder_benchmark import benchmark as time_decoder

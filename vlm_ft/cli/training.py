@@ -46,7 +46,10 @@ def train(
         typer.Option(min=1, help="with --cluster: how many, each on a GPU if there are any [default: all GPUs]"),
     ] = None,
 ) -> None:
-    """Train the adapter that a recipe describes, and calibrate it."""
+    """Train the adapter that a recipe describes.
+
+    Checks the data first, and calibrates the adapter at the end.
+    """
     from vlm_ft.training.cluster import on_workers
     from vlm_ft.training.show import dry_run as show
 
@@ -84,7 +87,9 @@ def _train_and_calibrate(recipe: Recipe, folder: Path, *, resume: bool, check: b
 
 @app.command()
 def preflight(
-    data_: Annotated[Path, typer.Argument(metavar="DATA", help="a folder of photos or texts with their labels")],
+    data_: Annotated[
+        Path, typer.Argument(metavar="DATA", help="a folder of photos or texts with their labels, or a file")
+    ],
     out: Annotated[Path, typer.Option("--out", help="the folder to write")] = Path("preflight"),
     name: Annotated[str | None, typer.Option(help="the adapter's name [default: that of the data]")] = None,
     recipe: Annotated[
