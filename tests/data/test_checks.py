@@ -221,7 +221,7 @@ def test_text_on_the_page_is_escaped_and_pictures_are_inlined(tmp_path: Path) ->
     assert "<img src=x" not in page
     assert "&lt;img src=x" in page
     assert page.count("data:image/jpeg;base64,") == 2
-    write(report, tmp_path / "out")
+    assert write(report, tmp_path / "out") == tmp_path / "out" / "check.html"
     kept = json.loads((tmp_path / "out" / "check.json").read_text(encoding="utf-8"))
     assert kept["errors"] == 1
     assert kept["lengths"]["limit"] == 200

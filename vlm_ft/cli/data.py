@@ -63,9 +63,10 @@ def data_check(
             splits_file=splits,
             progress=lambda doing, count: status.update(f"{doing}: {count:,}"),
         )
-    if out is not None:
-        write(report, out)
+    page = write(report, out) if out is not None else None
     print_report(report, terminal)
+    if page is not None:
+        print(page)
     raise typer.Exit(1 if report.errors else 0)
 
 

@@ -26,11 +26,13 @@ THUMBNAIL = 200  # pixels of the longer side
 JPEG_QUALITY = 75
 
 
-def write(report: Report, folder: Path) -> None:
-    """Write `check.json` and `check.html`; the folder is created if missing."""
-    for name, text in (("check.json", report.as_json()), ("check.html", html(report))):
-        with whole_file(folder / name) as part:
+def write(report: Report, folder: Path) -> Path:
+    """Write `check.json` and `check.html`, and return the page; the folder is created if missing."""
+    page = folder / "check.html"
+    for file, text in ((folder / "check.json", report.as_json()), (page, html(report))):
+        with whole_file(file) as part:
             part.write_text(text, encoding="utf-8", errors="backslashreplace")
+    return page
 
 
 def print_report(report: Report, console: Console) -> None:
