@@ -40,6 +40,9 @@ SHORT = (
     "training.evaluations=2",  # and as many checkpoints
     "splits={train: 0.70, tune: 0.05, calibrate: 0.15, test: 0.10}",
 )
+LONGER = {"industry_language": "training.minutes=2"}
+"""Abbreviations take longer to learn, and a reply that has no end yet repeats itself up to its greatest length."""
+
 SMALL = "pixels={minimum: 25600, maximum: 25600}"  # 160 pixels a side
 EACH = 130.0  # seconds of an adapter on two cores, before the first one has been timed
 
@@ -71,7 +74,8 @@ def run(out: Path, tasks: Sequence[str], settings: Sequence[str], *, with_app: b
 def recipe_of(task: str, out: Path, settings: Sequence[str]) -> Recipe:
     """The recipe of a task's adapter, which has the task's name."""
     small = [SMALL] if isinstance(DOMAINS[task], Pictures) else []
-    own = [f"name={task}", f"data.0.path={out / 'sets' / task}", *SHORT, *small]
+    longer = [LONGER[task]] if task in LONGER else []
+    own = [f"name={task}", f"data.0.path={out / 'sets' / task}", *SHORT, *small, *longer]
     return load_recipe(RECIPES / f"{TOUR[task]}.yaml", [*own, *settings])
 
 

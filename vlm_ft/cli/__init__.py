@@ -300,7 +300,7 @@ def tour(
 ) -> None:
     """Train a short adapter for each task, and open the app.
 
-    Learns from generated drawings and texts. Takes an estimated 25 minutes on two cores. Started again, it trains only
+    Learns from generated drawings and texts. Takes under 25 minutes on two cores. Started again, it trains only
     what is missing.
     """
     from vlm_ft.tour import run
