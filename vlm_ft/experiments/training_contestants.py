@@ -17,14 +17,13 @@ from transformers import PrinterCallback, TrainerCallback
 
 from datasets_vision.formats.reviews import LINES, PHOTOS
 from vlm_ft.answers.kinds import Choice
-from vlm_ft.bases.precision import autocast
-from vlm_ft.conversation import moved
 from vlm_ft.data.cases import load
 from vlm_ft.recipe import DataEntry, Recipe, Splits, Training
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.plan import Plan
 from vlm_ft.training.prepare import prepare
 from vlm_ft.training.references import set_references
+from vlm_ft.training.rehearse import batch_loss
 from vlm_ft.training.trainer import trainer
 
 
@@ -73,14 +72,12 @@ def ours(recipe: Recipe, work: Path, course: Course) -> Times:
 
 def _flops(model: Any, train: Collator, settings: Training) -> float:
     """The operations that the second epoch executes, in matrix products, convolutions and attention."""
-    order, device = train.order(settings.batch_size), next(model.parameters()).device
+    order = train.order(settings.batch_size)
     order.set_epoch(1)
     with FlopCounterMode(display=False) as counter:
         for batch in order.batches():
-            inputs = moved(train([{"index": case} for case in batch]), device)
-            with autocast(device, settings.precision):
-                loss = train.method.loss(model, inputs, None)
-            loss.backward()  # type: ignore[no-untyped-call]
+            inputs = train([{"index": case} for case in batch])
+            batch_loss(model, train, inputs, settings.precision).backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops())
 
 

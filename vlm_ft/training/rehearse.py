@@ -111,7 +111,7 @@ def _timed(model: nn.Module, train: Collator, settings: Training) -> tuple[list[
             began = time.perf_counter()
             for _ in range(settings.accumulate):
                 started = time.perf_counter()
-                loss = _loss(model, train, train(features), settings.precision)
+                loss = batch_loss(model, train, train(features), settings.precision)
                 forwards.append(_now() - started)
                 loss.backward()  # type: ignore[no-untyped-call]
             steps.append(_now() - began)
@@ -134,7 +134,8 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def _loss(model: nn.Module, collator: Collator, batch: Batch, precision: Precision) -> Tensor:
+def batch_loss(model: nn.Module, collator: Collator, batch: Batch, precision: Precision) -> Tensor:
+    """The method's loss of a batch that the collator made, on the model's device and in this precision."""
     device = next(model.parameters()).device
     with autocast(device, precision):
         return collator.method.loss(model, moved(batch, device), None)
