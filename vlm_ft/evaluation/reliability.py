@@ -5,7 +5,7 @@ Figures "before fitting" are computed from the fitted answers, since tempering c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,11 @@ class Figure(Strict):
         """The value with its interval, widened if rounding or skew leaves the value outside."""
         low, high = interval
         return cls(value=value, low=min(value, low), high=max(value, high))
+
+    @classmethod
+    def resampled(cls, figure: Callable[..., float], clusters: NDArray[np.int64], *columns: NDArray[Any]) -> Figure:
+        """A figure of these columns, (examples,) each, with its percentile interval."""
+        return cls.of(figure(*columns), percentile_interval(figure, clusters, *columns))
 
     @classmethod
     def share(cls, flags: NDArray[Any], clusters: NDArray[np.int64] | None = None) -> Figure:
@@ -203,7 +208,7 @@ def _reliability(name: str, system: str, pairs: Pairs, clusters: NDArray[np.int6
         field=name,
         system=system,
         count=len(pairs),
-        ece=_ece_figure(sure, right, clusters),
+        ece=Figure.resampled(expected_calibration_error, clusters, sure, right),
         band=_band(sure),
         brier=_mean(squares, clusters, 2.0),
         log_loss=_mean(losses, clusters, None),
@@ -225,11 +230,6 @@ def expected_calibration_error(sure: NDArray[np.float64], right: NDArray[np.floa
 def _bin_of(sure: NDArray[np.float64]) -> NDArray[np.int64]:
     """The number of each probability's bin."""
     return np.minimum((sure * BINS).astype(np.int64), BINS - 1)
-
-
-def _ece_figure(sure: NDArray[np.float64], right: NDArray[np.float64], clusters: NDArray[np.int64]) -> Figure:
-    interval = percentile_interval(expected_calibration_error, clusters, sure, right)
-    return Figure.of(expected_calibration_error(sure, right), interval)
 
 
 def _band(sure: NDArray[np.float64]) -> float:
@@ -265,7 +265,7 @@ def _coverage(by: str, sure: NDArray[np.float64], right: NDArray[np.bool_], clus
         answered=tuple((counts[shown] / len(sure)).tolist()),
         wrong=tuple(wrong[shown].tolist()),
         area=float(wrong.mean()),
-        at_risk=Figure.of(coverage_at_risk(sure, right), percentile_interval(coverage_at_risk, clusters, sure, right)),
+        at_risk=Figure.resampled(coverage_at_risk, clusters, sure, right),
     )
 
 
