@@ -174,7 +174,8 @@ def benchmark(
     """Time answers, training steps or the HTTP service.
 
     Answers are compared with those of transformers' `generate` under the same grammar, training steps with TRL's. Both
-    need the data sets of the recipes steel_surface_voc and customer_intents_csv.
+    need the data sets of the recipes steel_surface_voc and customer_intents_csv, and answers also need the drawings of
+    synthetic_car_damage.
     """
     from vlm_ft.experiments.decoder_benchmark import benchmark as time_decoder
     from vlm_ft.experiments.service_benchmark import benchmark_service
