@@ -41,12 +41,8 @@ def balance(index: Index) -> Iterator[Fault]:
         if trained and max(trained.values()) > MAX_IMBALANCE * min(trained.values()):
             most, least = max(trained, key=trained.__getitem__), min(trained, key=trained.__getitem__)
             value = f"{most!r} has {trained[most]} training examples, {least!r} has {trained[least]}"
-            yield Fault(
-                "warning",
-                field,
-                value,
-                "collect more of the rare ones, set training.balance, and judge by macro averages",
-            )
+            remedy = "collect more of the rare ones, set training.balance, and judge by macro averages"
+            yield Fault("warning", field, value, remedy)
 
 
 def _fault(index: Index, field: str, word: str, roles: dict[str, int], sizes: dict[str, int]) -> Iterator[Fault]:
