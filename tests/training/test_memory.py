@@ -25,6 +25,7 @@ def test_more_of_anything_needs_more_memory() -> None:
     base, small = HUB_BASES[name], LongestRow(100, 1, 256 * 256)
     narrow = AdapterSettings(projector="frozen", rank=8)
     least = need(name, base, narrow, small, 1)
+    assert least.nf4
     assert least.nf4 < least.bf16
     assert base.parameters * 2e9 < least.bf16 < base.parameters * 2e9 + 3e9
     vision = {**(base.vision or {}), "depth": 2, "deepstack_visual_indexes": [0, 1]}
@@ -38,6 +39,16 @@ def test_more_of_anything_needs_more_memory() -> None:
         (AdapterSettings(vision="lora", rank=8), small, 1),
     ):
         assert need(name, base, adapter, row, batch).bf16 > least.bf16
+
+
+def test_full_training_takes_16_bytes_per_weight() -> None:
+    """Weights, gradients and two moments in fp32; a quantized part cannot be trained in full."""
+    name = "Qwen/Qwen3-VL-2B-Instruct"
+    base = HUB_BASES[name]
+    whole = AdapterSettings(language="full", projector="full", vision="full")
+    found = need(name, base, whole, LongestRow(100, 1, 256 * 256), 1)
+    assert found.nf4 is None
+    assert base.parameters * 16e9 < found.bf16 < base.parameters * 16e9 + 2e9
 
 
 def test_an_estimate_counts_photos_as_the_recipe_limits_them() -> None:

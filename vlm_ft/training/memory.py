@@ -7,16 +7,18 @@ attention) under full recomputation: one hidden state per layer is kept, and the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from vlm_ft.bases.families import family_of
+from vlm_ft.bases.families import Family, family_of
 from vlm_ft.bases.hub import HUB_BASES, HubBase
-from vlm_ft.bases.parts import PARTS, low_rank_modules, part_of, resolve_tunings
+from vlm_ft.bases.parts import PARTS, Part, Tuning, low_rank_modules, owner_of, part_of, resolve_tunings
 from vlm_ft.recipe import AdapterSettings, Pixels
+from vlm_ft.training.attach import trains_whole_model
 from vlm_ft.training.rehearse import Lengths
 
 BF16, FP32 = 2, 4  # bytes
@@ -44,12 +46,15 @@ class LongestRow:
 
 @dataclass(frozen=True)
 class Need:
-    """The peak GPU memory of training one base, in bytes, with its weights in bf16 and in nf4."""
+    """The peak GPU memory of training one base, in bytes, with its weights in bf16 and in nf4.
+
+    `nf4` is None if the language model or the tower is trained in full, and so cannot be quantized.
+    """
 
     base: str
     tokens: int
     bf16: float
-    nf4: float
+    nf4: float | None
 
 
 def needs(adapter: AdapterSettings, row: LongestRow, batch_size: int) -> list[Need]:
@@ -64,14 +69,19 @@ def needs(adapter: AdapterSettings, row: LongestRow, batch_size: int) -> list[Ne
 def need(name: str, base: HubBase, adapter: AdapterSettings, row: LongestRow, batch_size: int) -> Need:
     """The peak memory of one base."""
     model = base.empty()
+    family = family_of(model.config)
+    words, _ = resolve_tunings(adapter.asked, model, family, projector_untrained=False, quantized=False)
     linear = sum(module.weight.numel() for module in _quantized(model))
     whole = sum(parameter.numel() for parameter in model.parameters())
-    trainable = _trainable(model, base, adapter)
+    trainable = _trainable(model, family, words, adapter.rank)
+    frozen = whole - trainable if trains_whole_model(words) else whole  # an adapter holds copies of parts in full
     tokens = row.text_tokens + row.images * base.image_tokens(row.pixels)
     tower_tokens = batch_size * (tokens - row.text_tokens) if adapter.asked.get("vision", "frozen") != "frozen" else 0
     activations = _activations(base, tokens * batch_size) + _tower_activations(base, tower_tokens)
     rest = trainable * (FP32 + FP32 + ADAMW) + activations + CUDA_CONTEXT
-    return Need(name, tokens, whole * BF16 + rest, linear * NF4 + (whole - linear) * BF16 + rest)
+    quantizable = "full" not in (words["language"], words["vision"])
+    nf4 = linear * NF4 + (frozen - linear) * BF16 + rest if quantizable else None
+    return Need(name, tokens, frozen * BF16 + rest, nf4)
 
 
 def _activations(base: HubBase, tokens: int) -> float:
@@ -96,18 +106,15 @@ def _quantized(model: nn.Module) -> list[nn.Linear]:
     return [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
 
 
-def _trainable(model: nn.Module, base: HubBase, adapter: AdapterSettings) -> int:
+def _trainable(model: nn.Module, family: Family, words: Mapping[Part, Tuning], rank: int) -> int:
     """The number of trained weights: the adapter's matrices and the fully trained parts."""
-    family = family_of(model.config)
-    words, _ = resolve_tunings(adapter.asked, model, family, projector_untrained=False, quantized=False)
     full = [part for part in PARTS if words[part] == "full"]
-    whole = sum(p.numel() for name, p in model.named_parameters() if part_of(name, family) in full)
+    part_trained_with = owner_of if trains_whole_model(words) else part_of
+    whole = sum(p.numel() for name, p in model.named_parameters() if part_trained_with(name, family) in full)
     targets = [
         name for part in PARTS if words[part] in ("lora", "dora") for name in low_rank_modules(model, family, part)
     ]
     if not targets:
         return whole
-    with_lora = inject_adapter_in_model(
-        LoraConfig(r=adapter.rank, target_modules=targets), model, low_cpu_mem_usage=True
-    )
+    with_lora = inject_adapter_in_model(LoraConfig(r=rank, target_modules=targets), model, low_cpu_mem_usage=True)
     return int(whole + sum(p.numel() for name, p in with_lora.named_parameters() if "lora_" in name))

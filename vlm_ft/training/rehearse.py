@@ -22,6 +22,7 @@ from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Training
 from vlm_ft.training.collate import Collator
+from vlm_ft.training.master_weights import master_weights
 from vlm_ft.training.methods import Method
 from vlm_ft.training.order import ByLength
 from vlm_ft.training.plan import Cost
@@ -92,7 +93,8 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
     the memory for a batch.
     """
     try:
-        steps, forwards = _timed(model, train, settings)
+        with master_weights(model, settings.precision):
+            steps, forwards = _timed(model, train, settings)
     except torch.OutOfMemoryError as error:
         problem = f"{settings.batch_size} rows do not fit into the GPU's memory"
         raise RecipeError("training.batch_size", problem, "lower it, and raise training.accumulate instead") from error

@@ -19,6 +19,7 @@ from vlm_ft.bases.load import fingerprint
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run, store, stored
 from vlm_ft.training.fill import Filler
+from vlm_ft.training.master_weights import master_weights
 from vlm_ft.training.model_card import model_card
 from vlm_ft.training.plan import Plan
 from vlm_ft.training.prepare import Prepared, prepare, workers
@@ -119,7 +120,8 @@ def _run_trainer(
         console.print(f"  note: {fault}; {instead}", style="yellow", markup=False)
     alone = run.alone() if running.is_world_process_zero() else nullcontext()
     return_freed_memory()  # the processes that decode would keep a copy of it
-    with alone, progress.bar:  # after an error, too, the terminal gets its cursor back
+    in_fp32 = master_weights(attached.model, recipe.training.precision)
+    with alone, in_fp32, progress.bar:  # after an error, too, the terminal gets its cursor back
         running.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     running.end_workers()
     seconds = clock.seconds

@@ -97,6 +97,7 @@ def memory_table(recipe: Recipe, prepared: Prepared) -> Any:
     row = LongestRow.of(lengths, recipe.pixels)
     table = Table("with another base:", "tokens", "bf16", "quantize: nf4")
     for need in needs(recipe.adapter, row, recipe.training.batch_size * prepared.method.rows_per_case):
-        table.add_row(need.base, str(need.tokens), f"{need.bf16 / GIB:.0f} GiB", f"{need.nf4 / GIB:.0f} GiB")
+        nf4 = "" if need.nf4 is None else f"{need.nf4 / GIB:.0f} GiB"
+        table.add_row(need.base, str(need.tokens), f"{need.bf16 / GIB:.0f} GiB", nf4)
     table.caption = f"estimated GPU memory at batch size {recipe.training.batch_size}"
     return table

@@ -1,0 +1,31 @@
+"""Trained weights in fp32, whatever the dtype of the base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from vlm_ft.bases.precision import Precision, uses_bf16
+
+
+@contextmanager
+def master_weights(model: nn.Module, precision: Precision) -> Iterator[None]:
+    """Keep trained weights in fp32 while the model computes under bf16 autocast, and return them to their dtype.
+
+    A step often changes a weight by less than 16 bits can express, and would be rounded away (Micikevicius et al.
+    2018, *Mixed Precision Training*, section 3.1). PEFT keeps low-rank matrices in fp32 anyway; this is for parts that
+    are trained in full. The frozen tensors of their modules, such as the statistics of batch norms, go along.
+    """
+    modules = [module for module in model.modules() if any(p.requires_grad for p in module.parameters(recurse=False))]
+    tensors = [t for m in modules for t in (*m.parameters(recurse=False), *m.buffers(recurse=False))]
+    short = [t for t in tensors if t.is_floating_point() and t.dtype != torch.float32 and uses_bf16(precision)]
+    dtypes = [tensor.dtype for tensor in short]
+    for tensor in short:
+        tensor.data = tensor.data.float()
+    yield
+    for tensor, dtype in zip(short, dtypes, strict=True):
+        tensor.grad = None
+        tensor.data = tensor.data.to(dtype)
