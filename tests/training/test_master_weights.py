@@ -64,7 +64,7 @@ def test_a_run_on_a_bf16_base_resumes_with_its_weights_in_fp32(
     in_training = load_file(checkpoint / file)
     train(recipe, tmp_path / "run", resume=True, console=quiet)
     unbroken, resumed = (load_file(tmp_path / run / ADAPTER / file) for run in ("unbroken", "run"))
-    in_full = [name for name, value in resumed.items() if "lora_" not in name and value.is_floating_point()]
+    in_full = [name for name in resumed if "projector" in name or "merger" in name]
     assert in_full
     assert {in_training[name].dtype for name in in_full} == {torch.float32}
     assert {resumed[name].dtype for name in in_full} == {torch.bfloat16}

@@ -79,6 +79,10 @@ class Family:
         return self.pixel_limits in ("fixed", "square")
 
     @property
+    def convolutional_tower(self) -> bool:
+        return self.pixel_limits == "square"
+
+    @property
     def separate_tower(self) -> bool:
         """Whether the tower can run separately from the projector, on one image at a time."""
         inside = any(name.startswith(f"{self.vision}.") for name in self.projector)

@@ -19,6 +19,7 @@ from vlm_ft.answers.box_format import GRID, BoxFormat
 from vlm_ft.bases.assemble import FACTS
 from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.bases.families import Family
+from vlm_ft.bases.fp32 import see_in_fp32
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.reader import Reader, load_error, open_reader
 from vlm_ft.errors import ModelError
@@ -50,6 +51,12 @@ class Base:
     def device(self) -> torch.device:
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the language model's weights; a tower may have another one."""
+        dtype: torch.dtype = self.model.get_input_embeddings().weight.dtype
+        return dtype
 
     @property
     def quantized(self) -> bool:
@@ -94,6 +101,7 @@ def load_base(
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise load_error(name, error) from error
     _keep_unpacked(model)
+    see_in_fp32(model, reader.family)
     model.eval()
     model.generation_config = _special_tokens_only(model.generation_config)
     ref = BaseRef(

@@ -94,7 +94,7 @@ def image_inputs(base: Base, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Those of a processor's inputs that the model's `get_image_features` takes, on its device and in its dtype."""
     accepted = inspect.signature(base.model.get_image_features).parameters
     found = {key: value.to(base.device) for key, value in inputs.items() if key in accepted}
-    return {**found, "pixel_values": found["pixel_values"].to(base.model.dtype)}
+    return {**found, "pixel_values": found["pixel_values"].to(base.dtype)}
 
 
 class SharedImages:

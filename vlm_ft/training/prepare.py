@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from accelerate.utils import parse_flag_from_env
 
-from vlm_ft.bases.attention import attend_in_fp32
+from vlm_ft.bases.fp32 import attend_in_fp32
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.precision import uses_bf16
 from vlm_ft.bases.value_head import add_value_head

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from vlm_ft.adapters import CONFIG
+from vlm_ft.bases.fp32 import see_in_fp32
 from vlm_ft.bases.load import Base
 from vlm_ft.card_base import with_adapter
 from vlm_ft.conversation import Conversation, Row, moved
@@ -97,7 +98,7 @@ def verify(seen: Witness, folder: Path, conversation: Conversation, probe: Row, 
     change, drift = float((reloaded - bare).abs().max()), float((reloaded - seen.logits).abs().max())
     if change == 0:
         raise AdapterError(folder, "loads, but does not change the probe's logits", "do not use it, and report this")
-    tolerance = COARSE if base.quantized else TOLERANCES.get(base.model.dtype, COARSE)
+    tolerance = COARSE if base.quantized else TOLERANCES.get(base.dtype, COARSE)
     if drift > tolerance * max(1.0, float(seen.logits.abs().max())):
         raise AdapterError(folder, f"reloaded logits differ by {drift:.3g}", "do not use it, and report this")
     return Proof(seen.moved, seen.tensors, change, drift)
@@ -105,9 +106,10 @@ def verify(seen: Witness, folder: Path, conversation: Conversation, probe: Row, 
 
 def saved(base: Base, folder: Path) -> nn.Module:
     """The model saved in the folder: the base with the adapter, or a whole model."""
-    if not (folder / CONFIG).is_file():
-        return type(base.model).from_pretrained(folder, dtype=base.model.dtype).to(base.device)  # type: ignore[no-any-return]
-    model: nn.Module = with_adapter(base.model, folder)
+    if (folder / CONFIG).is_file():
+        return with_adapter(base.model, folder)  # type: ignore[no-any-return]
+    model: nn.Module = type(base.model).from_pretrained(folder, dtype=base.dtype).to(base.device)
+    see_in_fp32(model, base.family)
     return model
 
 
