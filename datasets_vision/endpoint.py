@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import time
@@ -69,7 +70,7 @@ class Endpoint:
                 remedy = f"check the address, the model {self.model!r} and the key"
                 raise DataError(f"server {url}", fault, remedy) from error
             raise _RetryableError(fault) from error
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ConnectionRefusedError):
                 raise DataError(f"server {url}", "connection refused", "start it, or give another address") from error

@@ -12,14 +12,17 @@ from tests.local_server import Quiet, listening
 
 
 class Stub:
-    """Answers each request with the next of `replies` (a text or a status), and repeats the last one."""
+    """Answers each request with the next of `replies`, and repeats the last one.
+
+    A reply is a text, a status, the bytes of a body, or None for what is not HTTP.
+    """
 
     def __init__(self) -> None:
-        self.replies: list[str | int | bytes] = []
+        self.replies: list[str | int | bytes | None] = []
         self.asked: list[tuple[dict[str, Any], str | None]] = []
         self.url = ""
 
-    def next(self) -> str | int | bytes:
+    def next(self) -> str | int | bytes | None:
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
 
 
@@ -33,6 +36,9 @@ def serving() -> Iterator[Stub]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             stub.asked.append((json.loads(body), self.headers.get("Authorization")))
             reply = stub.next()
+            if reply is None:
+                self.wfile.write(b"SSH-2.0\r\n\r\n")
+                return
             self.send_response(reply if isinstance(reply, int) else 200)
             self.end_headers()
             if isinstance(reply, str):

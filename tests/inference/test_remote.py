@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -38,7 +39,7 @@ def stub() -> Iterator[Stub]:
         yield stub
 
 
-def engine(stub: Stub, *replies: str | int | bytes, form: Form = FORM, **settings: object) -> RemoteEngine:
+def engine(stub: Stub, *replies: str | int | bytes | None, form: Form = FORM, **settings: object) -> RemoteEngine:
     stub.replies = list(replies)
     return RemoteEngine(card_of(form, "doors", **settings), Endpoint(stub.url, "doors", timeout=1.0, pause=0.001))
 
@@ -104,8 +105,8 @@ def test_large_photos_are_sent_in_tiles(stub: Stub) -> None:
     assert [item["box"] for item in answer.values["findings"]] == [[0, 0, 300, 500], [400, 0, 700, 500]]
 
 
-@pytest.mark.parametrize("fault", [429, 503, b"<html>busy</html>"], ids=str)
-def test_a_request_is_repeated_after_a_temporary_fault(stub: Stub, fault: int | bytes) -> None:
+@pytest.mark.parametrize("fault", [429, 503, b"<html>busy</html>", None], ids=str)
+def test_a_request_is_repeated_after_a_temporary_fault(stub: Stub, fault: int | bytes | None) -> None:
     (answer,) = engine(stub, fault, GOOD).predict([PHOTO])
     assert answer.error is None
     assert len(stub.asked) == 2
@@ -143,3 +144,13 @@ def test_answers_keep_their_order_and_a_threshold_sends_them_to_a_person(stub: S
     answers = remote.predict([PHOTO] * 40)
     assert len(answers) == len(stub.asked) == 40
     assert {answer.decision for answer in answers} == {"ask a person"}
+
+
+def test_a_server_that_hangs_is_given_up(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(stub, "next", released.wait)
+    patient = RemoteEngine(card_of(FORM, "doors"), Endpoint(stub.url, "doors", timeout=0.05, pause=0.001))
+    (answer,) = patient.predict([PHOTO])
+    released.set()
+    assert answer.error == "server: no usable reply after 4 tries (timed out)"
+    assert answer.decision == "ask a person"
