@@ -26,16 +26,17 @@ class Ruler:
         self.limit = min(max_length or reader.max_length, reader.max_length)
         self.most_pixels = reader.most_pixels
 
-    def lengths(
-        self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str
-    ) -> tuple[int, int]:
-        """The number of tokens of the row (prompt and answer), and of image tokens among them (0 for a text base)."""
-        blanks = tuple(map(self._conversation.reader.blank, sizes)) if form.boxes.scale is None else ()
-        answer = self._conversation.completion(Row(form, tuple(turns), blanks, target)).ids if target else ()
-        text = self._conversation.lengths(Row(form, tuple(turns), ()))[0] + len(answer)
+    def prompt(self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """The number of tokens of a prompt, and of image tokens among them (0 for a text base)."""
+        text = self._conversation.lengths(Row(form, tuple(turns), ()))[0]
         has_text = any(turn.text for turn in turns)
         added, image_tokens = self._of_images(form, tuple(sizes), has_text)
         return text + added, image_tokens
+
+    def answer(self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str) -> int:
+        """The number of tokens of an answer."""
+        blanks = tuple(map(self._conversation.reader.blank, sizes)) if form.boxes.scale is None else ()
+        return len(self._conversation.completion(Row(form, tuple(turns), blanks, target)).ids)
 
     def _of_images(self, form: Form, sizes: Sizes, has_text: bool) -> tuple[int, int]:
         """The tokens that images of these sizes add to a row (with separators), and the image tokens among them.

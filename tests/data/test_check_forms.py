@@ -74,7 +74,9 @@ def test_a_row_has_the_length_that_training_measures(
     turns, target = (Turn("user", text),) if text else (), form.target(case.values)
     images = case.example.images if reader.sees else ()
     expected = Conversation(reader).lengths(Row(form, turns, images, target))
-    assert ruler.lengths(form, turns, [(SIDE, SIDE)], target) == (expected if reader.sees else (expected[0], 0))
+    tokens, image_tokens = ruler.prompt(form, turns, [(SIDE, SIDE)])
+    tokens += ruler.answer(form, turns, [(SIDE, SIDE)], target)
+    assert (tokens, image_tokens) == (expected if reader.sees else (expected[0], 0))
     assert ruler.limit == reader.max_length
     assert (ruler.most_pixels is None) == (not reader.sees)
 
@@ -86,4 +88,4 @@ def test_rows_with_and_without_boxes_have_lengths_of_their_own(tiny_folder: Call
     photo, ruler = reader.blank((SIDE, SIDE)), Ruler(reader)
     for form in (whole.narrow(["passed"]), whole):
         expected = Conversation(reader).lengths(Row(form, (), (photo,)))
-        assert ruler.lengths(form, (), [(SIDE, SIDE)], "") == expected
+        assert ruler.prompt(form, (), [(SIDE, SIDE)]) == expected

@@ -53,7 +53,8 @@ def test_full_training_takes_16_bytes_per_weight() -> None:
 
 def test_an_estimate_counts_photos_as_the_recipe_limits_them() -> None:
     """Not as the recipe's own base sees them, which may be smaller than another base would."""
-    lengths = Lengths((50,), 1, 50, 50, most_text_tokens=40, most_image_tokens=10, most_images=1, most_pixels=512 * 384)
+    most = {"most_text_tokens": 40, "most_image_tokens": 10, "most_images": 1, "most_pixels": 512 * 384}
+    lengths = Lengths(((40, 10),), 1, 50, 50, **most)
     assert LongestRow.of(lengths, None).pixels == 512 * 384
     assert LongestRow.of(lengths, Pixels(minimum=1, maximum=224 * 224)).pixels == 224 * 224
     assert LongestRow.of(lengths, Pixels(minimum=1024 * 1024, maximum=2048 * 2048)).pixels == 1024 * 1024

@@ -26,7 +26,7 @@ RANDOM = random.Random(0)
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 1000])
 def test_every_case_comes_once_an_epoch(count: int) -> None:
-    order = ByLength([RANDOM.randint(1, 500) for _ in range(count)], 8, seed=3)
+    order = ByLength([(RANDOM.randint(1, 500), 3) for _ in range(count)], 8, seed=3)
     assert sorted(order) == list(range(count))
     sizes = [len(batch) for batch in order.batches()]
     assert sizes[:-1] == [8] * (len(sizes) - 1)
@@ -35,7 +35,7 @@ def test_every_case_comes_once_an_epoch(count: int) -> None:
 
 def test_a_rare_case_comes_more_often() -> None:
     visits = [2.4 if case % 10 == 0 else 1.0 for case in range(1000)]
-    order = ByLength([5] * 1000, 8, seed=0, visits=visits)
+    order = ByLength([(5, 1)] * 1000, 8, seed=0, visits=visits)
     epochs = []
     for epoch in range(30):
         order.set_epoch(epoch)
@@ -67,22 +67,23 @@ def test_a_recipe_can_ask_for_more_visits_to_rare_classes(recipe_of: Callable[..
 
 
 def test_there_is_little_padding() -> None:
-    lengths = [int(RANDOM.lognormvariate(4, 1)) + 1 for _ in range(2000)]
+    lengths = [(int(RANDOM.lognormvariate(4, 1)) + 1, 3) for _ in range(2000)]
     order = ByLength(lengths, 16, seed=0)
-    assert sum(map(order.tokens, order.batches())) < 1.15 * sum(lengths)
+    total = sum(map(sum, lengths))
+    assert sum(map(order.tokens, order.batches())) < 1.15 * total
     as_drawn = [range(start, start + 16) for start in range(0, 2000, 16)]
-    assert sum(map(order.tokens, as_drawn)) > 2 * sum(lengths)
+    assert sum(map(order.tokens, as_drawn)) > 2 * total
 
 
 def test_batches_come_in_random_order() -> None:
-    lengths = list(range(800))
+    lengths = [(prompt, 3) for prompt in range(800)]
     means = [sum(batch) / len(batch) for batch in ByLength(lengths, 8, seed=0).batches()]
     rising = sum(one < other for one, other in pairwise(means))
     assert 30 < rising < 70  # of 99
 
 
 def test_the_seed_and_the_epoch_determine_the_order() -> None:
-    lengths = [5] * 100
+    lengths = [(5, 1)] * 100
     order, again, other = ByLength(lengths, 8, 1), ByLength(lengths, 8, 1), ByLength(lengths, 8, 2)
     first = list(order)
     assert first == list(again)
@@ -94,16 +95,22 @@ def test_the_seed_and_the_epoch_determine_the_order() -> None:
 
 
 def test_cases_of_equal_length_are_mixed() -> None:
-    batches = ByLength([5] * 160, 16, seed=0).batches()
+    batches = ByLength([(5, 1)] * 160, 16, seed=0).batches()
     assert all(max(Counter(case // 16 for case in batch).values()) < 8 for batch in batches)
+
+
+def test_the_classes_of_a_batch_are_mixed_although_their_answers_differ_in_length() -> None:
+    lengths = [(5, 1 + case % 2) for case in range(160)]
+    batches = ByLength(lengths, 16, seed=0).batches()
+    assert all(2 < sum(case % 2 for case in batch) < 14 for batch in batches)
 
 
 def test_a_resumed_epoch_continues_its_own_order() -> None:
     """However many samplers accelerate puts around it, the callback sets the epoch before the first batch."""
-    order = ByLength([5] * 40, 8, seed=1)
+    order = ByLength([(5, 1)] * 40, 8, seed=1)
     collator = SimpleNamespace(epoch=0)
     callback = FollowEpoch(collator, order)  # type: ignore[arg-type]
-    wanted = ByLength([5] * 40, 8, seed=1)
+    wanted = ByLength([(5, 1)] * 40, 8, seed=1)
     wanted.set_epoch(2)
     callback.on_epoch_begin(None, SimpleNamespace(epoch=2.6), None)
     shard = BatchSamplerShard(BatchSampler(order, 8, drop_last=False), num_processes=2, process_index=1)

@@ -52,7 +52,7 @@ def see_in_fp32(model: Any, family: Family) -> None:
     without_autocast = torch.autocast(model.device.type, enabled=False)
 
     def enter(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        without_autocast.__enter__()
+        without_autocast.__enter__()  # type: ignore[no-untyped-call]
         return tuple(map(_in_fp32, inputs)), {name: _in_fp32(value) for name, value in named.items()}
 
     def leave(module: nn.Module, inputs: Any, outputs: Any) -> None:

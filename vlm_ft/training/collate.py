@@ -35,9 +35,9 @@ class Collator:
     """Turns ``[{"index": i}, ...]`` into one supervised batch.
 
     Augmentation depends only on (seed, epoch, index), so that a resumed run draws the same variants; with a `bank`,
-    epochs show its views in turn. `lengths`: the tokens of each case's longest row. `visits`: how often an epoch has
-    each case; () for once. `references`: for each case, the log-likelihoods of its rows under the model that the run
-    began with.
+    epochs show its views in turn. `lengths`: the tokens of each case's prompt and longest answer. `visits`: how often
+    an epoch has each case; () for once. `references`: for each case, the log-likelihoods of its rows under the model
+    that the run began with.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Collator:
         self.method = method = method or SFT()
         self.form = form
         self.cases = method.arranged(cases)
-        self.lengths: Sequence[int] = [0] * len(self.cases)
+        self.lengths: Sequence[tuple[int, int]] = [(0, 0)] * len(self.cases)
         self.visits: Sequence[float] = ()
         self.references: Sequence[Sequence[float]] = ()
         self.bank: Bank | None = None

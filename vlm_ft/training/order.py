@@ -1,4 +1,4 @@
-"""The order in which a run visits its cases: batches of similar lengths, in random order."""
+"""The order in which a run visits its cases: batches of prompts of similar lengths, in random order."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ WINDOW = 50  # batches; the cases of a window are drawn at random, then sorted
 
 
 class ByLength(Sampler[int]):
-    """Batches cases of similar lengths, since every row of a batch is padded to the longest one.
+    """Batches cases with prompts of similar lengths, since every row of a batch is padded to the longest one.
+
+    The lengths of answers do not count: they differ from class to class, so that each batch would show one class, and
+    the model would learn to repeat the class of the last batches.
 
     The order depends only on the seed and the epoch, so that a resumed run continues it.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, visits: Sequence[float] = ()) -> None:
-        """`lengths`: the tokens of each case. `visits`: how often an epoch has each case, on average; 1 by default."""
+    def __init__(
+        self, lengths: Sequence[tuple[int, int]], batch_size: int, seed: int, visits: Sequence[float] = ()
+    ) -> None:
+        """`lengths`: the tokens of each case's prompt and answer.
+
+        `visits`: how often an epoch has each case, on average; 1 by default.
+        """
         self.lengths, self._size, self._seed, self._epoch = lengths, batch_size, seed, 0
         self._visits = torch.tensor(visits, dtype=torch.float64)
 
@@ -41,7 +49,7 @@ class ByLength(Sampler[int]):
         window = WINDOW * self._size
         batches = []
         for start in range(0, len(drawn), window):
-            alike = sorted(drawn[start : start + window], key=self.lengths.__getitem__, reverse=True)
+            alike = sorted(drawn[start : start + window], key=lambda case: self.lengths[case][0], reverse=True)
             batches += [alike[at : at + self._size] for at in range(0, len(alike), self._size)]
         smaller = [batches.pop()] if len(batches[-1]) < self._size else []
         order = torch.randperm(len(batches), generator=random).tolist()
@@ -58,7 +66,7 @@ class ByLength(Sampler[int]):
 
     def tokens(self, batch: Sequence[int]) -> int:
         """The tokens of a batch, including its padding."""
-        return len(batch) * max(self.lengths[case] for case in batch)
+        return len(batch) * max(sum(self.lengths[case]) for case in batch)
 
 
 def square_root_visits(classes: Sequence[Iterable[tuple[str, str]]]) -> list[float]:

@@ -91,7 +91,7 @@ def prepare(
     train.lengths, of_tune = lengths.by_case[: len(train.cases)], lengths.by_case[len(train.cases) :]
     if training.balance:
         train.visits = square_root_visits([class_words(case.values, dataset.form) for case in train.cases])
-    tune.cases = tuple(case for _, case in sorted(zip(of_tune, tune.cases, strict=True), key=lambda pair: pair[0]))
+    tune.cases = tuple(case for _, case in sorted(zip(of_tune, tune.cases, strict=True), key=lambda pair: sum(pair[0])))
     attached = attach(
         base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training), start=recipe.from_adapter
     )

@@ -34,11 +34,11 @@ TIMED_STEPS = 2  # after one step to warm up
 class Lengths:
     """The number of rows, the tokens of the longest one and of all, and the most text and image tokens of a row.
 
-    `by_case` are the tokens of each case's longest row; `most_images` is the most images of a case; `most_pixels` the
-    most pixels of an image.
+    `by_case` are the tokens of each case's prompt and longest answer; `most_images` is the most images of a case;
+    `most_pixels` the most pixels of an image.
     """
 
-    by_case: tuple[int, ...]
+    by_case: tuple[tuple[int, int], ...]
     rows: int
     longest: int
     total: int
@@ -54,19 +54,22 @@ def check_lengths(method: Method, form: Form, cases: Sequence[Case], ruler: Rule
     Raises `DataError` naming the rows that are too long; rows are never cut.
     """
     found: list[tuple[int, int]] = []
-    by_case: list[int] = []
+    by_case: list[tuple[int, int]] = []
     too_long: list[str] = []
     images = pixels = 0
     for case in cases:
         sizes = [image_size(image) for image in case.example.images]
         images = max(images, len(sizes))
         pixels = max([pixels, *(math.prod(size) for size in sizes)])
-        first = len(found)
+        longest = 0, 0
         for row in method.rows(form, case, (), case.values):
-            found.append(ruler.lengths(row.form, row.turns, sizes, row.target or ""))
-            if found[-1][0] > ruler.limit:
-                too_long.append(f"{case.example.source or case.example.id} ({found[-1][0]} tokens)")
-        by_case.append(max((tokens for tokens, _ in found[first:]), default=0))
+            prompt, image_tokens = ruler.prompt(row.form, row.turns, sizes)
+            answer = ruler.answer(row.form, row.turns, sizes, row.target) if row.target else 0
+            longest = max(longest, (prompt, answer))
+            found.append((prompt + answer, image_tokens))
+            if prompt + answer > ruler.limit:
+                too_long.append(f"{case.example.source or case.example.id} ({prompt + answer} tokens)")
+        by_case.append(longest)
     if too_long:
         shown = ", ".join(too_long[:3]) + (f" and {len(too_long) - 3} more" if len(too_long) > 3 else "")
         raise DataError(

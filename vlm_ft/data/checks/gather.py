@@ -33,10 +33,11 @@ class Ruler(Protocol):
     limit: int
     most_pixels: int | None
 
-    def lengths(
-        self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str
-    ) -> tuple[int, int]:
-        """All tokens, and the image tokens, of a row with images of these sizes in pixels."""
+    def prompt(self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """All tokens, and the image tokens, of a prompt with images of these sizes in pixels."""
+
+    def answer(self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str) -> int:
+        """The tokens of an answer."""
 
 
 Progress = Callable[[str, int], None]
@@ -150,12 +151,14 @@ class IndexWriter:
         form = self._form.narrow(values)
         target = form.target(values)
         if self._empty is None:
-            self._empty = ruler.lengths(self._form, (), (), "")[0]
+            self._empty, _ = ruler.prompt(self._form, (), ())
         most = self._empty + len(target.encode()) + sum(len(turn.text.encode()) + 16 for turn in example.turns)
         self._added += 1
         if most > ruler.limit or len(pictures) > 1 or self._added % self._every == 0:
             sizes = [self._seen_size(facts) for _, facts in pictures if facts.width]
-            self.index.insert("lengths", number, *ruler.lengths(form, example.turns, sizes, target))
+            prompt, image_tokens = ruler.prompt(form, example.turns, sizes)
+            tokens = prompt + ruler.answer(form, example.turns, sizes, target)
+            self.index.insert("lengths", number, tokens, image_tokens)
 
     def _small_boxes(
         self, ruler: Ruler, number: int, example: Example, pictures: Sequence[tuple[Picture, Facts]]
