@@ -1,7 +1,7 @@
 """Fine-tune vision-language models into assessors with typed, checkable answers.
 
-The names in `__all__` are the public interface; README.md, "From Python", shows them at work. Each is imported when it
-is first used, so that `import vlm_ft` is fast.
+The names in `__all__` are the public interface; README.md ("From Python") shows how to use them. Each is imported on
+first use, so that `import vlm_ft` is fast.
 """
 
 from importlib import import_module

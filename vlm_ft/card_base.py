@@ -18,7 +18,7 @@ from vlm_ft.errors import AdapterError, cause
 
 
 def base_of(card: Card, folder: Path, place: str | None = None) -> Base:
-    """The base of the adapter in `folder`, loaded as it was for training; `place` says where it is now.
+    """The base of the adapter in `folder`, loaded as it was for training, from `place` if it has moved.
 
     A whole model is its own base. Use `require_base` to check that the base is the one that the card names.
     """

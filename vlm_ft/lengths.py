@@ -1,4 +1,4 @@
-"""The lengths of rows in tokens, found without decoding images or loading weights."""
+"""The lengths of rows in tokens, computed without decoding images or loading weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Ruler:
     def lengths(
         self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str
     ) -> tuple[int, int]:
-        """The number of tokens of the row (prompt and answer), and of image tokens among them (0 for a text base)."""
+        """The number of tokens of the row (prompt and answer), and how many are image tokens (0 for a text base)."""
         blanks = tuple(map(self._conversation.reader.blank, sizes)) if form.boxes.scale is None else ()
         answer = self._conversation.completion(Row(form, tuple(turns), blanks, target)).ids if target else ()
         text = self._conversation.lengths(Row(form, tuple(turns), ()))[0] + len(answer)
@@ -38,7 +38,7 @@ class Ruler:
         return text + added, image_tokens
 
     def _of_images(self, form: Form, sizes: Sizes, has_text: bool) -> tuple[int, int]:
-        """The tokens that images of these sizes add to a row (with separators), and the image tokens among them.
+        """How many tokens images of these sizes add to a row (with separators), and how many are image tokens.
 
         `has_text`: whether text follows the images, whose first token can merge with the last separator.
         """

@@ -37,7 +37,7 @@ def token_losses(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Te
 
 
 def log_likelihoods(model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """The log-probability of each row's supervised tokens together, (rows,)."""
+    """The total log-probability of each row's supervised tokens, (rows,)."""
     nats, rows = token_losses(model, batch, temperature)
     return nats.new_zeros(len(batch["labels"])).index_add(0, rows, -nats)
 

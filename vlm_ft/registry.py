@@ -68,7 +68,7 @@ class Registry:
         self.folder = folder
 
     def names(self) -> list[str]:
-        """The adapters that have a current version; a folder of another name, such as a copy, is not one."""
+        """The adapters that have a current version, without folders that have other names, such as copies."""
         found = (file.parent.name for file in self.folder.glob(f"*/{HISTORY}"))
         return sorted(name for name in found if NAME.fullmatch(name))
 
@@ -98,7 +98,7 @@ class Registry:
             raise AdapterError(file, "cannot be read", "restore it, or add the adapter again") from error
 
     def changed(self, name: str) -> tuple[int, int]:
-        """What differs whenever the current version may have changed: the history only grows."""
+        """A stamp of the history, which differs whenever the current version may have changed."""
         found = (self._place(name) / HISTORY).stat()
         return found.st_mtime_ns, found.st_size  # two changes may fall into one tick of the file system's clock
 
@@ -135,7 +135,7 @@ class Registry:
     ) -> Version:
         """Make a version the current one. `over`: the one that it was compared with.
 
-        Raises `AdapterError` if another one than that is current by now.
+        Raises `AdapterError` if a different one is current by now.
         """
         with self._claimed():
             version, history = self.version(name, number), self.history(name)
@@ -161,7 +161,7 @@ class Registry:
         return self.promote(name, before[-1], by=by, reason=f"rolled back from {now}", over=now)
 
     def _claimed(self) -> FileLock:
-        """Held while the registry is changed, by any process."""
+        """The lock that any process holds while it changes the registry."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / ".lock")
 
@@ -176,7 +176,7 @@ class Registry:
 
 
 def _same(folder: Path, version: Path) -> bool:
-    """Whether two adapter folders have the same tensors, and cards that differ in figures alone."""
+    """Whether two adapter folders have the same tensors, and cards that differ only in figures."""
     files = [file.name for file in folder.iterdir() if file.suffix == ".safetensors"]
     if filecmp.cmpfiles(folder, version, files, shallow=False)[0] != files:
         return False

@@ -38,7 +38,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def write_settings(path: Path, content: dict[str, Any]) -> None:
-    """Write a mapping as YAML, in its own order."""
+    """Write a mapping as YAML, with its keys in order."""
     with whole_file(path) as part:
         part.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vlm_ft.data.proposal import Survey
 
 app = typer.Typer()
-UNFIT = "name columns or labels as the fields of a task (README.md, Tasks), or write your own task"
+UNFIT = "name columns or labels after the fields of a task (README.md, Tasks), or write your own task"
 
 
 @app.command()
@@ -60,7 +60,7 @@ def init(
 
 
 def _task(asked: str | None, survey: Survey) -> tuple[Task, Path | None]:
-    """The task by name, by file, or as the user answers; and its file, if it has one."""
+    """The task by name, by file, or as the user chooses it; and its file, if it has one."""
     from vlm_ft.tasks import task_in, task_of
 
     if asked and asked.endswith(".py"):

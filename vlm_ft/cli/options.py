@@ -40,7 +40,7 @@ Goals = Annotated[list[str] | None, typer.Option("--goal", help="a target to rep
 
 
 def refuse_if(*rules: tuple[object, str, str]) -> None:
-    """Raises typer's error for the first rule that is broken: (whether it is, the option, what is wrong with it)."""
+    """Raise typer's error for the first broken rule, each given as (whether it is broken, option, problem)."""
     for broken, option, problem in rules:
         if broken:
             raise typer.BadParameter(problem, param_hint=option)
@@ -113,6 +113,6 @@ def command_line() -> str:
 
 
 def silence_libraries() -> None:
-    """Leave out warnings of libraries that users can do nothing about."""
+    """Silence library warnings that users can do nothing about."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)\b")
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it warns about optional CPU kernels

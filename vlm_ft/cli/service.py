@@ -31,7 +31,7 @@ def check_options(
     work: Path | None,
     root: Path | None,
 ) -> None:
-    """Raises `RecipeError` for options of `vlm-ft serve` that do not go together."""
+    """Raise `RecipeError` for options of `vlm-ft serve` that do not go together."""
     if host not in THIS_MACHINE and tokens is None:
         raise RecipeError(f"--host {host}", "others could reach the service", "give --tokens, or listen on 127.0.0.1")
     if not adapters and registry is None:

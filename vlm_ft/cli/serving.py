@@ -34,7 +34,7 @@ def demo(
         from vlm_ft.service.app import THIS_MACHINE
 
     if host not in THIS_MACHINE:
-        remedy = "use vlm-ft serve --tokens, which has the app, too"
+        remedy = "use vlm-ft serve --tokens, which includes the app"
         raise RecipeError(f"--host {host}", "others could reach the app, which asks for no token", remedy)
     serve(
         adapters,
@@ -120,7 +120,7 @@ def promote(
     """Serve a new version of an adapter if it is not worse.
 
     Compares it with the current version on the test examples of the run, as a whole and by field and class. Exit code
-    3: refused. A run that passes is evaluated, unless it was before, so that the app can show where it is wrong.
+    3: refused. A run that passes is also evaluated, unless it already was, so that the app can show its errors.
     """
     from vlm_ft.adapters import adapter_folder, read_card
     from vlm_ft.evaluation.run import evaluate_run
