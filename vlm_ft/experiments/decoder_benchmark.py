@@ -60,7 +60,7 @@ WORKLOADS = (
 """Name, recipe, requests at once, and two goals: the speed against `generate`, and the cost of distributions."""
 
 GREEDY = 1e-4
-"""A temperature at which the most probable token is drawn, practically always."""
+"""A temperature at which the most probable token is practically always drawn."""
 
 
 def benchmark(base: str, adapter: Path | None, out: Path, command: str, console: Console) -> None:

@@ -63,9 +63,9 @@ def listed_recipes() -> list[Measured]:
 
 
 def measure_recipes(names: Sequence[str], runs: Path, results: Path, console: Console) -> list[str]:
-    """Run what is left to measure of these recipes, or of all; the names of those that failed.
+    """Measure these recipes, or all, and return the names of those that failed.
 
-    A recipe is left out if its last command has recorded its figures already. Raises `RecipeError` for a recipe that is
+    A recipe is skipped if its last command has already recorded its figures. Raises `RecipeError` for a recipe that is
     not in the list.
     """
     listed = listed_recipes()

@@ -1,7 +1,8 @@
 """The tables of Markdown pages, written from recorded figures and shipped recipes, so that no figure is typed by hand.
 
-`<!-- results: a, b -->` before `<!-- end of results -->` holds every figure of the recipes a and b, and what they miss;
-without names, the main figures of all. `<!-- learning curves -->` holds the points of all recorded curves.
+`<!-- results: a, b -->` before `<!-- end of results -->` holds every figure of the recipes a and b, and which are worse
+than a goal or a rival; without names, the main figures of all. `<!-- learning curves -->` holds the points of all
+recorded curves.
 `<!-- recipes: a, b -->` holds what these recipes ask for, their data sets, and the GPU memory that their comments
 state; its links are those of a page in a folder below `recipes`. `<!-- benchmark: a -->` holds the figures of
 `recipes/benchmarks/a.json` that have a goal.
@@ -60,7 +61,7 @@ def pages_of(place: Path) -> list[Path]:
 
 
 def renewed(page: str, results: Sequence[Result]) -> str:
-    """The page with all its tables written anew."""
+    """The page with all its tables written again."""
     return _SECTION.sub(lambda found: f"{found[1]}\n{_content(found[2], found[3], results)}\n{found[4]}", page)
 
 

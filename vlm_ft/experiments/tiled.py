@@ -77,10 +77,10 @@ def compare_tiling(
     photos = _photos(source, card.form, task_of(card.form.task, task_file), tiling)
     engine = Engine.open([place], base=base, batch_size=batch_size)
     ways = {}
-    looks: dict[str, Tiling | Literal["card", "none"]] = {WHOLE: "none", TILED: tiling}
-    for way, look in looks.items():
+    tilings: dict[str, Tiling | Literal["card", "none"]] = {WHOLE: "none", TILED: tiling}
+    for way, cut in tilings.items():
         console.print(f"{len(photos.examples)} photos, {way}", markup=False)
-        requests = [Request(images=example.images, adapter=card.name, tiling=look) for example in photos.examples]
+        requests = [Request(images=example.images, adapter=card.name, tiling=cut) for example in photos.examples]
         ways[way] = _measured(engine, requests, photos)
     comparison = Comparison(
         adapter=card.name,
