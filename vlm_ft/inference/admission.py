@@ -1,4 +1,4 @@
-"""Who may use an engine now: a limit on the requests in progress, and changes that wait until there are none."""
+"""Who may use an engine now: the requests in progress are limited, and changes wait until there are none."""
 
 from __future__ import annotations
 

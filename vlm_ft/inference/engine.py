@@ -36,7 +36,7 @@ from vlm_ft.inference.request import BASE, Attributed, Request
 from vlm_ft.inference.residents import Residents
 from vlm_ft.inference.tiling import predict_tiled, tiling_of
 
-_SUCCESSOR = "\0successor"  # the name under which a replacing adapter is loaded; no adapter has it
+_SUCCESSOR = "\0successor"  # the name under which a replacement is loaded; no adapter can have it
 
 
 class Engine:
@@ -117,7 +117,7 @@ class Engine:
         """
         card, known = self._usable(name, folder, number)
         if card.weights or self.cards[name].weights:
-            raise AdapterError(f"adapter {folder}", "a whole model cannot be replaced while it serves", "start again")
+            raise AdapterError(f"adapter {folder}", "a whole model cannot be replaced while it is served", "restart")
         with self._queue.alone(), self._lock:
             self._residents.add(_SUCCESSOR, folder, card)
             self._residents.succeed(name, _SUCCESSOR)

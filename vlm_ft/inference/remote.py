@@ -1,4 +1,4 @@
-"""`RemoteEngine`: the same questions asked of an OpenAI-compatible server, such as vLLM with the adapter loaded."""
+"""`RemoteEngine`: sends requests to an OpenAI-compatible server, such as vLLM with the adapter loaded."""
 
 from __future__ import annotations
 
