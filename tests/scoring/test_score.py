@@ -181,7 +181,7 @@ def test_an_impossible_output_is_reported_before_any_work(
 @pytest.mark.parametrize(
     ("review", "first", "says"),
     [
-        ("out.csv", None, "would replace another output of this command; give it a name of its own"),
+        ("out.csv", None, "would replace another output of this command; give it another name"),
         (None, "./out.csv.ledger", "would replace another output"),
         ("page.html", "page.html", "would replace another output"),
         ("none/page.html", None, "create it first"),

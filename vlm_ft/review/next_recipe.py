@@ -26,7 +26,7 @@ FORMAT = "reviews"
 
 @dataclass(frozen=True)
 class Added:
-    """The reviews that the next adapter learns from, and those of photos that its test set, or `tune`, contains."""
+    """The reviews that the next adapter learns from, and those left out because the current one was tested on their photos."""
 
     reviews: tuple[Review, ...]
     known: tuple[Review, ...]
@@ -55,8 +55,8 @@ def reviews_of(store: Reviews, adapter: Path) -> list[Review]:
 def write_next_recipe(reviews: Path, adapter: Path, out: Path) -> Added:
     """Write a recipe that trains on an adapter's data and on the reviews of its answers.
 
-    The adapter's examples keep their roles, so that its test set stays unknown to the new one; reviewed cases are for
-    training only. The reviews are copied beside `out`, since others are added meanwhile. Raises as `reviews_of` does,
+    The adapter's examples keep their roles, so that the new one never learns from its test set; reviewed cases are for
+    training only. The reviews are copied beside `out`, since people keep adding others. Raises as `reviews_of` does,
     also if all the reviewed photos are in `tune`, `calibrate` or `test`.
     """
     store = Reviews(reviews)
@@ -94,7 +94,7 @@ def _content(before: Recipe, reviews: Path, adapter: Path) -> dict[str, Any]:
 
 
 def _held_out_photos(recipe: Recipe, adapter: Path) -> set[str]:
-    """The names, as in the store, of the photos that the adapter has not learned from."""
+    """The names, as in the store, of the photos that the adapter was not trained on."""
     cases = load(recipe, adapter / SPLITS).cases
     pictures = [
         picture for role in ("tune", "calibrate", "test") for case in cases[role] for picture in case.example.images

@@ -38,7 +38,7 @@ LEAST = 0.01
 """The weight of a certain answer, so that a photo unlike all others is still chosen."""
 
 SAME = 1e-5
-"""The distance below which two photos are copies; rounding alone makes some 1e-6."""
+"""The distance below which two photos are copies; rounding alone causes up to 1e-6."""
 
 Features = NDArray[np.float32]
 
@@ -46,9 +46,9 @@ Features = NDArray[np.float32]
 def write_first(file: Path, engine: Engine, adapter: str, folder: Path, rows: Iterable[Row]) -> None:
     """Write the paths of the photos to review first to a text file, the most useful one first.
 
-    Their features are computed again, a small share of the time of their answers, since a ledger keeps answers only.
-    Photos that have been removed since, and those whose names are not UTF-8, are left out. Raises `DataError` if the
-    file cannot be written.
+    Their features are computed again, since a ledger keeps only answers; that takes a small share of the time of
+    answering. Photos that have been removed since, and those whose names are not UTF-8, are left out. Raises
+    `DataError` if the file cannot be written.
     """
     form = engine.cards[adapter].form
     readable = (row for row in rows if row.prediction.error is None and (folder / row.path).is_file())
@@ -67,10 +67,10 @@ def uncertainty(form: Form, prediction: Prediction) -> float:
 
 
 def farthest_first(features: Features, weights: NDArray[np.float64], known: Features, most: int) -> list[int]:
-    """The rows of `features` (photos, channels) in the order of choice, at most so many.
+    """The indices of at most `most` rows of `features` (photos, channels), in the order of choice.
 
     Each has the greatest product of its weight and its cosine distance to the nearest of `known` (exemplars, channels;
-    of length 1) and of those chosen before it. A photo like one of these is not chosen.
+    of length 1) and of those chosen before it. Copies of these are not chosen.
     """
     if not len(features):
         return []

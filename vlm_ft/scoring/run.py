@@ -25,7 +25,7 @@ from vlm_ft.scoring.first import write_first
 from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
 from vlm_ft.scoring.units import check_folder
 
-SHOWN = 10  # the most set-aside images in the summary
+SHOWN = 10  # the maximum number of set-aside images in the summary
 
 
 def score_shown(
@@ -132,7 +132,7 @@ def _predictor(
 
 
 def _judge(place: Path, card: Card, base: str | None) -> RewardModel:
-    """The reward model, loaded from `base`, the place of the adapter's base, if both have the same base."""
+    """The reward model; `base`, where the adapter's base is, is used for it too if it has the same base."""
     same = read_card(adapter_folder(place)).base.fingerprint == card.base.fingerprint
     return RewardModel.open(place, base if same else None)
 
