@@ -1,4 +1,4 @@
-"""What every request passes before its body is read: its token, its origin, and whether there is room for it."""
+"""The checks of every request before its body is read: its token, its origin, and whether there is room for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RIGHTS: tuple[tuple[str, Right], ...] = (
     (r"/v1/assess|/v1/chat/completions|/v1/jobs|/v1/jobs/score|/v1/jobs/[^/]+(/result|/review)?", "assess"),
     (r"/v1/.*", "admin"),
 )
-"""Which right a path needs, by the first pattern that fits; other paths, those of the app, need the right to assess."""
+"""The right that a path needs, by the first pattern that matches; other paths, those of the app, need `assess`."""
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -102,7 +102,7 @@ class Gate:
 
 
 def _in_time(receive: Receive, seconds: float) -> Receive:
-    """Raises `HTTPException` if a body has not arrived after so many seconds: a slow sender holds a place."""
+    """Receive a body in time, since a slow sender occupies a place. Raises `HTTPException` after so many seconds."""
     ends, arrived = time.monotonic() + seconds, False
 
     async def received() -> Message:
@@ -120,7 +120,7 @@ def _in_time(receive: Receive, seconds: float) -> Receive:
 
 
 def refusal(meter: Meter, status: int, message: str, kind: str) -> Response:
-    """The response to a request without an answer, counted by its kind: all errors have this shape."""
+    """The response to a request that is refused or fails, counted by its kind: all errors have this shape."""
     meter.refused.labels(kind).inc()
     return JSONResponse({"error": {"message": one_line(message), "type": kind}}, status, HEADERS.get(status))
 
@@ -131,7 +131,7 @@ def right_of(path: str) -> Right:
 
 
 def _from_another_site(headers: dict[bytes, bytes]) -> bool:
-    """Whether a page of another site sent the request; to plain HTTP, browsers say so in `Origin` alone."""
+    """Whether a page of another site sent the request; over plain HTTP, browsers say so only in `Origin`."""
     if b"sec-fetch-site" in headers:
         return headers[b"sec-fetch-site"] == b"cross-site"
     origin = headers.get(b"origin")
@@ -139,7 +139,7 @@ def _from_another_site(headers: dict[bytes, bytes]) -> bool:
 
 
 def _asks(scope: Scope) -> bool:
-    """Whether the request's body can take up memory or the model; the app has a queue of its own."""
+    """Whether the request's body can take up memory or the model; the app has its own queue."""
     return scope.get("method") == "POST" and scope["path"].startswith("/v1/")
 
 

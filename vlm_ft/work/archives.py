@@ -1,4 +1,4 @@
-"""Zip files from strangers: what they hold is written below one folder, within limits that are checked on the way."""
+"""Unpack untrusted zip files below one folder, within limits that are checked while writing."""
 
 from __future__ import annotations
 

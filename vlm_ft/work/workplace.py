@@ -52,8 +52,8 @@ class Workplace:
     ) -> Job:
         """Queue the scoring of files (name and content; zip files are unpacked), or of a folder below `root`.
 
-        Raises `DataError` unless it is one of the two, for a folder that is not there, and for a zip file without
-        images.
+        Raises `DataError` unless exactly one of the two is given, for a folder that does not exist, and for a zip file
+        without images.
         """
         if bool(files) == bool(folder):
             raise DataError("photos, folder", "give one of the two", "send photos or a zip file, or name a folder")
@@ -82,11 +82,11 @@ class Workplace:
     def preflight(
         self, name: str, files: Sequence[tuple[str, BinaryIO]], folder: str, recipe: str, task: str, by: str | None
     ) -> Job:
-        """Queue a look at new data, in a zip file or a folder below `root`, before an adapter is trained on them.
+        """Queue the preflight of new data, in a zip file or a folder below `root`.
 
         `recipe`: a shipped one, "" for a proposal; `task`: that of the proposal, "" for the one that fits best. Raises
-        `DataError` for a name that is taken or not a plain word, for a zip file that cannot be unpacked, and unless the
-        data are one of the two.
+        `DataError` for a name that is taken or not a plain word, for a zip file that cannot be unpacked, and unless
+        exactly one of the two is given.
         """
         if not NAME.fullmatch(name) or name in (BASE, *self.registry.names()):
             raise DataError(
@@ -150,7 +150,7 @@ def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
 
 
 def _below(root: Path | None, name: str) -> Path:
-    """The folder of that name below `root`. Raises `DataError` if there is none, or it leads elsewhere."""
+    """The folder of that name below `root`. Raises `DataError` if there is none, or it lies outside."""
     if root is None:
         raise DataError("folder", "this service has no --root", "send a zip file")
     place = (root / name.replace("\0", "")).resolve()
@@ -172,7 +172,7 @@ def _shipped(recipe: str) -> str:
 
 @contextmanager
 def _clients_mistakes() -> Iterator[None]:
-    """Turns errors about an adapter or a task into `DataError`: the request asked for what is not there."""
+    """Turn errors about an adapter or a task into `DataError`, since the request is at fault."""
     try:
         yield
     except (AdapterError, RecipeError) as error:
