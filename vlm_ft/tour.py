@@ -44,7 +44,7 @@ LONGER = {"industry_language": "training.minutes=2"}
 """Abbreviations take longer to learn, and before the model learns to end a reply, it repeats itself to the limit."""
 
 SMALL = "pixels={minimum: 25600, maximum: 25600}"  # 160 pixels a side
-EACH = 130.0  # to train an adapter on two cores, until the first one has been timed
+SECONDS_EACH = 130.0  # to train an adapter on two cores, until the first one has been timed
 
 
 def run(out: Path, tasks: Sequence[str], settings: Sequence[str], *, with_app: bool, console: Console) -> None:
@@ -59,7 +59,7 @@ def run(out: Path, tasks: Sequence[str], settings: Sequence[str], *, with_app: b
     started = time.monotonic()
     for done, task in enumerate(left):
         seconds = time.monotonic() - started
-        minutes = (seconds / done if done else EACH) * (len(left) - done) / 60
+        minutes = (seconds / done if done else SECONDS_EACH) * (len(left) - done) / 60
         console.rule(f"[bold]{done + 1}/{len(left)}  {task}[/]  (about {minutes:.0f} min left)", align="left")
         _write(out / "sets" / task, task, LABELLED, SEED)
         trial(runs[task], chosen[task], console)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from datasets_vision.images import find_images
 from vlm_ft.errors import DataError
-from vlm_ft.scoring.first import LEAST, farthest_first
+from vlm_ft.scoring.first import MIN_WEIGHT, farthest_first
 from vlm_ft.scoring.run import score_shown
 
 NONE = np.zeros((0, 8), dtype=np.float32)
@@ -33,7 +33,7 @@ def test_each_kind_comes_once_before_any_comes_twice() -> None:
 
 
 def test_the_most_uncertain_of_a_kind_is_chosen() -> None:
-    features, weights = clusters(3, 4), np.full(12, LEAST)
+    features, weights = clusters(3, 4), np.full(12, MIN_WEIGHT)
     weights[[3, 7, 11]] = 0.5  # one of each kind
     assert sorted(farthest_first(features, weights, NONE, 3)) == [3, 7, 11]
 

@@ -49,7 +49,7 @@ from vlm_ft.recipe import RECIPES, load_recipe
 
 ROUNDS = 5
 ADAPTERS = 8
-MOST_TOKENS = 200
+MAX_TOKENS = 200
 WORKLOADS = (
     ("photos, batch 1", "steel_surface_voc", 1, 8.0, 1.1),
     ("photos, batch 8", "steel_surface_voc", 8, 3.0, 1.1),
@@ -209,7 +209,7 @@ class Plain:
                 logits_processor=LogitsProcessorList([_GrammarMask(matchers, length, self._vocabulary)]),
                 generation_config=GenerationConfig(
                     do_sample=False,
-                    max_new_tokens=MOST_TOKENS,
+                    max_new_tokens=MAX_TOKENS,
                     eos_token_id=self._stops,
                     pad_token_id=self._tokenizer.pad_token_id,
                 ),

@@ -35,7 +35,7 @@ RESULTS = "tiling"
 WHOLE, TILED = "whole", "tiled"
 
 
-class Looked(Strict):
+class Outcome(Strict):
     """The results on whole or on tiled photos: figures, recall by area, seconds per photo, failed photos."""
 
     figures: tuple[Metric, ...]
@@ -54,7 +54,7 @@ class Comparison(Strict):
     photos: int
     objects: int
     pixels: int
-    ways: dict[str, Looked]
+    ways: dict[str, Outcome]
 
 
 def compare_tiling(
@@ -127,7 +127,7 @@ def _photos(source: Source, form: Form, task: Task, tiling: Tiling) -> _Photos:
     return _Photos(long, next(BoxedList.all_in(long.fields)), examples, truths, sizes)
 
 
-def _measured(engine: Predictor, requests: Sequence[Request], photos: _Photos) -> Looked:
+def _measured(engine: Predictor, requests: Sequence[Request], photos: _Photos) -> Outcome:
     start, predictions = time.monotonic(), list[Prediction]()
     for request in requests:
         predictions += engine.predict([request])
@@ -135,7 +135,7 @@ def _measured(engine: Predictor, requests: Sequence[Request], photos: _Photos) -
     kind = photos.boxed.kind
     answers = [prediction.values.get(photos.boxed.name) for prediction in predictions]
     quantiles = quantile_bins(photos.items, photos.sizes, photos.boxed.box)
-    return Looked(
+    return Outcome(
         figures=measure(photos.form, photos.truths, predictions),
         coco=recall_by_area(kind, photos.items, answers, photos.sizes),
         quantiles=recall_by_area(kind, photos.items, answers, photos.sizes, bins=quantiles),

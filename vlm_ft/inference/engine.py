@@ -254,7 +254,7 @@ class Engine:
         lengths = prompts.lengths
         if max(lengths) < limit:
             with self._lock, self._forward_passes(), self._tower_once(rows, names) as seen:
-                self._residents.bring(names)
+                self._residents.ensure_loaded(names)
                 forward, on_text = partial(self._residents.forward, names), [request.on_text for request in requests]
                 answers = self._decoder.decode(forward, names, prompts, on_text=on_text)
                 with self._reading:

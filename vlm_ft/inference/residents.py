@@ -72,7 +72,7 @@ class Residents:
             if slot is not None:
                 self._drop(slot)
 
-    def bring(self, names: Iterable[str]) -> None:
+    def ensure_loaded(self, names: Iterable[str]) -> None:
         """Load the adapters that are not in memory, and drop others to stay within the budget.
 
         Raises `AdapterError` if files cannot be loaded, or have changed since they were added.

@@ -26,7 +26,7 @@ FORMAT = "reviews"
 
 @dataclass(frozen=True)
 class Added:
-    """The reviews that the next adapter learns from, and those left out because the current one was tested on their photos."""
+    """The reviews that the next adapter learns from, and those of photos in `tune`, `calibrate` or `test`."""
 
     reviews: tuple[Review, ...]
     known: tuple[Review, ...]
@@ -48,7 +48,7 @@ def reviews_of(store: Reviews, adapter: Path) -> list[Review]:
         raise AdapterError(adapter, f"has no {RECIPE}", "give a run folder, or a version in a registry")
     card, name = read_card(adapter_folder(adapter)), _name(adapter)
     own = store.of(name, card.form.task)
-    _require_lesson(own, store, name)
+    _require_usable(own, store, name)
     return own
 
 
@@ -64,7 +64,7 @@ def write_next_recipe(reviews: Path, adapter: Path, out: Path) -> Added:
     held_out = _held_out_photos(before, adapter) if any(review.photos for review in own) else set()
     known = tuple(review for review in own if held_out.intersection(review.photos))
     added = tuple(review for review in own if review not in known)
-    _require_lesson(added, store, _name(adapter))
+    _require_usable(added, store, _name(adapter))
     copies = beside(out.parent / out.stem, f"-{FORMAT}").resolve()
     store.copy(added, copies)
     write_settings(out, _content(before, copies, adapter))
@@ -77,7 +77,7 @@ def _name(adapter: Path) -> str:
     return adapter.parent.name if in_registry else read_card(adapter_folder(adapter)).name
 
 
-def _require_lesson(reviews: Sequence[Review], store: Reviews, name: str) -> None:
+def _require_usable(reviews: Sequence[Review], store: Reviews, name: str) -> None:
     if not any(review.verdict != "rejected" for review in reviews):
         raise DataError(store.folder, f"no accepted or corrected answer of {name}", "review some answers first")
 

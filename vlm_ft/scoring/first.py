@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 FIRST = "first.txt"
 """The name of the file beside a job's table."""
 
-MOST = 60
+MAX_CHOSEN = 60
 """Photos that are chosen."""
 
 CANDIDATES = 2000
 """The most uncertain photos, among which they are chosen."""
 
-LEAST = 0.01
+MIN_WEIGHT = 0.01
 """The weight of a certain answer, so that a photo unlike all others is still chosen."""
 
 SAME = 1e-5
@@ -55,15 +55,15 @@ def write_first(file: Path, engine: Engine, adapter: str, folder: Path, rows: It
     weighted = nlargest(CANDIDATES, ((uncertainty(form, row.prediction), row.path) for row in readable))
     features, known = engine.features(adapter, [folder / path for _, path in weighted])
     weights = np.array([weight for weight, _ in weighted])
-    chosen = farthest_first(features, weights, known, MOST)
+    chosen = farthest_first(features, weights, known, MAX_CHOSEN)
     with whole_file(file) as part:
         part.write_text("".join(f"{weighted[place][1]}\n" for place in chosen), encoding="utf-8", errors="replace")
 
 
 def uncertainty(form: Form, prediction: Prediction) -> float:
-    """The probability that some closed field is wrong, at least `LEAST`; 1 if there are no probabilities."""
+    """The probability that some closed field is wrong, at least `MIN_WEIGHT`; 1 if there are no probabilities."""
     sure = joint_probability(form, prediction)
-    return 1.0 if sure is None else max(1 - sure, LEAST)
+    return 1.0 if sure is None else max(1 - sure, MIN_WEIGHT)
 
 
 def farthest_first(features: Features, weights: NDArray[np.float64], known: Features, most: int) -> list[int]:

@@ -58,7 +58,7 @@ from vlm_ft.work.tokens import Tokens
 from vlm_ft.work.workplace import Workplace
 
 THIS_MACHINE = ("127.0.0.1", "localhost")
-OURS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO})
+SERVER_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO})
 
 log = logging.getLogger(__name__)
 
@@ -235,9 +235,9 @@ def _add_state_routes(api: FastAPI, predictor: Predictor, meter: Meter) -> None:
         ]
 
 
-def _is_ours(error: UserError) -> bool:
+def _is_server_fault(error: UserError) -> bool:
     """Whether this machine is at fault, for example because its disk is full."""
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in OURS
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in SERVER_FAULTS
 
 
 def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
@@ -249,7 +249,7 @@ def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
             return respond(429, error.public(), "busy")
         if isinstance(error, NotServedError | UnknownJobError):
             return respond(404, error.public(), "not_found")
-        if isinstance(error, DataError | FormError) and not _is_ours(error):
+        if isinstance(error, DataError | FormError) and not _is_server_fault(error):
             return respond(400, error.public(), "invalid_request")
         log.error("%s", error)
         return respond(503, "this cannot be done at present; the operator's log has the details", "unavailable")
