@@ -85,7 +85,7 @@ def visible(field: FieldSpec, photos: int) -> FieldSpec:
 
 
 def _unplaced(form: Form, prediction: Prediction, photos: int) -> str:
-    """A remark where boxes are drawn on the last photo because the answer names no photo, or one that was not given."""
+    """A remark if boxes are drawn on the last photo because the answer names no photo, or one that was not given."""
     boxed = {field.name: field.kind for field in form.fields if isinstance(field.kind, Items) and field.kind.boxed}
     named = [row.get(PHOTO) for name in boxed if name in prediction.fields for row in prediction.fields[name].value]
     if photos < 2 or all(isinstance(number, int) and number <= photos for number in named):

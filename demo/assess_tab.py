@@ -44,7 +44,7 @@ ASSESS = "assess"
 """The id of the tab."""
 
 KINDS = ("JSON", "PDF")
-"""The files that an answer is offered as."""
+"""The formats in which an answer is offered as a file."""
 
 PREVIEW_QUEUE: dict[str, Any] = {**PRIVATE, "concurrency_limit": 1, "concurrency_id": "look"}
 """The settings of an event that shows photos, which are large."""
@@ -152,7 +152,7 @@ def _result(card: Card, work: Workplace | None) -> list[Any]:
 def _examples(
     tries: Sequence[Path | str], photos: gr.File, example: gr.State, text: gr.Textbox, *, visible: bool
 ) -> tuple[gr.Column, list[Any]]:
-    """Photos and texts to try, and the events of clicks on them; one on a photo sets `example` to its path."""
+    """Photos and texts to try, and the events of clicks on them; a click on a photo sets `example` to its path."""
     texts, clicks = [[item] for item in tries if isinstance(item, str)], list[Any]()
     pictures = {path: small(path, EXAMPLE_SIDE) for path in tries if isinstance(path, Path)}
     with gr.Column(visible=visible) as place:
@@ -186,7 +186,7 @@ def _text_label(card: Card) -> str:
 
 
 def _assess_shown(images: Sequence[Image], html: str, answered: Answered | None) -> tuple[Any, ...]:
-    """The updates that show an answer; the files are made when their place is opened."""
+    """The updates that show an answer; its files are made when their section is opened."""
     if answered is None:
         return _without_answer(html)
     captioned = [(image, f"Photo {number}" if len(images) > 1 else None) for number, image in enumerate(images, 1)]
@@ -201,7 +201,7 @@ def _no_files() -> list[Any]:
 
 
 def _files(buttons: Sequence[gr.DownloadButton], answered: Answered) -> list[Any]:
-    """The updates that offer the answer as files; without its photos, there is no PDF."""
+    """The updates that offer the answer as files; once its photos are deleted, there is no PDF."""
     from .answer_pdf import answer_pdf  # imports matplotlib
 
     contents = [answered.to_json().encode()]
@@ -228,7 +228,7 @@ def _without_answer(html: str) -> tuple[Any, ...]:
 def _preview(predictor: Predictor, adapter: str, photos: Sequence[str] | None, example: str | None = None) -> Any:
     """The updates that show the photos as the adapter will see them, and clear the answer.
 
-    There are none for an example's photo, as the click on it has its own.
+    There are none for an example's photo, since clicking on it has its own event.
     """
     if photos == [example]:
         return gr.skip()

@@ -30,7 +30,7 @@ MOST_ROWS = 2000
 MOST_PICTURES = 12
 ABOUT = '<p class="rest">Uncertain, and unlike each other and the training data. Choose one to review it.</p>'
 DOWNLOADED = '<p class="rest">This table is a {} file: download it.</p>'
-"""A program may ask the service for another kind of table than the app does."""
+"""A client of the service may have asked for another kind of table than the app does."""
 
 MOST_SHOWN = 60  # characters of a cell
 LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
@@ -85,7 +85,7 @@ class _Actions:
 
 
 def _results(work: Workplace, download: gr.File, job: str | None, show: str) -> tuple[Any, ...]:
-    """The rows of a job's table, the photos to review first, remarks on both, and the file."""
+    """The updates that show a job's table, the photos to review first, remarks on both, and the file."""
     hidden = gr.update(visible=False)
     try:
         chosen, file = work.jobs.get(job or ""), work.jobs.result(job or "", "score")
@@ -112,13 +112,13 @@ def _rows(file: Path, show: str) -> tuple[Any, str]:
 
 
 def _to_review(table: Path) -> list[str]:
-    """The paths of the photos to review first, as far as they can be shown."""
+    """The paths of the photos to review first, as many as are shown."""
     file = table.with_name(FIRST)
     return file.read_text(encoding="utf-8").split("\n")[:-1][:MOST_PICTURES] if file.is_file() else []
 
 
 def _readable(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns that have something to say, with short cells and headings that can be wrapped."""
+    """The informative columns, with short cells and headings that can be wrapped."""
     kept = [name for name in rows.columns if name not in LEFT_OUT and rows[name].ne("").any()]
     return rows[kept].map(_short).rename(columns=words)
 

@@ -1,4 +1,4 @@
-"""Talk to an adapter that reads texts: its replies appear while they are written, its other fields below them."""
+"""Talk to an adapter that reads texts: its replies appear as they are written, and its other fields below them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def chats(card: Card) -> bool:
-    """Whether the adapter can be talked to: it reads texts alone."""
+    """Whether one can chat with the adapter: it reads only texts."""
     return reads_text(card) and not reads_photos(card)
 
 
@@ -74,7 +74,7 @@ def chat_tab(predictor: Predictor) -> None:
 def talk(
     predictor: Predictor, adapter: str, said: str, earlier: Sequence[Turn], messages: Messages, by: str | None = None
 ) -> Iterator[tuple[Any, list[Turn], Messages]]:
-    """(the text box, the turns, the messages), again and again while the reply is written; errors are messages."""
+    """(text box, turns, messages), updated as the reply is written; errors become messages."""
     said, card = said.strip(), predictor.cards.get(adapter)
     problem = TOO_MANY if len(earlier) >= MOST_TURNS else TOO_LONG if len(said) > LONGEST_TEXT else ""
     if not said or card is None or problem:
@@ -127,5 +127,5 @@ def _line(card: Card, name: str, answer: Attributed) -> str:
 
 
 def _message(role: str, content: str) -> dict[str, str]:
-    """A message that is shown as it is: Gradio would take its tags for HTML, even without Markdown."""
+    """A message that is shown verbatim: even without Markdown, Gradio would take its tags for HTML."""
     return {"role": role, "content": escape(content, quote=False)}

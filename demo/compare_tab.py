@@ -32,7 +32,7 @@ EMPTY = '<p class="rest">The answers appear here, one column for each adapter.</
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What one adapter, or the base under an adapter's form, has answered."""
+    """The answer of one adapter, or of the base with an adapter's form."""
 
     name: str
     card: Card
@@ -55,7 +55,7 @@ class Column:
         return "; ".join(items) or "none"
 
     def compared(self, name: str) -> str | None:
-        """A field's value, boxes included, as JSON that is equal for items in another order; None if it is missing."""
+        """A field's value as JSON that does not depend on the order of items; None if it is missing."""
         if name not in self.prediction.fields:
             return None
         value = self.prediction.fields[name].value
@@ -94,7 +94,7 @@ def compare_tab(predictor: Predictor) -> None:
 def compare(
     predictor: Predictor, files: Sequence[str] | None, adapters: Sequence[str], base: bool, by: str | None = None
 ) -> tuple[list[tuple[Image, str]], list[Column]]:
-    """The photo with the boxes of each answer, and the answers; the photo is asked about once, in one batch.
+    """The photo with the boxes of each answer, and the answers, which are computed in one batch.
 
     With `base`, the bare base is asked to fill in each of the adapters' forms. Raises `UserError`.
     """

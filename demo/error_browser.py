@@ -32,7 +32,7 @@ LEGEND = "Green corners: the labelled boxes. Amber: the answered ones."
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which samples to show: of which true class of which field, and which of them."""
+    """Which samples to show: those with a true class of a field, and which of these."""
 
     field: str = ANY
     true: str = EVERY
@@ -52,29 +52,29 @@ def _read(file: Path, changed: int) -> Evaluation:
 
 
 def fields_of(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """The fields by which samples can be chosen, each after its title."""
+    """The fields by which samples can be chosen, as (title, name)."""
     return [(ANY, ANY), *((title(field.name), field.name) for field in labelled(evaluation))]
 
 
 def classes_of(evaluation: Evaluation, field: str) -> list[tuple[str, str]]:
-    """The true classes of a field, each after its title."""
+    """The true classes of a field, as (title, name)."""
     found = sorted({option_name(row.truth[field]) for row in evaluation.cases if field in row.truth})
     return [(EVERY, EVERY), *((option_in_words(name), name) for name in found)]
 
 
 def is_flag(evaluation: Evaluation, field: str) -> bool:
-    """Whether the field is yes or no, so that a threshold decides it."""
+    """Whether the field is a flag, so that a threshold applies."""
     return field in evaluation.form.names and isinstance(evaluation.form.field(field).kind, Flag)
 
 
 def threshold_now(form: Form, flag: str) -> float:
-    """The probability above which the adapter itself rejects."""
+    """The probability above which the adapter rejects at present."""
     threshold = form.thresholds.get(flag, 0.5)
     return threshold if positive_of(form, flag) == "true" else 1 - threshold
 
 
 def samples(evaluation: Evaluation, choice: Selection) -> list[CaseRow]:
-    """The chosen samples: of a field, the surest answers first; of any field, the worst ones."""
+    """The chosen samples: of one field, the most probable answers first; of any field, the worst ones first."""
     if choice.field == ANY:
         rows = sorted(evaluation.cases, key=lambda row: row.answers[ADAPTER].score)
         return [row for row in rows if choice.show == ALL or row.answers[ADAPTER].score < 1]
@@ -121,7 +121,7 @@ def _share(count: int, of: int) -> list[str]:
 
 
 def samples_view(evaluation: Evaluation, rows: Sequence[CaseRow], page: int) -> str:
-    """One page of samples: photo, what was wanted, what was answered, and its probability."""
+    """One page of samples: photo, label, answer, and its probability."""
     if not rows:
         return framed('<p class="none">No such sample.</p>')
     first = page * PER_PAGE

@@ -1,4 +1,4 @@
-"""Who asked what, when, of which version: the decision log, to search and to export."""
+"""The decision log, to search and to export: who asked what and when, and which version answered."""
 
 from __future__ import annotations
 

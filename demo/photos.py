@@ -1,4 +1,4 @@
-"""Uploaded photos, decoded as the service decodes its own."""
+"""Uploaded photos, decoded in the same way as the service's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def reads_photos(card: Card) -> bool:
 
 
 def reads_text(card: Card) -> bool:
-    """Whether the adapter takes a text beside or instead of a photo; one trained on photos alone does not."""
+    """Whether the adapter takes a text with or instead of a photo; one trained only on photos does not."""
     return "text" in card.inputs
 
 
@@ -47,9 +47,9 @@ def caption(file: str, photo: Image) -> str:
 
 
 def photo_input(label: str, **look: Any) -> gr.File:
-    """Where photos are uploaded; its value is the paths of the files."""
+    """A file input for photos, whose value is the paths of the files."""
     photos = gr.File(label=label, file_count="multiple", **look)
-    # `open_image` checks the content of files, whatever their name; Gradio would copy an empty file for each
+    # `open_image` checks the content of files, whatever their names; Gradio would make an empty copy of each
     photos.preprocess = lambda payload: [file.path for file in payload] if payload else []
     return photos
 

@@ -34,7 +34,7 @@ def serve(
     """Load the adapters, print the app's address, and serve until interrupted.
 
     `examples`: a folder of photos to try with every adapter, or what to try with each.
-    `memory`: bytes of adapters that stay loaded, None for all; `waiting`: the most requests that are taken in at once.
+    `memory`: bytes of adapters that stay loaded, None for all; `waiting`: the maximum number of requests in progress.
     """
     named = ", ".join(folder.as_posix() for folder in folders)
     console.print(f"loading {named or base} …", markup=False, highlight=False)

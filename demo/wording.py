@@ -18,7 +18,7 @@ def words(name: str) -> str:
 
 
 def option_in_words(name: str) -> str:
-    """An option of a distribution, by its name there."""
+    """An option of a distribution, given by its name there."""
     return {"true": YES, "false": NO}.get(name, words(name))
 
 
@@ -45,7 +45,7 @@ def probability_in_words(entry: FieldValue | None) -> str:
 
 
 def referral(answer: Prediction) -> str:
-    """The advice to ask a person, with its reason; "" for an answer to be relied on."""
+    """The advice to ask a person, with its reason; "" if the answer can be relied on."""
     if answer.decision == "answer":
         return ""
     return f"Ask a person: {answer.reason}" if answer.reason else "Ask a person"
