@@ -29,9 +29,9 @@ SIZE, SMALL, LARGE = 10, 8.5, 16  # points
 LINE = 5  # mm
 PHOTO_HEIGHT = 95  # mm, at most
 JPEG_QUALITY = 85
-MOST_ALTERNATIVES = 3
+MAX_ALTERNATIVES = 3
 COLUMNS = ("Field", "Answer", "Probability", "Less likely")
-LONGEST_ROW = 2000  # characters in all cells, if they are equally long: a row must fit on a page
+MAX_ROW = 2000  # characters in all cells, if they are equally long: a row must fit on a page
 UNKNOWN = "\ufffd"
 RIGHT_TO_LEFT = ("R", "AL")
 PAGES = "\uffff" * 3
@@ -78,7 +78,7 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
 def _closed(field: FieldSpec, entry: FieldValue) -> list[str]:
     """The row of a field: its name, its value, the value's probability, and the likeliest other options."""
     others = [pair for pair in (entry.distribution or {}).items() if pair[0] != option_name(entry.value)]
-    likeliest = sorted(others, key=lambda pair: -pair[1])[:MOST_ALTERNATIVES]
+    likeliest = sorted(others, key=lambda pair: -pair[1])[:MAX_ALTERNATIVES]
     alternatives = "; ".join(f"{option_in_words(name)} {percent(share)}" for name, share in likeliest)
     return [title(field.name), in_words(field.kind, entry.value), probability_in_words(entry), alternatives]
 
@@ -159,7 +159,7 @@ class _Sheet:
             text_align="LEFT",
         ) as grid:
             for row in [head, *rows] if head else rows:
-                grid.row([self._plain(shorten(cell, LONGEST_ROW // len(row))) for cell in row])
+                grid.row([self._plain(shorten(cell, MAX_ROW // len(row))) for cell in row])
         self._pdf.ln(1)
 
     def photo(self, photo: Image) -> None:

@@ -36,7 +36,7 @@ TO_RESULT = """() => {
 Examples = Mapping[str, Sequence[Path | str]]
 """Adapter -> examples to try: a `Path` is an image, a `str` is a text."""
 
-LONGEST_TEXT = 20_000  # characters
+MAX_TEXT = 20_000  # characters
 EXAMPLE_SIDE = 320  # pixels of an example's longer side
 BROKEN = "Something went wrong on the server; details are in its log. Try again, or contact the operator."
 
@@ -63,7 +63,7 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Workplace | None)
                 photos = photo_input("Photos or scans; several are one case", height=200, allow_reordering=True)
                 seen = gallery(label="As the adapter sees them", columns=3, fit_columns=False, visible=False)
             text = gr.Textbox(
-                label=_text_label(first), lines=3, max_lines=12, max_length=LONGEST_TEXT, visible=reads_text(first)
+                label=_text_label(first), lines=3, max_lines=12, max_length=MAX_TEXT, visible=reads_text(first)
             )
             button = gr.Button("Assess", variant="primary")
             example = gr.State("")  # the path of the example photo that was clicked last
@@ -128,8 +128,8 @@ def _require_usable(card: Card, case: Sequence[Image], text: str) -> None:
     if not case and not text:
         inputs = " or ".join(["a photo"] * reads_photos(card) + ["a text"] * reads_text(card))
         raise DataError("", f"Give {inputs} first, then press Assess.")
-    if len(text) > LONGEST_TEXT:  # Gradio leaves the limit to the browser
-        raise DataError("", f"the text is longer than {LONGEST_TEXT} characters", "shorten it")
+    if len(text) > MAX_TEXT:  # Gradio leaves the limit to the browser
+        raise DataError("", f"the text is longer than {MAX_TEXT} characters", "shorten it")
 
 
 def _result(card: Card, work: Workplace | None) -> list[Any]:

@@ -25,7 +25,7 @@ from .photo_view import Mark, drawn, gallery, marks
 from .photos import caption, opened, photo_input, reads_photos
 from .wording import in_words, probability_in_words, referral, title
 
-MOST_AT_FIRST = 4
+CHOSEN_AT_FIRST = 4
 BARE = "Bare base"
 EMPTY = '<p class="rest">The answers appear here, one column for each adapter.</p>'
 
@@ -71,7 +71,7 @@ def compare_tab(predictor: Predictor) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             photo = photo_input("Photo or scan", height=160)
-            chosen = gr.CheckboxGroup(names, value=names[:MOST_AT_FIRST], label="Adapters")
+            chosen = gr.CheckboxGroup(names, value=names[:CHOSEN_AT_FIRST], label="Adapters")
             base = gr.Checkbox(has_base, label="Also ask the bare base", visible=has_base)
             button = gr.Button("Compare", variant="primary")
         with gr.Column(scale=3, min_width=300):

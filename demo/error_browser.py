@@ -25,7 +25,7 @@ from .wording import option_in_words, percent, probability_in_words, referral, t
 ANY, EVERY = "Any field", "Every class"
 WRONG, ALL, ESCAPES, FALSE_REJECTS = "Wrong answers", "All samples", "Escapes", "False rejects"
 PER_PAGE = 8
-LONGEST_TEXT = 600  # characters of a sample's text
+MAX_TEXT = 600  # characters of a sample's text
 NONE_STORED = "This version has no stored test answers: run vlm-ft evaluate before vlm-ft promote."
 LEGEND = "Green corners: the labelled boxes. Amber: the answered ones."
 
@@ -138,7 +138,7 @@ def _sample(form: Form, row: CaseRow) -> str:
         else f'<img src="{picture.data}" alt="photo {number}" width="{picture.width}" height="{picture.height}">'
         for number, picture in enumerate(pictures_of(row.images, form.fields, row.truth, answer.values), 1)
     )
-    text = f'<p class="text">{escape(row.text[:LONGEST_TEXT])}</p>' if row.text else ""
+    text = f'<p class="text">{escape(row.text[:MAX_TEXT])}</p>' if row.text else ""
     error = f"<p>No answer: {escape(answer.error)}</p>" if answer.error else ""
     cells = [
         [

@@ -14,7 +14,7 @@ from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
 from vlm_ft.inference.photo_decoder import decoded
 
-MOST_PHOTOS = 8  # per case: the highest photo number that a finding can have
+MAX_PHOTOS = 8  # per case: the highest photo number that a finding can have
 
 
 def reads_photos(card: Card) -> bool:
@@ -34,8 +34,8 @@ def opened(card: Card, files: Sequence[str]) -> tuple[Image, ...]:
     """
     if not reads_photos(card):
         return ()
-    if len(files) > MOST_PHOTOS:
-        raise DataError("", f"{len(files)} photos are more than {MOST_PHOTOS}", "choose those that show the case best")
+    if len(files) > MAX_PHOTOS:
+        raise DataError("", f"{len(files)} photos are more than {MAX_PHOTOS}", "choose those that show the case best")
     if not all(Path(file).is_file() for file in files):
         raise DataError("", "The app deletes photos an hour after they were uploaded", "upload them again")
     return decoded([Path(file) for file in files])

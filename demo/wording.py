@@ -9,7 +9,7 @@ from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Kind
 from vlm_ft.answers.prediction import FieldValue, Prediction
 
 YES, NO = "Yes", "No"
-WIDEST = 26  # characters of a column
+MAX_COLUMN = 26  # characters
 
 
 def words(name: str) -> str:
@@ -29,7 +29,7 @@ def title(name: str) -> str:
 
 def column_width(texts: Iterable[str]) -> str:
     """The width of a column in which none of these texts is broken, unless they are long."""
-    return f"{10 * min(max(map(len, texts), default=0), WIDEST) + 40}px"
+    return f"{10 * min(max(map(len, texts), default=0), MAX_COLUMN) + 40}px"
 
 
 def percent(share: float) -> str:

@@ -40,7 +40,7 @@ def blocks(known: Any, tmp_path: Path) -> Iterator[gr.Blocks]:
     work = Workplace(Registry(tmp_path / "adapters"), Reviews(tmp_path / "reviews"), jobs, tmp_path, tokens)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # Gradio's, for a handler that takes more or fewer values
-        yield build_app(known, work=work, history=lambda words, most: [])
+        yield build_app(known, work=work, history=lambda words, limit: [])
     jobs.close()
 
 

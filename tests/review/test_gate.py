@@ -20,7 +20,7 @@ from vlm_ft.data.cases import Case
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.recipe import Recipe
 from vlm_ft.registry import Registry
-from vlm_ft.review.gate import FEWEST, compare, compared
+from vlm_ft.review.gate import MIN_GROUPS, compare, compared
 
 FORM = Form(
     task="made",
@@ -75,7 +75,7 @@ def test_the_margin_is_what_a_slice_may_lose() -> None:
 
 
 def test_classes_with_few_examples_do_not_decide() -> None:
-    for count, seen in ((FEWEST - 1, False), (FEWEST, True)):
+    for count, seen in ((MIN_GROUPS - 1, False), (MIN_GROUPS, True)):
         cases = CASES[:1] * 40 + CASES[2:3] * count  # of class a, and of class c
         cases = [replace(case, example=Example(id=str(place))) for place, case in enumerate(cases)]
         right = [answered(case.values) for case in cases]

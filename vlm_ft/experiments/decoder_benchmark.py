@@ -81,7 +81,7 @@ def _decoder(base: str, sheet: Sheet) -> None:
         loaded = load_base(place)
     engine = Engine(loaded, batch_size=16)
     fast = Engine(loaded, batch_size=16, precision="bf16")
-    for name, recipe, count, goal, most in WORKLOADS:
+    for name, recipe, count, speed, cost in WORKLOADS:
         dataset = load(load_recipe(RECIPES / f"{recipe}.yaml"))
         if dataset.cases["test"][0].example.images and not loaded.reader.sees:
             continue
@@ -96,8 +96,8 @@ def _decoder(base: str, sheet: Sheet) -> None:
         if count == 1 and reusable(loaded.model.config):
             systems.append(Cached(loaded, form))
         ours, theirs, greedy, in_bf16, *cached = interleaved(systems, parts)
-        sheet.add(f"{base}: {name}, times as fast as generate", theirs / ours, goal, "higher", "x")
-        sheet.add(f"{base}: {name}, time against an answer without distributions", ours / greedy, most, "lower", "x")
+        sheet.add(f"{base}: {name}, times as fast as generate", theirs / ours, speed, "higher", "x")
+        sheet.add(f"{base}: {name}, time against an answer without distributions", ours / greedy, cost, "lower", "x")
         sheet.add(f"{base}: {name}, bf16, times as fast as fp32", ours / in_bf16, None, "higher", "x")
         for seconds in cached:
             title = f"{base}: {name}, times as fast as generate with a prompt cache"

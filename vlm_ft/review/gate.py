@@ -35,7 +35,7 @@ from vlm_ft.runs import Run
 MARGIN = 0.02
 """How much lower the mean score on a slice may be."""
 
-FEWEST = 10
+MIN_GROUPS = 10
 """A slice with fewer groups of examples is not compared."""
 
 WHOLE = "all"
@@ -152,7 +152,7 @@ def _classes(form: Form, cases: Sequence[Case]) -> dict[str, list[int]]:
 
 
 def _enough(groups: NDArray[np.int64]) -> bool:
-    return len(np.unique(groups)) >= FEWEST
+    return len(np.unique(groups)) >= MIN_GROUPS
 
 
 def _slice(name: str, scores: NDArray[np.float64], groups: NDArray[np.int64]) -> Slice:

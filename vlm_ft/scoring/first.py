@@ -66,8 +66,8 @@ def uncertainty(form: Form, prediction: Prediction) -> float:
     return 1.0 if sure is None else max(1 - sure, MIN_WEIGHT)
 
 
-def farthest_first(features: Features, weights: NDArray[np.float64], known: Features, most: int) -> list[int]:
-    """The indices of at most `most` rows of `features` (photos, channels), in the order of choice.
+def farthest_first(features: Features, weights: NDArray[np.float64], known: Features, limit: int) -> list[int]:
+    """The indices of at most `limit` rows of `features` (photos, channels), in the order of choice.
 
     Each has the greatest product of its weight and its cosine distance to the nearest of `known` (exemplars, channels;
     of length 1) and of those chosen before it. Copies of these are not chosen.
@@ -77,7 +77,7 @@ def farthest_first(features: Features, weights: NDArray[np.float64], known: Feat
     units = unit_vectors(features)
     far = 1 - (units @ known.T).max(1) if len(known) else np.ones(len(units))
     chosen: list[int] = []
-    while len(chosen) < min(most, len(units)):
+    while len(chosen) < min(limit, len(units)):
         place = int(np.argmax(weights * far))
         if far[place] < SAME:
             break

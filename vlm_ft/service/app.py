@@ -96,7 +96,7 @@ def build_service(
         max_body_size=MAX_BYTES,
         form_limits={"max_files": MAX_PHOTOS, "max_fields": 6, "max_part_size": 4 * MAX_TEXT},
     )
-    api.add_middleware(Gate, tokens=tokens, most=waiting, meter=meter)
+    api.add_middleware(Gate, tokens=tokens, limit=waiting, meter=meter)
     if tokens is None:  # otherwise, any page could reach the service under its own host name (DNS rebinding)
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=THIS_MACHINE)
     _add_error_handlers(api, meter)

@@ -50,14 +50,14 @@ class Gate:
     """ASGI middleware that refuses a request or websocket before its body is read.
 
     401 and 403: without a token whose rights suffice (``Authorization: Bearer TOKEN`` or, from a browser, the password
-    of Basic authentication). 403: sent by a page of another site. 429: `most` requests for answers are in progress.
+    of Basic authentication). 403: sent by a page of another site. 429: `limit` requests for answers are in progress.
     Without `tokens`, every request is allowed.
     """
 
     def __init__(
-        self, app: ASGIApp, tokens: Tokens | None, most: int, meter: Meter, seconds: float = UPLOAD_SECONDS
+        self, app: ASGIApp, tokens: Tokens | None, limit: int, meter: Meter, seconds: float = UPLOAD_SECONDS
     ) -> None:
-        self._app, self._tokens, self._most, self._seconds = app, tokens, most, seconds
+        self._app, self._tokens, self._limit, self._seconds = app, tokens, limit, seconds
         self._refused = partial(refusal, meter)
         self._inside = 0  # touched by the event loop alone
         meter.inside.set_function(lambda: self._inside)
@@ -96,8 +96,8 @@ class Gate:
             OWNER.set(owner)
         if scope.get("method") not in ("GET", "HEAD") and _from_another_site(headers):
             return self._refused(403, "requests from the pages of other sites are refused", "cross_site")
-        if _asks(scope) and self._inside >= self._most:
-            return self._refused(429, f"{self._most} requests are in progress; retry later", "busy")
+        if _asks(scope) and self._inside >= self._limit:
+            return self._refused(429, f"{self._limit} requests are in progress; retry later", "busy")
         return None
 
 

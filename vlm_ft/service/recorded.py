@@ -101,20 +101,20 @@ class DecisionLog:
         line = json.dumps(entry, ensure_ascii=True)
         self._handler.handle(logging.LogRecord("decisions", logging.INFO, "", 0, line, None, None))
 
-    def search(self, words: str, most: int) -> list[dict[str, Any]]:
-        """The newest entries, at most `most`, that contain every word in upper or lower case; newest first.
+    def search(self, words: str, limit: int) -> list[dict[str, Any]]:
+        """The newest entries, at most `limit`, that contain every word in upper or lower case; newest first.
 
         A line that cannot be read is left out.
         """
         wanted, found = words.lower().split(), list[dict[str, Any]]()
         older = (self._path.with_name(f"{self._path.name}.{number}") for number in range(1, KEPT + 1))
         for file in (self._path, *older):
-            if len(found) >= most or not file.is_file():
+            if len(found) >= limit or not file.is_file():
                 break
             lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
             entries = (_entry(line) for line in lines[::-1])
             matching = (entry for entry in entries if entry is not None and _has(entry, wanted))
-            found += islice(matching, most - len(found))
+            found += islice(matching, limit - len(found))
         return found
 
 

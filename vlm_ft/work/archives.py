@@ -48,7 +48,7 @@ def _unpack(archive: BinaryIO, folder: Path, place_of: Callable[[zipfile.ZipInfo
     Raises `DataError` for a file that cannot be unpacked, for two files of one name, for more than `MAX_FILES`, and for
     more bytes than photos take, counted as they are written.
     """
-    most = EXPANSION * archive.seek(0, os.SEEK_END) + SPARE
+    limit = EXPANSION * archive.seek(0, os.SEEK_END) + SPARE
     places = set[Path]()
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -62,7 +62,7 @@ def _unpack(archive: BinaryIO, folder: Path, place_of: Callable[[zipfile.ZipInfo
                 places.add(place)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(entry) as source, place.open("wb") as file:
-                    most -= _copy(source, file, most)
+                    limit -= _copy(source, file, limit)
     except (zipfile.BadZipFile, lzma.LZMAError, zlib.error, RuntimeError, ValueError, EOFError, OSError) as error:
         if isinstance(error, DataError) or getattr(error, "errno", None) == errno.ENOSPC:
             raise
@@ -89,12 +89,12 @@ def _data_place(entry: zipfile.ZipInfo, folder: Path) -> Path | None:
     return None if entry.is_dir() or hidden or not path.parts else folder.joinpath(*path.parts)
 
 
-def _copy(source: IO[bytes], file: IO[bytes], most: int) -> int:
-    """Copy a file of at most `most` bytes, and return its size."""
+def _copy(source: IO[bytes], file: IO[bytes], limit: int) -> int:
+    """Copy a file of at most `limit` bytes, and return its size."""
     size = 0
     while piece := source.read(1 << 20):
         size += len(piece)
-        if size > most:
+        if size > limit:
             raise DataError("zip", "unpacks to many times its size", "send photos, each compressed by itself")
         file.write(piece)
     return size

@@ -69,12 +69,12 @@ class Job(Strict):
 class Jobs:
     """The jobs in a folder. A thread runs the oldest queued one; `close` ends it and leaves its job for the next start.
 
-    `most`: jobs that may wait. Raises `DataError` if another service uses the folder, or its file of jobs is damaged;
-    later calls raise `sqlite3.Error` if that file cannot be read or written.
+    `limit`: the maximum number of waiting jobs. Raises `DataError` if another service uses the folder, or its file of
+    jobs is damaged; later calls raise `sqlite3.Error` if that file cannot be read or written.
     """
 
-    def __init__(self, folder: Path, most: int = 100) -> None:
-        self.folder, self._most = folder, most
+    def __init__(self, folder: Path, limit: int = 100) -> None:
+        self.folder, self._limit = folder, limit
         self._changed = threading.Condition()
         self._process: subprocess.Popen[bytes] | None = None
         self._running: str | None = None  # the job that the process works on, unless it was stopped
@@ -110,8 +110,8 @@ class Jobs:
     def submit(self, place: Path, kind: Kind, title: str, arguments: Sequence[str], out: str, by: str | None) -> Job:
         """Queue a command in a folder from `preparing`. Raises `BusyError` if too many wait."""
         with self._changed:
-            if sum(other.state == "queued" for other in self.all()) >= self._most:
-                raise BusyError("jobs", f"{self._most} jobs are waiting already", "retry later")
+            if sum(other.state == "queued" for other in self.all()) >= self._limit:
+                raise BusyError("jobs", f"{self._limit} jobs are waiting already", "retry later")
             found = Job(
                 id=place.name, kind=kind, title=title, arguments=tuple(arguments), out=out, by=by, created=_now()
             )

@@ -27,7 +27,7 @@ from vlm_ft.work.tokens import Right, Tokens
 
 Table = Literal["csv", "parquet", "jsonl"]
 RUN, REVIEW, PREFLIGHT = "run", "review.html", "preflight"
-LONGEST_NAME = 50  # characters of an uploaded file's name; file systems allow 255 bytes
+MAX_NAME = 50  # characters of an uploaded file's name; file systems allow 255 bytes
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _store(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
         if zipfile.is_zipfile(content) or name.lower().endswith(".zip"):
             unpack_photos(content, photos if len(files) == 1 else photos / str(number))
             continue
-        plain = Path(name.replace("\0", "")).name[-LONGEST_NAME:] or "photo"
+        plain = Path(name.replace("\0", "")).name[-MAX_NAME:] or "photo"
         target = photos / plain
         while target.exists():
             target = target.with_name(f"{number} {target.name}")
