@@ -133,7 +133,7 @@ class Registry:
     def promote(
         self, name: str, number: int, *, by: str | None = None, reason: str = "", over: int | None = None
     ) -> Version:
-        """Make a version the current one. `over`: the one that it was compared with.
+        """Make a version the current one. `over`: the version that it was compared with.
 
         Raises `AdapterError` if a different one is current by now.
         """
@@ -141,7 +141,7 @@ class Registry:
             version, history = self.version(name, number), self.history(name)
             now = history[-1].version
             if over not in (None, now):
-                raise AdapterError(f"adapter {name}", f"version {now} has become current meanwhile", "compare again")
+                raise AdapterError(f"adapter {name}", f"version {now} has since become current", "compare again")
             if now != number:
                 self._write(name, [*history, _change(number, by, reason)])
         return version
@@ -154,7 +154,7 @@ class Registry:
         history = self.history(name)
         now = history[-1].version
         if over not in (None, now):
-            raise AdapterError(f"adapter {name}", f"version {now} has become current meanwhile", "look at it first")
+            raise AdapterError(f"adapter {name}", f"version {now} has since become current", "look at it first")
         before = [change.version for change in history if change.version != now]
         if not before:
             raise AdapterError(f"adapter {name}", "has no earlier version to go back to", "promote one first")

@@ -126,7 +126,7 @@ class Run:
         folder cannot be written.
         """
         if resume and not self.holds(recipe):
-            raise RecipeError(self.folder, "holds no run to resume", "leave --resume out")
+            raise RecipeError(self.folder, "holds no run to resume", "leave out --resume")
         if not resume:
             self.require_empty()
         existed = self.folder.exists()

@@ -20,7 +20,7 @@ _EXPECTED = {
     "dict_type": "not a mapping; write its keys below it",
     "model_type": "not a section; write its keys below it",
     "path_type": "not a path",
-    "string_type": "not a text; put it in quotes",
+    "string_type": "not text; put it in quotes",
 }
 """Our messages for the pydantic errors whose own messages mention Python types."""
 _NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)

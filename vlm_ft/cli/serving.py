@@ -24,7 +24,7 @@ def demo(
     examples: Annotated[Path | None, typer.Option(help="a folder of example images")] = None,
     base: BasePlace = None,
     memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
-    waiting: Annotated[int, typer.Option(min=1, help="requests beyond which another is refused")] = 64,
+    waiting: Annotated[int, typer.Option(min=1, help="maximum requests in progress; others are refused")] = 64,
     precision: PrecisionOption = "fp32",
 ) -> None:
     """Serve the app, which answers about photos and texts."""
@@ -76,7 +76,8 @@ def serve(
     base: BasePlace = None,
     memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
     waiting: Annotated[
-        int, typer.Option(min=1, help="requests beyond which another is refused; each may hold 0.3 GB of photos")
+        int,
+        typer.Option(min=1, help="maximum requests in progress; others are refused. Each may hold 0.3 GB of photos"),
     ] = 16,
     precision: PrecisionOption = "fp32",
 ) -> None:

@@ -134,7 +134,7 @@ class Ledger:
         return self._count("SELECT count(*) FROM answers") - self._count(f"SELECT count(*) {_BOTH}")
 
     def unchanged(self) -> tuple[int, int]:
-        """How many listed entries have an answer to their present content, and how many of these are left to a person.
+        """How many listed entries have an answer to their current content, and how many of these are left to a person.
 
         Failed answers are not counted among the latter.
         """

@@ -203,7 +203,7 @@ def _card(predictor: Predictor | Cluster, adapter: str, *, reads_text: bool) -> 
 
 
 def _unanswered(source: Photos | Texts, ledger: Ledger, run: _Run) -> Iterator[Entry]:
-    """The entries that have no answer to their present content, with its digest if that is known."""
+    """The entries that have no answer to their current content, with its digest if that is known."""
     confirmed: list[str] = []
     for entry in ledger.changed():
         found = None
