@@ -112,7 +112,7 @@ def test_a_bad_upload_gives_one_line(known: Any, photo: Path, tmp_path: Path, na
     assert str(tmp_path) not in html
 
 
-def test_a_photo_that_was_deleted_meanwhile_has_to_be_uploaded_again(known: Any, photo: Path) -> None:
+def test_a_photo_that_has_since_been_deleted_has_to_be_uploaded_again(known: Any, photo: Path) -> None:
     photo.unlink()
     _, html, answered = assess(known, "plates", [str(photo)], None)
     assert answered is None
@@ -176,7 +176,7 @@ def test_a_missing_adapter_is_reported(known: Any) -> None:
     assert NO_ADAPTER in json.dumps(blocks.get_config_file())
 
 
-def test_adapters_are_listed_anew_whenever_the_page_is_loaded(known: Any) -> None:
+def test_adapters_are_listed_again_whenever_the_page_is_loaded(known: Any) -> None:
     blocks = build_app(known)
     del known.cards["hostile"]
     loaded = [entry.fn for entry in blocks.fns.values() if "load" in [event for _, event in entry.targets]]

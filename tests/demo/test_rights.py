@@ -1,4 +1,4 @@
-"""What the tabs for work do needs a right, and is refused to a user without it."""
+"""Every action on the tabs for work needs a right, and is refused to a user without it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ TAGS = {"div", "section", "h3", "p", "strong", "small", "span", "b", "i", "ul", 
 EMPTY_TAGS = {"img"}
 TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd", "pre", "iframe"}
 ATTRIBUTES = {"class", "role", "style", "scope", "tabindex", "aria-current", "aria-hidden", "aria-label", "data-of"}
-ATTRIBUTES |= {"sandbox", "title", "srcdoc"}  # of a frame with a page of its own
+ATTRIBUTES |= {"sandbox", "title", "srcdoc"}  # of an iframe with a page
 
 
 class Markup(HTMLParser):

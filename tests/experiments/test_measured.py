@@ -34,7 +34,7 @@ def test_recorded_figures_are_those_of_the_listed_commands(monkeypatch: pytest.M
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that were run, of which those that train obd_codes_csv fail."""
+    """The commands that were run; those that train obd_codes_csv fail."""
     commands: list[list[str]] = []
 
     def run(command: list[str]) -> Any:
