@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vlm_ft.inference.engine import Engine
     from vlm_ft.inference.request import Request
     from vlm_ft.recipe import Recipe, load_recipe
-    from vlm_ft.scoring.run import score_shown as score
+    from vlm_ft.scoring.run import score
     from vlm_ft.training.run import train
 
 __all__ = [
@@ -49,7 +49,7 @@ _HOMES = {
     "evaluate": "vlm_ft.evaluation.run:evaluate_run",
     "load_data": "vlm_ft.data.cases:load",
     "load_recipe": "vlm_ft.recipe:load_recipe",
-    "score": "vlm_ft.scoring.run:score_shown",
+    "score": "vlm_ft.scoring.run:score",
     "train": "vlm_ft.training.run:train",
 }
 

@@ -218,10 +218,10 @@ def score(
 
     Exit code 0: all scored, 3: some set aside, 2: an error to correct.
     """
-    from vlm_ft.scoring.run import score_shown
+    from vlm_ft.scoring.run import score as run
 
     refuse_if((model is not None and engine is None, "--model", "needs --engine"))
-    report = score_shown(
+    report = run(
         folder,
         adapter,
         out,

@@ -28,7 +28,7 @@ from vlm_ft.scoring.units import check_folder
 SHOWN = 10  # the maximum number of set-aside images in the summary
 
 
-def score_shown(
+def score(
     folder: Path,
     adapter: Path,
     out: Path,
