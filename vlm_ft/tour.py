@@ -65,8 +65,8 @@ def run(out: Path, tasks: Sequence[str], settings: Sequence[str], *, with_app: b
         trial(runs[task], chosen[task], console)
     console.rule(f"[bold]{len(runs)} adapters, {len(left)} of them new[/]", align="left")
     if with_app:
-        tries = {task: tries_of(recipe, out) for task, recipe in chosen.items()}
-        serve([run.adapter for run in runs.values()], examples=tries, console=console)
+        examples = {task: examples_of(recipe, out) for task, recipe in chosen.items()}
+        serve([run.adapter for run in runs.values()], examples=examples, console=console)
     else:
         console.print("the same command without --no-app opens the app")
 
@@ -79,7 +79,7 @@ def recipe_of(task: str, out: Path, settings: Sequence[str]) -> Recipe:
     return load_recipe(RECIPES / f"{TOUR[task]}.yaml", [*own, *settings])
 
 
-def tries_of(recipe: Recipe, out: Path) -> list[Path | str]:
+def examples_of(recipe: Recipe, out: Path) -> list[Path | str]:
     """New photos or texts to try with a recipe's adapter; for a conversation, its last message."""
     entry = recipe.data[0].model_copy(update={"path": _write(out / "new" / recipe.task, recipe.task, NEW, SEED + 1)})
     examples = read(entry).examples

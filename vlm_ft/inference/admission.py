@@ -20,7 +20,7 @@ class Admission:
         self._changed = threading.Condition()
 
     @contextmanager
-    def place(self, count: int) -> Iterator[None]:
+    def admit(self, count: int) -> Iterator[None]:
         """Counts these requests until the block ends. Raises `BusyError` if there is no room for them."""
         with self._changed:
             self._changed.wait_for(lambda: not self._closed)

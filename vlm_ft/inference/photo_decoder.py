@@ -52,13 +52,13 @@ class PhotoDecoder:
 
         Raises `DataError` for one that cannot be decoded, or not in time, and `BusyError` if no process could start.
         """
-        return self._each(partial(_decoded, self._open), photos)
+        return self._map(partial(_decoded, self._open), photos)
 
     def sizes(self, photos: Sequence[Path]) -> tuple[tuple[int, int], ...]:
         """(width, height) of each photo from its header, which may be compressed. Raises as `decoded` does."""
-        return self._each(image_size, photos)
+        return self._map(image_size, photos)
 
-    def _each(self, work: Callable[[Path], Out], photos: Sequence[Path]) -> tuple[Out, ...]:
+    def _map(self, work: Callable[[Path], Out], photos: Sequence[Path]) -> tuple[Out, ...]:
         waiting: list[ProcessFuture] = []
         try:
             pool = self._working()

@@ -62,10 +62,10 @@ class Residents:
             del self._known[name]
             raise
 
-    def succeed(self, name: str, successor: str) -> None:
+    def replace(self, name: str, replacement: str) -> None:
         """Give a name to another adapter; the old one is dropped unless a third adapter has the same files."""
         old = self._known.get(name)
-        self._known[name] = self._known.pop(successor)
+        self._known[name] = self._known.pop(replacement)
         self._dropped([name])
         if old is not None and old.digest not in {resident.digest for resident in self._known.values()}:
             slot = self._slots.pop(old.digest, None)

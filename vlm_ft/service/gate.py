@@ -88,7 +88,7 @@ class Gate:
             return self._refused(404, "not found", "not_found")
         if self._tokens is not None:
             needed = right_of(scope["path"])
-            owner, allowed = self._tokens.owner(_carried(headers.get(b"authorization", b"")), needed)
+            owner, allowed = self._tokens.owner(_token_in(headers.get(b"authorization", b"")), needed)
             if owner is None:
                 return self._refused(401, "a token is needed: Authorization: Bearer TOKEN", "unauthorized")
             if not allowed:
@@ -143,7 +143,7 @@ def _asks(scope: Scope) -> bool:
     return scope.get("method") == "POST" and scope["path"].startswith("/v1/")
 
 
-def _carried(header: bytes) -> bytes:
+def _token_in(header: bytes) -> bytes:
     """The token in an Authorization header; b"" if there is none."""
     scheme, _, value = header.partition(b" ")
     if scheme.lower() == b"bearer":
