@@ -73,7 +73,7 @@ class _Actions:
     def score(self, name: str, sent: Sequence[str] | None, place: str, request: gr.Request) -> tuple[Any, ...]:
         with permitted(self.work, request, "assess") as user, uploads(sent or ()) as files:
             job = self.work.score(self.predictor.cards[name], files, place.strip(), "csv", user)
-        return None, "", queued(job, "The photos are being scored; this page may be closed.")
+        return None, "", queued(job, "The photos are being scored; you may close this page.")
 
     def review(self, job: str, chosen: gr.SelectData, request: gr.Request) -> tuple[Any, ...]:
         with permitted(self.work, request, "assess"):

@@ -27,7 +27,7 @@ WRONG, ALL, ESCAPES, FALSE_REJECTS = "Wrong answers", "All samples", "Escapes", 
 PER_PAGE = 8
 MAX_TEXT = 600  # characters of a sample's text
 NONE_STORED = "This version has no stored test answers: run vlm-ft evaluate before vlm-ft promote."
-LEGEND = "Green corners: the labelled boxes. Amber: the answered ones."
+LEGEND = "Green corners: labelled boxes. Amber boxes: the adapter's."
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def threshold_view(evaluation: Evaluation, flag: str, threshold: float) -> str:
     use = f"To use this threshold: vlm-ft calibrate RUN --threshold {flag}={setting:.3g}, then promote the run."
     gloss = f"if {title(flag)} = {option_in_words(positive)} from a probability above {percent(threshold)}"
     names = ["", "Samples", "Share", "95 % interval"]
-    return framed(section("Misses against false rejects", gloss, table(names, rows) + f"<p>{escape(use)}</p>"))
+    return framed(section("Misses and false rejects", gloss, table(names, rows) + f"<p>{escape(use)}</p>"))
 
 
 def _share(count: int, of: int) -> list[str]:
@@ -123,7 +123,7 @@ def _share(count: int, of: int) -> list[str]:
 def samples_view(evaluation: Evaluation, rows: Sequence[CaseRow], page: int) -> str:
     """One page of samples: photo, label, answer, and its probability."""
     if not rows:
-        return framed('<p class="none">No such sample.</p>')
+        return framed('<p class="none">No matching samples.</p>')
     first = page * PER_PAGE
     shown = rows[first : first + PER_PAGE]
     counted = f'<p role="status">{first + 1} to {first + len(shown)} of {len(rows)}. {LEGEND}</p>'
@@ -150,7 +150,7 @@ def _sample(form: Form, row: CaseRow) -> str:
         ]
         for entry in compared(form, row)
     ]
-    answers = table(["Field", "Wanted", "Answered", "Probability", ""], cells)
+    answers = table(["Field", "Label", "Answer", "Probability", ""], cells)
     return section(row.id, referral(answer), f'<div class="sample">{pictures}<div>{text}{error}{answers}</div></div>')
 
 

@@ -35,7 +35,7 @@ def opened(card: Card, files: Sequence[str]) -> tuple[Image, ...]:
     if not reads_photos(card):
         return ()
     if len(files) > MAX_PHOTOS:
-        raise DataError("", f"{len(files)} photos are more than {MAX_PHOTOS}", "choose those that show the case best")
+        raise DataError("", f"{len(files)} photos exceed the limit of {MAX_PHOTOS}", "choose the most informative ones")
     if not all(Path(file).is_file() for file in files):
         raise DataError("", "The app deletes photos an hour after they were uploaded", "upload them again")
     return decoded([Path(file) for file in files])

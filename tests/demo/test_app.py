@@ -91,7 +91,7 @@ def test_scans_are_opened_as_in_scoring(known: Any, tmp_path: Path) -> None:
 
 def test_too_many_photos_are_refused(known: Any, photo: Path) -> None:
     html = assess(known, "plates", [str(photo)] * (MAX_PHOTOS + 1), None)[1]
-    assert f"more than {MAX_PHOTOS}" in html
+    assert f"exceed the limit of {MAX_PHOTOS}" in html
     assert known.asked == []
 
 
