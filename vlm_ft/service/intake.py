@@ -133,7 +133,7 @@ def received(photos: Sequence[BinaryIO], texts: Iterable[str]) -> Iterator[tuple
     Raises `DataError` for too many photos, pixels (by the photos' headers) or characters of `texts`.
     """
     if len(photos) > MAX_PHOTOS:
-        raise DataError("photos", f"{len(photos)} are more than {MAX_PHOTOS}", "send those that show the case best")
+        raise DataError("photos", f"{len(photos)} exceed the limit of {MAX_PHOTOS}", "send the most informative ones")
     if sum(map(len, texts)) > MAX_TEXT:
         raise DataError("text", f"is longer than {MAX_TEXT} characters", "shorten it")
     with tempfile.TemporaryDirectory(prefix=f"vlm-ft-{os.getpid()}-") as place:
@@ -144,7 +144,7 @@ def received(photos: Sequence[BinaryIO], texts: Iterable[str]) -> Iterator[tuple
                 shutil.copyfileobj(photo, file)
         pixels = sum(map(math.prod, sizes(paths)))
         if pixels > MAX_PIXELS:
-            raise DataError("photos", f"{pixels} pixels are more than {MAX_PIXELS}", "send fewer or smaller ones")
+            raise DataError("photos", f"{pixels} pixels exceed the limit of {MAX_PIXELS}", "send fewer or smaller ones")
         yield paths
 
 
