@@ -41,7 +41,7 @@ def require_base(card: Card, folder: Path, base: Base) -> None:
         raise AdapterError(
             f"adapter {folder}",
             f"is a whole model with fingerprint {card.weights}, which cannot be served on {base.ref.name}",
-            "open it alone, or restore its weights",
+            "open it without other adapters, or restore its weights",
         )
     raise AdapterError(
         f"adapter {folder}",

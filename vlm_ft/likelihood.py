@@ -22,9 +22,9 @@ from vlm_ft.decoding.tokens import masked
 def token_losses(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """The cross-entropy of every supervised token in nats, and the index of its row, (supervised,) each.
 
-    If the batch has choices, the softmax runs over these alone: constrained decoding picks from them, and no capacity
-    is spent on suppressing tokens that the grammar forbids anyway. A target may be split between two tokens. A prefix
-    that all prompts share is computed once if the family supports it.
+    If the batch has choices, the softmax runs only over these: constrained decoding picks from them, and no capacity is
+    spent on suppressing tokens that the grammar forbids anyway. A target may be split between two tokens. A prefix that
+    all prompts share is computed once if the family supports it.
     """
     targets = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # the token after each position
     supervised = targets != IGNORED

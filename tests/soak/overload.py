@@ -119,7 +119,7 @@ async def _sent(client: httpx.AsyncClient, body: bytes, headers: dict[str, str])
 
 
 async def _capacity(send: Callable[[], Awaitable[Outcome]], places: int, seconds: float) -> float:
-    """The answers per second that the server gives while so many requests are in progress."""
+    """The answers per second that the server gives while `places` requests are in progress."""
     started, answered = time.perf_counter(), 0
 
     async def one_after_the_other() -> None:

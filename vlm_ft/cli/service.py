@@ -37,9 +37,9 @@ def check_options(
     if not adapters and registry is None:
         raise RecipeError("", "no adapter", "give --adapter, or --registry with one")
     if work is not None and registry is None:
-        raise RecipeError("--work", "has no effect alone", "give --registry and --work")
+        raise RecipeError("--work", "needs --registry", "give both")
     if root is not None and work is None:
-        raise RecipeError("--root", "has no effect alone", "give --registry and --work")
+        raise RecipeError("--root", "needs --work", "give --registry and --work")
 
 
 def service(

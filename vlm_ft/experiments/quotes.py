@@ -53,7 +53,7 @@ _LOWER = LOWER_IS_BETTER | {"ece", "brier", "log_loss", "wrong_of_answered", f"f
 
 
 def pages_of(place: Path) -> list[Path]:
-    """The page itself, or all pages below a folder, that have such a table. Raises `DataError` if there is none."""
+    """The page itself, or all pages below a folder, if they have a marked table. Raises `DataError` if none has."""
     pages = sorted(place.rglob("*.md")) if place.is_dir() else [place]
     if found := [page for page in pages if _SECTION.search(read_text(page, _MAX_PAGE))]:
         return found

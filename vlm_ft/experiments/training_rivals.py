@@ -1,6 +1,6 @@
 """The rivals of the training benchmark: TRL's trainers on the same rows.
 
-They get the tokens of our rows or, for photos, their texts, which they tokenize alike. Seed, schedule and
+They get the tokens of our rows or, for photos, their texts, which they tokenize as we do. Seed, schedule and
 hyper-parameters are ours. TRL's GRPO samples freely, up to the length of the longest label: without vLLM, it cannot
 keep answers within a form.
 """

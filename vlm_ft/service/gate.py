@@ -59,7 +59,7 @@ class Gate:
     ) -> None:
         self._app, self._tokens, self._limit, self._seconds = app, tokens, limit, seconds
         self._refused = partial(refusal, meter)
-        self._inside = 0  # touched by the event loop alone
+        self._inside = 0  # touched only by the event loop
         meter.inside.set_function(lambda: self._inside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
