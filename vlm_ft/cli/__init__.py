@@ -151,14 +151,15 @@ def evaluate(
 @use.command()
 def calibrate(
     run: FinishedRun,
-    risk: Annotated[float, typer.Option(min=0.001, max=0.5, help="the share of answers that may be wrong")] = 0.05,
-    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="the confidence that they are no more")] = 0.90,
+    risk: Annotated[float, typer.Option(min=0.001, max=0.5, help="the acceptable share of wrong answers")] = 0.05,
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="the confidence in that bound")] = 0.90,
     threshold: Annotated[
         list[str] | None,
         typer.Option(help="FIELD=PROBABILITY at which a flag counts as true, or a list continues; repeatable"),
     ] = None,
     folds: Annotated[
-        Path | None, typer.Option(help="fit on the answers of this vlm-ft crossval of the same recipe instead")
+        Path | None,
+        typer.Option(help="fit on the answers in this folder of vlm-ft crossval instead (same recipe)"),
     ] = None,
     batch_size: BatchSize = 16,
 ) -> None:
@@ -211,7 +212,8 @@ def score(
         bool, typer.Option("--cluster", help="score with Ray, on the cluster that RAY_ADDRESS names or on this machine")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="with --cluster: their number [default: one per GPU, else one per CPU]")
+        int | None,
+        typer.Option(min=1, help="with --cluster: number of workers [default: one per GPU, else per CPU]"),
     ] = None,
 ) -> None:
     """Score a folder of images, or a table of texts.
@@ -264,7 +266,7 @@ def export(
 def push(
     adapter: AdapterPlace,
     repository: Annotated[str, typer.Argument(help="its name on the Hub, as in me/my_castings")],
-    public: Annotated[bool, typer.Option("--public", help="anyone may read it [default: private]")] = False,
+    public: Annotated[bool, typer.Option("--public", help="make it public [default: private]")] = False,
 ) -> None:
     """Push an adapter to the Hugging Face Hub.
 

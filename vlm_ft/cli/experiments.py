@@ -32,10 +32,8 @@ def crossval(
     recipe: RecipeName,
     out: Annotated[Path, typer.Option("--out", help="a folder for all runs")],
     folds: Annotated[int, typer.Option(min=2, help="number of folds")] = 3,
-    vary: Annotated[
-        list[str] | None, typer.Option(help="a setting of a variant to compare: key=value; repeatable")
-    ] = None,
-    first: Annotated[bool, typer.Option("--first", help="the first fold only, for a quick comparison")] = False,
+    vary: Annotated[list[str] | None, typer.Option(help="a variant to compare: key=value; repeatable")] = None,
+    first: Annotated[bool, typer.Option("--first", help="train only the first fold, for a quick comparison")] = False,
     settings: Set = None,
     base: Annotated[bool, typer.Option(help="also evaluate the bare base")] = True,
     results: Results = None,
@@ -116,7 +114,7 @@ def learning_curve(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="runs per size, each on its own subset")] = 1,
     target: Annotated[
-        float | None, typer.Option(min=0, max=1, help="predict how many examples reach this score")
+        float | None, typer.Option(min=0, max=1, help="predict how many examples it takes to reach this score")
     ] = None,
     settings: Set = None,
     results: Results = None,

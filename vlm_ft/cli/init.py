@@ -24,7 +24,7 @@ UNFIT = "name columns or labels after the fields of a task (README.md, Tasks), o
 def init(
     data: Annotated[Path, typer.Argument(help="a folder of photos or texts with their labels, or a file")],
     task: Annotated[
-        str | None, typer.Option(help="a task, such as car_damage, or a Python file that defines TASK [default: asks]")
+        str | None, typer.Option(help="a task, such as car_damage, or a Python file that defines TASK [default: ask]")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="the recipe to write [default: <name of the data>.yaml]")

@@ -43,7 +43,7 @@ def train(
     ] = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="with --cluster: their number, each on a GPU if there are any [default: all GPUs]"),
+        typer.Option(min=1, help="with --cluster: number of workers, on GPUs if there are any [default: all GPUs]"),
     ] = None,
 ) -> None:
     """Train the adapter that a recipe describes.

@@ -46,13 +46,15 @@ def score(
     cluster: bool = False,
     workers: int | None = None,
 ) -> ScoreReport:
-    """Score with the adapter in a folder, reporting on `console`; see `score_folder`.
+    """Score every image below `folder` with an adapter (an adapter or run folder), and write a table to `out`.
 
-    If `server` is given, it runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster do.
-    `reward`: the folder of a reward model that scores the answers. `first`: see `write_first`.
+    See `score_folder` for the table, for resuming, and for `by_case`, `text` and `review`. `base`: the base, if it is
+    not where the adapter's card says. `console`: for progress and a summary. `first`: see `write_first`. `server`: an
+    OpenAI-compatible server that runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster
+    do. `reward`: the folder of a reward model that scores the answers.
 
     Raises `DataError` for options that exclude each other, and for outputs that cannot be written or would replace each
-    other.
+    other; otherwise, what `score_folder` raises.
 
     >>> from vlm_ft import score
     >>> score(Path("photos"), Path("runs/mine"), Path("scores.csv")).complete
