@@ -1,4 +1,4 @@
-"""An answer as a PDF for the files: what was asked, the answer with its probabilities, and its derived results."""
+"""An answer as a PDF for the record: what was asked, the answer with its probabilities, and its derived results."""
 
 from __future__ import annotations
 

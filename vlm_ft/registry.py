@@ -68,7 +68,7 @@ class Registry:
         self.folder = folder
 
     def names(self) -> list[str]:
-        """The adapters that have a current version, without folders that have other names, such as copies."""
+        """The adapters that have a current version; folders whose names are not plain words are ignored."""
         found = (file.parent.name for file in self.folder.glob(f"*/{HISTORY}"))
         return sorted(name for name in found if NAME.fullmatch(name))
 

@@ -28,7 +28,7 @@ Content = TypeVar("Content")
 
 RECIPE = "recipe.yaml"
 EVALUATION = "evaluation.json"
-FULL = 1 << 20  # free bytes, up to which a disk counts as full
+FULL = 1 << 20  # a disk with no more free bytes than this counts as full
 STATE = "trainer_state.json"  # the file of a checkpoint that is written last
 PARTS = {
     "state of the trainer": (STATE,),

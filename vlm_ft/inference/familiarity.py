@@ -39,7 +39,7 @@ EXEMPLARS = 150
 
 NEIGHBOURS = 3
 EDGE = 0.95
-"""The share of the training examples inside the edge of their content; the edge of quality is its extreme."""
+"""The quantile of the training examples' distances that counts as their edge; for quality, it is the extreme."""
 
 FALSE_ALARMS = 0.05
 MIN_THRESHOLD = 0.05
@@ -213,9 +213,10 @@ def _quality(photo: Image.Image) -> tuple[float, float]:
 def fit_familiarity(
     extractor: Extractor, train: Sequence[Input], held_out: Sequence[Input], tiling: Tiling | None = None
 ) -> tuple[Description, Familiar] | None:
-    """The description of the training examples, and the threshold; None for too few examples, or a mix with texts.
+    """The description of the training examples, and the threshold.
 
-    With `tiling`, the training examples are tiles, and the held-out ones are whole photos.
+    None if there are too few examples, or both photos and texts. With `tiling`, the training examples are tiles, and
+    the held-out ones are whole photos.
     """
     have_photos = {bool(one.images) for one in (*train, *held_out)}
     if min(len(train), len(held_out)) < FEWEST or len(have_photos) > 1:

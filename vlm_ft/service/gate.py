@@ -102,7 +102,7 @@ class Gate:
 
 
 def _in_time(receive: Receive, seconds: float) -> Receive:
-    """Receive a body in time, since a slow sender occupies a place. Raises `HTTPException` after so many seconds."""
+    """Receive a body within so many seconds, since a slow sender occupies a place. Raises `HTTPException` if late."""
     ends, arrived = time.monotonic() + seconds, False
 
     async def received() -> Message:

@@ -53,7 +53,7 @@ class Recorded:
 
 
 class _Handler(RotatingFileHandler):
-    """Raises errors in writing instead of printing them, and ends a line that was cut off before the next one."""
+    """Raises write errors instead of printing them, and ends a line that was cut off before writing the next one."""
 
     def _open(self) -> TextIOWrapper:
         if os.path.isfile(self.baseFilename):
