@@ -30,7 +30,7 @@ from vlm_ft.recipe import RECIPES, load_recipe
 from vlm_ft.training.run import train
 
 DRAWINGS = 60  # to train on
-PHOTOS, SIZE = 20, (2048, 1536)  # to ask about, enlarged to the size of a camera's
+PHOTOS, SIZE = 20, (2048, 1536)  # to ask about, enlarged to camera size
 IN_PROGRESS = 8
 ROUNDS = 15  # of requests, each about every photo
 WARM_UP = 5  # requests

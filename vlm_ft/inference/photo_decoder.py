@@ -29,7 +29,7 @@ SECONDS = 20.0
 
 PROCESSES = 2
 DIGEST: Any = ("vlm-ft", "sha256")
-"""The key in a decoded image's `info` with the SHA-256 of its file; no file can set it, since its keys are strings."""
+"""The key in a decoded image's `info` with the SHA-256 of its file; no file can set it: keys from files are strings."""
 
 Out = TypeVar("Out")
 

@@ -134,7 +134,7 @@ def _predictor(
 
 
 def _judge(place: Path, card: Card, base: str | None) -> RewardModel:
-    """The reward model; `base`, where the adapter's base is, is used for it too if it has the same base."""
+    """The reward model, loaded from `base` like the adapter if both have the same base."""
     same = read_card(adapter_folder(place)).base.fingerprint == card.base.fingerprint
     return RewardModel.open(place, base if same else None)
 
