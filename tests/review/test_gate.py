@@ -87,9 +87,9 @@ def test_classes_with_few_examples_do_not_decide() -> None:
 
 def test_a_difference_that_chance_explains_does_not_decide() -> None:
     """Equally good adapters that err on different examples pass, though some slice is lower by more than the margin."""
-    dice, refused, lower = np.random.default_rng(0), 0, 0
+    rng, refused, lower = np.random.default_rng(0), 0, 0
     for _ in range(40):
-        before, after = ([answered({**case.values, "passed": dice.random() > 0.1}) for case in CASES] for _ in range(2))
+        before, after = ([answered({**case.values, "passed": rng.random() > 0.1}) for case in CASES] for _ in range(2))
         found = compared(FORM, CASES, before, after)
         lower += any(entry.difference < -found.margin for entry in found.slices)
         refused += not found.passed
