@@ -3,7 +3,7 @@
 /v1/assess                  takes photos, text or both; returns a typed answer with its probabilities
 /v1/chat/completions        the same for clients of OpenAI's API; each adapter is a model
 /v1/models, /v1/adapters    what is served
-/healthz, /readyz, /metrics for monitors
+/healthz, /readyz, /metrics for monitoring
 /v1/reviews, /v1/jobs       see `work`
 """
 
