@@ -60,7 +60,7 @@ def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
 
 @contextmanager
 def _vision_inputs(model: Any, batch: Batch) -> Iterator[dict[str, Any]]:
-    """Continue from kept features, or run the tower once per distinct photo; yields further inputs of the model."""
+    """Continue from kept features, or run the tower once per distinct photo; yields additional inputs of the model."""
     family = family_of(model.config)
     if FEATURES in batch:
         with feeding(model, family, batch[FEATURES]) as features:

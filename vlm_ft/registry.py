@@ -103,7 +103,7 @@ class Registry:
         return found.st_mtime_ns, found.st_size  # two changes may fall into one tick of the file system's clock
 
     def add(self, name: str, place: Path, *, by: str | None = None) -> Version:
-        """Copy an adapter, given by its own or its run folder, as the next version; the first one becomes current.
+        """Copy an adapter, given by its adapter or run folder, as the next version; the first one becomes current.
 
         Raises `AdapterError` for a folder that is not an adapter, and `DataError` if it cannot be copied.
         """

@@ -38,7 +38,7 @@ class Measured(Strict):
     foreign: tuple[str, ...] = ()
 
     def commands(self, runs: Path, results: Path) -> Iterator[list[str]]:
-        """The arguments of `vlm-ft` that are left to run; the last command records the figures."""
+        """The commands that are left to run, as arguments of `vlm-ft`; the last one records the figures."""
         run, data = Run(runs / (self.run or self.recipe)), Path(os.environ.get("VLM_FT_DATA", "../shared/data"))
         settings = [word for setting in self.settings for word in ("--set", setting)]
         if self.sizes:
