@@ -59,7 +59,7 @@ def ids(evaluation: Evaluation, selection: Selection) -> list[str]:
     return [row.id for row in samples(evaluation, selection)]
 
 
-def test_wrong_answers_are_shown_the_surest_first(evaluation: Evaluation) -> None:
+def test_wrong_answers_are_shown_with_the_surest_first(evaluation: Evaluation) -> None:
     found = samples(evaluation, Selection("passed"))
     sure = [row.answers[ADAPTER].prediction.fields["passed"].probability for row in found]
     assert {row.id for row in found} == {row.id for row in evaluation.cases if row.answers[ADAPTER].score < 1}

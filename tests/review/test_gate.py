@@ -108,7 +108,7 @@ def test_a_failed_answer_is_wrong() -> None:
     assert compared(FORM, CASES, RIGHT, after).slices[0].difference == pytest.approx(-1 / 96)
 
 
-def test_runs_are_compared_on_examples_that_neither_knows(
+def test_runs_are_compared_on_examples_that_neither_was_trained_on(
     run_of: Callable[..., Path],
     untrained_run_of: Callable[..., Path],
     recipe_of: Callable[..., Recipe],

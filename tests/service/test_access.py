@@ -116,7 +116,7 @@ def test_no_photo_is_opened_in_the_services_process(monkeypatch: pytest.MonkeyPa
         assert path.read_bytes() == sent.getvalue()
 
 
-def test_the_app_takes_no_file_of_the_server(engine: Engine, tmp_path: Path) -> None:
+def test_the_app_does_not_accept_files_on_the_server(engine: Engine, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(photo(form="PNG"))
     api = mount(build_service(engine), build_app(engine))

@@ -78,7 +78,7 @@ def test_the_pieces_of_a_stream_add_up_to_the_content() -> None:
     assert done == "[DONE]"
 
 
-def test_an_answer_that_fails_is_refused_or_broken_off() -> None:
+def test_an_answer_that_fails_is_refused_or_cut_off() -> None:
     failed = Attributed.failed("the answer does not fit")
     with pytest.raises(HTTPException, match="does not fit"):
         streamed_events(failed)
