@@ -1,4 +1,4 @@
-"""What Gradio's components lack for screen readers and keyboards, added in the browser as they appear."""
+"""Accessibility fixes for Gradio's components (screen readers, keyboards), applied in the browser as they appear."""
 
 FIXES = """<script>
 (() => {

@@ -56,9 +56,9 @@ class _Actions:
         with permitted(self.work, request, "train") as user:
             return queued(self.work.train(self.predictor.cards[name], minutes_of(limit), user), "Training is queued.")
 
-    def promote(self, job: str | None, most: float, request: gr.Request) -> Any:
+    def promote(self, job: str | None, margin: float, request: gr.Request) -> Any:
         with permitted(self.work, request, "admin") as user:
-            return queued(self.work.promote(job or "", most, user), "The comparison is queued; see its log.")
+            return queued(self.work.promote(job or "", margin, user), "The comparison is queued; see its log.")
 
     def roll_back(self, name: str, seen: int | None, request: gr.Request) -> tuple[str, int | None]:
         with permitted(self.work, request, "admin") as user:

@@ -1,4 +1,4 @@
-"""An answer as a PDF to file: what was asked, the answer with its probabilities, and what follows from it."""
+"""An answer as a PDF for the record: what was asked, the answer with its probabilities, and its derived results."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SIZE, SMALL, LARGE = 10, 8.5, 16  # points
 LINE = 5  # mm
 PHOTO_HEIGHT = 95  # mm, at most
 JPEG_QUALITY = 85
-MOST_ALTERNATIVES = 3
+MAX_ALTERNATIVES = 3
 COLUMNS = ("Field", "Answer", "Probability", "Less likely")
-LONGEST_ROW = 2000  # characters in all cells, if they are equally long: a row must fit on a page
+MAX_ROW = 2000  # characters in all cells, if they are equally long: a row must fit on a page
 UNKNOWN = "\ufffd"
 RIGHT_TO_LEFT = ("R", "AL")
 PAGES = "\uffff" * 3
-"""Becomes the number of pages, of up to three digits; the font lacks it, so `_plain` leaves it in no text."""
+"""A placeholder for the number of pages (up to three digits); the font lacks it, so no text from `_plain` has it."""
 QUIET = FontFace(color=90)
 HEADINGS = FontFace(emphasis="BOLD", fill_color=235)
 
@@ -76,9 +76,9 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
 
 
 def _closed(field: FieldSpec, entry: FieldValue) -> list[str]:
-    """The row of a field: its name, its value, their probability and the likeliest other options."""
+    """The row of a field: its name, its value, the value's probability, and the likeliest other options."""
     others = [pair for pair in (entry.distribution or {}).items() if pair[0] != option_name(entry.value)]
-    likeliest = sorted(others, key=lambda pair: -pair[1])[:MOST_ALTERNATIVES]
+    likeliest = sorted(others, key=lambda pair: -pair[1])[:MAX_ALTERNATIVES]
     alternatives = "; ".join(f"{option_in_words(name)} {percent(share)}" for name, share in likeliest)
     return [title(field.name), in_words(field.kind, entry.value), probability_in_words(entry), alternatives]
 
@@ -107,8 +107,8 @@ def _derived(sheet: _Sheet, view: View) -> None:
 class _Sheet:
     """A PDF that is written from top to bottom; an empty text leaves no gap.
 
-    DejaVu, which comes with matplotlib, has European scripts. A character that it lacks, or that is written from right
-    to left, becomes the replacement character, and the last line says so.
+    DejaVu, which comes with matplotlib, covers European scripts. A character that it lacks, or that is written from
+    right to left, becomes the replacement character, and the last line says so.
     """
 
     def __init__(self, answered: Answered) -> None:
@@ -159,7 +159,7 @@ class _Sheet:
             text_align="LEFT",
         ) as grid:
             for row in [head, *rows] if head else rows:
-                grid.row([self._plain(shorten(cell, LONGEST_ROW // len(row))) for cell in row])
+                grid.row([self._plain(shorten(cell, MAX_ROW // len(row))) for cell in row])
         self._pdf.ln(1)
 
     def photo(self, photo: Image) -> None:
@@ -183,7 +183,7 @@ class _Sheet:
         self._pdf.multi_cell(0, line, text, align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
     def _plain(self, text: str) -> str:
-        """The text in the characters of the font."""
+        """The text in characters that the font has."""
         shown = "".join(sign if ord(sign) in self._known else UNKNOWN for sign in text.replace("\t", " "))
         self._lost |= UNKNOWN in shown
         return shown

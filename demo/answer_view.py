@@ -19,8 +19,8 @@ from .markup import section, table
 from .photo_view import PHOTO, Mark, colour, marks
 from .wording import NO, YES, in_words, option_in_words, percent, title, words
 
-MOST_BARS = 6
-MOST_CHIPS = 12
+MAX_BARS = 6
+MAX_CHIPS = 12
 NUMBER = "No."
 """The column of the numbers that mark the boxes on the photo."""
 
@@ -85,7 +85,7 @@ def visible(field: FieldSpec, photos: int) -> FieldSpec:
 
 
 def _unplaced(form: Form, prediction: Prediction, photos: int) -> str:
-    """A remark where boxes are drawn on the last photo because the answer names no photo, or one that was not given."""
+    """A remark if boxes are drawn on the last photo because the answer names no photo, or one that was not given."""
     boxed = {field.name: field.kind for field in form.fields if isinstance(field.kind, Items) and field.kind.boxed}
     named = [row.get(PHOTO) for name in boxed if name in prediction.fields for row in prediction.fields[name].value]
     if photos < 2 or all(isinstance(number, int) and number <= photos for number in named):
@@ -122,7 +122,7 @@ def _choice(options: Sequence[str], entry: FieldValue) -> str:
         else f"<li>{escape(words(option))}</li>"
         for option in options
     )
-    if len(options) <= MOST_CHIPS:
+    if len(options) <= MAX_CHIPS:
         return f'<ul class="chips">{chips}</ul>'
     return f'{label}<details><summary>of {len(options)} options</summary><ul class="chips">{chips}</ul></details>'
 
@@ -144,7 +144,7 @@ def _bars(options: Sequence[str], entry: FieldValue) -> str:
         return ""
     chosen, distribution = option_name(entry.value), entry.distribution
     likeliest = sorted(options, key=lambda option: (option != chosen, -distribution.get(option, 0.0)))
-    shown = [option for option in options if option in likeliest[:MOST_BARS]]
+    shown = [option for option in options if option in likeliest[:MAX_BARS]]
     bars = "".join(_bar(option_in_words(option), distribution.get(option, 0.0), option == chosen) for option in shown)
     left = len(options) - len(shown)
     rest = f'<p class="rest">and {left} less likely</p>' if left else ""
@@ -186,8 +186,8 @@ def _cell(kind: Kind, value: Any) -> str:
 def _expected(kind: Kind) -> str:
     match kind:
         case Choice(options=options):
-            listed = ", ".join(map(words, options[:MOST_BARS]))
-            return listed if len(options) <= MOST_BARS else f"one of {len(options)}: {listed} …"
+            listed = ", ".join(map(words, options[:MAX_BARS]))
+            return listed if len(options) <= MAX_BARS else f"one of {len(options)}: {listed} …"
         case Flag():
             return "yes or no"
         case Integer(minimum=minimum, maximum=maximum):

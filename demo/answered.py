@@ -16,9 +16,9 @@ from vlm_ft.inference.request import Attributed
 from .photo_view import drawn, marks
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # Gradio hashes it to see whether it is another one
+@dataclass(frozen=True, slots=True, eq=False)  # Gradio hashes it to see whether it has changed
 class Answered:
-    """`case`: its number, also in the decision log. `photos`: paths of uploads."""
+    """`case`: its number, as in the decision log. `photos`: paths of uploads."""
 
     case: str
     time: str

@@ -1,7 +1,7 @@
 """The app: choose an adapter, give it photos or a text, and read its typed answer.
 
 blocks = build_app(engine, {"boards": [Path("board.jpg")]})
-launch(blocks)                 # on its own, on this machine
+launch(blocks)                 # by itself, on this machine
 mount(api, blocks)             # or inside a FastAPI application
 """
 
@@ -92,8 +92,8 @@ def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) 
 
 
 def mount(api: FastAPI, blocks: gr.Blocks, auth: Any = None) -> FastAPI:
-    """The FastAPI application with the app at /app; `auth` is a dependency that returns the user or None."""
-    blocks.has_launched = True  # otherwise, Gradio accepts paths of any of the server's files as uploads
+    """Mount the app at /app of a FastAPI application; `auth` is a dependency that returns the user or None."""
+    blocks.has_launched = True  # otherwise, Gradio accepts the path of any file on the server as an upload
     gr.mount_gradio_app(api, blocks, "/app", auth_dependency=auth, show_error=False, run_history=False, **_SETTINGS)
     return api
 

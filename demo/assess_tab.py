@@ -36,7 +36,7 @@ TO_RESULT = """() => {
 Examples = Mapping[str, Sequence[Path | str]]
 """Adapter -> examples to try: a `Path` is an image, a `str` is a text."""
 
-LONGEST_TEXT = 20_000  # characters
+MAX_TEXT = 20_000  # characters
 EXAMPLE_SIDE = 320  # pixels of an example's longer side
 BROKEN = "Something went wrong on the server; details are in its log. Try again, or contact the operator."
 
@@ -44,7 +44,7 @@ ASSESS = "assess"
 """The id of the tab."""
 
 KINDS = ("JSON", "PDF")
-"""The files that an answer is offered as."""
+"""The formats in which an answer is offered as a file."""
 
 PREVIEW_QUEUE: dict[str, Any] = {**PRIVATE, "concurrency_limit": 1, "concurrency_id": "look"}
 """The settings of an event that shows photos, which are large."""
@@ -63,7 +63,7 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Workplace | None)
                 photos = photo_input("Photos or scans; several are one case", height=200, allow_reordering=True)
                 seen = gallery(label="As the adapter sees them", columns=3, fit_columns=False, visible=False)
             text = gr.Textbox(
-                label=_text_label(first), lines=3, max_lines=12, max_length=LONGEST_TEXT, visible=reads_text(first)
+                label=_text_label(first), lines=3, max_lines=12, max_length=MAX_TEXT, visible=reads_text(first)
             )
             button = gr.Button("Assess", variant="primary")
             example = gr.State("")  # the path of the example photo that was clicked last
@@ -128,8 +128,8 @@ def _require_usable(card: Card, case: Sequence[Image], text: str) -> None:
     if not case and not text:
         inputs = " or ".join(["a photo"] * reads_photos(card) + ["a text"] * reads_text(card))
         raise DataError("", f"Give {inputs} first, then press Assess.")
-    if len(text) > LONGEST_TEXT:  # Gradio leaves the limit to the browser
-        raise DataError("", f"the text is longer than {LONGEST_TEXT} characters", "shorten it")
+    if len(text) > MAX_TEXT:  # Gradio leaves the limit to the browser
+        raise DataError("", f"the text is longer than {MAX_TEXT} characters", "shorten it")
 
 
 def _result(card: Card, work: Workplace | None) -> list[Any]:
@@ -152,7 +152,7 @@ def _result(card: Card, work: Workplace | None) -> list[Any]:
 def _examples(
     tries: Sequence[Path | str], photos: gr.File, example: gr.State, text: gr.Textbox, *, visible: bool
 ) -> tuple[gr.Column, list[Any]]:
-    """Photos and texts to try, and the events of clicks on them; one on a photo sets `example` to its path."""
+    """Photos and texts to try, and the events of clicks on them; a click on a photo sets `example` to its path."""
     texts, clicks = [[item] for item in tries if isinstance(item, str)], list[Any]()
     pictures = {path: small(path, EXAMPLE_SIDE) for path in tries if isinstance(path, Path)}
     with gr.Column(visible=visible) as place:
@@ -186,7 +186,7 @@ def _text_label(card: Card) -> str:
 
 
 def _assess_shown(images: Sequence[Image], html: str, answered: Answered | None) -> tuple[Any, ...]:
-    """The updates that show an answer; the files are made when their place is opened."""
+    """The updates that show an answer; its files are made when their section is opened."""
     if answered is None:
         return _without_answer(html)
     captioned = [(image, f"Photo {number}" if len(images) > 1 else None) for number, image in enumerate(images, 1)]
@@ -201,7 +201,7 @@ def _no_files() -> list[Any]:
 
 
 def _files(buttons: Sequence[gr.DownloadButton], answered: Answered) -> list[Any]:
-    """The updates that offer the answer as files; without its photos, there is no PDF."""
+    """The updates that offer the answer as files; once its photos are deleted, there is no PDF."""
     from .answer_pdf import answer_pdf  # imports matplotlib
 
     contents = [answered.to_json().encode()]
@@ -228,7 +228,7 @@ def _without_answer(html: str) -> tuple[Any, ...]:
 def _preview(predictor: Predictor, adapter: str, photos: Sequence[str] | None, example: str | None = None) -> Any:
     """The updates that show the photos as the adapter will see them, and clear the answer.
 
-    There are none for an example's photo, as the click on it has its own.
+    There are none for an example's photo, since clicking on it has its own event.
     """
     if photos == [example]:
         return gr.skip()

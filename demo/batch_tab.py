@@ -26,13 +26,13 @@ from .photos import reads_photos, small
 from .wording import column_width, words
 
 EVERYTHING, UNCERTAIN = "All", "Ask a person"
-MOST_ROWS = 2000
-MOST_PICTURES = 12
+MAX_ROWS = 2000
+MAX_PICTURES = 12
 ABOUT = '<p class="rest">Uncertain, and unlike each other and the training data. Choose one to review it.</p>'
 DOWNLOADED = '<p class="rest">This table is a {} file: download it.</p>'
-"""A program may ask the service for another kind of table than the app does."""
+"""A client of the service may have asked for another kind of table than the app does."""
 
-MOST_SHOWN = 60  # characters of a cell
+MAX_CELL = 60  # characters of a cell
 LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
 
 
@@ -73,7 +73,7 @@ class _Actions:
     def score(self, name: str, sent: Sequence[str] | None, place: str, request: gr.Request) -> tuple[Any, ...]:
         with permitted(self.work, request, "assess") as user, uploads(sent or ()) as files:
             job = self.work.score(self.predictor.cards[name], files, place.strip(), "csv", user)
-        return None, "", queued(job, "The photos are being scored; this page may be closed.")
+        return None, "", queued(job, "The photos are being scored; you may close this page.")
 
     def review(self, job: str, chosen: gr.SelectData, request: gr.Request) -> tuple[Any, ...]:
         with permitted(self.work, request, "assess"):
@@ -85,7 +85,7 @@ class _Actions:
 
 
 def _results(work: Workplace, download: gr.File, job: str | None, show: str) -> tuple[Any, ...]:
-    """The rows of a job's table, the photos to review first, remarks on both, and the file."""
+    """The updates that show a job's table, the photos to review first, remarks on both, and the file."""
     hidden = gr.update(visible=False)
     try:
         chosen, file = work.jobs.get(job or ""), work.jobs.result(job or "", "score")
@@ -104,7 +104,7 @@ def _results(work: Workplace, download: gr.File, job: str | None, show: str) -> 
 
 def _rows(file: Path, show: str) -> tuple[Any, str]:
     """The update that shows the rows of a table, and the notices of their answers."""
-    found = pd.read_csv(file, nrows=MOST_ROWS, dtype=str, keep_default_na=False)
+    found = pd.read_csv(file, nrows=MAX_ROWS, dtype=str, keep_default_na=False)
     readable = _readable(found[found["decision"] != "answer"] if show == UNCERTAIN else found)
     widths = [column_width([*str(name).split(), *readable[name]]) for name in readable]
     notices = "".join(map(notice_view, found["notice"].unique()))
@@ -112,13 +112,13 @@ def _rows(file: Path, show: str) -> tuple[Any, str]:
 
 
 def _to_review(table: Path) -> list[str]:
-    """The paths of the photos to review first, as far as they can be shown."""
+    """The paths of the photos to review first, as many as are shown."""
     file = table.with_name(FIRST)
-    return file.read_text(encoding="utf-8").split("\n")[:-1][:MOST_PICTURES] if file.is_file() else []
+    return file.read_text(encoding="utf-8").split("\n")[:-1][:MAX_PICTURES] if file.is_file() else []
 
 
 def _readable(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns that have something to say, with short cells and headings that can be wrapped."""
+    """The informative columns, with short cells and headings that can be wrapped."""
     kept = [name for name in rows.columns if name not in LEFT_OUT and rows[name].ne("").any()]
     return rows[kept].map(_short).rename(columns=words)
 
@@ -130,7 +130,7 @@ def _short(cell: str) -> str:
             return f"{float(cell):.3g}"
     except ValueError:
         pass
-    return cell[:MOST_SHOWN]
+    return cell[:MAX_CELL]
 
 
 def _pictures(folder: Path, paths: Sequence[str]) -> tuple[list[tuple[Any, str]], list[str]]:

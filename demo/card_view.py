@@ -14,7 +14,7 @@ FIRST_FIGURES = 4
 
 
 def card_view(card: Card, name: str) -> str:
-    """The adapter's facts as a list of terms, its figures as a table; all text is escaped."""
+    """The adapter's facts as a definition list, its figures as a table; all text is escaped."""
     facts = {
         "Name": name,
         "Task": card.form.title,

@@ -1,4 +1,4 @@
-"""Talk to an adapter that reads texts: its replies appear while they are written, its other fields below them."""
+"""Talk to an adapter that reads texts: its replies appear as they are written, and its other fields below them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from vlm_ft.inference.streaming import streamed
 
 from .answer_view import notice_view
 from .answered import new_case
-from .assess_tab import BROKEN, LONGEST_TEXT
+from .assess_tab import BROKEN, MAX_TEXT
 from .handlers import MODEL_QUEUE, PRIVATE, QUIET, adapter_choice, user_of
 from .photos import reads_photos, reads_text
 from .wording import in_words, probability_in_words, referral, title
 
-MOST_TURNS = 40
+MAX_TURNS = 40
 NOTHING = "Enter a text first."
 GONE = "This adapter is no longer loaded; reload this page."
-TOO_LONG = f"The text is longer than {LONGEST_TEXT} characters; shorten it."
+TOO_LONG = f"The text is longer than {MAX_TEXT} characters; shorten it."
 TOO_MANY = "This conversation is too long; start again."
 
 Messages = list[dict[str, str]]
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def chats(card: Card) -> bool:
-    """Whether the adapter can be talked to: it reads texts alone."""
+    """Whether one can chat with the adapter: it reads only texts."""
     return reads_text(card) and not reads_photos(card)
 
 
@@ -55,7 +55,7 @@ def chat_tab(predictor: Predictor) -> None:
         placeholder="The conversation appears here.",
     )
     turns = gr.State(list[Turn]())
-    text = gr.Textbox(label="Message", lines=1, max_lines=8, max_length=LONGEST_TEXT)
+    text = gr.Textbox(label="Message", lines=1, max_lines=8, max_length=MAX_TEXT)
     with gr.Row():
         send = gr.Button("Send", variant="primary", min_width=90)
         again = gr.Button("Start again", min_width=90)
@@ -74,9 +74,9 @@ def chat_tab(predictor: Predictor) -> None:
 def talk(
     predictor: Predictor, adapter: str, said: str, earlier: Sequence[Turn], messages: Messages, by: str | None = None
 ) -> Iterator[tuple[Any, list[Turn], Messages]]:
-    """(the text box, the turns, the messages), again and again while the reply is written; errors are messages."""
+    """(text box, turns, messages), updated as the reply is written; errors become messages."""
     said, card = said.strip(), predictor.cards.get(adapter)
-    problem = TOO_MANY if len(earlier) >= MOST_TURNS else TOO_LONG if len(said) > LONGEST_TEXT else ""
+    problem = TOO_MANY if len(earlier) >= MAX_TURNS else TOO_LONG if len(said) > MAX_TEXT else ""
     if not said or card is None or problem:
         gr.Warning(GONE if card is None else problem or NOTHING)
         yield gr.skip(), list(earlier), messages
@@ -127,5 +127,5 @@ def _line(card: Card, name: str, answer: Attributed) -> str:
 
 
 def _message(role: str, content: str) -> dict[str, str]:
-    """A message that is shown as it is: Gradio would take its tags for HTML, even without Markdown."""
+    """A message that is shown verbatim: even without Markdown, Gradio would take its tags for HTML."""
     return {"role": role, "content": escape(content, quote=False)}

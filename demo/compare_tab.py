@@ -25,14 +25,14 @@ from .photo_view import Mark, drawn, gallery, marks
 from .photos import caption, opened, photo_input, reads_photos
 from .wording import in_words, probability_in_words, referral, title
 
-MOST_AT_FIRST = 4
+CHOSEN_AT_FIRST = 4
 BARE = "Bare base"
 EMPTY = '<p class="rest">The answers appear here, one column for each adapter.</p>'
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What one adapter, or the base under an adapter's form, has answered."""
+    """The answer of one adapter, or of the base with an adapter's form."""
 
     name: str
     card: Card
@@ -55,7 +55,7 @@ class Column:
         return "; ".join(items) or "none"
 
     def compared(self, name: str) -> str | None:
-        """A field's value, boxes included, as JSON that is equal for items in another order; None if it is missing."""
+        """A field's value as JSON that does not depend on the order of items; None if it is missing."""
         if name not in self.prediction.fields:
             return None
         value = self.prediction.fields[name].value
@@ -71,7 +71,7 @@ def compare_tab(predictor: Predictor) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             photo = photo_input("Photo or scan", height=160)
-            chosen = gr.CheckboxGroup(names, value=names[:MOST_AT_FIRST], label="Adapters")
+            chosen = gr.CheckboxGroup(names, value=names[:CHOSEN_AT_FIRST], label="Adapters")
             base = gr.Checkbox(has_base, label="Also ask the bare base", visible=has_base)
             button = gr.Button("Compare", variant="primary")
         with gr.Column(scale=3, min_width=300):
@@ -94,7 +94,7 @@ def compare_tab(predictor: Predictor) -> None:
 def compare(
     predictor: Predictor, files: Sequence[str] | None, adapters: Sequence[str], base: bool, by: str | None = None
 ) -> tuple[list[tuple[Image, str]], list[Column]]:
-    """The photo with the boxes of each answer, and the answers; the photo is asked about once, in one batch.
+    """The photo with the boxes of each answer, and the answers, which are computed in one batch.
 
     With `base`, the bare base is asked to fill in each of the adapters' forms. Raises `UserError`.
     """

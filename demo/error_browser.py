@@ -25,14 +25,14 @@ from .wording import option_in_words, percent, probability_in_words, referral, t
 ANY, EVERY = "Any field", "Every class"
 WRONG, ALL, ESCAPES, FALSE_REJECTS = "Wrong answers", "All samples", "Escapes", "False rejects"
 PER_PAGE = 8
-LONGEST_TEXT = 600  # characters of a sample's text
+MAX_TEXT = 600  # characters of a sample's text
 NONE_STORED = "This version has no stored test answers: run vlm-ft evaluate before vlm-ft promote."
-LEGEND = "Green corners: the labelled boxes. Amber: the answered ones."
+LEGEND = "Green corners: labelled boxes. Amber boxes: the adapter's."
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which samples to show: of which true class of which field, and which of them."""
+    """Which samples to show: those with a true class of a field, and which of these."""
 
     field: str = ANY
     true: str = EVERY
@@ -52,29 +52,29 @@ def _read(file: Path, changed: int) -> Evaluation:
 
 
 def fields_of(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """The fields by which samples can be chosen, each after its title."""
+    """The fields by which samples can be chosen, as (title, name)."""
     return [(ANY, ANY), *((title(field.name), field.name) for field in labelled(evaluation))]
 
 
 def classes_of(evaluation: Evaluation, field: str) -> list[tuple[str, str]]:
-    """The true classes of a field, each after its title."""
+    """The true classes of a field, as (title, name)."""
     found = sorted({option_name(row.truth[field]) for row in evaluation.cases if field in row.truth})
     return [(EVERY, EVERY), *((option_in_words(name), name) for name in found)]
 
 
 def is_flag(evaluation: Evaluation, field: str) -> bool:
-    """Whether the field is yes or no, so that a threshold decides it."""
+    """Whether the field is a flag, so that a threshold applies."""
     return field in evaluation.form.names and isinstance(evaluation.form.field(field).kind, Flag)
 
 
 def threshold_now(form: Form, flag: str) -> float:
-    """The probability above which the adapter itself rejects."""
+    """The probability above which the adapter rejects at present."""
     threshold = form.thresholds.get(flag, 0.5)
     return threshold if positive_of(form, flag) == "true" else 1 - threshold
 
 
 def samples(evaluation: Evaluation, choice: Selection) -> list[CaseRow]:
-    """The chosen samples: of a field, the surest answers first; of any field, the worst ones."""
+    """The chosen samples: of one field, the most probable answers first; of any field, the worst ones first."""
     if choice.field == ANY:
         rows = sorted(evaluation.cases, key=lambda row: row.answers[ADAPTER].score)
         return [row for row in rows if choice.show == ALL or row.answers[ADAPTER].score < 1]
@@ -110,7 +110,7 @@ def threshold_view(evaluation: Evaluation, flag: str, threshold: float) -> str:
     use = f"To use this threshold: vlm-ft calibrate RUN --threshold {flag}={setting:.3g}, then promote the run."
     gloss = f"if {title(flag)} = {option_in_words(positive)} from a probability above {percent(threshold)}"
     names = ["", "Samples", "Share", "95 % interval"]
-    return framed(section("Misses against false rejects", gloss, table(names, rows) + f"<p>{escape(use)}</p>"))
+    return framed(section("Misses and false rejects", gloss, table(names, rows) + f"<p>{escape(use)}</p>"))
 
 
 def _share(count: int, of: int) -> list[str]:
@@ -121,9 +121,9 @@ def _share(count: int, of: int) -> list[str]:
 
 
 def samples_view(evaluation: Evaluation, rows: Sequence[CaseRow], page: int) -> str:
-    """One page of samples: photo, what was wanted, what was answered, and its probability."""
+    """One page of samples: photo, label, answer, and its probability."""
     if not rows:
-        return framed('<p class="none">No such sample.</p>')
+        return framed('<p class="none">No matching samples.</p>')
     first = page * PER_PAGE
     shown = rows[first : first + PER_PAGE]
     counted = f'<p role="status">{first + 1} to {first + len(shown)} of {len(rows)}. {LEGEND}</p>'
@@ -138,7 +138,7 @@ def _sample(form: Form, row: CaseRow) -> str:
         else f'<img src="{picture.data}" alt="photo {number}" width="{picture.width}" height="{picture.height}">'
         for number, picture in enumerate(pictures_of(row.images, form.fields, row.truth, answer.values), 1)
     )
-    text = f'<p class="text">{escape(row.text[:LONGEST_TEXT])}</p>' if row.text else ""
+    text = f'<p class="text">{escape(row.text[:MAX_TEXT])}</p>' if row.text else ""
     error = f"<p>No answer: {escape(answer.error)}</p>" if answer.error else ""
     cells = [
         [
@@ -150,7 +150,7 @@ def _sample(form: Form, row: CaseRow) -> str:
         ]
         for entry in compared(form, row)
     ]
-    answers = table(["Field", "Wanted", "Answered", "Probability", ""], cells)
+    answers = table(["Field", "Label", "Answer", "Probability", ""], cells)
     return section(row.id, referral(answer), f'<div class="sample">{pictures}<div>{text}{error}{answers}</div></div>')
 
 

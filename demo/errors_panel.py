@@ -85,7 +85,7 @@ class _Samples:
 
 
 def _of_field(evaluation: Evaluation | None, field: str) -> tuple[Any, ...]:
-    """The updates for a field: its classes, what can be shown, its threshold if it is a flag, and the samples."""
+    """The updates for a field: its classes, the choices to show, its threshold if it is a flag, and the samples."""
     if evaluation is None:
         return (
             gr.update(choices=[EVERY], value=EVERY),

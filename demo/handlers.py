@@ -17,7 +17,7 @@ from vlm_ft.work.tokens import Right
 from vlm_ft.work.workplace import Workplace
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-"""The settings of an event that only the page causes."""
+"""The settings of an event that only the page triggers."""
 
 QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
 MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
@@ -25,7 +25,7 @@ MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"
 
 
 def adapter_choice(predictor: Predictor, fits: Callable[[Card], bool], label: str = "Adapter") -> gr.Dropdown:
-    """A choice of one of the adapters that fit."""
+    """A dropdown of the adapters that fit."""
     names = fitting(predictor, fits)
     choice = gr.Dropdown(names, value=next(iter(names), None), label=label, filterable=False)
     list_when_loaded(choice, predictor, fits)
@@ -46,7 +46,7 @@ def list_when_loaded(
 
 @contextmanager
 def errors_shown() -> Iterator[None]:
-    """Turns a user's error into Gradio's, which the page shows."""
+    """Turn a user error into Gradio's, which the page shows."""
     try:
         yield
     except UserError as error:
@@ -54,7 +54,7 @@ def errors_shown() -> Iterator[None]:
 
 
 def in_toast(error: UserError) -> str:
-    """The message of an error, escaped: Gradio takes that of a toast for HTML, and it may quote a file's name."""
+    """The message of an error, escaped: it may quote a file's name, and Gradio takes the text of a toast for HTML."""
     return escape(error.public(), quote=False)
 
 
@@ -75,6 +75,6 @@ def user_of(request: gr.Request | None) -> str | None:
 
 @contextmanager
 def uploads(files: Iterable[str]) -> Iterator[list[tuple[str, BinaryIO]]]:
-    """Uploaded files as `Workplace` takes them: name and content."""
+    """Uploaded files as `Workplace` expects them: name and content."""
     with ExitStack() as opened:
         yield [(Path(file).name, opened.enter_context(Path(file).open("rb"))) for file in files]

@@ -1,4 +1,4 @@
-"""Who asked what, when, of which version: the decision log, to search and to export."""
+"""The decision log, to search and to export: who asked what and when, and which version answered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .handlers import PRIVATE, permitted
 from .markup import framed, minute, table
 
 History = Callable[[str, int], Sequence[Mapping[str, Any]]]
-"""(words, most) -> the newest entries of the decision log that contain the words."""
+"""(words, limit) -> the newest entries of the decision log that contain the words."""
 
 SHOWN = 100
 EXPORTED = 100_000

@@ -67,7 +67,7 @@ class JobsView:
 
 
 def queued(job: Job, message: str) -> Any:
-    """The update that chooses a job which was just queued; the message says so."""
+    """The update that selects a job that was just queued; `message` is shown to the user."""
     gr.Info(message)
     return gr.update(choices=[(job.title, job.id)], value=job.id)
 

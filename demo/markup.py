@@ -20,7 +20,7 @@ def table(names: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def framed(body: str) -> str:
-    """HTML in the look of an answer."""
+    """HTML in the style of an answer."""
     return f'<div class="answer">{body}</div>'
 
 

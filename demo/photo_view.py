@@ -24,11 +24,11 @@ PALETTE = ("#c81e2b", "#0a5bc4", "#1a7434", "#7a3fd1", "#b04600", "#b0307f", "#1
 PHOTO = "photo"
 """The part of an item that gives its photo within the case, from 1."""
 
-LONGEST = 1280  # pixels of the drawn photo's longer side
+MAX_SIDE = 1280  # pixels of the drawn photo's longer side
 LEGIBLE = 640  # pixels of the longer side
 LABEL_SHARE = 0.032  # of the longer side: legible if the photo is as wide as a phone
 
-LONGEST_LABEL = 24  # characters
+MAX_LABEL = 24  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,12 @@ def colour(number: int) -> str:
 
 
 def drawn(photo: Image, placed: list[Mark]) -> Image:
-    """A copy of the photo, at most `LONGEST` pixels per side, with every mark's box and name.
+    """A copy of the photo, at most `MAX_SIDE` pixels per side, with every mark's box and name.
 
     A photo with marks that is smaller than `LEGIBLE` pixels is enlarged, so that they can be read.
     """
     scene = photo.copy()
-    scene.thumbnail((LONGEST, LONGEST))
+    scene.thumbnail((MAX_SIDE, MAX_SIDE))
     if placed:
         scene = legible(scene)
     boxes = [
@@ -86,7 +86,7 @@ def gallery(buttons: Sequence[str] = (), **look: Any) -> gr.Gallery:
     return gr.Gallery(height="auto", object_fit="contain", interactive=False, buttons=list(buttons), **look)
 
 
-def shorten(text: str, longest: int = LONGEST_LABEL) -> str:
+def shorten(text: str, longest: int = MAX_LABEL) -> str:
     """The text on one line, at most `longest` characters."""
     line = " ".join(text.split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -1,4 +1,4 @@
-"""Uploaded photos, decoded as the service decodes its own."""
+"""Uploaded photos, decoded in the same way as the service's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
 from vlm_ft.inference.photo_decoder import decoded
 
-MOST_PHOTOS = 8  # per case: the highest photo number that a finding can have
+MAX_PHOTOS = 8  # per case: the highest photo number that a finding can have
 
 
 def reads_photos(card: Card) -> bool:
@@ -23,7 +23,7 @@ def reads_photos(card: Card) -> bool:
 
 
 def reads_text(card: Card) -> bool:
-    """Whether the adapter takes a text beside or instead of a photo; one trained on photos alone does not."""
+    """Whether the adapter takes a text with or instead of a photo; one trained only on photos does not."""
     return "text" in card.inputs
 
 
@@ -34,8 +34,8 @@ def opened(card: Card, files: Sequence[str]) -> tuple[Image, ...]:
     """
     if not reads_photos(card):
         return ()
-    if len(files) > MOST_PHOTOS:
-        raise DataError("", f"{len(files)} photos are more than {MOST_PHOTOS}", "choose those that show the case best")
+    if len(files) > MAX_PHOTOS:
+        raise DataError("", f"{len(files)} photos exceed the limit of {MAX_PHOTOS}", "choose the most informative ones")
     if not all(Path(file).is_file() for file in files):
         raise DataError("", "The app deletes photos an hour after they were uploaded", "upload them again")
     return decoded([Path(file) for file in files])
@@ -47,9 +47,9 @@ def caption(file: str, photo: Image) -> str:
 
 
 def photo_input(label: str, **look: Any) -> gr.File:
-    """Where photos are uploaded; its value is the paths of the files."""
+    """A file input for photos, whose value is the paths of the files."""
     photos = gr.File(label=label, file_count="multiple", **look)
-    # `open_image` checks the content of files, whatever their name; Gradio would copy an empty file for each
+    # `open_image` checks the content of files, whatever their names; Gradio would make an empty copy of each
     photos.preprocess = lambda payload: [file.path for file in payload] if payload else []
     return photos
 

@@ -57,7 +57,7 @@ def _fields(work: Workplace, answered: Answered) -> None:
 
 @dataclass(frozen=True)
 class _Verdicts:
-    """What the buttons store; each returns a line that says so."""
+    """What the buttons store; each returns a confirmation."""
 
     work: Workplace
     answered: Answered
@@ -110,7 +110,7 @@ def _widget(field: FieldSpec, value: Any) -> Any:
 
 
 def _drawing(answered: Answered, widgets: Sequence[Any]) -> None:
-    """A photo on which two clicks, at opposite corners, add a box to the list that has boxes."""
+    """A photo on which two clicks, at opposite corners, add a box to the boxed list."""
     card = answered.card
     place = next((at for at, field in enumerate(card.form.fields) if _boxed(field.kind)), None)
     if place is None or len(answered.photos) != 1:

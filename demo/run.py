@@ -34,13 +34,13 @@ def serve(
     """Load the adapters, print the app's address, and serve until interrupted.
 
     `examples`: a folder of photos to try with every adapter, or what to try with each.
-    `memory`: bytes of adapters that stay loaded, None for all; `waiting`: the most requests that are taken in at once.
+    `memory`: bytes of adapters that stay loaded, None for all; `waiting`: the maximum number of requests in progress.
     """
     named = ", ".join(folder.as_posix() for folder in folders)
     console.print(f"loading {named or base} …", markup=False, highlight=False)
     engine = Engine.open(folders, base=base, memory=memory, waiting=waiting, precision=precision)
     if isinstance(examples, Path):
-        examples = dict.fromkeys(engine.cards, _tries(examples, console))
+        examples = dict.fromkeys(engine.cards, _examples(examples, console))
     blocks = build_app(engine, examples)
     try:
         address = launch(blocks, host, port)
@@ -59,7 +59,7 @@ def serve(
         blocks.close(verbose=False)
 
 
-def _tries(folder: Path, console: Console) -> list[Path]:
+def _examples(folder: Path, console: Console) -> list[Path]:
     """The first readable images of a folder; unreadable ones are reported."""
     found: list[Path] = []
     for path in find_images(folder):

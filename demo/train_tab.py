@@ -85,7 +85,7 @@ def _nothing(message: str = EMPTY) -> tuple[Any, ...]:
 
 
 def _shown(work: Workplace, picture: gr.Image, job: str) -> tuple[Any, ...]:
-    """The updates that show what a job has found in data: the summary, examples, the recipe, and the way to train."""
+    """The updates that show the result of a job: the summary of the data, examples, the recipe, and how to train."""
     try:
         found = work.jobs.get(job)
         if found.state in ("failed", "stopped"):
@@ -106,20 +106,20 @@ def _shown(work: Workplace, picture: gr.Image, job: str) -> tuple[Any, ...]:
 
 
 def _picture(shown: gr.Image, file: Path, label: str) -> Any:
-    """The update that shows a picture; a set of texts has none."""
+    """The update that shows a picture, or hides it if there is none, as for texts."""
     if not file.is_file():
         return gr.update(visible=False)
     return gr.update(value=shown.move_resource_to_block_cache(str(file)), label=label, visible=True)
 
 
 def _failed(log: str) -> str:
-    """The last line of a job's log, which says why it has failed."""
+    """The last line of a job's log, which says why it failed."""
     last = next((line for line in log.splitlines()[::-1] if line.strip()), "It was stopped.")
     return framed(f'<p class="banner wrong" role="alert">{escape(last.removeprefix("error: "))}</p>')
 
 
 def _summary(folder: Path, found: Preflight) -> str:
-    """What was read, the checks with their pictures in a frame of their own, and the dry run."""
+    """What was read, the checks with their pictures in an iframe, and the dry run."""
     page = (folder / CHECK_PAGE).read_text(encoding="utf-8")
     counted = f"{found.errors} errors, {found.warnings} warnings"
     checks = f'<iframe sandbox title="Checks of the data" class="checks" srcdoc="{escape(page)}"></iframe>'

@@ -9,7 +9,7 @@ from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Kind
 from vlm_ft.answers.prediction import FieldValue, Prediction
 
 YES, NO = "Yes", "No"
-WIDEST = 26  # characters of a column
+MAX_COLUMN = 26  # characters
 
 
 def words(name: str) -> str:
@@ -18,7 +18,7 @@ def words(name: str) -> str:
 
 
 def option_in_words(name: str) -> str:
-    """An option of a distribution, by its name there."""
+    """An option of a distribution, given by its name there."""
     return {"true": YES, "false": NO}.get(name, words(name))
 
 
@@ -29,7 +29,7 @@ def title(name: str) -> str:
 
 def column_width(texts: Iterable[str]) -> str:
     """The width of a column in which none of these texts is broken, unless they are long."""
-    return f"{10 * min(max(map(len, texts), default=0), WIDEST) + 40}px"
+    return f"{10 * min(max(map(len, texts), default=0), MAX_COLUMN) + 40}px"
 
 
 def percent(share: float) -> str:
@@ -45,7 +45,7 @@ def probability_in_words(entry: FieldValue | None) -> str:
 
 
 def referral(answer: Prediction) -> str:
-    """The advice to ask a person, with its reason; "" for an answer to be relied on."""
+    """The advice to ask a person, with its reason; "" if the answer can be relied on."""
     if answer.decision == "answer":
         return ""
     return f"Ask a person: {answer.reason}" if answer.reason else "Ask a person"

@@ -1,4 +1,4 @@
-"""Runs jobs' commands in the process of the tests, which has imported the models' libraries already.
+"""Runs jobs' commands in the process of the tests, which has already imported the models' libraries.
 
 `tests/work/test_jobs.py` tests the processes in which a service runs them.
 """

@@ -161,7 +161,7 @@ def clauses(made_once: MadeOnce) -> Path:
 
 @pytest.fixture
 def own_task(tmp_path: Path) -> Path:
-    """A task file of a user's own, named my_task."""
+    """A user's own task file, with the task my_task."""
     file = tmp_path / "my_task.py"
     file.write_text(OWN_TASK, encoding="utf-8")
     return file
@@ -220,7 +220,7 @@ def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
 
 @pytest.fixture(scope="module")
 def terse() -> Iterator[None]:
-    """Answers have short texts, and lists of one item: a random model fills each to its limit, a pass per token."""
+    """Answers have short texts, and lists of one item: a random model fills each to its limit, one pass per token."""
     from vlm_ft.decoding import writing
 
     text, threshold = writing._text, writing._threshold
@@ -233,7 +233,7 @@ def terse() -> Iterator[None]:
 
 @pytest.fixture
 def one_shape(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The only base of the Hub whose memory a dry run estimates, since making all shapes takes seconds."""
+    """Let dry runs estimate the memory of one base of the Hub only, since making all shapes takes seconds."""
     from vlm_ft.bases.hub import HUB_BASES
 
     name = "Qwen/Qwen3-VL-2B-Instruct"
@@ -263,7 +263,7 @@ def no_photo_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def fetched() -> Base:
-    """The base `compact` if it was downloaded before; tests download nothing."""
+    """The base `compact`, if it is already downloaded; tests download nothing."""
     from vlm_ft.bases import compact
     from vlm_ft.bases.load import load_base
 
@@ -294,7 +294,7 @@ def run_of(recipe_of: Callable[..., Recipe], quiet: Console, made_once: MadeOnce
 
 @pytest.fixture(scope="session")
 def untrained_run_of(recipe_of: Callable[..., Recipe], made_once: MadeOnce) -> Callable[..., Path]:
-    """As `run_of`, but with random weights: for tests that need a run of their own, whatever it has learned."""
+    """Like `run_of`, but with random weights, for tests to which it does not matter what a run has learned."""
 
     def run(base: str, **settings: Any) -> Path:
         from tests.untrained import write_run

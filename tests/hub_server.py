@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that speaks the part of the Hub's protocol with which repositories are written."""
+"""A real HTTP server on this machine that speaks the part of the Hub's protocol that writes repositories."""
 
 from __future__ import annotations
 

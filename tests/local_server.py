@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine, for the doubles of servers that tests speak to."""
+"""A real HTTP server on this machine, for the fake services that tests talk to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Quiet:
-    """Lets a handler log nothing."""
+    """A mixin that keeps a handler from logging."""
 
     def log_message(self, *args: Any) -> None:
         """Called for every request."""

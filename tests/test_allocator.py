@@ -1,4 +1,4 @@
-"""Freed memory is kept, and the garbage collector rests while libraries are imported, and only then."""
+"""Freed memory is kept, and the garbage collector is off while libraries are imported, and only then."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(libc.sbrk(0) == before)
 """
 
 
-def test_the_garbage_collector_rests_during_imports() -> None:
+def test_the_garbage_collector_is_off_during_imports() -> None:
     with large_imports():
         assert not gc.isenabled()
     assert gc.isenabled()

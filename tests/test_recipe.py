@@ -227,7 +227,7 @@ def test_a_rate_card_prices_the_answers_of_a_form_with_findings(recipe_of: Calla
         ({"training": 3}, "not a section; write its keys"),
         ({"data": [{"path": ""}]}, "the path is empty"),
         ({"data": [{"path": None}]}, "not a path"),
-        ({"data": [{"path": "drawn", "text": {"message": None}}]}, "not a text; put it in quotes"),
+        ({"data": [{"path": "drawn", "text": {"message": None}}]}, "not text; put it in quotes"),
     ],
     ids=str,
 )

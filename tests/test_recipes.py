@@ -23,7 +23,7 @@ from vlm_ft.training.run import train
 DATA = Path(os.environ.get("VLM_FT_DATA", "../shared/data"))
 pytestmark = pytest.mark.usefixtures("terse")
 FEW = 24  # examples of a made set
-MOST = 4  # cases of a role that are trained on
+MAX_CASES = 4  # of a role that are trained on
 SHORT = [
     "training.minutes=null",
     "training.max_steps=2",
@@ -60,12 +60,12 @@ def settings(name: str, made: Path) -> list[str]:
 
 @pytest.fixture
 def whole_sets(monkeypatch: pytest.MonkeyPatch) -> list[Dataset]:
-    """The data sets that are read, each of which is trained on in part."""
+    """The data sets that are read; only a part of each is trained on."""
     found: list[Dataset] = []
 
     def load_few(recipe: Recipe, splits_file: Path | None = None) -> Dataset:
         found.append(load(recipe))
-        few = {role: cases[:: 1 + len(cases) // MOST] for role, cases in found[-1].cases.items()}
+        few = {role: cases[:: 1 + len(cases) // MAX_CASES] for role, cases in found[-1].cases.items()}
         return replace(found[-1], cases=few)
 
     monkeypatch.setattr("vlm_ft.training.prepare.load", load_few)

@@ -85,10 +85,10 @@ def test_the_same_adapter_is_found_again(
     assert registry.find("parts", untrained_run_of("fast_vlm")) is None
 
 
-def test_a_threshold_of_its_own_makes_another_version(
+def test_another_threshold_makes_another_version(
     registry: Registry, run_of: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Its tensors are those of an earlier version, and its answers are not; figures change no answer."""
+    """The tensors are those of an earlier version, but the answers are not; figures change no answer."""
     run = Run(shutil.copytree(run_of("fast_vlm"), tmp_path / "run"))
     card = read_card(run.adapter)
     card.model_copy(update={"metrics": {"accuracy": {"value": 0.5}}}).write(run.adapter)
@@ -113,7 +113,7 @@ def test_going_back_twice_at_once_goes_back_once(registry: Registry) -> None:
     """Two people who see a bad version 2 do not serve it again between them."""
     registry.promote("parts", 2)
     assert registry.roll_back("parts", over=2).number == 1
-    with pytest.raises(AdapterError, match="version 1 has become current meanwhile; look at it first"):
+    with pytest.raises(AdapterError, match="version 1 has since become current; look at it first"):
         registry.roll_back("parts", over=2)
     assert registry.current("parts").number == 1
 
@@ -121,7 +121,7 @@ def test_going_back_twice_at_once_goes_back_once(registry: Registry) -> None:
 def test_a_version_replaces_only_the_one_that_it_was_compared_with(registry: Registry) -> None:
     registry.promote("parts", 2)
     registry.roll_back("parts")  # while a third is compared with the second
-    with pytest.raises(AdapterError, match="version 1 has become current meanwhile; compare again"):
+    with pytest.raises(AdapterError, match="version 1 has since become current; compare again"):
         registry.promote("parts", 3, over=2)
     assert registry.current("parts").number == 1
     assert registry.promote("parts", 3, over=1).number == 3

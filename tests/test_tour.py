@@ -36,7 +36,7 @@ class Tour:
         self.trained: list[str] = []
         self.most = 1  # adapters that are trained before it is stopped
         self.adapters: Sequence[Path] = ()
-        self.tries: Examples = {}
+        self.examples: Examples = {}
 
     def run(self, *more: str) -> None:
         tour.run(self.out, [PHOTOS, TEXTS], [*self.settings, *more], with_app=True, console=self.console)
@@ -48,7 +48,7 @@ class Tour:
         return train(recipe, folder, **options)
 
     def serve(self, adapters: Sequence[Path], *, examples: Examples, console: Console) -> None:
-        self.adapters, self.tries = adapters, examples
+        self.adapters, self.examples = adapters, examples
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +83,9 @@ def test_it_has_a_recipe_for_every_task_with_a_generator() -> None:
 def test_every_task_has_something_to_try(task: str, tmp_path: Path) -> None:
     recipe = tour.recipe_of(task, tmp_path, [])
     assert recipe.task == recipe.name == task
-    tries = tour.tries_of(recipe, tmp_path)
-    assert len(set(tries)) == tour.NEW
-    assert all(item.is_file() if isinstance(item, Path) else item.strip() for item in tries)
+    examples = tour.examples_of(recipe, tmp_path)
+    assert len(set(examples)) == tour.NEW
+    assert all(item.is_file() if isinstance(item, Path) else item.strip() for item in examples)
 
 
 def test_a_stopped_tour_is_refused_with_other_settings(stopped: Tour) -> None:
@@ -102,9 +102,10 @@ def test_it_trains_only_what_is_missing(finished: Tour) -> None:
 
 def test_every_answer_says_that_the_data_were_generated(finished: Tour) -> None:
     engine = Engine.open(finished.adapters)
-    assert list(engine.cards) == list(finished.tries) == [PHOTOS, TEXTS]
-    for name, tries in finished.tries.items():
-        photos = [str(item) for item in tries[:1] if isinstance(item, Path)]
-        _, html, answered = assess(engine, name, photos, "".join(item for item in tries[:1] if isinstance(item, str)))
+    assert list(engine.cards) == list(finished.examples) == [PHOTOS, TEXTS]
+    for name, examples in finished.examples.items():
+        photos = [str(item) for item in examples[:1] if isinstance(item, Path)]
+        text = "" if photos else str(examples[0])
+        _, html, answered = assess(engine, name, photos, text)
         assert answered is not None
         assert "Trained on generated drawings or texts, not on real data." in html

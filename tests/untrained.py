@@ -1,4 +1,4 @@
-"""Finished runs that were not trained: their weights are random, which takes a fraction of a training's time."""
+"""Finished runs that were not trained: their weights are random, which takes a fraction of the time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def move_trained_tensors(model: nn.Module) -> None:
 
 
 def write_run(recipe: Recipe, folder: Path) -> None:
-    """Write a run folder with all that its adapter is served, evaluated, calibrated and compared from."""
+    """Write a run folder with all that serving, evaluating, calibrating and comparing its adapter needs."""
     run = Run(folder)
     with run.claimed(recipe):
         prepared = prepare(recipe, run.splits)

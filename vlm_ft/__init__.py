@@ -1,7 +1,7 @@
 """Fine-tune vision-language models into assessors with typed, checkable answers.
 
-The names in `__all__` are the public interface; README.md, "From Python", shows them at work. Each is imported when it
-is first used, so that `import vlm_ft` is fast.
+The names in `__all__` are the public interface; README.md ("From Python") shows how to use them. Each is imported on
+first use, so that `import vlm_ft` is fast.
 """
 
 from importlib import import_module
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vlm_ft.inference.engine import Engine
     from vlm_ft.inference.request import Request
     from vlm_ft.recipe import Recipe, load_recipe
-    from vlm_ft.scoring.run import score_shown as score
+    from vlm_ft.scoring.run import score
     from vlm_ft.training.run import train
 
 __all__ = [
@@ -49,7 +49,7 @@ _HOMES = {
     "evaluate": "vlm_ft.evaluation.run:evaluate_run",
     "load_data": "vlm_ft.data.cases:load",
     "load_recipe": "vlm_ft.recipe:load_recipe",
-    "score": "vlm_ft.scoring.run:score_shown",
+    "score": "vlm_ft.scoring.run:score",
     "train": "vlm_ft.training.run:train",
 }
 

@@ -40,7 +40,7 @@ class Provenance(Strict):
     data_fingerprint: str = Field(description="sha256 over the ids, answers, texts and photos of the training examples")
     counts: dict[str, int] = Field(description="examples per role")
     synthetic: bool = Field(description="whether it learned from synthetic drawings or texts")
-    began_with: str | None = Field(default=None, description="the adapter that was trained further")
+    began_with: str | None = Field(default=None, description="the adapter that training began with")
 
 
 class Card(Strict):
@@ -53,7 +53,7 @@ class Card(Strict):
     pixels: tuple[int, int] | None = Field(default=None, description="minimum and maximum pixels of one image")
     image_tokens: int | None = Field(default=None, description="maximum image tokens of one row")
     tiling: Tiling | None = Field(
-        default=None, description="how large photos are cut into tiles, in training and in use"
+        default=None, description="how large photos are cut into tiles, in training and serving"
     )
     dtype: str | None = Field(default=None, description="of the base's weights, if the recipe names one")
     quantize: Literal["nf4", "int8"] | None = None
@@ -68,7 +68,7 @@ class Card(Strict):
     )
     confidence: Confidence | None = Field(default=None, description="what vlm-ft calibrate fitted")
     familiar: Familiar | None = Field(
-        default=None, description="the threshold for strange examples; see familiarity.py"
+        default=None, description="the threshold for unfamiliar examples; see familiarity.py"
     )
     provenance: Provenance
     training: dict[str, Any] = Field(default_factory=dict, description="steps, seconds, losses, machine")
@@ -84,7 +84,7 @@ class Card(Strict):
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 of what was trained: everything but its name, its figures and its calibration."""
+        """A SHA-256 of everything on the card except its name, its figures and its calibration."""
         trained = self.model_dump_json(exclude={"name", "metrics", "confidence", "familiar"})
         return hashlib.sha256(trained.encode("utf-8", "replace")).hexdigest()
 
@@ -110,7 +110,7 @@ class Card(Strict):
 
 
 class _Version(BaseModel):
-    """The version of a card, whatever else a newer one contains."""
+    """The version of a card, readable even if a newer vlm-ft wrote the rest."""
 
     version: int = CARD_VERSION
 

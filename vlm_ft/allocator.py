@@ -16,12 +16,12 @@ def keep_freed_memory() -> None:
     """Let glibc keep freed memory for later allocations; no effect without glibc.
 
     By default, a large block is returned to the system when it is freed, and the next tensor of that size faults its
-    pages in again. That took half the time of a vision tower on a CPU, and a tenth of a training step. A process thus
-    keeps the most memory that it has needed so far.
+    pages in again. That took half the time of a vision tower on a CPU, and a tenth of a training step. In exchange, the
+    process keeps its peak memory.
     """
     if libc := _glibc():
         libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never; the largest number would return what exceeds 2 GB
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never; the largest positive number would return what exceeds 2 GB
 
 
 def return_freed_memory() -> None:
@@ -37,9 +37,9 @@ def _glibc() -> ctypes.CDLL | None:
 
 @contextmanager
 def large_imports() -> Iterator[None]:
-    """For a block that imports large libraries: Python does not look for garbage then, nor later among their objects.
+    """Import large libraries without garbage collection, and exempt their objects from later collections.
 
-    Looking took a seventh of the time of the service's imports.
+    Collecting took a seventh of the service's import time.
     """
     gc.disable()
     try:

@@ -18,7 +18,7 @@ from vlm_ft.errors import AdapterError, cause
 
 
 def base_of(card: Card, folder: Path, place: str | None = None) -> Base:
-    """The base of the adapter in `folder`, loaded as it was for training; `place` says where it is now.
+    """The base of the adapter in `folder`, loaded as it was for training, from `place` if it has moved.
 
     A whole model is its own base. Use `require_base` to check that the base is the one that the card names.
     """
@@ -41,7 +41,7 @@ def require_base(card: Card, folder: Path, base: Base) -> None:
         raise AdapterError(
             f"adapter {folder}",
             f"is a whole model with fingerprint {card.weights}, which cannot be served on {base.ref.name}",
-            "open it alone, or restore its weights",
+            "open it without other adapters, or restore its weights",
         )
     raise AdapterError(
         f"adapter {folder}",

@@ -10,8 +10,8 @@ from vlm_ft.errors import RecipeError, cause
 def connected(*, output: bool = False) -> Any:
     """The module `ray`, connected to the cluster that RAY_ADDRESS names, or else to a new one on this machine.
 
-    Of what Ray logs, only errors are shown. `output`: whether what workers print is shown here, too. Raises
-    `RecipeError` if Ray is not installed, or the cluster cannot be reached or started.
+    Ray logs only errors. `output`: whether to show here what the workers print. Raises `RecipeError` if Ray is not
+    installed, or the cluster cannot be reached or started.
     """
     try:
         import ray

@@ -130,7 +130,7 @@ class Conversation:
         return image * len(row.images) + self._escaped("\n".join(texts)) + "\n"
 
     def prompts(self, rows: Sequence[Row], device: torch.device) -> Prompts:
-        """The prompts of these rows as the decoder takes them; raises what `encode` raises."""
+        """The prompts of these rows as the decoder expects them; raises what `encode` raises."""
         return Prompts(
             batch=moved(self.encode(rows), device),
             forms=[row.form for row in rows],
@@ -234,7 +234,7 @@ class Conversation:
         return batch
 
     def lengths(self, row: Row) -> tuple[int, int]:
-        """The number of all tokens, and of image tokens among them."""
+        """The number of tokens, and how many of them are image tokens."""
         batch = self.encode([row], supervised=row.target is not None)
         return int(batch["input_ids"].shape[1]), int((batch["input_ids"] == self.reader.image_token_id).sum())
 

@@ -6,7 +6,7 @@
       FormError       a form that cannot be built, or an answer that does not fit one
       ModelError      a base model that cannot be loaded, or does not fit the recipe
       AdapterError    an adapter folder that cannot be used
-      HubError        a model hub that cannot be reached, or refuses
+      HubError        a model hub that cannot be reached, or refuses a request
       BusyError       more requests at once than an engine accepts
 
 Only the command line, the app and the service catch `UserError`.
@@ -48,7 +48,7 @@ class AdapterError(UserError):
 
 
 class HubError(UserError):
-    """A model hub that cannot be reached, or refuses."""
+    """A model hub that cannot be reached, or refuses a request."""
 
 
 class BusyError(UserError):

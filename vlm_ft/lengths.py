@@ -1,4 +1,4 @@
-"""The lengths of rows in tokens, found without decoding images or loading weights."""
+"""The lengths of rows in tokens, computed without decoding images or loading weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ruler:
         self.most_pixels = reader.most_pixels
 
     def prompt(self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-        """The number of tokens of a prompt, and of image tokens among them (0 for a text base)."""
+        """The number of tokens of a prompt, and how many are image tokens (0 for a text base)."""
         text = self._conversation.lengths(Row(form, tuple(turns), ()))[0]
         has_text = any(turn.text for turn in turns)
         added, image_tokens = self._of_images(form, tuple(sizes), has_text)
@@ -39,7 +39,7 @@ class Ruler:
         return len(self._conversation.completion(Row(form, tuple(turns), blanks, target)).ids)
 
     def _of_images(self, form: Form, sizes: Sizes, has_text: bool) -> tuple[int, int]:
-        """The tokens that images of these sizes add to a row (with separators), and the image tokens among them.
+        """How many tokens images of these sizes add to a row (with separators), and how many are image tokens.
 
         `has_text`: whether text follows the images, whose first token can merge with the last separator.
         """

@@ -22,9 +22,9 @@ from vlm_ft.decoding.tokens import masked
 def token_losses(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """The cross-entropy of every supervised token in nats, and the index of its row, (supervised,) each.
 
-    If the batch has choices, the softmax runs over these alone: constrained decoding picks from them, and no capacity
-    is spent on suppressing tokens that the grammar forbids anyway. A target may be split between two tokens. A prefix
-    that all prompts share is computed once if the family supports it.
+    If the batch has choices, the softmax runs only over these: constrained decoding picks from them, and no capacity is
+    spent on suppressing tokens that the grammar forbids anyway. A target may be split between two tokens. A prefix that
+    all prompts share is computed once if the family supports it.
     """
     targets = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # the token after each position
     supervised = targets != IGNORED
@@ -37,7 +37,7 @@ def token_losses(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Te
 
 
 def log_likelihoods(model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """The log-probability of each row's supervised tokens together, (rows,)."""
+    """The total log-probability of each row's supervised tokens, (rows,)."""
     nats, rows = token_losses(model, batch, temperature)
     return nats.new_zeros(len(batch["labels"])).index_add(0, rows, -nats)
 
@@ -60,7 +60,7 @@ def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
 
 @contextmanager
 def _vision_inputs(model: Any, batch: Batch) -> Iterator[dict[str, Any]]:
-    """Continue from kept features, or run the tower once per distinct photo; yields further inputs of the model."""
+    """Continue from kept features, or run the tower once per distinct photo; yields additional inputs of the model."""
     family = family_of(model.config)
     if FEATURES in batch:
         with feeding(model, family, batch[FEATURES]) as features:

@@ -33,6 +33,6 @@ def data_url(image: Image, quality: int) -> str:
 
 
 def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> str:
-    """A table in Markdown, without a line break at its end; the columns of these titles are aligned right."""
+    """A table in Markdown, without a trailing newline; `numbers` are the titles of right-aligned columns."""
     lines = [titles, ["---:" if title in numbers else "---" for title in titles], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

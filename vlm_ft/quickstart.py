@@ -16,7 +16,7 @@ from vlm_ft.errors import DataError
 from vlm_ft.evaluation.calibrate import calibrate_trained
 from vlm_ft.evaluation.run import evaluate_run
 from vlm_ft.recipe import RECIPES, load_recipe
-from vlm_ft.scoring.run import score_shown
+from vlm_ft.scoring.run import score
 from vlm_ft.training.run import train
 
 RECIPE = "quickstart_surfaces"
@@ -47,7 +47,7 @@ def run(out: Path, *, with_app: bool, console: Console) -> None:
     step("3/5  compare with the bare base, the majority class, and logistic regression on the same frozen tower")
     evaluate_run(out / "run", console=console)
     step("4/5  score a folder of new images")
-    score_shown(new, folder, out / "scores.csv", console=console)
+    score(new, folder, out / "scores.csv", console=console)
     step("5/5  done")
     console.print(f"report   {out / 'run' / 'evaluation' / 'evaluation.html'}", markup=False)
     console.print(f"scores   {out / 'scores.csv'}", markup=False)

@@ -103,7 +103,7 @@ class Splits(_Section):
     Probabilities and the threshold for "ask a person" are fitted on `calibrate`, after training.
     `folds` and `fold`: for cross-validation, this fold is `test`, and the rest is divided by the other shares.
     `like`: a run folder, or a version in a registry, whose examples keep the roles that they had there.
-    `train_examples`: the most to use of `train`, in whole groups drawn with `subset_seed`; other roles are unaffected.
+    `train_examples`: the maximum number of `train` examples, drawn in whole groups with `subset_seed`.
     """
 
     train: float = Field(default=0.65, gt=0, le=1e9)
@@ -211,10 +211,10 @@ class Training(_Section):
 
 
 class VisionBank(_Section):
-    """The frozen tower's features of the photos are kept on disk during training, in at most this many `gigabytes`.
+    """Keep the frozen tower's features of the photos on disk during training, in at most this many `gigabytes`.
 
-    "auto": if a measurement before the first step shows that it saves time. With augmentation, `views` of each training
-    photo are kept, of which each epoch shows one.
+    "auto": if a measurement before the first step shows that it saves time. With augmentation, `views` versions of each
+    training photo are kept, and each epoch shows one of them.
     """
 
     use: Literal["auto", "always", "never"] = "auto"
@@ -245,7 +245,7 @@ class Recipe(Strict):
     labels: dict[str, tuple[Option, ...]] = Field(default_factory=dict)
     rate_card: str | None = Field(default=None, description="a CSV file, or the name of a shipped one")
     thresholds: dict[str, float] = Field(
-        default_factory=dict, description="the probability from which a flag is true, or a list has another item"
+        default_factory=dict, description="the probability at which a flag counts as true, or a list continues"
     )
     splits: Splits = Splits()
     pixels: Pixels | None = None
@@ -312,7 +312,7 @@ def require_data(recipe: Recipe, file: Path) -> None:
 
 
 def with_absolute_paths(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a recipe file with paths that are the same from any folder; names of shipped files stay."""
+    """The content of a recipe file with absolute paths; names of shipped files stay as they are."""
 
     def absolute(value: Any) -> Any:
         return os.path.abspath(value) if isinstance(value, str) and os.path.exists(value) else value

@@ -68,7 +68,7 @@ class Registry:
         self.folder = folder
 
     def names(self) -> list[str]:
-        """The adapters that have a current version; a folder of another name, such as a copy, is not one."""
+        """The adapters that have a current version; folders whose names are not plain words are ignored."""
         found = (file.parent.name for file in self.folder.glob(f"*/{HISTORY}"))
         return sorted(name for name in found if NAME.fullmatch(name))
 
@@ -98,12 +98,12 @@ class Registry:
             raise AdapterError(file, "cannot be read", "restore it, or add the adapter again") from error
 
     def changed(self, name: str) -> tuple[int, int]:
-        """What differs whenever the current version may have changed: the history only grows."""
+        """A stamp of the history, which differs whenever the current version may have changed."""
         found = (self._place(name) / HISTORY).stat()
         return found.st_mtime_ns, found.st_size  # two changes may fall into one tick of the file system's clock
 
     def add(self, name: str, place: Path, *, by: str | None = None) -> Version:
-        """Copy an adapter, given by its own or its run folder, as the next version; the first one becomes current.
+        """Copy an adapter, given by its adapter or run folder, as the next version; the first one becomes current.
 
         Raises `AdapterError` for a folder that is not an adapter, and `DataError` if it cannot be copied.
         """
@@ -133,15 +133,15 @@ class Registry:
     def promote(
         self, name: str, number: int, *, by: str | None = None, reason: str = "", over: int | None = None
     ) -> Version:
-        """Make a version the current one. `over`: the one that it was compared with.
+        """Make a version the current one. `over`: the version that it was compared with.
 
-        Raises `AdapterError` if another one than that is current by now.
+        Raises `AdapterError` if a different one is current by now.
         """
         with self._claimed():
             version, history = self.version(name, number), self.history(name)
             now = history[-1].version
             if over not in (None, now):
-                raise AdapterError(f"adapter {name}", f"version {now} has become current meanwhile", "compare again")
+                raise AdapterError(f"adapter {name}", f"version {now} has since become current", "compare again")
             if now != number:
                 self._write(name, [*history, _change(number, by, reason)])
         return version
@@ -154,14 +154,14 @@ class Registry:
         history = self.history(name)
         now = history[-1].version
         if over not in (None, now):
-            raise AdapterError(f"adapter {name}", f"version {now} has become current meanwhile", "look at it first")
+            raise AdapterError(f"adapter {name}", f"version {now} has since become current", "look at it first")
         before = [change.version for change in history if change.version != now]
         if not before:
             raise AdapterError(f"adapter {name}", "has no earlier version to go back to", "promote one first")
         return self.promote(name, before[-1], by=by, reason=f"rolled back from {now}", over=now)
 
     def _claimed(self) -> FileLock:
-        """Held while the registry is changed, by any process."""
+        """The lock that any process holds while it changes the registry."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / ".lock")
 
@@ -176,7 +176,7 @@ class Registry:
 
 
 def _same(folder: Path, version: Path) -> bool:
-    """Whether two adapter folders have the same tensors, and cards that differ in figures alone."""
+    """Whether two adapter folders have the same tensors, and cards that differ only in figures."""
     files = [file.name for file in folder.iterdir() if file.suffix == ".safetensors"]
     if filecmp.cmpfiles(folder, version, files, shallow=False)[0] != files:
         return False

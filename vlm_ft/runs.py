@@ -28,7 +28,7 @@ Content = TypeVar("Content")
 
 RECIPE = "recipe.yaml"
 EVALUATION = "evaluation.json"
-FULL = 1 << 20  # bytes that are left on a disk to which nothing more can be written
+FULL = 1 << 20  # a disk with no more free bytes than this counts as full
 STATE = "trainer_state.json"  # the file of a checkpoint that is written last
 PARTS = {
     "state of the trainer": (STATE,),
@@ -126,7 +126,7 @@ class Run:
         folder cannot be written.
         """
         if resume and not self.holds(recipe):
-            raise RecipeError(self.folder, "holds no run to resume", "leave --resume out")
+            raise RecipeError(self.folder, "holds no run to resume", "leave out --resume")
         if not resume:
             self.require_empty()
         existed = self.folder.exists()
@@ -193,13 +193,13 @@ class Run:
 
 
 def store(file: Path, content: Any) -> None:
-    """Write a JSON file of a run, such that an interruption leaves the one before or none."""
+    """Write a JSON file of a run; an interruption leaves the previous one, or none."""
     with whole_file(file) as part:
         part.write_text(json.dumps(content, indent=0, ensure_ascii=False), encoding="utf-8")
 
 
 def stored(file: Path, kind: type[Content]) -> Content:
-    """The content of such a file. Raises `DataError` for one that was cut off, or that no longer fits."""
+    """The content of a file that `store` wrote. Raises `DataError` if it was cut off, or no longer fits `kind`."""
     try:
         return TypeAdapter(kind).validate_json(file.read_bytes())
     except ValidationError as error:

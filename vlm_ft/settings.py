@@ -20,7 +20,7 @@ _EXPECTED = {
     "dict_type": "not a mapping; write its keys below it",
     "model_type": "not a section; write its keys below it",
     "path_type": "not a path",
-    "string_type": "not a text; put it in quotes",
+    "string_type": "not text; put it in quotes",
 }
 """Our messages for the pydantic errors whose own messages mention Python types."""
 _NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
@@ -38,7 +38,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def write_settings(path: Path, content: dict[str, Any]) -> None:
-    """Write a mapping as YAML, in its own order."""
+    """Write a mapping as YAML, with its keys in order."""
     with whole_file(path) as part:
         part.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 

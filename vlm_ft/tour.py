@@ -41,10 +41,10 @@ SHORT = (
     "splits={train: 0.70, tune: 0.05, calibrate: 0.15, test: 0.10}",
 )
 LONGER = {"industry_language": "training.minutes=2"}
-"""Abbreviations take longer to learn, and a reply that has no end yet repeats itself up to its greatest length."""
+"""Abbreviations take longer to learn, and before the model learns to end a reply, it repeats itself to the limit."""
 
 SMALL = "pixels={minimum: 25600, maximum: 25600}"  # 160 pixels a side
-EACH = 130.0  # seconds of an adapter on two cores, before the first one has been timed
+SECONDS_EACH = 130.0  # to train an adapter on two cores, until the first one has been timed
 
 
 def run(out: Path, tasks: Sequence[str], settings: Sequence[str], *, with_app: bool, console: Console) -> None:
@@ -59,14 +59,14 @@ def run(out: Path, tasks: Sequence[str], settings: Sequence[str], *, with_app: b
     started = time.monotonic()
     for done, task in enumerate(left):
         seconds = time.monotonic() - started
-        minutes = (seconds / done if done else EACH) * (len(left) - done) / 60
+        minutes = (seconds / done if done else SECONDS_EACH) * (len(left) - done) / 60
         console.rule(f"[bold]{done + 1}/{len(left)}  {task}[/]  (about {minutes:.0f} min left)", align="left")
         _write(out / "sets" / task, task, LABELLED, SEED)
         trial(runs[task], chosen[task], console)
-    console.rule(f"[bold]{len(runs)} adapters, of which {len(left)} new[/]", align="left")
+    console.rule(f"[bold]{len(runs)} adapters, {len(left)} of them new[/]", align="left")
     if with_app:
-        tries = {task: tries_of(recipe, out) for task, recipe in chosen.items()}
-        serve([run.adapter for run in runs.values()], examples=tries, console=console)
+        examples = {task: examples_of(recipe, out) for task, recipe in chosen.items()}
+        serve([run.adapter for run in runs.values()], examples=examples, console=console)
     else:
         console.print("the same command without --no-app opens the app")
 
@@ -79,8 +79,8 @@ def recipe_of(task: str, out: Path, settings: Sequence[str]) -> Recipe:
     return load_recipe(RECIPES / f"{TOUR[task]}.yaml", [*own, *settings])
 
 
-def tries_of(recipe: Recipe, out: Path) -> list[Path | str]:
-    """New photos or texts to try with a recipe's adapter; of a conversation, the last message."""
+def examples_of(recipe: Recipe, out: Path) -> list[Path | str]:
+    """New photos or texts to try with a recipe's adapter; for a conversation, its last message."""
     entry = recipe.data[0].model_copy(update={"path": _write(out / "new" / recipe.task, recipe.task, NEW, SEED + 1)})
     examples = read(entry).examples
     return [path_of(example.images[0]) if example.images else example.text for example in examples]

@@ -15,10 +15,10 @@ from fastapi.testclient import TestClient
 from gradio_client import Client, handle_file
 from PIL import Image
 from vlm_ft.demo.app import NO_ADAPTER, build_app, mount
-from vlm_ft.demo.assess_tab import LONGEST_TEXT, assess
+from vlm_ft.demo.assess_tab import MAX_TEXT, assess
 from vlm_ft.demo.compare_tab import compare
 from vlm_ft.demo.handlers import errors_shown
-from vlm_ft.demo.photos import MOST_PHOTOS
+from vlm_ft.demo.photos import MAX_PHOTOS
 
 from datasets_vision.images import open_image
 from vlm_ft.answers.prediction import FieldValue, Prediction
@@ -90,8 +90,8 @@ def test_scans_are_opened_as_in_scoring(known: Any, tmp_path: Path) -> None:
 
 
 def test_too_many_photos_are_refused(known: Any, photo: Path) -> None:
-    html = assess(known, "plates", [str(photo)] * (MOST_PHOTOS + 1), None)[1]
-    assert f"more than {MOST_PHOTOS}" in html
+    html = assess(known, "plates", [str(photo)] * (MAX_PHOTOS + 1), None)[1]
+    assert f"exceed the limit of {MAX_PHOTOS}" in html
     assert known.asked == []
 
 
@@ -112,7 +112,7 @@ def test_a_bad_upload_gives_one_line(known: Any, photo: Path, tmp_path: Path, na
     assert str(tmp_path) not in html
 
 
-def test_a_photo_that_was_deleted_meanwhile_has_to_be_uploaded_again(known: Any, photo: Path) -> None:
+def test_a_photo_that_has_since_been_deleted_has_to_be_uploaded_again(known: Any, photo: Path) -> None:
     photo.unlink()
     _, html, answered = assess(known, "plates", [str(photo)], None)
     assert answered is None
@@ -120,10 +120,10 @@ def test_a_photo_that_was_deleted_meanwhile_has_to_be_uploaded_again(known: Any,
 
 
 def test_a_text_that_is_too_long_is_refused(known: Any) -> None:
-    assert assess(known, "contracts", None, "a" * LONGEST_TEXT)[2] is not None
+    assert assess(known, "contracts", None, "a" * MAX_TEXT)[2] is not None
     known.asked.clear()
-    html = assess(known, "contracts", None, "a" * (LONGEST_TEXT + 1))[1]
-    assert f"longer than {LONGEST_TEXT} characters" in html
+    html = assess(known, "contracts", None, "a" * (MAX_TEXT + 1))[1]
+    assert f"longer than {MAX_TEXT} characters" in html
     assert known.asked == []
 
 
@@ -176,7 +176,7 @@ def test_a_missing_adapter_is_reported(known: Any) -> None:
     assert NO_ADAPTER in json.dumps(blocks.get_config_file())
 
 
-def test_adapters_are_listed_anew_whenever_the_page_is_loaded(known: Any) -> None:
+def test_adapters_are_listed_again_whenever_the_page_is_loaded(known: Any) -> None:
     blocks = build_app(known)
     del known.cards["hostile"]
     loaded = [entry.fn for entry in blocks.fns.values() if "load" in [event for _, event in entry.targets]]

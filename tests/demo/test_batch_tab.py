@@ -34,7 +34,7 @@ def test_the_notice_of_the_answers_is_shown_once(tmp_path: Path) -> None:
     assert "notice" not in shown["value"].columns
 
 
-def test_a_table_that_a_program_asked_for_is_offered_as_a_file(tmp_path: Path) -> None:
+def test_a_table_of_another_format_is_offered_as_a_file(tmp_path: Path) -> None:
     (tmp_path / "scores.parquet").write_bytes(b"PAR1\xff")
     (tmp_path / "first.txt").write_text("a\u2028b.png\n", encoding="utf-8")
     Image.new("RGB", (20, 10)).save(tmp_path / "a\u2028b.png")

@@ -91,7 +91,7 @@ def test_adapters_are_compared(browser: Any, address: str, photo: Path, width: i
     page.close()
 
 
-def test_a_text_adapter_is_chatted_with(browser: Any, address: str) -> None:
+def test_a_text_adapter_chats(browser: Any, address: str) -> None:
     page = browser.new_page()
     page.goto(address)
     page.get_by_role("tab", name="Chat").click()

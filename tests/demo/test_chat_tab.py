@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from vlm_ft.demo.chat_tab import MOST_TURNS, talk
+from vlm_ft.demo.chat_tab import MAX_TURNS, talk
 
 from datasets_vision.example import Turn
 from tests.demo.conftest import card_of
@@ -73,7 +73,7 @@ def test_an_error_is_a_message_and_the_text_stays(talkative: Any, error: Excepti
     assert "CUDA" not in messages[-1]["content"]
 
 
-@pytest.mark.parametrize(("said", "turns"), [("", 0), ("a" * 20_001, 0), ("Hello", MOST_TURNS)])
+@pytest.mark.parametrize(("said", "turns"), [("", 0), ("a" * 20_001, 0), ("Hello", MAX_TURNS)])
 def test_a_question_that_cannot_be_answered_is_not_sent(talkative: Any, said: str, turns: int) -> None:
     ((_, kept, messages),) = talk(talkative, "desk", said, [Turn("user", "a")] * turns, [])
     assert (len(kept), messages, talkative.asked) == (turns, [], [])

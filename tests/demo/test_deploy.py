@@ -53,7 +53,7 @@ def test_the_compose_file_uses_them() -> None:
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="docker is not installed")
-def test_docker_understands_them() -> None:
+def test_docker_accepts_the_compose_file() -> None:
     checked = subprocess.run(
         ["docker", "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"], capture_output=True, text=True
     )

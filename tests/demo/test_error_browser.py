@@ -43,12 +43,12 @@ CASES = 24
 @pytest.fixture
 def evaluation(tmp_path: Path) -> Evaluation:
     """A third of the answers to `passed` are wrong, with probabilities that tell most of them apart."""
-    cases, dice = defect_cases(tmp_path, CASES), np.random.default_rng(1)
+    cases, rng = defect_cases(tmp_path, CASES), np.random.default_rng(1)
     known = {case.example.images: case.values for case in cases}
 
     def answer_to(request: Request) -> Prediction:
         values = known[request.images]
-        sure = float(np.clip(dice.normal(0.65 if values["passed"] else 0.35, 0.25), 0.01, 0.99))
+        sure = float(np.clip(rng.normal(0.65 if values["passed"] else 0.35, 0.25), 0.01, 0.99))
         passed = FieldValue(sure >= 0.5, {"true": sure, "false": 1 - sure})
         return replace(answered(values), fields={**answered(values).fields, "passed": passed})
 
@@ -59,7 +59,7 @@ def ids(evaluation: Evaluation, selection: Selection) -> list[str]:
     return [row.id for row in samples(evaluation, selection)]
 
 
-def test_wrong_answers_are_shown_the_surest_first(evaluation: Evaluation) -> None:
+def test_wrong_answers_are_shown_with_the_surest_first(evaluation: Evaluation) -> None:
     found = samples(evaluation, Selection("passed"))
     sure = [row.answers[ADAPTER].prediction.fields["passed"].probability for row in found]
     assert {row.id for row in found} == {row.id for row in evaluation.cases if row.answers[ADAPTER].score < 1}

@@ -115,12 +115,12 @@ def test_a_correction_becomes_the_next_version(page: Any, work: Workplace, drawi
     page.get_by_text("test examples", exact=False).first.wait_for(timeout=PATIENCE)
     assert work.registry.current("parts").number == 2
     page.get_by_text("Test samples of the current version").click()
-    page.get_by_text(LEGEND).or_(page.get_by_text("No such sample.")).first.wait_for()
+    page.get_by_text(LEGEND).or_(page.get_by_text("No matching samples.")).first.wait_for()
     page.get_by_role("radio", name="All samples").locator("xpath=..").click()
     page.get_by_text(re.compile(r"1 to \d of \d")).wait_for()
     page.get_by_label("Field").click()
     page.get_by_role("option", name="Passed").click()
-    page.get_by_text("Misses against false rejects").wait_for()
+    page.get_by_text("Misses and false rejects").wait_for()
     page.get_by_role("button", name="Go back to the previous version").click()
     page.get_by_text("rolled back from 2").wait_for()
     assert work.registry.current("parts").number == 1

@@ -1,4 +1,4 @@
-"""What the tabs for work do needs a right, and is refused to a user without it."""
+"""Every action on the tabs for work needs a right, and is refused to a user without it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def blocks(known: Any, tmp_path: Path) -> Iterator[gr.Blocks]:
     work = Workplace(Registry(tmp_path / "adapters"), Reviews(tmp_path / "reviews"), jobs, tmp_path, tokens)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # Gradio's, for a handler that takes more or fewer values
-        yield build_app(known, work=work, history=lambda words, most: [])
+        yield build_app(known, work=work, history=lambda words, limit: [])
     jobs.close()
 
 

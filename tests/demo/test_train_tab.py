@@ -1,4 +1,4 @@
-"""What a look at new data has found is shown before training can start, and nothing in it becomes markup."""
+"""What the preflight of new data found is shown before training can start, and nothing in it becomes markup."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vlm_ft.runs import RECIPE
 
 
 def shown(folder: Path, kind: str = "preflight", state: str = "done", log: str = "") -> tuple[Any, ...]:
-    """The updates for a job: summary, picture, recipe, and the way to train."""
+    """The updates for a job: summary, picture, recipe, and how to train."""
 
     def result(job: str) -> Path:
         if state != "done":

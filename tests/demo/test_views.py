@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageChops
 from vlm_ft.demo.answer_view import answer_view, empty_view, message_view
 from vlm_ft.demo.card_view import card_view, figures
-from vlm_ft.demo.photo_view import LONGEST, drawn, marks
+from vlm_ft.demo.photo_view import MAX_SIDE, drawn, marks
 
 from tests.cards import sample_prediction
 from tests.demo.conftest import HOSTILE, card_of
@@ -26,7 +26,7 @@ TAGS = {"div", "section", "h3", "p", "strong", "small", "span", "b", "i", "ul", 
 EMPTY_TAGS = {"img"}
 TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd", "pre", "iframe"}
 ATTRIBUTES = {"class", "role", "style", "scope", "tabindex", "aria-current", "aria-hidden", "aria-label", "data-of"}
-ATTRIBUTES |= {"sandbox", "title", "srcdoc"}  # of a frame with a page of its own
+ATTRIBUTES |= {"sandbox", "title", "srcdoc"}  # of an iframe with a page
 
 
 class Markup(HTMLParser):
@@ -162,7 +162,7 @@ def test_boxes_are_drawn(task: Task, size: tuple[int, int]) -> None:
     photo = Image.new("RGB", size, "white")
     placed = marks(card_of(task).form, sample_prediction(task))
     scene = drawn(photo, placed)
-    assert max(scene.size) <= LONGEST
+    assert max(scene.size) <= MAX_SIDE
     assert (ImageChops.invert(scene).getbbox() is not None) is bool(placed)
     assert [mark.number for mark in placed] == list(range(1, len(placed) + 1))
 

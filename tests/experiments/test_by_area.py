@@ -41,7 +41,7 @@ def test_each_size_has_its_own_recall():
     assert [row.found for row in unnamed] == [1, 2, 3]
 
 
-def test_the_area_is_in_the_photo_s_own_pixels():
+def test_the_area_is_in_pixels_of_the_photo():
     (small, medium, large) = recall_by_area(KIND, [[item(SMALL)]], [[]], [(4000, 3000)])
     assert [row.objects for row in (small, medium, large)] == [0, 1, 0]
     assert (small.recall, medium.recall) == (None, 0.0)

@@ -81,7 +81,7 @@ def test_a_stopped_cross_validation_resumes_and_the_first_fold_may_stand_alone(
     confidence = read_card(final / "adapter").confidence
     assert confidence is not None
     assert confidence.bound.count == 20  # every example, though none was set aside
-    (alone,) = cross(first=True)  # of the fold that is left
+    (alone,) = cross(first=True)  # from the remaining fold
     assert not (out / "recipe-fold1").exists()
     assert (alone.field, alone.metric) == ("kind", "macro_f1")
     assert alone.n < 20  # of 20 examples in both folds

@@ -34,7 +34,7 @@ def test_recorded_figures_are_those_of_the_listed_commands(monkeypatch: pytest.M
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that were run, of which those that train obd_codes_csv fail."""
+    """The commands that were run; those that train obd_codes_csv fail."""
     commands: list[list[str]] = []
 
     def run(command: list[str]) -> Any:
@@ -45,7 +45,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return commands
 
 
-def test_what_is_recorded_is_not_run_again_and_a_failure_stops_no_other(
+def test_recorded_measurements_are_not_repeated_and_a_failure_does_not_stop_others(
     ran: list[list[str]], tmp_path: Path, quiet: Console
 ) -> None:
     runs, results = tmp_path / "runs", tmp_path / "results.json"

@@ -36,7 +36,7 @@ def test_every_figure_is_measured_for_the_base_of_the_adapter(
 
 def test_a_service_that_does_not_start_says_why(tmp_path: Path) -> None:
     with (
-        pytest.raises(AdapterError, match=r"has not started: .*has no card\.json"),
+        pytest.raises(AdapterError, match=r"did not start: .*has no card\.json"),
         service_benchmark._served(tmp_path),
     ):
         pass

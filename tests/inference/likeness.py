@@ -1,6 +1,6 @@
 """Whether answers are the same, and adapters whose answers are not.
 
-Two answers are alike if their values are equal and their probabilities differ only by float32's order of sums.
+Two answers are alike if their values are equal and their probabilities differ only by the rounding of float32 sums.
 """
 
 from __future__ import annotations

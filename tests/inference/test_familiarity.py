@@ -175,7 +175,7 @@ def test_few_tiles_of_a_photo_are_held_at_once(
     assert max(held) <= 2 * familiarity.AT_ONCE  # one chunk, and the next one while it is cut
 
 
-def test_no_photos_have_no_features(tiny_base: Callable[[str], Base]) -> None:
+def test_no_photos_give_no_features(tiny_base: Callable[[str], Base]) -> None:
     features, quality = Extractor(tiny_base("fast_vlm")).of_photos([])
     assert (len(features), quality.shape) == (0, (0, 2))
 

@@ -85,11 +85,11 @@ def test_the_tower_runs_once_on_a_photo_for_all_adapters(folders: dict[str, Path
 
 def test_no_more_requests_are_admitted_than_the_limit_allows() -> None:
     door = Admission(3)
-    with door.place(2), pytest.raises(BusyError, match="2 of at most 3 requests in progress"), door.place(2):
+    with door.admit(2), pytest.raises(BusyError, match="2 of at most 3 requests in progress"), door.admit(2):
         pass
-    with door.place(100):  # nothing else has been admitted
+    with door.admit(100):  # nothing else has been admitted
         pass
-    with door.place(2), door.place(1):
+    with door.admit(2), door.admit(1):
         pass
-    with Admission(None).place(10**6):
+    with Admission(None).admit(10**6):
         pass

@@ -80,7 +80,7 @@ def test_a_batch_is_read_while_another_is_answered(engine: Engine, monkeypatch: 
 
 
 def test_a_replaced_adapter_leaves_no_stale_answer(run_of: Callable[..., Path], drawings: Path, tmp_path: Path) -> None:
-    """The adapters answer alike prompts with different weights, so neither weights nor prefixes may be mixed up."""
+    """The adapters answer the same prompts with different weights, so neither weights nor prefixes may be mixed up."""
     first = run_of("fast_vlm") / "adapter"
     folders = [first, altered(first, tmp_path / "second")]
     photo = sorted((drawings / "JPEGImages").glob("*.png"))[0]

@@ -20,7 +20,7 @@ from vlm_ft.data.cases import Case
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.recipe import Recipe
 from vlm_ft.registry import Registry
-from vlm_ft.review.gate import FEWEST, compare, compared
+from vlm_ft.review.gate import MIN_GROUPS, compare, compared
 
 FORM = Form(
     task="made",
@@ -75,7 +75,7 @@ def test_the_margin_is_what_a_slice_may_lose() -> None:
 
 
 def test_classes_with_few_examples_do_not_decide() -> None:
-    for count, seen in ((FEWEST - 1, False), (FEWEST, True)):
+    for count, seen in ((MIN_GROUPS - 1, False), (MIN_GROUPS, True)):
         cases = CASES[:1] * 40 + CASES[2:3] * count  # of class a, and of class c
         cases = [replace(case, example=Example(id=str(place))) for place, case in enumerate(cases)]
         right = [answered(case.values) for case in cases]
@@ -87,9 +87,9 @@ def test_classes_with_few_examples_do_not_decide() -> None:
 
 def test_a_difference_that_chance_explains_does_not_decide() -> None:
     """Equally good adapters that err on different examples pass, though some slice is lower by more than the margin."""
-    dice, refused, lower = np.random.default_rng(0), 0, 0
+    rng, refused, lower = np.random.default_rng(0), 0, 0
     for _ in range(40):
-        before, after = ([answered({**case.values, "passed": dice.random() > 0.1}) for case in CASES] for _ in range(2))
+        before, after = ([answered({**case.values, "passed": rng.random() > 0.1}) for case in CASES] for _ in range(2))
         found = compared(FORM, CASES, before, after)
         lower += any(entry.difference < -found.margin for entry in found.slices)
         refused += not found.passed
@@ -108,7 +108,7 @@ def test_a_failed_answer_is_wrong() -> None:
     assert compared(FORM, CASES, RIGHT, after).slices[0].difference == pytest.approx(-1 / 96)
 
 
-def test_runs_are_compared_on_examples_that_neither_knows(
+def test_runs_are_compared_on_examples_that_neither_was_trained_on(
     run_of: Callable[..., Path],
     untrained_run_of: Callable[..., Path],
     recipe_of: Callable[..., Recipe],

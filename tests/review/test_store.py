@@ -62,7 +62,7 @@ def test_a_later_verdict_replaces_the_earlier_one(card: Card, tmp_path: Path) ->
     assert len(list((tmp_path / PHOTOS).iterdir())) == 1
 
 
-def test_a_verdict_on_another_adapters_answer_replaces_none(card: Card, tmp_path: Path) -> None:
+def test_a_verdict_on_another_adapters_answer_replaces_nothing(card: Card, tmp_path: Path) -> None:
     store, other = Reviews(tmp_path), card.model_copy(update={"name": "other"})
     store.add(card, [photo(1)], "", answer_of(card), "accepted")
     store.add(other, [photo(1)], "", answer_of(card), "rejected")

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from datasets_vision.images import find_images
 from vlm_ft.errors import DataError
-from vlm_ft.scoring.first import LEAST, farthest_first
-from vlm_ft.scoring.run import score_shown
+from vlm_ft.scoring.first import MIN_WEIGHT, farthest_first
+from vlm_ft.scoring.run import score
 
 NONE = np.zeros((0, 8), dtype=np.float32)
 
@@ -33,7 +33,7 @@ def test_each_kind_comes_once_before_any_comes_twice() -> None:
 
 
 def test_the_most_uncertain_of_a_kind_is_chosen() -> None:
-    features, weights = clusters(3, 4), np.full(12, LEAST)
+    features, weights = clusters(3, 4), np.full(12, MIN_WEIGHT)
     weights[[3, 7, 11]] = 0.5  # one of each kind
     assert sorted(farthest_first(features, weights, NONE, 3)) == [3, 7, 11]
 
@@ -60,11 +60,11 @@ def test_a_folder_without_labels_is_put_in_order(
         shutil.copy(photo, photos / f"again {photo.name}")
     shutil.copy(photo, photos / os.fsdecode(b"caf\xe9.png"))  # a name that is not UTF-8
     run, first = run_of("fast_vlm"), tmp_path / "first.txt"
-    score_shown(photos, run, tmp_path / "scores.csv", first=first, console=quiet)
+    score(photos, run, tmp_path / "scores.csv", first=first, console=quiet)
     chosen = first.read_text().splitlines()
     assert len(chosen) == len(set(chosen)) > 3
     assert {photos / path for path in chosen} <= set(find_images(photos)) - {photos / "cut.png"}
     names = [Path(path).name.removeprefix("again ") for path in chosen]
     assert len(names) == len(set(names))
     with pytest.raises(DataError, match="needs single photos"):
-        score_shown(photos, run, tmp_path / "cases.csv", first=first, by_case=True, console=quiet)
+        score(photos, run, tmp_path / "cases.csv", first=first, by_case=True, console=quiet)

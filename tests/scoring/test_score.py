@@ -22,7 +22,7 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.scoring.answering import ASKING
 from vlm_ft.scoring.ledger import Ledger, ledger_path
-from vlm_ft.scoring.run import score_shown
+from vlm_ft.scoring.run import score
 from vlm_ft.scoring.score import Progress, adapter_identity, score_folder
 
 
@@ -181,7 +181,7 @@ def test_an_impossible_output_is_reported_before_any_work(
 @pytest.mark.parametrize(
     ("review", "first", "says"),
     [
-        ("out.csv", None, "would replace another output of this command; give it a name of its own"),
+        ("out.csv", None, "would replace another output of this command; give it another name"),
         (None, "./out.csv.ledger", "would replace another output"),
         ("page.html", "page.html", "would replace another output"),
         ("none/page.html", None, "create it first"),
@@ -194,7 +194,7 @@ def test_outputs_that_would_replace_each_other_are_refused(
     (tmp_path / "folder").mkdir()
     page, order = (tmp_path / name if name else None for name in (review, first))
     with pytest.raises(DataError, match=says):
-        score_shown(photos, tmp_path / "adapter", tmp_path / "out.csv", review=page, first=order)
+        score(photos, tmp_path / "adapter", tmp_path / "out.csv", review=page, first=order)
 
 
 @pytest.mark.parametrize(

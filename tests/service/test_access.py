@@ -28,13 +28,13 @@ from vlm_ft.work.tokens import Tokens, add_token
 
 
 @pytest.mark.parametrize("name", ["", " ", "desk\n2026-01-01 admin"])
-def test_a_token_has_an_owner_whom_a_log_can_name(name: str, tmp_path: Path) -> None:
+def test_a_tokens_owner_must_be_printable(name: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="is not a printable word; give the owner's name"):
         add_token(tmp_path / "tokens.json", name, ("read",))
     assert not list(tmp_path.iterdir())
 
 
-def test_nobody_has_no_rights(tmp_path: Path) -> None:
+def test_a_request_without_an_owner_has_no_rights(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"x").hexdigest()
     (tmp_path / "tokens.json").write_text(json.dumps({"": {"sha256": digest, "rights": ["admin"]}}))
     assert not Tokens(tmp_path / "tokens.json").allows(None, "admin")
@@ -116,7 +116,7 @@ def test_no_photo_is_opened_in_the_services_process(monkeypatch: pytest.MonkeyPa
         assert path.read_bytes() == sent.getvalue()
 
 
-def test_the_app_takes_no_file_of_the_server(engine: Engine, tmp_path: Path) -> None:
+def test_the_app_does_not_accept_files_on_the_server(engine: Engine, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(photo(form="PNG"))
     api = mount(build_service(engine), build_app(engine))

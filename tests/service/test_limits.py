@@ -39,7 +39,7 @@ def test_oversized_requests_are_refused(address: str, client: TestClient, monkey
 
 
 def test_a_busy_service_asks_clients_to_retry(address: str, slow: Slow) -> None:
-    """Admitted requests are answered, and the service can be monitored meanwhile."""
+    """Admitted requests are answered, and the service can still be monitored."""
     asked: Any = {"data": {"adapter": "trial"}, "files": {"photos": ("a.jpg", photo())}, "timeout": 60}
     slow.go.clear()
     before = slow.asked
@@ -57,7 +57,7 @@ def test_a_busy_service_asks_clients_to_retry(address: str, slow: Slow) -> None:
         assert [each.result().status_code for each in admitted] == [200, 200, 200]
 
 
-def test_a_slow_sender_does_not_hold_a_place(slow: Slow) -> None:
+def test_a_slow_sender_does_not_keep_its_place(slow: Slow) -> None:
     api = build_service(slow, waiting=1)
     gate = next(middleware for middleware in api.user_middleware if middleware.cls is Gate)
     gate.kwargs["seconds"] = 0.5

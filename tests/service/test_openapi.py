@@ -27,7 +27,7 @@ EXAMPLES = 150  # requests of each mode: as the document allows, and otherwise
 
 @pytest.fixture(scope="module")
 def service(run_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a service whose adapter is named as in the examples."""
+    """The address of a service whose adapter has the name in the examples."""
     place = tmp_path_factory.mktemp("openapi")
     registry = Registry(place / "adapters")
     registry.add("mine", run_of("fast_vlm"))

@@ -96,7 +96,7 @@ def test_answers_in_the_app_are_logged_with_who_asked(engine: Engine, tmp_path: 
     assert entry["photos"] == [{"file": hashlib.sha256(photo(form="PNG")).hexdigest()}]
 
 
-def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_was_cut_off_does_not_spoil_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: logging.LogRecord) -> str:
         raise OSError(28, "No space left on device")
 

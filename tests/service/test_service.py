@@ -78,7 +78,7 @@ def test_the_pieces_of_a_stream_add_up_to_the_content() -> None:
     assert done == "[DONE]"
 
 
-def test_an_answer_that_fails_is_refused_or_broken_off() -> None:
+def test_an_answer_that_fails_is_refused_or_cut_off() -> None:
     failed = Attributed.failed("the answer does not fit")
     with pytest.raises(HTTPException, match="does not fit"):
         streamed_events(failed)
@@ -155,7 +155,7 @@ def test_two_adapters_with_the_same_name_stay_apart(run_of: Callable[..., Path],
     assert shares[0] != pytest.approx(shares[1], abs=1e-4)
 
 
-def test_the_schema_has_boxes_as_answers_have_them(engine: Engine) -> None:
+def test_the_schema_has_boxes_in_the_same_scale_as_answers(engine: Engine) -> None:
     form = whole_form(TASKS["product_defects"]).with_boxes(GRID)
     served = SimpleNamespace(cards={"trial": engine.cards["trial"].model_copy(update={"form": form})})
     (entry,) = TestClient(build_service(served), base_url=HERE).get("/v1/adapters").json()

@@ -264,7 +264,7 @@ def test_an_unknown_job_is_not_found(client: TestClient) -> None:
         assert client.get(f"/v1/jobs/20260101000000000000-00000000{path}").status_code == 404
 
 
-def test_photos_of_one_name_are_all_scored(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photos_with_the_same_name_are_all_scored(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Jobs, "_next", lambda _: None)
     sent = [(name, io.BytesIO(name.encode() + bytes([at]))) for at, name in enumerate(["3 a.png", "a.png", "a.png"])]
     job = work.score(work.registry.current("parts").card.model_copy(update={"name": "parts"}), sent, "", "csv", None)

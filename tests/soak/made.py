@@ -1,4 +1,4 @@
-"""Shared by the soak tests: a recipe for a random tiny base, an adapter, photos, and a kill at a moment."""
+"""Shared by the soak tests: a recipe for a random tiny base, an adapter, photos, and a timed kill."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def noise() -> bytes:
 
 
 def killed(process: subprocess.Popen[bytes], seconds: float | None) -> bool:
-    """Let a process run for this long, then send it SIGKILL; False if it ends before. None: wait until it ends."""
+    """Let a process run for this long, then send it SIGKILL; False if it ends earlier. None: wait until it ends."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:

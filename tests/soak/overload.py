@@ -41,9 +41,9 @@ async def overload(
     seconds: float,
     factor: float,
 ) -> None:
-    """Send `factor` times as many requests as the server can answer, evenly spread over so many seconds.
+    """Send `factor` times as many requests as the server can answer, spread evenly over so many seconds.
 
-    `places`: the number of requests in progress beyond which the server refuses.
+    `places`: the maximum number of requests in progress; the server refuses others.
     """
     body, headers = _form(adapter, *LARGE)
     unlimited = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -67,7 +67,7 @@ async def overload(
 
 
 def drain(address: str, process: subprocess.Popen[bytes], adapter: str, sheet: Sheet, count: int) -> None:
-    """Tell the server to stop while it computes half of the answers, and waits for the rest of the other requests."""
+    """Tell the server to stop while it computes half of the answers, and still receives the other requests."""
     body, headers = _form(adapter, *SMALL)
     parts = urlsplit(address)
     lines = {"Host": parts.netloc, "Content-Length": str(len(body)), "Connection": "close", **headers}
@@ -119,7 +119,7 @@ async def _sent(client: httpx.AsyncClient, body: bytes, headers: dict[str, str])
 
 
 async def _capacity(send: Callable[[], Awaitable[Outcome]], places: int, seconds: float) -> float:
-    """The answers per second that the server gives while so many requests are in progress."""
+    """The answers per second that the server gives while `places` requests are in progress."""
     started, answered = time.perf_counter(), 0
 
     async def one_after_the_other() -> None:

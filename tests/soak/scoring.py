@@ -1,6 +1,6 @@
 """Scoring through many kills, and a large ledger: ``python -m tests.soak.scoring --out soak.json``.
 
-Every figure is measured through the command line or the ledger, as users have them, on a random tiny model.
+Every figure is measured through the command line or the ledger that users have, on a random tiny model.
 """
 
 from __future__ import annotations

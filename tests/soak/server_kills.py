@@ -24,7 +24,7 @@ PATIENCE = 600  # seconds for the jobs that are left at the end
 
 
 def kills(work: Path, registry: Registry, sheet: Sheet, count: int, images: int) -> None:
-    """Submit a job and kill the server, so many times; then let a last server finish what was accepted."""
+    """Submit a job and kill the server, `count` times; then let a last server finish what was accepted."""
     drawn(work / "root" / "photos", images)
     options = ["--registry", str(registry.folder), "--work", str(work / "work"), "--root", str(work / "root")]
     adapter, moments = registry.names()[0], random.Random(SEED)

@@ -20,7 +20,7 @@ from tests.soak.server_kills import kills
 from tests.soak.swaps import made_registry, swaps
 from vlm_ft.experiments.sheet import Sheet
 
-PLACES = 4  # requests in progress beyond which the overloaded server refuses
+PLACES = 4  # maximum requests in progress of the overloaded server
 
 
 def main() -> None:

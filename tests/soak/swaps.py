@@ -1,4 +1,4 @@
-"""Requests while the adapters that answer them are replaced: every answer is that of a version current meanwhile."""
+"""Requests while the adapters that answer them are replaced: every answer is that of a version current at the time."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Swap:
 
 
 def made_registry(folder: Path, run: Path, adapters: int) -> Registry:
-    """A registry of adapters with two versions each, whose weights are those of the run with noise of their own."""
+    """A registry of adapters with two versions each, whose weights are those of the run plus different noise."""
     registry, copy = Registry(folder), folder.with_name("copy")
     for number in range(2 * adapters):
         shutil.copytree(run, copy)
@@ -71,7 +71,7 @@ def made_registry(folder: Path, run: Path, adapters: int) -> Registry:
 
 
 def swaps(address: str, registry: Registry, sheet: Sheet, requests: int) -> None:
-    """Ask a server of this registry, and promote one version after the other meanwhile."""
+    """Ask a server of this registry while promoting one version after the other."""
     photo = noise()
     expected = _expected(registry, photo)
     names, choice = registry.names(), random.Random(SEED)
@@ -104,7 +104,7 @@ def swaps(address: str, registry: Registry, sheet: Sheet, requests: int) -> None
 
 
 def _expected(registry: Registry, photo: bytes) -> Answers:
-    """The answer of each version, by an engine of its own."""
+    """The answer of each version, from a separate engine."""
     versions = [version for name in registry.names() for version in registry.versions(name)]
     engine = Engine.open([version.folder for version in versions])
     image = Image.open(io.BytesIO(photo))

@@ -56,7 +56,7 @@ def kills(work: Path, count: int, sheet: Sheet) -> None:
             process = train(recipe, run.folder, resume=begun)
             was_killed = killed(process, moments.uniform(0.3, 1.0) * seconds if done < count else None)
             if not was_killed and process.returncode:
-                raise RuntimeError(f"training ended with code {process.returncode} by itself")
+                raise RuntimeError(f"training failed with exit code {process.returncode}")
             if not was_killed and not begun:  # the machine has become faster
                 seconds = time.monotonic() - started
             done += was_killed

@@ -30,7 +30,7 @@ def _found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Iterator[Jobs]:
-    found = Jobs(tmp_path / "jobs", most=3)
+    found = Jobs(tmp_path / "jobs", limit=3)
     yield found
     found.close()
 

@@ -124,8 +124,8 @@ def evaluate(
 ) -> None:
     """Compare an adapter with its rivals on `test`.
 
-    Writes a report as JSON, Markdown and HTML. The bare base is one of the rivals. A reward model is only asked which
-    reply of each pair is better.
+    Writes a report as JSON, Markdown and HTML. The bare base is one of the rivals. For a reward model, reports only how
+    often it prefers the better reply of a pair.
     """
     from vlm_ft.adapters import read_card
     from vlm_ft.evaluation.pairs import evaluate_pairs
@@ -151,14 +151,15 @@ def evaluate(
 @use.command()
 def calibrate(
     run: FinishedRun,
-    risk: Annotated[float, typer.Option(min=0.001, max=0.5, help="the share of answers that may be wrong")] = 0.05,
-    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="the confidence in that share")] = 0.90,
+    risk: Annotated[float, typer.Option(min=0.001, max=0.5, help="the acceptable share of wrong answers")] = 0.05,
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="the confidence in that bound")] = 0.90,
     threshold: Annotated[
         list[str] | None,
-        typer.Option(help="FIELD=PROBABILITY from which a flag is true, or a list has another item; repeatable"),
+        typer.Option(help="FIELD=PROBABILITY at which a flag counts as true, or a list continues; repeatable"),
     ] = None,
     folds: Annotated[
-        Path | None, typer.Option(help="fit on the answers of this vlm-ft crossval of the same recipe instead")
+        Path | None,
+        typer.Option(help="fit on the answers in this folder of vlm-ft crossval instead (same recipe)"),
     ] = None,
     batch_size: BatchSize = 16,
 ) -> None:
@@ -211,17 +212,18 @@ def score(
         bool, typer.Option("--cluster", help="score with Ray, on the cluster that RAY_ADDRESS names or on this machine")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="with --cluster: how many [default: one per GPU, else one per CPU]")
+        int | None,
+        typer.Option(min=1, help="with --cluster: number of workers [default: one per GPU, else per CPU]"),
     ] = None,
 ) -> None:
     """Score a folder of images, or a table of texts.
 
     Exit code 0: all scored, 3: some set aside, 2: an error to correct.
     """
-    from vlm_ft.scoring.run import score_shown
+    from vlm_ft.scoring.run import score as run
 
     refuse_if((model is not None and engine is None, "--model", "needs --engine"))
-    report = score_shown(
+    report = run(
         folder,
         adapter,
         out,
@@ -264,11 +266,11 @@ def export(
 def push(
     adapter: AdapterPlace,
     repository: Annotated[str, typer.Argument(help="its name on the Hub, as in me/my_castings")],
-    public: Annotated[bool, typer.Option("--public", help="anyone may read it [default: private]")] = False,
+    public: Annotated[bool, typer.Option("--public", help="make it public [default: private]")] = False,
 ) -> None:
     """Push an adapter to the Hugging Face Hub.
 
-    Its model card goes with it. The token is that of `hf auth login`, or in HF_TOKEN.
+    Its model card goes with it. Uses the token of `hf auth login`, or HF_TOKEN.
     """
     from vlm_ft.training.push import push as run
 
@@ -293,15 +295,15 @@ def quickstart(
 
 @start.command()
 def tour(
-    tasks: Annotated[list[str] | None, typer.Argument(help="their names [default: all eleven]")] = None,
+    tasks: Annotated[list[str] | None, typer.Argument(help="names of tasks [default: all eleven]")] = None,
     out: Annotated[Path, typer.Option("--out", help="a folder for everything")] = Path("tour"),
     settings: Set = None,
     app_: WithApp = True,
 ) -> None:
     """Train a short adapter for each task, and open the app.
 
-    Learns from generated drawings and texts. Takes under 25 minutes on two cores. Started again, it trains only
-    what is missing.
+    Learns from generated drawings and texts. Takes under 25 minutes on two cores. A second call trains only what is
+    missing.
     """
     from vlm_ft.tour import run
 

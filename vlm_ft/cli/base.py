@@ -116,7 +116,7 @@ def base_try(
     name: Annotated[str, typer.Argument(help="a base whose shape is known, e.g. Qwen/Qwen3-VL-2B-Instruct")],
     out: Annotated[Path, typer.Option("--out", help="the JSON file of results")] = Path("published_shapes.json"),
 ) -> None:
-    """Rehearse dry run, training and scoring with a base.
+    """Rehearse the dry run, training and scoring with a base.
 
     The weights are random, so nothing is downloaded; memory and time are those of the real base on this machine.
     """

@@ -32,10 +32,8 @@ def crossval(
     recipe: RecipeName,
     out: Annotated[Path, typer.Option("--out", help="a folder for all runs")],
     folds: Annotated[int, typer.Option(min=2, help="number of folds")] = 3,
-    vary: Annotated[
-        list[str] | None, typer.Option(help="a setting of a variant to compare: key=value; repeatable")
-    ] = None,
-    first: Annotated[bool, typer.Option("--first", help="the first fold only, for a quick comparison")] = False,
+    vary: Annotated[list[str] | None, typer.Option(help="a variant to compare: key=value; repeatable")] = None,
+    first: Annotated[bool, typer.Option("--first", help="train only the first fold, for a quick comparison")] = False,
     settings: Set = None,
     base: Annotated[bool, typer.Option(help="also evaluate the bare base")] = True,
     results: Results = None,
@@ -66,14 +64,14 @@ def crossval(
 
 @app.command()
 def results(
-    recipes: Annotated[list[str] | None, typer.Argument(help="their names [default: all that are measured]")] = None,
+    recipes: Annotated[list[str] | None, typer.Argument(help="names of recipes [default: all measured ones]")] = None,
     runs: Annotated[Path, typer.Option("--runs", help="a folder for all runs")] = Path("runs"),
     out: Annotated[Path, typer.Option("--out", help="the JSON file of results")] = Path("recipes/results.json"),
 ) -> None:
     """Measure the shipped recipes next to their rivals.
 
     Takes hours on two cores. Runs each command that recipes/benchmarks/measured.yaml implies, unless its figures are
-    recorded already; started again, it continues where it stopped. The data sets must be under VLM_FT_DATA.
+    already recorded; a second call continues where it stopped. The data sets must be under VLM_FT_DATA.
     """
     from vlm_ft.experiments.measured import measure_recipes
 
@@ -116,7 +114,7 @@ def learning_curve(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="runs per size, each on its own subset")] = 1,
     target: Annotated[
-        float | None, typer.Option(min=0, max=1, help="predict how many examples reach this score")
+        float | None, typer.Option(min=0, max=1, help="predict how many examples it takes to reach this score")
     ] = None,
     settings: Set = None,
     results: Results = None,
@@ -156,11 +154,11 @@ def benchmark(
         typer.Option("--method", help="train: time only this method [default: all that are timed on the base]"),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, help="train: the turns of each contestant [default: 2]")
+        int | None, typer.Option("--rounds", min=1, help="train: turns per contestant [default: 2]")
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, help="train: timed steps of a turn, after as many others [default: 3]"),
+        typer.Option("--steps", min=1, help="train: timed steps per turn, after as many for warm-up [default: 3]"),
     ] = None,
     out: Annotated[
         Path | None,

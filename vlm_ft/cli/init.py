@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from vlm_ft.data.proposal import Survey
 
 app = typer.Typer()
-UNFIT = "name columns or labels as the fields of a task (README.md, Tasks), or write your own task"
+UNFIT = "name columns or labels after the fields of a task (README.md, Tasks), or write your own task"
 
 
 @app.command()
 def init(
     data: Annotated[Path, typer.Argument(help="a folder of photos or texts with their labels, or a file")],
     task: Annotated[
-        str | None, typer.Option(help="a task, such as car_damage, or a Python file that defines TASK [default: asks]")
+        str | None, typer.Option(help="a task, such as car_damage, or a Python file that defines TASK [default: ask]")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="the recipe to write [default: <name of the data>.yaml]")
@@ -60,7 +60,7 @@ def init(
 
 
 def _task(asked: str | None, survey: Survey) -> tuple[Task, Path | None]:
-    """The task by name, by file, or as the user answers; and its file, if it has one."""
+    """The task by name, by file, or as the user chooses it; and its file, if it has one."""
     from vlm_ft.tasks import task_in, task_of
 
     if asked and asked.endswith(".py"):

@@ -24,23 +24,23 @@ TaskFile = Annotated[Path | None, typer.Option("--task", help="your own task: a 
 Out = Annotated[Path | None, typer.Option("--out", help="the run folder [default: runs/<recipe name>]")]
 Adapters = Annotated[list[Path], typer.Option("--adapter", help="an adapter or run folder; repeatable")]
 AdapterPlace = Annotated[Path, typer.Argument(help="an adapter or run folder")]
-FinishedRun = Annotated[Path, typer.Argument(help="a run folder, as vlm-ft train writes it")]
+FinishedRun = Annotated[Path, typer.Argument(help="a run folder of vlm-ft train")]
 RegistryFolder = Annotated[Path, typer.Option("--registry", help="the folder of adapters and their versions")]
 BasePlace = Annotated[str | None, typer.Option("--base", help="the base, if it is not where the adapter's card says")]
-BatchSize = Annotated[int, typer.Option(min=1, help="prompts at a time")]
+BatchSize = Annotated[int, typer.Option(min=1, help="prompts per batch")]
 WithApp = Annotated[bool, typer.Option("--app/--no-app", help="serve the app at the end")]
-ReviewsFolder = Annotated[Path, typer.Argument(help="a folder of reviews, as the app stores them")]
+ReviewsFolder = Annotated[Path, typer.Argument(help="a folder of reviews from the app")]
 Reviewed = Annotated[Path, typer.Argument(help="the adapter's run folder, or its version in a registry")]
 PrecisionOption = Annotated[
     Literal["fp32", "bf16", "auto"],
-    typer.Option("--precision", help="of forward passes; auto: bf16 if it is fast here"),
+    typer.Option("--precision", help="of forward passes; auto: bf16 if it is faster here"),
 ]
 Results = Annotated[Path | None, typer.Option("--results", help="also record the figures in this JSON file")]
 Goals = Annotated[list[str] | None, typer.Option("--goal", help="a target to report: FIELD.METRIC=VALUE; repeatable")]
 
 
 def refuse_if(*rules: tuple[object, str, str]) -> None:
-    """Raises typer's error for the first rule that is broken: (whether it is, the option, what is wrong with it)."""
+    """Raise typer's error for the first broken rule, each given as (whether it is broken, option, problem)."""
     for broken, option, problem in rules:
         if broken:
             raise typer.BadParameter(problem, param_hint=option)
@@ -113,6 +113,6 @@ def command_line() -> str:
 
 
 def silence_libraries() -> None:
-    """Leave out warnings of libraries that users can do nothing about."""
+    """Silence library warnings that users can do nothing about."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)\b")
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it warns about optional CPU kernels

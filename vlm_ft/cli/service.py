@@ -31,15 +31,15 @@ def check_options(
     work: Path | None,
     root: Path | None,
 ) -> None:
-    """Raises `RecipeError` for options of `vlm-ft serve` that do not go together."""
+    """Raise `RecipeError` for options of `vlm-ft serve` that do not go together."""
     if host not in THIS_MACHINE and tokens is None:
         raise RecipeError(f"--host {host}", "others could reach the service", "give --tokens, or listen on 127.0.0.1")
     if not adapters and registry is None:
         raise RecipeError("", "no adapter", "give --adapter, or --registry with one")
     if work is not None and registry is None:
-        raise RecipeError("--work", "has no effect alone", "give --registry and --work")
+        raise RecipeError("--work", "needs --registry", "give both")
     if root is not None and work is None:
-        raise RecipeError("--root", "has no effect alone", "give --registry and --work")
+        raise RecipeError("--root", "needs --work", "give --registry and --work")
 
 
 def service(

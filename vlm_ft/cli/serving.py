@@ -23,8 +23,8 @@ def demo(
     ] = None,
     examples: Annotated[Path | None, typer.Option(help="a folder of example images")] = None,
     base: BasePlace = None,
-    memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
-    waiting: Annotated[int, typer.Option(min=1, help="requests beyond which another is refused")] = 64,
+    memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters to keep loaded [default: all]")] = None,
+    waiting: Annotated[int, typer.Option(min=1, help="maximum requests in progress; others are refused")] = 64,
     precision: PrecisionOption = "fp32",
 ) -> None:
     """Serve the app, which answers about photos and texts."""
@@ -34,7 +34,7 @@ def demo(
         from vlm_ft.service.app import THIS_MACHINE
 
     if host not in THIS_MACHINE:
-        remedy = "use vlm-ft serve --tokens, which has the app, too"
+        remedy = "use vlm-ft serve --tokens, which includes the app"
         raise RecipeError(f"--host {host}", "others could reach the app, which asks for no token", remedy)
     serve(
         adapters,
@@ -59,7 +59,7 @@ def serve(
         typer.Option(help="a folder of adapters and their versions (vlm-ft promote); serves the current ones"),
     ] = None,
     work: Annotated[
-        Path | None, typer.Option(help="with --registry: a folder for reviews and jobs, which are then accepted")
+        Path | None, typer.Option(help="with --registry: accept reviews and jobs, and keep them in this folder")
     ] = None,
     root: Annotated[
         Path | None, typer.Option(help="with --work: the folder below which jobs may read photos and data")
@@ -68,15 +68,16 @@ def serve(
         str, typer.Option(help="the address to listen on; any but this machine's own requires --tokens")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="the port")] = 8000,
-    tokens: Annotated[Path | None, typer.Option(help="the file of tokens, as vlm-ft token makes it")] = None,
+    tokens: Annotated[Path | None, typer.Option(help="the file of tokens (see vlm-ft token)")] = None,
     log: Annotated[
-        Path | None, typer.Option(help="append a line per answer to this file, with hashes of what was asked")
+        Path | None, typer.Option(help="append a line per answer to this file, with hashes of the inputs")
     ] = None,
     app_: Annotated[bool, typer.Option("--app/--no-app", help="also serve the app, at /app")] = True,
     base: BasePlace = None,
-    memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters that stay loaded [default: all]")] = None,
+    memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters to keep loaded [default: all]")] = None,
     waiting: Annotated[
-        int, typer.Option(min=1, help="requests beyond which another is refused; each may hold 0.3 GB of photos")
+        int,
+        typer.Option(min=1, help="maximum requests in progress; others are refused. Each may hold 0.3 GB of photos"),
     ] = 16,
     precision: PrecisionOption = "fp32",
 ) -> None:
@@ -120,7 +121,7 @@ def promote(
     """Serve a new version of an adapter if it is not worse.
 
     Compares it with the current version on the test examples of the run, as a whole and by field and class. Exit code
-    3: refused. A run that passes is evaluated, unless it was before, so that the app can show where it is wrong.
+    3: refused. A run that passes is also evaluated, unless it already was, so that the app can show its errors.
     """
     from vlm_ft.adapters import adapter_folder, read_card
     from vlm_ft.evaluation.run import evaluate_run

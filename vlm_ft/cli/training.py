@@ -1,4 +1,4 @@
-"""The commands that train, and the look at data before it."""
+"""The commands that train, and `vlm-ft preflight`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def train(
     ] = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="with --cluster: how many, each on a GPU if there are any [default: all GPUs]"),
+        typer.Option(min=1, help="with --cluster: number of workers, on GPUs if there are any [default: all GPUs]"),
     ] = None,
 ) -> None:
     """Train the adapter that a recipe describes.
@@ -67,7 +67,7 @@ def train(
         on_workers(work, workers)
     else:
         work()
-    if os.environ.get("RANK", "0") != "0":  # another of the processes that `accelerate launch` has started says it
+    if os.environ.get("RANK", "0") != "0":  # only the first process of `accelerate launch` says what is next
         return
     place = shlex.quote(str(folder))
     use = "score FOLDER --adapter ADAPTER --out TABLE --reward" if loaded.method == "reward" else "demo --adapter"
@@ -93,7 +93,7 @@ def preflight(
     out: Annotated[Path, typer.Option("--out", help="the folder to write")] = Path("preflight"),
     name: Annotated[str | None, typer.Option(help="the adapter's name [default: that of the data]")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="a recipe that reads such data [default: one is proposed, as by vlm-ft init]")
+        str | None, typer.Option(help="a recipe that reads such data [default: propose one, as vlm-ft init does]")
     ] = None,
     task: Annotated[str | None, typer.Option(help="the task of the proposal [default: the one that fits best]")] = None,
 ) -> None:

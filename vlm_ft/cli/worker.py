@@ -1,7 +1,7 @@
-"""``python -m vlm_ft.cli.worker COMMAND ...``: the command line, ended when the service that started it is gone.
+"""``python -m vlm_ft.cli.worker COMMAND ...``: the command line, killed when the service that started it ends.
 
 The service holds the other end of standard input, which closes when its process ends, however that happens. SIGINT
-stops the command, even if the service was started by a script in the background, below which it is ignored.
+stops the command, even if a script started the service in the background, where processes ignore SIGINT.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def crossval(
             found[variant, result.field, result.metric].append(result)
     results: list[Result] = []
     for variant, tested_folds in evaluations.items():
-        own = [_pooled(variant, folds_of) for (name, *_), folds_of in found.items() if name == variant]
+        own = [_pooled(variant, per_fold) for (name, *_), per_fold in found.items() if name == variant]
         results += own
         if own and not first:
             results += _reliability(own[0], reliable(tested_folds))
@@ -108,7 +108,7 @@ def _pooled(variant: str, folds: Sequence[Result]) -> Result:
 def _reliability(like: Result, found: FoldReliability | None) -> list[Result]:
     """The reliability of the answers of all folds, as results that are otherwise copies of `like`.
 
-    The goal of an expected calibration error is the band of exact probabilities.
+    The goal of an expected calibration error is the band of exact probabilities (see `Reliability`).
     """
     if found is None:
         return []

@@ -49,7 +49,7 @@ from vlm_ft.recipe import RECIPES, load_recipe
 
 ROUNDS = 5
 ADAPTERS = 8
-MOST_TOKENS = 200
+MAX_TOKENS = 200
 WORKLOADS = (
     ("photos, batch 1", "steel_surface_voc", 1, 8.0, 1.1),
     ("photos, batch 8", "steel_surface_voc", 8, 3.0, 1.1),
@@ -60,7 +60,7 @@ WORKLOADS = (
 """Name, recipe, requests at once, and two goals: the speed against `generate`, and the cost of distributions."""
 
 GREEDY = 1e-4
-"""A temperature at which the most probable token is drawn, practically always."""
+"""A temperature at which the most probable token is practically always drawn."""
 
 
 def benchmark(base: str, adapter: Path | None, out: Path, command: str, console: Console) -> None:
@@ -81,7 +81,7 @@ def _decoder(base: str, sheet: Sheet) -> None:
         loaded = load_base(place)
     engine = Engine(loaded, batch_size=16)
     fast = Engine(loaded, batch_size=16, precision="bf16")
-    for name, recipe, count, goal, most in WORKLOADS:
+    for name, recipe, count, speed, cost in WORKLOADS:
         dataset = load(load_recipe(RECIPES / f"{recipe}.yaml"))
         if dataset.cases["test"][0].example.images and not loaded.reader.sees:
             continue
@@ -96,8 +96,8 @@ def _decoder(base: str, sheet: Sheet) -> None:
         if count == 1 and reusable(loaded.model.config):
             systems.append(Cached(loaded, form))
         ours, theirs, greedy, in_bf16, *cached = interleaved(systems, parts)
-        sheet.add(f"{base}: {name}, times as fast as generate", theirs / ours, goal, "higher", "x")
-        sheet.add(f"{base}: {name}, time against an answer without distributions", ours / greedy, most, "lower", "x")
+        sheet.add(f"{base}: {name}, times as fast as generate", theirs / ours, speed, "higher", "x")
+        sheet.add(f"{base}: {name}, time against an answer without distributions", ours / greedy, cost, "lower", "x")
         sheet.add(f"{base}: {name}, bf16, times as fast as fp32", ours / in_bf16, None, "higher", "x")
         for seconds in cached:
             title = f"{base}: {name}, times as fast as generate with a prompt cache"
@@ -209,7 +209,7 @@ class Plain:
                 logits_processor=LogitsProcessorList([_GrammarMask(matchers, length, self._vocabulary)]),
                 generation_config=GenerationConfig(
                     do_sample=False,
-                    max_new_tokens=MOST_TOKENS,
+                    max_new_tokens=MAX_TOKENS,
                     eos_token_id=self._stops,
                     pad_token_id=self._tokenizer.pad_token_id,
                 ),

@@ -38,7 +38,7 @@ class Measured(Strict):
     foreign: tuple[str, ...] = ()
 
     def commands(self, runs: Path, results: Path) -> Iterator[list[str]]:
-        """The arguments of `vlm-ft` that are left to run; the last command records the figures."""
+        """The commands that are left to run, as arguments of `vlm-ft`; the last one records the figures."""
         run, data = Run(runs / (self.run or self.recipe)), Path(os.environ.get("VLM_FT_DATA", "../shared/data"))
         settings = [word for setting in self.settings for word in ("--set", setting)]
         if self.sizes:
@@ -63,9 +63,9 @@ def listed_recipes() -> list[Measured]:
 
 
 def measure_recipes(names: Sequence[str], runs: Path, results: Path, console: Console) -> list[str]:
-    """Run what is left to measure of these recipes, or of all; the names of those that failed.
+    """Measure these recipes, or all, and return the names of those that failed.
 
-    A recipe is left out if its last command has recorded its figures already. Raises `RecipeError` for a recipe that is
+    A recipe is skipped if its last command has already recorded its figures. Raises `RecipeError` for a recipe that is
     not in the list.
     """
     listed = listed_recipes()

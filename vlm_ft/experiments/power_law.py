@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from vlm_ft.answers.intervals import INTERVAL, RESAMPLES, SEED
 from vlm_ft.answers.kinds import Strict
 
-LEAST_POINTS = 4
-LEAST_TESTED = 50
-WIDEST = 0.25
+MIN_POINTS = 4
+MIN_TESTED = 50
+MAX_WIDTH = 0.25
 """The widest useful interval at twice the examples: a wider one says little about a figure between 0 and 1."""
 
 _EXPONENTS = np.linspace(0.05, 2.0, 79)
@@ -105,10 +105,10 @@ class PowerLaw:
 def doubts(points: Sequence[Point], lower_is_better: bool = False) -> tuple[str, ...]:
     """Reasons not to trust the curve beyond its points; () if there are none."""
     found: list[str] = []
-    if len(points) < LEAST_POINTS:
-        return (f"{len(points)} points; a power law has three unknowns, so at least {LEAST_POINTS} are needed",)
-    if points[-1].tested < LEAST_TESTED:
-        found.append(f"{points[-1].tested} test examples; fewer than {LEAST_TESTED} leave too much to chance")
+    if len(points) < MIN_POINTS:
+        return (f"{len(points)} points; a power law has three unknowns, so at least {MIN_POINTS} are needed",)
+    if points[-1].tested < MIN_TESTED:
+        found.append(f"{points[-1].tested} test examples; fewer than {MIN_TESTED} leave too much to chance")
     sign = -1.0 if lower_is_better else 1.0
     gain = sign * (points[-1].value - points[0].value)
     if gain <= 2 * float(np.hypot(*_spread([points[0], points[-1]]))):
@@ -122,7 +122,7 @@ def doubts(points: Sequence[Point], lower_is_better: bool = False) -> tuple[str,
         found.append("the points do not lie along a power law within their intervals")
     found += _missed(points, lower_is_better)
     ahead = law.at(2 * points[-1].examples)
-    if not lower_is_better and ahead.high - ahead.low > WIDEST:
+    if not lower_is_better and ahead.high - ahead.low > MAX_WIDTH:
         found.append(f"at {ahead.examples} examples its interval is {ahead.high - ahead.low:.2f} wide")
     return tuple(found)
 

@@ -1,7 +1,7 @@
 """The whole workflow on a model of a published shape, as a first user would run it: dry run, training, scoring.
 
-Each step runs the command itself in a process of its own, so that peak memory is measured per step. The estimate of
-the dry run is for a GPU; without the CUDA context it should hold here too.
+Each step runs the command itself in a separate process, so that peak memory is measured per step. The estimate of the
+dry run is for a GPU; without the CUDA context it should hold here too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The tables of Markdown pages, written from recorded figures and shipped recipes, so that no figure is typed by hand.
 
-`<!-- results: a, b -->` before `<!-- end of results -->` holds every figure of the recipes a and b, and what they miss;
-without names, the main figures of all. `<!-- learning curves -->` holds the points of all recorded curves.
+`<!-- results: a, b -->` before `<!-- end of results -->` holds every figure of the recipes a and b, and which are worse
+than a goal or a rival; without names, the main figures of all. `<!-- learning curves -->` holds the points of all
+recorded curves.
 `<!-- recipes: a, b -->` holds what these recipes ask for, their data sets, and the GPU memory that their comments
 state; its links are those of a page in a folder below `recipes`. `<!-- benchmark: a -->` holds the figures of
 `recipes/benchmarks/a.json` that have a goal.
@@ -52,7 +53,7 @@ _LOWER = LOWER_IS_BETTER | {"ece", "brier", "log_loss", "wrong_of_answered", f"f
 
 
 def pages_of(place: Path) -> list[Path]:
-    """The page itself, or all pages below a folder, that have such a table. Raises `DataError` if there is none."""
+    """The page itself, or all pages below a folder, if they have a marked table. Raises `DataError` if none has."""
     pages = sorted(place.rglob("*.md")) if place.is_dir() else [place]
     if found := [page for page in pages if _SECTION.search(read_text(page, _MAX_PAGE))]:
         return found
@@ -60,7 +61,7 @@ def pages_of(place: Path) -> list[Path]:
 
 
 def renewed(page: str, results: Sequence[Result]) -> str:
-    """The page with all its tables written anew."""
+    """The page with all its tables written again."""
     return _SECTION.sub(lambda found: f"{found[1]}\n{_content(found[2], found[3], results)}\n{found[4]}", page)
 
 

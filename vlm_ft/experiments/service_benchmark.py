@@ -1,4 +1,4 @@
-"""Time the service as its users meet it: `vlm-ft serve` in a process of its own, asked in the app and over HTTP."""
+"""Time the service as its users see it: `vlm-ft serve` in a separate process, queried in the app and over HTTP."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vlm_ft.recipe import RECIPES, load_recipe
 from vlm_ft.training.run import train
 
 DRAWINGS = 60  # to train on
-PHOTOS, SIZE = 20, (2048, 1536)  # to ask about, enlarged to what a camera gives
+PHOTOS, SIZE = 20, (2048, 1536)  # to ask about, enlarged to camera size
 IN_PROGRESS = 8
 ROUNDS = 15  # of requests, each about every photo
 WARM_UP = 5  # requests
@@ -79,7 +79,7 @@ def _enlarged(drawing: Path, folder: Path) -> Path:
 
 
 def _trained(base: str, work: Path, console: Console) -> Path:
-    """The folder of an adapter that has made one step on the drawings."""
+    """The folder of an adapter trained for one step on the drawings."""
     settings = [f"base={base}", f"data.0.path={work / 'set'}", "training.max_steps=1", "training.report_to=[]"]
     return train(load_recipe(RECIPES / "quickstart_surfaces.yaml", settings), work / "run", console=console)
 
@@ -98,7 +98,7 @@ def _served(adapter: Path) -> Iterator[tuple[str, psutil.Process]]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     errors.seek(0)
                     *_, last = errors.read().decode(errors="replace").splitlines() or ["no output"]
-                    problem = f"its service has not started: {last}"
+                    problem = f"its service did not start: {last}"
                     raise AdapterError(f"adapter {adapter}", problem, "run vlm-ft serve --adapter with it to see why")
                 time.sleep(0.05)
             yield address, psutil.Process(process.pid)

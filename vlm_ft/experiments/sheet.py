@@ -1,4 +1,4 @@
-"""The figures of a benchmark: timed in alternation, printed, and kept in a file that the documentation quotes."""
+"""The figures of a benchmark: timed in turns, printed, and kept in a file that the documentation quotes."""
 
 from __future__ import annotations
 

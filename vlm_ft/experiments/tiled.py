@@ -35,7 +35,7 @@ RESULTS = "tiling"
 WHOLE, TILED = "whole", "tiled"
 
 
-class Looked(Strict):
+class Outcome(Strict):
     """The results on whole or on tiled photos: figures, recall by area, seconds per photo, failed photos."""
 
     figures: tuple[Metric, ...]
@@ -54,7 +54,7 @@ class Comparison(Strict):
     photos: int
     objects: int
     pixels: int
-    ways: dict[str, Looked]
+    ways: dict[str, Outcome]
 
 
 def compare_tiling(
@@ -77,10 +77,10 @@ def compare_tiling(
     photos = _photos(source, card.form, task_of(card.form.task, task_file), tiling)
     engine = Engine.open([place], base=base, batch_size=batch_size)
     ways = {}
-    looks: dict[str, Tiling | Literal["card", "none"]] = {WHOLE: "none", TILED: tiling}
-    for way, look in looks.items():
+    tilings: dict[str, Tiling | Literal["card", "none"]] = {WHOLE: "none", TILED: tiling}
+    for way, cut in tilings.items():
         console.print(f"{len(photos.examples)} photos, {way}", markup=False)
-        requests = [Request(images=example.images, adapter=card.name, tiling=look) for example in photos.examples]
+        requests = [Request(images=example.images, adapter=card.name, tiling=cut) for example in photos.examples]
         ways[way] = _measured(engine, requests, photos)
     comparison = Comparison(
         adapter=card.name,
@@ -127,7 +127,7 @@ def _photos(source: Source, form: Form, task: Task, tiling: Tiling) -> _Photos:
     return _Photos(long, next(BoxedList.all_in(long.fields)), examples, truths, sizes)
 
 
-def _measured(engine: Predictor, requests: Sequence[Request], photos: _Photos) -> Looked:
+def _measured(engine: Predictor, requests: Sequence[Request], photos: _Photos) -> Outcome:
     start, predictions = time.monotonic(), list[Prediction]()
     for request in requests:
         predictions += engine.predict([request])
@@ -135,7 +135,7 @@ def _measured(engine: Predictor, requests: Sequence[Request], photos: _Photos) -
     kind = photos.boxed.kind
     answers = [prediction.values.get(photos.boxed.name) for prediction in predictions]
     quantiles = quantile_bins(photos.items, photos.sizes, photos.boxed.box)
-    return Looked(
+    return Outcome(
         figures=measure(photos.form, photos.truths, predictions),
         coco=recall_by_area(kind, photos.items, answers, photos.sizes),
         quantiles=recall_by_area(kind, photos.items, answers, photos.sizes, bins=quantiles),

@@ -1,6 +1,6 @@
 """Time training steps against TRL's trainers, on the same model, rows, seed and settings.
 
-Each contestant runs in a process of its own, which also measures its peak memory; they take turns. TRL runs with its
+Each contestant runs in its own process, which also measures its peak memory; they take turns. TRL runs with its
 defaults, and in its best configuration here: without recomputing activations (checkpointing), texts batched by length.
 SFT and DPO learn whole answers, so that the losses agree; the time of this project's own default, the loss on
 decisions, is listed as well. An epoch of SFT has few batches, so sorting by length saves less here than in a real run.
@@ -35,9 +35,9 @@ OURS, DECISIONS, DEFAULT, BEST = "vlm_ft", "vlm_ft on decisions", "TRL's default
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained, and how many times as fast as TRL, with its defaults and at its best, a step should be.
+    """What is trained, and the goals: how many times as fast as TRL a step should be.
 
-    `repeats`: whether all its steps learn the same rows.
+    `repeats`: whether all steps learn the same rows.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Workload:
 
     @property
     def contestants(self) -> tuple[str, ...]:
-        """Those that can learn it: GRPO has no loss on whole answers, since it samples the decisions alone."""
+        """The contestants that can learn it: GRPO has no loss on whole answers, since it samples only the decisions."""
         return (OURS, DEFAULT, BEST) if self.method == "grpo" else (OURS, DECISIONS, DEFAULT, BEST)
 
     def load(self, base: str, name: str) -> Recipe:
@@ -89,7 +89,7 @@ WIDE_WORKLOADS = (replace(INTENTS, goals={DEFAULT: 8.0, BEST: 4.0}),)
 
 @dataclass(frozen=True)
 class Turn:
-    """What a contestant took for its steps, and its peak memory in bytes."""
+    """The times of a contestant's turn, and its peak memory in bytes."""
 
     times: Times
     peak: int
@@ -144,7 +144,7 @@ def _measure(workload: Workload, base: str, place: str, rounds: int, timed: int,
 
 
 def _compare(losses: Mapping[str, float], title: str, workload: Workload, sheet: Sheet) -> None:
-    """List how far the losses of the first steps are apart, where they are the same function of the same tokens."""
+    """Record how far apart the losses of the first steps are, where they are the same function of the same tokens."""
     if workload.method == "grpo":
         return
     if workload.learning_rate > STANDSTILL:
@@ -155,13 +155,13 @@ def _compare(losses: Mapping[str, float], title: str, workload: Workload, sheet:
 
 
 def _turn(name: str, base: str, workload: Workload, steps: int) -> Turn:
-    """Take a turn in a process of its own."""
+    """Take a turn in a separate process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(take, name, base, workload, steps).result()
 
 
 def take(name: str, base: str, workload: Workload, steps: int) -> Turn:
-    """A contestant's turn, in which so many steps are timed."""
+    """Take a contestant's turn, in which this many steps are timed."""
     import datasets
 
     warnings.simplefilter("ignore")  # TRL's own warnings, once per turn
@@ -176,7 +176,7 @@ def take(name: str, base: str, workload: Workload, steps: int) -> Turn:
 
 
 def _theirs(recipe: Recipe, work: Path, course: Course, *, best: bool = False) -> Times:
-    from vlm_ft.experiments.training_rivals import theirs  # TRL takes memory, which is not counted against us
+    from vlm_ft.experiments.training_rivals import theirs  # here, so that TRL's memory does not count as ours
 
     return theirs(recipe, work, course, best=best)
 

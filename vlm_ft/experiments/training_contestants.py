@@ -1,4 +1,4 @@
-"""A contestant of the training benchmark: this project's trainer; and what its rivals share with it."""
+"""This project's trainer in the training benchmark, and what it shares with its rivals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from vlm_ft.training.trainer import trainer
 
 @dataclass(frozen=True)
 class Course:
-    """How long a turn is: `steps` are timed, after as many to warm up. They visit `batches` different ones."""
+    """How long a turn is: `steps` are timed, after as many for warm-up, on `batches` different batches."""
 
     steps: int
     batches: int
@@ -112,7 +112,7 @@ def timed(running: Any, course: Course) -> Times:
 
 
 def corrected(recipe: Recipe, folder: Path, course: Course) -> Recipe:
-    """The recipe on pairs, as the app stores them: a reviewer has corrected another option to the photo's label."""
+    """The recipe on pairs, as the app stores them: a reviewer has corrected a wrong option to the photo's label."""
     dataset = load(recipe)
     asked, options = next(
         (field.name, field.kind.options) for field in dataset.form.fields if isinstance(field.kind, Choice)

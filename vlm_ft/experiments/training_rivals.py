@@ -1,7 +1,7 @@
 """The rivals of the training benchmark: TRL's trainers on the same rows.
 
-They get the tokens of our rows or, for photos, their texts, which they tokenize alike. Seed, schedule and
-hyper-parameters are ours. TRL's GRPO samples freely, up to the tokens of the longest label: without vLLM, it cannot
+They get the tokens of our rows or, for photos, their texts, which they tokenize as we do. Seed, schedule and
+hyper-parameters are ours. TRL's GRPO samples freely, up to the length of the longest label: without vLLM, it cannot
 keep answers within a form.
 """
 
@@ -65,7 +65,7 @@ def _sft(prepared: Prepared, recipe: Recipe, rows: Sequence[Row], shared: dict[s
 
 
 def _dpo(prepared: Prepared, recipe: Recipe, rows: Sequence[Row], shared: dict[str, Any]) -> DPOTrainer:
-    """Without references computed beforehand, which TRL refuses for photos."""
+    """The references are not computed beforehand, which TRL refuses for photos."""
     chosen, rejected = rows[::2], rows[1::2]
     columns = {
         **_prompts(prepared, chosen),

@@ -1,4 +1,4 @@
-"""Who may use an engine now: a limit on the requests in progress, and changes that wait until there are none."""
+"""Who may use an engine now: the requests in progress are limited, and changes wait until there are none."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from vlm_ft.errors import BusyError
 
 
 class Admission:
-    """Counts the requests in progress in all threads, and refuses more than `most` (None: no limit).
+    """Counts the requests in progress in all threads, and refuses more than `limit` (None: no limit).
 
     If nothing is in progress, a call of any size is admitted.
     """
 
-    def __init__(self, most: int | None) -> None:
-        self._most, self._inside, self._closed = most, 0, False
+    def __init__(self, limit: int | None) -> None:
+        self._limit, self._inside, self._closed = limit, 0, False
         self._changed = threading.Condition()
 
     @contextmanager
-    def place(self, count: int) -> Iterator[None]:
+    def admit(self, count: int) -> Iterator[None]:
         """Counts these requests until the block ends. Raises `BusyError` if there is no room for them."""
         with self._changed:
             self._changed.wait_for(lambda: not self._closed)
-            if self._most is not None and self._inside and self._inside + count > self._most:
-                raise BusyError("engine", f"{self._inside} of at most {self._most} requests in progress", "retry later")
+            if self._limit is not None and self._inside and self._inside + count > self._limit:
+                problem = f"{self._inside} of at most {self._limit} requests in progress"
+                raise BusyError("engine", problem, "retry later")
             self._inside += count
         try:
             yield

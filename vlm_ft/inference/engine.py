@@ -36,7 +36,7 @@ from vlm_ft.inference.request import BASE, Attributed, Request
 from vlm_ft.inference.residents import Residents
 from vlm_ft.inference.tiling import predict_tiled, tiling_of
 
-_SUCCESSOR = "\0successor"  # the name under which a replacing adapter is loaded; no adapter has it
+_REPLACEMENT = "\0replacement"  # the name under which a replacement is loaded; no adapter can have it
 
 
 class Engine:
@@ -71,7 +71,7 @@ class Engine:
         self._residents = Residents(base, memory, self._decoder.forget)
         self._lock = threading.Lock()  # the Qwen families keep rope_deltas as module state
         self._reading = threading.Lock()  # tokenizers keep their padding as state
-        self._queue = Admission(waiting)
+        self._admission = Admission(waiting)
         self._conversations: dict[Limits, Conversation] = {}
         self._known: dict[str, Description] = {}  # what the adapters were trained on
         self._extractors: dict[Limits, Extractor] = {}
@@ -105,7 +105,7 @@ class Engine:
         if name == BASE or name in self.cards:
             raise AdapterError(f"adapter {folder}", f"the name {name!r} is taken", "give another one")
         card, known = self._usable(name, folder, number)
-        with self._queue.alone(), self._lock:
+        with self._admission.alone(), self._lock:
             if not card.weights:  # otherwise, the folder is the resident base itself
                 self._residents.add(name, folder, card)
             self._serve(name, card, known)
@@ -117,10 +117,10 @@ class Engine:
         """
         card, known = self._usable(name, folder, number)
         if card.weights or self.cards[name].weights:
-            raise AdapterError(f"adapter {folder}", "a whole model cannot be replaced while it serves", "start again")
-        with self._queue.alone(), self._lock:
-            self._residents.add(_SUCCESSOR, folder, card)
-            self._residents.succeed(name, _SUCCESSOR)
+            raise AdapterError(f"adapter {folder}", "a whole model cannot be replaced while it is served", "restart")
+        with self._admission.alone(), self._lock:
+            self._residents.add(_REPLACEMENT, folder, card)
+            self._residents.replace(name, _REPLACEMENT)
             self._serve(name, card, known)
 
     def _usable(self, name: str, folder: Path, number: int | None) -> tuple[Card, Description | None]:
@@ -149,10 +149,10 @@ class Engine:
         Raises `AdapterError` for an adapter that was not added or whose files have changed, `FormError` for a base
         request without a form, and `BusyError` if too many requests are in progress.
         """
-        with self._queue.place(len(requests)):
+        with self._admission.admit(len(requests)):
             forms = [self._form(request) for request in requests]
             tilings = [tiling_of(request, self._settings(request)) for request in requests]
-            answers = predict_tiled(self._each, requests, tilings, forms)
+            answers = predict_tiled(self._predict_untiled, requests, tilings, forms)
             return [self._finished(*each) for each in zip(requests, forms, answers, strict=True)]
 
     def features(self, name: str, pictures: Iterable[Picture]) -> tuple[Rows, Rows]:
@@ -183,7 +183,7 @@ class Engine:
         """The card whose limits and tiling a request follows; None: it follows the base's own."""
         return self.cards.get(request.like or request.adapter)
 
-    def _each(self, requests: Sequence[Request]) -> list[Prediction]:
+    def _predict_untiled(self, requests: Sequence[Request]) -> list[Prediction]:
         """Like `predict`, but without tiling."""
         forms = [self._form(request) for request in requests]
         results: dict[int, Prediction] = {}
@@ -191,7 +191,7 @@ class Engine:
         groups: dict[tuple[Limits, int, str | None], list[tuple[int, Row, Request]]] = defaultdict(list)
         for index, (request, form) in enumerate(zip(requests, forms, strict=True)):
             try:
-                self._fits(request)
+                self._require_usable_input(request)
                 for image in request.images:
                     if _key(image) not in photos:
                         photos[_key(image)] = opened(image)
@@ -221,7 +221,7 @@ class Engine:
             return before_tempering(card.form, card.confidence.temperatures)
         return card.form
 
-    def _fits(self, request: Request) -> None:
+    def _require_usable_input(self, request: Request) -> None:
         if not request.images and not request.turns:
             raise DataError("request", "neither image nor text", "give at least one")
         if request.images and not self.base.reader.sees:
@@ -254,7 +254,7 @@ class Engine:
         lengths = prompts.lengths
         if max(lengths) < limit:
             with self._lock, self._forward_passes(), self._tower_once(rows, names) as seen:
-                self._residents.bring(names)
+                self._residents.ensure_loaded(names)
                 forward, on_text = partial(self._residents.forward, names), [request.on_text for request in requests]
                 answers = self._decoder.decode(forward, names, prompts, on_text=on_text)
                 with self._reading:

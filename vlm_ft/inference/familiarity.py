@@ -39,7 +39,7 @@ EXEMPLARS = 150
 
 NEIGHBOURS = 3
 EDGE = 0.95
-"""The share of the training examples inside their edge; that of the quality is the extreme."""
+"""The quantile of the training examples' distances that counts as their edge; for quality, it is the extreme."""
 
 FALSE_ALARMS = 0.05
 MIN_THRESHOLD = 0.05
@@ -48,7 +48,7 @@ MIN_THRESHOLD = 0.05
 FEWEST = 40
 """With fewer training examples, or fewer held-out ones, nothing is fitted."""
 
-AT_ONCE = 16  # photos in memory
+AT_ONCE = 16  # photos in memory at a time
 SIDE = 224  # pixels; photos are scaled to this to measure sharpness and brightness
 
 Rows = NDArray[np.float32]
@@ -149,7 +149,7 @@ def strangeness(scores: Rows) -> Rows:
 
 
 def median_place(strange: Sequence[float]) -> int:
-    """The index of the median, of the upper one if there are two."""
+    """The index of the median, or of the upper one if there are two."""
     return int(np.argsort(strange, kind="stable")[len(strange) // 2])
 
 
@@ -197,7 +197,7 @@ class Extractor:
         return torch.stack(rows).numpy(), np.zeros((len(texts), 0), dtype=np.float32)
 
     def of(self, inputs: Sequence[Input], features: Rows | None = None) -> tuple[Rows, Rows]:
-        """The same for examples or rows that all have photos, of which the first counts, or all have none."""
+        """The same for examples or rows that all have photos (only the first counts), or all have none."""
         if inputs[0].images:
             return self.of_photos([one.images[0] for one in inputs], features)
         return self.of_texts([text_of(one.turns) or " " for one in inputs])
@@ -213,12 +213,13 @@ def _quality(photo: Image.Image) -> tuple[float, float]:
 def fit_familiarity(
     extractor: Extractor, train: Sequence[Input], held_out: Sequence[Input], tiling: Tiling | None = None
 ) -> tuple[Description, Familiar] | None:
-    """The description of the training examples, and the threshold; None if they are too few, or photos and texts.
+    """The description of the training examples, and the threshold.
 
-    With `tiling`, the training examples are tiles, and the held-out ones are whole photos.
+    None if there are too few examples, or both photos and texts. With `tiling`, the training examples are tiles, and
+    the held-out ones are whole photos.
     """
-    sorts = {bool(one.images) for one in (*train, *held_out)}
-    if min(len(train), len(held_out)) < FEWEST or len(sorts) > 1:
+    have_photos = {bool(one.images) for one in (*train, *held_out)}
+    if min(len(train), len(held_out)) < FEWEST or len(have_photos) > 1:
         return None
     description = Description.fit(*extractor.of(train))
     scores = np.sort(_held_out(extractor, description, held_out, tiling))
@@ -229,7 +230,7 @@ def fit_familiarity(
 
 
 def _held_out(extractor: Extractor, description: Description, inputs: Sequence[Input], tiling: Tiling | None) -> Rows:
-    """(examples,) the strangeness of each example, with `tiling` the median of a photo's tiles."""
+    """(examples,) the strangeness of each example; with `tiling`, the median over a photo's tiles."""
     if tiling is None:
         return strangeness(description.scores(*extractor.of(inputs)))
     found = []

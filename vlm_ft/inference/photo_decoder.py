@@ -1,6 +1,6 @@
-"""Decodes untrusted photos in processes of their own, within a time limit.
+"""Decodes untrusted photos in separate processes, within a time limit.
 
-A file that makes a decoder crash or hang costs its request an answer, and nothing else.
+A file that makes a decoder crash or hang fails its own request, and nothing else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SECONDS = 20.0
 
 PROCESSES = 2
 DIGEST: Any = ("vlm-ft", "sha256")
-"""The key in a decoded image's `info` with the SHA-256 of its file; a file cannot contain it, as its keys are texts."""
+"""The key in a decoded image's `info` with the SHA-256 of its file; no file can set it: keys from files are strings."""
 
 Out = TypeVar("Out")
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class PhotoDecoder:
-    """A pool of processes that open photos; a process that takes too long is ended and replaced.
+    """A pool of processes that open photos; a process that takes too long is killed and replaced.
 
     Pebble gives up a pool whose processes cannot start, or end without a photo; the next photos then get a new pool.
     """
@@ -52,13 +52,13 @@ class PhotoDecoder:
 
         Raises `DataError` for one that cannot be decoded, or not in time, and `BusyError` if no process could start.
         """
-        return self._each(partial(_decoded, self._open), photos)
+        return self._map(partial(_decoded, self._open), photos)
 
     def sizes(self, photos: Sequence[Path]) -> tuple[tuple[int, int], ...]:
-        """(width, height) of each photo by its header, some of which have to be inflated. Raises as `decoded` does."""
-        return self._each(image_size, photos)
+        """(width, height) of each photo from its header, which may be compressed. Raises as `decoded` does."""
+        return self._map(image_size, photos)
 
-    def _each(self, work: Callable[[Path], Out], photos: Sequence[Path]) -> tuple[Out, ...]:
+    def _map(self, work: Callable[[Path], Out], photos: Sequence[Path]) -> tuple[Out, ...]:
         waiting: list[ProcessFuture] = []
         try:
             pool = self._working()
@@ -72,7 +72,7 @@ class PhotoDecoder:
                 future.cancel()
 
     def _working(self) -> ProcessPool:
-        """The pool, or a new one in the place of one that pebble gave up. Raises `BrokenProcessPool`."""
+        """The pool, or a new one if pebble gave it up. Raises `BrokenProcessPool`."""
         with self._replacing:
             if not self._pool.active:
                 self._pool.join()
@@ -102,12 +102,12 @@ def _new_pool() -> ProcessPool:
 
 
 def decoded(photos: Sequence[Path]) -> tuple[Image, ...]:
-    """As `PhotoDecoder.decoded`, by the processes that the service and the app of this process share."""
+    """Like `PhotoDecoder.decoded`, in a pool that the service and the app share."""
     return _shared().decoded(photos)
 
 
 def sizes(photos: Sequence[Path]) -> tuple[tuple[int, int], ...]:
-    """As `PhotoDecoder.sizes`, by the same processes as `decoded`."""
+    """Like `PhotoDecoder.sizes`, in the same pool as `decoded`."""
     return _shared().sizes(photos)
 
 

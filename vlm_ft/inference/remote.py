@@ -1,4 +1,4 @@
-"""`RemoteEngine`: the same questions asked of an OpenAI-compatible server, such as vLLM with the adapter loaded."""
+"""`RemoteEngine`: sends requests to an OpenAI-compatible server, such as vLLM with the adapter loaded."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class RemoteEngine:
         cards = [self.cards[request.adapter] for request in requests]
         forms = [request.form or card.form for request, card in zip(requests, cards, strict=True)]
         tilings = [tiling_of(request, card) for request, card in zip(requests, cards, strict=True)]
-        answers = predict_tiled(self._each, requests, tilings, forms)
+        answers = predict_tiled(self._predict_untiled, requests, tilings, forms)
         return [
             Attributed.to(card, replace(answer, derived=form.derive(answer.values)))
             for card, form, answer in zip(cards, forms, answers, strict=True)
         ]
 
-    def _each(self, requests: Sequence[Request]) -> list[Prediction]:
+    def _predict_untiled(self, requests: Sequence[Request]) -> list[Prediction]:
         """Like `predict`, but without tiling."""
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             return list(pool.map(self._answer, requests))

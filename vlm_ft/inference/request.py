@@ -24,8 +24,8 @@ class Request:
     """Images and turns for one adapter; `form` overrides the adapter's own, and the bare base needs one.
 
     `tiling`: how a large photo is split; "card": as the adapter was trained, "none": not at all. `like`: the adapter
-    whose limits and tiling a request to the bare base follows, so that the two can be compared. `by`: who asks, and
-    `case`: under which number, for the decision log. `on_text` gets the values so far while a text is written.
+    whose limits and tiling a request to the bare base follows, so that the two can be compared. `by` and `case`: who
+    asks, and the case's number, for the decision log. `on_text` gets the values so far while a text is written.
 
     >>> from pathlib import Path
     >>> from datasets_vision.example import Turn

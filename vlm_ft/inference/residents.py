@@ -62,18 +62,18 @@ class Residents:
             del self._known[name]
             raise
 
-    def succeed(self, name: str, successor: str) -> None:
-        """Let an adapter answer to the name of another one, which is dropped unless a third has the same files."""
+    def replace(self, name: str, replacement: str) -> None:
+        """Give a name to another adapter; the old one is dropped unless a third adapter has the same files."""
         old = self._known.get(name)
-        self._known[name] = self._known.pop(successor)
+        self._known[name] = self._known.pop(replacement)
         self._dropped([name])
         if old is not None and old.digest not in {resident.digest for resident in self._known.values()}:
             slot = self._slots.pop(old.digest, None)
             if slot is not None:
                 self._drop(slot)
 
-    def bring(self, names: Iterable[str]) -> None:
-        """Load those of these adapters that are not in memory, and drop others to stay within the budget.
+    def ensure_loaded(self, names: Iterable[str]) -> None:
+        """Load the adapters that are not in memory, and drop others to stay within the budget.
 
         Raises `AdapterError` if files cannot be loaded, or have changed since they were added.
         """
@@ -84,7 +84,7 @@ class Residents:
         self._hold(list(wanted.values()))
 
     def _hold(self, wanted: Sequence[Resident]) -> None:
-        """Load these adapters, no two of which have the same files, and drop others to stay within the budget."""
+        """Load these adapters, whose files all differ, and drop others to stay within the budget."""
         for resident in wanted:
             if resident.digest not in self._slots:
                 self._load(resident)
@@ -101,7 +101,7 @@ class Residents:
         return sum(sizes[digest] for digest in self._slots)
 
     def stands_alone(self, name: str) -> bool:
-        """Whether the adapter needs a batch of its own.
+        """Whether the adapter needs a separate batch.
 
         PEFT mixes plain LoRA, and single layers trained in full if all adapters contain the same ones.
         """

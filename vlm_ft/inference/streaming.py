@@ -13,7 +13,7 @@ from vlm_ft.inference.request import Attributed, Predictor, Request
 
 
 def streamed(predictor: Predictor, request: Request) -> Iterator[Values | Attributed]:
-    """The values of an answer so far, each time that a text in it has grown, and the answer at the end.
+    """The values of an answer so far, each time a text in it has grown, and the answer at the end.
 
     Raises what `Predictor.predict` raises. If the caller stops early, the answer is still finished and logged.
     """

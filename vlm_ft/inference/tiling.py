@@ -76,8 +76,8 @@ def predict_tiled(
 ) -> list[Prediction]:
     """One prediction per request, merged from tiles if it has a tiling and one photo larger than a tile.
 
-    Only the header is read here of a photo that fits into one tile. At most `chunk` tiles of a photo are
-    predicted at a time. A photo that cannot be opened gives a failed prediction, as without tiling.
+    Of a photo that fits into one tile, only the header is read here. At most `chunk` tiles of a photo are predicted at
+    a time. A photo that cannot be opened gives a failed prediction, as without tiling.
     """
     results: dict[int, Prediction] = {}
     whole: list[int] = []
@@ -120,13 +120,13 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
     sure = tuple(entry.sure for entry in found if entry.sure is not None)
     photo = {boxed.name: items, **following(form.fields, form.follows, {boxed.name: items})}
     main_answer = dict(good).get(found[0].tile) if found else None
-    something = _something(boxed, [answer for _, answer in good])
+    any_item = _any_item(boxed, [answer for _, answer in good])
     fields = {}
     for name in form.names:
         if name == boxed.name:
             fields[name] = FieldValue(items, items=sure if len(sure) == len(items) else None)
         elif name in photo:
-            fields[name] = FieldValue(photo[name], _decided(form.follows.get(name), something))
+            fields[name] = FieldValue(photo[name], _decided(form.follows.get(name), any_item))
         elif main_answer is not None and name in main_answer.fields:
             fields[name] = main_answer.fields[name]
         else:
@@ -138,7 +138,7 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
     return merged
 
 
-def _something(boxed: BoxedList, answers: Sequence[Prediction]) -> float | None:
+def _any_item(boxed: BoxedList, answers: Sequence[Prediction]) -> float | None:
     """The probability that any tile has an item, as if tiles were independent; None if some do not say.
 
     Tiles that overlap see the same things, so it errs towards certainty.
@@ -152,11 +152,11 @@ def _something(boxed: BoxedList, answers: Sequence[Prediction]) -> float | None:
     return 1 - nothing
 
 
-def _decided(rule: Follows | None, something: float | None) -> dict[str, float] | None:
+def _decided(rule: Follows | None, any_item: float | None) -> dict[str, float] | None:
     """The distribution of a flag that says whether there is any item, or none."""
-    if something is None or rule not in ("any", "none"):
+    if any_item is None or rule not in ("any", "none"):
         return None
-    true = something if rule == "any" else 1 - something
+    true = any_item if rule == "any" else 1 - any_item
     return {"true": true, "false": 1 - true}
 
 

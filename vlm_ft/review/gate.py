@@ -1,4 +1,4 @@
-"""The gate: an adapter may replace the current one unless it is worse on some slice of a test set that neither knows.
+"""The gate: an adapter may replace the current one unless it is worse on some slice of a test set new to both.
 
 Slices are the whole set, each field, and each class of the set that has enough groups of examples. An answer's score is
 `case_score`, a field's is `field_score`. On the whole set, the mean score may not be lower by more than a margin; a
@@ -35,7 +35,7 @@ from vlm_ft.runs import Run
 MARGIN = 0.02
 """How much lower the mean score on a slice may be."""
 
-FEWEST = 10
+MIN_GROUPS = 10
 """A slice with fewer groups of examples is not compared."""
 
 WHOLE = "all"
@@ -58,7 +58,7 @@ class Slice(Strict):
 
 
 class Comparison(Strict):
-    """The slices of a comparison, and the margin by which none may be worse."""
+    """The slices of a comparison, and the margin by which a slice may be worse."""
 
     slices: tuple[Slice, ...]
     margin: float
@@ -87,8 +87,8 @@ class Comparison(Strict):
 def compare(current: Version, candidate: Path, *, margin: float = MARGIN, batch_size: int = 16) -> Comparison:
     """Compare a run's adapter with the current version of an adapter, on the run's test examples.
 
-    Raises `AdapterError` if they fill different forms, and `DataError` if there are no test examples, or if the current
-    version has learned from some of them.
+    Raises `AdapterError` if the candidate lacks a field of the current version, and `DataError` if there are no test
+    examples, or if the current version was trained on some of them.
     """
     run = Run(candidate)
     card, dataset = open_run(run)
@@ -104,7 +104,7 @@ def compare(current: Version, candidate: Path, *, margin: float = MARGIN, batch_
 def compared(
     form: Form, cases: Sequence[Case], before: Sequence[Prediction], after: Sequence[Prediction], margin: float = MARGIN
 ) -> Comparison:
-    """The comparison of the answers of two adapters to the same cases."""
+    """Compare the answers of two adapters to the same cases."""
     groups = clusters_of([case.group for case in cases])
     answers = list(zip(before, after, strict=True))
     scores = np.array(
@@ -152,7 +152,7 @@ def _classes(form: Form, cases: Sequence[Case]) -> dict[str, list[int]]:
 
 
 def _enough(groups: NDArray[np.int64]) -> bool:
-    return len(np.unique(groups)) >= FEWEST
+    return len(np.unique(groups)) >= MIN_GROUPS
 
 
 def _slice(name: str, scores: NDArray[np.float64], groups: NDArray[np.int64]) -> Slice:
@@ -171,7 +171,7 @@ def _require_fields(current: Version, candidate: Card) -> None:
 
 
 def _require_unknown(current: Version, cases: Sequence[Case]) -> None:
-    """Raise `DataError` if the current version has learned from some of these cases."""
+    """Raise `DataError` if the current version was trained on some of these cases."""
     file = current.folder / SPLITS
     learned = {group for group, role in roles_in(file) if role != "test"} if file.is_file() else set[str]()
     known = sum(case.group in learned for case in cases)

@@ -26,7 +26,7 @@ FORMAT = "reviews"
 
 @dataclass(frozen=True)
 class Added:
-    """The reviews that the next adapter learns from, and those of photos that its test set, or `tune`, contains."""
+    """The reviews that the next adapter learns from, and those of photos in `tune`, `calibrate` or `test`."""
 
     reviews: tuple[Review, ...]
     known: tuple[Review, ...]
@@ -48,15 +48,15 @@ def reviews_of(store: Reviews, adapter: Path) -> list[Review]:
         raise AdapterError(adapter, f"has no {RECIPE}", "give a run folder, or a version in a registry")
     card, name = read_card(adapter_folder(adapter)), _name(adapter)
     own = store.of(name, card.form.task)
-    _require_lesson(own, store, name)
+    _require_usable(own, store, name)
     return own
 
 
 def write_next_recipe(reviews: Path, adapter: Path, out: Path) -> Added:
     """Write a recipe that trains on an adapter's data and on the reviews of its answers.
 
-    The adapter's examples keep their roles, so that its test set stays unknown to the new one; reviewed cases are for
-    training only. The reviews are copied beside `out`, since others are added meanwhile. Raises as `reviews_of` does,
+    The adapter's examples keep their roles, so that the new one never learns from its test set; reviewed cases are for
+    training only. The reviews are copied beside `out`, since people keep adding others. Raises as `reviews_of` does,
     also if all the reviewed photos are in `tune`, `calibrate` or `test`.
     """
     store = Reviews(reviews)
@@ -64,7 +64,7 @@ def write_next_recipe(reviews: Path, adapter: Path, out: Path) -> Added:
     held_out = _held_out_photos(before, adapter) if any(review.photos for review in own) else set()
     known = tuple(review for review in own if held_out.intersection(review.photos))
     added = tuple(review for review in own if review not in known)
-    _require_lesson(added, store, _name(adapter))
+    _require_usable(added, store, _name(adapter))
     copies = beside(out.parent / out.stem, f"-{FORMAT}").resolve()
     store.copy(added, copies)
     write_settings(out, _content(before, copies, adapter))
@@ -77,7 +77,7 @@ def _name(adapter: Path) -> str:
     return adapter.parent.name if in_registry else read_card(adapter_folder(adapter)).name
 
 
-def _require_lesson(reviews: Sequence[Review], store: Reviews, name: str) -> None:
+def _require_usable(reviews: Sequence[Review], store: Reviews, name: str) -> None:
     if not any(review.verdict != "rejected" for review in reviews):
         raise DataError(store.folder, f"no accepted or corrected answer of {name}", "review some answers first")
 
@@ -94,7 +94,7 @@ def _content(before: Recipe, reviews: Path, adapter: Path) -> dict[str, Any]:
 
 
 def _held_out_photos(recipe: Recipe, adapter: Path) -> set[str]:
-    """The names, as in the store, of the photos that the adapter has not learned from."""
+    """The names, as in the store, of the photos that the adapter was not trained on."""
     cases = load(recipe, adapter / SPLITS).cases
     pictures = [
         picture for role in ("tune", "calibrate", "test") for case in cases[role] for picture in case.example.images

@@ -119,7 +119,7 @@ class Reviews:
         return [review for review in self.last() if (review.adapter, review.task) == (adapter, task)]
 
     def copy(self, reviews: Sequence[Review], folder: Path) -> None:
-        """Write these reviews, with their photos, into another store, in place of those that it contains."""
+        """Write these reviews, with their photos, into another store, replacing those that it contains."""
         for name in {name for review in reviews for name in review.photos}:
             with whole_file(folder / PHOTOS / name) as part:
                 shutil.copyfile(self._photos / name, part)

@@ -29,7 +29,7 @@ BATCH_PIXELS = 200_000_000
 def answers_here(
     predictor: Predictor, source: Photos | Texts, entries: Iterable[Entry], adapter: str, batch_size: int
 ) -> Iterator[list[Row]]:
-    """The rows of these entries, batch by batch; the next ones are read, decoded and preprocessed meanwhile."""
+    """The rows of these entries, batch by batch, while the next ones are read, decoded and preprocessed."""
     opened = _in_order(lambda entry: open_unit(source.unit(entry), entry.digest), entries, READERS, batch_size)
     ask = partial(answered, predictor=predictor, adapter=adapter)
     yield from _in_order(ask, _batches(opened, batch_size), ASKING, ASKING - 1)

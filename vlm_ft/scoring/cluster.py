@@ -87,12 +87,12 @@ class Cluster:
 
 
 def _absolute(base: str | None) -> str | None:
-    """A base's folder as an absolute path, since workers run in folders of their own; a name is unchanged."""
+    """A base's folder as an absolute path, since each worker runs in its own folder; a name is unchanged."""
     return str(Path(base).resolve()) if base is not None and Path(base).is_dir() else base
 
 
 class _Worker:
-    """Answers entries with an engine of its own."""
+    """Answers entries with its own engine."""
 
     def __init__(self, source: Photos | Texts, folder: Path, base: str | None, adapter: str, batch_size: int) -> None:
         from vlm_ft.inference.engine import Engine
@@ -101,7 +101,7 @@ class _Worker:
         self._engine: Engine = Engine.open([folder], base=base, batch_size=batch_size)
 
     def __call__(self, entries: pa.Table) -> pa.Table:
-        """The rows of some entries."""
+        """The rows of these entries."""
         units = [(self._source.unit(Entry(stamp=None, **entry)), entry["digest"]) for entry in entries.to_pylist()]
         rows = answered([open_unit(unit, known) for unit, known in units], self._engine, self._adapter)
         columns = [(row.path, row.digest, row.width, row.height, row.prediction.to_json()) for row in rows]
@@ -109,7 +109,7 @@ class _Worker:
 
 
 def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[dict[str, Any]]]:
-    """The entries as Ray's blocks, each of which is answered by one worker."""
+    """The entries as Ray's blocks; one worker answers each."""
     source = iter(entries)
     while batch := list(islice(source, size)):
         yield [{"path": entry.path, "content": entry.content, "digest": entry.digest} for entry in batch]

@@ -7,7 +7,7 @@
 | box | `<field>`: left, top, right, bottom, each 0 to 1000 |
 | items | `<field>`: the list of records, and `<field>_count` |
 
-The columns of each derivation of the form (`Result.columns`) come after it.
+The columns of the form's derivations (`Result.columns`) come after those of its fields.
 
 Every table also has `path`, `width`, `height` (pixels), `decision`, `reason`, `error`, `adapter` and `notice`, and
 `reward` if a reward model scored the answers.
@@ -72,7 +72,7 @@ def check_beside(out: Path, *others: Path | None) -> None:
     for place in filter(None, others):
         _check_place(place)
         if place.resolve() in taken:
-            raise DataError(place, "would replace another output of this command", "give it a name of its own")
+            raise DataError(place, "would replace another output of this command", "give it another name")
         taken.add(place.resolve())
 
 

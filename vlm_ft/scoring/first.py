@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 FIRST = "first.txt"
 """The name of the file beside a job's table."""
 
-MOST = 60
+MAX_CHOSEN = 60
 """Photos that are chosen."""
 
 CANDIDATES = 2000
 """The most uncertain photos, among which they are chosen."""
 
-LEAST = 0.01
+MIN_WEIGHT = 0.01
 """The weight of a certain answer, so that a photo unlike all others is still chosen."""
 
 SAME = 1e-5
-"""The distance below which two photos are copies; rounding alone makes some 1e-6."""
+"""The distance below which two photos are copies; rounding alone causes up to 1e-6."""
 
 Features = NDArray[np.float32]
 
@@ -46,38 +46,38 @@ Features = NDArray[np.float32]
 def write_first(file: Path, engine: Engine, adapter: str, folder: Path, rows: Iterable[Row]) -> None:
     """Write the paths of the photos to review first to a text file, the most useful one first.
 
-    Their features are computed again, a small share of the time of their answers, since a ledger keeps answers only.
-    Photos that have been removed since, and those whose names are not UTF-8, are left out. Raises `DataError` if the
-    file cannot be written.
+    Their features are computed again, since a ledger keeps only answers; that takes a small share of the time of
+    answering. Photos that have been removed since, and those whose names are not UTF-8, are left out. Raises
+    `DataError` if the file cannot be written.
     """
     form = engine.cards[adapter].form
     readable = (row for row in rows if row.prediction.error is None and (folder / row.path).is_file())
     weighted = nlargest(CANDIDATES, ((uncertainty(form, row.prediction), row.path) for row in readable))
     features, known = engine.features(adapter, [folder / path for _, path in weighted])
     weights = np.array([weight for weight, _ in weighted])
-    chosen = farthest_first(features, weights, known, MOST)
+    chosen = farthest_first(features, weights, known, MAX_CHOSEN)
     with whole_file(file) as part:
         part.write_text("".join(f"{weighted[place][1]}\n" for place in chosen), encoding="utf-8", errors="replace")
 
 
 def uncertainty(form: Form, prediction: Prediction) -> float:
-    """The probability that some closed field is wrong, at least `LEAST`; 1 if there are no probabilities."""
+    """The probability that some closed field is wrong, at least `MIN_WEIGHT`; 1 if there are no probabilities."""
     sure = joint_probability(form, prediction)
-    return 1.0 if sure is None else max(1 - sure, LEAST)
+    return 1.0 if sure is None else max(1 - sure, MIN_WEIGHT)
 
 
-def farthest_first(features: Features, weights: NDArray[np.float64], known: Features, most: int) -> list[int]:
-    """The rows of `features` (photos, channels) in the order of choice, at most so many.
+def farthest_first(features: Features, weights: NDArray[np.float64], known: Features, limit: int) -> list[int]:
+    """The indices of at most `limit` rows of `features` (photos, channels), in the order of choice.
 
     Each has the greatest product of its weight and its cosine distance to the nearest of `known` (exemplars, channels;
-    of length 1) and of those chosen before it. A photo like one of these is not chosen.
+    of length 1) and of those chosen before it. Copies of these are not chosen.
     """
     if not len(features):
         return []
     units = unit_vectors(features)
     far = 1 - (units @ known.T).max(1) if len(known) else np.ones(len(units))
     chosen: list[int] = []
-    while len(chosen) < min(most, len(units)):
+    while len(chosen) < min(limit, len(units)):
         place = int(np.argmax(weights * far))
         if far[place] < SAME:
             break

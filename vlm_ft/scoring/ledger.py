@@ -64,7 +64,7 @@ def ledger_files(out: Path) -> tuple[Path, ...]:
 class Entry:
     """A row that the table must have: its path, and what its source needs to read it.
 
-    `stamp` changes whenever the content does; None if that is not known. `digest` is that of the content that an
+    `stamp` changes whenever the content does; None if that is not certain. `digest` is that of the content that an
     earlier run answered, None if there is no answer yet.
     """
 
@@ -134,7 +134,7 @@ class Ledger:
         return self._count("SELECT count(*) FROM answers") - self._count(f"SELECT count(*) {_BOTH}")
 
     def unchanged(self) -> tuple[int, int]:
-        """How many listed entries have an answer to their present content, and how many of these are left to a person.
+        """How many listed entries have an answer to their current content, and how many of these are left to a person.
 
         Failed answers are not counted among the latter.
         """

@@ -21,7 +21,7 @@ from vlm_ft.pages import data_url, rendered
 from vlm_ft.scoring.ledger import Row
 
 MAX_ENTRIES = 300
-"""The most entries on a page; the table has them all."""
+"""The maximum number of entries on a page; the table has them all."""
 
 SIDE = 320  # pixels of a thumbnail's longer side
 QUALITY = 75

@@ -25,10 +25,10 @@ from vlm_ft.scoring.first import write_first
 from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
 from vlm_ft.scoring.units import check_folder
 
-SHOWN = 10  # the most set-aside images in the summary
+SHOWN = 10  # the maximum number of set-aside images in the summary
 
 
-def score_shown(
+def score(
     folder: Path,
     adapter: Path,
     out: Path,
@@ -46,13 +46,15 @@ def score_shown(
     cluster: bool = False,
     workers: int | None = None,
 ) -> ScoreReport:
-    """Score with the adapter in a folder, reporting on `console`; see `score_folder`.
+    """Score every image below `folder` with an adapter (an adapter or run folder), and write a table to `out`.
 
-    If `server` is given, it runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster do.
-    `reward`: the folder of a reward model that scores the answers. `first`: see `write_first`.
+    See `score_folder` for the table, for resuming, and for `by_case`, `text` and `review`. `base`: the base, if it is
+    not where the adapter's card says. `console`: for progress and a summary. `first`: see `write_first`. `server`: an
+    OpenAI-compatible server that runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster
+    do. `reward`: the folder of a reward model that scores the answers.
 
     Raises `DataError` for options that exclude each other, and for outputs that cannot be written or would replace each
-    other.
+    other; otherwise, what `score_folder` raises.
 
     >>> from vlm_ft import score
     >>> score(Path("photos"), Path("runs/mine"), Path("scores.csv")).complete
@@ -132,7 +134,7 @@ def _predictor(
 
 
 def _judge(place: Path, card: Card, base: str | None) -> RewardModel:
-    """The reward model, loaded from `base`, the place of the adapter's base, if both have the same base."""
+    """The reward model, loaded from `base` like the adapter if both have the same base."""
     same = read_card(adapter_folder(place)).base.fingerprint == card.base.fingerprint
     return RewardModel.open(place, base if same else None)
 

@@ -21,9 +21,6 @@ from vlm_ft.scoring.ledger import PAGE, Entry, Ledger, Row, ledger_files, ledger
 from vlm_ft.scoring.review import write_review
 from vlm_ft.scoring.units import Photos, Texts, check_folder, digest
 
-ALL_SCORED = 0
-SOME_SET_ASIDE = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -64,7 +61,7 @@ class ScoreReport:
     @property
     def exit_code(self) -> int:
         """0 if all are scored, 3 if some were set aside (2 is a user error)."""
-        return ALL_SCORED if self.complete else SOME_SET_ASIDE
+        return 0 if self.complete else 3
 
 
 def score_folder(
@@ -203,7 +200,7 @@ def _card(predictor: Predictor | Cluster, adapter: str, *, reads_text: bool) -> 
 
 
 def _unanswered(source: Photos | Texts, ledger: Ledger, run: _Run) -> Iterator[Entry]:
-    """The entries that have no answer to their present content, with its digest if that is known."""
+    """The entries that have no answer to their current content, with its digest if that is known."""
     confirmed: list[str] = []
     for entry in ledger.changed():
         found = None

@@ -3,7 +3,7 @@
 /v1/assess                  takes photos, text or both; returns a typed answer with its probabilities
 /v1/chat/completions        the same for clients of OpenAI's API; each adapter is a model
 /v1/models, /v1/adapters    what is served
-/healthz, /readyz, /metrics for monitors
+/healthz, /readyz, /metrics for monitoring
 /v1/reviews, /v1/jobs       see `work`
 """
 
@@ -58,7 +58,7 @@ from vlm_ft.work.tokens import Tokens
 from vlm_ft.work.workplace import Workplace
 
 THIS_MACHINE = ("127.0.0.1", "localhost")
-OURS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO})
+SERVER_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO})
 
 log = logging.getLogger(__name__)
 
@@ -71,10 +71,10 @@ def build_service(
     waiting: int = 16,
     work: Workplace | None = None,
 ) -> FastAPI:
-    """The service for the adapters of a predictor, and for work on them if there is a place for it.
+    """The service for the adapters of a predictor, and for `work` on them if given.
 
-    `waiting`: requests for answers beyond which another is refused. Without `tokens`, every request that names this
-    machine as its host is allowed.
+    `waiting`: the maximum number of requests for answers in progress; more are refused. Without `tokens`, every request
+    that names this machine as its host is allowed.
     """
     meter = meter or Meter()
 
@@ -96,8 +96,8 @@ def build_service(
         max_body_size=MAX_BYTES,
         form_limits={"max_files": MAX_PHOTOS, "max_fields": 6, "max_part_size": 4 * MAX_TEXT},
     )
-    api.add_middleware(Gate, tokens=tokens, most=waiting, meter=meter)
-    if tokens is None:  # else any page could reach the service under a name of its own (DNS rebinding)
+    api.add_middleware(Gate, tokens=tokens, limit=waiting, meter=meter)
+    if tokens is None:  # otherwise, any page could reach the service under its own host name (DNS rebinding)
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=THIS_MACHINE)
     _add_error_handlers(api, meter)
     _add_state_routes(api, predictor, meter)
@@ -136,7 +136,7 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
 
 
 def _question(card: Card, photos: Sequence[Path], turns: Sequence[Turn]) -> Question:
-    """The request to the adapter. Raises `DataError` for a kind of input that it has not learned from."""
+    """The request to the adapter. Raises `DataError` for a kind of input that it was not trained on."""
     if turns and "text" not in card.inputs:
         raise DataError("text", "this adapter was trained on photos only", "send the photos alone")
     if photos and "photo" not in card.inputs:
@@ -171,8 +171,8 @@ def _head(adapter: str, kind: str) -> dict[str, Any]:
 def _events(adapter: str, found: Iterator[Values | Attributed]) -> Iterator[str]:
     """The answer as server-sent events, which OpenAI's clients expect if they ask for a stream.
 
-    Its pieces add up to the content of an answer that is not streamed. Raises `HTTPException` if there is no answer;
-    once the response has begun, that is an event.
+    Its pieces add up to the content of an answer that is not streamed. Raises `HTTPException` if there is no answer or,
+    once the response has begun, sends the error as an event.
     """
     head, sent = _head(adapter, "chat.completion.chunk"), ""
 
@@ -235,9 +235,9 @@ def _add_state_routes(api: FastAPI, predictor: Predictor, meter: Meter) -> None:
         ]
 
 
-def _is_ours(error: UserError) -> bool:
-    """Whether this machine is at fault, such as its full disk."""
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in OURS
+def _is_server_fault(error: UserError) -> bool:
+    """Whether this machine is at fault, for example because its disk is full."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in SERVER_FAULTS
 
 
 def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
@@ -249,7 +249,7 @@ def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
             return respond(429, error.public(), "busy")
         if isinstance(error, NotServedError | UnknownJobError):
             return respond(404, error.public(), "not_found")
-        if isinstance(error, DataError | FormError) and not _is_ours(error):
+        if isinstance(error, DataError | FormError) and not _is_server_fault(error):
             return respond(400, error.public(), "invalid_request")
         log.error("%s", error)
         return respond(503, "this cannot be done at present; the operator's log has the details", "unavailable")

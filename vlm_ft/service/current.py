@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def open_engine(folders: Sequence[Path], registry: Registry | None, base: str | None, **options: Any) -> Engine:
-    """The engine of these adapters; without any, the base is that of the registry's first adapter.
+    """An engine with these adapters; without any, its base is that of the registry's first adapter.
 
     Raises `AdapterError` without an adapter.
     """
@@ -33,9 +33,9 @@ def open_engine(folders: Sequence[Path], registry: Registry | None, base: str | 
 
 
 class Current:
-    """Asks an engine, after looking whether another version of an adapter has become current.
+    """Asks an engine, after checking whether another version of an adapter has become current.
 
-    A version that cannot be served is reported in the log, and the one before keeps answering.
+    A version that cannot be served is reported in the log, and the previous one keeps answering.
     """
 
     def __init__(self, engine: Engine, registry: Registry) -> None:
@@ -46,12 +46,12 @@ class Current:
 
     @property
     def cards(self) -> Mapping[str, Card]:
-        """As `Predictor.cards`."""
+        """See `Predictor.cards`."""
         self.follow()
         return self._engine.cards
 
     def predict(self, requests: Sequence[Request]) -> list[Attributed]:
-        """As `Predictor.predict`."""
+        """See `Predictor.predict`."""
         self.follow()
         return self._engine.predict(requests)
 
@@ -61,7 +61,7 @@ class Current:
             for name in self._registry.names():
                 try:
                     self._serve(name)
-                except Exception as error:  # whatever is wrong with one version, the others answer
+                except Exception as error:  # whatever is wrong with one adapter, the others must answer
                     log.warning("adapter %s: %s", name, error)
 
     def _serve(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What every request passes before its body is read: its token, its origin, and whether there is room for it."""
+"""The checks of every request before its body is read: its token, its origin, and whether there is room for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RIGHTS: tuple[tuple[str, Right], ...] = (
     (r"/v1/assess|/v1/chat/completions|/v1/jobs|/v1/jobs/score|/v1/jobs/[^/]+(/result|/review)?", "assess"),
     (r"/v1/.*", "admin"),
 )
-"""Which right a path needs, by the first pattern that fits; other paths, those of the app, need the right to assess."""
+"""The right that a path needs, by the first pattern that matches; other paths, those of the app, need `assess`."""
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -50,16 +50,16 @@ class Gate:
     """ASGI middleware that refuses a request or websocket before its body is read.
 
     401 and 403: without a token whose rights suffice (``Authorization: Bearer TOKEN`` or, from a browser, the password
-    of Basic authentication). 403: sent by a page of another site. 429: `most` requests for answers are in progress.
+    of Basic authentication). 403: sent by a page of another site. 429: `limit` requests for answers are in progress.
     Without `tokens`, every request is allowed.
     """
 
     def __init__(
-        self, app: ASGIApp, tokens: Tokens | None, most: int, meter: Meter, seconds: float = UPLOAD_SECONDS
+        self, app: ASGIApp, tokens: Tokens | None, limit: int, meter: Meter, seconds: float = UPLOAD_SECONDS
     ) -> None:
-        self._app, self._tokens, self._most, self._seconds = app, tokens, most, seconds
+        self._app, self._tokens, self._limit, self._seconds = app, tokens, limit, seconds
         self._refused = partial(refusal, meter)
-        self._inside = 0  # touched by the event loop alone
+        self._inside = 0  # touched only by the event loop
         meter.inside.set_function(lambda: self._inside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,7 +88,7 @@ class Gate:
             return self._refused(404, "not found", "not_found")
         if self._tokens is not None:
             needed = right_of(scope["path"])
-            owner, allowed = self._tokens.owner(_carried(headers.get(b"authorization", b"")), needed)
+            owner, allowed = self._tokens.owner(_token_in(headers.get(b"authorization", b"")), needed)
             if owner is None:
                 return self._refused(401, "a token is needed: Authorization: Bearer TOKEN", "unauthorized")
             if not allowed:
@@ -96,13 +96,13 @@ class Gate:
             OWNER.set(owner)
         if scope.get("method") not in ("GET", "HEAD") and _from_another_site(headers):
             return self._refused(403, "requests from the pages of other sites are refused", "cross_site")
-        if _asks(scope) and self._inside >= self._most:
-            return self._refused(429, f"{self._most} requests are in progress; retry later", "busy")
+        if _asks(scope) and self._inside >= self._limit:
+            return self._refused(429, f"{self._limit} requests are in progress; retry later", "busy")
         return None
 
 
 def _in_time(receive: Receive, seconds: float) -> Receive:
-    """Raises `HTTPException` if a body has not arrived after so many seconds: a slow sender holds a place."""
+    """Receive a body within so many seconds, since a slow sender occupies a place. Raises `HTTPException` if late."""
     ends, arrived = time.monotonic() + seconds, False
 
     async def received() -> Message:
@@ -120,7 +120,7 @@ def _in_time(receive: Receive, seconds: float) -> Receive:
 
 
 def refusal(meter: Meter, status: int, message: str, kind: str) -> Response:
-    """The response to a request without an answer, counted by its kind: all errors have this shape."""
+    """The response to a request that is refused or fails, counted by its kind: all errors have this shape."""
     meter.refused.labels(kind).inc()
     return JSONResponse({"error": {"message": one_line(message), "type": kind}}, status, HEADERS.get(status))
 
@@ -131,7 +131,7 @@ def right_of(path: str) -> Right:
 
 
 def _from_another_site(headers: dict[bytes, bytes]) -> bool:
-    """Whether a page of another site sent the request; to plain HTTP, browsers say so in `Origin` alone."""
+    """Whether a page of another site sent the request; over plain HTTP, browsers say so only in `Origin`."""
     if b"sec-fetch-site" in headers:
         return headers[b"sec-fetch-site"] == b"cross-site"
     origin = headers.get(b"origin")
@@ -139,11 +139,11 @@ def _from_another_site(headers: dict[bytes, bytes]) -> bool:
 
 
 def _asks(scope: Scope) -> bool:
-    """Whether the request's body can take up memory or the model; the app has a queue of its own."""
+    """Whether the request's body can take up memory or the model; the app has its own queue."""
     return scope.get("method") == "POST" and scope["path"].startswith("/v1/")
 
 
-def _carried(header: bytes) -> bytes:
+def _token_in(header: bytes) -> bytes:
     """The token in an Authorization header; b"" if there is none."""
     scheme, _, value = header.partition(b" ")
     if scheme.lower() == b"bearer":

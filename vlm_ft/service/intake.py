@@ -57,7 +57,7 @@ class AssessForm(Body):
 
 
 class ImageUrl(Body):
-    """The address of a picture; only data URIs are accepted. `detail` makes no difference."""
+    """The address of a picture; only data URIs are accepted. `detail` is ignored."""
 
     url: str
     detail: Literal["auto", "low", "high"] | None = None
@@ -81,7 +81,7 @@ Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class ChatMessage(Body):
-    """A message, as OpenAI's API has it."""
+    """A message, as in OpenAI's API."""
 
     role: Literal["user", "assistant"]
     content: str | Annotated[list[Part], Field(max_length=MAX_MESSAGES)]
@@ -98,7 +98,7 @@ class ChatMessage(Body):
 class ChatRequest(Body):
     """A request for a chat completion. `model` is the name of an adapter, whose own form the answer follows.
 
-    Settings are accepted if they are true of every answer: the most probable one, a single one, and always the same.
+    Settings are accepted only if they hold for every answer: a single one, the most probable, and always the same.
     """
 
     model_config = example(
@@ -128,12 +128,12 @@ class ChatRequest(Body):
 
 @contextmanager
 def received(photos: Sequence[BinaryIO], texts: Iterable[str]) -> Iterator[tuple[Path, ...]]:
-    """The photos of a request as files of our own, in a folder that is removed afterwards.
+    """The photos of a request as files with generated names, in a folder that is removed afterwards.
 
     Raises `DataError` for too many photos, pixels (by the photos' headers) or characters of `texts`.
     """
     if len(photos) > MAX_PHOTOS:
-        raise DataError("photos", f"{len(photos)} are more than {MAX_PHOTOS}", "send those that show the case best")
+        raise DataError("photos", f"{len(photos)} exceed the limit of {MAX_PHOTOS}", "send the most informative ones")
     if sum(map(len, texts)) > MAX_TEXT:
         raise DataError("text", f"is longer than {MAX_TEXT} characters", "shorten it")
     with tempfile.TemporaryDirectory(prefix=f"vlm-ft-{os.getpid()}-") as place:
@@ -144,7 +144,7 @@ def received(photos: Sequence[BinaryIO], texts: Iterable[str]) -> Iterator[tuple
                 shutil.copyfileobj(photo, file)
         pixels = sum(map(math.prod, sizes(paths)))
         if pixels > MAX_PIXELS:
-            raise DataError("photos", f"{pixels} pixels are more than {MAX_PIXELS}", "send fewer or smaller ones")
+            raise DataError("photos", f"{pixels} pixels exceed the limit of {MAX_PIXELS}", "send fewer or smaller ones")
         yield paths
 
 

@@ -16,5 +16,5 @@ class Meter:
         self.seconds = Histogram("vlm_ft_seconds", "Seconds per call of the engine.", registry=registry)
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' format."""
+        """All metrics, in Prometheus' format."""
         return generate_latest(self._registry)

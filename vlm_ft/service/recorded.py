@@ -31,18 +31,18 @@ KEPT = 1000  # older files
 
 
 class Recorded:
-    """Asks another predictor. If an answer cannot be logged, it is not given; one that is streamed is broken off."""
+    """Asks another predictor. An answer that cannot be logged is not given; if it is being streamed, it breaks off."""
 
     def __init__(self, predictor: Predictor, meter: Meter, log: DecisionLog | None = None) -> None:
         self._predictor, self._meter, self._log = predictor, meter, log
 
     @property
     def cards(self) -> Mapping[str, Card]:
-        """As `Predictor.cards`."""
+        """See `Predictor.cards`."""
         return self._predictor.cards
 
     def predict(self, requests: Sequence[Request]) -> list[Attributed]:
-        """As `Predictor.predict`. Raises `OSError` if the log cannot be written."""
+        """Like `Predictor.predict`. Raises `OSError` if the log cannot be written."""
         with self._meter.seconds.time():
             answers = self._predictor.predict(requests)
         for request, answer in zip(requests, answers, strict=True):
@@ -53,7 +53,7 @@ class Recorded:
 
 
 class _Handler(RotatingFileHandler):
-    """Raises what prevents a line, and ends one that was cut off, so that the next one can be read."""
+    """Raises write errors instead of printing them, and ends a line that was cut off before writing the next one."""
 
     def _open(self) -> TextIOWrapper:
         if os.path.isfile(self.baseFilename):
@@ -62,7 +62,7 @@ class _Handler(RotatingFileHandler):
         return super()._open()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        stream, self.stream = self.stream, None  # it is opened again for the next line
+        stream, self.stream = self.stream, None  # reopened for the next line
         if stream is not None:
             with suppress(OSError):
                 stream.close()
@@ -101,20 +101,20 @@ class DecisionLog:
         line = json.dumps(entry, ensure_ascii=True)
         self._handler.handle(logging.LogRecord("decisions", logging.INFO, "", 0, line, None, None))
 
-    def search(self, words: str, most: int) -> list[dict[str, Any]]:
-        """The newest entries, at most `most`, in which every word occurs, in any case; newest first.
+    def search(self, words: str, limit: int) -> list[dict[str, Any]]:
+        """The newest entries, at most `limit`, that contain every word in upper or lower case; newest first.
 
         A line that cannot be read is left out.
         """
         wanted, found = words.lower().split(), list[dict[str, Any]]()
         older = (self._path.with_name(f"{self._path.name}.{number}") for number in range(1, KEPT + 1))
         for file in (self._path, *older):
-            if len(found) >= most or not file.is_file():
+            if len(found) >= limit or not file.is_file():
                 break
             lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
             entries = (_entry(line) for line in lines[::-1])
             matching = (entry for entry in entries if entry is not None and _has(entry, wanted))
-            found += islice(matching, most - len(found))
+            found += islice(matching, limit - len(found))
         return found
 
 

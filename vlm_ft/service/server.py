@@ -35,7 +35,7 @@ class _Server(uvicorn.Server):
     """A server that also ends the app's open streams, which would otherwise last as long as the browser's tab."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """As `uvicorn.Server.handle_exit`."""
+        """See `uvicorn.Server.handle_exit`."""
         for route in getattr(self.config.app, "routes", ()):
             stop = getattr(route.app, "stop_event", None) if isinstance(route, Mount) else None
             if stop is not None:

@@ -32,7 +32,7 @@ from vlm_ft.work.jobs import Job, Jobs
 from vlm_ft.work.workplace import REVIEW, Table, Workplace
 
 INTERNAL = {"arguments", "out"}
-"""What a job's description says only to the service: paths on the server."""
+"""What clients do not see of a job: paths on the server."""
 
 PAGE_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -75,12 +75,12 @@ class PreflightForm(Body):
     name: Annotated[str, Field(max_length=200, description="of the adapter that would be trained")]
     archive: UploadFile | None = None
     folder: Annotated[str, Field(max_length=500)] = ""
-    recipe: Annotated[str, Field(max_length=200, description="a shipped one; left out: one is proposed")] = ""
-    task: Annotated[str, Field(max_length=200, description="of the proposal; left out: the one that fits best")] = ""
+    recipe: Annotated[str, Field(max_length=200, description="a shipped one; by default, one is proposed")] = ""
+    task: Annotated[str, Field(max_length=200, description="of the proposal; by default, the one that fits best")] = ""
 
 
 class TrainRequest(Body):
-    """What is trained, and for how many minutes instead of the recipe's.
+    """What to train, and for how many minutes instead of the recipe's.
 
     Either the next version of an adapter, or a new adapter on the data of a finished job of kind preflight.
     """
@@ -231,7 +231,7 @@ def _page(file: Path) -> FileResponse:
 
 
 def _files(archive: UploadFile | None) -> list[tuple[str, BinaryIO]]:
-    """The uploaded file, if any, as `Workplace` takes files."""
+    """The uploaded file, if any, as `Workplace` expects files."""
     return [(archive.filename or "", archive.file)] if archive is not None else []
 
 

@@ -1,1 +1,1 @@
-"""Work on adapters: jobs, versions and reviews, and who may do what; the service and the app stand on it."""
+"""Work on adapters: jobs, versions and reviews, and who may do what; the service and the app use it."""

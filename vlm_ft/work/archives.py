@@ -1,4 +1,4 @@
-"""Zip files from strangers: what they hold is written below one folder, within limits that are checked on the way."""
+"""Unpack untrusted zip files below one folder, within limits that are checked while writing."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ MAX_FILES = 100_000  # in a zip file
 EXPANSION, SPARE = 20, 50_000_000  # a zip file unpacks to at most 20 times its size, and 50 MB more
 
 
-def unpacked_photos(archive: BinaryIO, folder: Path) -> None:
+def unpack_photos(archive: BinaryIO, folder: Path) -> None:
     """Write the images of a zip file into a folder; other files are left out.
 
-    Files keep their folders, but nothing is written outside `folder`. Raises `DataError` as `_unpacked` does.
+    Files keep their folders, but nothing is written outside `folder`. Raises `DataError` as `_unpack` does.
     """
-    if not _unpacked(archive, folder, _image_place):
+    if not _unpack(archive, folder, _image_place):
         raise DataError("zip", "contains no image", "send photos")
 
 
-def unpacked_data(archive: BinaryIO, folder: Path) -> Path:
+def unpack_data(archive: BinaryIO, folder: Path) -> Path:
     """Write the files of a zip file into a new folder, and return the folder of the data set.
 
-    That is `folder`, or the only folder in it. Raises `DataError` as `_unpacked` does, and for links and for names that
+    That is `folder`, or the only folder in it. Raises `DataError` as `_unpack` does, and for links and for names that
     lead out of the folder.
     """
     folder.mkdir()
-    if not _unpacked(archive, folder, _data_place):
+    if not _unpack(archive, folder, _data_place):
         raise DataError("zip", "contains no file", "send a data set")
     while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir():
         folder = inside[0]
     return folder
 
 
-def _unpacked(archive: BinaryIO, folder: Path, place_of: Callable[[zipfile.ZipInfo, Path], Path | None]) -> int:
+def _unpack(archive: BinaryIO, folder: Path, place_of: Callable[[zipfile.ZipInfo, Path], Path | None]) -> int:
     """Write those files of a zip file that have a place, and return their number.
 
     Raises `DataError` for a file that cannot be unpacked, for two files of one name, for more than `MAX_FILES`, and for
     more bytes than photos take, counted as they are written.
     """
-    most = EXPANSION * archive.seek(0, os.SEEK_END) + SPARE
+    limit = EXPANSION * archive.seek(0, os.SEEK_END) + SPARE
     places = set[Path]()
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -62,7 +62,7 @@ def _unpacked(archive: BinaryIO, folder: Path, place_of: Callable[[zipfile.ZipIn
                 places.add(place)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(entry) as source, place.open("wb") as file:
-                    most -= _copied(source, file, most)
+                    limit -= _copy(source, file, limit)
     except (zipfile.BadZipFile, lzma.LZMAError, zlib.error, RuntimeError, ValueError, EOFError, OSError) as error:
         if isinstance(error, DataError) or getattr(error, "errno", None) == errno.ENOSPC:
             raise
@@ -89,12 +89,12 @@ def _data_place(entry: zipfile.ZipInfo, folder: Path) -> Path | None:
     return None if entry.is_dir() or hidden or not path.parts else folder.joinpath(*path.parts)
 
 
-def _copied(source: IO[bytes], file: IO[bytes], most: int) -> int:
-    """Copy a file of at most `most` bytes, and return its size."""
+def _copy(source: IO[bytes], file: IO[bytes], limit: int) -> int:
+    """Copy a file of at most `limit` bytes, and return its size."""
     size = 0
     while piece := source.read(1 << 20):
         size += len(piece)
-        if size > most:
+        if size > limit:
             raise DataError("zip", "unpacks to many times its size", "send photos, each compressed by itself")
         file.write(piece)
     return size

@@ -1,10 +1,10 @@
-"""`Jobs`: commands that take minutes or hours, one after the other, each in a process and a folder of its own.
+"""`Jobs`: commands that take minutes or hours, one after the other, each in its own process and folder.
 
     jobs.sqlite    what runs, for whom, and its state
     JOB/log.txt    what it prints
 
-Whatever happens to the service, a job is in one state. It is stored as queued until it has ended, so one that was
-running when the service ended runs again, and continues where it stopped.
+A job is stored as queued until it has ended, so one that was running when the service ended, however that happened,
+runs again and continues where it stopped.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class Job(Strict):
 class Jobs:
     """The jobs in a folder. A thread runs the oldest queued one; `close` ends it and leaves its job for the next start.
 
-    `most`: jobs that may wait. Raises `DataError` if another service uses the folder, or its file of jobs is damaged;
-    later calls raise `sqlite3.Error` if that file cannot be read or written.
+    `limit`: the maximum number of waiting jobs. Raises `DataError` if another service uses the folder, or its file of
+    jobs is damaged; later calls raise `sqlite3.Error` if that file cannot be read or written.
     """
 
-    def __init__(self, folder: Path, most: int = 100) -> None:
-        self.folder, self._most = folder, most
+    def __init__(self, folder: Path, limit: int = 100) -> None:
+        self.folder, self._limit = folder, limit
         self._changed = threading.Condition()
         self._process: subprocess.Popen[bytes] | None = None
         self._running: str | None = None  # the job that the process works on, unless it was stopped
@@ -93,7 +93,7 @@ class Jobs:
         self._thread.start()
 
     def place(self, job: str) -> Path:
-        """The folder of a job. Raises `DataError` for an id that is not one."""
+        """The folder of a job. Raises `UnknownJobError` if there is none."""
         return self.folder / self.get(job).id
 
     @contextmanager
@@ -110,8 +110,8 @@ class Jobs:
     def submit(self, place: Path, kind: Kind, title: str, arguments: Sequence[str], out: str, by: str | None) -> Job:
         """Queue a command in a folder from `preparing`. Raises `BusyError` if too many wait."""
         with self._changed:
-            if sum(other.state == "queued" for other in self.all()) >= self._most:
-                raise BusyError("jobs", f"{self._most} jobs are waiting already", "retry later")
+            if sum(other.state == "queued" for other in self.all()) >= self._limit:
+                raise BusyError("jobs", f"{self._limit} jobs are waiting already", "retry later")
             found = Job(
                 id=place.name, kind=kind, title=title, arguments=tuple(arguments), out=out, by=by, created=_now()
             )
@@ -253,7 +253,7 @@ class Jobs:
         return job
 
     def _adopt(self) -> None:
-        """Take over jobs that an earlier version stored in files of their own."""
+        """Take over jobs that an earlier version stored in separate files."""
         for file in self.folder.glob(f"*/{OLD_FILE}"):
             try:
                 job = Job.model_validate_json(file.read_bytes())
@@ -285,7 +285,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _opened(file: Path) -> sqlite3.Connection:
-    """The database of jobs; every change is stored at once. Raises `DataError` if it is damaged, or cannot be made."""
+    """The database of jobs; every change is committed at once. Raises `DataError` if it cannot be opened or created."""
     try:
         database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         database.execute("PRAGMA journal_mode = WAL")

@@ -38,7 +38,7 @@ _FILE = TypeAdapter(dict[str, Token])
 class Tokens:
     """The tokens in a file, which is read again whenever it changes.
 
-    Raises `RecipeError` if it cannot be read at first; later, the tokens read before stay valid.
+    Raises `RecipeError` if it cannot be read at first; if that happens later, the last tokens stay valid.
     """
 
     def __init__(self, file: Path) -> None:
@@ -46,9 +46,9 @@ class Tokens:
         self._known, self._read = _read(file), file.stat().st_mtime_ns
 
     def owner(self, token: bytes, right: Right) -> tuple[str | None, bool]:
-        """Whose token it is, None if it is unknown, and whether it allows `right`.
+        """The token's owner (None if it is unknown), and whether it grants `right`.
 
-        Every stored digest is compared, in constant time each.
+        Every stored digest is compared, each in constant time.
         """
         given, found, allowed = hashlib.sha256(token).hexdigest(), None, False
         for name, known in self._current().items():
@@ -73,9 +73,9 @@ class Tokens:
 
 
 def add_token(file: Path, name: str, rights: tuple[Right, ...]) -> str:
-    """Make a token, store its digest under the name, replacing an earlier one, and return the token itself.
+    """Make a token, store its digest under the name in place of an earlier one, and return the token itself.
 
-    Raises `RecipeError` for a name that cannot be read in a log.
+    Raises `RecipeError` for a name that cannot be printed.
     """
     if not name.strip() or not name.isprintable():
         raise RecipeError(f"name {name[:80]!r}", "is not a printable word", "give the owner's name")
@@ -93,6 +93,6 @@ def _read(file: Path) -> dict[str, Token]:
     try:
         return _FILE.validate_json(file.read_bytes())
     except OSError as error:
-        raise RecipeError(file, f"cannot be read ({error.strerror})", "vlm-ft token makes one") from error
+        raise RecipeError(file, f"cannot be read ({error.strerror})", "make one with vlm-ft token") from error
     except ValidationError as error:
         raise RecipeError(file, error.errors(include_url=False)[0]["msg"], "restore it, or make a new one") from error

@@ -21,13 +21,13 @@ from vlm_ft.review.store import Reviews
 from vlm_ft.runs import RECIPE
 from vlm_ft.scoring.first import FIRST
 from vlm_ft.tasks import task_of
-from vlm_ft.work.archives import unpacked_data, unpacked_photos
+from vlm_ft.work.archives import unpack_data, unpack_photos
 from vlm_ft.work.jobs import LOG, Job, Jobs
 from vlm_ft.work.tokens import Right, Tokens
 
 Table = Literal["csv", "parquet", "jsonl"]
 RUN, REVIEW, PREFLIGHT = "run", "review.html", "preflight"
-LONGEST_NAME = 50  # characters of an uploaded file's name; file systems allow 255 bytes
+MAX_NAME = 50  # characters of an uploaded file's name; file systems allow 255 bytes
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Workplace:
     ) -> Job:
         """Queue the scoring of files (name and content; zip files are unpacked), or of a folder below `root`.
 
-        Raises `DataError` unless it is one of the two, for a folder that is not there, and for a zip file without
-        images.
+        Raises `DataError` unless exactly one of the two is given, for a folder that does not exist, and for a zip file
+        without images.
         """
         if bool(files) == bool(folder):
             raise DataError("photos, folder", "give one of the two", "send photos or a zip file, or name a folder")
         with self.jobs.preparing() as place:
-            photos = _below(self.root, folder) if folder else _taken_in(files, place / "photos")
+            photos = _below(self.root, folder) if folder else _store(files, place / "photos")
             adapter, out = self.current(card), f"scores.{table}"
             title = f"{card.name} {adapter.number}: {folder or f'{len(files)} files'}"
             arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
@@ -74,7 +74,7 @@ class Workplace:
     def train(self, card: Card, minutes: float | None, by: str | None) -> Job:
         """Queue the training of an adapter's next version, on its data and on what people have reviewed since."""
         adapter = self.current(card)
-        with _clients_mistakes():
+        with _as_data_errors():
             title = f"{card.name} {adapter.number} with {len(reviews_of(self.reviews, adapter.folder))} reviews"
         sources = [str(folder.resolve()) for folder in (self.reviews.folder, adapter.folder)]
         return self._training(title, ["train-next", *sources], minutes, by)
@@ -82,11 +82,11 @@ class Workplace:
     def preflight(
         self, name: str, files: Sequence[tuple[str, BinaryIO]], folder: str, recipe: str, task: str, by: str | None
     ) -> Job:
-        """Queue a look at new data, in a zip file or a folder below `root`, before an adapter is trained on them.
+        """Queue the preflight of new data, in a zip file or a folder below `root`.
 
         `recipe`: a shipped one, "" for a proposal; `task`: that of the proposal, "" for the one that fits best. Raises
-        `DataError` for a name that is taken or not a plain word, for a zip file that cannot be unpacked, and unless the
-        data are one of the two.
+        `DataError` for a name that is taken or not a plain word, for a zip file that cannot be unpacked, and unless
+        exactly one of the two is given.
         """
         if not NAME.fullmatch(name) or name in (BASE, *self.registry.names()):
             raise DataError(
@@ -94,8 +94,8 @@ class Workplace:
             )
         if bool(files) == bool(folder) or len(files) > 1:
             raise DataError("data", "give one zip file or one folder", "upload a zip file, or name a folder")
-        with self.jobs.preparing() as place, _clients_mistakes():
-            data = _below(self.root, folder) if folder else unpacked_data(files[0][1], place / "data").resolve()
+        with self.jobs.preparing() as place, _as_data_errors():
+            data = _below(self.root, folder) if folder else unpack_data(files[0][1], place / "data").resolve()
             chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", task_of(task).name] if task else []
             arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, *chosen]
             title = f"{name}: {folder or files[0][0]}"
@@ -128,18 +128,18 @@ class Workplace:
         `over`: the one to go back from; if another one is current, that is an error too.
         """
         self.current(card)
-        with _clients_mistakes():
+        with _as_data_errors():
             return self.registry.roll_back(card.name, by=by, over=over)
 
 
-def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
+def _store(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
     """The new folder `photos` with these files; zip files are unpacked."""
     photos.mkdir()
     for number, (name, content) in enumerate(files, 1):
         if zipfile.is_zipfile(content) or name.lower().endswith(".zip"):
-            unpacked_photos(content, photos if len(files) == 1 else photos / str(number))
+            unpack_photos(content, photos if len(files) == 1 else photos / str(number))
             continue
-        plain = Path(name.replace("\0", "")).name[-LONGEST_NAME:] or "photo"
+        plain = Path(name.replace("\0", "")).name[-MAX_NAME:] or "photo"
         target = photos / plain
         while target.exists():
             target = target.with_name(f"{number} {target.name}")
@@ -150,7 +150,7 @@ def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
 
 
 def _below(root: Path | None, name: str) -> Path:
-    """The folder of that name below `root`. Raises `DataError` if there is none, or it leads elsewhere."""
+    """The folder of that name below `root`. Raises `DataError` if there is none, or it lies outside."""
     if root is None:
         raise DataError("folder", "this service has no --root", "send a zip file")
     place = (root / name.replace("\0", "")).resolve()
@@ -171,8 +171,8 @@ def _shipped(recipe: str) -> str:
 
 
 @contextmanager
-def _clients_mistakes() -> Iterator[None]:
-    """Turns errors about an adapter or a task into `DataError`: the request asked for what is not there."""
+def _as_data_errors() -> Iterator[None]:
+    """Turn errors about an adapter or a task into `DataError`, since the request is at fault."""
     try:
         yield
     except (AdapterError, RecipeError) as error:
