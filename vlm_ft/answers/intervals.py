@@ -56,8 +56,8 @@ def wilson(share: float, count: float) -> Interval:
 def share_interval(sums: Sums) -> Interval:
     """Wilson's interval for sums (clusters, 2) of right and of all examples, at the effective sample size.
 
-    This size is the number of examples divided by the design effect (Kish 1965, section 5.4). If all examples are
-    right or all are wrong, the effect is unknown, and the number of clusters is used instead.
+    This size is the number of examples divided by the design effect (Kish 1965, section 5.4). If all examples are right
+    or all are wrong, the effect is unknown, and the number of clusters is used instead.
     """
     right, examples = sums.sum(axis=0)
     share, clusters = right / examples, len(sums)

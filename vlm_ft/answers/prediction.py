@@ -19,8 +19,8 @@ class FieldValue:
     """A field's value, and how sure the model is.
 
     `distribution` is over the options of a closed field, given the fields before it, or over the number of items in a
-    list. `legal` is the probability that the model gave to what the form allows, before anything else was masked; it
-    is low if the model favoured something else. `spread` is the standard deviation of each side of a box, in the box's
+    list. `legal` is the probability that the model gave to what the form allows, before anything else was masked; it is
+    low if the model favoured something else. `spread` is the standard deviation of each side of a box, in the box's
     units. `items` describes the entries of a list's value.
     """
 

@@ -1,7 +1,7 @@
 """Models with random weights in a published shape: a real base's size and speed, without a download.
 
-The language model and the tower have the shapes in `HUB_BASES`. The tokenizer is the family's tiny one, so texts
-have more tokens than with the published one.
+The language model and the tower have the shapes in `HUB_BASES`. The tokenizer is the family's tiny one, so texts have
+more tokens than with the published one.
 """
 
 from __future__ import annotations
