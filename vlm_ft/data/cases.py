@@ -28,12 +28,12 @@ from vlm_ft.recipe import ROLES, Recipe, Role, Splits, Tiling, with_rates
 from vlm_ft.tasks import task_of
 
 LEARNED: tuple[Role, ...] = ("train", "tune")
-"""The roles in which a tiled photo is shown as tiles; in the others it is shown whole."""
+"""The roles in which a tiled photo is shown as tiles; the other roles show it whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that people liked or disliked, with all fields that the label states; see `narrowed`.
+    """An answer that people liked or disliked, with all fields that the label states.
 
     `liked` is None for an answer to another prompt.
     """
@@ -123,7 +123,7 @@ def labelled(task: Task, data: Sequence[Source], tiling: Tiling | None, seed: in
     """Every example of every source with the values that its label states, one at a time.
 
     With `tiling`, only examples of one photo with boxes are usable, and only their boxes are kept: other labels of the
-    whole photo need not be true of a tile. Only the headers of photos are read.
+    whole photo may not be true of a tile. Only the headers of photos are read.
     """
     for number, source in enumerate(data):
         name = f"data.{number} ({source.path.name})" if len(data) > 1 else ""
@@ -189,7 +189,7 @@ def items_of(recipe: Recipe) -> Iterator[Labelled | SetAside]:
 
 
 def dataset_of(recipe: Recipe, items: Sequence[Labelled | SetAside], splits_file: Path | None = None) -> Dataset:
-    """The same as `load` from `items`, the recipe's data as `items_of` reads them."""
+    """Like `load`, but from `items`, the recipe's data as `items_of` reads them."""
     task = task_of(recipe.task, recipe.task_file)
     entries = _distinct([item for item in items if isinstance(item, Labelled)])
     examples = [entry.whole.example for entry in entries]
@@ -209,7 +209,7 @@ def dataset_of(recipe: Recipe, items: Sequence[Labelled | SetAside], splits_file
 
 
 def summary_lines(dataset: Dataset) -> Iterator[str]:
-    """What was read, in lines: the form, the examples per role, notes, and everything that was set aside."""
+    """Lines about what was read: the form, the examples per role, notes, and everything that was set aside."""
     yield from map(one_line, dataset.form.prompt.splitlines())
     yield ""
     yield ", ".join(f"{role} {count}" for role, count in dataset.counts.items())
@@ -276,7 +276,7 @@ def _distinct(entries: list[Labelled]) -> list[Labelled]:
 
 
 def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], list[str]]:
-    """The examples with only the form's fields, checked, and notes on what is left out."""
+    """The examples reduced to the form's fields and checked, and notes on what is left out."""
     long_form, kept, empty, full, lacking = with_more_items(form), list[Labelled](), 0, Counter[str](), Counter[str]()
     for entry in entries:
         whole = _fitted(entry.whole, form if entry.parts is None else long_form)
