@@ -77,7 +77,7 @@ def test_a_tuning_survives_saving_or_is_refused(
             attach(base, settings({**others, part: word}), 0)
         return
     attached = attach(base, settings({**others, part: word}), 0)
-    assert attached.words[part] == word
+    assert attached.tunings[part] == word
     conversation, probe = Conversation(base.reader), row(form, base)
     move_trained_tensors(attached.model)
     trained = probe_logits(attached.model, conversation, probe)

@@ -39,7 +39,7 @@ class Filler:
 
     def __init__(self, prepared: Prepared, recipe: Recipe, folder: Path) -> None:
         base, attached = prepared.base, prepared.attached
-        border = None if attached.whole else border_of(base.family, attached.words)
+        border = None if attached.whole else border_of(base.family, attached.tunings)
         wanted = recipe.bank.use != "never" and not prepared.method.samples
         self._vision = FrozenVision(base, border) if border and wanted else None
         self._train, self._tune = prepared.train, prepared.tune

@@ -182,7 +182,7 @@ def _card(recipe: Recipe, prepared: Prepared, folder: Path, history: dict[str, A
         dtype=recipe.dtype,
         quantize=recipe.quantize,
         weights=fingerprint(str(folder)) if prepared.attached.whole else None,
-        tuned=dict(prepared.attached.words),
+        tuned=dict(prepared.attached.tunings),
         inputs=_inputs(prepared),
         loss_on=recipe.training.loss_on,
         method=prepared.method.name,
@@ -191,7 +191,7 @@ def _card(recipe: Recipe, prepared: Prepared, folder: Path, history: dict[str, A
             data_fingerprint=dataset.fingerprint,
             counts=dataset.counts,
             synthetic=dataset.synthetic,
-            began_with=read_card(start).name if (start := prepared.attached.begins_at) else None,
+            began_with=read_card(start).name if (start := prepared.attached.start) else None,
         ),
         training=history,
     )

@@ -84,7 +84,7 @@ def size_table(prepared: Prepared) -> Table:
     """The parameters of each part, how many of them are trained, and at which learning rate."""
     table = Table("part", "trained", "learning rate", "parameters", "trainable", "share")
     for row in part_sizes(prepared.attached.model, prepared.base.family):
-        tuning = prepared.attached.words.get(row.part, "")  # type: ignore[call-overload]
+        tuning = prepared.attached.tunings.get(row.part, "")  # type: ignore[call-overload]
         rate = f"{prepared.rates[row.part]:g}" if tuning not in ("", "frozen") else ""
         share = f"{row.trainable / row.total:.2%}" if row.total else "-"
         table.add_row(row.part, tuning, rate, f"{row.total:,}", f"{row.trainable:,}", share)
