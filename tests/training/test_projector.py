@@ -18,7 +18,7 @@ from vlm_ft.data.cases import Case
 from vlm_ft.recipe import AdapterSettings
 from vlm_ft.tasks import TASKS
 from vlm_ft.training.attach import Attached, attach
-from vlm_ft.training.projector import align, standardise, start_projector
+from vlm_ft.training.projector import align, initialise_projector, standardise
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_only_a_new_projector_is_fitted_before_training(tiny_base: Callable[[str
         attached = attached_to(base)
         before = [layer.weight.clone() for layer in projector(attached)]
         kept = {name: tensor.clone() for name, tensor in attached.model.state_dict().items() if "default" not in name}
-        start_projector(attached, base, form, cases)
+        initialise_projector(attached, base, form, cases)
         for layer, weight in zip(projector(attached), before, strict=True):
             assert torch.equal(layer.weight, weight) is not started
         for name, tensor in kept.items():

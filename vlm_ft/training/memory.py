@@ -39,7 +39,7 @@ class LongestRow:
 
     @classmethod
     def of(cls, lengths: Lengths, limits: Pixels | None) -> LongestRow:
-        """The longest row as a base that can keep to the recipe's `pixels` sees it."""
+        """The longest row as seen by a base that can keep to the recipe's `pixels`."""
         pixels = min(max(lengths.most_pixels, limits.minimum), limits.maximum) if limits else lengths.most_pixels
         return cls(lengths.most_text_tokens, lengths.most_images, pixels)
 

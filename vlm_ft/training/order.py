@@ -20,7 +20,7 @@ class ByLength(Sampler[int]):
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, visits: Sequence[float] = ()) -> None:
-        """`lengths`: the tokens of each case. `visits`: how often an epoch has each case, on average; 1 by default."""
+        """`lengths`: the tokens of each case. `visits`: how often an epoch visits each case on average; () for once."""
         self.lengths, self._size, self._seed, self._epoch = lengths, batch_size, seed, 0
         self._visits = torch.tensor(visits, dtype=torch.float64)
 
@@ -64,7 +64,7 @@ class ByLength(Sampler[int]):
 def square_root_visits(classes: Sequence[Iterable[tuple[str, str]]]) -> list[float]:
     """How often to visit each case, given its classes as (field, name): at least once, more often if one is rare.
 
-    A class that is four times rarer than the most common one of its field is visited twice as often as it occurs
+    A class that is four times rarer than its field's most common one is visited twice as often as it occurs
     (square-root sampling, Mahajan et al. 2018). A case counts as its rarest class (Gupta et al. 2019).
     """
     distinct = [set(own) for own in classes]
