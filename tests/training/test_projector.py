@@ -53,15 +53,15 @@ def test_the_first_layer_is_scaled_as_if_its_features_were_standardised(untraine
 
 
 @torch.no_grad()
-def test_the_last_layer_predicts_the_words_that_depend_on_its_inputs(untrained: Base) -> None:
-    """The layer predicts words that depend on its strongest input, in addition to its previous output."""
+def test_the_last_layer_predicts_embeddings_that_depend_on_its_inputs(untrained: Base) -> None:
+    """The layer predicts embeddings that depend on its strongest input, in addition to its previous output."""
     _, last = projector(attached_to(untrained))
     inputs = torch.randn(40, last.in_features) * torch.logspace(0, -2, last.in_features)
-    words = inputs[:, :1] * torch.randn(last.out_features)
+    embeddings = inputs[:, :1] * torch.randn(last.out_features)
     before = last(inputs)
-    align(last, inputs, words)
-    words -= words.mean(0)
-    missed = (last(inputs) - before - words).std() / words.std()
+    align(last, inputs, embeddings)
+    embeddings -= embeddings.mean(0)
+    missed = (last(inputs) - before - embeddings).std() / embeddings.std()
     assert missed < 0.1  # the penalty that leave-one-out chooses is not zero
 
 
