@@ -124,7 +124,8 @@ class BatchedRows:
 
         def joined(values: Tensor, ends: Sequence[Tensor]) -> Tensor:
             own = [values[row][mask][cut:] for row, mask, cut in zip(self._rows, masks, cuts, strict=True)]
-            return _padded([torch.cat(pair) for pair in zip(own, ends, strict=True)])
+            rows = [torch.cat(pair) for pair in zip(own, ends, strict=True)]
+            return pad_sequence(rows, batch_first=True, padding_side="left")
 
         inputs = dict(self._batch)
         inputs["input_ids"] = joined(inputs["input_ids"], tails)
@@ -256,11 +257,6 @@ def _results(logits: Tensor, places: Sequence[tuple[int, ...]]) -> list[BranchRe
     logits = logits.float().cpu()
     totals = logits.logsumexp(-1).tolist()
     return [BranchResult(row, total, numbers) for row, total, numbers in zip(logits, totals, places, strict=True)]
-
-
-def _padded(rows: Sequence[Tensor]) -> Tensor:
-    """Rows of different lengths to (rows, longest), padded left with 0."""
-    return pad_sequence(list(rows), batch_first=True, padding_side="left")
 
 
 def _fill_cache(cache: DynamicCache, prefixes: Sequence[Prefix | None]) -> Tensor:
