@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from datasets_vision.example import BOX_SCALE
 from vlm_ft.answers.box_format import STANDARD, BoxFormat, Size
 from vlm_ft.answers.derivations import Derivation
-from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text, valid_box
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text
 from vlm_ft.answers.task import Follows, Task, Values
 from vlm_ft.errors import FormError, nearest
 
@@ -294,7 +294,8 @@ def _object_schema(fields: Iterable[FieldSpec], boxes: BoxFormat) -> dict[str, A
 
 
 def _checked_box(box: list[int]) -> list[int]:
-    if not valid_box((box[0], box[1], box[2], box[3])):
+    left, top, right, bottom = box
+    if not (0 <= left < right <= BOX_SCALE and 0 <= top < bottom <= BOX_SCALE):
         raise ValueError(f"a box needs left < right and top < bottom within 0..{BOX_SCALE}")
     return box
 
