@@ -48,7 +48,8 @@ def _count(workers: int | None, gpus: int, cpus: int) -> int:
         raise RecipeError("--workers", "the cluster has no GPU", "say how many processes train on its CPUs")
     count, most = workers or gpus, gpus or cpus
     if count > most:
-        raise RecipeError("--workers", f"{count} exceed the cluster's {most} {'GPUs' if gpus else 'CPUs'}", "use fewer")
+        what = "GPUs" if gpus else "CPUs"
+        raise RecipeError("--workers", f"{count} is more than the cluster's {most} {what}", "use fewer")
     return count
 
 

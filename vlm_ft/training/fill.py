@@ -86,7 +86,7 @@ class Filler:
         gain, build, size = self._timed(spaced(with_photos, SAMPLE), views)
         if entries * size > self._settings.gigabytes * GIB:
             needed = f"{entries * size / GIB:.1f} GiB"
-            console.print(f"no vision bank: its {needed} exceed bank.gigabytes {self._settings.gigabytes:g}")
+            console.print(f"no vision bank: it needs {needed}, more than bank.gigabytes {self._settings.gigabytes:g}")
             return 0, cost
         if visits * gain <= entries * build and not always:
             return 0, cost
