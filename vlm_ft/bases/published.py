@@ -37,7 +37,7 @@ TOKEN_IDS = (
 )
 
 WIDE = "random-152k"
-"""The name of a base with random weights: 106 million besides the embeddings of a 152-thousand-token vocabulary."""
+"""The name of a base with 106 million random weights, not counting the embeddings of its 152,000 tokens."""
 
 WIDE_SHAPE = {
     "hidden_size": 576,

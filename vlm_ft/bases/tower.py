@@ -32,7 +32,7 @@ class Tower:
     def __init__(self, base: Base, limits: Limits | None = None) -> None:
         self._base = base
         self._reader = base.reader.limited(limits or Limits())
-        # A family that cuts images into tiles or keeps their shape reads them one at a time.
+        # Families that cut images into tiles or keep their shape get one image at a time.
         self._size = BATCH if base.family.one_square else 1
 
     def means(self, pictures: Sequence[Picture | Image]) -> NDArray[np.float32]:

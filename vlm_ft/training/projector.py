@@ -31,7 +31,7 @@ MAX_FITTING_PHOTOS = 400
 """The most photos used to fit the projector."""
 
 MIN_SPREAD = 0.1
-"""The least spread assumed for a channel, as a share of the median channel's, lest near-constant ones be inflated."""
+"""The least spread of a channel, as a share of the median channel's, so that a near-constant one is not inflated."""
 
 PENALTIES = np.logspace(-4, 2, 13)
 """Ridge penalties, in units of the features' total variance; leave-one-out cross-validation chooses one."""
