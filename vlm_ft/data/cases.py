@@ -107,16 +107,16 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An example of a source: tests use `whole`, and training uses `parts` if photos are tiled."""
+    """An example of a source: tests use `whole`, and training uses `tiles` if photos are tiled."""
 
     source: str
     whole: Case
-    parts: tuple[Case, ...] | None = None
+    tiles: tuple[Case, ...] | None = None
 
     @property
     def learned(self) -> tuple[Case, ...]:
         """The cases that `train` and `tune` use."""
-        return (self.whole,) if self.parts is None else self.parts
+        return (self.whole,) if self.tiles is None else self.tiles
 
 
 def labelled(task: Task, data: Sequence[Source], tiling: Tiling | None, seed: int) -> Iterator[Labelled | SetAside]:
@@ -136,11 +136,11 @@ def _labelled(task: Task, name: str, example: Example, tiling: Tiling | None, se
         return Labelled(name, Case.of(task, example))
     try:
         example = boxes_only(example)
-        tiles = tiles_of(example, tiling, seed)
+        cut = tiles_of(example, tiling, seed)
     except DataError as error:
         return SetAside.of(example.source, error)
-    parts = tuple(Case(tile, task.values(tile.label)) for tile in tiles)
-    return Labelled(name, Case(example, whole_values(task, example)), parts)
+    tiles = tuple(Case(tile, task.values(tile.label)) for tile in cut)
+    return Labelled(name, Case(example, whole_values(task, example)), tiles)
 
 
 def form_of(recipe: Recipe, task: Task, items: Iterable[Labelled | SetAside]) -> tuple[Form, tuple[str, ...]]:
@@ -155,7 +155,7 @@ def form_of(recipe: Recipe, task: Task, items: Iterable[Labelled | SetAside]) ->
         if isinstance(item, SetAside):
             first, unused = first or item, unused + 1
             continue
-        for case in (item.whole, *(item.parts or ())):
+        for case in (item.whole, *(item.tiles or ())):
             observation.add(case.values, item.source)
     try:
         observed = observation.form(recipe.labels, recipe.fields)
@@ -220,7 +220,7 @@ def summary_lines(dataset: Dataset) -> Iterator[str]:
 def _by_role(
     entries: Sequence[Labelled], form: Form, splits: Splits, splits_file: Path | None
 ) -> dict[Role, tuple[Case, ...]]:
-    """The cases of each role: `train` (or a nested subset of it) and `tune` in parts, the other roles whole."""
+    """The cases of each role: `train` (or a nested subset of it) and `tune` as tiles, the other roles whole."""
     strata = [stratum_of(entry.whole.values, form) for entry in entries]
     roles = assign([entry.whole.example for entry in entries], strata, splits, splits_file)
     train = [index for index, role in enumerate(roles) if role == "train"]
@@ -279,12 +279,12 @@ def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], 
     """The examples reduced to the form's fields and checked, and notes on what is left out."""
     long_form, kept, empty, full, lacking = with_more_items(form), list[Labelled](), 0, Counter[str](), Counter[str]()
     for entry in entries:
-        whole = _fitted(entry.whole, form if entry.parts is None else long_form)
-        parts = None if entry.parts is None else tuple(filter(None, (_fitted(case, form) for case in entry.parts)))
+        whole = _fitted(entry.whole, form if entry.tiles is None else long_form)
+        tiles = None if entry.tiles is None else tuple(filter(None, (_fitted(case, form) for case in entry.tiles)))
         if whole is None:
             empty += 1
             continue
-        kept.append(Labelled(entry.source, whole, parts))
+        kept.append(Labelled(entry.source, whole, tiles))
         for case in kept[-1].learned:
             lacking.update(name for name in form.names if name not in case.values)
             full.update(
