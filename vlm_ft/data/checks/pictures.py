@@ -47,7 +47,7 @@ class Facts:
     """The facts about one picture. `format` and `orientation` are as the file states them.
 
     `fault` and `remedy` say why it cannot be read, and what to do about it. `spread` is the range of its grey levels,
-    `hashes` are eight 64-bit perceptual hashes, and `grey` holds 256 levels; all are empty if it was not decoded.
+    `hashes` are eight 64-bit perceptual hashes, `grey` holds 256 levels; these are None or empty if it was not decoded.
     """
 
     content: bytes
