@@ -36,7 +36,7 @@ IN_COLUMNS = frozenset({"tables", "records", "parquet", "huggingface"})
 PLAIN = "light"
 """The augmentation preset that keeps every label true."""
 
-_NOTHING = frozenset(
+_NOTHING_WORDS = frozenset(
     {"no", "none", "not", "non", "normal", "good", "ok", "healthy", "intact", "clean", "negative", "free"}
 )
 _TEST, _TUNE = frozenset({"test", "testing"}), frozenset({"tune", "val", "valid", "validation", "dev", "eval"})
@@ -101,8 +101,12 @@ class Survey:
 
     def settings(self, task: Task) -> dict[str, Any]:
         """The settings of the set's entry in `data` for a task, besides its path and format."""
-        found = self._columns(task) if self.in_columns else {"rename": self._nothing(task), "shorten": self._long(task)}
-        return {key: value for key, value in {**found, "group_by": self._repeated(found)}.items() if value}
+        found = (
+            self._columns(task)
+            if self.in_columns
+            else {"rename": self._nothing_found(task), "shorten": self._too_long(task)}
+        )
+        return {key: value for key, value in {**found, "group_by": self._shared_text(found)}.items() if value}
 
     def _columns(self, task: Task) -> dict[str, Any]:
         chosen = choose(task, self._cells)
@@ -131,16 +135,18 @@ class Survey:
             for stated in found.values()
         )
 
-    def _nothing(self, task: Task) -> dict[str, str]:
+    def _nothing_found(self, task: Task) -> dict[str, str]:
         """A `rename` of the classes that mean that nothing was found, if the task has a field that depends on it."""
         if not set(DECISIONS) & set(task.follows.values()):
             return {}
         names = {example.label.image_class for example in self.examples} - {None, NOTHING}
         return {
-            name: NOTHING for name in sorted(filter(None, names)) if _NOTHING & set(re.findall("[a-z]+", name.lower()))
+            name: NOTHING
+            for name in sorted(filter(None, names))
+            if _NOTHING_WORDS & set(re.findall("[a-z]+", name.lower()))
         }
 
-    def _long(self, task: Task) -> dict[str, int]:
+    def _too_long(self, task: Task) -> dict[str, int]:
         """The columns with texts that are too long for their fields, each with its field's limit."""
         limits = {spec.name: spec.kind.max_length for spec in task.fields if isinstance(spec.kind, Text)}
         if reply := limits.get("reply"):
@@ -148,7 +154,7 @@ class Survey:
         cells = ((name, str(cell)) for example in self.examples for name, cell in example.label.columns.items())
         return {name: limits[name] for name, cell in cells if name in limits and len(cell) > limits[name]}
 
-    def _repeated(self, settings: Mapping[str, Any]) -> str | None:
+    def _shared_text(self, settings: Mapping[str, Any]) -> str | None:
         """The column of the text, if examples share a text, so that they also share a role."""
         shown = Source(path=self.path, text=settings.get("text", "{text}")).shown() - {FOLDER}
         if self.has_photos or settings.get("image") or not shown:
