@@ -101,7 +101,7 @@ class Coverage(Strict):
     at_risk: Figure
 
 
-class Operating(Strict):
+class OperatingPoint(Strict):
     """A flag at a fixed share of false rejects, as inspectors use it: `positive` is the value that must not be missed.
 
     An example is called positive if its probability is above `threshold`. `false_rejects`: the share of negative
@@ -133,7 +133,7 @@ class Sureness(Strict):
 
     reliability: tuple[Reliability, ...]
     coverage: tuple[Coverage, ...]
-    operating: tuple[Operating, ...]
+    operating: tuple[OperatingPoint, ...]
     alarms: tuple[Alarm, ...] = ()
 
 
@@ -268,7 +268,7 @@ def _coverage(by: str, sure: NDArray[np.float64], right: NDArray[np.bool_], clus
     )
 
 
-def _operating(name: str, positive: str, pairs: Pairs) -> list[Operating]:
+def _operating(name: str, positive: str, pairs: Pairs) -> list[OperatingPoint]:
     bad = np.array([true == positive for _, true in pairs], dtype=np.bool_)
     sure = np.array([found[positive] for found, _ in pairs])
     if bad.all() or not bad.any():
@@ -281,7 +281,7 @@ def _operating(name: str, positive: str, pairs: Pairs) -> list[Operating]:
         threshold = float(np.quantile(sure[~bad], 1 - share, method="higher"))
         escaped, rejected = escapes_and_false_rejects(positive, pairs, threshold)
         points.append(
-            Operating(
+            OperatingPoint(
                 field=name,
                 positive=positive,
                 false_rejects=float(rejected[~bad].mean()),

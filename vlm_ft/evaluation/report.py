@@ -156,7 +156,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class FigureRow:
     """One row of the table: one metric of all systems."""
 
     field: str
@@ -165,13 +165,13 @@ class Figures:
     cells: tuple[Cell, ...]
 
 
-def figures(evaluation: Evaluation) -> list[Figures]:
+def figures(evaluation: Evaluation) -> list[FigureRow]:
     """A row for each figure of the adapter, in order; a system without that figure has an empty cell."""
     rows = []
     for own in evaluation.systems[ADAPTER]:
         metrics = evaluation.by_system(own)
         cells = tuple(_cell(system, metrics) for system in evaluation.systems)
-        rows.append(Figures(own.field or "whole answer", own.name, own.count, cells))
+        rows.append(FigureRow(own.field or "whole answer", own.name, own.count, cells))
     return rows
 
 
@@ -278,7 +278,9 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownCase:
+    """A case on the page; `score` is 0..1."""
+
     row: CaseRow
     score: float
     error: str | None
@@ -286,10 +288,10 @@ class Shown:
     fields: tuple[Compared, ...]
 
 
-def _shown(evaluation: Evaluation, row: CaseRow) -> Shown:
+def _shown(evaluation: Evaluation, row: CaseRow) -> ShownCase:
     answer = row.answers[ADAPTER].prediction
     pictures = pictures_of(row.images, evaluation.form.fields, row.truth, answer.values)
-    return Shown(row, row.answers[ADAPTER].score, answer.error, pictures, compared(evaluation.form, row))
+    return ShownCase(row, row.answers[ADAPTER].score, answer.error, pictures, compared(evaluation.form, row))
 
 
 def compared(form: Form, row: CaseRow) -> tuple[Compared, ...]:
