@@ -22,7 +22,7 @@ from vlm_ft.errors import ModelError
 from vlm_ft.recipe import AdapterSettings, Recipe
 from vlm_ft.tasks import TASKS
 from vlm_ft.training.attach import attach, parameter_groups, part_rates
-from vlm_ft.training.verify import probe_logits, saved
+from vlm_ft.training.verify import load_saved, probe_logits
 
 Recipes = Callable[..., Recipe]
 Bases = Callable[[str], Base]
@@ -83,7 +83,7 @@ def test_a_tuning_survives_saving_or_is_refused(
     trained = probe_logits(attached.model, conversation, probe)
     attached.model.save_pretrained(str(tmp_path))
     assert (tmp_path / ("config.json" if attached.whole else "adapter_config.json")).is_file()
-    reloaded = probe_logits(saved(tiny_base(name), tmp_path), conversation, probe)
+    reloaded = probe_logits(load_saved(tiny_base(name), tmp_path), conversation, probe)
     assert not torch.equal(trained, bare_logits(name))
     torch.testing.assert_close(reloaded, trained, rtol=1e-5, atol=1e-5)  # other memory layout, other order of sums
 

@@ -65,7 +65,7 @@ class _Cursor:
     after: tuple[int, ...] = ()
     waiting: tuple[int, ...] = ()
 
-    def ask(self, tokens: tuple[int, ...] = ()) -> Generator[list[Branch], list[BranchResult], BranchResult]:
+    def run(self, tokens: tuple[int, ...] = ()) -> Generator[list[Branch], list[BranchResult], BranchResult]:
         """Run the waiting tokens, then `tokens`."""
         pending = self.waiting + tokens
         if len(self.after) + len(pending) > self.room:
@@ -120,7 +120,7 @@ def _decided(
         cursor.waiting += tree.root.tokens
         return Outcome(step.options.values[0], options=step.options, mass=np.ones(1))
     probabilities = _Probabilities(tree, sampling)
-    probabilities.share(tree.root, (yield from cursor.ask(tree.root.tokens)), ())
+    probabilities.share(tree.root, (yield from cursor.run(tree.root.tokens)), ())
     while nodes := probabilities.to_compare(step.kind):
         branches = [Branch(node.tokens, cursor.after + probabilities.above[node]) for node in nodes]
         if max(len(branch.after) + len(branch.tokens) for branch in branches) > cursor.room:
@@ -205,7 +205,7 @@ def _text(
     """Write a text token by token, each the most probable that keeps it a JSON string of at most `max_length`."""
     matcher, ids, legal = tokens.text_matcher(max_length), list[int](), 1.0
     while not matcher.is_accepting():
-        seen = yield from cursor.ask()
+        seen = yield from cursor.run()
         scores = seen.logits.masked_fill(~tokens.legal(matcher), float("-inf"))
         legal = min(legal, float((scores.logsumexp(0) - seen.total).exp()))
         if sampling:

@@ -72,7 +72,7 @@ def prepare(
     method.require(dataset.cases["train"])
     if method.compares and recipe.augment != "none":
         raise RecipeError("augment", f"{method.name} compares replies to the same photos", "leave it out")
-    fresh = base_of(recipe)
+    fresh = base_loader(recipe)
     base = fresh()
     training = recipe.training
     conversation = Conversation(base.reader, training.loss_on)
@@ -111,7 +111,7 @@ def _check_launch(recipe: Recipe, method: Method) -> None:
         raise RecipeError("zero_stage", "3 shards the weights, which vlm_ft saves from one GPU", "use 2, or FSDP")
 
 
-def base_of(recipe: Recipe) -> Callable[[], Base]:
+def base_loader(recipe: Recipe) -> Callable[[], Base]:
     """A function that loads a new copy of the recipe's base on each call."""
 
     def fresh() -> Base:

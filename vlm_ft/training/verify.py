@@ -93,7 +93,7 @@ def verify(seen: Witness, folder: Path, conversation: Conversation, probe: Row, 
     Raises `AdapterError` if the saved adapter changes nothing, or its logits differ from those of the trained model.
     """
     bare = probe_logits(base.model, conversation, probe)
-    reloaded = probe_logits(saved(base, folder), conversation, probe)
+    reloaded = probe_logits(load_saved(base, folder), conversation, probe)
     change, drift = float((reloaded - bare).abs().max()), float((reloaded - seen.logits).abs().max())
     if change == 0:
         raise AdapterError(folder, "loads, but does not change the probe's logits", "do not use it, and report this")
@@ -103,7 +103,7 @@ def verify(seen: Witness, folder: Path, conversation: Conversation, probe: Row, 
     return Proof(seen.moved, seen.tensors, change, drift)
 
 
-def saved(base: Base, folder: Path) -> nn.Module:
+def load_saved(base: Base, folder: Path) -> nn.Module:
     """The model saved in the folder: the base with the adapter, or a whole model."""
     if not (folder / CONFIG).is_file():
         return type(base.model).from_pretrained(folder, dtype=base.model.dtype).to(base.device)  # type: ignore[no-any-return]
