@@ -144,7 +144,7 @@ def part_sizes(model: nn.Module, family: Family) -> list[PartSize]:
     totals: dict[str, list[int]] = {}
     for name, parameter in model.named_parameters():
         if ".original_module." in name:
-            continue  # PEFT keeps the frozen original beside a module that is trained in full
+            continue  # PEFT keeps the frozen original of a module that is trained in full
         plain = plain_name(name)
         quantized = getattr(parameter, "quant_state", None)
         count = int(torch.Size(quantized.shape).numel()) if quantized is not None else parameter.numel()

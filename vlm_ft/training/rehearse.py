@@ -27,7 +27,7 @@ from vlm_ft.training.methods import Method
 from vlm_ft.training.order import ByLength
 from vlm_ft.training.plan import Cost
 
-TIMED_STEPS = 2  # after one step to warm up
+TIMED_STEPS = 2  # after one warm-up step
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ MAX_PRICE = 1e12
 
 CURRENCY = r"^[A-Z]{3}$"
 CLOSE = 0.2  # of the labelled estimate, for `within_20_percent`
-SAME_IOU = 0.5  # two findings with at least this overlap are of the same damage
+SAME_IOU = 0.5  # findings with at least this overlap describe the same damage
 
 
 class Rate(Strict):
@@ -204,7 +204,7 @@ class RateCard(Strict):
         """The estimate of an answer; None if it states no findings.
 
         A finding that does not state its part or severity gets the span of all rows that may apply. Findings of one
-        part and kind whose boxes overlap (IoU of at least `SAME_IOU`) are of the same damage, which costs as much as
+        part and kind whose boxes overlap (IoU of at least `SAME_IOU`) describe the same damage, which costs as much as
         the most expensive of them. Several repairs of one part share the cost of the part, but not of labour.
         """
         findings = values.get(FINDINGS)
@@ -309,7 +309,7 @@ def _cell(value: Any) -> Any:
 
 
 def _by_damage(findings: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Group the findings of the same damage; every finding overlaps the first of its group."""
+    """Group the findings that describe the same damage; every finding overlaps the first of its group."""
     groups = list[list[Mapping[str, Any]]]()
     for finding in findings:
         same = (found for found in groups if _overlap(found[0], finding))

@@ -28,7 +28,7 @@ CHECK_EVERY = 5  # epochs
 PATIENCE = 8  # checks without a better F1 on `tune`
 OVERLAP = 0.5  # IoU above which the less certain of two boxes of a class is dropped
 THRESHOLDS = np.linspace(0.1, 0.9, 17)
-DEFAULT_THRESHOLD = 0.3  # if there are no `tune` examples to choose it on
+DEFAULT_THRESHOLD = 0.3  # if there are no `tune` examples to choose it with
 
 
 def detector(data: RivalData) -> RivalAnswers | None:
