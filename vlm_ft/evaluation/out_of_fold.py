@@ -122,7 +122,7 @@ def cross_fitted(form: Form, folds: Sequence[Answers]) -> list[Prediction]:
     return decided
 
 
-def reliable(evaluations: Sequence[Evaluation]) -> FoldReliability | None:
+def fold_reliability(evaluations: Sequence[Evaluation]) -> FoldReliability | None:
     """The reliability of the folds' answers; None if their forms differ or have no closed fields."""
     form = evaluations[0].form
     if not closed_fields(form) or any(evaluation.form.fingerprint != form.fingerprint for evaluation in evaluations):
