@@ -114,7 +114,7 @@ def test_answers_below_the_threshold_go_to_a_person_with_the_reason() -> None:
     assert "not certifiable" in with_confidence(FORM, sure, none).reason
 
 
-def test_a_form_of_free_text_has_no_sureness() -> None:
+def test_a_form_of_free_text_has_no_joint_probability() -> None:
     form = form_of(note=Text(max_length=10))
     assert joint_probability(form, Prediction(fields={"note": FieldValue("x")})) is None
 

@@ -55,7 +55,7 @@ def estimate(*findings: dict[str, Any], damaged: bool = True) -> Estimate:
         ({"kind": "dent", "severity": "severe"}, 500, 1300),  # the hood's or the door's
     ],
 )
-def test_the_closest_row_sets_the_price(finding: dict[str, str], low: float, high: float) -> None:
+def test_the_most_specific_row_sets_the_price(finding: dict[str, str], low: float, high: float) -> None:
     result = estimate(finding)
     assert (result.low, result.high, result.complete) == (low, high, True)
     assert result.middle == (low + high) / 2

@@ -44,7 +44,7 @@ def test_target_parses_back(task: Task) -> None:
 
 
 @EVERY_TASK
-def test_target_is_compact_and_in_the_form_s_order(task: Task) -> None:
+def test_target_is_compact_and_in_the_order_of_the_form(task: Task) -> None:
     form = whole_form(task)
     shuffled = dict(reversed(sample(task).items()))
     assert form.target(shuffled) == form.target(sample(task)) == json.dumps(sample(task), separators=(",", ":"))
@@ -142,7 +142,7 @@ def test_the_fingerprint_depends_on_prompt_and_options(task: Task) -> None:
 
 
 def misfits(form: Form, values: Values) -> Iterator[tuple[str, Values]]:
-    """The name of a field, and the answer with an invalid value of it, in every way that its kind allows."""
+    """Every way to make one field of an answer invalid: the field's name, and the answer."""
     for field in form.fields:
         yield field.name, {name: value for name, value in values.items() if name != field.name}
         for wrong in _wrong(field.kind, values[field.name]):

@@ -7,17 +7,13 @@ import pytest
 from scipy.stats import bootstrap
 
 from tests.forms import form_of
-from vlm_ft.answers.intervals import Sums, bca_interval, percentile_interval, share_interval, wilson
+from vlm_ft.answers.intervals import Sums, bca_interval, mean, percentile_interval, share_interval, wilson
 from vlm_ft.answers.kinds import Choice
 from vlm_ft.answers.metrics import _class_counts, _macro_f1, measure
 from vlm_ft.answers.prediction import FieldValue, Prediction
 
 SAMPLES = 300
 LEAST = 0.90  # of 300 samples; 0.95 less four standard errors of 0.0126
-
-
-def mean(sums: Sums) -> Sums:
-    return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 @pytest.mark.parametrize(("count", "share"), [(5, 0.9), (20, 0.9), (50, 0.98), (200, 0.5)])

@@ -48,7 +48,9 @@ def table(tmp_path: Path) -> PriorityTable:
         ({"findings": [{"kind": "rust"}, {"kind": "crack", "severity": "severe"}]}, "immediate"),
     ],
 )
-def test_the_most_urgent_of_the_closest_rows_wins(values: dict[str, Any], priority: str, table: PriorityTable) -> None:
+def test_the_most_specific_and_most_urgent_row_wins(
+    values: dict[str, Any], priority: str, table: PriorityTable
+) -> None:
     result = table.derive(values)
     assert result is not None
     assert result.priority == priority

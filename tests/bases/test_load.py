@@ -34,7 +34,7 @@ def test_published_sampling_settings_change_no_answer(
     assert published.predict(requests) == plain.predict(requests)
 
 
-def test_bases_without_safetensors_are_not_taken_for_one_another(tmp_path: Path) -> None:
+def test_bases_without_safetensors_are_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"weights")
     with pytest.raises(ModelError, match="has no safetensors files"):
         fingerprint(str(tmp_path))

@@ -16,7 +16,7 @@ FAST, SLOW = 0.01, 0.04  # seconds
 
 
 @pytest.fixture(autouse=True)
-def afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("VLM_FT_HOME", str(tmp_path))
     precision._cpu_gains.cache_clear()
     yield

@@ -81,7 +81,7 @@ def test_a_row_has_the_length_that_training_measures(
     assert (ruler.most_pixels is None) == (not reader.sees)
 
 
-def test_rows_with_and_without_boxes_have_lengths_of_their_own(tiny_folder: Callable[[str], Path]) -> None:
+def test_rows_with_and_without_boxes_have_different_lengths(tiny_folder: Callable[[str], Path]) -> None:
     """Only a form that asks for boxes has numbers before the rows of image tokens, and cases of one set can differ."""
     reader = open_reader(str(tiny_folder("fast_vlm")))
     whole = whole_form(TASKS["product_defects"]).with_boxes(GRID)

@@ -126,7 +126,7 @@ def test_a_column_with_other_words_than_its_field_is_reported(tmp_path: Path) ->
         proposed(table(tmp_path / "b.csv", "message,Urgency", *rows), "technical_diagnosis")
 
 
-def test_an_empty_folder_is_named_as_such(tmp_path: Path) -> None:
+def test_an_empty_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"unknown format \(no files\); put the photos, tables or annotations in it$"):
         Survey.of(tmp_path)
 
@@ -185,7 +185,7 @@ def test_rows_may_hold_photos(label: Any, tmp_path: Path) -> None:
     assert list(proposal.items) == list(items_of(proposal.recipe))
 
 
-def test_labels_that_are_all_set_aside_are_named(tmp_path: Path) -> None:
+def test_labels_that_are_all_set_aside_are_reported(tmp_path: Path) -> None:
     Image.new("L", (32, 32)).save(tmp_path / "a.png")
     box = "<bndbox><xmin>30</xmin><ymin>30</ymin><xmax>40</xmax><ymax>40</ymax></bndbox>"
     (tmp_path / "a.xml").write_text(f"<annotation><object><name>dent</name>{box}</object></annotation>")
@@ -235,7 +235,7 @@ def test_on_a_terminal_it_asks_for_the_task(tmp_path: Path, monkeypatch: pytest.
     assert load_recipe(out).task == "product_defects"
 
 
-def test_a_task_of_your_own_gets_a_recipe(tmp_path: Path, own_task: Path, drawings: Path) -> None:
+def test_a_custom_task_gets_a_recipe(tmp_path: Path, own_task: Path, drawings: Path) -> None:
     out = tmp_path / "a.yaml"
     assert init(drawings, "--task", own_task, "--out", out).exit_code == 0
     assert load_recipe(out).fields == ("verdict",)

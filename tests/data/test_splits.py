@@ -139,7 +139,7 @@ def test_a_group_that_grows_stays_whole(splits: Splits, tmp_path: Path) -> None:
     assert shared(more, splits, file)["late"] == first["30"]
 
 
-def test_the_file_overrides_the_source_s_lists(tmp_path: Path) -> None:
+def test_the_file_overrides_the_lists_of_the_source(tmp_path: Path) -> None:
     file = tmp_path / "splits.jsonl"
     file.write_text('{"group": "one", "role": "train"}\n', encoding="utf-8")
     given = [Example(id="1", group="one", role="val")]
@@ -172,7 +172,7 @@ def test_any_group_name_is_kept(group: str, tmp_path: Path) -> None:
     assert list(stored(file).items()) == [(group, roles[0])]
 
 
-def test_the_source_s_own_lists_are_kept() -> None:
+def test_the_lists_of_the_source_are_kept() -> None:
     given = [
         Example(id=f"{index}", role={0: "val", 1: "train"}.get(index % 3), group=f"g{index}") for index in range(60)
     ]
@@ -200,5 +200,5 @@ def test_a_malformed_line_is_reported_with_its_number(line: str, tmp_path: Path)
     assert "\n" not in str(error.value)
 
 
-def test_roles_are_those_of_a_recipe() -> None:
+def test_every_role_is_assigned() -> None:
     assert set(assign(examples(300, size=1), [""] * 300, Splits(calibrate=0.05))) == set(ROLES)

@@ -1,4 +1,4 @@
-"""Nested subsets have whole groups and keep the shares of the strata; spaced ones are as large as they may be."""
+"""Nested subsets consist of whole groups and keep the shares of the strata; spaced ones are as large as allowed."""
 
 from __future__ import annotations
 

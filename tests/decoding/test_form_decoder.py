@@ -46,7 +46,7 @@ def asked(base: Base, form: Form, *, texts: tuple[Turn, ...] = TEXT, side: int =
 
 
 @EVERY_FAMILY
-def test_a_distribution_equals_that_of_enumerating_the_options(name: str, bare: Callable[[str], Engine]) -> None:
+def test_a_distribution_matches_enumeration_of_the_options(name: str, bare: Callable[[str], Engine]) -> None:
     """Every option's answer, run in full without a cache, has the probability that the decoder found for it."""
     engine, form = bare(name), closed_form()
     request = asked(engine.base, form)
@@ -59,7 +59,7 @@ def test_a_distribution_equals_that_of_enumerating_the_options(name: str, bare: 
         before = {spec.name: answer.values[spec.name] for spec in form.fields[:place]}
         narrow = form.narrow([spec.name for spec in form.fields[: place + 1]])
         other = Request(request.images, request.turns, form=narrow)
-        (again,) = engine.predict([other])  # a prompt of its own, so that the target is this field alone
+        (again,) = engine.predict([other])  # a prompt for the fields up to this one, so that it is the last
         for option in options:
             row = Row(narrow, request.turns, request.images, narrow.target({**again.values, field.name: option}))
             logprob = sum(answer_logprob(engine.base, row))
@@ -100,7 +100,7 @@ def test_a_form_with_one_possible_answer_is_batched_with_others(bare: Callable[[
 
 
 @EVERY_FAMILY
-def test_a_text_equals_that_of_greedy_decoding(name: str, bare: Callable[[str], Engine]) -> None:
+def test_a_text_matches_greedy_decoding(name: str, bare: Callable[[str], Engine]) -> None:
     """Token by token, with the whole prompt run again each time and no cache, the text is the same."""
     engine, form = bare(name), form_of(note=Text(max_length=12))
     request = asked(engine.base, form)

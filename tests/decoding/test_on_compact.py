@@ -1,4 +1,4 @@
-"""With real weights and a real vocabulary, options with common beginnings have the probabilities of enumeration."""
+"""With real weights and a real vocabulary, probabilities of options with common beginnings match enumeration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INTENTS = (
 )
 
 
-def test_options_with_common_beginnings_have_the_probabilities_of_enumeration(fetched: Base) -> None:
+def test_probabilities_of_options_with_common_beginnings_match_enumeration(fetched: Base) -> None:
     form = form_of(intent=Choice(options=INTENTS))
     turns = (Turn("user", "I no longer want what I ordered yesterday."),)
     (answer,) = Engine(fetched).predict([Request(turns=turns, form=form)])

@@ -1,4 +1,4 @@
-"""Serving does what `vlm-ft calibrate` wrote to the card."""
+"""Serving applies what `vlm-ft calibrate` wrote to the card."""
 
 from __future__ import annotations
 

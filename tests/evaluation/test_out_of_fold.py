@@ -15,7 +15,7 @@ from vlm_ft.answers.kinds import Choice
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER, CaseRow, Evaluation
-from vlm_ft.evaluation.out_of_fold import Answers, cross_fitted, read_folds, reliable
+from vlm_ft.evaluation.out_of_fold import Answers, cross_fitted, fold_reliability, read_folds
 from vlm_ft.evaluation.reliability import Figure
 from vlm_ft.recipe import Recipe
 
@@ -86,7 +86,7 @@ def test_decisions_of_a_folds_own_calibration_are_undone() -> None:
 
 
 def at_risk(folds: Sequence[Answers]) -> Figure:
-    found = reliable([evaluation_of(each) for each in folds])
+    found = fold_reliability([evaluation_of(each) for each in folds])
     assert found is not None
     return next(entry.at_risk for entry in found.coverage if entry.by == ADAPTER)
 

@@ -46,7 +46,7 @@ def test_the_main_figure_of_every_field_is_kept_with_its_rivals(evaluated: tuple
     assert all(set(one.rivals) == {"base", "majority"} for one in found)
 
 
-def test_flagged_photos_are_recorded_with_what_is_wanted_of_them(evaluated: tuple[Evaluation, Card]) -> None:
+def test_flagged_photos_are_recorded_with_their_goals(evaluated: tuple[Evaluation, Card]) -> None:
     evaluation, card = evaluated
     alarms = tuple(Alarm(of=of, count=20, flagged=Figure.of(0.95, (0.7, 1.0))) for of in (OWN, "food"))
     sureness = evaluation.sureness.model_copy(update={"alarms": alarms})

@@ -51,7 +51,7 @@ def test_a_tower_gives_one_row_per_image_whatever_its_neighbours(
         assert grids.shape[:2] == (3, rows.shape[1] // 2)
 
 
-def test_rivals_see_the_base_s_own_tower_even_if_the_adapter_trained_it(
+def test_rivals_see_the_original_tower_even_if_the_adapter_trained_it(
     untrained_run_of: Callable[..., Path], tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     run = untrained_run_of("llava_siglip_qwen2", adapter={"vision": "full"})

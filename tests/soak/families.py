@@ -22,7 +22,7 @@ CELLS = {
     **dict.fromkeys(("sft", "dpo", "kto", "reward", "grpo", "rloo"), STEP),
     "merge": "tests/training/test_export.py::test_a_merged_model_answers_like_its_adapter",
     "mixed adapters": "tests/inference/test_mixing.py::test_a_mixed_batch_gives_the_same_answers_as_single_requests",
-    "form decoder": "tests/decoding/test_form_decoder.py::test_a_distribution_equals_that_of_enumerating_the_options",
+    "form decoder": "tests/decoding/test_form_decoder.py::test_a_distribution_matches_enumeration_of_the_options",
     "shared prefix": "tests/training/test_loss.py::test_a_shared_prefix_changes_neither_loss_nor_gradient",
     "vision bank": "tests/training/test_bank.py::test_loss_and_gradient_equal_those_from_photos",
 }

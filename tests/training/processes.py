@@ -1,4 +1,4 @@
-"""What each process of a distributed training does in tests: ``python -m tests.training.processes OUT RECIPE ...``."""
+"""What each process does in tests of distributed training: ``python -m tests.training.processes OUT RECIPE ...``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOLERANCE = 1e-5
 
 
 def train_noting_writes(out: Path, recipes: Sequence[Path]) -> None:
-    """Train these recipes in folders below `out`; the paths that this process opens there for writing go beside it."""
+    """Train these recipes in folders below `out`, and list the files there that this process opens for writing."""
     written: list[str] = []
 
     def note(event: str, details: tuple[Any, ...]) -> None:
@@ -71,7 +71,7 @@ def train_in_parts(recipe: Recipe, run: Run) -> None:
 def sharded() -> Iterator[None]:
     """Train as with the shipped settings for FSDP.
 
-    Accelerate ignores them on CPUs, on which torch can shard as well, so this makes it take the CPUs for GPUs.
+    Accelerate ignores them on CPUs, although torch can shard there too, so this makes it treat CPUs as GPUs.
     """
     begin, shared = AcceleratorState.__init__, PartialState._shared_state
 
@@ -98,14 +98,14 @@ def environment(settings: str) -> dict[str, str]:
 
 
 def fail_in_the_second() -> None:
-    """An error in one process, while the other would work for long."""
+    """Fail in one process while the other is still busy."""
     if os.environ["RANK"] == "1":
         raise DataError("photo.png", "0 bytes", "copy it again")
     time.sleep(600)
 
 
 def recipes_of(recipe_of: Callable[..., Recipe], folder: Path, accumulate: int) -> dict[str, Recipe]:
-    """Recipes for two steps: with a loss that is a mean over tokens, or over pairs, and one for `sharded`."""
+    """Recipes for two steps: one with a mean loss over tokens, one with a mean over pairs, and one for `sharded`."""
     training = {"workers": 1, "batch_size": 2, "accumulate": accumulate}
     often = {**training, "evaluations": 2}
     pairs = {"path": str(write_set("industry_language", folder / f"pairs-{accumulate}", 16, 3))}
@@ -118,7 +118,7 @@ def recipes_of(recipe_of: Callable[..., Recipe], folder: Path, accumulate: int) 
 
 
 def written_files(recipes: Mapping[str, Recipe], folder: Path) -> list[Path]:
-    """The recipes as files."""
+    """Write the recipes to files."""
     files = [folder / f"{name}.yaml" for name in recipes]
     for file, recipe in zip(files, recipes.values(), strict=True):
         file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
@@ -126,7 +126,7 @@ def written_files(recipes: Mapping[str, Recipe], folder: Path) -> list[Path]:
 
 
 def check(recipe_of: Callable[..., Recipe], out: Path) -> None:
-    """Only the first process wrote, and the losses are those of one process with as many rows in a step."""
+    """Only the first process wrote, and the losses are those of a single process with as many rows per step."""
     wrote = [json.loads(_written(out, rank).read_text()) for rank in range(PROCESSES)]
     assert wrote[0]
     assert not wrote[1]

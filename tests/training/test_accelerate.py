@@ -40,7 +40,7 @@ def test_fsdp_is_set_up_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_recipe_sets_the_precision() -> None:
-    """Otherwise the trainer would compute in that of the settings."""
+    """Otherwise the trainer would compute in the precision of the settings."""
     assert environment("fsdp")["ACCELERATE_MIXED_PRECISION"] == "no"
 
 

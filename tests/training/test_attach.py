@@ -22,7 +22,7 @@ from vlm_ft.errors import ModelError
 from vlm_ft.recipe import AdapterSettings, Recipe
 from vlm_ft.tasks import TASKS
 from vlm_ft.training.attach import attach, parameter_groups, part_rates
-from vlm_ft.training.verify import probe_logits, saved
+from vlm_ft.training.verify import load_saved, probe_logits
 
 Recipes = Callable[..., Recipe]
 Bases = Callable[[str], Base]
@@ -35,8 +35,8 @@ def form() -> Form:
     return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
 
 
-def settings(words: dict[Part, Tuning], **more: Any) -> AdapterSettings:
-    return AdapterSettings.model_validate({**words, "rank": 4, **more})
+def settings(tunings: dict[Part, Tuning], **more: Any) -> AdapterSettings:
+    return AdapterSettings.model_validate({**tunings, "rank": 4, **more})
 
 
 def row(form: Form, base: Base) -> Row:
@@ -56,13 +56,13 @@ def bare_logits(tiny_base: Callable[[str], Base], form: Form) -> Callable[[str],
     return of
 
 
-@pytest.mark.parametrize("word", get_args(Tuning))
+@pytest.mark.parametrize("tuning", get_args(Tuning))
 @pytest.mark.parametrize("part", PARTS)
 @EVERY_FAMILY
 def test_a_tuning_survives_saving_or_is_refused(
     name: str,
     part: Part,
-    word: Tuning,
+    tuning: Tuning,
     tiny_base: Callable[[str], Base],
     bare_logits: Callable[[str], torch.Tensor],
     form: Form,
@@ -71,19 +71,19 @@ def test_a_tuning_survives_saving_or_is_refused(
     base = tiny_base(name)
     others: dict[Part, Tuning] = {other: "frozen" for other in PARTS if other != part}
     lacks_part = not base.family.sees and part != "language"
-    lacks_layers = (name, part) == ("gemma3", "projector") and word != "full"  # it is one bare parameter
-    if word == "frozen" or lacks_part or lacks_layers:
+    lacks_layers = (name, part) == ("gemma3", "projector") and tuning != "full"  # it is one bare parameter
+    if tuning == "frozen" or lacks_part or lacks_layers:
         with pytest.raises(ModelError, match=r"^adapter[^\n]+$"):
-            attach(base, settings({**others, part: word}), 0)
+            attach(base, settings({**others, part: tuning}), 0)
         return
-    attached = attach(base, settings({**others, part: word}), 0)
-    assert attached.words[part] == word
+    attached = attach(base, settings({**others, part: tuning}), 0)
+    assert attached.tunings[part] == tuning
     conversation, probe = Conversation(base.reader), row(form, base)
     move_trained_tensors(attached.model)
     trained = probe_logits(attached.model, conversation, probe)
     attached.model.save_pretrained(str(tmp_path))
     assert (tmp_path / ("config.json" if attached.whole else "adapter_config.json")).is_file()
-    reloaded = probe_logits(saved(tiny_base(name), tmp_path), conversation, probe)
+    reloaded = probe_logits(load_saved(tiny_base(name), tmp_path), conversation, probe)
     assert not torch.equal(trained, bare_logits(name))
     torch.testing.assert_close(reloaded, trained, rtol=1e-5, atol=1e-5)  # other memory layout, other order of sums
 
@@ -93,7 +93,7 @@ def test_a_whole_model_is_saved_as_a_model_folder(
     name: str, tiny_base: Callable[[str], Base], form: Form, tmp_path: Path
 ) -> None:
     base = tiny_base(name)
-    if not base.family.sees:  # a text base takes the tunings of the parts that it has
+    if not base.family.sees:  # a text base has only a language model
         attached = attach(base, settings({"language": "full"}), 0)
     else:
         attached = attach(base, settings(FULL), 0)

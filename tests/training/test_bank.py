@@ -70,7 +70,7 @@ def test_loss_and_gradient_equal_those_from_photos(
     filler = Filler(prepared, recipe, tmp_path)
     assert filler.possible == (adapter is FROZEN or prepared.base.family.separate_tower)
     if not filler.possible:
-        pytest.skip("the tower of this family does not run apart from a trained projector")
+        pytest.skip("the tower of this family cannot run without its projector")
     prepared.train.epoch = 1
     from_photos = gradients(prepared, prepared.train)
     filler.fill(2, quiet)

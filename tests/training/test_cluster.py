@@ -1,4 +1,4 @@
-"""How many workers of a cluster train, and a cluster that is not there; `make soak` trains on one."""
+"""The number of workers, and errors for a missing or too small cluster; `make soak` trains on a real one."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_a_cluster_that_cannot_be_reached_is_reported(monkeypatch: pytest.Monkey
     ("workers", "gpus", "message"),
     [
         (None, 0, "the cluster has no GPU; say how many"),
-        (5, 4, "5 exceed the cluster's 4 GPUs; use fewer"),
-        (17, 0, "17 exceed the cluster's 16 CPUs; use fewer"),
+        (5, 4, "5 is more than the cluster's 4 GPUs; use fewer"),
+        (17, 0, "17 is more than the cluster's 16 CPUs; use fewer"),
     ],
 )
 def test_a_cluster_that_is_too_small_is_refused(workers: int | None, gpus: int, message: str) -> None:

@@ -24,7 +24,7 @@ SQUARE = (300, 200, 600, 450)
 
 
 class Spot(Item):
-    """One spot; its box has a name of its own."""
+    """One spot, whose box is not named `box`."""
 
     at: Box
 

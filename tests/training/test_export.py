@@ -55,7 +55,7 @@ def test_a_merged_model_keeps_the_limits_of_its_adapter(run_of: Runs, quiet: Con
     assert AutoProcessor.from_pretrained(folder).image_processor.size["longest_edge"] == 8192
 
 
-def test_lora_on_the_language_model_is_exported_as_it_is(run_of: Runs, quiet: Console, tmp_path: Path) -> None:
+def test_lora_on_the_language_model_is_exported_unchanged(run_of: Runs, quiet: Console, tmp_path: Path) -> None:
     run = run_of("qwen3_vl", adapter={"language": "lora", "projector": "frozen"})
     folder = export(run, tmp_path / "lora", console=quiet)
     card = read_card(folder)
@@ -68,7 +68,7 @@ def test_lora_on_the_language_model_is_exported_as_it_is(run_of: Runs, quiet: Co
 
 @pytest.mark.parametrize(("rank", "option"), [(16, ""), (20, " --max-lora-rank 32")])
 def test_the_printed_command_allows_the_rank(rank: int, option: str, tiny_base: Callable[[str], Base]) -> None:
-    """vLLM accepts only some numbers; a base such as `compact` is a folder to it."""
+    """vLLM accepts only certain ranks, and a base such as `compact` only as a folder."""
     base = tiny_base("qwen3_vl")
     command = _vllm_command(base, "mine", Path("out"), rank)
     assert command == f"vllm serve {base.reader.place} --enable-lora{option} --lora-modules mine=out"

@@ -1,4 +1,4 @@
-"""A run that would be in vain stops at once, in one line."""
+"""A run that cannot succeed stops at once, with an error of one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONG = f"Passage 12 grants {'a very long ' * 20}notice.\tnotice\n"
 
 @pytest.fixture
 def texts(recipe_of: Callable[..., Recipe], clauses: Path, tmp_path: Path) -> Callable[..., Recipe]:
-    """A recipe for passages of which one is long."""
+    """A recipe for passages, one of them long."""
     data = tmp_path / "data"
     data.mkdir()
     (data / "rows.tsv").write_text((clauses / "rows.tsv").read_text(encoding="utf-8") + LONG, encoding="utf-8")
@@ -37,7 +37,7 @@ def texts(recipe_of: Callable[..., Recipe], clauses: Path, tmp_path: Path) -> Ca
 def test_a_loss_that_is_not_a_number_stops_the_run(
     tune: float, message: str, texts: Callable[..., Recipe], quiet: Console, tmp_path: Path
 ) -> None:
-    """The second step destroys the weights; without `tune`, that shows only in the third."""
+    """The second step destroys the weights; without `tune`, only the third one shows it."""
     training = {"learning_rate": 1e37, "warmup": 0.25, "max_steps": 4, "evaluations": 4}
     recipe = texts(splits={"tune": tune}, training=training)
     with pytest.raises(RecipeError, match=message):

@@ -1,4 +1,4 @@
-"""Training learns the distribution that decoding picks from."""
+"""Training learns the distribution from which decoding chooses."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def kinds_of(form: Form) -> tuple[str, ...]:
 
 
 @EVERY_FAMILY
-def test_the_loss_of_a_whole_answer_equals_the_model_s_own(
+def test_the_loss_of_a_whole_answer_equals_that_of_transformers(
     name: str, tiny_base: Callable[[str], Base], form: Form
 ) -> None:
     base, conversation = talk(tiny_base(name), "answer")
@@ -135,7 +135,7 @@ def test_an_answer_without_a_decision_has_no_loss(tiny_base: Callable[[str], Bas
 def test_image_tokens_that_do_not_match_the_photo_end_the_run(
     name: str, tiny_base: Callable[[str], Base], form: Form
 ) -> None:
-    """As after a cut; rows are never cut."""
+    """This is what truncation would cause; rows are never truncated."""
     base, conversation = talk(tiny_base(name), "decisions")
     batch = conversation.encode(rows(form, conversation, *kinds_of(form)[:2]), supervised=True)
     first = int((batch["input_ids"][0] == base.reader.image_token_id).nonzero()[0])

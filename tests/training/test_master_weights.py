@@ -39,7 +39,7 @@ def test_small_steps_add_up() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_weights_stay_in_16_bits_without_autocast(precision: Any) -> None:
-    """Layers that are not trained would be given inputs of another dtype than theirs."""
+    """Otherwise, layers that are not trained would get inputs of another dtype than theirs."""
     layer = nn.Linear(1, 1, dtype=torch.bfloat16)
     with master_weights(layer, precision):
         assert layer.weight.dtype == (torch.float32 if precision == "bf16" else torch.bfloat16)

@@ -29,7 +29,7 @@ def test_more_of_anything_needs_more_memory() -> None:
     assert least.nf4 < least.bf16
     assert base.parameters * 2e9 < least.bf16 < base.parameters * 2e9 + 3e9
     vision = {**(base.vision or {}), "depth": 2, "deepstack_visual_indexes": [0, 1]}
-    base = replace(base, text={**base.text, "num_hidden_layers": 2}, vision=vision)  # which is made in no time
+    base = replace(base, text={**base.text, "num_hidden_layers": 2}, vision=vision)  # quick to build
     least = need(name, base, narrow, small, 1)
     for adapter, row, batch in (
         (narrow, small, 8),

@@ -25,7 +25,7 @@ from vlm_ft.training.preflight import preflight
 
 @pytest.fixture
 def recipe(recipe_of: Callable[..., Recipe], tmp_path: Path) -> Path:
-    """A recipe for other data, whose classes have other names in part."""
+    """A recipe for other data, some of whose classes have other names."""
     content = recipe_of("fast_vlm").model_dump(mode="json", exclude_unset=True)
     content["data"] = [{"path": "elsewhere", "rename": {"scratch": "line"}}]
     file = tmp_path / "shipped.yaml"

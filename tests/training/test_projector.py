@@ -18,7 +18,7 @@ from vlm_ft.data.cases import Case
 from vlm_ft.recipe import AdapterSettings
 from vlm_ft.tasks import TASKS
 from vlm_ft.training.attach import Attached, attach
-from vlm_ft.training.projector import align, standardise, start_projector
+from vlm_ft.training.projector import align, initialise_projector, standardise
 
 
 @pytest.fixture
@@ -53,15 +53,15 @@ def test_the_first_layer_is_scaled_as_if_its_features_were_standardised(untraine
 
 
 @torch.no_grad()
-def test_the_last_layer_predicts_the_words_that_depend_on_its_inputs(untrained: Base) -> None:
-    """The layer predicts words that depend on its strongest input, in addition to its previous output."""
+def test_the_last_layer_predicts_embeddings_that_depend_on_its_inputs(untrained: Base) -> None:
+    """The layer predicts embeddings that depend on its strongest input, in addition to its previous output."""
     _, last = projector(attached_to(untrained))
     inputs = torch.randn(40, last.in_features) * torch.logspace(0, -2, last.in_features)
-    words = inputs[:, :1] * torch.randn(last.out_features)
+    embeddings = inputs[:, :1] * torch.randn(last.out_features)
     before = last(inputs)
-    align(last, inputs, words)
-    words -= words.mean(0)
-    missed = (last(inputs) - before - words).std() / words.std()
+    align(last, inputs, embeddings)
+    embeddings -= embeddings.mean(0)
+    missed = (last(inputs) - before - embeddings).std() / embeddings.std()
     assert missed < 0.1  # the penalty that leave-one-out chooses is not zero
 
 
@@ -89,7 +89,7 @@ def test_only_a_new_projector_is_fitted_before_training(tiny_base: Callable[[str
         attached = attached_to(base)
         before = [layer.weight.clone() for layer in projector(attached)]
         kept = {name: tensor.clone() for name, tensor in attached.model.state_dict().items() if "default" not in name}
-        start_projector(attached, base, form, cases)
+        initialise_projector(attached, base, form, cases)
         for layer, weight in zip(projector(attached), before, strict=True):
             assert torch.equal(layer.weight, weight) is not started
         for name, tensor in kept.items():

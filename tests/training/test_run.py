@@ -95,14 +95,14 @@ class KillAt(TrainerCallback):  # type: ignore[misc]
 
 
 def train_until(step: int, recipe: Recipe, run: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train, and be killed after a step."""
+    """Train until the run is killed after a step."""
     with monkeypatch.context() as patch:
         patch.setattr(runs, "ShowProgress", lambda console: KillAt(step))
         with pytest.raises(KilledError):
             train(recipe, run, console=console)
 
 
-def test_an_interrupted_training_gives_the_terminal_its_cursor_back(
+def test_an_interrupted_run_restores_the_cursor_of_the_terminal(
     recipe_of: Recipes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(KeepTime):
@@ -269,16 +269,16 @@ def test_a_rehearsal_writes_nothing_and_changes_nothing(
 
 @pytest.mark.parametrize("base", ["qwen3_vl", "llava_siglip_qwen2", "fast_vlm"])
 @pytest.mark.parametrize(
-    ("part", "word"),
-    [(part, word) for part in PARTS for word in ("lora", "full") if (part, word) != ("language", "full")],
+    ("part", "tuning"),
+    [(part, tuning) for part in PARTS for tuning in ("lora", "full") if (part, tuning) != ("language", "full")],
 )  # with a whole language model, no adapter is saved: see test_attach
 def test_a_tuning_applies_to_exactly_its_part(
-    base: str, part: Part, word: str, recipe_of: Recipes, tiny_base: Bases
+    base: str, part: Part, tuning: str, recipe_of: Recipes, tiny_base: Bases
 ) -> None:
     loaded = tiny_base(base)
-    modules = low_rank_modules if word == "lora" else leaf_modules
+    modules = low_rank_modules if tuning == "lora" else leaf_modules
     wanted = modules(loaded.model, loaded.family, part)
-    adapter = dict.fromkeys(PARTS, "frozen") | {part: word, "rank": 4}
+    adapter = dict.fromkeys(PARTS, "frozen") | {part: tuning, "rank": 4}
     attached = attach(loaded, recipe_of(base, adapter=adapter).adapter, seed=0)
     names = [name for name, parameter in attached.model.named_parameters() if parameter.requires_grad]
     touched = {re.split(r"\.lora_|\.modules_to_save", name.removeprefix("base_model.model."))[0] for name in names}

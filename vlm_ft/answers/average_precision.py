@@ -1,4 +1,4 @@
-"""COCO's average precision of lists of boxes, from the probability of each item (Lin et al. 2014)."""
+"""COCO average precision for lists of boxes, ranked by the probability of each item (Lin et al. 2014)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlm_ft.answers.task import Values
 
 NAMES = ("ap50", "ap")
 GROUPS = 5
-"""Groups of the jackknife: how often the figure is recomputed, half a second for 500 lists."""
+"""Number of jackknife groups; each recomputes the figure once (half a second in all for 500 lists)."""
 
 
 def average_precisions(
@@ -24,8 +24,8 @@ def average_precisions(
     """`ap50` and `ap`, the mean over IoU thresholds 0.50 to 0.95, with 95 % intervals; {} if there are no true items.
 
     Only listed items count, ranked by the probability that they exist and have the right name; an item without a
-    probability counts as certain. The intervals are those of a delete-a-group jackknife (Kott 2001) over `clusters`,
-    the cluster of each example.
+    probability counts as certain. The intervals come from a delete-a-group jackknife (Kott 2001); `clusters` gives the
+    cluster of each example.
     """
     from scipy.stats import t
 
@@ -36,14 +36,14 @@ def average_precisions(
         contents.setdefault(cluster, []).append(text)
     ordered = sorted(contents, key=lambda cluster: sorted(contents[cluster]))
     ranks = {cluster: rank for rank, cluster in enumerate(ordered)}
-    # Ties are ranked in the order of the rows, which is therefore made to depend on their content alone.
+    # Ties are broken by row order, so rows are sorted by content, whatever order they came in.
     rows = np.array(sorted(range(len(texts)), key=lambda row: (ranks[int(clusters[row])], texts[row])))
     groups = min(GROUPS, len(ranks))
     member = np.array([ranks[cluster] % groups for cluster in clusters[rows].tolist()])
-    whole = _computed(kind, truths, answers, rows)
+    whole = _average_precision(kind, truths, answers, rows)
     if groups < 2:
         return {name: (value, (0.0, 1.0)) for name, value in zip(NAMES, whole, strict=True)}
-    parts = np.array([_computed(kind, truths, answers, rows[member != group]) for group in range(groups)])
+    parts = np.array([_average_precision(kind, truths, answers, rows[member != group]) for group in range(groups)])
     margins = t.ppf(0.975, groups - 1) * np.sqrt((groups - 1) / groups * np.square(parts - parts.mean(0)).sum(0))
     return {
         name: (value, (max(0.0, value - margin), min(1.0, value + margin)))
@@ -51,10 +51,10 @@ def average_precisions(
     }
 
 
-def _computed(
+def _average_precision(
     kind: Items, truths: Sequence[Sequence[Values]], answers: Sequence[FieldValue | None], rows: Iterable[int]
 ) -> tuple[float, float]:
-    """The average precision at IoU 0.5, and over all thresholds; 0 if these rows have no true items."""
+    """`ap50` and `ap` of these rows; 0 if they have no true items."""
     from supervision.metrics import MeanAveragePrecision  # importing it takes 1.5 s
 
     names: dict[Any, int] = {}

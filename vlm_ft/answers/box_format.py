@@ -1,7 +1,7 @@
 """How a base writes boxes, and the conversion to and from stored boxes.
 
 Stored boxes are ``[left, top, right, bottom]``, each from 0 to 1000 along the image's side. A base that was pretrained
-to locate objects has its own convention, and learns faster if it is kept.
+to locate objects has its own convention, and learns faster if it keeps it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class BoxFormat(Strict):
     numbered_rows: bool = False
 
     @property
-    def asked(self) -> str:
-        """The description of a box in the prompt."""
+    def description(self) -> str:
+        """How the prompt describes a box."""
         names = "top,left,bottom,right" if self.top_first else "left,top,right,bottom"
         if self.locations:
             return f"{names} as four <loc0000> to <loc{self.scale}>"
@@ -72,7 +72,7 @@ class BoxFormat(Strict):
 
     @property
     def largest(self) -> int:
-        """The largest coordinate that is allowed."""
+        """The largest allowed coordinate."""
         return self.scale or MAX_PIXELS
 
     def side(self, number: int) -> str:
@@ -80,7 +80,7 @@ class BoxFormat(Strict):
         return f"<loc{number:04d}>" if self.locations else str(number)
 
     def sides(self, box: Sequence[int], size: Size | None) -> list[int]:
-        """A stored box in this convention's units and order; `size` is required for pixels."""
+        """A stored box in this convention's units and order. Raises `ValueError` for pixels without a `size`."""
         return [round(side) for side in self.exact(box, size)]
 
     def exact(self, box: Sequence[int], size: Size | None) -> list[float]:
@@ -96,20 +96,20 @@ class BoxFormat(Strict):
         ]
 
     def row_number(self, row: int, rows: int) -> int:
-        """The coordinate of the middle of an image's row of tokens, one of `rows`; `scale` is required."""
+        """The coordinate of the middle of one of an image's `rows` of tokens. Raises `ValueError` for pixels."""
         if self.scale is None:
             raise ValueError("rows have no numbers if boxes are in pixels")
         return round((row + 0.5) / rows * self.scale)
 
     def read(self, written: Any, size: Size | None) -> Any:
-        """A box that a base wrote in this convention as a stored box; what is not a box is returned as it is."""
+        """The stored form of a box that a base wrote in this convention; anything else is returned unchanged."""
         sides = [int(side) for side in re.findall(r"<loc([0-9]{4})>", str(written))] if self.locations else written
         if not isinstance(sides, list) or len(sides) != 4 or any(type(side) is not int for side in sides):
             return written
         return spanned_box(self.stored(sides, size))
 
     def _far(self, size: Size | None) -> tuple[int, int, int, int]:
-        """The coordinate of the image's far edge, for each of left, top, right and bottom."""
+        """The coordinate of the image's far edge for left, top, right and bottom."""
         if self.scale is not None:
             return (self.scale,) * 4
         if size is None:

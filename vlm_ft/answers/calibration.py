@@ -69,7 +69,7 @@ def distributions_with_truth(
 def certainty_and_correctness(
     form: Form, truths: Sequence[Values], predictions: Sequence[Prediction]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """How sure each answer is (NaN if unknown), and whether all its observed closed fields are right."""
+    """How sure each answer is (NaN if unknown), and whether all its observed closed fields are right: (examples,)."""
     sure = [joint_probability(form, prediction) for prediction in predictions]
     names = closed_fields(form)
     right = [
@@ -82,7 +82,7 @@ def certainty_and_correctness(
 
 
 def log_loss(pairs: Sequence[tuple[Distribution, str]], temperature: float = 1.0, smoothing: float = 0.0) -> float:
-    """The mean of ``-log p(true option)``, in nats; `smoothing` is the weight shared equally by the other options."""
+    """The mean of ``-log p(true option)``, in nats; the other options share the weight `smoothing` equally."""
     losses = []
     for distribution, true in pairs:
         logs = {

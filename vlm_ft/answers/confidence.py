@@ -78,7 +78,7 @@ def tempered(distribution: Distribution, temperature: float) -> dict[str, float]
 
 
 def before_tempering(form: Form, temperatures: Mapping[str, float]) -> Form:
-    """The form with its thresholds converted for the decoder, whose probabilities are not calibrated yet."""
+    """The form with its thresholds converted for the decoder, whose probabilities are not yet calibrated."""
     moved = {
         name: 1 / (1 + ((1 - threshold) / threshold) ** temperatures.get(name, 1.0))
         for name, threshold in form.thresholds.items()

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from datasets_vision.example import BOX_SCALE
 from vlm_ft.answers.box_format import STANDARD, BoxFormat, Size
 from vlm_ft.answers.derivations import Derivation
-from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text, valid_box
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text
 from vlm_ft.answers.task import Follows, Task, Values
 from vlm_ft.errors import FormError, nearest
 
@@ -33,7 +33,7 @@ class Form(Strict):
     derivations: tuple[Derivation, ...] = ()
     boxes: BoxFormat = STANDARD
     thresholds: dict[str, float] = Field(
-        default_factory=dict, description="the probability from which a flag is true, or a list has another item"
+        default_factory=dict, description="the least probability at which a flag is true, or a list has another item"
     )
 
     @classmethod
@@ -67,7 +67,7 @@ class Form(Strict):
 
     @property
     def numbers_rows(self) -> bool:
-        """Whether it asks for boxes in a convention that numbers the rows of an image's tokens."""
+        """Whether the form asks for boxes in a convention that numbers the rows of an image's tokens."""
         kinds = [field.kind for field in self.fields]
         boxed = any(isinstance(kind, BoxKind) or (isinstance(kind, Items) and kind.boxed) for kind in kinds)
         return boxed and self.boxes.numbered_rows
@@ -86,10 +86,10 @@ class Form(Strict):
         return self.model_copy(update={"boxes": boxes})
 
     def with_thresholds(self, thresholds: Mapping[str, float]) -> Form:
-        """The same form with other thresholds: a flag is true, and a list has another item, from that probability on.
+        """The same form with these thresholds: the least probability at which a flag is true or a list continues.
 
-        Without one, the more probable of the two is chosen. Raises `FormError` for a field that is neither a flag nor
-        a list, and for a threshold outside (0, 1).
+        A field without a threshold takes the more probable option. Raises `FormError` for a field that is neither a
+        flag nor a list, and for a threshold outside (0, 1).
         """
         kinds = {field.name: field.kind for field in self.fields}
         for name, threshold in thresholds.items():
@@ -129,7 +129,7 @@ class Form(Strict):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the prompt and schema; forms with the same one are compatible."""
+        """A hash of the prompt and schema; forms with equal fingerprints are compatible."""
         text = self.prompt + json.dumps(self.schema_of_answer)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -146,14 +146,14 @@ class Form(Strict):
         return self.check(_loaded(text))
 
     def read(self, text: str, size: Size | None = None) -> Values:
-        """Like `parse`, for an answer that a base wrote: with boxes in its own convention.
+        """Like `parse`, for an answer whose boxes are in the base's own convention.
 
         `size`: width and height of the image as the base sees it, for boxes in pixels.
         """
         return self.check(_with_stored_boxes(self.fields, _loaded(text), self.boxes, size))
 
     def check(self, values: Any) -> Values:
-        """The same values if they fit. Raises `FormError` naming the field, the value and what is allowed."""
+        """The values, unchanged, if they fit. Raises `FormError` naming the field, the value and what is allowed."""
         try:
             return _model(self.fields).model_validate(values).model_dump(mode="json")
         except ValidationError as error:
@@ -174,7 +174,7 @@ def _loaded(text: str) -> Any:
 
 
 def _with_stored_boxes(fields: Iterable[FieldSpec], values: Any, boxes: BoxFormat, size: Size | None) -> Any:
-    """The values with stored boxes; what does not fit the fields is left as it is."""
+    """The values with stored boxes; anything that does not fit the fields is left unchanged."""
     if not isinstance(values, dict):
         return values
     stored = dict(values)
@@ -262,7 +262,7 @@ def _described(kind: Kind, boxes: BoxFormat) -> str:
         case Text(max_length=length):
             return f"text, at most {length} characters"
         case BoxKind():
-            return boxes.asked
+            return boxes.description
         case Items(fields=fields, max_items=count):
             inner = ", ".join(f"{part.name}: {_described(part.kind, boxes)}" for part in fields)
             return f"at most {count} of {{{inner}}}"
@@ -294,7 +294,8 @@ def _object_schema(fields: Iterable[FieldSpec], boxes: BoxFormat) -> dict[str, A
 
 
 def _checked_box(box: list[int]) -> list[int]:
-    if not valid_box((box[0], box[1], box[2], box[3])):
+    left, top, right, bottom = box
+    if not (0 <= left < right <= BOX_SCALE and 0 <= top < bottom <= BOX_SCALE):
         raise ValueError(f"a box needs left < right and top < bottom within 0..{BOX_SCALE}")
     return box
 
@@ -312,15 +313,15 @@ def _annotation(kind: Kind, name: str) -> Any:
         case BoxKind():
             return Annotated[list[int], Field(min_length=4, max_length=4), AfterValidator(_checked_box)]
         case Items(fields=fields, max_items=count):
-            return Annotated[list[_pydantic(fields, name)], Field(max_length=count)]  # type: ignore[misc]
+            return Annotated[list[_build_model(fields, name)], Field(max_length=count)]  # type: ignore[misc]
 
 
 @lru_cache(maxsize=256)
 def _model(fields: tuple[FieldSpec, ...]) -> type[BaseModel]:
     """The model, cached by fields rather than on the form: a narrowed copy must not use the whole form's model."""
-    return _pydantic(fields, "Answer")
+    return _build_model(fields, "Answer")
 
 
-def _pydantic(fields: Iterable[FieldSpec], name: str) -> type[BaseModel]:
+def _build_model(fields: Iterable[FieldSpec], name: str) -> type[BaseModel]:
     types: dict[str, Any] = {field.name: (_annotation(field.kind, field.name), ...) for field in fields}
     return create_model(name, __config__=ConfigDict(extra="forbid", strict=True), **types)

@@ -56,8 +56,8 @@ def wilson(share: float, count: float) -> Interval:
 def share_interval(sums: Sums) -> Interval:
     """Wilson's interval for sums (clusters, 2) of right and of all examples, at the effective sample size.
 
-    This is the number of examples divided by the design effect (Kish 1965, section 5.4). If all examples are right or
-    all are wrong, the effect is unknown, and the size is the number of clusters.
+    This size is the number of examples divided by the design effect (Kish 1965, section 5.4). If all examples are right
+    or all are wrong, the effect is unknown, and the number of clusters is used instead.
     """
     right, examples = sums.sum(axis=0)
     share, clusters = right / examples, len(sums)
@@ -69,11 +69,11 @@ def share_interval(sums: Sums) -> Interval:
 
 
 def bca_interval(sums: Sums, statistic: Statistic, top: float | None = 1.0) -> Interval:
-    """Bias-corrected, accelerated bootstrap (Efron 1987) of sums (clusters, columns).
+    """Bias-corrected and accelerated bootstrap interval (Efron 1987) from sums (clusters, columns).
 
-    If all draws agree, as for a sample without a mistake, the interval is Wilson's for the figure's share of `top`, its
-    largest value, with one trial per cluster; without `top`, it is the value itself. Agrees with
-    scipy.stats.bootstrap, whose jackknife is quadratic in the number of clusters.
+    If all resamples agree, as for a sample without mistakes, the interval is Wilson's for the figure as a share of
+    `top`, its largest value, with one trial per cluster; without `top`, it is the value itself. Results agree with
+    scipy.stats.bootstrap, whose jackknife takes quadratic time in the number of clusters.
     """
     from scipy.stats import norm
 
@@ -93,7 +93,7 @@ def bca_interval(sums: Sums, statistic: Statistic, top: float | None = 1.0) -> I
 
 
 def percentile_interval(figure: Callable[..., float], clusters: NDArray[np.int64], *columns: NDArray[Any]) -> Interval:
-    """Percentile bootstrap over clusters (Efron 1979) of any figure of these columns, (examples,) each."""
+    """Percentile bootstrap interval (Efron 1979), over clusters, of any figure of these columns, (examples,) each."""
     _, members = np.unique(clusters, return_inverse=True)
     count = int(members.max()) + 1
     draws = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)

@@ -131,12 +131,6 @@ class Item(Answer):
     """Base of the records inside an answer's lists."""
 
 
-def valid_box(box: tuple[int, int, int, int]) -> bool:
-    """Whether ``(left, top, right, bottom)`` has an area and lies within 0..1000."""
-    left, top, right, bottom = box
-    return 0 <= left < right <= BOX_SCALE and 0 <= top < bottom <= BOX_SCALE
-
-
 def spanned_box(corners: list[int]) -> list[int]:
     """The box that two opposite corners in 0..1000 span, in either order; at least one unit wide and high."""
     (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])

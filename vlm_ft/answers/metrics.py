@@ -2,8 +2,8 @@
 
 - A row whose true values lack a field (unobserved) is left out of that field's figures.
 - A failed prediction, or one that lacks the field, is wrong: it counts as a wrong class, the largest possible
-  distance, a text without a word in common, or a list that misses every true item and invents one.
-- Figures cover all answers, both those with the decision "answer" and those with "ask a person".
+  distance, a text with no words in common, or a list that misses every true item and invents one.
+- Figures cover all answers, whether the decision is "answer" or "ask a person".
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vlm_ft.answers.task import Values
 IOU_THRESHOLD = 0.5  # Everingham et al. 2010 (PASCAL VOC), section 4.2
 LOWER_IS_BETTER = frozenset({"mae", "median_error", "not_priced"})
 WHOLE = ""
-"""The field of a figure that is about the whole answer."""
+"""The field name of figures about the whole answer."""
 
 Row = tuple[float, ...]
 Pair = tuple[Any, Any]
@@ -41,8 +41,8 @@ Pair = tuple[Any, Any]
 class Metric(Strict):
     """One figure with its 95 % interval, over `count` examples.
 
-    `field` is "" for `valid`, the share of predictions without an error. All are 0..1 and higher is better, except
-    those in `LOWER_IS_BETTER`: `mae` and `median_error`, in the units of their field, and `not_priced`.
+    `field` is "" for `valid`, the share of predictions without an error. Values are 0..1 and higher is better, except
+    for those in `LOWER_IS_BETTER`: `mae` and `median_error`, in the units of their field, and `not_priced`.
     """
 
     field: str
@@ -65,7 +65,7 @@ def measure(
     predictions: Sequence[Prediction],
     groups: Sequence[str] | None = None,
 ) -> tuple[Metric, ...]:
-    """The figures of predictions against the observed values; both in the same order.
+    """Compare predictions with the observed values; both are in the same order.
 
     choice, flag: `accuracy`; `macro_f1`, the unweighted mean of F1 over all true or answered classes, as
     scikit-learn's ``f1_score(average="macro")``.
@@ -92,7 +92,7 @@ def measure(
         pairs = [(truths[index][field.name], predictions[index].values.get(field.name)) for index in seen]
         if pairs:
             metrics += [tally.metric(clusters[seen]) for tally in _tallies(field, pairs)]
-            metrics += _precisions(field, truths, predictions, clusters, seen)
+            metrics += _average_precisions(field, truths, predictions, clusters, seen)
     return tuple(metrics)
 
 
@@ -129,8 +129,8 @@ def field_score(kind: Kind, truth: Any, answer: Any) -> float:
 def majority(form: Form, truths: Iterable[Values]) -> Values:
     """The majority answer of the training examples: the baseline that ignores the input.
 
-    It is the most common class, text, or list of items without boxes; the lower median of integers; an empty list of
-    items with boxes. Ties go to the first in order. A field that no example states is left out.
+    For each field, it is the most common class, text, or list of items without boxes; the lower median of integers; or
+    an empty list of items with boxes. Ties go to the first in order. Fields that no example states are left out.
     """
     seen: dict[str, list[Any]] = {field.name: [] for field in form.fields}
     for truth in truths:
@@ -223,7 +223,7 @@ def _item_tallies(name: str, kind: Items, pairs: Sequence[Pair]) -> list[_Tally]
     return tallies
 
 
-def _precisions(
+def _average_precisions(
     field: FieldSpec,
     truths: Sequence[Values],
     predictions: Sequence[Prediction],
@@ -313,7 +313,7 @@ def _majority_value(kind: Kind, seen: Sequence[Any]) -> Any:
 
 
 class _WordTokenizer:
-    """Splits text in any script; the tokenizer of rouge_score knows a-z and 0-9 only."""
+    """Splits text in any script; rouge_score's own tokenizer keeps only a-z and 0-9."""
 
     def tokenize(self, text: str) -> list[str]:
         return re.findall(r"[^\W_]+", text.lower())

@@ -12,10 +12,10 @@ from vlm_ft.answers.task import Task, Values
 from vlm_ft.errors import FormError, nearest
 
 COMMON_SHARE = 0.5
-"""A field that fewer of a source's examples state is only asked for if the recipe's `fields` name it."""
+"""A field that a smaller share of a source's examples states is asked for only if the recipe's `fields` name it."""
 
 MAX_NAMES = 2000
-"""The most names that a choice can have; a column with more is free text."""
+"""A choice has at most this many names; a column with more is free text."""
 
 
 @dataclass
@@ -37,9 +37,9 @@ class _Tally:
 class Observation:
     """Counts what labels state, in memory that does not grow with the number of labels.
 
-    Serving always asks for the whole form, so a form has only what every source labels: if one labelled only `kind`
-    and another only `passed`, no training row would ask for both. A field that some examples of a source lack (the
-    severity of a car without damage) is asked for, but left out of the prompts of those examples.
+    Serving always asks for the whole form, so a form includes only fields that every source labels: if one source
+    labelled only `kind` and another only `passed`, no training row would ask for both. A field that some examples of a
+    source lack (the severity of a car without damage) is asked for, but left out of the prompts of those examples.
     """
 
     def __init__(self, task: Task) -> None:
@@ -89,7 +89,7 @@ class Observation:
         return Form.of(self._task, {**self._used(kept - set(options or ())), **(options or {})}, kept)
 
     def notes(self, form: Form, only: Iterable[str] | None = None) -> Iterator[str]:
-        """A line for each field, or part of a list in the form, that is labelled too rarely to be asked for."""
+        """A line for each field, or part of an included list, that too few labels state for it to be asked for."""
         asked = by_path(form.fields)
         for path in filter(self._stated, self._specs):
             name, _, part = path.partition(".")
@@ -137,7 +137,7 @@ class Observation:
             raise FormError("fields", f"{path!r} is asked for, but no label states it", "leave it out")
 
     def _used(self, kept: set[str]) -> dict[str, list[str]]:
-        """The names in use, by path. A name that a closed choice lacks is left out; checking the label reports it."""
+        """The names in use, by path, without those that a closed choice lacks: checking the labels reports them."""
         used = {}
         for path in kept & self._names.keys():
             kind = self._specs[path].kind

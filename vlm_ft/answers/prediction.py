@@ -19,9 +19,9 @@ class FieldValue:
     """A field's value, and how sure the model is.
 
     `distribution` is over the options of a closed field, given the fields before it, or over the number of items in a
-    list. `legal` is the probability that the model gave to what the form allows, before the rest was masked; it is low
-    if the model tended towards something else. `spread` is the standard deviation of each side of a box, in its units.
-    `items` describes the entries of a list's value.
+    list. `legal` is the probability that the model gave to what the form allows, before anything else was masked; it is
+    low if the model favoured something else. `spread` is the standard deviation of each side of a box, in the box's
+    units. `items` describes the entries of a list's value.
     """
 
     value: Any
@@ -41,13 +41,13 @@ class FieldValue:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item of a list: the probability that it exists, given the items before it, and its parts."""
+    """One item of a list: its parts, and the probability that it exists, given the items before it."""
 
     exists: float
     parts: Mapping[str, FieldValue]
 
     def score(self, name: str | None) -> float:
-        """The probability that the item exists and that its part of this name is right."""
+        """The probability that the item exists and that its part with this name is right."""
         part = self.parts.get(name or "")
         named = part.probability if part is not None else None
         return self.exists * (1.0 if named is None else named)
@@ -59,7 +59,7 @@ def option_name(value: Any) -> str:
 
 
 def value_in_words(value: Any) -> str:
-    """A field's value for a person to read: yes or no for a flag; items without their boxes."""
+    """A field's value for people to read: yes or no for a flag; items without their boxes."""
     match value:
         case bool():
             return "yes" if value else "no"
@@ -114,7 +114,7 @@ class Prediction:
         Figures that were not computed are left out. An unpaired surrogate, which a model can write, becomes a question
         mark.
         """
-        own = {each.name: getattr(self, each.name) for each in fields(Prediction)}  # without a subclass's
+        own = {each.name: getattr(self, each.name) for each in fields(Prediction)}  # without a subclass's fields
         text = json.dumps({**_without_missing(own), **extra}, indent=indent, ensure_ascii=False)
         return text.encode("utf-8", "replace").decode("utf-8")
 

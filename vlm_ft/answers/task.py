@@ -20,7 +20,7 @@ Values = dict[str, Any]
 """Field name -> plain JSON value; a name that is absent is unobserved."""
 
 Follows = Literal["any", "none", "count", "largest"]
-"""How a field is computed from the list with boxes: is anything listed, is nothing, how many, which is largest."""
+"""How a field is computed from the list with boxes: is anything listed, is nothing, how many, which is the largest."""
 
 DECISIONS = ("any", "none")
 
@@ -95,7 +95,7 @@ class Task:
 
 
 def following(fields: Sequence[FieldSpec], rules: Mapping[str, Follows], values: Values) -> Values:
-    """The fields that `rules` derive from the list with boxes, largest item first; {} without such a list.
+    """The fields that `rules` compute from the list with boxes, which is sorted by size; {} without such a list.
 
     A name that is not an option of its field is left out.
     """
@@ -121,7 +121,7 @@ def following(fields: Sequence[FieldSpec], rules: Mapping[str, Follows], values:
 def items(objects: tuple[LabelledObject, ...], spec: Items) -> list[Values]:
     """Labelled objects as an answer's items, largest first, up to the field's limit.
 
-    An object's name becomes the item's. Attributes with the name of a field are kept unless they are None.
+    An object's name becomes the item's name. Attributes named like a field are kept unless they are None.
     """
     ordered = sorted(objects, key=lambda item: (-box_area(item.box), item.box or (0, 0, 0, 0)))
     names = {field.name for field in spec.fields}
@@ -137,7 +137,7 @@ def items(objects: tuple[LabelledObject, ...], spec: Items) -> list[Values]:
 
 
 def judged_replies(label: Label) -> list[tuple[str | Values, bool]]:
-    """The replies that people rated, and whether they liked them: both of a pair, or one with a thumb up or down.
+    """The replies that people rated, and whether they liked each: both of a pair, or one with a thumbs up or down.
 
     A reply is a text, or the values of an answer's fields.
     """

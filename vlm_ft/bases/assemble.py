@@ -21,7 +21,7 @@ from vlm_ft.errors import ModelError
 
 IMAGE = "<image>"
 FACTS = "vlm_ft.json"
-"""A file in a base's folder, with the facts that do not belong in a transformers configuration."""
+"""The file in a base's folder with facts that do not belong in a transformers configuration."""
 PAD_VOCABULARY = 64
 """The embedding's rows are rounded up to a multiple of this, for faster matrix products."""
 
@@ -42,7 +42,7 @@ _FLATTENED = (
 
 @dataclass(frozen=True)
 class Vision:
-    """A timm backbone: its weights under timm's names, the side of its square input in pixels, and its mean and std.
+    """A timm backbone: weights under timm's names, the side of its square input in pixels, and its mean and std.
 
     `options` are passed to `timm.create_model`, such as ``{"output_stride": 16}``.
     """
@@ -66,7 +66,7 @@ class Language:
 def read_language(place: str) -> Language:
     """A causal language model from a Hub name, a folder of safetensors, or a folder that holds one GGUF file.
 
-    Weights are loaded as float32. Raises `ModelError` if they cannot be.
+    Weights are loaded as float32. Raises `ModelError` if that fails, or if the tokenizer has no chat template.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar

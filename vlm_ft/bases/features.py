@@ -1,7 +1,7 @@
 """Vision features: the outputs of the frozen part of the vision side, computed outside the model's forward pass.
 
-If the projector is not trained either, its outputs are kept, and the models take them as `mm_encoder_outputs`. If it
-is, its inputs are kept instead, which then take the place of the tower's outputs.
+If the projector is frozen too, its outputs are kept, and the model takes them as `mm_encoder_outputs`. If it is
+trained, its inputs are kept instead, and replace the tower's outputs.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ PIXELS = ("pixel_values", "pixel_attention_mask")  # the inputs that features re
 
 
 def border_of(family: Family, tunings: Mapping[Part, Tuning]) -> Border | None:
-    """Where the untrained part of the vision side ends; None if its features cannot be kept.
+    """Where the frozen part of the vision side ends; None if its features cannot be kept.
 
-    They cannot if the tower is trained, or if the projector is and the tower does not run apart from it.
+    They cannot if the tower is trained, or if the projector is trained and the tower cannot run without it.
     """
     if not family.sees or tunings.get("vision", "frozen") != "frozen":
         return None
@@ -42,7 +42,7 @@ def border_of(family: Family, tunings: Mapping[Part, Tuning]) -> Border | None:
 
 
 class FrozenVision:
-    """The untrained part of a base's vision side."""
+    """The frozen part of a base's vision side."""
 
     def __init__(self, base: Base, border: Border) -> None:
         self._base, self._border = base, border
@@ -65,7 +65,7 @@ def joined(batches: Sequence[Features]) -> dict[str, Tensor]:
 
 @contextmanager
 def feeding(model: Any, family: Family, features: Features) -> Iterator[dict[str, Any]]:
-    """Yields what to pass to the model's forward in place of pixels, so that it continues from these features."""
+    """Yield the inputs that replace pixels in the model's forward pass, so that it continues from these features."""
     if ENTERING not in features:
         yield {"mm_encoder_outputs": {"image": _outputs(features)}}
         return
@@ -73,7 +73,7 @@ def feeding(model: Any, family: Family, features: Features) -> Iterator[dict[str
     entering = features[ENTERING]
     unseen = SimpleNamespace(last_hidden_state=entering, hidden_states=_EveryLayer(entering))
     tower, projector = model.get_submodule(family.vision), model.get_submodule(family.projector[0])
-    tower.forward = lambda *images, **options: unseen  # hides the method of its class
+    tower.forward = lambda *images, **options: unseen  # shadows the method of its class
     handle = projector.register_forward_pre_hook(lambda module, given: (entering, *given[1:]))
     try:
         yield {"pixel_values": entering}
@@ -83,7 +83,7 @@ def feeding(model: Any, family: Family, features: Features) -> Iterator[dict[str
 
 
 class _EveryLayer:
-    """Stands for a list of hidden states; every index gives the same tensor."""
+    """Stands in for a list of hidden states: every index gives the same tensor."""
 
     def __init__(self, states: Tensor) -> None:
         self._states = states

@@ -33,7 +33,7 @@ class HubBase:
         return min(max(round(pixels / self.pixels_per_token), self.fewest_image_tokens), self.most_image_tokens)
 
     def config(self) -> Any:
-        """Its configuration, with the defaults of transformers for everything but the shape."""
+        """The model's configuration: its shape, and the defaults of transformers for everything else."""
         from transformers import AutoConfig
 
         shape = {"text_config": self.text, "vision_config": self.vision} if self.vision else dict(self.text)

@@ -44,7 +44,7 @@ class Base:
 
     @property
     def boxes(self) -> BoxFormat:
-        """How it writes boxes: in its family's convention, unless its projector is untrained."""
+        """How the base writes boxes: in its family's convention, unless its projector is untrained."""
         return GRID if self.projector_untrained else self.family.boxes
 
     @property
@@ -81,8 +81,8 @@ def load_base(
 ) -> Base:
     """Load by Hub name, local folder, or ``compact``.
 
-    `dtype` None is bf16 on a GPU and fp32 on a CPU. Raises `ModelError` if the base cannot be loaded, is of an unknown
-    family, or cannot be quantized here.
+    A `dtype` of None means bf16 on a GPU and fp32 on a CPU. Raises `ModelError` if the base cannot be loaded, belongs
+    to an unknown family, or cannot be quantized on this machine.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
@@ -117,7 +117,7 @@ def load_base(
 def _keep_unpacked(model: Any) -> None:
     """Keep bitsandbytes from repacking 4-bit weights on a CPU at the first evaluation.
 
-    The product with repacked weights has no gradient, and fails for layers narrower than a block.
+    Products with repacked weights have no gradient, and fail for layers narrower than a block.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -155,7 +155,7 @@ def quantization(quantize: Quantize | None, family: Family) -> Any:
 
 
 def fingerprint(place: str, revision: str | None = None) -> str:
-    """A hash of the weight files: their names, sizes, headers and three sampled positions each.
+    """A hash of the weight files: the name, size and header of each, and samples at three positions.
 
     It does not depend on the dtype or quantization of the loaded model, and reads less than a megabyte per file. Raises
     `ModelError` for a base without safetensors files.

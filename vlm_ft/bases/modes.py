@@ -1,4 +1,4 @@
-"""Contexts for forward passes: evaluation mode, and a record of what a module is given."""
+"""Context managers for forward passes: one sets evaluation mode, the other records a module's inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Put the model into evaluation mode, without gradients, and back into its own mode at the end."""
+    """Put the model into evaluation mode, without gradients, and restore its mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -20,12 +20,12 @@ def evaluating(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(training)
-        torch.clear_autocast_cache()  # weights that were cast without gradients would get none
+        torch.clear_autocast_cache()  # weights cast without gradients, if reused, would get none
 
 
 @contextmanager
 def inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Yields a list that gets the first input of each of the module's calls, as its pre-hooks leave it."""
+    """Yield a list to which each call of the module appends its first input, after any pre-hooks."""
     seen = list[Tensor]()
     handle = module.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
     try:

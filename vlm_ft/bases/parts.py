@@ -64,7 +64,7 @@ def _problem(part: Part, tuning: Tuning, model: nn.Module, family: Family, quant
     if not any(True for _ in _modules(model, family, part)):
         return f"a {family.name} model has no {part}"
     if tuning == "full" and quantized and part != "projector":
-        return "a quantized part takes lora or dora"
+        return "a quantized part can only be trained with lora or dora"
     if tuning in ("lora", "dora") and not low_rank_modules(model, family, part):
         return f"the {part} of a {family.name} model has no layer that supports LoRA"
     return None
@@ -112,7 +112,7 @@ def part_of(name: str, family: Family) -> Part | None:
 
 
 def owner_of(name: str, family: Family) -> Part:
-    """The part that a parameter of the plain model is trained with when the whole model is.
+    """The part that a parameter of the plain model is trained with when the whole model is trained.
 
     A parameter outside the three parts is trained with the tower if it is inside the tower's module, otherwise with the
     language model.
@@ -144,7 +144,7 @@ def part_sizes(model: nn.Module, family: Family) -> list[PartSize]:
     totals: dict[str, list[int]] = {}
     for name, parameter in model.named_parameters():
         if ".original_module." in name:
-            continue  # PEFT keeps the frozen original beside a module that is trained in full
+            continue  # PEFT keeps the frozen original of a module that is trained in full
         plain = plain_name(name)
         quantized = getattr(parameter, "quant_state", None)
         count = int(torch.Size(quantized.shape).numel()) if quantized is not None else parameter.numel()

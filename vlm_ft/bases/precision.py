@@ -1,4 +1,4 @@
-"""The precision that a model computes in."""
+"""The precision in which a model computes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "fp32", "bf16"]
 
-
-WORTH_BF16 = 1.2  # times faster, for which a CPU gives up the precision of fp32
-SHAPE = 1024, 1024, 1024  # of the matrices that are multiplied to find out
+MIN_SPEEDUP = 1.2  # of bf16 over fp32; for less, a CPU keeps the precision of fp32
+SHAPE = 1024, 1024, 1024  # rows, inner size and columns of the matrix product that is timed
 TRIES = 5
 
 
@@ -38,9 +37,9 @@ def uses_bf16(precision: Precision) -> bool:
 
 @cache
 def _cpu_gains() -> bool:
-    """Whether this CPU multiplies matrices faster in bf16: some have its instructions, but are slower with them.
+    """Whether this CPU multiplies matrices faster in bf16: some have the instructions, but are slower with them.
 
-    The answer is kept in the cache folder, so that all processes, a resumed run and the service agree.
+    The answer is stored in the cache folder, so that all processes, a resumed run and the service agree.
     """
     import torch
 
@@ -72,7 +71,7 @@ def _is_faster() -> bool:
             started = time.perf_counter()
             torch.nn.functional.linear(left, right)
             best[dtype] = min(best[dtype], time.perf_counter() - started)
-    return best[torch.float32] > WORTH_BF16 * best[torch.bfloat16]
+    return best[torch.float32] > MIN_SPEEDUP * best[torch.bfloat16]
 
 
 def cpu_name() -> str:

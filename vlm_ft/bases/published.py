@@ -1,7 +1,7 @@
-"""Models of a published shape with random weights: a real base's size and speed, without a download.
+"""Models with random weights in a published shape: a real base's size and speed, without a download.
 
-The language model and the tower have the shapes in `HUB_BASES`. The tokenizer is the family's tiny one, so a text
-has more tokens than with the published one.
+The language model and the tower have the shapes in `HUB_BASES`. The tokenizer is the family's tiny one, so texts have
+more tokens than with the published one.
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ TOKEN_IDS = (
     *("vision_start_token_id", "vision_end_token_id"),
 )
 
-
 WIDE = "random-152k"
-"""The name of a base with random weights: 130 million without its embeddings, and a vocabulary of 152 thousand."""
+"""The name of a base with 106 million random weights, not counting the embeddings of its 152,000 tokens."""
 
 WIDE_SHAPE = {
     "hidden_size": 576,
@@ -57,7 +56,7 @@ WIDE_SHAPE = {
 def save_published(name: str, folder: Path) -> HubBase:
     """Write the base's shape with random bf16 weights to `folder`, and return its entry.
 
-    Raises `ModelError` for a base that is not in `HUB_BASES`, or whose processor is not known here.
+    Raises `ModelError` for a base that is not in `HUB_BASES`, or whose family is not in `PROCESSORS`.
     """
     if name not in HUB_BASES:
         raise ModelError(f"base {name}", "its shape is not known", nearest(name, HUB_BASES))

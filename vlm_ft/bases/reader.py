@@ -88,13 +88,13 @@ class Reader:
         return int(width), int(height)
 
     def blank(self, size: tuple[int, int]) -> Image:
-        """A blank image with which a row has the same tokens as with a photo of this width and height."""
+        """A blank image that gives a row the same tokens as a photo of this width and height."""
         any_size = self.family.one_square and self.family.boxes.scale is not None
         return new_image("RGB", (SMALL, SMALL) if any_size else size)
 
     @property
     def most_pixels(self) -> int | None:
-        """The maximum pixels of one image that reach the tower; None for a text base."""
+        """The most pixels of one image that reach the tower; None for a text base."""
         if not self.sees:
             return None
         images = self.processor.image_processor
@@ -213,7 +213,7 @@ def _square(images: Any) -> int:
 
 
 def _limit_square(processor: Any, min_pixels: int, max_pixels: int) -> None:
-    """The side is a whole number of visual tokens; an own side that is not (260 pixels, for one) cannot be changed."""
+    """Sides are whole numbers of visual tokens; a model whose own side is not (such as 260 pixels) must keep it."""
     images, cell = processor.image_processor, int(processor.patch_size)
     side = math.isqrt(_square(images))
     if side % cell == 0:
@@ -254,10 +254,10 @@ def _grids(images: Any, min_pixels: int, max_pixels: int) -> list[tuple[int, int
 
 
 def _within_grid(photo: Image, images: Any, min_pixels: int, max_pixels: int) -> Image:
-    """The photo scaled into the allowed grid that shows it largest.
+    """The photo scaled to fit the allowed grid that shows it largest.
 
-    The model derives a photo's grid from its size and the grids of its configuration. So the photo is changed, not the
-    grids: a photo that just fits into a grid never gets a larger one.
+    The model derives a photo's grid from its size and the grids in its configuration. So the photo is changed, not the
+    grids: a photo that exactly fits one grid never gets a larger one.
     """
     width, height = photo.size
     scales = [min(grid[0] / height, grid[1] / width) for grid in _grids(images, min_pixels, max_pixels)]

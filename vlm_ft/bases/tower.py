@@ -32,7 +32,7 @@ class Tower:
     def __init__(self, base: Base, limits: Limits | None = None) -> None:
         self._base = base
         self._reader = base.reader.limited(limits or Limits())
-        # Images that a family cuts into tiles or scales freely are read one at a time.
+        # Families that cut images into tiles or keep their shape get one image at a time.
         self._size = BATCH if base.family.one_square else 1
 
     def means(self, pictures: Sequence[Picture | Image]) -> NDArray[np.float32]:
@@ -91,7 +91,7 @@ class Tower:
 
 
 def image_inputs(base: Base, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of a processor's inputs that the model's `get_image_features` takes, on its device and in its dtype."""
+    """The processor's outputs that the model's `get_image_features` takes, on its device and in its dtype."""
     accepted = inspect.signature(base.model.get_image_features).parameters
     found = {key: value.to(base.device) for key, value in inputs.items() if key in accepted}
     return {**found, "pixel_values": found["pixel_values"].to(base.dtype)}
@@ -101,7 +101,7 @@ class SharedImages:
     """The tower's features for a batch in which several rows may show the same image."""
 
     def __init__(self, shown: Sequence[Hashable]) -> None:
-        """`shown`: which image each row shows."""
+        """`shown` identifies the image of each row."""
         different = list(dict.fromkeys(shown))
         self.first = [shown.index(image) for image in different]
         self.which = [different.index(image) for image in shown]
@@ -139,13 +139,13 @@ def tower_once_per_image(model: Any, family: Family, shown: Sequence[Hashable]) 
         yield None
         return
     assert family.vision is not None
-    look, tower = SharedImages(shown), model.get_submodule(family.vision)
+    shared, tower = SharedImages(shown), model.get_submodule(family.vision)
     hooks = [
-        tower.register_forward_pre_hook(look.once, with_kwargs=True),
-        tower.register_forward_hook(look.spread),
+        tower.register_forward_pre_hook(shared.once, with_kwargs=True),
+        tower.register_forward_hook(shared.spread),
     ]
     try:
-        yield look
+        yield shared
     finally:
         for hook in hooks:
             hook.remove()

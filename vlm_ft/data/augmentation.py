@@ -1,4 +1,4 @@
-"""Check that labels stay true under augmentation: a photo whose label says left must not be mirrored."""
+"""Check that labels stay true under augmentation: a photo whose label says "left" must not be mirrored."""
 
 from __future__ import annotations
 

@@ -28,12 +28,12 @@ from vlm_ft.recipe import ROLES, Recipe, Role, Splits, Tiling, with_rates
 from vlm_ft.tasks import task_of
 
 LEARNED: tuple[Role, ...] = ("train", "tune")
-"""The roles in which a tiled photo is shown as tiles; in the others it is shown whole."""
+"""The roles in which a tiled photo is shown as tiles; the other roles show it whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that people liked or disliked, with all fields that the label states; see `narrowed`.
+    """An answer that people liked or disliked, with all fields that the label states.
 
     `liked` is None for an answer to another prompt.
     """
@@ -107,23 +107,23 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An example of a source: tests use `whole`, and training uses `parts` if photos are tiled."""
+    """An example of a source: tests use `whole`, and training uses `tiles` if photos are tiled."""
 
     source: str
     whole: Case
-    parts: tuple[Case, ...] | None = None
+    tiles: tuple[Case, ...] | None = None
 
     @property
     def learned(self) -> tuple[Case, ...]:
         """The cases that `train` and `tune` use."""
-        return (self.whole,) if self.parts is None else self.parts
+        return (self.whole,) if self.tiles is None else self.tiles
 
 
 def labelled(task: Task, data: Sequence[Source], tiling: Tiling | None, seed: int) -> Iterator[Labelled | SetAside]:
     """Every example of every source with the values that its label states, one at a time.
 
     With `tiling`, only examples of one photo with boxes are usable, and only their boxes are kept: other labels of the
-    whole photo need not be true of a tile. Only the headers of photos are read.
+    whole photo may not be true of a tile. Only the headers of photos are read.
     """
     for number, source in enumerate(data):
         name = f"data.{number} ({source.path.name})" if len(data) > 1 else ""
@@ -136,11 +136,11 @@ def _labelled(task: Task, name: str, example: Example, tiling: Tiling | None, se
         return Labelled(name, Case.of(task, example))
     try:
         example = boxes_only(example)
-        tiles = tiles_of(example, tiling, seed)
+        cut = tiles_of(example, tiling, seed)
     except DataError as error:
         return SetAside.of(example.source, error)
-    parts = tuple(Case(tile, task.values(tile.label)) for tile in tiles)
-    return Labelled(name, Case(example, whole_values(task, example)), parts)
+    tiles = tuple(Case(tile, task.values(tile.label)) for tile in cut)
+    return Labelled(name, Case(example, whole_values(task, example)), tiles)
 
 
 def form_of(recipe: Recipe, task: Task, items: Iterable[Labelled | SetAside]) -> tuple[Form, tuple[str, ...]]:
@@ -155,7 +155,7 @@ def form_of(recipe: Recipe, task: Task, items: Iterable[Labelled | SetAside]) ->
         if isinstance(item, SetAside):
             first, unused = first or item, unused + 1
             continue
-        for case in (item.whole, *(item.parts or ())):
+        for case in (item.whole, *(item.tiles or ())):
             observation.add(case.values, item.source)
     try:
         observed = observation.form(recipe.labels, recipe.fields)
@@ -189,7 +189,7 @@ def items_of(recipe: Recipe) -> Iterator[Labelled | SetAside]:
 
 
 def dataset_of(recipe: Recipe, items: Sequence[Labelled | SetAside], splits_file: Path | None = None) -> Dataset:
-    """The same as `load` from `items`, the recipe's data as `items_of` reads them."""
+    """Like `load`, but from `items`, the recipe's data as `items_of` reads them."""
     task = task_of(recipe.task, recipe.task_file)
     entries = _distinct([item for item in items if isinstance(item, Labelled)])
     examples = [entry.whole.example for entry in entries]
@@ -209,7 +209,7 @@ def dataset_of(recipe: Recipe, items: Sequence[Labelled | SetAside], splits_file
 
 
 def summary_lines(dataset: Dataset) -> Iterator[str]:
-    """What was read, in lines: the form, the examples per role, notes, and everything that was set aside."""
+    """Lines about what was read: the form, the examples per role, notes, and everything that was set aside."""
     yield from map(one_line, dataset.form.prompt.splitlines())
     yield ""
     yield ", ".join(f"{role} {count}" for role, count in dataset.counts.items())
@@ -220,7 +220,7 @@ def summary_lines(dataset: Dataset) -> Iterator[str]:
 def _by_role(
     entries: Sequence[Labelled], form: Form, splits: Splits, splits_file: Path | None
 ) -> dict[Role, tuple[Case, ...]]:
-    """The cases of each role: `train` (or a nested subset of it) and `tune` in parts, the other roles whole."""
+    """The cases of each role: `train` (or a nested subset of it) and `tune` as tiles, the other roles whole."""
     strata = [stratum_of(entry.whole.values, form) for entry in entries]
     roles = assign([entry.whole.example for entry in entries], strata, splits, splits_file)
     train = [index for index, role in enumerate(roles) if role == "train"]
@@ -276,15 +276,15 @@ def _distinct(entries: list[Labelled]) -> list[Labelled]:
 
 
 def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], list[str]]:
-    """The examples with only the form's fields, checked, and notes on what is left out."""
+    """The examples reduced to the form's fields and checked, and notes on what is left out."""
     long_form, kept, empty, full, lacking = with_more_items(form), list[Labelled](), 0, Counter[str](), Counter[str]()
     for entry in entries:
-        whole = _fitted(entry.whole, form if entry.parts is None else long_form)
-        parts = None if entry.parts is None else tuple(filter(None, (_fitted(case, form) for case in entry.parts)))
+        whole = _fitted(entry.whole, form if entry.tiles is None else long_form)
+        tiles = None if entry.tiles is None else tuple(filter(None, (_fitted(case, form) for case in entry.tiles)))
         if whole is None:
             empty += 1
             continue
-        kept.append(Labelled(entry.source, whole, parts))
+        kept.append(Labelled(entry.source, whole, tiles))
         for case in kept[-1].learned:
             lacking.update(name for name in form.names if name not in case.values)
             full.update(

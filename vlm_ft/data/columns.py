@@ -20,16 +20,16 @@ TEXTS = (
     *("complaint", "symptom", "report", "description", "source", "abstract", "context", "contexts", "passage"),
     *("body", "content", "text"),
 )
-"""Names of columns with texts for the model to read, in the order in which they are shown."""
+"""Names of columns with texts for the model to read, in display order."""
 
 SYNONYMS = {"reply": ("response", "answer", "output", "completion"), "summary": ("target", "tldr", "highlights")}
 """Other names of a field's column."""
 
 GENERIC = ("label", "class", "target", "type", "category", "tag")
-"""Names of columns that hold a label, without saying of what."""
+"""Names of columns that hold a label, without saying what it is about."""
 
 LAST = 5
-"""The rank of a column whose name only ends with a generic word; one is used if there is no better column."""
+"""The rank of a column whose name merely ends in a generic word; such a column is used if there is no better one."""
 
 TRUE, FALSE = ("yes", "true", "1", "y"), ("no", "false", "0", "n")
 FREE_WORDS = 3  # the minimum number of words in a text, on average
@@ -38,7 +38,7 @@ NAME_WORDS = 6  # the maximum number of words in a name, on average
 
 @dataclass(frozen=True)
 class Column:
-    """The cells of one column: how often each word occurs; empty cells do not count."""
+    """One column: how often each cell value occurs; empty cells do not count."""
 
     name: str
     cells: Counter[str] = field(default_factory=Counter)
@@ -51,18 +51,18 @@ class Column:
 
     @property
     def filled(self) -> int:
-        """How many cells are not empty."""
+        """The number of non-empty cells."""
         return self.cells.total()
 
     @cached_property
     def words(self) -> float:
-        """How many words a cell has on average; 0 for numbers and codes without letters."""
+        """The mean number of words in a cell; 0 for numbers and codes without letters."""
         spelt = sum(count * len(re.findall(r"[^\W\d_]{2,}", cell)) for cell, count in self.cells.items())
         return spelt / max(1, self.filled)
 
     @cached_property
     def is_prose(self) -> bool:
-        """Whether its cells are texts, most of them different."""
+        """Whether its cells are texts that mostly differ."""
         return self.words >= FREE_WORDS and 2 * len(self.cells) >= self.filled
 
     @cached_property
@@ -73,7 +73,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The settings of a data source that say what its columns are for."""
+    """A data source's settings for the use of its columns."""
 
     text: str
     columns: dict[str, str]
@@ -116,7 +116,7 @@ def choose(task: Task, columns: Sequence[Column]) -> Chosen:
 def translation(kind: Kind, column: Column) -> dict[str, Any] | None:
     """Map each word of a column to the value of a closed field; None if a word has no value.
 
-    A word means the option that it abbreviates, in upper or lower case: A means accident.
+    A word stands for the option that it abbreviates, in upper or lower case: A for accident.
     """
     if isinstance(kind, Flag):
         options: dict[str, Any] = {**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}
@@ -130,7 +130,7 @@ def translation(kind: Kind, column: Column) -> dict[str, Any] | None:
 
 
 def misfits(task: Task, columns: Sequence[Column]) -> Iterator[str]:
-    """The columns that are named as a closed field but state other words than its options, each with what to do."""
+    """The columns that are named like a closed field but do not use its options, each with a remedy."""
     for spec in task.fields:
         options = _options(spec.kind)
         closed = [column for column in columns if options and not column.is_prose]
@@ -149,7 +149,7 @@ def _options(kind: Kind) -> Sequence[str]:
 
 
 def _answers(task: Task, columns: Sequence[Column]) -> dict[str, Column]:
-    """The column of each field that has one: the best name first, and of equally good names the fewest words."""
+    """The column of each field that has one: the best name wins and, among equally good ones, the fewest words."""
     ranked = sorted(_matches(task, columns), key=lambda match: (match[0], len(match[2].cells)))
     answers: dict[str, Column] = {}
     best = ranked[0][0] if ranked else 0
@@ -170,7 +170,7 @@ def _matches(task: Task, columns: Sequence[Column]) -> Iterator[tuple[int, str, 
 
 
 def _rank(spec: FieldSpec, column: Column, *, labels: bool) -> int | None:
-    """How well a column's name fits a field, from 0; None if it does not. `labels`: the field holds the class."""
+    """How well a column's name fits a field, 0 being best; None if it does not. `labels`: the field holds the class."""
     name, parts = column.name.lower(), frozenset(spec.name.split("_"))
     if name == spec.name:
         return 0
@@ -195,7 +195,7 @@ def _fits(kind: Kind, column: Column) -> bool:
 
 
 def _shown(columns: Sequence[Column]) -> list[str]:
-    """The columns for the model to read: the texts with a usual name, otherwise the longest text."""
+    """The columns for the model to read: the texts with usual names, otherwise the longest text."""
     prose = [column for column in columns if column.is_prose]
     usual = sorted((c for c in prose if c.name.lower() in TEXTS), key=lambda c: TEXTS.index(c.name.lower()))
     return [column.name for column in usual or sorted(prose, key=lambda column: -column.words)[:1]]

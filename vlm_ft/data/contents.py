@@ -1,4 +1,4 @@
-"""A short hash of each example's content, so that a resumed run can report what has changed."""
+"""A short hash of each example's content, so that a resumed run can report what changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN = 3  # ids in a message
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """What differs between two readings, each id -> hash, such as "1 added (c), 2 removed (a, b)"; "" if nothing."""
+    """What differs between two readings (id -> hash), such as "1 added (c), 2 removed (a, b)"; "" if nothing does."""
     differing = {
         "changed": [name for name in now if name in before and now[name] != before[name]],
         "added": [name for name in now if name not in before],
@@ -32,7 +32,7 @@ def contents(cases: Iterable[tuple[Example, Any]]) -> dict[str, str]:
     """Example id -> a hash of its turns, its answers (as JSON) and its pictures, independent of where files are stored.
 
     Only the size of a photo's file and three samples of its bytes are hashed, so that thousands of large photos take
-    only seconds. All photos that cannot be read have the same hash.
+    only seconds. All unreadable photos have the same hash.
     """
     files: dict[Path, str] = {}
     hashes = {}

@@ -15,8 +15,8 @@ def chatbot_rows(
 ) -> Iterator[str]:
     """Write the rows, and yield lines that report on them.
 
-    `passage` and `answer` are the most characters of a passage and of an answer. Raises `DataError` for a server
-    without a model, and for manuals that yield no usable row.
+    `passage` and `answer` limit the characters of a passage and of an answer. Raises `DataError` for a server without a
+    model or the reverse, and for manuals that yield no usable row.
     """
     client = None
     if server is None and model:

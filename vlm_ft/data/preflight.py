@@ -1,4 +1,4 @@
-"""What a look at new data has found; `vlm_ft.training.preflight` takes it, and the app shows it."""
+"""What a first look at new data found; `vlm_ft.training.preflight` writes it, and the app shows it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Preflight(Strict):
 
     @classmethod
     def of(cls, folder: Path) -> Self:
-        """What was written to a folder."""
+        """Read it from a folder."""
         return cls.model_validate_json((folder / SUMMARY).read_bytes())
 
     def write(self, folder: Path) -> None:

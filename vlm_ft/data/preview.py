@@ -18,7 +18,7 @@ from vlm_ft.data.cases import Case, Dataset, load, stratum_of
 from vlm_ft.errors import DataError
 from vlm_ft.recipe import Recipe
 
-MAX_CAPTION = 110  # characters of a caption's line
+MAX_CAPTION = 110  # characters in a line of a caption
 
 
 def preview(
@@ -26,9 +26,9 @@ def preview(
 ) -> int:
     """Write a contact sheet of `count` training examples to an image file; returns how many it shows.
 
-    `dataset`: the recipe's data, if they have been read. The examples are taken in turn from each class. All labelled
-    boxes are drawn, even if the recipe does not ask for them. Raises `DataError` if no training example has an image,
-    and if `out` does not have an image suffix.
+    `dataset`: the recipe's data, if already read. The examples are taken in turn from each class. All labelled boxes
+    are drawn, even if the recipe does not ask for them. Raises `DataError` if no training example has an image, or if
+    `out` does not have an image suffix.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Propose a recipe for a data set: what its labels state, and settings that suit them. `vlm-ft init` writes it."""
+"""Propose a recipe for a data set, from what its labels state; `vlm-ft init` writes it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from vlm_ft.recipe import DataEntry, Recipe, Role, Splits, load_recipe
 from vlm_ft.tasks import TASKS
 
 IN_COLUMNS = frozenset({"tables", "records", "parquet", "huggingface"})
-"""The formats whose files do not say which column is the text and which the label."""
+"""The formats whose files do not say which column is the text and which is the label."""
 
 PLAIN = "light"
 """The augmentation preset that keeps every label true."""
 
-_NOTHING = frozenset(
+_NOTHING_WORDS = frozenset(
     {"no", "none", "not", "non", "normal", "good", "ok", "healthy", "intact", "clean", "negative", "free"}
 )
 _TEST, _TUNE = frozenset({"test", "testing"}), frozenset({"tune", "val", "valid", "validation", "dev", "eval"})
@@ -47,7 +47,7 @@ _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 class Survey:
     """A data set as its files state it, before any task reads it.
 
-    `files`: what they hold, from which the items for any settings follow.
+    `files` is their content, from which the items under any settings follow.
     """
 
     path: Path
@@ -58,9 +58,9 @@ class Survey:
 
     @classmethod
     def of(cls, path: Path) -> Survey:
-        """Detect the format, and read the set. Raises `DataError` if nothing can be used."""
+        """Detect the format, and read the set. Raises `DataError` if none of it can be used."""
         name = detect(path)
-        # a column that the text shows would not be read as a label
+        # The text shows no column yet, since a column that it shows is not read as a label.
         whole_rows = {"text": FOLDER} if name in IN_COLUMNS else {}
         source = Source(path=path, format=name, **whole_rows)
         files = kept(source)
@@ -68,7 +68,7 @@ class Survey:
         return cls(path, name, files, found.examples, found.set_aside)
 
     def items(self, source: Source) -> Iterator[Example | SetAside]:
-        """The items of the set as another source names them. Only rows that may hold photos are read again."""
+        """The items of the set under another source's settings. Only rows that may hold photos are read again."""
         again = source.image is not None and self.format in ("parquet", "huggingface")
         return stream(source, None if again else self.files)
 
@@ -78,14 +78,14 @@ class Survey:
 
     @cached_property
     def in_columns(self) -> bool:
-        """Whether only the names and words of columns say which is the text and which the label."""
+        """Whether only the names and words of the columns tell the text from the labels."""
         return self.format in IN_COLUMNS and not any(example.label.image_class for example in self.examples)
 
     @cached_property
     def roles(self) -> dict[str, Role]:
-        """The role of each list that the set comes with; a single list besides the training one is for tests.
+        """The role of each list that the set comes with; a single list besides the training one is used as `test`.
 
-        {} if its lists share a group, since a group has one role.
+        {} if its lists share a group, since a group has only one role.
         """
         words = {example.role: example.role.lower() for example in self.examples if example.role}
         tested = any(word in _TEST for word in words.values())
@@ -96,17 +96,21 @@ class Survey:
 
     @cached_property
     def _cells(self) -> Sequence[Column]:
-        """The columns of a table, which every task looks at."""
+        """The columns of a table, cached because every task looks at them."""
         return columns_of([example.label.columns for example in self.examples])
 
     def settings(self, task: Task) -> dict[str, Any]:
         """The settings of the set's entry in `data` for a task, besides its path and format."""
-        found = self._columns(task) if self.in_columns else {"rename": self._nothing(task), "shorten": self._long(task)}
-        return {key: value for key, value in {**found, "group_by": self._repeated(found)}.items() if value}
+        found = (
+            self._columns(task)
+            if self.in_columns
+            else {"rename": self._nothing_found(task), "shorten": self._too_long(task)}
+        )
+        return {key: value for key, value in {**found, "group_by": self._shared_text(found)}.items() if value}
 
     def _columns(self, task: Task) -> dict[str, Any]:
         chosen = choose(task, self._cells)
-        if self.has_photos:  # with the rows, so a column of names is not needed to find them
+        if self.has_photos:  # already read with the rows, so no column is needed to find them
             chosen = replace(chosen, image=None)
         if not chosen.columns or not (chosen.text or chosen.image or self.has_photos):
             return {}
@@ -131,25 +135,27 @@ class Survey:
             for stated in found.values()
         )
 
-    def _nothing(self, task: Task) -> dict[str, str]:
-        """Classes that mean that nothing was found, if the task has a field that depends on it."""
+    def _nothing_found(self, task: Task) -> dict[str, str]:
+        """A `rename` of the classes that mean that nothing was found, if the task has a field that depends on it."""
         if not set(DECISIONS) & set(task.follows.values()):
             return {}
         names = {example.label.image_class for example in self.examples} - {None, NOTHING}
         return {
-            name: NOTHING for name in sorted(filter(None, names)) if _NOTHING & set(re.findall("[a-z]+", name.lower()))
+            name: NOTHING
+            for name in sorted(filter(None, names))
+            if _NOTHING_WORDS & set(re.findall("[a-z]+", name.lower()))
         }
 
-    def _long(self, task: Task) -> dict[str, int]:
-        """The columns with texts that are too long for their field, and its limit."""
+    def _too_long(self, task: Task) -> dict[str, int]:
+        """The columns with texts that are too long for their fields, each with its field's limit."""
         limits = {spec.name: spec.kind.max_length for spec in task.fields if isinstance(spec.kind, Text)}
         if reply := limits.get("reply"):
             limits |= dict.fromkeys((CHOSEN, "rejected", "completion"), reply)
         cells = ((name, str(cell)) for example in self.examples for name, cell in example.label.columns.items())
         return {name: limits[name] for name, cell in cells if name in limits and len(cell) > limits[name]}
 
-    def _repeated(self, settings: Mapping[str, Any]) -> str | None:
-        """The column of the text, if examples share one; they must share a role, too."""
+    def _shared_text(self, settings: Mapping[str, Any]) -> str | None:
+        """The column of the text, if examples share a text, so that they also share a role."""
         shown = Source(path=self.path, text=settings.get("text", "{text}")).shown() - {FOLDER}
         if self.has_photos or settings.get("image") or not shown:
             return None
@@ -165,7 +171,7 @@ class Survey:
         return column if count > len(lists) and not apart else None
 
     def stated(self, task: Task) -> tuple[str, ...]:
-        """The fields of a task that the labels state with words that fit."""
+        """The fields of a task that the labels state in words that fit."""
         if self.has_photos and task.augment is None and task.name in TASKS:
             return ()
         if self.in_columns:
@@ -176,7 +182,7 @@ class Survey:
             return ()
 
     def misfits(self, task: Task) -> list[str]:
-        """Columns of a table that are named as a field of the task, but state other words."""
+        """Columns of a table that are named like a field of the task, but use other words."""
         return list(misfits(task, self._cells)) if self.in_columns else []
 
     def unfit(self, tasks: str, remedy: str) -> DataError:
@@ -188,14 +194,14 @@ class Survey:
 
     @cached_property
     def fitting(self) -> dict[str, tuple[str, ...]]:
-        """The shipped tasks whose fields the labels state, with these fields; those with the most come first."""
+        """The shipped tasks whose fields the labels state, with these fields; tasks with the most come first."""
         found = {name: self.stated(task) for name, task in TASKS.items()}
         return {name: found[name] for name in sorted(found, key=lambda name: -len(found[name])) if found[name]}
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A recipe and the data that it reads. `notes`: fields that are not asked for, or not of all examples, and why."""
+    """A recipe and the data that it reads. `notes` say which fields it does not ask for (or not always), and why."""
 
     survey: Survey
     recipe: Recipe
@@ -219,7 +225,7 @@ class Proposal:
         )
 
     def write(self, out: Path) -> None:
-        """Write the recipe, and read it back before it takes its place."""
+        """Write the recipe; it must load before it replaces an earlier file."""
         with whole_file(out) as part:
             part.write_text(self.yaml, encoding="utf-8")
             load_recipe(part)
@@ -274,7 +280,7 @@ def _constant(form: Form, cases: Sequence[Case]) -> Values:
 
 
 def _augmentation(task: Task, form: Form, cases: Sequence[Case]) -> str:
-    """The task's preset if the labels stay true under it; none without photos."""
+    """The task's preset if the labels stay true under it, otherwise `PLAIN`; "none" without photos."""
     if not any(case.example.images for case in cases):
         return "none"
     preset = task.augment or PLAIN

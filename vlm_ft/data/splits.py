@@ -74,9 +74,9 @@ class GroupRoles:
             )
 
     def assign_roles(self, file: Path | None = None, *, write: bool = True) -> None:
-        """Give every group its role. `file` takes precedence over lists and shares, and the new groups are added to it.
+        """Give every group its role. `file` takes precedence over lists and shares; new groups are appended to it.
 
-        The first time, groups are stratified; later, a new group goes to the role that is furthest behind its share of
+        The first time, groups are stratified; later, a new group goes to the role that is furthest below its share of
         the group's stratum.
         """
         shares = self._shares(sourced=self._count("SELECT count(*) FROM roles") > 0)
@@ -93,13 +93,13 @@ class GroupRoles:
             self._append(file)
 
     def role(self, example: Example) -> Role:
-        """The role of an example that was added, once the roles are assigned."""
+        """The role of an added example, once roles are assigned."""
         found = self.role_of(group_of(example))
         assert found is not None
         return found
 
     def role_of(self, group: str) -> Role | None:
-        """The role of a group, None if it has none yet."""
+        """The role of a group; None if it has none yet."""
         row = self.database.execute("SELECT role FROM roles WHERE name = ?", (group,)).fetchone()
         return None if row is None else row[0]
 
@@ -135,7 +135,7 @@ class GroupRoles:
         self.database.execute("CREATE INDEX in_order ON strata (stratum, position)")
 
     def _shares(self, *, sourced: bool) -> list[tuple[Role, float]]:
-        """(role, its share of the groups without a role); a role that source lists fill, except `train`, gets none."""
+        """(role, its share of the groups without a role); roles filled by source lists, except `train`, get none."""
         splits = self.splits
         shares: dict[Role, float] = {
             "train": splits.train,
@@ -161,7 +161,7 @@ class GroupRoles:
             yield name, _role_at(middle, shares)
 
     def _by_shortfall(self, stratum: str, shares: Sequence[tuple[Role, float]]) -> Iterator[tuple[str, Role]]:
-        """Give each group, in order, to the role that is furthest behind its share."""
+        """Give each group, in order, to the role that is furthest below its share."""
         have = dict.fromkeys(ROLES, 0)
         have |= self.database.execute(
             "SELECT role, sum(examples) FROM strata JOIN roles USING (name) WHERE stratum = ? GROUP BY role", (stratum,)
@@ -175,7 +175,7 @@ class GroupRoles:
             yield name, role
 
     def _held_out(self, stratum: str, folds: int, first: int) -> Iterator[tuple[str, Role]]:
-        """The groups of the held-out fold, one stretch of the cumulative examples.
+        """The groups of the held-out fold, a contiguous range of the cumulative examples.
 
         Each stratum starts at a different fold, so that classes with one example are spread over the folds.
         """
@@ -236,7 +236,7 @@ def unused_lists(splits: Splits, examples: Iterable[Example]) -> list[str]:
 
 
 def group_of(example: Example) -> str:
-    """The group that shares a role: the example's own, or else the example alone."""
+    """The group whose examples share a role: the example's group or, without one, its id."""
     return example.group or example.id
 
 

@@ -1,4 +1,4 @@
-"""Subsets: evenly spaced ones, and nested ones of the training examples, which simulate smaller labelled sets."""
+"""Evenly spaced subsets, and nested subsets of the training examples, which simulate smaller labelled sets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def spaced(items: Sequence[T], most: int) -> Sequence[T]:
 def nested(groups: Sequence[str], strata: Sequence[str], most: int, seed: int) -> list[bool]:
     """Whether each example is in the subset of at most `most` examples, made of whole groups.
 
-    Groups are taken in one seeded order, whatever `most` is, so a smaller subset lies within every larger one. The
-    order interleaves the strata, so that a small subset contains each in proportion. At least one group is taken.
+    Groups are taken in one seeded order, whatever `most` is, so a smaller subset is part of every larger one. The order
+    interleaves the strata, so that even a small subset contains each in proportion. At least one group is taken.
     """
     sizes = Counter(groups)
     votes: dict[str, Counter[str]] = defaultdict(Counter)

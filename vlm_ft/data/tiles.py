@@ -17,13 +17,13 @@ from vlm_ft.errors import DataError
 from vlm_ft.recipe import Tiling
 
 MAX_ITEMS = 500
-"""The most items in a tiled photo's answer, or label, that are measured."""
+"""The most items of a tiled photo's answer, or of its label, that are measured."""
 
 
 def boxes_only(example: Example) -> Example:
     """The example with only the objects of its label; what the label says about the whole photo is dropped.
 
-    Raises `DataError` if it cannot be tiled: not exactly one photo, or a label that says nothing about objects.
+    Raises `DataError` if it cannot be tiled: it does not have exactly one photo, or its label has no list of objects.
     """
     if len(example.images) != 1 or example.label.objects is None:
         lacks = f"{len(example.images)} photos" if len(example.images) != 1 else "no boxes"
@@ -56,7 +56,7 @@ def tiles_of(example: Example, tiling: Tiling, seed: int) -> list[Example]:
 def whole_values(task: Task, example: Example) -> Values:
     """What the label states about the whole photo, with the full list of boxed items.
 
-    The task reads only as many items as fit into one answer; a photo of many tiles has more.
+    The task reads only as many items as fit into one answer; a photo of many tiles may have more.
     """
     values = task.values(example.label)
     boxed = next(BoxedList.all_in(task.fields), None)

@@ -1,1 +1,1 @@
-"""Constrained decoding: the decisions that an answer to a form leaves open, and how they are made."""
+"""Constrained decoding: which decisions a form leaves open, and how the model makes them."""

@@ -1,7 +1,7 @@
 """The decisions in an answer, in order: the one definition of how an answer is written.
 
 An answer is compact JSON. Between two decisions its text is fixed, so each option includes the text up to the next
-one. No option's text is a prefix of another's, and each is tokenized separately, so training and decoding see the
+decision. No option's text is a prefix of another's, and each is tokenized separately, so training and decoding see the
 same tokens for every option.
 """
 
@@ -34,7 +34,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Decision:
-    """A choice of one option. ``fixed``: there is a single option. ``item``: whether the list continues."""
+    """A choice of one option. ``fixed``: there is only one. ``item``: whether the list continues."""
 
     path: Path
     options: Options
@@ -43,7 +43,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class FreeText:
-    """A free text of at most `max_length` characters, up to and including its closing quotation mark."""
+    """A free text of at most `max_length` characters, followed by its closing quotation mark."""
 
     path: Path
     max_length: int
@@ -54,13 +54,13 @@ Walk = Generator[Step, Any, None]
 
 
 def walk(form: Form) -> Walk:
-    """Every step of an answer to the form, in order; send it each decided value (texts without quotation marks)."""
+    """Yield every step of an answer to the form; send back each decided value (texts without quotation marks)."""
     yield _fixed((), "{" + _opening(form.fields[0], form.boxes))
     yield from _record(form.fields, form.boxes, ())
 
 
 def target_steps(form: Form, values: Values, size: Size | None) -> Iterator[tuple[Step, Any]]:
-    """The steps of a correct answer, each with its value. `size` is that of the image, for boxes in pixels.
+    """The steps of a correct answer, each with its value. `size` is the image's, for boxes in pixels.
 
     If the form's boxes are interpolated, a side may lie between two options.
     """

@@ -25,7 +25,7 @@ from vlm_ft.decoding.writing import AnswerTooLongError, OnToken, Outcome, Sampli
 
 PREFIXES = 64  # cached prefixes, one or two per adapter; the least recently used is dropped first
 OnText = Callable[[Values], None]
-"""Called with the values of an answer so far, the last one a text that is being written."""
+"""Called with the values of an answer so far; the last one is the text being written."""
 
 IDLE = [Branch((0,))]  # runs one token whose result is ignored
 
@@ -37,7 +37,7 @@ class FormDecoder:
         self._model, self._family = base.model, base.family
         self._limit = base.reader.max_length
         vocabulary = int(base.model.get_output_embeddings().weight.shape[0])
-        tokenizer = copy.deepcopy(base.reader.tokenizer)  # prompts can be tokenized meanwhile, in another thread
+        tokenizer = copy.deepcopy(base.reader.tokenizer)  # another thread may tokenize prompts at the same time
         self._tokens = AnswerTokens(tokenizer, vocabulary)
         kinds = set(getattr(base.model.config.get_text_config(), "layer_types", None) or ())
         self.one_by_one = base.family.recurrent or bool(kinds - {"full_attention", "sliding_attention"})
@@ -52,9 +52,10 @@ class FormDecoder:
         sampling: Sampling | None = None,
         on_text: Sequence[OnText | None] = (),
     ) -> list[Prediction]:
-        """One prediction per prompt, given the adapter of each; an answer that is too long gives a failed one.
+        """One prediction per prompt; an answer that is too long gives a failed one.
 
-        `on_text`: for each prompt, what to call while a text of its answer is written.
+        `names`: the adapter of each prompt. `on_text`: for each prompt, what to call while a text of its answer is
+        written.
         """
         listeners = [on_text[row] if on_text else None for row in range(len(prompts.forms))]
         writers = [
@@ -93,7 +94,7 @@ class FormDecoder:
         return BatchedRows(forward, self._model, self._family, prompts.batch, prefixes)
 
     def _prefix(self, forward: Forward, row: int, name: str, prompts: Prompts) -> Prefix | None:
-        """The prefix that all prompts of the row's form share, computed at first use; None if it is not shared."""
+        """The prefix that all prompts of the row's form share, computed on first use; None if it is not shared."""
         batch, constant = prompts.batch, prompts.constants[row]
         ids = batch["input_ids"][row][batch["attention_mask"][row].bool()].tolist()
         length = next((at for at, pair in enumerate(zip(ids, constant, strict=False)) if pair[0] != pair[1]), 0)
@@ -122,7 +123,7 @@ class FormDecoder:
 
 
 def _on_token(form: Form, size: Size | None, on_text: OnText | None) -> OnToken | None:
-    """Passes on the values of a form's fields up to the one that is being written."""
+    """A listener for tokens that calls `on_text` with the values of the form's fields up to the one being written."""
     if on_text is None:
         return None
 
@@ -190,7 +191,7 @@ def _distribution(outcome: Outcome) -> Distribution:
 
 
 def _deviation(side: Outcome) -> float:
-    """The standard deviation of one side of a box."""
+    """The standard deviation of one side of a box, in the units of the base's convention."""
     assert side.mass is not None
     places = np.arange(len(side.mass))
     mean = (places * side.mass).sum()

@@ -1,6 +1,6 @@
 """The constant part of a batch's prompts, computed once.
 
-Rows of one form share a prefix (role, instruction, schema). It runs as one row, whose keys and values all rows share;
+Rows of one form share a prefix (role, instruction, schema). It runs once, and all rows share its keys and values;
 gradients flow back through them. Loss and gradient are those of the plain batch, up to the order of summation.
 """
 
@@ -22,9 +22,9 @@ WORTH_SHARING = 16  # tokens: for fewer, the extra pass costs more than it saves
 
 
 def shared_length(model: Any, batch: dict[str, Any]) -> int:
-    """The number of leading tokens of a supervised batch, padded right, that can be computed once; 0 for none.
+    """The number of leading tokens of a supervised, right-padded batch that can be computed once; 0 for none.
 
-    They are the same in every row, precede any image, and predict no supervised token.
+    These tokens are the same in every row, precede any image, and predict no supervised token.
     """
     ids = batch["input_ids"]  # (batch, length)
     if len(ids) < 2 or not shares(model):
@@ -59,7 +59,7 @@ def reusable(config: Any) -> bool:
 def forward_after_prefix(model: Any, inputs: dict[str, Any], length: int, logits_to_keep: Tensor) -> Any:
     """Like ``model(**inputs, logits_to_keep=...)``, for right-padded rows whose first `length` tokens are the same.
 
-    `logits_to_keep` (length of the rows,) is True where the head runs, which must not be at shared positions.
+    `logits_to_keep`, (row length,), is True where the head runs, which must not be at shared positions.
     """
     rows = len(inputs["input_ids"])
     positions = positions_of(model, family_of(model.config), inputs)
@@ -86,7 +86,7 @@ def forward_after_prefix(model: Any, inputs: dict[str, Any], length: int, logits
 
 @contextmanager
 def _headless(model: Any) -> Iterator[None]:
-    """Leave the head out, whose weights autocast would convert: the prefix predicts no supervised token."""
+    """Leave out the head, whose weights autocast would convert for nothing: the prefix predicts no supervised token."""
     head = model.get_output_embeddings()
     model.set_output_embeddings(nn.Identity())
     try:

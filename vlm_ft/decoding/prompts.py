@@ -1,4 +1,4 @@
-"""`Prompts`: a batch of prompts as the decoder takes it."""
+"""`Prompts`: a batch of prompts for the decoder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vlm_ft.answers.form import Form
 class Prompts:
     """A batch of prompts, and what the decoder needs to know about each row.
 
-    `batch`: the model's inputs, padded left; `sizes`: of each row's image as the base sees it, for boxes in pixels;
-    `constants`: the tokens of a sample prompt of each row's form (`Conversation.constant`).
+    `batch`: the model's inputs, padded left. `sizes`: the size of each row's image as the base sees it, for boxes in
+    pixels. `constants`: the tokens of a sample prompt of each row's form (`Conversation.constant`).
     """
 
     batch: dict[str, Any]

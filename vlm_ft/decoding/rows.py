@@ -1,6 +1,6 @@
 """Continue rows of different lengths side by side, with our own KV cache, masks and positions.
 
-A pass may run several branches of one row: options to compare with each other. Each token attends to its row's prompt,
+One pass may run several branches of a row: options to compare with each other. Each token attends to its row's prompt,
 to the tokens of the answer that it follows, and to itself. Nothing depends on state inside the model.
 """
 
@@ -21,12 +21,12 @@ from vlm_ft.bases.families import TOKEN_TYPES, Family
 from vlm_ft.bases.positions import positions_of
 
 Forward = Callable[..., Any]
-"""``forward(rows, **inputs)``: the model's output for these rows of a batch, under the adapter of each."""
+"""``forward(rows, **inputs)``: the model's output for these rows of a batch, each with its own adapter."""
 
 
 @dataclass(frozen=True)
 class Branch:
-    """Tokens to run after the prompt and after the answer's tokens that are numbered `after`.
+    """Tokens to run after the prompt and the answer's tokens with the numbers `after`.
 
     `alone`: whether all later tokens of this row follow these.
     """
@@ -38,7 +38,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class BranchResult:
-    """The result of a branch: the next token's logits (vocabulary,), their logsumexp, the numbers of its tokens."""
+    """The next token's logits (vocabulary,), their logsumexp, and the numbers of the branch's tokens."""
 
     logits: Tensor
     total: float
@@ -88,7 +88,7 @@ class BatchedRows:
         self._placed = torch.empty(0)  # (rows, columns) positions
 
     def run(self, branches: Branches) -> dict[int, list[BranchResult]]:
-        """The results of these rows' branches. The first run also reads the prompts, with one branch for each."""
+        """The results of these rows' branches. The first run also reads the prompts, and takes one branch per row."""
         return self._continue(branches) if self._rows else self._begin(branches)
 
     def _begin(self, branches: Branches) -> dict[int, list[BranchResult]]:
@@ -124,7 +124,8 @@ class BatchedRows:
 
         def joined(values: Tensor, ends: Sequence[Tensor]) -> Tensor:
             own = [values[row][mask][cut:] for row, mask, cut in zip(self._rows, masks, cuts, strict=True)]
-            return _padded([torch.cat(pair) for pair in zip(own, ends, strict=True)])
+            rows = [torch.cat(pair) for pair in zip(own, ends, strict=True)]
+            return pad_sequence(rows, batch_first=True, padding_side="left")
 
         inputs = dict(self._batch)
         inputs["input_ids"] = joined(inputs["input_ids"], tails)
@@ -202,7 +203,7 @@ class BatchedRows:
 
 
 class RecurrentRow:
-    """The only row of a model with a recurrent state: one token at a time, with a copy of the state for each branch.
+    """A single row of a model with a recurrent state: one token at a time, with a copy of the state for each branch.
 
     `after` identifies a state, so tokens are numbered in the order in which they run.
     """
@@ -216,7 +217,7 @@ class RecurrentRow:
         self._ran = 0
 
     def run(self, branches: Branches) -> dict[int, list[BranchResult]]:
-        """As `BatchedRows.run`, for the only row."""
+        """Like `BatchedRows.run`, for the single row."""
         ((row, asked),) = branches.items()
         if not self._states:
             self._states[()] = DynamicCache(config=self._config)
@@ -258,13 +259,8 @@ def _results(logits: Tensor, places: Sequence[tuple[int, ...]]) -> list[BranchRe
     return [BranchResult(row, total, numbers) for row, total, numbers in zip(logits, totals, places, strict=True)]
 
 
-def _padded(rows: Sequence[Tensor]) -> Tensor:
-    """Rows of different lengths to (rows, longest), padded left with 0."""
-    return pad_sequence(list(rows), batch_first=True, padding_side="left")
-
-
 def _fill_cache(cache: DynamicCache, prefixes: Sequence[Prefix | None]) -> Tensor:
-    """Put each row's prefix into the empty cache, padded left; (rows, longest) bool, False at padding."""
+    """Put each row's prefix into the empty cache, padded left; returns the mask (rows, longest), False at padding."""
     lengths = [len(prefix.tokens) if prefix is not None else 0 for prefix in prefixes]
     longest = max(lengths)
     found = next((prefix for prefix in prefixes if prefix is not None), None)

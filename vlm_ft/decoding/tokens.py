@@ -1,4 +1,4 @@
-"""The tokens of answers: those of options, as trees, and those that can continue a text."""
+"""The tokens of answers: trees of the tokens of options, and the tokens that can continue a text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.task import Values
 from vlm_ft.decoding.decisions import Decision, FreeText, Options, quoted, target_steps
 
-ANCHOR = "\n"  # put before a piece if the tokenizer would add a leading space to it
+ANCHOR = "\n"  # prefixed to a piece if the tokenizer would otherwise add a leading space
 
 
 class Node:
@@ -31,7 +31,7 @@ class Node:
     """
 
     def __init__(self, options: Sequence[tuple[int, ...]], low: int, high: int, start: int) -> None:
-        first, last = options[low], options[high - 1]  # sorted: a prefix of both is one of all in between
+        first, last = options[low], options[high - 1]  # sorted: a prefix of both is a prefix of all between them
         end = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
         self.low, self.high, self.tokens = low, high, first[start:end]
         self._options, self._end = options, end
@@ -69,19 +69,20 @@ class Tree:
 
     def path_to(self, option: int) -> list[Node]:
         """The nodes from the root to that option's leaf."""
-        node, place = self.root, self.leaf(option)
-        way = [node]
+        node, leaf = self.root, self.leaf(option)
+        path = [node]
         while node.children:
-            node = next(child for child in node.children if child.low <= place < child.high)
-            way.append(node)
-        return way
+            node = next(child for child in node.children if child.low <= leaf < child.high)
+            path.append(node)
+        return path
 
 
 @dataclass(frozen=True)
 class TargetTokens:
-    """A correct answer's tokens, which of them are decided, and the tokens allowed for each, (decisions, words).
+    """A correct answer's tokens, and which of them are decided.
 
-    `shares`: for each decision, the second correct token and its share of the target, usually 0.
+    `choices`: the tokens allowed for each decision, packed, (decisions, words). `shares`: for each decision, the second
+    correct token and its share of the target, usually 0.
     """
 
     ids: list[int]
@@ -144,13 +145,13 @@ class AnswerTokens:
         return matcher
 
     def legal(self, matcher: LLMatcher) -> Tensor:
-        """(vocabulary,) bool: the tokens that can continue the text."""
+        """The tokens that can continue the text, as bools (vocabulary,)."""
         bitmask = allocate_token_bitmask(1, self._guide.vocab_size)
         fill_next_token_bitmask(matcher, bitmask)
         return unpacked(bitmask, self.vocabulary)[0]
 
     def target_tokens(self, form: Form, values: Values, size: Size | None) -> TargetTokens:
-        """The tokens of a correct answer; `size` is that of the image as the base sees it, for boxes in pixels.
+        """The tokens of a correct answer. `size` is the image's as the base sees it, for boxes in pixels.
 
         The end of the turn is not included: it depends on the chat template.
         """
@@ -182,18 +183,18 @@ class AnswerTokens:
         return TargetTokens(ids, decided, torch.cat(choices), shares)
 
     def all_allowed(self, count: int) -> Tensor:
-        """(count, words) of packed choices that allow every token."""
+        """Packed choices that allow every token, (count, words)."""
         choices: Tensor = allocate_token_bitmask(count, self.vocabulary)
         return choices
 
     def _packed(self, tokens: Tensor) -> Tensor:
-        """(1, words) of 32 bits that allow only these tokens."""
+        """Packed choices that allow only these tokens, (1, words) of 32 bits."""
         allowed = np.zeros(self.all_allowed(1).shape[1] * 32, dtype=np.uint8)
         allowed[tokens.numpy()] = 1
         return torch.from_numpy(np.packbits(allowed, bitorder="little").view(np.int32)[None])
 
     def _text_choices(self, max_length: int, tokens: Sequence[int]) -> Tensor:
-        """(tokens, words) the tokens allowed at each place of a text; all tokens once the matcher rejects the text."""
+        """The tokens allowed at each place of a text, (tokens, words); all once the matcher rejects the text."""
         matcher, choices = self.text_matcher(max_length), self.all_allowed(len(tokens))
         for place, token in enumerate(tokens):
             fill_next_token_bitmask(matcher, choices, place)
@@ -204,7 +205,7 @@ class AnswerTokens:
 
 
 def _nearest_options(step: Decision, value: Any) -> tuple[int, int, float]:
-    """The two options around a value, nearest first, and the other's share of the target."""
+    """The two options around a value, the nearer one first, and the other's share of the target."""
     if step.kind != "side":
         option = step.options.values.index(value)
         return option, option, 0.0

@@ -1,7 +1,7 @@
 """Write one answer: each decision compares its options along the tree of their tokens.
 
-An answer is a coroutine: it yields the branches to run, and is sent their results, so that the rows of one batch,
-each with its own form, advance side by side.
+The writer is a generator that yields the branches to run and is sent their results, so that the rows of one batch, each
+with its own form, advance side by side.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vlm_ft.decoding.rows import Branch, BranchResult
 from vlm_ft.decoding.tokens import AnswerTokens, Node, Tree
 
 RESOLUTION = 1e-3
-"""Options with common leading tokens and a total probability below this are not resolved: they get equal shares."""
+"""Options with common leading tokens and a lower total probability are not resolved: they get equal shares."""
 
 
 class AnswerTooLongError(Exception):
@@ -33,9 +33,9 @@ class AnswerTooLongError(Exception):
 class Outcome:
     """The result of one decision.
 
-    `mass` is the probability of each option, None for a text. `legal` is the probability, before masking, of what the
-    form allows: the lowest over the decision's tokens. `mean` is the expected value of a box's side if sides may lie
-    between two options, unless the answer was sampled.
+    `mass` is the probability of each option, (options,), None for a text. `legal` is the probability of what the form
+    allows, before masking: the lowest over the decision's tokens. `mean` is the expected value of a box's side if sides
+    may lie between two options, unless the answer was sampled.
     """
 
     value: Any
@@ -46,12 +46,12 @@ class Outcome:
 
 
 OnToken = Callable[[Mapping[Path, Outcome], Path, str], None]
-"""Called with what is decided, the place of a text that is being written, and the text so far."""
+"""Called with the decisions so far, the place of the text being written, and the text so far."""
 
 
 @dataclass
 class Sampling:
-    """Sample answers, at this temperature and from this generator, instead of taking the most probable ones."""
+    """Sample answers at this temperature, with this generator, instead of taking the most probable ones."""
 
     random: Random
     temperature: float = 1.0
@@ -59,13 +59,13 @@ class Sampling:
 
 @dataclass
 class _Cursor:
-    """The progress of an answer: the numbers of the tokens that have run, and the tokens that wait to be run."""
+    """The progress of an answer: the numbers of the tokens that have run, and the tokens waiting to run."""
 
     room: int
     after: tuple[int, ...] = ()
     waiting: tuple[int, ...] = ()
 
-    def ask(self, tokens: tuple[int, ...] = ()) -> Generator[list[Branch], list[BranchResult], BranchResult]:
+    def run(self, tokens: tuple[int, ...] = ()) -> Generator[list[Branch], list[BranchResult], BranchResult]:
         """Run the waiting tokens, then `tokens`."""
         pending = self.waiting + tokens
         if len(self.after) + len(pending) > self.room:
@@ -78,7 +78,7 @@ class _Cursor:
 def write(
     form: Form, tokens: AnswerTokens, room: int, sampling: Sampling | None = None, on_token: OnToken | None = None
 ) -> Generator[list[Branch], list[BranchResult], dict[Path, Outcome]]:
-    """Decide one answer; returns every outcome by its place. `on_token` is called for each token of a text.
+    """Write one answer; returns every outcome by its place. `on_token` is called for each token of a text.
 
     Raises `AnswerTooLongError` if the answer needs more than `room` tokens.
     """
@@ -103,7 +103,7 @@ def write(
 
 
 def _threshold(form: Form, step: Decision) -> float | None:
-    """The form's threshold for this decision, if it is between true and false."""
+    """The form's threshold for this decision, if its options are true and false."""
     if step.kind == "item" or (len(step.path) == 1 and step.options.values == (True, False)):
         return form.thresholds.get(str(step.path[0]))
     return None
@@ -120,7 +120,7 @@ def _decided(
         cursor.waiting += tree.root.tokens
         return Outcome(step.options.values[0], options=step.options, mass=np.ones(1))
     probabilities = _Probabilities(tree, sampling)
-    probabilities.share(tree.root, (yield from cursor.ask(tree.root.tokens)), ())
+    probabilities.share(tree.root, (yield from cursor.run(tree.root.tokens)), ())
     while nodes := probabilities.to_compare(step.kind):
         branches = [Branch(node.tokens, cursor.after + probabilities.above[node]) for node in nodes]
         if max(len(branch.after) + len(branch.tokens) for branch in branches) > cursor.room:
@@ -138,7 +138,7 @@ def _decided(
 
 
 class _Probabilities:
-    """The probabilities of options known so far: equal within a node whose children are not compared yet.
+    """The probabilities of options as far as known: equal within a node whose children are not yet compared.
 
     `above`: for each child that was compared, the numbers of the tokens between the root's and the child's own.
     """
@@ -185,13 +185,13 @@ class _Probabilities:
         return found or ([] if best else [max(self._open, key=self._node_mass)])
 
     def chosen(self, kind: str) -> int:
-        """The option that is decided on."""
+        """The chosen option."""
         if self._sampling:
             return int(self._tree.order[self._drawn.low])
         return self._median() if kind == "side" else int(self._tree.order[self.mass.argmax()])
 
     def _median(self) -> int:
-        """The first option, in the order of the list, at which the cumulative mass reaches one half."""
+        """The first option, in order of value, at which the cumulative mass reaches one half."""
         return int((self.mass[self._tree.leaves].cumsum() >= 0.5 * self.mass.sum()).argmax())
 
 
@@ -202,10 +202,10 @@ def _text(
     sampling: Sampling | None,
     on_token: Callable[[str], None] | None = None,
 ) -> Generator[list[Branch], list[BranchResult], Outcome]:
-    """Write a text token by token, each the most probable one that keeps it a JSON string within its length."""
+    """Write a text token by token, each the most probable that keeps it a JSON string of at most `max_length`."""
     matcher, ids, legal = tokens.text_matcher(max_length), list[int](), 1.0
     while not matcher.is_accepting():
-        seen = yield from cursor.ask()
+        seen = yield from cursor.run()
         scores = seen.logits.masked_fill(~tokens.legal(matcher), float("-inf"))
         legal = min(legal, float((scores.logsumexp(0) - seen.total).exp()))
         if sampling:
@@ -222,7 +222,7 @@ def _text(
 
 
 def _whole_characters(text: str) -> str:
-    """The text of a JSON string that may still lack its end, without a character or an escape that is incomplete."""
+    """The text of a JSON string that may lack its end, without an incomplete last character or escape."""
     text = text.removesuffix('"') if _is_closed(text) else text.rstrip("\ufffd")
     if (len(text) - len(text.rstrip("\\"))) % 2:
         text = text[:-1]
@@ -230,6 +230,6 @@ def _whole_characters(text: str) -> str:
 
 
 def _is_closed(text: str) -> bool:
-    """Whether the string's closing quotation mark is there; an escaped one follows an odd number of backslashes."""
+    """Whether the string ends with its closing quotation mark: an escaped one follows an odd number of backslashes."""
     before = text.removesuffix('"')
     return before != text and (len(before) - len(before.rstrip("\\"))) % 2 == 0

@@ -25,7 +25,7 @@ from vlm_ft.inference.request import Request
 from vlm_ft.runs import Run
 
 MAX_DESCRIBED = 1500
-"""The most training examples that the description is fitted on."""
+"""The most training examples to which the description is fitted."""
 
 
 def calibrate_trained(folder: Path, *, console: Console | None = None) -> None:
@@ -75,7 +75,7 @@ def calibrate_run(
         raise DataError(run.folder, "nothing is set aside to calibrate on", remedy)
     form = card.form.with_thresholds(thresholds or {})
     card = card.model_copy(update={"form": form, "confidence": None, "familiar": None})
-    card.write(run.adapter)  # so that the adapter is not taken for a calibrated one if this is interrupted
+    card.write(run.adapter)  # if interrupted, the adapter must not look calibrated
     (run.adapter / FAMILIARITY).unlink(missing_ok=True)
     engine = Engine.open([run.adapter], batch_size=batch_size)
     card = _with_familiarity(engine, card, dataset, run, console)
@@ -88,7 +88,7 @@ def calibrate_run(
 
 
 def _with_familiarity(engine: Engine, card: Card, dataset: Dataset, run: Run, console: Console) -> Card:
-    """The card with the threshold for unfamiliar examples; the description is written beside the tensors."""
+    """The card with the threshold for unfamiliar examples; the description is written next to the tensors."""
     train, held_out = ([case.example for case in dataset.cases[role]] for role in ("train", "calibrate"))
     found = fit_familiarity(Extractor(engine.base, card.limits), spaced(train, MAX_DESCRIBED), held_out, card.tiling)
     if found is None:

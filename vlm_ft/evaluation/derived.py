@@ -1,4 +1,4 @@
-"""Compare the results derived from the answers with those derived from the labels.
+"""Compare results derived from answers with those derived from labels.
 
 A labelled case counts if its label determines the result (`Result.definite`): a complete estimate, a known priority.
 """
@@ -23,7 +23,7 @@ Derived = Mapping[str, Mapping[str, Any]]
 def measure_derived(
     form: Form, truths: Sequence[Derived], predictions: Sequence[Derived], groups: Sequence[str]
 ) -> tuple[Metric, ...]:
-    """The metrics of the form's derivations (`Result.figures`); none if the labels determine nothing.
+    """The metrics of the form's derivations (`Result.figures`); none if the labels determine no result.
 
     `truths` and `predictions` are results of `Form.derive`, in the same order ({} for a failed answer). Intervals are
     over groups, as in `metrics.measure`; those of a median are percentiles of the bootstrap.

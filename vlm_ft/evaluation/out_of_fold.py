@@ -1,6 +1,6 @@
 """Out-of-fold answers: each example is answered by the adapter that was not trained on it.
 
-An adapter can be calibrated on these if the data set is too small to spare examples for it. To measure their
+An adapter can be calibrated on these if the data set is too small to spare examples for calibration. To measure their
 reliability fairly, each fold's temperatures and threshold are fitted on the answers of the other folds.
 """
 
@@ -64,10 +64,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class FoldReliability:
-    """How reliable the answers of all folds are, each with what was fitted on the other folds.
+    """How reliable the answers of all folds are, each calibrated on the other folds.
 
-    `answered`: the share of the `count` examples that the threshold lets through. `wrong`: the share of wrong answers
-    among the `judged` ones of these, whose labels state a closed field; None if there are none.
+    `answered`: the share of the `count` examples that the threshold lets through. `judged`: how many of these have a
+    label that states a closed field. `wrong`: the share of these that are wrong; None if there are none.
     """
 
     reliability: tuple[Reliability, ...]
@@ -81,7 +81,7 @@ class FoldReliability:
 def read_folds(folder: Path, recipe: Recipe, form: Form) -> list[Answers]:
     """The answers of every fold of a cross-validation of this recipe; runs of its variants are skipped.
 
-    Raises `DataError` if a fold is missing, or was answered with other thresholds than those of `form`.
+    Raises `DataError` if a fold is missing, or answered another form or with other thresholds than `form`.
     """
     folds: dict[int, Answers] = {}
     count = 0
@@ -107,7 +107,7 @@ def _without_splits(recipe: Recipe) -> Recipe:
 
 
 def _undecided(answer: Prediction) -> Prediction:
-    """The answer without the decision of its calibration; a strange example is still left to a person."""
+    """The answer without the decision from calibration; an unfamiliar example is still left to a person."""
     if answer.error is not None or (answer.strange or 0) > 1:
         return answer
     return replace(answer, decision="answer", reason="")
@@ -122,7 +122,7 @@ def cross_fitted(form: Form, folds: Sequence[Answers]) -> list[Prediction]:
     return decided
 
 
-def reliable(evaluations: Sequence[Evaluation]) -> FoldReliability | None:
+def fold_reliability(evaluations: Sequence[Evaluation]) -> FoldReliability | None:
     """The reliability of the folds' answers; None if their forms differ or have no closed fields."""
     form = evaluations[0].form
     if not closed_fields(form) or any(evaluation.form.fingerprint != form.fingerprint for evaluation in evaluations):

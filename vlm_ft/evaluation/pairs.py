@@ -1,4 +1,4 @@
-"""Evaluate a reward model: how often it prefers the reply that people preferred."""
+"""Evaluate a reward model: how often it prefers the reply that people prefer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ METRIC = "pair_accuracy"
 
 
 def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: Console | None = None) -> Result:
-    """Score both replies of every `test` pair, and store the share ordered correctly on the card.
+    """Score both replies of every `test` pair, and store the share of correctly ordered pairs on the card.
 
     A pair with equal scores counts one half. The rival prefers the longer reply. Raises `DataError` without pairs.
     """
@@ -50,6 +50,6 @@ def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: C
 
 
 def _right(scores: Sequence[float]) -> NDArray[np.float64]:
-    """For each pair (chosen, rejected): 1 if the first score is the higher one, one half if both are equal, else 0."""
+    """For each pair (chosen, rejected): 1 if the first score is higher, one half if equal, else 0, (pairs,)."""
     chosen, rejected = np.reshape(scores, (-1, 2)).T
     return np.asarray((chosen > rejected) + 0.5 * (chosen == rejected), dtype=np.float64)

@@ -21,7 +21,7 @@ TRUE, ANSWERED = "#14924d", "#ffb02e"
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A JPEG as a data URI, and how many boxes are on it; empty, with a `problem`, if the file is unreadable."""
+    """A JPEG as a data URI, and the number of boxes on it; empty, with a `problem`, if the file is unreadable."""
 
     data: str
     width: int
@@ -34,7 +34,7 @@ class Picture:
 def pictures_of(
     images: Sequence[str], fields: Sequence[FieldSpec], truth: dict[str, Any], given: dict[str, Any]
 ) -> tuple[Picture, ...]:
-    """The images of a case, each with the true boxes in it as green corners and the answered ones in amber.
+    """The images of a case, each with its true boxes as green corners and the answered ones in amber.
 
     A box lies in the last image, unless its item names a `photo` (from 1).
     """

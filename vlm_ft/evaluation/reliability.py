@@ -1,6 +1,6 @@
-"""How reliable probabilities are: calibration, coverage at a given risk, and the operating points of a flag.
+"""How reliable probabilities are: calibration, coverage at a given risk, and operating points of a flag.
 
-Figures "before fitting" are computed from the fitted answers, since tempering can be undone.
+Figures "before fitting" are computed from the calibrated answers, since tempering can be undone.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Figure(Strict):
     def share(cls, flags: NDArray[Any], clusters: NDArray[np.int64] | None = None) -> Figure:
         """The mean of flags, or of shares from 0 to 1, one per example; examples of one cluster are not independent.
 
-        None: each example is its own cluster.
+        With `clusters` None, each example is its own cluster.
         """
         clusters = np.arange(len(flags)) if clusters is None else clusters
         rows = np.column_stack([flags, np.ones(len(flags))])
@@ -74,9 +74,8 @@ class Bin(Strict):
 class Reliability(Strict):
     """How reliable a system's probabilities of one field are; lower is better for all three figures.
 
-    `ece`: expected calibration error over ten bins of equal width (Guo et al. 2017); `band`: what it stays below in
-    95 % of simulations in which these probabilities are exact. `brier`: over all options (Brier 1950). `log_loss`:
-    in nats.
+    `ece`: expected calibration error over ten bins of equal width (Guo et al. 2017); `band`: its 95th percentile in
+    simulations in which these probabilities are exact. `brier`: over all options (Brier 1950). `log_loss`: in nats.
     """
 
     field: str
@@ -102,12 +101,12 @@ class Coverage(Strict):
     at_risk: Figure
 
 
-class Operating(Strict):
-    """A flag at a fixed share of false rejects, as inspectors use it: `positive` is what must not be missed.
+class OperatingPoint(Strict):
+    """A flag at a fixed share of false rejects, as inspectors use it: `positive` is the value that must not be missed.
 
-    An example counts as positive if its probability is above `threshold`. `false_rejects`: the share of negative
-    examples above it, 1 - specificity; `escapes`: the share of positive ones that are not, 1 - sensitivity. `area`:
-    under the ROC curve.
+    An example is called positive if its probability is above `threshold`. `false_rejects`: the share of negative
+    examples called positive, 1 - specificity. `escapes`: the share of positive examples not called positive, 1 -
+    sensitivity. `area`: under the ROC curve.
     """
 
     field: str
@@ -130,16 +129,16 @@ class Alarm(Strict):
 
 
 class Sureness(Strict):
-    """Everything about the reliability of one adapter's probabilities."""
+    """All figures about the reliability of one adapter's probabilities."""
 
     reliability: tuple[Reliability, ...]
     coverage: tuple[Coverage, ...]
-    operating: tuple[Operating, ...]
+    operating: tuple[OperatingPoint, ...]
     alarms: tuple[Alarm, ...] = ()
 
 
 def alarm(of: str, predictions: Sequence[Prediction]) -> Alarm | None:
-    """How many of these are flagged; None if the adapter does not measure familiarity."""
+    """The share of these predictions that is flagged; None if the adapter does not measure familiarity."""
     flags = np.array([entry.strange > 1 for entry in predictions if entry.strange is not None])
     return Alarm(of=of, count=len(flags), flagged=Figure.share(flags)) if len(flags) else None
 
@@ -222,7 +221,7 @@ def _mean(values: Sequence[float], clusters: NDArray[np.int64], top: float | Non
 
 
 def expected_calibration_error(sure: NDArray[np.float64], right: NDArray[np.float64]) -> float:
-    """The mean over answers of the gap in their bin between the share of right answers and the mean probability."""
+    """The mean, over answers, of the gap in their bin between the share of right answers and the mean probability."""
     gaps = np.bincount(_bin_of(sure), right - sure, BINS)
     return float(np.abs(gaps).sum() / len(sure))
 
@@ -269,7 +268,7 @@ def _coverage(by: str, sure: NDArray[np.float64], right: NDArray[np.bool_], clus
     )
 
 
-def _operating(name: str, positive: str, pairs: Pairs) -> list[Operating]:
+def _operating(name: str, positive: str, pairs: Pairs) -> list[OperatingPoint]:
     bad = np.array([true == positive for _, true in pairs], dtype=np.bool_)
     sure = np.array([found[positive] for found, _ in pairs])
     if bad.all() or not bad.any():
@@ -282,7 +281,7 @@ def _operating(name: str, positive: str, pairs: Pairs) -> list[Operating]:
         threshold = float(np.quantile(sure[~bad], 1 - share, method="higher"))
         escaped, rejected = escapes_and_false_rejects(positive, pairs, threshold)
         points.append(
-            Operating(
+            OperatingPoint(
                 field=name,
                 positive=positive,
                 false_rejects=float(rejected[~bad].mean()),

@@ -23,7 +23,7 @@ from vlm_ft.pages import markdown_table, rendered
 
 BEST, WORST, WRONG = 3, 6, 6
 NO_ANSWER = "(no answer)"
-MIN_TOP = 0.1  # the least upper end of the risk axis
+MIN_TOP = 0.1  # the risk axis reaches at least this far
 EXPLAINED = {
     BASE: "the same model without the adapter, asked the same questions",
     ADAPTER: "the model with the adapter",
@@ -42,12 +42,12 @@ def write(evaluation: Evaluation, folder: Path) -> None:
         ("md", markdown(evaluation)),
         ("html", html(evaluation)),
     ):
-        # a model can write half of a surrogate pair
+        # A model can write half of a surrogate pair.
         (folder / f"evaluation.{suffix}").write_text(text, encoding="utf-8", errors="replace")
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """The figures as a table; the best of a row in bold, with an asterisk if its interval overlaps no other."""
+    """The figures as a table: the best of a row in bold, with an asterisk if its interval overlaps no other."""
     rows = [
         [_inline(line.field), line.name, str(line.count), *map(_marked, line.cells)] for line in figures(evaluation)
     ]
@@ -126,7 +126,7 @@ def html(evaluation: Evaluation) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A risk-coverage curve as a line of an SVG picture of 100 by 100, whose top is the share `top`."""
+    """A risk-coverage curve as a line in an SVG of 100 by 100, whose top edge is at the share `top`."""
 
     by: str
     points: str
@@ -135,7 +135,7 @@ class Curve:
 
     @classmethod
     def all_of(cls, curves: Sequence[Coverage]) -> list[Curve]:
-        """All curves on one scale: coverage to the right, risk upwards."""
+        """All curves on one scale, with coverage to the right and risk upwards."""
         top = max([MIN_TOP, *(max(curve.wrong) for curve in curves)])
         lines = [zip(curve.answered, curve.wrong, strict=True) for curve in curves]
         return [
@@ -146,7 +146,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A system's figure as text, "" if it has none; `clear`: best, and its interval overlaps no other."""
+    """A system's figure as text, "" if it has none. `clear`: it is the best, and its interval overlaps no other."""
 
     system: str
     text: str
@@ -156,8 +156,8 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """One row of the table: a metric of all systems."""
+class FigureRow:
+    """One row of the table: one metric of all systems."""
 
     field: str
     name: str
@@ -165,13 +165,13 @@ class Figures:
     cells: tuple[Cell, ...]
 
 
-def figures(evaluation: Evaluation) -> list[Figures]:
+def figures(evaluation: Evaluation) -> list[FigureRow]:
     """A row for each figure of the adapter, in order; a system without that figure has an empty cell."""
     rows = []
     for own in evaluation.systems[ADAPTER]:
         metrics = evaluation.by_system(own)
         cells = tuple(_cell(system, metrics) for system in evaluation.systems)
-        rows.append(Figures(own.field or "whole answer", own.name, own.count, cells))
+        rows.append(FigureRow(own.field or "whole answer", own.name, own.count, cells))
     return rows
 
 
@@ -197,7 +197,7 @@ class ClassRow:
 
     name: str
     count: int
-    cells: tuple[tuple[int, float], ...]  # how many, and their share of the row
+    cells: tuple[tuple[int, float], ...]  # the count, and its share of the row
     precision: float
     recall: float
     f1: float
@@ -219,7 +219,7 @@ class ClassTable:
 
 
 def class_table(field: FieldSpec, cases: Sequence[CaseRow]) -> ClassTable:
-    """Classes in the order of the form, then any others that were answered; failed cases are in "(no answer)"."""
+    """Classes in the order of the form, then any others that were answered; failed answers are under "(no answer)"."""
     from sklearn.metrics import precision_recall_fscore_support
 
     stated = [row for row in cases if field.name in row.truth]
@@ -269,7 +269,7 @@ def galleries(evaluation: Evaluation) -> Iterator[tuple[str, str, list[CaseRow]]
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A field of a case: what is true and what was answered, as text; `score` is None if the field is unobserved."""
+    """A field of a case: the true value and the answer, as text; `score` is None if the field is unobserved."""
 
     field: str
     truth: str
@@ -278,7 +278,9 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownCase:
+    """A case on the page; `score` is 0..1."""
+
     row: CaseRow
     score: float
     error: str | None
@@ -286,10 +288,10 @@ class Shown:
     fields: tuple[Compared, ...]
 
 
-def _shown(evaluation: Evaluation, row: CaseRow) -> Shown:
+def _shown(evaluation: Evaluation, row: CaseRow) -> ShownCase:
     answer = row.answers[ADAPTER].prediction
     pictures = pictures_of(row.images, evaluation.form.fields, row.truth, answer.values)
-    return Shown(row, row.answers[ADAPTER].score, answer.error, pictures, compared(evaluation.form, row))
+    return ShownCase(row, row.answers[ADAPTER].score, answer.error, pictures, compared(evaluation.form, row))
 
 
 def compared(form: Form, row: CaseRow) -> tuple[Compared, ...]:
@@ -307,7 +309,7 @@ def _compared(field: FieldSpec, row: CaseRow) -> Compared:
 
 
 def _compared_derived(derivation: Derivation, row: CaseRow) -> Compared:
-    """The results derived from the truth and from the answer; right if both have the same wording."""
+    """The results derived from the truth and from the answer, which is right if both read the same."""
     true, given = in_words(derivation, row.derived), in_words(derivation, row.answers[ADAPTER].prediction.derived)
     return Compared(derivation.kind, true, given, float(true == given) if derivation.kind in row.derived else None)
 

@@ -19,7 +19,7 @@ from vlm_ft.evaluation.reliability import OWN, Figure
 from vlm_ft.settings import fault_of
 
 MAIN = ("macro_f1", "f1", "mae", "rouge_l", "iou")
-"""The metric that is quoted for a field, by its kind: choice or flag, list, number, text, box."""
+"""The metric quoted for a field, by its kind: choice or flag, list, number, text, box."""
 MAX_FALSE_ALARMS, MIN_ALARMS = 0.05, 0.90
 """The shares of an adapter's own test set, and of another domain, that should be flagged: at most and at least."""
 
@@ -27,7 +27,7 @@ Entry = TypeVar("Entry", bound=BaseModel)
 
 
 class Result(Strict):
-    """One figure. `low` to `high`: its 95 % interval or, for the mean score of folds, the lowest and the highest.
+    """One figure. `low` to `high`: its 95 % interval or, for a mean over folds, the lowest and the highest fold.
 
     `set`: the data. `n`: test examples. `minutes`: of training, per run. `rivals`: their values of the same metric.
     `examples`: training examples, for a point of a learning curve.
@@ -77,14 +77,14 @@ class Result(Strict):
 
     @property
     def key(self) -> tuple[str | int | None, ...]:
-        """A newer figure with the same key replaces this one; only the command's name is part of it."""
+        """A newer figure with the same key replaces this one; of the command, only its name is part of the key."""
         return (" ".join(self.command.split()[:2]), self.recipe, self.field, self.metric, self.examples)
 
 
 def results_of(
     evaluation: Evaluation, card: Card, command: str, goals: Mapping[str, float] | None = None
 ) -> list[Result]:
-    """The main figure of every field of an adapter's evaluation, and how many photos or texts it finds strange.
+    """The main figure of every field in an adapter's evaluation, and the share of photos or texts that it flags.
 
     The keys of `goals` are ``field.metric``. Raises `RecipeError` for one that is not among the figures.
     """
@@ -104,7 +104,7 @@ def results_of(
 
 
 def read_entries(file: Path, kind: type[Entry]) -> list[Entry]:
-    """The entries of a file, none if it does not exist. Raises `DataError` if its content is invalid."""
+    """The entries of a file; none if it does not exist. Raises `DataError` if its content is invalid."""
     try:
         return TypeAdapter(list[kind]).validate_json(file.read_bytes()) if file.exists() else []  # type: ignore[valid-type]
     except OSError as error:
@@ -114,7 +114,7 @@ def read_entries(file: Path, kind: type[Entry]) -> list[Entry]:
 
 
 def add_entries(file: Path, kind: type[Entry], entries: Sequence[Entry], key: str) -> None:
-    """Add entries to a file, each in the place of an older one with the same `key`, the name of an attribute."""
+    """Add entries to a file, each in place of an older one with the same value of the attribute `key`."""
     known = {getattr(entry, key): entry for entry in (*read_entries(file, kind), *entries)}
     content = [entry.model_dump(mode="json") for entry in known.values()]
     with whole_file(file) as part:
@@ -129,7 +129,7 @@ def read_results(file: Path) -> list[Result]:
 
 
 def record(results: Sequence[Result], file: Path) -> None:
-    """Add the results to a file; each keeps the goal of an older one that it replaces, if it has none."""
+    """Add the results to a file; a result without a goal keeps the goal of the older one that it replaces."""
     goals = {result.key: result.goal for result in read_entries(file, Result)}
     with_goals = [
         result if result.goal is not None else result.model_copy(update={"goal": goals.get(result.key)})

@@ -88,14 +88,17 @@ def evaluate_run(
 
 
 def _photos_in(folder: Path) -> list[Path]:
-    """The first photos below a folder, at most `MAX_FOREIGN`."""
+    """The first `MAX_FOREIGN` photos below a folder. Raises `DataError` if there are none."""
     if photos := list(islice(find_images(folder), MAX_FOREIGN)):
         return photos
     raise DataError(folder, "contains no images", "give a folder of photos from another domain")
 
 
 def open_run(run: Run) -> tuple[Card, Dataset]:
-    """The card and the data of a finished run, with the roles that it was trained with."""
+    """The card and the data of a finished run, with the roles used in training.
+
+    Raises `AdapterError` for a folder without a run, or if its data no longer give the adapter's form.
+    """
     if run.state == "empty":
         raise AdapterError(run.folder, f"not a vlm-ft train run (no {run.recipe_file.name})", "give a run folder")
     card, dataset = read_card(run.adapter), load(run.recipe, run.splits)
@@ -108,7 +111,7 @@ def open_run(run: Run) -> tuple[Card, Dataset]:
 
 
 def summary(evaluation: Evaluation) -> Table:
-    """The metrics as a terminal table: a row per metric, a column per system; the adapter's with 95 % intervals."""
+    """The metrics as a terminal table, one row per metric and one column per system; the adapter's with intervals."""
     table = Table("field", "metric", "n", *evaluation.systems, caption=evaluation.notice or None)
     for metric in evaluation.systems[SYSTEM]:
         found = evaluation.by_system(metric)

@@ -14,7 +14,7 @@ from rich.table import Table
 from vlm_ft.answers.calibration import RISK
 from vlm_ft.errors import RecipeError
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
-from vlm_ft.evaluation.out_of_fold import BEFORE, FoldReliability, reliable
+from vlm_ft.evaluation.out_of_fold import BEFORE, FoldReliability, fold_reliability
 from vlm_ft.evaluation.reliability import Figure
 from vlm_ft.evaluation.results import Result, record, results_of
 from vlm_ft.evaluation.rivals import PROBE
@@ -70,7 +70,7 @@ def crossval(
         own = [_pooled(variant, per_fold) for (name, *_), per_fold in found.items() if name == variant]
         results += own
         if own and not first:
-            results += _reliability(own[0], reliable(tested_folds))
+            results += _reliability(own[0], fold_reliability(tested_folds))
     record(results, out / RESULTS)
     console.print(_table(results))
     return results

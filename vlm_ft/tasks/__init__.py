@@ -1,4 +1,4 @@
-"""All tasks, and a loader for a user's own task file."""
+"""All tasks, and a loader for users' own task files."""
 
 from __future__ import annotations
 

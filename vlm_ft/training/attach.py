@@ -39,8 +39,8 @@ from vlm_ft.recipe import AdapterSettings, Training
 FITTED_RATE, RANDOM_RATE = 0.5, 2.0
 """The learning rate of a new projector as a multiple of the recipe's, unless the recipe sets it.
 
-A high rate moves a projector that starts near the answers (`vlm_ft.training.projector`) away from them, and a low one
-hardly improves it. At 0.2 and 0.5 times 1e-3, macro-F1 was 0.92 and 0.97 after 31 steps on the drawings of the
+A high rate moves a projector that was fitted to the answers (`vlm_ft.training.projector`) away from them, and a low
+one hardly improves it. At 0.2 and 0.5 times 1e-3, macro-F1 was 0.92 and 0.97 after 31 steps on the drawings of the
 quickstart; at 0.2 and 2 times, it was 0.81 and 0.75 after 78 steps on the first fold of TrashNet.
 """
 
@@ -55,29 +55,28 @@ Low-rank adapters learn best at about ten times the rate of full training (Schul
 class Attached:
     """A model ready to train: a PEFT model, or the base's own model in full fine-tuning.
 
-    `words` says how each part is trained; `notes` are printed for the user. `begins_at`: the adapter that is trained
-    further, if any.
+    `notes` are printed for the user. `start`: the adapter from which training continues, if any.
     """
 
     model: Any
     family: Family
-    words: Mapping[Part, Tuning]
+    tunings: Mapping[Part, Tuning]
     notes: tuple[str, ...]
-    begins_at: Path | None = None
+    start: Path | None = None
 
     @property
     def whole(self) -> bool:
         """Whether the whole model is trained, so that a model folder is saved instead of an adapter."""
-        return trains_whole_model(self.words)
+        return trains_whole_model(self.tunings)
 
     def has_new_projector(self, base: Base) -> bool:
         """Whether a projector with random weights is trained in full."""
-        return base.projector_untrained and self.words["projector"] == "full" and self.begins_at is None
+        return base.projector_untrained and self.tunings["projector"] == "full" and self.start is None
 
 
-def trains_whole_model(words: Mapping[Part, Tuning]) -> bool:
+def trains_whole_model(tunings: Mapping[Part, Tuning]) -> bool:
     """Whether the language model is trained in full and no part is low-rank, so that an adapter would save no space."""
-    return words["language"] == "full" and not {"lora", "dora"} & set(words.values())
+    return tunings["language"] == "full" and not {"lora", "dora"} & set(tunings.values())
 
 
 def attach(
@@ -85,18 +84,18 @@ def attach(
 ) -> Attached:
     """Make the parts that the settings name trainable, freeze the rest, and keep batch norms in evaluation mode.
 
-    With `checkpointing`, activations are recomputed in the backward pass. `start`: the adapter or run folder whose
-    adapter is trained further, with its own rank. Raises `ModelError` for settings that the base does not support, and
-    `AdapterError` for an adapter that does not fit the base or the settings.
+    With `checkpointing`, activations are recomputed in the backward pass. `start`: an adapter or a run folder from
+    whose adapter training continues, at its own rank. Raises `ModelError` for settings that the base does not support,
+    and `AdapterError` for an adapter that does not fit the base or the settings.
     """
-    words, notes = resolve_tunings(
+    tunings, notes = resolve_tunings(
         settings.asked,
         base.model,
         base.family,
         projector_untrained=base.projector_untrained,
         quantized=base.quantized,
     )
-    if {"lora", "dora"} <= set(words.values()):
+    if {"lora", "dora"} <= set(tunings.values()):
         raise ModelError(
             "adapter", "lora and dora cannot be combined in one adapter", "choose one of them for all parts"
         )
@@ -105,20 +104,20 @@ def attach(
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     _freeze_batch_norms(base.model)
     if start is not None:
-        return _continued(base, words, start, tuple(notes))
-    if not trains_whole_model(words):
-        return Attached(_with_new_adapter(base, words, settings), base.family, words, tuple(notes))
+        return _continued(base, tunings, start, tuple(notes))
+    if not trains_whole_model(tunings):
+        return Attached(_with_new_adapter(base, tunings, settings), base.family, tunings, tuple(notes))
     if has_value_head(base.model):
         raise ModelError("adapter", "a reward model needs a low-rank part", "give one part lora or dora")
     for name, parameter in base.model.named_parameters():
-        parameter.requires_grad_(words[owner_of(name, base.family)] == "full")
-    return Attached(base.model, base.family, words, tuple(notes))
+        parameter.requires_grad_(tunings[owner_of(name, base.family)] == "full")
+    return Attached(base.model, base.family, tunings, tuple(notes))
 
 
-def _with_new_adapter(base: Base, words: Mapping[Part, Tuning], settings: AdapterSettings) -> Any:
-    """The base as a PEFT model; a part trained in full is a copy of its modules in the adapter."""
+def _with_new_adapter(base: Base, tunings: Mapping[Part, Tuning], settings: AdapterSettings) -> Any:
+    """The base as a PEFT model; the adapter holds copies of the modules that are trained in full."""
     low_rank, full = list[str](), list[str]()
-    for part, tuning in words.items():
+    for part, tuning in tunings.items():
         if tuning == "full":
             full += leaf_modules(base.model, base.family, part)
         elif tuning != "frozen":
@@ -133,15 +132,15 @@ def _with_new_adapter(base: Base, words: Mapping[Part, Tuning], settings: Adapte
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         use_rslora=settings.rslora,
-        use_dora="dora" in words.values(),
+        use_dora="dora" in tunings.values(),
         target_modules=low_rank or DUMMY_TARGET_MODULES,
         modules_to_save=full or None,
     )
     return get_peft_model(base.model, config)
 
 
-def _continued(base: Base, words: Mapping[Part, Tuning], start: Path, notes: tuple[str, ...]) -> Attached:
-    """The base with an earlier adapter, which is trained further."""
+def _continued(base: Base, tunings: Mapping[Part, Tuning], start: Path, notes: tuple[str, ...]) -> Attached:
+    """The base with an earlier adapter, from which training continues."""
     folder = adapter_folder(start)
     card = read_card(folder)
     if card.weights:
@@ -149,7 +148,7 @@ def _continued(base: Base, words: Mapping[Part, Tuning], start: Path, notes: tup
     require_base(card, folder, base)
     if card.method == "reward":
         raise AdapterError(f"adapter {folder}", "is a reward model, which writes no answers", "start from another one")
-    if dict(card.tuned) != dict(words):
+    if dict(card.tuned) != dict(tunings):
         raise AdapterError(
             f"adapter {folder}", f"was trained with {card.tuning}", "set `adapter` to match in the recipe"
         )
@@ -158,7 +157,7 @@ def _continued(base: Base, words: Mapping[Part, Tuning], start: Path, notes: tup
             model = with_adapter(base.model, _with_value_head(folder, Path(work), base.model), trainable=True)
     else:
         model = with_adapter(base.model, folder, trainable=True)
-    return Attached(model, base.family, words, notes, begins_at=folder)
+    return Attached(model, base.family, tunings, notes, start=folder)
 
 
 def _with_value_head(folder: Path, copy: Path, model: Any) -> Path:
@@ -174,18 +173,18 @@ def _with_value_head(folder: Path, copy: Path, model: Any) -> Path:
 def part_rates(
     attached: Attached, base: Base, settings: AdapterSettings, training: Training, *, fitted: bool
 ) -> dict[str, float]:
-    """The learning rate of each part. `fitted`: whether a new projector starts near the answers."""
+    """The learning rate of each part. `fitted`: whether a new projector is fitted to the answers before step 0."""
     rates: dict[str, float] = dict.fromkeys(PARTS, training.learning_rate)
-    if {"lora", "dora"} & set(attached.words.values()):
+    if {"lora", "dora"} & set(attached.tunings.values()):
         pretrained = [part for part in PARTS if part != "projector" or not base.projector_untrained]
-        rates |= {part: FULL_RATE * training.learning_rate for part in pretrained if attached.words[part] == "full"}
+        rates |= {part: FULL_RATE * training.learning_rate for part in pretrained if attached.tunings[part] == "full"}
     if attached.has_new_projector(base):
         rates["projector"] = (FITTED_RATE if fitted else RANDOM_RATE) * training.learning_rate
     return rates | {str(part): rate for part, rate in settings.rates.items()}
 
 
 def parameter_groups(attached: Attached, rates: Mapping[str, float], weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for the optimiser: one learning rate per part, no weight decay on vectors (biases and norms)."""
+    """Optimiser parameter groups: one learning rate per part, and no weight decay on vectors (biases and norms)."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in attached.model.named_parameters():
         if parameter.requires_grad:

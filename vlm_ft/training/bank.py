@@ -31,8 +31,7 @@ class Entry:
 class Bank:
     """A folder with a file for each variant of a case's photos.
 
-    `space` identifies the tower's weights and the settings of its input; `views` is the number of variants of each
-    case.
+    `space` identifies the tower's weights and input settings; `views` is the number of variants of each case.
     """
 
     folder: Path

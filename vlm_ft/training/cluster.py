@@ -1,4 +1,4 @@
-"""Run the processes of a training on a Ray cluster, one in each worker, as `accelerate launch` does on one machine."""
+"""Run training processes on a Ray cluster, one in each worker, as `accelerate launch` does on one machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from vlm_ft.errors import RecipeError, UserError
 def on_workers(work: Callable[[], object], workers: int | None = None) -> None:
     """Call `work` in every worker of the cluster that RAY_ADDRESS names, or of a local one, under torch.distributed.
 
-    `workers` is their number; by default one per GPU. Each has one GPU if the cluster has any. They run in the folder
-    of this process, which each must reach under the same path. Raises a worker's `UserError`, or `RecipeError` if
+    `workers` is their number, by default one per GPU. Each has one GPU if the cluster has any. They run in the current
+    folder of this process, which all must reach under the same path. Raises a worker's `UserError`, or `RecipeError` if
     the cluster has too few GPUs or CPUs.
     """
     ray = connected(output=True)
@@ -39,7 +39,7 @@ def on_workers(work: Callable[[], object], workers: int | None = None) -> None:
                 if isinstance(failure, UserError):
                     raise failure from error
             raise
-        except SystemExit:  # how Ray ends at Ctrl-C, once it has stopped the workers
+        except SystemExit:  # raised by Ray after Ctrl-C, once it has stopped the workers
             raise KeyboardInterrupt from None
 
 
@@ -48,15 +48,16 @@ def _count(workers: int | None, gpus: int, cpus: int) -> int:
         raise RecipeError("--workers", "the cluster has no GPU", "say how many processes train on its CPUs")
     count, most = workers or gpus, gpus or cpus
     if count > most:
-        raise RecipeError("--workers", f"{count} exceed the cluster's {most} {'GPUs' if gpus else 'CPUs'}", "use fewer")
+        what = "GPUs" if gpus else "CPUs"
+        raise RecipeError("--workers", f"{count} is more than the cluster's {most} {what}", "use fewer")
     return count
 
 
 def _work(settings: dict[str, Any]) -> None:
-    """Do a worker's share of the work; Ray starts it in a folder of its own."""
+    """Do a worker's share of the work. Ray starts each worker in a separate folder."""
     try:
         os.chdir(settings["folder"])
     except OSError as error:
-        problem = f"a worker does not reach {settings['folder']} ({error.strerror})"
+        problem = f"a worker cannot reach {settings['folder']} ({error.strerror})"
         raise RecipeError("--cluster", problem, "start it in a folder that all workers share") from error
     settings["work"]()

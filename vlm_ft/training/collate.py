@@ -28,7 +28,7 @@ from vlm_ft.training.order import ByLength
 
 NO_PHOTOS = Entry({}, (), None)
 SPARE = 4
-"""A photo is decoded at this multiple of the pixels that the base sees, since a crop keeps at least a quarter of it."""
+"""Photos are decoded at this multiple of the pixels that the base sees, since crops keep at least a quarter of them."""
 
 
 class Collator:
@@ -59,11 +59,11 @@ class Collator:
         self.bank: Bank | None = None
         self.preset = preset
         self.seed = seed
-        self._epoch = RawValue("q", 0)  # in memory that worker processes share
+        self._epoch = RawValue("q", 0)  # in memory shared with worker processes
 
     @property
     def epoch(self) -> int:
-        """The epoch, which worker processes learn although they have started before it."""
+        """The current epoch, which also reaches worker processes that started in an earlier one."""
         return int(self._epoch.value)
 
     @epoch.setter
@@ -81,7 +81,7 @@ class Collator:
         return self.epoch % self.bank.views if self.bank else self.epoch
 
     def rows(self, index: int) -> Sequence[Row]:
-        """The augmented rows of a case, which ask only for observed fields."""
+        """The augmented rows of a case, which ask for observed fields only."""
         return self.method.rows(self.form, self.cases[index], *self.drawn(index, self.view))
 
     def drawn(self, index: int, view: int) -> tuple[Images, Values]:
@@ -117,7 +117,7 @@ class Collator:
         return self.method.encode(self.conversation, [row for rows in cases for row in rows])
 
     def _from_bank(self, indices: Sequence[int]) -> Batch:
-        """Encode blank photos of the same sizes, and replace their pixels by the features that the bank has."""
+        """Encode blank photos of the same sizes, and replace their pixels with the features in the bank."""
         rows, features = list[Sequence[Row]](), list[Features]()
         for index in indices:
             case, entry = self.cases[index], NO_PHOTOS

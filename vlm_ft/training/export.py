@@ -1,4 +1,4 @@
-"""Export an adapter for use without this package: as it is for servers that load LoRA, or merged into its base."""
+"""Export an adapter for use without this package: as LoRA for servers that load it, or merged into its base."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from vlm_ft.training.model_card import model_card
 from vlm_ft.training.verify import COARSE, TOLERANCES, probe_logits, saved
 
 As = Literal["auto", "lora", "merged"]
-VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)  # that vLLM accepts as the largest; the first is its default
+VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)  # values that vLLM accepts for --max-lora-rank; the first is the default
 SIDE = 64  # pixels, side of the photo on which the logits are compared
 
 
 def export(place: Path, out: Path, kind: As = "auto", *, base: str | None = None, console: Console) -> Path:
     """Write an adapter to the folder `out`, as LoRA or merged, and return `out`.
 
-    "auto": as it is if it is plain LoRA on the language model, which vLLM serves; otherwise merged. The logits of the
-    merged model are compared with the adapter's. Raises `AdapterError` for a whole model, a reward model, another
+    "auto" exports plain LoRA on the language model, which vLLM serves, as LoRA, and merges anything else. The logits of
+    a merged model are compared with the adapter's. Raises `AdapterError` for a whole model, a reward model, another
     base, or "lora" if the adapter is not plain LoRA, and `DataError` for a folder that is not empty.
     """
     folder = adapter_folder(place)
@@ -84,7 +84,7 @@ def _is_language_lora(card: Card) -> bool:
 
 
 def _merge(base: Base, card: Card, folder: Path, out: Path) -> float:
-    """Write the merged model with its processor and card; returns the largest difference of a logit.
+    """Write the merged model with its processor and card; returns the largest difference between logits.
 
     Raises `AdapterError` if the logits differ by more than rounding.
     """

@@ -27,19 +27,19 @@ from vlm_ft.training.collate import Collator
 from vlm_ft.training.plan import Cost, Plan, plan
 from vlm_ft.training.prepare import Prepared, workers
 
-SAMPLE = 8  # cases on which the bank is timed
+SAMPLE = 8  # cases used to time the bank
 GIB = 2**30
 
-Seen = tuple[Path, Mapping[str, Tensor], tuple[tuple[int, int], ...], Values | None]
-"""Of one variant of a case: its file, the inputs of the tower, the sizes of the photos, and the augmented values."""
+Variant = tuple[Path, Mapping[str, Tensor], tuple[tuple[int, int], ...], Values | None]
+"""One variant of a case: its file, the tower's inputs, the photos' sizes (width, height), and the augmented values."""
 
 
 class Filler:
-    """Fills the bank of a run, in `folder`."""
+    """Fills the vision bank of a run, in `folder`."""
 
     def __init__(self, prepared: Prepared, recipe: Recipe, folder: Path) -> None:
         base, attached = prepared.base, prepared.attached
-        border = None if attached.whole else border_of(base.family, attached.words)
+        border = None if attached.whole else border_of(base.family, attached.tunings)
         wanted = recipe.bank.use != "never" and not prepared.method.samples
         self._vision = FrozenVision(base, border) if border and wanted else None
         self._train, self._tune = prepared.train, prepared.tune
@@ -55,14 +55,14 @@ class Filler:
         return self._vision is not None
 
     def plan(self, cost: Cost, console: Console) -> Plan:
-        """The plan of the run, with a bank if that saves time; `cost` is measured without one."""
+        """The plan of the run, with a bank if that saves time; `cost` was measured without one."""
         examples = len(self._train.order(self._training.batch_size))
         processes = PartialState().num_processes
         views, cost = self._views(plan(self._training, examples, cost, processes), cost, console)
         return plan(self._training, examples, cost, processes).model_copy(update={"views": views})
 
     def fill(self, views: int, console: Console) -> None:
-        """Give the collators a bank, and compute what it lacks; each process computes its share."""
+        """Give each collator a bank, and compute the missing entries; each process computes its share."""
         with evaluating(self._base.model):
             for collator, count in ((self._train, views), (self._tune, 1)):
                 if collator is not None:
@@ -70,23 +70,23 @@ class Filler:
                     self._complete(collator, console)
 
     def _views(self, schedule: Plan, cost: Cost, console: Console) -> tuple[int, Cost]:
-        """How many variants of each training photo to keep, 0 for no bank, and what the run costs then."""
+        """How many variants of each training photo to keep (0 for no bank), and what the run then costs."""
         with_photos = [index for index, case in enumerate(self._train.cases) if case.example.images]
         if self._vision is None or not with_photos:
             return 0, cost
         views = self._settings.views if self._train.augments else 1
-        of_tune = sum(bool(case.example.images) for case in self._tune.cases) if self._tune else 0
+        tune_entries = sum(bool(case.example.images) for case in self._tune.cases) if self._tune else 0
         processes = PartialState().num_processes
-        share = len(with_photos) / len(self._train.cases)  # of the rows of a step that have photos
-        visits = schedule.steps * schedule.rows * processes * share + of_tune * schedule.looks
-        entries = len(with_photos) * views + of_tune
+        share = len(with_photos) / len(self._train.cases)  # of a step's rows that have photos
+        visits = schedule.steps * schedule.rows * processes * share + tune_entries * schedule.looks
+        entries = len(with_photos) * views + tune_entries
         always = self._settings.use == "always"
         if visits <= entries and not always:
             return 0, cost
         gain, build, size = self._timed(spaced(with_photos, SAMPLE), views)
         if entries * size > self._settings.gigabytes * GIB:
             needed = f"{entries * size / GIB:.1f} GiB"
-            console.print(f"no vision bank: its {needed} exceed bank.gigabytes {self._settings.gigabytes:g}")
+            console.print(f"no vision bank: it needs {needed}, more than bank.gigabytes {self._settings.gigabytes:g}")
             return 0, cost
         if visits * gain <= entries * build and not always:
             return 0, cost
@@ -97,14 +97,14 @@ class Filler:
         return views, replace(
             cost,
             step=cost.step - min(schedule.rows * share * gain, 0.9 * cost.step),
-            look=cost.look - min(of_tune * gain, 0.9 * cost.look),
+            look=cost.look - min(tune_entries * gain, 0.9 * cost.look),
             spent=cost.spent + seconds,
         )
 
     def _timed(self, cases: Sequence[int], views: int) -> tuple[float, float, float]:
-        """For one case: seconds that a visit saves, seconds to build its entry, and the entry's bytes.
+        """For one case: the seconds that a visit saves, the seconds to build its entry, and the entry's bytes.
 
-        A visit saves its part of the tower's pass over a batch, which is shorter than a pass over its photos alone.
+        A visit saves its share of the tower's pass over a batch, which takes less than a pass over its photos alone.
         """
         batch = [{"index": index} for index in cases]
         prompts = [replace(self._train.rows(index)[0], target=None) for index in cases]
@@ -132,7 +132,7 @@ class Filler:
         return from_photos + tower - from_bank, opening + saving, size
 
     def _complete(self, collator: Collator, console: Console) -> None:
-        """Compute the entries that a collator's bank lacks, each once."""
+        """Compute each missing entry of a collator's bank once."""
         assert collator.bank is not None
         places = {
             collator.entry_file(index, view): (index, view)
@@ -142,11 +142,11 @@ class Filler:
         }
         missing = [place for file, place in places.items() if not file.exists()]
         process = PartialState()
-        process.wait_for_everyone()  # before any process writes, so that all divide the same entries
+        process.wait_for_everyone()  # before any process writes, so that all divide up the same entries
         own = missing[process.process_index :: process.num_processes]
         loader = DataLoader(_Variants(collator, own), batch_size=None, num_workers=self._workers if own else 0)
-        for seen in track(loader, "vision bank", len(own), console=console, transient=True, disable=not own):
-            self._save(*seen)
+        for variant in track(loader, "vision bank", len(own), console=console, transient=True, disable=not own):
+            self._save(*variant)
         process.wait_for_everyone()
 
     def _save(
@@ -160,8 +160,8 @@ class Filler:
             return self._vision.encode(inputs)
 
 
-class _Variants(Dataset[Seen]):
-    """Variants of cases, given as (case, view): opened, augmented and encoded as in training."""
+class _Variants(Dataset[Variant]):
+    """Variants of cases, each given as (case, view): opened, augmented and encoded as in training."""
 
     def __init__(self, collator: Collator, places: Sequence[tuple[int, int]]) -> None:
         self._collator, self._places = collator, places
@@ -169,7 +169,7 @@ class _Variants(Dataset[Seen]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, place: int) -> Seen:
+    def __getitem__(self, place: int) -> Variant:
         collator, (index, view) = self._collator, self._places[place]
         drawn, values = collator.drawn(index, view)
         photos = tuple(map(opened, drawn))

@@ -13,11 +13,11 @@ from vlm_ft.bases.precision import Precision, uses_bf16
 
 @contextmanager
 def master_weights(model: nn.Module, precision: Precision) -> Iterator[None]:
-    """Keep trained weights in fp32 while the model computes under bf16 autocast, and return them to their dtype.
+    """Keep trained weights in fp32 while the model computes under bf16 autocast, then restore their dtype.
 
-    A step often changes a weight by less than 16 bits can express, and would be rounded away (Micikevicius et al.
-    2018, *Mixed Precision Training*, section 3.1). PEFT keeps low-rank matrices in fp32 anyway; this is for parts that
-    are trained in full. The frozen tensors of their modules, such as the statistics of batch norms, go along.
+    A step often changes a weight by less than 16 bits can express, and would be rounded away (Micikevicius et al. 2018,
+    *Mixed Precision Training*, section 3.1). PEFT keeps low-rank matrices in fp32 anyway; this is for parts that are
+    trained in full. Frozen tensors in the same modules, such as batch-norm statistics, are converted with them.
     """
     modules = [module for module in model.modules() if any(p.requires_grad for p in module.parameters(recurse=False))]
     tensors = [t for m in modules for t in (*m.parameters(recurse=False), *m.buffers(recurse=False))]

@@ -39,7 +39,7 @@ class LongestRow:
 
     @classmethod
     def of(cls, lengths: Lengths, limits: Pixels | None) -> LongestRow:
-        """The longest row as a base that can keep to the recipe's `pixels` sees it."""
+        """The longest row as seen by a base that can keep to the recipe's `pixels`."""
         pixels = min(max(lengths.most_pixels, limits.minimum), limits.maximum) if limits else lengths.most_pixels
         return cls(lengths.most_text_tokens, lengths.most_images, pixels)
 
@@ -70,16 +70,16 @@ def need(name: str, base: HubBase, adapter: AdapterSettings, row: LongestRow, ba
     """The peak memory of one base."""
     model = base.empty()
     family = family_of(model.config)
-    words, _ = resolve_tunings(adapter.asked, model, family, projector_untrained=False, quantized=False)
+    tunings, _ = resolve_tunings(adapter.asked, model, family, projector_untrained=False, quantized=False)
     linear = sum(module.weight.numel() for module in _quantized(model))
     whole = sum(parameter.numel() for parameter in model.parameters())
-    trainable = _trainable(model, family, words, adapter.rank)
-    frozen = whole - trainable if trains_whole_model(words) else whole  # an adapter holds copies of parts in full
+    trainable = _trainable(model, family, tunings, adapter.rank)
+    frozen = whole - trainable if trains_whole_model(tunings) else whole  # an adapter holds copies of full parts
     tokens = row.text_tokens + row.images * base.image_tokens(row.pixels)
     tower_tokens = batch_size * (tokens - row.text_tokens) if adapter.asked.get("vision", "frozen") != "frozen" else 0
     activations = _activations(base, tokens * batch_size) + _tower_activations(base, tower_tokens)
     rest = trainable * (FP32 + FP32 + ADAMW) + activations + CUDA_CONTEXT
-    quantizable = "full" not in (words["language"], words["vision"])
+    quantizable = "full" not in (tunings["language"], tunings["vision"])
     nf4 = linear * NF4 + (frozen - linear) * BF16 + rest if quantizable else None
     return Need(name, tokens, frozen * BF16 + rest, nf4)
 
@@ -106,13 +106,13 @@ def _quantized(model: nn.Module) -> list[nn.Linear]:
     return [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
 
 
-def _trainable(model: nn.Module, family: Family, words: Mapping[Part, Tuning], rank: int) -> int:
+def _trainable(model: nn.Module, family: Family, tunings: Mapping[Part, Tuning], rank: int) -> int:
     """The number of trained weights: the adapter's matrices and the fully trained parts."""
-    full = [part for part in PARTS if words[part] == "full"]
-    part_trained_with = owner_of if trains_whole_model(words) else part_of
+    full = [part for part in PARTS if tunings[part] == "full"]
+    part_trained_with = owner_of if trains_whole_model(tunings) else part_of
     whole = sum(p.numel() for name, p in model.named_parameters() if part_trained_with(name, family) in full)
     targets = [
-        name for part in PARTS if words[part] in ("lora", "dora") for name in low_rank_modules(model, family, part)
+        name for part in PARTS if tunings[part] in ("lora", "dora") for name in low_rank_modules(model, family, part)
     ]
     if not targets:
         return whole

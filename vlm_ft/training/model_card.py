@@ -10,7 +10,7 @@ from vlm_ft.adapters import Card
 
 
 def model_card(card: Card) -> str:
-    """The text of README.md. After an evaluation, its metadata have the results on `test`."""
+    """The text of README.md. After an evaluation, its metadata include the results on `test`."""
     kind = "a fine-tuned model" if card.weights else f"an adapter for `{card.base.name}`"
     parts = [
         f"---\n{_metadata(card).to_yaml()}\n---",

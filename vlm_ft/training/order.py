@@ -72,7 +72,7 @@ class ByLength(Sampler[int]):
 def square_root_visits(classes: Sequence[Iterable[tuple[str, str]]]) -> list[float]:
     """How often to visit each case, given its classes as (field, name): at least once, more often if one is rare.
 
-    A class that is four times rarer than the most common one of its field is visited twice as often as it occurs
+    A class that is four times rarer than its field's most common one is visited twice as often as it occurs
     (square-root sampling, Mahajan et al. 2018). A case counts as its rarest class (Gupta et al. 2019).
     """
     distinct = [set(own) for own in classes]

@@ -1,4 +1,4 @@
-"""Plan the length of a run: optimiser steps and evaluations on `tune`, from the measured cost of each."""
+"""Plan the length of a run: its optimiser steps and evaluations on `tune`, from the measured cost of each."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MAX_EVAL_SHARE = 0.2  # of a run's minutes
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one optimiser step and of one evaluation (`look`) on all of `tune`, and peak memory in bytes.
+    """Seconds per optimiser step and per evaluation (`look`) on all of `tune`, and peak memory in bytes.
 
-    `spent`: seconds that the run has taken before its first step.
+    `spent`: seconds that the run takes before its first step.
     """
 
     step: float
@@ -27,7 +27,7 @@ class Cost:
 
 
 class Plan(Strict):
-    """The number of optimiser steps, the rows of each per process, and the seconds of a step and of an evaluation.
+    """The number of optimiser steps, the rows per step and process, and the seconds per step and per evaluation.
 
     `every` is the number of steps between evaluations on `tune`, and between checkpoints. `views`: how many variants of
     each training photo the vision bank keeps; 0 for no bank.
@@ -70,6 +70,6 @@ def plan(settings: Training, examples: int, cost: Cost, processes: int = 1) -> P
 
 
 def _epoch(settings: Training, examples: int, processes: int) -> int:
-    """The steps of an epoch: processes take whole batches in turn, and no step goes beyond the epoch's end."""
+    """The steps of an epoch: processes take whole batches in turn, and no step spans two epochs."""
     batches = math.ceil(math.ceil(examples / settings.batch_size) / processes)
     return math.ceil(batches / settings.accumulate)

@@ -26,18 +26,18 @@ from vlm_ft.settings import variables_in, write_settings
 from vlm_ft.tasks import task_of
 from vlm_ft.training.show import dry_run
 
-SHEET = 4  # examples that are shown
-WIDTH = 110  # characters of a line of the dry run
+SHEET = 4  # examples on the contact sheet
+WIDTH = 110  # characters per line of the dry run
 
 
 def preflight(
     place: Path, out: Path, name: str, *, recipe: str | None = None, task: str | None = None, console: Console
 ) -> Preflight:
-    """Look at the data in `place`, and write what is found to the folder `out`.
+    """Look at the data in `place`, and write the findings to the folder `out`.
 
-    That is recipe.yaml, preflight.json, check.html with the checks and their pictures, examples.png, and dry_run.txt.
+    These are recipe.yaml, preflight.json, check.html with the checks and their pictures, examples.png and dry_run.txt.
     The recipe is a shipped one, applied to these data, or else a proposal for `task` or for the task that fits best.
-    Raises `DataError` for data that cannot be read, that fit no task, or that show photos outside `place`.
+    Raises `DataError` for data that cannot be read, that fit no task, or that refer to photos outside `place`.
     """
     out.mkdir(parents=True, exist_ok=True)
     items = _written(place, out / RECIPE, name, recipe, task)
@@ -81,7 +81,7 @@ def _written(place: Path, file: Path, name: str, recipe: str | None, task: str |
 
 
 def _require_plain(file: Path, place: Path) -> None:
-    """Raise `DataError` if a name in the data would be read as an environment variable, whose value messages show."""
+    """Raise `DataError` if a name in the data would be read as an environment variable, which messages would reveal."""
     if found := variables_in(file):
         raise DataError(place, f"a name in it contains ${{{found[0]}}}, a variable in recipes", "rename it")
 
@@ -95,7 +95,7 @@ def _applied(recipe: Recipe, place: Path, name: str) -> Recipe:
 
 
 def _require_inside(cases: Iterable[Case], place: Path) -> None:
-    """Raise `DataError` for photos outside the data set, to which its labels may refer."""
+    """Raise `DataError` for photos outside the data set, since its labels can name any file."""
     inside = place.resolve()
     for case in cases:
         for picture in case.example.images:

@@ -25,7 +25,7 @@ from vlm_ft.training.attach import Attached, attach, part_rates
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.methods import Method, method_of
 from vlm_ft.training.order import square_root_visits
-from vlm_ft.training.projector import has_words
+from vlm_ft.training.projector import has_closed_values
 from vlm_ft.training.rehearse import Lengths, check_lengths
 
 
@@ -33,7 +33,7 @@ from vlm_ft.training.rehearse import Lengths, check_lengths
 class Prepared:
     """A run that is ready to start.
 
-    `rates` are the learning rates of the parts; `fresh` loads another copy of the base from disk.
+    `rates` are the learning rates of the parts; `fresh` loads a new copy of the base from disk.
     """
 
     dataset: Dataset
@@ -59,11 +59,10 @@ class Prepared:
 def prepare(
     recipe: Recipe, splits_file: Path | None = None, *, check: bool = False, known: Dataset | None = None
 ) -> Prepared:
-    """Read the data, load the base, check every row's length, attach the adapter.
+    """Read the data, load the base, check every row's length, and attach the adapter.
 
-    `known`: the data, if they have been read. With `check`, errors in the data (`vlm_ft.data.checks`) are raised
-    before the base is loaded. Raises `RecipeError` for settings that exclude each other, or that FSDP or DeepSpeed
-    does not allow.
+    `known`: the data, if already read. With `check`, errors in the data (`vlm_ft.data.checks`) are raised before the
+    base is loaded. Raises `RecipeError` for settings that exclude each other, or that FSDP or DeepSpeed does not allow.
     """
     method = method_of(recipe)
     _check_launch(recipe, method)
@@ -73,7 +72,7 @@ def prepare(
     method.require(dataset.cases["train"])
     if method.compares and recipe.augment != "none":
         raise RecipeError("augment", f"{method.name} compares replies to the same photos", "leave it out")
-    fresh = base_of(recipe)
+    fresh = base_loader(recipe)
     base = fresh()
     training = recipe.training
     conversation = Conversation(base.reader, training.loss_on)
@@ -88,21 +87,21 @@ def prepare(
         note = f"{dropped} training examples have nothing that method {method.name} learns from"
         dataset = replace(dataset, notes=(*dataset.notes, note))
     lengths = check_lengths(method, dataset.form, [*train.cases, *tune.cases], Ruler(base.reader, training.max_length))
-    train.lengths, of_tune = lengths.by_case[: len(train.cases)], lengths.by_case[len(train.cases) :]
+    train.lengths, tune_lengths = lengths.by_case[: len(train.cases)], lengths.by_case[len(train.cases) :]
     if training.balance:
         train.visits = square_root_visits([class_words(case.values, dataset.form) for case in train.cases])
-    tune.cases = tuple(case for _, case in sorted(zip(of_tune, tune.cases, strict=True), key=lambda pair: sum(pair[0])))
+    tune.cases = tuple(case for _, case in sorted(zip(tune_lengths, tune.cases, strict=True), key=lambda pair: sum(pair[0])))
     attached = attach(
         base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training), start=recipe.from_adapter
     )
     if base.device.type == "cpu" and uses_bf16(training.precision):
         attend_in_fp32(base.model)
-    rates = part_rates(attached, base, recipe.adapter, training, fitted=has_words(dataset.form))
+    rates = part_rates(attached, base, recipe.adapter, training, fitted=has_closed_values(dataset.form))
     return Prepared(dataset, base, attached, train, tune if tune.cases else None, lengths, rates, fresh)
 
 
 def _check_launch(recipe: Recipe, method: Method) -> None:
-    """Raise `RecipeError` for what FSDP or DeepSpeed, as `accelerate launch` sets them up, cannot train."""
+    """Raise `RecipeError` for a recipe that FSDP or DeepSpeed, as set up by `accelerate launch`, cannot train."""
     sharded = parse_flag_from_env("ACCELERATE_USE_FSDP")
     if sharded and method.samples:
         raise RecipeError("method", f"{method.name} samples answers, which FSDP does not allow", "use DeepSpeed")
@@ -112,7 +111,7 @@ def _check_launch(recipe: Recipe, method: Method) -> None:
         raise RecipeError("zero_stage", "3 shards the weights, which vlm_ft saves from one GPU", "use 2, or FSDP")
 
 
-def base_of(recipe: Recipe) -> Callable[[], Base]:
+def base_loader(recipe: Recipe) -> Callable[[], Base]:
     """A function that loads a new copy of the recipe's base on each call."""
 
     def fresh() -> Base:

@@ -16,13 +16,13 @@ from vlm_ft.errors import RecipeError
 from vlm_ft.runs import store, stored
 from vlm_ft.training.methods import Method
 
-QUIET_LINES = 10  # lines in total if the output is not a terminal
+QUIET_LINES = 10  # lines in all if the output is not a terminal
 LOSSES = {"loss": "loss", "eval_loss": "tune loss"}
-"""The names of losses in the trainer's logs, and for the user."""
+"""Name of a loss in the trainer's logs -> its name for the user."""
 
 
 class ShowProgress(TrainerCallback):  # type: ignore[misc]
-    """A bar with losses and the time left, to be entered for the training; plain lines if there is no terminal."""
+    """A bar, as a context manager, with the losses and the time left; plain lines if there is no terminal."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -40,7 +40,7 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
         )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Begin at the current step, which is not 0 in a resumed run."""
+        """Start at the current step, which is not 0 in a resumed run."""
         self.started, self.first = time.monotonic(), state.global_step
         self.task = self.bar.add_task("", total=state.max_steps, completed=state.global_step)
 
@@ -64,7 +64,7 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
 
 
 class StopAtFaults(TrainerCallback):  # type: ignore[misc]
-    """Ends a run, before its next checkpoint, whose loss is not finite, or whose first gradient is zero."""
+    """Ends a run before its next checkpoint if its loss is not finite or its first gradient is zero."""
 
     def __init__(self, method: Method) -> None:
         self.may_be_zero = method.samples  # if all answers to a prompt are equally good
@@ -72,7 +72,7 @@ class StopAtFaults(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **kwargs: Any
     ) -> None:
-        """Raises `RecipeError`."""
+        """Raise `RecipeError` for a loss that is not finite, or a first gradient of zero."""
         logs = logs or {}
         for key, word in LOSSES.items():
             if not math.isfinite(logs.get(key, 0.0)):
@@ -91,7 +91,7 @@ class KeepTime(TrainerCallback):  # type: ignore[misc]
     FILE = "seconds.json"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Read the count of the checkpoint that the run resumes from."""
+        """Read the count stored with the checkpoint from which the run resumes."""
         self.before = self._counts(args).get(str(state.global_step), 0.0)
         self.started = time.monotonic()
 
@@ -101,7 +101,7 @@ class KeepTime(TrainerCallback):  # type: ignore[misc]
         return self.before + time.monotonic() - self.started
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Store the count of this checkpoint; only the first process writes."""
+        """Store the count for this checkpoint; only the first process writes."""
         if not state.is_world_process_zero:
             return
         counts = self._counts(args) | {str(state.global_step): self.seconds}

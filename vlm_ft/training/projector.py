@@ -1,8 +1,7 @@
 """Initialise a projector with random weights, before the first step.
 
-The features of a frozen tower distinguish most answers, as a linear probe shows, but a random projector maps them to
-directions that mean nothing to the language model. So the projector is first fitted to the training set in closed
-form.
+A frozen tower's features distinguish most answers, as a linear probe shows, but a random projector maps them to
+directions that mean nothing to the language model. So the projector is first fitted to the training set in closed form.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from vlm_ft.decoding.decisions import Decision, target_steps
 from vlm_ft.training.attach import Attached
 
 MAX_SCALING_PHOTOS = 64
-"""The most photos on which the spread of the features is measured."""
+"""The most photos used to measure the spread of the features."""
 
 MAX_FITTING_PHOTOS = 400
-"""The most photos to whose answers the projector is fitted."""
+"""The most photos used to fit the projector."""
 
 MIN_SPREAD = 0.1
 """The least spread of a channel, as a share of the median channel's, so that a near-constant one is not inflated."""
@@ -38,14 +37,14 @@ PENALTIES = np.logspace(-4, 2, 13)
 """Ridge penalties, in units of the features' total variance; leave-one-out cross-validation chooses one."""
 
 
-def has_words(form: Form) -> bool:
-    """Whether the form has closed fields, on their own or in lists, to whose words a projector can be fitted."""
+def has_closed_values(form: Form) -> bool:
+    """Whether the form has closed fields, on their own or in lists, to whose values a projector can be fitted."""
     parts = [part for field in form.fields for part in getattr(field.kind, "fields", (field,))]
     return any(isinstance(part.kind, Choice | Flag | Integer) for part in parts)
 
 
-def start_projector(attached: Attached, base: Base, form: Form, train: Sequence[Case]) -> None:
-    """Fit a new projector that is trained in full to the training set; leave any other projector alone."""
+def initialise_projector(attached: Attached, base: Base, form: Form, train: Sequence[Case]) -> None:
+    """Fit a new projector that will be trained in full to the training set; leave any other projector alone."""
     cases = spaced([case for case in train if case.example.images], MAX_FITTING_PHOTOS)
     if not attached.has_new_projector(base) or len(cases) < 2:
         return
@@ -59,8 +58,8 @@ def start_projector(attached: Attached, base: Base, form: Form, train: Sequence[
     photos = [case.example.images[0] for case in cases]
     tower = Tower(base, base.reader.limits)
     standardise(layers[0], *tower.channels(spaced(photos, MAX_SCALING_PHOTOS)))
-    words = torch.stack([_answer_embedding(base, form.narrow(case.values), case.values) for case in cases])
-    align(layers[-1], tower.entering(layers[-1], photos), words)
+    embeddings = torch.stack([_answer_embedding(base, form.narrow(case.values), case.values) for case in cases])
+    align(layers[-1], tower.entering(layers[-1], photos), embeddings)
 
 
 def standardise(layer: nn.Linear, mean: Tensor, spread: Tensor) -> None:
@@ -71,20 +70,20 @@ def standardise(layer: nn.Linear, mean: Tensor, spread: Tensor) -> None:
     """
     mean, spread = mean.to(layer.weight), spread.to(layer.weight)
     with torch.no_grad():
-        size = (mean.square() + spread.square()).mean().sqrt()  # RMS of the input for which the weights were drawn
+        size = (mean.square() + spread.square()).mean().sqrt()  # RMS of the input that the random weights assume
         layer.weight.mul_(size / spread.clamp(min=MIN_SPREAD * float(spread.median())))
         if layer.bias is not None:
             layer.bias.sub_(layer.weight @ mean)
 
 
-def align(layer: nn.Linear, inputs: Tensor, words: Tensor) -> None:
-    """Add to a projector's last layer a ridge regression from its inputs to words, (photos, width) each.
+def align(layer: nn.Linear, inputs: Tensor, embeddings: Tensor) -> None:
+    """Add to a projector's last layer a ridge regression from its inputs to answer embeddings, (photos, width) each.
 
-    It predicts how the words differ from their mean. The random weights stay, so that gradients still reach every
+    It predicts how the embeddings differ from their mean. The random weights stay, so that gradients still reach every
     direction.
     """
     penalties = PENALTIES * len(inputs) * max(float(inputs.var(0).sum()), 1e-6)
-    ridge = RidgeCV(penalties).fit(inputs.numpy(), (words - words.mean(0)).numpy())
+    ridge = RidgeCV(penalties).fit(inputs.numpy(), (embeddings - embeddings.mean(0)).numpy())
     with torch.no_grad():
         layer.weight.add_(torch.from_numpy(ridge.coef_).to(layer.weight))
         if layer.bias is not None:

@@ -18,7 +18,7 @@ from vlm_ft.training.model_card import model_card
 
 
 def push(place: Path, repository: str, *, public: bool = False, console: Console) -> str:
-    """Commit an adapter, or a whole model, with its model card to a repository, and return the commit's address.
+    """Commit an adapter, or a whole model, with its model card to a repository, and return the commit's URL.
 
     A new repository is private unless `public`. Raises `HubError` without a token, if the repository is public and
     `public` is not set, or if the Hub refuses.
@@ -39,7 +39,7 @@ def push(place: Path, repository: str, *, public: bool = False, console: Console
 
 
 def _additions(folder: Path, card: Card) -> Iterator[CommitOperationAdd]:
-    """Every file of the folder; the model card has the latest results, and PEFT's file the name of the base."""
+    """Every file of the folder, with the latest results in the model card, and the base's name in PEFT's file."""
     written = {README: model_card(card)}
     if (folder / CONFIG).is_file():
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -53,6 +53,6 @@ def _additions(folder: Path, card: Card) -> Iterator[CommitOperationAdd]:
 def _errors_of(repository: str) -> Iterator[None]:
     try:
         yield
-    except (HfHubHTTPError, HTTPError, ConnectionError, ValueError) as error:  # ValueError: of names and metadata
+    except (HfHubHTTPError, HTTPError, ConnectionError, ValueError) as error:  # ValueError for names and metadata
         remedy = "check the name, the token's rights and the network"
         raise HubError(f"repository {repository}", f"the Hub refused it ({cause(error)})", remedy) from error

@@ -1,4 +1,4 @@
-"""Log-likelihoods under the model that a run begins with, computed once for methods that compare with it."""
+"""Log-likelihoods under the model at the start of a run, computed once for methods that compare with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def set_references(
 ) -> None:
     """Give each collator the log-likelihoods of its rows.
 
-    They are read from `file` if it exists, as for a resumed run; otherwise each process computes its share, and the
+    They are read from `file` if it exists, as in a resumed run; otherwise each process computes its share, and the
     first one stores them.
     """
     process = PartialState()

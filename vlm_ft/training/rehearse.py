@@ -27,7 +27,7 @@ from vlm_ft.training.methods import Method
 from vlm_ft.training.order import ByLength
 from vlm_ft.training.plan import Cost
 
-TIMED_STEPS = 2  # after one step to warm up
+TIMED_STEPS = 2  # after one warm-up step
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ def check_lengths(method: Method, form: Form, cases: Sequence[Case], ruler: Rule
 
 
 def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: Training) -> Cost:
-    """Time real forward and backward passes on typical batches, after one on the longest, without changing a weight.
+    """Time real forward and backward passes on typical batches, after one on the longest, without changing any weight.
 
-    The model must be set up as for training, including activation checkpointing. Raises `RecipeError` if the GPU lacks
-    the memory for a batch.
+    The model must be set up as for training, including activation checkpointing. Raises `RecipeError` if a batch does
+    not fit into the GPU's memory.
     """
     try:
         with master_weights(model, settings.precision):
@@ -106,7 +106,7 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
 
 
 def _timed(model: nn.Module, train: Collator, settings: Training) -> tuple[list[float], list[float]]:
-    """The seconds of each step, and of each forward pass; the first step, which warms up, is left out."""
+    """The seconds of each step and of each forward pass, without the first step, which warms up."""
     model.train()
     steps: list[float] = []
     forwards: list[float] = []
@@ -140,7 +140,7 @@ def _now() -> float:
 
 
 def batch_loss(model: nn.Module, collator: Collator, batch: Batch, precision: Precision) -> Tensor:
-    """The method's loss of a batch that the collator made, on the model's device and in this precision."""
+    """The method's loss of a batch from the collator, on the model's device and in this precision."""
     device = next(model.parameters()).device
     with autocast(device, precision):
         return collator.method.loss(model, moved(batch, device), None)

@@ -24,7 +24,7 @@ from vlm_ft.training.model_card import model_card
 from vlm_ft.training.plan import Plan
 from vlm_ft.training.prepare import Prepared, prepare, workers
 from vlm_ft.training.progress import KeepTime, ShowProgress, draw_losses
-from vlm_ft.training.projector import start_projector
+from vlm_ft.training.projector import initialise_projector
 from vlm_ft.training.references import set_references
 from vlm_ft.training.rehearse import measure, peak_memory
 from vlm_ft.training.show import announce
@@ -37,7 +37,7 @@ def train(
 ) -> Path:
     """Train and write ``out/adapter`` (PEFT files and card), checkpoints, the loss curve and the recipe as used.
 
-    Returns the adapter folder. Under `accelerate launch` only the first process writes, except into a vision bank.
+    Returns the adapter folder. Under `accelerate launch`, only the first process writes, except into a vision bank.
     Raises `RecipeError` if `out` holds another run or has nothing to resume, and, with `check`, `DataError` if the data
     have errors.
 
@@ -85,9 +85,9 @@ def train(
 
 
 def _begin(prepared: Prepared, recipe: Recipe, run: Run, *, fit: bool) -> None:
-    """Compute what a run needs before its first step. `fit`: whether to fit a new projector to the training set."""
+    """Compute what a run needs before step 0. `fit`: whether to fit a new projector to the training set."""
     if fit:
-        start_projector(prepared.attached, prepared.base, prepared.dataset.form, prepared.dataset.cases["train"])
+        initialise_projector(prepared.attached, prepared.base, prepared.dataset.form, prepared.dataset.cases["train"])
     prepared.method.begin(prepared.base, prepared.conversation)
     if prepared.method.compares:
         collators = [prepared.train, *([prepared.tune] if prepared.tune else [])]
@@ -98,7 +98,7 @@ def _begin(prepared: Prepared, recipe: Recipe, run: Run, *, fit: bool) -> None:
 def _run_trainer(
     recipe: Recipe, prepared: Prepared, schedule: Plan, run: Run, resume: bool, console: Console
 ) -> tuple[Path, Witness, dict[str, Any]]:
-    """Run the trainer and save the result; nothing that is returned refers to the model."""
+    """Run the trainer and save the result; nothing returned refers to the model, which can then be freed."""
     attached = prepared.attached
     before, frozen = trained_values(attached.model), checksum(attached.model)
     progress, clock = ShowProgress(console), KeepTime()
@@ -119,9 +119,9 @@ def _run_trainer(
         instead = f"resuming from {checkpoint.name}" if checkpoint else "starting over at step 0"
         console.print(f"  note: {fault}; {instead}", style="yellow", markup=False)
     alone = run.alone() if running.is_world_process_zero() else nullcontext()
-    return_freed_memory()  # the processes that decode would keep a copy of it
+    return_freed_memory()  # or the processes that decode would keep a copy of it
     in_fp32 = master_weights(attached.model, recipe.training.precision)
-    with alone, in_fp32, progress.bar:  # after an error, too, the terminal gets its cursor back
+    with alone, in_fp32, progress.bar:  # the bar restores the terminal's cursor, even after an error
         running.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     running.end_workers()
     seconds = clock.seconds
@@ -182,7 +182,7 @@ def _card(recipe: Recipe, prepared: Prepared, folder: Path, history: dict[str, A
         dtype=recipe.dtype,
         quantize=recipe.quantize,
         weights=fingerprint(str(folder)) if prepared.attached.whole else None,
-        tuned=dict(prepared.attached.words),
+        tuned=dict(prepared.attached.tunings),
         inputs=_inputs(prepared),
         loss_on=recipe.training.loss_on,
         method=prepared.method.name,
@@ -191,7 +191,7 @@ def _card(recipe: Recipe, prepared: Prepared, folder: Path, history: dict[str, A
             data_fingerprint=dataset.fingerprint,
             counts=dataset.counts,
             synthetic=dataset.synthetic,
-            began_with=read_card(start).name if (start := prepared.attached.begins_at) else None,
+            began_with=read_card(start).name if (start := prepared.attached.start) else None,
         ),
         training=history,
     )

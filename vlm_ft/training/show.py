@@ -27,7 +27,7 @@ SHOWN_SET_ASIDE = 10
 def dry_run(recipe: Recipe, console: Console, dataset: Dataset | None = None) -> str:
     """Show what a run would do and cost, from real rows and timed steps; returns the cost in one line.
 
-    Nothing is trained or written. `dataset`: the recipe's data, if they have been read.
+    Nothing is trained or written. `dataset`: the recipe's data, if already read.
     """
     prepared = prepare(recipe, known=dataset)
     announce(recipe, prepared, console)
@@ -53,7 +53,7 @@ def dry_run(recipe: Recipe, console: Console, dataset: Dataset | None = None) ->
 
 
 def announce(recipe: Recipe, prepared: Prepared, console: Console) -> None:
-    """Print what is about to be trained: data, form, trainable share."""
+    """Print what is about to be trained: the data, the form, and the trainable share of each part."""
     dataset = prepared.dataset
     counts = ", ".join(f"{role} {count}" for role, count in dataset.counts.items() if count)
     console.print(f"[bold]{recipe.name}[/]  {dataset.form.title}: {counts}; set aside {len(dataset.set_aside)}")
@@ -81,10 +81,10 @@ def render(pieces: Sequence[tuple[str, bool]]) -> Text:
 
 
 def size_table(prepared: Prepared) -> Table:
-    """The parameters of each part, how many of them are trained, and at which learning rate."""
+    """The parameters of each part, how many of them are trained, and the learning rate."""
     table = Table("part", "trained", "learning rate", "parameters", "trainable", "share")
     for row in part_sizes(prepared.attached.model, prepared.base.family):
-        tuning = prepared.attached.words.get(row.part, "")  # type: ignore[call-overload]
+        tuning = prepared.attached.tunings.get(row.part, "")  # type: ignore[call-overload]
         rate = f"{prepared.rates[row.part]:g}" if tuning not in ("", "frozen") else ""
         share = f"{row.trainable / row.total:.2%}" if row.total else "-"
         table.add_row(row.part, tuning, rate, f"{row.total:,}", f"{row.trainable:,}", share)

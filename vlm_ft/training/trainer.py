@@ -38,13 +38,13 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         self.model_accepts_loss_kwargs = method.per_token
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """The optimizer, created when the trainer asks for it, since FSDP accepts none that is created before."""
+        """The optimizer, created when the trainer asks for it, since FSDP does not accept one created earlier."""
         if self.optimizer is None:
             self.optimizer = torch.optim.AdamW(self.groups())
         return self.optimizer
 
     def _get_dataloader(self, *args: Any, **options: Any) -> Any:
-        """A loader that draws nothing from the generator of dropout, or a resumed run would differ from others."""
+        """A loader that draws nothing from dropout's random generator, so that a resumed run does not differ."""
         loader = super()._get_dataloader(*args, **options)
         loader.base_dataloader.generator = torch.Generator()
         self._loaders.append(loader)
@@ -136,17 +136,17 @@ def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, work
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         dataloader_num_workers=workers,
-        dataloader_persistent_workers=workers > 0,  # after each fork, the next steps copy the memory that they write to
+        dataloader_persistent_workers=workers > 0,  # after each fork, the next steps copy all memory that they write to
         ddp_find_unused_parameters=False,
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # `DataParallel` over all GPUs would cut batches apart, photos from rows
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # `DataParallel` would split batches and part photos from their rows
     return arguments
 
 
 def _logging_steps(plan: Plan) -> int:
-    """The number of steps whose mean loss is logged: at most 10, and about 20 times a run or more often.
+    """The number of steps between logs of the mean loss: at most 10, so that a run has at least about 20 logs.
 
-    It divides the steps between checkpoints, since a checkpoint does not keep the losses that are still to be logged.
+    It divides the steps between checkpoints, since a checkpoint does not keep losses that are not yet logged.
     """
     most = max(1, min(10, plan.steps // 20))
     return max(steps for steps in range(1, most + 1) if plan.every % steps == 0)
@@ -179,7 +179,7 @@ class Indices(Dataset[dict[str, Any]]):
 class FollowEpoch(TrainerCallback):  # type: ignore[misc]
     """Sets the epoch of the collator and of the order, on which augmentation and batches depend.
 
-    The trainer sets that of the order, too, but does not reach it where it resumes within an epoch on several GPUs.
+    The trainer sets the order's epoch, too, but not when it resumes within an epoch on several GPUs.
     """
 
     def __init__(self, collator: Collator, order: ByLength) -> None:

@@ -18,14 +18,14 @@ from vlm_ft.errors import AdapterError
 
 SAMPLED = 4096  # values of each tensor that are compared
 TOLERANCES = {torch.float32: 1e-3}
-"""The largest difference of a logit, relative to the largest logit, between runs with different memory layouts."""
+"""The largest difference between logits, relative to the largest logit, of runs with different memory layouts."""
 COARSE = 3e-2
 """The same for weights of 16 bits or fewer: 2**-8 at each of about a dozen successive roundings."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """The record for the card: how many of the trained tensors moved, and the largest differences of a logit.
+    """The record for the card: how many of the trained tensors moved, and the largest differences between logits.
 
     `probe_change`: between the saved adapter and the bare base; `reload_difference`: between it and the trained model.
     """
@@ -37,7 +37,7 @@ class Proof:
 
 
 def checksum(model: nn.Module) -> Tensor:
-    """(tensors,) sums over the first values of every frozen parameter and every buffer, rounded to bf16.
+    """Sums over the first values of every frozen parameter and every buffer, rounded to bf16, (tensors,).
 
     bitsandbytes rounds the biases of 4-bit layers to the dtype of their inputs, in place, at the first forward pass.
     """
@@ -47,12 +47,12 @@ def checksum(model: nn.Module) -> Tensor:
 
 
 def trained_values(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the first values of every trained tensor; all of them would take the memory of another base."""
+    """A copy of the first values of every trained tensor; a copy of all values may take as much memory as the base."""
     return {name: _first_values(p).clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _first_values(tensor: Tensor) -> Tensor:
-    """(values,) of the tensor or, if FSDP has sharded it, of the tensor that the processes hold together."""
+    """The first values of the tensor, (values,); if FSDP has sharded it, of the tensor that its shards make up."""
     whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return whole.detach().flatten()[:SAMPLED]
 
@@ -94,7 +94,7 @@ def verify(seen: Witness, folder: Path, conversation: Conversation, probe: Row, 
     Raises `AdapterError` if the saved adapter changes nothing, or its logits differ from those of the trained model.
     """
     bare = probe_logits(base.model, conversation, probe)
-    reloaded = probe_logits(saved(base, folder), conversation, probe)
+    reloaded = probe_logits(load_saved(base, folder), conversation, probe)
     change, drift = float((reloaded - bare).abs().max()), float((reloaded - seen.logits).abs().max())
     if change == 0:
         raise AdapterError(folder, "loads, but does not change the probe's logits", "do not use it, and report this")
@@ -104,7 +104,7 @@ def verify(seen: Witness, folder: Path, conversation: Conversation, probe: Row, 
     return Proof(seen.moved, seen.tensors, change, drift)
 
 
-def saved(base: Base, folder: Path) -> nn.Module:
+def load_saved(base: Base, folder: Path) -> nn.Module:
     """The model saved in the folder: the base with the adapter, or a whole model."""
     if (folder / CONFIG).is_file():
         return with_adapter(base.model, folder)  # type: ignore[no-any-return]
@@ -114,7 +114,7 @@ def saved(base: Base, folder: Path) -> nn.Module:
 
 
 def probe_logits(model: nn.Module, conversation: Conversation, row: Row) -> Tensor:
-    """(vocabulary,) logits after the row's prompt, in float32."""
+    """The logits after the row's prompt, (vocabulary,), in float32."""
     model.eval()
     batch = moved(conversation.encode([row]), next(model.parameters()).device)
     with torch.inference_mode():

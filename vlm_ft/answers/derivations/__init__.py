@@ -1,4 +1,4 @@
-"""Results computed from an answer without a model: a repair estimate, a maintenance priority.
+"""Results computed from an answer without a model, such as a repair estimate or a maintenance priority.
 
 A derivation is data (the rows of a rate card or of a priority table), so an adapter's card can store it, and serving
 computes the same results as training. To add a kind, write one module and add it to `Derivation`.

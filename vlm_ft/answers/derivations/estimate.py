@@ -20,7 +20,7 @@ from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import DataError
 
 FINDINGS = "findings"
-"""The field of an answer that lists findings of damage, each with a kind and perhaps a part and a severity."""
+"""The answer's list of findings, each with a kind and perhaps a part and a severity."""
 
 KEY = ("part", "kind", "severity")
 Key = tuple[str, str, str]
@@ -29,7 +29,7 @@ MAX_PRICE = 1e12
 
 CURRENCY = r"^[A-Z]{3}$"
 CLOSE = 0.2  # of the labelled estimate, for `within_20_percent`
-SAME_IOU = 0.5  # two findings with at least this overlap are of the same damage
+SAME_IOU = 0.5  # findings with at least this overlap describe the same damage
 
 
 class Rate(Strict):
@@ -108,7 +108,7 @@ class NotPriced(Strict):
 class Estimate(Result):
     """The cost of the findings of one answer: the sum of its lines, from low to high.
 
-    `complete`: every finding is priced; otherwise low and high cover the priced ones only.
+    `complete`: every finding is priced; otherwise, low and high cover only those that are.
     """
 
     columns: ClassVar = {
@@ -166,8 +166,8 @@ class Estimate(Result):
     def figures(cls, pairs: Sequence[tuple[Estimate, Estimate | None]]) -> Iterator[Figure]:
         """Errors between the midpoints of the labelled and the predicted estimates.
 
-        `mae` and `median_error` are in the card's currency, over the cases whose prediction is priced completely;
-        `within_20_percent` and `not_priced` (not priced completely) are shares of all cases.
+        `mae` and `median_error` are in the card's currency, over the cases whose prediction is fully priced;
+        `within_20_percent` and `not_priced` (not fully priced) are shares of all cases.
         """
         field = f"estimate in {pairs[0][0].currency}"
         errors = [abs(true.middle - given.middle) if given and given.complete else None for true, given in pairs]
@@ -204,7 +204,7 @@ class RateCard(Strict):
         """The estimate of an answer; None if it states no findings.
 
         A finding that does not state its part or severity gets the span of all rows that may apply. Findings of one
-        part and kind whose boxes overlap (IoU of at least `SAME_IOU`) are of the same damage, which costs as much as
+        part and kind whose boxes overlap (IoU of at least `SAME_IOU`) describe the same damage, which costs as much as
         the most expensive of them. Several repairs of one part share the cost of the part, but not of labour.
         """
         findings = values.get(FINDINGS)
@@ -249,7 +249,7 @@ class RateCard(Strict):
         return _line(key, rates) if rates else NotPriced(**key, reason=self._reason(key))
 
     def _matching(self, finding: Mapping[str, str | None]) -> list[Rate]:
-        """The row for a finding or, if it leaves names out, the rows for all names that they may be."""
+        """The row for a finding or, if it leaves names out, the rows for every name that each could be."""
         stated = [finding[name] for name in KEY]
         may_be = [
             (normalise(name),) if name is not None else known for name, known in zip(stated, self._names, strict=True)
@@ -264,7 +264,7 @@ class RateCard(Strict):
         return None
 
     def _reason(self, finding: Mapping[str, str | None]) -> str:
-        """Why no row applies: the first name that no row covers, or else the first that no row states literally."""
+        """Why no row applies: the first name that no row covers, or else the first that only wildcards cover."""
         for wildcards in ({ANY}, set[str]()):
             for place, name in enumerate(KEY):
                 stated, in_card = finding[name], {key[place] for key in self._by_key}
@@ -309,7 +309,7 @@ def _cell(value: Any) -> Any:
 
 
 def _by_damage(findings: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Group the findings of the same damage; all findings of a group overlap its first one."""
+    """Group the findings that describe the same damage; every finding overlaps the first of its group."""
     groups = list[list[Mapping[str, Any]]]()
     for finding in findings:
         same = (found for found in groups if _overlap(found[0], finding))

@@ -20,7 +20,7 @@ URGENCIES: tuple[Urgency, ...] = get_args(Urgency)
 
 NOTHING_FOUND, UNKNOWN = "nothing_found", "unknown"
 FINDINGS, MAIN, ZONE = "findings", "kind", "location"
-"""The fields of an answer that are used: its findings, or else its main finding, and the location."""
+"""The fields used: the answer's findings, or else its main finding, and the location."""
 
 NO_KINDS = ("", "none")
 
@@ -55,7 +55,7 @@ class Reason(Strict):
 class Priority(Result):
     """The most urgent priority of an answer's findings.
 
-    `unknown` if a finding that the table does not cover could be more urgent than all others.
+    `unknown` if a finding that the table does not cover could be more urgent than all the others.
     """
 
     columns: ClassVar = {"priority": str, "priority_reasons": list[str]}
@@ -95,10 +95,9 @@ class Priority(Result):
 
 
 class PriorityTable(Strict):
-    """Priorities by kind of finding, severity, zone and size; of several rows that apply, the most specific is used.
+    """Priorities by kind of finding, severity, zone and size; of the rows that apply, the most specific is used.
 
-    A row that states more of severity, zone and size is more specific; of equally specific ones, the most urgent is
-    used.
+    The more of severity, zone and size a row states, the more specific it is; ties go to the most urgent row.
     """
 
     result: ClassVar = Priority

@@ -21,7 +21,7 @@ COLUMNS = {
     "parts_low": "Used_Part_Cost",
     "parts_high": "New_Part_Cost",
 }
-"""Field of `Rate` -> column of the table; the low price is that of a used part, the high price that of a new one."""
+"""Field of `Rate` -> column of the table; the low price is for a used part, the high price for a new one."""
 
 
 def rate_card_of(table: Path, car: str, currency: str = "USD") -> RateCard:

@@ -64,7 +64,7 @@ class Result(Strict):
     @classmethod
     @abstractmethod
     def figures(cls, pairs: Sequence[tuple[Self, Self | None]]) -> Iterator[Figure]:
-        """The figures over pairs, at least one: the definite result of the labels, and that of the prediction."""
+        """The figures over one or more pairs: the definite result of the labels, and that of the prediction."""
 
 
 def joined(*names: str | None) -> str:

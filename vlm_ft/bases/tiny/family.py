@@ -50,7 +50,7 @@ class TinyFamily:
 
 
 def token_ids(tokenizer: Any) -> dict[str, int]:
-    """The ids that a language model's configuration names: padding, end, and beginning if there is one."""
+    """The token ids in a language model's configuration: padding, end, and beginning if there is one."""
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     return ids if tokenizer.bos_token_id is None else ids | {"bos_token_id": tokenizer.bos_token_id}
 

@@ -45,7 +45,7 @@ def _token_ids(tokenizer: Any) -> dict[str, int]:
 
 
 def _text(tokenizer: Any) -> dict[str, Any]:
-    """Qwen's configurations give the padding token as `bos_token_id`, but no text is encoded with it."""
+    """Qwen's configurations name the padding token as `bos_token_id`, but no text is encoded with it."""
     return text_sizes(tokenizer) | {"bos_token_id": tokenizer.pad_token_id}
 
 

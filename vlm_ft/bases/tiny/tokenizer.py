@@ -1,4 +1,4 @@
-"""Small byte-level BPE tokenizers, trained on the text below, with a family's own special tokens."""
+"""Small byte-level BPE tokenizers, trained on the text below, with a family's special tokens."""
 
 from __future__ import annotations
 

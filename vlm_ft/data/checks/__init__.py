@@ -64,8 +64,8 @@ def check(
 ) -> Report:
     """Run all checks on a recipe's data in constant memory: each source is read twice, each picture decoded once.
 
-    `known`: the items of the data, if they have been read. `ruler` measures rows as the base will read them; without
-    it, lengths and tiny boxes are not checked. `splits_file` has the roles of an earlier run; it is read, not written.
+    `known`: the items of the data, if already read. `ruler` measures rows as the base will read them; without it,
+    lengths and tiny boxes are not checked. `splits_file` has the roles of an earlier run; it is read, not written.
     Raises `DataError` if the data cannot be read at all, and `FormError` if they label nothing that the task asks for.
     """
     with closing(gather(recipe, ruler, splits_file, progress, known)) as index:
@@ -75,7 +75,7 @@ def check(
 def inspect(dataset: Dataset, name: str) -> Report:
     """Run the quick checks on loaded data: labels, roles, files and headers; only `check` decodes pictures.
 
-    Facts that an earlier `check` cached for the same picture content are used. `name` is the recipe's name.
+    Facts that an earlier `check` cached for the same picture content are reused. `name` is the recipe's name.
     """
     with closing(gather_loaded(dataset)) as index:
         return _report(index, name)
@@ -102,7 +102,7 @@ def _lengths(index: Index) -> Lengths | None:
 
 
 def _histogram(index: Index, column: str, longest: int) -> tuple[tuple[int, int], ...]:
-    """Bins as (most tokens, number of rows), up to the longest row, including empty ones."""
+    """The bins, including empty ones, as (most tokens, number of rows), up to the longest row."""
     counts, low = [], -1
     for high in BINS:
         query = f"SELECT count(*) FROM lengths WHERE {column} > ? AND {column} <= ?"

@@ -13,13 +13,13 @@ from vlm_ft.recipe import ROLES
 MIN_TRAINING_EXAMPLES = 5
 """A class with fewer training examples is hardly learned."""
 MAX_IMBALANCE = 20
-"""The largest ratio between the most common and the rarest class of a field that is not reported."""
+"""A larger ratio between the most common and the rarest class of a field is reported."""
 
 Classes = dict[str, dict[str, dict[str, int]]]
 
 
 def classes(index: Index) -> Classes:
-    """Field -> name -> role -> examples, fields and names in order."""
+    """Field -> name -> role -> number of examples, with fields and names sorted."""
     found: Classes = defaultdict(lambda: defaultdict(lambda: dict.fromkeys(ROLES, 0)))
     query = """SELECT field, word, role, count(*) FROM classes JOIN placed ON number = item
         GROUP BY field, word, role ORDER BY field, word"""

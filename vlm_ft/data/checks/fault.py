@@ -1,4 +1,4 @@
-"""The faults that checks find, and the report on them."""
+"""The faults that the checks find, and the report on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_STORED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: its place, the problem and the remedy, with the pictures and the box that show it."""
+    """One fault: its place, the problem (`value`) and the remedy, with the pictures and the box that show it."""
 
     severity: Severity
     place: str
@@ -31,7 +31,7 @@ class Fault:
         return f"{self.place}: {self.value}; {self.remedy}"
 
     def within(self, folder: Path) -> Fault:
-        """The fault as `within` words it."""
+        """The fault with paths shortened by the function `within`."""
         place, value, remedy = (within(folder, text) for text in (self.place, self.value, self.remedy))
         return replace(self, place=place, value=value, remedy=remedy)
 
@@ -87,7 +87,7 @@ class Report:
         return sum(finding.warnings for finding in self.findings)
 
     def within(self, folder: Path) -> Report:
-        """The report as `within` words it; its pictures keep their paths, by which they are opened."""
+        """The report with paths shortened by the function `within`, except those by which pictures are opened."""
         findings = (replace(each, faults=[fault.within(folder) for fault in each.faults]) for each in self.findings)
         return replace(self, findings=tuple(findings))
 
@@ -127,5 +127,5 @@ class Lengths:
 
 
 def within(folder: Path, text: str) -> str:
-    """The text with the files of a data set named by their place in its folder, for readers from elsewhere."""
+    """The text with paths relative to the data set's folder, for readers on other machines."""
     return text.replace(f"{folder}/", "").replace(str(folder), folder.name)

@@ -24,7 +24,7 @@ from vlm_ft.tasks import task_of
 MEASURED = 2000
 """Tokens are counted for about this many rows, and for every row that may be too long."""
 SMALL_SIDE = 6.0
-"""A box that the base sees with less area than a square of this side, in pixels, counts as tiny."""
+"""A box counts as tiny if the base sees it with less area than a square of this side, in pixels."""
 
 
 class Ruler(Protocol):
@@ -52,8 +52,8 @@ def gather(
 ) -> Index:
     """The index of a recipe's data; `progress` gets the name of the pass and the number of examples so far.
 
-    `known`: the items of the data, if they have been read. Raises `DataError` or `FormError` if the data fill no form,
-    since nothing can be checked then.
+    `known`: the items of the data, if already read. Raises `DataError` or `FormError` if the data fill no form, since
+    nothing can be checked then.
     """
     task = task_of(recipe.task, recipe.task_file)
 
@@ -85,7 +85,7 @@ def gather(
 
 
 def gather_loaded(dataset: Dataset) -> Index:
-    """The index of loaded data; pictures are not decoded, but facts cached by an earlier check are used."""
+    """The index of loaded data; pictures are not decoded, but facts cached by an earlier check are reused."""
     writer = IndexWriter(Index(Splits()), dataset.form, None, FactCache(), decode=False)
     for entry in dataset.set_aside:
         writer.set_aside(entry)

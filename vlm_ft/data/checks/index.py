@@ -1,4 +1,4 @@
-"""The data set as tables on disk: the checks are queries, so memory stays constant even for a million rows."""
+"""The data set as tables on disk: checks are queries, so memory stays constant even for a million rows."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _HINT_ID = re.compile(rf"(?i)(?<![a-z])({_BELONGINGS})[ _-]?(?:id|no|nr)?[ _-]?(
 
 
 class Index:
-    """The examples, pictures, labels and roles of one set, on disk while the index is open."""
+    """The examples, pictures, labels and roles of one data set, on disk while the index is open."""
 
     def __init__(self, splits: Splits) -> None:
         self.database = scratch()
@@ -88,7 +88,7 @@ class Index:
         self.database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", stored)
 
     def all_set_aside(self, about: str) -> sqlite3.Cursor:
-        """(place, problem, remedy) of all that was set aside because of an "image", a "box", or ("") anything else."""
+        """(place, problem, remedy) of everything set aside because of an "image", a "box" or, for "", anything else."""
         return self.rows("SELECT place, problem, remedy FROM set_aside WHERE about = ?", about)
 
     def add(self, example: Example, values: Values, form: Form, pictures: list[tuple[Picture, Facts]]) -> int:
@@ -131,7 +131,7 @@ class Index:
         return number
 
     def assign_roles(self, splits_file: Path | None = None) -> None:
-        """Assign the roles, and make the index ready for queries. A splits file is read, not written."""
+        """Assign the roles, and make the index ready for queries. A splits file is only read."""
         self.roles.assign_roles(splits_file, write=False)
         self._complete()
 
@@ -167,7 +167,7 @@ def _closed(fields: tuple[FieldSpec, ...]) -> list[FieldSpec]:
 
 
 def belongings(example: Example) -> Iterator[tuple[str, str]]:
-    """What an example belongs to, from its columns and its id: ("column patient", "017"), ("claim in the id", "9")."""
+    """What an example belongs to, by its columns and its id: ("column patient", "017"), ("claim in the id", "9")."""
     for column, value in example.label.columns.items():
         if value not in ("", None) and _HINT_COLUMN.fullmatch(column):
             yield f"column {column}", str(value)[:80]

@@ -11,7 +11,7 @@ from vlm_ft.data.checks.index import Index
 MAX_SET_ASIDE = 0.10
 """The share of a set that may be set aside before it is an error."""
 COMPARED = 50
-"""The most labels of one picture or text that are compared."""
+"""The most labels of one picture or text to compare."""
 
 
 def schema(index: Index) -> Iterator[Fault]:

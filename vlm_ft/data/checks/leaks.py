@@ -1,4 +1,4 @@
-"""Checks for duplicates: within a role they count double, between roles they inflate the test results."""
+"""Checks for duplicates: within a role they count twice, and across roles they inflate the test results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vlm_ft.data.checks.index import Index, file_of
 from vlm_ft.data.checks.pictures import ORIENTATIONS
 
 TOGETHER = "give both the same group, or remove one"
-MIN_WORDS, MAX_SHARE = 5, 0.5  # with fewer values, or one on more than half of the rows, it names no groups
+MIN_VALUES, MAX_SHARE = 5, 0.5  # a kind with fewer values, or with one on more than half of the rows, names no groups
 
 
 def leaks(index: Index) -> Iterator[Fault]:
@@ -105,7 +105,7 @@ def groups(index: Index) -> Iterator[Fault]:
         yield Fault("error", place, problem, remedy)
     kinds = index.rows("SELECT kind, count(DISTINCT word), count(*) FROM hints GROUP BY kind").fetchall()
     for kind, words, count in kinds:
-        if words < MIN_WORDS or words == count:
+        if words < MIN_VALUES or words == count:
             continue
         most = index.one("SELECT max(n) FROM (SELECT count(*) AS n FROM hints WHERE kind = ? GROUP BY word)", kind)
         if most > MAX_SHARE * count:

@@ -1,8 +1,8 @@
 """Find pictures that look the same in any of eight orientations: by banded hashes, confirmed by grey levels.
 
-Pictures must not match because of what the whole set shares (one camera, one machine, one organ). So outlines are
-compared after the set's mean is subtracted and the rest is whitened: the less the set varies in a direction, the more
-that direction counts, down to a floor.
+Pictures must not match merely because of what the whole set shares (one camera, one machine, one organ). So outlines
+are compared after the set's mean is subtracted and the rest is whitened: the less the set varies in a direction, the
+more that direction counts, down to a floor.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from vlm_ft.data.checks.index import Index
 from vlm_ft.data.checks.pictures import GREY_SIDE, likeness, orientations, outline
 
 BANDS = (0, 13, 26, 39, 52, 64)
-"""Where the 64 bits of a perceptual hash are divided: two hashes that differ in 4 bits or fewer share a band."""
+"""Where the 64 bits of a perceptual hash are divided: two hashes that differ in at most 4 bits share a band."""
 MAX_BITS = 8
-"""Pictures whose 64-bit hashes differ in more bits are not alike. A pair that differs in more than 4 can be missed."""
+"""Pictures whose 64-bit hashes differ in more bits are not alike. Pairs that differ in more than 4 may be missed."""
 MIN_LIKENESS = 0.93
-"""The least correlation of alike pictures: of whitened 16x16 grey levels, in the orientation that the hash found."""
+"""The least correlation of alike pictures, between whitened 16x16 grey levels in the orientation found by the hash."""
 FLOOR = 0.01
-"""Added to the variance in every direction, as less is just noise; the variance of a whole outline is at most 1."""
+"""Added to the variance in every direction, since less is noise; the variance of a whole outline is at most 1."""
 MIN_PICTURES = 30
-"""The fewest pictures from which a mean and a variance are estimated; fewer are compared without whitening."""
+"""The fewest pictures from which to estimate a mean and a variance; fewer are compared without whitening."""
 ALL_ALIKE = 0.05
 """Two outlines, each of length 1, that are both closer to the mean than this are alike."""
 MAX_CANDIDATES = 500
-"""The most candidates compared with one picture; in a set of near-constant pictures, all would be candidates."""
+"""The most candidates compared with one picture; among near-constant pictures, all would be candidates."""
 
 
 def find(index: Index) -> None:
@@ -66,7 +66,7 @@ class Appearance:
 
 @dataclass(frozen=True, slots=True)
 class Whitening:
-    """The mean of a set's outlines, (256,), and the matrix that whitens what is left of them, (256, 256)."""
+    """The mean of a set's outlines, (256,), and the matrix that whitens their deviations from it, (256, 256)."""
 
     mean: Any
     whiten: Any

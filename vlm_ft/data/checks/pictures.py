@@ -37,8 +37,8 @@ ORIENTATIONS = (
     "flipped vertically",
     "mirrored and rotated by 270°",
 )
-GREY_SIDE = 16  # pixels a side of the stored grey levels
-HASHED_SIDE = 32  # pixels a side of the picture that pHash sees
+GREY_SIDE = 16  # pixels, side of the stored grey levels
+HASHED_SIDE = 32  # pixels, side of the picture that pHash sees
 _VERSION = 2  # of the cached facts
 
 
@@ -46,8 +46,8 @@ _VERSION = 2  # of the cached facts
 class Facts:
     """The facts about one picture. `format` and `orientation` are as the file states them.
 
-    `fault` and `remedy`: why it cannot be read, and what to do about it. `spread`: the range of its grey levels,
-    `hashes`: eight 64-bit perceptual hashes, `grey`: 256 levels; these are None or empty if it was not decoded.
+    `fault` and `remedy` say why it cannot be read, and what to do about it. `spread` is the range of its grey levels,
+    `hashes` are eight 64-bit perceptual hashes, `grey` holds 256 levels; these are None or empty if it was not decoded.
     """
 
     content: bytes
@@ -143,7 +143,7 @@ def orientations(levels: Levels) -> list[Levels]:
 
 
 def outline(grey: bytes) -> Levels:
-    """The stored grey levels, (16, 16), normalised to mean 0 and length 1: brightness and contrast do not count."""
+    """The stored grey levels, (16, 16), normalised to mean 0 and length 1, so that brightness and contrast drop out."""
     import numpy as np
 
     levels = np.frombuffer(grey, np.uint8).reshape(GREY_SIDE, GREY_SIDE).astype(np.float64)

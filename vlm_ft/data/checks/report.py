@@ -112,7 +112,7 @@ def thumbnail(picture: str) -> str | None:
 
 
 def _bars(histogram: tuple[tuple[int, int], ...]) -> Iterator[dict[str, Any]]:
-    """The bars of a chart: the label of the bin, its number of rows, and its width in per cent of the widest."""
+    """The bars of a chart: each bin's label, its number of rows, and its width in per cent of the widest."""
     most = max(count for _, count in histogram) or 1
     for high, count in histogram:
         label = f"≤ {high:,}" if high < BINS[-1] else "more"

@@ -1,4 +1,4 @@
-"""The rivals that an adapter has to beat; each is evaluated if the form has a field and the data an input for it.
+"""The rivals that an adapter has to beat; each is evaluated if it can answer a field and read an input.
 
 Like the adapter, they learn from the `train` examples and make their choices on `tune`.
 """

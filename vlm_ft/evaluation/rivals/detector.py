@@ -26,15 +26,16 @@ LEARNING_RATE = 1e-3
 EPOCHS = 200
 CHECK_EVERY = 5  # epochs
 PATIENCE = 8  # checks without a better F1 on `tune`
-OVERLAP = 0.5  # IoU above which the less certain box of a class is dropped
+OVERLAP = 0.5  # IoU above which the less certain of two boxes of a class is dropped
 THRESHOLDS = np.linspace(0.1, 0.9, 17)
-DEFAULT_THRESHOLD = 0.3  # if there are no `tune` examples to choose it on
+DEFAULT_THRESHOLD = 0.3  # if there are no `tune` examples to choose it with
 
 
 def detector(data: RivalData) -> RivalAnswers | None:
     """Predict names and boxes for the form's first list of boxed items; other parts get their most common value.
 
-    Boxes are right only if the processor shows the tower the whole photo. None if the tower's features form no grid.
+    Boxes are right only if the processor shows the tower the whole photo. None without a tower or such a list, or if
+    the tower's features form no grid.
     """
     field = next(BoxedList.all_in(data.form.fields), None)
     if data.tower is None or field is None:
@@ -59,7 +60,7 @@ def detector(data: RivalData) -> RivalAnswers | None:
 
 
 class _Learner:
-    """The head in training; afterwards it holds the weights and the threshold that were best on `tune`."""
+    """The head and its training; afterwards it has the weights and the threshold that were best on `tune`."""
 
     def __init__(self, field: BoxedList, names: list[str], maps: Tensor, truths: Sequence[Sequence[Values]]) -> None:
         self.kind, self.box, self.names, self.maps = field.kind, field.box, names, maps
@@ -126,9 +127,9 @@ class _Learner:
         return loss
 
     def _target(self, items: Sequence[Values]) -> tuple[Tensor, Tensor]:
-        """The class (positions,), -1 for background, and the box (positions, 4), in cells, of each cell of one map.
+        """The class (positions,), -1 for background, and the box (positions, 4), in cells, for each cell of one map.
 
-        A cell belongs to the smallest object whose box has it in its middle half, around the centre.
+        A cell belongs to the smallest object with the cell in the central half of its box, in both directions.
         """
         classes, boxes = torch.full((len(self.centres),), -1), torch.zeros(len(self.centres), 4)
         side = torch.tensor([self.width, self.height] * 2) / BOX_SCALE

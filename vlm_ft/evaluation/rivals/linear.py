@@ -1,6 +1,6 @@
-"""Logistic regression for every closed field: on the features of a frozen tower, and on the words of a text.
+"""Logistic regression for every choice and flag: on the features of a frozen tower, and on the words of a text.
 
-Importing scikit-learn takes a second, which the app, where evaluations are only shown, need not wait for.
+scikit-learn, which takes a second to import, is imported where it is used: the app only shows evaluations.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData, tfidf, 
 
 PROBE_C = (0.01, 0.001, 0.1)
 WORDS_C = (10.0, 1.0, 100.0)
-"""Inverse regularization strengths; the first is used if there are no `tune` examples to choose on."""
+"""Inverse regularization strengths; the first is used if there are no `tune` examples to choose with."""
 
 Encode = Callable[[Iterable[Example]], list[Any]]
 """Examples to rows of features, None for an example without the input."""

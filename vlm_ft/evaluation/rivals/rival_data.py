@@ -19,7 +19,7 @@ class NothingToLearnError(Exception):
 
 @dataclass(frozen=True)
 class RivalData:
-    """The data for a rival. `tower` is None for a base without vision; `seconds` is the most that a rival may train."""
+    """The data for a rival. `tower` is None for a base without vision; a rival may train for up to `seconds`."""
 
     form: Form
     train: Sequence[Case]
@@ -39,9 +39,9 @@ class RivalAnswers:
 
     @classmethod
     def of(cls, form: Form, columns: Mapping[str, Sequence[Any]], settings: str = "") -> RivalAnswers | None:
-        """The answers given by one column per field; None if there are no columns.
+        """The answers from one column per field; None if there are no columns.
 
-        A column has a value or `FieldValue` per example, None if the example lacks the input.
+        A column has one value or `FieldValue` per example; None if the example lacks the input.
         """
         if not columns:
             return None
@@ -58,7 +58,7 @@ def _entry(value: Any) -> FieldValue:
 
 def tfidf() -> Any:
     """Counts words and word pairs, with sublinear term frequency."""
-    from sklearn.feature_extraction.text import TfidfVectorizer  # takes a second, which the app need not wait for
+    from sklearn.feature_extraction.text import TfidfVectorizer  # slow to import; the app does without it
 
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
 
@@ -66,7 +66,7 @@ def tfidf() -> Any:
 def with_words(cases: Sequence[Case]) -> list[Case]:
     """The cases whose text has a word that `tfidf` counts.
 
-    Raises `NothingToLearnError` if there are texts, but none has one, such as a single digit each.
+    Raises `NothingToLearnError` if there are texts but none has such a word, for example if each is a single digit.
     """
     words_of, texts = tfidf().build_analyzer(), [(case, text_of(case.example.turns)) for case in cases]
     found = [case for case, text in texts if words_of(text)]

@@ -53,5 +53,5 @@ def first_line(data: RivalData) -> RivalAnswers | None:
 
 
 def _free(data: RivalData) -> dict[str, int]:
-    """The form's free-text fields, with the most characters of each."""
+    """The form's free-text fields -> the most characters of each."""
     return {field.name: field.kind.max_length for field in data.form.fields if isinstance(field.kind, Text)}

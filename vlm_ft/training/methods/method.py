@@ -30,14 +30,14 @@ class Method(ABC):
     rows_per_case: int = 1
     """The most rows that one case makes."""
     compares: ClassVar[bool] = False
-    """Whether rows are compared with the model that the run began with, for which photos must not be augmented."""
+    """Whether rows are compared with the model at the start of the run, for which photos must not be augmented."""
     samples: ClassVar[bool] = False
-    """Whether a step learns from answers that it samples, instead of from rows that `encode` makes. Processes then run
-    the model a different number of times, and photos cannot come from a bank."""
+    """Whether a step learns from answers that it samples, instead of from rows that `encode` makes. Processes then
+    differ in how often they run the model, and photos cannot come from a bank."""
 
     @property
     def compares_weights(self) -> bool:
-        """Whether the loss needs the weights that the run began with, which a resumed run then restores first."""
+        """Whether the loss needs the weights at the start of the run, which a resumed run must then recreate."""
         return False
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Method(ABC):
         return encoded(conversation, rows)
 
     def begin(self, base: Base, conversation: Conversation) -> None:  # noqa: B027 (most methods need nothing)
-        """Called before the first loss is computed, once the base's model has the weights that the run begins with."""
+        """Called before the first loss is computed, when the base's model has the weights at the start of the run."""
 
     @abstractmethod
     def loss(self, model: Any, batch: Batch, count: Tensor | int | None) -> Tensor:
@@ -109,7 +109,7 @@ def _has_pair(case: Case) -> bool:
 
 
 def encoded(conversation: Conversation, rows: Sequence[Row], *, end: bool = True) -> Batch:
-    """Supervised rows, with the end of the turn or without it.
+    """Encode supervised rows, with or without the end of the turn.
 
     If several rows show the same photo, the batch records it, so that the tower runs on it only once.
     """

@@ -1,10 +1,10 @@
 """Reinforcement learning: sample answers, score them, and make the better ones of each prompt more likely.
 
-Answers are sampled by the decoder that serves them and learned under the distribution that they were sampled from: a
+Answers are sampled by the decoder used in serving, and learned under the distribution that they were sampled from: a
 softmax over what the form allows, at the same temperature. Each step samples again, so importance weights are 1 and no
 clipping is needed. A text is learned as the tokenizer splits it, which may differ from the tokens drawn.
 
-With `beta`, the loss also has the divergence from the model that the run began with, under the same distribution.
+With `beta`, the loss also has the divergence from the model at the start of the run, under the same distribution.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class PolicyGradient(Method):
         self._settings, self.rows_per_case = settings, settings.answers
 
     def begin(self, base: Base, conversation: Conversation) -> None:
-        """Make a decoder for the model, load the reward model, if there is one, and keep the weights if `beta` asks."""
+        """Make a decoder for the model, load the reward model, if any, and keep a copy of the weights for `beta`."""
         self._base, self._conversation = base, conversation
         named = base.model.named_parameters() if self._settings.beta else ()
         self._start = {name: weight.detach().clone() for name, weight in named if weight.requires_grad}
@@ -78,13 +78,13 @@ class PolicyGradient(Method):
             raise DataError(f"method {self.name}", "no training example states an answer", "give policy.reward_model")
 
     def rows(self, form: Form, case: Case, images: Images, values: Values) -> Sequence[Row]:
-        """The prompt; its target is the label, which answers are compared with."""
+        """The prompt; its target is the label, with which answers are compared."""
         asked = form.narrow(values) if values else form
         target = asked.target(values) if values else None
         return (Row(asked, case.example.turns, tuple(images), target),)
 
     def encode(self, conversation: Conversation, rows: Sequence[Row]) -> Batch:
-        """The rows themselves, their photos opened: `loss` encodes them with the answers that it samples."""
+        """The rows themselves, with their photos opened: `loss` encodes them with the answers that it samples."""
         ready = [replace(row, images=tuple(map(opened, row.images))) for row in rows]
         return {ROWS: ready, COUNT: torch.zeros(len(rows))}
 
@@ -134,13 +134,13 @@ class PolicyGradient(Method):
 
     @contextmanager
     def _at_start(self) -> Iterator[None]:
-        """Give the model the weights that the run began with."""
+        """Give the model the weights that it had at the start of the run."""
         trained = {name: value for name, value in self._base.model.named_parameters() if name in self._start}
         now = {name: parameter.data for name, parameter in trained.items()}
         try:
             for name, parameter in trained.items():
                 parameter.data = self._start[name].to(parameter)  # DeepSpeed changes dtypes
-            torch.clear_autocast_cache()  # it may hold copies of the present weights
+            torch.clear_autocast_cache()  # it may hold copies of the current weights
             yield
         finally:
             for name, parameter in trained.items():

@@ -1,6 +1,6 @@
 """Learning from replies that people judged: DPO from pairs, KTO from single replies.
 
-Both compare the trained model with the one that the run began with, whose log-likelihoods are computed once, before
+Both compare the trained model with the model at the start of the run, whose log-likelihoods are computed once, before
 the first step, and come with the batch; a batch without them is compared with the current model.
 """
 
@@ -26,7 +26,7 @@ UNRELATED = 0.0
 
 
 def log_ratios(model: Any, batch: Batch) -> Tensor:
-    """How much more likely each row's reply is than at the beginning of the run, (rows,), in nats."""
+    """How much more likely each row's reply is than at the start of the run, (rows,), in nats."""
     found = log_likelihoods(model, batch)
     reference: Tensor = batch.get(REFERENCE, found.detach())
     return found - reference
@@ -50,8 +50,8 @@ class DPO(Pairs):
 class KTO(Judged):
     """Kahneman-Tversky optimisation (Ethayarajh et al. 2024, eq. 8).
 
-    Its reference point, the divergence from the beginning of the run, is estimated on replies to other prompts: each
-    case also has the reply of the next one.
+    Its reference point, the divergence from the model at the start of the run, is estimated on replies to other
+    prompts: each case also has the reply of the next one.
     """
 
     name = "kto"
@@ -81,7 +81,7 @@ class KTO(Judged):
         return [UNRELATED if reply.liked is None else 1.0 if reply.liked else -1.0 for reply in case.replies]
 
     def loss(self, model: Any, batch: Batch, count: Tensor | int | None = None) -> Tensor:
-        """The mean over the judged replies, each with the weight of its kind."""
+        """The mean over the judged replies, each weighted by its verdict."""
         ratios, marks = log_ratios(model, batch), batch[MARKS]
         judged, settings = marks != UNRELATED, self._settings
         reference_point = ratios[~judged].detach().mean().clamp(min=0)
