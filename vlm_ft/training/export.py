@@ -20,7 +20,7 @@ from vlm_ft.card_base import base_of, require_base, with_adapter
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import AdapterError
 from vlm_ft.training.model_card import model_card
-from vlm_ft.training.verify import COARSE, TOLERANCES, probe_logits, saved
+from vlm_ft.training.verify import COARSE, TOLERANCES, load_saved, probe_logits
 
 As = Literal["auto", "lora", "merged"]
 VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)  # values that vLLM accepts for --max-lora-rank; the first is the default
@@ -96,7 +96,7 @@ def _merge(base: Base, card: Card, folder: Path, out: Path) -> float:
     merged = model.merge_and_unload()
     merged.save_pretrained(str(out))
     conversation.reader.processor.save_pretrained(str(out))  # with the limits of training
-    after = probe_logits(saved(base, out), conversation, probe)
+    after = probe_logits(load_saved(base, out), conversation, probe)
     drift = float((after - before).abs().max())
     if drift > TOLERANCES.get(base.dtype, COARSE) * max(1.0, float(before.abs().max())):
         raise AdapterError(f"adapter {folder}", f"merged logits differ by {drift:.3g}", "export in float32, or as LoRA")

@@ -90,7 +90,8 @@ def prepare(
     train.lengths, tune_lengths = lengths.by_case[: len(train.cases)], lengths.by_case[len(train.cases) :]
     if training.balance:
         train.visits = square_root_visits([class_words(case.values, dataset.form) for case in train.cases])
-    tune.cases = tuple(case for _, case in sorted(zip(tune_lengths, tune.cases, strict=True), key=lambda pair: sum(pair[0])))
+    by_length = sorted(zip(tune_lengths, tune.cases, strict=True), key=lambda pair: sum(pair[0]))
+    tune.cases = tuple(case for _, case in by_length)
     attached = attach(
         base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training), start=recipe.from_adapter
     )
