@@ -17,7 +17,7 @@ from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from datasets_vision.errors import DataError
-from datasets_vision.example import BOX_SCALE, Example, Label, LabelledObject, View, path_of
+from datasets_vision.example import BOX_SCALE, Example, Label, LabelledObject, View, path_of, photo_of
 from datasets_vision.formats.contract import SetAside, plain
 from datasets_vision.formats.label_studio import IMAGE_CLASS, OWN, UNPLACED
 from datasets_vision.formats.shapes import Size, box_outline, polygon_object
@@ -230,8 +230,7 @@ def _drawn(obj: LabelledObject, sizes: list[Size]) -> Result:
         return {"from_name": "span", "to_name": "shown", "type": "labels", "value": {**words, "labels": [obj.name]}}
     if not shape or not sizes:
         return {"from_name": UNPLACED, "to_name": "shown", "type": "textarea", "value": {"text": [obj.name]}}
-    photo = obj.attributes.get("photo")
-    index = photo - 1 if isinstance(photo, int) and 0 < photo <= len(sizes) else len(sizes) - 1
+    index = photo_of(obj, len(sizes))
     several = {"item_index": index} if len(sizes) > 1 else {}
     return {
         "from_name": shape,
