@@ -67,13 +67,11 @@ def car_scene(rng: Generator, size: int, kind: str) -> Scene:
         bend = _bend(rng)
         ids = _ids([projected(_bent(panel.outline, bend), matrix) for panel in panels], size)
     picture = _render(rng, panels, ids, matrix)
-    mask = np.zeros((size, size), np.uint8)
-    named: list[tuple[str, str]] = []
+    drawn = []
     for damage in _kinds(rng, panels, ids, kind):
         place = int(rng.choice(_places(panels, ids, damage)))
-        mask[_damage(rng, picture, damage, ids == place)] = len(named) + 1
-        named.append((damage, panels[place - 1].name))
-    scene = graded(assemble(photograph(rng, picture, 0.05), mask, named, view), MEASURES)
+        drawn.append((_damage(rng, picture, damage, ids == place), damage, panels[place - 1].name))
+    scene = graded(assemble(photograph(rng, picture, 0.05), drawn, view), MEASURES)
     return replace(scene, columns={**scene.columns, "action": _action(scene)})
 
 

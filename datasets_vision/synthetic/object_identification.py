@@ -54,14 +54,12 @@ def object_scene(rng: Generator, size: int, kind: str) -> Scene:
     picture = GROUNDS[ground](rng, size)
     count = min(4, int(rng.geometric(0.55)))
     names = [kind] + [str(n) for n in rng.choice(list(OBJECTS), count - 1)]
-    mask = np.zeros((size, size), np.uint8)
-    named = []
-    for instance, name in enumerate(names, start=1):
+    drawn = []
+    for name in names:
         shape, materials = OBJECTS[name]
         material = str(rng.choice(materials))
-        mask[draw(rng, picture, shape(rng), material, pose(rng, size, count))] = instance
-        named.append((name, material))
-    return assemble(photograph(rng, picture, 0.12), mask, named, ground)
+        drawn.append((draw(rng, picture, shape(rng), material, pose(rng, size, count)), name, material))
+    return assemble(photograph(rng, picture, 0.12), drawn, ground)
 
 
 def pose(rng: Generator, size: int, count: int) -> NDArray[np.float64]:
