@@ -23,6 +23,7 @@ from datasets_vision.formats.shapes import (
     read_objects,
     rotated_corners,
 )
+from datasets_vision.formats.text_files import head_of
 from datasets_vision.formats.xml_files import LINE, parse_xml, with_places
 from datasets_vision.images import image_size
 from datasets_vision.walk import files_of
@@ -37,9 +38,8 @@ def matches(path: Path) -> bool:
 
 
 def _is_cvat(file: Path) -> bool:
-    with file.open("rb") as opened:
-        head = opened.read(_HEAD)
-    return b"<annotations>" in head and any(sign in head for sign in (b"<meta>", b"<image ", b"<track "))
+    head = head_of(file, _HEAD)
+    return "<annotations>" in head and any(sign in head for sign in ("<meta>", "<image ", "<track "))
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:

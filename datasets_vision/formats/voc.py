@@ -20,6 +20,7 @@ from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.folders import LabelTable
 from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, read_objects, verified_box
+from datasets_vision.formats.text_files import head_of
 from datasets_vision.formats.xml_files import parse_xml, with_places
 from datasets_vision.images import image_size
 from datasets_vision.walk import IMAGE_SUFFIXES, folded, walk
@@ -48,8 +49,7 @@ def matches(path: Path) -> bool:
         return False
     if (path / _ANNOTATIONS).is_dir():
         return True
-    with first.open("rb") as file:
-        return b"<annotation" in file.read(_HEAD)
+    return "<annotation" in head_of(first, _HEAD)
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:

@@ -20,7 +20,7 @@ from datasets_vision.formats.annotation_files import unread_photos
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Size, box_object, excerpt, numbers, polygon_object, read_objects
-from datasets_vision.formats.text_files import read_text
+from datasets_vision.formats.text_files import head_of, read_text
 from datasets_vision.images import image_size
 from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, found_as, walk
 
@@ -76,9 +76,8 @@ def _label_files(root: Path) -> Iterator[Path]:
 
 def _starts_with_row(file: Path) -> bool:
     """Whether the first line with words is a class number and at least four shares."""
-    with file.open("rb") as opened:
-        head = opened.read(4096).decode("utf-8-sig", errors="replace").splitlines()
-    words = next((line.split() for line in head if line.strip()), [])
+    lines = head_of(file, 4096).splitlines()
+    words = next((line.split() for line in lines if line.strip()), [])
     if len(words) < 5 or not words[0].isdecimal():
         return False
     try:
