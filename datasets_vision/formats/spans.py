@@ -109,13 +109,12 @@ def _relations(
     found: dict[int, dict[str, list[dict[str, Any]]]] = defaultdict(dict)
     for relation in relations if isinstance(relations, list) else [relations]:
         fields = relation if isinstance(relation, dict) else {}
-        head, tail = fields.get("head"), fields.get("tail")
-        for position in (head, tail):
-            if type(position) is not int or not 0 <= position < len(placed):
-                raise DataError(
-                    "", f"a relation from {head} to {tail} among {len(placed)} entities", "positions start at 0"
-                )
-        _, start, end = placed[int(str(tail))]
-        relation = {"type": str(fields.get("type", "")), "text": text[start:end], "to": tail}
-        found[int(str(head))].setdefault("relations", []).append(relation)
+        ends: list[Any] = [fields.get("head"), fields.get("tail")]
+        head, tail = ends
+        if any(type(end) is not int or not 0 <= end < len(placed) for end in ends):
+            problem = f"a relation from {head} to {tail} among {len(placed)} entities"
+            raise DataError("", problem, "positions start at 0")
+        _, start, stop = placed[tail]
+        relation = {"type": str(fields.get("type", "")), "text": text[start:stop], "to": tail}
+        found[head].setdefault("relations", []).append(relation)
     return found
