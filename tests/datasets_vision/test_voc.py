@@ -108,9 +108,8 @@ def test_one_bad_file_among_good_ones_is_set_aside(tmp_path, spoil, says):
 def test_the_only_file_being_bad_is_an_error(tmp_path):
     path = write(tmp_path, "a")
     path.write_text("<annotation")
-    with pytest.raises(DataError, match=f"^{path}:1: not well-formed XML") as caught:
+    with pytest.raises(DataError, match=f"^{path}:1: not well-formed XML"):
         reading(tmp_path)
-    assert "\n" not in str(caught.value)
 
 
 def test_the_role_is_the_name_of_the_list(tmp_path):

@@ -158,7 +158,6 @@ def test_bad_names_are_a_fault_of_the_whole_set(tmp_path, yaml, says):
     with pytest.raises(DataError, match=says) as caught:
         reading(tmp_path, format="yolo")
     assert str(caught.value).startswith(str(tmp_path / "data.yaml"))
-    assert "\n" not in str(caught.value)
 
 
 def test_names_without_images_give_one_line(tmp_path):

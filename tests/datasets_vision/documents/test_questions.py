@@ -123,14 +123,13 @@ def test_nothing_is_dropped_silently(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"Words without a heading."])
-def test_a_folder_without_questions_gives_one_line(tmp_path, content):
+def test_a_folder_without_questions_is_reported(tmp_path, content):
     folder = tmp_path / "manuals"
     folder.mkdir()
     if content is not None:
         (folder / "a.md").write_bytes(content)
-    with pytest.raises(DataError, match="no questions found in") as caught:
+    with pytest.raises(DataError, match="no questions found in"):
         write_messages(folder, tmp_path / "chat.jsonl")
-    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [folder]
 
 
