@@ -15,21 +15,17 @@ from tests.datasets_vision.made import lines, only, photo, reading, real_set
 from vlm_ft.errors import DataError
 
 ROWS = [{"text": "grüß", "label": "Yes"}, {"text": "b", "label": "No"}]
+AS_LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
 BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]><a><q>&y;</q><r>1</r></a>'
-
-
-def as_lines(rows: list[dict]) -> str:
-    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n"
-
 
 WAYS = {
     "list.json": json.dumps(ROWS),
     "tidy.json": json.dumps(ROWS, indent=2),
     "by_id.json": json.dumps({"11": ROWS[0], "12": ROWS[1]}),
     "wrapped.json": json.dumps({"version": 1, "made": ["a", "b"], "data": ROWS}, indent=1),
-    "lines.jsonl": as_lines(ROWS),
-    "lines.ndjson": as_lines(ROWS).replace("\n", "\n\n"),
-    "lines_called.json": as_lines(ROWS),
+    "lines.jsonl": AS_LINES,
+    "lines.ndjson": AS_LINES.replace("\n", "\n\n"),
+    "lines_called.json": AS_LINES,
     "items.xml": "<set>"
     + "".join(f"<i><text>{r['text']}</text><label>{r['label']}</label></i>" for r in ROWS)
     + "</set>",
@@ -52,7 +48,7 @@ def test_ids_and_places_are_by_key_line_or_position(tmp_path):
         found = reading(tmp_path / name, content)
         return [(example.id, example.source.removeprefix(f"{tmp_path}/")) for example in found.examples]
 
-    assert ids("a_train.jsonl", as_lines(ROWS)) == [("a_train:1", "a_train.jsonl:1"), ("a_train:2", "a_train.jsonl:2")]
+    assert ids("a_train.jsonl", AS_LINES) == [("a_train:1", "a_train.jsonl:1"), ("a_train:2", "a_train.jsonl:2")]
     tidy = json.dumps({"p7": ROWS[0], "p8": ROWS[1]}, indent=1)
     assert ids("b.json", tidy) == [("b:p7", "b.json:2"), ("b:p8", "b.json:6")]
     assert ids("c.json", json.dumps(ROWS)) == [("c:1", "c.json:1"), ("c:2", "c.json:1")]

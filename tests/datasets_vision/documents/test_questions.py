@@ -43,11 +43,11 @@ Air is in the pipe. Vent it.
 """
 
 
-def asked(tmp_path: Path, text: str = MANUAL, longest: int = 600) -> dict[str, Question]:
+def asked(tmp_path: Path, text: str = MANUAL) -> dict[str, Question]:
     (tmp_path / "pump.md").write_text(text, encoding="utf-8")
     (found,) = read_documents(tmp_path / "pump.md")
     assert isinstance(found, Document)
-    return {item.question: item for passage in passages(found) for item in questions(passage, longest)}
+    return {item.question: item for passage in passages(found) for item in questions(passage)}
 
 
 def rows(out: Path) -> list[dict[str, object]]:
