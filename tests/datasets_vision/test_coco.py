@@ -80,8 +80,6 @@ def test_run_lengths_become_a_box_and_a_polygon(tmp_path):
     [
         ({"bbox": [-9, 5, 20, 20]}, "'dent' box -9, 5, 11, 25 lies outside the image 100x50"),
         ({"bbox": [10, 5, 0, 20]}, "has no area"),
-        ({"bbox": [10, 5, -3, 20]}, "has no area"),
-        ({"bbox": [10, 5, 20]}, "is not four numbers"),
         ({"bbox": [10, 5, "wide", 20]}, "is not four numbers"),
         ({"bbox": None}, "no bbox and no segmentation"),
         ({"category_id": 4}, "category_id 4 is not a category"),
@@ -149,14 +147,11 @@ def test_a_bad_image_among_good_ones_is_set_aside(tmp_path, image, says):
         (b'{"images": [{"file_name": "\xff.png"}]}', "not UTF-8: byte 0xff"),
         (b'{"images": [{"file_name": "a.png", "file_name": "b.png"}]}', "'file_name' appears twice"),
         (b'{"images": {"file_name": "a.png"}}', "images is not a list"),
-        (b'{"annotations": [], "categories": [{"id": 1, "supercategory": "x"}]}', "has no list of images"),
         (b'{"images": [], "annotations": [{"bbox": "\\ud83d"}]}', "half of a surrogate pair"),
         (b"{}", "has no list of images"),
-        (b'{"info": {}}', "has no list of images"),
         (b'{"info": ' + b"[" * 100_000, "nested too deeply"),
         (b"[]", "is not a JSON object"),
         (b'{"images": []} {"bbox": 1}', ":1: not JSON .more text after the end"),
-        (b'{"images": [], "annotations": 3}', "annotations is not a list"),
         (b'{"images": ' + b"[" * 100_000, "nested too deeply"),
     ],
 )

