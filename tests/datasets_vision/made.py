@@ -62,7 +62,7 @@ def reasons(found: Reading) -> str:
 
 def objects(example: Example) -> list[tuple[str, Any]]:
     """Names and boxes."""
-    return [(thing.name, thing.box) for thing in example.label.objects or ()]
+    return [(obj.name, obj.box) for obj in example.label.objects or ()]
 
 
 def real_set(name: str, **options: Any) -> Reading:

@@ -29,7 +29,7 @@ def test_photos_are_in_natural_order_and_findings_name_their_photo():
     labels = [Label(objects=(DENT,)), Label(objects=()), Label(objects=(DENT, DENT))]
     found = case(*(example(f"17/{name}", label) for name, label in zip(("10", "2", "1"), labels, strict=True)))
     assert [image.stem for image in found.images] == ["1", "2", "10"]
-    assert [thing.attributes for thing in found.label.objects or ()] == [
+    assert [obj.attributes for obj in found.label.objects or ()] == [
         {"part": "door", "photo": photo} for photo in (1, 1, 3)
     ]
     assert (found.id, found.group) == ("17", "set/17")
@@ -42,7 +42,7 @@ def test_an_object_belongs_to_the_last_photo_unless_it_names_another(stated, pho
         images=(Path("set/17/1a.png"), Path("set/17/1b.png")),
     )
     found = case(pair, example("17/2", Label(objects=(DENT,))))
-    assert [thing.attributes["photo"] for thing in found.label.objects or ()] == [photo, 3]
+    assert [obj.attributes["photo"] for obj in found.label.objects or ()] == [photo, 3]
 
 
 def test_a_photo_without_object_labels_leaves_the_case_unlabelled():

@@ -47,17 +47,17 @@ def test_boxes_are_scaled_to_the_image(tmp_path):
 @pytest.mark.parametrize("ring", [[RING], RING, [[*RING, *RING[:2]]]])
 def test_a_polygon_bounds_its_box(tmp_path, ring):
     write(tmp_path, {**BOX, "bbox": [0, 0, 1, 1], "segmentation": ring})
-    (thing,) = reading(tmp_path).examples[0].label.objects
-    assert thing.box == SQUARE_BOX
-    assert thing.attributes["polygon"] == [[100, 100], [300, 100], [300, 500], [100, 500]]
+    (obj,) = reading(tmp_path).examples[0].label.objects
+    assert obj.box == SQUARE_BOX
+    assert obj.attributes["polygon"] == [[100, 100], [300, 100], [300, 500], [100, 500]]
 
 
 def test_pieces_share_one_box(tmp_path):
     write(tmp_path, {**BOX, "segmentation": [RING, [50, 40, 52, 40, 52, 42]]})
-    (thing,) = reading(tmp_path).examples[0].label.objects
-    assert thing.box == (100, 100, 520, 840)
-    assert thing.attributes["polygon"][0] == [100, 100]
-    assert len(thing.attributes["polygons"]) == 2
+    (obj,) = reading(tmp_path).examples[0].label.objects
+    assert obj.box == (100, 100, 520, 840)
+    assert obj.attributes["polygon"][0] == [100, 100]
+    assert len(obj.attributes["polygons"]) == 2
 
 
 def test_run_lengths_become_a_box_and_a_polygon(tmp_path):
@@ -69,10 +69,10 @@ def test_run_lengths_become_a_box_and_a_polygon(tmp_path):
     for compressed in (False, True):
         mask = {"size": [50, 100], "counts": mask_to_rle(grid, compressed=compressed)}
         write(tmp_path, {**BOX, "iscrowd": 1, "segmentation": mask})
-        (thing,) = reading(tmp_path).examples[0].label.objects
-        assert thing.box == SQUARE_BOX
-        assert thing.attributes["iscrowd"] is True
-        assert len(thing.attributes["polygon"]) == 4
+        (obj,) = reading(tmp_path).examples[0].label.objects
+        assert obj.box == SQUARE_BOX
+        assert obj.attributes["iscrowd"] is True
+        assert len(obj.attributes["polygon"]) == 4
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_real_set_has_the_counts_that_it_states():
     assert {example.role for example in found.examples} == {"train"}
     glosses = json.loads((DATA / "scan_abnormalities/bone_marrow_coco_via/categories_en.json").read_text("utf-8"))
     found = read(Source(path=DATA / "scan_abnormalities/bone_marrow_coco_via", rename=glosses))
-    counts = Counter(thing.name for example in found.examples for thing in example.label.objects)
+    counts = Counter(obj.name for example in found.examples for obj in example.label.objects)
     assert len(counts) == 17
     assert counts["mature lymphocyte"] == 17
     assert counts["neutrophilic metamyelocyte"] == 16

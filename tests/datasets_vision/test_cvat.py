@@ -53,9 +53,9 @@ def test_every_shape_has_its_box(tmp_path, part, box, attributes):
     assert detect(tmp_path) == "cvat"
     found = reading(tmp_path)
     (example,) = found.examples
-    (thing,) = example.label.objects
-    assert (thing.name, thing.box) == ("dent", box)
-    assert (list(thing.attributes) if isinstance(attributes, list) else thing.attributes) == attributes
+    (obj,) = example.label.objects
+    assert (obj.name, obj.box) == ("dent", box)
+    assert (list(obj.attributes) if isinstance(attributes, list) else obj.attributes) == attributes
     assert (example.id, example.role, example.source) == ("images/train/a", "train", f"{path}:5")
     assert found.set_aside == ()
 

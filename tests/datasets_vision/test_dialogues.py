@@ -44,7 +44,7 @@ def test_intents_and_slots_are_columns_and_objects(tmp_path):
     found = reading(tmp_path / "air/train.tsv", table(ROWS), columns={"intent": "intent", "category": "{folder}"})
     by_id = {example.id: example.label for example in found.examples}
     assert by_id["train:3"].columns == {"intent": "order+burger", "category": "air"}
-    assert [(thing.name, dict(thing.attributes)) for thing in by_id["train:4"].objects] == [
+    assert [(obj.name, dict(obj.attributes)) for obj in by_id["train:4"].objects] == [
         ("city", {"text": "new york", "start": 3, "end": 11}),
         ("date", {"text": "today", "start": 12, "end": 17}),
     ]

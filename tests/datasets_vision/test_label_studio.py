@@ -58,9 +58,9 @@ def test_every_shape_has_its_box(tmp_path, result, box, attributes):
     assert detect(tmp_path) == "label_studio"
     found = reading(tmp_path)
     (example,) = found.examples
-    (thing,) = example.label.objects
-    assert (thing.name, thing.box) == ("dent", box)
-    assert (list(thing.attributes) if isinstance(attributes, list) else thing.attributes) == attributes
+    (obj,) = example.label.objects
+    assert (obj.name, obj.box) == ("dent", box)
+    assert (list(obj.attributes) if isinstance(attributes, list) else obj.attributes) == attributes
     assert (example.id, example.source) == ("photos/a", f"{path}: task 1")
     assert found.set_aside == ()
 
@@ -197,7 +197,7 @@ def test_a_bad_file_is_reported(tmp_path, data, says):
 
 
 POLYGON = [[100, 100], [300, 100], [300, 500]]
-THINGS = (
+OBJECTS = (
     LabelledObject("dent", SQUARE_BOX),
     LabelledObject("crack", SQUARE_BOX, {"polygon": POLYGON, "part": "door", "difficult": False}),
     LabelledObject("crack", (0, 0, 1, 1), {"polygon": [[0, 0], [0, 1], [0, 2]]}),  # too thin for a shape
@@ -215,7 +215,7 @@ def examples(root: Path) -> list[Example]:
     far = (LabelledObject("dent", SQUARE_BOX, {"photo": 1}), LabelledObject("dent", SQUARE_BOX))
     return [
         Example(
-            "a", images=(one,), label=Label("car", THINGS, {"n": 1, "sure": True, "x": "a+b"}), source="s", role="val"
+            "a", images=(one,), label=Label("car", OBJECTS, {"n": 1, "sure": True, "x": "a+b"}), source="s", role="val"
         ),
         Example("b", images=(two,), label=Label(objects=()), source="s", group="claim 1"),
         Example("c", images=(two,), label=Label(columns={"n": "many", "list": [1, {"a": None}]}), source="s"),
@@ -265,7 +265,7 @@ def test_the_interface_has_a_control_for_every_result(tmp_path):
 def test_predictions_are_not_annotations(tmp_path):
     written = export(examples(tmp_path)[:1], tmp_path / "tasks.json", predicted=True)
     (entry,) = json.loads(written.tasks.read_text("utf-8"))
-    assert len(entry["predictions"][0]["result"]) > len(THINGS)
+    assert len(entry["predictions"][0]["result"]) > len(OBJECTS)
     with pytest.raises(DataError, match="is not annotated yet"):
         reading(written.tasks)
 

@@ -52,8 +52,8 @@ def test_every_shape_has_its_box(tmp_path, given, box, attributes):
     assert detect(tmp_path) == "labelme"
     found = reading(tmp_path)
     (example,) = found.examples
-    (thing,) = example.label.objects
-    assert (thing.name, thing.box, thing.attributes) == ("dent", box, attributes)
+    (obj,) = example.label.objects
+    assert (obj.name, obj.box, obj.attributes) == ("dent", box, attributes)
     assert (example.id, example.role, example.source) == ("train/images/a", "train", str(path))
     assert found.set_aside == ()
 

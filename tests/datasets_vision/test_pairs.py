@@ -46,7 +46,7 @@ def test_a_pair_is_one_example(tmp_path, end, mark, between):
     assert found.set_aside == ()
     assert example.images == (tmp_path / BOARD / "a_temp.jpg", tmp_path / BOARD / "a_test.jpg")
     assert (example.id, example.group, example.role) == (f"{BOARD}/a", "group1", "trainval")
-    assert [thing.name for thing in example.label.objects] == list(TYPES.values())
+    assert [obj.name for obj in example.label.objects] == list(TYPES.values())
     assert example.label.objects[0].box == (0, 16, 500, 1000)
 
 

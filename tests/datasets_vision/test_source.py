@@ -105,7 +105,7 @@ def written(request, tmp_path) -> tuple[str, Path]:
 
 def words(example) -> list[str]:
     label = example.label
-    named = [label.image_class, *(thing.name for thing in label.objects or ()), *label.columns.values()]
+    named = [label.image_class, *(obj.name for obj in label.objects or ()), *label.columns.values()]
     return [word for word in named if word is not None]
 
 
@@ -248,7 +248,7 @@ REAL = {  # counts from the sets' own descriptions: items, boxes, roles
 @pytest.mark.parametrize("name", REAL)
 def test_real_sets_read_unchanged(name):
     found = real_set(name)
-    boxes = [thing.box for example in found.examples for thing in example.label.objects or ()]
+    boxes = [obj.box for example in found.examples for obj in example.label.objects or ()]
     assert (len(found.examples), len(boxes), Counter(example.role for example in found.examples)) == REAL[name]
     assert found.set_aside == ()
     assert all(0 <= left < right <= BOX_SCALE and 0 <= top < low <= BOX_SCALE for left, top, right, low in boxes)
@@ -277,7 +277,7 @@ def test_steel_classes_come_from_the_file_names():
     examples = real_set("product_defects/neu_det_voc", image_class=r"^(.*)_\d+$").examples
     classes = {example.label.image_class for example in examples}
     assert len(classes) == 6
-    assert classes == {thing.name for example in examples for thing in example.label.objects or ()}
+    assert classes == {obj.name for example in examples for obj in example.label.objects or ()}
 
 
 def test_contract_clauses_have_their_folder_and_answer():

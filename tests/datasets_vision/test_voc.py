@@ -45,8 +45,8 @@ def test_valid_boxes_stay_valid_in_both_conventions(tmp_path, corners, expected)
     write(tmp_path, "a", box("dent", *corners))
     found = reading(tmp_path)
     assert found.set_aside == ()
-    (thing,) = found.examples[0].label.objects
-    assert (thing.name, thing.box, thing.attributes) == ("dent", expected, {"difficult": True})
+    (obj,) = found.examples[0].label.objects
+    assert (obj.name, obj.box, obj.attributes) == ("dent", expected, {"difficult": True})
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_valid_boxes_stay_valid_in_both_conventions(tmp_path, corners, expected)
 def test_a_bad_box_is_set_aside_and_the_example_stays(tmp_path, corners, says):
     path = write(tmp_path, "a", box("dent", *corners) + box("scratch", 1, 2, 3, 4))
     found = reading(tmp_path)
-    assert [thing.name for thing in found.examples[0].label.objects] == ["scratch"]
+    assert [obj.name for obj in found.examples[0].label.objects] == ["scratch"]
     assert found.set_aside[0].place == f"{path}:1"
     assert says in found.set_aside[0].reason
     assert str(found.set_aside[0]).count(str(path)) == 1
@@ -159,6 +159,6 @@ def test_attributes_are_read_as_cvat_writes_them(tmp_path):
         "<attribute><name></name><value>x</value></attribute><attribute><name>y</name></attribute></attributes>"
     )
     write(tmp_path, "a", box("dent", 1, 1, 20, 20).replace("</object>", f"{attributes}</object>"))
-    (thing,) = reading(tmp_path).examples[0].label.objects
-    assert {name: thing.attributes[name] for name in ("part", "old")} == {"part": "door", "old": True}
-    assert not {"", "y"} & set(thing.attributes)
+    (obj,) = reading(tmp_path).examples[0].label.objects
+    assert {name: obj.attributes[name] for name in ("part", "old")} == {"part": "door", "old": True}
+    assert not {"", "y"} & set(obj.attributes)

@@ -32,7 +32,7 @@ def test_one_file_can_mix_boxes_and_polygons(tmp_path):
     found = reading(tmp_path)
     (example,) = found.examples
     assert objects(example) == [("dent", SQUARE_BOX), ("crack", SQUARE_BOX)]
-    assert [list(thing.attributes) for thing in example.label.objects] == [[], ["polygon"]]
+    assert [list(obj.attributes) for obj in example.label.objects] == [[], ["polygon"]]
     assert (example.id, example.role, example.source) == ("train/images/a", "train", str(path))
     assert found.set_aside == ()
 
@@ -180,8 +180,8 @@ def test_real_sets_have_the_counts_that_they_state():
 def test_a_real_set_mixes_boxes_and_polygons():
     found = real_set("aviation_maintenance/aircraft_skin_yolo")
     assert Counter(example.role for example in found.examples) == {"train": 396, "valid": 76}
-    things = [(example.role, thing) for example in found.examples for thing in example.label.objects]
-    assert Counter(role for role, thing in things if "polygon" in thing.attributes) == {"train": 49, "valid": 8}
-    train = Counter(thing.name for role, thing in things if role == "train")
+    labelled = [(example.role, obj) for example in found.examples for obj in example.label.objects]
+    assert Counter(role for role, obj in labelled if "polygon" in obj.attributes) == {"train": 49, "valid": 8}
+    train = Counter(obj.name for role, obj in labelled if role == "train")
     assert train == {"dent": 274, "crack": 183, "missing-head": 135, "paint-off": 134, "scratch": 26}
     assert found.set_aside == ()
