@@ -246,16 +246,15 @@ def _windowed(view: View, dataset: Dataset, stored: np.ndarray) -> np.ndarray:
     values = apply_modality_lut(stored, _macro(dataset, "PixelValueTransformationSequence", view.frame))
     values = values * float(dataset.get("DoseGridScaling") or 1)
     window = view.window
-    if window in (None, TAG):
+    if window is None or window == TAG:
         shown = _by_tag(dataset, _macro(dataset, "FrameVOILUTSequence", view.frame), values)
         if shown is not None:
             return shown
         if window == TAG:
             raise DataError(view.path, "has no window tag", f"give a preset, {DEFAULT_WINDOW}, or (centre, width)")
-        window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if (bits := int(dataset.BitsStored)) <= 8 else DEFAULT_WINDOW
-        if window != DEFAULT_WINDOW and (values != stored).any():
-            window = DEFAULT_WINDOW  # the rescale moved the values out of the range of their bits
-    window = window or DEFAULT_WINDOW
+        bits = int(dataset.BitsStored)
+        full_range = bits <= 8 and (values == stored).all()  # a rescale moves the values out of the range of their bits
+        window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if full_range else DEFAULT_WINDOW
     check_window(view.path, dataset, window)
     padding = dataset.get("PixelPaddingValue")
     inside = values[stored != padding] if isinstance(padding, int) else values
