@@ -92,12 +92,12 @@ def _as_data_error(path: Path, part: Path) -> Iterator[None]:
     """Turn system errors about the target into a DataError; errors about other files pass through."""
     try:
         yield
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError):
-            concerned = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else part
-            if not {part, path, path.parent} & {concerned, *concerned.parents}:
-                raise
-            raise DataError(path, f"cannot be written ({error.strerror or error})", _REMEDY) from error
+    except OSError as error:
+        concerned = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else part
+        if not {part, path, path.parent} & {concerned, *concerned.parents}:
+            raise
+        raise DataError(path, f"cannot be written ({error.strerror or error})", _REMEDY) from error
+    except ValueError as error:
         if "null byte" not in str(error):
             raise
         raise DataError(path, f"cannot be written ({error})", _REMEDY) from error
