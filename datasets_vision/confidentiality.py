@@ -214,12 +214,12 @@ def _date(dataset: Dataset, element: DataElement, pseudonyms: Pseudonyms, days: 
 
 def _shifted(value: str, days: int) -> str | None:
     """A value that begins with YYYYMMDD, shifted `days` days earlier; None if it does not begin with a date."""
-    if value and not re.fullmatch(r"[0-9]{8}[0-9.+-]*", value):
+    if not value:
+        return ""
+    if not re.fullmatch(r"[0-9]{8}[0-9.+-]*", value):
         return None
     try:
-        return (
-            (datetime.strptime(value[:8], "%Y%m%d") - timedelta(days)).strftime("%Y%m%d") + value[8:] if value else ""
-        )
+        return (datetime.strptime(value[:8], "%Y%m%d") - timedelta(days)).strftime("%Y%m%d") + value[8:]
     except (ValueError, OverflowError):
         return None
 

@@ -105,8 +105,9 @@ def ellipse_object(
     across, along = numbers(place, f"{name!r} radii", radii, 2)
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     half_width, half_height = math.hypot(across * cosine, along * sine), math.hypot(across * sine, along * cosine)
-    corners = (max(x - half_width, 0), max(y - half_height, 0), min(x + half_width, size[0]))
-    return box_object(place, name, (*corners, min(y + half_height, size[1])), size, attributes)
+    left, right = max(x - half_width, 0), min(x + half_width, size[0])
+    top, bottom = max(y - half_height, 0), min(y + half_height, size[1])
+    return box_object(place, name, (left, top, right, bottom), size, attributes)
 
 
 def point_object(place: str, name: str, point: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
