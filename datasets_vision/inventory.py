@@ -41,7 +41,7 @@ HEADER = """| set | format | items | stated | agrees | objects | set aside | rea
 | --- | --- | ---: | ---: | --- | ---: | ---: | --- |"""
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_KINDS, _FURTHER = 1000, "reasons of further kinds"  # how many kinds are counted separately
+_KINDS, _FURTHER = 1000, "other reasons"  # how many kinds are counted separately
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,8 @@ def _check_path(path: Path) -> None:
 
 def _nothing_usable(source: Source, set_aside: int, first: SetAside | None) -> DataError:
     if first is None and source.format is not None and not FORMATS[source.format].matches(source.path):
-        return DataError(source.path, f"nothing in the format {source.format}", "save it so, or set its own format")
+        problem = f"nothing in the format {source.format}"
+        return DataError(source.path, problem, "correct the format, or leave it out to detect it")
     if first is None:
         return DataError(source.path, "nothing to read", "give a source with at least one labelled item")
     alone = f"(no usable items in {source.path}; {set_aside} set aside)"

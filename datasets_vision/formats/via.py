@@ -198,9 +198,7 @@ def _shaped(place: str, name: str, shape: dict[str, Any], size: Size, attributes
             )
         case "point":
             return point_object(place, name, sides("cx", "cy"), size, attributes)
-    raise DataError(
-        place, f"shape {excerpt([shape.get('name')])} is not a shape of VIA", "redraw it as a rect or polygon"
-    )
+    raise DataError(place, f"{excerpt([shape.get('name')])!r} is not a VIA shape", "redraw it as a rect or polygon")
 
 
 def _points(place: str, name: str, shape: dict[str, Any]) -> list[tuple[float, float]]:

@@ -219,7 +219,7 @@ def test_numbers_may_name_source_values():
         ({"path": "other", "format": "vok"}, "unknown format 'vok'; did you mean 'voc'"),
         ({"path": "other", "format": "voc"}, "no XML annotation"),
         ({"path": "other", "format": "folders"}, "no usable items in .*; [0-9]+ set aside"),
-        ({"path": "other", "format": "tables"}, "nothing in the format tables; save it so, or set its own format"),
+        ({"path": "other", "format": "tables"}, "nothing in the format tables; correct the format, or leave it out"),
     ],
 )
 def test_a_fault_of_the_whole_source_is_reported(tmp_path, options, says):

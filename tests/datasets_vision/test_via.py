@@ -97,7 +97,7 @@ def test_every_shape_has_its_box(tmp_path, shape, box, attributes):
         (region({"name": "circle", "cx": 500, "cy": 5, "r": 3}), "lies outside"),
         (region({"name": "circle", "cx": 50, "cy": 5, "r": "big"}), "is not two numbers"),
         (region({"name": "point", "cx": 50, "cy": -9}), "lies outside"),
-        (region({"name": "star"}), "shape star is not a shape of VIA"),
+        (region({"name": "star"}), "'star' is not a VIA shape"),
         (region(None), "without shape_attributes"),
         (region(SQUARE, colour="red"), "no attribute 'name'; known: colour"),
         ("region", "without shape_attributes"),
