@@ -230,7 +230,7 @@ def _key(path: Path) -> bytes:
     if path.is_file():
         key = path.read_bytes()
         if len(key) < KEY_BYTES:
-            raise DataError(path, f"{len(key)} bytes are too few for a key", "delete it to have a new one created")
+            raise DataError(path, f"{len(key)} bytes are too few for a key", "delete it to create a new one")
         return key
     key = secrets.token_bytes(KEY_BYTES)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, 
     _check_interface(interface)
     shown, aside = _showable(examples)
     if not shown:
-        raise DataError(out, "nothing to export", str(aside[0]) if aside else "the recipe reads no example")
+        raise DataError(out, "nothing to export", str(aside[0]) if aside else "the recipe reads no examples")
     images = [path_of(picture).absolute() for example in shown for picture in example.images]
     folders = [image.parent for image in images] or [Path()]
     storage = (root or Path(os.path.commonpath(folders))).absolute()
@@ -172,7 +172,7 @@ def _address(image: Path, storage: Path) -> str:
     try:
         return ADDRESS + quote(image.absolute().relative_to(storage).as_posix())
     except ValueError as error:
-        raise DataError(image, f"lies outside {storage}", "give a root that holds all images") from error
+        raise DataError(image, f"lies outside {storage}", "give a root that contains all images") from error
 
 
 def _data(example: Example, addresses: list[str]) -> dict[str, Any]:

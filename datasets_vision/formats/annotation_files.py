@@ -107,7 +107,7 @@ class Pictures:
 
     @classmethod
     def of(cls, path: Path, folder: Path | None = None) -> Pictures:
-        """The images below `folder`; by default the set's folder, or its parent if it holds annotations and no images.
+        """The images below `folder`; by default the set's folder, or its parent if it has annotations and no images.
 
         Raises DataError if `folder` does not exist.
         """
@@ -191,7 +191,7 @@ def read_files(
     A file for which `read` raises DataError is set aside. Raises DataError if there are no files; `title` names them.
     """
     if not files:
-        raise DataError(source.path, f"no {title} found", "give the file, or the folder that holds it")
+        raise DataError(source.path, f"no {title} found", "give the file, or the folder that contains it")
     pictures = Pictures.of(source.path, source.image_folder)
     for path in files:
         try:

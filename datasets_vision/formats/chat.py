@@ -167,7 +167,7 @@ def _address(part: Mapping[str, Any]) -> str:
     if isinstance(value, dict):
         value = value.get("url") or value.get("path") or ""
     if not isinstance(value, str):
-        raise DataError("", f"an image part holds {str(value)[:40]!r}", "write the path of a file")
+        raise DataError("", f"an image part contains {str(value)[:40]!r}", "write the path of a file")
     return value
 
 

@@ -98,7 +98,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         yield from _read_tasks(source, pictures, path, content)
     if left := sum(1 for _ in pictures.unreferenced()):
         yield SetAside(
-            str(pictures.root), f"holds {left} images without a task", "annotate those that belong to the set"
+            str(pictures.root), f"contains {left} images without a task", "annotate those that belong to the set"
         )
     yield from other_kinds(kinds, "label_studio")
 

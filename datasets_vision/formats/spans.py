@@ -92,7 +92,7 @@ def _place(entity: Any, text: str, spans: Spans | None) -> tuple[str, int, int]:
         raise DataError("", f"an entity must be an object, not {str(entity)[:40]!r}", "write {start, end, type}")
     name = next((entity[key] for key in _TYPES if entity.get(key)), None)
     if not isinstance(name, str):
-        raise DataError("", f"an entity without type: {str(entity)[:60]}", "write its type")
+        raise DataError("", f"an entity without a type: {str(entity)[:60]}", "write its type")
     start, end = entity.get("start"), entity.get("end")
     length, unit = (len(text), "characters") if spans is None else (len(spans), "tokens")
     if type(start) is not int or type(end) is not int or not 0 <= start < end <= length:

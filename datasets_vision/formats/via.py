@@ -205,7 +205,7 @@ def _points(place: str, name: str, shape: dict[str, Any]) -> list[tuple[float, f
     across = numbers(place, f"{name!r} all_points_x", shape.get("all_points_x"))
     down = numbers(place, f"{name!r} all_points_y", shape.get("all_points_y"))
     if len(across) != len(down):
-        raise BoxError(place, f"{name!r} has {len(across)} x and {len(down)} y", "each point has both")
+        raise BoxError(place, f"{name!r} has {len(across)} x and {len(down)} y coordinates", "give both for each point")
     return list(zip(across, down, strict=True))
 
 

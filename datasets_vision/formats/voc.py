@@ -65,7 +65,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         data_set.annotated.add(path.stem)
         yield from _read_annotation(data_set, path)
     if not data_set.annotated:
-        raise DataError(source.path, "no XML annotation found", f"give the folder that holds {_ANNOTATIONS}")
+        raise DataError(source.path, "no XML annotation found", f"give the folder that contains {_ANNOTATIONS}")
     yield from _unannotated(data_set)
 
 

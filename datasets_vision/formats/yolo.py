@@ -1,4 +1,4 @@
-"""YOLO: one text file per image with `class x y width height` or `class x1 y1 x2 y2 ...`, in shares of its sides.
+"""YOLO: one text file per image with `class x y width height` or `class x1 y1 x2 y2 ...`, normalised to the image.
 
 An image's labels are beside it, or at its path with `labels` instead of `images`. The names of the classes are in a
 YAML file (`names`, as a list or by number), classes.txt or *.names; without one, a class is named by its number.
@@ -56,7 +56,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """
     data_set, used = _set(source.path), set[Path]()
     if next(walk(data_set.root, IMAGE_SUFFIXES | UNREAD_SUFFIXES | {".txt"}), None) is None:
-        raise DataError(source.path, "contains neither images nor labels", "give the folder that holds them")
+        raise DataError(source.path, "contains neither images nor labels", "give the folder that contains them")
     for image in walk(data_set.root, IMAGE_SUFFIXES):
         if labels := _labels_of(data_set.root, image):
             used.add(labels)
@@ -75,7 +75,7 @@ def _label_files(root: Path) -> Iterator[Path]:
 
 
 def _starts_with_row(file: Path) -> bool:
-    """Whether the first line with words is a class number and at least four shares."""
+    """Whether the first line with words is a class number and at least four normalised coordinates."""
     lines = head_of(file, 4096).splitlines()
     words = next((line.split() for line in lines if line.strip()), [])
     if len(words) < 5 or not words[0].isdecimal():
@@ -123,15 +123,15 @@ def _object(data_set: _Set, place: str, words: list[str], size: Size, first: dic
     if twin != place:
         raise DataError(place, f"duplicate of line {twin.rpartition(':')[2]}")
     name = _name(data_set, place, words[0])
-    shares = numbers(place, f"{name!r} row", words[1:])
-    if len(shares) == 4:
-        x, y, width, height = (share * size[index % 2] for index, share in enumerate(shares))
+    row = numbers(place, f"{name!r} row", words[1:])
+    if len(row) == 4:
+        x, y, width, height = (value * size[index % 2] for index, value in enumerate(row))
         corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         return box_object(place, name, corners, size, {})
-    if len(shares) < 6 or len(shares) % 2:
+    if len(row) < 6 or len(row) % 2:
         remedy = "give 4 for a box, or an even number of at least 6 for a polygon"
-        raise BoxError(place, f"{len(shares)} numbers follow the class", remedy)
-    points = [(x * size[0], y * size[1]) for x, y in zip(shares[::2], shares[1::2], strict=True)]
+        raise BoxError(place, f"{len(row)} numbers follow the class", remedy)
+    points = [(x * size[0], y * size[1]) for x, y in zip(row[::2], row[1::2], strict=True)]
     return polygon_object(place, name, points, size, {})
 
 

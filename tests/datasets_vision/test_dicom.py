@@ -270,7 +270,7 @@ FAULTS = {
     "not a DICOM file": text,
     "truncated": cut_short,
     "damaged DICOM header|contains .*, not a picture": cut_in_the_header,
-    "holds no pixel data": without_pixels,
+    "contains no pixel data": without_pixels,
     "MPEG2 .* cannot be decoded": unknown_syntax,
     "pixel data damaged|truncated": damaged_rle,
     "60000x60000 is more than": lambda path: write_dicom(path, ramp(), Rows=60_000, Columns=60_000),
@@ -299,7 +299,7 @@ def test_a_deflated_bomb_is_refused(tmp_path, monkeypatch):
     path = write_dicom(tmp_path / "a.dcm", np.zeros((512, 512), np.int16), DeflatedExplicitVRLittleEndian)
     assert path.stat().st_size < 4096
     monkeypatch.setattr(dicom, "MAX_INFLATED", 100_000)
-    with pytest.raises(DataError, match="more than 100000 bytes once inflated"):
+    with pytest.raises(DataError, match="inflates to more than 100000 bytes"):
         open_image(path)
 
 

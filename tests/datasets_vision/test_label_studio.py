@@ -325,7 +325,7 @@ def test_images_without_a_task_are_reported_in_one_entry(tmp_path):
     for number in range(3):
         photo(tmp_path / f"photos/pool{number}.png")
     (entry,) = reading(tmp_path).set_aside
-    assert (entry.place, entry.reason.partition(";")[0]) == (str(tmp_path), "holds 3 images without a task")
+    assert (entry.place, entry.reason.partition(";")[0]) == (str(tmp_path), "contains 3 images without a task")
     (tmp_path / "broken.json").write_text('[{"data": {"image": "pool1.png"}, "annotations": [')
     (entry,) = reading(tmp_path).set_aside
     assert (Path(entry.place.partition(":")[0]).name, "not JSON" in entry.reason) == ("broken.json", True)

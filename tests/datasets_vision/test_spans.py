@@ -69,7 +69,7 @@ def test_types_are_renamed_by_their_prefix(tmp_path):
     [
         ({"entities": None}, "no list of entities"),
         ({"entities": ["seal"]}, "an entity must be an object"),
-        ({"entities": [{"start": 0, "end": 1}]}, "an entity without type"),
+        ({"entities": [{"start": 0, "end": 1}]}, "an entity without a type"),
         ({"entities": [{"start": 0, "end": 6, "type": "X"}]}, "'X' from 0 to 6 lies outside the 5 tokens"),
         ({"entities": [{"start": -1, "end": 2, "type": "X"}]}, "from -1 to 2 lies outside"),
         ({"entities": [{"start": 2, "end": 2, "type": "X"}]}, "from 2 to 2 lies outside"),

@@ -160,7 +160,7 @@ def test_bad_names_are_a_fault_of_the_whole_set(tmp_path, yaml, says):
 
 def test_names_without_images_give_one_line(tmp_path):
     (tmp_path / "data.yaml").write_text("path: /elsewhere\ntrain: images\nnames: [dent]\n")
-    with pytest.raises(DataError, match="contains neither images nor labels; give the folder that holds them"):
+    with pytest.raises(DataError, match="contains neither images nor labels; give the folder that contains them"):
         reading(tmp_path)
 
 
