@@ -1,4 +1,4 @@
-"""Which tags a de-identified DICOM data set keeps, after the Basic Application Level Confidentiality Profile.
+"""Which tags a de-identified DICOM data set keeps, following the Basic Application Level Confidentiality Profile.
 
 PS3.15 Annex E lists the tags to remove. This module lists the tags to keep instead, so that an unforeseen tag is
 removed too. It keeps what the picture needs, how it was acquired, and numbers and codes from groups that do not

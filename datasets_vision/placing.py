@@ -81,7 +81,7 @@ def end_line(file: BinaryIO) -> None:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """The path with a suffix added to its name; raises DataError if it has no name of its own, such as `.`."""
+    """The path with a suffix added to its name; raises DataError for a path without a name, such as `.`."""
     if not path.name or path.name == "..":
         raise DataError(f"{str(path)!r}", "is not a file or folder name", "give one")
     return path.with_name(f"{path.name}{suffix}")

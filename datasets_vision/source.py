@@ -56,7 +56,7 @@ def read(source: Source, known: Sequence[Item] | None = None) -> Reading:
 
 
 def kept(source: Source) -> list[Item]:
-    """What the files hold, read once, for `stream` with any names, texts, columns and groups.
+    """What the files contain, read once, for `stream` with any names, texts, columns and groups.
 
     Raises DataError as `read` does, except that the items may be unusable.
     """

@@ -1,4 +1,4 @@
-"""CVAT for images: one XML with an <image> per photo, which holds boxes, polygons, lines, points, masks and tags."""
+"""CVAT for images: one XML with an <image> per photo, which contains boxes, polygons, lines, points, masks and tags."""
 
 from __future__ import annotations
 

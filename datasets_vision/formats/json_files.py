@@ -60,7 +60,7 @@ def entries(path: Path) -> Iterator[Entry | SetAside]:
     """The lines of a JSON-lines file; for a JSON file, the members of its list or of its dict keyed by id.
 
     A dict with one value that is a list of objects (`{"version": 1, "data": [...]}`) is read as that list; a dict
-    whose values are not all objects is one entry. Line ends may be LF or CRLF; a byte order mark is skipped. An entry
+    whose values are not all objects is one entry. Lines may end with LF or CRLF; a byte order mark is skipped. An entry
     that cannot be used is set aside with its file and line; broken JSON sets the rest of its file or line aside.
     """
     try:

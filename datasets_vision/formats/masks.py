@@ -1,7 +1,7 @@
 """Photos with a mask of the same size: `a.jpg` beside `a.png`, or `images/a.jpg` and `masks/a.png`.
 
-Masks are decoded while reading, since they hold the objects; photos are not. A mask with values above 127 is binary
-with soft edges: 128 and above (in 16 bits, half the maximum) is object. In other masks, values are class numbers.
+Reading decodes the masks, since they hold the objects, but not the photos. A mask with values above 127 is binary with
+soft edges: 128 and above (in 16 bits, half the maximum) is object. In other masks, values are class numbers.
 """
 
 from __future__ import annotations

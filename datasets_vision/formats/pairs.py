@@ -1,4 +1,4 @@
-"""DeepPCB: a flawless template beside each tested board, and boxes in a text file.
+"""DeepPCB: a defect-free template for each tested board, and boxes in a text file.
 
     PCBData/group00041/00041/00041000_temp.jpg, 00041000_test.jpg
     PCBData/group00041/00041_not/00041000.txt       x1 y1 x2 y2 type

@@ -24,7 +24,7 @@ SPLIT_NAMES = frozenset(
 """Words that state a role, in lower case; `Example.role` keeps the word as the source writes it."""
 
 IMAGE_FOLDERS = frozenset({"images", "imgs", "image", "img", "photos", "jpegimages"})
-"""Names of folders, in lower case, that only say that they hold images."""
+"""Names of folders, in lower case, that only say that they contain images."""
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{8,})?$")
 _PLAIN_WORDS = frozenset(["image", "images", "img", "imgs", "label", "labels", "annotations", "set", "data"])

@@ -84,7 +84,7 @@ def _action(scene: Scene) -> str:
 
 
 def _materials(kind: str) -> tuple[Material, ...]:
-    """The materials on which a kind can occur, or which an intact car shows."""
+    """The materials on which a kind can occur; for an intact car, those that the picture must show."""
     return CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
 
 
