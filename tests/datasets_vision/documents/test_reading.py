@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from fpdf import FPDF
 
 from datasets_vision.documents import Block, Document, passages, read_documents
 from datasets_vision.formats.contract import SetAside
-from tests.datasets_vision.documents.pdf_writing import pdf
 
 MARKDOWN = """---
 author: nobody
@@ -78,6 +79,26 @@ def test_markdown_and_html_without_closing_tags_have_the_same_structure(tmp_path
     found = document(tmp_path, name, "\ufeff" + content.replace("\n", end))
     assert found.title == "Pump P7"
     assert shape(found) == EXPECTED
+
+
+def pdf(
+    pages: Sequence[Sequence[tuple[float, str]]], *, outline: Sequence[tuple[str, int]] = (), password: str = ""
+) -> bytes:
+    """A PDF of pages with lines of (type size in points, text). `outline`: (title, page from 0)."""
+    book = FPDF(unit="pt")
+    book.core_fonts_encoding = "cp1252"  # which has bullets
+    if password:
+        book.set_encryption(owner_password=password, user_password=password)
+    for number, lines in enumerate(pages):
+        book.add_page()
+        for title in (title for title, page in outline if page == number):
+            book.start_section(title)
+        down = 42.0
+        for size, text in lines:
+            down += 1.4 * size
+            book.set_font("helvetica", size=size)
+            book.text(50, down, text)
+    return bytes(book.output())
 
 
 BODY = [
