@@ -20,7 +20,7 @@ from datasets_vision.errors import DataError
 from datasets_vision.example import BOX_SCALE, Example, Label, LabelledObject, View, path_of, photo_of
 from datasets_vision.formats.contract import SetAside, plain
 from datasets_vision.formats.label_studio import IMAGE_CLASS, OWN, UNPLACED
-from datasets_vision.formats.shapes import Size, box_outline, polygon_object
+from datasets_vision.formats.shapes import Annotation, Size, box_outline
 from datasets_vision.images import image_size
 from datasets_vision.placing import whole_file
 
@@ -149,7 +149,7 @@ def _is_exact(obj: LabelledObject) -> bool:
     if "polygon" not in obj.attributes:
         return False
     try:
-        back = polygon_object("", obj.name, obj.attributes["polygon"], (BOX_SCALE, BOX_SCALE), {})
+        back = Annotation("", obj.name, (BOX_SCALE, BOX_SCALE), {}).polygon(obj.attributes["polygon"])
     except DataError:
         return False
     return (back.box, back.attributes.get("polygon")) == (obj.box, obj.attributes["polygon"])

@@ -19,7 +19,7 @@ from datasets_vision.formats.annotation_files import check_size, missing_image, 
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.folders import LabelTable
 from datasets_vision.formats.roles import role_of_folders
-from datasets_vision.formats.shapes import Size, read_objects, verified_box
+from datasets_vision.formats.shapes import Annotation, Size, read_objects
 from datasets_vision.formats.text_files import head_of
 from datasets_vision.formats.xml_files import parse_xml, with_places
 from datasets_vision.images import image_size
@@ -165,9 +165,7 @@ def _object(place: str, element: Element, size: Size) -> LabelledObject:
         raise DataError(place, "an object without a name", "write its <name>")
     attributes = {key: _plain(text) for key in ("difficult", "truncated", "pose") if (text := element.findtext(key))}
     corners = [element.findtext(f"bndbox/{corner}") or "" for corner in _CORNERS]
-    return LabelledObject(
-        name, verified_box(place, name, corners, size, overrun=0), attributes | _cvat_attributes(element)
-    )
+    return Annotation(place, name, size, attributes | _cvat_attributes(element)).box(corners, overrun=0)
 
 
 def _cvat_attributes(element: Element) -> dict[str, bool | str]:

@@ -19,7 +19,7 @@ from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import unread_photos
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folders
-from datasets_vision.formats.shapes import Size, box_object, excerpt, numbers, polygon_object, read_objects
+from datasets_vision.formats.shapes import Annotation, Size, excerpt, read_objects
 from datasets_vision.formats.text_files import head_of, read_text
 from datasets_vision.images import image_size
 from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, found_as, walk
@@ -122,17 +122,15 @@ def _object(data_set: _Set, place: str, words: list[str], size: Size, first: dic
     twin = first.setdefault(" ".join(words), place)
     if twin != place:
         raise DataError(place, f"duplicate of line {twin.rpartition(':')[2]}")
-    name = _name(data_set, place, words[0])
-    row = numbers(place, f"{name!r} row", words[1:])
+    annotation = Annotation(place, _name(data_set, place, words[0]), size, {})
+    row = annotation.numbers("row", words[1:])
     if len(row) == 4:
         x, y, width, height = (value * size[index % 2] for index, value in enumerate(row))
-        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        return box_object(place, name, corners, size, {})
+        return annotation.box((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
     if len(row) < 6 or len(row) % 2:
         remedy = "give 4 for a box, or an even number of at least 6 for a polygon"
         raise BoxError(place, f"{len(row)} numbers follow the class", remedy)
-    points = [(x * size[0], y * size[1]) for x, y in zip(row[::2], row[1::2], strict=True)]
-    return polygon_object(place, name, points, size, {})
+    return annotation.polygon([(x * size[0], y * size[1]) for x, y in zip(row[::2], row[1::2], strict=True)])
 
 
 def _name(data_set: _Set, place: str, word: str) -> str:
