@@ -68,5 +68,5 @@ def objects(example: Example) -> list[tuple[str, Any]]:
 def real_set(name: str, **options: Any) -> Reading:
     """A real set, read unchanged; skips the test if the data are absent."""
     if not (DATA / name).exists():
-        pytest.skip(f"{name} is not here; point VLM_FT_DATA at the folder that holds it")
+        pytest.skip(f"{name} is not here; point VLM_FT_DATA at the folder that contains it")
     return read(Source(path=DATA / name, **options))

@@ -224,7 +224,7 @@ def test_images_may_be_in_another_folder(tmp_path):
         reading(path, image_folder=tmp_path / "absent")
 
 
-def test_a_real_set_has_the_counts_that_it_states():
+def test_a_real_set_has_its_stated_counts():
     found = real_set("scan_abnormalities/bone_marrow_coco_via")
     assert (len(found.examples), sum(len(objects(example)) for example in found.examples)) == (32, 113)
     assert [Path(item.place).name for item in found.set_aside] == ["via_train.json"]

@@ -93,7 +93,7 @@ def test_another_table_is_set_aside(tmp_path):
         read(Source(path=tmp_path / "b.tsv", format="dialogues"))
 
 
-def test_multidogo_has_the_counts_that_it_states():
+def test_multidogo_has_its_stated_counts():
     found = real_set("customer_chatbot/multidogo_tsv", columns={"intent": "intent", "service": "{folder}"})
     assert len(found.examples) + len(found.set_aside) == 6624
     assert {item.reason for item in found.set_aside} == {"a turn without text"}

@@ -106,7 +106,7 @@ def test_the_command_prints_the_table(sets):
 
 def test_the_real_sets_are_listed():
     if not (DATA / "manifest.json").is_file():
-        pytest.skip("no real sets here; point VLM_FT_DATA at the folder that holds them")
+        pytest.skip("no real sets here; point VLM_FT_DATA at the folder that contains them")
     found = entries(DATA)
     assert [entry.name for entry in found] == [
         listed["path"] for listed in json.loads((DATA / "manifest.json").read_text())
@@ -119,7 +119,7 @@ def test_the_real_sets_are_listed():
 )
 def test_real_tables_read_as_stated(name):
     if not (DATA / "manifest.json").is_file():
-        pytest.skip("no real sets here; point VLM_FT_DATA at the folder that holds them")
+        pytest.skip("no real sets here; point VLM_FT_DATA at the folder that contains them")
     (entry,) = [entry for entry in entries(DATA) if entry.path.name == name]
     found = read_set(entry)
     assert (found.format, found.items, found.error) == ("tables", entry.stated, "")

@@ -131,7 +131,7 @@ def test_a_folder_without_files_is_reported(tmp_path):
         reading(tmp_path, format="labelme")
 
 
-def test_a_real_set_has_the_counts_that_it_states():
+def test_a_real_set_has_its_stated_counts():
     found = real_set("product_defects/bsdata_labelme")
     assert Counter(example.role for example in found.examples) == {"train": 128, "val": 22}
     assert Counter(name for example in found.examples for name, _ in objects(example)) == {"Pitting": 188}

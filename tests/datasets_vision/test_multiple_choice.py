@@ -64,7 +64,7 @@ def test_a_bad_question_is_set_aside_by_file_and_line(tmp_path, change, says):
     assert says in item.reason
 
 
-def test_failure_sensor_iq_has_the_counts_that_it_states():
+def test_failure_sensor_iq_has_its_stated_counts():
     found = real_set("technical_diagnosis/failuresensoriq_jsonl")
     assert found.set_aside == ()
     assert Counter(example.role for example in found.examples) == {"train": 1620, "val": 180}

@@ -25,7 +25,7 @@ def has(picture: Image.Image, colour: str) -> bool:
     return bool((np.asarray(picture) == ImageColor.getrgb(colour)).all(-1).any())
 
 
-def test_every_class_has_a_colour_of_its_own_in_legend_and_tile():
+def test_every_class_has_its_own_colour_in_legend_and_tile():
     examples = [shown("dent"), shown("crack", "dent"), shown("hole")]
     colours = class_colours(examples)
     assert list(colours) == ["crack", "dent", "hole"]

@@ -280,14 +280,14 @@ def test_shorten_reaches_the_field(tmp_path):
     assert example.label.columns == {"reply": "One. Two."}
 
 
-def test_pubmedqa_has_the_counts_that_it_states():
+def test_pubmedqa_has_its_stated_counts():
     found = real_set("medical_conditions/pubmedqa_json", text="{QUESTION}\n{CONTEXTS}", columns={"d": "final_decision"})
     assert found.set_aside == ()
     assert Counter(example.role for example in found.examples) == {"train": 420, "val": 80}
     assert Counter(example.label.columns["d"] for example in found.examples) == {"yes": 276, "no": 169, "maybe": 55}
 
 
-def test_medquad_has_the_counts_that_it_states():
+def test_medquad_has_its_stated_counts():
     found = real_set("medical_conditions/medquad_xml", text="{Question}", group_by="Document.Focus")
     assert len(found.examples) == 2133
     assert len({example.source.rpartition(":")[0] for example in found.examples}) == 567
@@ -297,7 +297,7 @@ def test_medquad_has_the_counts_that_it_states():
     assert all(example.label.columns["Question.qtype"] for example in found.examples)
 
 
-def test_scitldr_has_the_counts_that_it_states():
+def test_scitldr_has_its_stated_counts():
     found = real_set("scientific_research/scitldr_jsonl", text="{title} {source}", columns={"summary": "target.0"})
     assert found.set_aside == ()
     assert Counter(example.role for example in found.examples) == {"train": 1400, "val": 200}

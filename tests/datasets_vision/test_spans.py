@@ -88,7 +88,7 @@ def test_bad_spans_are_set_aside_by_file_and_line(tmp_path, change, says):
     assert says in item.reason
 
 
-def test_maintie_has_the_counts_that_it_states():
+def test_maintie_has_its_stated_counts():
     found = real_set("technical_diagnosis/maintie_json")
     assert found.set_aside == ()
     assert Counter(example.role for example in found.examples) == {"train": 834, "val": 92}

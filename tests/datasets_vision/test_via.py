@@ -52,7 +52,7 @@ def write(root: Path, *regions: Any, name: str = "via_region_data.json") -> Path
     ],
     ids=["version 2", "a project", "version 1"],
 )
-def test_both_versions_give_the_same(tmp_path, wrap):
+def test_both_versions_give_the_same_example(tmp_path, wrap):
     photo(tmp_path / "train/a.png")
     path = write_json(tmp_path / "train/via_region_data.json", wrap(entry("a.png", region(SQUARE))))
     assert detect(tmp_path) == "via"
@@ -238,7 +238,7 @@ def test_a_file_of_another_kind_is_reported(tmp_path, data):
         reading(tmp_path / "via.json", format="via")
 
 
-def test_a_set_of_damage_and_parts_has_the_counts_that_it_states():
+def test_a_set_of_damage_and_parts_has_its_stated_counts():
     found = real_set("car_damage/via2_damage_parts")
     assert Counter(example.role for example in found.examples) == {"train": 42, "val": 5}
     labelled = [(example.role, obj) for example in found.examples for obj in example.label.objects]
@@ -248,7 +248,7 @@ def test_a_set_of_damage_and_parts_has_the_counts_that_it_states():
     assert found.set_aside == ()
 
 
-def test_a_set_of_version_1_has_the_counts_that_it_states():
+def test_a_set_of_version_1_has_its_stated_counts():
     found = real_set("car_damage/via1_scratch")
     assert Counter(example.role for example in found.examples) == {"train": 30, "val": 8}
     assert Counter(example.role for example in found.examples for _ in objects(example)) == {"train": 39, "val": 10}

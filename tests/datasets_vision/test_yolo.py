@@ -158,7 +158,7 @@ def test_bad_names_are_a_fault_of_the_whole_set(tmp_path, yaml, says):
     assert str(caught.value).startswith(str(tmp_path / "data.yaml"))
 
 
-def test_names_without_images_give_one_line(tmp_path):
+def test_names_without_images_are_reported(tmp_path):
     (tmp_path / "data.yaml").write_text("path: /elsewhere\ntrain: images\nnames: [dent]\n")
     with pytest.raises(DataError, match="contains neither images nor labels; give the folder that contains them"):
         reading(tmp_path)
@@ -171,7 +171,7 @@ def test_other_text_files_are_not_mistaken_for_labels(tmp_path, text):
     assert not yolo.matches(tmp_path)
 
 
-def test_real_sets_have_the_counts_that_they_state():
+def test_real_sets_have_their_stated_counts():
     found = real_set("car_damage/yolo_damage")
     assert Counter(example.role for example in found.examples for _ in objects(example)) == {"train": 83, "val": 14}
     assert (len(found.examples), found.set_aside) == (55, ())

@@ -187,7 +187,7 @@ def test_no_broken_html_stops_the_reader(tmp_path, page):
 
 
 @pytest.mark.parametrize("longest", [200, 1200])
-def test_passages_hold_every_block_once_and_keep_to_the_length(longest):
+def test_passages_contain_every_block_once_and_keep_to_the_length(longest):
     blocks = [Block("heading", "One", level=1)]
     blocks += [Block("paragraph", f"Sentence number {n} says a thing or two. " * 9, page=n) for n in range(5)]
     blocks += [Block("heading", "Two", level=2), Block("paragraph", "word" * 700)]
