@@ -265,11 +265,12 @@ def _labelling_interface(examples: Sequence[Example], values: dict[str, list[Any
         SubElement(view, "Image", {"name": "shown", **value, "zoom": "true", "zoomControl": "true"})
     if any(example.turns for example in examples):
         SubElement(view, "Text", name="text" if pictures else "shown", value="$text")
-    classes = {example.label.image_class: None for example in examples if example.label.image_class is not None}
-    _labels(view, "Choices", "Choice", IMAGE_CLASS, [name for name in classes if name])
+    classes = dict.fromkeys(example.label.image_class for example in examples if example.label.image_class)
+    if classes:
+        _add_options(view, "Choices", "Choice", {"name": IMAGE_CLASS, "toName": "shown"}, classes)
     for shape, names in _names_by_shape(examples).items():
         if shape:
-            _labels(view, "Labels" if shape == "span" else f"{_TAGS[shape]}Labels", "Label", shape, list(names))
+            _add_options(view, f"{_TAGS[shape]}Labels", "Label", {"name": shape, "toName": "shown"}, names)
         else:
             SubElement(view, "TextArea", name=UNPLACED, toName="shown")
     for control, given in values.items():
@@ -278,7 +279,7 @@ def _labelling_interface(examples: Sequence[Example], values: dict[str, list[Any
     return tostring(view, encoding="unicode") + "\n"
 
 
-_TAGS: Mapping[str, str] = {"rectangle": "Rectangle", "polygon": "Polygon", "keypoint": "KeyPoint"}
+_TAGS = {"rectangle": "Rectangle", "polygon": "Polygon", "keypoint": "KeyPoint", "span": ""}
 
 
 def _names_by_shape(examples: Sequence[Example]) -> dict[str, dict[str, None]]:
@@ -289,11 +290,10 @@ def _names_by_shape(examples: Sequence[Example]) -> dict[str, dict[str, None]]:
     return found
 
 
-def _labels(view: Element, tag: str, inner: str, name: str, words: list[str]) -> None:
-    if words:
-        control = SubElement(view, tag, name=name, toName="shown")
-        for word in words:
-            SubElement(control, inner, value=word)
+def _add_options(view: Element, tag: str, option: str, attributes: dict[str, str], words: Iterable[str]) -> None:
+    control = SubElement(view, tag, attributes)
+    for word in words:
+        SubElement(control, option, value=word)
 
 
 def _add_control(view: Element, control: str, kind: str, values: Iterable[Any]) -> None:
@@ -302,8 +302,6 @@ def _add_control(view: Element, control: str, kind: str, values: Iterable[Any]) 
     SubElement(view, "Header", value=name, size="6")
     written = {"name": f"{scope}:json.{name}" if kind == "json" else control, "toName": "shown", **region}
     if kind == "choices":
-        choices = SubElement(view, "Choices", written)
-        for word in dict.fromkeys(map(plain, values)):
-            SubElement(choices, "Choice", value=word)
+        _add_options(view, "Choices", "Choice", written, dict.fromkeys(map(plain, values)))
     else:
         SubElement(view, "Number" if kind == "number" else "TextArea", written)
