@@ -174,8 +174,8 @@ def _nothing_usable(source: Source, set_aside: int, first: SetAside | None) -> D
         return DataError(source.path, problem, "correct the format, or leave it out to detect it")
     if first is None:
         return DataError(source.path, "nothing to read", "give a source with at least one labelled item")
-    alone = f"(no usable items in {source.path}; {set_aside} set aside)"
-    return DataError(first.place, first.problem, f"{first.remedy} {alone}".strip())
+    summary = f"(no usable items in {source.path}; {set_aside} set aside)"
+    return DataError(first.place, first.problem, f"{first.remedy} {summary}".strip())
 
 
 class _Unused:
