@@ -84,8 +84,8 @@ def deidentify(
 
     Nothing is overwritten; a second call copies the files that the first did not. `key_file` (by default `out` with
     .key added) is created if it is missing; with the same key, later files of a patient get the same pseudonyms.
-    `report` gets a line for each file that failed or whose pixels must be checked. Raises DataError for folders that
-    overlap or cannot be used, if there is no DICOM file, and for an invalid log.
+    `report` is called with a line for each file that failed or whose pixels must be checked. Raises DataError for
+    folders that overlap or cannot be used, if there is no DICOM file, and for an invalid log.
     """
     _check_folders(source, out)
     pseudonyms = Pseudonyms(_key(key_file or out.with_name(f"{out.name}.key")), dates)

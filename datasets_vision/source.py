@@ -257,7 +257,7 @@ def _renamed_example(source: Source, example: Example, unused: _Unused) -> Examp
 
 
 def _cleaned(label: Label) -> Label:
-    """The label with names and texts that differ only in outer blanks or in the encoding of accents made the same."""
+    """The label without outer blanks and with accents encoded in one way, so that equal names and texts match."""
     return Label(
         image_class=label.image_class and _clean(label.image_class),
         objects=label.objects and tuple(replace(obj, name=_clean(obj.name)) for obj in label.objects),

@@ -38,7 +38,7 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 class Conversation:
     """A conversation, in which consecutive turns of one speaker are merged.
 
-    `placeholders`: how many places for images its texts have.
+    `placeholders`: the number of image placeholders in its texts.
     """
 
     turns: tuple[Turn, ...]

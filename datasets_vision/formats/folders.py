@@ -67,7 +67,7 @@ class LabelTable:
     path: Path
     rows: dict[str, Row] = field(default_factory=dict)  # those that no image has taken yet
     same_stem: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # `_stem` -> all paths with it
-    present: set[str] = field(default_factory=set)  # the paths that are those of a file, whether image or not
+    present: set[str] = field(default_factory=set)  # the paths that match a file exactly, image or not
     faults: list[SetAside] = field(default_factory=list)
 
     @classmethod

@@ -47,7 +47,7 @@ class _Set:
     others: list[Path] = field(default_factory=list)
     beside: dict[tuple[Path, str], Path] = field(default_factory=dict)  # folder and stem of the image -> its mask
     parallel: dict[tuple[Path, Path, str], Path] = field(default_factory=dict)
-    """The path above and below a folder of masks, and the stem -> the mask."""
+    """(Path above a folder of masks, path below it, stem) -> the mask."""
 
     @classmethod
     def of(cls, root: Path) -> Self:

@@ -31,7 +31,7 @@ _PLAIN_WORDS = frozenset(["image", "images", "img", "imgs", "label", "labels", "
 
 
 def role_of_folder(name: str) -> str | None:
-    """The word in a folder's name that states a role ("val2017", "test_images"); others must be _PLAIN_WORDS."""
+    """The word in a folder's name that states a role ("val2017", "test_images"); others must be in _PLAIN_WORDS."""
     words = [word for word in _words(name) if word.lower() not in _PLAIN_WORDS]
     return words[0] if len(words) == 1 and words[0].lower() in SPLIT_NAMES else None
 

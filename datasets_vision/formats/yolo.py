@@ -210,9 +210,10 @@ def _names_by_number(file: Path, names: Any) -> dict[int, str]:
 
 
 def _roles(root: Path, file: Path, content: dict[str, Any]) -> dict[str, str]:
-    """The roles of image folders, and of the images in lists (.txt), relative to its `path`, to itself or to the root.
+    """The roles of image folders and of the images in lists (.txt), by path relative to the root.
 
-    The paths in a list are relative to the list or to one of these.
+    The paths in the YAML file are relative to its `path`, to its folder or to the root, those in a list to the list or
+    to one of these.
     """
     stated = content.get("path")
     bases = [file.parent / stated, root / stated] if isinstance(stated, str) else []
